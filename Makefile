@@ -28,6 +28,8 @@ test: ## Install missing tools, check format, lints and dependencies, and run ev
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	bash scripts/check-licences.sh
+	# The fuzzer has a lock file of its own: after a change of dependencies, copy Cargo.lock over it.
+	cargo metadata --locked --format-version 1 --manifest-path fuzz/engine/Cargo.toml >/dev/null
 	shellcheck deploy.sh tests/src/hosts/*.sh scripts/*.sh benches/*.sh fuzz/engine/*.sh
 	cargo build --workspace --bins --tests --locked
 	cargo test --workspace --doc --locked --quiet

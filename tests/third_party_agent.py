@@ -1,4 +1,4 @@
-"""A third-party agent: it knows nothing but the frames of the protocol's first generation and
+"""A third-party agent: it knows nothing but the frames of the basic protocol and
 needs nothing but Python. SERVER_URL=http://host:port AGENT_KEY=… third_party_agent.py [--http]"""
 import base64, itertools, json, os, platform, socket, struct, sys, threading, time, urllib.request
 

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use muster_server::domain::source::{Source, TrustedProxies};
+use muster_server::domain::source::{ClientSource, TrustedProxies};
 
 pub fn check(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
@@ -12,7 +12,7 @@ pub fn check(bytes: &[u8]) {
     let (proxy, stranger) = (Ipv4Addr::new(10, 0, 0, 1), Ipv4Addr::new(192, 0, 2, 1));
     assert_eq!(client(stranger.into(), &values), IpAddr::V4(stranger));
     let found = client(proxy.into(), &values);
-    assert_eq!(Source::of(found), Source::of(found.to_canonical()));
+    assert_eq!(ClientSource::of(found), ClientSource::of(found.to_canonical()));
     // What a client writes itself stands before what the proxy appends, and changes nothing.
     let appended = format!("{text}, {stranger}");
     let appended: Vec<&str> = appended.split('\n').collect();

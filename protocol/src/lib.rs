@@ -33,5 +33,5 @@ pub use permission::Permissions;
 
 /// The version of the full protocol, sent as `register.data.protocol`.
 ///
-/// Absent in a frame: a *basic* agent, which supports only the frames of the first generation.
+/// Absent in a frame: a *basic* agent, which supports only the frames of the basic protocol.
 pub const PROTOCOL_VERSION: u32 = 1;

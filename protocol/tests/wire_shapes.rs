@@ -15,7 +15,7 @@ const ID: Uuid = Uuid::from_u128(0x0190_0000_0000_7000_8000_0000_0000_0001);
 const AT: &str = "2026-01-01T12:00:00Z";
 
 #[test]
-fn server_frames_have_the_shapes_of_the_first_generation() {
+fn server_frames_have_the_shapes_of_the_basic_protocol() {
     let frames = [
         ServerFrame::Connected {
             message: "Agent connection established".into(),
@@ -120,7 +120,7 @@ fn agent_frames_of_the_full_protocol() {
 }
 
 #[test]
-fn frames_of_the_first_generation_are_read() {
+fn frames_of_the_basic_protocol_are_read() {
     for text in [
         r#"{"type":"register","data":{"agent_id":"uuid","hostname":"server1","ip":"192.168.1.100","version":"1.0.0","os":"Linux 5.15.0","capabilities":["ping","info","execute"]}}"#,
         r#"{"type":"heartbeat","status":{"uptime":"running","timestamp":"2024-01-01T12:00:00"}}"#,

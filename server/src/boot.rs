@@ -23,7 +23,7 @@ use crate::hub::Hub;
 use crate::listener::{Bound, Certificate, Limits, open_file_limit};
 use crate::services::access::authentication::Authentication;
 use crate::services::access::setup::{NewPerson, Setup, TOKEN_FILE};
-use crate::services::operations::master_key::{KeyPlaces, unlock};
+use crate::services::operations::master_key::{KeyLocations, unlock};
 use crate::services::{Adapters, Services};
 use crate::store::Store;
 use crate::workers::Workers;
@@ -45,7 +45,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     let hangup = signal(SignalKind::hangup()).context("failed to wait for signals")?;
     let clock = Clock::system();
     let store = open_store(&config).await?;
-    let secret_box = unlock(&store, key_places(&config)).await?;
+    let secret_box = unlock(&store, key_locations(&config)).await?;
     let hub = Arc::new(Hub::default());
     let files = ProgramFiles::new(config.install_dir.clone());
     let outside = Adapters {
@@ -162,8 +162,8 @@ async fn open_store(config: &Config) -> anyhow::Result<Store> {
 
 /// The key itself is only read from the environment, because other users can read configuration
 /// files and command lines.
-fn key_places(config: &Config) -> KeyPlaces {
-    KeyPlaces {
+fn key_locations(config: &Config) -> KeyLocations {
+    KeyLocations {
         text: std::env::var("MUSTER_MASTER_KEY")
             .ok()
             .map(Zeroizing::new)

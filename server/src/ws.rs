@@ -22,7 +22,7 @@ use tokio_tungstenite::tungstenite::error::ProtocolError;
 
 use crate::domain::access::credential::presented;
 use crate::domain::fleet::agent::Transport;
-use crate::domain::source::Source;
+use crate::domain::source::ClientSource;
 use crate::services::Services;
 use crate::services::access::authentication::{AgentRefusal, Authentication};
 use crate::services::sessions::{
@@ -45,41 +45,41 @@ struct WsState {
 
 /// The one route.
 pub fn router(services: &Services) -> Router {
-    let doors = WsState {
+    let state = WsState {
         authentication: Arc::new(services.authentication.clone()),
         sessions: Arc::clone(&services.sessions),
     };
-    Router::new().route("/ws/agent", get(connect)).with_state(doors)
+    Router::new().route("/ws/agent", get(connect)).with_state(state)
 }
 
 #[derive(Deserialize)]
-struct Params {
+struct ConnectParams {
     api_key: Option<String>,
 }
 
 /// Completes the upgrade for every key, because a client can read the reason of a refusal only
 /// after it.
 async fn connect(
-    State(doors): State<WsState>,
+    State(state): State<WsState>,
     headers: HeaderMap,
     client: Option<Extension<ConnectInfo<SocketAddr>>>,
     activity: Option<Extension<Activity>>,
-    Query(params): Query<Params>,
+    Query(params): Query<ConnectParams>,
     upgrade: WebSocketUpgrade,
 ) -> Response {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     let in_header = presented(text("authorization"), text("x-api-key")).map(str::to_owned);
     let is_key_in_query = in_header.is_none() && params.api_key.is_some();
-    let source = client.map(|Extension(ConnectInfo(address))| Source::of(address.ip()));
+    let source = client.map(|Extension(ConnectInfo(address))| ClientSource::of(address.ip()));
     let admitted = match in_header.or(params.api_key) {
         None => Err(CloseCode::KeyMissing),
-        Some(secret) => match doors.authentication.authenticate_agent(&secret, source).await {
+        Some(secret) => match state.authentication.authenticate_agent(&secret, source).await {
             Ok(admission) => Ok(admission),
             Err(AgentRefusal::Close(code)) => Err(code),
             Err(AgentRefusal::TooMany | AgentRefusal::Store(_)) => Err(CloseCode::TryAgainLater),
         },
     };
-    let sessions = doors.sessions;
+    let sessions = state.sessions;
     let activity = activity.map(|Extension(activity)| activity);
     upgrade
         .read_buffer_size(BUFFER_BYTES)

@@ -36,7 +36,7 @@ pub use fixture::{ALL, Fixture};
 pub use hosts::fake_time::fake_time;
 pub use hosts::host::{Host, Manager};
 pub use hosts::small_disk::SmallDisk;
-pub use images::{Container, Dockerfile, Image, repository};
+pub use images::{Container, Dockerfile, Image, Mount, repository};
 pub use json::JsonFields;
 pub use networks::{Case, Conditions, Network, Outcome, Shaper, Transport, measure};
 pub use processes::binaries::{binary, previous};

@@ -161,7 +161,7 @@ pub fn decide(command: &Command, input: &DecisionInput<'_>) -> CommandDecision {
         Err(reason) => {
             let is_unlisted = matches!(
                 reason,
-                execute::Refusal::ManifestMismatch(ManifestMismatch::UnknownScript(_))
+                execute::ExecuteRefusal::ManifestMismatch(ManifestMismatch::UnknownScript(_))
             );
             let text = match input.manifest_refusal.filter(|_| is_unlisted) {
                 Some(refusal) => format!("{reason}; the newest manifest was rejected: {refusal}"),

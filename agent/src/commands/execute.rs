@@ -15,7 +15,7 @@ use crate::policy::Allow;
 
 /// The data of an `execute`. Unknown fields are ignored: they are for later agents.
 #[derive(Debug, Deserialize)]
-struct Request {
+struct ExecuteData {
     /// The script's name in the manifest.
     #[serde(default)]
     script: Option<String>,
@@ -40,7 +40,7 @@ pub struct OutputLimits {
 
 /// Why an `execute` is refused. The messages are shown to the person who sent it.
 #[derive(Debug, thiserror::Error)]
-pub enum Refusal {
+pub enum ExecuteRefusal {
     #[error("the data of `execute` is invalid: {0}; send `script`, and `parameters` as strings")]
     Malformed(serde_json::Error),
     #[error("`execute` needs either `script` or `argv`; send exactly one of them")]
@@ -51,7 +51,7 @@ pub enum Refusal {
     Timeout,
 }
 
-impl Refusal {
+impl ExecuteRefusal {
     /// The stable code for programs.
     pub fn code(&self) -> &'static str {
         match self {
@@ -71,16 +71,16 @@ pub struct AllowedScripts<'a> {
 /// Checks a request against what the host permits.
 ///
 /// # Errors
-/// [`Refusal`] with a message that says what to do.
+/// [`ExecuteRefusal`] with a message that says what to do.
 pub fn plan(
     data: &Value,
     allowed: AllowedScripts<'_>,
     bounds: OutputLimits,
-) -> Result<(Launch, ParameterRecord), Refusal> {
-    let request = Request::deserialize(data).map_err(Refusal::Malformed)?;
+) -> Result<(Launch, ParameterRecord), ExecuteRefusal> {
+    let request = ExecuteData::deserialize(data).map_err(ExecuteRefusal::Malformed)?;
     let asked_ms = request.timeout_ms;
     if asked_ms.is_some_and(|asked| asked == 0 || asked > MAX_TIMEOUT_MS) {
-        return Err(Refusal::Timeout);
+        return Err(ExecuteRefusal::Timeout);
     }
     let launch = Launch {
         path: String::new(),
@@ -128,7 +128,7 @@ pub fn plan(
             let record = ParameterRecord { parameters, secret_parameters: secrets };
             Ok((Launch { argv, ..launch }, record))
         }
-        _ => Err(Refusal::Ambiguous),
+        _ => Err(ExecuteRefusal::Ambiguous),
     }
 }
 

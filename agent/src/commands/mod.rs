@@ -74,7 +74,7 @@ fn info(context: &CommandContext<'_>) -> Value {
         "version": host_info.version,
         "protocol": host_info.protocol,
         "agent_uptime_seconds": context.running_for.as_secs(),
-        // A field of the first generation, whose agents were Python programs.
+        // A field of the basic protocol, whose first agents were Python programs.
         "python_version": null,
         "uptime_seconds": sysinfo::System::uptime().ok(),
     })

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::platform::{FileLock, LockError};
 use crate::storage::layout::StateDir;
 
-/// How long a start waits for the previous agent to release the lock.
+/// How long a start waits for the previous agent to free the lock.
 const PATIENCE: Duration = Duration::from_secs(5);
 const RETRY: Duration = Duration::from_millis(100);
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use muster_protocol::release::{MAX_MANIFEST_BYTES, Platform, Version};
+use muster_protocol::release::{MAX_DESCRIPTOR_BYTES, Platform, Version};
 use reqwest::header::{AUTHORIZATION, HeaderValue};
 use reqwest::{Client, Response, StatusCode};
 use secrecy::{ExposeSecret as _, SecretString};
@@ -62,7 +62,7 @@ struct DesiredRelease {
 }
 
 #[derive(Deserialize)]
-struct Problem {
+struct ReleaseProblem {
     code: String,
     #[serde(default)]
     detail: String,
@@ -100,7 +100,7 @@ impl<'a> ReleaseClient<'a> {
                 .map(|wanted| wanted.version)
                 .map_err(|_| ReleaseClientError::UnexpectedAnswer(200));
         }
-        Err(match serde_json::from_slice::<Problem>(&body) {
+        Err(match serde_json::from_slice::<ReleaseProblem>(&body) {
             Ok(problem) if problem.code == "no_release" => {
                 ReleaseClientError::NoRelease(printable(&problem.detail))
             }
@@ -162,7 +162,7 @@ async fn body(mut response: Response) -> Result<Vec<u8>, LinkError> {
     let action = "read the server's answer";
     let mut bytes = Vec::new();
     while let Some(chunk) = response.chunk().await.map_err(LinkError::broken(action))? {
-        if bytes.len() + chunk.len() > MAX_MANIFEST_BYTES {
+        if bytes.len() + chunk.len() > MAX_DESCRIPTOR_BYTES {
             return Err(LinkError::broken(action)("the answer is larger than permitted"));
         }
         bytes.extend_from_slice(&chunk);

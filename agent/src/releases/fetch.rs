@@ -5,7 +5,7 @@
 
 use std::path::Path;
 
-use muster_protocol::release::{MAX_MANIFEST_BYTES, Platform, ReleaseManifest, Version};
+use muster_protocol::release::{MAX_DESCRIPTOR_BYTES, Platform, ReleaseDescriptor, Version};
 use serde_json::json;
 
 use super::download::{DownloadError, ReleaseDownloader};
@@ -19,9 +19,9 @@ const MAX_SIGNATURE_BYTES: u64 = 4 * 1024;
 /// The part of a release that is downloaded at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum ReleasePart {
-    /// The release manifest and its signatures.
+    /// The release descriptor and its signatures.
     Documents,
-    /// The programs that the verified manifest lists.
+    /// The programs that the verified descriptor lists.
     Programs,
     /// Both, for callers that verify them together.
     All,
@@ -75,9 +75,10 @@ async fn fetch_documents(
     folder: &str,
     into: &Path,
 ) -> Result<(), DownloadError> {
-    let (manifest, signature) = (format!("{folder}/release.json"), format!("{folder}/release.sig"));
+    let (descriptor, signature) =
+        (format!("{folder}/release.json"), format!("{folder}/release.sig"));
     downloader
-        .download_small(&manifest, &into.join("release.json"), MAX_MANIFEST_BYTES as u64)
+        .download_small(&descriptor, &into.join("release.json"), MAX_DESCRIPTOR_BYTES as u64)
         .await?;
     downloader.download_small(&signature, &into.join("release.sig"), MAX_SIGNATURE_BYTES).await?;
     downloader
@@ -90,13 +91,14 @@ async fn fetch_programs(
     folder: &str,
     into: &Path,
 ) -> Result<(), DownloadError> {
-    let manifest = into.join("release.json");
-    let document = std::fs::read(&manifest).map_err(DownloadError::disk(&manifest))?;
-    // The supervisor refuses a manifest that is invalid or for other hosts.
-    let (Ok(manifest), Some(platform)) = (ReleaseManifest::read(&document), Platform::own()) else {
+    let descriptor = into.join("release.json");
+    let document = std::fs::read(&descriptor).map_err(DownloadError::disk(&descriptor))?;
+    // The supervisor refuses a descriptor that is invalid or for other hosts.
+    let (Ok(descriptor), Some(platform)) = (ReleaseDescriptor::read(&document), Platform::own())
+    else {
         return Ok(());
     };
-    let Some(files) = manifest.files(platform) else { return Ok(()) };
+    let Some(files) = descriptor.files(platform) else { return Ok(()) };
     let bin = into.join("bin");
     std::fs::create_dir_all(&bin).map_err(DownloadError::disk(&bin))?;
     for file in files {

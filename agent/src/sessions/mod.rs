@@ -230,32 +230,32 @@ impl<'a> Session<'a> {
             let deadline = self.next_deadline();
             let step = tokio::select! {
                 incoming = self.link.receive(), if self.pending.len() < MAX_PENDING_FRAMES => {
-                    Step::Incoming(incoming)
+                    SessionStep::Incoming(incoming)
                 }
-                event = self.agent.executions.next() => Step::ExecutionEvent(event),
-                _ = self.heartbeat.tick() => Step::Heartbeat,
-                () = owner.notified() => Step::OwnerRequest,
-                _ = stop.wait_for(|stop| *stop) => Step::Stop,
-                link = poll_upgrade(&mut upgrade) => Step::Upgrade(link),
-                () = until(deadline) => Step::Deadline,
-                () = std::future::ready(()), if can_send => Step::Send,
+                event = self.agent.executions.next() => SessionStep::ExecutionEvent(event),
+                _ = self.heartbeat.tick() => SessionStep::Heartbeat,
+                () = owner.notified() => SessionStep::OwnerRequest,
+                _ = stop.wait_for(|stop| *stop) => SessionStep::Stop,
+                link = poll_upgrade(&mut upgrade) => SessionStep::Upgrade(link),
+                () = until(deadline) => SessionStep::Deadline,
+                () = std::future::ready(()), if can_send => SessionStep::Send,
             };
             let outcome = match step {
-                Step::Incoming(incoming) => self.receive_batch(incoming),
-                Step::ExecutionEvent(event) => {
+                SessionStep::Incoming(incoming) => self.receive_batch(incoming),
+                SessionStep::ExecutionEvent(event) => {
                     self.handle_event(event);
                     Ok(())
                 }
-                Step::Heartbeat => self.send_heartbeat(),
-                Step::OwnerRequest => {
+                SessionStep::Heartbeat => self.send_heartbeat(),
+                SessionStep::OwnerRequest => {
                     self.accept_owner_request();
                     Ok(())
                 }
-                Step::Send => self.send_next().await,
-                Step::Stop => Err(SessionEnd::Stopped),
-                Step::Upgrade(link) => Err(SessionEnd::Upgraded(link)),
+                SessionStep::Send => self.send_next().await,
+                SessionStep::Stop => Err(SessionEnd::Stopped),
+                SessionStep::Upgrade(link) => Err(SessionEnd::Upgraded(link)),
                 // The start of the loop checks the deadlines.
-                Step::Deadline => Ok(()),
+                SessionStep::Deadline => Ok(()),
             };
             if let Err(ending) = outcome {
                 return ending;
@@ -304,7 +304,7 @@ impl<'a> Session<'a> {
     }
 }
 
-enum Step {
+enum SessionStep {
     Incoming(Result<Incoming, LinkError>),
     ExecutionEvent(ExecutionEvent),
     Heartbeat,

@@ -20,7 +20,7 @@ use crate::sessions::pacer::Pacer;
 /// The outbox of one session.
 #[derive(Debug)]
 pub struct Outbox {
-    deliveries: BTreeMap<Uuid, Delivery>,
+    entries: BTreeMap<Uuid, OutboxEntry>,
     queue: VecDeque<Uuid>,
     /// Commands with output that waits for an acknowledgement of any command.
     blocked: Vec<Uuid>,
@@ -28,7 +28,7 @@ pub struct Outbox {
 }
 
 #[derive(Debug, Default)]
-struct Delivery {
+struct OutboxEntry {
     /// Listed in the inventory and not acknowledged yet: no output is sent.
     awaits_offset: bool,
     /// The server does not know the command or has ended it: only the result is sent.
@@ -44,44 +44,44 @@ struct Delivery {
 impl Outbox {
     /// An empty outbox.
     pub fn new(pacer: Pacer) -> Self {
-        let (deliveries, queue) = (BTreeMap::new(), VecDeque::new());
-        Self { deliveries, queue, blocked: Vec::new(), pacer }
+        let (entries, queue) = (BTreeMap::new(), VecDeque::new());
+        Self { entries, queue, blocked: Vec::new(), pacer }
     }
 
     /// Sends no output of a listed command until the server has acknowledged its offset.
     pub fn await_offset(&mut self, command_id: Uuid) {
-        self.deliveries.entry(command_id).or_default().awaits_offset = true;
+        self.entries.entry(command_id).or_default().awaits_offset = true;
     }
 
     /// Queues a command that may have something to send.
     pub fn enqueue(&mut self, command_id: Uuid) {
-        let delivery = self.deliveries.entry(command_id).or_default();
-        if !delivery.is_queued {
-            delivery.is_queued = true;
+        let entry = self.entries.entry(command_id).or_default();
+        if !entry.is_queued {
+            entry.is_queued = true;
             self.queue.push_back(command_id);
         }
     }
 
     /// Sends the result again to a server that requests it.
     pub fn resend_result(&mut self, command_id: Uuid) {
-        self.deliveries.entry(command_id).or_default().is_reported = false;
+        self.entries.entry(command_id).or_default().is_reported = false;
         self.enqueue(command_id);
     }
 
     /// The server has committed output up to this offset. Output may be sent from there.
     pub fn acknowledge(&mut self, command_id: Uuid, offset_bytes: Option<u64>) {
-        let Some(delivery) = self.deliveries.get_mut(&command_id) else { return };
-        let offset_bytes = offset_bytes.unwrap_or(delivery.acked_bytes);
-        if delivery.awaits_offset {
-            delivery.awaits_offset = false;
-            delivery.reader = None;
-            delivery.sent_bytes = offset_bytes;
-            delivery.acked_bytes = offset_bytes;
+        let Some(entry) = self.entries.get_mut(&command_id) else { return };
+        let offset_bytes = offset_bytes.unwrap_or(entry.acked_bytes);
+        if entry.awaits_offset {
+            entry.awaits_offset = false;
+            entry.reader = None;
+            entry.sent_bytes = offset_bytes;
+            entry.acked_bytes = offset_bytes;
         } else {
             // A server can't commit what was not sent; a higher offset opens no larger window.
-            let credible = offset_bytes.min(delivery.sent_bytes);
+            let credible = offset_bytes.min(entry.sent_bytes);
             self.pacer.acknowledged(command_id, credible, Instant::now());
-            delivery.acked_bytes = delivery.acked_bytes.max(credible);
+            entry.acked_bytes = entry.acked_bytes.max(credible);
         }
         self.enqueue(command_id);
         self.enqueue_blocked();
@@ -89,24 +89,24 @@ impl Outbox {
 
     /// The server needs no output of this command, which still runs here.
     pub fn stop_output(&mut self, command_id: Uuid) {
-        let delivery = self.deliveries.entry(command_id).or_default();
-        delivery.is_output_unwanted = true;
-        delivery.awaits_offset = false;
-        delivery.reader = None;
+        let entry = self.entries.entry(command_id).or_default();
+        entry.is_output_unwanted = true;
+        entry.awaits_offset = false;
+        entry.reader = None;
         self.pacer.forget(command_id);
         self.enqueue_blocked();
     }
 
     /// Nothing more of this command has to be sent.
     pub fn remove(&mut self, command_id: Uuid) {
-        self.deliveries.remove(&command_id);
+        self.entries.remove(&command_id);
         self.pacer.forget(command_id);
         self.enqueue_blocked();
     }
 
     fn enqueue_blocked(&mut self) {
         for command_id in std::mem::take(&mut self.blocked) {
-            if self.deliveries.contains_key(&command_id) {
+            if self.entries.contains_key(&command_id) {
                 self.enqueue(command_id);
             }
         }
@@ -114,7 +114,7 @@ impl Outbox {
 
     /// Queues all commands: output that could not be read before may be readable now.
     pub fn enqueue_all(&mut self) {
-        let all: Vec<_> = self.deliveries.keys().copied().collect();
+        let all: Vec<_> = self.entries.keys().copied().collect();
         for command_id in all {
             self.enqueue(command_id);
         }
@@ -132,15 +132,15 @@ impl Outbox {
         attestor: &Attestor<'_>,
     ) -> Option<Outgoing> {
         while let Some(command_id) = self.queue.pop_front() {
-            let Some(delivery) = self.deliveries.get_mut(&command_id) else { continue };
-            delivery.is_queued = false;
-            match delivery.next_step(command_id, executions, attestor, &mut self.pacer) {
-                Step::Frame(frame) => {
+            let Some(entry) = self.entries.get_mut(&command_id) else { continue };
+            entry.is_queued = false;
+            match entry.next_step(command_id, executions, attestor, &mut self.pacer) {
+                SendStep::Frame(frame) => {
                     self.enqueue(command_id);
                     return Some(frame);
                 }
-                Step::WindowFull => self.blocked.push(command_id),
-                Step::Nothing => {}
+                SendStep::WindowFull => self.blocked.push(command_id),
+                SendStep::Nothing => {}
             }
         }
         None
@@ -148,14 +148,14 @@ impl Outbox {
 }
 
 /// The next step for a command.
-enum Step {
+enum SendStep {
     Frame(Outgoing),
     /// Its output waits for an acknowledgement of any command.
     WindowFull,
     Nothing,
 }
 
-impl From<Option<Outgoing>> for Step {
+impl From<Option<Outgoing>> for SendStep {
     fn from(frame: Option<Outgoing>) -> Self {
         frame.map_or(Self::Nothing, Self::Frame)
     }
@@ -169,14 +169,14 @@ enum OutputStep {
     AllSent,
 }
 
-impl Delivery {
+impl OutboxEntry {
     fn next_step(
         &mut self,
         command_id: Uuid,
         executions: &ExecutionManager,
         attestor: &Attestor<'_>,
         pacer: &mut Pacer,
-    ) -> Step {
+    ) -> SendStep {
         let phase = executions.ledger().entry(command_id).map(|entry| entry.phase);
         if phase.is_none() {
             // Receipted: the response is sent again on request; the output is deleted.
@@ -189,22 +189,22 @@ impl Delivery {
             return if is_settled && !has_output {
                 self.report(command_id, executions, attestor).into()
             } else {
-                Step::Nothing
+                SendStep::Nothing
             };
         }
         match self.output(command_id, executions, pacer) {
-            Ok(OutputStep::Frame(frame)) => Step::Frame(Outgoing::Binary(frame)),
+            Ok(OutputStep::Frame(frame)) => SendStep::Frame(Outgoing::Binary(frame)),
             Ok(OutputStep::AllSent) if is_settled => {
                 self.report(command_id, executions, attestor).into()
             }
-            Ok(OutputStep::AllSent) => Step::Nothing,
-            Ok(OutputStep::WindowFull) => Step::WindowFull,
+            Ok(OutputStep::AllSent) => SendStep::Nothing,
+            Ok(OutputStep::WindowFull) => SendStep::WindowFull,
             Err(error) => {
                 // The result is not reported either: its receipt would delete the output that was
                 // not sent.
                 tracing::error!(%command_id, %error, "failed to read output; trying again later");
                 self.reader = None;
-                Step::Nothing
+                SendStep::Nothing
             }
         }
     }

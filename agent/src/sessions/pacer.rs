@@ -159,7 +159,7 @@ mod tests {
 
     /// A link that carries so many bytes a second in one direction, one frame after the other, with
     /// a delay of its own. Its time is simulated.
-    struct Link {
+    struct SimulatedLink {
         bytes_per_second: f64,
         delay: Duration,
         now: Instant,
@@ -168,7 +168,7 @@ mod tests {
         end_bytes: u64,
     }
 
-    impl Link {
+    impl SimulatedLink {
         fn new(kbit_per_second: f64, delay: Duration) -> Self {
             let (now, arriving) = (Instant::now(), VecDeque::new());
             let bytes_per_second = kbit_per_second * 125.0;
@@ -219,7 +219,7 @@ mod tests {
     fn slow_links_are_full_and_delay_little() {
         for (kbit, most) in [(16.0, 2.6), (64.0, 1.8), (256.0, 1.8), (1_000.0, 1.8)] {
             for delay_ms in [20, 100, 600] {
-                let mut link = Link::new(kbit, Duration::from_millis(delay_ms));
+                let mut link = SimulatedLink::new(kbit, Duration::from_millis(delay_ms));
                 let (rate, longest) = link.run(&mut pacer(), Duration::from_secs(120));
                 let context = format!("{kbit} kbit/s, {delay_ms} ms: {rate} B/s, {longest:?}");
                 assert!(rate > kbit * 125.0 * 0.88, "{context}");
@@ -231,7 +231,7 @@ mod tests {
     #[test]
     fn fast_link_reaches_the_full_window_within_a_second() {
         let mut pacer = pacer();
-        let mut link = Link::new(4e6, Duration::from_millis(10));
+        let mut link = SimulatedLink::new(4e6, Duration::from_millis(10));
         link.run(&mut pacer, Duration::from_secs(1));
         assert_eq!(pacer.window_bytes, OUTPUT_WINDOW_BYTES);
         pacer.forget(ID);
@@ -241,7 +241,7 @@ mod tests {
     #[test]
     fn link_that_becomes_slow_is_measured_again_at_once_or_after_a_pause() {
         let mut pacer = pacer();
-        let mut link = Link::new(4e6, Duration::from_millis(10));
+        let mut link = SimulatedLink::new(4e6, Duration::from_millis(10));
         link.run(&mut pacer, Duration::from_secs(1));
         link.set_rate(800.0);
         let (_, longest) = link.run(&mut pacer, Duration::from_secs(600));

@@ -37,10 +37,10 @@ async fn what_the_policy_forbids_is_refused_and_the_agent_keeps_running_with_its
     assert_eq!(agent.keys.current().expose_secret(), "mst_agent_test");
 }
 
-/// The example of the first generation, with a file as it is copied there: not executable, and
+/// The example of the first agents, with a file as it is copied there: not executable, and
 /// without `#!`.
 #[tokio::test]
-async fn a_manifest_of_the_first_generation_runs_unchanged() {
+async fn a_manifest_of_the_first_agents_runs_unchanged() {
     let host = Host::new();
     let manifest = r#"{
   "scripts": [

@@ -43,7 +43,7 @@ pub async fn request_reply(
     std::thread::spawn(move || subscribe(address, subscribers));
     let mut connections = Vec::with_capacity(exchange.requesters);
     for _ in 0..exchange.requesters {
-        connections.push(Connection::open(address).await?);
+        connections.push(NatsConnection::open(address).await?);
     }
     // Requests before the subscriptions exist get no answer, and the protocol does not report when
     // they do.
@@ -69,7 +69,7 @@ fn subscribe(address: SocketAddr, subscribers: usize) -> Result<()> {
     runtime.block_on(async {
         let mut tasks = Vec::with_capacity(subscribers);
         for index in 0..subscribers {
-            let connection = Connection::open(address).await?;
+            let connection = NatsConnection::open(address).await?;
             tasks.push(tokio::spawn(answer(connection, index)));
         }
         for task in tasks {
@@ -80,7 +80,7 @@ fn subscribe(address: SocketAddr, subscribers: usize) -> Result<()> {
 }
 
 /// Replies until NATS ends.
-async fn answer(mut connection: Connection, index: usize) -> Result<()> {
+async fn answer(mut connection: NatsConnection, index: usize) -> Result<()> {
     connection.send(format!("SUB agent.{index} 1\r\n").as_bytes()).await?;
     loop {
         let reply_to = connection.message().await?;
@@ -89,7 +89,7 @@ async fn answer(mut connection: Connection, index: usize) -> Result<()> {
 }
 
 async fn request(
-    mut connection: Connection,
+    mut connection: NatsConnection,
     index: usize,
     subscribers: usize,
     begin: Instant,
@@ -113,12 +113,12 @@ async fn request(
     }
 }
 
-struct Connection {
+struct NatsConnection {
     stream: TcpStream,
     input: Vec<u8>,
 }
 
-impl Connection {
+impl NatsConnection {
     async fn open(address: SocketAddr) -> Result<Self> {
         let deadline = Instant::now() + PATIENCE;
         let stream = loop {
@@ -144,9 +144,9 @@ impl Connection {
             if let Some((used, message)) = step(&self.input) {
                 self.input.drain(..used);
                 match message {
-                    Step::Message { reply_to } => return Ok(reply_to),
-                    Step::Ping => self.send(b"PONG\r\n").await?,
-                    Step::Other => {}
+                    NatsStep::Message { reply_to } => return Ok(reply_to),
+                    NatsStep::Ping => self.send(b"PONG\r\n").await?,
+                    NatsStep::Other => {}
                 }
             } else if self.stream.read_buf(&mut self.input).await? == 0 {
                 bail!("NATS hung up");
@@ -155,14 +155,14 @@ impl Connection {
     }
 }
 
-enum Step {
+enum NatsStep {
     Message { reply_to: String },
     Ping,
     Other,
 }
 
 /// Parses one line of the protocol with its payload, and its size; `None` if it is incomplete.
-fn step(input: &[u8]) -> Option<(usize, Step)> {
+fn step(input: &[u8]) -> Option<(usize, NatsStep)> {
     let end = input.iter().position(|byte| *byte == b'\n')?;
     let line = str::from_utf8(&input[..end]).ok()?.trim_end();
     let mut words = line.split(' ');
@@ -172,9 +172,9 @@ fn step(input: &[u8]) -> Option<(usize, Step)> {
             let length: usize = words.last()?.parse().ok()?;
             let whole = end + 1 + length + 2;
             let reply_to = if words.len() > 3 { words[2].to_owned() } else { String::new() };
-            (input.len() >= whole).then_some((whole, Step::Message { reply_to }))
+            (input.len() >= whole).then_some((whole, NatsStep::Message { reply_to }))
         }
-        Some("PING") => Some((end + 1, Step::Ping)),
-        _ => Some((end + 1, Step::Other)),
+        Some("PING") => Some((end + 1, NatsStep::Ping)),
+        _ => Some((end + 1, NatsStep::Other)),
     }
 }

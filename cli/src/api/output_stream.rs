@@ -27,7 +27,7 @@ pub struct OutputRequest {
 }
 
 #[derive(Deserialize)]
-struct Output {
+struct OutputPiece {
     stream: Stream,
     offset_bytes: u64,
     text: Option<String>,
@@ -72,7 +72,7 @@ pub async fn read_output(
         if event.name != "output" {
             continue;
         }
-        let output: Output = serde_json::from_str(&event.data)
+        let output: OutputPiece = serde_json::from_str(&event.data)
             .map_err(|error| CliError::Answer(error.to_string()))?;
         let bytes = match (output.text, output.base64) {
             (Some(text), None) => text.into_bytes(),

@@ -13,11 +13,11 @@ use crate::error::CliError;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SecretSource {
     pub name: String,
-    source: Source,
+    source: ValueSource,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Source {
+enum ValueSource {
     /// A prompt without echo.
     Prompt,
     File(PathBuf),
@@ -30,10 +30,10 @@ impl FromStr for SecretSource {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let (name, source) = match text.split_once('=') {
-            None => (text, Source::Prompt),
-            Some((name, "env")) => (name, Source::Environment),
+            None => (text, ValueSource::Prompt),
+            Some((name, "env")) => (name, ValueSource::Environment),
             Some((name, value)) => match value.strip_prefix('@') {
-                Some(path) if !path.is_empty() => (name, Source::File(path.into())),
+                Some(path) if !path.is_empty() => (name, ValueSource::File(path.into())),
                 _ => {
                     return Err(
                         "the value of a secret must not be on the command line: use NAME to be \
@@ -53,15 +53,15 @@ impl SecretSource {
     /// [`CliError`] if the value is missing or is not UTF-8. Never holds what was read.
     pub fn read(&self) -> Result<String, CliError> {
         match &self.source {
-            Source::Prompt if std::io::stdin().is_terminal() => {
+            ValueSource::Prompt if std::io::stdin().is_terminal() => {
                 Ok(rpassword::prompt_password(format!("{}: ", self.name))?)
             }
-            Source::Prompt => Err(CliError::Usage(format!(
+            ValueSource::Prompt => Err(CliError::Usage(format!(
                 "can't prompt for {0} without a terminal; use --secret {0}=@FILE or --secret {0}=env",
                 self.name
             ))),
-            Source::File(path) => read_file(path),
-            Source::Environment => std::env::var(&self.name).map_err(|_| {
+            ValueSource::File(path) => read_file(path),
+            ValueSource::Environment => std::env::var(&self.name).map_err(|_| {
                 CliError::Usage(format!(
                     "the environment variable {} is not set or is not UTF-8",
                     self.name
@@ -95,7 +95,7 @@ mod tests {
             assert!(!refusal.contains("hunter2"), "{refusal}");
         }
         let terminal = "TOKEN".parse::<SecretSource>().expect("a prompt");
-        assert_eq!((terminal.name.as_str(), terminal.source), ("TOKEN", Source::Prompt));
+        assert_eq!((terminal.name.as_str(), terminal.source), ("TOKEN", ValueSource::Prompt));
         assert!("TOKEN=env".parse::<SecretSource>().is_ok());
     }
 

@@ -1,7 +1,9 @@
 //! The server: every state change follows the real transition table.
 
 use muster_protocol::frame::{LedgerComparison, compare_ledger};
-use muster_server::domain::commands::command_state::{CommandState, EndReason, Event, Step, step};
+use muster_server::domain::commands::command_state::{
+    CommandEvent, CommandState, CommandTransition, EndReason, step,
+};
 
 use super::world::{Down, Link, Listed, Moves, Sent, Session, Up, World};
 
@@ -13,17 +15,17 @@ impl World {
             && !server.is_cancel_requested
         {
             moves.may("deliver", |world| {
-                world.apply(Event::Delivered);
+                world.apply(CommandEvent::Delivered);
                 world.send_to_agent(Down::Command);
             });
             moves.may_fail("deliver, and end before the frame leaves", |world| {
-                world.apply(Event::Delivered);
+                world.apply(CommandEvent::Delivered);
                 world.server_ends();
             });
         }
         if !server.is_cancel_requested && !server.state.is_terminal() {
             moves.may("cancel", |world| {
-                if !world.apply(Event::CancelRequested) {
+                if !world.apply(CommandEvent::CancelRequested) {
                     world.server.is_cancel_requested = true;
                     if world.server.session == Some(Session::Ready) {
                         world.send_to_agent(Down::Cancel);
@@ -33,7 +35,7 @@ impl World {
         }
         if server.state == CommandState::Queued {
             moves.may_fail("expire", |world| {
-                world.apply(Event::Ended(EndReason::ExpiredInQueue));
+                world.apply(CommandEvent::Ended(EndReason::ExpiredInQueue));
             });
         }
         if server.session.is_some() {
@@ -41,7 +43,7 @@ impl World {
         } else if !server.state.is_terminal() {
             moves.may_fail("the agent is disconnected for too long", |world| {
                 world.run.was_away_too_long = true;
-                world.apply(Event::Ended(EndReason::AgentAway));
+                world.apply(CommandEvent::Ended(EndReason::AgentAway));
             });
         }
     }
@@ -52,13 +54,15 @@ impl World {
     }
 
     /// Applies the transition for an event; true if there is one.
-    fn apply(&mut self, event: Event) -> bool {
-        let Step::To(next) = step(self.server.state, event) else { return false };
+    fn apply(&mut self, event: CommandEvent) -> bool {
+        let CommandTransition::To(next) = step(self.server.state, event) else { return false };
         self.server.state = next;
         self.server.reason = match event {
-            Event::Ended(reason) => Some(reason),
-            Event::CancelRequested => Some(EndReason::CancelledInQueue),
-            Event::Unlisted if next == CommandState::Lost => Some(EndReason::MissingFromInventory),
+            CommandEvent::Ended(reason) => Some(reason),
+            CommandEvent::CancelRequested => Some(EndReason::CancelledInQueue),
+            CommandEvent::Unlisted if next == CommandState::Lost => {
+                Some(EndReason::MissingFromInventory)
+            }
             _ => None,
         };
         true
@@ -77,7 +81,7 @@ impl World {
         let remembered = (&self.server.ledger_id, u64::from(self.server.acceptance_count));
         let presented = (&self.ledger.id, u64::from(self.ledger.acceptance_count));
         if compare_ledger(Some(remembered), presented) == LedgerComparison::Replaced {
-            self.apply(Event::Ended(EndReason::LedgerReplaced));
+            self.apply(CommandEvent::Ended(EndReason::LedgerReplaced));
         }
         self.server.ledger_id = self.ledger.id;
         self.server.acceptance_count = self.ledger.acceptance_count;
@@ -104,7 +108,7 @@ impl World {
             // A session has one inventory; a second one closes it.
             (Up::Inventory(_), Session::Ready) => self.server_ends(),
             (Up::Result(outcome), _) => {
-                if self.apply(Event::Reported(outcome)) {
+                if self.apply(CommandEvent::Reported(outcome)) {
                     self.server.report = Some((outcome, false));
                 }
                 self.server.report.get_or_insert((outcome, true));
@@ -117,7 +121,7 @@ impl World {
                 *known = acceptance_count.max(*known);
             }
             (Up::Started, Session::Ready) => {
-                self.apply(Event::Started);
+                self.apply(CommandEvent::Started);
             }
             (Up::Output { offset }, Session::Ready) => self.append(offset),
         }
@@ -142,9 +146,9 @@ impl World {
         self.server.session = Some(Session::Ready);
         let Some(listed) = listed else {
             let was_sent = !self.server.state.is_terminal();
-            if was_sent && self.apply(Event::Unlisted) && self.server.is_cancel_requested {
+            if was_sent && self.apply(CommandEvent::Unlisted) && self.server.is_cancel_requested {
                 // It never arrived, and is not wanted any more.
-                self.apply(Event::CancelRequested);
+                self.apply(CommandEvent::CancelRequested);
             }
             return;
         };
@@ -152,8 +156,8 @@ impl World {
             return self.send_to_agent(Down::Receipt);
         }
         self.apply(match listed {
-            Listed::Running => Event::Started,
-            Listed::Accepted | Listed::Settled => Event::ListedAccepted,
+            Listed::Running => CommandEvent::Started,
+            Listed::Accepted | Listed::Settled => CommandEvent::ListedAccepted,
         });
         self.send_to_agent(Down::SendFrom(self.server.committed_bytes));
         if self.server.is_cancel_requested {

@@ -56,7 +56,7 @@ pub enum AgentFrame {
 
 /// What an agent reports about itself.
 ///
-/// Basic agents need only the fields of the first generation. A full agent sends `protocol`,
+/// Basic agents need only the fields of the basic protocol. A full agent sends `protocol`,
 /// `ledger_id`, `acceptance_count`, `machine_id`, `instance_id`, `highest_epoch`, `public_key` and
 /// `proof`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -149,7 +149,7 @@ pub fn compare_ledger<Id: PartialEq>(
     }
 }
 
-/// A periodic sign of life. `status` is free-form: agents of any generation choose its content.
+/// A periodic sign of life. `status` is free-form: each agent chooses its content.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Heartbeat {

@@ -135,7 +135,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn first_generation_format_is_accepted() {
+    fn format_of_the_first_agents_is_accepted() {
         let manifest = Manifest::parse(r#"{"scripts":[{"name":"hello","path":"hello_world.py"}]}"#)
             .expect("valid");
         assert_eq!(

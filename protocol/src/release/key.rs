@@ -80,7 +80,7 @@ impl fmt::Display for PublicKey {
 }
 
 impl Signature {
-    /// True if its key has signed this manifest.
+    /// True if its key has signed this descriptor.
     pub fn is_of(&self, document: &[u8]) -> bool {
         self.key.has_signed(RELEASE, document, &self.signature)
     }
@@ -120,7 +120,7 @@ impl SigningKey {
         self.0.public_key().as_ref().try_into().map(PublicKey).map_err(|_| InvalidKey)
     }
 
-    /// Signs the bytes of a manifest.
+    /// Signs the bytes of a descriptor.
     ///
     /// # Errors
     /// As [`SigningKey::public`].

@@ -1,20 +1,20 @@
 //! Releases: their signed documents, and the rules by which a host accepts one.
 //!
 //! Pure: uses no files, clock or network. [`verify`] is the only way from untrusted bytes to a
-//! [`ReleaseManifest`] that may be used.
+//! [`ReleaseDescriptor`] that may be used.
 
 mod key;
 mod platform;
 mod program;
-mod release_manifest;
+mod release_descriptor;
 mod update;
 mod verification;
 
 pub use self::key::{InvalidKey, KeyChange, PublicKey, Signature, SigningKey};
 pub use self::platform::Platform;
 pub use self::program::Program;
-pub use self::release_manifest::{
-    FORMAT, MAX_MANIFEST_BYTES, MAX_PROGRAM_BYTES, ProgramFile, ReleaseManifest,
+pub use self::release_descriptor::{
+    FORMAT, MAX_DESCRIPTOR_BYTES, MAX_PROGRAM_BYTES, ProgramFile, ReleaseDescriptor,
 };
 pub use self::update::{
     NO_SPACE_EXIT, UPDATE_REQUEST_FILE, UPDATE_RESULT_FILE, UpdateOutcome, UpdateRequest,

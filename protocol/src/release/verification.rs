@@ -4,7 +4,7 @@ use semver::Version;
 
 use super::key::{KeyChange, PublicKey, Signature};
 use super::platform::Platform;
-use super::release_manifest::{ProgramFile, ReleaseManifest};
+use super::release_descriptor::{ProgramFile, ReleaseDescriptor};
 
 /// Most key changes of one release.
 pub const MAX_KEY_CHANGES: usize = 16;
@@ -24,7 +24,7 @@ pub struct ReleaseRequirements<'a> {
 /// A release that may be installed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VerifiedRelease {
-    pub manifest: ReleaseManifest,
+    pub descriptor: ReleaseDescriptor,
     /// The programs for the host's platform.
     pub files: Vec<ProgramFile>,
     /// The key that signed it, which the host pins from now on.
@@ -34,9 +34,9 @@ pub struct VerifiedRelease {
 /// Why a release is rejected.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum VerifyError {
-    #[error("the release's manifest is invalid: {0}")]
-    Manifest(String),
-    #[error("the release's signature does not match its manifest")]
+    #[error("the release's descriptor is invalid: {0}")]
+    Descriptor(String),
+    #[error("the release's signature does not match its descriptor")]
     Signature,
     #[error(
         "the release is signed by the key {key}, but this host trusts {pinned}; publish a key change signed by the old key, or install with --release-key"
@@ -54,7 +54,7 @@ impl VerifyError {
     /// A stable code for programs.
     pub const fn code(&self) -> &'static str {
         match self {
-            Self::Manifest(_) => "bad_manifest",
+            Self::Descriptor(_) => "bad_manifest",
             Self::Signature => "bad_signature",
             Self::Key { .. } => "untrusted_key",
             Self::Version { .. } => "wrong_version",
@@ -64,7 +64,7 @@ impl VerifyError {
     }
 }
 
-/// Verifies a release; `document` is the manifest as it was signed.
+/// Verifies a release; `document` is the descriptor as it was signed.
 ///
 /// # Errors
 /// [`VerifyError`], the first that applies; the release must not be used.
@@ -74,40 +74,40 @@ pub fn verify(
     changes: &[KeyChange],
     requirements: &ReleaseRequirements<'_>,
 ) -> Result<VerifiedRelease, VerifyError> {
-    let manifest = verify_signature(document, signature)?;
+    let descriptor = verify_signature(document, signature)?;
     if let Some(pinned) = requirements.fingerprint
         && !is_trusted_key(pinned, changes, signature.key)
     {
         let key = signature.key.fingerprint();
         return Err(VerifyError::Key { key, pinned: pinned.to_owned() });
     }
-    let found = manifest.version.clone();
+    let found = descriptor.version.clone();
     if found != *requirements.version {
         return Err(VerifyError::Version { wanted: requirements.version.clone(), found });
     }
     if let Some(floor) = requirements.floor.filter(|floor| found < **floor) {
         return Err(VerifyError::Floor { found, floor: floor.clone() });
     }
-    let files = manifest
+    let files = descriptor
         .files(requirements.platform)
         .ok_or(VerifyError::Platform(requirements.platform))?
         .to_vec();
-    Ok(VerifiedRelease { manifest, files, key: signature.key })
+    Ok(VerifiedRelease { descriptor, files, key: signature.key })
 }
 
-/// Verifies that a manifest is valid and matches its signature. Does not check whether the key is
+/// Verifies that a descriptor is valid and matches its signature. Does not check whether the key is
 /// trusted.
 ///
 /// # Errors
-/// [`VerifyError::Signature`], [`VerifyError::Manifest`].
+/// [`VerifyError::Signature`], [`VerifyError::Descriptor`].
 pub fn verify_signature(
     document: &[u8],
     signature: &Signature,
-) -> Result<ReleaseManifest, VerifyError> {
+) -> Result<ReleaseDescriptor, VerifyError> {
     if !signature.is_of(document) {
         return Err(VerifyError::Signature);
     }
-    ReleaseManifest::read(document).map_err(VerifyError::Manifest)
+    ReleaseDescriptor::read(document).map_err(VerifyError::Descriptor)
 }
 
 /// True if a chain of key changes, each signed by the previous key, leads from the pinned key

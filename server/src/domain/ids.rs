@@ -84,7 +84,7 @@ id!(
 );
 id!(
     /// A delivery to a webhook, with all its attempts.
-    DeliveryId
+    WebhookDeliveryId
 );
 id!(
     /// A key that signs a tenant's webhooks.

@@ -8,7 +8,7 @@ use ipnet::IpNet;
 /// The part of an address that one client controls: an IPv4 address, or the first 64 bits of an IPv6
 /// address, because everyone with IPv6 has that many addresses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Source(IpAddr);
+pub struct ClientSource(IpAddr);
 
 /// The addresses of proxies whose word on the address of a client counts.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -19,7 +19,7 @@ pub struct TrustedProxies(Vec<IpNet>);
 #[error("`{0}` is neither an address nor a network such as 10.0.0.0/8")]
 pub struct InvalidNetwork(String);
 
-impl Source {
+impl ClientSource {
     /// The source of an address.
     pub fn of(address: IpAddr) -> Self {
         match address.to_canonical() {
@@ -85,7 +85,7 @@ mod tests {
 
     #[test]
     fn an_ipv6_network_is_one_source_and_an_ipv4_address_is_one() {
-        let source = |text| Source::of(address(text));
+        let source = |text| ClientSource::of(address(text));
         assert_eq!(source("2001:db8:1:2::1"), source("2001:db8:1:2:ffff:ffff:ffff:ffff"));
         assert_ne!(source("2001:db8:1:2::1"), source("2001:db8:1:3::1"));
         assert_eq!(source("::ffff:192.0.2.1"), source("192.0.2.1"));

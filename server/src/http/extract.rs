@@ -18,7 +18,7 @@ use super::problem::Problem;
 use crate::domain::access::credential::presented;
 use crate::domain::field_error::{FieldError, FieldErrorCode};
 use crate::domain::page::{MAX_LIMIT, PageError, PageRequest};
-use crate::domain::source::Source;
+use crate::domain::source::ClientSource;
 use crate::services::access::caller::Caller;
 use crate::services::commands::MAX_WAIT_MS;
 
@@ -70,9 +70,9 @@ fn source(parts: &Parts) -> Option<String> {
 }
 
 /// The same, for limits.
-pub fn client(parts: &Parts) -> Option<Source> {
+pub fn client(parts: &Parts) -> Option<ClientSource> {
     let source = parts.extensions.get::<ConnectInfo<SocketAddr>>();
-    source.map(|ConnectInfo(address)| Source::of(address.ip()))
+    source.map(|ConnectInfo(address)| ClientSource::of(address.ip()))
 }
 
 /// A JSON body. An empty one is `{}`.

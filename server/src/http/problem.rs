@@ -35,7 +35,7 @@ pub struct Problem {
     /// With `ambiguous_agent`, for a name: the first 10 agents that it matches.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Vec<AgentCandidate>, required = false)]
-    candidates: Option<Box<Candidates>>,
+    candidates: Option<Box<CandidateList>>,
     #[serde(skip)]
     retry_after_s: Option<u32>,
 }
@@ -43,7 +43,7 @@ pub struct Problem {
 /// A list that takes little space in the many problems without one.
 #[derive(Debug, Clone, Serialize)]
 #[serde(transparent)]
-struct Candidates(Vec<AgentCandidate>);
+struct CandidateList(Vec<AgentCandidate>);
 
 impl Problem {
     fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
@@ -252,7 +252,7 @@ impl From<ServiceError> for Problem {
             ServiceError::Conflict { code, .. } => Self::new(StatusCode::CONFLICT, code, detail),
             ServiceError::AmbiguousAgent { candidates, .. } => {
                 let problem = Self::new(StatusCode::CONFLICT, "ambiguous_agent", detail);
-                Self { candidates: Some(Box::new(Candidates(candidates))), ..problem }
+                Self { candidates: Some(Box::new(CandidateList(candidates))), ..problem }
             }
             ServiceError::Invalid { code, .. } => {
                 Self::new(StatusCode::UNPROCESSABLE_ENTITY, code, detail)

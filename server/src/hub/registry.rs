@@ -119,10 +119,18 @@ impl Hub {
         self.wake_queue.take(limit).await
     }
 
-    /// Releases the slot of a command, and wakes its agent if another command waits for one.
-    pub fn release(&self, agent_id: AgentId, command_id: CommandId) {
+    /// Announces a new command that was not sent with its insert. `is_ready`: it may be sent now.
+    pub fn announce_new(&self, agent_id: AgentId, command_id: CommandId, is_ready: bool) {
+        self.notify_progress(command_id);
+        if is_ready && self.is_connected(agent_id) {
+            self.wake(agent_id);
+        }
+    }
+
+    /// Frees the slot of a command, and wakes its agent if another command waits for one.
+    pub fn free_slot(&self, agent_id: AgentId, command_id: CommandId) {
         if let Some(session) = self.session(agent_id)
-            && session.release(command_id)
+            && session.free_slot(command_id)
         {
             self.wake(agent_id);
         }

@@ -92,7 +92,7 @@ pub struct SessionHandle {
     /// Durable commands that hold a slot.
     in_flight: Mutex<HashSet<CommandId>>,
     is_ready: AtomicBool,
-    /// A command was refused a slot since the last release.
+    /// A command was refused a slot since the last slot was freed.
     is_starved: AtomicBool,
     /// An older command may be queued, so a new one must go through the queue.
     has_backlog: AtomicBool,
@@ -225,7 +225,7 @@ impl SessionHandle {
         self.has_backlog.store(has_backlog, Ordering::Release);
     }
 
-    /// Acquires a slot. False if none is free; the next [`Self::release`] then returns true.
+    /// Acquires a slot. False if none is free; the next [`Self::free_slot`] then returns true.
     pub fn acquire(&self, command_id: CommandId) -> bool {
         if !self.is_ready.load(Ordering::Acquire) {
             return false;
@@ -251,8 +251,8 @@ impl SessionHandle {
         free
     }
 
-    /// Releases a slot. True if a command was refused one meanwhile: its agent must be woken.
-    pub fn release(&self, command_id: CommandId) -> bool {
+    /// Frees a slot. True if a command was refused one meanwhile: its agent must be woken.
+    pub fn free_slot(&self, command_id: CommandId) -> bool {
         let freed =
             self.in_flight.lock().unwrap_or_else(PoisonError::into_inner).remove(&command_id);
         freed && self.is_starved.swap(false, Ordering::AcqRel)

@@ -14,7 +14,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 
-use super::bounded::{Bounded, Place};
+use super::bounded::{Bounded, ConnectionSlot};
 use super::connection::Carrier;
 use super::handshake::secure;
 use super::limits::Limits;
@@ -24,7 +24,7 @@ use super::source_limiter::SourceLimiter;
 
 /// Pause after a connection could not be accepted: trying at once would find the same.
 const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
-/// Between two warnings that there is no place left.
+/// Between two warnings that there is no slot left.
 const WARN_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Why the server cannot listen.
@@ -53,7 +53,7 @@ pub struct Bound {
     address: SocketAddr,
     tls: Option<watch::Receiver<Arc<ServerConfig>>>,
     limits: Limits,
-    places: Arc<Semaphore>,
+    slots: Arc<Semaphore>,
     sources: SourceLimiter,
     warned_at: Option<Instant>,
 }
@@ -73,9 +73,9 @@ impl Bound {
         let tcp = TcpListener::bind(address).await.map_err(failed)?;
         let address = tcp.local_addr().map_err(failed)?;
         let tls = certificate.map(Certificate::settings);
-        let places = Arc::new(Semaphore::new(limits.connections));
+        let slots = Arc::new(Semaphore::new(limits.connections));
         let sources = SourceLimiter::new(limits.per_source, limits.trusted_proxies.clone());
-        Ok(Self { tcp, address, tls, limits, places, sources, warned_at: None })
+        Ok(Self { tcp, address, tls, limits, slots, sources, warned_at: None })
     }
 
     /// `https://` or `http://`, and the address.
@@ -91,23 +91,23 @@ impl Bound {
         let mut connections = JoinSet::new();
         loop {
             tokio::select! {
-                (stream, peer, place) = self.accept() => {
+                (stream, peer, slot) = self.accept() => {
                     let Some(of_source) = self.sources.admit(peer.ip()) else {
                         tracing::debug!(%peer, "refused a connection: its source has too many");
                         // Over TLS, an answer would cost what the limit saves.
                         if self.tls.is_none() {
-                            connections.spawn(refuse(stream, place));
+                            connections.spawn(refuse(stream, slot));
                         }
                         continue;
                     };
-                    let place = Place { of_all: place, of_source };
+                    let slot = ConnectionSlot { of_all: slot, of_source };
                     let (carrier, mut stopped) = (Arc::clone(&carrier), stopped.clone());
                     let settings = self.tls.as_ref().map(|tls| Arc::clone(&tls.borrow()));
                     let Limits { handshake, answer, .. } = &self.limits;
                     let (handshake, answer) = (*handshake, *answer);
                     connections.spawn(async move {
                         let Some(settings) = settings else {
-                            let stream = Bounded::new(stream, answer, place);
+                            let stream = Bounded::new(stream, answer, slot);
                             let activity = stream.activity();
                             return carrier.carry(stream, peer, activity, stopped).await;
                         };
@@ -117,7 +117,7 @@ impl Bound {
                         };
                         match secured {
                             Ok(stream) => {
-                                let stream = Bounded::new(stream, answer, place);
+                                let stream = Bounded::new(stream, answer, slot);
                                 let activity = stream.activity();
                                 carrier.carry(stream, peer, activity, stopped).await;
                             }
@@ -137,15 +137,15 @@ impl Bound {
         while connections.join_next().await.is_some() {}
     }
 
-    /// The next connection, once there is a place for it. Dropping the future loses none.
+    /// The next connection, once there is a slot for it. Dropping the future loses none.
     async fn accept(&mut self) -> (TcpStream, SocketAddr, OwnedSemaphorePermit) {
-        let place = self.place().await;
+        let slot = self.slot().await;
         loop {
             match self.tcp.accept().await {
                 Ok((stream, peer)) => {
                     // Frames are small and wanted at once.
                     let _ = stream.set_nodelay(true);
-                    return (stream, peer, place);
+                    return (stream, peer, slot);
                 }
                 // The client has thought better of it.
                 Err(error) if is_of_one_connection(&error) => {}
@@ -157,10 +157,10 @@ impl Bound {
         }
     }
 
-    async fn place(&mut self) -> OwnedSemaphorePermit {
+    async fn slot(&mut self) -> OwnedSemaphorePermit {
         loop {
-            if let Ok(place) = Arc::clone(&self.places).try_acquire_owned() {
-                return place;
+            if let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned() {
+                return slot;
             }
             if self.warned_at.is_none_or(|at| at.elapsed() >= WARN_INTERVAL) {
                 self.warned_at = Some(Instant::now());
@@ -170,8 +170,8 @@ impl Bound {
                      --max-connections and the limit of open files)"
                 );
             }
-            // Never closed; and the place is taken above.
-            let _ = self.places.acquire().await;
+            // Never closed; and the slot is taken above.
+            let _ = self.slots.acquire().await;
         }
     }
 }

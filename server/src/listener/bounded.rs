@@ -1,4 +1,4 @@
-//! A stream that takes a place among the connections for as long as it lives, also as a WebSocket,
+//! A stream that takes a slot among the connections for as long as it lives, also as a WebSocket,
 //! and that ends when its peer reads nothing of what it asked for.
 
 use std::future::Future as _;
@@ -14,17 +14,17 @@ use tokio::time::{Sleep, sleep};
 use super::source_limiter::SourcePermit;
 use crate::services::sessions::Activity;
 
-/// The place of a connection, given up when dropped.
+/// The slot of a connection, given up when dropped.
 #[derive(Debug)]
 #[expect(dead_code, reason = "held, not read")]
-pub(super) struct Place {
+pub(super) struct ConnectionSlot {
     /// Among all connections.
     pub(super) of_all: OwnedSemaphorePermit,
     /// Among those of its source.
     pub(super) of_source: SourcePermit,
 }
 
-/// The stream and its place.
+/// The stream and its slot.
 #[derive(Debug)]
 pub(super) struct Bounded<S> {
     stream: S,
@@ -32,13 +32,13 @@ pub(super) struct Bounded<S> {
     /// Runs while the peer takes nothing; an idle connection has none.
     stalled: Option<Pin<Box<Sleep>>>,
     activity: Activity,
-    _place: Place,
+    _slot: ConnectionSlot,
 }
 
 impl<S: AsyncWrite + Unpin> Bounded<S> {
     /// A write fails when it has waited as long as `patience` for the peer.
-    pub(super) fn new(stream: S, patience: Duration, place: Place) -> Self {
-        Self { stream, patience, stalled: None, activity: Activity::default(), _place: place }
+    pub(super) fn new(stream: S, patience: Duration, slot: ConnectionSlot) -> Self {
+        Self { stream, patience, stalled: None, activity: Activity::default(), _slot: slot }
     }
 
     /// When bytes last arrived on this stream.

@@ -55,9 +55,9 @@ pub(super) struct Pair {
     pub digest: [u8; 32],
 }
 
-/// What a cheap look at the files shows. Links are followed: renewals exchange them.
+/// Identity, size and times of both files. Links are followed, because renewals replace them.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Look([Option<[i64; 5]>; 2]);
+pub(super) struct FileStamps([Option<[i64; 5]>; 2]);
 
 impl TlsFiles {
     /// Reads both, checks that they fit, and makes settings of them: TLS 1.2 and 1.3, HTTP/2 and
@@ -75,9 +75,9 @@ impl TlsFiles {
         Ok(Pair { settings, digest })
     }
 
-    /// Notices changes without reading.
-    pub(super) fn look(&self) -> Look {
-        let look = |path: &Path| {
+    /// The stamps of now. They show a change without reading the files.
+    pub(super) fn stamps(&self) -> FileStamps {
+        let stamp = |path: &Path| {
             let seen = std::fs::metadata(path).ok()?;
             let times = [seen.mtime(), seen.mtime_nsec()];
             Some([
@@ -88,7 +88,7 @@ impl TlsFiles {
                 seen.ctime(),
             ])
         };
-        Look([look(&self.certificate), look(&self.key)])
+        FileStamps([stamp(&self.certificate), stamp(&self.key)])
     }
 
     /// True if every user of this machine may read the key.

@@ -18,7 +18,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 const REQUEST_BYTES: u64 = 64 * 1024;
 
 /// Answers and closes.
-pub(super) async fn refuse(mut stream: TcpStream, _place: OwnedSemaphorePermit) {
+pub(super) async fn refuse(mut stream: TcpStream, _slot: OwnedSemaphorePermit) {
     let answer = async {
         stream.write_all(ANSWER).await?;
         stream.shutdown().await?;

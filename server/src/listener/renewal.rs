@@ -7,19 +7,19 @@ use rustls::ServerConfig;
 use tokio::signal::unix::Signal;
 use tokio::sync::watch;
 
-use super::certificate::{CertificateError, Look, Pair, TlsFiles};
+use super::certificate::{CertificateError, FileStamps, Pair, TlsFiles};
 
 /// The certificate that new connections are shown.
 #[derive(Debug)]
 pub struct Certificate {
     files: TlsFiles,
     digest: [u8; 32],
-    look: Look,
+    stamps: FileStamps,
     settings: watch::Sender<Arc<ServerConfig>>,
 }
 
 impl Certificate {
-    /// Between two looks at the files.
+    /// Between two checks of the files.
     pub const CHECK_INTERVAL: Duration = Duration::from_secs(30);
 
     /// Reads it for the first time.
@@ -28,7 +28,7 @@ impl Certificate {
     /// [`CertificateError`]: a server that was told to secure its connections does not start
     /// without.
     pub fn load(files: TlsFiles) -> Result<Self, CertificateError> {
-        let look = files.look();
+        let stamps = files.stamps();
         let Pair { settings, digest } = files.read()?;
         if files.is_key_open() {
             tracing::warn!(
@@ -36,7 +36,7 @@ impl Certificate {
                 "every user of this machine may read the private key; take that right away (chmod 640)"
             );
         }
-        Ok(Self { files, digest, look, settings: watch::Sender::new(settings) })
+        Ok(Self { files, digest, stamps, settings: watch::Sender::new(settings) })
     }
 
     /// Where new connections find it.
@@ -66,7 +66,7 @@ impl Certificate {
 
     /// Reads it again if the files were changed since they were last read.
     fn renew_if_changed(&mut self) {
-        if self.files.look() != self.look {
+        if self.files.stamps() != self.stamps {
             self.renew();
         }
     }
@@ -74,8 +74,8 @@ impl Certificate {
     /// Reads it again. Connections that stand stay as they are; a pair that can't be used changes
     /// nothing, and the log says what to do.
     fn renew(&mut self) {
-        // Before the reading: what is written meanwhile is noticed at the next look.
-        self.look = self.files.look();
+        // Before the reading: what is written meanwhile is noticed at the next check.
+        self.stamps = self.files.stamps();
         match self.files.read() {
             Ok(pair) if pair.digest == self.digest => {
                 tracing::info!("read the certificate again; it is the same");

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 
-use crate::domain::source::{Source, TrustedProxies};
+use crate::domain::source::{ClientSource, TrustedProxies};
 
 /// New connections of one source per second, and at once. The agents of a large network that share
 /// one address, twice 10,000, may all reconnect at the same time.
@@ -23,9 +23,9 @@ pub(super) struct SourceLimiter(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
-    open: Mutex<HashMap<Source, usize>>,
+    open: Mutex<HashMap<ClientSource, usize>>,
     max_open: usize,
-    rate: DefaultKeyedRateLimiter<Source>,
+    rate: DefaultKeyedRateLimiter<ClientSource>,
     admitted: AtomicUsize,
     /// They carry the connections of many clients, and limit them themselves.
     exempt: TrustedProxies,
@@ -35,7 +35,7 @@ struct Shared {
 #[derive(Debug)]
 pub(super) struct SourcePermit {
     limiter: SourceLimiter,
-    source: Option<Source>,
+    source: Option<ClientSource>,
 }
 
 impl SourceLimiter {
@@ -56,7 +56,7 @@ impl SourceLimiter {
         if shared.exempt.contains(address) {
             return Some(SourcePermit { limiter: self.clone(), source: None });
         }
-        let source = Source::of(address);
+        let source = ClientSource::of(address);
         if shared.admitted.fetch_add(1, Ordering::Relaxed).is_multiple_of(FORGET_EVERY) {
             shared.rate.retain_recent();
             shared.rate.shrink_to_fit();

@@ -19,7 +19,7 @@ use self::access::key_cache::KeyCache;
 use self::access::lookup_limiter::LookupLimiter;
 use self::access::passwords::Passwords;
 pub use self::access::stream_permits::StreamPermits;
-use self::commands::delivery::Delivery;
+use self::commands::delivery::CommandDelivery;
 use self::commands::preflight::{ManifestCache, Preflight};
 use self::commands::submission_limiter::SubmissionLimiter;
 use self::releases::catalog::ReleaseCatalog;
@@ -113,7 +113,7 @@ impl Services {
             manifests: manifests.clone(),
         };
         let (store, hub, clock) = (|| store.clone(), || Arc::clone(hub), || clock.clone());
-        let delivery = Delivery {
+        let delivery = CommandDelivery {
             store: store(),
             hub: hub(),
             clock: clock(),
@@ -140,7 +140,7 @@ impl Services {
                 hub: hub(),
                 cache: cache.clone(),
                 clock: clock(),
-                turn: Arc::default(),
+                change_lock: Arc::default(),
             },
             api_keys: access::api_keys::ApiKeys {
                 store: store(),
@@ -233,7 +233,7 @@ impl Services {
                 clock: clock(),
                 files: release_files,
                 catalog: catalog.clone(),
-                turn: Arc::default(),
+                change_lock: Arc::default(),
             },
             setup: access::setup::Setup {
                 store: store(),

@@ -70,12 +70,12 @@ where
 {
     let maintenance = maintenance.clone();
     // One run at a time: a task that takes longer than its interval is not started twice.
-    let turn = std::sync::Arc::new(tokio::sync::Mutex::new(()));
+    let running = std::sync::Arc::new(tokio::sync::Mutex::new(()));
     let job = Job::new_async(when, move |_, _| {
-        let (maintenance, work, turn) =
-            (maintenance.clone(), work.clone(), std::sync::Arc::clone(&turn));
+        let (maintenance, work, running) =
+            (maintenance.clone(), work.clone(), std::sync::Arc::clone(&running));
         Box::pin(async move {
-            let Ok(_turn) = turn.try_lock() else { return };
+            let Ok(_running) = running.try_lock() else { return };
             if let Err(error) = work(maintenance).await {
                 let error = error_chain(&error);
                 tracing::warn!(

@@ -7,11 +7,11 @@ use std::time::Duration;
 use tokio::task::{Id, JoinSet};
 use tokio::time::Instant;
 
-use crate::domain::ids::DeliveryId;
+use crate::domain::ids::WebhookDeliveryId;
 use crate::hub::Hub;
 use crate::services::integrations::webhooks::{Responsiveness, Webhooks};
 use crate::store::StoreError;
-use crate::store::queries::{DeliveriesToSkip, PendingDelivery};
+use crate::store::queries::{PendingWebhookDelivery, WebhookDeliveriesToSkip};
 use muster_protocol::error_chain;
 
 /// Most deliveries in progress.
@@ -54,9 +54,9 @@ pub async fn run(webhooks: Webhooks, hub: Arc<Hub>) {
 #[derive(Default)]
 struct Post {
     tasks: JoinSet<Result<Responsiveness, StoreError>>,
-    under_way: HashMap<Id, (DeliveryId, String)>,
+    under_way: HashMap<Id, (WebhookDeliveryId, String)>,
     /// Due deliveries to hosts without a free slot.
-    ready: VecDeque<PendingDelivery>,
+    ready: VecDeque<PendingWebhookDelivery>,
     /// Hosts that did not answer the last time.
     silent: HashSet<String>,
 }
@@ -125,7 +125,7 @@ impl Post {
     }
 
     /// What the next query skips: deliveries in progress or ready, and hosts without a free slot.
-    fn busy(&self) -> DeliveriesToSkip {
+    fn busy(&self) -> WebhookDeliveriesToSkip {
         let mut ids: Vec<_> = self.under_way.values().map(|(id, _)| *id).collect();
         let mut hosts: Vec<String> = Vec::new();
         for (_, host) in self.under_way.values() {
@@ -136,7 +136,7 @@ impl Post {
         ids.extend(
             self.ready.iter().filter(|next| !hosts.contains(&next.host)).map(|next| next.id),
         );
-        DeliveriesToSkip { ids, hosts }
+        WebhookDeliveriesToSkip { ids, hosts }
     }
 
     /// Waits until a slot is free.

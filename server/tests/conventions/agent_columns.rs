@@ -123,16 +123,16 @@ fn every_migration_is_listed_and_leaves_its_transaction_to_the_migrator() {
 
 #[test]
 fn a_column_without_owner_and_one_with_two_are_found() {
-    let schema = "CREATE TABLE agents (\n    id uuid NOT NULL PRIMARY KEY,\n    note text,\n);\n\
+    let schema = "CREATE TABLE agents (\n    id uuid NOT NULL PRIMARY KEY,\n    shape text,\n);\n\
                   CREATE TABLE others (\n    other text\n);\nALTER TABLE agents ADD COLUMN color text;\n";
     let columns = columns(schema);
-    assert_eq!(columns, BTreeSet::from(["color", "id", "note"].map(str::to_owned)));
-    let sessions = "const SESSION_COLUMNS: [agent::Column; 2] = [agent::Column::Note, agent::Column::NameSource];";
+    assert_eq!(columns, BTreeSet::from(["color", "id", "shape"].map(str::to_owned)));
+    let sessions = "const SESSION_COLUMNS: [agent::Column; 2] = [agent::Column::Shape, agent::Column::NameSource];";
     let found = problems(&columns, &of_sessions(sessions));
     assert!(found.iter().any(|problem| problem.starts_with("`color` has no owner")), "{found:?}");
     assert!(
         found.iter().any(|problem| problem.starts_with("`name_source` has two owners")),
         "{found:?}"
     );
-    assert!(!found.iter().any(|problem| problem.starts_with("`note`")), "{found:?}");
+    assert!(!found.iter().any(|problem| problem.starts_with("`shape`")), "{found:?}");
 }

@@ -16,12 +16,12 @@ const DESCRIBED: [&str; 5] = ["Parser", "Args", "Subcommand", "ValueEnum", "ToSc
 struct Rejected {
     /// One or more words in lower case.
     words: Vec<String>,
-    scope: Scope,
+    scope: WordScope,
     say: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Scope {
+enum WordScope {
     Everywhere,
     Names,
     /// Names of one crate.
@@ -48,11 +48,11 @@ impl Glossary {
                     None => (entry, ""),
                 };
                 let scope = match scope {
-                    "" => Scope::Everywhere,
-                    "names" => Scope::Names,
+                    "" => WordScope::Everywhere,
+                    "names" => WordScope::Names,
                     folder => {
                         assert!(sources::CRATES.contains(&folder), "unknown limit in `{entry}`");
-                        Scope::Crate(folder.to_owned())
+                        WordScope::Crate(folder.to_owned())
                     }
                 };
                 let words: Vec<_> = word.split(' ').map(str::to_lowercase).collect();
@@ -80,7 +80,7 @@ impl Glossary {
     fn in_words<'a>(
         &'a self,
         words: &[String],
-        is_checked: impl Fn(&Scope) -> bool,
+        is_checked: impl Fn(&WordScope) -> bool,
     ) -> Vec<&'a Rejected> {
         let mut found: Vec<&Rejected> = Vec::new();
         for (index, word) in words.iter().enumerate() {
@@ -156,9 +156,9 @@ fn identifiers(tokens: TokenStream, found: &mut BTreeSet<String>) {
 
 /// Collects what people read: help, API descriptions and error messages.
 #[derive(Default)]
-struct Texts(Vec<String>);
+struct ReadableTexts(Vec<String>);
 
-impl Texts {
+impl ReadableTexts {
     fn add_literals(&mut self, tokens: TokenStream) {
         for token in tokens {
             match token {
@@ -203,7 +203,7 @@ fn is_described(attributes: &[syn::Attribute]) -> bool {
     DESCRIBED.iter().any(|name| names.contains(*name))
 }
 
-impl<'ast> Visit<'ast> for Texts {
+impl<'ast> Visit<'ast> for ReadableTexts {
     fn visit_item_struct(&mut self, item: &'ast syn::ItemStruct) {
         let is_described = is_described(&item.attrs);
         self.add(&item.attrs, is_described);
@@ -237,27 +237,28 @@ fn report(rejected: &Rejected, path: &str, place: &str) -> String {
     format!("{path}: {place}: not \"{}\", say {}", rejected.words.join(" "), rejected.say)
 }
 
-fn problems_in_code(glossary: &Glossary, source: &sources::Source) -> Vec<String> {
+fn problems_in_code(glossary: &Glossary, source: &sources::SourceFile) -> Vec<String> {
     let mut found = Vec::new();
     let tokens: TokenStream = source.text.parse().expect("a Rust source");
     let mut names = BTreeSet::new();
     identifiers(tokens.clone(), &mut names);
-    let is_name_checked = |scope: &Scope| match scope {
-        Scope::Everywhere | Scope::Names => true,
-        Scope::Crate(folder) => folder == source.folder,
+    let is_name_checked = |scope: &WordScope| match scope {
+        WordScope::Everywhere | WordScope::Names => true,
+        WordScope::Crate(folder) => folder == source.folder,
     };
     for name in &names {
         for rejected in glossary.in_words(&words_of_name(name), is_name_checked) {
             found.push((rejected.clone(), format!("`{name}`")));
         }
     }
-    let mut texts = Texts::default();
+    let mut texts = ReadableTexts::default();
     // Parsing is slow, and most files have nothing that people read.
     if ["derive(", "utoipa"].iter().any(|word| source.text.contains(word)) {
         texts.visit_file(&syn::parse2(tokens).expect("a Rust source"));
     }
     for text in &texts.0 {
-        for rejected in glossary.in_words(&words_of_text(text), |scope| *scope == Scope::Everywhere)
+        for rejected in
+            glossary.in_words(&words_of_text(text), |scope| *scope == WordScope::Everywhere)
         {
             found.push((rejected.clone(), text.trim().to_owned()));
         }
@@ -266,10 +267,10 @@ fn problems_in_code(glossary: &Glossary, source: &sources::Source) -> Vec<String
     found.into_iter().map(|(rejected, place)| report(&rejected, &source.path, &place)).collect()
 }
 
-fn problems_on_page(glossary: &Glossary, source: &sources::Source) -> Vec<String> {
+fn problems_on_page(glossary: &Glossary, source: &sources::SourceFile) -> Vec<String> {
     let words = words_of_text(&prose(&source.text));
     glossary
-        .in_words(&words, |scope| *scope == Scope::Everywhere)
+        .in_words(&words, |scope| *scope == WordScope::Everywhere)
         .into_iter()
         .filter(|rejected| !glossary.is_excepted(rejected, &source.path))
         .map(|rejected| report(rejected, &source.path, "text"))
@@ -318,7 +319,7 @@ fn rejected_words_are_found_in_names_help_errors_and_pages() {
     let in_code = |folder: &'static str, path: &str, text: &str| {
         problems_in_code(
             &glossary,
-            &sources::Source { folder, path: path.into(), text: text.into() },
+            &sources::SourceFile { folder, path: path.into(), text: text.into() },
         )
         .len()
     };
@@ -332,7 +333,7 @@ fn rejected_words_are_found_in_names_help_errors_and_pages() {
     let on_page = |text: &str| {
         problems_on_page(
             &glossary,
-            &sources::Source { folder: "", path: "p".into(), text: text.into() },
+            &sources::SourceFile { folder: "", path: "p".into(), text: text.into() },
         )
         .len()
     };

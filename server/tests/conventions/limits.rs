@@ -32,7 +32,7 @@ struct Constant {
 struct Constants(BTreeMap<String, Vec<Constant>>);
 
 struct Collector<'a> {
-    source: &'a sources::Source,
+    source: &'a sources::SourceFile,
     found: &'a mut Constants,
 }
 
@@ -255,8 +255,11 @@ fn quantities_are_read_with_their_units() {
 
 #[test]
 fn a_wrong_value_and_a_missing_constant_are_reported() {
-    let source =
-        sources::Source { folder: "server", path: "server/src/a.rs".into(), text: String::new() };
+    let source = sources::SourceFile {
+        folder: "server",
+        path: "server/src/a.rs".into(),
+        text: String::new(),
+    };
     let file = syn::parse_file(
         "const BASE: u64 = 2; const MAX_A: usize = 4 * 1024; const WAIT: Duration = Duration::from_secs(BASE * 5);",
     )

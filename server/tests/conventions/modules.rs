@@ -39,7 +39,7 @@ pub fn of_crate(folder: &'static str, dependencies: &BTreeSet<String>) -> BTreeM
 /// What a source uses that is the file of this module.
 pub fn of_source(module: &Path, text: &str, dependencies: &BTreeSet<String>) -> Uses {
     let file = syn::parse_file(text).unwrap_or_else(|error| panic!("parse {module:?}: {error}"));
-    let mut reader = Reader { module: module.clone(), dependencies, uses: Uses::default() };
+    let mut reader = UseReader { module: module.clone(), dependencies, uses: Uses::default() };
     reader.visit_file(&file);
     reader.uses
 }
@@ -52,13 +52,13 @@ fn module_of(file: &str) -> Path {
     }
 }
 
-struct Reader<'a> {
+struct UseReader<'a> {
     module: Path,
     dependencies: &'a BTreeSet<String>,
     uses: Uses,
 }
 
-impl Reader<'_> {
+impl UseReader<'_> {
     fn record(&mut self, path: &[String]) {
         let Some(first) = path.first() else { return };
         let inside = match first.as_str() {
@@ -105,7 +105,7 @@ fn is_test(attributes: &[syn::Attribute]) -> bool {
     })
 }
 
-impl<'ast> Visit<'ast> for Reader<'_> {
+impl<'ast> Visit<'ast> for UseReader<'_> {
     fn visit_item_use(&mut self, item: &'ast ItemUse) {
         if !is_test(&item.attrs) {
             self.record_tree(&item.tree, &[]);

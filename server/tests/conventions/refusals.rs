@@ -33,13 +33,13 @@ struct Named {
 impl<'ast> Visit<'ast> for Named {
     fn visit_item_const(&mut self, item: &'ast syn::ItemConst) {
         if item.ident.to_string().ends_with("_CODE") {
-            visit::visit_expr(&mut Texts(&mut self.found), &item.expr);
+            visit::visit_expr(&mut RefusalTexts(&mut self.found), &item.expr);
         }
     }
 
     fn visit_impl_item_fn(&mut self, item: &'ast syn::ImplItemFn) {
         if item.sig.ident == "code" {
-            visit::visit_block(&mut Texts(&mut self.found), &item.block);
+            visit::visit_block(&mut RefusalTexts(&mut self.found), &item.block);
         }
     }
 
@@ -66,14 +66,14 @@ struct Arms<'a>(&'a mut BTreeSet<String>);
 impl<'ast> Visit<'ast> for Arms<'_> {
     fn visit_arm(&mut self, arm: &'ast syn::Arm) {
         if let syn::Expr::Lit(text) = &*arm.body {
-            visit::visit_expr_lit(&mut Texts(self.0), text);
+            visit::visit_expr_lit(&mut RefusalTexts(self.0), text);
         }
     }
 }
 
-struct Texts<'a>(&'a mut BTreeSet<String>);
+struct RefusalTexts<'a>(&'a mut BTreeSet<String>);
 
-impl<'ast> Visit<'ast> for Texts<'_> {
+impl<'ast> Visit<'ast> for RefusalTexts<'_> {
     fn visit_lit_str(&mut self, text: &'ast syn::LitStr) {
         self.0.insert(text.value());
     }

@@ -8,7 +8,7 @@ pub const CRATES: [&str; 8] =
     ["protocol", "server", "agent", "supervisor", "cli", "tests", "benches", "fuzz"];
 
 /// One file.
-pub struct Source {
+pub struct SourceFile {
     /// The folder of its crate; empty for files outside of crates.
     pub folder: &'static str,
     /// Relative to the root of the repository, with `/`.
@@ -27,7 +27,7 @@ pub fn read(path: &str) -> String {
 }
 
 /// The Rust files of these crates, sorted by path.
-pub fn rust_files(folders: &[&'static str]) -> Vec<Source> {
+pub fn rust_files(folders: &[&'static str]) -> Vec<SourceFile> {
     let mut found = Vec::new();
     for folder in folders {
         collect(folder, &root().join(folder), "rs", &mut found);
@@ -37,17 +37,17 @@ pub fn rust_files(folders: &[&'static str]) -> Vec<Source> {
 }
 
 /// The README, the changelog and the documentation, sorted by path.
-pub fn pages() -> Vec<Source> {
+pub fn pages() -> Vec<SourceFile> {
     let mut found = Vec::new();
     collect("", &root().join("docs"), "md", &mut found);
     for name in ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"] {
-        found.push(Source { folder: "", path: name.into(), text: read(name) });
+        found.push(SourceFile { folder: "", path: name.into(), text: read(name) });
     }
     assert!(found.len() > 15, "the documentation moved: this test reads nothing");
     found
 }
 
-fn collect(folder: &'static str, place: &Path, extension: &str, found: &mut Vec<Source>) {
+fn collect(folder: &'static str, place: &Path, extension: &str, found: &mut Vec<SourceFile>) {
     let mut paths: Vec<_> = fs::read_dir(place)
         .unwrap_or_else(|error| panic!("read {}: {error}", place.display()))
         .map(|entry| entry.expect("read a folder").path())
@@ -63,7 +63,7 @@ fn collect(folder: &'static str, place: &Path, extension: &str, found: &mut Vec<
         } else if path.extension().is_some_and(|known| known == extension) {
             let text = fs::read_to_string(&path).expect("read a source");
             let path = path.strip_prefix(root()).expect("inside").to_string_lossy().into_owned();
-            found.push(Source { folder, path, text });
+            found.push(SourceFile { folder, path, text });
         }
     }
 }

@@ -50,7 +50,7 @@ impl Fixture {
     async fn beside_a_failure<T>(&self, write: impl Future<Output = T>) -> T {
         let before = self.count("muster_writer_failed_commits_total");
         let bad = self.taken_entry().await;
-        // Both are queued before the writer gets its turn.
+        // Both are queued before the writer runs.
         let (written, failed) = tokio::join!(write, self.store.writer().commit(AppendAudit(bad)));
         assert!(matches!(failed, Err(StoreError::Database(_))), "{failed:?}");
         assert_eq!(self.count("muster_writer_failed_commits_total"), before + 1);
@@ -94,7 +94,7 @@ async fn what_a_change_ends_counts_once_though_its_batch_failed(fixture: Fixture
     let cancel = || tenant.cancel_command(cancelled, NOW, audit(fixture.tenant_id));
     fixture.beside_a_failure(cancel()).await.expect("cancel");
     cancel().await.expect("once more");
-    assert_eq!(fixture.ended_in(CommandState::Cancelled), 1, "a second generation ends nothing");
+    assert_eq!(fixture.ended_in(CommandState::Cancelled), 1, "a repetition ends nothing");
     let refused = fixture.queued(agent).await;
     let system = fixture.store.system();
     let refusal = system.refuse_queued(vec![(refused, agent)], EndReason::AgentDeleted, NOW);

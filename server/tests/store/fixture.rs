@@ -27,7 +27,7 @@ use uuid::Uuid;
 pub const NOW: Timestamp = Timestamp(1_800_000_000_000);
 
 /// Where a fixture's store keeps its rows.
-enum Place {
+enum TestDatabase {
     Sqlite,
     Postgres(PostgresDatabase),
     Cluster(PostgresCluster),
@@ -40,7 +40,7 @@ pub struct Fixture {
     pub tenant_id: TenantId,
     pub key_id: AgentKeyId,
     // After the store: dropped after it.
-    database: Place,
+    database: TestDatabase,
     pub test_dir: TestDir,
 }
 
@@ -48,7 +48,7 @@ impl Fixture {
     pub async fn sqlite() -> Self {
         let test_dir = TestDir::new();
         let url = format!("sqlite:{}", test_dir.path().join("muster.db").display());
-        Self::over(test_dir, &url, Place::Sqlite).await
+        Self::over(test_dir, &url, TestDatabase::Sqlite).await
     }
 
     pub async fn postgres() -> Self {
@@ -58,7 +58,7 @@ impl Fixture {
         });
         let database = database.await;
         let url = database.url();
-        Self::over(test_dir, &url, Place::Postgres(database)).await
+        Self::over(test_dir, &url, TestDatabase::Postgres(database)).await
     }
 
     /// On a cluster for this test alone, for tests that stop it.
@@ -66,10 +66,10 @@ impl Fixture {
         let test_dir = TestDir::new();
         let cluster = tokio::task::block_in_place(|| PostgresCluster::start(&test_dir));
         let url = cluster.url();
-        Self::over(test_dir, &url, Place::Cluster(cluster)).await
+        Self::over(test_dir, &url, TestDatabase::Cluster(cluster)).await
     }
 
-    async fn over(test_dir: TestDir, url: &str, database: Place) -> Self {
+    async fn over(test_dir: TestDir, url: &str, database: TestDatabase) -> Self {
         let store = Store::open(url, &test_dir.folder("data")).await.expect("open the store");
         let (tenant_id, key_id) = (TenantId::new(), AgentKeyId::new());
         let fixture = Self { store, rows: OnceCell::new(), tenant_id, key_id, database, test_dir };
@@ -80,14 +80,14 @@ impl Fixture {
     /// Of a fixture on PostgreSQL: where it is.
     pub fn postgres_url(&self) -> Option<String> {
         match &self.database {
-            Place::Sqlite => None,
-            Place::Postgres(database) => Some(database.url()),
-            Place::Cluster(cluster) => Some(cluster.url()),
+            TestDatabase::Sqlite => None,
+            TestDatabase::Postgres(database) => Some(database.url()),
+            TestDatabase::Cluster(cluster) => Some(cluster.url()),
         }
     }
 
     /// A connection of the test's own.
-    async fn rows(&self) -> &DatabaseConnection {
+    pub async fn rows(&self) -> &DatabaseConnection {
         let connect = async || {
             let sqlite = || format!("sqlite:{}", self.test_dir.path().join("muster.db").display());
             let mut options = ConnectOptions::new(self.postgres_url().unwrap_or_else(sqlite));
@@ -100,7 +100,7 @@ impl Fixture {
     /// The cluster that is this fixture's alone, to stop and restart it.
     pub fn cluster(&mut self) -> &mut PostgresCluster {
         match &mut self.database {
-            Place::Cluster(cluster) => cluster,
+            TestDatabase::Cluster(cluster) => cluster,
             _ => panic!("this fixture has no cluster of its own"),
         }
     }

@@ -150,7 +150,7 @@ async fn a_stopped_group_is_reconciled_until_every_result_is_known(fixture: Fixt
         let groups = fixture.store.system().groups_under_way().await.expect("read");
         groups.iter().any(|other| other.id == row.id)
     };
-    assert!(under_way().await, "its generation is to be carried out");
+    assert!(under_way().await, "its desired version must be reconciled");
     let audit = audit(fixture.tenant_id);
     assert!(tenant.halt_group(row.clone(), "why".into(), NOW, audit).await.expect("asked"));
     assert!(!under_way().await, "it asks nobody, and nobody was asked");

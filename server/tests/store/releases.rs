@@ -25,7 +25,7 @@ fn draft(version: &str) -> release::Model {
     release::Model {
         id: ReleaseId::new(),
         version: version.into(),
-        manifest: format!("of {version}"),
+        descriptor: format!("of {version}"),
         signature: "signature".into(),
         release_key: "key".into(),
         created_at: NOW,

@@ -18,7 +18,7 @@ use crate::fixture::{Fixture, NOW, audit};
 use crate::on_both_databases;
 
 on_both_databases!(
-    a_held_execution_is_neither_sent_nor_expired_before_its_release,
+    a_held_execution_is_neither_sent_nor_expired_before_its_hold_is_lifted,
     a_step_is_applied_once_and_only_while_the_rollout_runs,
     offline_agents_are_skipped_or_postponed_when_their_wave_starts,
     a_pause_holds_queued_executions_and_a_resume_ignores_earlier_failures,
@@ -84,9 +84,9 @@ impl Fixture {
         self.store.writer().commit(operation).await.expect("take a step")
     }
 
-    async fn release(&self, job_id: JobId, wave: i32, ids: &[CommandId]) -> bool {
+    async fn lift_holds(&self, job_id: JobId, wave: i32, ids: &[CommandId]) -> bool {
         let expires_at = NOW.plus_ms(5_000);
-        let change = RolloutChange::Release { command_ids: ids.to_vec(), expires_at };
+        let change = RolloutChange::LiftHolds { command_ids: ids.to_vec(), expires_at };
         self.step(job_id, wave, change).await
     }
 
@@ -115,7 +115,7 @@ impl Fixture {
     }
 }
 
-async fn a_held_execution_is_neither_sent_nor_expired_before_its_release(fixture: Fixture) {
+async fn a_held_execution_is_neither_sent_nor_expired_before_its_hold_is_lifted(fixture: Fixture) {
     let one = fixture.agent("one").await;
     let (job, commands) = fixture.rollout(&[(&one, 1), (&one, 2)]).await;
     let (first, second) = (commands[0], commands[1]);
@@ -128,7 +128,7 @@ async fn a_held_execution_is_neither_sent_nor_expired_before_its_release(fixture
     assert_eq!(fixture.counts(job, 1).await, held);
     let held = system.held_executions(job, 1, 9).await.expect("read");
     assert_eq!(held.iter().map(|row| (row.0, row.1)).collect::<Vec<_>>(), [(first, one.agent_id)]);
-    assert!(fixture.release(job, 1, &[first]).await);
+    assert!(fixture.lift_holds(job, 1, &[first]).await);
     let ids: Vec<_> = deliverable().await.iter().map(|row| row.id).collect();
     assert_eq!(ids, [first]);
     let begun = WaveCounts { in_flight: 1, has_started: true, ..WaveCounts::default() };
@@ -154,7 +154,7 @@ async fn a_step_is_applied_once_and_only_while_the_rollout_runs(fixture: Fixture
         fixture.act(job, RolloutAction::Pause).await,
         RolloutActionResult::Done { ended: vec![] }
     );
-    assert!(!fixture.release(job, 2, &commands).await, "it is paused");
+    assert!(!fixture.lift_holds(job, 2, &commands).await, "it is paused");
     assert!(fixture.mark(&one, commands[1]).await.is_empty());
     fixture.act(job, RolloutAction::Resume).await;
     let reason = "too much failed".to_owned();
@@ -163,7 +163,7 @@ async fn a_step_is_applied_once_and_only_while_the_rollout_runs(fixture: Fixture
     assert!(fixture.step(job, 2, halt).await);
     let live = fixture.live(job).await;
     assert_eq!((live.state, live.row.halt_reason), (JobState::Halted, Some(reason)));
-    assert!(!fixture.release(job, 2, &commands).await, "it has halted");
+    assert!(!fixture.lift_holds(job, 2, &commands).await, "it has halted");
 }
 
 async fn offline_agents_are_skipped_or_postponed_when_their_wave_starts(fixture: Fixture) {
@@ -192,13 +192,13 @@ async fn offline_agents_are_skipped_or_postponed_when_their_wave_starts(fixture:
 async fn a_pause_holds_queued_executions_and_a_resume_ignores_earlier_failures(fixture: Fixture) {
     let one = fixture.agent("one").await;
     let (job, commands) = fixture.rollout(&[(&one, 1), (&one, 1)]).await;
-    fixture.release(job, 1, &commands).await;
+    fixture.lift_holds(job, 1, &commands).await;
     fixture.act(job, RolloutAction::Pause).await;
     let paused = fixture.command(commands[0]).await.command;
     assert_eq!((paused.is_held, paused.expires_at), (true, Timestamp::NEVER));
     assert!(fixture.mark(&one, commands[0]).await.is_empty());
     fixture.act(job, RolloutAction::Resume).await;
-    fixture.release(job, 1, &commands).await;
+    fixture.lift_holds(job, 1, &commands).await;
     fixture.mark(&one, commands[0]).await;
     let failed = muster_protocol::frame::Outcome::Failed;
     fixture.settle(&one, commands[0], failed).await;
@@ -215,7 +215,7 @@ async fn a_pause_holds_queued_executions_and_a_resume_ignores_earlier_failures(f
 async fn an_abort_ends_queued_executions_and_a_cancel_ends_all(fixture: Fixture) {
     let one = fixture.agent("one").await;
     let (job, commands) = fixture.rollout(&[(&one, 1), (&one, 2)]).await;
-    fixture.release(job, 1, &commands[..1]).await;
+    fixture.lift_holds(job, 1, &commands[..1]).await;
     fixture.mark(&one, commands[0]).await;
     let aborted = fixture.act(job, RolloutAction::Abort).await;
     assert_eq!(aborted, RolloutActionResult::Done { ended: vec![commands[1]] });
@@ -227,7 +227,7 @@ async fn an_abort_ends_queued_executions_and_a_cancel_ends_all(fixture: Fixture)
         RolloutActionResult::Refused { state: JobState::Running, stop: Some(Stop::Aborted) };
     assert_eq!(fixture.act(job, RolloutAction::Resume).await, refused);
     assert_eq!(fixture.state(commands[0]).await, CommandState::Delivered);
-    assert!(!fixture.release(job, 1, &commands).await);
+    assert!(!fixture.lift_holds(job, 1, &commands).await);
     let (other, held) = fixture.rollout(&[(&one, 1), (&one, 2)]).await;
     fixture.act(other, RolloutAction::Pause).await;
     let tenant = fixture.store.tenant(fixture.tenant_id);
@@ -242,7 +242,7 @@ async fn an_execution_that_an_agent_returns_is_held_again(fixture: Fixture) {
     let one = fixture.agent("one").await;
     let (job, commands) = fixture.rollout(&[(&one, 1)]).await;
     let alone = fixture.delivered(&one).await;
-    fixture.release(job, 1, &commands).await;
+    fixture.lift_holds(job, 1, &commands).await;
     fixture.mark(&one, commands[0]).await;
     let (agent_id, epoch) = (one.agent_id, one.epoch);
     let inventory = Reconcile { agent_id, epoch, listed: vec![], now: NOW };

@@ -38,7 +38,7 @@ async fn a_result_after_the_end_is_kept_beside_it(fixture: Fixture) {
     };
     fixture.store.writer().commit(close).await.expect("close");
     let later = NOW.plus_ms(60_000);
-    let lost = fixture.store.system().lose_away(later, NOW).await.expect("sweep");
+    let lost = fixture.store.system().mark_offline_lost(later, NOW).await.expect("sweep");
     assert_eq!(lost, [(id, session.agent_id)]);
     let settled = fixture.settle(&session, id, Outcome::Succeeded).await;
     assert_eq!(settled.receipt, Receipt::Late);

@@ -34,7 +34,7 @@ async fn an_agent_that_is_online_loses_nothing(fixture: Fixture) {
     let session = fixture.agent("host").await;
     fixture.delivered(&session).await;
     let much_later = NOW.plus_ms(10_000_000);
-    let lost = fixture.store.system().lose_away(much_later, NOW).await.expect("sweep");
+    let lost = fixture.store.system().mark_offline_lost(much_later, NOW).await.expect("sweep");
     assert!(lost.is_empty());
 }
 

@@ -4,8 +4,8 @@ mod sending;
 
 use muster_server::domain::commands::job_state::JobState;
 use muster_server::domain::ids::{JobId, PrincipalId, TenantId, WebhookKeyId};
-use muster_server::domain::integrations::records::DeliveryAttempt;
-use muster_server::domain::integrations::webhook::DeliveryState;
+use muster_server::domain::integrations::records::WebhookAttempt;
+use muster_server::domain::integrations::webhook::WebhookDeliveryState;
 use muster_server::domain::page::PageRequest;
 use muster_server::domain::time::Timestamp;
 use muster_server::store::entities::column::StringList;
@@ -13,7 +13,7 @@ use muster_server::store::entities::commands::job;
 use muster_server::store::entities::integrations::webhook_delivery;
 use muster_server::store::entities::integrations::webhook_delivery::KEPT_ATTEMPTS;
 use muster_server::store::entities::integrations::webhook_key;
-use muster_server::store::queries::{DeliveriesToSkip, DeliveryFilter, Retention};
+use muster_server::store::queries::{Retention, WebhookDeliveriesToSkip, WebhookDeliveryFilter};
 use muster_server::store::writer::{FinishJob, SubmitJob};
 use uuid::Uuid;
 
@@ -63,7 +63,7 @@ impl Fixture {
 
     async fn deliveries(&self, tenant_id: TenantId) -> Vec<webhook_delivery::Model> {
         let tenant = self.store.tenant(tenant_id);
-        tenant.webhook_deliveries(DeliveryFilter::default(), FIRST).await.expect("read")
+        tenant.webhook_deliveries(WebhookDeliveryFilter::default(), FIRST).await.expect("read")
     }
 
     async fn keys(&self, now: Timestamp) -> Vec<WebhookKeyId> {
@@ -82,8 +82,8 @@ impl Fixture {
     }
 }
 
-fn attempt(status: u16) -> DeliveryAttempt {
-    DeliveryAttempt { at: NOW, took_ms: 1, status: Some(status), error: None, response: None }
+fn attempt(status: u16) -> WebhookAttempt {
+    WebhookAttempt { at: NOW, took_ms: 1, status: Some(status), error: None, response: None }
 }
 
 async fn a_finished_job_with_a_webhook_creates_one_delivery(fixture: Fixture) {
@@ -92,7 +92,7 @@ async fn a_finished_job_with_a_webhook_creates_one_delivery(fixture: Fixture) {
     let deliveries = fixture.deliveries(fixture.tenant_id).await;
     assert_eq!(deliveries.len(), 1, "{deliveries:?}");
     let delivery = &deliveries[0];
-    assert_eq!((delivery.job_id, delivery.state), (told, DeliveryState::Pending));
+    assert_eq!((delivery.job_id, delivery.state), (told, WebhookDeliveryState::Pending));
     assert_eq!((delivery.host.as_str(), delivery.due_at), ("hooks.example", NOW));
     assert_eq!(fixture.deliveries(TenantId::new()).await, []);
     let others = fixture.store.tenant(TenantId::new());
@@ -108,17 +108,17 @@ async fn busy_deliveries_are_skipped_and_the_earliest_due_comes_first(fixture: F
         fixture.told(Some(url), NOW.plus_ms(after_ms)).await;
     }
     let system = fixture.store.system();
-    let look = async |busy: &DeliveriesToSkip| {
+    let look = async |busy: &WebhookDeliveriesToSkip| {
         let waiting = system.waiting_webhooks(busy, 10).await.expect("read");
         let shown = waiting.iter().map(|one| (one.host.clone(), one.due_at.ms_since(NOW)));
         (shown.collect::<Vec<_>>(), waiting)
     };
     let name = |host: &str, after_ms| (format!("{host}.example"), after_ms);
-    let (shown, waiting) = look(&DeliveriesToSkip::default()).await;
+    let (shown, waiting) = look(&WebhookDeliveriesToSkip::default()).await;
     assert_eq!(shown, [name("a", 1), name("b", 2), name("a", 3)]);
-    let busy = DeliveriesToSkip { ids: vec![waiting[1].id], hosts: vec![] };
+    let busy = WebhookDeliveriesToSkip { ids: vec![waiting[1].id], hosts: vec![] };
     assert_eq!(look(&busy).await.0, [name("a", 1), name("a", 3)]);
-    let busy = DeliveriesToSkip { ids: vec![], hosts: vec!["a.example".into()] };
+    let busy = WebhookDeliveriesToSkip { ids: vec![], hosts: vec!["a.example".into()] };
     assert_eq!(look(&busy).await.0, [name("b", 2)]);
     assert_eq!(system.pending_webhooks().await.expect("read"), 3);
 }
@@ -133,7 +133,7 @@ async fn attempts_are_limited_and_old_finished_deliveries_are_deleted(fixture: F
         let status = 500 + u16::try_from(number).expect("few");
         let decide = move |row: &mut webhook_delivery::Model| {
             if row.attempt_count as usize > KEPT_ATTEMPTS {
-                row.state = DeliveryState::Failed;
+                row.state = WebhookDeliveryState::Failed;
             }
         };
         system.record_webhook_attempt(id, attempt(status), decide).await.expect("record");
@@ -152,7 +152,10 @@ async fn attempts_are_limited_and_old_finished_deliveries_are_deleted(fixture: F
     };
     while system.drop_old(retention).await.expect("sweep") {}
     let left = fixture.deliveries(fixture.tenant_id).await;
-    assert_eq!(left.iter().map(|one| one.state).collect::<Vec<_>>(), [DeliveryState::Pending]);
+    assert_eq!(
+        left.iter().map(|one| one.state).collect::<Vec<_>>(),
+        [WebhookDeliveryState::Pending]
+    );
 }
 
 async fn a_tenant_has_one_current_key_even_if_two_callers_create_it(fixture: Fixture) {

@@ -29,7 +29,7 @@ async fn fail(fixture: &Fixture) -> Result<(), StoreError> {
 async fn a_bad_write_spoils_no_other(fixture: Fixture) {
     let agent = fixture.agent("host").await.agent_id;
     let writer = fixture.store.writer();
-    // Both are queued before the writer gets its turn, so they share a transaction.
+    // Both are queued before the writer runs, so they share a transaction.
     let (good, bad) = tokio::join!(writer.commit(fixture.submission(agent)), fail(&fixture));
     assert_eq!(good.expect("submit"), Submitted::New { delivered: false });
     assert!(matches!(bad, Err(StoreError::Database(_))), "{bad:?}");

@@ -41,7 +41,7 @@ impl UpdateError {
         }
     }
 
-    /// True if a program's bytes differ from the manifest.
+    /// True if a program's bytes differ from the descriptor.
     pub fn is_content_mismatch(&self) -> bool {
         matches!(self.code(), "wrong_size" | "wrong_sum")
     }

@@ -89,14 +89,14 @@ impl UpdateManager {
         }
         let verified = verify::verify_documents(&folder, &request.version, &trust)?;
         if pinned.pins.fingerprint.is_some() {
-            pinned.pins.raise_floor(&self.program, &verified.manifest.floor)?;
+            pinned.pins.raise_floor(&self.program, &verified.descriptor.floor)?;
         }
         Ok(verified)
     }
 
     /// True if this release is installed, bit for bit.
     pub fn is_installed(&self, verified: &VerifiedRelease) -> bool {
-        self.current().as_ref() == Some(&verified.manifest.version) && self.versions.has(verified)
+        self.current().as_ref() == Some(&verified.descriptor.version) && self.versions.has(verified)
     }
 
     /// Verifies the whole download and installs it beside the current version, or over the current

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use data_encoding::HEXLOWER;
 use muster_protocol::release::{
-    KeyChange, MAX_MANIFEST_BYTES, Program, PublicKey, ReleaseManifest, ReleaseRequirements,
+    KeyChange, MAX_DESCRIPTOR_BYTES, Program, PublicKey, ReleaseDescriptor, ReleaseRequirements,
     Signature, VerifiedRelease, VerifyError, is_trusted_key, verify, verify_signature,
 };
 use ring::digest::{Context, SHA256};
@@ -23,9 +23,9 @@ pub enum PackageError {
     NoFolder,
     #[error(transparent)]
     Refused(#[from] VerifyError),
-    #[error("the size of {} differs from the manifest: the download is incomplete or another file", .0.file_name())]
+    #[error("the size of {} differs from the descriptor: the download is incomplete or another file", .0.file_name())]
     Size(Program),
-    #[error("the SHA-256 of {} differs from the manifest", .0.file_name())]
+    #[error("the SHA-256 of {} differs from the descriptor", .0.file_name())]
     Checksum(Program),
     #[error("failed to read {}", program.file_name())]
     Unreadable {
@@ -71,7 +71,7 @@ impl Package {
     /// [`PackageError::Missing`]
     pub fn read(folder: &Path) -> Result<Self, PackageError> {
         let document =
-            durable_file::read_bytes(&folder.join("release.json"), MAX_MANIFEST_BYTES as u64)
+            durable_file::read_bytes(&folder.join("release.json"), MAX_DESCRIPTOR_BYTES as u64)
                 .ok_or(PackageError::Missing("release.json"))?;
         let signature = durable_file::read(&folder.join("release.sig"))
             .ok_or(PackageError::Missing("release.sig"))?;
@@ -95,13 +95,13 @@ impl Package {
         Ok(verify(&self.document, &self.signature, &self.changes, request)?)
     }
 
-    /// The manifest and the key that signed it. Does not check whether that key is trusted.
+    /// The descriptor and the key that signed it. Does not check whether that key is trusted.
     ///
     /// # Errors
     /// [`PackageError::Refused`]
-    pub fn identity(&self) -> Result<(ReleaseManifest, PublicKey), PackageError> {
-        let manifest = verify_signature(&self.document, &self.signature)?;
-        Ok((manifest, self.signature.key))
+    pub fn identity(&self) -> Result<(ReleaseDescriptor, PublicKey), PackageError> {
+        let descriptor = verify_signature(&self.document, &self.signature)?;
+        Ok((descriptor, self.signature.key))
     }
 
     /// True if its key changes lead from the pinned key, given as fingerprint, to its own key.
@@ -115,7 +115,7 @@ pub fn program_path(folder: &Path, program: Program) -> PathBuf {
     folder.join("bin").join(format!("{}{}", program.file_name(), std::env::consts::EXE_SUFFIX))
 }
 
-/// Compares the programs in a folder with the manifest.
+/// Compares the programs in a folder with the descriptor.
 ///
 /// # Errors
 /// [`PackageError`], the first that applies.

@@ -5,7 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
-use muster_protocol::release::{ReleaseManifest, Version};
+use muster_protocol::release::{ReleaseDescriptor, Version};
 
 use super::durable_file::{self, FileError};
 use super::package::Package;
@@ -64,7 +64,7 @@ impl Pins {
     /// # Errors
     /// [`FileError`]
     pub(super) fn update_from(&self, program: &Path, package: &Package) -> Result<(), FileError> {
-        let Ok((ReleaseManifest { floor, .. }, key)) = package.identity() else { return Ok(()) };
+        let Ok((ReleaseDescriptor { floor, .. }, key)) = package.identity() else { return Ok(()) };
         let pinned = self.fingerprint.as_deref();
         let is_new = pinned.is_none_or(|pinned| pinned != key.fingerprint());
         if is_new && pinned.is_none_or(|pinned| package.is_trusted_by(pinned)) {

@@ -40,7 +40,7 @@ impl UpdateManager {
     pub fn check_free_space(&self, verified: &VerifiedRelease) -> Result<(), UpdateError> {
         // If free space is unknown, writing will show it.
         let Ok(free) = crate::platform::free_bytes(&self.program) else { return Ok(()) };
-        let staging = self.staging(&verified.manifest.version);
+        let staging = self.staging(&verified.descriptor.version);
         let missing = verified.files.iter().map(|file| {
             let has = fs::metadata(program_path(&staging, file.name)).map_or(0, |file| file.len());
             file.bytes.saturating_sub(has)

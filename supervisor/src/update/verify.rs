@@ -47,7 +47,7 @@ pub fn verify_download(
 ) -> Result<AcceptedRelease, UpdateError> {
     let verified = verify_documents(folder, version, trust)?;
     package::check_programs(folder, &verified)?;
-    let floor = verified.manifest.floor;
+    let floor = verified.descriptor.floor;
     let floor = trust.pins.floor.clone().map_or(floor.clone(), |known| known.max(floor));
     Ok(AcceptedRelease { fingerprint: verified.key.fingerprint(), floor })
 }

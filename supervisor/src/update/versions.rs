@@ -53,15 +53,15 @@ impl Versions {
 
     /// True if this release is installed, bit for bit.
     pub fn has(&self, verified: &VerifiedRelease) -> bool {
-        package::check_programs(&self.folder(&verified.manifest.version), verified).is_ok()
+        package::check_programs(&self.folder(&verified.descriptor.version), verified).is_ok()
     }
 
     /// Moves a verified download into `versions/`. Replaces a folder of the same version, which is
     /// not current.
     pub fn place(&self, staging: &Path, verified: &VerifiedRelease) -> Result<(), FileError> {
         prepare(staging, verified)?;
-        let folder = self.folder(&verified.manifest.version);
-        let aside = self.unused_aside_path(&verified.manifest.version);
+        let folder = self.folder(&verified.descriptor.version);
+        let aside = self.unused_aside_path(&verified.descriptor.version);
         match fs::rename(&folder, &aside) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 return Err(FileError::of("replace", &folder)(error));
@@ -92,7 +92,7 @@ impl Versions {
     /// Replaces the programs of the current version one by one. Each is intact at any moment.
     pub fn repair(&self, staging: &Path, verified: &VerifiedRelease) -> Result<(), FileError> {
         prepare(staging, verified)?;
-        let folder = self.folder(&verified.manifest.version);
+        let folder = self.folder(&verified.descriptor.version);
         for program in Program::ALL {
             let (new, old) = (program_path(staging, program), program_path(&folder, program));
             fs::rename(&new, &old).map_err(FileError::of("replace", &old))?;

@@ -67,7 +67,7 @@ fn programs_behind_a_link_are_rejected() {
 }
 
 #[test]
-fn files_that_the_manifest_does_not_list_are_not_installed() {
+fn files_that_the_descriptor_does_not_list_are_not_installed() {
     let mut installation = Installation::new(REQUESTS_UPDATE, GOOD);
     fs::write(installation.path("release/bin/stowaway"), "").unwrap();
     let mut running = installation.start();

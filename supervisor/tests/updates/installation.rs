@@ -97,11 +97,11 @@ impl Installation {
             json!({"name": name, "bytes": bytes.len(), "sha256": HEXLOWER.encode(digest.as_ref())})
         };
         let platform = Platform::own().unwrap().to_string();
-        let manifest = json!({
+        let descriptor = json!({
             "format": 1, "version": version, "floor": floor, "created_at": "",
             "targets": {platform: [file("muster-agent"), file("muster-supervisor")]},
         });
-        let document = manifest.to_string();
+        let document = descriptor.to_string();
         let signature = serde_json::to_string(&key.sign(document.as_bytes()).unwrap()).unwrap();
         fs::write(self.path("release/release.json"), document).unwrap();
         fs::write(self.path("release/release.sig"), signature).unwrap();

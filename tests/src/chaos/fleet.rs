@@ -32,7 +32,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// One host.
 #[derive(Debug)]
-pub struct Host {
+pub struct FleetHost {
     // Dropped in this order: the users of the disk before the disk.
     pub agent: Agent,
     pub agent_id: String,
@@ -44,7 +44,7 @@ pub struct Host {
 /// The whole fleet.
 #[derive(Debug)]
 pub struct Fleet {
-    pub hosts: Vec<Host>,
+    pub hosts: Vec<FleetHost>,
     pub server: Server,
     server_disk: Option<Disk>,
     pub api: Api,
@@ -79,7 +79,7 @@ impl Fleet {
         fleet
     }
 
-    async fn host(&self, number: usize, settings: &Settings) -> Host {
+    async fn host(&self, number: usize, settings: &Settings) -> FleetHost {
         let name = format!("host-{number}");
         let link = Link::to(&self.server.address()).await;
         let disk = Disk::mounted(&self.test_dir.folder(&name));
@@ -115,7 +115,7 @@ impl Fleet {
         .await;
         // Everything on the disk is synced: it would have been there for long.
         nix::unistd::sync();
-        Host { agent, agent_id, link, disk, test_dir: self.test_dir.clone() }
+        FleetHost { agent, agent_id, link, disk, test_dir: self.test_dir.clone() }
     }
 
     /// Cuts the power of the database's disk, or stops the database.
@@ -145,7 +145,7 @@ pub fn begun(start_log: &std::path::Path) -> usize {
     std::fs::metadata(start_log).map_or(0, |data| (data.len() / LINE_BYTES) as usize)
 }
 
-impl Host {
+impl FleetHost {
     /// Kills the shim of a running execution. Returns the id of the execution.
     pub fn kill_shim(&self, number: u64) -> Option<Uuid> {
         let shims = self.test_dir.processes(self.agent.state_dir(), "muster-agent shim ");

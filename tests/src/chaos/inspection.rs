@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::SECRET;
 use super::checker::{Promise, Violation};
-use super::fleet::{Fleet, Host, names};
+use super::fleet::{Fleet, FleetHost, names};
 use crate::wait::eventually_blocking;
 
 /// Names that an agent's state directory may contain at the end.
@@ -52,7 +52,7 @@ pub fn leftovers(fleet: &Fleet, known: &BTreeSet<Uuid>) -> Vec<Violation> {
     left.into_iter().map(|what| Violation::new(Promise::NothingIsLeft, what)).collect()
 }
 
-fn of_host(host: &Host, known: &BTreeSet<Uuid>) -> Vec<String> {
+fn of_host(host: &FleetHost, known: &BTreeSet<Uuid>) -> Vec<String> {
     let mut left = vec![];
     left.extend(host.jobs().into_iter().map(|id| format!("the folder of {id}")));
     let state = host.agent.state_dir();

@@ -25,7 +25,7 @@ const PAGE: usize = 100;
 pub type Accepted = Uuid;
 
 /// A terminal state that was seen during the run.
-pub type Seen = (String, String);
+pub type EndedCommand = (String, String);
 
 /// What was submitted, and what was seen during the run.
 #[derive(Debug, Default)]
@@ -33,7 +33,7 @@ pub struct Asked {
     /// In the order of the plan.
     pub accepted: Vec<Accepted>,
     /// Commands that had ended when they were queried: their state, and when they ended.
-    pub seen: BTreeMap<Uuid, Seen>,
+    pub seen: BTreeMap<Uuid, EndedCommand>,
     /// Answers that a careful caller should never get.
     pub odd_answers: Vec<String>,
 }
@@ -188,7 +188,7 @@ impl<'a> Caller<'a> {
 }
 
 /// A command's id with its state and the time of its end, if it has ended.
-pub fn ended(command: &Value) -> Option<(Uuid, Seen)> {
+pub fn ended(command: &Value) -> Option<(Uuid, EndedCommand)> {
     let finished_at = command["finished_at"].as_str()?.to_owned();
     let id = command["id"].as_str()?.parse().ok()?;
     Some((id, (command["state"].as_str()?.to_owned(), finished_at)))

@@ -1,8 +1,9 @@
 # shellcheck shell=sh
 # Starts a container as an engine does, or makes its file system: $1 is where it is made, $2 the file
 # system it begins with, $3 the folder with the programs of its /usr/lib/muster (or none), $4 the user
-# as number:number, $5 the working directory. Then come volumes as FOLDER:PATH, a --, variables as
-# NAME=VALUE, and the command. Runs as process 1 of namespaces of its own.
+# as number:number, $5 the working directory. Then come volumes as SOURCE:PATH or SOURCE:PATH:ro, where
+# SOURCE is a folder or a file, a --, variables as NAME=VALUE, and the command. Runs as process 1 of
+# namespaces of its own.
 set -eu
 place=$1 below=$2 programs=$3 user=$4 directory=$5
 shift 5
@@ -17,13 +18,20 @@ if [ -n "$programs" ]; then
     mount -o remount,bind,ro "$root/usr/lib/muster"
 fi
 while [ "$1" != -- ]; do
-    folder=${1%%:*} path=${1#*:}
-    # A new volume begins with what the image has there, its owner and mode among it.
-    if [ -z "$(ls -A "$folder")" ]; then
-        chown --reference="$root$path" "$folder"
-        chmod --reference="$root$path" "$folder"
+    source=${1%%:*} path=${1#*:} access=rw
+    case $path in *:ro) path=${path%:ro} access=ro ;; esac
+    if [ -d "$source" ]; then
+        mkdir -p "$root$path"
+        # A new volume begins with what the image has there, its owner and mode among it.
+        if [ -z "$(ls -A "$source")" ]; then
+            chown --reference="$root$path" "$source"
+            chmod --reference="$root$path" "$source"
+        fi
+    elif [ ! -e "$root$path" ]; then
+        : >"$root$path"
     fi
-    mount --bind "$folder" "$root$path"
+    mount --bind "$source" "$root$path"
+    [ $access = rw ] || mount -o remount,bind,ro "$root$path"
     shift
 done
 shift

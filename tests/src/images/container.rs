@@ -15,6 +15,30 @@ use crate::processes::process::Process;
 use crate::processes::test_dir::TestDir;
 use crate::wait::eventually;
 
+/// A folder or file of the machine at a path of a container.
+#[derive(Debug)]
+pub struct Mount {
+    source: PathBuf,
+    path: String,
+    is_read_only: bool,
+}
+
+impl Mount {
+    pub fn new(source: PathBuf, path: &str) -> Self {
+        Self { source, path: path.to_owned(), is_read_only: false }
+    }
+
+    pub fn read_only(source: PathBuf, path: &str) -> Self {
+        Self { source, path: path.to_owned(), is_read_only: true }
+    }
+
+    /// As the start script takes it.
+    fn word(&self) -> String {
+        let access = if self.is_read_only { ":ro" } else { "" };
+        format!("{}:{}{access}", text(&self.source), self.path)
+    }
+}
+
 /// A running or ended container. It shares the machine's network.
 #[derive(Debug)]
 pub struct Container {
@@ -29,24 +53,37 @@ impl Container {
     /// directory, named `<name>-<volume>`: a new one is empty, and that of an earlier container of
     /// the same name is used again. Variables take precedence over those of the image.
     pub fn start(image: &Image, name: &str, variables: &[(&str, &str)]) -> Self {
+        let volume = |path: &&str| Mount::new(Self::volume(&image.test_dir, name, path), path);
+        let mounts: Vec<_> = image.file.volumes().iter().map(volume).collect();
+        Self::start_with(image, name, &mounts, None, variables)
+    }
+
+    /// Starts a container with these mounts instead of its image's volumes, and possibly with another
+    /// entry point, as the services of a Compose file have them.
+    pub fn start_with(
+        image: &Image,
+        name: &str,
+        mounts: &[Mount],
+        entrypoint: Option<Vec<String>>,
+        variables: &[(&str, &str)],
+    ) -> Self {
         let file = &image.file;
         let place = image.test_dir.folder(&format!("container-{name}"));
         let mut words = vec![text(&place).to_owned(), image.layers.clone()];
         words.push(image.programs.as_deref().map_or("", text).to_owned());
         let user = file.user();
         words.extend([format!("{}:{}", user.0, user.1), file.only("WORKDIR").to_owned()]);
-        for path in file.volumes() {
-            words.push(format!("{}:{path}", text(&Self::volume(&image.test_dir, name, path))));
-        }
+        words.extend(mounts.iter().map(Mount::word));
         words.push("--".into());
         let mut set = vec![PATH.to_owned()];
         set.extend(file.pairs("ENV").iter().map(|(name, value)| format!("{name}={value}")));
         set.extend(variables.iter().map(|(name, value)| format!("{name}={value}")));
         words.extend(set.iter().cloned());
-        words.extend(file.words("ENTRYPOINT"));
-        if file.result().iter().any(|step| step.word == "CMD") {
-            words.extend(file.words("CMD"));
-        }
+        words.extend(entrypoint.unwrap_or_else(|| {
+            let has_command = file.result().iter().any(|step| step.word == "CMD");
+            let command = if has_command { file.words("CMD") } else { Vec::new() };
+            [file.words("ENTRYPOINT"), command].concat()
+        }));
         let mut args = NAMESPACES.to_vec();
         args.extend(["sh", "-c", BOOT, "boot"]);
         args.extend(words.iter().map(String::as_str));
@@ -134,6 +171,12 @@ impl Container {
         let status = self.process.ended().await;
         assert!(status.signal().is_none(), "{status}\n{}", self.log());
         status
+    }
+
+    /// Waits until it ends by itself.
+    pub async fn ended(mut self) -> (ExitStatus, String) {
+        let status = self.process.ended().await;
+        (status, self.process.log())
     }
 
     /// Kills it, as a power cut does.

@@ -11,7 +11,7 @@ pub fn repository() -> &'static Path {
 
 /// One instruction: its word in capitals, and the rest with its lines joined.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Step {
+pub struct Instruction {
     pub word: String,
     pub text: String,
 }
@@ -22,7 +22,7 @@ pub struct Stage {
     /// An image, or the name of a stage before.
     pub from: String,
     pub name: Option<String>,
-    pub steps: Vec<Step>,
+    pub steps: Vec<Instruction>,
 }
 
 /// A parsed file.
@@ -63,7 +63,7 @@ impl Dockerfile {
     }
 
     /// Every instruction of the last stage, after those of the stages that it is built from.
-    pub fn result(&self) -> Vec<&Step> {
+    pub fn result(&self) -> Vec<&Instruction> {
         let mut chain = vec![self.stages.last().expect("a stage")];
         while let Some(before) = self.stage(&chain[chain.len() - 1].from) {
             chain.push(before);
@@ -113,7 +113,7 @@ impl Dockerfile {
     }
 }
 
-fn steps(text: &str) -> Vec<Step> {
+fn steps(text: &str) -> Vec<Instruction> {
     let mut found = Vec::new();
     let mut joined = String::new();
     // Comments may be between the lines of one instruction.
@@ -125,7 +125,7 @@ fn steps(text: &str) -> Vec<Step> {
                 let step = std::mem::take(&mut joined);
                 if let Some((word, text)) = step.trim().split_once(char::is_whitespace) {
                     let word = word.to_ascii_uppercase();
-                    found.push(Step { word, text: text.trim().to_owned() });
+                    found.push(Instruction { word, text: text.trim().to_owned() });
                 }
             }
         }

@@ -17,7 +17,7 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use crate::processes::binaries::binary;
 use crate::processes::test_dir::TestDir;
 
-pub use container::Container;
+pub use container::{Container, Mount};
 pub use dockerfile::{Dockerfile, repository};
 
 pub(crate) const BOOT: &str = include_str!("boot.sh");

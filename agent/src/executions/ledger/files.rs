@@ -119,7 +119,7 @@ pub fn archive_settlement(execution: &ExecutionDir, kept: &Path) -> bool {
 /// Reads all files that show the state of a command.
 ///
 /// The order keeps the state consistent while a shim starts or ends: a start mark that is seen was
-/// written under a lock that is checked later, and a lock that was released again was released
+/// written under a lock that is checked later, and a lock that was freed again was freed
 /// after the result was written, which is read last.
 ///
 /// # Errors

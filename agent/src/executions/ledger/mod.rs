@@ -287,7 +287,7 @@ impl Ledger {
         files::set_aside(state, SET_ASIDE_KEPT)
     }
 
-    /// The action for one command in its current state. A shim releases its lock before its end can
+    /// The action for one command in its current state. A shim frees its lock before its end can
     /// be observed. A lock that is held after one shim ended therefore belongs to another shim,
     /// which the previous agent may have started shortly before its own end.
     ///

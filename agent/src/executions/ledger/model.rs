@@ -20,7 +20,7 @@ const COMMANDS: u8 = 3;
 
 /// One step. Steps that are impossible in the current state are skipped.
 #[derive(Debug, Clone)]
-enum Step {
+enum ModelStep {
     Accept(Vec<u8>),
     /// The folder of the command is taken, so its acceptance fails.
     AcceptInVain(u8),
@@ -45,19 +45,19 @@ enum State {
     Receipted(Outcome),
 }
 
-fn step() -> impl Strategy<Value = Step> {
+fn step() -> impl Strategy<Value = ModelStep> {
     let one = || 0..COMMANDS;
     prop_oneof![
-        4 => prop::collection::vec(one(), 1..4).prop_map(Step::Accept),
-        1 => one().prop_map(Step::AcceptInVain),
-        1 => one().prop_map(Step::Cancel),
-        4 => one().prop_map(Step::Start),
-        3 => one().prop_map(Step::End),
-        1 => one().prop_map(Step::Kill),
-        1 => one().prop_map(Step::Lose),
-        3 => one().prop_map(Step::Receipt),
-        1 => Just(Step::Sweep),
-        3 => Just(Step::Crash),
+        4 => prop::collection::vec(one(), 1..4).prop_map(ModelStep::Accept),
+        1 => one().prop_map(ModelStep::AcceptInVain),
+        1 => one().prop_map(ModelStep::Cancel),
+        4 => one().prop_map(ModelStep::Start),
+        3 => one().prop_map(ModelStep::End),
+        1 => one().prop_map(ModelStep::Kill),
+        1 => one().prop_map(ModelStep::Lose),
+        3 => one().prop_map(ModelStep::Receipt),
+        1 => Just(ModelStep::Sweep),
+        3 => Just(ModelStep::Crash),
     ]
 }
 
@@ -134,17 +134,17 @@ impl World {
         self.state.execution(id(number))
     }
 
-    fn take(&mut self, step: &Step) {
+    fn take(&mut self, step: &ModelStep) {
         match step {
-            Step::Accept(numbers) => self.accept(numbers),
-            Step::AcceptInVain(number) => self.accept_in_vain(*number),
-            Step::Cancel(number) => {
+            ModelStep::Accept(numbers) => self.accept(numbers),
+            ModelStep::AcceptInVain(number) => self.accept_in_vain(*number),
+            ModelStep::Cancel(number) => {
                 if matches!(self.model.get(number), None | Some(State::Accepted)) {
                     self.ledger.settle(cancelled(id(*number)));
                     self.model.insert(*number, State::Settled(Outcome::Cancelled));
                 }
             }
-            Step::Start(number) => {
+            ModelStep::Start(number) => {
                 if matches!(self.model.get(number), Some(State::Accepted)) {
                     let execution = self.execution(*number);
                     let lock = FileLock::take(&execution.lock()).expect("free");
@@ -154,7 +154,7 @@ impl World {
                     self.model.insert(*number, State::Running(lock));
                 }
             }
-            Step::End(number) => {
+            ModelStep::End(number) => {
                 if matches!(self.model.get(number), Some(State::Running(_))) {
                     let bytes = storage::seal(&exit(i32::from(*number)));
                     std::fs::write(self.execution(*number).exit(), bytes).expect("written");
@@ -167,24 +167,24 @@ impl World {
                     self.ledger.set_settled(id(*number));
                 }
             }
-            Step::Kill(number) => {
+            ModelStep::Kill(number) => {
                 if matches!(self.model.get(number), Some(State::Running(_))) {
                     self.model.insert(*number, State::Dead);
                 }
             }
-            Step::Lose(number) => {
+            ModelStep::Lose(number) => {
                 if matches!(self.model.get(number), Some(State::Dead)) {
                     self.lose(*number);
                 }
             }
-            Step::Receipt(number) => {
+            ModelStep::Receipt(number) => {
                 self.ledger.receipt(id(*number));
                 if let Some(State::Settled(outcome)) = self.model.get(number) {
                     self.model.insert(*number, State::Receipted(*outcome));
                 }
             }
-            Step::Sweep => self.ledger.sweep(),
-            Step::Crash => self.crash(),
+            ModelStep::Sweep => self.ledger.sweep(),
+            ModelStep::Crash => self.crash(),
         }
     }
 

@@ -25,7 +25,7 @@ const USUAL_INTERPRETERS: [(&str, &[&str]); 4] = [
 
 /// Why a script is not started. The messages are shown to the person who sent the command.
 #[derive(Debug, thiserror::Error)]
-pub enum Refusal {
+pub enum ScriptRefusal {
     #[error("the script's file `{0}` is missing on the host; restore it or change the manifest")]
     Missing(String),
     #[error("the script's path `{0}` is outside the scripts folder; move the file into it")]
@@ -54,7 +54,7 @@ pub enum Refusal {
     },
 }
 
-impl Refusal {
+impl ScriptRefusal {
     /// The stable code for programs.
     pub fn code(&self) -> &'static str {
         match self {
@@ -73,8 +73,8 @@ impl Refusal {
 /// The user that the script runs as, if it is not this process's own.
 ///
 /// # Errors
-/// [`Refusal`] with a message that says what to do.
-pub fn account(launch: &Launch) -> Result<Option<Account>, Refusal> {
+/// [`ScriptRefusal`] with a message that says what to do.
+pub fn account(launch: &Launch) -> Result<Option<Account>, ScriptRefusal> {
     Ok(launch.run_as.as_deref().map(policy::account).transpose()?)
 }
 
@@ -82,15 +82,15 @@ pub fn account(launch: &Launch) -> Result<Option<Account>, Refusal> {
 /// scripts' `PATH`.
 ///
 /// # Errors
-/// [`Refusal`] with a message that says what to do.
-pub fn program(name: &str) -> Result<PathBuf, Refusal> {
+/// [`ScriptRefusal`] with a message that says what to do.
+pub fn program(name: &str) -> Result<PathBuf, ScriptRefusal> {
     let shown = || name.chars().take(128).collect();
     if name.starts_with('/') {
         let path = PathBuf::from(name);
-        return if path.is_file() { Ok(path) } else { Err(Refusal::MissingProgram(shown())) };
+        return if path.is_file() { Ok(path) } else { Err(ScriptRefusal::MissingProgram(shown())) };
     }
     let mut places = FIXED_PATH.split(':').map(|folder| Path::new(folder).join(name));
-    places.find(|path| is_executable(path)).ok_or_else(|| Refusal::UnknownProgram(shown()))
+    places.find(|path| is_executable(path)).ok_or_else(|| ScriptRefusal::UnknownProgram(shown()))
 }
 
 /// Finds the script's file and checks that it is the listed one.
@@ -100,25 +100,25 @@ pub fn program(name: &str) -> Result<PathBuf, Refusal> {
 /// protect the folder.
 ///
 /// # Errors
-/// [`Refusal`] with a message that says what to do.
+/// [`ScriptRefusal`] with a message that says what to do.
 pub fn script(
     scripts: &Path,
     path: &str,
     sha256: Option<&str>,
     account: Option<&Account>,
-) -> Result<PathBuf, Refusal> {
+) -> Result<PathBuf, ScriptRefusal> {
     let listed = || path.to_owned();
-    let folder = scripts.canonicalize().map_err(|_| Refusal::Missing(listed()))?;
-    // The first generation's manifests name files relative to their own folder.
+    let folder = scripts.canonicalize().map_err(|_| ScriptRefusal::Missing(listed()))?;
+    // The first manifests name files relative to their own folder.
     let beside = || scripts.parent().map_or(folder.clone(), Path::to_owned).join(path);
     let inside = folder.join(path).canonicalize();
     let path = inside.or_else(|_| beside().canonicalize());
-    let path = path.map_err(|_| Refusal::Missing(listed()))?;
+    let path = path.map_err(|_| ScriptRefusal::Missing(listed()))?;
     if !path.starts_with(&folder) {
-        return Err(Refusal::Outside(listed()));
+        return Err(ScriptRefusal::Outside(listed()));
     }
     if !path.is_file() {
-        return Err(Refusal::Missing(listed()));
+        return Err(ScriptRefusal::Missing(listed()));
     }
     // Replacing the folder itself needs write access only to its parent.
     scripts.parent().map_or(Ok(()), guard::check)?;
@@ -127,9 +127,9 @@ pub fn script(
     let owner = account.map_or(0, Account::user_id);
     guard::check_within(&folder, &path, owner)?;
     if let Some(expected) = sha256 {
-        let unreadable = |source| Refusal::Unreadable { path: listed(), source };
+        let unreadable = |source| ScriptRefusal::Unreadable { path: listed(), source };
         if !hash(&path).map_err(unreadable)?.eq_ignore_ascii_case(expected) {
-            return Err(Refusal::Hash(listed()));
+            return Err(ScriptRefusal::Hash(listed()));
         }
     }
     Ok(path)
@@ -139,8 +139,8 @@ pub fn script(
 /// usual one for the ending of its name. `None` if the file itself is started.
 ///
 /// # Errors
-/// [`Refusal::UnknownProgram`] if the host has none for this ending.
-pub fn interpreter(file: &Path, listed: Option<&str>) -> Result<Option<PathBuf>, Refusal> {
+/// [`ScriptRefusal::UnknownProgram`] if the host has none for this ending.
+pub fn interpreter(file: &Path, listed: Option<&str>) -> Result<Option<PathBuf>, ScriptRefusal> {
     if let Some(listed) = listed {
         return Ok(Some(listed.into()));
     }
@@ -149,7 +149,7 @@ pub fn interpreter(file: &Path, listed: Option<&str>) -> Result<Option<PathBuf>,
     match usual {
         Some((_, programs)) if !is_executable(file) => {
             let first = programs.iter().find_map(|name| program(name).ok());
-            first.map(Some).ok_or_else(|| Refusal::UnknownProgram(programs[0].to_owned()))
+            first.map(Some).ok_or_else(|| ScriptRefusal::UnknownProgram(programs[0].to_owned()))
         }
         _ => Ok(None),
     }
@@ -158,16 +158,18 @@ pub fn interpreter(file: &Path, listed: Option<&str>) -> Result<Option<PathBuf>,
 /// Checks everything that [`script`] checks, and that there is a program to run the file.
 ///
 /// # Errors
-/// [`Refusal`] with a message that says what to do.
+/// [`ScriptRefusal`] with a message that says what to do.
 pub fn startable(
     scripts: &Path,
     listed: &Script,
     account: Option<&Account>,
-) -> Result<(), Refusal> {
+) -> Result<(), ScriptRefusal> {
     let file = script(scripts, &listed.path, listed.sha256.as_deref(), account)?;
     match (&listed.interpreter, interpreter(&file, listed.interpreter.as_deref())?) {
         (Some(name), _) => program(name).map(|_| ()),
-        (None, None) if !is_executable(&file) => Err(Refusal::NotExecutable(listed.path.clone())),
+        (None, None) if !is_executable(&file) => {
+            Err(ScriptRefusal::NotExecutable(listed.path.clone()))
+        }
         _ => Ok(()),
     }
 }

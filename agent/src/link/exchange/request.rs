@@ -51,7 +51,7 @@ pub enum PostError {
 }
 
 #[derive(Deserialize)]
-struct Problem {
+struct ExchangeProblem {
     code: String,
 }
 
@@ -158,7 +158,7 @@ impl ExchangeClient {
         let problem = read_bounded(response, MAX_PROBLEM_BYTES)
             .await
             .ok()
-            .and_then(|bytes| serde_json::from_slice::<Problem>(&bytes).ok());
+            .and_then(|bytes| serde_json::from_slice::<ExchangeProblem>(&bytes).ok());
         let problem = problem.map(|problem| problem.code).unwrap_or_default();
         if let Some(close) = CloseCode::ALL.into_iter().find(|close| close.reason() == problem) {
             let (code, reason) = (close.code(), close.reason().to_owned());

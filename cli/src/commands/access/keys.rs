@@ -234,14 +234,14 @@ mod tests {
     use super::*;
 
     #[derive(Parser)]
-    struct CommandLine {
+    struct KeysCommandLine {
         #[command(flatten)]
         create: Create,
     }
 
     fn body(line: &[&str]) -> Value {
         let line = std::iter::once(&"create").chain(line);
-        CommandLine::try_parse_from(line).expect("a valid command line").create.body()
+        KeysCommandLine::try_parse_from(line).expect("a valid command line").create.body()
     }
 
     #[test]
@@ -284,6 +284,6 @@ mod tests {
     #[test]
     fn permission_that_is_no_command_is_refused_before_a_request() {
         let line = ["create", "fleet", "--permission", "everything"];
-        assert!(CommandLine::try_parse_from(line).is_err());
+        assert!(KeysCommandLine::try_parse_from(line).is_err());
     }
 }

@@ -33,7 +33,7 @@ pub struct Args {
 #[derive(Debug, Subcommand)]
 enum Action {
     /// List the latest commands (default action)
-    List(List),
+    List(CommandFilter),
     /// Show all details of a command
     Show {
         /// Id of the command
@@ -47,7 +47,7 @@ enum Action {
 }
 
 #[derive(Debug, Default, clap::Args)]
-struct List {
+struct CommandFilter {
     /// Only of this agent: an id, a name or a hostname
     #[arg(long)]
     agent: Option<String>,
@@ -63,25 +63,25 @@ struct List {
 /// # Errors
 /// [`CliError`].
 pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
-    match args.action.unwrap_or_else(|| Action::List(List::default())) {
-        Action::List(list) => show_list(list, session).await,
+    match args.action.unwrap_or_else(|| Action::List(CommandFilter::default())) {
+        Action::List(filter) => show_list(filter, session).await,
         Action::Show { id } => session.show(&["commands", &id]).await,
         Action::Cancel { id } => session.act(&["commands", &id, "cancel"]).await,
     }
 }
 
-async fn show_list(list: List, session: &Session) -> Result<u8, CliError> {
-    let agent_id = match &list.agent {
+async fn show_list(filter: CommandFilter, session: &Session) -> Result<u8, CliError> {
+    let agent_id = match &filter.agent {
         Some(agent) => Some(session.id_of(ResourceKind::Agent, agent).await?),
         None => None,
     };
     let mut filters = Vec::new();
     filters.extend(agent_id.iter().map(|id| ("agent_id", id.as_str())));
-    filters.extend(list.state.iter().map(|state| ("state", state.as_str())));
+    filters.extend(filter.state.iter().map(|state| ("state", state.as_str())));
     let list = listing::List {
         segments: &["commands"],
         filters: &filters,
-        limit: list.limit.into(),
+        limit: filter.limit.into(),
         columns: &COLUMNS,
         empty: "No commands.",
     };

@@ -44,7 +44,7 @@ pub struct Args {
 #[derive(Debug, Subcommand)]
 enum Action {
     /// List the latest executions that match all filters (default action)
-    List(List),
+    List(ExecutionFilter),
     /// Show all details of an execution
     Show {
         /// Id of the execution, which is also the id of its command
@@ -58,7 +58,7 @@ enum Action {
 }
 
 #[derive(Debug, Default, clap::Args)]
-struct List {
+struct ExecutionFilter {
     /// Only on this agent: an id, a name or a hostname
     #[arg(long)]
     agent: Option<String>,
@@ -92,28 +92,28 @@ struct List {
 /// # Errors
 /// [`CliError`].
 pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
-    match args.action.unwrap_or_else(|| Action::List(List::default())) {
-        Action::List(list) => show_list(list, session).await,
+    match args.action.unwrap_or_else(|| Action::List(ExecutionFilter::default())) {
+        Action::List(filter) => show_list(filter, session).await,
         Action::Show { id } => session.show(&["executions", &id]).await,
         Action::Cancel { id } => session.act(&["executions", &id, "cancel"]).await,
     }
 }
 
-async fn show_list(list: List, session: &Session) -> Result<u8, CliError> {
+async fn show_list(filter: ExecutionFilter, session: &Session) -> Result<u8, CliError> {
     let at = |typed: Option<String>| typed.map(|typed| instant(&typed, Utc::now())).transpose();
-    let agent_id = match &list.agent {
+    let agent_id = match &filter.agent {
         Some(agent) => Some(session.id_of(ResourceKind::Agent, agent).await?),
         None => None,
     };
     let filters = [
         ("agent_id", agent_id),
-        ("script", list.script),
-        ("state", (!list.state.is_empty()).then(|| list.state.join(","))),
-        ("created_after", at(list.since)?),
-        ("created_before", at(list.until)?),
-        ("trigger", list.trigger),
-        ("requested_by", list.by),
-        ("job_id", list.job),
+        ("script", filter.script),
+        ("state", (!filter.state.is_empty()).then(|| filter.state.join(","))),
+        ("created_after", at(filter.since)?),
+        ("created_before", at(filter.until)?),
+        ("trigger", filter.trigger),
+        ("requested_by", filter.by),
+        ("job_id", filter.job),
     ];
     let filters: Vec<_> = filters
         .iter()
@@ -122,7 +122,7 @@ async fn show_list(list: List, session: &Session) -> Result<u8, CliError> {
     let list = listing::List {
         segments: &["executions"],
         filters: &filters,
-        limit: list.limit.into(),
+        limit: filter.limit.into(),
         columns: &COLUMNS,
         empty: "No executions.",
     };

@@ -62,7 +62,7 @@ pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
     }
     let request = OutputRequest { stream: args.stream, from_bytes: args.from, follow: args.follow };
     match look_up(session, &args.id).await? {
-        Source::Execution => {
+        OutputOwner::Execution => {
             let mut printer = StreamPrinter::new(args.stream, args.raw);
             let end = read_output(&session.api, &args.id, request, |stream, bytes| {
                 printer.print(stream, bytes)
@@ -73,36 +73,36 @@ pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
                 note(MISSING_OUTPUT);
             }
         }
-        Source::Job if args.from > 0 => {
+        OutputOwner::Job if args.from > 0 => {
             let message = format!(
                 "--from needs the id of an execution; see `muster jobs executions {}`",
                 args.id
             );
             return Err(CliError::Usage(message));
         }
-        Source::Job => job_logs::print(&session.api, &args.id, request, args.raw).await?,
+        OutputOwner::Job => job_logs::print(&session.api, &args.id, request, args.raw).await?,
     }
     Ok(0)
 }
 
-enum Source {
+enum OutputOwner {
     Execution,
     Job,
 }
 
 /// Finds out whether the id is of an execution or a job.
-async fn look_up(session: &Session, id: &str) -> Result<Source, CliError> {
+async fn look_up(session: &Session, id: &str) -> Result<OutputOwner, CliError> {
     let api = &session.api;
     match api.json_with_retries(api.request(Method::GET, &["commands", id])).await {
         Ok(command) if command.get("command").and_then(Value::as_str) == Some("execute") => {
-            return Ok(Source::Execution);
+            return Ok(OutputOwner::Execution);
         }
         Ok(_) => return Err(CliError::Usage("only executions and jobs have output".into())),
         Err(CliError::Refused(problem)) if problem.status == 404 => {}
         Err(error) => return Err(error),
     }
     match api.json_with_retries(api.request(Method::GET, &["jobs", id])).await {
-        Ok(_) => Ok(Source::Job),
+        Ok(_) => Ok(OutputOwner::Job),
         Err(CliError::Refused(problem)) if problem.status == 404 => {
             Err(CliError::Usage(format!("no execution and no job has the id {id}")))
         }

@@ -124,13 +124,13 @@ pub fn run_offline(args: Args, output: Output) -> Result<u8, CliError> {
             (json!({"fingerprint": fingerprint}), line)
         }
         Some(Action::Build { folder, programs, floor }) => {
-            let manifest = package::build(&folder, &programs, floor)?;
+            let descriptor = package::build(&folder, &programs, floor)?;
             let line = format!(
                 "release {} is in {}; sign it with `muster release sign`",
-                manifest.version,
+                descriptor.version,
                 folder.display()
             );
-            (json!(manifest), line)
+            (json!(descriptor), line)
         }
         Some(Action::Sign { folder, key }) => {
             let (version, fingerprint) = package::sign(&folder, &key_file::read(&key)?)?;

@@ -64,9 +64,9 @@ pub struct IncomingProgram {
 /// A received program was not stored.
 #[derive(Debug, thiserror::Error)]
 pub enum ReleaseStoreError {
-    #[error("its size differs from the {0} bytes in the manifest")]
+    #[error("its size differs from the {0} bytes in the descriptor")]
     Size(u64),
-    #[error("its SHA-256 differs from the manifest")]
+    #[error("its SHA-256 differs from the descriptor")]
     Sum,
     #[error("the server's disk has too little space; free some and try again")]
     NoSpace,

@@ -179,7 +179,7 @@ impl EndReason {
 
 /// An event that may change the state of a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Event {
+pub enum CommandEvent {
     /// The command was committed as sent.
     Delivered,
     /// The agent's inventory lists it as accepted.
@@ -198,7 +198,7 @@ pub enum Event {
 
 /// The effect of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Step {
+pub enum CommandTransition {
     /// The command changes to this state.
     To(CommandState),
     /// The command keeps its state.
@@ -208,47 +208,49 @@ pub enum Step {
 }
 
 /// The only table of transitions.
-pub fn step(state: CommandState, event: Event) -> Step {
+pub fn step(state: CommandState, event: CommandEvent) -> CommandTransition {
     use CommandState::{Cancelled, Delivered, Expired, Lost, Queued, Rejected, Running};
     if state.is_terminal() {
         return match event {
-            Event::Reported(_) => Step::Late,
-            _ => Step::Stay,
+            CommandEvent::Reported(_) => CommandTransition::Late,
+            _ => CommandTransition::Stay,
         };
     }
     match (state, event) {
-        (_, Event::Reported(outcome)) => Step::To(outcome.into()),
-        (Queued, Event::Delivered) => Step::To(Delivered),
+        (_, CommandEvent::Reported(outcome)) => CommandTransition::To(outcome.into()),
+        (Queued, CommandEvent::Delivered) => CommandTransition::To(Delivered),
         // A queued command that the agent has was delivered before the server was restored from a
         // backup.
-        (Queued, Event::ListedAccepted) => Step::To(Delivered),
-        (Queued | Delivered, Event::Started) => Step::To(Running),
+        (Queued, CommandEvent::ListedAccepted) => CommandTransition::To(Delivered),
+        (Queued | Delivered, CommandEvent::Started) => CommandTransition::To(Running),
         // A command that was sent and never arrived may be sent again. One that ran may not.
-        (Delivered, Event::Unlisted) => Step::To(Queued),
-        (Running, Event::Unlisted) => Step::To(Lost),
-        (Queued, Event::CancelRequested) => Step::To(Cancelled),
-        (Queued, Event::Ended(EndReason::ExpiredInQueue)) => Step::To(Expired),
-        (Queued, Event::Ended(EndReason::CancelledInQueue)) => Step::To(Cancelled),
+        (Delivered, CommandEvent::Unlisted) => CommandTransition::To(Queued),
+        (Running, CommandEvent::Unlisted) => CommandTransition::To(Lost),
+        (Queued, CommandEvent::CancelRequested) => CommandTransition::To(Cancelled),
+        (Queued, CommandEvent::Ended(EndReason::ExpiredInQueue)) => CommandTransition::To(Expired),
+        (Queued, CommandEvent::Ended(EndReason::CancelledInQueue)) => {
+            CommandTransition::To(Cancelled)
+        }
         (
             Queued,
-            Event::Ended(
+            CommandEvent::Ended(
                 EndReason::AgentDeleted | EndReason::SkippedOffline | EndReason::AbortedInQueue,
             ),
-        ) => Step::To(Cancelled),
-        (Queued, Event::Ended(EndReason::PermissionRevoked | EndReason::ApiKeyInvalid)) => {
-            Step::To(Rejected)
+        ) => CommandTransition::To(Cancelled),
+        (Queued, CommandEvent::Ended(EndReason::PermissionRevoked | EndReason::ApiKeyInvalid)) => {
+            CommandTransition::To(Rejected)
         }
         (
             Delivered | Running,
-            Event::Ended(
+            CommandEvent::Ended(
                 EndReason::AgentAway
                 | EndReason::NoResponse
                 | EndReason::LedgerReplaced
                 | EndReason::MissingFromInventory
                 | EndReason::AgentDeleted,
             ),
-        ) => Step::To(Lost),
-        _ => Step::Stay,
+        ) => CommandTransition::To(Lost),
+        _ => CommandTransition::Stay,
     }
 }
 
@@ -257,17 +259,17 @@ mod tests {
     use super::*;
     use strum::IntoEnumIterator as _;
 
-    fn events() -> Vec<Event> {
+    fn events() -> Vec<CommandEvent> {
         let mut events = vec![
-            Event::Delivered,
-            Event::ListedAccepted,
-            Event::Started,
-            Event::Unlisted,
-            Event::CancelRequested,
-            Event::Reported(Outcome::Succeeded),
-            Event::Reported(Outcome::Lost),
+            CommandEvent::Delivered,
+            CommandEvent::ListedAccepted,
+            CommandEvent::Started,
+            CommandEvent::Unlisted,
+            CommandEvent::CancelRequested,
+            CommandEvent::Reported(Outcome::Succeeded),
+            CommandEvent::Reported(Outcome::Lost),
         ];
-        events.extend(EndReason::iter().map(Event::Ended));
+        events.extend(EndReason::iter().map(CommandEvent::Ended));
         events
     }
 
@@ -275,7 +277,10 @@ mod tests {
     fn terminal_states_never_change() {
         for state in CommandState::iter().filter(|state| state.is_terminal()) {
             for event in events() {
-                assert!(!matches!(step(state, event), Step::To(_)), "{state:?} moved on {event:?}");
+                assert!(
+                    !matches!(step(state, event), CommandTransition::To(_)),
+                    "{state:?} moved on {event:?}"
+                );
             }
         }
     }
@@ -283,8 +288,14 @@ mod tests {
     #[test]
     fn a_running_command_is_never_queued_again() {
         for event in events() {
-            assert_ne!(step(CommandState::Running, event), Step::To(CommandState::Queued));
-            assert_ne!(step(CommandState::Running, event), Step::To(CommandState::Delivered));
+            assert_ne!(
+                step(CommandState::Running, event),
+                CommandTransition::To(CommandState::Queued)
+            );
+            assert_ne!(
+                step(CommandState::Running, event),
+                CommandTransition::To(CommandState::Delivered)
+            );
         }
     }
 
@@ -292,8 +303,8 @@ mod tests {
     fn only_an_agent_that_lacks_a_delivered_command_sends_it_back_to_the_queue() {
         for state in CommandState::iter() {
             for event in events() {
-                if step(state, event) == Step::To(CommandState::Queued) {
-                    assert_eq!((state, event), (CommandState::Delivered, Event::Unlisted));
+                if step(state, event) == CommandTransition::To(CommandState::Queued) {
+                    assert_eq!((state, event), (CommandState::Delivered, CommandEvent::Unlisted));
                 }
             }
         }

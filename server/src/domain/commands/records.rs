@@ -31,7 +31,7 @@ pub struct CommandRecord {
     pub job_id: Option<JobId>,
     /// Wave of the rollout, counted from 1.
     pub wave: Option<i32>,
-    /// Queued, and not sent until its rollout releases it. Has no meaning once the command ended.
+    /// Queued, and not sent until its rollout lifts the hold. Has no meaning once the command ended.
     pub is_held: bool,
     /// Script of an `execute`, empty for an ad-hoc command. `None` for every other command.
     pub script: Option<String>,

@@ -3,18 +3,18 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::webhook::DeliveryState;
-use crate::domain::ids::{DeliveryId, JobId};
+use super::webhook::WebhookDeliveryState;
+use crate::domain::ids::{JobId, WebhookDeliveryId};
 use crate::domain::time::Timestamp;
 
 /// One message to a webhook.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DeliveryRecord {
-    pub id: DeliveryId,
+pub struct WebhookDeliveryRecord {
+    pub id: WebhookDeliveryId,
     pub job_id: JobId,
     pub event: String,
     pub url: String,
-    pub state: DeliveryState,
+    pub state: WebhookDeliveryState,
     pub created_at: Timestamp,
     /// When the next attempt is due, while the delivery is pending.
     pub due_at: Timestamp,
@@ -24,12 +24,12 @@ pub struct DeliveryRecord {
     /// All attempts, including those that are no longer stored.
     pub attempt_count: i32,
     /// The newest attempts, oldest first.
-    pub attempts: Vec<DeliveryAttempt>,
+    pub attempts: Vec<WebhookAttempt>,
 }
 
 /// One attempt.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
-pub struct DeliveryAttempt {
+pub struct WebhookAttempt {
     pub at: Timestamp,
     /// From the name lookup to the last byte that was read.
     pub took_ms: u64,

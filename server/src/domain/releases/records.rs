@@ -44,7 +44,7 @@ pub struct AgentUpdateRecord {
     pub changed_at: Timestamp,
 }
 
-/// A release, without its manifest and signature.
+/// A release, without its descriptor and signature.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReleaseRecord {
     pub id: ReleaseId,

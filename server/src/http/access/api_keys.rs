@@ -119,7 +119,7 @@ struct RevokeParams {
     #[serde(default)]
     cascade: bool,
     /// What happens at once to what the revoked keys queued. `keep` (default): nothing; it is never
-    /// sent, and ends as `rejected` with the code `api_key_invalid` when its turn comes. `cancel`:
+    /// sent, and ends as `rejected` with the code `api_key_invalid` when it would be sent. `cancel`:
     /// queued commands are cancelled, rollouts and groups are paused.
     #[serde(default)]
     #[param(inline)]

@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 use crate::domain::access::principal::Role;
 use crate::domain::access::records::MemberRecord;
 use crate::domain::ids::{MemberId, TenantId};
-use crate::domain::source::Source;
+use crate::domain::source::ClientSource;
 use crate::domain::time::Timestamp;
 use crate::http::AppState;
 use crate::http::extract::Body;
@@ -77,7 +77,7 @@ async fn set_up(
 ) -> ApiResult<(StatusCode, axum::Json<MemberView>)> {
     let address = source.map(|axum::Extension(ConnectInfo(address))| address.ip());
     let caller = SetupCaller {
-        limited_as: address.map(Source::of),
+        limited_as: address.map(ClientSource::of),
         source: address.map(|address| address.to_string()),
     };
     let token = Zeroizing::new(body.token);

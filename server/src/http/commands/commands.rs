@@ -113,7 +113,7 @@ pub(in crate::http) struct CommandView {
     job_id: Option<JobId>,
     /// Wave of the rollout, counted from 1.
     wave: Option<i32>,
-    /// Queued, and not sent until its rollout releases it.
+    /// Queued, and not sent until its rollout lifts the hold.
     is_held: bool,
     command: String,
     state: CommandState,
@@ -138,7 +138,7 @@ pub(in crate::http) struct CommandView {
     requested_from: Option<String>,
     timeout_ms: i64,
     created_at: Timestamp,
-    /// Null while it is held: its time to expire starts when its rollout releases it.
+    /// Null while it is held: its time to expire starts when its rollout lifts the hold.
     expires_at: Option<Timestamp>,
     delivered_at: Option<Timestamp>,
     started_at: Option<Timestamp>,

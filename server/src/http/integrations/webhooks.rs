@@ -7,16 +7,16 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::domain::ids::{DeliveryId, JobId};
-use crate::domain::integrations::records::{DeliveryAttempt, DeliveryRecord};
-use crate::domain::integrations::webhook::DeliveryState;
+use crate::domain::ids::{JobId, WebhookDeliveryId};
+use crate::domain::integrations::records::{WebhookAttempt, WebhookDeliveryRecord};
+use crate::domain::integrations::webhook::WebhookDeliveryState;
 use crate::domain::time::Timestamp;
 use crate::http::AppState;
 use crate::http::extract::{Body, Empty, Id, Params, page};
 use crate::http::problem::{ApiResult, Problem};
 use crate::http::views::{PageView, shown_webhook};
 use crate::services::access::caller::Caller;
-use crate::store::queries::DeliveryFilter;
+use crate::store::queries::WebhookDeliveryFilter;
 
 pub(in crate::http) fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new()
@@ -29,15 +29,15 @@ pub(in crate::http) fn routes() -> OpenApiRouter<AppState> {
 
 /// A webhook delivery: one message and its state.
 #[derive(Debug, Serialize, ToSchema)]
-struct DeliveryView {
+struct WebhookDeliveryView {
     /// The `webhook-id` of every attempt.
-    id: DeliveryId,
+    id: WebhookDeliveryId,
     job_id: JobId,
     /// `job.finished`.
     event: String,
     /// Without the query string. Callers who may only read see the host.
     url: String,
-    state: DeliveryState,
+    state: WebhookDeliveryState,
     /// All attempts, including those that are no longer stored.
     attempt_count: i32,
     created_at: Timestamp,
@@ -47,21 +47,21 @@ struct DeliveryView {
     give_up_at: Timestamp,
     finished_at: Option<Timestamp>,
     /// The newest attempt, if there is one.
-    last_attempt: Option<DeliveryAttempt>,
+    last_attempt: Option<WebhookAttempt>,
 }
 
 /// A delivery with its newest attempts.
 #[derive(Debug, Serialize, ToSchema)]
-struct DeliveryWithAttempts {
+struct WebhookDeliveryWithAttempts {
     #[serde(flatten)]
-    view: DeliveryView,
+    view: WebhookDeliveryView,
     /// The newest 20, oldest first.
-    attempts: Vec<DeliveryAttempt>,
+    attempts: Vec<WebhookAttempt>,
 }
 
-impl DeliveryView {
+impl WebhookDeliveryView {
     /// The delivery as this caller may see it.
-    fn new(mut row: DeliveryRecord, caller: &Caller) -> Self {
+    fn new(mut row: WebhookDeliveryRecord, caller: &Caller) -> Self {
         Self {
             id: row.id,
             job_id: row.job_id,
@@ -70,7 +70,7 @@ impl DeliveryView {
             state: row.state,
             attempt_count: row.attempt_count,
             created_at: row.created_at,
-            due_at: (row.state == DeliveryState::Pending).then_some(row.due_at),
+            due_at: (row.state == WebhookDeliveryState::Pending).then_some(row.due_at),
             give_up_at: row.give_up_at,
             finished_at: row.finished_at,
             last_attempt: row.attempts.pop(),
@@ -81,56 +81,59 @@ impl DeliveryView {
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-struct DeliveriesParams {
+struct WebhookDeliveriesParams {
     cursor: Option<String>,
     limit: Option<u64>,
     /// Only deliveries of this job.
     job_id: Option<uuid::Uuid>,
     /// Only deliveries in this state.
     #[param(inline)]
-    state: Option<DeliveryState>,
+    state: Option<WebhookDeliveryState>,
 }
 
 /// List webhook deliveries, newest first.
-#[utoipa::path(get, path = "/api/webhooks/deliveries", tag = "webhooks", params(DeliveriesParams),
-    responses((status = 200, body = PageView<DeliveryView>)))]
+#[utoipa::path(get, path = "/api/webhooks/deliveries", tag = "webhooks", params(WebhookDeliveriesParams),
+    responses((status = 200, body = PageView<WebhookDeliveryView>)))]
 async fn list_deliveries(
     State(state): State<AppState>,
     caller: Caller,
-    Params(params): Params<DeliveriesParams>,
-) -> ApiResult<axum::Json<PageView<DeliveryView>>> {
-    let filter = DeliveryFilter { job_id: params.job_id.map(JobId), state: params.state };
+    Params(params): Params<WebhookDeliveriesParams>,
+) -> ApiResult<axum::Json<PageView<WebhookDeliveryView>>> {
+    let filter = WebhookDeliveryFilter { job_id: params.job_id.map(JobId), state: params.state };
     let page = page(params.cursor.as_deref(), params.limit)?;
     let deliveries = state.services.webhooks.list(&caller, filter, page).await?;
-    Ok(axum::Json(deliveries.map(|row| DeliveryView::new(row, &caller)).into()))
+    Ok(axum::Json(deliveries.map(|row| WebhookDeliveryView::new(row, &caller)).into()))
 }
 
 /// Get one webhook delivery, with its attempts.
 #[utoipa::path(get, path = "/api/webhooks/deliveries/{id}", tag = "webhooks",
     params(("id" = uuid::Uuid, Path)),
-    responses((status = 200, body = DeliveryWithAttempts), (status = 404, body = Problem)))]
+    responses((status = 200, body = WebhookDeliveryWithAttempts), (status = 404, body = Problem)))]
 async fn get_delivery(
     State(state): State<AppState>,
     caller: Caller,
     Id(id): Id,
-) -> ApiResult<axum::Json<DeliveryWithAttempts>> {
-    let row = state.services.webhooks.get(&caller, DeliveryId(id)).await?;
+) -> ApiResult<axum::Json<WebhookDeliveryWithAttempts>> {
+    let row = state.services.webhooks.get(&caller, WebhookDeliveryId(id)).await?;
     let attempts = row.attempts.clone();
-    Ok(axum::Json(DeliveryWithAttempts { view: DeliveryView::new(row, &caller), attempts }))
+    Ok(axum::Json(WebhookDeliveryWithAttempts {
+        view: WebhookDeliveryView::new(row, &caller),
+        attempts,
+    }))
 }
 
 /// Send a webhook again under the same id, with retries for another day. Repeatable.
 #[utoipa::path(post, path = "/api/webhooks/deliveries/{id}/resend", tag = "webhooks",
     params(("id" = uuid::Uuid, Path)),
-    responses((status = 202, body = DeliveryView), (status = 404, body = Problem)))]
+    responses((status = 202, body = WebhookDeliveryView), (status = 404, body = Problem)))]
 async fn resend_delivery(
     State(state): State<AppState>,
     caller: Caller,
     Id(id): Id,
     Body(Empty {}): Body<Empty>,
-) -> ApiResult<(StatusCode, axum::Json<DeliveryView>)> {
-    let row = state.services.webhooks.resend(&caller, DeliveryId(id)).await?;
-    Ok((StatusCode::ACCEPTED, axum::Json(DeliveryView::new(row, &caller))))
+) -> ApiResult<(StatusCode, axum::Json<WebhookDeliveryView>)> {
+    let row = state.services.webhooks.resend(&caller, WebhookDeliveryId(id)).await?;
+    Ok((StatusCode::ACCEPTED, axum::Json(WebhookDeliveryView::new(row, &caller))))
 }
 
 /// The URL of a webhook.

@@ -24,8 +24,16 @@ use crate::services::commands::{DEFAULT_WAIT_MS, MAX_WAIT_MS};
 pub const NAME: &str = "^[A-Za-z0-9._-]{1,128}$";
 /// The version of a release.
 pub const VERSION: &str = r"^[0-9]+\.[0-9]+\.[0-9]+(-[0-9A-Za-z.-]+)?(\+[0-9A-Za-z.-]+)?$";
+/// Characters that no name contains, for a class of a pattern. The server also refuses those beyond
+/// U+FFFF, which patterns of JSON Schema can't portably name.
+macro_rules! invisible {
+    () => {
+        r"\x00-\x1f\x7f-\x9f\xad\u0600-\u0605\u061c\u06dd\u070f\u0890-\u0891\u08e2\u180e\u200b-\u200f\u2028-\u202e\u2060-\u2064\u2066-\u206f\ufeff\ufff9-\ufffb"
+    };
+}
 /// A name that a person gave: not empty, and without spaces at its ends.
-const GIVEN_NAME: &str = r"^[^\s\x00-\x1f\x7f]([^\x00-\x1f\x7f]*[^\s\x00-\x1f\x7f])?$";
+const GIVEN_NAME: &str =
+    concat!("^[^\\s", invisible!(), "]([^", invisible!(), "]*[^\\s", invisible!(), "])?$");
 /// An instant, as a reference.
 pub static TIMESTAMP: LazyLock<Value> = LazyLock::new(|| reference("Timestamp"));
 

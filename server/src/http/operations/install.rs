@@ -37,7 +37,7 @@ pub(in crate::http) fn routes() -> Router<AppState> {
         .route("/install/{platform}/SHA256SUMS", get(get_sums))
         .route("/install/{platform}/{file}", get(get_program))
         .route("/install/releases/keys.json", get(get_statements))
-        .route("/install/releases/{version}/release.json", get(get_manifest))
+        .route("/install/releases/{version}/release.json", get(get_descriptor))
         .route("/install/releases/{version}/release.sig", get(get_signature))
         .route("/install/releases/{version}/{platform}/{program}", get(get_released_program))
 }
@@ -104,12 +104,12 @@ async fn get_program(
     serve(&path, request).await
 }
 
-async fn get_manifest(
+async fn get_descriptor(
     State(state): State<AppState>,
     FromPath(version): FromPath<String>,
 ) -> ApiResult<Response> {
-    let manifest = state.services.releases.manifest(&released(&version)?).await?;
-    Ok(([(CONTENT_TYPE, JSON), (CACHE_CONTROL, NOT_KEPT)], manifest).into_response())
+    let descriptor = state.services.releases.descriptor(&released(&version)?).await?;
+    Ok(([(CONTENT_TYPE, JSON), (CACHE_CONTROL, NOT_KEPT)], descriptor).into_response())
 }
 
 async fn get_signature(

@@ -77,14 +77,14 @@ struct ProgramView {
     bytes: u64,
     sha256: String,
     /// True if the complete file is on the server.
-    is_there: bool,
+    is_uploaded: bool,
 }
 
 impl ReleaseView {
     /// The release as this caller may see it.
     fn new(release: Release, caller: &Caller) -> Self {
         let is_manager = is_manager(caller);
-        let Release { row, manifest, fingerprint } = release;
+        let Release { row, descriptor, fingerprint } = release;
         Self {
             id: row.id,
             state: match (row.published_at, row.withdrawn_at) {
@@ -93,8 +93,8 @@ impl ReleaseView {
                 (Some(_), None) => ReleaseState::Published,
             },
             version: row.version,
-            floor: manifest.floor.to_string(),
-            platforms: manifest.targets.keys().map(Platform::to_string).collect(),
+            floor: descriptor.floor.to_string(),
+            platforms: descriptor.targets.keys().map(Platform::to_string).collect(),
             key_fingerprint: fingerprint,
             created_at: row.created_at,
             created_by: is_manager.then_some(row.created_by),
@@ -112,7 +112,7 @@ impl From<ReleaseProgram> for ProgramView {
             name: program.file.name.file_name(),
             bytes: program.file.bytes,
             sha256: program.file.sha256,
-            is_there: program.is_there,
+            is_uploaded: program.is_uploaded,
         }
     }
 }
@@ -122,7 +122,8 @@ impl From<ReleaseProgram> for ProgramView {
 #[serde(deny_unknown_fields)]
 struct DraftBody {
     /// The exact text of `release.json`.
-    manifest: String,
+    #[serde(rename = "manifest")]
+    descriptor: String,
     /// The exact text of `release.sig`.
     signature: String,
 }
@@ -163,7 +164,7 @@ async fn list_releases(
     Ok(axum::Json(page.map(|release| ReleaseView::new(release, &caller)).into()))
 }
 
-/// Draft a release from its signed manifest. Upload its programs next, then publish it. Repeatable.
+/// Draft a release from its signed descriptor. Upload its programs next, then publish it. Repeatable.
 #[utoipa::path(post, path = "/api/releases", tag = "releases", request_body = DraftBody,
     responses((status = 201, body = ReleaseView), (status = 403, body = Problem), (status = 409, body = Problem),
         (status = 422, body = Problem)))]
@@ -172,7 +173,7 @@ async fn draft_release(
     caller: Caller,
     Body(body): Body<DraftBody>,
 ) -> ApiResult<(StatusCode, axum::Json<ReleaseView>)> {
-    let release = state.services.releases.draft(&caller, body.manifest, body.signature).await?;
+    let release = state.services.releases.draft(&caller, body.descriptor, body.signature).await?;
     Ok((StatusCode::CREATED, axum::Json(ReleaseView::new(release, &caller))))
 }
 
@@ -238,7 +239,7 @@ async fn upload_program(
     let version = version(&text)?;
     let upload = state.services.releases.upload(&caller, &version, platform, program).await?;
     let Some(mut upload) = upload else { return Ok(StatusCode::NO_CONTENT) };
-    // Limited by the size in the manifest.
+    // Limited by the size in the descriptor.
     let mut body = request.into_body().into_data_stream();
     while let Some(bytes) = body.next().await {
         let bytes = bytes.map_err(|_| Problem::malformed("the body is incomplete".into()))?;

@@ -25,7 +25,7 @@ use crate::domain::ids::AgentKeyId;
 use crate::http::AppState;
 use crate::http::extract::{Body, Params, wait};
 use crate::http::problem::{ApiResult, Problem};
-use crate::services::access::authentication::Admission;
+use crate::services::access::authentication::AdmittedKey;
 use crate::services::sessions::{AgentMessage, SessionRequest};
 
 /// Bytes of commands that one poll answers with.
@@ -173,7 +173,7 @@ impl PollSessions {
     fn find_or_open(
         &self,
         state: &AppState,
-        admission: Admission,
+        admission: AdmittedKey,
         registration: Registration,
     ) -> ApiResult<Arc<Relay>> {
         if admission.grant.max_agents > 1 {

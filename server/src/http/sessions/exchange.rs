@@ -27,7 +27,7 @@ use crate::domain::fleet::agent::Transport;
 use crate::domain::ids::AgentKeyId;
 use crate::http::AppState;
 use crate::http::problem::{ApiResult, Problem};
-use crate::services::access::authentication::Admission;
+use crate::services::access::authentication::AdmittedKey;
 use crate::services::sessions::{AgentMessage, SessionBytes, SessionRequest};
 
 /// Sessions over HTTP that a key may have beyond four for each of its agents, including ended ones
@@ -59,12 +59,12 @@ struct Exchange {
     arrived: watch::Sender<u64>,
     /// The next sequence to process. A request that overtook the previous one waits for it.
     next_sequence: watch::Sender<u64>,
-    turn: Arc<AsyncMutex<Turn>>,
+    progress: Arc<AsyncMutex<ExchangeProgress>>,
 }
 
-/// The progress of the session. Who holds it processes a request.
+/// The progress of the session. The request that holds the lock is processed.
 #[derive(Default)]
-struct Turn {
+struct ExchangeProgress {
     next_sequence: u64,
     /// The answer to the previous sequence; absent while its request waits, or if that request was
     /// given up.
@@ -104,7 +104,7 @@ impl ExchangeSessions {
     fn find_or_open(
         &self,
         state: &AppState,
-        admission: Admission,
+        admission: AdmittedKey,
         request: &RequestHeader,
     ) -> ApiResult<Arc<Exchange>> {
         let (key_id, session_id) = (admission.grant.key_id, request.session_id);
@@ -132,11 +132,11 @@ impl ExchangeSessions {
             open: OpenRequests::default(),
             arrived: watch::Sender::default(),
             next_sequence: watch::Sender::default(),
-            turn: Arc::default(),
+            progress: Arc::default(),
         });
         of_key.insert(session_id, Arc::clone(&exchange));
         let services = state.services.clone();
-        let entry = Entry { sessions: self.clone(), key_id, session_id };
+        let entry = SessionEntry { sessions: self.clone(), key_id, session_id };
         tokio::spawn(async move {
             let _entry = entry;
             let origin = SessionRequest {
@@ -154,13 +154,13 @@ impl ExchangeSessions {
 }
 
 /// A session's entry in the map, removed when dropped.
-struct Entry {
+struct SessionEntry {
     sessions: ExchangeSessions,
     key_id: AgentKeyId,
     session_id: Uuid,
 }
 
-impl Drop for Entry {
+impl Drop for SessionEntry {
     fn drop(&mut self) {
         let mut sessions = self.sessions.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(of_key) = sessions.get_mut(&self.key_id) {
@@ -189,16 +189,16 @@ impl Exchange {
         drop(bytes);
         self.note_arrival(sequence);
         self.wait_for_the_one_before(sequence, open).await;
-        let mut turn = Arc::clone(&self.turn).lock_owned().await;
-        if sequence + 1 == turn.next_sequence {
-            if let Some(answer) = &turn.answer {
+        let mut progress = Arc::clone(&self.progress).lock_owned().await;
+        if sequence + 1 == progress.next_sequence {
+            if let Some(answer) = &progress.answer {
                 return Ok(answer.clone());
             }
-        } else if sequence == turn.next_sequence {
-            turn.next_sequence += 1;
-            turn.answer = None;
-            self.next_sequence.send_replace(turn.next_sequence);
-            turn = Arc::clone(&self).hand_over(messages, turn).await?;
+        } else if sequence == progress.next_sequence {
+            progress.next_sequence += 1;
+            progress.answer = None;
+            self.next_sequence.send_replace(progress.next_sequence);
+            progress = Arc::clone(&self).hand_over(messages, progress).await?;
         } else {
             return Err(Problem::unknown_session());
         }
@@ -211,7 +211,7 @@ impl Exchange {
         }
         let parts = self.relay.take(MAX_BODY_BYTES - ANSWER_OVERHEAD_BYTES);
         let answer = Bytes::from(ExchangeResponse { sequence, parts }.encode());
-        turn.answer = Some(answer.clone());
+        progress.answer = Some(answer.clone());
         Ok(answer)
     }
 
@@ -238,11 +238,11 @@ impl Exchange {
     async fn hand_over(
         self: Arc<Self>,
         messages: Vec<AgentMessage>,
-        turn: OwnedMutexGuard<Turn>,
-    ) -> ApiResult<OwnedMutexGuard<Turn>> {
+        progress: OwnedMutexGuard<ExchangeProgress>,
+    ) -> ApiResult<OwnedMutexGuard<ExchangeProgress>> {
         if messages.is_empty() {
             self.relay.push(AgentMessage::KeepAlive).await;
-            return Ok(turn);
+            return Ok(progress);
         }
         let handing_over = tokio::spawn(async move {
             for message in messages {
@@ -250,7 +250,7 @@ impl Exchange {
                     break;
                 }
             }
-            turn
+            progress
         });
         handing_over.await.map_err(|_| Problem::unknown_session())
     }

@@ -21,7 +21,7 @@ use self::request_body::{PERMIT_WAIT, declared_bytes};
 use super::AppState;
 use super::extract::{client, credential};
 use super::problem::{ApiResult, Problem};
-use crate::services::access::authentication::{Admission, AgentRefusal};
+use crate::services::access::authentication::{AdmittedKey, AgentRefusal};
 use crate::services::sessions::BytePermit;
 use muster_protocol::limits::MAX_FRAME_BYTES;
 
@@ -36,7 +36,7 @@ pub(super) fn routes() -> OpenApiRouter<AppState> {
 }
 
 /// The agent key of a request, checked before its body is read.
-struct Admitted(Admission);
+struct Admitted(AdmittedKey);
 
 impl FromRequestParts<AppState> for Admitted {
     type Rejection = Problem;
@@ -57,7 +57,7 @@ impl FromRequestParts<AppState> for Admitted {
 /// [`Admitted`], and the permit to hold the body's bytes: the requests of one agent key together
 /// take no more memory than its sessions may.
 struct AdmittedBody {
-    admission: Admission,
+    admission: AdmittedKey,
     permit: BytePermit,
 }
 

@@ -9,10 +9,10 @@ use crate::http::problem::{ApiResult, Problem};
 
 /// Requests by sequence.
 #[derive(Debug, Default)]
-pub(super) struct OpenRequests(Mutex<Vec<Entry>>);
+pub(super) struct OpenRequests(Mutex<Vec<OpenEntry>>);
 
 #[derive(Debug)]
-struct Entry {
+struct OpenEntry {
     sequence: u64,
     repeated: Arc<Notify>,
 }
@@ -46,7 +46,7 @@ impl OpenRequests {
                 entry.repeated = Arc::clone(&repeated);
             }
             None if count < MAX_OPEN_REQUESTS => {
-                entries.push(Entry { sequence, repeated: Arc::clone(&repeated) });
+                entries.push(OpenEntry { sequence, repeated: Arc::clone(&repeated) });
             }
             None => {
                 return Err(Problem::busy("two requests of this session are open; wait for one"));
@@ -56,7 +56,7 @@ impl OpenRequests {
         Ok(OpenRequest { requests: self, repeated })
     }
 
-    fn entries(&self) -> MutexGuard<'_, Vec<Entry>> {
+    fn entries(&self) -> MutexGuard<'_, Vec<OpenEntry>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -36,7 +36,7 @@ pub struct AgentKeys {
     pub(in crate::services) hub: Arc<Hub>,
     pub(in crate::services) cache: KeyCache,
     pub(in crate::services) clock: Clock,
-    pub(in crate::services) turn: Arc<tokio::sync::Mutex<()>>,
+    pub(in crate::services) change_lock: Arc<tokio::sync::Mutex<()>>,
 }
 
 /// A new key.
@@ -133,7 +133,7 @@ impl AgentKeys {
         let audit = caller.audit("agent_key.update", subject(id), &detail, now);
         let tenant = self.store.tenant(caller.principal.tenant_id);
         // Sessions are notified in the order of the commits.
-        let _turn = self.turn.lock().await;
+        let _lock = self.change_lock.lock().await;
         let row = tenant.update_agent_key(id, change, audit).await?.ok_or(UNKNOWN)?;
         self.cache.forget_grants();
         self.hub.bump_key_revision();

@@ -101,12 +101,12 @@ impl KeyCache {
         }
     }
 
-    pub fn away_agent(&self, agent_id: AgentId) -> Option<Arc<OfflineAgentKey>> {
+    pub fn offline_agent(&self, agent_id: AgentId) -> Option<Arc<OfflineAgentKey>> {
         self.targets.get(&agent_id)
     }
 
     /// As [`Self::remember_principal`].
-    pub fn remember_away_agent(
+    pub fn remember_offline_agent(
         &self,
         agent_id: AgentId,
         agent: Arc<OfflineAgentKey>,

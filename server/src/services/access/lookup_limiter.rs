@@ -9,7 +9,7 @@ use governor::clock::{Clock as _, DefaultClock};
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 use moka::sync::Cache;
 
-use crate::domain::source::Source;
+use crate::domain::source::ClientSource;
 
 /// Unknown credentials of one source per second, and at once.
 const FAILED_LOOKUPS_PER_SECOND: NonZeroU32 = NonZeroU32::new(20).unwrap();
@@ -26,9 +26,9 @@ pub(in crate::services) struct LookupLimiter(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
-    failures: DefaultKeyedRateLimiter<Source>,
+    failures: DefaultKeyedRateLimiter<ClientSource>,
     /// Sources at the limit, and until when.
-    refused_until: Cache<Source, Instant>,
+    refused_until: Cache<ClientSource, Instant>,
     failed: AtomicUsize,
 }
 
@@ -50,12 +50,12 @@ impl Default for LookupLimiter {
 
 impl LookupLimiter {
     /// True if the database may be asked for a credential of this source.
-    pub(in crate::services) fn may_look_up(&self, source: Source) -> bool {
+    pub(in crate::services) fn may_look_up(&self, source: ClientSource) -> bool {
         self.0.refused_until.get(&source).is_none_or(|until| until <= Instant::now())
     }
 
     /// Records that nobody has a credential which this source presented.
-    pub(in crate::services) fn record_failure(&self, source: Source) {
+    pub(in crate::services) fn record_failure(&self, source: ClientSource) {
         let shared = &*self.0;
         if shared.failed.fetch_add(1, Ordering::Relaxed).is_multiple_of(FORGET_EVERY) {
             shared.failures.retain_recent();
@@ -75,7 +75,7 @@ mod tests {
     #[test]
     fn a_source_that_guesses_is_refused_and_another_one_is_not() {
         let limiter = LookupLimiter::default();
-        let source = |text: &str| Source::of(text.parse().expect("an address"));
+        let source = |text: &str| ClientSource::of(text.parse().expect("an address"));
         let (one, other) = (source("192.0.2.1"), source("192.0.2.2"));
         for _ in 0..FAILED_LOOKUP_BURST.get() {
             assert!(limiter.may_look_up(one), "within the burst");

@@ -21,7 +21,7 @@ use crate::domain::access::records::MemberRecord;
 use crate::domain::field_error::{FieldError, FieldErrorCode};
 use crate::domain::ids::{MemberId, PrincipalId, UserId};
 use crate::domain::name::check_name;
-use crate::domain::source::Source;
+use crate::domain::source::ClientSource;
 use crate::domain::time::Clock;
 use crate::services::error::{Result, ServiceError};
 use crate::store::Store;
@@ -63,7 +63,7 @@ pub struct NewPerson {
 #[derive(Debug, Clone)]
 pub struct SetupCaller {
     /// The address, for limits.
-    pub limited_as: Option<Source>,
+    pub limited_as: Option<ClientSource>,
     /// The same, for the audit log.
     pub source: Option<String>,
 }
@@ -91,7 +91,10 @@ impl Setup {
         let state = self.store.system().setup_state().await?;
         let path = data_dir.join(TOKEN_FILE);
         match state {
-            SetupState::Closed => return Ok(None),
+            SetupState::Closed => {
+                remove_token_file(data_dir);
+                return Ok(None);
+            }
             SetupState::Open(hash) => {
                 let written = std::fs::read_to_string(&path).unwrap_or_default();
                 if SecretHash::of(written.trim()) == hash {

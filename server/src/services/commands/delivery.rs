@@ -1,5 +1,5 @@
 //! The only path by which durable commands reach agents: acquire a slot, commit, then send the
-//! frame or release the slot.
+//! frame or free the slot.
 //!
 //! Single commands, jobs and the dispatcher use it, so `delivered` is always committed before the
 //! frame leaves. If the result of a commit is unknown, a command may be stored as `delivered`
@@ -14,7 +14,7 @@ use muster_protocol::secret_parameters::SecretParameters;
 
 use super::secret_parameters::OutgoingCommand;
 use crate::domain::commands::command_state::EndReason;
-use crate::domain::ids::{AgentId, CommandId};
+use crate::domain::ids::CommandId;
 use crate::domain::secret_box::SecretBox;
 use crate::domain::time::{Clock, Timestamp};
 use crate::hub::{Hub, SessionHandle, SessionMessage};
@@ -25,7 +25,7 @@ use crate::store::{Store, StoreError};
 
 /// Delivers durable commands to live sessions. Cheap to clone.
 #[derive(Clone, Debug)]
-pub(in crate::services) struct Delivery {
+pub(in crate::services) struct CommandDelivery {
     pub(in crate::services) store: Store,
     pub(in crate::services) hub: Arc<Hub>,
     pub(in crate::services) clock: Clock,
@@ -53,18 +53,18 @@ impl Reservation {
 }
 
 /// The result of a commit that may mark commands as `delivered`.
-pub(in crate::services) trait DeliveryCommit {
+pub(in crate::services) trait DeliveredCommands {
     /// True if the commit stored this command as `delivered`.
     fn is_delivered(&self, command_id: CommandId) -> bool;
 }
 
-impl DeliveryCommit for Submitted {
+impl DeliveredCommands for Submitted {
     fn is_delivered(&self, _: CommandId) -> bool {
         matches!(self, Self::New { delivered: true })
     }
 }
 
-impl DeliveryCommit for SubmittedJob {
+impl DeliveredCommands for SubmittedJob {
     fn is_delivered(&self, command_id: CommandId) -> bool {
         match self {
             Self::New { delivered, .. } => delivered.binary_search(&command_id).is_ok(),
@@ -74,13 +74,13 @@ impl DeliveryCommit for SubmittedJob {
 }
 
 /// What `MarkDelivered` stored.
-impl DeliveryCommit for Vec<CommandId> {
+impl DeliveredCommands for Vec<CommandId> {
     fn is_delivered(&self, command_id: CommandId) -> bool {
         self.contains(&command_id)
     }
 }
 
-impl Delivery {
+impl CommandDelivery {
     /// Acquires a slot for a new command. `None` if the session has no free slot, if an older
     /// command may be queued for the agent, or if the agent does not support secret parameters: the
     /// command then goes through the queue.
@@ -125,7 +125,7 @@ impl Delivery {
         Ok(is_acquired.then_some(Reservation { session, outgoing, reserved_new_at: None }))
     }
 
-    /// Commits the operation, then sends what it stored as `delivered` and releases the other
+    /// Commits the operation, then sends what it stored as `delivered` and frees the other
     /// slots.
     ///
     /// # Errors
@@ -139,7 +139,7 @@ impl Delivery {
     ) -> Result<Op::Done, StoreError>
     where
         Op: BatchOperation,
-        Op::Done: DeliveryCommit,
+        Op::Done: DeliveredCommands,
         Operation: From<(Op, Reply<Op::Done>)>,
     {
         let committed = self.store.writer().commit(operation).await.inspect_err(|error| {
@@ -153,19 +153,10 @@ impl Delivery {
             if committed.is_delivered(reservation.command_id()) {
                 self.send(reservation, delivered_at);
             } else {
-                self.release(&reservation);
+                self.free_slot(&reservation);
             }
         }
         Ok(committed)
-    }
-
-    /// Announces a new command that was not delivered with its insert. `is_ready`: it may be sent
-    /// now.
-    pub fn announce_new(&self, agent_id: AgentId, command_id: CommandId, is_ready: bool) {
-        self.hub.notify_progress(command_id);
-        if is_ready && self.hub.is_connected(agent_id) {
-            self.hub.wake(agent_id);
-        }
     }
 
     fn send(&self, reservation: Reservation, delivered_at: Timestamp) {
@@ -183,8 +174,8 @@ impl Delivery {
         session.send_or_spawn(SessionMessage::Command { frame, is_durable: true });
     }
 
-    fn release(&self, reservation: &Reservation) {
-        if reservation.session.release(reservation.command_id()) {
+    fn free_slot(&self, reservation: &Reservation) {
+        if reservation.session.free_slot(reservation.command_id()) {
             self.hub.wake(reservation.session.agent_id);
         }
     }

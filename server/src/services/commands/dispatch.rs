@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use futures_util::future::join_all;
 
-use super::delivery::{Delivery, Reservation};
+use super::delivery::{CommandDelivery, Reservation};
 use crate::domain::commands::command_state::EndReason;
 use crate::domain::ids::{AgentId, CommandId, PrincipalId};
 use crate::domain::time::{Clock, Timestamp};
@@ -23,10 +23,10 @@ pub struct Dispatcher {
     pub(in crate::services) store: Store,
     pub(in crate::services) hub: Arc<Hub>,
     pub(in crate::services) clock: Clock,
-    pub(in crate::services) delivery: Delivery,
+    pub(in crate::services) delivery: CommandDelivery,
 }
 
-type Sessions = HashMap<AgentId, Arc<SessionHandle>>;
+type ReadySessions = HashMap<AgentId, Arc<SessionHandle>>;
 
 /// Queued commands, sorted by what happens to them now.
 #[derive(Default)]
@@ -46,7 +46,7 @@ impl Dispatcher {
     /// # Errors
     /// [`StoreError`]. No frame is sent for a command that is not committed as `delivered`.
     pub async fn deliver(&self, agents: &[AgentId]) -> Result<(), StoreError> {
-        let sessions: Sessions = agents
+        let sessions: ReadySessions = agents
             .iter()
             .filter_map(|id| self.hub.session(*id))
             .filter(|session| session.free_slots() > 0)
@@ -105,7 +105,7 @@ impl Dispatcher {
     /// Acquires slots before the commit, so that no other delivery uses them.
     fn select(
         &self,
-        sessions: &Sessions,
+        sessions: &ReadySessions,
         rows: Vec<command::Model>,
         invalid_requesters: &BTreeSet<PrincipalId>,
     ) -> Selection {

@@ -102,7 +102,7 @@ impl Commands {
             row.state = CommandState::Delivered;
             row.delivered_at = Some(row.created_at);
         } else {
-            self.delivery.announce_new(row.agent_id, row.id, true);
+            self.hub.announce_new(row.agent_id, row.id, true);
         }
         SendResult::Accepted(Box::new(CommandWithReport { command: row.into(), report: None }))
     }

@@ -22,7 +22,7 @@ use std::time::Duration;
 use muster_protocol::command::Durability;
 use serde_json::json;
 
-use self::delivery::Delivery;
+use self::delivery::CommandDelivery;
 pub use self::executions::Execution;
 use self::preflight::Preflight;
 pub use self::request::{CommandRequest, DEFAULT_WAIT_MS, MAX_IDEMPOTENCY_KEY_CHARS, MAX_WAIT_MS};
@@ -51,7 +51,7 @@ pub struct Commands {
     pub(super) clock: Clock,
     pub(super) settings: Settings,
     pub(super) cache: KeyCache,
-    pub(super) delivery: Delivery,
+    pub(super) delivery: CommandDelivery,
     pub(super) preflight: Preflight,
     pub(super) limiter: SubmissionLimiter,
     pub(super) catalog: ReleaseCatalog,

@@ -71,7 +71,7 @@ impl Commands {
             (_, Some(version)) => self.published(&version, "which is requested").await?,
             (_, None) => self.newest_for(&agent.version).await?,
         };
-        let version = release.manifest.version.to_string();
+        let version = release.descriptor.version.to_string();
         if !release.is_for(platform) {
             let platform = platform.map(|platform| platform.to_string()).unwrap_or_default();
             return Err(no_release(format!(
@@ -89,7 +89,7 @@ impl Commands {
                 "no release is published here; publish one with `muster release publish`".into(),
             )
         })?;
-        let version = &newest.manifest.version;
+        let version = &newest.descriptor.version;
         match own.parse::<Version>() {
             Ok(own) if own > *version => Err(no_release(format!(
                 "this agent runs {own}, and the newest release is {version}; name a version to downgrade"

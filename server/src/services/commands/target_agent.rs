@@ -6,7 +6,7 @@ use muster_protocol::CommandName;
 use muster_protocol::secret_parameters::{CAPABILITY, SecretParameters};
 
 use super::Commands;
-use super::preflight::Host;
+use super::preflight::PreflightHost;
 use crate::domain::fleet::agent::AgentLevel;
 use crate::domain::ids::AgentId;
 use crate::hub::{HostRules, KeyGrant, SessionHandle};
@@ -48,12 +48,12 @@ impl Commands {
                 offline_rules: None,
             });
         }
-        let offline = match self.cache.away_agent(agent_id) {
+        let offline = match self.cache.offline_agent(agent_id) {
             Some(offline) => offline,
             None => {
                 let read_at = self.cache.revision();
                 let offline = Arc::new(self.read_offline(caller, agent_id).await?);
-                self.cache.remember_away_agent(agent_id, Arc::clone(&offline), read_at);
+                self.cache.remember_offline_agent(agent_id, Arc::clone(&offline), read_at);
                 offline
             }
         };
@@ -96,10 +96,12 @@ pub(super) fn check_permission(grant: &KeyGrant, name: CommandName) -> Result<()
 
 impl TargetAgent {
     /// The host for the preflight; `None` if it never reported its manifest and policy.
-    pub fn host(&self) -> Option<Host> {
+    pub fn host(&self) -> Option<PreflightHost> {
         match (&self.session, &self.offline_rules) {
-            (Some(session), _) => Some(Host::connected(Arc::clone(session))),
-            (None, rules) => rules.clone().map(|rules| Host::offline(self.agent_id, rules)),
+            (Some(session), _) => Some(PreflightHost::connected(Arc::clone(session))),
+            (None, rules) => {
+                rules.clone().map(|rules| PreflightHost::offline(self.agent_id, rules))
+            }
         }
     }
 

@@ -28,7 +28,7 @@ impl Installation {
         let platform = Platform::parse(platform).ok_or(UNKNOWN)?;
         let program = Program::named(name).ok_or(UNKNOWN)?;
         match self.newest(platform).await? {
-            Some(release) => Ok(self.releases.path(&release.manifest.version, platform, program)),
+            Some(release) => Ok(self.releases.path(&release.descriptor.version, platform, program)),
             None => self.files.find(platform, program).ok_or(UNKNOWN),
         }
     }
@@ -38,7 +38,7 @@ impl Installation {
         let platform = Platform::parse(platform).ok_or(UNKNOWN)?;
         let line = |(program, sum): (Program, String)| format!("{sum}  {}\n", program.file_name());
         if let Some(release) = self.newest(platform).await? {
-            let files = release.manifest.files(platform).unwrap_or_default().iter();
+            let files = release.descriptor.files(platform).unwrap_or_default().iter();
             return Ok(files.map(|file| line((file.name, file.sha256.clone()))).collect());
         }
         let files = Arc::clone(&self.files);
@@ -58,7 +58,7 @@ impl Installation {
     /// The platforms that can be installed.
     pub async fn platforms(&self) -> Result<BTreeSet<Platform>> {
         let released = self.catalog.newest().await?;
-        let released = released.into_iter().flat_map(|release| release.manifest.targets);
+        let released = released.into_iter().flat_map(|release| release.descriptor.targets);
         Ok(released.map(|(platform, _)| platform).chain(self.files.platforms()).collect())
     }
 

@@ -23,7 +23,7 @@ const MAX_SLICES: u32 = 2_000;
 /// Commands that one run indexes, which blocks the writer for about 50 ms. If more commands than
 /// this arrive each second, new ones wait in a separate index, and pages of the history get
 /// shorter.
-const FILED_AT_ONCE: u64 = 5_000;
+const INDEXED_AT_ONCE: u64 = 5_000;
 /// How long idempotency keys are kept: 24 h.
 const IDEMPOTENCY_MS: u64 = 24 * 3_600_000;
 
@@ -59,7 +59,10 @@ impl Maintenance {
     pub async fn sweep_lost(&self) -> Result<(), StoreError> {
         let now = self.clock.now();
         let system = self.store.system();
-        self.ended(system.lose_away(now, self.started_at).await?, "lost: the agent is offline");
+        self.ended(
+            system.mark_offline_lost(now, self.started_at).await?,
+            "lost: the agent is offline",
+        );
         self.ended(system.lose_unanswered(now).await?, "lost: the agent did not respond");
         Ok(())
     }
@@ -69,7 +72,7 @@ impl Maintenance {
             tracing::info!(commands = commands.len(), why, "ended overdue commands");
         }
         for (command_id, agent_id) in commands {
-            self.hub.release(agent_id, command_id);
+            self.hub.free_slot(agent_id, command_id);
             self.hub.notify_maybe_ended(command_id);
         }
     }
@@ -181,8 +184,8 @@ impl Maintenance {
     /// # Errors
     /// [`StoreError`]; the next run indexes them.
     pub async fn file_history(&self) -> Result<(), StoreError> {
-        if self.store.system().has_unfiled().await? {
-            self.store.writer().commit(IndexHistory { limit: FILED_AT_ONCE }).await?;
+        if self.store.system().has_unindexed().await? {
+            self.store.writer().commit(IndexHistory { limit: INDEXED_AT_ONCE }).await?;
         }
         Ok(())
     }

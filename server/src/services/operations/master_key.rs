@@ -23,7 +23,7 @@ const NO_TENANT: TenantId = TenantId(Uuid::nil());
 
 /// Where the master key may be. The first that is set is used.
 #[derive(Debug)]
-pub struct KeyPlaces {
+pub struct KeyLocations {
     /// The key itself, from the environment.
     pub text: Option<Zeroizing<String>>,
     /// A file that the operator manages. The server reads it and never creates it.
@@ -66,9 +66,9 @@ pub enum UnlockError {
 ///
 /// # Errors
 /// [`UnlockError`]; nothing was created or changed then.
-pub async fn unlock(store: &Store, places: KeyPlaces) -> Result<SecretBox, UnlockError> {
+pub async fn unlock(store: &Store, locations: KeyLocations) -> Result<SecretBox, UnlockError> {
     let record = store.system().setting(CHECK).await?;
-    let (key, origin) = find(places, record.is_some())?;
+    let (key, origin) = find(locations, record.is_some())?;
     let secret_box = SecretBox::new(&key)?;
     match record {
         Some(sealed) => match secret_box.open(NO_TENANT, CHECK, &sealed) {
@@ -84,17 +84,17 @@ pub async fn unlock(store: &Store, places: KeyPlaces) -> Result<SecretBox, Unloc
 }
 
 /// The key, and where it was found, for messages.
-fn find(places: KeyPlaces, has_record: bool) -> Result<(MasterKey, String), UnlockError> {
-    if let Some(text) = places.text {
+fn find(locations: KeyLocations, has_record: bool) -> Result<(MasterKey, String), UnlockError> {
+    if let Some(text) = locations.text {
         let key = MasterKey::from_base64(&text).map_err(UnlockError::Malformed)?;
         return Ok((key, "MUSTER_MASTER_KEY".to_owned()));
     }
-    if let Some(path) = places.file {
+    if let Some(path) = locations.file {
         let key = master_key_file::read(&path)?;
         let origin = path.display().to_string();
         return Ok((key.ok_or(UnlockError::NoFile(path))?, origin));
     }
-    let path = places.own_file;
+    let path = locations.own_file;
     let key = match master_key_file::read(&path)? {
         Some(key) => key,
         None if has_record => return Err(UnlockError::Lost(path)),

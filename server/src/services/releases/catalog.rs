@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use muster_protocol::release::{Platform, ReleaseManifest, Version};
+use muster_protocol::release::{Platform, ReleaseDescriptor, Version};
 use tokio::sync::Mutex;
 
 use crate::domain::releases::newest_release::newest;
@@ -21,7 +21,7 @@ pub(in crate::services) struct ReleaseCatalog {
 #[derive(Debug, Clone)]
 pub(in crate::services) struct OpenRelease {
     pub row: release::Model,
-    pub manifest: ReleaseManifest,
+    pub descriptor: ReleaseDescriptor,
 }
 
 impl ReleaseCatalog {
@@ -66,13 +66,13 @@ pub(in crate::services) fn platform_of(os: &str, arch: &str) -> Option<Platform>
 
 impl OpenRelease {
     fn read(row: release::Model) -> Option<Self> {
-        let manifest = ReleaseManifest::read(row.manifest.as_bytes());
-        // The manifest was validated before it was stored.
-        manifest.ok().map(|manifest| Self { row, manifest })
+        let descriptor = ReleaseDescriptor::read(row.descriptor.as_bytes());
+        // The descriptor was validated before it was stored.
+        descriptor.ok().map(|descriptor| Self { row, descriptor })
     }
 
     /// True if the release has programs for this platform, or the platform is unknown.
     pub fn is_for(&self, platform: Option<Platform>) -> bool {
-        platform.is_none_or(|platform| self.manifest.files(platform).is_some())
+        platform.is_none_or(|platform| self.descriptor.files(platform).is_some())
     }
 }

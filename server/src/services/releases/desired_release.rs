@@ -43,7 +43,7 @@ impl Releases {
                 no_release("no release is published; publish one with `muster release publish`".into())
             })?,
         };
-        let version = release.manifest.version.clone();
+        let version = release.descriptor.version.clone();
         match release.is_for(platform) {
             true => Ok(version),
             false => {

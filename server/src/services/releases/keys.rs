@@ -42,7 +42,7 @@ impl Releases {
         if !change.is_valid() || change.old == change.new {
             return Err(invalid());
         }
-        let _turn = self.turn.lock().await;
+        let _lock = self.change_lock.lock().await;
         let fingerprints = (change.old.fingerprint(), change.new.fingerprint());
         let known = self.key_changes().await?;
         if known.iter().any(|other| other.old == change.old && other.new == change.new) {

@@ -13,8 +13,8 @@ use std::sync::Arc;
 
 use muster_protocol::error_chain;
 use muster_protocol::release::{
-    KeyChange, Platform, Program, ProgramFile, PublicKey, ReleaseManifest, Signature, VerifyError,
-    Version, verify_signature,
+    KeyChange, Platform, Program, ProgramFile, PublicKey, ReleaseDescriptor, Signature,
+    VerifyError, Version, verify_signature,
 };
 use serde_json::json;
 use tokio::sync::Mutex;
@@ -53,14 +53,14 @@ pub struct Releases {
     pub(super) files: Arc<ReleaseFiles>,
     pub(super) catalog: ReleaseCatalog,
     /// Serialises drafts, uploads and publications, because files and rows must agree.
-    pub(super) turn: Arc<Mutex<()>>,
+    pub(super) change_lock: Arc<Mutex<()>>,
 }
 
-/// A release with its parsed manifest.
+/// A release with its parsed descriptor.
 #[derive(Debug, Clone)]
 pub struct Release {
     pub row: ReleaseRecord,
-    pub manifest: ReleaseManifest,
+    pub descriptor: ReleaseDescriptor,
     pub fingerprint: String,
 }
 
@@ -69,31 +69,31 @@ pub struct Release {
 pub struct ReleaseProgram {
     pub platform: Platform,
     pub file: ProgramFile,
-    pub is_there: bool,
+    pub is_uploaded: bool,
 }
 
 impl Releases {
-    /// Stores a manifest with its signature, byte for byte. Repeatable. Another manifest of the
+    /// Stores a descriptor with its signature, byte for byte. Repeatable. Another descriptor of the
     /// same version replaces an unpublished one.
     ///
     /// # Errors
-    /// 422 `invalid_release`; 409 `release_published` if another manifest of this version was
+    /// 422 `invalid_release`; 409 `release_published` if another descriptor of this version was
     /// published, `too_many_drafts`.
     pub async fn draft(
         &self,
         caller: &Caller,
-        manifest: String,
+        descriptor: String,
         signature: String,
     ) -> Result<Release> {
         caller.require(Scope::ReleasesManage)?;
-        let (parsed, key) = read(&manifest, &signature)?;
-        let _turn = self.turn.lock().await;
+        let (parsed, key) = read(&descriptor, &signature)?;
+        let _lock = self.change_lock.lock().await;
         let system = self.store.system();
         let known = system.release(&parsed.version.to_string()).await?;
         match &known {
-            // Two signatures of one manifest are equal, but their text may differ.
+            // Two signatures of one descriptor are equal, but their text may differ.
             Some(row)
-                if row.manifest == manifest
+                if row.descriptor == descriptor
                     && row.release_key == key.to_string()
                     && !row.is_dropped() =>
             {
@@ -116,7 +116,7 @@ impl Releases {
         let row = release::Model {
             id: ReleaseId::new(),
             version: parsed.version.to_string(),
-            manifest,
+            descriptor,
             signature,
             release_key: key.to_string(),
             created_at: now,
@@ -129,7 +129,7 @@ impl Releases {
         let audit = caller.audit("release.draft", subject(row.id), &detail, now);
         system.draft_release(row.clone(), audit).await?;
         if known.is_some() {
-            // The programs of the replaced manifest are not needed.
+            // The programs of the replaced descriptor are not needed.
             let (files, version) = (Arc::clone(&self.files), parsed.version.clone());
             blocking(move || files.remove(&version)).await?;
         }
@@ -159,19 +159,19 @@ impl Releases {
         let row = self.store.system().release(&version.to_string()).await?;
         let is_visible = |row: &release::Model| is_manager(caller) || row.published_at.is_some();
         let release = Release::read(row.filter(is_visible).ok_or(UNKNOWN)?)?;
-        let programs = self.look_at(&release.manifest).await?;
+        let programs = self.look_at(&release.descriptor).await?;
         Ok((release, programs))
     }
 
-    async fn look_at(&self, manifest: &ReleaseManifest) -> Result<Vec<ReleaseProgram>> {
-        let (files, manifest) = (Arc::clone(&self.files), manifest.clone());
+    async fn look_at(&self, descriptor: &ReleaseDescriptor) -> Result<Vec<ReleaseProgram>> {
+        let (files, descriptor) = (Arc::clone(&self.files), descriptor.clone());
         let look = move || {
-            let all = manifest.targets.iter().flat_map(|(platform, programs)| {
+            let all = descriptor.targets.iter().flat_map(|(platform, programs)| {
                 programs.iter().map(move |program| (*platform, program))
             });
             all.map(|(platform, file)| ReleaseProgram {
                 platform,
-                is_there: files.has(&manifest.version, platform, file),
+                is_uploaded: files.has(&descriptor.version, platform, file),
                 file: file.clone(),
             })
             .collect()
@@ -182,13 +182,13 @@ impl Releases {
 
 impl Release {
     fn read(row: release::Model) -> Result<Self> {
-        let (manifest, key) = read(&row.manifest, &row.signature)?;
-        Ok(Self { manifest, fingerprint: key.fingerprint(), row: row.into() })
+        let (descriptor, key) = read(&row.descriptor, &row.signature)?;
+        Ok(Self { descriptor, fingerprint: key.fingerprint(), row: row.into() })
     }
 }
 
-/// Parses a manifest and checks its signature. Returns the key.
-fn read(manifest: &str, signature: &str) -> Result<(ReleaseManifest, PublicKey)> {
+/// Parses a descriptor and checks its signature. Returns the key.
+fn read(descriptor: &str, signature: &str) -> Result<(ReleaseDescriptor, PublicKey)> {
     let invalid = |detail: String| ServiceError::Invalid { code: "invalid_release", detail };
     let unreadable = "the signature is malformed; send the unchanged text of release.sig";
     if signature.len() > MAX_SIGNATURE_BYTES {
@@ -196,9 +196,9 @@ fn read(manifest: &str, signature: &str) -> Result<(ReleaseManifest, PublicKey)>
     }
     let signature: Signature =
         serde_json::from_str(signature).map_err(|_| invalid(unreadable.into()))?;
-    let manifest = verify_signature(manifest.as_bytes(), &signature)
+    let descriptor = verify_signature(descriptor.as_bytes(), &signature)
         .map_err(|refusal: VerifyError| invalid(refusal.to_string()))?;
-    Ok((manifest, signature.key))
+    Ok((descriptor, signature.key))
 }
 
 fn published(version: &Version) -> ServiceError {
@@ -239,9 +239,9 @@ where
 /// The files that hosts download. Public, because they are not secret and hosts only trust
 /// signatures.
 impl Releases {
-    /// The manifest, byte for byte.
-    pub async fn manifest(&self, version: &Version) -> Result<String> {
-        Ok(self.catalog.find(version).await?.ok_or(UNKNOWN)?.row.manifest)
+    /// The descriptor, byte for byte.
+    pub async fn descriptor(&self, version: &Version) -> Result<String> {
+        Ok(self.catalog.find(version).await?.ok_or(UNKNOWN)?.row.descriptor)
     }
 
     /// The signature.

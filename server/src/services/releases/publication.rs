@@ -20,17 +20,17 @@ impl Releases {
     /// lead from the key of the last published release to this one's; 422 `invalid_release`.
     pub async fn publish(&self, caller: &Caller, version: &Version) -> Result<Release> {
         caller.require(Scope::ReleasesManage)?;
-        let _turn = self.turn.lock().await;
+        let _lock = self.change_lock.lock().await;
         let system = self.store.system();
         let row = system.release(&version.to_string()).await?.ok_or(UNKNOWN)?;
         if row.is_open() {
             return Release::read(row);
         }
-        let (manifest, key) = read(&row.manifest, &row.signature)?;
+        let (descriptor, key) = read(&row.descriptor, &row.signature)?;
         let last = system.last_published_release().await?;
         self.check_key(key, last.as_ref()).await?;
-        let programs = self.look_at(&manifest).await?;
-        if let Some(missing) = programs.iter().find(|program| !program.is_there) {
+        let programs = self.look_at(&descriptor).await?;
+        if let Some(missing) = programs.iter().find(|program| !program.is_uploaded) {
             let (name, platform) = (missing.file.name.file_name(), missing.platform);
             return Err(ServiceError::Conflict {
                 code: "incomplete_release",
@@ -62,7 +62,7 @@ impl Releases {
     /// release keeps them, because it can be published again.
     pub async fn withdraw(&self, caller: &Caller, version: &Version) -> Result<Release> {
         caller.require(Scope::ReleasesManage)?;
-        let _turn = self.turn.lock().await;
+        let _lock = self.change_lock.lock().await;
         let system = self.store.system();
         let row = system.release(&version.to_string()).await?.ok_or(UNKNOWN)?;
         let now = self.clock.now();

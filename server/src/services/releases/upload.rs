@@ -37,7 +37,7 @@ impl Releases {
     /// Starts the upload of a program. `None` if the complete file is on the server already.
     ///
     /// # Errors
-    /// 404 if the release's manifest has no such program; 409 `release_changed` if the release was
+    /// 404 if the release's descriptor has no such program; 409 `release_changed` if the release was
     /// withdrawn before it was published; 503 `no_space`.
     pub async fn upload(
         &self,
@@ -51,8 +51,8 @@ impl Releases {
         if row.is_dropped() {
             return Err(changed());
         }
-        let Release { row, manifest, .. } = Release::read(row)?;
-        let files = manifest.files(platform).unwrap_or_default();
+        let Release { row, descriptor, .. } = Release::read(row)?;
+        let files = descriptor.files(platform).unwrap_or_default();
         let expected: ProgramFile = files
             .iter()
             .find(|file| file.name == program)
@@ -82,7 +82,7 @@ impl Upload {
     /// Adds received bytes.
     ///
     /// # Errors
-    /// 422 `wrong_size` if the file is larger than the manifest says.
+    /// 422 `wrong_size` if the file is larger than the descriptor says.
     pub async fn write(&mut self, bytes: &Bytes) -> Result<()> {
         self.pending.extend_from_slice(bytes);
         match self.pending.len() {
@@ -94,12 +94,12 @@ impl Upload {
     /// Ends the upload.
     ///
     /// # Errors
-    /// 422 `wrong_size` or `wrong_sum`; 409 `release_changed` if the release's manifest was
+    /// 422 `wrong_size` or `wrong_sum`; 409 `release_changed` if the release's descriptor was
     /// replaced or the release was withdrawn. The file is deleted then.
     pub async fn finish(mut self) -> Result<()> {
         self.flush().await?;
         // Concurrent drafts, publications and withdrawals run before or after this, not in between.
-        let _turn = self.releases.turn.lock().await;
+        let _lock = self.releases.change_lock.lock().await;
         let found = self.releases.store.system().release(&self.version.to_string()).await?;
         // If the release was published in the meantime, its file exists already or is the missing
         // one.
@@ -128,7 +128,7 @@ impl Upload {
 fn changed() -> ServiceError {
     ServiceError::Conflict {
         code: "release_changed",
-        detail: "the release's manifest was replaced, or the release was withdrawn; draft the release and upload its programs again"
+        detail: "the release's descriptor was replaced, or the release was withdrawn; draft the release and upload its programs again"
             .into(),
     }
 }

@@ -55,11 +55,11 @@ pub struct SessionBytes {
 
 /// Bytes that may be held until this is dropped.
 #[derive(Debug)]
-pub struct BytePermit(Option<Held>);
+pub struct BytePermit(Option<HeldBytes>);
 
 #[derive(Debug)]
-struct Held {
-    // The order of release does not matter.
+struct HeldBytes {
+    // The order in which they are freed does not matter.
     _session: OwnedSemaphorePermit,
     _key: OwnedSemaphorePermit,
     _all: OwnedSemaphorePermit,
@@ -114,7 +114,7 @@ impl SessionBytes {
             let key = Arc::clone(&self.key.free).acquire_many_owned(units).await.ok()?;
             let all = Arc::clone(&self.limiter.0.all).acquire_many_owned(units).await.ok()?;
             let _share = Arc::clone(&self.key);
-            Some(Held { _session: session, _key: key, _all: all, _share })
+            Some(HeldBytes { _session: session, _key: key, _all: all, _share })
         };
         // The semaphores are never closed.
         BytePermit(Box::pin(permits).await)
@@ -143,7 +143,7 @@ impl BytePermit {
 
 struct WithPermit {
     bytes: Bytes,
-    _held: Option<Held>,
+    _held: Option<HeldBytes>,
 }
 
 impl AsRef<[u8]> for WithPermit {

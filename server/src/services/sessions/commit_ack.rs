@@ -109,7 +109,7 @@ impl LiveSession {
 
     fn notify_settled(&mut self, command_id: CommandId, settled: Settled) {
         self.output.remove(command_id);
-        if self.handle.release(command_id) {
+        if self.handle.free_slot(command_id) {
             self.service.hub.wake(self.handle.agent_id);
         }
         // Also for a repeated report: the first commit may have had no answer.

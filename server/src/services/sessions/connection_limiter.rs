@@ -13,12 +13,12 @@ pub(super) struct ConnectionLimiter(Arc<Shared>);
 
 #[derive(Debug, Default)]
 struct Shared {
-    counts: Mutex<Counts>,
+    counts: Mutex<KeyConnections>,
     ended: Notify,
 }
 
 #[derive(Debug, Default)]
-struct Counts {
+struct KeyConnections {
     by_key: HashMap<AgentKeyId, usize>,
     is_closed: bool,
 }

@@ -32,7 +32,7 @@ pub(super) struct InboundQuota {
 
 /// A message that waits for its admission. The agent is not read meanwhile, so that its own
 /// connection fills up.
-pub(super) type Admission = Pin<Box<dyn Future<Output = AgentMessage> + Send>>;
+pub(super) type PendingMessage = Pin<Box<dyn Future<Output = AgentMessage> + Send>>;
 
 impl InboundQuota {
     pub(super) fn new(bytes: Option<SessionBytes>) -> Self {
@@ -44,7 +44,7 @@ impl InboundQuota {
     pub(super) fn admit(
         self: &Arc<Self>,
         message: AgentMessage,
-    ) -> Result<AgentMessage, Admission> {
+    ) -> Result<AgentMessage, PendingMessage> {
         let (size, is_text) = match &message {
             AgentMessage::Text(bytes) => (bytes.len(), true),
             AgentMessage::Binary(bytes) => (bytes.len(), false),

@@ -15,7 +15,7 @@ use muster_protocol::limits::CANCEL_GRACE_MS;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
-use super::inbound_quota::{Admission, InboundQuota};
+use super::inbound_quota::{InboundQuota, PendingMessage};
 use super::output_tracker::OutputTracker;
 use super::{AgentMessage, AgentTransport, SessionEnd, Sessions, TransportEnd};
 use crate::domain::ids::CommandId;
@@ -46,7 +46,7 @@ pub(super) struct LiveSession {
     pub(super) inbound: InboundState,
     quota: Arc<InboundQuota>,
     /// A message that waits for its quota. No further one is read meanwhile.
-    admission: Option<Admission>,
+    admission: Option<PendingMessage>,
     /// Commits of this session, in the order of the frames that caused them.
     pub(super) pending: FuturesOrdered<PendingCommit>,
     pub(super) messages: mpsc::Receiver<SessionMessage>,
@@ -179,7 +179,7 @@ impl Drop for LiveSession {
     }
 }
 
-enum Event {
+enum SessionEvent {
     Message(Option<SessionMessage>),
     Committed(Result<CommitAck, StoreError>),
     Received(Result<AgentMessage, TransportEnd>),
@@ -212,12 +212,14 @@ impl LiveSession {
         transport: &mut T,
     ) -> Result<(), SessionEnd> {
         match self.next_event(transport).await {
-            Event::Message(Some(message)) => self.send(message, transport).await?,
-            Event::Message(None) => return Err(SessionEnd::Gone),
-            Event::Committed(committed) => self.acknowledge_commit(committed, transport).await?,
-            Event::Received(message) => self.receive(message?, transport).await?,
-            Event::Silence => return Err(SessionEnd::Closed(CloseCode::HeartbeatsMissed)),
-            Event::RetryOutput => return Err(SessionEnd::Closed(CloseCode::TryAgainLater)),
+            SessionEvent::Message(Some(message)) => self.send(message, transport).await?,
+            SessionEvent::Message(None) => return Err(SessionEnd::Gone),
+            SessionEvent::Committed(committed) => {
+                self.acknowledge_commit(committed, transport).await?
+            }
+            SessionEvent::Received(message) => self.receive(message?, transport).await?,
+            SessionEvent::Silence => return Err(SessionEnd::Closed(CloseCode::HeartbeatsMissed)),
+            SessionEvent::RetryOutput => return Err(SessionEnd::Closed(CloseCode::TryAgainLater)),
         }
         while let Ok(message) = self.messages.try_recv() {
             self.send(message, transport).await?;
@@ -225,32 +227,32 @@ impl LiveSession {
         Ok(transport.flush().await?)
     }
 
-    async fn next_event<T: AgentTransport>(&mut self, transport: &mut T) -> Event {
+    async fn next_event<T: AgentTransport>(&mut self, transport: &mut T) -> SessionEvent {
         loop {
             let deadline = self.deadline(transport);
             let may_read = self.pending.len() < MAX_PENDING && self.admission.is_none();
             tokio::select! {
-                message = self.messages.recv() => return Event::Message(message),
+                message = self.messages.recv() => return SessionEvent::Message(message),
                 Some(committed) = self.pending.next(), if !self.pending.is_empty() => {
-                    return Event::Committed(committed);
+                    return SessionEvent::Committed(committed);
                 }
                 message = admitted(&mut self.admission) => {
                     self.admission = None;
-                    return Event::Received(Ok(message));
+                    return SessionEvent::Received(Ok(message));
                 }
                 message = transport.receive(), if may_read => {
                     self.inbound.last_received_at = Instant::now();
                     match message.map(|message| self.quota.admit(message)) {
-                        Ok(Ok(message)) => return Event::Received(Ok(message)),
+                        Ok(Ok(message)) => return SessionEvent::Received(Ok(message)),
                         Ok(Err(admission)) => self.admission = Some(admission),
-                        Err(end) => return Event::Received(Err(end)),
+                        Err(end) => return SessionEvent::Received(Err(end)),
                     }
                 }
-                () = sleep_until(self.retry_output_at) => return Event::RetryOutput,
+                () = sleep_until(self.retry_output_at) => return SessionEvent::RetryOutput,
                 // An agent that waits for its own commits or its quota is not silent.
                 () = tokio::time::sleep_until(deadline), if may_read => {
                     if self.deadline(transport) <= Instant::now() {
-                        return Event::Silence;
+                        return SessionEvent::Silence;
                     }
                 }
             }
@@ -331,7 +333,7 @@ impl LiveSession {
     }
 }
 
-async fn admitted(admission: &mut Option<Admission>) -> AgentMessage {
+async fn admitted(admission: &mut Option<PendingMessage>) -> AgentMessage {
     match admission {
         Some(admission) => admission.await,
         None => std::future::pending().await,

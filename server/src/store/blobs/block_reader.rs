@@ -4,7 +4,7 @@ use std::fs::File;
 use std::os::unix::fs::FileExt as _;
 
 use super::BlobError;
-use super::format::{ENTRY_BYTES, Entry, FOOTER_BYTES, HEADER_BYTES, MAGIC, MAX_BLOCK_BYTES};
+use super::format::{ENTRY_BYTES, FOOTER_BYTES, HEADER_BYTES, IndexEntry, MAGIC, MAX_BLOCK_BYTES};
 use super::format::{checksum, header};
 use crate::domain::ids::CommandId;
 
@@ -98,7 +98,7 @@ fn places(index: &[u8]) -> Vec<Block> {
     let (entries, _) = index.as_chunks::<ENTRY_BYTES>();
     let mut next = (HEADER_BYTES as u64, 0, 0);
     let place = |bytes| {
-        let entry = Entry::decode(bytes);
+        let entry = IndexEntry::decode(bytes);
         let (position, offset_bytes, stdout_offset_bytes) = next;
         let block = Block {
             offset_bytes,

@@ -5,7 +5,7 @@ use std::io::Write;
 use muster_protocol::frame::output::{RECORD_HEADER_BYTES, Stream, record_header, records_of};
 
 use super::BlobError;
-use super::format::{ENTRY_BYTES, Entry, FOOTER_BYTES, HEADER_BYTES, MAGIC, MAX_BLOCK_BYTES};
+use super::format::{ENTRY_BYTES, FOOTER_BYTES, HEADER_BYTES, IndexEntry, MAGIC, MAX_BLOCK_BYTES};
 use super::format::{checksum, header};
 use crate::domain::ids::CommandId;
 
@@ -30,7 +30,7 @@ pub struct BlockWriter<W> {
     compressor: zstd::bulk::Compressor<'static>,
     /// Records of the block that is being filled.
     block: Vec<u8>,
-    current: Entry,
+    current: IndexEntry,
     entries: Vec<u8>,
     written: Written,
 }
@@ -50,7 +50,7 @@ impl<W: Write> BlockWriter<W> {
             header,
             compressor,
             block: Vec::with_capacity(MAX_BLOCK_BYTES),
-            current: Entry::default(),
+            current: IndexEntry::default(),
             entries: Vec::new(),
             written: Written { stored_bytes: HEADER_BYTES as u64, ..Written::default() },
         })
@@ -84,7 +84,7 @@ impl<W: Write> BlockWriter<W> {
         let stored =
             self.compressor.compress(&self.block).map_err(BlobError::io("compress output"))?;
         self.file.write_all(&stored).map_err(BlobError::io("write output"))?;
-        let entry = Entry {
+        let entry = IndexEntry {
             stored_bytes: stored.len() as u32,
             records_bytes: self.block.len() as u32,
             checksum: crc32fast::hash(&stored),

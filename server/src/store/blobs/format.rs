@@ -40,7 +40,7 @@ pub(super) fn checksum(header: &[u8], entries: &[u8], blocks: u32) -> u32 {
 
 /// One entry of the index.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Entry {
+pub(super) struct IndexEntry {
     pub stored_bytes: u32,
     pub records_bytes: u32,
     pub length_bytes: u32,
@@ -48,7 +48,7 @@ pub(super) struct Entry {
     pub checksum: u32,
 }
 
-impl Entry {
+impl IndexEntry {
     pub(super) fn encode(self) -> [u8; ENTRY_BYTES] {
         let numbers = [
             self.stored_bytes,

@@ -8,7 +8,7 @@
 //!
 //! ```text
 //! <folder>/live/<xx>/<yy>/<command id>
-//! <folder>/compacted/<xx>/<yy>/<command id>.<generation>
+//! <folder>/compacted/<xx>/<yy>/<command id>.<revision>
 //! ```
 //! `xx` and `yy` are the last two bytes of the id, which are random, so every folder stays small.
 
@@ -45,7 +45,7 @@ const UNFINISHED: &str = "new";
 pub enum BlobName {
     /// Records of an execution that runs, or that has not been compacted yet.
     Live(CommandId),
-    /// The whole output of an execution. A later generation replaces an earlier one.
+    /// The whole output of an execution. A later revision replaces an earlier one.
     Compacted(CommandId, i64),
 }
 
@@ -62,9 +62,7 @@ impl BlobName {
         let [.., one, two] = id.into_bytes();
         let (kind, name) = match self {
             Self::Live(_) => ("live", id.simple().to_string()),
-            Self::Compacted(_, generation) => {
-                ("compacted", format!("{}.{generation}", id.simple()))
-            }
+            Self::Compacted(_, revision) => ("compacted", format!("{}.{revision}", id.simple())),
         };
         folder.join(kind).join(format!("{two:02x}")).join(format!("{one:02x}")).join(name)
     }

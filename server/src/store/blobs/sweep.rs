@@ -62,8 +62,8 @@ fn name_of(path: &Path, is_live: bool) -> Option<BlobName> {
     let id = Uuid::try_parse(path.file_stem()?.to_str()?).ok().map(CommandId)?;
     match path.extension() {
         None if is_live => Some(BlobName::Live(id)),
-        Some(generation) if !is_live => {
-            Some(BlobName::Compacted(id, generation.to_str()?.parse().ok()?))
+        Some(revision) if !is_live => {
+            Some(BlobName::Compacted(id, revision.to_str()?.parse().ok()?))
         }
         _ => None,
     }

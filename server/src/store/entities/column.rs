@@ -14,10 +14,10 @@ use crate::domain::commands::job_state::{JobState, Stop};
 use crate::domain::commands::trigger::Trigger;
 use crate::domain::fleet::agent::{AgentEventKind, AgentLevel, NameSource, Transport};
 use crate::domain::ids::{
-    AgentId, AgentKeyId, ApiKeyId, AuditId, CommandId, DeliveryId, EventId, GroupId, JobId,
-    MemberId, PrincipalId, ReleaseId, SessionId, TenantId, UserId, WebhookKeyId,
+    AgentId, AgentKeyId, ApiKeyId, AuditId, CommandId, EventId, GroupId, JobId, MemberId,
+    PrincipalId, ReleaseId, SessionId, TenantId, UserId, WebhookDeliveryId, WebhookKeyId,
 };
-use crate::domain::integrations::webhook::DeliveryState;
+use crate::domain::integrations::webhook::WebhookDeliveryState;
 use crate::domain::releases::group::{GroupState, UpdateState};
 use crate::domain::time::Timestamp;
 
@@ -87,7 +87,7 @@ text_columns!(
     NameSource,
     AgentLevel,
     CommandState,
-    DeliveryState,
+    WebhookDeliveryState,
     EndReason,
     GroupState,
     JobState,
@@ -152,7 +152,7 @@ macro_rules! newtype_columns {
     )+};
 }
 
-newtype_columns!(Uuid: AgentId, AgentKeyId, ApiKeyId, AuditId, CommandId, DeliveryId, EventId, GroupId, JobId, MemberId, PrincipalId, ReleaseId, SessionId, TenantId, UserId, WebhookKeyId);
+newtype_columns!(Uuid: AgentId, AgentKeyId, ApiKeyId, AuditId, CommandId, WebhookDeliveryId, EventId, GroupId, JobId, MemberId, PrincipalId, ReleaseId, SessionId, TenantId, UserId, WebhookKeyId);
 newtype_columns!(i64: Timestamp);
 
 #[cfg(test)]
@@ -179,7 +179,7 @@ mod tests {
             NameSource,
             AgentLevel,
             CommandState,
-            DeliveryState,
+            WebhookDeliveryState,
             EndReason,
             GroupState,
             JobState,

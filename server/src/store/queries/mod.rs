@@ -18,7 +18,7 @@ pub use self::commands::changes::{ChangedCommand, EndedJob};
 pub use self::commands::commands::{Cancelled, CommandWithReport};
 pub use self::commands::history::{CommandFilter, Effort, Explained};
 pub use self::commands::jobs::{CancelledJob, JobProgress};
-pub use self::commands::output::candidates::Candidates;
+pub use self::commands::output::candidates::CompactionCandidates;
 pub use self::commands::output::compaction::Compacted;
 pub use self::commands::output::{OutputStream, OutputSummary};
 pub use self::commands::rollouts::{
@@ -30,7 +30,7 @@ pub use self::fleet::agent_deletion::Deletion;
 pub use self::fleet::agents::AgentChange;
 pub use self::fleet::host_rules::StoredRules;
 pub use self::integrations::webhooks::{
-    DeliveriesToSkip, DeliveryFilter, FailedExecution, PendingDelivery,
+    FailedExecution, PendingWebhookDelivery, WebhookDeliveriesToSkip, WebhookDeliveryFilter,
 };
 pub use self::operations::api_key_revocation::{Revocation, RevocationScope};
 pub use self::operations::sweeps::{OfflineAgent, Retention};

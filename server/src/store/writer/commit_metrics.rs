@@ -1,4 +1,4 @@
-//! Counts of a transaction, which are added to the metrics after its commit. A transaction that
+//! TransactionCounts of a transaction, which are added to the metrics after its commit. A transaction that
 //! fails and is repeated counts only once.
 
 use std::collections::HashMap;
@@ -9,31 +9,31 @@ use crate::metrics::WriterMetrics;
 
 /// The counts of the transaction in progress.
 #[derive(Default)]
-pub(super) struct CommitMetrics(Mutex<Counts>);
+pub(super) struct CommitMetrics(Mutex<TransactionCounts>);
 
 /// At most one entry for each state.
 #[derive(Default)]
-struct Counts {
+struct TransactionCounts {
     ended: HashMap<CommandState, u64>,
     output_bytes: u64,
 }
 
 impl CommitMetrics {
-    /// Counts commands that reach this state, if it is terminal.
+    /// TransactionCounts commands that reach this state, if it is terminal.
     pub(super) fn ended(&self, state: CommandState, commands: u64) {
         if state.is_terminal() {
             *self.counts().ended.entry(state).or_default() += commands;
         }
     }
 
-    /// Counts stored output.
+    /// TransactionCounts stored output.
     pub(super) fn stored_output(&self, bytes: u64) {
         self.counts().output_bytes += bytes;
     }
 
     /// Drops the counts of a transaction that was not committed.
     pub(super) fn clear(&self) {
-        *self.counts() = Counts::default();
+        *self.counts() = TransactionCounts::default();
     }
 
     /// Adds the counts after the commit.
@@ -45,7 +45,7 @@ impl CommitMetrics {
         metrics.stored_output(counts.output_bytes);
     }
 
-    fn counts(&self) -> MutexGuard<'_, Counts> {
+    fn counts(&self) -> MutexGuard<'_, TransactionCounts> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

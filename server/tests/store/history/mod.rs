@@ -17,9 +17,9 @@ use crate::on_both_databases;
 on_both_databases!(
     pages_hold_what_the_filters_let_through_however_little_each_looks_at,
     a_rare_command_is_found_though_each_page_looks_at_few,
-    pages_stay_whole_while_commands_come_end_and_are_filed,
+    pages_stay_whole_while_commands_come_end_and_are_indexed,
     a_strangers_history_is_not_there_and_leaves_no_trace,
-    filed_history_is_dropped_when_it_is_old,
+    indexed_history_is_dropped_when_it_is_old,
 );
 
 const FEW: Effort = Effort { steps: 7, open: 3 };
@@ -57,7 +57,7 @@ async fn a_rare_command_is_found_though_each_page_looks_at_few(fixture: Fixture)
     assert_eq!(pages(&fixture, &filter, 10, FEW).await, [rare.id]);
 }
 
-async fn pages_stay_whole_while_commands_come_end_and_are_filed(fixture: Fixture) {
+async fn pages_stay_whole_while_commands_come_end_and_are_indexed(fixture: Fixture) {
     let session = fixture.agent("host").await;
     let mut known = Vec::new();
     for _ in 0..60 {
@@ -105,7 +105,7 @@ async fn a_strangers_history_is_not_there_and_leaves_no_trace(fixture: Fixture) 
     }
 }
 
-async fn filed_history_is_dropped_when_it_is_old(fixture: Fixture) {
+async fn indexed_history_is_dropped_when_it_is_old(fixture: Fixture) {
     let mut runner = TestRunner::default();
     let past = Past::of(&fixture, &mut runner, 300).await;
     let later = NOW.plus_ms(past::STEP_MS * 1_000_000);

@@ -42,7 +42,7 @@ pub fn one_of<T: Clone>(runner: &mut TestRunner, all: &[T]) -> T {
 }
 
 impl Past {
-    /// So many commands, of which the last twentieth is not filed yet.
+    /// So many commands, of which the last twentieth is not indexed yet.
     pub async fn of(fixture: &Fixture, runner: &mut TestRunner, commands: usize) -> Self {
         let mut past = Self {
             tenants: [fixture.tenant_id, TenantId::new()],
@@ -53,8 +53,8 @@ impl Past {
         };
         past.rows = (0..commands).map(|index| past.row(runner, index)).collect();
         let jobs: Vec<_> = past.jobs.iter().map(|id| past.job(*id)).collect();
-        let (filed, new) = past.rows.split_at(commands - commands / 20);
-        insert(fixture, jobs, filed.to_vec()).await;
+        let (indexed, new) = past.rows.split_at(commands - commands / 20);
+        insert(fixture, jobs, indexed.to_vec()).await;
         while file(fixture, 5_000).await > 0 {}
         insert(fixture, Vec::new(), new.to_vec()).await;
         past

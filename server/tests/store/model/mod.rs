@@ -15,10 +15,10 @@ use self::simulation::Simulation;
 use self::step::{Step, step};
 use crate::fixture::Fixture;
 
-/// Operations that are queued before the writer gets its turn, so that they share a transaction.
-type Batch = Vec<Step>;
+/// Operations that are queued before the writer runs, so that they share a transaction.
+type StepBatch = Vec<Step>;
 
-fn plan() -> impl Strategy<Value = Vec<Batch>> {
+fn plan() -> impl Strategy<Value = Vec<StepBatch>> {
     let alone = step().prop_map(|step| vec![step]);
     let together = prop::collection::vec(step(), 2..7);
     prop::collection::vec(prop_oneof![alone, together], 1..24)

@@ -11,7 +11,7 @@ use CommandState::{Cancelled, Delivered, Lost, Queued, Rejected, Running};
 
 /// A command as it should stand.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Row {
+pub struct ModelRow {
     pub agent: usize,
     pub state: Option<CommandState>,
     pub reason: Option<EndReason>,
@@ -23,7 +23,7 @@ pub struct Row {
 
 /// An agent as it should stand.
 #[derive(Debug, Clone)]
-pub struct Host {
+pub struct ModelHost {
     pub epoch: i64,
     pub ledger: u128,
     pub count: u64,
@@ -49,7 +49,7 @@ pub enum Answer {
         receipt: Receipt,
         was_open: bool,
     },
-    Reconciled(Reconciled),
+    Reconciled(ExpectedReconciliation),
     Opened(i64),
     Cancelled {
         is_sent: bool,
@@ -59,7 +59,7 @@ pub enum Answer {
 
 /// What an agent should be told of its inventory.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Reconciled {
+pub struct ExpectedReconciliation {
     pub dispositions: BTreeMap<usize, Result<u64, Receipt>>,
     pub cancels: BTreeSet<usize>,
     pub open: BTreeSet<usize>,
@@ -68,12 +68,12 @@ pub struct Reconciled {
 
 #[derive(Debug)]
 pub struct Reference {
-    pub rows: BTreeMap<usize, Row>,
-    pub hosts: [Host; AGENTS],
+    pub rows: BTreeMap<usize, ModelRow>,
+    pub hosts: [ModelHost; AGENTS],
     pub keys: BTreeMap<u8, (u8, usize)>,
 }
 
-impl Row {
+impl ModelRow {
     fn state(&self) -> CommandState {
         self.state.unwrap_or(Queued)
     }
@@ -105,7 +105,7 @@ impl Reference {
         }
         let delivered = epoch == Some(self.hosts[agent].epoch);
         let state = Some(if delivered { Delivered } else { Queued });
-        self.rows.insert(command, Row { agent, state, ..Row::default() });
+        self.rows.insert(command, ModelRow { agent, state, ..ModelRow::default() });
         Answer::Submitted { delivered }
     }
 
@@ -154,7 +154,7 @@ impl Reference {
 
     pub fn reconcile(&mut self, agent: usize, listed: &[(usize, InventoryState)]) -> Answer {
         let listed: BTreeMap<_, _> = listed.iter().copied().collect();
-        let mut told = Reconciled::default();
+        let mut told = ExpectedReconciliation::default();
         for (command, row) in self.rows.iter_mut().filter(|(_, row)| row.agent == agent) {
             let Some(said) = listed.get(command) else {
                 match row.state() {
@@ -199,7 +199,7 @@ impl Reference {
     pub fn open(&mut self, agent: usize, ledger: u128, count: u64) -> Answer {
         let host = &mut self.hosts[agent];
         let is_known = host.ledger == ledger && count >= host.count;
-        *host = Host { epoch: host.epoch + 1, ledger, count, is_online: true };
+        *host = ModelHost { epoch: host.epoch + 1, ledger, count, is_online: true };
         let epoch = host.epoch;
         for row in self.rows.values_mut().filter(|row| row.agent == agent && !is_known) {
             if matches!(row.state(), Delivered | Running) {

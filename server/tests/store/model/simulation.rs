@@ -11,14 +11,14 @@ use muster_server::store::StoreError;
 use muster_server::store::queries::{Cancelled, OutputStream};
 use muster_server::store::writer::{
     AgentIdentity, AppendOutput, CloseSession, Disposition, Idempotency, Listed, MarkDelivered,
-    OpenSession, Progress, Reconcile, Reconciled as Outcome, RecordProgress, Report, Settle,
-    SubmitCommand, Submitted,
+    OpenSession, Progress, Reconcile, Reconciled, RecordProgress, Report, Settle, SubmitCommand,
+    Submitted,
 };
 use uuid::Uuid;
 
-use super::Batch;
-use super::reference::{Answer, Host, Reconciled, Reference};
-use super::step::{AGENTS, Age, COMMANDS, Place, Session, Step};
+use super::StepBatch;
+use super::reference::{Answer, ExpectedReconciliation, ModelHost, Reference};
+use super::step::{AGENTS, Age, COMMANDS, OffsetKind, Session, Step};
 use crate::fixture::{Fixture, NOW, audit};
 use crate::sessions::opened;
 
@@ -44,7 +44,7 @@ impl Simulation {
     pub async fn new(fixture: &Arc<Fixture>) -> Self {
         let key_id = AgentKeyId::new();
         fixture.make_key(fixture.tenant_id, key_id, AGENTS as i32).await;
-        let host = Host { epoch: 1, ledger: 1, count: 0, is_online: true };
+        let host = ModelHost { epoch: 1, ledger: 1, count: 0, is_online: true };
         let model = Reference {
             rows: BTreeMap::new(),
             hosts: std::array::from_fn(|_| host.clone()),
@@ -75,8 +75,8 @@ impl Simulation {
         opening
     }
 
-    /// Asks for all of a batch before the writer gets its turn, and compares what came of it.
-    pub async fn take(&mut self, batch: &Batch) {
+    /// Asks for all of a batch before the writer runs, and compares what came of it.
+    pub async fn take(&mut self, batch: &StepBatch) {
         let steps = self.resolve(batch);
         let mut expected: Vec<Option<Answer>> = vec![None; steps.len()];
         let mut order: Vec<usize> = (0..steps.len()).collect();
@@ -93,7 +93,7 @@ impl Simulation {
     }
 
     /// Leaves out what no caller of the writer asks for.
-    fn resolve(&self, batch: &Batch) -> Vec<Resolved> {
+    fn resolve(&self, batch: &StepBatch) -> Vec<Resolved> {
         let mut owners: BTreeMap<usize, usize> =
             self.model.rows.iter().map(|(command, row)| (*command, row.agent)).collect();
         let mut sent: BTreeMap<usize, u64> = BTreeMap::new();
@@ -116,7 +116,7 @@ impl Simulation {
                     commands.retain(|command| owners.get(command) == Some(&in_session.agent));
                     session = Some(*in_session);
                 }
-                Step::Output { age, command, place, length } => {
+                Step::Output { age, command, offset_kind, length } => {
                     // What is no command of the agent's own its session does not let through, nor one
                     // whose submission has not been answered: it may come to nothing.
                     let Some(row) = self.model.rows.get(command) else { continue };
@@ -124,10 +124,10 @@ impl Simulation {
                     session = Some(Session { agent: owner, age: *age });
                     let stored = row.output_bytes;
                     let end = sent.entry(*command).or_insert(stored);
-                    offset = match place {
-                        Place::Behind => *end,
-                        Place::Beyond => *end + 1,
-                        Place::RetryScope => 0,
+                    offset = match offset_kind {
+                        OffsetKind::Behind => *end,
+                        OffsetKind::Beyond => *end + 1,
+                        OffsetKind::Repeated => 0,
                     };
                     *end = (*end).max(offset + *length);
                 }
@@ -335,7 +335,7 @@ impl Simulation {
         }
     }
 
-    fn reconciled(&self, told: Outcome) -> Reconciled {
+    fn reconciled(&self, told: Reconciled) -> ExpectedReconciliation {
         let disposition = |(id, disposition)| {
             let told = match disposition {
                 Disposition::SendFrom(committed) => Ok(committed.offset_bytes),
@@ -343,7 +343,7 @@ impl Simulation {
             };
             (self.number(id), told)
         };
-        Reconciled {
+        ExpectedReconciliation {
             dispositions: told.dispositions.into_iter().map(disposition).collect(),
             cancels: self.numbers(told.cancels),
             open: self.numbers(told.open),

@@ -15,7 +15,7 @@ pub enum Step {
     Deliver { session: Session, commands: Vec<usize> },
     Accept { session: Session, count: u64 },
     Start { session: Session, command: usize },
-    Output { age: Age, command: usize, place: Place, length: u64 },
+    Output { age: Age, command: usize, offset_kind: OffsetKind, length: u64 },
     Settle { session: Session, command: usize, outcome: Outcome },
     Reconcile { session: Session, listed: Vec<(usize, InventoryState)> },
     Open { agent: usize, ledger: u128, count: u64 },
@@ -42,13 +42,13 @@ pub enum Age {
 
 /// Where a chunk of output begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Place {
+pub enum OffsetKind {
     /// Behind everything that was sent.
     Behind,
     /// With a byte missing before it.
     Beyond,
     /// At the beginning, again.
-    RetryScope,
+    Repeated,
 }
 
 fn age() -> impl Strategy<Value = Age> {
@@ -72,7 +72,7 @@ fn listed() -> impl Strategy<Value = Vec<(usize, InventoryState)>> {
 
 pub fn step() -> impl Strategy<Value = Step> {
     let command = || 0..COMMANDS;
-    let place = prop_oneof![6 => Just(Place::Behind), 1 => Just(Place::Beyond), 1 => Just(Place::RetryScope)];
+    let offset_kind = prop_oneof![6 => Just(OffsetKind::Behind), 1 => Just(OffsetKind::Beyond), 1 => Just(OffsetKind::Repeated)];
     let key = prop::option::weighted(0.3, (0..2_u8, 0..2_u8));
     prop_oneof![
         6 => (command(), 0..AGENTS, prop::option::weighted(0.6, age()), key)
@@ -81,8 +81,8 @@ pub fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(session, commands)| Step::Deliver { session, commands }),
         1 => (session(), 0..4_u64).prop_map(|(session, count)| Step::Accept { session, count }),
         4 => (session(), command()).prop_map(|(session, command)| Step::Start { session, command }),
-        3 => (age(), command(), place, 1..9_u64)
-            .prop_map(|(age, command, place, length)| Step::Output { age, command, place, length }),
+        3 => (age(), command(), offset_kind, 1..9_u64)
+            .prop_map(|(age, command, offset_kind, length)| Step::Output { age, command, offset_kind, length }),
         4 => (session(), command(), outcome())
             .prop_map(|(session, command, outcome)| Step::Settle { session, command, outcome }),
         3 => (session(), listed())

@@ -133,7 +133,7 @@ async fn output_to_compact_is_found_step_by_step_among_that_of_running_commands(
     };
     scene.fixture.store.writer().commit(close).await.expect("close");
     let lost_at = NOW.plus_ms(60_000);
-    system.lose_away(lost_at, NOW).await.expect("sweep");
+    system.mark_offline_lost(lost_at, NOW).await.expect("sweep");
     let due_at = lost_at.plus_ms(3_600_001);
     for (hour_ms, expected, due_at) in [(3_600_000, over, Some(due_at)), (3_600_001, all, None)] {
         let found = system.to_compact(None, lost_at.plus_ms(hour_ms), 10).await.expect("read");
@@ -160,7 +160,7 @@ async fn a_compaction_goes_on_wherever_it_was_cut_off(fixture: Fixture) {
     let whole = compacted.join(&inner).with_added_extension("1");
     std::fs::create_dir_all(whole.parent().expect("a folder")).expect("make");
     std::fs::write(whole.with_added_extension("new"), b"half").expect("write");
-    std::fs::write(&whole, b"of a turn before").expect("write");
+    std::fs::write(&whole, b"of an earlier attempt").expect("write");
     scene.assert_reads_as_printed(&mut runner).await;
     assert!(matches!(scene.compact().await, Compacted::Blob { .. }));
     scene.assert_reads_as_printed(&mut runner).await;

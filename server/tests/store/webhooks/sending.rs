@@ -6,8 +6,8 @@ use std::time::Duration;
 use muster_server::adapters::program_files::ProgramFiles;
 use muster_server::adapters::release_files::ReleaseFiles;
 use muster_server::adapters::webhook_client::{WebhookClient, WebhookLimits};
-use muster_server::domain::ids::DeliveryId;
-use muster_server::domain::integrations::webhook::{DeliveryState, WebhookReach};
+use muster_server::domain::ids::WebhookDeliveryId;
+use muster_server::domain::integrations::webhook::{WebhookDeliveryState, WebhookReach};
 use muster_server::domain::operations::master_key::MasterKey;
 use muster_server::domain::secret_box::SecretBox;
 use muster_server::domain::time::Clock;
@@ -56,12 +56,12 @@ impl Fixture {
         Services::new(&self.store, &hub, &clock, &secret_box, outside, settings).webhooks
     }
 
-    async fn told_to(&self, receiver: &WebhookSink) -> DeliveryId {
+    async fn told_to(&self, receiver: &WebhookSink) -> WebhookDeliveryId {
         self.told(Some(&receiver.url()), NOW).await;
         self.deliveries(self.tenant_id).await[0].id
     }
 
-    async fn delivery(&self, id: DeliveryId) -> webhook_delivery::Model {
+    async fn delivery(&self, id: WebhookDeliveryId) -> webhook_delivery::Model {
         let tenant = self.store.tenant(self.tenant_id);
         tenant.webhook_delivery(id).await.expect("read").expect("there")
     }
@@ -116,7 +116,7 @@ async fn a_webhook_is_not_sent_if_its_attempt_cannot_be_recorded(fixture: Fixtur
     fixture.take_updates().await;
     for _ in 0..2 {
         sender.attempt(id).await.expect("sent");
-        assert_eq!(fixture.delivery(id).await.state, DeliveryState::Delivered);
+        assert_eq!(fixture.delivery(id).await.state, WebhookDeliveryState::Delivered);
         assert_eq!(receiver.received().len(), 1, "once, and then it waits no more");
     }
 }
@@ -129,14 +129,17 @@ async fn an_attempt_without_a_recorded_result_counts_and_is_delayed(fixture: Fix
         let before = fixture.delivery(id).await;
         sender.attempt(id).await.expect_err("nothing is recorded");
         let row = fixture.delivery(id).await;
-        assert_eq!((row.tries, row.attempt_count, row.state), (tries, 0, DeliveryState::Pending));
+        assert_eq!(
+            (row.tries, row.attempt_count, row.state),
+            (tries, 0, WebhookDeliveryState::Pending)
+        );
         assert_ne!(row.due_at, before.due_at, "each try sets when the next one is due");
         assert!(row.due_at > NOW, "{row:?}");
     }
     fixture.take_updates().await;
     sender.attempt(id).await.expect("sent");
     let row = fixture.delivery(id).await;
-    assert_eq!((row.tries, row.attempt_count, row.state), (4, 1, DeliveryState::Delivered));
+    assert_eq!((row.tries, row.attempt_count, row.state), (4, 1, WebhookDeliveryState::Delivered));
 }
 
 async fn a_delivery_resent_during_an_attempt_starts_a_new_round(fixture: Fixture) {
@@ -147,7 +150,7 @@ async fn a_delivery_resent_during_an_attempt_starts_a_new_round(fixture: Fixture
     let tenant = fixture.store.tenant(fixture.tenant_id);
     let entry = audit(fixture.tenant_id);
     tenant.resend_webhook(id, NOW, NOW, entry).await.expect("resend").expect("there");
-    let judge = |row: &mut webhook_delivery::Model| row.state = DeliveryState::Failed;
+    let judge = |row: &mut webhook_delivery::Model| row.state = WebhookDeliveryState::Failed;
     system.record_webhook_attempt(id, super::attempt(500), judge).await.expect("record");
     assert_eq!(fixture.delivery(id).await.tries, 1);
     let over = system.claim_webhook(id, |_| ()).await.expect("try");

@@ -12,5 +12,6 @@ mod matrix;
 mod refusals;
 mod revocation;
 mod scopes;
+mod setup;
 mod sources;
 mod tenants;

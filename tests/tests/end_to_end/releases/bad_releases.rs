@@ -9,12 +9,12 @@ use serde_json::{Value, json};
 
 use super::{ask, host, runs};
 
-struct Scenario {
+struct BadRelease {
     fixture: Fixture,
     publisher: Publisher,
 }
 
-impl Scenario {
+impl BadRelease {
     async fn new() -> Self {
         let fixture = Fixture::on_sqlite().await;
         let publisher = Publisher::new(&fixture).await;
@@ -51,7 +51,7 @@ fn is(ended: &Value, outcome: &str, code: &str) {
 
 #[tokio::test]
 async fn agent_that_crashes_at_start_is_rolled_back() {
-    let scenario = Scenario::new().await;
+    let scenario = BadRelease::new().await;
     scenario.publisher.replace("0.2.0", Program::Agent, "[ \"$1\" = version ]");
     scenario.publisher.release("0.2.0").await;
     is(&scenario.update(|_| ()).await, "rolled_back", "crashed");
@@ -59,7 +59,7 @@ async fn agent_that_crashes_at_start_is_rolled_back() {
 
 #[tokio::test]
 async fn agent_that_never_registers_is_rolled_back() {
-    let scenario = Scenario::new().await;
+    let scenario = BadRelease::new().await;
     let script = "[ \"$1\" = version ] && exit 0; exec sleep 600";
     scenario.publisher.replace("0.2.0", Program::Agent, script);
     scenario.publisher.release("0.2.0").await;
@@ -68,7 +68,7 @@ async fn agent_that_never_registers_is_rolled_back() {
 
 #[tokio::test]
 async fn programs_that_do_not_start_get_no_trial() {
-    let scenario = Scenario::new().await;
+    let scenario = BadRelease::new().await;
     scenario.publisher.replace("0.2.0", Program::Supervisor, "exit 3");
     scenario.publisher.release("0.2.0").await;
     is(&scenario.update(|_| ()).await, "rolled_back", "does_not_start");
@@ -76,7 +76,7 @@ async fn programs_that_do_not_start_get_no_trial() {
 
 #[tokio::test]
 async fn program_replaced_on_the_server_is_refused() {
-    let scenario = Scenario::new().await;
+    let scenario = BadRelease::new().await;
     scenario.publisher.release("0.2.0").await;
     let place = scenario.handed_out(Program::Agent);
     let mut bytes = fs::read(&place).expect("read");
@@ -88,7 +88,7 @@ async fn program_replaced_on_the_server_is_refused() {
 
 #[tokio::test]
 async fn program_truncated_on_the_server_is_refused() {
-    let scenario = Scenario::new().await;
+    let scenario = BadRelease::new().await;
     scenario.publisher.release("0.2.0").await;
     let file = fs::OpenOptions::new().write(true).open(scenario.handed_out(Program::Agent));
     file.expect("open").set_len(1_000_000).expect("cut");
@@ -96,8 +96,8 @@ async fn program_truncated_on_the_server_is_refused() {
 }
 
 #[tokio::test]
-async fn manifest_altered_on_the_server_is_refused() {
-    let scenario = Scenario::new().await;
+async fn descriptor_altered_on_the_server_is_refused() {
+    let scenario = BadRelease::new().await;
     scenario.publisher.release("0.2.0").await;
     scenario.fixture.server.query("UPDATE releases SET manifest = manifest || char(10)");
     is(&scenario.update(|_| ()).await, "refused", "bad_signature");
@@ -105,13 +105,13 @@ async fn manifest_altered_on_the_server_is_refused() {
 
 #[tokio::test]
 async fn release_below_the_floor_or_of_an_unknown_key_is_refused() {
-    let scenario = Scenario::new().await;
+    let scenario = BadRelease::new().await;
     scenario.publisher.release("0.2.0").await;
     let below = scenario
         .update(|folder| fs::write(folder.join("release_floor"), "0.3.0\n").expect("write"));
     is(&below.await, "refused", "below_floor");
 
-    let scenario = Scenario::new().await;
+    let scenario = BadRelease::new().await;
     scenario.publisher.release("0.2.0").await;
     let strange = "0".repeat(64);
     let update =
@@ -121,7 +121,7 @@ async fn release_below_the_floor_or_of_an_unknown_key_is_refused() {
 
 #[tokio::test]
 async fn unpublished_or_incompatible_release_is_refused_before_sending() {
-    let scenario = Scenario::new().await;
+    let scenario = BadRelease::new().await;
     let (_agent, id, _) = host(&scenario.fixture, &scenario.publisher, "host", "0.1.0").await;
     let path = format!("/api/agents/{id}/command");
     let refused = async |command: &str, data: Value, status: u16, code: &str| {

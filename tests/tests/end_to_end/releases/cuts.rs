@@ -41,12 +41,12 @@ const ON_THE_WAY_BACK: [CrashPoint; 2] = [CrashPoint::TrialFailed, CrashPoint::R
 /// Steps of a download of the running version.
 const REPAIRING: [CrashPoint; 2] = [CrashPoint::HalfRepaired, CrashPoint::Repaired];
 
-struct Scenario {
+struct PowerCut {
     fixture: Fixture,
     publisher: Publisher,
 }
 
-impl Scenario {
+impl PowerCut {
     async fn new() -> Self {
         let fixture = Fixture::on_sqlite().await;
         let publisher = Publisher::new(&fixture).await;
@@ -134,7 +134,7 @@ fn every_step_has_its_test() {
 
 #[tokio::test]
 async fn power_cut_before_the_trial_needs_a_new_request() {
-    let scenario = Scenario::new().await;
+    let scenario = PowerCut::new().await;
     scenario.publisher.release("0.2.0").await;
     let interrupted = ("failed", json!("interrupted"), "0.1.0");
     scenario.each(&BEFORE_THE_TRIAL, "update", wanted(), interrupted).await;
@@ -142,7 +142,7 @@ async fn power_cut_before_the_trial_needs_a_new_request() {
 
 #[tokio::test]
 async fn power_cut_during_the_trial_continues_it() {
-    let scenario = Scenario::new().await;
+    let scenario = PowerCut::new().await;
     scenario.publisher.release("0.2.0").await;
     let installed = ("installed", Value::Null, "0.2.0");
     scenario.each(&IN_THE_TRIAL, "update", wanted(), installed).await;
@@ -150,7 +150,7 @@ async fn power_cut_during_the_trial_continues_it() {
 
 #[tokio::test]
 async fn power_cut_after_registration_keeps_the_new_version() {
-    let scenario = Scenario::new().await;
+    let scenario = PowerCut::new().await;
     scenario.publisher.release("0.2.0").await;
     let installed = ("installed", Value::Null, "0.2.0");
     scenario.each(&AT_THE_END, "update", wanted(), installed).await;
@@ -158,7 +158,7 @@ async fn power_cut_after_registration_keeps_the_new_version() {
 
 #[tokio::test]
 async fn power_cut_during_rollback_completes_the_rollback() {
-    let scenario = Scenario::new().await;
+    let scenario = PowerCut::new().await;
     let script = "[ \"$1\" = version ] && exit 0; exec sleep 600";
     scenario.publisher.replace("0.2.0", Program::Agent, script);
     scenario.publisher.release("0.2.0").await;
@@ -168,14 +168,14 @@ async fn power_cut_during_rollback_completes_the_rollback() {
 
 #[tokio::test]
 async fn power_cut_while_programs_are_replaced_leaves_each_intact() {
-    let scenario = Scenario::new().await;
+    let scenario = PowerCut::new().await;
     let interrupted = ("failed", json!("interrupted"), "0.1.0");
     scenario.each(&REPAIRING, "redeploy", json!({}), interrupted).await;
 }
 
 #[tokio::test]
 async fn supervisor_that_fails_to_start_three_times_is_rolled_back() {
-    let scenario = Scenario::new().await;
+    let scenario = PowerCut::new().await;
     scenario.publisher.replace("0.2.0", Program::Supervisor, "[ \"$1\" = self-test ]");
     scenario.publisher.release("0.2.0").await;
     let (mut agent, id, folder) =

@@ -9,9 +9,9 @@ use serde_json::json;
 use super::{ask, host};
 
 /// A step of an update that can be seen in the program folder.
-type Step = (&'static str, fn(&Path) -> bool);
+type UpdateStep = (&'static str, fn(&Path) -> bool);
 
-const STEPS: [Step; 4] = [
+const STEPS: [UpdateStep; 4] = [
     ("the download has begun", |folder| folder.join(".release-0.2.0").exists()),
     ("the new version is in its place", |folder| folder.join("versions/0.2.0").exists()),
     ("the trial is noted", |folder| folder.join("trial.json").exists()),

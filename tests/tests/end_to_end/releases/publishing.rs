@@ -23,7 +23,7 @@ async fn only_published_releases_are_served() {
     let publisher = Publisher::new(&fixture).await;
     let folder = publisher.make("0.2.0", "0.1.0").await;
     let platform = Platform::own().expect("a platform with releases").to_string();
-    let manifest = "/install/releases/0.2.0/release.json";
+    let descriptor = "/install/releases/0.2.0/release.json";
     let program = format!("/install/releases/0.2.0/{platform}/muster-supervisor");
 
     let draft = json!({
@@ -42,14 +42,14 @@ async fn only_published_releases_are_served() {
             answer.expect_problem(422, code);
         }
     }
-    assert_eq!(fetch(&fixture, manifest, &[]).await.0, 404);
+    assert_eq!(fetch(&fixture, descriptor, &[]).await.0, 404);
     assert_eq!(fetch(&fixture, &program, &[]).await.0, 404);
 
     let shown = publisher.publish("0.2.0").await.json();
     assert_eq!((&shown["state"], &shown["floor"]), (&json!("published"), &json!("0.1.0")));
     assert_eq!(shown["key_fingerprint"], publisher.fingerprint());
     let written = fs::read(folder.join("release.json")).expect("read");
-    assert_eq!(fetch(&fixture, manifest, &[]).await, (200, written));
+    assert_eq!(fetch(&fixture, descriptor, &[]).await, (200, written));
     let whole = fs::read(folder.join(&platform).join(Program::Supervisor.file_name()));
     let rest = whole.expect("read")[1_000..].to_vec();
     assert!(fetch(&fixture, &program, &[("range", "bytes=1000-")]).await == (206, rest));
@@ -58,7 +58,7 @@ async fn only_published_releases_are_served() {
     assert!(sums.contains(shown_sum(&fixture, "muster-agent").await.as_str()), "{sums}");
 
     publisher.cli.run(&["release", "withdraw", "0.2.0"]).await.expect(0);
-    assert_eq!(fetch(&fixture, manifest, &[]).await.0, 404);
+    assert_eq!(fetch(&fixture, descriptor, &[]).await.0, 404);
     assert_eq!(fetch(&fixture, &program, &[]).await.0, 404);
     for odd in ["/install/releases/../release.json", "/install/releases/0.2/release.sig"] {
         assert_eq!(fetch(&fixture, odd, &[]).await.0, 404, "{odd}");
@@ -71,7 +71,7 @@ async fn shown_sum(fixture: &Fixture, name: &str) -> String {
     let shown = fixture.api.get("/api/releases/0.2.0").await.expect(200);
     let programs = shown.list("programs").clone();
     let program: Value = programs.into_iter().find(|one| one["name"] == name).expect("there");
-    assert_eq!(program["is_there"], true);
+    assert_eq!(program["is_uploaded"], true);
     program.text("sha256").to_owned()
 }
 
@@ -156,7 +156,7 @@ async fn late_upload_overwrites_no_newer_one() {
     let folder = fixture.server.data_dir().join("releases/0.2.0").join(&platform);
     eventually("the upload has begun", async || folder.exists().then_some(())).await;
 
-    // Another manifest of the version replaces it and is published.
+    // Another descriptor of the version replaces it and is published.
     fs::remove_dir_all(&old).expect("removed");
     let other = publisher.make("0.2.0", "0.2.0").await;
     publisher.publish("0.2.0").await.expect(0);

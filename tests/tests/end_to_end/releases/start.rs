@@ -21,7 +21,7 @@ on_both_databases!(
 const ENDS: &str = "exiting so that the supervisor installs a release";
 
 /// A host that its group has updated to 0.2.0.
-struct Scenario {
+struct UpdatedHost {
     fixture: Fixture,
     publisher: Publisher,
     agent: Agent,
@@ -30,7 +30,7 @@ struct Scenario {
     group: String,
 }
 
-impl Scenario {
+impl UpdatedHost {
     async fn on(fixture: Fixture) -> Self {
         let publisher = Publisher::new(&fixture).await;
         publisher.release("0.1.0").await;
@@ -91,7 +91,7 @@ fn asked(agent: &Agent) -> usize {
 }
 
 async fn host_with_an_older_version_updates_itself_to_the_version_of_its_group(fixture: Fixture) {
-    let mut scenario = Scenario::on(fixture).await;
+    let mut scenario = UpdatedHost::on(fixture).await;
     scenario.set_back();
     runs(&scenario.fixture, &scenario.id, "0.2.0").await;
     scenario.is_kept().await;
@@ -105,7 +105,7 @@ async fn host_with_an_older_version_updates_itself_to_the_version_of_its_group(f
 }
 
 async fn hosts_do_not_update_themselves_to_a_version_their_group_no_longer_wants(fixture: Fixture) {
-    let mut scenario = Scenario::on(fixture).await;
+    let mut scenario = UpdatedHost::on(fixture).await;
     scenario.change_group("pause").await;
     scenario.set_back();
     scenario.stays("0.1.0").await;
@@ -124,7 +124,7 @@ async fn hosts_do_not_update_themselves_to_a_version_their_group_no_longer_wants
 
 #[tokio::test]
 async fn refused_version_is_not_retried_at_every_start() {
-    let mut scenario = Scenario::on(Fixture::on_sqlite().await).await;
+    let mut scenario = UpdatedHost::on(Fixture::on_sqlite().await).await;
     let platform = Platform::own().expect("a platform with releases").to_string();
     let releases = scenario.fixture.server.data_dir().join("releases/0.2.0").join(platform);
     spoil(&releases.join(Program::Agent.file_name()));

@@ -14,14 +14,14 @@ on_both_databases!(
 );
 
 /// A scripted host, which can reconnect.
-struct Host {
+struct ReconnectingHost {
     agent: FakeAgent,
     key: String,
     said: Value,
     id: String,
 }
 
-impl Host {
+impl ReconnectingHost {
     async fn new(fixture: &Fixture, name: &str, max_executions: u32) -> Self {
         let permissions = json!(["ping", "scripts", "execute", "update"]);
         Self::with_permissions(fixture, name, max_executions, permissions).await
@@ -99,8 +99,8 @@ async fn change(fixture: &Fixture, id: &str, what: &str) -> Value {
 
 async fn paused_group_still_records_results_of_its_agents(fixture: Fixture) {
     with_release(&fixture).await;
-    let mut one = Host::new(&fixture, "one", 16).await;
-    let mut two = Host::new(&fixture, "two", 16).await;
+    let mut one = ReconnectingHost::new(&fixture, "one", 16).await;
+    let mut two = ReconnectingHost::new(&fixture, "two", 16).await;
     let id = group_for_next_version(&fixture, json!({"wave_size": 2})).await;
     let (first, second) = (one.is_asked("update").await, two.is_asked("update").await);
     change(&fixture, &id, "pause").await;
@@ -115,8 +115,8 @@ async fn paused_group_still_records_results_of_its_agents(fixture: Fixture) {
 
 async fn resuming_an_active_group_has_no_effect(fixture: Fixture) {
     with_release(&fixture).await;
-    let mut one = Host::new(&fixture, "one", 16).await;
-    let mut two = Host::new(&fixture, "two", 16).await;
+    let mut one = ReconnectingHost::new(&fixture, "one", 16).await;
+    let mut two = ReconnectingHost::new(&fixture, "two", 16).await;
     let id = group_for_next_version(&fixture, json!({"wave_size": 2, "max_failures": 1})).await;
     let (first, second) = (one.is_asked("update").await, two.is_asked("update").await);
     one.answers(&first, true).await;
@@ -144,8 +144,8 @@ async fn group_of_a_revoked_key_halts_before_its_next_wave_until_another_key_res
     let made = fixture.api.post("/api/keys", json!({"name": "k", "role": "admin"})).await;
     let made = made.expect(201);
     let requester = fixture.api.with_key(made.text("key"));
-    let mut one = Host::new(&fixture, "one", 16).await;
-    let mut two = Host::new(&fixture, "two", 16).await;
+    let mut one = ReconnectingHost::new(&fixture, "one", 16).await;
+    let mut two = ReconnectingHost::new(&fixture, "two", 16).await;
     let body = json!({"name": "all", "target": {"expression": "all"}, "desired_version": "0.2.0",
         "wave_size": 1});
     let id = requester.post("/api/groups", body).await.expect(201).id().to_owned();
@@ -176,7 +176,8 @@ async fn group_of_a_revoked_key_halts_before_its_next_wave_until_another_key_res
 async fn agent_whose_key_forbids_updates_halts_its_group_with_a_reason() {
     let fixture = Fixture::on_sqlite().await;
     with_release(&fixture).await;
-    let host = Host::with_permissions(&fixture, "host", 16, json!(["ping", "execute"])).await;
+    let host =
+        ReconnectingHost::with_permissions(&fixture, "host", 16, json!(["ping", "execute"])).await;
     let id = group_for_next_version(&fixture, json!({})).await;
     let shown = group(&fixture, &id, "it halts", |shown| shown["state"] == "halted").await;
     let trouble = &shown["problems"][0];
@@ -194,11 +195,11 @@ async fn agent_whose_key_forbids_updates_halts_its_group_with_a_reason() {
 async fn busy_host_delays_no_other_and_is_reported_as_busy() {
     let fixture = Fixture::on_postgres().await;
     with_release(&fixture).await;
-    let mut busy = Host::new(&fixture, "busy", 1).await;
+    let mut busy = ReconnectingHost::new(&fixture, "busy", 1).await;
     let body = json!({"command": "execute", "data": {"script": "long"}, "on_mismatch": "send"});
     fixture.api.post(&format!("/api/agents/{}/command", busy.id), body).await.expect(202);
     let long = busy.is_asked("execute").await;
-    let mut other = Host::new(&fixture, "other", 1).await;
+    let mut other = ReconnectingHost::new(&fixture, "other", 1).await;
     let id = group_for_next_version(&fixture, json!({})).await;
     // The command expires while it waits for a slot.
     let expire = "UPDATE commands SET expires_at = 1 WHERE command = 'update' AND state = 'queued'
@@ -227,7 +228,7 @@ async fn busy_host_delays_no_other_and_is_reported_as_busy() {
 async fn idle_group_updates_new_agents_although_one_of_its_last_wave_is_offline() {
     let fixture = Fixture::on_postgres().await;
     with_release(&fixture).await;
-    let mut first = Host::new(&fixture, "first", 16).await;
+    let mut first = ReconnectingHost::new(&fixture, "first", 16).await;
     let id = group_for_next_version(&fixture, json!({})).await;
     let asked = first.is_asked("update").await;
     first.answers(&asked, true).await;
@@ -240,7 +241,7 @@ async fn idle_group_updates_new_agents_although_one_of_its_last_wave_is_offline(
     let long_ago = "UPDATE agent_updates SET changed_at = 1 RETURNING 1";
     assert!(!fixture.server.query(long_ago).is_empty());
     drop(first);
-    let mut second = Host::new(&fixture, "second", 16).await;
+    let mut second = ReconnectingHost::new(&fixture, "second", 16).await;
     second.is_asked("update").await;
     let shown = group(&fixture, &id, "it is asked", |shown| shown["updating_count"] == 1).await;
     assert_eq!((&shown["state"], &shown["wave"]), (&json!("active"), &json!(2)), "{shown}");
@@ -250,7 +251,7 @@ async fn idle_group_updates_new_agents_although_one_of_its_last_wave_is_offline(
 async fn member_that_reconnects_with_another_version_is_updated_again() {
     let fixture = Fixture::on_postgres().await;
     with_release(&fixture).await;
-    let mut host = Host::new(&fixture, "host", 16).await;
+    let mut host = ReconnectingHost::new(&fixture, "host", 16).await;
     // An agent without an attempt comes first, so the wave must have space for both.
     let id = group_for_next_version(&fixture, json!({"wave_size": 2})).await;
     let first = host.is_asked("update").await;
@@ -272,7 +273,7 @@ async fn member_that_reconnects_with_another_version_is_updated_again() {
         assert!(!fixture.server.query(statement).is_empty());
     }
     // An agent that connects triggers a round.
-    let _other = Host::new(&fixture, "other", 16).await;
+    let _other = ReconnectingHost::new(&fixture, "other", 16).await;
     let second = host.is_asked("update").await;
     assert_ne!(first["command_id"], second["command_id"]);
 }

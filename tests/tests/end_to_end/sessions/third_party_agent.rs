@@ -1,4 +1,4 @@
-//! An agent of fifty lines that knows only the first generation's frames.
+//! An agent of fifty lines that knows only the frames of the basic protocol.
 
 use muster_tests::{Fixture, ThirdPartyAgent, on_both_databases};
 use serde_json::{Value, json};

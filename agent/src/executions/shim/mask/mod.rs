@@ -115,15 +115,15 @@ impl Masker {
             self.take(*next);
             bytes = &bytes[1..];
             if self.is_decided() {
-                self.release(0, keep);
+                self.write_out(0, keep);
             }
         }
-        self.release(self.undecided(), keep);
+        self.write_out(self.undecided(), keep);
     }
 
     /// The stream has ended: passes on the rest.
     pub fn finish(&mut self, keep: &mut impl FnMut(&[u8])) {
-        self.release(0, keep);
+        self.write_out(0, keep);
         self.plain = self.masks.plain.start;
         self.base64 = self.masks.base64.start;
     }
@@ -180,7 +180,7 @@ impl Masker {
     }
 
     /// Passes on all but the last bytes, which may be the start of a secret.
-    fn release(&mut self, undecided: usize, keep: &mut impl FnMut(&[u8])) {
+    fn write_out(&mut self, undecided: usize, keep: &mut impl FnMut(&[u8])) {
         let decided = self.held.len() - undecided;
         let mut done = 0;
         while let Some(range) = self.covered.pop_front_if(|range| range.start < decided) {

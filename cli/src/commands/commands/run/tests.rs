@@ -3,14 +3,14 @@ use clap::Parser;
 use super::*;
 
 #[derive(Debug, Parser)]
-struct CommandLine {
+struct RunCommandLine {
     #[command(flatten)]
     args: Args,
 }
 
 fn parse(line: &[&str]) -> Result<Args, clap::Error> {
     let line = std::iter::once(&"run").chain(line);
-    CommandLine::try_parse_from(line).map(|parsed| parsed.args)
+    RunCommandLine::try_parse_from(line).map(|parsed| parsed.args)
 }
 
 fn args(line: &[&str]) -> Args {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use chrono::{SecondsFormat, Utc};
 use data_encoding::HEXLOWER;
 use muster_protocol::release::{
-    FORMAT, MAX_MANIFEST_BYTES, Platform, Program, ProgramFile, ReleaseManifest, SigningKey,
+    FORMAT, MAX_DESCRIPTOR_BYTES, Platform, Program, ProgramFile, ReleaseDescriptor, SigningKey,
     Version,
 };
 use muster_protocol::version::read_stamp;
@@ -16,12 +16,12 @@ use ring::digest::{SHA256, digest};
 use super::key_file::write_new;
 use crate::error::CliError;
 
-/// File name of the manifest.
-pub const MANIFEST: &str = "release.json";
+/// File name of the descriptor.
+pub const DESCRIPTOR: &str = "release.json";
 /// File name of the signature.
 pub const SIGNATURE: &str = "release.sig";
 
-/// Copies programs into a folder and writes its manifest.
+/// Copies programs into a folder and writes its descriptor.
 ///
 /// # Errors
 /// [`CliError::Usage`] if a program has no version or two have different ones; [`CliError::File`].
@@ -29,8 +29,8 @@ pub fn build(
     folder: &Path,
     programs: &[(Platform, PathBuf)],
     floor: Version,
-) -> Result<ReleaseManifest, CliError> {
-    if folder.join(MANIFEST).exists() {
+) -> Result<ReleaseDescriptor, CliError> {
+    if folder.join(DESCRIPTOR).exists() {
         let message = format!("{} already holds a release; use another folder", folder.display());
         return Err(CliError::Usage(message));
     }
@@ -74,22 +74,22 @@ pub fn build(
     let (version, _) =
         found.ok_or_else(|| CliError::Usage("no program is given; use --program".into()))?;
     let created_at = Utc::now().to_rfc3339_opts(SecondsFormat::Secs, true);
-    let manifest = ReleaseManifest { format: FORMAT, version, floor, created_at, targets };
-    let text = serde_json::to_vec_pretty(&manifest).unwrap_or_default();
-    ReleaseManifest::read(&text)
+    let descriptor = ReleaseDescriptor { format: FORMAT, version, floor, created_at, targets };
+    let text = serde_json::to_vec_pretty(&descriptor).unwrap_or_default();
+    ReleaseDescriptor::read(&text)
         .map_err(|error| CliError::Usage(format!("invalid release: {error}")))?;
-    write_new(&folder.join(MANIFEST), &text, 0o644)?;
-    Ok(manifest)
+    write_new(&folder.join(DESCRIPTOR), &text, 0o644)?;
+    Ok(descriptor)
 }
 
-/// Signs the manifest after checking the programs against it. Returns the version and the key's
+/// Signs the descriptor after checking the programs against it. Returns the version and the key's
 /// fingerprint.
 ///
 /// # Errors
-/// [`CliError::Usage`] if a program differs from the manifest; [`CliError::File`].
+/// [`CliError::Usage`] if a program differs from the descriptor; [`CliError::File`].
 pub fn sign(folder: &Path, key: &SigningKey) -> Result<(Version, String), CliError> {
-    let (document, manifest) = read_manifest(folder)?;
-    for (platform, files) in &manifest.targets {
+    let (document, descriptor) = read_descriptor(folder)?;
+    for (platform, files) in &descriptor.targets {
         for file in files {
             read_file(folder, *platform, file)?;
         }
@@ -99,27 +99,27 @@ pub fn sign(folder: &Path, key: &SigningKey) -> Result<(Version, String), CliErr
     let path = folder.join(SIGNATURE);
     let text = serde_json::to_vec_pretty(&signature).unwrap_or_default();
     fs::write(&path, text).map_err(CliError::file("write", &path))?;
-    Ok((manifest.version, signature.key.fingerprint()))
+    Ok((descriptor.version, signature.key.fingerprint()))
 }
 
-/// The manifest, as its exact text and parsed.
+/// The descriptor, as its exact text and parsed.
 ///
 /// # Errors
 /// [`CliError::File`], or [`CliError::Usage`] if it is invalid.
-pub fn read_manifest(folder: &Path) -> Result<(String, ReleaseManifest), CliError> {
-    let path = folder.join(MANIFEST);
+pub fn read_descriptor(folder: &Path) -> Result<(String, ReleaseDescriptor), CliError> {
+    let path = folder.join(DESCRIPTOR);
     let length = fs::metadata(&path).map_err(CliError::file("read", &path))?.len();
     let invalid =
         |error: String| CliError::Usage(format!("{} is invalid: {error}", path.display()));
-    if length > MAX_MANIFEST_BYTES as u64 {
-        return Err(invalid(format!("it exceeds {MAX_MANIFEST_BYTES} bytes")));
+    if length > MAX_DESCRIPTOR_BYTES as u64 {
+        return Err(invalid(format!("it exceeds {MAX_DESCRIPTOR_BYTES} bytes")));
     }
     let document = fs::read_to_string(&path).map_err(CliError::file("read", &path))?;
-    let manifest = ReleaseManifest::read(document.as_bytes()).map_err(invalid)?;
-    Ok((document, manifest))
+    let descriptor = ReleaseDescriptor::read(document.as_bytes()).map_err(invalid)?;
+    Ok((document, descriptor))
 }
 
-/// Reads a program of the folder and checks it against the manifest.
+/// Reads a program of the folder and checks it against the descriptor.
 ///
 /// # Errors
 /// [`CliError::File`], or [`CliError::Usage`] if it differs.
@@ -135,7 +135,7 @@ pub fn read_file(
     match is_unchanged {
         true => Ok(bytes),
         false => {
-            let message = "differs from the manifest; build the release again";
+            let message = "differs from the descriptor; build the release again";
             Err(CliError::Usage(format!("{} {message}", path.display())))
         }
     }

@@ -8,7 +8,7 @@ use reqwest::Method;
 use reqwest::header::CONTENT_TYPE;
 use serde_json::{Value, json};
 
-use super::package::{SIGNATURE, read_file, read_manifest};
+use super::package::{SIGNATURE, read_descriptor, read_file};
 use crate::error::CliError;
 use crate::output::printer::note;
 use crate::session::Session;
@@ -16,29 +16,29 @@ use crate::session::Session;
 /// Timeout of the upload of one program.
 const UPLOAD_TIMEOUT: Duration = Duration::from_secs(3_600);
 
-/// Uploads the manifest and the missing programs, then publishes the release.
+/// Uploads the descriptor and the missing programs, then publishes the release.
 ///
 /// # Errors
 /// [`CliError`]. Repeating the call resumes the upload.
 pub async fn publish(folder: &Path, session: &Session) -> Result<u8, CliError> {
     let api = &session.api;
-    let (document, manifest) = read_manifest(folder)?;
+    let (document, descriptor) = read_descriptor(folder)?;
     let path = folder.join(SIGNATURE);
     let signature = fs::read_to_string(&path).map_err(CliError::file("read", &path))?;
     let body = json!({"manifest": document, "signature": signature});
     api.json_with_retries(api.request(Method::POST, &["releases"]).json(&body)).await?;
 
-    let version = manifest.version.to_string();
+    let version = descriptor.version.to_string();
     let request = api.request(Method::GET, &["releases", &version]);
     let known = api.json_with_retries(request).await?;
     let known = known.get("programs").and_then(Value::as_array).cloned().unwrap_or_default();
-    for (platform, files) in &manifest.targets {
+    for (platform, files) in &descriptor.targets {
         for file in files {
             let (name, platform_name) = (file.name.file_name(), platform.to_string());
             let is_same = |program: &&Value| {
                 program["platform"] == platform_name.as_str() && program["name"] == name
             };
-            if known.iter().find(is_same).is_some_and(|program| program["is_there"] == true) {
+            if known.iter().find(is_same).is_some_and(|program| program["is_uploaded"] == true) {
                 continue;
             }
             note(&format!("uploading {name} for {platform}: {} bytes", file.bytes));

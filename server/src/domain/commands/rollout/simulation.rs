@@ -17,7 +17,7 @@ enum SimulatedExecution {
     Failed,
 }
 
-struct Simulation {
+struct RolloutSimulation {
     rollout: Rollout,
     executions: Vec<(u32, SimulatedExecution)>,
     wave: u32,
@@ -26,7 +26,7 @@ struct Simulation {
     now: Timestamp,
 }
 
-impl Simulation {
+impl RolloutSimulation {
     fn new(rollout: Rollout, online: &[bool]) -> Self {
         let plan = rollout.plan(online);
         let wave = |placement: &Placement| match placement {
@@ -93,9 +93,9 @@ impl Simulation {
                 let held = held.filter(|(number, state)| {
                     *number == wave && *state == SimulatedExecution::Held
                 });
-                let released = held.take(usize::try_from(count).expect("small"));
+                let lifted = held.take(usize::try_from(count).expect("small"));
                 assert_eq!(
-                    released.map(|(_, state)| *state = SimulatedExecution::InFlight).count() as u64,
+                    lifted.map(|(_, state)| *state = SimulatedExecution::InFlight).count() as u64,
                     count
                 );
             }
@@ -150,7 +150,7 @@ proptest! {
         online in prop::collection::vec(any::<bool>(), 1..60),
         chances in prop::collection::vec((any::<usize>(), 0u8..4), 200),
     ) {
-        let mut simulation = Simulation::new(rollout, &online);
+        let mut simulation = RolloutSimulation::new(rollout, &online);
         let all = simulation.executions.len() as u64;
         let limit = rollout.failure_limit(all);
         let largest_wave = rollout.plan(&online).placements.len() as u64;
@@ -197,7 +197,7 @@ fn with_a_limit_of_zero_executions_start_one_by_one_and_the_first_failure_halts(
         gate: None,
         offline: None,
     };
-    let mut simulation = Simulation::new(rollout, &[true; 6]);
+    let mut simulation = RolloutSimulation::new(rollout, &[true; 6]);
     assert_eq!(simulation.advance().0, WaveStep::Start(1));
     assert_eq!(simulation.advance().0, WaveStep::Wait);
     simulation.end_one(0, false);
@@ -205,7 +205,8 @@ fn with_a_limit_of_zero_executions_start_one_by_one_and_the_first_failure_halts(
     simulation.end_one(0, true);
     assert_eq!(simulation.advance().1, Some(HaltReason::Failures { failures: 1, limit: 0 }));
     // Without counting executions in flight, the whole wave starts.
-    let mut whole = Simulation::new(Rollout { counts_in_flight: false, ..rollout }, &[true; 6]);
+    let mut whole =
+        RolloutSimulation::new(Rollout { counts_in_flight: false, ..rollout }, &[true; 6]);
     assert_eq!(whole.advance().0, WaveStep::Start(3));
 }
 
@@ -219,7 +220,7 @@ fn a_failure_above_the_limit_does_not_halt_when_nothing_is_left_to_start() {
         gate: None,
         offline: None,
     };
-    let mut simulation = Simulation::new(rollout, &[true; 2]);
+    let mut simulation = RolloutSimulation::new(rollout, &[true; 2]);
     simulation.advance();
     simulation.end_one(0, true);
     assert_eq!(simulation.step(), WaveStep::Wait);

@@ -18,11 +18,11 @@ pub struct RolloutSnapshot<'a> {
     pub wave_count: u32,
     /// Failures so far, without those that a person ignored by resuming.
     pub failures: u64,
-    /// Executions of this wave that were not released.
+    /// Executions of this wave that are still held.
     pub held: u64,
-    /// Executions that were released and have not ended: queued, delivered or running.
+    /// Executions whose holds were lifted and that have not ended: queued, delivered or running.
     pub in_flight: u64,
-    /// True if any execution of this wave was released.
+    /// True if any execution of this wave has started or may start.
     pub has_started: bool,
     /// When the end of the wave was noted.
     pub ended_at: Option<Timestamp>,

@@ -40,7 +40,7 @@ pub enum WebhookReach {
 )]
 #[strum(serialize_all = "snake_case")]
 #[serde(rename_all = "snake_case")]
-pub enum DeliveryState {
+pub enum WebhookDeliveryState {
     /// Attempts are made until it is delivered or fails.
     Pending,
     /// The receiver answered with a 2xx status.
@@ -49,7 +49,7 @@ pub enum DeliveryState {
     Failed,
 }
 
-impl DeliveryState {
+impl WebhookDeliveryState {
     /// The name in API and database.
     pub const fn as_str(self) -> &'static str {
         match self {

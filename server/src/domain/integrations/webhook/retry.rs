@@ -15,7 +15,7 @@ const MAX_DOUBLINGS: u32 = 24;
 
 /// The outcome of one attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum DeliveryOutcome {
+pub enum WebhookOutcome {
     /// A 2xx status.
     Accepted,
     /// Status 410: the receiver wants no more messages.
@@ -26,7 +26,7 @@ pub enum DeliveryOutcome {
 
 /// The next step of a delivery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum NextDelivery {
+pub enum NextWebhookDelivery {
     Delivered,
     GivenUp,
     Retry { due_at: Timestamp },
@@ -36,19 +36,23 @@ pub enum NextDelivery {
 /// delay is random below a ceiling that doubles from `first_ceiling` to two hours, but not shorter
 /// than the receiver asks for. No attempt is made after `give_up_at`.
 pub fn plan_delivery(
-    outcome: DeliveryOutcome,
+    outcome: WebhookOutcome,
     tries: u32,
     first_ceiling: Duration,
     now: Timestamp,
     give_up_at: Timestamp,
-) -> NextDelivery {
+) -> NextWebhookDelivery {
     let retry_after_ms = match outcome {
-        DeliveryOutcome::Accepted => return NextDelivery::Delivered,
-        DeliveryOutcome::Gone => return NextDelivery::GivenUp,
-        DeliveryOutcome::Refused { retry_after_ms } => retry_after_ms.unwrap_or(0),
+        WebhookOutcome::Accepted => return NextWebhookDelivery::Delivered,
+        WebhookOutcome::Gone => return NextWebhookDelivery::GivenUp,
+        WebhookOutcome::Refused { retry_after_ms } => retry_after_ms.unwrap_or(0),
     };
     let due_at = now.plus_ms(delay_ms(tries, first_ceiling).max(retry_after_ms));
-    if due_at >= give_up_at { NextDelivery::GivenUp } else { NextDelivery::Retry { due_at } }
+    if due_at >= give_up_at {
+        NextWebhookDelivery::GivenUp
+    } else {
+        NextWebhookDelivery::Retry { due_at }
+    }
 }
 
 /// When the next attempt is made if the result of attempt number `tries` (from 1) cannot be
@@ -92,12 +96,12 @@ mod tests {
     fn a_delivery_fails_when_the_receiver_answers_410() {
         let later = NOW.plus_ms(TRIED_FOR_MS);
         assert_eq!(
-            plan_delivery(DeliveryOutcome::Gone, 1, FIRST, NOW, later),
-            NextDelivery::GivenUp
+            plan_delivery(WebhookOutcome::Gone, 1, FIRST, NOW, later),
+            NextWebhookDelivery::GivenUp
         );
         assert_eq!(
-            plan_delivery(DeliveryOutcome::Accepted, 1, FIRST, NOW, later),
-            NextDelivery::Delivered
+            plan_delivery(WebhookOutcome::Accepted, 1, FIRST, NOW, later),
+            NextWebhookDelivery::Delivered
         );
     }
 
@@ -122,19 +126,19 @@ mod tests {
         ) {
             let give_up_at = NOW.plus_ms(TRIED_FOR_MS);
             let now = NOW.plus_ms(elapsed);
-            let outcome = DeliveryOutcome::Refused { retry_after_ms: requested };
+            let outcome = WebhookOutcome::Refused { retry_after_ms: requested };
             match plan_delivery(outcome, tries, FIRST, now, give_up_at) {
-                NextDelivery::Retry { due_at } => {
+                NextWebhookDelivery::Retry { due_at } => {
                     let delay = due_at.ms_since(now);
                     let ceiling = 10_000 * (1 << tries.saturating_sub(1).min(10));
                     prop_assert!(delay >= requested.unwrap_or(0));
                     prop_assert!(delay <= ceiling.min(7_200_000).max(requested.unwrap_or(0)));
                     prop_assert!(due_at < give_up_at);
                 }
-                NextDelivery::GivenUp => prop_assert!(
+                NextWebhookDelivery::GivenUp => prop_assert!(
                     elapsed + requested.unwrap_or(0).max(7_200_000) >= TRIED_FOR_MS
                 ),
-                NextDelivery::Delivered => prop_assert!(false, "no attempt succeeded"),
+                NextWebhookDelivery::Delivered => prop_assert!(false, "no attempt succeeded"),
             }
         }
     }
@@ -143,8 +147,8 @@ mod tests {
     fn an_unreachable_receiver_is_tried_about_twenty_times_in_a_day() {
         let give_up_at = NOW.plus_ms(TRIED_FOR_MS);
         let (mut now, mut tries) = (NOW, 1);
-        let outcome = DeliveryOutcome::Refused { retry_after_ms: None };
-        while let NextDelivery::Retry { due_at } =
+        let outcome = WebhookOutcome::Refused { retry_after_ms: None };
+        while let NextWebhookDelivery::Retry { due_at } =
             plan_delivery(outcome, tries, FIRST, now, give_up_at)
         {
             (now, tries) = (due_at, tries + 1);

@@ -36,7 +36,7 @@ pub(in crate::http) struct ExecutionView {
     state: CommandState,
     /// Wave of the rollout, counted from 1.
     wave: Option<i32>,
-    /// Its rollout has not released it yet.
+    /// Its rollout still holds it.
     is_held: bool,
     trigger: Trigger,
     requested_by: PrincipalId,

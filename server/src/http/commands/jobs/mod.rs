@@ -64,7 +64,7 @@ struct JobBody {
     /// How long one execution may run: at most 7 days, default 1 h.
     timeout_ms: Option<u64>,
     /// How long an execution waits for its agent: at most 30 days, default 24 h. In a rollout the time
-    /// starts when the execution is released.
+    /// starts when its hold is lifted.
     expires_in_ms: Option<u64>,
     /// Receives a message when every execution has ended.
     #[schema(value_type = Option<WebhookBody>)]

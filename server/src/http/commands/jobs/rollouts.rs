@@ -38,7 +38,7 @@ pub(super) struct RolloutView {
     /// When every execution of the wave had ended, while the next wave waits for the pause or the
     /// health gate.
     wave_ended_at: Option<Timestamp>,
-    /// Queued executions that are not released yet.
+    /// Queued executions that are still held.
     held: u64,
     /// Agents that were skipped because they were offline. Their executions are `cancelled`, with
     /// the code `skipped_offline`.

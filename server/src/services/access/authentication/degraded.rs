@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::Authentication;
 use crate::domain::access::credential::SecretHash;
 use crate::domain::access::principal::Principal;
-use crate::domain::source::Source;
+use crate::domain::source::ClientSource;
 use crate::services::error::{Result, ServiceError};
 
 /// How long such a request waits for the database. Prometheus waits for 10 s.
@@ -22,7 +22,7 @@ impl Authentication {
     pub async fn authenticate_watcher(
         &self,
         secret: &str,
-        source: Option<Source>,
+        source: Option<ClientSource>,
     ) -> Result<Arc<Principal>> {
         let Some(known) = self.cache.last_known_principal(SecretHash::of(secret)) else {
             return self.authenticate_caller(secret, source).await;

@@ -17,7 +17,7 @@ use super::lookup_limiter::LookupLimiter;
 use crate::domain::access::credential::{NewSecret, SecretHash};
 use crate::domain::access::principal::{Principal, PrincipalKind, Role, Scope};
 use crate::domain::ids::{ApiKeyId, TenantId};
-use crate::domain::source::Source;
+use crate::domain::source::ClientSource;
 use crate::domain::time::{Clock, Timestamp};
 use crate::hub::KeyGrant;
 use crate::services::access::caller::{AuditAction, Subject};
@@ -38,7 +38,7 @@ pub struct Authentication {
 
 /// An agent key that was valid when it was read.
 #[derive(Debug, Clone)]
-pub struct Admission {
+pub struct AdmittedKey {
     pub grant: Arc<KeyGrant>,
     /// Of the secret. It is checked again when a session opens.
     pub secret_hash: SecretHash,
@@ -75,7 +75,7 @@ impl Authentication {
     pub async fn authenticate_caller(
         &self,
         secret: &str,
-        source: Option<Source>,
+        source: Option<ClientSource>,
     ) -> Result<Arc<Principal>> {
         if !is_well_formed(secret, API_KEY_PREFIX) {
             return Err(INVALID);
@@ -94,11 +94,11 @@ impl Authentication {
         found
     }
 
-    fn may_look_up(&self, source: Option<Source>) -> bool {
+    fn may_look_up(&self, source: Option<ClientSource>) -> bool {
         source.is_none_or(|source| self.lookups.may_look_up(source))
     }
 
-    fn record_failure(&self, source: Option<Source>) {
+    fn record_failure(&self, source: Option<ClientSource>) {
         if let Some(source) = source {
             self.lookups.record_failure(source);
         }
@@ -141,8 +141,8 @@ impl Authentication {
     pub async fn authenticate_agent(
         &self,
         secret: &str,
-        source: Option<Source>,
-    ) -> std::result::Result<Admission, AgentRefusal> {
+        source: Option<ClientSource>,
+    ) -> std::result::Result<AdmittedKey, AgentRefusal> {
         if !is_well_formed(secret, AGENT_KEY_PREFIX) {
             return Err(AgentRefusal::Close(CloseCode::KeyUnknown));
         }
@@ -278,14 +278,14 @@ fn admit(
     grant: Arc<KeyGrant>,
     secret_hash: SecretHash,
     now: Timestamp,
-) -> std::result::Result<Admission, AgentRefusal> {
+) -> std::result::Result<AdmittedKey, AgentRefusal> {
     if grant.is_disabled {
         return Err(AgentRefusal::Close(CloseCode::KeyDisabled));
     }
     if grant.expires_at.is_some_and(|at| at <= now) {
         return Err(AgentRefusal::Close(CloseCode::KeyExpired));
     }
-    Ok(Admission { grant, secret_hash })
+    Ok(AdmittedKey { grant, secret_hash })
 }
 
 /// The principal of a key's row.

@@ -33,13 +33,13 @@ pub struct StreamPermits {
     store: Store,
     cache: KeyCache,
     clock: Clock,
-    places: Arc<Mutex<Places>>,
+    open_streams: Arc<Mutex<OpenStreams>>,
     closing: Arc<watch::Sender<bool>>,
 }
 
 #[derive(Debug, Default)]
-struct Places {
-    taken: usize,
+struct OpenStreams {
+    count: usize,
     by_key: HashMap<PrincipalId, usize>,
 }
 
@@ -58,7 +58,7 @@ pub struct StreamPermit {
 
 impl StreamPermits {
     pub(in crate::services) fn new(store: Store, cache: KeyCache, clock: Clock) -> Self {
-        Self { store, cache, clock, places: Arc::default(), closing: Arc::default() }
+        Self { store, cache, clock, open_streams: Arc::default(), closing: Arc::default() }
     }
 
     /// Acquires a permit.
@@ -72,17 +72,17 @@ impl StreamPermits {
             let detail = "the server is stopping; try again in a moment";
             return Err(ServiceError::Busy { code: "server_stopping", detail });
         }
-        let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
-        let of_key = places.by_key.get(&caller.principal.id).copied().unwrap_or(0);
-        if of_key >= MAX_OF_KEY || places.taken >= MAX_IN_ALL {
+        let mut open_streams = self.open_streams.lock().unwrap_or_else(PoisonError::into_inner);
+        let of_key = open_streams.by_key.get(&caller.principal.id).copied().unwrap_or(0);
+        if of_key >= MAX_OF_KEY || open_streams.count >= MAX_IN_ALL {
             return Err(ServiceError::TooMany {
                 code: "too_many_streams",
                 detail: "too many live streams are open; close some, or try again later",
             });
         }
-        places.taken += 1;
-        places.by_key.insert(caller.principal.id, of_key + 1);
-        drop(places);
+        open_streams.count += 1;
+        open_streams.by_key.insert(caller.principal.id, of_key + 1);
+        drop(open_streams);
         Ok(StreamPermit {
             viewers: self.clone(),
             principal: Arc::clone(&caller.principal),
@@ -150,14 +150,15 @@ impl StreamPermit {
 
 impl Drop for StreamPermit {
     fn drop(&mut self) {
-        let mut places = self.viewers.places.lock().unwrap_or_else(PoisonError::into_inner);
-        places.taken = places.taken.saturating_sub(1);
+        let mut open_streams =
+            self.viewers.open_streams.lock().unwrap_or_else(PoisonError::into_inner);
+        open_streams.count = open_streams.count.saturating_sub(1);
         // Its own key changed after the last read.
         let key_id = self.principal.id;
-        if let Some(of_key) = places.by_key.get_mut(&key_id) {
+        if let Some(of_key) = open_streams.by_key.get_mut(&key_id) {
             *of_key -= 1;
             if *of_key == 0 {
-                places.by_key.remove(&key_id);
+                open_streams.by_key.remove(&key_id);
             }
         }
     }

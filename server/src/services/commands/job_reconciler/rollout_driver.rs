@@ -16,11 +16,11 @@ use crate::store::writer::{AdvanceRollout, RolloutChange};
 
 /// Steps of one rollout before the next rollout is reconciled.
 const MAX_STEPS: usize = 16;
-/// Most executions that one step releases; the next step releases more.
-const MAX_RELEASED: u64 = 1_000;
+/// Most holds that one step lifts; the next step lifts more.
+const MAX_LIFTED: u64 = 1_000;
 
 /// An execution that is held, and the key that requested it.
-type Held = (CommandId, AgentId, PrincipalId);
+type HeldExecution = (CommandId, AgentId, PrincipalId);
 
 impl JobReconciler {
     /// Takes the due steps of a rollout. Returns when the rollout must be reconciled again even if
@@ -55,7 +55,7 @@ impl JobReconciler {
                         let reason = format!("Halted: {INVALID_API_KEY}. {HALT_REMEDY}");
                         return self.halt(&live, reason, now).await.map(|()| None);
                     }
-                    self.release(&live, held, now).await?
+                    self.lift_holds(&live, held, now).await?
                 }
                 WaveStep::EndWave => {
                     live.row.wave_ended_at = Some(now);
@@ -129,18 +129,18 @@ impl JobReconciler {
         }
     }
 
-    async fn held(&self, live: &LiveRollout, count: u64) -> Result<Vec<Held>, StoreError> {
-        let (row, limit) = (&live.row, count.min(MAX_RELEASED));
+    async fn held(&self, live: &LiveRollout, count: u64) -> Result<Vec<HeldExecution>, StoreError> {
+        let (row, limit) = (&live.row, count.min(MAX_LIFTED));
         self.store.system().held_executions(row.job_id, row.wave, limit).await
     }
 
-    async fn release(
+    async fn lift_holds(
         &self,
         live: &LiveRollout,
-        held: Vec<Held>,
+        held: Vec<HeldExecution>,
         now: Timestamp,
     ) -> Result<bool, StoreError> {
-        let change = RolloutChange::Release {
+        let change = RolloutChange::LiftHolds {
             command_ids: held.iter().map(|(id, ..)| *id).collect(),
             expires_at: now.plus_ms(live.row.expires_in_ms.unsigned_abs()),
         };

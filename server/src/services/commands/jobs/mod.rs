@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::delivery::Delivery;
+use super::delivery::CommandDelivery;
 use super::preflight::{OnMismatch, Preflight};
 use super::submission_limiter::SubmissionLimiter;
 use crate::domain::access::principal::Scope;
@@ -42,7 +42,7 @@ pub struct Jobs {
     pub(in crate::services) hub: Arc<Hub>,
     pub(in crate::services) clock: Clock,
     pub(in crate::services) settings: Settings,
-    pub(in crate::services) delivery: Delivery,
+    pub(in crate::services) delivery: CommandDelivery,
     pub(in crate::services) presence: Presence,
     pub(in crate::services) webhook_reach: WebhookReach,
     pub(in crate::services) preflight: Preflight,

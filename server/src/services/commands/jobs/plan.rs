@@ -23,14 +23,14 @@ pub(super) struct PlannedRollout {
     text: String,
     plan: WavePlan,
     /// Executions of the first wave that start when the job is created.
-    released: u64,
+    ready_count: u64,
 }
 
 /// The state in which an agent's execution is created.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum InitialState {
     /// It may be sent now.
-    Released {
+    Ready {
         wave: Option<i32>,
     },
     Held {
@@ -90,11 +90,11 @@ impl Jobs {
             is_waived: false,
             agent_health: &[],
         };
-        let released = match request.rollout.next_step(&snapshot, now) {
+        let ready_count = match request.rollout.next_step(&snapshot, now) {
             WaveStep::Start(count) => count,
             _ => 0,
         };
-        Ok(PlannedRollout { text: request.text, plan, released })
+        Ok(PlannedRollout { text: request.text, plan, ready_count })
     }
 }
 
@@ -118,12 +118,12 @@ impl PlannedRollout {
 
     /// The initial states of the executions, in the order of their agents.
     pub(super) fn initial_states(&self) -> impl Iterator<Item = InitialState> {
-        let mut to_release = self.released;
+        let mut ready_left = self.ready_count;
         self.plan.placements.iter().map(move |placement| match placement {
             Placement::Skipped => InitialState::Skipped,
-            Placement::Wave(1) if to_release > 0 => {
-                to_release -= 1;
-                InitialState::Released { wave: Some(1) }
+            Placement::Wave(1) if ready_left > 0 => {
+                ready_left -= 1;
+                InitialState::Ready { wave: Some(1) }
             }
             Placement::Wave(wave) => InitialState::Held { wave: wave.cast_signed() },
         })
@@ -134,7 +134,7 @@ impl InitialState {
     /// Writes it into the row; true if the execution may be sent now.
     pub(super) fn apply(self, row: &mut command::Model) -> bool {
         match self {
-            Self::Released { wave } => row.wave = wave,
+            Self::Ready { wave } => row.wave = wave,
             Self::Held { wave } => {
                 row.wave = Some(wave);
                 row.is_held = true;
@@ -147,6 +147,6 @@ impl InitialState {
                 row.sealed_parameters = None;
             }
         }
-        matches!(self, Self::Released { .. })
+        matches!(self, Self::Ready { .. })
     }
 }

@@ -50,7 +50,7 @@ impl Jobs {
         let mut executions = Vec::with_capacity(agents.len());
         for agent_id in agents {
             let initial = initial_states.as_mut().and_then(Iterator::next);
-            let initial = initial.unwrap_or(InitialState::Released { wave: None });
+            let initial = initial.unwrap_or(InitialState::Ready { wave: None });
             let mut execution = self.execution(&row, &validated, &secrets, agent_id, trigger)?;
             let reservation = match initial.apply(&mut execution) {
                 true => self.reserve(&mut execution, &secrets),
@@ -66,7 +66,7 @@ impl Jobs {
         match self.delivery.commit(operation, reservations, created_at).await? {
             SubmittedJob::New { delivered, .. } => {
                 for new in new.iter().filter(|new| delivered.binary_search(&new.id).is_err()) {
-                    self.delivery.announce_new(new.agent_id, new.id, new.is_ready);
+                    self.hub.announce_new(new.agent_id, new.id, new.is_ready);
                 }
                 // All of its executions may have ended with their insert.
                 self.hub.notify_job_changed(id);

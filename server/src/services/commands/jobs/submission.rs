@@ -12,7 +12,7 @@ use crate::domain::ids::{AgentId, JobId};
 use crate::domain::integrations::webhook::WebhookUrl;
 use crate::services::access::caller::Caller;
 use crate::services::commands::CommandRequest;
-use crate::services::commands::preflight::{Host, OnMismatch};
+use crate::services::commands::preflight::{OnMismatch, PreflightHost};
 use crate::services::commands::request::ValidatedCommand;
 use crate::services::commands::request::{find_earlier, request_hash};
 use crate::services::commands::secret_parameters::digest;
@@ -37,7 +37,7 @@ enum Lookup {
     /// The same request created this job before.
     Repeated(JobId),
     /// The agents of the target, and the hosts for the preflight.
-    New(Vec<AgentId>, Vec<Host>),
+    New(Vec<AgentId>, Vec<PreflightHost>),
 }
 
 impl Jobs {

@@ -41,11 +41,11 @@ pub struct OutputPart {
     pub end_bytes: u64,
     /// Read before the response starts, so that unreadable output is refused with a reason.
     first: Option<Bytes>,
-    reader: Reader,
+    reader: PartReader,
 }
 
 #[derive(Debug)]
-struct Reader {
+struct PartReader {
     tenant: TenantScope,
     command_id: CommandId,
     stream: OutputStream,
@@ -111,7 +111,7 @@ impl Output {
                 let next_bytes = start_bytes;
                 let behind_bytes = None;
                 let mut reader =
-                    Reader { tenant, command_id, stream, next_bytes, end_bytes, behind_bytes };
+                    PartReader { tenant, command_id, stream, next_bytes, end_bytes, behind_bytes };
                 let first = reader.next().await.map_err(told)?;
                 let part =
                     OutputPart { state, length_bytes, start_bytes, end_bytes, first, reader };
@@ -136,8 +136,8 @@ pub(in crate::services) fn script_of(data: &str) -> Option<String> {
 impl OutputPart {
     /// The next bytes; `None` at the end of the part.
     ///
+    /// # Errors
     /// [`StoreError`]; the part ends early then.
-    /// [`StoreError`]; the part is cut off then.
     pub async fn next(&mut self) -> std::result::Result<Option<Bytes>, StoreError> {
         match self.first.take() {
             Some(first) => Ok(Some(first)),
@@ -146,7 +146,7 @@ impl OutputPart {
     }
 }
 
-impl Reader {
+impl PartReader {
     async fn next(&mut self) -> std::result::Result<Option<Bytes>, StoreError> {
         if self.next_bytes >= self.end_bytes {
             return Ok(None);

@@ -78,14 +78,14 @@ pub(in crate::services) struct Preflight {
 }
 
 /// A host that a request is for, with its last report.
-pub(in crate::services) struct Host {
+pub(in crate::services) struct PreflightHost {
     agent_id: AgentId,
     /// Set if the agent is connected.
     session: Option<Arc<SessionHandle>>,
     rules: HostRules,
 }
 
-impl Host {
+impl PreflightHost {
     pub fn connected(session: Arc<SessionHandle>) -> Self {
         Self { agent_id: session.agent_id, rules: session.rules.get(), session: Some(session) }
     }
@@ -105,7 +105,7 @@ impl From<StoredRules> for HostRules {
 
 /// A host that would refuse, by its last report.
 struct HostMismatch {
-    host: Host,
+    host: PreflightHost,
     mismatch: ManifestMismatch,
 }
 
@@ -114,18 +114,23 @@ type PreflightResults = HashMap<ManifestDigest, Option<ManifestMismatch>>;
 
 impl Preflight {
     /// The hosts of these agents that are connected or have reported before.
-    pub async fn hosts(&self, tenant_id: TenantId, agents: &[AgentId]) -> Result<Vec<Host>> {
+    pub async fn hosts(
+        &self,
+        tenant_id: TenantId,
+        agents: &[AgentId],
+    ) -> Result<Vec<PreflightHost>> {
         let mut hosts = Vec::with_capacity(agents.len());
         let mut offline = Vec::new();
         for &agent_id in agents {
             match self.hub.session(agent_id) {
-                Some(session) => hosts.push(Host::connected(session)),
+                Some(session) => hosts.push(PreflightHost::connected(session)),
                 None => offline.push(agent_id),
             }
         }
         let stored = self.store.tenant(tenant_id).host_rules(&offline).await?;
-        hosts
-            .extend(stored.into_iter().map(|stored| Host::offline(stored.agent_id, stored.into())));
+        hosts.extend(
+            stored.into_iter().map(|stored| PreflightHost::offline(stored.agent_id, stored.into())),
+        );
         Ok(hosts)
     }
 
@@ -137,7 +142,7 @@ impl Preflight {
     pub async fn check(
         &self,
         tenant_id: TenantId,
-        hosts: Vec<Host>,
+        hosts: Vec<PreflightHost>,
         target_count: usize,
         request: PreflightRequest<'_>,
     ) -> Result<()> {
@@ -184,7 +189,7 @@ impl Preflight {
                 let Some(session) = mismatch.host.session.filter(|_| has_replied) else {
                     continue;
                 };
-                let host = Host::connected(session);
+                let host = PreflightHost::connected(session);
                 if let Some(mismatch) = self.check_host(tenant_id, &host, request, results).await? {
                     mismatches.add(HostMismatch { host, mismatch });
                 }
@@ -201,7 +206,7 @@ impl Preflight {
     async fn check_host(
         &self,
         tenant_id: TenantId,
-        Host { agent_id, rules, .. }: &Host,
+        PreflightHost { agent_id, rules, .. }: &PreflightHost,
         request: PreflightRequest<'_>,
         results: &mut PreflightResults,
     ) -> Result<Option<ManifestMismatch>> {

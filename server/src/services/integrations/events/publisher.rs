@@ -77,7 +77,7 @@ impl EventPublisher {
     pub async fn publish_jobs(&mut self) -> Result<(), StoreError> {
         while self.has_jobs() {
             let ids: Vec<_> = self.jobs.iter().copied().take(BATCH).collect();
-            for job in self.store.system().jobs_now(&ids).await? {
+            for job in self.store.system().job_event_snapshots(&ids).await? {
                 let event = TenantEvent::Job {
                     id: job.id,
                     script: job.script,

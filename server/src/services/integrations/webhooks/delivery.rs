@@ -5,17 +5,18 @@ use serde_json::Value;
 use super::Webhooks;
 use super::payload::{MAX_FAILED, WebhookPayload};
 use crate::adapters::webhook_client::{WebhookMessage, WebhookResponse};
-use crate::domain::ids::DeliveryId;
-use crate::domain::integrations::records::DeliveryAttempt;
-use crate::domain::integrations::webhook::DeliveryState;
+use crate::domain::ids::WebhookDeliveryId;
+use crate::domain::integrations::records::WebhookAttempt;
+use crate::domain::integrations::webhook::WebhookDeliveryState;
 use crate::domain::integrations::webhook::retry::{
-    DeliveryOutcome, NextDelivery, TRIED_FOR_MS, due_unless_recorded, plan_delivery, retry_after_ms,
+    NextWebhookDelivery, TRIED_FOR_MS, WebhookOutcome, due_unless_recorded, plan_delivery,
+    retry_after_ms,
 };
 use crate::domain::time::Timestamp;
 use crate::services::error::ServiceError;
 use crate::store::StoreError;
 use crate::store::entities::integrations::webhook_delivery;
-use crate::store::queries::{DeliveriesToSkip, PendingDelivery};
+use crate::store::queries::{PendingWebhookDelivery, WebhookDeliveriesToSkip};
 use muster_protocol::error_chain;
 
 /// Whether the host answered, with any status.
@@ -32,9 +33,9 @@ impl Webhooks {
     /// [`StoreError`].
     pub async fn waiting(
         &self,
-        busy: &DeliveriesToSkip,
+        busy: &WebhookDeliveriesToSkip,
         limit: u64,
-    ) -> Result<Vec<PendingDelivery>, StoreError> {
+    ) -> Result<Vec<PendingWebhookDelivery>, StoreError> {
         self.store.system().waiting_webhooks(busy, limit).await
     }
 
@@ -51,7 +52,7 @@ impl Webhooks {
     /// # Errors
     /// [`StoreError`]. If the attempt could not be recorded, the delivery stays due and nothing was
     /// sent; otherwise it is due again as after a refusal.
-    pub async fn attempt(&self, id: DeliveryId) -> Result<Responsiveness, StoreError> {
+    pub async fn attempt(&self, id: WebhookDeliveryId) -> Result<Responsiveness, StoreError> {
         let Some(row) = self.claim(id).await? else { return Ok(Responsiveness::Responsive) };
         let at = self.clock.now();
         let response = match self.message(&row, at).await {
@@ -62,7 +63,7 @@ impl Webhooks {
         };
         let now = self.clock.now();
         let outcome = outcome_of(&response, now);
-        let attempt = DeliveryAttempt {
+        let attempt = WebhookAttempt {
             at,
             took_ms: u64::try_from(response.took.as_millis()).unwrap_or(u64::MAX),
             status: response.status,
@@ -70,10 +71,10 @@ impl Webhooks {
             response: response.excerpt,
         };
         self.metrics.attempted(match outcome {
-            DeliveryOutcome::Accepted => "delivered",
-            DeliveryOutcome::Gone => "gone",
-            DeliveryOutcome::Refused { .. } if attempt.status.is_some() => "refused",
-            DeliveryOutcome::Refused { .. } => "unreachable",
+            WebhookOutcome::Accepted => "delivered",
+            WebhookOutcome::Gone => "gone",
+            WebhookOutcome::Refused { .. } if attempt.status.is_some() => "refused",
+            WebhookOutcome::Refused { .. } => "unreachable",
         });
         let (status, error) = (attempt.status, attempt.error.clone());
         let responsiveness = if status.is_some() {
@@ -85,9 +86,9 @@ impl Webhooks {
         let decide = move |row: &mut webhook_delivery::Model| {
             match plan_delivery(outcome, row.tries.unsigned_abs(), first_retry, now, row.give_up_at)
             {
-                NextDelivery::Delivered => row.state = DeliveryState::Delivered,
-                NextDelivery::GivenUp => row.state = DeliveryState::Failed,
-                NextDelivery::Retry { due_at } => {
+                NextWebhookDelivery::Delivered => row.state = WebhookDeliveryState::Delivered,
+                NextWebhookDelivery::GivenUp => row.state = WebhookDeliveryState::Failed,
+                NextWebhookDelivery::Retry { due_at } => {
                     row.due_at = due_at;
                     return;
                 }
@@ -101,7 +102,10 @@ impl Webhooks {
         Ok(responsiveness)
     }
 
-    async fn claim(&self, id: DeliveryId) -> Result<Option<webhook_delivery::Model>, StoreError> {
+    async fn claim(
+        &self,
+        id: WebhookDeliveryId,
+    ) -> Result<Option<webhook_delivery::Model>, StoreError> {
         let (now, first_retry) = (self.clock.now(), self.first_retry);
         let plan = move |row: &mut webhook_delivery::Model| {
             if row.tries == 1 {
@@ -153,12 +157,12 @@ impl Webhooks {
     }
 }
 
-fn outcome_of(response: &WebhookResponse, now: Timestamp) -> DeliveryOutcome {
+fn outcome_of(response: &WebhookResponse, now: Timestamp) -> WebhookOutcome {
     let retry_after = response.retry_after.as_deref();
     match response.status {
-        Some(200..=299) => DeliveryOutcome::Accepted,
-        Some(410) => DeliveryOutcome::Gone,
-        _ => DeliveryOutcome::Refused {
+        Some(200..=299) => WebhookOutcome::Accepted,
+        Some(410) => WebhookOutcome::Gone,
+        _ => WebhookOutcome::Refused {
             retry_after_ms: retry_after.and_then(|value| retry_after_ms(value, now)),
         },
     }

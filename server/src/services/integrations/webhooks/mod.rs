@@ -13,8 +13,8 @@ pub use self::delivery::Responsiveness;
 pub use self::signature::{Rotated, UrlSecret};
 use crate::adapters::webhook_client::WebhookClient;
 use crate::domain::access::principal::Scope;
-use crate::domain::ids::DeliveryId;
-use crate::domain::integrations::records::DeliveryRecord;
+use crate::domain::ids::WebhookDeliveryId;
+use crate::domain::integrations::records::WebhookDeliveryRecord;
 use crate::domain::integrations::webhook::retry::TRIED_FOR_MS;
 use crate::domain::integrations::webhook::{WebhookReach, WebhookUrl};
 use crate::domain::page::{Page, PageRequest};
@@ -25,7 +25,7 @@ use crate::metrics::WebhookMetrics;
 use crate::services::access::caller::{Caller, Subject};
 use crate::services::error::{Result, ServiceError};
 use crate::store::Store;
-use crate::store::queries::DeliveryFilter;
+use crate::store::queries::WebhookDeliveryFilter;
 
 const UNKNOWN: ServiceError = ServiceError::NotFound("delivery");
 
@@ -47,24 +47,32 @@ impl Webhooks {
     pub async fn list(
         &self,
         caller: &Caller,
-        filter: DeliveryFilter,
+        filter: WebhookDeliveryFilter,
         page: PageRequest,
-    ) -> Result<Page<DeliveryRecord>> {
+    ) -> Result<Page<WebhookDeliveryRecord>> {
         caller.require(Scope::CommandsRead)?;
         let tenant = self.store.tenant(caller.principal.tenant_id);
         let rows = tenant.webhook_deliveries(filter, page).await?;
-        Ok(Page::of(rows, page, |row| row.id.0).map(DeliveryRecord::from))
+        Ok(Page::of(rows, page, |row| row.id.0).map(WebhookDeliveryRecord::from))
     }
 
     /// One delivery, with its newest attempts.
-    pub async fn get(&self, caller: &Caller, id: DeliveryId) -> Result<DeliveryRecord> {
+    pub async fn get(
+        &self,
+        caller: &Caller,
+        id: WebhookDeliveryId,
+    ) -> Result<WebhookDeliveryRecord> {
         caller.require(Scope::CommandsRead)?;
         let tenant = self.store.tenant(caller.principal.tenant_id);
         Ok(tenant.webhook_delivery(id).await?.ok_or(UNKNOWN)?.into())
     }
 
     /// Sends a message again under the same id, now and with retries for another day.
-    pub async fn resend(&self, caller: &Caller, id: DeliveryId) -> Result<DeliveryRecord> {
+    pub async fn resend(
+        &self,
+        caller: &Caller,
+        id: WebhookDeliveryId,
+    ) -> Result<WebhookDeliveryRecord> {
         caller.require(Scope::CommandsRun)?;
         let now = self.clock.now();
         let subject = Subject { kind: "webhook_delivery", id: id.0 };

@@ -108,10 +108,7 @@ impl Groups {
             for (update, stored) in pending {
                 let agent_id = update.agent_id;
                 match stored.await {
-                    Ok(_) => {
-                        self.hub.notify_progress(update.command_id);
-                        self.hub.wake(agent_id);
-                    }
+                    Ok(_) => self.hub.announce_new(agent_id, update.command_id, true),
                     Err(error) => {
                         let error = error_chain(&error);
                         tracing::warn!(%agent_id, error, "failed to request an update");

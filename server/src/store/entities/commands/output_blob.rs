@@ -15,7 +15,8 @@ pub struct Model {
     #[sea_orm(primary_key, auto_increment = false)]
     pub command_id: CommandId,
     /// Increases each time the file is rewritten.
-    pub generation: i64,
+    #[sea_orm(column_name = "generation")]
+    pub revision: i64,
     /// Payload of both streams.
     pub length_bytes: i64,
     /// Payload of stdout.

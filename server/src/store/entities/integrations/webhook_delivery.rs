@@ -7,9 +7,9 @@ use sea_orm::entity::prelude::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::domain::ids::{DeliveryId, JobId, TenantId};
-use crate::domain::integrations::records::{DeliveryAttempt, DeliveryRecord};
-use crate::domain::integrations::webhook::DeliveryState;
+use crate::domain::ids::{JobId, TenantId, WebhookDeliveryId};
+use crate::domain::integrations::records::{WebhookAttempt, WebhookDeliveryRecord};
+use crate::domain::integrations::webhook::WebhookDeliveryState;
 use crate::domain::time::Timestamp;
 
 /// Most attempts that are stored for a delivery: the newest.
@@ -21,13 +21,13 @@ pub const KEPT_ATTEMPTS: usize = 20;
 pub struct Model {
     /// The same for every attempt, so that receivers recognise repeated messages.
     #[sea_orm(primary_key, auto_increment = false)]
-    pub id: DeliveryId,
+    pub id: WebhookDeliveryId,
     pub tenant_id: TenantId,
     pub job_id: JobId,
     pub event: String,
     pub url: String,
     pub host: String,
-    pub state: DeliveryState,
+    pub state: WebhookDeliveryState,
     pub created_at: Timestamp,
     /// When the next attempt is due, while the delivery is pending.
     pub due_at: Timestamp,
@@ -39,17 +39,17 @@ pub struct Model {
     /// Attempts since the delivery was created or a person last sent it again, including those
     /// whose result could not be recorded.
     pub tries: i32,
-    pub attempts: DeliveryAttempts,
+    pub attempts: WebhookAttempts,
 }
 
 /// The newest attempts, oldest first, as a JSON array.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, FromJsonQueryResult)]
 #[serde(transparent)]
-pub struct DeliveryAttempts(pub Vec<DeliveryAttempt>);
+pub struct WebhookAttempts(pub Vec<WebhookAttempt>);
 
-impl DeliveryAttempts {
+impl WebhookAttempts {
     /// Adds the newest attempt, and drops the oldest above [`KEPT_ATTEMPTS`].
-    pub fn push(&mut self, attempt: DeliveryAttempt) {
+    pub fn push(&mut self, attempt: WebhookAttempt) {
         self.0.push(attempt);
         let excess = self.0.len().saturating_sub(KEPT_ATTEMPTS);
         self.0.drain(..excess);
@@ -61,7 +61,7 @@ pub enum Relation {}
 
 impl ActiveModelBehavior for ActiveModel {}
 
-impl From<Model> for DeliveryRecord {
+impl From<Model> for WebhookDeliveryRecord {
     fn from(row: Model) -> Self {
         Self {
             id: row.id,

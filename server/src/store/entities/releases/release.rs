@@ -1,4 +1,4 @@
-//! Table `releases`: signed manifests, and whether hosts may install them.
+//! Table `releases`: signed descriptors, and whether hosts may install them.
 
 use sea_orm::entity::prelude::{
     ActiveModelBehavior, DeriveEntityModel, DerivePrimaryKey, DeriveRelation, EntityTrait,
@@ -17,7 +17,8 @@ pub struct Model {
     pub id: ReleaseId,
     pub version: String,
     /// `release.json`, byte for byte.
-    pub manifest: String,
+    #[sea_orm(column_name = "manifest")]
+    pub descriptor: String,
     /// `release.sig`, byte for byte.
     pub signature: String,
     /// The public key that signed it, base64.

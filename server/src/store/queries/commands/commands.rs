@@ -2,7 +2,7 @@
 
 use sea_orm::{ColumnTrait as _, DatabaseTransaction, EntityTrait as _, QueryFilter as _};
 
-use crate::domain::commands::command_state::{EndReason, Event, Step, step};
+use crate::domain::commands::command_state::{CommandEvent, CommandTransition, EndReason, step};
 use crate::domain::commands::records::{CommandRecord, ReportRecord};
 use crate::domain::fleet::agent::AgentLevel;
 use crate::domain::ids::CommandId;
@@ -97,7 +97,7 @@ async fn cancel_open(
     row.cancel_requested_at = Some(requested_at);
     let mut update = command::Entity::update_many();
     let mut is_sent = true;
-    if let Step::To(next) = step(row.state, Event::CancelRequested) {
+    if let CommandTransition::To(next) = step(row.state, CommandEvent::CancelRequested) {
         is_sent = false;
         row.state = next;
         row.finished_at = Some(now);

@@ -8,9 +8,9 @@ use sea_orm::{
 };
 
 use crate::domain::commands::records::{CommandRecord, ReportRecord};
-use crate::domain::ids::{AgentId, DeliveryId, JobId};
-use crate::domain::integrations::records::DeliveryAttempt;
-use crate::domain::integrations::webhook::DeliveryState;
+use crate::domain::ids::{AgentId, JobId, WebhookDeliveryId};
+use crate::domain::integrations::records::WebhookAttempt;
+use crate::domain::integrations::webhook::WebhookDeliveryState;
 use crate::domain::page::PageRequest;
 use crate::domain::time::Timestamp;
 use crate::store::StoreError;
@@ -26,24 +26,24 @@ use crate::store::writer::rows::pad_to_power_of_two;
 
 /// A filter of deliveries.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct DeliveryFilter {
+pub struct WebhookDeliveryFilter {
     pub job_id: Option<JobId>,
-    pub state: Option<DeliveryState>,
+    pub state: Option<WebhookDeliveryState>,
 }
 
 /// Deliveries to skip in the search for due ones.
 #[derive(Debug, Clone, Default)]
-pub struct DeliveriesToSkip {
+pub struct WebhookDeliveriesToSkip {
     /// Deliveries in progress.
-    pub ids: Vec<DeliveryId>,
+    pub ids: Vec<WebhookDeliveryId>,
     /// Hosts with as many deliveries in progress as they may have.
     pub hosts: Vec<String>,
 }
 
 /// A delivery that waits for its due time.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PendingDelivery {
-    pub id: DeliveryId,
+pub struct PendingWebhookDelivery {
+    pub id: WebhookDeliveryId,
     pub host: String,
     pub due_at: Timestamp,
 }
@@ -60,7 +60,7 @@ impl TenantScope {
     /// One page of deliveries, newest first, with one row more than the limit if there is one.
     pub async fn webhook_deliveries(
         &self,
-        filter: DeliveryFilter,
+        filter: WebhookDeliveryFilter,
         page: PageRequest,
     ) -> Result<Vec<webhook_delivery::Model>, StoreError> {
         let mut query = webhook_delivery::Entity::find()
@@ -82,7 +82,7 @@ impl TenantScope {
     /// One delivery.
     pub async fn webhook_delivery(
         &self,
-        id: DeliveryId,
+        id: WebhookDeliveryId,
     ) -> Result<Option<webhook_delivery::Model>, StoreError> {
         let query = webhook_delivery::Entity::find_by_id(id)
             .filter(webhook_delivery::Column::TenantId.eq(self.tenant_id));
@@ -92,7 +92,7 @@ impl TenantScope {
     /// Makes a delivery due, in any state; `None` if it does not exist.
     pub async fn resend_webhook(
         &self,
-        id: DeliveryId,
+        id: WebhookDeliveryId,
         now: Timestamp,
         give_up_at: Timestamp,
         audit: audit_entry::Model,
@@ -108,7 +108,7 @@ impl TenantScope {
                         .await?;
                     let Some(row) = found else { return Ok(None) };
                     let row = webhook_delivery::Model {
-                        state: DeliveryState::Pending,
+                        state: WebhookDeliveryState::Pending,
                         due_at: now,
                         give_up_at,
                         finished_at: None,
@@ -163,15 +163,15 @@ impl SystemScope {
     /// The deliveries with the earliest due times, which may be in the future.
     pub async fn waiting_webhooks(
         &self,
-        busy: &DeliveriesToSkip,
+        busy: &WebhookDeliveriesToSkip,
         limit: u64,
-    ) -> Result<Vec<PendingDelivery>, StoreError> {
+    ) -> Result<Vec<PendingWebhookDelivery>, StoreError> {
         let mut query = webhook_delivery::Entity::find()
             .select_only()
             .column(webhook_delivery::Column::Id)
             .column(webhook_delivery::Column::Host)
             .column(webhook_delivery::Column::DueAt)
-            .filter(webhook_delivery::Column::State.eq(DeliveryState::Pending))
+            .filter(webhook_delivery::Column::State.eq(WebhookDeliveryState::Pending))
             .order_by_asc(webhook_delivery::Column::DueAt)
             .limit(limit);
         if !busy.hosts.is_empty() {
@@ -182,11 +182,11 @@ impl SystemScope {
             let ids = pad_to_power_of_two(busy.ids.iter().copied());
             query = query.filter(webhook_delivery::Column::Id.is_not_in(ids));
         }
-        let rows: Vec<(DeliveryId, String, Timestamp)> =
+        let rows: Vec<(WebhookDeliveryId, String, Timestamp)> =
             query.into_tuple().all(&self.reader).await?;
         Ok(rows
             .into_iter()
-            .map(|(id, host, due_at)| PendingDelivery { id, host, due_at })
+            .map(|(id, host, due_at)| PendingWebhookDelivery { id, host, due_at })
             .collect())
     }
 
@@ -195,7 +195,7 @@ impl SystemScope {
     /// pending.
     pub async fn claim_webhook(
         &self,
-        id: DeliveryId,
+        id: WebhookDeliveryId,
         plan: impl Fn(&mut webhook_delivery::Model) + Clone + Send + Sync + 'static,
     ) -> Result<Option<webhook_delivery::Model>, StoreError> {
         self.writer
@@ -203,7 +203,7 @@ impl SystemScope {
                 let plan = plan.clone();
                 Box::pin(async move {
                     let found = webhook_delivery::Entity::find_by_id(id)
-                        .filter(webhook_delivery::Column::State.eq(DeliveryState::Pending))
+                        .filter(webhook_delivery::Column::State.eq(WebhookDeliveryState::Pending))
                         .one(transaction)
                         .await?;
                     let Some(mut row) = found else { return Ok(None) };
@@ -219,8 +219,8 @@ impl SystemScope {
     /// Records an attempt, and applies `decide` to the delivery.
     pub async fn record_webhook_attempt(
         &self,
-        id: DeliveryId,
-        attempt: DeliveryAttempt,
+        id: WebhookDeliveryId,
+        attempt: WebhookAttempt,
         decide: impl Fn(&mut webhook_delivery::Model) + Clone + Send + Sync + 'static,
     ) -> Result<(), StoreError> {
         self.writer

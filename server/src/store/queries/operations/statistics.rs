@@ -7,7 +7,7 @@ use sea_orm::{
 };
 
 use crate::domain::commands::command_state::CommandState;
-use crate::domain::integrations::webhook::DeliveryState;
+use crate::domain::integrations::webhook::WebhookDeliveryState;
 use crate::store::StoreError;
 use crate::store::entities::commands::command;
 use crate::store::entities::integrations::webhook_delivery;
@@ -45,7 +45,7 @@ impl SystemScope {
     /// Webhook deliveries that are pending.
     pub async fn pending_webhooks(&self) -> Result<u64, StoreError> {
         Ok(webhook_delivery::Entity::find()
-            .filter(webhook_delivery::Column::State.eq(DeliveryState::Pending))
+            .filter(webhook_delivery::Column::State.eq(WebhookDeliveryState::Pending))
             .count(&self.reader)
             .await?)
     }

@@ -48,7 +48,7 @@ impl SystemScope {
         Ok(query.all(&self.reader).await?)
     }
 
-    /// Published versions with their manifests.
+    /// Published versions with their descriptors.
     pub async fn open_releases(&self) -> Result<Vec<release::Model>, StoreError> {
         let query = release::Entity::find()
             .filter(release::Column::PublishedAt.is_not_null())

@@ -32,7 +32,7 @@ pub struct AdvanceRollout {
 /// The step.
 pub enum RolloutChange {
     /// These executions may be sent, and wait for their agents until `expires_at`.
-    Release { command_ids: Vec<CommandId>, expires_at: Timestamp },
+    LiftHolds { command_ids: Vec<CommandId>, expires_at: Timestamp },
     /// Every execution of the wave has ended.
     EndWave,
     /// The next wave becomes current, without its offline agents.
@@ -69,7 +69,7 @@ impl AdvanceRollout {
             return Ok(false);
         }
         match &self.change {
-            RolloutChange::Release { command_ids, expires_at } => {
+            RolloutChange::LiftHolds { command_ids, expires_at } => {
                 for ids in command_ids.chunks(MAX_LIST) {
                     held(ids, command::Entity::update_many())
                         .col_expr(command::Column::IsHeld, Expr::value(false))
@@ -186,7 +186,7 @@ fn held(ids: &[CommandId], update: UpdateMany<command::Entity>) -> UpdateMany<co
         .filter(command::Column::IsHeld.eq(true))
 }
 
-/// Holds the queued executions of a job: they are not sent before they are released, and only then
+/// Holds the queued executions of a job: they are not sent before their holds are lifted, and only then
 /// does their time to wait start.
 pub(in crate::store) async fn hold_queued(
     transaction: &DatabaseTransaction,

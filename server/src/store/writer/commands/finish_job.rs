@@ -8,14 +8,14 @@ use sea_orm::{
 };
 
 use crate::domain::commands::job_state::JobState;
-use crate::domain::ids::{DeliveryId, JobId, TenantId};
+use crate::domain::ids::{JobId, TenantId, WebhookDeliveryId};
 use crate::domain::integrations::webhook::retry::TRIED_FOR_MS;
-use crate::domain::integrations::webhook::{DeliveryState, JOB_FINISHED, WebhookUrl};
+use crate::domain::integrations::webhook::{JOB_FINISHED, WebhookDeliveryState, WebhookUrl};
 use crate::domain::time::Timestamp;
 use crate::store::StoreError;
 use crate::store::entities::commands::job;
 use crate::store::entities::integrations::webhook_delivery;
-use crate::store::entities::integrations::webhook_delivery::DeliveryAttempts;
+use crate::store::entities::integrations::webhook_delivery::WebhookAttempts;
 use crate::store::writer::connection::WriteTx;
 use crate::store::writer::rows::pad_to_power_of_two;
 use crate::store::writer::{BatchOperation, MAX_LIST};
@@ -88,20 +88,20 @@ impl FinishJob {
     /// The webhook message, due at once.
     fn delivery(&self, url: String) -> webhook_delivery::Model {
         webhook_delivery::Model {
-            id: DeliveryId::new(),
+            id: WebhookDeliveryId::new(),
             tenant_id: self.tenant_id,
             job_id: self.job_id,
             event: JOB_FINISHED.to_owned(),
             host: WebhookUrl::host_of(&url),
             url,
-            state: DeliveryState::Pending,
+            state: WebhookDeliveryState::Pending,
             created_at: self.finished_at,
             due_at: self.finished_at,
             give_up_at: self.finished_at.plus_ms(TRIED_FOR_MS),
             finished_at: None,
             attempt_count: 0,
             tries: 0,
-            attempts: DeliveryAttempts::default(),
+            attempts: WebhookAttempts::default(),
         }
     }
 }

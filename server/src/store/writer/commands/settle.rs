@@ -11,7 +11,7 @@ use sea_orm::{
 
 use output_chunk::Column::{CommandId as Id, LengthBytes, OffsetBytes};
 
-use crate::domain::commands::command_state::{CommandState, Event, Step, step};
+use crate::domain::commands::command_state::{CommandEvent, CommandState, CommandTransition, step};
 use crate::domain::ids::{AgentId, CommandId, JobId};
 use crate::domain::time::Timestamp;
 use crate::store::StoreError;
@@ -69,7 +69,7 @@ impl BatchOperation for Settle {
     ) -> Result<Vec<Result<Settled, StoreError>>, DbErr> {
         let transaction = tx.transaction;
         let epochs = Epochs::read(tx, operations.iter().map(|op| op.agent_id)).await?;
-        let mut stored = StoredState::read(transaction, operations).await?;
+        let mut stored = SettlementState::read(transaction, operations).await?;
         let mut ended: HashMap<CommandState, Vec<&Self>> = HashMap::new();
         let mut reports = Vec::with_capacity(operations.len());
         let mut results = Vec::with_capacity(operations.len());
@@ -124,7 +124,7 @@ impl Settle {
 }
 
 /// The stored state of the commands of a batch, updated as its reports are applied.
-struct StoredState {
+struct SettlementState {
     commands: HashMap<CommandId, (AgentId, CommandState, Option<JobId>)>,
     /// Commands with a stored report; true if it is late.
     reported: HashMap<CommandId, bool>,
@@ -132,7 +132,7 @@ struct StoredState {
     output: StoredOutput,
 }
 
-impl StoredState {
+impl SettlementState {
     async fn read(transaction: &DatabaseTransaction, operations: &[Settle]) -> Result<Self, DbErr> {
         let mut commands = HashMap::with_capacity(operations.len());
         let mut reported = HashMap::new();
@@ -178,16 +178,18 @@ impl StoredState {
         let (receipt, was_open, job_id) = match self.commands.get_mut(&id) {
             Some((agent_id, state, job_id)) if *agent_id == operation.agent_id => {
                 let (receipt, was_open) =
-                    match step(*state, Event::Reported(operation.report.outcome)) {
-                        Step::To(next) => {
+                    match step(*state, CommandEvent::Reported(operation.report.outcome)) {
+                        CommandTransition::To(next) => {
                             *state = next;
                             self.reported.insert(id, false);
                             (Receipt::Recorded, true)
                         }
-                        Step::Stay | Step::Late => match self.reported.get(&id) {
-                            Some(false) => (Receipt::Recorded, false),
-                            Some(true) | None => (Receipt::Late, false),
-                        },
+                        CommandTransition::Stay | CommandTransition::Late => {
+                            match self.reported.get(&id) {
+                                Some(false) => (Receipt::Recorded, false),
+                                Some(true) | None => (Receipt::Late, false),
+                            }
+                        }
                     };
                 (receipt, was_open, *job_id)
             }

@@ -9,7 +9,9 @@ use sea_orm::{
     QuerySelect as _,
 };
 
-use crate::domain::commands::command_state::{CommandState, EndReason, Event, Step, step};
+use crate::domain::commands::command_state::{
+    CommandEvent, CommandState, CommandTransition, EndReason, step,
+};
 use crate::domain::ids::{AgentId, CommandId};
 use crate::domain::time::Timestamp;
 use crate::store::StoreError;
@@ -78,7 +80,7 @@ impl BatchOperation for Reconcile {
     ) -> Result<Vec<Result<Reconciled, StoreError>>, DbErr> {
         let transaction = tx.transaction;
         let epochs = Epochs::read(tx, operations.iter().map(|op| op.agent_id)).await?;
-        let stored = StoredState::read(transaction, operations).await?;
+        let stored = ReconciliationState::read(transaction, operations).await?;
         let mut changes = StateChanges::default();
         let mut results = Vec::with_capacity(operations.len());
         for operation in operations {
@@ -101,7 +103,7 @@ struct Row {
 }
 
 /// The stored state of all commands that the inventories of a batch affect.
-struct StoredState {
+struct ReconciliationState {
     commands: HashMap<CommandId, Row>,
     open_of: HashMap<AgentId, Vec<CommandId>>,
     offsets: HashMap<CommandId, Committed>,
@@ -110,7 +112,7 @@ struct StoredState {
 
 type CommandRow = (CommandId, AgentId, CommandState, Option<Timestamp>);
 
-impl StoredState {
+impl ReconciliationState {
     async fn read(
         transaction: &DatabaseTransaction,
         operations: &[Reconcile],
@@ -181,16 +183,16 @@ impl StoredState {
                 continue;
             }
             let row = &self.commands[id];
-            let (next, reason) = match step(row.state, Event::Unlisted) {
+            let (next, reason) = match step(row.state, CommandEvent::Unlisted) {
                 // It never reached the agent, and its cancellation was requested.
-                Step::To(CommandState::Queued) if row.is_cancel_requested => {
+                CommandTransition::To(CommandState::Queued) if row.is_cancel_requested => {
                     (CommandState::Cancelled, Some(EndReason::CancelledInQueue))
                 }
-                Step::To(next) if next.is_terminal() => {
+                CommandTransition::To(next) if next.is_terminal() => {
                     (next, Some(EndReason::MissingFromInventory))
                 }
-                Step::To(next) => (next, None),
-                Step::Stay | Step::Late => continue,
+                CommandTransition::To(next) => (next, None),
+                CommandTransition::Stay | CommandTransition::Late => continue,
             };
             reconciled.changed.push(*id);
             changes.push(next, reason, *id, operation.now);
@@ -216,12 +218,12 @@ impl StoredState {
             None => {}
         }
         let event = match listed {
-            InventoryState::Accepted => Event::ListedAccepted,
-            InventoryState::Running => Event::Started,
+            InventoryState::Accepted => CommandEvent::ListedAccepted,
+            InventoryState::Running => CommandEvent::Started,
             // Its result follows; until then it counts as delivered.
-            InventoryState::Settled => Event::ListedAccepted,
+            InventoryState::Settled => CommandEvent::ListedAccepted,
         };
-        if let Step::To(next) = step(row.state, event) {
+        if let CommandTransition::To(next) = step(row.state, event) {
             reconciled.changed.push(id);
             changes.push(next, None, id, operation.now);
         }

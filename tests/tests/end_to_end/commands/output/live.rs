@@ -14,14 +14,14 @@ const LINES: u32 = 1_500;
 
 /// The output that a viewer has assembled.
 #[derive(Default)]
-struct Seen {
+struct ViewedOutput {
     output: Vec<u8>,
     stdout: Vec<u8>,
     last_id: String,
     result: Option<Value>,
 }
 
-impl Seen {
+impl ViewedOutput {
     fn take(&mut self, event: LiveEvent) {
         assert!(self.result.is_none(), "{event:?} after the result");
         self.last_id = event.id.clone();
@@ -93,7 +93,7 @@ async fn interrupted_viewers_receive_every_byte_once(fixture: Fixture) {
     let long = Script::counting("long", LINES, 20, "0.02");
     let (_agent, id) = run(&fixture, long, "long").await;
     let cut_again_and_again = async |mut bytes: usize| {
-        let mut seen = Seen::default();
+        let mut seen = ViewedOutput::default();
         while seen.result.is_none() {
             let stream = open(&fixture.api, &id, &seen.last_id).await;
             let events = stream.cut_after(bytes).await;
@@ -107,7 +107,7 @@ async fn interrupted_viewers_receive_every_byte_once(fixture: Fixture) {
         seen
     };
     let patient = async {
-        let mut seen = Seen::default();
+        let mut seen = ViewedOutput::default();
         seen.watch(open(&fixture.api, &id, "").await).await;
         seen
     };
@@ -121,7 +121,7 @@ async fn interrupted_viewers_receive_every_byte_once(fixture: Fixture) {
 async fn live_stream_resumes_after_the_server_was_killed(mut fixture: Fixture) {
     let long = Script::counting("long", LINES, 20, "0.05");
     let (_agent, id) = run(&fixture, long, "long").await;
-    let mut seen = Seen::default();
+    let mut seen = ViewedOutput::default();
     for is_killed in [true, false] {
         let mut stream = open(&fixture.api, &id, &seen.last_id).await;
         seen.take(stream.next().await.expect("output"));
@@ -142,7 +142,7 @@ async fn late_viewer_receives_all_output_and_the_result(fixture: Fixture) {
     let script = Script::counting("short", 100, 1_000, "0");
     let (_agent, id) = run(&fixture, script, "short").await;
     fixture.api.finished(&id).await;
-    let mut seen = Seen::default();
+    let mut seen = ViewedOutput::default();
     seen.watch(open(&fixture.api, &id, "").await).await;
     seen.expect_counted(100);
     let again = open(&fixture.api, &id, &seen.last_id).await.next().await.expect("the result");
@@ -173,7 +173,7 @@ async fn split_characters_are_joined_and_other_bytes_are_unchanged() {
         .await;
     let id = fixture.api.execute(&agent, "torn", json!({"parameters": {"GATE": gate}})).await;
     let mut stream = open(&fixture.api, &id, "").await;
-    let mut seen = Seen::default();
+    let mut seen = ViewedOutput::default();
     let first = stream.next().await.expect("output");
     assert_eq!(first.data["text"], "caf", "the character has only begun");
     seen.take(first);

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use muster_tests::Dockerfile;
+use muster_tests::{Dockerfile, repository, run_tool, test_tools};
 use serde_json::Value;
 
 use super::yaml;
@@ -16,10 +16,19 @@ fn names(value: &Value) -> BTreeSet<&str> {
 }
 
 #[test]
+fn compose_file_is_valid_by_the_schema_of_the_compose_specification() {
+    let python = test_tools("python").join("bin/python");
+    let words =
+        ["-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec", "compose.yaml"];
+    run_tool(&python, &words, &[], &repository());
+}
+
+#[test]
 fn services_refer_to_existing_files_and_volumes() {
     let compose = yaml("compose.yaml");
     let services = compose["services"].as_object().expect("services");
-    assert_eq!(names(&compose["services"]), BTreeSet::from(["agent", "postgres", "server"]));
+    let expected = BTreeSet::from(["agent", "agent-key", "postgres", "server"]);
+    assert_eq!(names(&compose["services"]), expected);
     let (volumes, secrets) = (names(&compose["volumes"]), names(&compose["secrets"]));
     let mut used = BTreeSet::new();
     for (name, service) in services {
@@ -35,7 +44,9 @@ fn services_refer_to_existing_files_and_volumes() {
         }
         for other in names(&service["depends_on"]) {
             assert!(services.contains_key(other), "{name} depends on {other}");
-            assert_eq!(service["depends_on"][other]["condition"], "service_healthy");
+            let ends = services[other]["restart"] == "no";
+            let condition = if ends { "service_completed_successfully" } else { "service_healthy" };
+            assert_eq!(service["depends_on"][other]["condition"], condition, "{name}: {other}");
         }
     }
     assert!(volumes.is_subset(&used) && secrets.is_subset(&used), "something is not used");

@@ -2,7 +2,9 @@
 
 mod agent;
 mod compose;
+mod compose_up;
 mod files;
+mod kubernetes;
 mod server;
 mod volumes;
 mod workflows;
@@ -15,8 +17,13 @@ use serde_json::{Value, json};
 
 /// A file of the repository in YAML, as JSON.
 fn yaml(path: &str) -> Value {
+    yaml_documents(path).remove(0)
+}
+
+/// The documents of a file of the repository in YAML.
+fn yaml_documents(path: &str) -> Vec<Value> {
     let path = muster_tests::repository().join(path);
-    let read = "import json, sys, yaml; json.dump(yaml.safe_load(open(sys.argv[1])), sys.stdout)";
+    let read = "import json, sys, yaml; json.dump(list(yaml.safe_load_all(open(sys.argv[1]))), sys.stdout)";
     let output = Command::new("/usr/bin/python3").args(["-c", read]).arg(&path).output();
     let output = output.expect("run Python");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));

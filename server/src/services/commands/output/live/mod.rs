@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use self::source::Source;
+use self::source::LiveOutputReader;
 use super::read::told;
 use crate::domain::access::principal::Scope;
 use crate::domain::commands::command_state::CommandState;
@@ -73,7 +73,7 @@ pub struct Ended {
 pub struct LiveStream {
     viewer: StreamPermit,
     watch: CommandWatch,
-    source: Source,
+    source: LiveOutputReader,
     ready: VecDeque<Piece>,
     ended: Option<Box<Ended>>,
     follow: bool,
@@ -99,7 +99,7 @@ impl LiveOutput {
             .filter(|found| found.command.command == "execute")
             .ok_or(ServiceError::NotFound("execution"))?;
         let viewer = self.viewers.admit(caller)?;
-        let mut source = Source::new(tenant, id, request.stream, request.from_bytes);
+        let mut source = LiveOutputReader::new(tenant, id, request.stream, request.from_bytes);
         let mut ready = VecDeque::new();
         // Unreadable output is refused now. Later the stream could only end early.
         source.read(&mut ready).await.map_err(told)?;

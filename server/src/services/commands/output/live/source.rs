@@ -16,7 +16,7 @@ const CHUNKS: u64 = 4;
 
 /// The output of one execution from an offset.
 #[derive(Debug)]
-pub(super) struct Source {
+pub(super) struct LiveOutputReader {
     tenant: TenantScope,
     command_id: CommandId,
     stream: OutputStream,
@@ -25,7 +25,7 @@ pub(super) struct Source {
     cutter: Cutter,
 }
 
-impl Source {
+impl LiveOutputReader {
     pub(super) fn new(
         tenant: TenantScope,
         command_id: CommandId,

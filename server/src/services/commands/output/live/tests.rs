@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use muster_protocol::frame::output::Stream;
 
-use super::source::Source;
+use super::source::LiveOutputReader;
 use super::{LiveEvent, LiveStream};
 use crate::domain::commands::output_event::{Payload, Piece};
 use crate::domain::ids::CommandId;
@@ -25,7 +25,7 @@ async fn output_that_was_read_before_a_key_was_revoked_is_not_shown_after() {
     let mut view = LiveStream {
         viewer: onlooker.viewers.admit(&onlooker.caller).expect("a place"),
         watch: onlooker.hub.watch_command(id),
-        source: Source::new(tenant, id, OutputStream::Both, 3),
+        source: LiveOutputReader::new(tenant, id, OutputStream::Both, 3),
         ready: VecDeque::from_iter(pieces),
         ended: None,
         follow: true,

@@ -21,7 +21,7 @@ impl<'a> Stretch<'a> {
     /// commands.
     pub(super) async fn choose(&self) -> Result<Choice<'a>, StoreError> {
         let mut best: Option<Choice<'a>> = None;
-        for walks in self.ways().await? {
+        for walks in self.plans().await? {
             let mut floor = None;
             for walk in &walks {
                 // Several walks together are complete only down to the highest floor.
@@ -40,24 +40,24 @@ impl<'a> Stretch<'a> {
     }
 
     /// Every plan that finds the matching commands, the most promising first.
-    pub(super) async fn ways(&self) -> Result<Vec<Vec<Walk<'a>>>, StoreError> {
+    pub(super) async fn plans(&self) -> Result<Vec<Vec<Walk<'a>>>, StoreError> {
         let filter = self.filter;
-        let mut ways = Vec::new();
+        let mut plans = Vec::new();
         if let Some(id) = filter.job_id {
             let states = CommandState::iter();
             let asked =
                 |state: &CommandState| filter.states.is_empty() || filter.states.contains(state);
-            ways.push(states.filter(asked).map(|state| Walk::OfJob(id, state)).collect());
+            plans.push(states.filter(asked).map(|state| Walk::OfJob(id, state)).collect());
         }
         if let Some(id) = filter.agent_id {
-            ways.push(vec![Walk::Unfiled, Walk::FiledOfAgent(id)]);
+            plans.push(vec![Walk::Unindexed, Walk::IndexedOfAgent(id)]);
         }
         if let Some(script) = &filter.script {
-            ways.push(vec![Walk::Unfiled, Walk::FiledOfScript(script)]);
+            plans.push(vec![Walk::Unindexed, Walk::IndexedOfScript(script)]);
         }
-        ways.extend(self.by_state().await?);
-        ways.push(vec![Walk::Unfiled, Walk::Filed]);
-        Ok(ways)
+        plans.extend(self.by_state().await?);
+        plans.push(vec![Walk::Unindexed, Walk::Indexed]);
+        Ok(plans)
     }
 
     /// `None` if the filter includes `succeeded`, because most commands are in that state.

@@ -30,7 +30,7 @@ impl TenantScope {
         let stretch = self.stretch(&snapshot, filter, page, Effort::default());
         let backend = snapshot.get_database_backend();
         let mut explained = Vec::new();
-        for walk in stretch.ways().await?.iter().flatten() {
+        for walk in stretch.plans().await?.iter().flatten() {
             let statements = match walk {
                 Walk::Open { .. } => vec![stretch.open_query(walk, None)],
                 _ => {

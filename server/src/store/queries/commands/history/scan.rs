@@ -19,10 +19,10 @@ use crate::store::entities::commands::command::Column;
 
 /// The conditions of the partial indexes, exactly as in the migration: both databases compare the
 /// text.
-const UNFILED: &str = "NOT is_indexed";
-const FILED: &str = "is_indexed";
-const FILED_OF_AGENT: &str = "is_indexed = TRUE";
-const FILED_OF_SCRIPT: &str = "is_indexed <> FALSE";
+const UNINDEXED: &str = "NOT is_indexed";
+const INDEXED: &str = "is_indexed";
+const INDEXED_OF_AGENT: &str = "is_indexed = TRUE";
+const INDEXED_OF_SCRIPT: &str = "is_indexed <> FALSE";
 const UNSUCCESSFUL: &str = "finished_at IS NOT NULL AND state <> 'succeeded'";
 
 /// A walk along one index, and where in it. New commands are in one index and indexed commands in
@@ -30,11 +30,11 @@ const UNSUCCESSFUL: &str = "finished_at IS NOT NULL AND state <> 'succeeded'";
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Walk<'a> {
     /// New commands, which are not indexed yet.
-    Unfiled,
+    Unindexed,
     /// All indexed commands.
-    Filed,
-    FiledOfAgent(AgentId),
-    FiledOfScript(&'a str),
+    Indexed,
+    IndexedOfAgent(AgentId),
+    IndexedOfScript(&'a str),
     /// Commands of a job in one state.
     OfJob(JobId, CommandState),
     /// Commands that ended in a state other than `succeeded`.
@@ -166,10 +166,10 @@ impl Walk<'_> {
     /// The index of the walk.
     pub(super) const fn index(&self) -> &'static str {
         match self {
-            Self::Unfiled => "commands_unindexed",
-            Self::Filed => "commands_history",
-            Self::FiledOfAgent(_) => "commands_agent",
-            Self::FiledOfScript(_) => "commands_script",
+            Self::Unindexed => "commands_unindexed",
+            Self::Indexed => "commands_history",
+            Self::IndexedOfAgent(_) => "commands_agent",
+            Self::IndexedOfScript(_) => "commands_script",
             Self::OfJob(..) => "commands_job",
             Self::Unsuccessful(_) => "commands_unsuccessful",
             Self::Open { .. } => "commands_open",
@@ -180,13 +180,13 @@ impl Walk<'_> {
     fn conditions(&self, tenant_id: TenantId) -> Vec<SimpleExpr> {
         let tenant = || Column::TenantId.eq(tenant_id);
         match *self {
-            Self::Unfiled => vec![tenant(), Expr::cust(UNFILED)],
-            Self::Filed => vec![tenant(), Expr::cust(FILED)],
-            Self::FiledOfAgent(id) => {
-                vec![tenant(), Column::AgentId.eq(id), Expr::cust(FILED_OF_AGENT)]
+            Self::Unindexed => vec![tenant(), Expr::cust(UNINDEXED)],
+            Self::Indexed => vec![tenant(), Expr::cust(INDEXED)],
+            Self::IndexedOfAgent(id) => {
+                vec![tenant(), Column::AgentId.eq(id), Expr::cust(INDEXED_OF_AGENT)]
             }
-            Self::FiledOfScript(name) => {
-                vec![tenant(), Column::Script.eq(name), Expr::cust(FILED_OF_SCRIPT)]
+            Self::IndexedOfScript(name) => {
+                vec![tenant(), Column::Script.eq(name), Expr::cust(INDEXED_OF_SCRIPT)]
             }
             Self::OfJob(id, state) => vec![Column::JobId.eq(id), Column::State.eq(state)],
             Self::Unsuccessful(state) => {
@@ -215,9 +215,9 @@ impl Walk<'_> {
         match self {
             // Open commands are few.
             Self::Open { .. } => return true,
-            Self::Unfiled | Self::Filed => {}
-            Self::FiledOfAgent(_) => rest.agent_id = None,
-            Self::FiledOfScript(_) => (rest.script, rest.is_execution) = (None, false),
+            Self::Unindexed | Self::Indexed => {}
+            Self::IndexedOfAgent(_) => rest.agent_id = None,
+            Self::IndexedOfScript(_) => (rest.script, rest.is_execution) = (None, false),
             Self::OfJob(..) => {
                 (rest.job_id, rest.is_execution) = (None, false);
                 rest.states.clear();

@@ -37,7 +37,7 @@ type Walked = (CommandId, Option<Timestamp>, Option<CommandId>);
 
 /// The result of one step of the search.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Candidates {
+pub struct CompactionCandidates {
     /// Commands whose output is complete, in order.
     pub ids: Vec<CommandId>,
     /// The last command that was read, from which the next step continues; `None` at the end.
@@ -54,7 +54,7 @@ impl SystemScope {
         behind: Option<CommandId>,
         now: Timestamp,
         limit: u64,
-    ) -> Result<Candidates, StoreError> {
+    ) -> Result<CompactionCandidates, StoreError> {
         let behind = behind.unwrap_or(CommandId(Uuid::nil()));
         let values = [behind.into(), limit.cast_signed().into()];
         let backend = self.reader.get_database_backend();
@@ -66,7 +66,7 @@ impl SystemScope {
         walked.sort_unstable_by_key(|(id, ..)| *id);
         let is_cut = walked.len() as u64 == limit;
         let walked_to = walked.last().map(|(id, ..)| *id).filter(|_| is_cut);
-        let mut found = Candidates { ids: Vec::new(), walked_to, due_at: None };
+        let mut found = CompactionCandidates { ids: Vec::new(), walked_to, due_at: None };
         for (id, finished_at, report) in walked {
             let Some(finished_at) = finished_at else { continue };
             let over_at = match report {

@@ -12,7 +12,7 @@ use sea_orm::{
     QueryFilter as _, QueryOrder as _, QuerySelect as _,
 };
 
-use super::source::{Place, Source, blocking};
+use super::source::{OutputPosition, OutputSource, blocking};
 use crate::domain::ids::CommandId;
 use crate::domain::time::Timestamp;
 use crate::store::StoreError;
@@ -45,7 +45,7 @@ impl SystemScope {
     /// # Errors
     /// [`StoreError`]; the stored output is then unchanged.
     pub async fn compact(&self, id: CommandId) -> Result<Compacted, StoreError> {
-        let source = Source { reader: &self.reader, blobs: &self.blobs };
+        let source = OutputSource { reader: &self.reader, blobs: &self.blobs };
         let blob = source.blob(id).await?;
         let Some(end) = self.chunks_end(id).await? else { return Ok(Compacted::Unchanged) };
         match &blob {
@@ -64,13 +64,13 @@ impl SystemScope {
         id: CommandId,
         former: Option<output_blob::Model>,
     ) -> Result<Compacted, StoreError> {
-        let generation = former.as_ref().map_or(1, |blob| blob.generation + 1);
-        let name = BlobName::Compacted(id, generation);
+        let revision = former.as_ref().map_or(1, |blob| blob.revision + 1);
+        let name = BlobName::Compacted(id, revision);
         let written = self.write_blob(name).await?;
         let finished_at = self.finished_at(id).await?;
         let row = output_blob::Model {
             command_id: id,
-            generation,
+            revision,
             length_bytes: written.length_bytes.cast_signed(),
             stdout_bytes: written.stdout_bytes.cast_signed(),
             stored_bytes: written.stored_bytes.cast_signed(),
@@ -78,12 +78,12 @@ impl SystemScope {
             dropped_at: None,
         };
         let end = row.length_bytes;
-        if !self.switch(row, generation - 1).await? {
+        if !self.switch(row, revision - 1).await? {
             blocking(&self.blobs, move |blobs| blobs.delete(name)).await?;
             return Ok(Compacted::Unchanged);
         }
         if let Some(former) = former {
-            let former = BlobName::Compacted(id, former.generation);
+            let former = BlobName::Compacted(id, former.revision);
             blocking(&self.blobs, move |blobs| blobs.delete(former)).await?;
         }
         self.delete_chunks(id, end).await?;
@@ -93,19 +93,20 @@ impl SystemScope {
     /// Writes all output of a command into a new file, which is durable when this returns.
     async fn write_blob(&self, name: BlobName) -> Result<Written, StoreError> {
         let id = name.command_id();
-        let source = Source { reader: &self.reader, blobs: &self.blobs };
+        let source = OutputSource { reader: &self.reader, blobs: &self.blobs };
         let mut writer: BlockWriter<NewBlob> = blocking(&self.blobs, move |blobs| {
             blobs.check_space()?;
             BlockWriter::new(blobs.create(name)?, id)
         })
         .await?;
-        let mut place = Place { stream: OutputStream::Both, from_bytes: 0, behind_bytes: None };
+        let mut position =
+            OutputPosition { stream: OutputStream::Both, from_bytes: 0, behind_bytes: None };
         loop {
             let began_at = Instant::now();
-            let chunks = source.chunks(id, place, READ_CHUNKS).await?;
+            let chunks = source.chunks(id, position, READ_CHUNKS).await?;
             let Some(last) = chunks.last() else { break };
-            place.from_bytes = (last.offset_bytes + last.length_bytes).cast_unsigned();
-            place.behind_bytes = Some(last.offset_bytes);
+            position.from_bytes = (last.offset_bytes + last.length_bytes).cast_unsigned();
+            position.behind_bytes = Some(last.offset_bytes);
             writer = blocking(&self.blobs, move |blobs| {
                 blobs.check_space()?;
                 chunks.iter().try_for_each(|chunk| writer.push(&chunk.records))?;
@@ -215,7 +216,7 @@ async fn switch_to(
     let last = last_chunk(row.command_id).into_tuple::<(i64, i64)>().one(transaction).await?;
     let blob = output_blob::Entity::find_by_id(row.command_id).all(transaction).await?.pop();
     let is_kept = blob.as_ref().is_none_or(|blob| blob.dropped_at.is_none());
-    let is_former = blob.map_or(0, |blob| blob.generation) == former;
+    let is_former = blob.map_or(0, |blob| blob.revision) == former;
     // The output may have been dropped in the meantime, or the command deleted.
     if last.map(|(offset, length)| offset + length) != Some(row.length_bytes)
         || !is_former
@@ -224,11 +225,11 @@ async fn switch_to(
         return Ok(false);
     }
     use output_blob::Column::{
-        CommandId as Id, DroppedAt, FinishedAt, Generation, LengthBytes as Length, StdoutBytes,
+        CommandId as Id, DroppedAt, FinishedAt, LengthBytes as Length, Revision, StdoutBytes,
         StoredBytes,
     };
     let replace = OnConflict::column(Id)
-        .update_columns([Generation, Length, StdoutBytes, StoredBytes, FinishedAt, DroppedAt])
+        .update_columns([Revision, Length, StdoutBytes, StoredBytes, FinishedAt, DroppedAt])
         .to_owned();
     output_blob::Entity::insert(row.into_active_model())
         .on_conflict(replace)

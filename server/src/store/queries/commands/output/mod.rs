@@ -10,7 +10,7 @@ use sea_orm::{
     ColumnTrait as _, EntityTrait as _, QueryFilter as _, QueryOrder as _, QuerySelect as _,
 };
 
-use self::source::{Place, Source, length_of};
+use self::source::{OutputPosition, OutputSource, length_of};
 use crate::domain::ids::CommandId;
 use crate::domain::time::Timestamp;
 use crate::store::StoreError;
@@ -37,8 +37,8 @@ pub struct OutputSummary {
 }
 
 impl TenantScope {
-    fn source(&self) -> Source<'_> {
-        Source { reader: &self.reader, blobs: &self.blobs }
+    fn source(&self) -> OutputSource<'_> {
+        OutputSource { reader: &self.reader, blobs: &self.blobs }
     }
 
     /// Committed payload of a command, in bytes. The caller must have found the command in this
@@ -87,6 +87,6 @@ impl TenantScope {
         limit: u64,
     ) -> Result<Vec<output_chunk::Model>, StoreError> {
         let (from_bytes, behind_bytes) = from;
-        self.source().chunks(id, Place { stream, from_bytes, behind_bytes }, limit).await
+        self.source().chunks(id, OutputPosition { stream, from_bytes, behind_bytes }, limit).await
     }
 }

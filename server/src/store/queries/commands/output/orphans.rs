@@ -60,14 +60,14 @@ impl SystemScope {
         let compacted: Vec<(CommandId, i64)> = output_blob::Entity::find()
             .select_only()
             .column(output_blob::Column::CommandId)
-            .column(output_blob::Column::Generation)
+            .column(output_blob::Column::Revision)
             .filter(output_blob::Column::CommandId.is_in(ids))
             .filter(output_blob::Column::DroppedAt.is_null())
             .into_tuple()
             .all(&self.reader)
             .await?;
         let compacted =
-            compacted.into_iter().map(|(id, generation)| BlobName::Compacted(id, generation));
+            compacted.into_iter().map(|(id, revision)| BlobName::Compacted(id, revision));
         Ok(live.into_iter().map(BlobName::Live).chain(compacted).collect())
     }
 }

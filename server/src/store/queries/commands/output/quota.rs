@@ -45,7 +45,7 @@ impl SystemScope {
         let oldest: Vec<(CommandId, i64, i64)> = output_blob::Entity::find()
             .select_only()
             .column(output_blob::Column::CommandId)
-            .column(output_blob::Column::Generation)
+            .column(output_blob::Column::Revision)
             .column(StoredBytes)
             .filter(DroppedAt.is_null())
             .order_by_asc(FinishedAt)
@@ -76,8 +76,7 @@ impl SystemScope {
                 })
             })
             .await?;
-        let names =
-            dropped.into_iter().map(|(id, generation, _)| BlobName::Compacted(id, generation));
+        let names = dropped.into_iter().map(|(id, revision, _)| BlobName::Compacted(id, revision));
         self.delete_files(names.collect()).await?;
         Ok(freed_bytes)
     }

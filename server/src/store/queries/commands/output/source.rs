@@ -18,14 +18,14 @@ use output_chunk::Column::{LengthBytes, OffsetBytes, StdoutBytes, StdoutOffsetBy
 
 /// The places that output is read from.
 #[derive(Debug, Clone, Copy)]
-pub(in crate::store::queries) struct Source<'a> {
+pub(in crate::store::queries) struct OutputSource<'a> {
     pub reader: &'a DatabaseConnection,
     pub blobs: &'a Blobs,
 }
 
 /// The position in a stream from which to read.
 #[derive(Debug, Clone, Copy)]
-pub(in crate::store::queries) struct Place {
+pub(in crate::store::queries) struct OutputPosition {
     pub stream: OutputStream,
     /// Payload of the stream before the position.
     pub from_bytes: u64,
@@ -33,18 +33,18 @@ pub(in crate::store::queries) struct Place {
     pub behind_bytes: Option<i64>,
 }
 
-impl Source<'_> {
+impl OutputSource<'_> {
     /// At most `limit` chunks that end after a position, in order, with their records.
     pub(in crate::store::queries) async fn chunks(
         self,
         id: CommandId,
-        place: Place,
+        position: OutputPosition,
         limit: u64,
     ) -> Result<Vec<output_chunk::Model>, StoreError> {
-        let read = match self.read(id, place, limit).await {
+        let read = match self.read(id, position, limit).await {
             // Compacted after the rows were read and before the file was. The rows now reference
             // the new file.
-            Err(StoreError::Blob(BlobError::Missing)) => self.read(id, place, limit).await,
+            Err(StoreError::Blob(BlobError::Missing)) => self.read(id, position, limit).await,
             read => read,
         };
         if let Err(StoreError::Blob(error)) = &read
@@ -58,17 +58,17 @@ impl Source<'_> {
     async fn read(
         self,
         id: CommandId,
-        place: Place,
+        position: OutputPosition,
         limit: u64,
     ) -> Result<Vec<output_chunk::Model>, StoreError> {
         // Rows before the blob: rows are deleted only after a blob has replaced them.
-        let mut chunks = rows_behind(id, place, limit).all(self.reader).await?;
+        let mut chunks = rows_behind(id, position, limit).all(self.reader).await?;
         if let Some(blob) = self.blob(id).await? {
             if blob.dropped_at.is_some() {
                 return Err(StoreError::OutputDropped);
             }
-            if place.from_bytes < length_of(&blob, place.stream) {
-                return self.read_blob(&blob, place, limit).await;
+            if position.from_bytes < length_of(&blob, position.stream) {
+                return self.read_blob(&blob, position, limit).await;
             }
             chunks.retain(|chunk| chunk.offset_bytes >= blob.length_bytes);
         }
@@ -86,15 +86,15 @@ impl Source<'_> {
     async fn read_blob(
         self,
         blob: &output_blob::Model,
-        place: Place,
+        position: OutputPosition,
         limit: u64,
     ) -> Result<Vec<output_chunk::Model>, StoreError> {
-        let name = BlobName::Compacted(blob.command_id, blob.generation);
+        let name = BlobName::Compacted(blob.command_id, blob.revision);
         blocking(self.blobs, move |blobs| {
             let file = blobs.open_blocks(name)?;
             // Blocks start at other offsets than chunks, so the last chunk that was read does not
             // help.
-            let is_wanted = |block: &&Block| end_of(block, place.stream) > place.from_bytes;
+            let is_wanted = |block: &&Block| end_of(block, position.stream) > position.from_bytes;
             let limit = usize::try_from(limit).unwrap_or(usize::MAX);
             let wanted = file.blocks().iter().filter(is_wanted).take(limit);
             wanted
@@ -141,18 +141,22 @@ pub(in crate::store::queries) async fn blocking<T: Send + 'static>(
     Ok(done.unwrap_or(Err(BlobError::Stopped))?)
 }
 
-fn rows_behind(id: CommandId, place: Place, limit: u64) -> sea_orm::Select<output_chunk::Entity> {
+fn rows_behind(
+    id: CommandId,
+    position: OutputPosition,
+    limit: u64,
+) -> sea_orm::Select<output_chunk::Entity> {
     let query = output_chunk::Entity::find()
         .filter(output_chunk::Column::CommandId.eq(id))
-        .filter(row_end(place.stream).gt(place.from_bytes.cast_signed()))
+        .filter(row_end(position.stream).gt(position.from_bytes.cast_signed()))
         .order_by_asc(OffsetBytes)
         .limit(limit);
-    match place.behind_bytes {
+    match position.behind_bytes {
         Some(behind_bytes) => query.filter(OffsetBytes.gt(behind_bytes)),
         // The chunk that holds the offset starts at most one frame before it, which keeps the
         // search inside the primary key.
-        None if place.stream == OutputStream::Both => {
-            let earliest = place.from_bytes.saturating_sub(MAX_OUTPUT_FRAME_BYTES as u64);
+        None if position.stream == OutputStream::Both => {
+            let earliest = position.from_bytes.saturating_sub(MAX_OUTPUT_FRAME_BYTES as u64);
             query.filter(OffsetBytes.gte(earliest.cast_signed()))
         }
         None => query,

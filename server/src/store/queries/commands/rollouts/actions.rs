@@ -149,7 +149,7 @@ pub(in crate::store::queries) async fn pause(
     Ok(Vec::new())
 }
 
-/// The job reconciler releases held executions, wave by wave.
+/// The job reconciler lifts the holds, wave by wave.
 async fn resume(
     transaction: &DatabaseTransaction,
     job: &job::Model,

@@ -36,7 +36,7 @@ pub struct WaveCounts {
     pub failures: u64,
     pub held: u64,
     pub in_flight: u64,
-    /// At least one execution of the current wave was released.
+    /// At least one execution of the current wave is no longer held.
     pub has_started: bool,
 }
 
@@ -60,7 +60,7 @@ pub struct RolloutProgress {
 /// Counts of executions that their state alone does not show.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct RolloutCounts {
-    /// Queued, and not released.
+    /// Queued and held.
     pub held: u64,
     /// Skipped, because their agents were offline.
     pub skipped: u64,
@@ -109,11 +109,11 @@ impl SystemScope {
             .filter(command::Column::IsHeld.eq(true))
             .filter(command::Column::State.eq(CommandState::Queued))
             .filter(command::Column::Wave.lte(wave));
-        // An execution that an agent has was released, even if a restored backup has it as held.
+        // An execution that an agent has is not held any more, even if a restored backup says so.
         let in_flight = open().filter(
             command::Column::IsHeld.eq(false).or(command::Column::State.ne(CommandState::Queued)),
         );
-        let released: Option<CommandId> = command::Entity::find()
+        let started: Option<CommandId> = command::Entity::find()
             .select_only()
             .column(command::Column::Id)
             .filter(command::Column::JobId.eq(job_id))
@@ -127,7 +127,7 @@ impl SystemScope {
             failures: failures(&self.reader, job_id, wave).await?,
             held: count(&self.reader, held).await?,
             in_flight: count(&self.reader, in_flight).await?,
-            has_started: released.is_some(),
+            has_started: started.is_some(),
         })
     }
 

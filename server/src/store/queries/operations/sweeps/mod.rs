@@ -62,7 +62,7 @@ impl SystemScope {
     /// returns them.
     ///
     /// Time while the server was down does not count, because no agent could reconnect.
-    pub async fn lose_away(
+    pub async fn mark_offline_lost(
         &self,
         now: Timestamp,
         started_at: Timestamp,
@@ -152,7 +152,7 @@ impl SystemScope {
     }
 
     /// True if commands wait to be added to the indexes of the history.
-    pub async fn has_unfiled(&self) -> Result<bool, StoreError> {
+    pub async fn has_unindexed(&self) -> Result<bool, StoreError> {
         let one = command::Entity::find()
             .select_only()
             .column(command::Column::Id)

@@ -8,7 +8,7 @@ use sea_orm::{
 use uuid::Uuid;
 
 use crate::domain::ids::{CommandId, first_id_at};
-use crate::domain::integrations::webhook::DeliveryState;
+use crate::domain::integrations::webhook::WebhookDeliveryState;
 use crate::domain::time::Timestamp;
 use crate::store::StoreError;
 use crate::store::blobs::BlobName;
@@ -20,7 +20,7 @@ use crate::store::entities::fleet::agent_event::Column::Id as EventId;
 use crate::store::entities::fleet::telemetry_sample::Column::At as TelemetryAt;
 use crate::store::entities::fleet::{agent_event, telemetry_sample};
 use crate::store::entities::integrations::webhook_delivery;
-use crate::store::entities::integrations::webhook_delivery::Column::Id as DeliveryId;
+use crate::store::entities::integrations::webhook_delivery::Column::Id as WebhookDeliveryId;
 
 /// Rows of one kind in a slice.
 const SLICE_ROWS: u64 = 500;
@@ -69,10 +69,11 @@ pub(super) async fn drop_slice(
     let jobs = drop_jobs(transaction, history_id).await?;
     // Only finished deliveries.
     let old = webhook_delivery::Entity::find()
-        .filter(DeliveryId.lt(first_id_at(retention.deliveries_before)))
-        .filter(webhook_delivery::Column::State.ne(DeliveryState::Pending));
-    let ids = ids_of(transaction, DeliveryId, old).await?;
-    let deliveries = drop_by_id::<webhook_delivery::Entity>(transaction, DeliveryId, ids).await?;
+        .filter(WebhookDeliveryId.lt(first_id_at(retention.deliveries_before)))
+        .filter(webhook_delivery::Column::State.ne(WebhookDeliveryState::Pending));
+    let ids = ids_of(transaction, WebhookDeliveryId, old).await?;
+    let deliveries =
+        drop_by_id::<webhook_delivery::Entity>(transaction, WebhookDeliveryId, ids).await?;
     let may_have_more =
         telemetry || records || events || commands.may_have_more || jobs || deliveries;
     Ok(Dropped { may_have_more, ..commands })
@@ -193,12 +194,12 @@ async fn files_of(
     let blobs: Vec<(CommandId, i64)> = output_blob::Entity::find()
         .select_only()
         .column(output_blob::Column::CommandId)
-        .column(output_blob::Column::Generation)
+        .column(output_blob::Column::Revision)
         .filter(output_blob::Column::CommandId.is_in(ids.iter().copied()))
         .into_tuple()
         .all(transaction)
         .await?;
-    let blobs = blobs.into_iter().map(|(id, generation)| BlobName::Compacted(id, generation));
+    let blobs = blobs.into_iter().map(|(id, revision)| BlobName::Compacted(id, revision));
     Ok(live.into_iter().map(BlobName::Live).chain(blobs).collect())
 }
 

@@ -15,7 +15,7 @@ use crate::store::entities::fleet::{agent, agent_ledger};
 use crate::store::writer::MAX_LIST;
 use crate::store::writer::rows::pad_to_power_of_two;
 
-pub(super) struct Candidates {
+pub(super) struct RegistrationCandidates {
     keys: HashMap<AgentKeyId, agent_key::Model>,
     /// Deleted ones included: their ids are taken.
     agents: HashMap<AgentId, agent::Model>,
@@ -28,7 +28,7 @@ pub(super) struct Candidates {
     taken_names: HashSet<(TenantId, String)>,
 }
 
-impl Candidates {
+impl RegistrationCandidates {
     pub(super) async fn read(
         transaction: &DatabaseTransaction,
         operations: &[OpenSession],

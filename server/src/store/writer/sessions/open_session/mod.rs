@@ -10,7 +10,7 @@ use muster_protocol::identity::AgentPublicKey;
 use sea_orm::DbErr;
 use uuid::Uuid;
 
-use self::candidates::Candidates;
+use self::candidates::RegistrationCandidates;
 use crate::domain::fleet::agent::{
     AgentEventKind, AgentLevel, IDENTITY_CONFLICT, KEY_PAIR_CHANGED, NAME_CONFLICT, NameSource,
     Transport,
@@ -72,7 +72,7 @@ pub struct OpenSession {
     pub policy: Option<String>,
     pub max_executions: i32,
     pub transport: Transport,
-    /// What came of the latest generation for another version, JSON; absent if nothing is known of it.
+    /// The result of the last update to another version, JSON; absent if nothing is known of it.
     pub update_result: Option<String>,
     pub now: Timestamp,
 }
@@ -104,7 +104,7 @@ impl BatchOperation for OpenSession {
         operations: &[Self],
     ) -> Result<Vec<Result<SessionOpening, StoreError>>, DbErr> {
         let transaction = tx.transaction;
-        let mut candidates = Candidates::read(transaction, operations).await?;
+        let mut candidates = RegistrationCandidates::read(transaction, operations).await?;
         let mut changes = Changes::default();
         let mut results: Vec<SessionOpening> = operations
             .iter()
@@ -135,7 +135,11 @@ struct Changes {
 }
 
 impl OpenSession {
-    fn open(&self, candidates: &mut Candidates, changes: &mut Changes) -> SessionOpening {
+    fn open(
+        &self,
+        candidates: &mut RegistrationCandidates,
+        changes: &mut Changes,
+    ) -> SessionOpening {
         let (key, is_in_grace) = match self.admit(candidates.key(self.key_id)) {
             Ok(admitted) => admitted,
             Err(code) => return SessionOpening::Refused(code),
@@ -224,7 +228,11 @@ impl OpenSession {
         }
     }
 
-    fn enrol(&self, key: &agent_key::Model, candidates: &mut Candidates) -> agent::Model {
+    fn enrol(
+        &self,
+        key: &agent_key::Model,
+        candidates: &mut RegistrationCandidates,
+    ) -> agent::Model {
         candidates.count_one_more(self.key_id);
         let name = if self.hostname.is_empty() { key.name.clone() } else { self.hostname.clone() };
         agent::Model {
@@ -268,7 +276,7 @@ impl OpenSession {
         &self,
         row: &mut agent::Model,
         is_new: bool,
-        candidates: &Candidates,
+        candidates: &RegistrationCandidates,
         changes: &mut Changes,
     ) -> bool {
         let mut next_epoch = row.epoch + 1;

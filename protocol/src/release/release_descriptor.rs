@@ -1,4 +1,4 @@
-//! The manifest of a release.
+//! The descriptor of a release.
 
 use std::collections::BTreeMap;
 
@@ -8,10 +8,10 @@ use serde::{Deserialize, Serialize};
 use super::platform::Platform;
 use super::program::Program;
 
-/// The manifest format that this version writes, and the only one that it reads.
+/// The descriptor format that this version writes, and the only one that it reads.
 pub const FORMAT: u32 = 1;
-/// Largest manifest, in bytes.
-pub const MAX_MANIFEST_BYTES: usize = 64 * 1024;
+/// Largest descriptor, in bytes.
+pub const MAX_DESCRIPTOR_BYTES: usize = 64 * 1024;
 /// Largest program, in bytes.
 pub const MAX_PROGRAM_BYTES: u64 = 256 * 1024 * 1024;
 
@@ -19,7 +19,7 @@ pub const MAX_PROGRAM_BYTES: u64 = 256 * 1024 * 1024;
 /// parsed form.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct ReleaseManifest {
+pub struct ReleaseDescriptor {
     /// [`FORMAT`].
     pub format: u32,
     pub version: Version,
@@ -42,17 +42,18 @@ pub struct ProgramFile {
     pub sha256: String,
 }
 
-impl ReleaseManifest {
-    /// Parses a manifest without checking its signature.
+impl ReleaseDescriptor {
+    /// Parses a descriptor without checking its signature.
     ///
     /// # Errors
     /// A message that says what is wrong.
     pub fn read(document: &[u8]) -> Result<Self, String> {
-        if document.len() > MAX_MANIFEST_BYTES {
-            return Err(format!("the manifest has more than {} bytes", MAX_MANIFEST_BYTES));
+        if document.len() > MAX_DESCRIPTOR_BYTES {
+            return Err(format!("the descriptor has more than {} bytes", MAX_DESCRIPTOR_BYTES));
         }
-        let manifest: Self = serde_json::from_slice(document).map_err(|error| error.to_string())?;
-        manifest.check().map(|()| manifest)
+        let descriptor: Self =
+            serde_json::from_slice(document).map_err(|error| error.to_string())?;
+        descriptor.check().map(|()| descriptor)
     }
 
     /// The programs for a platform; `None` if the release does not support it.
@@ -68,7 +69,7 @@ impl ReleaseManifest {
             return Err(format!("the floor {} is above the version {}", self.floor, self.version));
         }
         if self.targets.is_empty() {
-            return Err("the manifest lists no platform".into());
+            return Err("the descriptor lists no platform".into());
         }
         self.targets.iter().try_for_each(|(platform, files)| check_files(*platform, files))
     }
@@ -115,20 +116,20 @@ mod tests {
         })
     }
 
-    fn read(document: &Value) -> Result<ReleaseManifest, String> {
-        ReleaseManifest::read(document.to_string().as_bytes())
+    fn read(document: &Value) -> Result<ReleaseDescriptor, String> {
+        ReleaseDescriptor::read(document.to_string().as_bytes())
     }
 
     #[test]
-    fn manifest_round_trips() {
-        let manifest = read(&document()).unwrap();
-        assert_eq!(serde_json::to_value(&manifest).unwrap(), document());
-        assert!(manifest.files(Platform::parse("linux-x86_64").unwrap()).is_some());
-        assert!(manifest.files(Platform::parse("macos-x86_64").unwrap()).is_none());
+    fn descriptor_round_trips() {
+        let descriptor = read(&document()).unwrap();
+        assert_eq!(serde_json::to_value(&descriptor).unwrap(), document());
+        assert!(descriptor.files(Platform::parse("linux-x86_64").unwrap()).is_some());
+        assert!(descriptor.files(Platform::parse("macos-x86_64").unwrap()).is_none());
     }
 
     #[test]
-    fn invalid_manifests_are_rejected_with_a_message() {
+    fn invalid_descriptors_are_rejected_with_a_message() {
         let wrong: [(&str, Value); 11] = [
             ("/format", json!(2)),
             ("/version", json!("2")),
@@ -150,6 +151,6 @@ mod tests {
         let mut more = document();
         more["more"] = json!(1);
         assert!(read(&more).is_err());
-        assert!(ReleaseManifest::read(&vec![b' '; MAX_MANIFEST_BYTES + 1]).is_err());
+        assert!(ReleaseDescriptor::read(&vec![b' '; MAX_DESCRIPTOR_BYTES + 1]).is_err());
     }
 }

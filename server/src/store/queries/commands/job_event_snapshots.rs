@@ -15,7 +15,7 @@ use crate::store::queries::SystemScope;
 
 /// A job with its progress.
 #[derive(Debug, Clone)]
-pub struct JobSnapshot {
+pub struct JobEventSnapshot {
     pub id: JobId,
     pub tenant_id: TenantId,
     pub script: String,
@@ -28,7 +28,10 @@ pub struct JobSnapshot {
 impl SystemScope {
     /// These jobs, without those that were deleted. The counts are read from an index after the
     /// states, so the counts of a finished job are final.
-    pub async fn jobs_now(&self, ids: &[JobId]) -> Result<Vec<JobSnapshot>, StoreError> {
+    pub async fn job_event_snapshots(
+        &self,
+        ids: &[JobId],
+    ) -> Result<Vec<JobEventSnapshot>, StoreError> {
         type Row = (JobId, TenantId, String, JobState, Option<Timestamp>);
         let jobs: Vec<Row> = job::Entity::find()
             .select_only()
@@ -54,7 +57,7 @@ impl SystemScope {
         }
         let now = |(id, tenant_id, script, state, finished_at)| {
             let counts = counts.remove(&id).unwrap_or_default();
-            JobSnapshot { id, tenant_id, script, state, counts, finished_at }
+            JobEventSnapshot { id, tenant_id, script, state, counts, finished_at }
         };
         Ok(jobs.into_iter().map(now).collect())
     }
