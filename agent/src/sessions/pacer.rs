@@ -43,7 +43,7 @@ struct SentFrame {
     sent_at: Instant,
     /// On its way when it was sent, itself included.
     in_flight_bytes: u64,
-    /// The window was full, so the round trip tells what the link carries.
+    /// The window was full, so the round trip shows what the link carries.
     is_measure: bool,
 }
 

@@ -74,7 +74,7 @@ impl Fixture {
 async fn the_last_key_that_can_grant_publishing_is_not_revoked(fixture: Fixture) {
     let first = fixture.api_key(&BOTH, None).await;
     for (scopes, expires_at) in [
-        // It could give the scope to nobody.
+        // It could pass the scope to no key.
         (&BOTH[1..], None),
         (&BOTH[..1], None),
         // It lasts less long.

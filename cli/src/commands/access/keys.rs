@@ -65,17 +65,8 @@ enum Action {
         /// Key: an id, a name, or a unique prefix of one
         key: String,
     },
-    /// Change a key
-    Edit {
-        /// Key: an id, a name, or a unique prefix of one
-        key: String,
-        /// Number of agents that can use the key
-        #[arg(long, value_name = "N")]
-        max_agents: Option<u32>,
-        /// Whether holders of the key may take over each other's offline agents
-        #[arg(long, value_name = "BOOL")]
-        trusts_holders: Option<bool>,
-    },
+    /// Change a key; connected agents follow at once
+    Edit(Edit),
     /// Replace the secret of a key and print the new one, which is shown only once
     Regenerate {
         /// Key: an id, a name, or a unique prefix of one
@@ -92,10 +83,62 @@ enum Action {
 }
 
 #[derive(Debug, clap::Args)]
+struct Edit {
+    /// Key: an id, a name, or a unique prefix of one
+    key: String,
+    /// Command that agents of this key accept from now on, such as update; repeatable
+    #[arg(long = "add-permission", value_name = "COMMAND")]
+    added: Vec<CommandName>,
+    /// Command that agents of this key refuse from now on; repeatable
+    #[arg(long = "remove-permission", value_name = "COMMAND")]
+    removed: Vec<CommandName>,
+    /// Number of agents that can use the key
+    #[arg(long, value_name = "N")]
+    max_agents: Option<u32>,
+    /// Whether holders of the key may take over each other's offline agents
+    #[arg(long, value_name = "BOOL")]
+    trusts_holders: Option<bool>,
+}
+
+impl Edit {
+    /// Changes a key that has these permissions. Only the given options.
+    fn body(&self, permissions: Option<Vec<String>>) -> Value {
+        let mut body = Map::new();
+        if let Some(mut permissions) = permissions {
+            permissions.extend(self.added.iter().map(|name| name.as_str().to_owned()));
+            permissions.sort_unstable();
+            permissions.dedup();
+            permissions.retain(|one| self.removed.iter().all(|name| name.as_str() != one));
+            body.insert("permissions".into(), json!(permissions));
+        }
+        if let Some(max_agents) = self.max_agents {
+            body.insert("max_agents".into(), json!(max_agents));
+        }
+        if let Some(trusts_holders) = self.trusts_holders {
+            body.insert("trusts_holders".into(), json!(trusts_holders));
+        }
+        body.into()
+    }
+
+    async fn run(&self, session: &Session) -> Result<u8, CliError> {
+        let id = session.id_of(ResourceKind::Key, &self.key).await?;
+        let segments = ["agents", "keys", &id];
+        let mut permissions = None;
+        if !(self.added.is_empty() && self.removed.is_empty()) {
+            let key = session.api.json(session.api.request(Method::GET, &segments)).await?;
+            let listed = key["permissions"].as_array().into_iter().flatten();
+            permissions = Some(listed.filter_map(Value::as_str).map(str::to_owned).collect());
+        }
+        session.change(Method::PATCH, &segments, &self.body(permissions)).await
+    }
+}
+
+#[derive(Debug, clap::Args)]
 struct Create {
     /// Name of the key
     name: String,
-    /// Command that agents of this key accept; repeatable [default: ping, info, echo, scripts, execute]
+    /// Command that agents of this key accept: ping, info, echo, scripts, execute, restart, update,
+    /// redeploy or shutdown; repeatable [default: ping, info, echo, scripts, execute]
     #[arg(long = "permission", value_name = "COMMAND")]
     permissions: Vec<CommandName>,
     /// Tag for agents of this key; repeatable
@@ -150,7 +193,15 @@ pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
         }
         Action::Create(create) => {
             let request = session.api.request(Method::POST, &["agents", "keys"]);
-            show_secret(session, &session.api.json(request.json(&create.body())).await?)
+            let key = session.api.json(request.json(&create.body())).await?;
+            let code = show_secret(session, &key)?;
+            let allows_update =
+                key["permissions"].as_array().is_some_and(|all| all.contains(&json!("update")));
+            if let Some(id) = key["id"].as_str().filter(|_| !allows_update) {
+                note("Its agents accept no updates from the server. To allow them:");
+                note(&format!("  muster keys edit {} --add-permission update", sanitize(id)));
+            }
+            Ok(code)
         }
         Action::Show { key } => {
             let id = session.id_of(ResourceKind::Key, &key).await?;
@@ -158,17 +209,7 @@ pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
         }
         Action::Disable { key } => set_status(session, &key, "disabled").await,
         Action::Enable { key } => set_status(session, &key, "active").await,
-        Action::Edit { key, max_agents, trusts_holders } => {
-            let id = session.id_of(ResourceKind::Key, &key).await?;
-            let mut body = Map::new();
-            if let Some(max_agents) = max_agents {
-                body.insert("max_agents".into(), json!(max_agents));
-            }
-            if let Some(trusts_holders) = trusts_holders {
-                body.insert("trusts_holders".into(), json!(trusts_holders));
-            }
-            session.change(Method::PATCH, &["agents", "keys", &id], &body.into()).await
-        }
+        Action::Edit(edit) => edit.run(session).await,
         Action::Regenerate { key, grace_ms } => {
             let id = session.id_of(ResourceKind::Key, &key).await?;
             let segments = ["agents", "keys", &id, "regenerate"];
@@ -189,15 +230,14 @@ async fn set_status(session: &Session, key: &str, status: &str) -> Result<u8, Cl
     session.change(Method::PATCH, &["agents", "keys", &id], &body).await
 }
 
-/// Prints only the secret to standard output, so that a script can capture it.
+/// Shows a new secret, and how to install an agent with it.
 fn show_secret(session: &Session, answer: &Value) -> Result<u8, CliError> {
     let secret = ["key", "api_key", "secret"].iter().find_map(|name| answer.get(*name)?.as_str());
     let Some(secret) = secret else {
         session.output.details(answer)?;
         return Err(CliError::Answer("the new key has no secret".into()));
     };
-    session.output.answer(answer, |_| sanitize(secret))?;
-    note("Store this key now; it is not shown again.");
+    session.output.new_secret(answer, secret)?;
     let line = answer.get("install_line").and_then(Value::as_str).map(str::to_owned);
     match line.or_else(|| install_line(session.api.server(), secret)) {
         Some(line) => {

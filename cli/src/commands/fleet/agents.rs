@@ -173,7 +173,10 @@ async fn show_scripts(session: &Session, id: &str) -> Result<u8, CliError> {
     if let Some(error) = manifest.get("error").and_then(Value::as_str)
         && !session.output.json
     {
-        note(&format!("the host rejected the newest version of its manifest: {error}"));
+        let at = manifest.get("reported_at").and_then(Value::as_str).unwrap_or("an unknown time");
+        let has_scripts = manifest["items"].as_array().is_some_and(|items| !items.is_empty());
+        let rest = if has_scripts { "; the scripts above stay in force" } else { "" };
+        note(&format!("the host reported at {at} that its manifest is not valid: {error}{rest}"));
     }
     Ok(0)
 }

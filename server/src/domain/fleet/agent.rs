@@ -106,6 +106,10 @@ pub enum AgentEventKind {
     Adopted,
     /// It knows of sessions that this server does not: the server was restored from a backup.
     ServerRestored,
+    /// The newest version of its manifest is invalid or was deleted.
+    ManifestRejected,
+    /// Its manifest is valid again.
+    ManifestAccepted,
 }
 
 /// The alert of an agent whose identity two hosts present.

@@ -46,7 +46,7 @@ impl Connection {
         Self { pool, held: None, epochs, tx_metrics, metrics, blobs }
     }
 
-    /// Begins a transaction. On SQLite it takes the write lock at once, because a transaction that
+    /// Starts a transaction. On SQLite it takes the write lock at once, because a transaction that
     /// starts with a read cannot wait for the lock later.
     pub(super) async fn begin(&mut self) -> Result<WriteTx<'_>, DbErr> {
         self.tx_metrics.clear();

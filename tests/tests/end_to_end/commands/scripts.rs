@@ -149,6 +149,32 @@ async fn changed_manifest_is_reloaded_and_an_invalid_one_refused_with_its_line()
     assert!(shown.contains("\"two\""), "the last good one stays: {shown}");
     let command = fixture.api.execute(&id, "two", json!({})).await;
     assert_eq!(fixture.api.finished(&command).await["state"], "succeeded");
+
+    // The history of the agent says since when and why.
+    agent.allow(&[Script::new("one", "echo 1")]);
+    let events = async |count: usize| {
+        eventually("the history has the events", async || {
+            let shown = fixture.api.get(&format!("/api/agents/{id}/events")).await.expect(200);
+            let all = shown["items"].as_array().cloned().unwrap_or_default();
+            let is_of_manifest = |event: &Value| {
+                event["kind"].as_str().is_some_and(|kind| kind.starts_with("manifest_"))
+            };
+            let mut found: Vec<_> = all.into_iter().filter(is_of_manifest).collect();
+            found.reverse();
+            (found.len() >= count).then_some(found)
+        })
+        .await
+    };
+    events(2).await;
+    std::fs::remove_file(agent.state_dir().join("script_manifest.json")).expect("remove");
+    let found = events(3).await;
+    let kinds: Vec<_> = found.iter().map(|event| &event["kind"]).collect();
+    assert_eq!(kinds, ["manifest_rejected", "manifest_accepted", "manifest_rejected"]);
+    assert!(found[0].text("detail").contains("line 3"), "{found:?}");
+    assert!(found[1]["detail"].is_null(), "{found:?}");
+    assert!(found[2].text("detail").contains("was deleted"), "{found:?}");
+    let shown = listed("was deleted").await;
+    assert!(!shown.contains("\"one\""), "a deleted manifest permits nothing: {shown}");
 }
 
 #[tokio::test]

@@ -73,6 +73,38 @@ async fn command_line_manages_keys_and_agents() {
 }
 
 #[tokio::test]
+async fn printed_remedy_for_a_missing_permission_works_and_the_agent_keeps_its_id() {
+    let fixture = Fixture::on_sqlite().await;
+    let cli = logged_in(&fixture).await;
+    let created = cli.run(&["keys", "create", "web", "--permission", "ping", "--json"]).await;
+    let offered = created.stderr.lines().filter_map(|line| line.trim().strip_prefix("muster "));
+    let offered: Vec<_> = offered.map(str::to_owned).collect();
+    let key = created.json();
+    let url = fixture.server.url();
+    let secret = key["key"].as_str().expect("a secret");
+    let options = AgentOptions::named("agent");
+    let _agent = muster_tests::Agent::start(&fixture.test_dir, &url, secret, options);
+    let key_id = key["id"].as_str().expect("an id");
+    let agent = fixture.online(key_id).await["id"].clone();
+    let agent = agent.as_str().expect("an id");
+
+    let refused = cli.run(&["command", agent, "info"]).await;
+    refused.expect(1);
+    let (_, remedy) = refused.stderr.split_once(": muster ").expect("a remedy");
+    for remedy in [remedy.trim(), &offered[0]] {
+        cli.run(&remedy.split_whitespace().collect::<Vec<_>>()).await.expect(0);
+    }
+    let shown = cli.run(&["keys", "show", key_id, "--json"]).await.json();
+    let permissions = shown["permissions"].as_array().cloned().unwrap_or_default();
+    assert_eq!(permissions.len(), 3, "{shown}");
+    assert!(permissions.contains(&json!("update")) && shown["max_agents"] == 1, "{shown}");
+    let info = cli.run(&["command", agent, "info", "--json"]).await.json();
+    assert_eq!(info["data"]["agent_id"], agent, "{info}");
+    cli.run(&["keys", "edit", "web", "--remove-permission", "info"]).await.expect(0);
+    cli.run(&["command", agent, "info"]).await.expect(1);
+}
+
+#[tokio::test]
 async fn run_prints_both_streams_and_exits_like_the_script() {
     let fixture = Fixture::on_sqlite().await;
     let body = "printf '\\377 %s\\n' \"$NAME\"; echo oh >&2; exit 7";

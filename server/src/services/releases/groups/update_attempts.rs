@@ -31,8 +31,7 @@ pub(super) type Updates = HashMap<AgentId, agent_update::Model>;
 const EXPIRES_IN_MS: u64 = 2 * 60_000;
 
 /// The problem of an agent whose key does not allow updates.
-const FORBIDDEN: &str =
-    "the agent key does not allow `update`; give the host a key that does (deploy.sh --key)";
+const FORBIDDEN: &str = "the agent's key does not allow `update`; to allow it: muster keys edit KEY --add-permission update";
 
 /// The command that requests an update. It is delivered like any other command.
 pub(super) fn update_command(

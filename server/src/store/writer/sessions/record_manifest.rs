@@ -8,10 +8,11 @@ use sea_orm::{
     QueryFilter as _, QuerySelect as _,
 };
 
-use crate::domain::ids::{AgentId, TenantId};
+use crate::domain::fleet::agent::AgentEventKind;
+use crate::domain::ids::{AgentId, EventId, TenantId};
 use crate::store::StoreError;
 use crate::store::entities::access::tenant;
-use crate::store::entities::fleet::{agent, agent_manifest};
+use crate::store::entities::fleet::{agent, agent_event, agent_manifest};
 use crate::store::writer::connection::WriteTx;
 use crate::store::writer::epoch::Epochs;
 use crate::store::writer::rows::pad_to_power_of_two;
@@ -64,6 +65,36 @@ impl ManifestSize {
     }
 }
 
+/// The last report of an agent.
+struct KnownManifest {
+    size: ManifestSize,
+    error: Option<String>,
+}
+
+impl RecordManifest {
+    /// The event that the manifest is in force no more, or again, or rejected for another reason.
+    fn event(
+        &self,
+        row: &agent_manifest::Model,
+        known_error: Option<&str>,
+    ) -> Option<agent_event::Model> {
+        if row.error.as_deref() == known_error {
+            return None;
+        }
+        Some(agent_event::Model {
+            id: EventId::new(),
+            tenant_id: self.tenant_id,
+            agent_id: self.agent_id,
+            kind: match row.error {
+                Some(_) => AgentEventKind::ManifestRejected,
+                None => AgentEventKind::ManifestAccepted,
+            },
+            detail: row.error.clone(),
+            at: row.reported_at,
+        })
+    }
+}
+
 impl BatchOperation for RecordManifest {
     type Done = RecordedManifest;
 
@@ -90,7 +121,15 @@ impl BatchOperation for RecordManifest {
                 .exec(transaction)
                 .await?;
         }
-        let refused = count(transaction, &last).await?;
+        let known = known(transaction, &last).await?;
+        let refused = count(transaction, &last, &known).await?;
+        let events = last.iter().filter_map(|op| {
+            let is_refused = refused.contains(&op.agent_id);
+            let row = if is_refused { &op.refused } else { &op.row };
+            op.event(row, known.get(&op.agent_id).and_then(|known| known.error.as_deref()))
+        });
+        rows::insert(transaction, events.map(|event| event.into_active_model()).collect(), None)
+            .await?;
         let rows = last.into_iter().map(|op| match refused.contains(&op.agent_id) {
             true => op.refused.clone().into_active_model(),
             false => op.row.clone().into_active_model(),
@@ -123,15 +162,15 @@ impl BatchOperation for RecordManifest {
 async fn count(
     transaction: &DatabaseTransaction,
     operations: &[&RecordManifest],
+    known: &HashMap<AgentId, KnownManifest>,
 ) -> Result<HashSet<AgentId>, DbErr> {
-    let known = sizes(transaction, operations).await?;
     let before = sums(transaction, operations).await?;
     let mut sums = before.clone();
     let mut refused = HashSet::new();
     for operation in operations {
         // Without a row there is no tenant, and nothing to limit.
         let Some(sum) = sums.get_mut(&operation.tenant_id) else { continue };
-        let old = known.get(&operation.agent_id).copied().unwrap_or_default();
+        let old = known.get(&operation.agent_id).map(|known| known.size).unwrap_or_default();
         let new = ManifestSize::of(&operation.row);
         let after = sum.replacing(old, new);
         *sum = if after.is_within(operation.limit) || new.is_within(old) {
@@ -153,24 +192,26 @@ async fn count(
 }
 
 /// What these agents have reported before.
-async fn sizes(
+async fn known(
     transaction: &DatabaseTransaction,
     operations: &[&RecordManifest],
-) -> Result<HashMap<AgentId, ManifestSize>, DbErr> {
+) -> Result<HashMap<AgentId, KnownManifest>, DbErr> {
     let mut found = HashMap::with_capacity(operations.len());
     for operations in operations.chunks(MAX_LIST) {
         let ids = pad_to_power_of_two(operations.iter().map(|op| op.agent_id));
-        let rows: Vec<(AgentId, i64, i64)> = agent_manifest::Entity::find()
+        let rows: Vec<(AgentId, i64, i64, Option<String>)> = agent_manifest::Entity::find()
             .select_only()
             .column(agent_manifest::Column::AgentId)
             .column(agent_manifest::Column::SizeBytes)
             .column(agent_manifest::Column::ScriptCount)
+            .column(agent_manifest::Column::Error)
             .filter(agent_manifest::Column::AgentId.is_in(ids))
             .into_tuple()
             .all(transaction)
             .await?;
-        let size = |(id, bytes, scripts)| (id, ManifestSize { bytes, scripts });
-        found.extend(rows.into_iter().map(size));
+        found.extend(rows.into_iter().map(|(id, bytes, scripts, error)| {
+            (id, KnownManifest { size: ManifestSize { bytes, scripts }, error })
+        }));
     }
     Ok(found)
 }
