@@ -44,7 +44,7 @@ const PREFLIGHT_CODES: [&str; 4] =
 /// it names the reason and what to do, without fields or paths of the API. A test compares this list with
 /// the server's codes.
 #[cfg(test)]
-const SHOWN_AS_ANSWERED: [&str; 69] = [
+const SHOWN_AS_ANSWERED: [&str; 74] = [
     "agent_busy",
     "agent_offline",
     "agent_online",
@@ -69,6 +69,7 @@ const SHOWN_AS_ANSWERED: [&str; 69] = [
     "invalid_key_change",
     "invalid_query",
     "invalid_release",
+    "invalid_setup_token",
     "invalid_target",
     "invalid_webhook",
     "job_running",
@@ -88,6 +89,7 @@ const SHOWN_AS_ANSWERED: [&str; 69] = [
     "nothing_to_retry",
     "output_damaged",
     "output_dropped",
+    "password_not_hashed",
     "permission_denied",
     "program_unreadable",
     "range_not_satisfiable",
@@ -100,10 +102,13 @@ const SHOWN_AS_ANSWERED: [&str; 69] = [
     "secrets_unsupported",
     "server_busy",
     "server_stopping",
+    "session_ended",
+    "setup_closed",
     "storage_unavailable",
     "successor_changed",
     "too_many_drafts",
     "too_many_requests",
+    "too_many_sign_ins",
     "too_many_streams",
     "too_many_unknown_keys",
     "unknown_host",

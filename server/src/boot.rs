@@ -14,6 +14,7 @@ use crate::adapters::program_files::ProgramFiles;
 use crate::adapters::release_files::ReleaseFiles;
 use crate::adapters::webhook_client::WebhookClient;
 use crate::config::Config;
+use crate::domain::access::records::MemberRecord;
 use crate::domain::time::Clock;
 use crate::fault;
 use crate::http;
@@ -21,6 +22,7 @@ use crate::http::AppState;
 use crate::hub::Hub;
 use crate::listener::{Bound, Certificate, Limits, open_file_limit};
 use crate::services::access::authentication::Authentication;
+use crate::services::access::setup::{NewPerson, Setup, TOKEN_FILE};
 use crate::services::operations::master_key::{KeyLocations, unlock};
 use crate::services::{Adapters, Services};
 use crate::store::Store;
@@ -132,6 +134,23 @@ pub async fn create_tenant(config: &Config, name: &str) -> anyhow::Result<String
     authentication.create_tenant(name).await.context("failed to create the tenant")
 }
 
+/// Makes a person an owner of the first tenant. The server must be stopped.
+///
+/// # Errors
+/// The reason why not, as a sentence for the operator.
+pub async fn create_owner(config: &Config, person: NewPerson) -> anyhow::Result<MemberRecord> {
+    let store = open_store(config).await?;
+    // Without the first tenant there is nothing to own.
+    let authentication = Authentication::new(store.clone(), Clock::system());
+    let chosen = std::env::var("MUSTER_BOOTSTRAP_KEY").ok().filter(|key| !key.is_empty());
+    authentication
+        .bootstrap(&config.data_dir, chosen.as_deref())
+        .await
+        .context("failed to create the first API key")?;
+    let setup = Setup::new(store, Clock::system());
+    setup.create_owner(&config.data_dir, person).await.context("failed to create the owner")
+}
+
 async fn open_store(config: &Config) -> anyhow::Result<Store> {
     let password_file = config.database_password_file.as_deref();
     let password = database_password::read(&config.database_url, password_file)?;
@@ -164,13 +183,23 @@ async fn bootstrap(services: &Services, config: &Config) -> anyhow::Result<()> {
     if let Some(key) = made {
         let path = config.data_dir.join("bootstrap_key");
         tracing::info!(file = %path.display(), "created the first owner API key");
-        if std::io::stdout().is_terminal() {
-            // A closed terminal must not stop the server.
-            let _ =
-                writeln!(std::io::stdout(), "First API key (also in {}): {key}", path.display());
-        }
+        print_at_terminal(&format!("First API key (also in {}): {key}", path.display()));
+    }
+    let token = services.setup.open(&config.data_dir).await.context("failed to open set-up")?;
+    if let Some(token) = token {
+        let path = config.data_dir.join(TOKEN_FILE);
+        tracing::info!(file = %path.display(), "this server has no owner; create one with the set-up token, which works once");
+        print_at_terminal(&format!("Set-up token (also in {}): {token}", path.display()));
     }
     Ok(())
+}
+
+/// Secrets are only shown to a person, and never logged.
+fn print_at_terminal(text: &str) {
+    if std::io::stdout().is_terminal() {
+        // A closed terminal must not stop the server.
+        let _ = writeln!(std::io::stdout(), "{text}");
+    }
 }
 
 fn drain(hub: &Hub, spread_ms: u64) {

@@ -1,6 +1,6 @@
 //! The `muster-server` program: command line, logging and subcommands.
 
-use std::io::IsTerminal as _;
+use std::io::{IsTerminal as _, Read as _};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -8,7 +8,12 @@ use muster_server::adapters::close_new_files_to_others;
 use muster_server::adapters::readiness;
 use muster_server::config::{Config, ConfigSources};
 use muster_server::http::openapi;
+use muster_server::services::access::setup::NewPerson;
 use tracing_subscriber::EnvFilter;
+use zeroize::Zeroizing;
+
+/// More than the longest password, so that a longer one is refused and not cut.
+const MAX_LINE_BYTES: u64 = 1_024;
 
 /// The Muster server: runs commands on a fleet of hosts
 #[derive(Parser)]
@@ -31,6 +36,19 @@ enum Command {
     Asyncapi,
     /// Print the JSON Schema of the frames of the agent protocol
     Frames,
+    /// Make a person an owner of the first tenant while the server is stopped. Reads the password from the
+    /// terminal or from standard input. A person who is known by the address gets the new password and is
+    /// signed out. Takes the options of `serve`
+    CreateOwner {
+        /// Address by which the owner signs in
+        #[arg(long)]
+        email: String,
+        /// Name of the owner [default: the part of the address before the @]
+        #[arg(long)]
+        name: Option<String>,
+        #[command(flatten)]
+        sources: Box<ConfigSources>,
+    },
     /// Create another tenant while the server is stopped, and print its owner's API key. Takes the
     /// options of `serve`
     #[command(hide = true)]
@@ -58,6 +76,10 @@ fn main() -> ExitCode {
             print!("{}", openapi::frame_schemas());
             Ok(())
         }
+        Command::CreateOwner { email, name, sources } => sources
+            .resolve()
+            .map_err(anyhow::Error::from)
+            .and_then(|config| create_owner(&config, email, name)),
         Command::CreateTenant { name, sources } => sources
             .resolve()
             .map_err(anyhow::Error::from)
@@ -104,6 +126,28 @@ fn create_tenant(config: &Config, name: &str) -> anyhow::Result<()> {
         .block_on(muster_server::boot::create_tenant(config, name))?;
     println!("{key}");
     Ok(())
+}
+
+fn create_owner(config: &Config, email: String, name: Option<String>) -> anyhow::Result<()> {
+    close_new_files_to_others();
+    choose_cryptography()?;
+    let password = Zeroizing::new(match std::io::stdin().is_terminal() {
+        true => rpassword::prompt_password("Password: ")?,
+        false => read_line()?,
+    });
+    let person = NewPerson { email, name, password };
+    let made = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?
+        .block_on(muster_server::boot::create_owner(config, person))?;
+    println!("{} is an owner of the tenant {}", made.email, made.tenant_name);
+    Ok(())
+}
+
+fn read_line() -> std::io::Result<String> {
+    let mut line = String::new();
+    std::io::stdin().take(MAX_LINE_BYTES).read_to_string(&mut line)?;
+    Ok(line.trim_end_matches(['\r', '\n']).to_owned())
 }
 
 fn health(config: Config) -> anyhow::Result<()> {

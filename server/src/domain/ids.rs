@@ -42,6 +42,23 @@ id!(
     ApiKeyId
 );
 id!(
+    /// Who asks for work in a tenant: an API key, a member, or the operator. The ids of all of them are
+    /// different, so one id names exactly one of them.
+    PrincipalId
+);
+id!(
+    /// A person, for the server as a whole.
+    UserId
+);
+id!(
+    /// A person in a tenant, with one role. The same person in another tenant is another member.
+    MemberId
+);
+id!(
+    /// A member who is signed in, on one device.
+    SessionId
+);
+id!(
     /// An agent key, with which agents enrol.
     AgentKeyId
 );
@@ -81,6 +98,23 @@ id!(
     /// A group of agents.
     GroupId
 );
+
+impl PrincipalId {
+    /// The operator of the server, at its terminal.
+    pub const OPERATOR: Self = Self(Uuid::nil());
+}
+
+impl From<ApiKeyId> for PrincipalId {
+    fn from(id: ApiKeyId) -> Self {
+        Self(id.0)
+    }
+}
+
+impl From<MemberId> for PrincipalId {
+    fn from(id: MemberId) -> Self {
+        Self(id.0)
+    }
+}
 
 /// The smallest id that can be created at or after an instant.
 pub fn first_id_at(at: Timestamp) -> Uuid {

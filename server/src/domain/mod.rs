@@ -1,8 +1,10 @@
 //! Pure rules. They know no database, sockets or clock of their own.
 
-/// Access control: credentials, principals, scopes.
+/// Access control: credentials, people, principals, scopes.
 pub mod access {
     pub mod credential;
+    pub mod email;
+    pub mod password;
     pub mod principal;
     pub mod records;
 }

@@ -68,6 +68,10 @@ impl From<StoreError> for ServiceError {
                 code: "invalid_api_key",
                 detail: "the API key was revoked or has expired; ask an owner for a new one",
             },
+            StoreError::SessionEnded => Self::Unauthenticated {
+                code: "session_ended",
+                detail: "the session has ended; sign in again",
+            },
             error => Self::Store(error),
         }
     }

@@ -35,6 +35,7 @@ use muster_protocol::limits::MISSED_HEARTBEATS;
 
 use self::access::key_cache::KeyCache;
 use self::access::lookup_limiter::LookupLimiter;
+use self::access::passwords::Passwords;
 pub use self::access::stream_permits::StreamPermits;
 use self::commands::delivery::CommandDelivery;
 use self::commands::preflight::{ManifestCache, Preflight};
@@ -102,6 +103,7 @@ pub struct Services {
     pub readiness: operations::readiness::Readiness,
     pub releases: releases::Releases,
     pub sessions: Arc<sessions::Sessions>,
+    pub setup: access::setup::Setup,
     pub targets: fleet::targets::Targets,
     pub maintenance: operations::maintenance::Maintenance,
     pub viewers: StreamPermits,
@@ -120,6 +122,7 @@ impl Services {
     ) -> Self {
         let parts = MetricSet { writer: store.writer().metrics().clone(), ..MetricSet::default() };
         let (cache, heartbeats) = (KeyCache::default(), Heartbeats::default());
+        let (lookups, passwords) = (LookupLimiter::default(), Passwords::default());
         let (manifests, limiter) = (ManifestCache::default(), SubmissionLimiter::default());
         let preflight = Preflight {
             store: store.clone(),
@@ -148,7 +151,7 @@ impl Services {
                 store: store(),
                 cache: cache.clone(),
                 clock: clock(),
-                lookups: LookupLimiter::default(),
+                lookups: lookups.clone(),
             },
             agent_keys: access::agent_keys::AgentKeys {
                 store: store(),
@@ -249,6 +252,13 @@ impl Services {
                 files: release_files,
                 catalog: catalog.clone(),
                 change_lock: Arc::default(),
+            },
+            setup: access::setup::Setup {
+                store: store(),
+                clock: clock(),
+                cache: cache.clone(),
+                lookups,
+                passwords,
             },
             sessions: Arc::new(sessions::Sessions::new(
                 store(),

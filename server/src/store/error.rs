@@ -37,6 +37,9 @@ pub enum StoreError {
     /// The API key of the request was revoked or expired after the request was authenticated.
     #[error("change the data: the API key of the request is no longer valid")]
     KeyInvalid,
+    /// The session of the request ended after the request was authenticated.
+    #[error("change the data: the session of the request has ended")]
+    SessionEnded,
     /// The data does not allow the change: for example, the row was deleted.
     #[error("the change was refused: {0}")]
     Refused(&'static str),

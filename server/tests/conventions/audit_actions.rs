@@ -5,13 +5,14 @@ use std::collections::BTreeSet;
 use crate::{literals, sources};
 
 /// What an action changes: the kinds of subjects.
-const RESOURCES: [&str; 10] = [
+const RESOURCES: [&str; 11] = [
     "agent",
     "agent_key",
     "api_key",
     "command",
     "group",
     "job",
+    "member",
     "release",
     "tenant",
     "webhook",

@@ -111,6 +111,7 @@ const SERVER_CRATES: [(&str, &[&str]); 15] = [
     (
         "services",
         &[
+            "argon2",
             "bytes",
             "data_encoding",
             "futures_util",
@@ -137,6 +138,7 @@ const SERVER_CRATES: [(&str, &[&str]); 15] = [
             "utoipa",
             "utoipa_axum",
             "utoipa_swagger_ui",
+            "zeroize",
         ],
     ),
     ("ws", &["axum", "futures_util", "tokio", "tokio_tungstenite"]),
@@ -159,7 +161,19 @@ const SERVER_CRATES: [(&str, &[&str]); 15] = [
     ),
     ("config", &["clap", "toml"]),
     ("boot", &["anyhow", "ring", "tokio", "zeroize"]),
-    ("main", &["anyhow", "clap", "ring", "rustls", "tokio", "tracing_subscriber"]),
+    (
+        "main",
+        &[
+            "anyhow",
+            "clap",
+            "ring",
+            "rpassword",
+            "rustls",
+            "tokio",
+            "tracing_subscriber",
+            "zeroize",
+        ],
+    ),
     ("lib", &[]),
 ];
 

@@ -114,7 +114,7 @@ async fn what_a_key_requested_before_it_was_revoked_is_not_stored_after(fixture:
     let writer = fixture.store.writer();
     let submission = |key: ApiKeyId| {
         let mut submission = fixture.submission(session.agent_id);
-        submission.row.requested_by = key;
+        submission.row.requested_by = key.into();
         SubmitCommand { deliver_in_epoch: Some(session.epoch), ..submission }
     };
     // Together, as the writer may merge them into one transaction.
@@ -129,7 +129,7 @@ async fn what_a_key_requested_before_it_was_revoked_is_not_stored_after(fixture:
     assert!(fixture.has_command(ids[2]).await);
 
     let (job_id, mut job) = fixture.job_submission(&[&session]);
-    job.row.requested_by = revoked;
+    job.row.requested_by = revoked.into();
     let execution = job.executions[0].row.id;
     assert_eq!(writer.commit(job).await.expect("answered"), SubmittedJob::KeyInvalid);
     let tenant = fixture.store.tenant(fixture.tenant_id);

@@ -8,7 +8,7 @@ use muster_server::domain::commands::job_state::JobState;
 use muster_server::domain::commands::trigger::Trigger;
 use muster_server::domain::fleet::agent::Transport;
 use muster_server::domain::ids::{
-    AgentId, AgentKeyId, ApiKeyId, AuditId, CommandId, JobId, TenantId,
+    AgentId, AgentKeyId, AuditId, CommandId, JobId, PrincipalId, TenantId,
 };
 use muster_server::domain::time::Timestamp;
 use muster_server::store::Store;
@@ -195,7 +195,7 @@ impl Fixture {
                 sealed_parameters: Some(b"sealed".to_vec()),
                 state: CommandState::Queued,
                 end_reason: None,
-                requested_by: ApiKeyId(Uuid::nil()),
+                requested_by: PrincipalId(Uuid::nil()),
                 requested_from: None,
                 created_at: NOW,
                 expires_at: NOW.plus_ms(60_000),
@@ -239,7 +239,7 @@ impl Fixture {
             secret_names: StringList::default(),
             target: "{}".into(),
             agent_count: 0,
-            requested_by: ApiKeyId(Uuid::nil()),
+            requested_by: PrincipalId(Uuid::nil()),
             requested_from: None,
             created_at: NOW,
             state: JobState::Running,
@@ -306,6 +306,7 @@ pub fn audit(tenant_id: TenantId) -> audit_entry::Model {
         at: NOW,
         actor_kind: ActorKind::System,
         actor_id: None,
+        session_id: None,
         action: "test".into(),
         subject_kind: "test".into(),
         subject_id: None,

@@ -1,6 +1,6 @@
 //! Groups that want a version, and how they go on, on both databases.
 
-use muster_server::domain::ids::{AgentId, ApiKeyId, CommandId, GroupId};
+use muster_server::domain::ids::{AgentId, CommandId, GroupId, PrincipalId};
 use muster_server::domain::releases::group::{GroupState, UpdateState};
 use muster_server::store::StoreError;
 use muster_server::store::entities::releases::{agent_update, group};
@@ -18,7 +18,7 @@ on_both_databases!(
     deleting_an_agent_deletes_its_update,
 );
 
-const BY: ApiKeyId = ApiKeyId(Uuid::nil());
+const BY: PrincipalId = PrincipalId(Uuid::nil());
 
 impl Fixture {
     async fn group(&self, name: &str) -> group::Model {

@@ -12,6 +12,7 @@ mod isolation;
 mod jobs;
 mod manifests;
 mod master_key;
+mod members;
 mod model;
 mod output;
 mod reconciliation;

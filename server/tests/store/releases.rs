@@ -1,6 +1,6 @@
 //! Releases and their keys, on both databases.
 
-use muster_server::domain::ids::{ApiKeyId, ReleaseId};
+use muster_server::domain::ids::{PrincipalId, ReleaseId};
 use muster_server::domain::page::PageRequest;
 use muster_server::store::StoreError;
 use muster_server::store::entities::releases::{release, release_key_change};
@@ -18,7 +18,7 @@ on_both_databases!(
     an_update_result_is_kept_until_the_next_one,
 );
 
-const BY: ApiKeyId = ApiKeyId(Uuid::nil());
+const BY: PrincipalId = PrincipalId(Uuid::nil());
 const FIRST: PageRequest = PageRequest { after: None, limit: 50 };
 
 fn draft(version: &str) -> release::Model {

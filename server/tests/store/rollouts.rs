@@ -3,7 +3,7 @@
 use muster_protocol::frame::InventoryState;
 use muster_server::domain::commands::command_state::{CommandState, EndReason};
 use muster_server::domain::commands::job_state::{JobState, Stop};
-use muster_server::domain::ids::{ApiKeyId, CommandId, JobId};
+use muster_server::domain::ids::{CommandId, JobId, PrincipalId};
 use muster_server::domain::time::Timestamp;
 use muster_server::store::entities::commands::rollout;
 use muster_server::store::queries::{LiveRollout, RolloutAction, RolloutActionResult, WaveCounts};
@@ -76,7 +76,10 @@ impl Fixture {
     async fn act(&self, id: JobId, steering: RolloutAction) -> RolloutActionResult {
         let tenant = self.store.tenant(self.tenant_id);
         let audit = audit(self.tenant_id);
-        tenant.apply_rollout_action(id, steering, ApiKeyId::new(), NOW, audit).await.expect("act")
+        tenant
+            .apply_rollout_action(id, steering, PrincipalId::new(), NOW, audit)
+            .await
+            .expect("act")
     }
 
     async fn mark(&self, session: &OpenedSession, id: CommandId) -> Vec<CommandId> {

@@ -146,6 +146,23 @@ impl Server {
         command.output().expect("run muster-server")
     }
 
+    /// [`Server::run`] with this text as standard input.
+    pub fn run_with_input(&self, args: &[&str], input: &str) -> std::process::Output {
+        use std::io::Write as _;
+        use std::process::Stdio;
+        let mut command = std::process::Command::new(binary("muster-server"));
+        command.args(args).arg("--data-dir").arg(&self.data_dir);
+        command.envs(self.options.environment.iter().cloned());
+        command.envs(self.database_url().map(|url| ("MUSTER_DATABASE_URL", url)));
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("run muster-server");
+        let mut stdin = child.stdin.take().expect("its input");
+        // Fails if it has ended, which its status tells.
+        let _ = stdin.write_all(input.as_bytes());
+        drop(stdin);
+        child.wait_with_output().expect("wait for muster-server")
+    }
+
     fn database_url(&self) -> Option<String> {
         match &self.database {
             Database::Sqlite => None,

@@ -7,7 +7,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use strum::{EnumIter, EnumString, IntoStaticStr};
 
-use crate::domain::ids::{ApiKeyId, TenantId};
+use crate::domain::ids::{ApiKeyId, PrincipalId, SessionId, TenantId};
 use crate::domain::time::Timestamp;
 
 /// The role of a principal within its tenant.
@@ -34,6 +34,8 @@ pub enum Role {
     Admin,
     /// Reads, and runs scripts.
     Member,
+    /// Reads everything, including the audit log, and changes nothing.
+    Auditor,
 }
 
 /// One right of the API.
@@ -162,9 +164,10 @@ impl Role {
     /// Orders roles: a role with a higher rank may have more scopes.
     pub const fn rank(self) -> u8 {
         match self {
-            Self::Member => 0,
-            Self::Admin => 1,
-            Self::Owner => 2,
+            Self::Auditor => 0,
+            Self::Member => 1,
+            Self::Admin => 2,
+            Self::Owner => 3,
         }
     }
 
@@ -191,21 +194,43 @@ impl Role {
                 Scope::MetricsRead,
                 Scope::ReleasesManage,
             ],
+            Self::Auditor => {
+                return BTreeSet::from([
+                    Scope::AgentsRead,
+                    Scope::AgentKeysRead,
+                    Scope::CommandsRead,
+                    Scope::ApiKeysRead,
+                    Scope::AuditRead,
+                ]);
+            }
         };
         Scope::ALL.into_iter().filter(|scope| !refused.contains(scope)).collect()
     }
+}
+
+/// What a principal is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum PrincipalKind {
+    ApiKey,
+    /// A person who is signed in.
+    Member {
+        session_id: SessionId,
+    },
+    /// The operator of the server, at its terminal.
+    Operator,
 }
 
 /// The authenticated actor. Only authentication creates it, never a payload.
 #[derive(Debug, Clone)]
 pub struct Principal {
     pub tenant_id: TenantId,
-    pub id: ApiKeyId,
+    pub id: PrincipalId,
+    pub kind: PrincipalKind,
     pub name: String,
     pub role: Role,
     /// At most the scopes of the role.
     pub scopes: BTreeSet<Scope>,
-    /// When its key expires.
+    /// When its key or access token expires.
     pub expires_at: Option<Timestamp>,
 }
 
@@ -213,6 +238,28 @@ impl Principal {
     /// True if the principal has the scope.
     pub fn may(&self, scope: Scope) -> bool {
         self.scopes.contains(&scope)
+    }
+
+    /// The id of an API key.
+    pub fn api_key_id(&self) -> Option<ApiKeyId> {
+        (self.kind == PrincipalKind::ApiKey).then_some(ApiKeyId(self.id.0))
+    }
+
+    /// The session of a member.
+    pub fn session_id(&self) -> Option<SessionId> {
+        match self.kind {
+            PrincipalKind::Member { session_id } => Some(session_id),
+            PrincipalKind::ApiKey | PrincipalKind::Operator => None,
+        }
+    }
+
+    /// What the audit log names it as.
+    pub fn actor_kind(&self) -> ActorKind {
+        match self.kind {
+            PrincipalKind::ApiKey => ActorKind::ApiKey,
+            PrincipalKind::Member { .. } => ActorKind::Member,
+            PrincipalKind::Operator => ActorKind::Operator,
+        }
     }
 }
 
@@ -234,6 +281,9 @@ impl Principal {
 #[serde(rename_all = "snake_case")]
 pub enum ActorKind {
     ApiKey,
+    Member,
+    /// At the terminal of the server.
+    Operator,
     Agent,
     System,
 }
@@ -261,8 +311,15 @@ mod tests {
     }
 
     #[test]
+    fn auditors_read_everything_of_the_tenant_and_change_nothing() {
+        let auditor = Role::Auditor.scopes();
+        let reads = |scope: &Scope| scope.as_str().ends_with(":read") && !scope.is_operators();
+        assert_eq!(auditor, Scope::ALL.into_iter().filter(reads).collect());
+    }
+
+    #[test]
     fn no_role_of_a_tenant_has_rights_over_the_whole_server() {
-        for role in [Role::Owner, Role::Admin, Role::Member] {
+        for role in [Role::Owner, Role::Admin, Role::Member, Role::Auditor] {
             for scope in [Scope::MetricsRead, Scope::ReleasesManage] {
                 assert!(!role.tenant_scopes().contains(&scope), "{role:?} has {scope}");
             }

@@ -4,7 +4,9 @@
 use uuid::Uuid;
 
 use super::principal::{ActorKind, Role};
-use crate::domain::ids::{AgentKeyId, ApiKeyId, AuditId};
+use crate::domain::ids::{
+    AgentKeyId, ApiKeyId, AuditId, MemberId, PrincipalId, SessionId, TenantId,
+};
 use crate::domain::time::Timestamp;
 
 /// An agent key, without its secret.
@@ -36,9 +38,22 @@ pub struct ApiKeyRecord {
     pub role: Role,
     pub scopes: Vec<String>,
     pub created_at: Timestamp,
-    /// The key that created it; `None` for the first one.
-    pub created_by: Option<ApiKeyId>,
+    /// The key or the member that created it; `None` for the first one.
+    pub created_by: Option<PrincipalId>,
     pub expires_at: Option<Timestamp>,
+}
+
+/// A person in a tenant, without what belongs to the person elsewhere.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MemberRecord {
+    pub id: MemberId,
+    pub tenant_id: TenantId,
+    pub tenant_name: String,
+    /// In lower case.
+    pub email: String,
+    pub name: String,
+    pub role: Role,
+    pub created_at: Timestamp,
 }
 
 /// An entry of the audit log.
@@ -48,6 +63,8 @@ pub struct AuditRecord {
     pub at: Timestamp,
     pub actor_kind: ActorKind,
     pub actor_id: Option<Uuid>,
+    /// The session of a member.
+    pub session_id: Option<SessionId>,
     pub action: String,
     pub subject_kind: String,
     pub subject_id: Option<Uuid>,

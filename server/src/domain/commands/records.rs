@@ -4,7 +4,7 @@
 use super::command_state::{CommandState, EndReason};
 use super::job_state::{JobState, Stop};
 use super::trigger::Trigger;
-use crate::domain::ids::{AgentId, ApiKeyId, CommandId, JobId};
+use crate::domain::ids::{AgentId, CommandId, JobId, PrincipalId};
 use crate::domain::time::Timestamp;
 
 /// A durable command, without its secret parameters.
@@ -17,7 +17,7 @@ pub struct CommandRecord {
     pub data: String,
     pub state: CommandState,
     pub end_reason: Option<EndReason>,
-    pub requested_by: ApiKeyId,
+    pub requested_by: PrincipalId,
     /// Address of the caller.
     pub requested_from: Option<String>,
     pub created_at: Timestamp,
@@ -67,7 +67,7 @@ pub struct JobRecord {
     pub target: String,
     /// Number of executions at its start.
     pub agent_count: i64,
-    pub requested_by: ApiKeyId,
+    pub requested_by: PrincipalId,
     pub requested_from: Option<String>,
     pub created_at: Timestamp,
     pub state: JobState,

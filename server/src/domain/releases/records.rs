@@ -2,7 +2,7 @@
 //! the store needs. The entities convert their rows.
 
 use super::group::{GroupState, UpdateState};
-use crate::domain::ids::{AgentId, ApiKeyId, CommandId, GroupId, ReleaseId};
+use crate::domain::ids::{AgentId, CommandId, GroupId, PrincipalId, ReleaseId};
 use crate::domain::time::Timestamp;
 
 /// A group of agents that follow one version.
@@ -25,7 +25,7 @@ pub struct GroupRecord {
     /// The last wave that was started; 0 before the first.
     pub wave: i32,
     /// The API key that set the desired version.
-    pub requested_by: ApiKeyId,
+    pub requested_by: PrincipalId,
     pub created_at: Timestamp,
     pub changed_at: Timestamp,
 }
@@ -50,10 +50,10 @@ pub struct ReleaseRecord {
     pub id: ReleaseId,
     pub version: String,
     pub created_at: Timestamp,
-    pub created_by: ApiKeyId,
+    pub created_by: PrincipalId,
     /// `None` for a draft.
     pub published_at: Option<Timestamp>,
-    pub published_by: Option<ApiKeyId>,
+    pub published_by: Option<PrincipalId>,
     /// Hosts no longer install it.
     pub withdrawn_at: Option<Timestamp>,
 }

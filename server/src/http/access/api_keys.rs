@@ -9,7 +9,7 @@ use utoipa_axum::routes;
 
 use crate::domain::access::principal::{Role, Scope};
 use crate::domain::access::records::ApiKeyRecord;
-use crate::domain::ids::{ApiKeyId, GroupId, JobId};
+use crate::domain::ids::{ApiKeyId, GroupId, JobId, PrincipalId};
 use crate::domain::time::Timestamp;
 use crate::http::AppState;
 use crate::http::extract::{Body, Id, PageParams, Params};
@@ -35,8 +35,8 @@ struct ApiKeyView {
     role: Role,
     scopes: Vec<String>,
     created_at: Timestamp,
-    /// The key that created it; null for the first one.
-    created_by: Option<ApiKeyId>,
+    /// The key or the member that created it; null for the first one.
+    created_by: Option<PrincipalId>,
     expires_at: Option<Timestamp>,
 }
 

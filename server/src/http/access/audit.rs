@@ -9,7 +9,7 @@ use utoipa_axum::routes;
 
 use crate::domain::access::principal::ActorKind;
 use crate::domain::access::records::AuditRecord;
-use crate::domain::ids::AuditId;
+use crate::domain::ids::{AuditId, SessionId};
 use crate::domain::time::Timestamp;
 use crate::http::AppState;
 use crate::http::extract::{PageParams, Params};
@@ -27,7 +27,10 @@ struct AuditEntryView {
     id: AuditId,
     at: Timestamp,
     actor_kind: ActorKind,
+    /// An API key, a member or an agent, by `actor_kind`.
     actor_id: Option<uuid::Uuid>,
+    /// The session of a member.
+    session_id: Option<SessionId>,
     /// Such as `agent_key.create` or `command.submit`.
     action: String,
     subject_kind: String,
@@ -45,6 +48,7 @@ impl From<AuditRecord> for AuditEntryView {
             at: row.at,
             actor_kind: row.actor_kind,
             actor_id: row.actor_id,
+            session_id: row.session_id,
             action: row.action,
             subject_kind: row.subject_kind,
             subject_id: row.subject_id,

@@ -3,3 +3,4 @@
 pub(super) mod agent_keys;
 pub(super) mod api_keys;
 pub(super) mod audit;
+pub mod setup;

@@ -11,7 +11,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::domain::commands::command_state::CommandState;
-use crate::domain::ids::{AgentId, ApiKeyId, CommandId, JobId};
+use crate::domain::ids::{AgentId, CommandId, JobId, PrincipalId};
 use crate::domain::time::Timestamp;
 use crate::http::AppState;
 use crate::http::extract::{Body, Empty, Id, Params, WaitParams, page};
@@ -134,7 +134,7 @@ pub(in crate::http) struct CommandView {
     /// When its output was dropped to make room for newer output. Not in lists.
     #[serde(skip_serializing_if = "Option::is_none")]
     output_dropped_at: Option<Timestamp>,
-    requested_by: ApiKeyId,
+    requested_by: PrincipalId,
     requested_from: Option<String>,
     timeout_ms: i64,
     created_at: Timestamp,

@@ -117,6 +117,7 @@ fn tags() -> Value {
         {"name": "events", "description": "Changes as they happen."},
         {"name": "webhooks", "description": "Messages about finished jobs."},
         {"name": "API keys", "description": "Keys for this API."},
+        {"name": "accounts", "description": "People, and how they sign in."},
         {"name": "audit", "description": "Who changed what."},
         {"name": "server", "description": "Metrics of the server."},
         {"name": "health", "description": "Checks without a key."},

@@ -76,6 +76,7 @@ const SENTENCES: &[(&str, &str, &str)] = &[
         "200",
         "When the secrets changed, and how long the previous ones are valid.",
     ),
+    ("set_up", "201", "The first owner. Set-up is closed."),
     ("show_secret", "200", "The secret."),
     ("submit_job", "202", "The job, which is stored with its executions."),
     ("update_agent", "200", "The agent."),

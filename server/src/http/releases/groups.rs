@@ -10,7 +10,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::domain::fleet::target::TargetSpec;
-use crate::domain::ids::{AgentId, ApiKeyId, CommandId, GroupId};
+use crate::domain::ids::{AgentId, CommandId, GroupId, PrincipalId};
 use crate::domain::releases::group::{GroupState, UpdateState};
 use crate::domain::releases::records::{AgentUpdateRecord, GroupRecord};
 use crate::domain::time::Timestamp;
@@ -182,7 +182,7 @@ struct GroupView {
     max_failures: Value,
     healthy_for_ms: i64,
     /// The API key that set the desired version.
-    requested_by: ApiKeyId,
+    requested_by: PrincipalId,
     created_at: Timestamp,
     changed_at: Timestamp,
 }

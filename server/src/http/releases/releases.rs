@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::domain::ids::{ApiKeyId, ReleaseId};
+use crate::domain::ids::{PrincipalId, ReleaseId};
 use crate::domain::time::Timestamp;
 use crate::http::AppState;
 use crate::http::extract::{Body, Empty, PageParams, Params};
@@ -42,11 +42,11 @@ struct ReleaseView {
     created_at: Timestamp,
     /// Only for callers with `releases:manage`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    created_by: Option<ApiKeyId>,
+    created_by: Option<PrincipalId>,
     published_at: Option<Timestamp>,
     /// Only for callers with `releases:manage`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    published_by: Option<ApiKeyId>,
+    published_by: Option<PrincipalId>,
     withdrawn_at: Option<Timestamp>,
 }
 

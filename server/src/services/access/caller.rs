@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use crate::domain::access::principal::ActorKind;
 use crate::domain::access::principal::{Principal, Scope};
-use crate::domain::ids::{AgentId, ApiKeyId, AuditId, TenantId};
+use crate::domain::ids::{AgentId, AuditId, PrincipalId, TenantId};
 use crate::domain::time::Timestamp;
 use crate::services::error::{Result, ServiceError};
 use crate::store::entities::access::audit_entry;
@@ -40,7 +40,7 @@ impl Caller {
     /// # Errors
     /// [`ServiceError::Forbidden`] if another key requested the work and the principal lacks
     /// `commands:manage`, or if it requested the work itself and lacks `commands:run`.
-    pub fn require_control(&self, requested_by: ApiKeyId) -> Result<()> {
+    pub fn require_control(&self, requested_by: PrincipalId) -> Result<()> {
         if self.principal.may(Scope::CommandsManage) {
             return Ok(());
         }
@@ -75,8 +75,10 @@ impl Caller {
     ) -> audit_entry::Model {
         let tenant_id = self.principal.tenant_id;
         let action = AuditAction { tenant_id, action, subject, detail, at: now };
-        let entry = action.entry(ActorKind::ApiKey, Some(self.principal.id.0));
-        audit_entry::Model { source: self.source.clone(), ..entry }
+        let principal = &self.principal;
+        let entry = action.entry(principal.actor_kind(), Some(principal.id.0));
+        let (session_id, source) = (principal.session_id(), self.source.clone());
+        audit_entry::Model { session_id, source, ..entry }
     }
 }
 
@@ -109,6 +111,7 @@ impl AuditAction<'_> {
             at: self.at,
             actor_kind,
             actor_id,
+            session_id: None,
             action: self.action.to_owned(),
             subject_kind: self.subject.kind.to_owned(),
             subject_id: Some(self.subject.id),

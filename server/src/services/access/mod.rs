@@ -8,4 +8,6 @@ pub mod caller;
 pub(super) mod key_cache;
 pub mod key_watch;
 pub(super) mod lookup_limiter;
+pub(super) mod passwords;
+pub mod setup;
 pub(super) mod stream_permits;

@@ -7,7 +7,7 @@ use futures_util::future::join_all;
 
 use super::delivery::{CommandDelivery, Reservation};
 use crate::domain::commands::command_state::EndReason;
-use crate::domain::ids::{AgentId, ApiKeyId, CommandId};
+use crate::domain::ids::{AgentId, CommandId, PrincipalId};
 use crate::domain::time::{Clock, Timestamp};
 use crate::hub::{Hub, SessionHandle};
 use crate::store::entities::commands::command;
@@ -65,14 +65,14 @@ impl Dispatcher {
         let rows =
             self.store.system().deliverable(&ids, due_at, max_free + 1, COMMANDS_PER_CALL).await?;
         let requesters = rows.iter().map(|row| row.requested_by).collect();
-        let invalid_keys = match rows.is_empty() {
+        let invalid_requesters = match rows.is_empty() {
             true => BTreeSet::new(),
-            false => self.store.system().invalid_api_keys(requesters, due_at).await?,
+            false => self.store.system().invalid_requesters(requesters, due_at).await?,
         };
         // Read again: `delivered_at` must not precede `created_at` of a command that was just read.
         let now = self.clock.now();
         let is_truncated = rows.len() as u64 == COMMANDS_PER_CALL;
-        let selection = self.select(&sessions, rows, &invalid_keys);
+        let selection = self.select(&sessions, rows, &invalid_requesters);
         for session in sessions.values() {
             let agent_id = session.agent_id;
             let read_count = selection.read_counts.get(&agent_id).copied().unwrap_or(0);
@@ -107,13 +107,13 @@ impl Dispatcher {
         &self,
         sessions: &ReadySessions,
         rows: Vec<command::Model>,
-        invalid_keys: &BTreeSet<ApiKeyId>,
+        invalid_requesters: &BTreeSet<PrincipalId>,
     ) -> Selection {
         let mut selection = Selection::default();
         for row in rows {
             let (id, agent_id) = (row.id, row.agent_id);
             *selection.read_counts.entry(agent_id).or_default() += 1;
-            if invalid_keys.contains(&row.requested_by) {
+            if invalid_requesters.contains(&row.requested_by) {
                 let refused = selection.refused.entry(EndReason::ApiKeyInvalid).or_default();
                 refused.push((id, agent_id));
                 continue;

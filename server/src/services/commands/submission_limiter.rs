@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::domain::ids::ApiKeyId;
+use crate::domain::ids::PrincipalId;
 use crate::services::error::{Result, ServiceError};
 
 /// Most submissions in progress for one API key; more are refused.
@@ -27,7 +27,7 @@ const MAX_EXECUTIONS: usize = 20_000;
 /// Admits submissions. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(in crate::services) struct SubmissionLimiter {
-    counts: Arc<Mutex<HashMap<ApiKeyId, usize>>>,
+    counts: Arc<Mutex<HashMap<PrincipalId, usize>>>,
     readers: Arc<Semaphore>,
     executions: Arc<Semaphore>,
 }
@@ -45,8 +45,8 @@ impl Default for SubmissionLimiter {
 /// One submission in progress, until it is dropped.
 #[derive(Debug)]
 pub(in crate::services) struct SubmissionPermit {
-    counts: Arc<Mutex<HashMap<ApiKeyId, usize>>>,
-    key_id: ApiKeyId,
+    counts: Arc<Mutex<HashMap<PrincipalId, usize>>>,
+    key_id: PrincipalId,
 }
 
 impl SubmissionLimiter {
@@ -54,7 +54,7 @@ impl SubmissionLimiter {
     ///
     /// # Errors
     /// [`ServiceError::TooMany`] if the API key is at its limit.
-    pub fn acquire(&self, key_id: ApiKeyId) -> Result<SubmissionPermit> {
+    pub fn acquire(&self, key_id: PrincipalId) -> Result<SubmissionPermit> {
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         let count = counts.entry(key_id).or_default();
         if *count >= MAX_REQUESTS_PER_KEY {
@@ -97,7 +97,7 @@ mod tests {
     #[test]
     fn api_key_at_its_limit_is_refused_until_a_permit_is_dropped() {
         let (limiter, key, other) =
-            (SubmissionLimiter::default(), ApiKeyId::new(), ApiKeyId::new());
+            (SubmissionLimiter::default(), PrincipalId::new(), PrincipalId::new());
         let mut permits: Vec<_> =
             (0..MAX_REQUESTS_PER_KEY).map(|_| limiter.acquire(key).expect("a permit")).collect();
         assert!(matches!(limiter.acquire(key), Err(ServiceError::TooMany { .. })));

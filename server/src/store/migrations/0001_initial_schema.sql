@@ -24,7 +24,7 @@ CREATE TABLE api_keys (
     role text NOT NULL,
     scopes json NOT NULL,
     created_at bigint NOT NULL,
-    -- The key that created it; null for the first one.
+    -- The key or the member that created it; null for the first one.
     created_by uuid,
     expires_at bigint,
     revoked_at bigint
@@ -58,12 +58,49 @@ CREATE TABLE retired_agent_secrets (
     retired_at bigint NOT NULL
 );
 
+-- People, for the server as a whole.
+CREATE TABLE users (
+    id uuid NOT NULL PRIMARY KEY,
+    -- In lower case.
+    email text NOT NULL,
+    name text NOT NULL,
+    password_hash text NOT NULL,
+    created_at bigint NOT NULL
+);
+CREATE UNIQUE INDEX users_email ON users (email);
+
+-- People in tenants. The rows stay, because work names them.
+CREATE TABLE members (
+    id uuid NOT NULL PRIMARY KEY,
+    tenant_id uuid NOT NULL,
+    user_id uuid NOT NULL,
+    role text NOT NULL,
+    created_at bigint NOT NULL,
+    removed_at bigint
+);
+CREATE UNIQUE INDEX members_user ON members (tenant_id, user_id) WHERE removed_at IS NULL;
+CREATE INDEX members_of_user ON members (user_id, id);
+
+CREATE TABLE user_sessions (
+    id uuid NOT NULL PRIMARY KEY,
+    tenant_id uuid NOT NULL,
+    member_id uuid NOT NULL,
+    created_at bigint NOT NULL,
+    refreshed_at bigint NOT NULL,
+    expires_at bigint NOT NULL,
+    revoked_at bigint,
+    source text
+);
+CREATE INDEX user_sessions_member ON user_sessions (member_id, id);
+
 CREATE TABLE audit_entries (
     id uuid NOT NULL PRIMARY KEY,
     tenant_id uuid NOT NULL,
     at bigint NOT NULL,
     actor_kind text NOT NULL,
     actor_id uuid,
+    -- The session of a member.
+    session_id uuid,
     action text NOT NULL,
     subject_kind text NOT NULL,
     subject_id uuid,

@@ -9,6 +9,7 @@ pub mod access {
     pub(super) mod api_keys;
     pub(super) mod audit;
     pub(super) mod authentication;
+    pub(super) mod members;
 }
 /// Commands, jobs, rollouts, executions and their output.
 pub mod commands {
@@ -52,6 +53,7 @@ use sea_orm::DatabaseConnection;
 
 pub use self::access::agent_keys::AgentKeyChange;
 pub use self::access::authentication::{AgentKeyMatch, Bootstrap};
+pub use self::access::members::{NewOwner, SetupResult, SetupState};
 pub use self::commands::changes::{ChangedCommand, EndedJob};
 pub use self::commands::commands::{Cancelled, CommandWithReport};
 pub use self::commands::history::{CommandFilter, Effort, Explained};

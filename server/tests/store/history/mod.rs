@@ -46,7 +46,7 @@ async fn a_rare_command_is_found_though_each_page_looks_at_few(fixture: Fixture)
     let mut rare = past.rows[40].clone();
     rare.id = past::id_at(rare.created_at, 1);
     rare.tenant_id = fixture.tenant_id;
-    rare.requested_by = muster_server::domain::ids::ApiKeyId::new();
+    rare.requested_by = muster_server::domain::ids::PrincipalId::new();
     past::insert(&fixture, Vec::new(), vec![rare.clone()]).await;
     past.rows.push(rare.clone());
     let filter = CommandFilter { requested_by: Some(rare.requested_by), ..Default::default() };

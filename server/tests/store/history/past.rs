@@ -3,7 +3,7 @@
 use muster_server::domain::commands::command_state::CommandState;
 use muster_server::domain::commands::job_state::JobState;
 use muster_server::domain::commands::trigger::Trigger;
-use muster_server::domain::ids::{AgentId, ApiKeyId, CommandId, JobId, TenantId};
+use muster_server::domain::ids::{AgentId, CommandId, JobId, PrincipalId, TenantId};
 use muster_server::domain::page::PageRequest;
 use muster_server::domain::time::Timestamp;
 use muster_server::store::entities::column::StringList;
@@ -24,7 +24,7 @@ const SCRIPTS: [&str; 4] = ["hello", "deploy", "backup", "rare"];
 pub struct Past {
     pub tenants: [TenantId; 2],
     pub agents: Vec<AgentId>,
-    pub keys: Vec<ApiKeyId>,
+    pub keys: Vec<PrincipalId>,
     /// The first tenant's.
     pub jobs: Vec<JobId>,
     /// Oldest first.
@@ -47,7 +47,7 @@ impl Past {
         let mut past = Self {
             tenants: [fixture.tenant_id, TenantId::new()],
             agents: (0..20).map(|_| AgentId::new()).collect(),
-            keys: (0..3).map(|_| ApiKeyId::new()).collect(),
+            keys: (0..3).map(|_| PrincipalId::new()).collect(),
             jobs: (0..3).map(|_| JobId::new()).collect(),
             rows: Vec::new(),
         };

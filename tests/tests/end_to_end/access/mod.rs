@@ -13,6 +13,7 @@ mod matrix;
 mod refusals;
 mod revocation;
 mod scopes;
+mod setup;
 mod sources;
 mod tenants;
 mod waits;

@@ -10,7 +10,7 @@ use uuid::Uuid;
 use crate::domain::commands::command_state::CommandState;
 use crate::domain::commands::trigger::Trigger;
 use crate::domain::field_error::{FieldError, FieldErrorCode};
-use crate::domain::ids::{AgentId, ApiKeyId, JobId};
+use crate::domain::ids::{AgentId, JobId, PrincipalId};
 use crate::domain::name::{MAX_NAME_CHARS, clean};
 use crate::domain::page::{MAX_LIMIT, PageRequest};
 use crate::domain::time::Timestamp;
@@ -90,7 +90,7 @@ impl ExecutionsQuery {
                 .trigger
                 .map(|word| of_word("trigger", &word, Trigger::as_str))
                 .transpose()?,
-            requested_by: id("requested_by", self.requested_by)?.map(ApiKeyId),
+            requested_by: id("requested_by", self.requested_by)?.map(PrincipalId),
         };
         if let (Some(after), Some(before)) = (filter.created_after, filter.created_before)
             && after >= before

@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 use crate::domain::commands::command_state::CommandState;
 use crate::domain::commands::records::ReportRecord;
 use crate::domain::commands::trigger::Trigger;
-use crate::domain::ids::{AgentId, ApiKeyId, CommandId, JobId};
+use crate::domain::ids::{AgentId, CommandId, JobId, PrincipalId};
 use crate::domain::time::Timestamp;
 use crate::http::views::stored_json;
 use crate::services::commands::Execution;
@@ -39,7 +39,7 @@ pub(in crate::http) struct ExecutionView {
     /// Its rollout still holds it.
     is_held: bool,
     trigger: Trigger,
-    requested_by: ApiKeyId,
+    requested_by: PrincipalId,
     requested_from: Option<String>,
     created_at: Timestamp,
     delivered_at: Option<Timestamp>,

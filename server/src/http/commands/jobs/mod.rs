@@ -20,7 +20,7 @@ use crate::domain::commands::job_state::{JobState, Stop};
 use crate::domain::commands::rollout::RolloutSpec;
 use crate::domain::commands::trigger::Trigger;
 use crate::domain::fleet::target::TargetSpec;
-use crate::domain::ids::{ApiKeyId, JobId};
+use crate::domain::ids::{JobId, PrincipalId};
 use crate::domain::time::Timestamp;
 use crate::http::AppState;
 use crate::http::extract::{Body, Empty, Id, PageParams, Params, idempotency_key};
@@ -133,7 +133,7 @@ struct JobView {
     webhook_url: Option<String>,
     /// Number of executions at its start.
     agent_count: i64,
-    requested_by: ApiKeyId,
+    requested_by: PrincipalId,
     requested_from: Option<String>,
     created_at: Timestamp,
     /// When the last execution ended, once all have.

@@ -15,7 +15,7 @@ pub(in crate::services) use self::degraded::DATABASE_PATIENCE;
 use super::key_cache::KeyCache;
 use super::lookup_limiter::LookupLimiter;
 use crate::domain::access::credential::{NewSecret, SecretHash};
-use crate::domain::access::principal::{Principal, Role, Scope};
+use crate::domain::access::principal::{Principal, PrincipalKind, Role, Scope};
 use crate::domain::ids::{ApiKeyId, TenantId};
 use crate::domain::source::ClientSource;
 use crate::domain::time::{Clock, Timestamp};
@@ -295,7 +295,8 @@ pub(in crate::services) fn to_principal(row: api_key::Model) -> Principal {
     let scopes = listed.intersection(&row.role.scopes()).copied().collect();
     Principal {
         tenant_id: row.tenant_id,
-        id: row.id,
+        id: row.id.into(),
+        kind: PrincipalKind::ApiKey,
         name: row.name,
         role: row.role,
         scopes,
@@ -303,7 +304,7 @@ pub(in crate::services) fn to_principal(row: api_key::Model) -> Principal {
     }
 }
 
-fn write_key_file(path: &Path, secret: &str) -> std::io::Result<()> {
+pub(in crate::services) fn write_key_file(path: &Path, secret: &str) -> std::io::Result<()> {
     use std::io::Write as _;
     use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
     let mut file =

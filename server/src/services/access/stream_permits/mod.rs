@@ -15,7 +15,7 @@ use super::authentication::to_principal;
 use super::caller::Caller;
 use super::key_cache::KeyCache;
 use crate::domain::access::principal::{Principal, Scope};
-use crate::domain::ids::ApiKeyId;
+use crate::domain::ids::PrincipalId;
 use crate::domain::time::{Clock, Timestamp};
 use crate::services::error::{Result, ServiceError};
 use crate::store::{Store, StoreError};
@@ -40,7 +40,7 @@ pub struct StreamPermits {
 #[derive(Debug, Default)]
 struct OpenStreams {
     count: usize,
-    by_key: HashMap<ApiKeyId, usize>,
+    by_key: HashMap<PrincipalId, usize>,
 }
 
 /// The right to run one live stream. Dropping it frees its slot.
@@ -119,7 +119,9 @@ impl StreamPermit {
         }
         if self.is_in_doubt {
             let tenant = self.viewers.store.tenant(self.principal.tenant_id);
-            let Some(row) = tenant.api_key(self.principal.id).await? else { return Ok(false) };
+            // Only keys authenticate today.
+            let Some(id) = self.principal.api_key_id() else { return Ok(false) };
+            let Some(row) = tenant.api_key(id).await? else { return Ok(false) };
             let principal = to_principal(row);
             self.expires_at = principal.expires_at;
             self.principal = Arc::new(principal);

@@ -65,7 +65,8 @@ impl Onlooker {
             expires_at: None,
         };
         self.api_keys.create(&self.caller, heir).await.expect("another key");
-        let (id, scope) = (self.caller.principal.id, RevocationScope::default());
+        let id = self.caller.principal.api_key_id().expect("a key");
+        let scope = RevocationScope::default();
         self.api_keys.revoke(&self.caller, id, scope).await.expect("revoke");
     }
 }

@@ -6,7 +6,7 @@ use super::JobReconciler;
 use crate::domain::commands::job_state::{JobState, Stop};
 use crate::domain::commands::rollout::step::{AgentHealth, HALT_REMEDY, RolloutSnapshot};
 use crate::domain::commands::rollout::{Offline, Rollout, RolloutSpec};
-use crate::domain::ids::{AgentId, ApiKeyId, CommandId};
+use crate::domain::ids::{AgentId, CommandId, PrincipalId};
 use crate::domain::time::Timestamp;
 use crate::domain::waves::{INVALID_API_KEY, WaveStep};
 use crate::services::access::caller::{AuditAction, Subject};
@@ -20,7 +20,7 @@ const MAX_STEPS: usize = 16;
 const MAX_LIFTED: u64 = 1_000;
 
 /// An execution that is held, and the key that requested it.
-type HeldExecution = (CommandId, AgentId, ApiKeyId);
+type HeldExecution = (CommandId, AgentId, PrincipalId);
 
 impl JobReconciler {
     /// Takes the due steps of a rollout. Returns when the rollout must be reconciled again even if
@@ -51,7 +51,7 @@ impl JobReconciler {
                     let held = self.held(&live, count).await?;
                     let requesters = held.iter().map(|(_, _, requested_by)| *requested_by);
                     let system = self.store.system();
-                    if !system.invalid_api_keys(requesters.collect(), now).await?.is_empty() {
+                    if !system.invalid_requesters(requesters.collect(), now).await?.is_empty() {
                         let reason = format!("Halted: {INVALID_API_KEY}. {HALT_REMEDY}");
                         return self.halt(&live, reason, now).await.map(|()| None);
                     }

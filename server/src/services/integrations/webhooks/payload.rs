@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::domain::commands::command_state::CommandState;
 use crate::domain::commands::job_state::JobState;
-use crate::domain::ids::{AgentId, ApiKeyId, CommandId, JobId};
+use crate::domain::ids::{AgentId, CommandId, JobId, PrincipalId};
 use crate::domain::integrations::webhook::JOB_FINISHED;
 use crate::domain::time::Timestamp;
 use crate::store::entities::commands::job;
@@ -33,7 +33,7 @@ struct FinishedJob {
     state: JobState,
     counts: serde_json::Map<String, Value>,
     agent_count: i64,
-    requested_by: ApiKeyId,
+    requested_by: PrincipalId,
     created_at: Timestamp,
     finished_at: Timestamp,
     /// The first [`MAX_FAILED`] executions that did not succeed.
@@ -125,7 +125,7 @@ mod tests {
             sealed_parameters: Some(b"sealed-text".to_vec()),
             state: CommandState::Failed,
             end_reason: None,
-            requested_by: ApiKeyId(Uuid::nil()),
+            requested_by: PrincipalId(Uuid::nil()),
             requested_from: None,
             created_at: NOW,
             expires_at: NOW,

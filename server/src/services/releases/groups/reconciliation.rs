@@ -134,7 +134,7 @@ impl Groups {
         now: Timestamp,
     ) -> Result<bool, StoreError> {
         let requesters = BTreeSet::from([row.requested_by]);
-        Ok(!self.store.system().invalid_api_keys(requesters, now).await?.is_empty())
+        Ok(!self.store.system().invalid_requesters(requesters, now).await?.is_empty())
     }
 
     async fn reconcile_group(

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::{Groups, Settings};
 use crate::domain::access::principal::ActorKind;
-use crate::domain::ids::{AgentId, ApiKeyId, AuditId, CommandId, GroupId, TenantId};
+use crate::domain::ids::{AgentId, AuditId, CommandId, GroupId, PrincipalId, TenantId};
 use crate::domain::releases::group::{GroupState, UpdateState};
 use crate::domain::time::{Clock, Timestamp};
 use crate::hub::Hub;
@@ -63,7 +63,7 @@ fn second_wave() -> group::Model {
         generation: 3,
         wave: 2,
         healthy_wave: 1,
-        requested_by: ApiKeyId(Uuid::nil()),
+        requested_by: PrincipalId(Uuid::nil()),
         created_at: NOW,
         changed_at: NOW,
     }
@@ -93,6 +93,7 @@ fn audit(row: &group::Model) -> audit_entry::Model {
         at: NOW,
         actor_kind: ActorKind::System,
         actor_id: None,
+        session_id: None,
         action: "group.create".into(),
         subject_kind: "group".into(),
         subject_id: Some(row.id.0),

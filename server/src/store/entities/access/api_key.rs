@@ -7,7 +7,7 @@ use sea_orm::entity::prelude::{
 
 use crate::domain::access::principal::Role;
 use crate::domain::access::records::ApiKeyRecord;
-use crate::domain::ids::{ApiKeyId, TenantId};
+use crate::domain::ids::{ApiKeyId, PrincipalId, TenantId};
 use crate::domain::time::Timestamp;
 use crate::store::entities::column::StringList;
 
@@ -24,8 +24,8 @@ pub struct Model {
     pub role: Role,
     pub scopes: StringList,
     pub created_at: Timestamp,
-    /// The key that created it; `None` for the first one.
-    pub created_by: Option<ApiKeyId>,
+    /// The key or the member that created it; `None` for the first one.
+    pub created_by: Option<PrincipalId>,
     pub expires_at: Option<Timestamp>,
     pub revoked_at: Option<Timestamp>,
 }

@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use crate::domain::access::principal::ActorKind;
 use crate::domain::access::records::AuditRecord;
-use crate::domain::ids::{AuditId, TenantId};
+use crate::domain::ids::{AuditId, SessionId, TenantId};
 use crate::domain::time::Timestamp;
 
 /// An action and its actor, written in the transaction of the action.
@@ -21,6 +21,8 @@ pub struct Model {
     pub at: Timestamp,
     pub actor_kind: ActorKind,
     pub actor_id: Option<Uuid>,
+    /// The session of a member.
+    pub session_id: Option<SessionId>,
     pub action: String,
     pub subject_kind: String,
     pub subject_id: Option<Uuid>,
@@ -40,6 +42,7 @@ impl From<Model> for AuditRecord {
             at: row.at,
             actor_kind: row.actor_kind,
             actor_id: row.actor_id,
+            session_id: row.session_id,
             action: row.action,
             subject_kind: row.subject_kind,
             subject_id: row.subject_id,

@@ -9,7 +9,7 @@ use sea_orm::entity::prelude::{
 use crate::domain::commands::command_state::{CommandState, EndReason};
 use crate::domain::commands::records::CommandRecord;
 use crate::domain::commands::trigger::Trigger;
-use crate::domain::ids::{AgentId, ApiKeyId, CommandId, JobId, TenantId};
+use crate::domain::ids::{AgentId, CommandId, JobId, PrincipalId, TenantId};
 use crate::domain::time::Timestamp;
 
 /// One durable command. The column `is_indexed` belongs to the history queries; it is `false` in a
@@ -27,7 +27,7 @@ pub struct Model {
     pub sealed_parameters: Option<Vec<u8>>,
     pub state: CommandState,
     pub end_reason: Option<EndReason>,
-    pub requested_by: ApiKeyId,
+    pub requested_by: PrincipalId,
     pub requested_from: Option<String>,
     pub created_at: Timestamp,
     pub expires_at: Timestamp,
@@ -91,7 +91,7 @@ pub struct NewCommand {
     /// JSON.
     pub data: String,
     pub sealed_parameters: Option<Vec<u8>>,
-    pub requested_by: ApiKeyId,
+    pub requested_by: PrincipalId,
     /// Address of the caller.
     pub requested_from: Option<String>,
     pub created_at: Timestamp,

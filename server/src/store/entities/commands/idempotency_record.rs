@@ -5,7 +5,7 @@ use sea_orm::entity::prelude::{
     EnumIter, PrimaryKeyTrait,
 };
 
-use crate::domain::ids::{ApiKeyId, CommandId, TenantId};
+use crate::domain::ids::{CommandId, PrincipalId, TenantId};
 use crate::domain::time::Timestamp;
 
 /// Which command or job the request with an idempotency key created.
@@ -15,7 +15,7 @@ pub struct Model {
     #[sea_orm(primary_key, auto_increment = false)]
     pub tenant_id: TenantId,
     #[sea_orm(primary_key, auto_increment = false)]
-    pub principal_id: ApiKeyId,
+    pub principal_id: PrincipalId,
     #[sea_orm(primary_key, auto_increment = false)]
     pub key: String,
     pub request_hash: Vec<u8>,

@@ -7,7 +7,7 @@ use sea_orm::entity::prelude::{
 
 use crate::domain::commands::job_state::{JobState, Stop};
 use crate::domain::commands::records::JobRecord;
-use crate::domain::ids::{ApiKeyId, JobId, TenantId};
+use crate::domain::ids::{JobId, PrincipalId, TenantId};
 use crate::domain::time::Timestamp;
 use crate::store::entities::column::StringList;
 
@@ -28,7 +28,7 @@ pub struct Model {
     pub target: String,
     /// Number of executions when the job was created.
     pub agent_count: i64,
-    pub requested_by: ApiKeyId,
+    pub requested_by: PrincipalId,
     pub requested_from: Option<String>,
     pub created_at: Timestamp,
     pub state: JobState,

@@ -5,7 +5,7 @@ use sea_orm::entity::prelude::{
     EnumIter, PrimaryKeyTrait,
 };
 
-use crate::domain::ids::{ApiKeyId, GroupId, TenantId};
+use crate::domain::ids::{GroupId, PrincipalId, TenantId};
 use crate::domain::releases::group::GroupState;
 use crate::domain::releases::records::GroupRecord;
 use crate::domain::time::Timestamp;
@@ -37,7 +37,7 @@ pub struct Model {
     /// The last wave that passed its health gate.
     pub healthy_wave: i32,
     /// The API key that set the desired version.
-    pub requested_by: ApiKeyId,
+    pub requested_by: PrincipalId,
     pub created_at: Timestamp,
     pub changed_at: Timestamp,
 }

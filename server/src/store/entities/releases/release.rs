@@ -5,7 +5,7 @@ use sea_orm::entity::prelude::{
     EnumIter, PrimaryKeyTrait,
 };
 
-use crate::domain::ids::{ApiKeyId, ReleaseId};
+use crate::domain::ids::{PrincipalId, ReleaseId};
 use crate::domain::releases::records::ReleaseRecord;
 use crate::domain::time::Timestamp;
 
@@ -24,10 +24,10 @@ pub struct Model {
     /// The public key that signed it, base64.
     pub release_key: String,
     pub created_at: Timestamp,
-    pub created_by: ApiKeyId,
+    pub created_by: PrincipalId,
     /// `None` for a draft.
     pub published_at: Option<Timestamp>,
-    pub published_by: Option<ApiKeyId>,
+    pub published_by: Option<PrincipalId>,
     /// Hosts no longer install it.
     pub withdrawn_at: Option<Timestamp>,
 }

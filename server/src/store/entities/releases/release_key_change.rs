@@ -6,7 +6,7 @@ use sea_orm::entity::prelude::{
 };
 use uuid::Uuid;
 
-use crate::domain::ids::ApiKeyId;
+use crate::domain::ids::PrincipalId;
 use crate::domain::time::Timestamp;
 
 /// A statement of one key that another key signs releases from now on.
@@ -19,7 +19,7 @@ pub struct Model {
     pub new_key: String,
     pub signature: String,
     pub created_at: Timestamp,
-    pub created_by: ApiKeyId,
+    pub created_by: PrincipalId,
 }
 
 #[derive(Debug, Clone, Copy, EnumIter, DeriveRelation)]

@@ -8,14 +8,14 @@ use sea_orm::{
 
 use super::agent_keys::write_audit;
 use crate::domain::access::credential::SecretHash;
-use crate::domain::ids::ApiKeyId;
+use crate::domain::ids::PrincipalId;
 use crate::domain::time::Timestamp;
 use crate::store::StoreError;
 use crate::store::entities::access::{
     agent_key, api_key, audit_entry, retired_agent_secret, tenant,
 };
 use crate::store::queries::SystemScope;
-use crate::store::requester::invalid_keys;
+use crate::store::requester::invalid_requesters;
 
 /// The state of a presented agent key.
 #[derive(Debug, Clone)]
@@ -50,12 +50,12 @@ impl SystemScope {
     }
 
     /// Of some API keys, those that are revoked or have expired.
-    pub async fn invalid_api_keys(
+    pub async fn invalid_requesters(
         &self,
-        ids: BTreeSet<ApiKeyId>,
+        ids: BTreeSet<PrincipalId>,
         now: Timestamp,
-    ) -> Result<BTreeSet<ApiKeyId>, StoreError> {
-        Ok(invalid_keys(&self.reader, ids, now).await?)
+    ) -> Result<BTreeSet<PrincipalId>, StoreError> {
+        Ok(invalid_requesters(&self.reader, ids, now).await?)
     }
 
     /// The agent key of a secret.

@@ -11,7 +11,7 @@ use sea_orm::{
 use crate::domain::commands::command_state::{CommandState, EndReason};
 use crate::domain::commands::job_state::{JobState, Stop};
 use crate::domain::fleet::agent::AgentLevel;
-use crate::domain::ids::{AgentId, ApiKeyId, CommandId, JobId};
+use crate::domain::ids::{AgentId, CommandId, JobId, PrincipalId};
 use crate::domain::page::PageRequest;
 use crate::domain::time::Timestamp;
 use crate::store::StoreError;
@@ -134,7 +134,7 @@ impl TenantScope {
     /// The record of an idempotency key, if there is one.
     pub async fn idempotency_record(
         &self,
-        principal_id: ApiKeyId,
+        principal_id: PrincipalId,
         key: &str,
     ) -> Result<Option<idempotency_record::Model>, StoreError> {
         let query = idempotency_record::Entity::find()

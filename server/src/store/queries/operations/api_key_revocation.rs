@@ -12,7 +12,7 @@ use serde_json::json;
 use crate::domain::access::principal::Scope;
 use crate::domain::commands::command_state::{CommandState, EndReason};
 use crate::domain::commands::job_state::JobState;
-use crate::domain::ids::{ApiKeyId, AuditId, CommandId, GroupId, JobId, TenantId};
+use crate::domain::ids::{ApiKeyId, AuditId, CommandId, GroupId, JobId, PrincipalId, TenantId};
 use crate::domain::releases::group::GroupState;
 use crate::domain::time::Timestamp;
 use crate::store::StoreError;
@@ -130,13 +130,14 @@ async fn keys_to_revoke(
 
 /// A revoked key in between does not end the line.
 fn descendants(all: Vec<api_key::Model>, id: ApiKeyId) -> Vec<api_key::Model> {
-    let mut makers = BTreeSet::from([id]);
+    let mut makers = BTreeSet::from([PrincipalId::from(id)]);
     // Keys are created after their makers, and ids are in the order of creation within a process.
     // Repeated until nothing is added, because ids of one millisecond may be in any order.
     loop {
         let made_by_them =
             |key: &&api_key::Model| key.created_by.is_some_and(|maker| makers.contains(&maker));
-        let found: Vec<ApiKeyId> = all.iter().filter(made_by_them).map(|key| key.id).collect();
+        let found: Vec<PrincipalId> =
+            all.iter().filter(made_by_them).map(|key| key.id.into()).collect();
         let known = makers.len();
         makers.extend(found);
         if makers.len() == known {
@@ -144,7 +145,7 @@ fn descendants(all: Vec<api_key::Model>, id: ApiKeyId) -> Vec<api_key::Model> {
         }
     }
     let is_open = |key: &api_key::Model| key.id != id && key.revoked_at.is_none();
-    all.into_iter().filter(|key| makers.contains(&key.id) && is_open(key)).collect()
+    all.into_iter().filter(|key| makers.contains(&key.id.into()) && is_open(key)).collect()
 }
 
 /// Cancels the queued commands of the keys. Rollouts and groups are paused instead, so that a person

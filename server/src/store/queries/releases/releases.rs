@@ -5,7 +5,7 @@ use sea_orm::{
     EntityTrait as _, IntoActiveModel as _, QueryFilter as _, QueryOrder as _, QuerySelect as _,
 };
 
-use crate::domain::ids::{ApiKeyId, ReleaseId};
+use crate::domain::ids::{PrincipalId, ReleaseId};
 use crate::domain::page::PageRequest;
 use crate::domain::time::Timestamp;
 use crate::store::StoreError;
@@ -18,7 +18,7 @@ use crate::store::queries::access::agent_keys::write_audit;
 #[derive(Debug, Clone, Copy)]
 pub struct Publication {
     pub at: Timestamp,
-    pub by: ApiKeyId,
+    pub by: PrincipalId,
     /// The last published release at the time when the signing key was checked.
     pub after: Option<ReleaseId>,
 }

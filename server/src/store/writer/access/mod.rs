@@ -7,12 +7,13 @@ use sea_orm::{DatabaseTransaction, DbErr, IntoActiveModel as _};
 use crate::domain::time::Timestamp;
 use crate::store::StoreError;
 use crate::store::entities::access::audit_entry;
-use crate::store::requester::{acting_key, invalid_keys};
+use crate::store::requester::{acting_key, invalid_requesters, is_live_session};
 use crate::store::writer::connection::WriteTx;
 use crate::store::writer::{BatchOperation, rows};
 
 /// Adds one entry. [`StoreError::KeyInvalid`] if the API key of the action was revoked or expired
-/// after the request was authenticated; nothing is stored then.
+/// after the request was authenticated, [`StoreError::SessionEnded`] if its session ended; nothing is
+/// stored then.
 pub struct AppendAudit(pub audit_entry::Model);
 
 impl BatchOperation for AppendAudit {
@@ -25,14 +26,22 @@ impl BatchOperation for AppendAudit {
         let transaction = tx.transaction;
         let keys: BTreeSet<_> = operations.iter().filter_map(|op| acting_key(&op.0)).collect();
         let now = operations.iter().map(|op| op.0.at).max().unwrap_or(Timestamp(0));
-        let invalid = invalid_keys(transaction, keys, now).await?;
-        let is_valid = |op: &Self| !acting_key(&op.0).is_some_and(|key| invalid.contains(&key));
-        let valid = operations.iter().filter(|op| is_valid(op)).map(|op| op.0.clone());
+        let invalid = invalid_requesters(transaction, keys, now).await?;
+        let sessions: BTreeSet<_> = operations.iter().filter_map(|op| op.0.session_id).collect();
+        let mut ended = BTreeSet::new();
+        for session in sessions {
+            if !is_live_session(transaction, session).await? {
+                ended.insert(session);
+            }
+        }
+        let check = |op: &Self| match (acting_key(&op.0), op.0.session_id) {
+            (Some(key), _) if invalid.contains(&key) => Err(StoreError::KeyInvalid),
+            (_, Some(session)) if ended.contains(&session) => Err(StoreError::SessionEnded),
+            _ => Ok(()),
+        };
+        let valid = operations.iter().filter(|op| check(op).is_ok()).map(|op| op.0.clone());
         insert_audit(transaction, valid.collect()).await?;
-        let results = operations.iter().map(|op| match is_valid(op) {
-            true => Ok(()),
-            false => Err(StoreError::KeyInvalid),
-        });
+        let results = operations.iter().map(check);
         Ok(results.collect())
     }
 }

@@ -8,12 +8,12 @@ use sea_orm::{
 };
 
 use crate::domain::commands::command_state::CommandState;
-use crate::domain::ids::{ApiKeyId, CommandId, TenantId};
+use crate::domain::ids::{CommandId, PrincipalId, TenantId};
 use crate::domain::time::Timestamp;
 use crate::store::StoreError;
 use crate::store::entities::access::audit_entry;
 use crate::store::entities::commands::{command, idempotency_record};
-use crate::store::requester::invalid_keys;
+use crate::store::requester::invalid_requesters;
 use crate::store::writer::access::insert_audit;
 use crate::store::writer::connection::WriteTx;
 use crate::store::writer::epoch::Epochs;
@@ -54,7 +54,7 @@ pub enum Submitted {
     KeyInvalid,
 }
 
-pub(in crate::store::writer) type RecordKey = (TenantId, ApiKeyId, String);
+pub(in crate::store::writer) type RecordKey = (TenantId, PrincipalId, String);
 
 impl BatchOperation for SubmitCommand {
     type Done = Submitted;
@@ -69,7 +69,7 @@ impl BatchOperation for SubmitCommand {
         let mut records = read_records(transaction, keys.collect()).await?;
         let requesters: BTreeSet<_> = operations.iter().map(|op| op.row.requested_by).collect();
         let now = operations.iter().map(|op| op.row.created_at).max().unwrap_or(Timestamp(0));
-        let invalid = invalid_keys(transaction, requesters, now).await?;
+        let invalid = invalid_requesters(transaction, requesters, now).await?;
         let mut new = Vec::with_capacity(operations.len());
         let mut new_records = Vec::new();
         let mut results = Vec::with_capacity(operations.len());

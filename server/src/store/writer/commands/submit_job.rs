@@ -11,7 +11,7 @@ use crate::domain::ids::{CommandId, JobId};
 use crate::store::StoreError;
 use crate::store::entities::access::audit_entry;
 use crate::store::entities::commands::{command, idempotency_record, job, rollout};
-use crate::store::requester::invalid_keys;
+use crate::store::requester::invalid_requesters;
 use crate::store::writer::access::insert_audit;
 use crate::store::writer::epoch::Epochs;
 use crate::store::writer::{BatchOperation, WriteTx, rows};
@@ -66,7 +66,7 @@ impl SubmitJob {
     async fn store(&self, tx: &WriteTx<'_>) -> Result<SubmittedJob, DbErr> {
         let transaction = tx.transaction;
         let requester = BTreeSet::from([self.row.requested_by]);
-        if !invalid_keys(transaction, requester, self.row.created_at).await?.is_empty() {
+        if !invalid_requesters(transaction, requester, self.row.created_at).await?.is_empty() {
             return Ok(SubmittedJob::KeyInvalid);
         }
         if let Some(key) = self.record_key() {

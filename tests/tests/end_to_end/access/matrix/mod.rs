@@ -209,6 +209,14 @@ impl AccessFixture {
                 assert!(!matches!(got, 401 | 403), "{name} with an agent key: {got}");
                 (["401", "401", "yes", "–"].map(str::to_owned).to_vec(), "agent key".to_owned())
             }
+            Needs::SetupToken => {
+                let owner = self.fixture.api.key().to_owned();
+                for key in ["", &owner, &self.agent_key, MALFORMED[0]] {
+                    let got = status(&self.fixture, key, operation, &self.ids).await;
+                    assert_eq!(got, 401, "{name} with {key:?}");
+                }
+                (["401", "401", "401", "–"].map(str::to_owned).to_vec(), "set-up token".to_owned())
+            }
             Needs::Scopes(groups) => {
                 let agent_key = self.agent_key.clone();
                 for key in ["", &agent_key, MALFORMED[0], MALFORMED[1], MALFORMED[2]] {
@@ -225,7 +233,7 @@ impl AccessFixture {
             }
         };
         cells.push(self.foreign(operation).await.to_owned());
-        for role in ["owner", "admin", "member"] {
+        for role in ["owner", "admin", "member", "auditor"] {
             let key = self.role(role).await;
             let got = status(&self.fixture, &key, operation, &self.unknown_ids()).await;
             cells.push(if matches!(got, 401 | 403) { "no" } else { "yes" }.to_owned());
@@ -251,11 +259,11 @@ behind it are in [SECURITY.md](SECURITY.md#api-keys-and-scopes).
 - **Scope missing**: the status for a key that has every scope except the needed one.
 - **Other tenant**: the status for an owner of another tenant who uses the ids of this tenant; *nothing* is a list without
   anything of this tenant, *whole server* is what belongs to no tenant and all may read. 403 is what belongs to the operator.
-- **Owner**, **admin**, **member**: whether a key with the default scopes of the role can call it. `metrics:read` and
+- **Owner**, **admin**, **member**, **auditor**: whether a key with the default scopes of the role can call it. `metrics:read` and
   `releases:manage` are rights over the whole server and in no default: the first key of the server has them.
 
-| Operation | Needs | No key | Malformed key | Agent key | Scope missing | Other tenant | Owner | Admin | Member |
-|---|---|---|---|---|---|---|---|---|---|
+| Operation | Needs | No key | Malformed key | Agent key | Scope missing | Other tenant | Owner | Admin | Member | Auditor |
+|---|---|---|---|---|---|---|---|---|---|---|
 ";
 
 /// Checks that the table has the operations of an OpenAPI document, all of them and no others.

@@ -9,6 +9,8 @@ pub enum Needs {
     Nothing,
     /// An agent key.
     AgentKey,
+    /// A token in the body, which no key replaces.
+    SetupToken,
     /// An API key with one scope of each group.
     Scopes(&'static [&'static [&'static str]]),
 }
@@ -116,6 +118,8 @@ pub fn operations() -> Vec<Operation> {
     let restart = json!({"command": "restart"});
     let new_group = json!({"name": "new", "target": nobody});
     let argv = json!({"argv": ["true"], "target": nobody});
+    let setup =
+        json!({"token": "", "email": "ada@example.com", "password": "correct horse battery"});
     let key_change = json!({"old": "", "new": "", "signature": ""});
     vec![
         open("/healthz"),
@@ -145,6 +149,7 @@ pub fn operations() -> Vec<Operation> {
             .variant("life cycle"),
         post("/api/agents/keys/{id}/ping", RUN, NotFound, json!({"wait_ms": 1})),
         act("/api/agents/keys/{id}/regenerate", AGENT_KEYS_WRITE),
+        post("/api/setup", &[], Unrelated, setup).needing(Needs::SetupToken),
         by_agent(get("/api/agents/desired-release", &[], Unrelated))
             .query("?platform=linux-x86_64&version=0.1.0"),
         by_agent(post("/api/agents/exchange", &[], Unrelated, json!({}))),

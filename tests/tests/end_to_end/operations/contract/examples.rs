@@ -121,6 +121,11 @@ async fn examples_are_taken_from_a_run_and_have_the_documented_shapes() {
     for path in ["/healthz", "/readyz", "/api/audit"] {
         run.get(path).await;
     }
+    let file = fixture.server.data_dir().join("setup_token");
+    let token = std::fs::read_to_string(file).expect("the token");
+    let owner = json!({"token": token.trim(), "email": "ada@example.com", "name": "Ada",
+        "password": "correct horse battery staple"});
+    run.post("/api/setup", owner).await;
     run.examples.insert(
         "get_metrics".into(),
         json!({"status": "200",
@@ -346,8 +351,9 @@ fn replaced_text(text: &str, known: &mut BTreeMap<String, usize>) -> String {
             result.push_str(&format!("01900000-0000-7000-8000-{number:012}"));
         } else if is_instant {
             result.push_str("2026-01-31T12:00:00.000Z");
-        } else if let Some(kind) =
-            ["mst_live_", "mst_agent_", "whsec_"].iter().find(|kind| bare.starts_with(**kind))
+        } else if let Some(kind) = ["mst_live_", "mst_agent_", "mst_setup_", "whsec_"]
+            .iter()
+            .find(|kind| bare.starts_with(**kind))
         {
             // Prefixes of keys stay as long as they are.
             result.push_str(&format!("{kind}{}", "0".repeat(bare.len() - kind.len())));

@@ -24,7 +24,7 @@ use super::commands::CommandWithReport;
 use crate::domain::commands::command_state::CommandState;
 use crate::domain::commands::records::ReportRecord;
 use crate::domain::commands::trigger::Trigger;
-use crate::domain::ids::{AgentId, ApiKeyId, JobId, first_id_at};
+use crate::domain::ids::{AgentId, JobId, PrincipalId, first_id_at};
 use crate::domain::page::{Page, PageRequest};
 use crate::domain::time::Timestamp;
 use crate::store::StoreError;
@@ -54,7 +54,7 @@ pub struct CommandFilter {
     /// Before this instant.
     pub created_before: Option<Timestamp>,
     pub trigger: Option<Trigger>,
-    pub requested_by: Option<ApiKeyId>,
+    pub requested_by: Option<PrincipalId>,
 }
 
 /// How much one page may cost.

@@ -9,7 +9,7 @@ use sea_orm::{
 use super::failures;
 use crate::domain::commands::command_state::{CommandState, EndReason};
 use crate::domain::commands::job_state::{JobState, Stop};
-use crate::domain::ids::{ApiKeyId, CommandId, JobId};
+use crate::domain::ids::{CommandId, JobId, PrincipalId};
 use crate::domain::time::Timestamp;
 use crate::store::StoreError;
 use crate::store::command_completion::end_of;
@@ -51,7 +51,7 @@ impl TenantScope {
         &self,
         id: JobId,
         action: RolloutAction,
-        principal_id: ApiKeyId,
+        principal_id: PrincipalId,
         now: Timestamp,
         audit: audit_entry::Model,
     ) -> Result<RolloutActionResult, StoreError> {
@@ -126,7 +126,7 @@ fn check_action(action: RolloutAction, state: JobState, stop: Option<Stop>) -> A
 async fn take_over(
     transaction: &DatabaseTransaction,
     id: JobId,
-    principal_id: ApiKeyId,
+    principal_id: PrincipalId,
 ) -> Result<(), StoreError> {
     command::Entity::update_many()
         .col_expr(command::Column::RequestedBy, Expr::value(principal_id))

@@ -13,7 +13,7 @@ pub use self::actions::{RolloutAction, RolloutActionResult};
 use crate::domain::commands::command_state::{CommandState, EndReason};
 use crate::domain::commands::job_state::{JobState, Stop};
 use crate::domain::commands::records::RolloutRecord;
-use crate::domain::ids::{AgentId, ApiKeyId, CommandId, JobId};
+use crate::domain::ids::{AgentId, CommandId, JobId, PrincipalId};
 use crate::domain::time::Timestamp;
 use crate::store::StoreError;
 use crate::store::command_completion::FAILURES;
@@ -137,7 +137,7 @@ impl SystemScope {
         job_id: JobId,
         wave: i32,
         limit: u64,
-    ) -> Result<Vec<(CommandId, AgentId, ApiKeyId)>, StoreError> {
+    ) -> Result<Vec<(CommandId, AgentId, PrincipalId)>, StoreError> {
         Ok(command::Entity::find()
             .select_only()
             .column(command::Column::Id)

@@ -1,0 +1,88 @@
+//! `/api/setup`
+
+use std::net::SocketAddr;
+
+use axum::extract::{ConnectInfo, State};
+use axum::http::StatusCode;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+use zeroize::Zeroizing;
+
+use crate::domain::access::principal::Role;
+use crate::domain::access::records::MemberRecord;
+use crate::domain::ids::{MemberId, TenantId};
+use crate::domain::source::ClientSource;
+use crate::domain::time::Timestamp;
+use crate::http::AppState;
+use crate::http::extract::Body;
+use crate::http::problem::{ApiResult, Problem};
+use crate::services::access::setup::{NewPerson, SetupCaller};
+
+pub(in crate::http) fn routes() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new().routes(routes!(set_up))
+}
+
+/// A person in a tenant.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct MemberView {
+    pub id: MemberId,
+    pub tenant_id: TenantId,
+    pub tenant_name: String,
+    /// In lower case.
+    pub email: String,
+    pub name: String,
+    pub role: Role,
+    pub created_at: Timestamp,
+}
+
+impl From<MemberRecord> for MemberView {
+    fn from(row: MemberRecord) -> Self {
+        Self {
+            id: row.id,
+            tenant_id: row.tenant_id,
+            tenant_name: row.tenant_name,
+            email: row.email,
+            name: row.name,
+            role: row.role,
+            created_at: row.created_at,
+        }
+    }
+}
+
+// Without `Debug`, because it holds secrets.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct SetUp {
+    /// The content of the file `setup_token` in the server's data directory.
+    token: String,
+    /// By which the owner signs in.
+    email: String,
+    /// Default: the part of the address before the `@`.
+    name: Option<String>,
+    /// At least 12 characters and at most 256 bytes, and not one of the passwords that attackers try
+    /// first.
+    password: String,
+}
+
+/// Make the first owner of a new server. The token works once, and only while there is no owner.
+#[utoipa::path(post, path = "/api/setup", tag = "accounts", security(()), request_body = SetUp,
+    responses((status = 201, body = MemberView), (status = 401, body = Problem), (status = 410, body = Problem),
+        (status = 422, body = Problem), (status = 429, body = Problem), (status = 503, body = Problem)))]
+async fn set_up(
+    State(state): State<AppState>,
+    source: Option<axum::Extension<ConnectInfo<SocketAddr>>>,
+    Body(body): Body<SetUp>,
+) -> ApiResult<(StatusCode, axum::Json<MemberView>)> {
+    let address = source.map(|axum::Extension(ConnectInfo(address))| address.ip());
+    let caller = SetupCaller {
+        limited_as: address.map(ClientSource::of),
+        source: address.map(|address| address.to_string()),
+    };
+    let token = Zeroizing::new(body.token);
+    let password = Zeroizing::new(body.password);
+    let person = NewPerson { email: body.email, name: body.name, password };
+    let made = state.services.setup.complete(&caller, &token, person).await?;
+    Ok((StatusCode::CREATED, axum::Json(made.into())))
+}
