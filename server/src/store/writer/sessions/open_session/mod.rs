@@ -134,6 +134,15 @@ struct Changes {
     events: Vec<agent_event::Model>,
 }
 
+/// Raises an alert without detail. It never replaces an alert about a key pair, which only a person
+/// ends.
+fn raise(row: &mut agent::Model, alert: &str) {
+    if row.alert.as_deref() != Some(KEY_PAIR_CHANGED) {
+        row.alert = Some(alert.into());
+        row.alert_detail = None;
+    }
+}
+
 impl OpenSession {
     fn open(
         &self,
@@ -147,8 +156,7 @@ impl OpenSession {
         let known = candidates.find(self, &key);
         if let Some(row) = known.as_ref().filter(|row| self.is_conflict(row)) {
             let mut row = row.clone();
-            row.alert = Some(IDENTITY_CONFLICT.into());
-            row.alert_detail = None;
+            raise(&mut row, IDENTITY_CONFLICT);
             changes.events.push(self.event(row.id, AgentEventKind::IdentityConflict));
             candidates.put(row);
             return SessionOpening::Refused(CloseCode::IdentityConflict);
@@ -177,12 +185,15 @@ impl OpenSession {
         let has_new_name = is_new || (!self.hostname.is_empty() && row.hostname != self.hostname);
         let server_restored = self.update(&mut row, is_new, candidates, changes);
         if has_new_name && candidates.is_name_taken(&row, is_new) {
-            row.alert = Some(NAME_CONFLICT.into());
-            row.alert_detail = None;
+            raise(&mut row, NAME_CONFLICT);
             changes.events.push(self.event(row.id, AgentEventKind::NameConflict));
         }
         if let Some(former) = same_machine {
             let detail = self.key_pair_detail(former.id);
+            // The former agent shows it too: the new one can be an impostor's, which can deregister.
+            if let Some(former) = self.report_key_pair(Some(former), changes) {
+                candidates.put(former);
+            }
             row.alert = Some(KEY_PAIR_CHANGED.into());
             row.alert_detail = Some(detail.clone());
             changes.events.push(agent_event::Model {
@@ -281,7 +292,7 @@ impl OpenSession {
     ) -> bool {
         let mut next_epoch = row.epoch + 1;
         let mut server_restored = false;
-        // A person ends these by a name of their own.
+        // Only a person ends these.
         if !matches!(row.alert.as_deref(), Some(NAME_CONFLICT | KEY_PAIR_CHANGED)) {
             row.alert = None;
             row.alert_detail = None;
