@@ -15,6 +15,8 @@ mod inbound_quota;
 mod live;
 mod opening;
 mod output_tracker;
+#[cfg(test)]
+mod tests;
 mod transport;
 mod update_results;
 

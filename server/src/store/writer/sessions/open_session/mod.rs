@@ -134,6 +134,28 @@ struct Changes {
     events: Vec<agent_event::Model>,
 }
 
+/// The key, if it and the presented secret are valid at this moment. True beside it if the secret was
+/// replaced and is still in its grace period.
+///
+/// # Errors
+/// The code that a session with this secret is closed with.
+pub fn admit_secret<'key>(
+    key: Option<&'key agent_key::Model>,
+    secret_hash: &[u8],
+    now: Timestamp,
+) -> Result<(&'key agent_key::Model, bool), CloseCode> {
+    let key = key.ok_or(CloseCode::KeyDeleted)?;
+    let is_in_grace = key.previous_secret_hash.as_deref() == Some(secret_hash)
+        && key.previous_valid_until.is_some_and(|until| until > now);
+    let is_current = key.secret_hash == secret_hash;
+    match () {
+        () if !is_current && !is_in_grace => Err(CloseCode::KeyRegenerated),
+        () if key.is_disabled => Err(CloseCode::KeyDisabled),
+        () if key.expires_at.is_some_and(|at| at <= now) => Err(CloseCode::KeyExpired),
+        () => Ok((key, !is_current)),
+    }
+}
+
 /// Raises an alert without detail. It never replaces an alert about a key pair, which only a person
 /// ends.
 fn raise(row: &mut agent::Model, alert: &str) {
@@ -149,8 +171,9 @@ impl OpenSession {
         candidates: &mut RegistrationCandidates,
         changes: &mut Changes,
     ) -> SessionOpening {
-        let (key, is_in_grace) = match self.admit(candidates.key(self.key_id)) {
-            Ok(admitted) => admitted,
+        let admitted = admit_secret(candidates.key(self.key_id), &self.secret_hash, self.now);
+        let (key, is_in_grace) = match admitted {
+            Ok((key, is_in_grace)) => (key.clone(), is_in_grace),
             Err(code) => return SessionOpening::Refused(code),
         };
         let known = candidates.find(self, &key);
@@ -210,21 +233,6 @@ impl OpenSession {
         };
         candidates.put(row);
         SessionOpening::Opened(Box::new(opened))
-    }
-
-    /// The key, if it and the presented secret hold at this moment.
-    /// True beside it if the secret was replaced and is still in its grace period.
-    fn admit(&self, key: Option<&agent_key::Model>) -> Result<(agent_key::Model, bool), CloseCode> {
-        let key = key.ok_or(CloseCode::KeyDeleted)?;
-        let is_in_grace = key.previous_secret_hash.as_ref() == Some(&self.secret_hash)
-            && key.previous_valid_until.is_some_and(|until| until > self.now);
-        let is_current = key.secret_hash == self.secret_hash;
-        match () {
-            () if !is_current && !is_in_grace => Err(CloseCode::KeyRegenerated),
-            () if key.is_disabled => Err(CloseCode::KeyDisabled),
-            () if key.expires_at.is_some_and(|at| at <= self.now) => Err(CloseCode::KeyExpired),
-            () => Ok((key.clone(), !is_current)),
-        }
     }
 
     /// True if a process that another one had replaced is back while that other one is online.
