@@ -18,7 +18,7 @@ const RESOURCES: [&str; 10] = [
     "webhook_secret",
 ];
 /// What happens to it, in the imperative.
-const VERBS: [&str; 22] = [
+const VERBS: [&str; 23] = [
     "abort",
     "adopt",
     "cancel",
@@ -28,6 +28,7 @@ const VERBS: [&str; 22] = [
     "deregister",
     "draft",
     "halt",
+    "limit",
     "pause",
     "publish",
     "read",

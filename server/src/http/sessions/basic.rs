@@ -180,6 +180,7 @@ impl PollSessions {
             return Err(Problem::ambiguous_agent());
         }
         let key_id = admission.grant.key_id;
+        let source = admission.source;
         let mut sessions = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(relay) = sessions.get(&key_id)
             && !relay.is_closed()
@@ -203,6 +204,7 @@ impl PollSessions {
             services.sessions.run(origin, transport).await;
             let mut sessions = map.0.lock().unwrap_or_else(PoisonError::into_inner);
             if sessions.get(&key_id).is_some_and(|current| Arc::ptr_eq(current, &mine)) {
+                source,
                 sessions.remove(&key_id);
             }
         });

@@ -12,8 +12,8 @@ use uuid::Uuid;
 
 use super::live::LiveSession;
 use super::{
-    AgentTransport, Claims, DesiredVersions, OPENING_TIMEOUT, SessionEnd, SessionRequest, Sessions,
-    enrolment_ticket, update_results,
+    AgentTransport, Claims, DesiredVersions, OPENING_TIMEOUT, ProvenClaims, SessionEnd,
+    SessionRequest, Sessions, enrolment_ticket, update_results,
 };
 use crate::domain::access::credential::SecretHash;
 use crate::domain::fleet::agent::Transport;
@@ -33,20 +33,30 @@ const MAX_TEXT: usize = 255;
 const MAX_CAPABILITIES: usize = 64;
 
 impl Sessions {
-    /// Commits the session's epoch, replaces an older session, and sends `registered`.
-    pub(super) async fn open<T: AgentTransport>(
-        self: &Arc<Self>,
+    /// Checks who the agent is. Before the opening takes a slot, and outside of the writer: a signature
+    /// costs time.
+    pub(super) fn prove(
+        &self,
         request: &SessionRequest,
         claims: Claims,
-        transport: &mut T,
-    ) -> Result<Box<LiveSession>, SessionEnd> {
+    ) -> Result<ProvenClaims, SessionEnd> {
         let Claims { registration, challenge } = claims;
         if request.is_key_in_query && registration.is_full() {
             // Proxies log URLs, and a full agent can send a header.
             return Err(SessionEnd::Closed(CloseCode::PolicyViolation));
         }
-        // Before the opening takes a slot, and outside of the writer: a signature costs time.
         let identity = self.identity(request, &registration, &challenge)?;
+        Ok(ProvenClaims { registration, identity })
+    }
+
+    /// Commits the session's epoch, replaces an older session, and sends `registered`.
+    pub(super) async fn open<T: AgentTransport>(
+        self: &Arc<Self>,
+        request: &SessionRequest,
+        claims: ProvenClaims,
+        transport: &mut T,
+    ) -> Result<Box<LiveSession>, SessionEnd> {
+        let ProvenClaims { registration, identity } = claims;
         let public_key = identity.public_key();
         let busy = SessionEnd::Closed(CloseCode::TryAgainLater);
         let permit = Arc::clone(&self.opening).acquire_owned();
@@ -153,6 +163,7 @@ impl Sessions {
                 key.previous_valid_until.into_iter().for_each(|at| session.expire_secret_at(at))
             }
         }
+        Ok(())
     }
 
     async fn send_registered<T: AgentTransport>(
@@ -163,7 +174,6 @@ impl Sessions {
         transport: &mut T,
     ) -> Result<(), SessionEnd> {
         let grant = session.grant();
-        Ok(())
         if grant.permissions != request.grant.permissions {
             transport.feed(&self.connected(&grant, None)).await?;
         }
