@@ -102,6 +102,10 @@ async fn post_heartbeat(
     let relay = state.polls.find_or_open(&state, admission, registration)?;
     let frame = AgentFrame::Heartbeat(Heartbeat { status: body.status });
     push(&relay, &frame).await?;
+    // A session that is refused, for example because the key's agent is a full one, takes none.
+    if !relay.registered().await {
+        return Err(closed(&relay));
+    }
     let timestamp = state.clock.now().to_string();
     Ok(axum::Json(HeartbeatView { kind: "heartbeat_ack", timestamp }))
 }
@@ -176,11 +180,11 @@ impl PollSessions {
         admission: AdmittedKey,
         registration: Registration,
     ) -> ApiResult<Arc<Relay>> {
+        let source = admission.source;
         if admission.grant.max_agents > 1 {
             return Err(Problem::ambiguous_agent());
         }
         let key_id = admission.grant.key_id;
-        let source = admission.source;
         let mut sessions = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(relay) = sessions.get(&key_id)
             && !relay.is_closed()
@@ -200,11 +204,11 @@ impl PollSessions {
                 transport: Transport::Http,
                 implied_registration: implied,
                 is_key_in_query: false,
+                source,
             };
             services.sessions.run(origin, transport).await;
             let mut sessions = map.0.lock().unwrap_or_else(PoisonError::into_inner);
             if sessions.get(&key_id).is_some_and(|current| Arc::ptr_eq(current, &mine)) {
-                source,
                 sessions.remove(&key_id);
             }
         });

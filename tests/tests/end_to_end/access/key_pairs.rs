@@ -174,6 +174,17 @@ async fn proof_of_another_connection_or_for_other_claims_is_refused(fixture: Fix
 }
 
 #[tokio::test]
+async fn heartbeat_of_a_basic_agent_with_the_key_of_a_full_one_is_refused() {
+    let fixture = Fixture::on_sqlite().await;
+    let (_, key) = fixture.api.agent_key(json!({})).await;
+    let (_host, _) =
+        FakeAgent::registered_full(&fixture.server.address(), &key, claims(None, "host")).await;
+    let basic = fixture.api.with_key(&key);
+    let answer = basic.post("/api/agents/heartbeat", json!({"status": {}})).await;
+    answer.expect_problem(409, "agent_limit");
+}
+
+#[tokio::test]
 async fn reinstalled_host_is_a_new_agent_until_a_person_adopts_it() {
     let fixture = Fixture::on_sqlite().await;
     let fields = json!({"max_agents": 2, "permissions": ALL});
