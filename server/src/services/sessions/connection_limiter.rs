@@ -269,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn unregistered_connections_take_no_places_of_registered_ones() {
+    fn unregistered_connections_take_no_slots_of_registered_ones() {
         let (limiter, key) = (ConnectionLimiter::default(), AgentKeyId::new());
         let held: Vec<_> = (0..9).map(|_| limiter.arrive(key, None, 2)).collect();
         let first = limiter.admit(key, None, 2).expect("below the limit");

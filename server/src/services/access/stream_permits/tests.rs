@@ -94,7 +94,7 @@ async fn events_read_before_a_key_was_revoked_are_not_sent_after() {
 }
 
 #[test]
-fn streams_of_one_tenant_leave_places_for_the_others() {
+fn streams_of_one_tenant_leave_slots_for_the_others() {
     let mut open_streams = OpenStreams::default();
     let mut open = |tenant: TenantId, wanted: usize| {
         let keys: Vec<_> = (0..wanted.div_ceil(MAX_OF_KEY)).map(|_| ApiKeyId::new()).collect();
@@ -107,7 +107,7 @@ fn streams_of_one_tenant_leave_places_for_the_others() {
 }
 
 #[test]
-fn closed_streams_free_their_places() {
+fn closed_streams_free_their_slots() {
     let mut open_streams = OpenStreams::default();
     let (key_id, tenant_id) = (ApiKeyId::new(), TenantId::new());
     for _ in 0..MAX_OF_KEY {
