@@ -102,6 +102,7 @@ async fn connect(
                             transport: Transport::Websocket,
                             implied_registration: None,
                             is_key_in_query,
+                            source,
                         };
                         sessions.run(origin, link).await;
                     }

@@ -1,7 +1,8 @@
 //! The address of a client behind proxies, and which addresses count as one source.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
+use std::sync::Once;
 
 use ipnet::IpNet;
 
@@ -57,7 +58,9 @@ impl TrustedProxies {
     /// `X-Forwarded-For`, in order.
     ///
     /// Each proxy appends the address that it saw, so only what trusted proxies appended is read: from
-    /// the end, up to the first address that is not a trusted proxy itself.
+    /// the end, up to the first address that is not a trusted proxy itself. Some proxies append the
+    /// port as well. An entry that cannot be read ends the list, which is logged once: all clients
+    /// behind that proxy would be one source.
     pub fn client<'a>(
         &self,
         peer: IpAddr,
@@ -68,11 +71,37 @@ impl TrustedProxies {
             if !self.contains(client) {
                 break;
             }
-            let Ok(address) = IpAddr::from_str(entry.trim()) else { break };
+            let Some(address) = forwarded_address(entry.trim()) else {
+                warn_once(client);
+                break;
+            };
             client = address.to_canonical();
         }
         client
     }
+}
+
+/// The address of an entry: alone, in brackets, or with a port.
+fn forwarded_address(entry: &str) -> Option<IpAddr> {
+    let alone = || IpAddr::from_str(entry).ok();
+    let with_port = || SocketAddr::from_str(entry).ok().map(|address| address.ip());
+    let in_brackets = || {
+        let inner = entry.strip_prefix('[')?.strip_suffix(']')?;
+        Ipv6Addr::from_str(inner).ok().map(IpAddr::from)
+    };
+    alone().or_else(with_port).or_else(in_brackets)
+}
+
+/// The entry itself is not logged: a client may have written it.
+fn warn_once(proxy: IpAddr) {
+    static WARNED: Once = Once::new();
+    WARNED.call_once(|| {
+        tracing::warn!(
+            %proxy,
+            "an entry of X-Forwarded-For from a trusted proxy is not an address, so the limits of its client count for \
+             the proxy; this is logged once"
+        );
+    });
 }
 
 #[cfg(test)]
@@ -104,6 +133,15 @@ mod tests {
         // Proxies append their entries after those that the client wrote itself.
         assert_eq!(client("10.0.0.1", &["127.0.0.1, 198.51.100.1, 10.0.0.2"]), "198.51.100.1");
         assert_eq!(client("10.0.0.1", &["127.0.0.1", "198.51.100.1"]), "198.51.100.1");
+        for with_port in ["198.51.100.1:4711", "[2001:db8::1]:4711", "[2001:db8::1]"] {
+            let alone = if with_port.starts_with('[') { "2001:db8::1" } else { "198.51.100.1" };
+            assert_eq!(client("10.0.0.1", &[with_port]), alone);
+            assert_eq!(client("10.0.0.1", &[&format!("{with_port}, 10.0.0.2:80")]), alone);
+        }
+        let unreadable = ["unknown", "", "198.51.100.1:", "198.51.100.1:65536", "[198.51.100.1]"];
+        for unreadable in unreadable {
+            assert_eq!(client("10.0.0.1", &[unreadable]), "10.0.0.1");
+        }
         for missing in [&[][..], &["unknown"], &[""]] {
             assert_eq!(client("10.0.0.1", missing), "10.0.0.1");
         }

@@ -7,6 +7,7 @@ mod change_queue;
 mod event_feed;
 mod event_log;
 mod pending_replies;
+mod recent_rekeys;
 mod registry;
 mod session_handle;
 mod wake_queue;

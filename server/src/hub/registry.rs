@@ -8,8 +8,9 @@ use tokio::sync::{Notify, watch};
 
 use super::change_queue::{ChangeQueue, ChangedIds};
 use super::event_feed::EventFeed;
+use super::recent_rekeys::RecentRekeys;
 use super::wake_queue::WakeQueue;
-use super::{EventLog, SessionHandle, SessionMessage};
+use super::{EventLog, Rekey, SessionHandle, SessionMessage};
 use crate::domain::fleet::reported_manifest::ManifestInForce;
 use crate::domain::ids::{AgentId, AgentKeyId, CommandId, JobId};
 use crate::domain::integrations::tenant_event::TenantEvent;
@@ -26,6 +27,7 @@ pub struct Hub {
     /// Recent events, which viewers read.
     pub event_log: Arc<EventLog>,
     key_revision: AtomicU64,
+    recent_rekeys: RecentRekeys,
     webhook_due: Notify,
     output_finished: Notify,
     /// Counts registered sessions.
@@ -106,6 +108,25 @@ impl Hub {
     /// Must be called after the commit of a changed key, and before its sessions are looked up.
     pub fn bump_key_revision(&self) {
         self.key_revision.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// Keeps the new secret of a key for sessions that are opening now, or drops the one before. Must be
+    /// called before [`Self::bump_key_revision`].
+    pub fn keep_rekey(&self, key_id: AgentKeyId, rekey: Option<Rekey>) {
+        match rekey {
+            Some(rekey) => self.recent_rekeys.add(key_id, rekey),
+            None => self.recent_rekeys.remove(key_id),
+        }
+    }
+
+    /// The new secret of a key that was regenerated a moment ago, with a grace period.
+    pub fn recent_rekey(&self, key_id: AgentKeyId) -> Option<Rekey> {
+        self.recent_rekeys.get(key_id)
+    }
+
+    /// Drops the secrets that no opening session can need any more.
+    pub fn forget_old_rekeys(&self) {
+        self.recent_rekeys.forget_old();
     }
 
     /// Number of connected agents.

@@ -35,7 +35,7 @@ pub enum SessionMessage {
 }
 
 /// An agent key's new secret.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Rekey {
     pub key: Box<str>,
     /// How long the old secret stays valid.

@@ -19,7 +19,7 @@ const RESOURCES: [&str; 11] = [
     "webhook_secret",
 ];
 /// What happens to it, in the imperative.
-const VERBS: [&str; 22] = [
+const VERBS: [&str; 23] = [
     "abort",
     "adopt",
     "cancel",
@@ -29,6 +29,7 @@ const VERBS: [&str; 22] = [
     "deregister",
     "draft",
     "halt",
+    "limit",
     "pause",
     "publish",
     "read",

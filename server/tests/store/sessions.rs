@@ -20,6 +20,7 @@ on_both_databases!(
     an_id_or_a_machine_without_its_key_pair_is_another_agent,
     a_key_that_trusts_its_holders_lets_a_reinstall_take_its_offline_row,
     a_refused_reinstall_raises_one_alert_on_the_former_agent,
+    an_alert_about_a_key_pair_outlives_lesser_ones_and_the_agent_that_caused_it,
     an_adopted_agent_keeps_its_id_and_its_successor_goes,
     an_accepted_fingerprint_waits_for_its_host_and_ends_when_the_agent_returns,
     a_basic_agent_is_its_key_unless_the_key_trusts_its_holders,
@@ -139,6 +140,47 @@ async fn a_refused_reinstall_raises_one_alert_on_the_former_agent(fixture: Fixtu
     let events = tenant.agent_events(first.agent_id, page).await.expect("read");
     let raised = events.iter().filter(|event| event.kind == AgentEventKind::KeyPairChanged);
     assert_eq!(raised.count(), 1, "an agent that keeps trying writes no event each time");
+}
+
+async fn an_alert_about_a_key_pair_outlives_lesser_ones_and_the_agent_that_caused_it(
+    fixture: Fixture,
+) {
+    let tenant = fixture.store.tenant(fixture.tenant_id);
+    let row = async |id| tenant.agent(id).await.expect("read").expect("the agent");
+    let fingerprint = public_key("thief").fingerprint().to_string();
+    let is_reported = async |id| {
+        let row = row(id).await;
+        let detail = row.alert_detail.unwrap_or_default();
+        row.alert.as_deref() == Some("key_pair_changed") && detail.contains(&fingerprint)
+    };
+    let host = fixture.agent("host").await;
+    let as_thief = |hostname: &str, machine: &str| {
+        let registration = fixture.registration_with(machine, "thief");
+        OpenSession { hostname: hostname.into(), ..registration }
+    };
+    let thief = opened(fixture.open(as_thief("lab", "host")).await);
+    assert!(is_reported(thief.agent_id).await);
+    assert!(is_reported(host.agent_id).await, "the former agent shows it as well");
+    // The name of another agent, a second process, and another machine id.
+    for (hostname, machine, instance) in [("host", "host", 2), ("host", "host", 1), ("x", "x", 2)] {
+        let mut again = as_thief(hostname, machine);
+        if let AgentIdentity::Full { instance_id, .. } = &mut again.identity {
+            *instance_id = Uuid::from_u128(instance);
+        }
+        fixture.open(again).await;
+        assert!(is_reported(thief.agent_id).await, "{hostname} {machine} {instance}");
+    }
+    // It stays one of several candidates, so that an adoption without a fingerprint is refused.
+    let reinstalled = opened(fixture.open(fixture.registration_with("host", "new")).await);
+    let successors = tenant.possible_successors(&row(host.agent_id).await, 9).await.expect("read");
+    let mut ids: Vec<_> = successors.iter().map(|row| row.id).collect();
+    ids.sort_unstable();
+    let mut expected = [thief.agent_id, reinstalled.agent_id];
+    expected.sort_unstable();
+    assert_eq!(ids, expected);
+    let entry = crate::fixture::audit(fixture.tenant_id);
+    tenant.delete_agent(thief.agent_id, Deletion::Operator, NOW, entry).await.expect("delete");
+    assert_eq!(row(host.agent_id).await.alert.as_deref(), Some("key_pair_changed"));
 }
 
 async fn an_adopted_agent_keeps_its_id_and_its_successor_goes(fixture: Fixture) {

@@ -102,6 +102,10 @@ async fn post_heartbeat(
     let relay = state.polls.find_or_open(&state, admission, registration)?;
     let frame = AgentFrame::Heartbeat(Heartbeat { status: body.status });
     push(&relay, &frame).await?;
+    // A session that is refused, for example because the key's agent is a full one, takes none.
+    if !relay.registered().await {
+        return Err(closed(&relay));
+    }
     let timestamp = state.clock.now().to_string();
     Ok(axum::Json(HeartbeatView { kind: "heartbeat_ack", timestamp }))
 }
@@ -176,6 +180,7 @@ impl PollSessions {
         admission: AdmittedKey,
         registration: Registration,
     ) -> ApiResult<Arc<Relay>> {
+        let source = admission.source;
         if admission.grant.max_agents > 1 {
             return Err(Problem::ambiguous_agent());
         }
@@ -199,6 +204,7 @@ impl PollSessions {
                 transport: Transport::Http,
                 implied_registration: implied,
                 is_key_in_query: false,
+                source,
             };
             services.sessions.run(origin, transport).await;
             let mut sessions = map.0.lock().unwrap_or_else(PoisonError::into_inner);

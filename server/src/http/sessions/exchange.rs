@@ -1,7 +1,7 @@
 //! `POST /api/agents/exchange`: a session of a full agent over plain HTTP.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
@@ -15,6 +15,8 @@ use muster_protocol::frame::exchange::{
 };
 use muster_protocol::limits::{MAX_FRAME_BYTES, MAX_POLL_WAIT_MS};
 use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard, watch};
+use tokio::task::AbortHandle;
+use tokio::time::Instant;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use uuid::Uuid;
@@ -51,7 +53,14 @@ pub(super) fn routes() -> OpenApiRouter<AppState> {
 #[derive(Clone, Default)]
 pub struct ExchangeSessions(Arc<Mutex<OpenExchanges>>);
 
-type OpenExchanges = HashMap<AgentKeyId, HashMap<Uuid, Arc<Exchange>>>;
+type OpenExchanges = HashMap<AgentKeyId, HashMap<Uuid, OpenExchange>>;
+
+struct OpenExchange {
+    exchange: Arc<Exchange>,
+    opened_at: Instant,
+    /// The task that runs the session and, after its end, keeps its last answer.
+    task: AbortHandle,
+}
 
 struct Exchange {
     relay: Relay,
@@ -113,10 +122,13 @@ impl ExchangeSessions {
         let (key_id, session_id) = (admission.grant.key_id, request.session_id);
         let mut sessions = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let of_key = sessions.entry(key_id).or_default();
-        if let Some(exchange) = of_key.get(&session_id) {
-            return Ok(Arc::clone(exchange));
+        if let Some(open) = of_key.get(&session_id) {
+            return Ok(Arc::clone(&open.exchange));
         }
         let most = usize::try_from(admission.grant.max_agents).unwrap_or(1) * 4 + SPARE_SESSIONS;
+        if request.sequence == 0 && of_key.len() >= most {
+            drop_ended(of_key);
+        }
         let refusal = match request.sequence {
             0 if of_key.len() < most => None,
             0 => Some(Problem::busy("too many sessions of this key are open; try again later")),
@@ -137,10 +149,14 @@ impl ExchangeSessions {
             next_sequence: watch::Sender::default(),
             progress: Arc::default(),
         });
-        of_key.insert(session_id, Arc::clone(&exchange));
         let services = state.services.clone();
-        let entry = SessionEntry { sessions: self.clone(), key_id, session_id };
-        tokio::spawn(async move {
+        let entry = SessionEntry {
+            sessions: self.clone(),
+            key_id,
+            session_id,
+            exchange: Arc::downgrade(&exchange),
+        };
+        let task = tokio::spawn(async move {
             let _entry = entry;
             let origin = SessionRequest {
                 grant: admission.grant,
@@ -148,11 +164,30 @@ impl ExchangeSessions {
                 transport: Transport::Http,
                 implied_registration: None,
                 is_key_in_query: false,
+                source: admission.source,
             };
             services.sessions.run(origin, transport).await;
             tokio::time::sleep(LINGER).await;
         });
+        let open = OpenExchange {
+            exchange: Arc::clone(&exchange),
+            opened_at: Instant::now(),
+            task: task.abort_handle(),
+        };
+        of_key.insert(session_id, open);
         Ok(exchange)
+    }
+}
+
+/// Makes room for a new session: the oldest ended one goes, first of those that never registered.
+/// Whoever has the key can leave any number of these behind.
+fn drop_ended(of_key: &mut HashMap<Uuid, OpenExchange>) {
+    let ended = of_key.iter().filter(|(_, open)| open.exchange.relay.is_closed());
+    let first = ended.min_by_key(|(_, open)| (open.exchange.relay.is_registered(), open.opened_at));
+    if let Some(id) = first.map(|(id, _)| *id)
+        && let Some(dropped) = of_key.remove(&id)
+    {
+        dropped.task.abort();
     }
 }
 
@@ -161,13 +196,19 @@ struct SessionEntry {
     sessions: ExchangeSessions,
     key_id: AgentKeyId,
     session_id: Uuid,
+    exchange: Weak<Exchange>,
 }
 
 impl Drop for SessionEntry {
     fn drop(&mut self) {
         let mut sessions = self.sessions.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(of_key) = sessions.get_mut(&self.key_id) {
-            of_key.remove(&self.session_id);
+            let is_own = |open: &OpenExchange| {
+                std::ptr::eq(Arc::as_ptr(&open.exchange), self.exchange.as_ptr())
+            };
+            if of_key.get(&self.session_id).is_some_and(is_own) {
+                of_key.remove(&self.session_id);
+            }
             if of_key.is_empty() {
                 sessions.remove(&self.key_id);
             }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use muster_protocol::CloseCode;
 use muster_protocol::frame::ServerFrame;
 use muster_protocol::frame::exchange::ExchangePart;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::Instant;
 
 use crate::services::sessions::{Activity, AgentMessage, AgentTransport, TransportEnd};
@@ -44,6 +44,18 @@ struct Shared {
     /// Notified if something was added, or the session has ended.
     added: Notify,
     activity: Activity,
+    opening: watch::Sender<Opening>,
+}
+
+/// How far a session has come.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Opening {
+    #[default]
+    Pending,
+    /// The agent was registered. The session may have ended since.
+    Registered,
+    /// The session ended before its agent was registered.
+    Refused,
 }
 
 #[derive(Default)]
@@ -84,6 +96,18 @@ impl Relay {
     /// Why the session has ended, if it has.
     pub fn close_code(&self) -> Option<CloseCode> {
         self.shared.lock().closed
+    }
+
+    /// True if the agent was registered, even if the session has ended since.
+    pub fn is_registered(&self) -> bool {
+        *self.shared.opening.borrow() == Opening::Registered
+    }
+
+    /// Waits until the agent is registered; false if the session ended before.
+    pub async fn registered(&self) -> bool {
+        let mut opening = self.shared.opening.subscribe();
+        let opened = opening.wait_for(|opening| *opening != Opening::Pending).await;
+        opened.is_ok_and(|opening| *opening == Opening::Registered)
     }
 
     /// Takes the frames that wait, up to a size. The last part is the end of the session.
@@ -144,6 +168,16 @@ impl Shared {
     fn lock(&self) -> std::sync::MutexGuard<'_, Outbound> {
         self.outbound.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    fn finish_opening(&self, end: Opening) {
+        self.opening.send_if_modified(|opening| {
+            let is_pending = *opening == Opening::Pending;
+            if is_pending {
+                *opening = end;
+            }
+            is_pending
+        });
+    }
 }
 
 impl AgentTransport for RelayTransport {
@@ -156,6 +190,9 @@ impl AgentTransport for RelayTransport {
     }
 
     async fn feed(&mut self, frame: &ServerFrame) -> Result<(), TransportEnd> {
+        if matches!(frame, ServerFrame::Registered(_)) {
+            self.shared.finish_opening(Opening::Registered);
+        }
         if self.carries == Carries::CommandsOnly && !matches!(frame, ServerFrame::Command(_)) {
             return Ok(());
         }
@@ -178,6 +215,7 @@ impl AgentTransport for RelayTransport {
 
     async fn close(&mut self, code: CloseCode) {
         self.shared.lock().closed = Some(code);
+        self.shared.finish_opening(Opening::Refused);
         self.shared.added.notify_one();
     }
 }
@@ -186,6 +224,7 @@ impl Drop for RelayTransport {
     fn drop(&mut self) {
         self.shared.lock().closed.get_or_insert(CloseCode::TryAgainLater);
         self.inbound.close();
+        self.shared.finish_opening(Opening::Refused);
         self.shared.added.notify_one();
     }
 }

@@ -177,12 +177,13 @@ impl AgentKeys {
         let row =
             tenant.regenerate_agent_key(id, stored, now, until, audit).await?.ok_or(UNKNOWN)?;
         self.cache.forget_grants();
+        let rekey = Rekey { key: secret.secret.as_str().into(), grace_ms };
+        self.hub.keep_rekey(id, until.map(|_| rekey.clone()));
         self.hub.bump_key_revision();
         for session in self.hub.sessions_of_key(id) {
             match until {
                 Some(_) if session.is_full => {
-                    let key = secret.secret.as_str().into();
-                    session.send_or_spawn(SessionMessage::Rekey(Box::new(Rekey { key, grace_ms })));
+                    session.send_or_spawn(SessionMessage::Rekey(Box::new(rekey.clone())));
                 }
                 // Basic agents cannot receive the new secret, so they keep running until the grace
                 // period ends.

@@ -146,6 +146,7 @@ impl Maintenance {
 
     /// Closes the sessions of expired keys, and of secrets whose grace period is over.
     pub fn sweep_expired_keys(&self) {
+        self.hub.forget_old_rekeys();
         let now = self.clock.now();
         for session in self.hub.sessions() {
             if session.grant().expires_at.is_some_and(|at| at <= now) {

@@ -15,6 +15,8 @@ mod inbound_quota;
 mod live;
 mod opening;
 mod output_tracker;
+#[cfg(test)]
+mod tests;
 mod transport;
 mod update_results;
 
@@ -24,14 +26,16 @@ use std::time::Duration;
 use muster_protocol::CloseCode;
 use muster_protocol::frame::{Registration, ServerFrame};
 use muster_protocol::identity::Challenge;
+use serde_json::json;
 use tokio::sync::Semaphore;
 
 pub use self::activity::Activity;
 use self::byte_limiter::ByteLimiter;
 pub use self::byte_limiter::{BytePermit, SessionBytes};
-use self::connection_limiter::ConnectionLimiter;
+use self::connection_limiter::{ConnectionLimiter, ConnectionPermit};
 pub use self::transport::{AgentMessage, AgentTransport, TransportEnd};
 use super::Settings;
+use super::access::caller::{AuditAction, Subject};
 use super::access::key_cache::KeyCache;
 use super::commands::preflight::ManifestCache;
 use super::fleet::group_membership::GroupMembership;
@@ -40,14 +44,16 @@ use crate::domain::access::credential::SecretHash;
 use crate::domain::fleet::agent::Transport;
 use crate::domain::ids::AgentKeyId;
 use crate::domain::secret_box::SecretBox;
+use crate::domain::source::ClientSource;
 use crate::domain::time::Clock;
 use crate::hub::{Hub, KeyGrant};
 use crate::store::Store;
-use crate::store::writer::RecordHeartbeat;
+use crate::store::writer::{AgentIdentity, AppendAudit, RecordHeartbeat};
 
 /// Most sessions that open at once; others wait, connected but not registered.
 const MAX_OPENING: usize = 1_024;
-/// Connections of a key beyond two for each of its agents.
+/// Connections of a key beyond two for each of its agents: of those that have not registered, and of
+/// the others.
 const SPARE_CONNECTIONS: usize = 8;
 /// How long a session waits to open before the agent must reconnect later.
 const OPENING_TIMEOUT: Duration = Duration::from_secs(20);
@@ -93,12 +99,20 @@ pub struct SessionRequest {
     pub implied_registration: Option<Box<Registration>>,
     /// The key was in the URL, which only basic agents may do.
     pub is_key_in_query: bool,
+    /// Where the connection comes from, if that is known.
+    pub source: Option<ClientSource>,
 }
 
 /// What an agent claims about itself, and the challenge that a full one must have signed.
 struct Claims {
     registration: Registration,
     challenge: Challenge,
+}
+
+/// What an agent claims about itself, after a full one has proven its key pair.
+struct ProvenClaims {
+    registration: Registration,
+    identity: AgentIdentity,
 }
 
 /// Why a session ended.
@@ -176,23 +190,20 @@ impl Sessions {
         request: SessionRequest,
         mut transport: T,
     ) -> SessionEnd {
-        let max = usize::try_from(request.grant.max_agents).unwrap_or(1) * 2 + SPARE_CONNECTIONS;
-        let Some(_permit) = self.connections.acquire(request.grant.key_id, max) else {
-            transport.close(CloseCode::TryAgainLater).await;
-            return SessionEnd::Closed(CloseCode::TryAgainLater);
-        };
         // Each phase is boxed, so that an idle connection does not hold the memory of the largest
         // phase for hours.
-        let end = match Box::pin(self.start_handshake(&request, &mut transport)).await {
-            Ok(claims) => match Box::pin(self.open(&request, claims, &mut transport)).await {
-                Ok(mut live) => {
-                    let end = Box::pin(live.run(&mut transport)).await;
-                    let end = Box::pin(live.wait_for_return(end)).await;
-                    Box::pin(live.leave(end)).await;
-                    end
+        let end = match Box::pin(self.enter(&request, &mut transport)).await {
+            Ok((claims, _permit)) => {
+                match Box::pin(self.open(&request, claims, &mut transport)).await {
+                    Ok(mut live) => {
+                        let end = Box::pin(live.run(&mut transport)).await;
+                        let end = Box::pin(live.wait_for_return(end)).await;
+                        Box::pin(live.leave(end)).await;
+                        end
+                    }
+                    Err(end) => end,
                 }
-                Err(end) => end,
-            },
+            }
             Err(end) => end,
         };
         match end {
@@ -201,6 +212,63 @@ impl Sessions {
             SessionEnd::Closed(code) => transport.close(code).await,
         }
         end
+    }
+
+    /// From the connection to a valid `register`. Until then, newer connections of the key can displace
+    /// this one.
+    async fn enter<T: AgentTransport>(
+        &self,
+        request: &SessionRequest,
+        transport: &mut T,
+    ) -> Result<(ProvenClaims, ConnectionPermit), SessionEnd> {
+        let busy = SessionEnd::Closed(CloseCode::TryAgainLater);
+        let KeyGrant { key_id, tenant_id, max_agents, .. } = *request.grant;
+        let max = usize::try_from(max_agents).unwrap_or(1) * 2 + SPARE_CONNECTIONS;
+        let arrived = self.connections.arrive(key_id, request.source, max);
+        let mut unregistered = arrived.ok_or(busy)?;
+        if unregistered.must_report {
+            self.report_displacement(&request.grant, max);
+        }
+        let claims = tokio::select! {
+            biased;
+            () = unregistered.displaced() => return Err(busy),
+            claims = self.start_handshake(request, transport) => claims?,
+        };
+        let claims = self.prove(request, claims)?;
+        let public_key = claims.identity.public_key();
+        let key_pair = public_key.map(|key| *key.as_bytes());
+        if let Some(permit) = self.connections.admit(key_id, key_pair, max) {
+            return Ok((claims, permit));
+        }
+        // A known agent always has a place: nobody else can prove its key pair.
+        let public_key = public_key.ok_or(busy)?;
+        let known = self.store.tenant(tenant_id).is_key_pair_of_agent(key_id, public_key).await;
+        let is_known = known.map_err(|error| {
+            tracing::warn!(%error, "failed to look up a key pair");
+            busy
+        })?;
+        let permit =
+            is_known.then(|| self.connections.admit(key_id, key_pair, usize::MAX)).flatten();
+        Ok((claims, permit.ok_or(busy)?))
+    }
+
+    /// Reports that connections of a key end because too many of them do not register.
+    fn report_displacement(&self, grant: &KeyGrant, limit: usize) {
+        let key_id = grant.key_id;
+        tracing::warn!(%key_id, limit, "too many connections of an agent key do not register; the oldest are closed");
+        let action = AuditAction {
+            tenant_id: grant.tenant_id,
+            action: "agent_key.limit",
+            subject: Subject { kind: "agent_key", id: key_id.0 },
+            detail: &json!({"unregistered_connections": limit}),
+            at: self.clock.now(),
+        };
+        let (store, entry) = (self.store.clone(), action.by_system());
+        tokio::spawn(async move {
+            if let Err(error) = store.writer().commit(AppendAudit(entry)).await {
+                tracing::warn!(%key_id, %error, "failed to store the report about an agent key");
+            }
+        });
     }
 
     /// Sends `connected` and waits for `register`.

@@ -12,17 +12,20 @@ use uuid::Uuid;
 
 use super::live::LiveSession;
 use super::{
-    AgentTransport, Claims, DesiredVersions, OPENING_TIMEOUT, SessionEnd, SessionRequest, Sessions,
-    enrolment_ticket, update_results,
+    AgentTransport, Claims, DesiredVersions, OPENING_TIMEOUT, ProvenClaims, SessionEnd,
+    SessionRequest, Sessions, enrolment_ticket, update_results,
 };
+use crate::domain::access::credential::SecretHash;
 use crate::domain::fleet::agent::Transport;
 use crate::domain::ids::{AgentId, TenantId};
 use crate::domain::name::clean;
-use crate::hub::{HostRules, KeyGrant, SessionHandle, SessionParams};
+use crate::hub::{HostRules, KeyGrant, SessionHandle, SessionMessage, SessionParams};
 use crate::services::access::authentication::to_grant;
 use crate::services::releases::catalog::platform_of;
 use crate::store::StoreError;
-use crate::store::writer::{AgentIdentity, OpenSession, OpenedSession, SessionOpening};
+use crate::store::writer::{
+    AgentIdentity, OpenSession, OpenedSession, SessionOpening, admit_secret,
+};
 
 /// Longest text that an agent reports about itself, in characters.
 const MAX_TEXT: usize = 255;
@@ -30,20 +33,30 @@ const MAX_TEXT: usize = 255;
 const MAX_CAPABILITIES: usize = 64;
 
 impl Sessions {
-    /// Commits the session's epoch, replaces an older session, and sends `registered`.
-    pub(super) async fn open<T: AgentTransport>(
-        self: &Arc<Self>,
+    /// Checks who the agent is. Before the opening takes a slot, and outside of the writer: a signature
+    /// costs time.
+    pub(super) fn prove(
+        &self,
         request: &SessionRequest,
         claims: Claims,
-        transport: &mut T,
-    ) -> Result<Box<LiveSession>, SessionEnd> {
+    ) -> Result<ProvenClaims, SessionEnd> {
         let Claims { registration, challenge } = claims;
         if request.is_key_in_query && registration.is_full() {
             // Proxies log URLs, and a full agent can send a header.
             return Err(SessionEnd::Closed(CloseCode::PolicyViolation));
         }
-        // Before the opening takes a slot, and outside of the writer: a signature costs time.
         let identity = self.identity(request, &registration, &challenge)?;
+        Ok(ProvenClaims { registration, identity })
+    }
+
+    /// Commits the session's epoch, replaces an older session, and sends `registered`.
+    pub(super) async fn open<T: AgentTransport>(
+        self: &Arc<Self>,
+        request: &SessionRequest,
+        claims: ProvenClaims,
+        transport: &mut T,
+    ) -> Result<Box<LiveSession>, SessionEnd> {
+        let ProvenClaims { registration, identity } = claims;
         let public_key = identity.public_key();
         let busy = SessionEnd::Closed(CloseCode::TryAgainLater);
         let permit = Arc::clone(&self.opening).acquire_owned();
@@ -95,7 +108,7 @@ impl Sessions {
             replaced.close(CloseCode::SessionReplaced);
         }
         let session = Arc::clone(&live.handle);
-        let registered = match self.recheck_key(&session, revision).await {
+        let registered = match self.recheck_key(&session, request.secret_hash, revision).await {
             Ok(()) => {
                 let ticket = public_key.map(|public_key| {
                     let tenant_id = session.tenant_id;
@@ -122,22 +135,35 @@ impl Sessions {
     }
 
     /// Reads the key again if it changed after it was read and before this session was registered:
-    /// the session missed that notification.
-    async fn recheck_key(&self, session: &SessionHandle, revision: u64) -> Result<(), CloseCode> {
+    /// the session missed that notification. It is admitted once more, with the secret that it
+    /// presented.
+    pub(super) async fn recheck_key(
+        &self,
+        session: &Arc<SessionHandle>,
+        secret_hash: SecretHash,
+        revision: u64,
+    ) -> Result<(), CloseCode> {
         if self.hub.key_revision() == revision {
             return Ok(());
         }
         let grant = session.grant();
         let tenant = self.store.tenant(grant.tenant_id);
-        match tenant.agent_key(grant.key_id).await {
-            Ok(Some(key)) if key.is_disabled => Err(CloseCode::KeyDisabled),
-            Ok(Some(key)) => {
-                session.set_grant(Arc::new(to_grant(&key)));
-                Ok(())
-            }
-            Ok(None) => Err(CloseCode::KeyDeleted),
-            Err(_) => Err(CloseCode::TryAgainLater),
+        let Ok(key) = tenant.agent_key(grant.key_id).await else {
+            return Err(CloseCode::TryAgainLater);
+        };
+        let (key, is_in_grace) = admit_secret(key.as_ref(), &secret_hash.0, self.clock.now())?;
+        session.set_grant(Arc::new(to_grant(key)));
+        if !is_in_grace {
+            return Ok(());
         }
+        match self.hub.recent_rekey(key.id).filter(|_| session.is_full) {
+            // As the connected agents of the key: it has proven its key pair.
+            Some(rekey) => session.send_or_spawn(SessionMessage::Rekey(Box::new(rekey))),
+            None => {
+                key.previous_valid_until.into_iter().for_each(|at| session.expire_secret_at(at))
+            }
+        }
+        Ok(())
     }
 
     async fn send_registered<T: AgentTransport>(

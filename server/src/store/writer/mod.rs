@@ -40,7 +40,9 @@ pub use self::commands::submit_command::{Idempotency, SubmitCommand, Submitted};
 pub use self::commands::submit_job::{NewExecution, SubmitJob, SubmittedJob};
 use self::connection::WriteTx;
 pub use self::sessions::close_session::CloseSession;
-pub use self::sessions::open_session::{AgentIdentity, OpenSession, OpenedSession, SessionOpening};
+pub use self::sessions::open_session::{
+    AgentIdentity, OpenSession, OpenedSession, SessionOpening, admit_secret,
+};
 pub use self::sessions::reconcile::{Committed, Disposition, Listed, Reconcile, Reconciled};
 pub use self::sessions::record_heartbeat::RecordHeartbeat;
 pub use self::sessions::record_manifest::{ManifestSize, RecordManifest, RecordedManifest};

@@ -10,6 +10,7 @@ use uuid::Uuid;
 on_both_databases!(
     holder_of_the_agent_key_and_the_machine_id_does_not_become_the_agent,
     holder_of_a_key_for_one_agent_locks_nobody_out_and_is_reported,
+    connections_that_do_not_register_keep_no_agent_out_and_are_reported,
     proof_of_another_connection_or_for_other_claims_is_refused,
 );
 
@@ -99,6 +100,37 @@ async fn holder_of_a_key_for_one_agent_locks_nobody_out_and_is_reported(fixture:
     assert_eq!(again.expect("registered")["agent_id"], registered["agent_id"]);
 }
 
+async fn connections_that_do_not_register_keep_no_agent_out_and_are_reported(fixture: Fixture) {
+    let address = fixture.server.address();
+    let (key_id, key) = fixture.api.agent_key(json!({})).await;
+    let busy = Closed::new(1013, "try_again_later");
+    // More than a key for one agent may have, of each transport.
+    let mut held = Vec::new();
+    for _ in 0..11 {
+        let mut agent = FakeAgent::connect_with_header(&address, &key).await;
+        agent.expect("connected").await;
+        held.push(agent);
+    }
+    assert_eq!(held[0].closed().await, busy, "the oldest makes room");
+    let registered = over_websocket(&fixture, &key, claims(None, "host")).await;
+    let id = registered.expect("registered")["agent_id"].clone();
+    for _ in 0..21 {
+        ExchangeAgent::connect(&address, &key).await;
+    }
+    let again = over_http(&fixture, &key, claims(None, "host")).await.expect("registered");
+    assert_eq!(again["agent_id"], id);
+    let reports = eventually("the report", async || {
+        let audit = fixture.api.get("/api/audit").await.expect(200);
+        let is_report = |entry: &&Value| entry["action"] == "agent_key.limit";
+        let entries = audit["items"].as_array().expect("a list");
+        let reports: Vec<_> = entries.iter().filter(is_report).cloned().collect();
+        (!reports.is_empty()).then_some(reports)
+    })
+    .await;
+    assert_eq!(reports.len(), 1, "{reports:?}");
+    assert_eq!(reports[0]["subject_id"], key_id.as_str());
+}
+
 async fn proof_of_another_connection_or_for_other_claims_is_refused(fixture: Fixture) {
     let address = fixture.server.address();
     let (key_id, key) = fixture.api.agent_key(json!({"max_agents": 9})).await;
@@ -139,6 +171,17 @@ async fn proof_of_another_connection_or_for_other_claims_is_refused(fixture: Fix
     // On its own connection the recorded one is valid.
     first.register(recorded).await;
     first.expect("registered").await;
+}
+
+#[tokio::test]
+async fn heartbeat_of_a_basic_agent_with_the_key_of_a_full_one_is_refused() {
+    let fixture = Fixture::on_sqlite().await;
+    let (_, key) = fixture.api.agent_key(json!({})).await;
+    let (_host, _) =
+        FakeAgent::registered_full(&fixture.server.address(), &key, claims(None, "host")).await;
+    let basic = fixture.api.with_key(&key);
+    let answer = basic.post("/api/agents/heartbeat", json!({"status": {}})).await;
+    answer.expect_problem(409, "agent_limit");
 }
 
 #[tokio::test]

@@ -42,6 +42,8 @@ pub struct AdmittedKey {
     pub grant: Arc<KeyGrant>,
     /// Of the secret. It is checked again when a session opens.
     pub secret_hash: SecretHash,
+    /// Who presented it, if that is known.
+    pub source: Option<ClientSource>,
 }
 
 /// Why an agent is refused.
@@ -157,11 +159,11 @@ impl Authentication {
                     AgentKeyMatch::Key(row) => {
                         let grant = Arc::new(to_grant(&row));
                         self.cache.remember_grant(hash, Arc::clone(&grant), read_at);
-                        return admit(grant, hash, now);
+                        return admit(grant, (hash, source), now);
                     }
                     // Not cached, because it may expire at any moment.
                     AgentKeyMatch::KeyInGrace(row) => {
-                        return admit(Arc::new(to_grant(&row)), hash, now);
+                        return admit(Arc::new(to_grant(&row)), (hash, source), now);
                     }
                     AgentKeyMatch::Deleted => CloseCode::KeyDeleted,
                     AgentKeyMatch::Regenerated => CloseCode::KeyRegenerated,
@@ -171,7 +173,7 @@ impl Authentication {
                 return Err(AgentRefusal::Close(close));
             }
         };
-        admit(grant, hash, now)
+        admit(grant, (hash, source), now)
     }
 
     /// Creates the first tenant and its owner's API key, only in an empty database.
@@ -276,7 +278,7 @@ pub(in crate::services) fn to_grant(row: &agent_key::Model) -> KeyGrant {
 
 fn admit(
     grant: Arc<KeyGrant>,
-    secret_hash: SecretHash,
+    (secret_hash, source): (SecretHash, Option<ClientSource>),
     now: Timestamp,
 ) -> std::result::Result<AdmittedKey, AgentRefusal> {
     if grant.is_disabled {
@@ -285,7 +287,7 @@ fn admit(
     if grant.expires_at.is_some_and(|at| at <= now) {
         return Err(AgentRefusal::Close(CloseCode::KeyExpired));
     }
-    Ok(AdmittedKey { grant, secret_hash })
+    Ok(AdmittedKey { grant, secret_hash, source })
 }
 
 /// The principal of a key's row.

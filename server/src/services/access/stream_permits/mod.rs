@@ -6,6 +6,7 @@
 pub(in crate::services) mod tests;
 
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ use super::authentication::to_principal;
 use super::caller::Caller;
 use super::key_cache::KeyCache;
 use crate::domain::access::principal::{Principal, Scope};
-use crate::domain::ids::PrincipalId;
+use crate::domain::ids::{PrincipalId, TenantId};
 use crate::domain::time::{Clock, Timestamp};
 use crate::services::error::{Result, ServiceError};
 use crate::store::{Store, StoreError};
@@ -24,6 +25,12 @@ use crate::store::{Store, StoreError};
 const MAX_OF_KEY: usize = 64;
 /// Live streams in total. Each may hold 1 MiB of output.
 const MAX_IN_ALL: usize = 512;
+/// Live streams of one tenant.
+const MAX_OF_TENANT: usize = 256;
+/// Places that only tenants with few streams get, so that a tenant's first streams find one.
+const RESERVED: usize = 128;
+/// Streams of a tenant that may use the reserved places.
+const MAX_FROM_RESERVE: usize = 16;
 /// Longest single wait for the expiry of a key. A longer wait is split.
 const LONGEST_WAIT: Duration = Duration::from_secs(86_400);
 
@@ -41,6 +48,41 @@ pub struct StreamPermits {
 struct OpenStreams {
     count: usize,
     by_key: HashMap<PrincipalId, usize>,
+    by_tenant: HashMap<TenantId, usize>,
+}
+
+impl OpenStreams {
+    /// Counts a stream; false at a limit.
+    fn add(&mut self, key_id: PrincipalId, tenant_id: TenantId) -> bool {
+        let of_key = self.by_key.get(&key_id).copied().unwrap_or(0);
+        let of_tenant = self.by_tenant.get(&tenant_id).copied().unwrap_or(0);
+        let max_in_all = match of_tenant < MAX_FROM_RESERVE {
+            true => MAX_IN_ALL,
+            false => MAX_IN_ALL - RESERVED,
+        };
+        if of_key >= MAX_OF_KEY || of_tenant >= MAX_OF_TENANT || self.count >= max_in_all {
+            return false;
+        }
+        self.count += 1;
+        self.by_key.insert(key_id, of_key + 1);
+        self.by_tenant.insert(tenant_id, of_tenant + 1);
+        true
+    }
+
+    fn remove(&mut self, key_id: PrincipalId, tenant_id: TenantId) {
+        self.count = self.count.saturating_sub(1);
+        remove_one(&mut self.by_key, key_id);
+        remove_one(&mut self.by_tenant, tenant_id);
+    }
+}
+
+fn remove_one<K: Eq + Hash>(counts: &mut HashMap<K, usize>, key: K) {
+    if let Some(count) = counts.get_mut(&key) {
+        *count -= 1;
+        if *count == 0 {
+            counts.remove(&key);
+        }
+    }
 }
 
 /// The right to run one live stream. Dropping it frees its slot.
@@ -73,15 +115,12 @@ impl StreamPermits {
             return Err(ServiceError::Busy { code: "server_stopping", detail });
         }
         let mut open_streams = self.open_streams.lock().unwrap_or_else(PoisonError::into_inner);
-        let of_key = open_streams.by_key.get(&caller.principal.id).copied().unwrap_or(0);
-        if of_key >= MAX_OF_KEY || open_streams.count >= MAX_IN_ALL {
+        if !open_streams.add(caller.principal.id, caller.principal.tenant_id) {
             return Err(ServiceError::TooMany {
                 code: "too_many_streams",
                 detail: "too many live streams are open; close some, or try again later",
             });
         }
-        open_streams.count += 1;
-        open_streams.by_key.insert(caller.principal.id, of_key + 1);
         drop(open_streams);
         Ok(StreamPermit {
             viewers: self.clone(),
@@ -152,14 +191,6 @@ impl Drop for StreamPermit {
     fn drop(&mut self) {
         let mut open_streams =
             self.viewers.open_streams.lock().unwrap_or_else(PoisonError::into_inner);
-        open_streams.count = open_streams.count.saturating_sub(1);
-        // Its own key changed after the last read.
-        let key_id = self.principal.id;
-        if let Some(of_key) = open_streams.by_key.get_mut(&key_id) {
-            *of_key -= 1;
-            if *of_key == 0 {
-                open_streams.by_key.remove(&key_id);
-            }
-        }
+        open_streams.remove(self.principal.id, self.principal.tenant_id);
     }
 }

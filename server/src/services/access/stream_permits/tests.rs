@@ -1,12 +1,14 @@
-//! Live streams whose key is revoked.
+//! Live streams whose key is revoked, and the shares of tenants.
 
 use std::sync::Arc;
 
 use muster_tests::TestDir;
 
-use super::StreamPermits;
+use super::{
+    MAX_FROM_RESERVE, MAX_IN_ALL, MAX_OF_KEY, MAX_OF_TENANT, OpenStreams, RESERVED, StreamPermits,
+};
 use crate::domain::access::principal::Role;
-use crate::domain::ids::AgentId;
+use crate::domain::ids::{AgentId, PrincipalId, TenantId};
 use crate::domain::integrations::tenant_event::{EventFilter, TenantEvent};
 use crate::domain::time::Clock;
 use crate::hub::Hub;
@@ -90,4 +92,32 @@ async fn events_read_before_a_key_was_revoked_are_not_sent_after() {
     onlooker.revoke_key().await;
     let shown = view.next().await;
     assert!(matches!(shown, Ok(None)), "{shown:?}");
+}
+
+#[test]
+fn streams_of_one_tenant_leave_slots_for_the_others() {
+    let mut open_streams = OpenStreams::default();
+    let mut open = |tenant: TenantId, wanted: usize| {
+        let keys: Vec<_> = (0..wanted.div_ceil(MAX_OF_KEY)).map(|_| PrincipalId::new()).collect();
+        (0..wanted).filter(|index| open_streams.add(keys[index / MAX_OF_KEY], tenant)).count()
+    };
+    let (first, second, third) = (TenantId::new(), TenantId::new(), TenantId::new());
+    assert_eq!(open(first, MAX_IN_ALL), MAX_OF_TENANT);
+    assert_eq!(open(second, MAX_IN_ALL), MAX_IN_ALL - MAX_OF_TENANT - RESERVED);
+    assert_eq!(open(third, MAX_IN_ALL), MAX_FROM_RESERVE, "the reserve is for its first streams");
+}
+
+#[test]
+fn closed_streams_free_their_slots() {
+    let mut open_streams = OpenStreams::default();
+    let (key_id, tenant_id) = (PrincipalId::new(), TenantId::new());
+    for _ in 0..MAX_OF_KEY {
+        assert!(open_streams.add(key_id, tenant_id));
+    }
+    assert!(!open_streams.add(key_id, tenant_id));
+    for _ in 0..MAX_OF_KEY {
+        open_streams.remove(key_id, tenant_id);
+    }
+    assert_eq!(open_streams.count, 0);
+    assert!(open_streams.by_key.is_empty() && open_streams.by_tenant.is_empty());
 }

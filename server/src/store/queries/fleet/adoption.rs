@@ -2,12 +2,12 @@
 
 use muster_protocol::identity::{AgentPublicKey, Fingerprint};
 use sea_orm::{
-    ActiveModelTrait as _, ActiveValue::Set, ColumnTrait as _, DatabaseTransaction,
+    ActiveModelTrait as _, ActiveValue::Set, ColumnTrait as _, Condition, DatabaseTransaction,
     EntityTrait as _, IntoActiveModel as _, QueryFilter as _, QuerySelect as _,
 };
 
 use crate::domain::fleet::agent::{AgentEventKind, KEY_PAIR_CHANGED};
-use crate::domain::ids::{AgentId, CommandId, EventId, TenantId};
+use crate::domain::ids::{AgentId, AgentKeyId, CommandId, EventId, TenantId};
 use crate::domain::time::Timestamp;
 use crate::store::StoreError;
 use crate::store::entities::access::audit_entry;
@@ -58,19 +58,50 @@ impl TenantScope {
         Ok(keys.collect())
     }
 
-    /// Other agents with the same machine id and an alert about their key pair, at most `limit`.
+    /// True if an agent of this key has the key pair, or a person accepted it as an agent's next.
+    pub async fn is_key_pair_of_agent(
+        &self,
+        key_id: AgentKeyId,
+        public_key: AgentPublicKey,
+    ) -> Result<bool, StoreError> {
+        let fingerprint = public_key.fingerprint().as_bytes().to_vec();
+        let is_theirs = Condition::any()
+            .add(agent::Column::PublicKey.eq(public_key.as_bytes().to_vec()))
+            .add(agent::Column::NextFingerprint.eq(fingerprint));
+        let found: Option<AgentId> = agent::Entity::find()
+            .select_only()
+            .column(agent::Column::Id)
+            .filter(agent::Column::TenantId.eq(self.tenant_id))
+            .filter(agent::Column::KeyId.eq(key_id))
+            .filter(is_theirs)
+            .filter(agent::Column::DeletedAt.is_null())
+            .into_tuple()
+            .one(&self.reader)
+            .await?;
+        Ok(found.is_some())
+    }
+
+    /// Other agents that a host was enrolled as since this agent, with the same machine id or with an
+    /// alert about this agent, at most `limit`. What an agent reports later ends neither: one that
+    /// could hide would leave another as the only candidate.
     pub async fn possible_successors(
         &self,
         former: &agent::Model,
         limit: u64,
     ) -> Result<Vec<agent::Model>, StoreError> {
+        let is_reported = Condition::all()
+            .add(agent::Column::Alert.eq(KEY_PAIR_CHANGED))
+            .add(agent::Column::AlertDetail.contains(former.id.to_string()));
+        let came_with_its_machine = Condition::any()
+            .add(agent::Column::Identity.eq(former.identity.clone()))
+            .add(is_reported);
         let query = agent::Entity::find()
             .filter(agent::Column::KeyId.eq(former.key_id))
-            .filter(agent::Column::Identity.eq(former.identity.clone()))
+            .filter(came_with_its_machine)
+            .filter(agent::Column::CreatedAt.gte(former.created_at))
             .filter(agent::Column::TenantId.eq(self.tenant_id))
             .filter(agent::Column::DeletedAt.is_null())
             .filter(agent::Column::PublicKey.is_not_null())
-            .filter(agent::Column::Alert.eq(KEY_PAIR_CHANGED))
             .filter(agent::Column::Id.ne(former.id))
             .limit(limit);
         Ok(query.all(&self.reader).await?)

@@ -20,7 +20,7 @@ impl OpenSession {
     ) {
         let proven = public_key.as_bytes().to_vec();
         // An agent that still has its key pair ends what a person had accepted for its successor.
-        row.next_fingerprint = None;
+        let accepted = row.next_fingerprint.take();
         if row.public_key.as_ref() == Some(&proven) {
             return;
         }
@@ -28,7 +28,9 @@ impl OpenSession {
         if is_new {
             return;
         }
-        if row.alert.as_deref() == Some(KEY_PAIR_CHANGED) {
+        let is_accepted =
+            accepted.as_deref() == Some(public_key.fingerprint().as_bytes().as_slice());
+        if is_accepted && row.alert.as_deref() == Some(KEY_PAIR_CHANGED) {
             row.alert = None;
             row.alert_detail = None;
         }
@@ -38,7 +40,7 @@ impl OpenSession {
         });
     }
 
-    /// Raises the alert on an agent whose machine was refused with another key pair.
+    /// Raises the alert on an agent whose machine came with another key pair.
     pub(super) fn report_key_pair(
         &self,
         former: Option<agent::Model>,

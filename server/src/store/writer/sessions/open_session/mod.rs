@@ -134,21 +134,52 @@ struct Changes {
     events: Vec<agent_event::Model>,
 }
 
+/// The key, if it and the presented secret are valid at this moment. True beside it if the secret was
+/// replaced and is still in its grace period.
+///
+/// # Errors
+/// The code that a session with this secret is closed with.
+pub fn admit_secret<'key>(
+    key: Option<&'key agent_key::Model>,
+    secret_hash: &[u8],
+    now: Timestamp,
+) -> Result<(&'key agent_key::Model, bool), CloseCode> {
+    let key = key.ok_or(CloseCode::KeyDeleted)?;
+    let is_in_grace = key.previous_secret_hash.as_deref() == Some(secret_hash)
+        && key.previous_valid_until.is_some_and(|until| until > now);
+    let is_current = key.secret_hash == secret_hash;
+    match () {
+        () if !is_current && !is_in_grace => Err(CloseCode::KeyRegenerated),
+        () if key.is_disabled => Err(CloseCode::KeyDisabled),
+        () if key.expires_at.is_some_and(|at| at <= now) => Err(CloseCode::KeyExpired),
+        () => Ok((key, !is_current)),
+    }
+}
+
+/// Raises an alert without detail. It never replaces an alert about a key pair, which only a person
+/// ends.
+fn raise(row: &mut agent::Model, alert: &str) {
+    if row.alert.as_deref() != Some(KEY_PAIR_CHANGED) {
+        row.alert = Some(alert.into());
+        row.alert_detail = None;
+    }
+}
+
 impl OpenSession {
     fn open(
         &self,
         candidates: &mut RegistrationCandidates,
         changes: &mut Changes,
     ) -> SessionOpening {
-        let (key, is_in_grace) = match self.admit(candidates.key(self.key_id)) {
-            Ok(admitted) => admitted,
+        let admitted = admit_secret(candidates.key(self.key_id), &self.secret_hash, self.now);
+        let (key, is_in_grace) = match admitted {
+            Ok((key, is_in_grace)) => (key.clone(), is_in_grace),
             Err(code) => return SessionOpening::Refused(code),
         };
         let known = candidates.find(self, &key);
         if let Some(row) = known.as_ref().filter(|row| self.is_conflict(row)) {
             let mut row = row.clone();
-            row.alert = Some(IDENTITY_CONFLICT.into());
-            row.alert_detail = None;
+            raise(&mut row, IDENTITY_CONFLICT);
             changes.events.push(self.event(row.id, AgentEventKind::IdentityConflict));
             candidates.put(row);
             return SessionOpening::Refused(CloseCode::IdentityConflict);
@@ -177,12 +208,15 @@ impl OpenSession {
         let has_new_name = is_new || (!self.hostname.is_empty() && row.hostname != self.hostname);
         let server_restored = self.update(&mut row, is_new, candidates, changes);
         if has_new_name && candidates.is_name_taken(&row, is_new) {
-            row.alert = Some(NAME_CONFLICT.into());
-            row.alert_detail = None;
+            raise(&mut row, NAME_CONFLICT);
             changes.events.push(self.event(row.id, AgentEventKind::NameConflict));
         }
         if let Some(former) = same_machine {
             let detail = self.key_pair_detail(former.id);
+            // The former agent shows it too: the new one can be an impostor's, which can deregister.
+            if let Some(former) = self.report_key_pair(Some(former), changes) {
+                candidates.put(former);
+            }
             row.alert = Some(KEY_PAIR_CHANGED.into());
             row.alert_detail = Some(detail.clone());
             changes.events.push(agent_event::Model {
@@ -199,21 +233,6 @@ impl OpenSession {
         };
         candidates.put(row);
         SessionOpening::Opened(Box::new(opened))
-    }
-
-    /// The key, if it and the presented secret hold at this moment.
-    /// True beside it if the secret was replaced and is still in its grace period.
-    fn admit(&self, key: Option<&agent_key::Model>) -> Result<(agent_key::Model, bool), CloseCode> {
-        let key = key.ok_or(CloseCode::KeyDeleted)?;
-        let is_in_grace = key.previous_secret_hash.as_ref() == Some(&self.secret_hash)
-            && key.previous_valid_until.is_some_and(|until| until > self.now);
-        let is_current = key.secret_hash == self.secret_hash;
-        match () {
-            () if !is_current && !is_in_grace => Err(CloseCode::KeyRegenerated),
-            () if key.is_disabled => Err(CloseCode::KeyDisabled),
-            () if key.expires_at.is_some_and(|at| at <= self.now) => Err(CloseCode::KeyExpired),
-            () => Ok((key.clone(), !is_current)),
-        }
     }
 
     /// True if a process that another one had replaced is back while that other one is online.
@@ -281,7 +300,7 @@ impl OpenSession {
     ) -> bool {
         let mut next_epoch = row.epoch + 1;
         let mut server_restored = false;
-        // A person ends these by a name of their own.
+        // Only a person ends these.
         if !matches!(row.alert.as_deref(), Some(NAME_CONFLICT | KEY_PAIR_CHANGED)) {
             row.alert = None;
             row.alert_detail = None;
