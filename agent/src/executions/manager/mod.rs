@@ -63,12 +63,13 @@ struct ShimState {
 }
 
 /// The result of a background task.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 enum TaskEvent {
     ShimEnded(Uuid),
     /// The state of the shim could not be determined.
     Unknown(Uuid),
-    LeftoversKilled(Uuid),
+    /// With the response that reports it as lost.
+    LeftoversKilled(Box<Response>),
 }
 
 /// Why the manager can't start.
@@ -255,7 +256,7 @@ impl ExecutionManager {
                 self.recover(id);
             }
             Ok(TaskEvent::Unknown(id)) => self.recover(id),
-            Ok(TaskEvent::LeftoversKilled(id)) => self.settle(self.lost(id)),
+            Ok(TaskEvent::LeftoversKilled(response)) => self.settle(*response),
             Err(error) => tracing::error!(%error, "a background task failed"),
         }
         self.start_waiting();
