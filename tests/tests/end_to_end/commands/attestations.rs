@@ -35,7 +35,7 @@ async fn every_change_of_a_stored_execution_is_found_out(fixture: Fixture) {
         Script::new("four", "echo other; exit 4"),
     ];
     let (agent, agent_id) = fixture.agent(AgentOptions::with_scripts(scripts)).await;
-    let three = fixture.api.execute(&agent_id, "three", json!({"WHO": "me"})).await;
+    let three = fixture.api.execute(&agent_id, "three", json!({"parameters": {"WHO": "me"}})).await;
     let four = fixture.api.execute(&agent_id, "four", json!({})).await;
     fixture.api.finished(&three).await;
     fixture.api.finished(&four).await;
