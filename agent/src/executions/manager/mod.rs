@@ -124,8 +124,10 @@ impl ExecutionManager {
     /// Sets the ledger aside and creates a new one. Requests that everything still running ends.
     ///
     /// # Errors
-    /// As [`ExecutionManager::open`].
+    /// As [`ExecutionManager::open`], and if too many ledgers with results were set aside; nothing
+    /// is changed then.
     pub fn reset(&mut self) -> Result<(), ExecutionManagerError> {
+        Ledger::check_set_aside(&self.state)?;
         for command_id in self.shims.keys() {
             let _ = launcher::ask_to_cancel(&self.state.execution(*command_id), 0);
         }
