@@ -37,6 +37,9 @@ const SPARE_SESSIONS: usize = 16;
 const LINGER: Duration = Duration::from_secs(60);
 /// How long a request that overtook the previous one waits for it to arrive.
 const OVERTAKING_WAIT: Duration = Duration::from_secs(10);
+/// How long the answer to a request with output waits for an acknowledgement, whatever else it could
+/// carry: the next answer may leave much later on a slow network.
+const ACK_WAIT: Duration = Duration::from_millis(100);
 /// Size of an answer's header, rounded up.
 const ANSWER_OVERHEAD_BYTES: usize = 64;
 
@@ -187,6 +190,7 @@ impl Exchange {
         let bytes = body.read_to_end(&self.bytes, &self.relay, is_half_here).await?;
         let messages = messages_of(&bytes)?;
         drop(bytes);
+        let has_output = messages.iter().any(|message| matches!(message, AgentMessage::Binary(_)));
         self.note_arrival(sequence);
         self.wait_for_the_one_before(sequence, open).await;
         let mut progress = Arc::clone(&self.progress).lock_owned().await;
@@ -195,10 +199,15 @@ impl Exchange {
                 return Ok(answer.clone());
             }
         } else if sequence == progress.next_sequence {
+            let ack_count = self.relay.ack_count();
             progress.next_sequence += 1;
             progress.answer = None;
             self.next_sequence.send_replace(progress.next_sequence);
             progress = Arc::clone(&self).hand_over(messages, progress).await?;
+            if has_output {
+                // Output that can't be stored now has no acknowledgement.
+                let _ = tokio::time::timeout(ACK_WAIT, self.relay.acknowledged(ack_count)).await;
+            }
         } else {
             return Err(Problem::unknown_session());
         }
