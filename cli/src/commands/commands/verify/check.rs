@@ -118,11 +118,11 @@ pub fn check(evidence: &Evidence) -> Result<Checked, Finding> {
         return Err(Finding::OtherKey { signed: fingerprint, expected });
     }
     let text = |name: &str| execution.get(name).and_then(Value::as_str).unwrap_or_default();
-    if evidence.requested.as_ref().is_some_and(|id| id.parse() != Ok(signed.command_id)) {
-        return Err(Finding::NotRequested(signed.command_id.to_string()));
-    }
     if signed.command_id.to_string() != text("id") {
         return Err(Finding::OtherExecution(signed.command_id.to_string()));
+    }
+    if evidence.requested.as_ref().is_some_and(|id| id.parse() != Ok(signed.command_id)) {
+        return Err(Finding::NotRequested(signed.command_id.to_string()));
     }
     if signed.agent_id.to_string() != text("agent_id") {
         return Err(Finding::OtherAgent(signed.agent_id.to_string()));
