@@ -11,6 +11,7 @@ pub mod executions;
 pub mod fault;
 pub mod identity;
 pub mod link;
+pub mod log_output;
 pub mod platform;
 pub mod policy;
 pub mod releases;

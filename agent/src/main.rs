@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
 use muster_agent::config::{self, Config, RunArgs, default_state_dir};
+use muster_agent::log_output::LogOutput;
 use muster_agent::releases::{self, fetch::ReleasePart};
 use muster_agent::storage::layout::StateDir;
 use muster_agent::subcommands;
@@ -319,8 +320,9 @@ fn start_log(level: &str) {
     let filter = EnvFilter::try_from_env("MUSTER_LOG").unwrap_or_else(|_| EnvFilter::new(level));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
+        .with_writer(|| LogOutput(std::io::stderr()))
+        // Colours would be escaped with the rest.
+        .with_ansi(false)
         .with_target(false)
         // These errors would be printed to standard error by a macro that panics if that fails.
         .log_internal_errors(false)

@@ -25,7 +25,7 @@ pub fn check(mut bytes: &[u8]) {
         .map_while(Result::ok)
         .flat_map(|record| record.payload.iter().copied())
         .collect();
-    let recorded = output_reader::recorded_from_start(&path).expect("read");
+    let (recorded, _) = output_reader::recorded_from_start(&path).expect("read");
     assert_eq!(recorded.payload_bytes, whole.len() as u64);
     assert_eq!(recorded.stdout_bytes + recorded.stderr_bytes, recorded.payload_bytes);
 

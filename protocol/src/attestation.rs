@@ -8,8 +8,6 @@ use uuid::Uuid;
 
 use crate::frame::{ExecuteResult, Outcome};
 use crate::identity::{AgentKeyPair, AgentPublicKey, SignedMessage};
-use crate::parameter::Parameters;
-use crate::secret_parameters::SecretParameters;
 
 /// The version of the document.
 pub const ATTESTATION_VERSION: u32 = 1;
@@ -57,8 +55,14 @@ pub struct AttestedRun {
     /// command. Absent if the file could not be read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub program_sha256: Option<String>,
-    /// Hex SHA-256 of the parameters and of the names of the secret ones.
+    /// Hex SHA-256 of the parameters of the request and of the names of its secret ones.
     pub parameters_sha256: String,
+    /// Number of secret parameters of the request.
+    #[serde(default)]
+    pub secret_count: u32,
+    /// Hex SHA-256 of the defaults that the manifest added, in the same form. Absent without any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub defaults_sha256: Option<String>,
     /// What the host's policy allowed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub policy: Option<String>,
@@ -122,13 +126,17 @@ impl Attestation {
 }
 
 /// The attested form of an execution's parameters: names and values, and only the names of secrets.
-pub fn parameters_message(parameters: &Parameters, secrets: &SecretParameters) -> SignedMessage {
+/// Both in the order of their names.
+pub fn parameters_message<'a>(
+    parameters: impl ExactSizeIterator<Item = (&'a str, &'a str)>,
+    secret_names: impl Iterator<Item = &'a str>,
+) -> SignedMessage {
     let mut message =
         SignedMessage::new("muster parameters 1").field(&(parameters.len() as u64).to_be_bytes());
     for (name, value) in parameters {
         message = message.field(name.as_bytes()).field(value.as_bytes());
     }
-    secrets.iter().fold(message, |message, (name, _)| message.field(name.as_bytes()))
+    secret_names.fold(message, |message, name| message.field(name.as_bytes()))
 }
 
 /// The attested form of an ad-hoc command: its words.

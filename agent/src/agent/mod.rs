@@ -1,5 +1,6 @@
 //! The state of one agent process that outlives a single session.
 
+pub mod frame_log;
 pub mod request_log;
 pub mod status_file;
 pub mod telemetry;
@@ -13,7 +14,8 @@ use muster_protocol::limits::MAX_MAX_EXECUTIONS;
 use muster_protocol::{CommandName, PROTOCOL_VERSION, release, secret_parameters};
 use uuid::Uuid;
 
-use crate::agent::request_log::RequestLog;
+use crate::agent::frame_log::FrameLog;
+use crate::agent::request_log::{RequestLog, RequestRecord};
 use crate::agent::status_file::StatusFile;
 use crate::agent::telemetry::TelemetryCollector;
 use crate::commands::CommandContext;
@@ -54,6 +56,8 @@ pub struct Agent {
     pub status_file: Option<StatusFile>,
     /// What the server asked for, for the owner of this host.
     pub request_log: RequestLog,
+    /// Paces log lines about the server's frames.
+    pub frame_log: FrameLog,
     instance_id: Uuid,
     started_at: Instant,
 }
@@ -121,6 +125,7 @@ impl Agent {
             limits,
             status_file: None,
             request_log: RequestLog::new(&state),
+            frame_log: FrameLog::default(),
             instance_id: Uuid::new_v4(),
             started_at: Instant::now(),
             state,
@@ -144,6 +149,9 @@ impl Agent {
                 "the update result could not be written"
             );
             return;
+        }
+        if let Some(result) = self.update_requests.request_result() {
+            self.request_log.append(&RequestRecord::update_result(result));
         }
         self.update_requests.remove_request();
     }

@@ -1,6 +1,8 @@
 //! `execute`: runs one script of the host's manifest, or an ad-hoc command if the policy allows it,
 //! with parameters and limits.
 
+use std::collections::BTreeSet;
+
 use muster_protocol::argv;
 use muster_protocol::limits::{DEFAULT_TIMEOUT_MS, MAX_TIMEOUT_MS};
 use muster_protocol::manifest::Manifest;
@@ -115,9 +117,13 @@ pub fn plan(
                 ..launch
             };
             let accepted = &script.parameters;
+            let given: BTreeSet<String> = names(&parameters, &secrets).collect();
             let (parameters, secret_parameters) = parameter::resolve(parameters, secrets, accepted)
                 .map_err(ManifestMismatch::from)?;
-            Ok((launch, ParameterRecord { parameters, secret_parameters }))
+            let defaults =
+                names(&parameters, &secret_parameters).filter(|name| !given.contains(name));
+            let defaults = defaults.collect();
+            Ok((launch, ParameterRecord { parameters, secret_parameters, defaults }))
         }
         (None, Some(argv)) => {
             if allowed.allow != Allow::Shell {
@@ -125,11 +131,19 @@ pub fn plan(
             }
             argv::check(&argv).map_err(ManifestMismatch::from)?;
             parameter::check(&parameters, &secrets).map_err(ManifestMismatch::from)?;
-            let record = ParameterRecord { parameters, secret_parameters: secrets };
+            let record = ParameterRecord {
+                parameters,
+                secret_parameters: secrets,
+                defaults: BTreeSet::new(),
+            };
             Ok((Launch { argv, ..launch }, record))
         }
         _ => Err(ExecuteRefusal::Ambiguous),
     }
+}
+
+fn names(parameters: &Parameters, secrets: &SecretParameters) -> impl Iterator<Item = String> {
+    parameters.keys().cloned().chain(secrets.iter().map(|(name, _)| name.to_owned()))
 }
 
 #[cfg(test)]

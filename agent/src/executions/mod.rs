@@ -10,6 +10,7 @@ pub mod ledger;
 mod manager;
 mod notifier;
 mod orphans;
+mod output_hashes;
 pub mod output_reader;
 mod secret_files;
 pub mod shim;

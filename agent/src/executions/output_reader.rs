@@ -13,6 +13,7 @@ use muster_protocol::limits::MAX_OUTPUT_FRAME_BYTES;
 use uuid::Uuid;
 
 use crate::executions::ledger::checkpoints::{self, Checkpoint};
+use crate::executions::output_hashes::OutputHashes;
 
 /// Large enough that skipping small records does not cost one system call each.
 const BUFFER_BYTES: usize = 4 * 1024;
@@ -28,6 +29,14 @@ pub struct Recorded {
 }
 
 impl Recorded {
+    fn add(&mut self, stream: Stream, length: usize) {
+        self.payload_bytes += length as u64;
+        match stream {
+            Stream::Stdout => self.stdout_bytes += length as u64,
+            Stream::Stderr => self.stderr_bytes += length as u64,
+        }
+    }
+
     /// The result of a run of which only the output is known.
     pub fn result_of_lost_execution(self) -> ExecuteResult {
         ExecuteResult {
@@ -40,6 +49,8 @@ impl Recorded {
             dropped_bytes: 0,
             output_complete: false,
             output_sha256: None,
+            stdout_sha256: None,
+            stderr_sha256: None,
         }
     }
 }
@@ -54,13 +65,23 @@ pub fn recorded(path: &Path) -> io::Result<Recorded> {
     recorded_from(path, checkpoints::last(path, file_bytes, |_| true))
 }
 
-/// Adds up the complete records of a file from its start: after a power loss a part in its middle
+/// Adds up and hashes the complete records of a file from its start: after a power loss a part in its middle
 /// may be missing, and nothing behind that part is output.
 ///
 /// # Errors
 /// As [`recorded`].
-pub fn recorded_from_start(path: &Path) -> io::Result<Recorded> {
-    recorded_from(path, Checkpoint::default())
+pub fn recorded_from_start(path: &Path) -> io::Result<(Recorded, OutputHashes)> {
+    let mut reader = OutputReader::open(path)?;
+    let (mut sum, mut hashes) = (Recorded::default(), OutputHashes::default());
+    let mut payload = Vec::new();
+    while let Some((stream, length)) = reader.next_header()? {
+        payload.resize(length, 0);
+        reader.file.read_exact(&mut payload)?;
+        reader.advance(length);
+        sum.add(stream, length);
+        hashes.update(stream, &payload);
+    }
+    Ok((sum, hashes))
 }
 
 fn recorded_from(path: &Path, mark: Checkpoint) -> io::Result<Recorded> {
@@ -73,11 +94,7 @@ fn recorded_from(path: &Path, mark: Checkpoint) -> io::Result<Recorded> {
     };
     while let Some((stream, length)) = reader.next_header()? {
         reader.skip(length)?;
-        sum.payload_bytes += length as u64;
-        match stream {
-            Stream::Stdout => sum.stdout_bytes += length as u64,
-            Stream::Stderr => sum.stderr_bytes += length as u64,
-        }
+        sum.add(stream, length);
     }
     Ok(sum)
 }
@@ -315,7 +332,7 @@ mod tests {
             prop_assert_eq!(&read, &all[start..].to_vec());
             let sum = recorded(&path).expect("read");
             prop_assert_eq!(sum.payload_bytes, all.len() as u64);
-            prop_assert_eq!(sum, recorded_from_start(&path).expect("read"));
+            prop_assert_eq!(sum, recorded_from_start(&path).expect("read").0);
         }
     }
 
@@ -325,7 +342,7 @@ mod tests {
         write_records(file.as_file_mut(), &[(false, vec![1; 10]), (true, vec![2; 5])]);
         file.write_all(&[0; 100]).expect("written");
         write_records(file.as_file_mut(), &[(false, vec![3; 7])]);
-        let sum = recorded_from_start(file.path()).expect("read");
+        let (sum, _) = recorded_from_start(file.path()).expect("read");
         assert_eq!((sum.stdout_bytes, sum.stderr_bytes), (10, 5));
         let mut reader = OutputReader::open_at(file.path(), 4).expect("opened");
         let frame = reader.next_frame(Uuid::from_u128(1), 100).expect("read").expect("a frame");

@@ -136,6 +136,12 @@ impl UpdateRequests {
         Some(InventoryItem { command_id, state: InventoryState::Running, offset_bytes: 0 })
     }
 
+    /// The result of the request that is still there.
+    pub fn request_result(&self) -> Option<&UpdateResult> {
+        let request = self.request.as_ref()?;
+        self.last_result.as_ref().filter(|result| result.is_of(request))
+    }
+
     /// The latest result.
     pub fn last_result(&self) -> Option<&UpdateResult> {
         self.last_result.as_ref()

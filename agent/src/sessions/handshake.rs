@@ -9,6 +9,7 @@ use tokio::time::timeout;
 
 use super::{HANDSHAKE_TIMEOUT, SessionEnd, poll_with};
 use crate::agent::Agent;
+use crate::agent::frame_log::FrameLog;
 use crate::link::{Incoming, Link, LinkError};
 use crate::sessions::outbox::encode;
 
@@ -28,7 +29,7 @@ pub async fn perform(
     // The inventory covers these events.
     let mut events = Vec::new();
     let (permissions, agent_key_id, challenge) = {
-        let connected = expect_frame(link, |frame| match frame {
+        let connected = expect_frame(link, &mut agent.frame_log, |frame| match frame {
             ServerFrame::Connected { permissions, agent_key_id, challenge, .. } => {
                 // Without one the proof is for no connection, and no server accepts it.
                 let challenge = challenge.unwrap_or(Challenge::from_bytes([0; 32]));
@@ -45,7 +46,7 @@ pub async fn perform(
             if let Some(frame) = encode(&register) {
                 link.send(frame).await.map_err(SessionEnd::Broken)?;
             }
-            expect_frame(link, |frame| match frame {
+            expect_frame(link, &mut agent.frame_log, |frame| match frame {
                 ServerFrame::Registered(registered) => Some(*registered),
                 _ => None,
             })
@@ -67,6 +68,7 @@ pub async fn perform(
 /// Waits for one frame and skips all others.
 async fn expect_frame<T>(
     link: &mut dyn Link,
+    frame_log: &mut FrameLog,
     wanted: impl Fn(ServerFrame) -> Option<T>,
 ) -> Result<T, SessionEnd> {
     let waiting = async {
@@ -78,14 +80,14 @@ async fn expect_frame<T>(
             };
             match decode_server_frame(&text) {
                 Ok(ServerFrame::Error { code, message }) => {
-                    tracing::warn!(?code, %message, "the server rejected a frame");
+                    frame_log.rejected(code, &message);
                 }
                 Ok(frame) => {
                     if let Some(found) = wanted(frame) {
                         return Ok(found);
                     }
                 }
-                Err(error) => tracing::warn!(%error, "ignored a frame"),
+                Err(error) => frame_log.ignored("handshake", &error.to_string()),
             }
         }
     };

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
+use muster_protocol::CommandName;
 use muster_protocol::frame::{
     Ack, AgentFrame, Command, DecodeError, Outcome, ServerFrame, decode_server_frame,
 };
@@ -12,7 +13,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::{EXIT_RECEIPT_TIMEOUT, FRAMES_PER_BATCH, PendingExit, Session, SessionEnd};
-use crate::agent::request_log::RequestRecord;
+use crate::agent::request_log::{REKEY, RequestRecord};
 use crate::commands::decision::{self, CommandDecision, DecisionInput};
 use crate::executions::ledger::record::refusal;
 use crate::executions::ledger::{KnownState, NewCommand, Phase};
@@ -23,8 +24,6 @@ use crate::policy::Forbidden;
 use crate::releases::update_requests;
 use crate::storage::StorageError;
 
-/// Kinds of unexpected frames that are logged; without a limit the server could fill the log.
-const MAX_UNEXPECTED_KINDS: usize = 32;
 /// Longest reconnect delay that a server may request.
 const MAX_RECONNECT_DELAY: Duration = Duration::from_secs(3600);
 /// Longest grace period that a server may request.
@@ -75,11 +74,11 @@ impl Session<'_> {
             Ok(frame) => frame,
             Err(error) => {
                 let kind = match &error {
-                    DecodeError::UnknownType(kind) => format!("unknown {kind}"),
-                    DecodeError::InvalidFrame { kind, .. } => format!("invalid {kind}"),
-                    DecodeError::MalformedJson(_) => "malformed".to_owned(),
+                    DecodeError::UnknownType(_) => "unknown",
+                    DecodeError::InvalidFrame { .. } => "invalid",
+                    DecodeError::MalformedJson(_) => "malformed",
                 };
-                self.log_unexpected(&kind, &error.to_string());
+                self.log_unexpected(kind, &error.to_string());
                 return Ok(());
             }
         };
@@ -105,7 +104,7 @@ impl Session<'_> {
             }
             ServerFrame::Rekey { key, .. } => self.rekey(key),
             ServerFrame::Error { code, message } => {
-                tracing::warn!(?code, %message, "the server rejected a frame");
+                self.agent.frame_log.rejected(code, &message);
             }
             ServerFrame::HeartbeatAck { .. } => {
                 if let Some(sent_at) = self.lone_heartbeat_at.take()
@@ -174,6 +173,25 @@ impl Session<'_> {
                 });
             }
         }
+    }
+
+    /// Installs the version that the server desires, if the host permits it. The owner of the host
+    /// sees the request, also if it is refused.
+    pub(super) fn apply_desired_version(&mut self, version: Version) {
+        let record = RequestRecord::desired_version(&version.to_string());
+        let refusal = if !self.agent.permits(Forbidden::Update) {
+            Some(("forbidden_by_policy", "the policy of this host forbids `update`"))
+        } else if !self.permissions.allows(CommandName::Update) {
+            Some(("not_permitted", "the agent key does not permit `update`"))
+        } else {
+            None
+        };
+        if let Some((code, reason)) = refusal {
+            self.agent.request_log.append(&record.refused(code, reason));
+            return;
+        }
+        self.agent.request_log.append(&record);
+        self.exit_for_update(None, version, false);
     }
 
     /// Ends the process for an update, once the request is written for the supervisor.
@@ -278,7 +296,7 @@ impl Session<'_> {
     fn rekey(&mut self, key: String) {
         if !self.agent.permits(Forbidden::Rekey) {
             let reason = "the host's policy forbids a new key";
-            let record = RequestRecord::accepted("rekey").refused("forbidden_by_policy", reason);
+            let record = RequestRecord::accepted(REKEY).refused("forbidden_by_policy", reason);
             self.agent.request_log.append(&record);
             self.log_unexpected("forbidden rekey", reason);
             return;
@@ -289,7 +307,7 @@ impl Session<'_> {
         }
         match self.agent.keys.replace(key, &self.agent.state) {
             Ok(()) => {
-                self.agent.request_log.append(&RequestRecord::accepted("rekey"));
+                self.agent.request_log.append(&RequestRecord::accepted(REKEY));
                 tracing::info!("the server issued a new key to this agent");
             }
             Err(error) => {
@@ -299,12 +317,8 @@ impl Session<'_> {
         }
     }
 
-    pub(super) fn log_unexpected(&mut self, kind: &str, message: &str) {
-        if self.unexpected_frames.len() < MAX_UNEXPECTED_KINDS
-            && self.unexpected_frames.insert(kind.to_owned())
-        {
-            tracing::warn!(message, "ignored a frame; more frames of this kind are not logged");
-        }
+    pub(super) fn log_unexpected(&mut self, kind: &'static str, message: &str) {
+        self.agent.frame_log.ignored(kind, message);
     }
 }
 

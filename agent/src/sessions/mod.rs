@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use muster_protocol::frame::{AgentFrame, Registered};
-use muster_protocol::{CommandName, ExitCode, Permissions};
+use muster_protocol::{ExitCode, Permissions};
 use tokio::sync::watch;
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 use uuid::Uuid;
@@ -29,7 +29,6 @@ use crate::agent::Agent;
 use crate::commands::execute::OutputLimits;
 use crate::executions::{ExecutionEvent, ExecutionManager};
 use crate::link::{Incoming, Link, LinkError, Outgoing};
-use crate::policy::Forbidden;
 use crate::sessions::outbox::{Outbox, encode};
 use crate::sessions::pacer::Pacer;
 use deregister::Deregistration;
@@ -99,7 +98,7 @@ async fn run_session(
         link = link.name(),
         agent_id = %registered.agent_id,
         epoch = registered.epoch,
-        server_version = %registered.server_version,
+        server_version = ?registered.server_version,
         "registered"
     );
     if let Some(status_file) = &mut agent.status_file {
@@ -107,12 +106,9 @@ async fn run_session(
     }
     let mut session = Session::new(link, agent, permissions, &registered);
     session.deregistration = is_deregistering.then(Deregistration::begin);
-    let is_allowed = session.permissions.allows(CommandName::Update)
-        && session.agent.permits(Forbidden::Update)
-        && !is_deregistering;
-    let wanted = registered.desired_version.as_deref().filter(|_| is_allowed);
+    let wanted = registered.desired_version.as_deref().filter(|_| !is_deregistering);
     if let Some(version) = session.agent.update_requests.desired_update(wanted) {
-        session.exit_for_update(None, version, false);
+        session.apply_desired_version(version);
     }
     let ending = match session.send_inventory() {
         Ok(()) => session.run_loop(stop, upgrade).await,
@@ -153,7 +149,6 @@ struct Session<'a> {
     pending_exit: Option<PendingExit>,
     /// Set in the last session of a host that is deregistered.
     deregistration: Option<Deregistration>,
-    unexpected_frames: std::collections::BTreeSet<String>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -191,7 +186,6 @@ impl<'a> Session<'a> {
             max_silence: interval * SILENT_INTERVALS + Duration::from_secs(1),
             pending_exit: None,
             deregistration: None,
-            unexpected_frames: Default::default(),
         }
     }
 

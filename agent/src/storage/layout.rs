@@ -95,8 +95,9 @@ impl StateDir {
         self.0.join("status.json")
     }
     /// What the server asked for lately.
-    pub fn requests(&self) -> PathBuf {
-        self.0.join("requests.log")
+    pub fn requests(&self) -> [PathBuf; 3] {
+        ["requests.log", "requests-refused.log", "requests-life-cycle.log"]
+            .map(|name| self.0.join(name))
     }
     /// The supervisor's state, written by the supervisor.
     pub fn supervisor(&self) -> PathBuf {

@@ -40,6 +40,8 @@ async fn output_is_byte_exact_and_has_its_hash() {
     assert_eq!(result.exit_code, Some(3));
     assert_eq!(result.output_bytes, both.len() as u64);
     assert_eq!(result.output_sha256, Some(sha256(&both)));
+    assert_eq!(result.stdout_sha256, Some(sha256(&stdout)));
+    assert_eq!(result.stderr_sha256, Some(sha256(&stderr)));
     assert!(result.output_complete);
 }
 

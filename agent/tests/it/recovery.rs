@@ -32,6 +32,10 @@ async fn an_execution_whose_shim_is_killed_is_lost_and_leaves_no_processes() {
     assert!(!result.output_complete);
     assert_eq!(result.output_bytes, 5);
     assert_eq!(host.output(id).both, b"said\n");
+    // The output of a lost execution is signed as well.
+    assert_eq!(result.output_sha256, Some(sha256(b"said\n")));
+    assert_eq!(result.stdout_sha256, Some(sha256(b"said\n")));
+    assert_eq!(result.stderr_sha256, Some(sha256(b"")));
     assert_eq!(host.processes_of(id), Vec::<u32>::new());
     // And it is not started again.
     drop(executions);

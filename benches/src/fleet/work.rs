@@ -75,6 +75,8 @@ fn executed(command_id: Uuid) -> anyhow::Result<Response> {
         dropped_bytes: 0,
         output_complete: true,
         output_sha256: None,
+        stdout_sha256: None,
+        stderr_sha256: None,
     };
     Ok(Response {
         command_id,

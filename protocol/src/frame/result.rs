@@ -47,4 +47,11 @@ pub struct ExecuteResult {
     /// Hex SHA-256 of the stored payload, both streams in the order read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub output_sha256: Option<String>,
+    /// Hex SHA-256 of the stored payload of this stream alone, so that no byte can be moved to the
+    /// other stream.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stdout_sha256: Option<String>,
+    /// As `stdout_sha256`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stderr_sha256: Option<String>,
 }

@@ -2,6 +2,7 @@
 
 mod proof;
 mod signed_message;
+mod weak_key;
 
 use std::fmt;
 use std::str::FromStr;
@@ -29,7 +30,8 @@ pub struct InvalidAgentKey;
 #[error("a fingerprint is `SHA256:` and 43 characters, as `muster-agent status` prints it")]
 pub struct InvalidFingerprint;
 
-/// The public half of an agent's key pair. As text: base64 of its 32 bytes.
+/// The public half of an agent's key pair. As text: base64 of its 32 bytes. Text with a key of
+/// small order, or with a second encoding of a key, is not accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct AgentPublicKey([u8; 32]);
@@ -61,8 +63,12 @@ impl AgentPublicKey {
         Fingerprint(hash)
     }
 
-    /// True if the key pair has made this signature, base64, over the message.
+    /// True if the key pair has made this signature, base64, over the message. Never true for a
+    /// key of small order: its signatures need no private key.
     pub fn has_signed(&self, message: &[u8], signature: &str) -> bool {
+        if weak_key::is_weak(&self.0) {
+            return false;
+        }
         let Ok(signature) = BASE64.decode(signature.as_bytes()) else { return false };
         UnparsedPublicKey::new(&ED25519, &self.0).verify(message, &signature).is_ok()
     }
@@ -132,7 +138,8 @@ impl FromStr for AgentPublicKey {
 
     fn from_str(text: &str) -> Result<Self, InvalidAgentKey> {
         let bytes = BASE64.decode(text.as_bytes()).map_err(|_| InvalidAgentKey)?;
-        bytes.try_into().map(Self).map_err(|_| InvalidAgentKey)
+        let key: [u8; 32] = bytes.try_into().map_err(|_| InvalidAgentKey)?;
+        if weak_key::is_weak(&key) { Err(InvalidAgentKey) } else { Ok(Self(key)) }
     }
 }
 

@@ -18,7 +18,7 @@ const SERVER: Layers = &[
     &["boot", "main", "lib"],
 ];
 const AGENT: Layers = &[
-    &["clock", "fault", "platform"],
+    &["log_output", "clock", "fault", "platform"],
     &["storage"],
     &["identity", "policy"],
     &["executions", "link"],

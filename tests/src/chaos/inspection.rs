@@ -13,7 +13,7 @@ use super::fleet::{Fleet, FleetHost, names};
 use crate::wait::eventually_blocking;
 
 /// Names that an agent's state directory may contain at the end.
-const OF_A_HOST: [&str; 18] = [
+const OF_A_HOST: [&str; 20] = [
     "identity.json",
     "executions",
     "key.json",
@@ -25,6 +25,8 @@ const OF_A_HOST: [&str; 18] = [
     "manifest.seen",
     "policy.json",
     "policy.seen",
+    "requests-life-cycle.log",
+    "requests-refused.log",
     "requests.log",
     "script_manifest.json",
     "scripts",

@@ -4,7 +4,7 @@ use std::fs;
 use std::io::Write as _;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use uuid::Uuid;
 
@@ -152,8 +152,9 @@ pub fn remove_execution(execution: &ExecutionDir) {
     }
 }
 
-/// Moves the ledger away and deletes the oldest ledgers that were moved earlier.
-pub fn set_aside(state: &StateDir, kept: usize) -> Result<(), StorageError> {
+/// Moves the ledger away, and deletes of the ledgers that were moved earlier the oldest ones without
+/// results and those with results that are older than `keep`.
+pub fn set_aside(state: &StateDir, kept: usize, keep: Duration) -> Result<(), StorageError> {
     let aside = state.set_aside(Uuid::new_v4());
     storage::ensure_private_directory(&aside)?;
     // Executions are moved first: after a crash in between there is a ledger without executions,
@@ -168,7 +169,7 @@ pub fn set_aside(state: &StateDir, kept: usize) -> Result<(), StorageError> {
     storage::sync_directory(state.path())?;
     delete_parameters(state);
     secret_files::remove_stale(state, |_| false);
-    remove_oldest(state.path(), kept);
+    remove_oldest(state.path(), kept, keep);
     state.ensure_ledger()
 }
 
@@ -195,8 +196,41 @@ pub fn set_aside_folders(path: &Path) -> Vec<(SystemTime, PathBuf)> {
         .collect()
 }
 
-fn remove_oldest(path: &Path, kept: usize) {
+/// The folders with results that no server has acknowledged and that are to be kept.
+pub fn set_aside_with_results(path: &Path, keep: Duration) -> Vec<PathBuf> {
+    let is_kept = |(at, path): &(SystemTime, PathBuf)| {
+        // A clock that was set back makes none old.
+        at.elapsed().unwrap_or_default() < keep
+            && has_results(&path.join("executions"), &path.join("settled"))
+    };
+    set_aside_folders(path).into_iter().filter(is_kept).map(|(_, path)| path).collect()
+}
+
+/// True if something was started there of which no server has acknowledged the result.
+pub fn has_results(executions: &Path, settled: &Path) -> bool {
+    let Ok(entries) = fs::read_dir(executions) else { return false };
+    entries.flatten().any(|entry| {
+        // What can't be checked counts as there.
+        storage::exists(&ExecutionDir::at(entry.path()).started()).unwrap_or(true)
+            && !storage::exists(&settled.join(entry.file_name())).unwrap_or(false)
+    })
+}
+
+/// Size of all files in a folder.
+pub fn size_of(path: &Path) -> u64 {
+    let Ok(entries) = fs::read_dir(path) else { return 0 };
+    let size = |entry: fs::DirEntry| match entry.metadata() {
+        Ok(data) if data.is_dir() => size_of(&entry.path()),
+        Ok(data) => data.len(),
+        Err(_) => 0,
+    };
+    entries.flatten().map(size).sum()
+}
+
+fn remove_oldest(path: &Path, kept: usize, keep: Duration) {
+    let with_results = set_aside_with_results(path, keep);
     let mut aside = set_aside_folders(path);
+    aside.retain(|(_, path)| !with_results.contains(path));
     aside.sort();
     let excess = aside.len().saturating_sub(kept);
     for (_, path) in aside.into_iter().take(excess) {

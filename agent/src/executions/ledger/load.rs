@@ -174,6 +174,37 @@ mod tests {
     }
 
     #[test]
+    fn no_new_identity_deletes_a_result_that_was_set_aside() {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let state = StateDir::create(folder.path()).expect("state directory");
+        let keep = |days: u64| std::time::Duration::from_secs(days * 24 * 3600);
+        for kept in 1..=8 {
+            let execution = state.execution(accepted(&state));
+            fs::write(execution.started(), "").expect("written");
+            Ledger::check_set_aside(&state).expect("room");
+            Ledger::set_aside(&state).expect("set aside");
+            // Ledgers without results need no room and push none out.
+            for _ in 0..4 {
+                Ledger::set_aside(&state).expect("set aside");
+            }
+            let with_results = files::set_aside_with_results(state.path(), keep(30));
+            assert_eq!(with_results.len(), kept);
+            assert!(files::set_aside_folders(state.path()).len() <= kept + 3);
+        }
+        Ledger::check_set_aside(&state).expect("there is no result to lose");
+        let execution = state.execution(accepted(&state));
+        fs::write(execution.started(), "").expect("written");
+        let refused = Ledger::check_set_aside(&state).expect_err("no room");
+        let refused = muster_protocol::error_chain(&refused);
+        assert!(refused.contains("8 former ones"), "{refused}");
+        // Old results make room.
+        assert_eq!(
+            files::set_aside_with_results(state.path(), keep(0)),
+            Vec::<std::path::PathBuf>::new()
+        );
+    }
+
+    #[test]
     fn a_ledger_that_is_set_aside_contains_no_parameter_values() {
         let folder = tempfile::tempdir().expect("temporary folder");
         let state = StateDir::create(folder.path()).expect("state directory");

@@ -16,6 +16,7 @@ pub mod recovery;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fs;
+use std::time::Duration;
 
 use muster_protocol::frame::{Outcome, Response};
 use uuid::Uuid;
@@ -33,8 +34,15 @@ use recovery::{RecoveryAction, StartWindow};
 
 /// Number of receipted executions whose folders are removed together.
 const SWEEP_AT: usize = 64;
-/// Ledgers of former identities that are kept for inspection.
+/// Ledgers of former identities without results that are kept for inspection.
 const SET_ASIDE_KEPT: usize = 3;
+/// Ledgers of former identities with results that no server has acknowledged. If there are more, the
+/// host takes no further identity from a server.
+const MAX_SET_ASIDE_WITH_RESULTS: usize = 8;
+/// Size of these ledgers from which the host takes no further identity.
+const MAX_SET_ASIDE_BYTES: u64 = 1024 * 1024 * 1024;
+/// How long results are kept that were set aside.
+const SET_ASIDE_KEEP: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// The ledger of one state directory.
 #[derive(Debug)]
@@ -284,7 +292,30 @@ impl Ledger {
     /// # Errors
     /// The system's error.
     pub fn set_aside(state: &StateDir) -> Result<(), StorageError> {
-        files::set_aside(state, SET_ASIDE_KEPT)
+        files::set_aside(state, SET_ASIDE_KEPT, SET_ASIDE_KEEP)
+    }
+
+    /// Checks whether this ledger may be set aside for a new identity from a server. Without a limit
+    /// a server could fill the disk, and if the oldest were deleted, it could delete results.
+    ///
+    /// # Errors
+    /// A sentence for the owner of the host, who may delete ledgers.
+    pub fn check_set_aside(state: &StateDir) -> Result<(), StorageError> {
+        if !files::has_results(&state.executions(), &state.settled()) {
+            return Ok(());
+        }
+        let kept = files::set_aside_with_results(state.path(), SET_ASIDE_KEEP);
+        let bytes: u64 = kept.iter().map(|path| files::size_of(path)).sum();
+        if kept.len() < MAX_SET_ASIDE_WITH_RESULTS && bytes < MAX_SET_ASIDE_BYTES {
+            return Ok(());
+        }
+        let text = format!(
+            "the server issued another identity to this host again, and the results of {} former ones are not \
+             acknowledged by any server; delete folders `set-aside-…` in the state directory, whose results are \
+             then lost, or check why the server does this",
+            kept.len()
+        );
+        Err(StorageError::io("set aside", &state.executions())(std::io::Error::other(text)))
     }
 
     /// The action for one command in its current state. A shim frees its lock before its end can

@@ -103,6 +103,8 @@ fn exit(code: i32) -> Settlement {
         dropped_bytes: 0,
         output_complete: true,
         output_sha256: None,
+        stdout_sha256: None,
+        stderr_sha256: None,
     };
     let (is_timed_out, is_cancelled) = (false, false);
     Settlement::Exit(ExitRecord {

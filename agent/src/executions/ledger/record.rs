@@ -1,6 +1,8 @@
 //! The records of one command. Shims read and write them too, possibly of the previous version, so
 //! fields are only added, and only as optional ones.
 
+use std::collections::BTreeSet;
+
 use muster_protocol::CommandName;
 use muster_protocol::attestation::{
     ATTESTATION_VERSION, Attestation, AttestedExecution, AttestedRun,
@@ -76,6 +78,9 @@ pub struct ParameterRecord {
     /// Masked in the output.
     #[serde(default, skip_serializing_if = "SecretParameters::is_empty")]
     pub secret_parameters: SecretParameters,
+    /// Names of both kinds whose values are defaults of the manifest, which no request contained.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub defaults: BTreeSet<String>,
 }
 
 impl ParameterRecord {
@@ -301,10 +306,13 @@ mod tests {
                     output_bytes: u64::MAX, stdout_bytes: u64::MAX, stderr_bytes: u64::MAX,
                     dropped_bytes: u64::MAX, output_complete: false,
                     output_sha256: Some("f".repeat(64)),
+                    stdout_sha256: Some("f".repeat(64)),
+                    stderr_sha256: Some("f".repeat(64)),
                 },
                 run: Some(AttestedRun {
                     script: Some("s".repeat(128)), program_sha256: Some("f".repeat(64)),
-                    parameters_sha256: "f".repeat(64), policy: Some("manifest".into()),
+                    parameters_sha256: "f".repeat(64), secret_count: u32::MAX,
+                    defaults_sha256: Some("f".repeat(64)), policy: Some("manifest".into()),
                     started_at_ms: u64::MAX, ended_at_ms: u64::MAX,
                 }),
             };

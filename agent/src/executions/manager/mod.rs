@@ -63,12 +63,13 @@ struct ShimState {
 }
 
 /// The result of a background task.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 enum TaskEvent {
     ShimEnded(Uuid),
     /// The state of the shim could not be determined.
     Unknown(Uuid),
-    LeftoversKilled(Uuid),
+    /// With the response that reports it as lost.
+    LeftoversKilled(Box<Response>),
 }
 
 /// Why the manager can't start.
@@ -123,8 +124,10 @@ impl ExecutionManager {
     /// Sets the ledger aside and creates a new one. Requests that everything still running ends.
     ///
     /// # Errors
-    /// As [`ExecutionManager::open`].
+    /// As [`ExecutionManager::open`], and if too many ledgers with results were set aside; nothing
+    /// is changed then.
     pub fn reset(&mut self) -> Result<(), ExecutionManagerError> {
+        Ledger::check_set_aside(&self.state)?;
         for command_id in self.shims.keys() {
             let _ = launcher::ask_to_cancel(&self.state.execution(*command_id), 0);
         }
@@ -255,7 +258,7 @@ impl ExecutionManager {
                 self.recover(id);
             }
             Ok(TaskEvent::Unknown(id)) => self.recover(id),
-            Ok(TaskEvent::LeftoversKilled(id)) => self.settle(self.lost(id)),
+            Ok(TaskEvent::LeftoversKilled(response)) => self.settle(*response),
             Err(error) => tracing::error!(%error, "a background task failed"),
         }
         self.start_waiting();

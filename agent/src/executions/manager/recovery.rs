@@ -20,6 +20,8 @@ const MAX_ATTEMPTS: u32 = 3;
 /// Delay before the state is read again: a shim writes its identity a moment after it takes its
 /// lock.
 const SIGNATURE_PAUSE: Duration = Duration::from_millis(20);
+/// Why the result of an execution is lost.
+const LOST: &str = "the process that supervised this execution vanished, so its result is unknown; check the host before running the script again";
 /// Delay after the system refused to show the state of an execution.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -81,7 +83,7 @@ impl ExecutionManager {
             }
             RecoveryAction::Discard => {
                 tracing::error!(%command_id, "the record of a command was deleted");
-                self.settle(self.lost(command_id));
+                self.settle(lost(command_id, &self.state.execution(command_id)));
             }
         }
         self.shims.remove(&command_id);
@@ -106,26 +108,35 @@ impl ExecutionManager {
     /// Kills the remaining processes of a lost run before the run is reported as lost.
     fn kill_leftovers(&mut self, command_id: Uuid) {
         self.shims.entry(command_id).or_default();
-        let started = self.state.execution(command_id).started();
+        let execution = self.state.execution(command_id);
         self.tasks.spawn(async move {
-            let started: Option<StartedRecord> = storage::read_sealed(&started).ok().flatten();
-            let clear = move || orphans::kill_orphans(command_id, started.as_ref());
-            if !matches!(tokio::task::spawn_blocking(clear).await, Ok(true)) {
-                tracing::error!(%command_id, "failed to end all processes of a lost execution");
-            }
-            TaskEvent::LeftoversKilled(command_id)
+            let clear = move || {
+                let started: Option<StartedRecord> =
+                    storage::read_sealed(&execution.started()).ok().flatten();
+                if !orphans::kill_orphans(command_id, started.as_ref()) {
+                    tracing::error!(%command_id, "failed to end all processes of a lost execution");
+                }
+                // Hashing much output takes seconds, in which the agent must not stand still.
+                lost(command_id, &execution)
+            };
+            let response = tokio::task::spawn_blocking(clear).await;
+            TaskEvent::LeftoversKilled(Box::new(response.unwrap_or_else(|_| {
+                tracing::error!(%command_id, "failed to read the output of a lost execution");
+                refusal(command_id, Outcome::Lost, "lost", LOST.to_owned())
+            })))
         });
     }
+}
 
-    pub(super) fn lost(&self, command_id: Uuid) -> Response {
-        let recorded =
-            output_reader::recorded_from_start(&self.state.execution(command_id).output())
-                .unwrap_or_default();
-        let text = "the process that supervised this execution vanished, so its result is unknown; check the host before running the script again";
-        Response {
-            data: result_data(&recorded.result_of_lost_execution()),
-            ..refusal(command_id, Outcome::Lost, "lost", text.to_owned())
-        }
+/// The response to a command whose result can't be known, with the output that was recorded.
+fn lost(command_id: Uuid, execution: &ExecutionDir) -> Response {
+    let result = match output_reader::recorded_from_start(&execution.output()) {
+        Ok((recorded, hashes)) => hashes.into_result(recorded.result_of_lost_execution()),
+        Err(_) => output_reader::Recorded::default().result_of_lost_execution(),
+    };
+    Response {
+        data: result_data(&result),
+        ..refusal(command_id, Outcome::Lost, "lost", LOST.to_owned())
     }
 }
 

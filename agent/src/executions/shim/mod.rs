@@ -250,17 +250,30 @@ impl Execution {
         let hash = |message: &SignedMessage| {
             HEXLOWER.encode(digest::digest(&digest::SHA256, message.as_bytes()).as_ref())
         };
-        let ParameterRecord { parameters, secret_parameters } = parameters;
+        let hash_of = |are_defaults: bool| {
+            let of_kind = |name: &str| parameters.defaults.contains(name) == are_defaults;
+            let open: Vec<_> = parameters
+                .parameters
+                .iter()
+                .map(|(name, value)| (name.as_str(), value.as_str()))
+                .filter(|(name, _)| of_kind(name))
+                .collect();
+            let secrets = parameters.secret_parameters.iter().map(|(name, _)| name);
+            let secrets: Vec<_> = secrets.filter(|name| of_kind(name)).collect();
+            let secret_count = u32::try_from(secrets.len()).unwrap_or(u32::MAX);
+            let message = attestation::parameters_message(open.into_iter(), secrets.into_iter());
+            (hash(&message), secret_count)
+        };
+        let (parameters_sha256, secret_count) = hash_of(false);
         AttestedRun {
             script: self.launch.script.clone(),
             program_sha256: match self.launch.argv.is_empty() {
                 true => verify::hash(program).ok(),
                 false => Some(hash(&attestation::words_message(&self.launch.argv))),
             },
-            parameters_sha256: hash(&attestation::parameters_message(
-                parameters,
-                secret_parameters,
-            )),
+            parameters_sha256,
+            secret_count,
+            defaults_sha256: (!parameters.defaults.is_empty()).then(|| hash_of(true).0),
             policy: self.launch.policy.clone(),
             started_at_ms: unix_now_ms(),
             ended_at_ms: 0,
@@ -353,6 +366,8 @@ fn exit_without_run(ending: ExecutionEnd) -> ExitRecord {
         dropped_bytes: 0,
         output_complete: true,
         output_sha256: None,
+        stdout_sha256: None,
+        stderr_sha256: None,
     };
     ExitRecord { ending, is_timed_out: false, is_cancelled: false, result, run: None }
 }

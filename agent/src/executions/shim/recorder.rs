@@ -1,6 +1,5 @@
 //! Stores output as complete records with a running hash, and never blocks the child.
 
-use data_encoding::HEXLOWER;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -9,10 +8,10 @@ use std::path::{Path, PathBuf};
 use muster_protocol::frame::ExecuteResult;
 use muster_protocol::frame::output::{RECORD_HEADER_BYTES, Stream, record_header};
 use muster_protocol::limits::MAX_OUTPUT_RECORD_BYTES;
-use ring::digest;
 
 use super::log::Log;
 use crate::executions::ledger::checkpoints::{Checkpoint, CheckpointWriter};
+use crate::executions::output_hashes::OutputHashes;
 use crate::storage::layout::ExecutionDir;
 
 /// Output written between two checks of the quota for all executions.
@@ -44,7 +43,7 @@ pub struct Recorder {
     marker: CheckpointWriter,
     log: Log,
     limits: RecorderLimits,
-    hash: digest::Context,
+    hashes: OutputHashes,
     /// Size of the complete records in the file, headers included.
     file_bytes: u64,
     /// Payload that may be stored before the quota is checked again.
@@ -73,7 +72,7 @@ impl Recorder {
             marker: CheckpointWriter::new(&path),
             log,
             limits,
-            hash: digest::Context::new(&digest::SHA256),
+            hashes: OutputHashes::default(),
             file_bytes: 0,
             check_at: QUOTA_FREE_BYTES,
             stdout_bytes: 0,
@@ -149,7 +148,8 @@ impl Recorder {
             self.log.line(format_args!("failed to sync output: {error}"));
             self.is_cut = true;
         }
-        ExecuteResult {
+        let hashes = self.hashes;
+        hashes.into_result(ExecuteResult {
             exit_code: None,
             signal: None,
             duration_ms,
@@ -158,8 +158,10 @@ impl Recorder {
             stderr_bytes: self.stderr_bytes,
             dropped_bytes: self.dropped_bytes,
             output_complete: self.dropped_bytes == 0 && !self.is_cut,
-            output_sha256: Some(HEXLOWER.encode(self.hash.finish().as_ref())),
-        }
+            output_sha256: None,
+            stdout_sha256: None,
+            stderr_sha256: None,
+        })
     }
 
     fn append(&mut self, payload: usize) -> io::Result<()> {
@@ -173,7 +175,7 @@ impl Recorder {
                 .line(format_args!("output is dropped from here on: failed to write it: {error}"));
             return Err(error);
         }
-        self.hash.update(&bytes[RECORD_HEADER_BYTES..]);
+        self.hashes.update(self.stream, &bytes[RECORD_HEADER_BYTES..]);
         self.file_bytes += bytes.len() as u64;
         Ok(())
     }
@@ -206,8 +208,10 @@ fn output_of_all(executions: &Path) -> u64 {
 mod tests {
     use super::*;
     use crate::executions::ledger::checkpoints;
+    use data_encoding::HEXLOWER;
     use muster_protocol::frame::output::records_of;
     use proptest::prelude::*;
+    use ring::digest;
 
     proptest! {
         #[test]

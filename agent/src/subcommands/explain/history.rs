@@ -22,7 +22,7 @@ pub struct RequestEntry {
 /// The newest requests, newest first.
 pub(super) fn read(state: &StateDir, count: usize) -> Result<Vec<RequestEntry>, InspectError> {
     let records = request_log::read_newest(state, count);
-    let records = records.map_err(InspectError::of(&state.requests()))?;
+    let records = records.map_err(InspectError::of(&state.requests()[0]))?;
     let entry = |record: RequestRecord| {
         let outcome = outcome(state, &record);
         RequestEntry { record, outcome }

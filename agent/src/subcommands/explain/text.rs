@@ -154,10 +154,11 @@ fn request_line(entry: &RequestEntry) -> String {
     let record = &entry.record;
     let at = record.at.to_rfc3339_opts(SecondsFormat::Secs, true);
     // These texts were escaped when they were recorded.
-    let what = record.script.as_ref().or(record.program.as_ref());
+    let what = record.script.as_ref().or(record.program.as_ref()).or(record.version.as_ref());
     let what = what.map(|what| format!(" {what}")).unwrap_or_default();
     let secrets = record.secret_parameters.iter().map(|name| format!("secret {name}"));
-    let names: Vec<_> = record.parameters.iter().cloned().chain(secrets).collect();
+    let more = (record.more_parameters > 0).then(|| format!("and {} more", record.more_parameters));
+    let names: Vec<_> = record.parameters.iter().cloned().chain(secrets).chain(more).collect();
     let names = if names.is_empty() { String::new() } else { format!(" ({})", names.join(", ")) };
     let answer = match (record.answer, entry.outcome) {
         (Answer::Refused, _) => {
@@ -167,7 +168,11 @@ fn request_line(entry: &RequestEntry) -> String {
         (Answer::Accepted, Some(outcome)) => format!("accepted, {}", outcome_word(outcome)),
         (Answer::Accepted, None) => "accepted".to_owned(),
     };
-    format!("  {at}  {}{what}{names}: {answer}", record.request)
+    let unlisted = match record.unlisted {
+        0 => String::new(),
+        count => format!(" ({count} more like it before)"),
+    };
+    format!("  {at}  {}{what}{names}: {answer}{unlisted}", record.request)
 }
 
 fn outcome_word(outcome: Outcome) -> &'static str {

@@ -97,6 +97,16 @@ async fn host_with_an_older_version_updates_itself_to_the_version_of_its_group(f
     scenario.is_kept().await;
     assert_eq!(commands(&scenario.fixture, &scenario.id).await, 1, "no second command");
     assert_eq!(asked(&scenario.agent), 2);
+    // The owner of the host sees both requests, and how they ended.
+    let log = scenario.agent.state_dir().join("requests-life-cycle.log");
+    let log = fs::read_to_string(log).expect("the log");
+    for expected in [
+        r#""request":"update","command_id":"#,
+        r#""request":"update (desired version)","version":"0.2.0","answer":"accepted""#,
+        r#""request":"update result","version":"0.2.0","answer":"accepted""#,
+    ] {
+        assert!(log.contains(expected), "{expected} is missing:\n{log}");
+    }
 
     scenario.agent.set("MUSTER_SKIP_UPDATE", Some("1"));
     scenario.set_back();
