@@ -130,7 +130,7 @@ impl ExchangeSessions {
         let (relay, transport) = relay(Carries::AllFrames);
         let exchange = Arc::new(Exchange {
             relay,
-            bytes: state.services.sessions.bytes_of(key_id),
+            bytes: state.services.sessions.bytes_of(&admission.grant),
             open: OpenRequests::default(),
             arrived: watch::Sender::default(),
             next_sequence: watch::Sender::default(),

@@ -67,7 +67,7 @@ impl FromRequestParts<AppState> for AdmittedBody {
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> ApiResult<Self> {
         let Admitted(admission) = Admitted::from_request_parts(parts, state).await?;
         let bytes = declared_bytes(&parts.headers).unwrap_or(MAX_FRAME_BYTES).min(MAX_FRAME_BYTES);
-        let share = state.services.sessions.bytes_of(admission.grant.key_id);
+        let share = state.services.sessions.bytes_of(&admission.grant);
         let permit = tokio::time::timeout(PERMIT_WAIT, share.acquire(bytes)).await;
         let permit = permit.map_err(|_| Problem::too_many_bytes())?;
         Ok(Self { admission, permit })
