@@ -17,8 +17,9 @@ use utoipa_axum::router::OpenApiRouter;
 
 pub use self::basic::PollSessions;
 pub use self::exchange::ExchangeSessions;
-use self::request_body::{PERMIT_WAIT, declared_bytes};
+use self::request_body::PERMIT_WAIT;
 use super::AppState;
+use super::body_bytes::{IsCounted, declared_bytes};
 use super::extract::{client, credential};
 use super::problem::{ApiResult, Problem};
 use crate::services::access::authentication::{AdmittedKey, AgentRefusal};
@@ -70,6 +71,7 @@ impl FromRequestParts<AppState> for AdmittedBody {
         let share = state.services.sessions.bytes_of(&admission.grant);
         let permit = tokio::time::timeout(PERMIT_WAIT, share.acquire(bytes)).await;
         let permit = permit.map_err(|_| Problem::too_many_bytes())?;
+        parts.extensions.insert(IsCounted);
         Ok(Self { admission, permit })
     }
 }

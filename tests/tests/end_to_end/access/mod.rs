@@ -10,6 +10,7 @@ mod keys;
 mod known_attacks;
 mod matrix;
 mod refusals;
+mod request_bodies;
 mod revocation;
 mod scopes;
 mod sources;
