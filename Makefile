@@ -73,7 +73,7 @@ soak-contract: ## Compare the server's answers with its OpenAPI document, on bot
 	cargo build --workspace --bins --locked
 	$${CARGO_TARGET_DIR:-target}/debug/soak-contract --minutes $(or $(CONTRACT_MINUTES),10)
 
-soak-networks: ## Measure agents over slow and lossy networks (needs root): BYTES=1000000 RATE=64.
+soak-networks: ## Measure agents over slow, lossy and broken networks and under floods (needs root): BYTES=1000000 RATE=64.
 	cargo build --workspace --bins --locked
 	$${CARGO_TARGET_DIR:-target}/debug/soak-networks --bytes $(or $(BYTES),1000000) $(if $(RATE),--rate $(RATE))
 

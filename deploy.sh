@@ -1608,6 +1608,8 @@ show_status() {
     if starts_on_boot; then print "starts on boot: yes ($service)"; else print "starts on boot: no"; fi
     if [ $code != 0 ]; then
         print ""
+        [ $code != 4 ] || print "To start the agent: $program/deploy.sh --start
+"
         print_diagnosis
     fi
     exit $code

@@ -56,7 +56,7 @@ pub enum CliError {
 }
 
 impl CliError {
-    /// Makes a [`CliError::File`] of an I/O error: `.map_err(CliError::file("read", path))`.
+    /// Turns an I/O error into a [`CliError::File`]: `.map_err(CliError::file("read", path))`.
     pub fn file(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
         move |source| Self::File { action, path, source }

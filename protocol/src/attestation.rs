@@ -1,7 +1,7 @@
 //! Attestations: what an agent signs about an execution, and how it is checked without the server.
 //!
 //! The signed bytes are a context and the document, exactly as the agent wrote it: JSON with the
-//! fields of [`AttestedExecution`]. Whoever stores it stores the text, never a form of its own.
+//! fields of [`AttestedExecution`]. It is stored as this text, never in another form.
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -121,7 +121,7 @@ impl Attestation {
     }
 }
 
-/// What stands for the parameters of an execution: names and values, and only the names of secrets.
+/// The attested form of an execution's parameters: names and values, and only the names of secrets.
 pub fn parameters_message(parameters: &Parameters, secrets: &SecretParameters) -> SignedMessage {
     let mut message =
         SignedMessage::new("muster parameters 1").field(&(parameters.len() as u64).to_be_bytes());
@@ -131,7 +131,7 @@ pub fn parameters_message(parameters: &Parameters, secrets: &SecretParameters) -
     secrets.iter().fold(message, |message, (name, _)| message.field(name.as_bytes()))
 }
 
-/// What stands for an ad-hoc command: its words.
+/// The attested form of an ad-hoc command: its words.
 pub fn words_message(words: &[String]) -> SignedMessage {
     let message = SignedMessage::new("muster words 1");
     words.iter().fold(message, |message, word| message.field(word.as_bytes()))

@@ -1,4 +1,4 @@
-//! Exit codes by which an agent tells its supervisor what to do next.
+//! Exit codes of an agent. They decide what its supervisor does next.
 
 /// The exit codes with a meaning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -1,6 +1,6 @@
 //! The version of a program, stamped into its file so that it can be read from there too.
 //!
-//! A release contains programs for platforms that the publisher can't run: the stamp tells their
+//! A release contains programs for platforms that the publisher can't run: the stamp shows their
 //! version.
 
 use std::hint::black_box;

@@ -69,9 +69,10 @@ async fn connect(
 ) -> Response {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     let in_header = presented(text("authorization"), text("x-api-key")).map(str::to_owned);
-    let is_key_in_query = in_header.is_none() && params.api_key.is_some();
+    let in_query = params.api_key.filter(|secret| !secret.is_empty());
+    let is_key_in_query = in_header.is_none() && in_query.is_some();
     let source = client.map(|Extension(ConnectInfo(address))| ClientSource::of(address.ip()));
-    let admitted = match in_header.or(params.api_key) {
+    let admitted = match in_header.or(in_query) {
         None => Err(CloseCode::KeyMissing),
         Some(secret) => match state.authentication.authenticate_agent(&secret, source).await {
             Ok(admission) => Ok(admission),
@@ -120,7 +121,8 @@ impl AgentTransport for Socket {
             Some(Ok(Message::Text(text))) => Ok(AgentMessage::Text(text.into())),
             Some(Ok(Message::Binary(bytes))) => Ok(AgentMessage::Binary(bytes)),
             Some(Ok(Message::Ping(_) | Message::Pong(_))) => Ok(AgentMessage::KeepAlive),
-            Some(Ok(Message::Close(_))) | None => Err(TransportEnd::Gone),
+            Some(Ok(Message::Close(_))) => Ok(AgentMessage::Closed),
+            None => Err(TransportEnd::Gone),
             Some(Err(error)) => Err(why(error)),
         }
     }

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use crate::agents::agent::{Agent, AgentOptions};
 use crate::clients::api::Api;
+use crate::clients::cli::Cli;
 use crate::databases::cluster::PostgresCluster;
 use crate::databases::database::PostgresDatabase;
 use crate::json::JsonFields as _;
@@ -70,6 +71,14 @@ impl Fixture {
         let agent = Agent::start(&self.test_dir, url, &key, options);
         let id = self.online(&key_id).await.id().to_owned();
         (agent, id)
+    }
+
+    /// The command line of a user who has logged in with the first key.
+    pub async fn cli(&self) -> Cli {
+        let cli = Cli::new(&self.test_dir);
+        let login = ["login", "--server", &self.server.url()];
+        cli.run_with_input(&login, self.api.key()).await.expect(0);
+        cli
     }
 
     /// Waits until the only agent of this key is online, and returns it.

@@ -81,7 +81,7 @@ impl RequestRecord {
             CommandDecision::Repeat(_) => return None,
             CommandDecision::Answer(response) | CommandDecision::Refuse(response) => Some(response),
             CommandDecision::Accept(_)
-            | CommandDecision::Update(_)
+            | CommandDecision::Update { .. }
             | CommandDecision::End { .. } => None,
         };
         let data = &command.data;

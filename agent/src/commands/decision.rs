@@ -32,7 +32,10 @@ pub enum CommandDecision {
     Refuse(Response),
     Accept(NewCommand),
     /// Write an update request for the supervisor, then end the agent's process.
-    Update(Version),
+    Update {
+        version: Version,
+        reinstall: bool,
+    },
     /// Store and send the answer, then end the agent's process.
     End {
         command: CommandName,
@@ -92,8 +95,9 @@ pub fn decide(command: &Command, input: &DecisionInput<'_>) -> CommandDecision {
         CommandDecision::Answer(Response { outcome: None, ..response })
     };
     if !input.permissions.allows(name) {
-        let text =
-            format!("this agent's key does not permit `{name}`; grant the permission to the key");
+        let text = format!(
+            "this agent's key does not permit `{name}`; permit it with `muster keys set KEY --add-permission {name}`"
+        );
         return refuse("permission_denied", text);
     }
     if let Some(data) = commands::answer(name, &command.data, &input.context) {
@@ -129,7 +133,9 @@ pub fn decide(command: &Command, input: &DecisionInput<'_>) -> CommandDecision {
         return match (input.update, wanted) {
             (Err((code, text)), _) => refuse(code, text.to_owned()),
             (Ok(()), Err(text)) => refuse("invalid_data", text),
-            (Ok(()), Ok(version)) => CommandDecision::Update(version),
+            (Ok(()), Ok(version)) => {
+                CommandDecision::Update { version, reinstall: name == CommandName::Redeploy }
+            }
         };
     }
     if let Some((code, data)) = commands::lifecycle(name) {

@@ -80,12 +80,10 @@ fn info(context: &CommandContext<'_>) -> Value {
     })
 }
 
-/// Returns the message, or all of the data if there is no message.
+/// Returns the message; an empty one if there is none, because clients read it as text.
 fn echo(data: &Value) -> Value {
-    match data.get("message") {
-        Some(message) => json!({"message": message}),
-        None => json!({"message": data}),
-    }
+    let message = data.get("message").filter(|message| !message.is_null());
+    json!({"message": message.unwrap_or(&Value::from(""))})
 }
 
 #[cfg(test)]
@@ -93,8 +91,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn echo_returns_the_message_or_all_of_the_data() {
+    fn echo_returns_the_message_or_an_empty_one() {
         assert_eq!(echo(&json!({"message": "hi"})), json!({"message": "hi"}));
-        assert_eq!(echo(&json!({"a": 1})), json!({"message": {"a": 1}}));
+        assert_eq!(echo(&json!({"message": {"a": 1}})), json!({"message": {"a": 1}}));
+        for data in [json!({}), json!(null), json!({"a": 1}), json!({"message": null})] {
+            assert_eq!(echo(&data), json!({"message": ""}), "{data}");
+        }
     }
 }

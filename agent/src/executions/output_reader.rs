@@ -16,6 +16,8 @@ use crate::executions::ledger::checkpoints::{self, Checkpoint};
 
 /// Large enough that skipping small records does not cost one system call each.
 const BUFFER_BYTES: usize = 4 * 1024;
+/// Smallest piece of a record that fills up a frame.
+const MIN_PIECE_BYTES: usize = 64;
 
 /// The payload of all complete records of a file.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -182,8 +184,9 @@ impl OutputReader {
             }
             let wanted = length - self.skipped;
             let taken = wanted.min(room - RECORD_HEADER_BYTES).min(payload_left as usize);
-            // A record is split only if the frame would be empty otherwise.
-            if taken < wanted && frame.len() > FRAME_HEADER_BYTES {
+            // A small piece of a record costs more than it saves.
+            let is_small = taken < wanted.min(MIN_PIECE_BYTES);
+            if is_small && frame.len() > FRAME_HEADER_BYTES {
                 self.seek_back(start)?;
                 break;
             }

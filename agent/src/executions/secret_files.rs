@@ -1,6 +1,6 @@
 //! Secret parameters as files, for scripts whose manifest entry says `"secrets": "file"`.
 //!
-//! The shim writes them before it starts the script and removes them when it has ended. Whatever a
+//! The shim writes them before it starts the script and removes them when it has ended. Files that a
 //! killed shim leaves, the agent removes when it settles the execution, and when it starts.
 
 use std::ffi::OsString;

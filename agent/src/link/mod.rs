@@ -32,6 +32,9 @@ pub use websocket::WebSocket;
 /// The agent's `User-Agent` in HTTP.
 const USER_AGENT: &str = concat!("muster-agent/", env!("CARGO_PKG_VERSION"));
 
+/// The action that is refused if a network permits no WebSocket.
+const WEBSOCKET_UPGRADE: &str = "the WebSocket upgrade";
+
 /// Payload that fills one packet of most networks, with all headers.
 const MIN_FRAME_PAYLOAD: usize = 1_360;
 /// How long output may be on its way, if the network itself is faster.
@@ -46,6 +49,10 @@ pub struct OutputShape {
     pub max_frame_bytes: usize,
     /// How long output may be on its way.
     pub delay: Duration,
+    /// Frames that are on their way at least, so that the link is not idle between them.
+    pub min_frames: u64,
+    /// Frames that output on its way consists of, if frames may be that small.
+    pub frames_per_window: u64,
 }
 
 impl Default for OutputShape {
@@ -54,6 +61,8 @@ impl Default for OutputShape {
             min_frame_bytes: MIN_FRAME_PAYLOAD,
             max_frame_bytes: MAX_OUTPUT_FRAME_BYTES,
             delay: OUTPUT_DELAY,
+            min_frames: 2,
+            frames_per_window: 3,
         }
     }
 }
@@ -121,6 +130,13 @@ impl LinkError {
         move |source| Self::Broken { action, source: source.into() }
     }
 
+    /// True if the WebSocket was refused over a connection that carries HTTP. Servers and proxies that
+    /// are starting or overloaded answer 5xx or 429, which says nothing about WebSockets.
+    pub fn is_forbidden_upgrade(&self) -> bool {
+        let Self::Refused { action: WEBSOCKET_UPGRADE, status, .. } = self else { return false };
+        (200..500).contains(status) && *status != 429
+    }
+
     /// The close code that the server sent, if it sent one.
     pub fn close_code(&self) -> Option<CloseCode> {
         match self {
@@ -144,8 +160,13 @@ pub trait Link: Send {
     /// Sends a frame; returns when there is room for the next one.
     fn send(&mut self, frame: Outgoing) -> BoxFuture<'_, Result<(), LinkError>>;
     /// Sends a frame that may wait: output or a result. Those frames keep their order; frames of
-    /// [`Link::send`] may pass them.
-    fn send_bulk(&mut self, frame: Outgoing) -> BoxFuture<'_, Result<(), LinkError>> {
+    /// [`Link::send`] may pass them. `batch_bytes`: how much of them may travel as one piece.
+    fn send_bulk(
+        &mut self,
+        frame: Outgoing,
+        batch_bytes: usize,
+    ) -> BoxFuture<'_, Result<(), LinkError>> {
+        let _ = batch_bytes;
         self.send(frame)
     }
     /// Waits for the next frame.

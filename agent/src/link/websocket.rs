@@ -14,7 +14,9 @@ use tokio_tungstenite::tungstenite::http::header::{AUTHORIZATION, USER_AGENT};
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{Error, Message};
 
-use super::{Connector, Incoming, Link, LinkError, Outgoing, PathLimits, Progress, Socket};
+use super::{
+    Connector, Incoming, Link, LinkError, Outgoing, PathLimits, Progress, Socket, WEBSOCKET_UPGRADE,
+};
 
 /// Time limit for name resolution, TCP, proxy, TLS and the upgrade together.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(20);
@@ -90,7 +92,7 @@ impl WebSocket {
                 Ok(Self { stream, progress, limits, pinged_at, first: None })
             }
             Err(Error::Http(answer)) => Err(LinkError::Refused {
-                action: "the WebSocket upgrade",
+                action: WEBSOCKET_UPGRADE,
                 status: answer.status().as_u16(),
                 problem: String::new(),
             }),

@@ -40,7 +40,7 @@ impl UpdateRequests {
             Err((code, message)) => {
                 UpdateRefusal { code: code.to_owned(), message: message.to_owned() }
             }
-            Ok(()) => match self.submit(None, version.clone()) {
+            Ok(()) => match self.submit(None, version.clone(), false) {
                 Ok(()) => return Some(exit_code(&version)),
                 Err(error) => {
                     let code = if error.is_no_space() { "no_space" } else { "storage_failed" };

@@ -179,7 +179,8 @@ impl UpdateRequests {
         desired.parse().ok().filter(|_| !was_tried_in_vain && self.check_available().is_ok())
     }
 
-    /// Writes an update request durably. The process must then exit with 43 or 44.
+    /// Writes an update request durably. The process must then exit with 43 or 44. `reinstall`: even
+    /// if the version is installed and intact.
     ///
     /// # Errors
     /// The system's error; nothing is requested then.
@@ -187,8 +188,9 @@ impl UpdateRequests {
         &mut self,
         command_id: Option<Uuid>,
         version: Version,
+        reinstall: bool,
     ) -> Result<(), StorageError> {
-        let request = UpdateRequest { command_id, version };
+        let request = UpdateRequest { command_id, version, reinstall };
         let path = self.state.update_request();
         // An older result for the same version would be taken for the result of this request.
         match fs::remove_file(self.state.update_result()) {

@@ -84,6 +84,7 @@ impl Session<'_> {
             .into_iter()
             .chain(deregistration)
             .chain(self.agent.update_requests.next_check_at())
+            .chain(self.outbox.next_retry_at())
             .min()
     }
 }

@@ -107,7 +107,13 @@ impl Session<'_> {
             ServerFrame::Error { code, message } => {
                 tracing::warn!(?code, %message, "the server rejected a frame");
             }
-            ServerFrame::HeartbeatAck { .. } => {}
+            ServerFrame::HeartbeatAck { .. } => {
+                if let Some(sent_at) = self.lone_heartbeat_at.take()
+                    && self.outbox.is_idle()
+                {
+                    self.outbox.note_round_trip(sent_at.elapsed());
+                }
+            }
             ServerFrame::Connected { permissions, .. } => self.permissions = permissions,
             ServerFrame::Deregistered => return self.handle_deregistered(),
             ServerFrame::Registered(_) => {
@@ -151,7 +157,9 @@ impl Session<'_> {
                 tracing::info!(command_id = %id, code = ?response.error_code, "refused");
                 self.agent.executions.settle(response);
             }
-            CommandDecision::Update(version) => self.exit_for_update(Some(id), version),
+            CommandDecision::Update { version, reinstall } => {
+                self.exit_for_update(Some(id), version, reinstall);
+            }
             CommandDecision::End { command, code, response } => {
                 // Without a durable answer the next agent process would do the same again.
                 if let Err(error) = self.agent.executions.settle_durably(response) {
@@ -169,9 +177,15 @@ impl Session<'_> {
     }
 
     /// Ends the process for an update, once the request is written for the supervisor.
-    pub(super) fn exit_for_update(&mut self, command_id: Option<Uuid>, version: Version) {
+    pub(super) fn exit_for_update(
+        &mut self,
+        command_id: Option<Uuid>,
+        version: Version,
+        reinstall: bool,
+    ) {
         let code = update_requests::exit_code(&version);
-        if let Err(error) = self.agent.update_requests.submit(command_id, version.clone()) {
+        let requests = &mut self.agent.update_requests;
+        if let Err(error) = requests.submit(command_id, version.clone(), reinstall) {
             match command_id {
                 Some(id) => self.reject(id, &error),
                 None => {

@@ -112,7 +112,7 @@ async fn run_session(
         && !is_deregistering;
     let wanted = registered.desired_version.as_deref().filter(|_| is_allowed);
     if let Some(version) = session.agent.update_requests.desired_update(wanted) {
-        session.exit_for_update(None, version);
+        session.exit_for_update(None, version, false);
     }
     let ending = match session.send_inventory() {
         Ok(()) => session.run_loop(stop, upgrade).await,
@@ -125,7 +125,11 @@ async fn run_session(
         }
         _ => ending,
     };
-    session.link.close().await;
+    // The session over the better link replaces this one. To close it would tell the server that the
+    // agent leaves.
+    if !matches!(ending, SessionEnd::Upgraded(_)) {
+        session.link.close().await;
+    }
     SessionOutcome { end: ending, was_registered: true }
 }
 
@@ -141,6 +145,8 @@ struct Session<'a> {
     /// received.
     pending: VecDeque<Outgoing>,
     heartbeat: Interval,
+    /// When a heartbeat was sent while no output was on its way, until it is acknowledged.
+    lone_heartbeat_at: Option<Instant>,
     last_received_at: Instant,
     max_silence: Duration,
     /// The process exits once this command has its receipt or the time is up.
@@ -180,6 +186,7 @@ impl<'a> Session<'a> {
             outbox: Outbox::new(pacer),
             pending: VecDeque::new(),
             heartbeat,
+            lone_heartbeat_at: None,
             last_received_at: Instant::now(),
             max_silence: interval * SILENT_INTERVALS + Duration::from_secs(1),
             pending_exit: None,
@@ -226,6 +233,7 @@ impl<'a> Session<'a> {
             if let Err(ending) = self.advance_deregistration() {
                 return ending;
             }
+            self.outbox.retry_blocked(Instant::now());
             let can_send = !self.pending.is_empty() || self.outbox.has_queued();
             let deadline = self.next_deadline();
             let step = tokio::select! {
@@ -296,6 +304,7 @@ impl<'a> Session<'a> {
         let running = self.agent.executions.running_count();
         let heartbeat = self.agent.telemetry.heartbeat(running);
         self.push(&AgentFrame::Heartbeat(heartbeat));
+        self.lone_heartbeat_at = self.outbox.is_idle().then(Instant::now);
         Ok(())
     }
 

@@ -11,16 +11,16 @@ use crate::link::{Incoming, Link, LinkError, Outgoing};
 impl Session<'_> {
     /// Sends one frame; executions are managed meanwhile, however slow the link is.
     pub(super) async fn send_next(&mut self) -> Result<(), SessionEnd> {
-        let (frame, is_bulk) = match self.pending.pop_front() {
-            Some(frame) => (frame, false),
+        let (frame, batch_bytes) = match self.pending.pop_front() {
+            Some(frame) => (frame, None),
             None => match self.outbox.next_frame(&self.agent.executions, &self.agent.attestor()) {
-                Some(frame) => (frame, true),
+                Some(frame) => (frame, Some(self.outbox.batch_bytes())),
                 None => return Ok(()),
             },
         };
         let mut events = Vec::new();
         let sending =
-            send_while_it_progresses(self.link.as_mut(), frame, is_bulk, self.max_silence);
+            send_while_it_progresses(self.link.as_mut(), frame, batch_bytes, self.max_silence);
         let sent = poll_with(&mut self.agent.executions, sending, &mut events).await;
         for event in events {
             self.handle_event(event);
@@ -48,15 +48,19 @@ impl Session<'_> {
     }
 }
 
-/// Sends a frame, however long it takes, as long as the server accepts parts of it.
+/// Sends a frame, however long it takes, as long as the server accepts parts of it. `batch_bytes`:
+/// for frames that may wait.
 async fn send_while_it_progresses(
     link: &mut dyn Link,
     frame: Outgoing,
-    is_bulk: bool,
+    batch_bytes: Option<usize>,
     max_silence: Duration,
 ) -> Result<(), LinkError> {
     let progress = link.progress();
-    let mut sending = if is_bulk { link.send_bulk(frame) } else { link.send(frame) };
+    let mut sending = match batch_bytes {
+        Some(batch_bytes) => link.send_bulk(frame, batch_bytes),
+        None => link.send(frame),
+    };
     loop {
         let before = progress.last_at();
         match timeout(max_silence, &mut sending).await {

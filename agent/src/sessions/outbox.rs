@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
+use std::time::Duration;
 
 use muster_protocol::frame::AgentFrame;
 use tokio::time::Instant;
@@ -24,6 +25,8 @@ pub struct Outbox {
     queue: VecDeque<Uuid>,
     /// Commands with output that waits for an acknowledgement of any command.
     blocked: Vec<Uuid>,
+    /// When they were last tried again although nothing was acknowledged.
+    retried_at: Option<Instant>,
     pacer: Pacer,
 }
 
@@ -33,6 +36,9 @@ struct OutboxEntry {
     awaits_offset: bool,
     /// The server does not know the command or has ended it: only the result is sent.
     is_output_unwanted: bool,
+    /// The server has acknowledged output that was sent later, and not this. It cannot store this
+    /// output now, for example because its disk is full, and gets no more of it meanwhile.
+    is_overtaken: bool,
     is_queued: bool,
     /// Its `response` has been sent in this session.
     is_reported: bool,
@@ -45,7 +51,7 @@ impl Outbox {
     /// An empty outbox.
     pub fn new(pacer: Pacer) -> Self {
         let (entries, queue) = (BTreeMap::new(), VecDeque::new());
-        Self { entries, queue, blocked: Vec::new(), pacer }
+        Self { entries, queue, blocked: Vec::new(), retried_at: None, pacer }
     }
 
     /// Sends no output of a listed command until the server has acknowledged its offset.
@@ -80,8 +86,13 @@ impl Outbox {
         } else {
             // A server can't commit what was not sent; a higher offset opens no larger window.
             let credible = offset_bytes.min(entry.sent_bytes);
-            self.pacer.acknowledged(command_id, credible, Instant::now());
             entry.acked_bytes = entry.acked_bytes.max(credible);
+            entry.is_overtaken = false;
+            for overtaken in self.pacer.acknowledged(command_id, credible, Instant::now()) {
+                if let Some(entry) = self.entries.get_mut(&overtaken) {
+                    entry.is_overtaken = true;
+                }
+            }
         }
         self.enqueue(command_id);
         self.enqueue_blocked();
@@ -102,6 +113,37 @@ impl Outbox {
         self.entries.remove(&command_id);
         self.pacer.forget(command_id);
         self.enqueue_blocked();
+    }
+
+    /// A frame without output was answered after this time, while no output was on its way.
+    pub fn note_round_trip(&mut self, round_trip: Duration) {
+        self.pacer.note_round_trip(round_trip);
+    }
+
+    /// True if no output is on its way.
+    pub fn is_idle(&self) -> bool {
+        self.pacer.is_idle()
+    }
+
+    /// How much output may travel as one piece.
+    pub fn batch_bytes(&self) -> usize {
+        self.pacer.batch_bytes()
+    }
+
+    /// When to call [`Outbox::retry_blocked`].
+    pub fn next_retry_at(&self) -> Option<Instant> {
+        let stalled_at = self.pacer.stalled_at();
+        let retry_at = self.retried_at.map(|at| at + self.pacer.stall_time());
+        (!self.blocked.is_empty()).then(|| retry_at.map_or(stalled_at, |at| at.max(stalled_at)))
+    }
+
+    /// Queues the commands that wait for an acknowledgement, if none has come for long: output of
+    /// one command that the server does not store must not hold up the others.
+    pub fn retry_blocked(&mut self, now: Instant) {
+        if self.next_retry_at().is_some_and(|at| at <= now) {
+            self.retried_at = Some(now);
+            self.enqueue_blocked();
+        }
     }
 
     fn enqueue_blocked(&mut self) {
@@ -218,6 +260,9 @@ impl OutboxEntry {
         if self.is_output_unwanted || self.is_reported {
             return Ok(OutputStep::AllSent);
         }
+        if self.is_overtaken {
+            return Ok(OutputStep::WindowFull);
+        }
         if self.reader.is_none() {
             let path = executions.state().execution(command_id).output();
             match OutputReader::open_at(&path, self.sent_bytes) {
@@ -234,7 +279,7 @@ impl OutboxEntry {
             }
         }
         let Some(reader) = self.reader.as_mut() else { return Ok(OutputStep::AllSent) };
-        let allowance = pacer.allowance(Instant::now());
+        let allowance = pacer.allowance(command_id, Instant::now());
         if allowance == 0 {
             let is_all_sent = reader.is_at_end()?;
             return Ok(if is_all_sent { OutputStep::AllSent } else { OutputStep::WindowFull });

@@ -2,7 +2,7 @@
 //! carries in a second. What is on its way delays everything that follows, such as heartbeats and the
 //! answer to a ping.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 use muster_protocol::limits::{MAX_OUTPUT_FRAME_BYTES, OUTPUT_WINDOW_BYTES};
@@ -13,10 +13,8 @@ use crate::link::OutputShape;
 
 /// A pause after which the link may have changed: the measurement starts again.
 const FORGET_AFTER: Duration = Duration::from_secs(10);
-/// Frames that a window consists of at least, so that the link is not idle between them.
-const MIN_FRAMES: u64 = 2;
-/// The part of the window that one frame takes, if frames may be that small.
-const WINDOW_PER_FRAME: u64 = 3;
+/// A full window is stalled if nothing is acknowledged in so many times the target delay.
+const STALL_FACTOR: u32 = 3;
 /// How much faster the window may grow than the last measurement of it.
 const GROWTH_FACTOR: u64 = 16;
 
@@ -27,10 +25,14 @@ pub struct Pacer {
     max_frame_bytes: u64,
     /// How long output may be on its way.
     target_delay: Duration,
+    min_frames: u64,
+    frames_per_window: u64,
     window_bytes: u64,
     in_flight_bytes: u64,
     shortest_round_trip: Option<Duration>,
+    /// When output was last sent or acknowledged.
     used_at: Instant,
+    acked_at: Option<Instant>,
     /// Frames without an acknowledgement, in the order of their sending.
     sent: VecDeque<SentFrame>,
 }
@@ -41,9 +43,11 @@ struct SentFrame {
     end_bytes: u64,
     payload_bytes: u64,
     sent_at: Instant,
+    /// When the oldest frame was sent that was on its way then.
+    oldest_sent_at: Instant,
     /// On its way when it was sent, itself included.
     in_flight_bytes: u64,
-    /// The window was full, so the round trip tells what the link carries.
+    /// The window was full, so the round trip shows what the link carries.
     is_measure: bool,
 }
 
@@ -56,60 +60,120 @@ impl Pacer {
             min_frame_bytes,
             max_frame_bytes,
             target_delay: shape.delay,
-            window_bytes: MIN_FRAMES * min_frame_bytes,
+            min_frames: shape.min_frames,
+            frames_per_window: shape.frames_per_window,
+            window_bytes: shape.min_frames * min_frame_bytes,
             in_flight_bytes: 0,
             shortest_round_trip: None,
             used_at: Instant::now(),
+            acked_at: None,
             sent: VecDeque::new(),
         }
     }
 
-    /// Payload that the next frame may contain; zero while the window is full.
-    pub fn allowance(&mut self, now: Instant) -> u64 {
+    /// Payload that the next frame of this command may contain; zero while the window is full.
+    pub fn allowance(&mut self, command_id: Uuid, now: Instant) -> u64 {
         if self.in_flight_bytes == 0 && now.saturating_duration_since(self.used_at) >= FORGET_AFTER
         {
             self.window_bytes = self.min_window();
         }
-        if self.in_flight_bytes >= self.window_bytes {
-            return 0;
+        if self.is_full() {
+            // If the server does not store what fills the window, it still acknowledges others.
+            let is_other = || self.sent.iter().all(|frame| frame.command_id != command_id);
+            let may_exceed = now >= self.stalled_at() && is_other();
+            return if may_exceed { self.min_frame_bytes } else { 0 };
         }
-        // The last frame may exceed the window: a smaller one would cost more than it saves.
-        let frame_bytes = self.window_bytes / WINDOW_PER_FRAME;
+        self.frame_bytes()
+    }
+
+    fn frame_bytes(&self) -> u64 {
+        let frame_bytes = self.window_bytes / self.frames_per_window;
         frame_bytes.clamp(self.min_frame_bytes, self.max_frame_bytes)
+    }
+
+    /// True if the next frame would exceed the window by more than half of it. By less it may: a
+    /// smaller frame would cost more than it saves.
+    fn is_full(&self) -> bool {
+        self.in_flight_bytes > 0
+            && self.in_flight_bytes + self.frame_bytes() / 2 >= self.window_bytes
+    }
+
+    /// How much output may travel as one piece.
+    pub fn batch_bytes(&self) -> usize {
+        let bytes = (self.window_bytes / self.frames_per_window).max(self.min_frame_bytes);
+        usize::try_from(bytes).unwrap_or(usize::MAX)
+    }
+
+    /// True if no output is on its way.
+    pub fn is_idle(&self) -> bool {
+        self.in_flight_bytes == 0
+    }
+
+    /// When a full window counts as stalled.
+    pub fn stalled_at(&self) -> Instant {
+        self.used_at + self.stall_time()
+    }
+
+    /// How long a full window may be without an acknowledgement.
+    pub fn stall_time(&self) -> Duration {
+        let round_trip = self.shortest_round_trip.unwrap_or_default();
+        self.target_delay.max(round_trip) * STALL_FACTOR
+    }
+
+    /// A frame without output was answered after this time, while no output was on its way. The
+    /// first frames of output take longer on a slow link, so this is closer to the network's own
+    /// delay.
+    pub fn note_round_trip(&mut self, round_trip: Duration) {
+        let shortest = self.shortest_round_trip.map_or(round_trip, |known| known.min(round_trip));
+        self.shortest_round_trip = Some(shortest);
     }
 
     /// A frame was sent whose payload ends at this offset.
     pub fn sent(&mut self, command_id: Uuid, end_bytes: u64, payload_bytes: u64, now: Instant) {
         self.used_at = now;
         self.in_flight_bytes += payload_bytes;
-        let is_measure = self.in_flight_bytes >= self.window_bytes;
+        let is_measure = self.is_full();
         let sent_at = now;
+        let oldest_sent_at = self.sent.front().map_or(now, |frame| frame.sent_at);
         let in_flight_bytes = self.in_flight_bytes;
         self.sent.push_back(SentFrame {
             command_id,
             end_bytes,
             payload_bytes,
             sent_at,
+            oldest_sent_at,
             in_flight_bytes,
             is_measure,
         });
     }
 
-    /// The server has committed output of a command up to this offset, and therefore has everything
-    /// that was sent before it.
-    pub fn acknowledged(&mut self, command_id: Uuid, offset_bytes: u64, now: Instant) {
+    /// The server has committed output of a command up to this offset, and therefore has received
+    /// everything that was sent before it. Returns the commands whose earlier output it has not
+    /// acknowledged.
+    pub fn acknowledged(
+        &mut self,
+        command_id: Uuid,
+        offset_bytes: u64,
+        now: Instant,
+    ) -> BTreeSet<Uuid> {
         let is_covered =
             |frame: &SentFrame| frame.command_id == command_id && frame.end_bytes <= offset_bytes;
-        let Some(last) = self.sent.iter().rposition(is_covered) else { return };
+        let mut overtaken = BTreeSet::new();
+        let Some(last) = self.sent.iter().rposition(is_covered) else { return overtaken };
         self.used_at = now;
         let mut newest = None;
         for frame in self.sent.drain(..=last) {
             self.in_flight_bytes -= frame.payload_bytes;
+            if frame.command_id != command_id {
+                overtaken.insert(frame.command_id);
+            }
             newest = Some(frame);
         }
         if let Some(frame) = newest {
             self.measure(&frame, now);
         }
+        self.acked_at = Some(now);
+        overtaken
     }
 
     /// No output of this command is acknowledged any more.
@@ -127,17 +191,22 @@ impl Pacer {
     fn measure(&mut self, frame: &SentFrame, now: Instant) {
         let round_trip = now.saturating_duration_since(frame.sent_at).max(Duration::from_micros(1));
         let is_floor = self.window_bytes <= self.min_window();
+        // Frames that were on their way together arrive one after the other on a slow link.
+        let is_at_once = self.acked_at.is_some_and(|before| {
+            before > frame.sent_at && now.saturating_duration_since(before) < round_trip / 4
+        });
         let shortest = match self.shortest_round_trip {
-            // With the smallest window, the delay is the network's own.
-            _ if is_floor => round_trip,
+            // With the smallest window and a fast link, the delay is the network's own.
+            _ if is_floor && is_at_once => round_trip,
             Some(shortest) => shortest.min(round_trip),
             None => round_trip,
         };
         self.shortest_round_trip = Some(shortest);
         let target = self.target_delay.max(shortest.mul_f64(1.25));
-        // What was on its way needed one round trip.
-        let per_target =
-            frame.in_flight_bytes as f64 * target.as_secs_f64() / round_trip.as_secs_f64();
+        // What was on its way needed one round trip, or longer if the server had some of it already
+        // and its acknowledgements arrived together.
+        let time = round_trip.max(frame.sent_at.saturating_duration_since(frame.oldest_sent_at));
+        let per_target = frame.in_flight_bytes as f64 * target.as_secs_f64() / time.as_secs_f64();
         let measured = per_target.min(OUTPUT_WINDOW_BYTES as f64) as u64;
         // Little output says that the link carries at least so much, not that it carries no more.
         if measured > self.window_bytes {
@@ -149,7 +218,7 @@ impl Pacer {
     }
 
     fn min_window(&self) -> u64 {
-        MIN_FRAMES * self.min_frame_bytes
+        self.min_frames * self.min_frame_bytes
     }
 }
 
@@ -186,7 +255,7 @@ mod tests {
             let mut longest = Duration::ZERO;
             while self.now - start < time {
                 loop {
-                    let payload = pacer.allowance(self.now);
+                    let payload = pacer.allowance(ID, self.now);
                     if payload == 0 {
                         break;
                     }
@@ -235,7 +304,7 @@ mod tests {
         link.run(&mut pacer, Duration::from_secs(1));
         assert_eq!(pacer.window_bytes, OUTPUT_WINDOW_BYTES);
         pacer.forget(ID);
-        assert_eq!(pacer.allowance(link.now), MAX_OUTPUT_FRAME_BYTES as u64);
+        assert_eq!(pacer.allowance(ID, link.now), MAX_OUTPUT_FRAME_BYTES as u64);
     }
 
     #[test]
@@ -248,7 +317,57 @@ mod tests {
         assert!(longest < Duration::from_secs(2), "{longest:?}");
         pacer.forget(ID);
         assert_eq!(pacer.in_flight_bytes, 0);
-        assert!(pacer.allowance(link.now + FORGET_AFTER) <= pacer.min_window());
+        assert!(pacer.allowance(ID, link.now + FORGET_AFTER) <= pacer.min_window());
+    }
+
+    #[test]
+    fn requests_over_a_slow_link_are_large_enough_and_delay_little() {
+        let shape = OutputShape {
+            min_frame_bytes: 4_000,
+            delay: Duration::from_millis(1_500),
+            min_frames: 1,
+            frames_per_window: 2,
+            ..OutputShape::default()
+        };
+        for (kbit, most) in [(16.0, 2.5), (64.0, 2.0), (256.0, 2.0), (1_000.0, 2.0)] {
+            let mut pacer = Pacer::new(shape);
+            pacer.note_round_trip(Duration::from_millis(300));
+            let mut link = SimulatedLink::new(kbit, Duration::from_millis(100));
+            let (rate, longest) = link.run(&mut pacer, Duration::from_secs(120));
+            let context = format!("{kbit} kbit/s: {rate} B/s, {longest:?}");
+            assert!(rate > kbit * 125.0 * 0.9, "{context}");
+            assert!(longest.as_secs_f64() < most, "{context}");
+        }
+    }
+
+    #[test]
+    fn acknowledgements_that_arrive_together_do_not_make_a_slow_link_look_fast() {
+        let (mut pacer, start) = (pacer(), Instant::now());
+        let at = |millis| start + Duration::from_millis(millis);
+        pacer.sent(ID, 1_000, 1_000, at(0));
+        pacer.sent(ID, 3_000, 2_000, at(0));
+        pacer.acknowledged(ID, 1_000, at(2_000));
+        let window_bytes = pacer.window_bytes;
+        // The server had the second frame already when this one was sent.
+        pacer.sent(ID, 4_000, 1_000, at(2_000));
+        pacer.acknowledged(ID, 4_000, at(2_100));
+        assert!(pacer.window_bytes <= window_bytes, "{} bytes", pacer.window_bytes);
+    }
+
+    #[test]
+    fn window_that_one_command_fills_in_vain_lets_another_pass_after_a_while() {
+        let (mut pacer, now, other) = (pacer(), Instant::now(), Uuid::from_u128(2));
+        while let bytes @ 1.. = pacer.allowance(ID, now) {
+            pacer.sent(ID, pacer.in_flight_bytes + bytes, bytes, now);
+        }
+        assert_eq!(pacer.allowance(other, now), 0);
+        let later = pacer.stalled_at();
+        assert_eq!(pacer.allowance(ID, later), 0);
+        let bytes = pacer.allowance(other, later);
+        pacer.sent(other, bytes, bytes, later);
+        assert_eq!(pacer.allowance(Uuid::from_u128(3), later), 0, "one at a time");
+        assert_eq!(pacer.acknowledged(other, bytes, later), BTreeSet::from([ID]));
+        assert_eq!(pacer.in_flight_bytes, 0);
     }
 
     #[test]

@@ -27,6 +27,8 @@ pub enum EndCause {
     Closed(CloseCode),
     /// The server asked the agent to reconnect.
     Drained(Duration),
+    /// The network answers HTTP, but permits no WebSocket.
+    UpgradeForbidden,
     /// Any other failure.
     Broken,
 }
@@ -94,13 +96,23 @@ impl Reconnect {
         match cause {
             EndCause::Closed(code) => self.after_close(code, enrolment),
             EndCause::Drained(delay) => NextStep::After(delay),
-            EndCause::Broken => {
+            EndCause::UpgradeForbidden if self.wants_http() => {
+                // The server can be reached, so HTTP probably works at once.
+                self.failures = MAX_FAILURES;
+                self.transport = Transport::Http;
+                NextStep::After(Duration::ZERO)
+            }
+            EndCause::UpgradeForbidden | EndCause::Broken => {
                 if !was_registered {
                     self.count_failure();
                 }
                 NextStep::After(self.delays.next_delay())
             }
         }
+    }
+
+    fn wants_http(&self) -> bool {
+        self.transport == Transport::WebSocket && self.fallback == Fallback::Allowed
     }
 
     fn count_failure(&mut self) {
@@ -186,6 +198,20 @@ mod tests {
         // A transport that worked is tried again, with three new attempts.
         reconnect.next_step(EndCause::Broken, true, ENROLLED);
         assert_eq!(reconnect.transport(), Http);
+    }
+
+    #[test]
+    fn network_that_forbids_websockets_is_used_over_http_at_once_and_never_in_a_hurry() {
+        let mut reconnect = Reconnect::new(Fallback::Allowed);
+        for _ in 0..3 {
+            let next = reconnect.next_step(EndCause::UpgradeForbidden, false, ENROLLED);
+            assert_eq!(next, NextStep::After(Duration::ZERO));
+            assert_eq!(reconnect.transport(), Transport::Http);
+            assert_eq!(broken(&mut reconnect), Transport::WebSocket);
+        }
+        let mut never = Reconnect::new(Fallback::Never);
+        never.next_step(EndCause::UpgradeForbidden, false, ENROLLED);
+        assert_eq!(never.transport(), Transport::WebSocket);
     }
 
     #[test]

@@ -6,10 +6,10 @@ use muster_protocol::frame::{AgentFrame, InventoryState, Outcome, Receipt, Serve
 use serde_json::json;
 use uuid::Uuid;
 
-use crate::sessions::{Server, open_agent, open_agent_with};
+use crate::played_server::{Server, open_agent, open_agent_with};
 use crate::support::Host;
 
-/// An agent that begins nothing, as one that leaves.
+/// An agent that starts nothing, as one that leaves the fleet.
 fn open_leaving(host: &Host) -> Agent {
     open_agent_with(host, 0)
 }

@@ -3,7 +3,7 @@
 use std::fs;
 use std::process::Command;
 
-use crate::sessions::{Server, open_agent};
+use crate::played_server::{Server, open_agent};
 use crate::support::{Host, program};
 use muster_protocol::frame::ServerFrame;
 use serde_json::{Value, json};

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::sessions::{Server, open_agent_with};
+use crate::played_server::{Server, open_agent_with};
 use crate::support::Host;
 use muster_agent::agent::Agent;
 use muster_protocol::frame::{AgentFrame, Outcome, Receipt, Response, ServerFrame};

@@ -1,8 +1,8 @@
-//! What the owner of a host decides, whatever the server asks for.
+//! What the owner of a host decides, regardless of the server's requests.
 
 use std::fs;
 
-use crate::sessions::{Server, open_agent};
+use crate::played_server::{Server, open_agent};
 use crate::support::Host;
 use muster_protocol::frame::{AgentFrame, Outcome, ServerFrame};
 use secrecy::ExposeSecret as _;

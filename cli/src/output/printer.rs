@@ -34,6 +34,16 @@ impl Output {
         print(&text)
     }
 
+    /// Writes only a new secret to standard output, so that a script can capture it.
+    ///
+    /// # Errors
+    /// As [`Output::answer`].
+    pub fn new_secret(self, answer: &Value, secret: &str) -> Result<(), CliError> {
+        self.answer(answer, |_| sanitize(secret))?;
+        note("Store this key now; it is not shown again.");
+        Ok(())
+    }
+
     /// Writes the items of a list as a table, or `empty` if there are none.
     ///
     /// # Errors

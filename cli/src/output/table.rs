@@ -36,7 +36,7 @@ impl Column {
         Self { heading, content: Content::Field(path) }
     }
 
-    /// Shows the text that `text` makes of an item; the table sanitizes it.
+    /// Shows the text that `text` returns for an item; the table sanitizes it.
     pub const fn by(heading: &'static str, text: fn(&Value) -> String) -> Self {
         Self { heading, content: Content::Text(text) }
     }

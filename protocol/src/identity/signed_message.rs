@@ -1,6 +1,6 @@
 //! The bytes that a signature covers.
 
-/// A message that two different lists of fields never share: each field stands behind its length,
+/// A message that two different lists of fields never share: each field follows its length,
 /// and the context keeps signatures of one kind from being valid as another kind.
 #[derive(Debug)]
 pub struct SignedMessage(Vec<u8>);

@@ -84,7 +84,7 @@ const RESERVED: NameList = NameList {
     suffixes: &["JAVA_OPTIONS"],
 };
 
-/// Names with which common tools are told to run another program, to read another configuration,
+/// Names that make common tools run another program, to read another configuration,
 /// or to connect elsewhere. A host may declare one of them by name.
 const TOOL_SETTINGS: NameList = NameList {
     exact: &[

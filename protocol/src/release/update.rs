@@ -21,6 +21,9 @@ pub struct UpdateRequest {
     #[serde(default)]
     pub command_id: Option<Uuid>,
     pub version: Version,
+    /// Download and install the version also if it is installed and intact.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub reinstall: bool,
 }
 
 /// The result of an update request.

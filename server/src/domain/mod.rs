@@ -1,16 +1,50 @@
 //! Pure rules. They know no database, sockets or clock of their own.
 
-pub mod access;
-pub mod commands;
+/// Access control: credentials, principals, scopes.
+pub mod access {
+    pub mod credential;
+    pub mod principal;
+    pub mod records;
+}
+/// Commands, jobs, rollouts, executions and their output.
+pub mod commands {
+    pub mod command_state;
+    pub mod job_state;
+    pub mod output_event;
+    pub mod range;
+    pub mod records;
+    pub mod rollout;
+    pub mod trigger;
+}
 pub mod field_error;
-pub mod fleet;
+/// Agents, their manifests and targets.
+pub mod fleet {
+    pub mod agent;
+    pub mod forbidden_commands;
+    pub mod records;
+    pub mod reported_manifest;
+    pub mod target;
+}
 pub mod ids;
-pub mod integrations;
+/// The event feed, and webhooks.
+pub mod integrations {
+    pub mod records;
+    pub mod tenant_event;
+    pub mod webhook;
+}
 pub mod name;
-pub mod operations;
+/// Operations of the server itself.
+pub mod operations {
+    pub mod master_key;
+}
 pub mod origin;
 pub mod page;
-pub mod releases;
+/// Releases of agent and supervisor, and the groups that follow them.
+pub mod releases {
+    pub mod group;
+    pub mod newest_release;
+    pub mod records;
+}
 pub mod secret_box;
 pub mod source;
 pub mod time;

@@ -1,4 +1,4 @@
-//! Who a client is by its address: through which proxies it came, and what counts as one source.
+//! The address of a client behind proxies, and which addresses count as one source.
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::str::FromStr;
@@ -101,7 +101,7 @@ mod tests {
         assert_eq!(client("192.0.2.9", &["198.51.100.1"]), "192.0.2.9");
         assert_eq!(client("10.0.0.1", &["198.51.100.1"]), "198.51.100.1");
         assert_eq!(client("::ffff:10.0.0.1", &["198.51.100.1"]), "198.51.100.1");
-        // What a client writes itself stands before what the proxies append.
+        // Proxies append their entries after those that the client wrote itself.
         assert_eq!(client("10.0.0.1", &["127.0.0.1, 198.51.100.1, 10.0.0.2"]), "198.51.100.1");
         assert_eq!(client("10.0.0.1", &["127.0.0.1", "198.51.100.1"]), "198.51.100.1");
         for missing in [&[][..], &["unknown"], &[""]] {

@@ -52,7 +52,7 @@ fn names_one_host(request: &Request) -> bool {
 
 async fn grace_after(mut stopped: watch::Receiver<bool>) {
     if stopped.wait_for(|stopped| *stopped).await.is_err() {
-        // Without a sender nobody stops the server.
+        // Without a sender the server is not stopped.
         return std::future::pending().await;
     }
     tokio::time::sleep(STOP_GRACE).await;

@@ -196,7 +196,7 @@ mod tests {
     }
 
     fn event() -> TenantEvent {
-        TenantEvent::Agent { id: AgentId::new(), is_connected: true }
+        TenantEvent::Agent { id: AgentId::new(), is_connected: true, manifest: None }
     }
 
     #[tokio::test]

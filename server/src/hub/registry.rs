@@ -10,6 +10,7 @@ use super::change_queue::{ChangeQueue, ChangedIds};
 use super::event_feed::EventFeed;
 use super::wake_queue::WakeQueue;
 use super::{EventLog, SessionHandle, SessionMessage};
+use crate::domain::fleet::reported_manifest::ManifestInForce;
 use crate::domain::ids::{AgentId, AgentKeyId, CommandId, JobId};
 use crate::domain::integrations::tenant_event::TenantEvent;
 
@@ -42,7 +43,7 @@ impl Hub {
                 let (tenant_id, id) = (session.tenant_id, session.agent_id);
                 let replaced = sessions.insert(id, session);
                 if replaced.is_none() {
-                    let event = TenantEvent::Agent { id, is_connected: true };
+                    let event = TenantEvent::Agent { id, is_connected: true, manifest: None };
                     self.event_log.append(tenant_id, event);
                 }
                 self.connect_count.send_modify(|count| *count = count.wrapping_add(1));
@@ -62,9 +63,17 @@ impl Hub {
         if sessions.get(&agent_id).is_some_and(|session| session.epoch == epoch)
             && let Some(removed) = sessions.remove(&agent_id)
         {
-            let event = TenantEvent::Agent { id: agent_id, is_connected: false };
+            let event = TenantEvent::Agent { id: agent_id, is_connected: false, manifest: None };
             self.event_log.append(removed.tenant_id, event);
         }
+    }
+
+    /// Publishes that the host of a session has rejected its manifest file, or accepted one again.
+    pub fn notify_manifest(&self, session: &SessionHandle, in_force: ManifestInForce) {
+        let id = session.agent_id;
+        let is_connected = self.is_connected(id);
+        let event = TenantEvent::Agent { id, is_connected, manifest: Some(in_force) };
+        self.event_log.append(session.tenant_id, event);
     }
 
     /// The live session of an agent.

@@ -51,7 +51,7 @@ pub enum CertificateError {
 #[derive(Debug)]
 pub(super) struct Pair {
     pub settings: Arc<ServerConfig>,
-    /// Tells whether another reading has found something else.
+    /// Shows whether the files have changed since they were read.
     pub digest: [u8; 32],
 }
 
@@ -60,7 +60,7 @@ pub(super) struct Pair {
 pub(super) struct FileStamps([Option<[i64; 5]>; 2]);
 
 impl TlsFiles {
-    /// Reads both, checks that they fit, and makes settings of them: TLS 1.2 and 1.3, HTTP/2 and
+    /// Reads both, checks that they belong together, and creates the settings: TLS 1.2 and 1.3, HTTP/2 and
     /// HTTP/1.1, tickets that resume a session without memory on this side.
     ///
     /// # Errors

@@ -41,9 +41,9 @@ pub(super) async fn secure(
     let shaking = async {
         let mut first = [0];
         stream.peek(&mut first).await?;
-        // A method's first letter; a handshake of TLS begins with 22.
+        // A method's first letter; a TLS handshake starts with 22.
         if first[0].is_ascii_uppercase() {
-            turn_away(stream).await?;
+            refuse_plain_http(stream).await?;
             return Err(HandshakeError::Plain);
         }
         Ok(TlsAcceptor::from(settings).accept(stream).await?)
@@ -51,8 +51,8 @@ pub(super) async fn secure(
     tokio::time::timeout(wait, shaking).await.unwrap_or(Err(HandshakeError::Late { wait }))
 }
 
-/// Tells a client that speaks plain HTTP what to do.
-async fn turn_away(mut stream: TcpStream) -> io::Result<()> {
+/// Answers a client that speaks plain HTTP with what to do.
+async fn refuse_plain_http(mut stream: TcpStream) -> io::Result<()> {
     stream.write_all(PLAIN_ANSWER).await?;
     stream.shutdown().await?;
     tokio::io::copy(&mut stream.take(PLAIN_REQUEST_BYTES), &mut tokio::io::sink()).await?;

@@ -25,7 +25,7 @@ impl Certificate {
     /// Reads it for the first time.
     ///
     /// # Errors
-    /// [`CertificateError`]: a server that was told to secure its connections does not start
+    /// [`CertificateError`]: a server that is configured for TLS does not start
     /// without.
     pub fn load(files: TlsFiles) -> Result<Self, CertificateError> {
         let stamps = files.stamps();
@@ -71,7 +71,7 @@ impl Certificate {
         }
     }
 
-    /// Reads it again. Connections that stand stay as they are; a pair that can't be used changes
+    /// Reads it again. Open connections stay as they are; a pair that can't be used changes
     /// nothing, and the log says what to do.
     fn renew(&mut self) {
         // Before the reading: what is written meanwhile is noticed at the next check.

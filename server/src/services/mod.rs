@@ -5,9 +5,27 @@ pub mod access;
 pub mod byte_shares;
 pub mod commands;
 pub mod error;
-pub mod fleet;
-pub mod integrations;
-pub mod operations;
+/// Agents, their presence, their groups and targets.
+pub mod fleet {
+    mod adoption;
+    pub mod agents;
+    pub(super) mod group_membership;
+    pub(super) mod presence;
+    pub mod targets;
+}
+/// The event feed, and webhooks.
+pub mod integrations {
+    pub mod events;
+    pub mod webhooks;
+}
+/// Operations of the server itself: maintenance, metrics, installation, the master key.
+pub mod operations {
+    pub mod installation;
+    pub mod maintenance;
+    pub mod master_key;
+    pub mod monitoring;
+    pub mod readiness;
+}
 pub mod releases;
 pub mod sessions;
 

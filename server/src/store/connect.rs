@@ -202,6 +202,7 @@ async fn open_postgres(url: &str, password: Option<&str>) -> Result<Connections,
         .acquire_timeout(ACQUIRE_TIMEOUT)
         .idle_timeout(None)
         .max_lifetime(None)
+        .before_acquire(|connection, _| Box::pin(is_writable(connection)))
         .after_connect(|connection, _| {
             Box::pin(async move {
                 match take_advisory_lock(connection).await? {
@@ -226,6 +227,13 @@ async fn open_postgres(url: &str, password: Option<&str>) -> Result<Connections,
         reader: SqlxPostgresConnector::from_sqlx_postgres_pool(reader),
         checkpointer: None,
     })
+}
+
+/// False for a connection to a standby, or one that was opened while the database was read-only. Such
+/// a connection stays read-only, so the pool must replace it.
+async fn is_writable(connection: &mut PgConnection) -> Result<bool, sea_orm::sqlx::Error> {
+    let query = "SELECT current_setting('transaction_read_only') = 'off'";
+    connection.fetch_one(sea_orm::sqlx::query(query)).await?.try_get(0)
 }
 
 async fn take_advisory_lock(connection: &mut PgConnection) -> Result<bool, sea_orm::sqlx::Error> {

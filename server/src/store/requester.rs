@@ -44,6 +44,14 @@ pub(super) async fn invalid_keys(
     Ok(ids.into_iter().collect())
 }
 
+/// The API key that requested the action of this entry, if one did.
+pub(super) fn acting_key(audit: &audit_entry::Model) -> Option<ApiKeyId> {
+    match (audit.actor_kind, audit.actor_id) {
+        (ActorKind::ApiKey, Some(id)) => Some(ApiKeyId(id)),
+        _ => None,
+    }
+}
+
 /// Checks that the key which requested a change was not revoked after the request was authenticated.
 ///
 /// # Errors
@@ -52,8 +60,8 @@ pub(super) async fn check_actor(
     connection: &impl ConnectionTrait,
     audit: &audit_entry::Model,
 ) -> Result<(), StoreError> {
-    let (ActorKind::ApiKey, Some(id)) = (audit.actor_kind, audit.actor_id) else { return Ok(()) };
-    let invalid = invalid_keys(connection, BTreeSet::from([ApiKeyId(id)]), audit.at).await?;
+    let Some(id) = acting_key(audit) else { return Ok(()) };
+    let invalid = invalid_keys(connection, BTreeSet::from([id]), audit.at).await?;
     if invalid.is_empty() { Ok(()) } else { Err(StoreError::KeyInvalid) }
 }
 

@@ -22,7 +22,7 @@ const AT_ONCE_TO_A_HOST: usize = 4;
 /// Unresponsive hosts that are remembered. Above this, all are forgotten.
 const MAX_SILENT: usize = 1_024;
 /// Deliveries that one query returns.
-const LOOK: u64 = 64;
+const DUE_AT_ONCE: u64 = 64;
 /// Delay before a retry when the database does not answer.
 const RETRY: Duration = Duration::from_secs(1);
 /// Longest sleep. Clocks are adjusted now and then, and a commit that seemed to fail may have
@@ -34,15 +34,15 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(300);
 pub async fn run(webhooks: Webhooks, hub: Arc<Hub>) {
     let mut post = Post::default();
     let mut look_at = Instant::now();
-    let mut is_place_free = false;
+    let mut has_free_slot = false;
     loop {
         // Registered before the query, so that no delivery that becomes due in between is missed.
         let due = hub.wait_webhook_due();
         // A slot that a known delivery takes at once needs no query.
-        if !(post.start_ready(&webhooks) && is_place_free) {
+        if !(post.start_ready(&webhooks) && has_free_slot) {
             look_at = Instant::now() + post.fill(&webhooks).await;
         }
-        is_place_free = tokio::select! {
+        has_free_slot = tokio::select! {
             () = due => false,
             () = tokio::time::sleep_until(look_at) => false,
             () = post.one_ended() => true,
@@ -79,7 +79,7 @@ impl Post {
     async fn try_fill(&mut self, webhooks: &Webhooks) -> Result<Duration, StoreError> {
         while self.under_way.len() < AT_ONCE {
             let now = webhooks.now();
-            let waiting = webhooks.waiting(&self.busy(), LOOK).await?;
+            let waiting = webhooks.waiting(&self.busy(), DUE_AT_ONCE).await?;
             let (due, later): (Vec<_>, Vec<_>) =
                 waiting.into_iter().partition(|waiting| waiting.due_at <= now);
             if due.is_empty() {
@@ -120,8 +120,8 @@ impl Post {
     }
 
     fn is_full(&self, host: &str) -> bool {
-        let places = if self.silent.contains(host) { 1 } else { AT_ONCE_TO_A_HOST };
-        self.under_way.values().filter(|(_, other)| other == host).count() >= places
+        let slots = if self.silent.contains(host) { 1 } else { AT_ONCE_TO_A_HOST };
+        self.under_way.values().filter(|(_, other)| other == host).count() >= slots
     }
 
     /// What the next query skips: deliveries in progress or ready, and hosts without a free slot.

@@ -1,7 +1,7 @@
 //! Every column of the table `agents` has an owner: sessions, people, or the enrolment.
 //!
 //! A session writes its agent's row as a whole, with `SESSION_COLUMNS` as the list of columns that it
-//! may overwrite. A column that nobody put into a list would either never change, or lose what a person
+//! may overwrite. A column that is in no list would either never change, or lose what a person
 //! wrote at the next connection.
 
 use std::collections::BTreeSet;

@@ -3,6 +3,7 @@
 
 mod agent_columns;
 mod audit_actions;
+mod doc_paths;
 mod glossary;
 mod layering;
 mod limits;

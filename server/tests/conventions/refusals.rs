@@ -24,7 +24,7 @@ fn codes(files: &[(&str, &str)]) -> BTreeSet<String> {
     codes
 }
 
-/// Codes that stand by themselves: constants `…_CODE`, results of `fn code`, codes of fields.
+/// Codes without a message beside them: constants `…_CODE`, results of `fn code`, codes of fields.
 struct Named {
     of_fields: bool,
     found: BTreeSet<String>,

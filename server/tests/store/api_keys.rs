@@ -1,13 +1,15 @@
 //! API keys that must not be lost, on both databases.
 
 use muster_server::domain::access::principal::{ActorKind, Role};
-use muster_server::domain::ids::{ApiKeyId, CommandId};
+use muster_server::domain::ids::{ApiKeyId, AuditId, CommandId};
 use muster_server::domain::time::Timestamp;
 use muster_server::store::StoreError;
 use muster_server::store::entities::access::{api_key, audit_entry};
 use muster_server::store::entities::column::StringList;
 use muster_server::store::queries::RevocationScope;
-use muster_server::store::writer::{SubmitCommand, Submitted, SubmittedJob};
+use muster_server::store::writer::{AppendAudit, SubmitCommand, Submitted, SubmittedJob};
+
+use sea_orm::EntityTrait as _;
 
 use crate::fixture::{Fixture, NOW, audit};
 use crate::on_both_databases;
@@ -59,6 +61,11 @@ impl Fixture {
         tenant.command(id).await.expect("read").is_some()
     }
 
+    async fn has_audit_entry(&self, id: AuditId) -> bool {
+        let found = audit_entry::Entity::find_by_id(id).one(self.rows().await).await;
+        found.expect("read").is_some()
+    }
+
     async fn revoke(&self, id: ApiKeyId) -> bool {
         let tenant = self.store.tenant(self.tenant_id);
         match tenant
@@ -74,7 +81,7 @@ impl Fixture {
 async fn the_last_key_that_can_grant_publishing_is_not_revoked(fixture: Fixture) {
     let first = fixture.api_key(&BOTH, None).await;
     for (scopes, expires_at) in [
-        // It could give the scope to nobody.
+        // It could pass the scope to no key.
         (&BOTH[1..], None),
         (&BOTH[..1], None),
         // It lasts less long.
@@ -128,6 +135,20 @@ async fn what_a_key_requested_before_it_was_revoked_is_not_stored_after(fixture:
     let tenant = fixture.store.tenant(fixture.tenant_id);
     assert!(tenant.job(job_id).await.expect("read").is_none());
     assert!(!fixture.has_command(execution).await);
+
+    // Actions that only leave an entry, such as transient commands.
+    let entries = [revoked, expired, kept].map(|key| fixture.audit_of(key));
+    let ids = entries.each_ref().map(|entry| entry.id);
+    let [one, two, three] = entries.map(|entry| writer.commit(AppendAudit(entry)));
+    let (one, two, three) = tokio::join!(one, two, three);
+    assert!(matches!(one, Err(StoreError::KeyInvalid)), "{one:?}");
+    assert!(matches!(two, Err(StoreError::KeyInvalid)), "{two:?}");
+    three.expect("stored");
+    let mut stored = Vec::new();
+    for id in ids {
+        stored.push(fixture.has_audit_entry(id).await);
+    }
+    assert_eq!(stored, [false, false, true]);
 }
 
 async fn a_key_that_is_revoked_creates_no_key_that_outlives_it(fixture: Fixture) {

@@ -1,18 +1,14 @@
-//! What is counted is what stands, once.
+//! Each change is counted once, and only if it was committed.
 
 use bytes::Bytes;
 use muster_protocol::frame::Outcome;
 use muster_server::domain::commands::command_state::{CommandState, EndReason};
-use muster_server::domain::commands::job_state::JobState;
-use muster_server::domain::ids::{AgentId, ApiKeyId, CommandId, JobId};
+use muster_server::domain::ids::{AgentId, CommandId, JobId};
 use muster_server::metrics::{MetricSet, MetricsFormat, Registry};
 use muster_server::store::StoreError;
 use muster_server::store::entities::access::audit_entry;
-use muster_server::store::entities::column::StringList;
-use muster_server::store::entities::commands::job;
 use muster_server::store::queries::Deletion;
 use muster_server::store::writer::{AppendAudit, AppendOutput, NewExecution, SubmitJob};
-use uuid::Uuid;
 
 use crate::fixture::{Fixture, NOW, audit, settle};
 use crate::on_both_databases;
@@ -45,7 +41,7 @@ impl Fixture {
         entry
     }
 
-    /// Makes the write and one that fails behind it in one transaction, which is tried again one
+    /// Puts the write and a failing one into one transaction, which is tried again one
     /// by one.
     async fn beside_a_failure<T>(&self, write: impl Future<Output = T>) -> T {
         let before = self.count("muster_writer_failed_commits_total");
@@ -122,22 +118,7 @@ async fn executions_that_are_over_before_they_begin_count_whatever_ended_them(fi
         (row.job_id, row.state) = (Some(id), state);
         NewExecution { row, deliver_in_epoch: None }
     });
-    let row = job::Model {
-        id,
-        tenant_id: fixture.tenant_id,
-        script: "hello".into(),
-        data: "{}".into(),
-        secret_names: StringList::default(),
-        target: "{}".into(),
-        agent_count: 0,
-        requested_by: ApiKeyId(Uuid::nil()),
-        requested_from: None,
-        created_at: NOW,
-        state: JobState::Running,
-        finished_at: None,
-        stop: None,
-        webhook_url: None,
-    };
+    let row = fixture.job_row(id);
     let submission = SubmitJob {
         row,
         rollout: None,

@@ -1,17 +1,20 @@
-//! A store with a tenant, a key and whatever a test adds.
+//! A store with a tenant and a key, and what a test adds.
 
 use muster_protocol::frame::Outcome;
 use muster_protocol::identity::AgentPublicKey;
 use muster_server::domain::access::principal::ActorKind;
 use muster_server::domain::commands::command_state::CommandState;
+use muster_server::domain::commands::job_state::JobState;
 use muster_server::domain::commands::trigger::Trigger;
 use muster_server::domain::fleet::agent::Transport;
-use muster_server::domain::ids::{AgentId, AgentKeyId, ApiKeyId, AuditId, CommandId, TenantId};
+use muster_server::domain::ids::{
+    AgentId, AgentKeyId, ApiKeyId, AuditId, CommandId, JobId, TenantId,
+};
 use muster_server::domain::time::Timestamp;
 use muster_server::store::Store;
 use muster_server::store::entities::access::{agent_key, audit_entry};
 use muster_server::store::entities::column::StringList;
-use muster_server::store::entities::commands::command;
+use muster_server::store::entities::commands::{command, job};
 use muster_server::store::queries::AgentKeyChange;
 use muster_server::store::queries::CommandWithReport;
 use muster_server::store::writer::{
@@ -35,7 +38,7 @@ enum TestDatabase {
 
 pub struct Fixture {
     pub store: Store,
-    /// Reads what the store shows to nobody.
+    /// Reads what the store shows to no caller.
     rows: OnceCell<DatabaseConnection>,
     pub tenant_id: TenantId,
     pub key_id: AgentKeyId,
@@ -87,7 +90,7 @@ impl Fixture {
     }
 
     /// A connection of the test's own.
-    async fn rows(&self) -> &DatabaseConnection {
+    pub async fn rows(&self) -> &DatabaseConnection {
         let connect = async || {
             let sqlite = || format!("sqlite:{}", self.test_dir.path().join("muster.db").display());
             let mut options = ConnectOptions::new(self.postgres_url().unwrap_or_else(sqlite));
@@ -226,6 +229,26 @@ impl Fixture {
         id
     }
 
+    /// The row of a running job without executions.
+    pub fn job_row(&self, id: JobId) -> job::Model {
+        job::Model {
+            id,
+            tenant_id: self.tenant_id,
+            script: "hello".into(),
+            data: "{}".into(),
+            secret_names: StringList::default(),
+            target: "{}".into(),
+            agent_count: 0,
+            requested_by: ApiKeyId(Uuid::nil()),
+            requested_from: None,
+            created_at: NOW,
+            state: JobState::Running,
+            finished_at: None,
+            stop: None,
+            webhook_url: None,
+        }
+    }
+
     pub async fn settle(
         &self,
         session: &OpenedSession,
@@ -235,7 +258,7 @@ impl Fixture {
         self.store.writer().commit(settle(session, command_id, outcome)).await.expect("settle")
     }
 
-    /// A command as it stands. However it ended, its sealed parameters went then and not before.
+    /// A command as it is stored. However it ended, its sealed parameters went then and not before.
     pub async fn command(&self, id: CommandId) -> CommandWithReport {
         let tenant = self.store.tenant(self.tenant_id);
         let found = tenant.command(id).await.expect("read").expect("the command");

@@ -3,9 +3,7 @@
 use muster_protocol::frame::Outcome;
 use muster_server::domain::commands::command_state::CommandState;
 use muster_server::domain::commands::job_state::JobState;
-use muster_server::domain::ids::{ApiKeyId, CommandId, JobId};
-use muster_server::store::entities::column::StringList;
-use muster_server::store::entities::commands::job;
+use muster_server::domain::ids::{CommandId, JobId};
 use muster_server::store::queries::{EndedJob, Retention};
 use muster_server::store::writer::{FinishJob, NewExecution, OpenedSession, SubmitJob};
 use uuid::Uuid;
@@ -42,22 +40,7 @@ impl Fixture {
             NewExecution { row, deliver_in_epoch: Some(session.epoch) }
         });
         let executions = executions.collect();
-        let row = job::Model {
-            id,
-            tenant_id: self.tenant_id,
-            script: "hello".into(),
-            data: "{}".into(),
-            secret_names: StringList::default(),
-            target: "{}".into(),
-            agent_count: 0,
-            requested_by: ApiKeyId(Uuid::nil()),
-            requested_from: None,
-            created_at: NOW,
-            state: JobState::Running,
-            webhook_url: None,
-            finished_at: None,
-            stop: None,
-        };
+        let row = self.job_row(id);
         let audit = audit(self.tenant_id);
         (id, SubmitJob { row, rollout: None, executions, idempotency: None, audit })
     }

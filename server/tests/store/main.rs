@@ -24,7 +24,7 @@ mod targets;
 mod webhooks;
 mod writing;
 
-/// Makes of one async test two, one per database.
+/// Runs one async test twice, once for each database.
 macro_rules! on_both_databases {
     ($($name:ident),+ $(,)?) => {
         mod sqlite {

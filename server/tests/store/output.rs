@@ -1,4 +1,4 @@
-//! Output: in rows, in files, compacted; the same bytes whatever happens to it.
+//! Output: in rows, in files, compacted; always the same bytes.
 
 mod compaction;
 mod files;

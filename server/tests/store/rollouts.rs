@@ -5,14 +5,12 @@ use muster_server::domain::commands::command_state::{CommandState, EndReason};
 use muster_server::domain::commands::job_state::{JobState, Stop};
 use muster_server::domain::ids::{ApiKeyId, CommandId, JobId};
 use muster_server::domain::time::Timestamp;
-use muster_server::store::entities::column::StringList;
-use muster_server::store::entities::commands::{job, rollout};
+use muster_server::store::entities::commands::rollout;
 use muster_server::store::queries::{LiveRollout, RolloutAction, RolloutActionResult, WaveCounts};
 use muster_server::store::writer::{
     AdvanceRollout, Listed, MarkDelivered, NewExecution, OpenedSession, Reconcile, RolloutChange,
     SubmitJob,
 };
-use uuid::Uuid;
 
 use crate::fixture::{Fixture, NOW, audit};
 use crate::on_both_databases;
@@ -30,9 +28,9 @@ on_both_databases!(
 
 impl Fixture {
     /// A job whose executions are held in waves: one for each session and wave.
-    async fn rollout(&self, places: &[(&OpenedSession, i32)]) -> (JobId, Vec<CommandId>) {
+    async fn rollout(&self, waves: &[(&OpenedSession, i32)]) -> (JobId, Vec<CommandId>) {
         let id = JobId::new();
-        let executions = places.iter().map(|(session, wave)| {
+        let executions = waves.iter().map(|(session, wave)| {
             let mut row = self.submission(session.agent_id).row;
             (row.job_id, row.wave, row.is_held) = (Some(id), Some(*wave), true);
             row.expires_at = Timestamp::NEVER;
@@ -40,23 +38,8 @@ impl Fixture {
         });
         let executions: Vec<_> = executions.collect();
         let commands = executions.iter().map(|execution| execution.row.id).collect();
-        let row = job::Model {
-            id,
-            tenant_id: self.tenant_id,
-            script: "hello".into(),
-            data: "{}".into(),
-            secret_names: StringList::default(),
-            target: "{}".into(),
-            agent_count: 0,
-            requested_by: ApiKeyId(Uuid::nil()),
-            requested_from: None,
-            created_at: NOW,
-            state: JobState::Running,
-            finished_at: None,
-            stop: None,
-            webhook_url: None,
-        };
-        let wave_count = places.iter().map(|(_, wave)| *wave).max().unwrap_or(0);
+        let row = self.job_row(id);
+        let wave_count = waves.iter().map(|(_, wave)| *wave).max().unwrap_or(0);
         let rollout = rollout::Model {
             job_id: id,
             tenant_id: self.tenant_id,

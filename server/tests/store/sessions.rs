@@ -34,7 +34,7 @@ on_both_databases!(
     another_machines_id_is_no_sign_of_a_restored_server,
 );
 
-/// Makes a registration that of an agent which comes back.
+/// Turns a registration into that of an agent that reconnects.
 pub fn returning(registration: &mut OpenSession, before: &OpenedSession) {
     if let AgentIdentity::Full { agent_id, highest_epoch, .. } = &mut registration.identity {
         *agent_id = Some(before.agent_id);
@@ -164,7 +164,7 @@ async fn an_adopted_agent_keeps_its_id_and_its_successor_goes(fixture: Fixture) 
     let mut again = fixture.registration_with("host", "new");
     returning(&mut again, &second);
     assert_eq!(opened(fixture.open(again).await).agent_id, first.agent_id);
-    // The former key pair is nobody's.
+    // The former key pair belongs to no agent.
     assert_ne!(fixture.agent("host").await.agent_id, first.agent_id);
 }
 

@@ -1,4 +1,4 @@
-//! A result is recorded once, whatever is repeated and whenever it comes.
+//! A result is recorded once, also if it is repeated or late.
 
 use muster_protocol::frame::{Outcome, Receipt};
 use muster_server::domain::commands::command_state::CommandState;

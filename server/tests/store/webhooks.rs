@@ -3,19 +3,17 @@
 mod sending;
 
 use muster_server::domain::commands::job_state::JobState;
-use muster_server::domain::ids::{ApiKeyId, JobId, TenantId, WebhookKeyId};
+use muster_server::domain::ids::{JobId, TenantId, WebhookKeyId};
 use muster_server::domain::integrations::records::WebhookAttempt;
 use muster_server::domain::integrations::webhook::WebhookDeliveryState;
 use muster_server::domain::page::PageRequest;
 use muster_server::domain::time::Timestamp;
-use muster_server::store::entities::column::StringList;
 use muster_server::store::entities::commands::job;
 use muster_server::store::entities::integrations::webhook_delivery;
 use muster_server::store::entities::integrations::webhook_delivery::KEPT_ATTEMPTS;
 use muster_server::store::entities::integrations::webhook_key;
 use muster_server::store::queries::{Retention, WebhookDeliveriesToSkip, WebhookDeliveryFilter};
 use muster_server::store::writer::{FinishJob, SubmitJob};
-use uuid::Uuid;
 
 use crate::fixture::{Fixture, NOW, audit};
 use crate::on_both_databases;
@@ -30,24 +28,9 @@ on_both_databases!(
 const FIRST: PageRequest = PageRequest { after: None, limit: 50 };
 
 impl Fixture {
-    /// A job that has ended, told to this address.
+    /// A job that has ended, with a webhook to this address.
     async fn told(&self, url: Option<&str>, finished_at: Timestamp) -> JobId {
-        let row = job::Model {
-            id: JobId::new(),
-            tenant_id: self.tenant_id,
-            script: "hello".into(),
-            data: "{}".into(),
-            secret_names: StringList::default(),
-            target: "{}".into(),
-            agent_count: 0,
-            requested_by: ApiKeyId(Uuid::nil()),
-            requested_from: None,
-            created_at: NOW,
-            state: JobState::Running,
-            finished_at: None,
-            stop: None,
-            webhook_url: url.map(str::to_owned),
-        };
+        let row = job::Model { webhook_url: url.map(str::to_owned), ..self.job_row(JobId::new()) };
         let job_id = row.id;
         let audit = audit(self.tenant_id);
         let submission =

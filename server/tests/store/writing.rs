@@ -41,7 +41,7 @@ async fn the_writer_goes_on_after_a_failure(fixture: Fixture) {
     fail(&fixture).await.expect_err("fail");
     let second = fixture.delivered(&session).await;
     assert_ne!(first, second);
-    // A session that is over stays over, whatever was known before the failure.
+    // A session that has ended stays ended, also after a failure.
     let mut registration = fixture.registration("host");
     returning(&mut registration, &session);
     let newer = opened(fixture.open(registration).await);

@@ -171,7 +171,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join(FILE_NAME);
         nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
-        // A pipe that is never read stands for a disk that hangs.
+        // A pipe that is never read behaves like a disk that hangs.
         let mut options = fs::File::options();
         std::os::unix::fs::OpenOptionsExt::custom_flags(&mut options, OFlag::O_NONBLOCK.bits());
         let _held = options.read(true).open(&path).unwrap();

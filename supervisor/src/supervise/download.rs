@@ -53,7 +53,7 @@ impl Supervisor {
             return Ok(Interruptible::Done(false));
         };
         match updates.verify_documents(request) {
-            Ok(verified) if updates.is_installed(&verified) => {
+            Ok(verified) if !request.reinstall && updates.is_installed(&verified) => {
                 updates.drop_staging();
                 let message =
                     format!("version {} is already installed and intact", request.version);

@@ -42,7 +42,8 @@ impl UpdateManager {
     }
 
     fn is_result_written(&self, trial: &TrialRecord) -> bool {
-        let request = UpdateRequest { command_id: trial.command_id, version: trial.to.clone() };
+        let (command_id, version) = (trial.command_id, trial.to.clone());
+        let request = UpdateRequest { command_id, version, reinstall: false };
         let result: Option<UpdateResult> =
             durable_file::read(&self.state_dir.join(UPDATE_RESULT_FILE));
         result.is_some_and(|result| result.is_of(&request))

@@ -5,6 +5,7 @@ pub mod doctor;
 pub mod exchange_agent;
 pub mod fake_agent;
 pub mod fleet_upgrade;
+pub mod floods;
 pub mod publisher;
 pub mod scripts;
 pub mod third_party_agent;

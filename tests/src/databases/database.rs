@@ -59,6 +59,21 @@ impl PostgresDatabase {
     pub fn query(&self, statement: &str) -> Vec<String> {
         sql::query(&self.url(), statement)
     }
+
+    /// Makes new connections read-only, and those that are open as well, or only lets new ones write
+    /// again: as connections to a standby, which stay with it when another server takes the writes.
+    pub fn set_read_only(&self, is_read_only: bool) {
+        let (name, administration) = (&self.name, self.cluster.url(ADMINISTRATION));
+        let value = if is_read_only { "on" } else { "off" };
+        let setting = format!("ALTER DATABASE {name} SET default_transaction_read_only = {value}");
+        sql::query(&administration, &setting);
+        if is_read_only {
+            let end = format!(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'"
+            );
+            sql::query(&administration, &end);
+        }
+    }
 }
 
 impl Drop for PostgresDatabase {

@@ -14,7 +14,7 @@ use crate::fixture::Fixture;
 use crate::processes::test_dir::TestDir;
 use crate::servers::authority::Authority;
 use crate::servers::server::{Database, ServerOptions};
-use crate::wait::within;
+use crate::wait::{pass, within};
 
 /// How an agent reaches its server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,12 +25,25 @@ pub enum Transport {
     Tls,
 }
 
+/// A time in which packets disappear.
+#[derive(Debug, Clone, Copy)]
+pub struct Blackhole {
+    /// Packets of the agent disappear.
+    pub up: bool,
+    /// Packets of the server disappear.
+    pub down: bool,
+    /// From the request to its start.
+    pub after: Duration,
+    pub time: Duration,
+}
+
 /// One measurement.
 #[derive(Debug, Clone, Copy)]
 pub struct Case {
     pub transport: Transport,
     pub up: Conditions,
     pub down: Conditions,
+    pub blackhole: Option<Blackhole>,
     pub output_bytes: usize,
     /// Time between two pings.
     pub ping_every: Duration,
@@ -43,8 +56,12 @@ pub struct Case {
 pub struct Outcome {
     /// From the request to the stored result.
     pub took: Duration,
-    /// The payload at the rate of the link.
+    /// The payload of the output at the rate of the link, without any header.
     pub ideal: Duration,
+    /// Bytes that the agent put on the network meanwhile: the payload with its headers,
+    /// acknowledgements, heartbeats and the answers to the pings.
+    pub carried_bytes: u64,
+    output_bytes: usize,
     pub is_exact: bool,
     pub disconnects: usize,
     /// How long each ping took; those without an answer are not in it.
@@ -56,6 +73,12 @@ impl Outcome {
     /// The time taken, as a multiple of the ideal.
     pub fn ratio(&self) -> f64 {
         self.took.as_secs_f64() / self.ideal.as_secs_f64()
+    }
+
+    /// The bytes on the network, as a multiple of the payload. No time can be shorter than this
+    /// multiple of the ideal.
+    pub fn wire_ratio(&self) -> f64 {
+        self.carried_bytes as f64 / self.output_bytes as f64
     }
 
     /// The slowest ping but for the slowest hundredth.
@@ -71,9 +94,10 @@ impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{:.1} s ({:.2} x ideal), {}, {} disconnects, {} pings, p99 {:.2} s, {} unanswered",
+            "{:.1} s ({:.2} x ideal, wire {:.2}), {}, {} disconnects, {} pings, p99 {:.2} s, {} unanswered",
             self.took.as_secs_f64(),
             self.ratio(),
+            self.wire_ratio(),
             if self.is_exact { "exact" } else { "NOT EXACT" },
             self.disconnects,
             self.pings.len(),
@@ -106,6 +130,7 @@ pub async fn measure(case: Case) -> Outcome {
     network.set(case.up, case.down);
 
     let started = Instant::now();
+    let carried_before = network.carried_up();
     let command = fixture.api.execute(&id, "numbers", json!({})).await;
     let finished = async {
         within(Duration::from_secs(3_600), "the output is stored", async || {
@@ -129,10 +154,24 @@ pub async fn measure(case: Case) -> Outcome {
             }
         }
     };
+    let breaking = async {
+        if let Some(Blackhole { up, down, after, time }) = case.blackhole {
+            pass(after).await;
+            network.set(
+                Conditions { is_blackhole: up, ..case.up },
+                Conditions { is_blackhole: down, ..case.down },
+            );
+            pass(time).await;
+            network.set(case.up, case.down);
+        }
+        std::future::pending::<()>().await;
+    };
     let took = tokio::select! {
         took = finished => took,
         () = pinging => unreachable!("it goes on until the output is stored"),
+        () = breaking => unreachable!("it never ends"),
     };
+    let carried_bytes = network.carried_up() - carried_before;
     let output = fixture.api.output(&command).await;
     let shown = fixture.api.command(&command).await;
     let expected = printed(case.output_bytes);
@@ -143,7 +182,8 @@ pub async fn measure(case: Case) -> Outcome {
     drop(agent);
     let rate = case.up.bits_per_second.unwrap_or(1_000_000_000);
     let ideal = Duration::from_secs_f64(case.output_bytes as f64 * 8.0 / rate as f64);
-    Outcome { took, ideal, is_exact, disconnects, pings, unanswered }
+    let output_bytes = case.output_bytes;
+    Outcome { took, ideal, carried_bytes, output_bytes, is_exact, disconnects, pings, unanswered }
 }
 
 /// Prints so many bytes that do not repeat.

@@ -7,6 +7,6 @@ mod network;
 mod shaper;
 mod tun;
 
-pub use matrix::{Case, Outcome, Transport, measure};
+pub use matrix::{Blackhole, Case, Outcome, Transport, measure};
 pub use network::Network;
 pub use shaper::{Conditions, Shaper};

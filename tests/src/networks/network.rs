@@ -38,6 +38,8 @@ struct Direction {
     is_over: AtomicBool,
     sent: AtomicU64,
     delivered: AtomicU64,
+    /// Bytes of packets that were not lost, with their IP headers.
+    carried_bytes: AtomicU64,
 }
 
 impl Network {
@@ -75,6 +77,7 @@ impl Network {
                 is_over: AtomicBool::new(false),
                 sent: AtomicU64::new(0),
                 delivered: AtomicU64::new(0),
+                carried_bytes: AtomicU64::new(0),
             })
         };
         let up = direction(&agent_tun, &server_tun, up, 0x9e37_79b9);
@@ -118,6 +121,11 @@ impl Network {
     pub fn packets_up(&self) -> (u64, u64) {
         (self.up.sent.load(Ordering::Relaxed), self.up.delivered.load(Ordering::Relaxed))
     }
+
+    /// Bytes that the agent's side has put on the network, with IP headers, repetitions included.
+    pub fn carried_up(&self) -> u64 {
+        self.up.carried_bytes.load(Ordering::Relaxed)
+    }
 }
 
 impl Direction {
@@ -130,6 +138,7 @@ impl Direction {
             let arrival = shaper.arrival(packet.len(), Instant::now());
             drop(shaper);
             if let Some(at) = arrival {
+                self.carried_bytes.fetch_add(packet.len() as u64, Ordering::Relaxed);
                 let mut travelling = self.travelling.lock().expect("not poisoned");
                 travelling.insert((at, number), packet.to_vec());
                 self.departed.notify_one();

@@ -89,8 +89,10 @@ pub fn program(name: &str) -> Result<PathBuf, ScriptRefusal> {
         let path = PathBuf::from(name);
         return if path.is_file() { Ok(path) } else { Err(ScriptRefusal::MissingProgram(shown())) };
     }
-    let mut places = FIXED_PATH.split(':').map(|folder| Path::new(folder).join(name));
-    places.find(|path| is_executable(path)).ok_or_else(|| ScriptRefusal::UnknownProgram(shown()))
+    let mut candidates = FIXED_PATH.split(':').map(|folder| Path::new(folder).join(name));
+    candidates
+        .find(|path| is_executable(path))
+        .ok_or_else(|| ScriptRefusal::UnknownProgram(shown()))
 }
 
 /// Finds the script's file and checks that it is the listed one.

@@ -10,7 +10,7 @@ mod request;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
@@ -22,7 +22,7 @@ use muster_protocol::frame::exchange::{
 use secrecy::SecretString;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep_until, timeout};
 use uuid::Uuid;
 
 use super::path_limits::MIN_BODY_BYTES;
@@ -38,7 +38,10 @@ const QUEUED_BULK: usize = 64;
 /// Payload below which the head of a request costs more than the frame saves.
 const MIN_FRAME_PAYLOAD: usize = 4_000;
 /// How long output may be on its way: a request that is being sent, and the next one.
-const HTTP_OUTPUT_DELAY: Duration = Duration::from_millis(1_500);
+const HTTP_OUTPUT_DELAY: Duration = Duration::from_millis(1_800);
+/// How long the link has no open request before it sends an empty one: the answer to the last one
+/// usually lets the session send more.
+const EMPTY_REQUEST_DELAY: Duration = Duration::from_millis(10);
 /// Bodies up to this size pass every proxy.
 const PROVEN_BYTES: usize = 64 * 1024;
 /// Upload time of urgent frames, which can't be cut: one kilobyte a second.
@@ -53,6 +56,8 @@ const FRAME_MARGIN_BYTES: usize = 1_024;
 pub struct Exchange {
     urgent: Option<mpsc::Sender<ExchangePart>>,
     bulk: Option<mpsc::Sender<ExchangePart>>,
+    /// How much output or results one body may contain.
+    batch_bytes: Arc<AtomicUsize>,
     from_server: mpsc::Receiver<Result<Incoming, LinkError>>,
     /// Aborted when the link is dropped.
     driver: JoinSet<()>,
@@ -79,7 +84,9 @@ impl Exchange {
         let (incoming, from_server) = mpsc::channel(QUEUED_FRAMES);
         let mut driver = JoinSet::new();
         let (limits, upload_ms) = (connector.limits.clone(), Arc::<AtomicU64>::default());
-        let frames = Frames::new(urgent_frames, bulk_frames, limits.clone());
+        let batch_bytes = Arc::new(AtomicUsize::new(MIN_FRAME_PAYLOAD));
+        let batch = Arc::clone(&batch_bytes);
+        let frames = Frames::new(urgent_frames, bulk_frames, batch, limits.clone());
         let uploads = Arc::clone(&upload_ms);
         driver.spawn(async move {
             let mut driver = Driver::new(client, frames, wait, uploads);
@@ -88,7 +95,7 @@ impl Exchange {
             }
         });
         let (urgent, bulk) = (Some(urgent), Some(bulk));
-        Ok(Self { urgent, bulk, from_server, driver, progress, limits, upload_ms })
+        Ok(Self { urgent, bulk, batch_bytes, from_server, driver, progress, limits, upload_ms })
     }
 }
 
@@ -101,7 +108,12 @@ impl Link for Exchange {
         queue(self.urgent.as_ref(), frame).boxed()
     }
 
-    fn send_bulk(&mut self, frame: Outgoing) -> BoxFuture<'_, Result<(), LinkError>> {
+    fn send_bulk(
+        &mut self,
+        frame: Outgoing,
+        batch_bytes: usize,
+    ) -> BoxFuture<'_, Result<(), LinkError>> {
+        self.batch_bytes.store(batch_bytes, Ordering::Relaxed);
         queue(self.bulk.as_ref(), frame).boxed()
     }
 
@@ -123,6 +135,10 @@ impl Link for Exchange {
             min_frame_bytes: MIN_FRAME_PAYLOAD,
             max_frame_bytes: self.limits.max_body_bytes() - FRAME_MARGIN_BYTES,
             delay: HTTP_OUTPUT_DELAY,
+            // A second request would delay a ping by its own time on a very slow network.
+            min_frames: 1,
+            // One is sent while the other one waits for its acknowledgement.
+            frames_per_window: 2,
         }
     }
 
@@ -210,13 +226,11 @@ impl Driver {
         incoming: &mpsc::Sender<Result<Incoming, LinkError>>,
     ) -> Result<(), LinkError> {
         let mut open = FuturesUnordered::new();
+        // The server can send only while a request is open.
+        let mut empty_request_at = Instant::now();
         loop {
             if self.is_closed && self.received.is_empty() {
                 return Ok(());
-            }
-            if open.is_empty() && !self.is_closed {
-                let body = self.frames.take();
-                open.push(self.post(body, self.wait_ms));
             }
             // No request may overtake the one that opens the session.
             let may_send =
@@ -230,15 +244,22 @@ impl Driver {
                         room.send(Ok(frame));
                     }
                 }
-                Some(answer) = open.next(), if !self.is_closed => match answer {
-                    Ok(answer) => self.handle_answer(answer),
-                    Err(PostError::TooLarge(request)) => self.retry_smaller(request)?,
-                    Err(PostError::Closed { code, reason }) => {
-                        self.received.push_back(Incoming::Closed { code, reason });
-                        self.is_closed = true;
+                Some(answer) = open.next(), if !self.is_closed => {
+                    empty_request_at = Instant::now() + EMPTY_REQUEST_DELAY;
+                    match answer {
+                        Ok(answer) => self.handle_answer(answer),
+                        Err(PostError::TooLarge(request)) => self.retry_smaller(request)?,
+                        Err(PostError::Closed { code, reason }) => {
+                            self.received.push_back(Incoming::Closed { code, reason });
+                            self.is_closed = true;
+                        }
+                        Err(PostError::Broken(error)) => return Err(error),
                     }
-                    Err(PostError::Broken(error)) => return Err(error),
-                },
+                }
+                () = sleep_until(empty_request_at), if open.is_empty() && !self.is_closed => {
+                    let body = self.frames.take();
+                    open.push(self.post(body, self.wait_ms));
+                }
                 is_open = self.frames.wait(), if may_send || self.is_closed => {
                     if self.is_closed && is_open {
                         // Too late, but the session must be able to continue until it receives the

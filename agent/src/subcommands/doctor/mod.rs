@@ -52,7 +52,7 @@ impl DoctorArgs {
     }
 }
 
-/// Makes all checks. A check that depends on a failed one is skipped and names it.
+/// Runs all checks. A check that depends on a failed one is skipped and names it.
 pub async fn run_checks(args: RunArgs) -> Vec<Finding> {
     let mut findings = Vec::with_capacity(Check::ALL.len());
     let config = match Config::load(args) {

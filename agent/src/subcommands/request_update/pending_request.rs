@@ -111,7 +111,8 @@ impl<'a> PendingRequest<'a> {
         // An older result for the same version may exist.
         let is_new = FileFingerprint::of(&path) != self.before;
         let result = is_new.then(|| read::<UpdateResult>(&path)).flatten()?;
-        let request = UpdateRequest { command_id: None, version: self.version.clone() };
+        let request =
+            UpdateRequest { command_id: None, version: self.version.clone(), reinstall: false };
         result.is_of(&request).then_some(result)
     }
 

@@ -138,7 +138,11 @@ async fn live(config: &Config, agent: &mut Agent, stop: &mut watch::Receiver<boo
                 if matches!(error, LinkError::Blocked(ConnectError::UnknownIssuer { .. })) {
                     dialer.reload_authorities();
                 }
-                error.close_code().map_or(EndCause::Broken, EndCause::Closed)
+                match error.close_code() {
+                    Some(code) => EndCause::Closed(code),
+                    None if error.is_forbidden_upgrade() => EndCause::UpgradeForbidden,
+                    None => EndCause::Broken,
+                }
             }
             SessionEnd::Failed(error) => {
                 let error = &error as &dyn std::error::Error;

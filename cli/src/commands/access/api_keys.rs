@@ -9,7 +9,6 @@ use crate::explanation::{OptionNames, option};
 use crate::listing::{Limit, List};
 use crate::output::printer::note;
 use crate::output::table::Column;
-use crate::output::text::sanitize;
 use crate::session::{ResourceKind, Session};
 
 const COLUMNS: [Column; 7] = [
@@ -109,8 +108,7 @@ pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
             let Some(secret) = answer.get("key").and_then(Value::as_str) else {
                 return Err(CliError::Answer("the new key has no secret".into()));
             };
-            session.output.answer(&answer, |_| sanitize(secret))?;
-            note("Store this key now; it is not shown again.");
+            session.output.new_secret(&answer, secret)?;
             Ok(0)
         }
         Action::Revoke { key, cascade, cancel_queued } => {

@@ -1,7 +1,7 @@
 //! `muster keys`: the keys that agents enrol with.
 
 use clap::Subcommand;
-use muster_protocol::CommandName;
+use muster_protocol::{CommandName, Permissions};
 use reqwest::{Method, Url};
 use serde_json::{Map, Value, json};
 
@@ -11,7 +11,6 @@ use crate::explanation::{OptionNames, option};
 use crate::listing::{Limit, List};
 use crate::output::printer::note;
 use crate::output::table::Column;
-use crate::output::text::sanitize;
 use crate::session::{ResourceKind, Session};
 
 const COLUMNS: [Column; 7] = [
@@ -65,16 +64,12 @@ enum Action {
         /// Key: an id, a name, or a unique prefix of one
         key: String,
     },
-    /// Change a key
-    Edit {
+    /// Change a key; its secret and its agents stay the same
+    Set {
         /// Key: an id, a name, or a unique prefix of one
         key: String,
-        /// Number of agents that can use the key
-        #[arg(long, value_name = "N")]
-        max_agents: Option<u32>,
-        /// Whether holders of the key may take over each other's offline agents
-        #[arg(long, value_name = "BOOL")]
-        trusts_holders: Option<bool>,
+        #[command(flatten)]
+        changes: Changes,
     },
     /// Replace the secret of a key and print the new one, which is shown only once
     Regenerate {
@@ -91,13 +86,40 @@ enum Action {
     },
 }
 
+/// What `muster keys set` changes.
+#[derive(Debug, clap::Args)]
+#[group(required = true, multiple = true)]
+struct Changes {
+    /// New name of the key
+    #[arg(long, value_name = "NAME")]
+    name: Option<String>,
+    /// Command that agents of this key accept; repeatable, replaces all permissions
+    #[arg(long = "permission", value_name = "COMMAND", conflicts_with_all = ["added", "removed"])]
+    permissions: Vec<CommandName>,
+    /// Permission to add; repeatable
+    #[arg(long = "add-permission", value_name = "COMMAND")]
+    added: Vec<CommandName>,
+    /// Permission to remove; repeatable
+    #[arg(long = "remove-permission", value_name = "COMMAND")]
+    removed: Vec<CommandName>,
+    /// Number of agents that can use the key
+    #[arg(long, value_name = "N")]
+    max_agents: Option<u32>,
+    /// Whether holders of the key may take over each other's offline agents
+    #[arg(long, value_name = "BOOL")]
+    trusts_holders: Option<bool>,
+}
+
 #[derive(Debug, clap::Args)]
 struct Create {
     /// Name of the key
     name: String,
     /// Command that agents of this key accept; repeatable [default: ping, info, echo, scripts, execute]
-    #[arg(long = "permission", value_name = "COMMAND")]
+    #[arg(long = "permission", value_name = "COMMAND", conflicts_with = "added")]
     permissions: Vec<CommandName>,
+    /// Command that agents of this key accept beside the default ones, such as update; repeatable
+    #[arg(long = "add-permission", value_name = "COMMAND")]
+    added: Vec<CommandName>,
     /// Tag for agents of this key; repeatable
     #[arg(long = "tag", value_name = "TAG")]
     tags: Vec<String>,
@@ -121,6 +143,11 @@ impl Create {
         if !self.permissions.is_empty() {
             body.insert("permissions".into(), json!(self.permissions));
         }
+        if !self.added.is_empty() {
+            let default = Permissions::default();
+            let permissions = Permissions::new(default.iter().chain(self.added));
+            body.insert("permissions".into(), json!(permissions));
+        }
         if !self.tags.is_empty() {
             body.insert("tags".into(), json!(self.tags));
         }
@@ -137,6 +164,41 @@ impl Create {
     }
 }
 
+impl Changes {
+    /// True if the new permissions depend on the present ones.
+    fn needs_known_permissions(&self) -> bool {
+        !self.added.is_empty() || !self.removed.is_empty()
+    }
+
+    /// Only the given options. `known`: the present permissions.
+    fn body(self, known: &Permissions) -> Value {
+        let mut body = Map::new();
+        if self.needs_known_permissions() {
+            let kept = known.iter().filter(|name| !self.removed.contains(name));
+            let permissions = Permissions::new(kept.chain(self.added));
+            body.insert("permissions".into(), json!(permissions));
+        } else if !self.permissions.is_empty() {
+            body.insert("permissions".into(), json!(self.permissions));
+        }
+        if let Some(name) = self.name {
+            body.insert("name".into(), json!(name));
+        }
+        if let Some(max_agents) = self.max_agents {
+            body.insert("max_agents".into(), json!(max_agents));
+        }
+        if let Some(trusts_holders) = self.trusts_holders {
+            body.insert("trusts_holders".into(), json!(trusts_holders));
+        }
+        body.into()
+    }
+}
+
+/// The permissions of a key that this program knows. A newer server may have more.
+fn permissions(key: &Value) -> Permissions {
+    let names = key.get("permissions").and_then(Value::as_array).into_iter().flatten();
+    Permissions::new(names.filter_map(|name| name.as_str()?.parse().ok()))
+}
+
 /// Runs one action.
 ///
 /// # Errors
@@ -150,7 +212,7 @@ pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
         }
         Action::Create(create) => {
             let request = session.api.request(Method::POST, &["agents", "keys"]);
-            show_secret(session, &session.api.json(request.json(&create.body())).await?)
+            show_secret(session, &session.api.json(request.json(&create.body())).await?, true)
         }
         Action::Show { key } => {
             let id = session.id_of(ResourceKind::Key, &key).await?;
@@ -158,23 +220,24 @@ pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
         }
         Action::Disable { key } => set_status(session, &key, "disabled").await,
         Action::Enable { key } => set_status(session, &key, "active").await,
-        Action::Edit { key, max_agents, trusts_holders } => {
+        Action::Set { key, changes } => {
             let id = session.id_of(ResourceKind::Key, &key).await?;
-            let mut body = Map::new();
-            if let Some(max_agents) = max_agents {
-                body.insert("max_agents".into(), json!(max_agents));
-            }
-            if let Some(trusts_holders) = trusts_holders {
-                body.insert("trusts_holders".into(), json!(trusts_holders));
-            }
-            session.change(Method::PATCH, &["agents", "keys", &id], &body.into()).await
+            let segments = ["agents", "keys", &id];
+            let known = match changes.needs_known_permissions() {
+                true => {
+                    let request = session.api.request(Method::GET, &segments);
+                    permissions(&session.api.json(request).await?)
+                }
+                false => Permissions::new([]),
+            };
+            session.change(Method::PATCH, &segments, &changes.body(&known)).await
         }
         Action::Regenerate { key, grace_ms } => {
             let id = session.id_of(ResourceKind::Key, &key).await?;
             let segments = ["agents", "keys", &id, "regenerate"];
             let body = grace_ms.map_or_else(|| json!({}), |ms| json!({ "grace_ms": ms }));
             let request = session.api.request(Method::POST, &segments).json(&body);
-            show_secret(session, &session.api.json(request).await?)
+            show_secret(session, &session.api.json(request).await?, false)
         }
         Action::Delete { key } => {
             let id = session.exact_id_of(ResourceKind::Key, &key).await?;
@@ -190,14 +253,13 @@ async fn set_status(session: &Session, key: &str, status: &str) -> Result<u8, Cl
 }
 
 /// Prints only the secret to standard output, so that a script can capture it.
-fn show_secret(session: &Session, answer: &Value) -> Result<u8, CliError> {
+fn show_secret(session: &Session, answer: &Value, is_new: bool) -> Result<u8, CliError> {
     let secret = ["key", "api_key", "secret"].iter().find_map(|name| answer.get(*name)?.as_str());
     let Some(secret) = secret else {
         session.output.details(answer)?;
         return Err(CliError::Answer("the new key has no secret".into()));
     };
-    session.output.answer(answer, |_| sanitize(secret))?;
-    note("Store this key now; it is not shown again.");
+    session.output.new_secret(answer, secret)?;
     let line = answer.get("install_line").and_then(Value::as_str).map(str::to_owned);
     match line.or_else(|| install_line(session.api.server(), secret)) {
         Some(line) => {
@@ -208,6 +270,12 @@ fn show_secret(session: &Session, answer: &Value) -> Result<u8, CliError> {
             "No install command is shown, because others could read the key on its way to this \
              server. Start the server with --public-url https://… or with a certificate.",
         ),
+    }
+    // A key that was regenerated has its permissions for a reason.
+    let id = answer.get("id").and_then(Value::as_str);
+    if let Some(id) = id.filter(|_| is_new && !permissions(answer).allows(CommandName::Update)) {
+        note("The server can't update agents of this key. To allow it, now or later:");
+        note(&format!("  muster keys set {id} --add-permission update"));
     }
     Ok(0)
 }
@@ -237,6 +305,37 @@ mod tests {
     struct KeysCommandLine {
         #[command(flatten)]
         create: Create,
+    }
+
+    #[derive(Parser)]
+    struct SetLine {
+        #[command(flatten)]
+        changes: Changes,
+    }
+
+    fn change(line: &[&str]) -> Option<Value> {
+        let line = SetLine::try_parse_from(std::iter::once(&"set").chain(line)).ok()?;
+        Some(line.changes.body(&Permissions::new([CommandName::Ping, CommandName::Execute])))
+    }
+
+    #[test]
+    fn permissions_are_replaced_or_added_and_removed_one_by_one() {
+        let set = |line: &[&str]| change(line).expect("a valid command line");
+        assert_eq!(
+            set(&["--add-permission", "update", "--remove-permission", "ping"]),
+            json!({"permissions": ["execute", "update"]})
+        );
+        assert_eq!(set(&["--permission", "ping"]), json!({"permissions": ["ping"]}));
+        assert_eq!(
+            set(&["--name", "front", "--max-agents", "3", "--trusts-holders", "true"]),
+            json!({"name": "front", "max_agents": 3, "trusts_holders": true})
+        );
+        assert_eq!(change(&[]), None, "nothing to change");
+        assert_eq!(change(&["--permission", "ping", "--add-permission", "update"]), None);
+        assert_eq!(
+            body(&["fleet", "--add-permission", "update"])["permissions"],
+            json!(["ping", "info", "echo", "scripts", "execute", "update"])
+        );
     }
 
     fn body(line: &[&str]) -> Value {

@@ -169,13 +169,33 @@ pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
 async fn show_scripts(session: &Session, id: &str) -> Result<u8, CliError> {
     let request = session.api.request(Method::GET, &["agents", id, "scripts"]);
     let manifest = session.api.json(request).await?;
-    session.output.list(&manifest, &SCRIPT_COLUMNS, "The manifest of this host has no scripts.")?;
-    if let Some(error) = manifest.get("error").and_then(Value::as_str)
-        && !session.output.json
-    {
-        note(&format!("the host rejected the newest version of its manifest: {error}"));
+    let text = |field: &str| manifest.get(field).and_then(Value::as_str);
+    let empty = match text("in_force") {
+        Some("none") => "No script is permitted.",
+        _ => "The manifest of this host has no scripts.",
+    };
+    session.output.list(&manifest, &SCRIPT_COLUMNS, empty)?;
+    if !session.output.json {
+        let (since, error) = (text("in_force_since"), text("error"));
+        note(&manifest_note(text("in_force"), since, error));
     }
     Ok(0)
+}
+
+/// Which manifest is in force, since when and why.
+fn manifest_note(in_force: Option<&str>, since: Option<&str>, error: Option<&str>) -> String {
+    let Some(since) = since else {
+        return "The host has not reported a manifest.".to_owned();
+    };
+    let error = error.unwrap_or("the host gave no reason");
+    match in_force {
+        Some("previous") => format!(
+            "The host rejected the newest version of its manifest: {error}. The previous version is in \
+             force, since {since}."
+        ),
+        Some("none") => format!("No manifest is in force, since {since}: {error}."),
+        _ => format!("This manifest is in force since {since}."),
+    }
 }
 
 /// The parameters that a script accepts.

@@ -61,6 +61,9 @@ pub struct IncomingProgram {
     is_done: bool,
 }
 
+/// A program that was received whole and is as the manifest says. Dropping it leaves no file.
+pub struct VerifiedProgram(IncomingProgram);
+
 /// A received program was not stored.
 #[derive(Debug, thiserror::Error)]
 pub enum ReleaseStoreError {
@@ -170,11 +173,11 @@ impl IncomingProgram {
         Ok(written.map_err(ReleaseFileError::of("write", &self.temporary))?)
     }
 
-    /// Ends the upload: durably moves the file to its name if its size and checksum match. Blocks.
+    /// Ends the writing: checks size and checksum, and makes the bytes durable. Blocks.
     ///
     /// # Errors
     /// [`ReleaseStoreError`]
-    pub fn finish(mut self) -> Result<(), ReleaseStoreError> {
+    pub fn verify(mut self) -> Result<VerifiedProgram, ReleaseStoreError> {
         if self.left > 0 {
             return Err(ReleaseStoreError::Size(self.expected.bytes));
         }
@@ -183,11 +186,22 @@ impl IncomingProgram {
             return Err(ReleaseStoreError::Sum);
         }
         self.file.sync_all().map_err(ReleaseFileError::of("sync", &self.temporary))?;
-        fs::rename(&self.temporary, &self.place)
-            .map_err(ReleaseFileError::of("create", &self.place))?;
-        self.is_done = true;
+        Ok(VerifiedProgram(self))
+    }
+}
+
+impl VerifiedProgram {
+    /// Durably moves the file to its name. Blocks.
+    ///
+    /// # Errors
+    /// [`ReleaseStoreError`]
+    pub fn store(self) -> Result<(), ReleaseStoreError> {
+        let Self(mut program) = self;
+        fs::rename(&program.temporary, &program.place)
+            .map_err(ReleaseFileError::of("create", &program.place))?;
+        program.is_done = true;
         // The directories may be new too, and a published release must survive a power cut.
-        for folder in self.place.ancestors().skip(1).take(4) {
+        for folder in program.place.ancestors().skip(1).take(4) {
             let synced = File::open(folder).and_then(|folder| folder.sync_all());
             synced.map_err(ReleaseFileError::of("sync", folder))?;
         }

@@ -19,20 +19,20 @@ fn a_program_is_stored_only_once_it_is_complete() {
 
     let mut short = receive(&abc);
     short.write(b"ab").expect("written");
-    assert!(matches!(short.finish(), Err(ReleaseStoreError::Size(3))));
+    assert!(matches!(short.verify().map(drop), Err(ReleaseStoreError::Size(3))));
     let mut long = receive(&abc);
     assert!(matches!(long.write(b"abcd"), Err(ReleaseStoreError::Size(3))));
     drop(long);
     let mut other = receive(&abc);
     other.write(b"abd").expect("written");
-    assert!(matches!(other.finish(), Err(ReleaseStoreError::Sum)));
+    assert!(matches!(other.verify().map(drop), Err(ReleaseStoreError::Sum)));
     let left = fs::read_dir(place.parent().expect("a folder")).expect("listed").count();
     assert_eq!((left, files.has(&version, platform, &abc)), (0, false));
 
     let mut whole = receive(&abc);
     whole.write(b"a").expect("written");
     whole.write(b"bc").expect("written");
-    whole.finish().expect("kept");
+    whole.verify().expect("whole").store().expect("kept");
     assert!(files.has(&version, platform, &abc));
     // As a killed server leaves it.
     fs::write(place.with_file_name(".upload-1"), "half").expect("written");

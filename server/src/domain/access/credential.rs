@@ -4,13 +4,15 @@ use data_encoding::HEXLOWER;
 use ring::digest;
 use ring::rand::{SecureRandom, SystemRandom};
 
-/// The secret that a request presents: the token of `Authorization: Bearer`, else `x-api-key`.
+/// The secret that a request presents: the token of `Authorization: Bearer`, else `x-api-key`. An
+/// empty one counts as none.
 pub fn presented<'a>(authorization: Option<&'a str>, api_key: Option<&'a str>) -> Option<&'a str> {
     let bearer = authorization.and_then(|value| {
         let (scheme, token) = value.split_once(' ')?;
         scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
     });
-    bearer.or(api_key)
+    let is_present = |secret: &&str| !secret.is_empty();
+    bearer.filter(is_present).or(api_key.filter(is_present))
 }
 
 /// SHA-256 of a secret. A secret has 256 random bits, so a fast hash is enough.

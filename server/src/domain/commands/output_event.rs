@@ -1,6 +1,6 @@
 //! Cuts output into events for live viewers. Pure: knows neither storage nor wire.
 //!
-//! The pieces together are exactly the bytes of the output, whatever chunks it arrives in.
+//! The pieces together are exactly the bytes of the output, regardless of the chunks that it arrives in.
 
 use std::collections::VecDeque;
 

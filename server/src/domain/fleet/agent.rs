@@ -104,6 +104,10 @@ pub enum AgentEventKind {
     KeyPairChanged,
     /// A person accepted another key pair as its own.
     Adopted,
+    /// Its host rejected the newest manifest file, or the file was deleted.
+    ManifestRejected,
+    /// The newest manifest file of its host is in force again.
+    ManifestAccepted,
     /// It knows of sessions that this server does not: the server was restored from a backup.
     ServerRestored,
 }

@@ -4,6 +4,7 @@
 use muster_protocol::identity::{AgentPublicKey, Fingerprint};
 
 use super::agent::{AgentEventKind, AgentLevel, NameSource, Transport};
+use super::reported_manifest::ManifestInForce;
 use crate::domain::ids::{AgentId, AgentKeyId, EventId};
 use crate::domain::time::Timestamp;
 
@@ -71,5 +72,8 @@ pub struct ManifestRecord {
     pub forbidden_commands: Option<String>,
     /// Why the host refused a newer one.
     pub error: Option<String>,
+    pub in_force: ManifestInForce,
+    /// When the manifest in force was first reported.
+    pub in_force_since: Timestamp,
     pub reported_at: Timestamp,
 }

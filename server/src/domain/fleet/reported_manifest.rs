@@ -4,8 +4,41 @@
 use muster_protocol::limits::MAX_SCRIPT_MANIFEST_BYTES;
 use muster_protocol::manifest::Manifest;
 use ring::digest;
+use serde::Serialize;
 
 use crate::domain::name::clean;
+
+/// Which manifest of a host is in force.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ManifestInForce {
+    /// The host's manifest file as it is.
+    Newest,
+    /// An earlier version: the file was rejected.
+    Previous,
+    /// None: the file was deleted or rejected, and no earlier version is in force.
+    None,
+}
+
+impl ManifestInForce {
+    /// Derives it from a report: a rejected file with the scripts that are permitted nevertheless.
+    pub fn of(is_rejected: bool, script_count: i64) -> Self {
+        match (is_rejected, script_count) {
+            (false, _) => Self::Newest,
+            (true, 0) => Self::None,
+            (true, _) => Self::Previous,
+        }
+    }
+
+    /// A sentence for the history of an agent about a rejected file; `None` if none was rejected.
+    pub fn explain(self, reason: &str) -> Option<String> {
+        match self {
+            Self::Newest => None,
+            Self::Previous => Some(format!("the previous manifest stays in force: {reason}")),
+            Self::None => Some(format!("no manifest is in force: {reason}")),
+        }
+    }
+}
 
 /// A manifest that may be stored, and its JSON.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -6,6 +6,7 @@ use serde::Deserialize;
 
 use crate::domain::commands::command_state::CommandState;
 use crate::domain::commands::job_state::JobState;
+use crate::domain::fleet::reported_manifest::ManifestInForce;
 use crate::domain::ids::{AgentId, CommandId, JobId};
 use crate::domain::time::Timestamp;
 
@@ -32,6 +33,8 @@ pub enum TenantEvent {
     Agent {
         id: AgentId,
         is_connected: bool,
+        /// Which manifest of the host is in force, if the event is about that.
+        manifest: Option<ManifestInForce>,
     },
 }
 
@@ -109,7 +112,7 @@ mod tests {
             script: Some("deploy".into()),
             state: CommandState::Running,
         };
-        let agent = TenantEvent::Agent { id: agent_id, is_connected: true };
+        let agent = TenantEvent::Agent { id: agent_id, is_connected: true, manifest: None };
         let all = || EventFilter { kinds: TenantEventKind::ALL.to_vec(), ..EventFilter::default() };
         let of_agent = EventFilter { agent_id: Some(agent_id), ..all() };
         let of_job = EventFilter { job_id: Some(job_id), ..all() };

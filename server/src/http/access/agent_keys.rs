@@ -64,7 +64,7 @@ struct CreatedAgentKeyView {
     /// The secret, `mst_agent_…`. It can't be shown again.
     key: String,
     /// The install command for a host, with the secret in it. `null` if the server does not know an
-    /// address at which nobody else can read the key: set its `--public-url`.
+    /// address at which no one else can read the key: set its `--public-url`.
     install_line: Option<String>,
     #[serde(flatten)]
     view: AgentKeyView,

@@ -10,13 +10,13 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::domain::fleet::agent::{AgentEventKind, AgentLevel, MatchedBy, NameSource, Transport};
-use crate::domain::fleet::records::{AgentEventRecord, TelemetryRecord};
-use crate::domain::ids::{AgentId, AgentKeyId, EventId};
+use crate::domain::fleet::agent::{AgentLevel, MatchedBy, NameSource, Transport};
+use crate::domain::ids::{AgentId, AgentKeyId};
 use crate::domain::time::Timestamp;
 use crate::http::AppState;
 use crate::http::commands::commands::{CommandBody, CommandResponseView, CommandView, PingBody};
 use crate::http::extract::{Body, Id, PageParams, Params, idempotency_key, page, wait};
+use crate::http::fleet::agent_history::{self, TelemetrySampleView};
 use crate::http::fleet::scripts;
 use crate::http::problem::{ApiResult, Problem};
 use crate::http::views::{PageView, stored_json};
@@ -24,9 +24,6 @@ use crate::services::access::caller::Caller;
 use crate::services::commands::MAX_WAIT_MS;
 use crate::services::fleet::agents::AgentSnapshot;
 use crate::store::queries::AgentChange;
-
-/// Most samples in one response: a day of heartbeats.
-pub(in crate::http) const MAX_SAMPLES: u64 = 3_000;
 
 pub(in crate::http) fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new()
@@ -36,8 +33,7 @@ pub(in crate::http) fn routes() -> OpenApiRouter<AppState> {
         .routes(routes!(get_agent, update_agent, delete_agent))
         .routes(routes!(adopt_agent))
         .merge(scripts::routes())
-        .routes(routes!(list_agent_metrics))
-        .routes(routes!(list_agent_events))
+        .merge(agent_history::routes())
         .routes(routes!(ping_agent))
         .routes(routes!(command_agent))
 }
@@ -94,32 +90,6 @@ enum AgentStatus {
     Offline,
 }
 
-/// The telemetry of one heartbeat.
-#[derive(Debug, Serialize, ToSchema)]
-struct TelemetrySampleView {
-    at: Timestamp,
-    cpu_percent: Option<f64>,
-    memory_percent: Option<f64>,
-    disk_percent: Option<f64>,
-    uptime_seconds: Option<f64>,
-    load_1m: Option<f64>,
-    running_executions: Option<f64>,
-}
-
-#[derive(Debug, Serialize, ToSchema)]
-struct MetricsView {
-    /// Oldest first.
-    items: Vec<TelemetrySampleView>,
-}
-
-#[derive(Debug, Serialize, ToSchema)]
-struct AgentEventView {
-    id: EventId,
-    kind: AgentEventKind,
-    detail: Option<String>,
-    at: Timestamp,
-}
-
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct UpdateAgent {
@@ -161,26 +131,6 @@ impl From<AgentSnapshot> for AgentView {
             updated_at: row.update_result_at,
             telemetry: None,
         }
-    }
-}
-
-impl From<TelemetryRecord> for TelemetrySampleView {
-    fn from(row: TelemetryRecord) -> Self {
-        Self {
-            at: row.at,
-            cpu_percent: row.cpu_percent,
-            memory_percent: row.memory_percent,
-            disk_percent: row.disk_percent,
-            uptime_seconds: row.uptime_seconds,
-            load_1m: row.load_1m,
-            running_executions: row.running_executions,
-        }
-    }
-}
-
-impl From<AgentEventRecord> for AgentEventView {
-    fn from(row: AgentEventRecord) -> Self {
-        Self { id: row.id, kind: row.kind, detail: row.detail, at: row.at }
     }
 }
 
@@ -335,49 +285,6 @@ async fn adopt_agent(
 ) -> ApiResult<axum::Json<AgentView>> {
     let agent = state.services.agents.adopt(&caller, AgentId(id), body.fingerprint).await?;
     Ok(axum::Json(agent.into()))
-}
-
-#[derive(Debug, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-struct MetricsParams {
-    /// RFC 3339. Telemetry is kept for 24 h.
-    since: Option<Timestamp>,
-    /// Return this many of the newest samples, from 1 to 3000.
-    limit: Option<u64>,
-}
-
-/// List an agent's telemetry of the last 24 h, oldest first.
-#[utoipa::path(get, path = "/api/agents/{id}/metrics", tag = "agents",
-    params(("id" = uuid::Uuid, Path), MetricsParams),
-    responses((status = 200, body = MetricsView), (status = 404, body = Problem)))]
-async fn list_agent_metrics(
-    State(state): State<AppState>,
-    caller: Caller,
-    Id(id): Id,
-    Params(params): Params<MetricsParams>,
-) -> ApiResult<axum::Json<MetricsView>> {
-    let since = params.since.unwrap_or_default();
-    let limit = params.limit.unwrap_or(MAX_SAMPLES);
-    if !(1..=MAX_SAMPLES).contains(&limit) {
-        return Err(Problem::invalid_query("`limit` must be from 1 to 3000".into()));
-    }
-    let rows = state.services.agents.telemetry(&caller, AgentId(id), since, limit).await?;
-    Ok(axum::Json(MetricsView { items: rows.into_iter().map(TelemetrySampleView::from).collect() }))
-}
-
-/// List an agent's events, newest first: online, offline, alerts.
-#[utoipa::path(get, path = "/api/agents/{id}/events", tag = "agents",
-    params(("id" = uuid::Uuid, Path), PageParams),
-    responses((status = 200, body = PageView<AgentEventView>), (status = 404, body = Problem)))]
-async fn list_agent_events(
-    State(state): State<AppState>,
-    caller: Caller,
-    Id(id): Id,
-    Params(params): Params<PageParams>,
-) -> ApiResult<axum::Json<PageView<AgentEventView>>> {
-    let page = state.services.agents.events(&caller, AgentId(id), params.read()?).await?;
-    Ok(axum::Json(page.map(AgentEventView::from).into()))
 }
 
 /// Ping an agent.

@@ -1,5 +1,6 @@
 //! Agents and targets.
 
+pub(super) mod agent_history;
 pub(super) mod agents;
 mod scripts;
 pub(super) mod targets;

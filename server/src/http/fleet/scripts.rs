@@ -9,6 +9,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::domain::fleet::forbidden_commands::ForbiddenCommands;
+use crate::domain::fleet::reported_manifest::ManifestInForce;
 use crate::domain::ids::AgentId;
 use crate::domain::time::Timestamp;
 use crate::http::AppState;
@@ -31,7 +32,12 @@ struct ScriptsView {
     /// Names of the scripts that accept any parameter. List their parameters in the manifest: a
     /// parameter is an environment variable, and can change what the script's programs do.
     scripts_with_any_parameters: Vec<String>,
-    /// Why the host refused its newest manifest file. The scripts above stay in force.
+    /// Which manifest of the host is in force.
+    in_force: ManifestInForce,
+    /// When the server first received the manifest in force, or first learned that there is none;
+    /// `null` if the host has never reported one.
+    in_force_since: Option<Timestamp>,
+    /// Why the newest manifest file is not in force. The scripts above are permitted nevertheless.
     error: Option<String>,
     /// What the host's policy forbids the server: `restart`, `update`, `redeploy`, `shutdown`,
     /// `rekey`.
@@ -53,6 +59,8 @@ async fn list_agent_scripts(
         None => ScriptsView {
             items: Value::Array(Vec::new()),
             scripts_with_any_parameters: Vec::new(),
+            in_force: ManifestInForce::None,
+            in_force_since: None,
             error: None,
             forbidden_commands: Vec::new(),
             reported_at: None,
@@ -62,6 +70,8 @@ async fn list_agent_scripts(
             ScriptsView {
                 scripts_with_any_parameters: scripts_with_any_parameters(&items),
                 items,
+                in_force: row.in_force,
+                in_force_since: Some(row.in_force_since),
                 error: row.error,
                 forbidden_commands: ForbiddenCommands::stored(row.forbidden_commands.as_deref())
                     .names(),

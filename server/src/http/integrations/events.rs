@@ -13,6 +13,7 @@ use utoipa_axum::routes;
 
 use crate::domain::commands::command_state::CommandState;
 use crate::domain::commands::job_state::JobState;
+use crate::domain::fleet::reported_manifest::ManifestInForce;
 use crate::domain::ids::{AgentId, CommandId, JobId};
 use crate::domain::integrations::tenant_event::{EventFilter, TenantEvent, TenantEventKind};
 use crate::domain::time::Timestamp;
@@ -67,6 +68,9 @@ enum TenantEventView<'a> {
         id: AgentId,
         /// `online` or `offline`.
         status: &'static str,
+        /// Which manifest of the host is in force. Only in events about that.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        manifest: Option<ManifestInForce>,
     },
 }
 
@@ -134,9 +138,11 @@ impl<'a> From<&'a TenantEvent> for TenantEventView<'a> {
                 let finished_at = *finished_at;
                 Self::Job { id: *id, script, state: *state, counts, finished_at }
             }
-            TenantEvent::Agent { id, is_connected } => {
-                Self::Agent { id: *id, status: if *is_connected { "online" } else { "offline" } }
-            }
+            TenantEvent::Agent { id, is_connected, manifest } => Self::Agent {
+                id: *id,
+                status: if *is_connected { "online" } else { "offline" },
+                manifest: *manifest,
+            },
         }
     }
 }

@@ -7,7 +7,7 @@ use super::fields::{NAME, TIMESTAMP, VERSION, one_of_names};
 use crate::domain::commands::command_state::CommandState;
 use crate::domain::commands::trigger::Trigger;
 use crate::domain::page::{DEFAULT_LIMIT, MAX_LIMIT};
-use crate::http::fleet::agents::MAX_SAMPLES;
+use crate::http::fleet::agent_history::MAX_SAMPLES;
 use crate::services::commands::{MAX_IDEMPOTENCY_KEY_CHARS, MAX_WAIT_MS};
 
 /// A cursor as lists return it. Opaque: the form may change.

@@ -190,7 +190,7 @@ impl PollSessions {
         let handle = Arc::new(handle);
         sessions.insert(key_id, Arc::clone(&handle));
         let (services, map, mine) = (state.services.clone(), self.clone(), Arc::clone(&handle));
-        // Whatever it calls itself, an agent of these endpoints is a basic one.
+        // An agent of these endpoints is a basic one, regardless of what it reports.
         let implied = Some(Box::new(Registration { protocol: None, ..registration }));
         tokio::spawn(async move {
             let origin = SessionRequest {

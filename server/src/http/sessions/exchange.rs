@@ -39,6 +39,9 @@ const LINGER: Duration = Duration::from_secs(60);
 const OVERTAKING_WAIT: Duration = Duration::from_secs(10);
 /// Most parts of one body. An agent has fewer frames waiting.
 const MAX_PARTS: usize = 4_096;
+/// How long the answer to a request with output waits for an acknowledgement, whatever else it could
+/// carry: the next answer may leave much later on a slow network.
+const ACK_WAIT: Duration = Duration::from_millis(100);
 /// Size of an answer's header, rounded up.
 const ANSWER_OVERHEAD_BYTES: usize = 64;
 
@@ -188,6 +191,8 @@ impl Exchange {
         let is_half_here = || self.note_arrival(sequence);
         let bytes = body.read_to_end(&self.bytes, &self.relay, is_half_here).await?;
         check_parts(&bytes)?;
+        let is_output = |message: AgentMessage| matches!(message, AgentMessage::Binary(_));
+        let has_output = messages_of(&bytes).any(is_output);
         self.note_arrival(sequence);
         self.wait_for_the_one_before(sequence, open).await;
         let mut progress = Arc::clone(&self.progress).lock_owned().await;
@@ -196,10 +201,15 @@ impl Exchange {
                 return Ok(answer.clone());
             }
         } else if sequence == progress.next_sequence {
+            let ack_count = self.relay.ack_count();
             progress.next_sequence += 1;
             progress.answer = None;
             self.next_sequence.send_replace(progress.next_sequence);
             progress = Arc::clone(&self).hand_over(bytes, progress).await?;
+            if has_output {
+                // Output that can't be stored now has no acknowledgement.
+                let _ = tokio::time::timeout(ACK_WAIT, self.relay.acknowledged(ack_count)).await;
+            }
         } else {
             return Err(Problem::unknown_session());
         }

@@ -28,7 +28,7 @@ impl OpenRequests {
     /// Admits a request before its frames are read. `next`: the next sequence to process.
     ///
     /// A repetition takes the place of the request that it repeats: an agent repeats what it has no
-    /// answer to, so nobody waits for the older one.
+    /// answer to, so no client waits for the older one.
     ///
     /// # Errors
     /// A problem if the sequence is neither the next one nor beside it, or if two other requests are

@@ -50,6 +50,8 @@ struct Shared {
 struct Outbound {
     parts: VecDeque<ExchangePart>,
     bytes: usize,
+    /// Acknowledgements among all frames so far.
+    ack_count: u64,
     closed: Option<CloseCode>,
 }
 
@@ -106,13 +108,27 @@ impl Relay {
         parts
     }
 
+    /// Acknowledgements that the session has sent so far.
+    pub fn ack_count(&self) -> u64 {
+        self.shared.lock().ack_count
+    }
+
+    /// Waits until the session has sent more acknowledgements than this, or has ended.
+    pub async fn acknowledged(&self, before: u64) {
+        self.wait_for(|outbound| outbound.ack_count > before).await;
+    }
+
     /// Waits until [`take`](Self::take) would give something.
     pub async fn filled(&self) {
+        self.wait_for(|outbound| !outbound.parts.is_empty()).await;
+    }
+
+    async fn wait_for(&self, is_there: impl Fn(&Outbound) -> bool) {
         loop {
             let added = self.shared.added.notified();
             {
                 let outbound = self.shared.lock();
-                if !outbound.parts.is_empty() || outbound.closed.is_some() {
+                if is_there(&outbound) || outbound.closed.is_some() {
                     return;
                 }
             }
@@ -150,6 +166,7 @@ impl AgentTransport for RelayTransport {
             return Err(TransportEnd::Gone);
         }
         outbound.bytes += part.encoded_bytes();
+        outbound.ack_count += u64::from(matches!(frame, ServerFrame::Ack(_)));
         outbound.parts.push_back(part);
         Ok(())
     }

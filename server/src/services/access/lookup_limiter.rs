@@ -1,4 +1,4 @@
-//! Limits how often each source may present credentials that nobody has.
+//! Limits how often each source may present unknown credentials.
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -54,7 +54,7 @@ impl LookupLimiter {
         self.0.refused_until.get(&source).is_none_or(|until| until <= Instant::now())
     }
 
-    /// Records that nobody has a credential which this source presented.
+    /// Records that this source presented an unknown credential.
     pub(in crate::services) fn record_failure(&self, source: ClientSource) {
         let shared = &*self.0;
         if shared.failed.fetch_add(1, Ordering::Relaxed).is_multiple_of(FORGET_EVERY) {

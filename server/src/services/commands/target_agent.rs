@@ -90,7 +90,10 @@ pub(super) fn check_permission(grant: &KeyGrant, name: CommandName) -> Result<()
     }
     Err(ServiceError::Forbidden {
         code: "permission_denied",
-        detail: format!("the agent's key does not allow `{name}`; add it to the key's permissions"),
+        detail: format!(
+            "the agent's key does not allow `{name}`; allow it with `muster keys set {} --add-permission {name}`",
+            grant.key_id
+        ),
     })
 }
 

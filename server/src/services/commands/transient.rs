@@ -17,7 +17,8 @@ use crate::store::writer::AppendAudit;
 
 impl Commands {
     /// Sends a command to a connected agent and waits for the reply. The audit entry is committed
-    /// at the same time; the caller gets the reply only after that commit.
+    /// at the same time; the caller gets the reply only after that commit, and none if its API key
+    /// was revoked before it. Transient commands change nothing on the host.
     pub(super) async fn request_reply(
         &self,
         caller: &Caller,

@@ -65,9 +65,32 @@ impl Readiness {
 
 #[cfg(test)]
 mod tests {
-    use muster_tests::TestDir;
+    use muster_tests::{PostgresDatabase, TestDir};
 
     use super::*;
+
+    /// Each of many checks, not only the first one after the change.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn read_only_database_is_not_ready_at_any_check() {
+        let test_dir = TestDir::new();
+        let database = tokio::task::block_in_place(PostgresDatabase::empty);
+        let data_dir = test_dir.folder("data");
+        let store = Store::open(&database.url(), &data_dir).await.expect("open the store");
+        let readiness = Readiness::new(store.clone());
+        let checked = async || {
+            readiness.last.lock().await.take();
+            readiness.check().await.is_ok()
+        };
+        assert!(checked().await);
+        tokio::task::block_in_place(|| database.set_read_only(true));
+        for check in 0..20 {
+            assert!(!checked().await, "check {check}");
+        }
+        tokio::task::block_in_place(|| database.set_read_only(false));
+        assert!(checked().await, "a new connection takes writes");
+        assert!(checked().await);
+        drop(store);
+    }
 
     #[tokio::test]
     async fn however_many_ask_the_database_is_written_once_a_second() {

@@ -95,7 +95,8 @@ impl Upload {
     ///
     /// # Errors
     /// 422 `wrong_size` or `wrong_sum`; 409 `release_changed` if the release's descriptor was
-    /// replaced or the release was withdrawn. The file is deleted then.
+    /// replaced or the release was withdrawn; 401 if the API key was revoked meanwhile. The file is
+    /// deleted then.
     pub async fn finish(mut self) -> Result<()> {
         self.flush().await?;
         // Concurrent drafts, publications and withdrawals run before or after this, not in between.
@@ -107,12 +108,15 @@ impl Upload {
             return Err(changed());
         }
         let receiving = self.receiving.take().ok_or(UNWRITABLE)?;
-        let finished = spawn_blocking(move || receiving.finish()).await;
-        finished.map_err(|_| UNWRITABLE)?.map_err(refused)?;
+        let verified = spawn_blocking(move || receiving.verify()).await;
+        let verified = verified.map_err(|_| UNWRITABLE)?.map_err(refused)?;
+        // Before the file: the writer refuses the entry of a key that is no longer valid.
         let now = self.releases.clock.now();
         let audit =
             self.caller.audit("release.upload", subject(self.release_id), &self.detail, now);
-        Ok(self.releases.store.writer().commit(AppendAudit(audit)).await?)
+        self.releases.store.writer().commit(AppendAudit(audit)).await?;
+        let stored = spawn_blocking(move || verified.store()).await;
+        stored.map_err(|_| UNWRITABLE)?.map_err(refused)
     }
 
     async fn flush(&mut self) -> Result<()> {

@@ -17,7 +17,7 @@ use tokio::time::Instant;
 
 use super::inbound_quota::{InboundQuota, PendingMessage};
 use super::output_tracker::OutputTracker;
-use super::{AgentMessage, AgentTransport, SessionEnd, Sessions, TransportEnd};
+use super::{AgentMessage, AgentTransport, RETURN_TIMEOUT, SessionEnd, Sessions, TransportEnd};
 use crate::domain::ids::CommandId;
 use crate::domain::name::clean;
 use crate::fault;
@@ -309,6 +309,29 @@ impl LiveSession {
             // Fails if the session has ended, and then there is no one to repeat it to.
             let _ = session.send(SessionMessage::Command { frame, is_durable: false }).await;
         });
+    }
+
+    /// After the connection of a full agent broke, waits until the agent opens a session over
+    /// another one: a switch of transport is no outage. Returns why the session ends.
+    pub(super) async fn wait_for_return(&mut self, end: SessionEnd) -> SessionEnd {
+        if end != SessionEnd::Gone || !self.handle.is_full || self.handle.is_http {
+            return end;
+        }
+        let handle = Arc::clone(&self.handle);
+        let drained = async {
+            // The next inventory shows that the other messages did not arrive.
+            while let Some(message) = self.messages.recv().await {
+                if matches!(message, SessionMessage::Drain { .. }) {
+                    return SessionEnd::Drained;
+                }
+            }
+            SessionEnd::Gone
+        };
+        tokio::select! {
+            code = handle.closed() => SessionEnd::Closed(code),
+            end = drained => end,
+            () = tokio::time::sleep(RETURN_TIMEOUT) => end,
+        }
     }
 
     /// Unregisters the session and, unless the server is shutting down, marks the agent offline.

@@ -50,6 +50,9 @@ const MAX_OPENING: usize = 1_024;
 const SPARE_CONNECTIONS: usize = 8;
 /// How long a session waits to open before the agent must reconnect later.
 const OPENING_TIMEOUT: Duration = Duration::from_secs(20);
+/// How long an agent whose WebSocket broke may take to come back over any transport. Until then its
+/// session counts as open, as that of an agent on a silent network does.
+const RETURN_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long an agent may take to register.
 const REGISTER_TIMEOUT: Duration = Duration::from_secs(30);
 /// Most waiting heartbeats. Further ones are dropped; the next ones follow soon.
@@ -100,8 +103,10 @@ struct Claims {
 /// Why a session ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SessionEnd {
-    /// The connection ended.
+    /// The connection broke.
     Gone,
+    /// The agent closed it.
+    Left,
     /// The agent must reconnect later, because the server is shutting down.
     Drained,
     /// The server closed it.
@@ -111,7 +116,7 @@ pub enum SessionEnd {
 impl SessionEnd {
     fn reason(self) -> &'static str {
         match self {
-            Self::Gone => "connection_lost",
+            Self::Gone | Self::Left => "connection_lost",
             Self::Drained => "drained",
             Self::Closed(code) => code.reason(),
         }
@@ -181,6 +186,7 @@ impl Sessions {
             Ok(claims) => match Box::pin(self.open(&request, claims, &mut transport)).await {
                 Ok(mut live) => {
                     let end = Box::pin(live.run(&mut transport)).await;
+                    let end = Box::pin(live.wait_for_return(end)).await;
                     Box::pin(live.leave(end)).await;
                     end
                 }
@@ -189,7 +195,7 @@ impl Sessions {
             Err(end) => end,
         };
         match end {
-            SessionEnd::Gone => {}
+            SessionEnd::Gone | SessionEnd::Left => {}
             SessionEnd::Drained => transport.close(CloseCode::GoingAway).await,
             SessionEnd::Closed(code) => transport.close(code).await,
         }

@@ -60,7 +60,7 @@ impl BlockReader {
         if checksum(&found, &index, blocks) != u32::from_be_bytes([s0, s1, s2, s3]) {
             return Err(BlobError::Damaged("the checksum of its index"));
         }
-        let blocks = places(&index);
+        let blocks = blocks_of(&index);
         let end = blocks
             .last()
             .map_or(HEADER_BYTES as u64, |block| block.position + block.stored_bytes as u64);
@@ -94,7 +94,7 @@ impl BlockReader {
     }
 }
 
-fn places(index: &[u8]) -> Vec<Block> {
+fn blocks_of(index: &[u8]) -> Vec<Block> {
     let (entries, _) = index.as_chunks::<ENTRY_BYTES>();
     let mut next = (HEADER_BYTES as u64, 0, 0);
     let place = |bytes| {

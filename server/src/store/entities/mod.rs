@@ -1,9 +1,45 @@
 //! A file per table. Instants are milliseconds since the Unix epoch, lists and objects JSON text.
 
-pub mod access;
+/// Access control: keys, principals, the audit log.
+pub mod access {
+    pub mod agent_key;
+    pub mod api_key;
+    pub mod audit_entry;
+    pub mod retired_agent_secret;
+    pub mod tenant;
+}
 pub mod column;
-pub mod commands;
-pub mod fleet;
-pub mod integrations;
-pub mod operations;
-pub mod releases;
+/// Commands, jobs, rollouts, executions and their output.
+pub mod commands {
+    pub mod command;
+    pub mod command_report;
+    pub mod idempotency_record;
+    pub mod job;
+    pub mod output_blob;
+    pub mod output_chunk;
+    pub mod rollout;
+}
+/// Agents, their manifests and their telemetry.
+pub mod fleet {
+    pub mod agent;
+    pub mod agent_event;
+    pub mod agent_ledger;
+    pub mod agent_manifest;
+    pub mod telemetry_sample;
+}
+/// Webhook deliveries and signing keys.
+pub mod integrations {
+    pub mod webhook_delivery;
+    pub mod webhook_key;
+}
+/// Operations of the server itself.
+pub mod operations {
+    pub mod setting;
+}
+/// Releases, and the groups that follow them.
+pub mod releases {
+    pub mod agent_update;
+    pub mod group;
+    pub mod release;
+    pub mod release_key_change;
+}

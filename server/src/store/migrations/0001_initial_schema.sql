@@ -132,7 +132,9 @@ CREATE TABLE agent_manifests (
     digest {bytes},
     forbidden_commands text,
     size_bytes bigint NOT NULL,
-    script_count bigint NOT NULL
+    script_count bigint NOT NULL,
+    -- When this manifest was first reported. A report with the same digest does not change it.
+    in_force_since bigint NOT NULL
 );
 
 CREATE TABLE agent_events (

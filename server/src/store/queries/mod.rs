@@ -3,12 +3,51 @@
 //! Rows are looked up by a unique key with `all` and `pop`. `one` would bind a `LIMIT`, and SQLite
 //! would then plan the statement again at every execution.
 
-pub mod access;
-pub mod commands;
-pub mod fleet;
-pub mod integrations;
-pub mod operations;
-pub mod releases;
+/// Access control: keys, principals, the audit log.
+pub mod access {
+    pub(super) mod agent_keys;
+    pub(super) mod api_keys;
+    pub(super) mod audit;
+    pub(super) mod authentication;
+}
+/// Commands, jobs, rollouts, executions and their output.
+pub mod commands {
+    pub(super) mod changes;
+    pub(super) mod commands;
+    pub(super) mod dispatch;
+    pub(super) mod history;
+    pub(super) mod job_event_snapshots;
+    pub(super) mod jobs;
+    pub(super) mod output;
+    pub(super) mod rollouts;
+}
+/// Agents, their presence and their telemetry.
+pub mod fleet {
+    pub(super) mod adoption;
+    pub(super) mod agent_deletion;
+    pub(super) mod agents;
+    pub(super) mod host_rules;
+    pub(super) mod targets;
+    pub(super) mod telemetry;
+}
+/// Webhook deliveries and signing keys.
+pub mod integrations {
+    pub(super) mod webhook_keys;
+    pub(super) mod webhooks;
+}
+/// Operations of the server itself: settings, statistics, sweeps.
+pub mod operations {
+    pub(super) mod api_key_revocation;
+    pub(super) mod settings;
+    pub(super) mod statistics;
+    pub(super) mod sweeps;
+}
+/// Releases, and the groups that follow them.
+pub mod releases {
+    pub(super) mod group_waves;
+    pub(super) mod groups;
+    pub(super) mod releases;
+}
 use sea_orm::DatabaseConnection;
 
 pub use self::access::agent_keys::AgentKeyChange;

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use sea_orm::{DatabaseConnection, DbErr};
 use tokio::sync::mpsc;
 
-use super::connection::{Connection, WriteTx, is_locked, is_unreachable};
+use super::connection::{Connection, WriteTx, is_locked, is_read_only, is_unreachable};
 use super::{
     AdvanceRollout, AppendAudit, AppendOutput, BatchOperation, Change, CloseSession, FinishJob,
     IndexHistory, MAX_BATCH, MarkDelivered, OpenSession, Reconcile, RecordHeartbeat,
@@ -225,6 +225,11 @@ async fn commit(connection: &mut Connection, batch: Batch, metrics: &WriterMetri
     metrics.failed();
     connection.roll_back().await;
     match failure {
+        BatchFailure::NotCommitted(error) if is_read_only(&error) => {
+            tracing::error!(operations = batch.len, %error, "failed to commit");
+            connection.release();
+            batch.fail(&StoreError::Database(error), connection);
+        }
         BatchFailure::NotCommitted(error)
             if batch.len > 1 && !is_unreachable(&error) && !is_locked(&error) =>
         {

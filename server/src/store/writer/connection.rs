@@ -46,7 +46,7 @@ impl Connection {
         Self { pool, held: None, epochs, tx_metrics, metrics, blobs }
     }
 
-    /// Begins a transaction. On SQLite it takes the write lock at once, because a transaction that
+    /// Starts a transaction. On SQLite it takes the write lock at once, because a transaction that
     /// starts with a read cannot wait for the lock later.
     pub(super) async fn begin(&mut self) -> Result<WriteTx<'_>, DbErr> {
         self.tx_metrics.clear();
@@ -94,6 +94,12 @@ impl Connection {
         }
     }
 
+    /// Returns the connection to the pool, which replaces it if it is read-only: as after a failover,
+    /// when another server takes the writes.
+    pub(super) fn release(&mut self) {
+        self.held = None;
+    }
+
     /// Refuses all later writes of a session of which one write failed.
     pub(super) fn fail_session(&self, session: Option<(AgentId, i64)>) {
         if let Some((agent_id, epoch)) = session {
@@ -133,6 +139,14 @@ pub(super) fn is_locked(error: &DbErr) -> bool {
     const BUSY: u32 = 5;
     let Some(sea_orm::sqlx::Error::Database(error)) = source_of(error) else { return false };
     error.code().and_then(|code| code.parse().ok()).is_some_and(|code: u32| code & 0xff == BUSY)
+}
+
+/// True if PostgreSQL refused the write because the database or the connection is read-only.
+pub(super) fn is_read_only(error: &DbErr) -> bool {
+    /// `read_only_sql_transaction`.
+    const READ_ONLY: &str = "25006";
+    let Some(sea_orm::sqlx::Error::Database(error)) = source_of(error) else { return false };
+    error.code().is_some_and(|code| code == READ_ONLY)
 }
 
 fn source_of(error: &DbErr) -> Option<&sea_orm::sqlx::Error> {

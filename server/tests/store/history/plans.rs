@@ -43,7 +43,7 @@ fn filters(past: &Past) -> Vec<(&'static str, CommandFilter)> {
 
 async fn every_filter_walks_its_index_and_nothing_is_scanned_or_sorted(fixture: Fixture) {
     let past = Past::of(&fixture, &mut TestRunner::default(), ROWS).await;
-    // With and without statistics: SQLite has none unless somebody makes them.
+    // With and without statistics: SQLite has none unless they are created.
     for is_analysed in [false, true] {
         if is_analysed || fixture.postgres_url().is_some() {
             let analyse = fixture.store.writer().change(|transaction| {

@@ -1,4 +1,4 @@
-//! The writer against a model: whatever is asked of it, by whichever session, one by one or all at
+//! The writer against a model: any operations of any session, one by one or all at
 //! once, it does what a table in memory does that takes one operation after the other.
 
 mod reference;

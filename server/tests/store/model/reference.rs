@@ -9,7 +9,7 @@ use muster_server::domain::commands::command_state::{CommandState, EndReason};
 use super::step::AGENTS;
 use CommandState::{Cancelled, Delivered, Lost, Queued, Rejected, Running};
 
-/// A command as it should stand.
+/// A command as it should be stored.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ModelRow {
     pub agent: usize,
@@ -21,7 +21,7 @@ pub struct ModelRow {
     pub output_bytes: u64,
 }
 
-/// An agent as it should stand.
+/// An agent as it should be stored.
 #[derive(Debug, Clone)]
 pub struct ModelHost {
     pub epoch: i64,
@@ -57,7 +57,7 @@ pub enum Answer {
     Unknown,
 }
 
-/// What an agent should be told of its inventory.
+/// The expected answer to an inventory.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ExpectedReconciliation {
     pub dispositions: BTreeMap<usize, Result<u64, Receipt>>,

@@ -30,12 +30,12 @@ pub struct Simulation {
     model: Reference,
 }
 
-/// A step with everything that depends on how things stand before its batch.
+/// A step with everything that depends on the state before its batch.
 struct Resolved {
     step: Step,
     /// The epoch that it is asked in.
     epoch: i64,
-    /// Of output: whose it is, and where it begins.
+    /// Of output: its agent, and where it starts.
     agent: usize,
     offset: u64,
 }
@@ -80,7 +80,7 @@ impl Simulation {
         let steps = self.resolve(batch);
         let mut expected: Vec<Option<Answer>> = vec![None; steps.len()];
         let mut order: Vec<usize> = (0..steps.len()).collect();
-        order.sort_by_key(|index| rank(&steps[*index].step));
+        order.sort_by_key(|index| steps[*index].step.rank());
         let mut counted = BTreeSet::new();
         for index in order {
             expected[index] = Some(self.expect(&steps[index], &mut counted));
@@ -379,21 +379,6 @@ impl Simulation {
             let stored = tenant.agent(self.agents[agent]).await.expect("read").expect("the agent");
             assert_eq!((stored.epoch, stored.is_online), (host.epoch, host.is_online));
         }
-    }
-}
-
-/// The place of a kind of operation in the writer's transactions.
-fn rank(step: &Step) -> usize {
-    match step {
-        Step::Cancel { .. } | Step::Refuse { .. } => 0,
-        Step::Open { .. } => 1,
-        Step::Reconcile { .. } => 2,
-        Step::Submit { .. } => 3,
-        Step::Deliver { .. } => 4,
-        Step::Accept { .. } | Step::Start { .. } => 5,
-        Step::Output { .. } => 6,
-        Step::Settle { .. } => 7,
-        Step::Close { .. } => 8,
     }
 }
 

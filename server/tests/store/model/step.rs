@@ -24,14 +24,31 @@ pub enum Step {
     Refuse { commands: Vec<usize> },
 }
 
-/// A session that says something.
+impl Step {
+    /// The position of this kind of operation in the writer's transactions.
+    pub fn rank(&self) -> usize {
+        match self {
+            Self::Cancel { .. } | Self::Refuse { .. } => 0,
+            Self::Open { .. } => 1,
+            Self::Reconcile { .. } => 2,
+            Self::Submit { .. } => 3,
+            Self::Deliver { .. } => 4,
+            Self::Accept { .. } | Self::Start { .. } => 5,
+            Self::Output { .. } => 6,
+            Self::Settle { .. } => 7,
+            Self::Close { .. } => 8,
+        }
+    }
+}
+
+/// A session that sends something.
 #[derive(Debug, Clone, Copy)]
 pub struct Session {
     pub agent: usize,
     pub age: Age,
 }
 
-/// Which of an agent's sessions, as things stand before the batch.
+/// Which of an agent's sessions, by the state before the batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Age {
     Replaced,
@@ -40,7 +57,7 @@ pub enum Age {
     Next,
 }
 
-/// Where a chunk of output begins.
+/// Where a chunk of output starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OffsetKind {
     /// Behind everything that was sent.

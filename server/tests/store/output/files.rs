@@ -119,7 +119,7 @@ async fn leftovers_are_swept_and_nothing_else(fixture: Fixture) {
     scene = scene.next_command().await;
     scene.print_much(200_000).await;
     let live = scene.file_of_kind("live");
-    // Another id that ends alike, and lies in the same folder.
+    // Another id with the same ending, in the same folder.
     let stranger = |path: &PathBuf, ending: &str| {
         let id = path.file_stem().expect("a name").to_string_lossy();
         path.with_file_name(format!("f{}{ending}", &id[1..]))

@@ -1,4 +1,4 @@
-//! A report stands behind the output that came before it.
+//! A report is stored after the output that came before it.
 
 use muster_protocol::frame::Outcome;
 use muster_protocol::frame::output::Stream;
@@ -30,7 +30,7 @@ async fn a_report_is_not_recorded_before_the_output_that_came_before_it(fixture:
     assert_eq!(scene.fixture.state(scene.id).await, CommandState::Delivered);
     writer.commit(report(Some(120_000))).await.expect("settle");
     assert_eq!(scene.fixture.state(scene.id).await, CommandState::Succeeded);
-    // Once compacted, the blob stands in for the chunk.
+    // Once compacted, the blob replaces the chunk.
     scene.compact().await;
     writer.commit(report(Some(120_000))).await.expect("settle again");
 }

@@ -93,7 +93,7 @@ impl Scene {
         Self { fixture, session, id, printed: Printed::default() }
     }
 
-    /// Begins a second command on the same host.
+    /// Starts a second command on the same host.
     pub(super) async fn next_command(self) -> Self {
         let id = self.fixture.delivered(&self.session).await;
         Self { id, printed: Printed::default(), ..self }

@@ -31,7 +31,7 @@ const ANY_UPDATE: &str = "true";
 const RECORDS: &str = "NEW.attempt_count <> OLD.attempt_count";
 
 impl Fixture {
-    /// The sender, an instant after whatever it sends was made.
+    /// The sender, an instant after its messages were created.
     fn sender(&self) -> Webhooks {
         // One of the tests in this process comes first.
         let _ = rustls::crypto::ring::default_provider().install_default();

@@ -164,6 +164,7 @@ async fn submission_whose_key_is_revoked_before_its_body_has_arrived_is_not_stor
         ("/api/jobs".to_owned(), job.to_string()),
         (format!("/api/agents/{agent_id}/command"), command.to_string()),
         ("/api/keys".to_owned(), key.to_string()),
+        (format!("/api/agents/{agent_id}/ping"), json!({"wait_ms": 1}).to_string()),
     ] {
         let head = format!("POST {path}");
         let (key, bytes) = (sender.key(), body.len());
@@ -182,6 +183,8 @@ async fn submission_whose_key_is_revoked_before_its_body_has_arrived_is_not_stor
     }
     let keys = fixture.api.get("/api/keys").await.expect(200);
     assert!(!keys.to_string().contains("heir"), "{keys}");
+    let audit = fixture.api.get("/api/audit").await.expect(200);
+    assert!(!audit.to_string().contains("command.send"), "{audit}");
 }
 
 #[tokio::test]

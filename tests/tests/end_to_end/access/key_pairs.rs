@@ -231,7 +231,12 @@ async fn adoption_without_a_fingerprint_is_refused_if_several_hosts_may_be_meant
         (shown["status"] == "offline").then_some(())
     })
     .await;
-    let answer = fixture.api.post(&format!("/api/agents/{id}/adopt"), json!({})).await;
+    // The status changes before the end of the session is stored.
+    let answer = eventually("the end of its session is stored", async || {
+        let answer = fixture.api.post(&format!("/api/agents/{id}/adopt"), json!({})).await;
+        (answer.json()["code"] != "agent_online").then_some(answer)
+    })
+    .await;
     let problem = answer.expect_problem(409, "ambiguous_successor");
     for seed in ["one", "two"] {
         let fingerprint = key_pair_of(seed).public_key().fingerprint().to_string();

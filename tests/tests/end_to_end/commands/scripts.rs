@@ -1,7 +1,7 @@
 //! What a host allows: its manifest, parameters, and how its children may end.
 
 use muster_tests::{
-    AgentOptions, Fixture, JsonFields as _, Script, ServerOptions, eventually, sha256,
+    AgentOptions, Fixture, JsonFields as _, LiveStream, Script, ServerOptions, eventually, sha256,
 };
 use serde_json::{Value, json};
 
@@ -147,8 +147,32 @@ async fn changed_manifest_is_reloaded_and_an_invalid_one_refused_with_its_line()
     agent.write_manifest("{\n  \"scripts\": [\n    {\"name\": 7}\n  ]\n}");
     let shown = listed("line 3").await;
     assert!(shown.contains("\"two\""), "the last good one stays: {shown}");
+    let before = fixture.api.get(&path).await.expect(200);
+    assert_eq!(before["in_force"], "previous", "{before}");
+    let mut feed =
+        LiveStream::open(&fixture.api, "/api/events?types=agent", "").await.expect("open");
+    feed.expect("ready").await;
     let command = fixture.api.execute(&id, "two", json!({})).await;
     assert_eq!(fixture.api.finished(&command).await["state"], "succeeded");
+
+    std::fs::remove_file(agent.state_dir().join("script_manifest.json")).expect("delete");
+    listed("was deleted").await;
+    let after = fixture.api.get(&path).await.expect(200);
+    assert_eq!((&after["in_force"], &after["items"]), (&json!("none"), &json!([])), "{after}");
+    assert!(after["in_force_since"].as_str() > before["in_force_since"].as_str(), "{after}");
+    let event = feed.expect("agent").await;
+    assert_eq!(event.data, json!({"id": id, "status": "online", "manifest": "none"}));
+    let events = fixture.api.get(&format!("/api/agents/{id}/events")).await.expect(200);
+    let kinds = ["manifest_rejected", "manifest_rejected", "online", "enrolled"];
+    let items = events["items"].as_array().expect("items");
+    assert_eq!(items.iter().map(|event| event.text("kind")).collect::<Vec<_>>(), kinds);
+    assert!(items[0].text("detail").contains("was deleted"), "{events}");
+    assert!(items[1].text("detail").contains("line 3"), "{events}");
+    let shown = fixture.cli().await.run(&["agents", "scripts", &id]).await;
+    let since = after["in_force_since"].as_str().expect("a time");
+    shown.expect(0);
+    let words = format!("No manifest is in force, since {since}: ");
+    assert!(shown.stderr.starts_with(&words) && shown.stderr.contains("was deleted"), "{shown:?}");
 }
 
 #[tokio::test]

@@ -33,6 +33,12 @@ async fn an_agent_answers_ping_info_echo_and_scripts(fixture: Fixture) {
         assert!(info["data"][field].as_str().is_some_and(|text| !text.is_empty()), "{info}");
     }
     assert_eq!(info["data"]["agent_id"], id.as_str());
+    // The field of first-generation agents, which were Python programs.
+    assert_eq!(info["data"].get("python_version"), Some(&Value::Null), "{info}");
+    let os = info["data"].text("os");
+    assert!(os.starts_with("Linux ") && os.contains(|c: char| c.is_ascii_digit()), "{os}");
+    let echo = fixture.ask(&id, "echo", json!({})).await;
+    assert_eq!(echo["data"], json!({"message": ""}));
     let scripts = fixture.ask(&id, "scripts", json!({})).await;
     assert_eq!(scripts["data"]["scripts"][0]["name"], "hello", "{scripts}");
     let listed = fixture.api.get(&format!("/api/agents/{id}/scripts")).await.expect(200);

@@ -99,7 +99,9 @@ async fn stopping_keeps_executions_running_unless_told_to_kill_them() {
     refused.expect(1);
     assert!(complaint(&refused).contains("--kill-executions"), "{}", refused.stderr);
     host.run(&format!("{DEPLOY} --stop")).await.expect(0);
-    host.run(&format!("{DEPLOY} --status")).await.expect(4);
+    let status = host.run(&format!("{DEPLOY} --status")).await;
+    let start = format!("\nTo start the agent: {DEPLOY} --start\n");
+    assert!(status.expect(4).contains(&start), "{status:?}");
     host.run("touch /tmp/go").await.expect(0);
     host.run(&format!("{DEPLOY} --start")).await.expect(0);
     let command = new_host.fixture.api.finished(&run).await;

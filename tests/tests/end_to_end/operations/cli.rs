@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 
-use muster_tests::{AgentOptions, Cli, Fixture, Script, ended, eventually};
+use muster_tests::{Agent, AgentOptions, Cli, Fixture, JsonFields as _, Script, ended, eventually};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::json;
@@ -70,6 +70,45 @@ async fn command_line_manages_keys_and_agents() {
     nobody.expect(2);
     assert!(nobody.stderr.contains("nobody"), "{}", nobody.stderr);
     cli.run(&["ping"]).await.expect(2);
+}
+
+#[tokio::test]
+async fn printed_remedy_for_a_missing_permission_works_and_costs_no_identity() {
+    let fixture = Fixture::on_sqlite().await;
+    let cli = logged_in(&fixture).await;
+    let made = cli.run(&["keys", "create", "web", "--json"]).await;
+    let offered = remedy(&made.stderr).to_owned();
+    let made = made.json();
+    let (key_id, key) = (made.id(), made.text("key"));
+    let options = AgentOptions::named("agent");
+    let _agent = Agent::start(&fixture.test_dir, &fixture.server.url(), key, options);
+    let id = fixture.online(key_id).await.id().to_owned();
+
+    let refused = cli.run(&["command", &id, "restart"]).await;
+    refused.expect(1);
+    let printed = remedy(&refused.stderr);
+    assert_eq!(printed.split(' ').collect::<Vec<_>>()[..3], ["keys", "set", key_id]);
+    let run = async |line: &str| {
+        cli.run(&line.split(' ').collect::<Vec<_>>()).await.expect(0);
+    };
+    run(printed).await;
+    let restarted = cli.run(&["command", &id, "restart", "--json"]).await;
+    restarted.expect(0);
+    // The same for what `keys create` offers.
+    run(&offered).await;
+    let key = cli.run(&["keys", "show", "web", "--json"]).await.json();
+    let permissions = ["ping", "info", "echo", "scripts", "execute", "restart", "update"];
+    assert_eq!(key["permissions"], json!(permissions), "{key}");
+    let agents = fixture.agents_of(key_id).await;
+    assert_eq!((agents.len(), agents[0].id()), (1, id.as_str()), "{agents:?}");
+}
+
+/// The arguments of the `muster` command in a message.
+fn remedy(message: &str) -> &str {
+    let (_, line) = message.split_once("muster keys set ").expect("a remedy");
+    let end = line.find(['`', '\n']).unwrap_or(line.len());
+    let start = message.len() - line.len() - "keys set ".len();
+    message[start..][.."keys set ".len() + end].trim_end()
 }
 
 #[tokio::test]

@@ -7,6 +7,7 @@ use muster_tests::{
     Api, Authority, Database, Fixture, PostgresCluster, Server, ServerOptions, SmallDisk, TestDir,
     binary, eventually, eventually_shown,
 };
+use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 /// Runs the health check with the data directory, and with a proxy that it must ignore.
@@ -98,6 +99,25 @@ async fn password_of_postgresql_is_read_from_a_file() {
     assert!(!process.ended().await.success());
     let log = process.log();
     assert!(log.contains("password authentication failed") && !log.contains("another"), "{log}");
+}
+
+#[tokio::test]
+async fn server_on_a_read_only_postgresql_is_not_ready_until_new_connections_take_writes() {
+    let fixture = Fixture::on_postgres().await;
+    let Database::Postgres(database) = &fixture.server.database else { panic!("not PostgreSQL") };
+    let new_key = || fixture.api.post("/api/agents/keys", json!({"name": "new"}));
+    new_key().await.expect(201);
+    // As after a failover: the connections break, and new ones lead to a server that only reads.
+    database.set_read_only(true);
+    for _ in 0..3 {
+        new_key().await.expect_problem(503, "storage_unavailable");
+    }
+    becomes(&fixture.api, 503).await;
+    new_key().await.expect_problem(503, "storage_unavailable");
+    // The server's connections stay read-only for their lifetime, so it must open others.
+    database.set_read_only(false);
+    becomes(&fixture.api, 200).await;
+    new_key().await.expect(201);
 }
 
 async fn becomes(api: &Api, status: u16) {

@@ -14,6 +14,8 @@ mod unreachable;
 mod version;
 mod waves;
 
+use std::os::unix::fs::MetadataExt as _;
+
 use muster_tests::{
     Agent, AgentOptions, Fixture, JsonFields as _, Publisher, Script, current_version,
     eventually_shown,
@@ -96,16 +98,25 @@ async fn current_version_is_unchanged_and_a_redeploy_repairs_it() {
     let fixture = Fixture::on_sqlite().await;
     let publisher = Publisher::new(&fixture).await;
     publisher.release("0.1.0").await;
-    let (_agent, id, _folder) = host(&fixture, &publisher, "host", "0.1.0").await;
+    let (agent, id, folder) = host(&fixture, &publisher, "host", "0.1.0").await;
+    let program = folder.join("versions/0.1.0/bin/muster-agent");
+    let inode = || std::fs::metadata(&program).expect("the program").ino();
+    let installed = inode();
     let same = ask(&fixture, &id, "update", json!({"version": "0.1.0"})).await;
     let ended = fixture.api.finished(&same).await;
     assert_eq!(
         (&ended["state"], &ended["result"]["update_result"]),
         (&json!("succeeded"), &json!("unchanged"))
     );
+    assert_eq!(inode(), installed);
+    // The agent exits with 44. Its installation is intact, and no newer release exists.
     let again = ask(&fixture, &id, "redeploy", json!({})).await;
     let ended = fixture.api.finished(&again).await;
     assert_eq!(ended["state"], "succeeded", "{ended}");
     assert_eq!(ended["result"]["to_version"], "0.1.0", "{ended}");
+    assert_eq!(ended["result"]["update_result"], "installed", "{ended}");
     runs(&fixture, &id, "0.1.0").await;
+    assert_ne!(inode(), installed, "the programs were not downloaded again");
+    let log = agent.log();
+    assert!(log.contains("(44)") && log.contains("downloading the programs"), "{log}");
 }

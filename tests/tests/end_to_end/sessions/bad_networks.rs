@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use muster_tests::{
-    AgentOptions, Case, Conditions, Database, Fixture, Network, Outcome, Script, ServerOptions,
-    TestDir, Transport, eventually, measure,
+    AgentOptions, Blackhole, Case, Conditions, Database, Fixture, Network, Outcome, Script,
+    ServerOptions, TestDir, Transport, eventually, measure,
 };
 use serde_json::json;
 
@@ -15,6 +15,7 @@ async fn short(transport: Transport, kbit: u64, bytes: usize) -> Outcome {
         transport,
         up: Conditions::kbit(kbit),
         down: Conditions::kbit(4 * kbit),
+        blackhole: None,
         output_bytes: bytes,
         ping_every: Duration::from_secs(1),
         heartbeat: Duration::from_secs(2),
@@ -52,12 +53,42 @@ async fn lossy_network_delays_output_and_loses_none() {
         transport: Transport::WebSocket,
         up: lossy(1_000),
         down: lossy(1_000),
+        blackhole: None,
         output_bytes: 500_000,
         ping_every: Duration::from_secs(1),
         heartbeat: Duration::from_secs(30),
     })
     .await;
     assert!(outcome.is_exact && outcome.disconnects == 0, "{outcome}");
+}
+
+#[tokio::test]
+async fn blackhole_of_either_direction_in_the_middle_of_output_loses_none() {
+    let during = |transport, up, down| Case {
+        transport,
+        up: Conditions::kbit(1_000),
+        down: Conditions::kbit(1_000),
+        blackhole: Some(Blackhole {
+            up,
+            down,
+            after: Duration::from_secs(1),
+            time: Duration::from_secs(2),
+        }),
+        output_bytes: 400_000,
+        ping_every: Duration::from_secs(1),
+        heartbeat: Duration::from_secs(30),
+    };
+    let outcomes = tokio::join!(
+        measure(during(Transport::Http, true, false)),
+        measure(during(Transport::Http, false, true)),
+        measure(during(Transport::Tls, true, false)),
+        measure(during(Transport::Tls, true, true)),
+    );
+    for outcome in [outcomes.0, outcomes.1, outcomes.2, outcomes.3] {
+        assert!(outcome.is_exact && outcome.disconnects == 0, "{outcome}");
+        // Otherwise the output was stored before its network broke.
+        assert!(outcome.took > Duration::from_secs(3), "{outcome}");
+    }
 }
 
 /// A server and an agent with a network between them.

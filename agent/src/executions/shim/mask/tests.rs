@@ -99,8 +99,8 @@ fn input() -> impl Strategy<Value = (Vec<String>, Vec<u8>, Vec<usize>)> {
         ];
         let text = prop::collection::vec(piece, 0..12).prop_map(|pieces| pieces.concat());
         (Just(values), text).prop_flat_map(|(values, text)| {
-            let places: Vec<usize> = (0..=text.len()).collect();
-            let cuts = subsequence(places.clone(), 0..=places.len());
+            let offsets: Vec<usize> = (0..=text.len()).collect();
+            let cuts = subsequence(offsets.clone(), 0..=offsets.len());
             (Just(values), Just(text), cuts)
         })
     })

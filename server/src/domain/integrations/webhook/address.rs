@@ -34,7 +34,7 @@ const METADATA_V6: [Ipv6Addr; 2] = [
     Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254),
 ];
 
-/// Classifies an address. An IPv6 address that stands for an IPv4 address is classified as that
+/// Classifies an address. An IPv6 address that contains an IPv4 address is classified as that
 /// one.
 pub fn kind(address: IpAddr) -> Kind {
     match address {

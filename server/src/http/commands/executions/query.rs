@@ -1,4 +1,4 @@
-//! The filters of a list of executions, as they stand in a query.
+//! The filters of a list of executions, as a query has them.
 
 use muster_protocol::manifest::is_script_name;
 use serde::Deserialize;

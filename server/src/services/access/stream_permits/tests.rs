@@ -82,7 +82,7 @@ async fn events_read_before_a_key_was_revoked_are_not_sent_after() {
     assert!(matches!(view.next().await, Ok(Some(StreamItem::Ready { .. }))));
     let tenant_id = onlooker.caller.principal.tenant_id;
     for _ in 0..3 {
-        let event = TenantEvent::Agent { id: AgentId::new(), is_connected: true };
+        let event = TenantEvent::Agent { id: AgentId::new(), is_connected: true, manifest: None };
         onlooker.hub.event_log.append(tenant_id, event);
     }
     assert!(matches!(view.next().await, Ok(Some(StreamItem::Event { .. }))));

@@ -10,7 +10,7 @@ use super::Groups;
 use crate::domain::commands::command_state::EndReason;
 use crate::domain::commands::records::ReportRecord;
 use crate::domain::commands::trigger::Trigger;
-use crate::domain::ids::{AgentId, CommandId};
+use crate::domain::ids::{AgentId, AgentKeyId, CommandId};
 use crate::domain::releases::group::UpdateState;
 use crate::domain::releases::group::attempt::{
     AttemptOutcome, AttemptTransition, UpdateAttempt, evaluate_attempt,
@@ -29,10 +29,6 @@ pub(super) type Updates = HashMap<AgentId, agent_update::Model>;
 /// How long the command of a group waits for a free slot on its agent. Short, because the agent was
 /// connected a moment ago and its wave waits for it.
 const EXPIRES_IN_MS: u64 = 2 * 60_000;
-
-/// The problem of an agent whose key does not allow updates.
-const FORBIDDEN: &str =
-    "the agent key does not allow `update`; give the host a key that does (deploy.sh --key)";
 
 /// The command that requests an update. It is delivered like any other command.
 pub(super) fn update_command(
@@ -92,14 +88,16 @@ impl Groups {
         let found: HashMap<CommandId, CommandWithReport> =
             found.into_iter().map(|found| (found.command.id, found)).collect();
         let seen = tenant.agents_by_id(&agents).await?;
-        let seen: HashMap<AgentId, Timestamp> =
-            seen.into_iter().map(|agent| (agent.id, agent.last_seen_at)).collect();
+        let seen: HashMap<AgentId, (Timestamp, AgentKeyId)> =
+            seen.into_iter().map(|row| (row.id, (row.last_seen_at, row.key_id))).collect();
         let mut changed = Vec::new();
         for update in updates.values_mut() {
             let transition = if is_open(update) {
-                let last_seen_at = seen.get(&update.agent_id).copied().unwrap_or(update.changed_at);
+                let seen = seen.get(&update.agent_id);
+                let last_seen_at = seen.map_or(update.changed_at, |(at, _)| *at);
+                let forbidden = forbidden(seen.map(|(_, key_id)| *key_id));
                 let offline_since = self.presence.offline_since(update.agent_id, last_seen_at);
-                let outcome = found.get(&update.command_id).map(outcome);
+                let outcome = found.get(&update.command_id).map(|found| outcome(found, &forbidden));
                 evaluate_attempt(attempt(update), outcome, offline_since, now)
             } else if up_to_date.contains(&update.agent_id) {
                 attempt(update).up_to_date()
@@ -142,11 +140,20 @@ pub(super) fn apply(
     };
 }
 
-fn outcome(found: &CommandWithReport) -> AttemptOutcome<'_> {
+/// The problem of an agent whose key does not allow updates. Another key would make it another agent.
+fn forbidden(key_id: Option<AgentKeyId>) -> String {
+    let key = key_id.map_or_else(|| "KEY".to_owned(), |id| id.to_string());
+    format!(
+        "the agent's key does not allow `update`; allow it with `muster keys set {key} --add-permission update`"
+    )
+}
+
+/// `forbidden`: the problem of an agent whose key does not allow updates.
+fn outcome<'a>(found: &'a CommandWithReport, forbidden: &'a str) -> AttemptOutcome<'a> {
     let report = found.report.as_ref();
     // There is no report of a command that this server did not let through.
     let own = match found.command.end_reason {
-        Some(EndReason::PermissionRevoked) => Some(("permission_denied", FORBIDDEN)),
+        Some(EndReason::PermissionRevoked) => Some(("permission_denied", forbidden)),
         Some(reason @ EndReason::ApiKeyInvalid) => Some((reason.as_str(), reason.sentence())),
         _ => None,
     };

@@ -102,6 +102,7 @@ impl LiveSession {
         self.service.manifests.insert(digest, manifest);
         let new_policy = rules.policy.clone().filter(|policy| Some(policy) != known.as_ref());
         self.handle.rules.replace(rules);
+        let now = self.service.clock.now();
         let row = agent_manifest::Model {
             agent_id,
             size_bytes: text.len() as i64,
@@ -110,7 +111,8 @@ impl LiveSession {
             digest: Some(digest.0.to_vec()),
             error,
             forbidden_commands: forbidden.to_stored(),
-            reported_at: self.service.clock.now(),
+            reported_at: now,
+            in_force_since: now,
         };
         let (refused, refused_rules) = refused(&row, &self.handle.rules.get());
         let operation = RecordManifest {
@@ -124,12 +126,17 @@ impl LiveSession {
         };
         let stored = self.service.store.writer().enqueue(operation).await.map_err(|_| VIOLATION)?;
         let (cache, handle) = (self.service.cache.clone(), Arc::clone(&self.handle));
+        let hub = Arc::clone(&self.service.hub);
         self.pending.push_back(Box::pin(async move {
-            if stored.await? == RecordedManifest::Refused {
+            let RecordedManifest { is_refused, changed } = stored.await?;
+            if is_refused {
                 tracing::warn!(%agent_id, "the manifests of a tenant are as large as they may be; refused another one");
                 handle.rules.replace(refused_rules);
             }
             cache.forget_agent(agent_id);
+            if let Some(in_force) = changed {
+                hub.notify_manifest(&handle, in_force);
+            }
             Ok(CommitAck::None)
         }));
         Ok(())

@@ -39,7 +39,7 @@ pub(super) async fn receive_registration<T: AgentTransport>(
             AgentMessage::Text(text) => text,
             AgentMessage::KeepAlive => continue,
             AgentMessage::Binary(_) | AgentMessage::Report(..) => return Err(VIOLATION),
-            AgentMessage::Closed => return Err(SessionEnd::Gone),
+            AgentMessage::Closed => return Err(SessionEnd::Left),
         };
         let (code, message) = match decode(&text) {
             Ok(AgentFrame::Register { data }) => return Ok(*data),
@@ -66,7 +66,7 @@ impl LiveSession {
     ) -> Result<(), SessionEnd> {
         let text = match message {
             AgentMessage::KeepAlive => return Ok(()),
-            AgentMessage::Closed => return Err(SessionEnd::Gone),
+            AgentMessage::Closed => return Err(SessionEnd::Left),
             AgentMessage::Report(response, receipt) => {
                 return self.response(*response, Some(receipt)).await;
             }

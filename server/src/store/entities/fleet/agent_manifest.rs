@@ -6,6 +6,7 @@ use sea_orm::entity::prelude::{
 };
 
 use crate::domain::fleet::records::ManifestRecord;
+use crate::domain::fleet::reported_manifest::ManifestInForce;
 use crate::domain::ids::AgentId;
 use crate::domain::time::Timestamp;
 
@@ -25,6 +26,8 @@ pub struct Model {
     /// Of `manifest`.
     pub size_bytes: i64,
     pub script_count: i64,
+    /// When this manifest was first reported.
+    pub in_force_since: Timestamp,
 }
 
 #[derive(Debug, Clone, Copy, EnumIter, DeriveRelation)]
@@ -36,8 +39,10 @@ impl From<Model> for ManifestRecord {
     fn from(row: Model) -> Self {
         Self {
             manifest: row.manifest,
+            in_force: ManifestInForce::of(row.error.is_some(), row.script_count),
             error: row.error,
             forbidden_commands: row.forbidden_commands,
+            in_force_since: row.in_force_since,
             reported_at: row.reported_at,
         }
     }

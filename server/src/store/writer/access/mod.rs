@@ -1,13 +1,18 @@
 //! Audit entries of actions that change no other row, such as transient commands.
 
+use std::collections::BTreeSet;
+
 use sea_orm::{DatabaseTransaction, DbErr, IntoActiveModel as _};
 
+use crate::domain::time::Timestamp;
 use crate::store::StoreError;
 use crate::store::entities::access::audit_entry;
+use crate::store::requester::{acting_key, invalid_keys};
 use crate::store::writer::connection::WriteTx;
 use crate::store::writer::{BatchOperation, rows};
 
-/// Adds one entry.
+/// Adds one entry. [`StoreError::KeyInvalid`] if the API key of the action was revoked or expired
+/// after the request was authenticated; nothing is stored then.
 pub struct AppendAudit(pub audit_entry::Model);
 
 impl BatchOperation for AppendAudit {
@@ -18,9 +23,17 @@ impl BatchOperation for AppendAudit {
         operations: &[Self],
     ) -> Result<Vec<Result<(), StoreError>>, DbErr> {
         let transaction = tx.transaction;
-        insert_audit(transaction, operations.iter().map(|operation| operation.0.clone()).collect())
-            .await?;
-        Ok(operations.iter().map(|_| Ok(())).collect())
+        let keys: BTreeSet<_> = operations.iter().filter_map(|op| acting_key(&op.0)).collect();
+        let now = operations.iter().map(|op| op.0.at).max().unwrap_or(Timestamp(0));
+        let invalid = invalid_keys(transaction, keys, now).await?;
+        let is_valid = |op: &Self| !acting_key(&op.0).is_some_and(|key| invalid.contains(&key));
+        let valid = operations.iter().filter(|op| is_valid(op)).map(|op| op.0.clone());
+        insert_audit(transaction, valid.collect()).await?;
+        let results = operations.iter().map(|op| match is_valid(op) {
+            true => Ok(()),
+            false => Err(StoreError::KeyInvalid),
+        });
+        Ok(results.collect())
     }
 }
 

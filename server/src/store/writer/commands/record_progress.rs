@@ -97,7 +97,7 @@ async fn mark_running(
         .filter(
             command::Column::Id.is_in(pad_to_power_of_two(started.iter().map(|(_, id, _)| *id))),
         )
-        // An agent cannot change a command of another agent, whatever id it sends, even if that
+        // An agent cannot change a command of another agent by sending its id, even if that
         // agent reports a start in the same transaction.
         .filter(
             Expr::tuple([Expr::col(command::Column::Id), Expr::col(command::Column::AgentId)])

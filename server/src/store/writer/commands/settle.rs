@@ -104,7 +104,7 @@ impl BatchOperation for Settle {
 }
 
 impl Settle {
-    fn last_chunk(&self) -> Option<ChunkPlace> {
+    fn last_chunk(&self) -> Option<ChunkPosition> {
         Some((self.command_id, self.last_chunk_bytes?.cast_signed()))
     }
 
@@ -225,12 +225,12 @@ async fn write_end(
 }
 
 /// A command and the offset of one of its chunks.
-type ChunkPlace = (CommandId, i64);
+type ChunkPosition = (CommandId, i64);
 
 /// The stored part of some output, as chunks or compacted.
 struct StoredOutput {
     /// Chunks that are stored as they were received.
-    chunks: HashSet<ChunkPlace>,
+    chunks: HashSet<ChunkPosition>,
     /// For other chunks, the end of the stored output of their commands.
     ends: HashMap<CommandId, i64>,
 }
@@ -238,22 +238,22 @@ struct StoredOutput {
 impl StoredOutput {
     async fn read(
         transaction: &DatabaseTransaction,
-        wanted: Vec<ChunkPlace>,
+        wanted: Vec<ChunkPosition>,
     ) -> Result<Self, DbErr> {
         // Most commands have one chunk, for which the id is enough.
         let (first, later): (Vec<_>, Vec<_>) = wanted.iter().partition(|(_, offset)| *offset == 0);
         let mut chunks = HashSet::with_capacity(wanted.len());
         for first in first.chunks(MAX_LIST) {
             let ids = pad_to_power_of_two(first.iter().map(|(id, _)| *id));
-            let places = places().filter(OffsetBytes.eq(0)).filter(Id.is_in(ids));
-            chunks.extend(places.into_tuple::<ChunkPlace>().all(transaction).await?);
+            let positions = chunk_positions().filter(OffsetBytes.eq(0)).filter(Id.is_in(ids));
+            chunks.extend(positions.into_tuple::<ChunkPosition>().all(transaction).await?);
         }
         for later in later.chunks(MAX_LIST) {
             // As conditions: for a list of pairs SQLite would scan the whole index.
-            let pair = |(id, offset): ChunkPlace| Id.eq(id).and(OffsetBytes.eq(offset));
+            let pair = |(id, offset): ChunkPosition| Id.eq(id).and(OffsetBytes.eq(offset));
             let pairs = pad_to_power_of_two(later.iter().copied()).into_iter().map(pair);
-            let places = places().filter(pairs.fold(Condition::any(), Condition::add));
-            chunks.extend(places.into_tuple::<ChunkPlace>().all(transaction).await?);
+            let positions = chunk_positions().filter(pairs.fold(Condition::any(), Condition::add));
+            chunks.extend(positions.into_tuple::<ChunkPosition>().all(transaction).await?);
         }
         let mut ends = HashMap::new();
         for (id, _) in wanted.iter().filter(|place| !chunks.contains(*place)) {
@@ -267,12 +267,12 @@ impl StoredOutput {
 
     /// True if the chunk is stored, by itself or merged into another one. Output is stored without
     /// gaps, so everything before the end is stored.
-    fn reaches(&self, chunk: ChunkPlace) -> bool {
+    fn reaches(&self, chunk: ChunkPosition) -> bool {
         self.chunks.contains(&chunk) || self.ends.get(&chunk.0).is_some_and(|end| *end > chunk.1)
     }
 }
 
-fn places() -> sea_orm::Select<output_chunk::Entity> {
+fn chunk_positions() -> sea_orm::Select<output_chunk::Entity> {
     output_chunk::Entity::find().select_only().column(Id).column(OffsetBytes)
 }
 

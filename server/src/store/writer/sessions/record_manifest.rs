@@ -8,10 +8,13 @@ use sea_orm::{
     QueryFilter as _, QuerySelect as _,
 };
 
-use crate::domain::ids::{AgentId, TenantId};
+use crate::domain::fleet::agent::AgentEventKind;
+use crate::domain::fleet::reported_manifest::ManifestInForce;
+use crate::domain::ids::{AgentId, EventId, TenantId};
+use crate::domain::time::Timestamp;
 use crate::store::StoreError;
 use crate::store::entities::access::tenant;
-use crate::store::entities::fleet::{agent, agent_manifest};
+use crate::store::entities::fleet::{agent, agent_event, agent_manifest};
 use crate::store::writer::connection::WriteTx;
 use crate::store::writer::epoch::Epochs;
 use crate::store::writer::rows::pad_to_power_of_two;
@@ -22,6 +25,7 @@ pub struct RecordManifest {
     pub tenant_id: TenantId,
     pub agent_id: AgentId,
     pub epoch: i64,
+    /// Its `in_force_since` is kept from the last report if that had the same manifest.
     pub row: agent_manifest::Model,
     /// Stored instead if the tenant has no room for the report.
     pub refused: agent_manifest::Model,
@@ -40,10 +44,26 @@ pub struct ManifestSize {
 
 /// What was stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RecordedManifest {
-    Stored,
+pub struct RecordedManifest {
     /// The tenant has no room for the report.
-    Refused,
+    pub is_refused: bool,
+    /// Which manifest is in force now, if the host has rejected or accepted one since the last
+    /// report. The agent has an event then.
+    pub changed: Option<ManifestInForce>,
+}
+
+/// What an agent reported before.
+struct Known {
+    size: ManifestSize,
+    digest: Option<Vec<u8>>,
+    error: Option<String>,
+    in_force_since: Timestamp,
+}
+
+impl Known {
+    fn in_force(&self) -> ManifestInForce {
+        ManifestInForce::of(self.error.is_some(), self.size.scripts)
+    }
 }
 
 impl ManifestSize {
@@ -90,11 +110,23 @@ impl BatchOperation for RecordManifest {
                 .exec(transaction)
                 .await?;
         }
-        let refused = count(transaction, &last).await?;
-        let rows = last.into_iter().map(|op| match refused.contains(&op.agent_id) {
-            true => op.refused.clone().into_active_model(),
-            false => op.row.clone().into_active_model(),
-        });
+        let known = known(transaction, &last).await?;
+        let refused = count(transaction, &last, &known).await?;
+        let mut changed = HashMap::new();
+        let (mut stored, mut events) = (Vec::with_capacity(last.len()), Vec::new());
+        for operation in last {
+            let is_refused = refused.contains(&operation.agent_id);
+            let mut row = if is_refused { &operation.refused } else { &operation.row }.clone();
+            let known = known.get(&operation.agent_id);
+            if let Some(known) = known.filter(|it| it.digest.is_some() && it.digest == row.digest) {
+                row.in_force_since = known.in_force_since;
+            }
+            if let Some((in_force, event)) = operation.event(&row, known) {
+                changed.insert(operation.agent_id, in_force);
+                events.push(event.into_active_model());
+            }
+            stored.push(row.into_active_model());
+        }
         let replace = OnConflict::column(agent_manifest::Column::AgentId)
             .update_columns([
                 agent_manifest::Column::Manifest,
@@ -104,17 +136,46 @@ impl BatchOperation for RecordManifest {
                 agent_manifest::Column::ReportedAt,
                 agent_manifest::Column::SizeBytes,
                 agent_manifest::Column::ScriptCount,
+                agent_manifest::Column::InForceSince,
             ])
             .to_owned();
-        rows::insert(transaction, rows.collect(), Some(replace)).await?;
+        rows::insert(transaction, stored, Some(replace)).await?;
+        rows::insert(transaction, events, None).await?;
         let result = |op: &Self| {
             epochs.check(op.agent_id, op.epoch)?;
-            Ok(match refused.contains(&op.agent_id) {
-                true => RecordedManifest::Refused,
-                false => RecordedManifest::Stored,
-            })
+            let is_refused = refused.contains(&op.agent_id);
+            Ok(RecordedManifest { is_refused, changed: changed.get(&op.agent_id).copied() })
         };
         Ok(operations.iter().map(result).collect())
+    }
+}
+
+impl RecordManifest {
+    /// The event of a manifest that was rejected, or accepted after a rejected one.
+    fn event(
+        &self,
+        row: &agent_manifest::Model,
+        known: Option<&Known>,
+    ) -> Option<(ManifestInForce, agent_event::Model)> {
+        let in_force = ManifestInForce::of(row.error.is_some(), row.script_count);
+        let before = known.map(|it| (it.in_force(), it.error.as_deref()));
+        if before.unwrap_or((ManifestInForce::Newest, None)) == (in_force, row.error.as_deref()) {
+            return None;
+        }
+        let detail = in_force.explain(row.error.as_deref().unwrap_or_default());
+        let kind = match in_force {
+            ManifestInForce::Newest => AgentEventKind::ManifestAccepted,
+            _ => AgentEventKind::ManifestRejected,
+        };
+        let event = agent_event::Model {
+            id: EventId::new(),
+            tenant_id: self.tenant_id,
+            agent_id: self.agent_id,
+            kind,
+            detail,
+            at: row.reported_at,
+        };
+        Some((in_force, event))
     }
 }
 
@@ -123,15 +184,15 @@ impl BatchOperation for RecordManifest {
 async fn count(
     transaction: &DatabaseTransaction,
     operations: &[&RecordManifest],
+    known: &HashMap<AgentId, Known>,
 ) -> Result<HashSet<AgentId>, DbErr> {
-    let known = sizes(transaction, operations).await?;
     let before = sums(transaction, operations).await?;
     let mut sums = before.clone();
     let mut refused = HashSet::new();
     for operation in operations {
         // Without a row there is no tenant, and nothing to limit.
         let Some(sum) = sums.get_mut(&operation.tenant_id) else { continue };
-        let old = known.get(&operation.agent_id).copied().unwrap_or_default();
+        let old = known.get(&operation.agent_id).map(|it| it.size).unwrap_or_default();
         let new = ManifestSize::of(&operation.row);
         let after = sum.replacing(old, new);
         *sum = if after.is_within(operation.limit) || new.is_within(old) {
@@ -153,24 +214,32 @@ async fn count(
 }
 
 /// What these agents have reported before.
-async fn sizes(
+async fn known(
     transaction: &DatabaseTransaction,
     operations: &[&RecordManifest],
-) -> Result<HashMap<AgentId, ManifestSize>, DbErr> {
+) -> Result<HashMap<AgentId, Known>, DbErr> {
+    type Row = (AgentId, i64, i64, Option<Vec<u8>>, Option<String>, Timestamp);
     let mut found = HashMap::with_capacity(operations.len());
     for operations in operations.chunks(MAX_LIST) {
         let ids = pad_to_power_of_two(operations.iter().map(|op| op.agent_id));
-        let rows: Vec<(AgentId, i64, i64)> = agent_manifest::Entity::find()
+        let rows: Vec<Row> = agent_manifest::Entity::find()
             .select_only()
             .column(agent_manifest::Column::AgentId)
             .column(agent_manifest::Column::SizeBytes)
             .column(agent_manifest::Column::ScriptCount)
+            .column(agent_manifest::Column::Digest)
+            .column(agent_manifest::Column::Error)
+            .column(agent_manifest::Column::InForceSince)
             .filter(agent_manifest::Column::AgentId.is_in(ids))
             .into_tuple()
             .all(transaction)
             .await?;
-        let size = |(id, bytes, scripts)| (id, ManifestSize { bytes, scripts });
-        found.extend(rows.into_iter().map(size));
+        found.extend(rows.into_iter().map(
+            |(id, bytes, scripts, digest, error, in_force_since)| {
+                let size = ManifestSize { bytes, scripts };
+                (id, Known { size, digest, error, in_force_since })
+            },
+        ));
     }
     Ok(found)
 }

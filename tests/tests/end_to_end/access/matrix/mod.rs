@@ -258,20 +258,51 @@ behind it are in [SECURITY.md](SECURITY.md#api-keys-and-scopes).
 |---|---|---|---|---|---|---|---|---|---|
 ";
 
-#[tokio::test]
-async fn access_matrix_is_as_documented_and_has_every_operation() {
-    let mut access = AccessFixture::new().await;
-    let description = access.fixture.api.get("/openapi.json").await.expect(200);
+/// Checks that the table has the operations of an OpenAPI document, all of them and no others.
+fn check_complete(document: &Value, table: &[Operation]) -> Result<(), String> {
     let mut documented = BTreeSet::new();
-    for (path, item) in description["paths"].as_object().expect("paths") {
+    for (path, item) in document["paths"].as_object().expect("paths") {
         for method in item.as_object().expect("methods").keys() {
             documented.insert(format!("{} {path}", method.to_uppercase()));
         }
     }
-    let table = operations();
     let entries: BTreeSet<String> =
         table.iter().map(|operation| format!("{} {}", operation.method, operation.path)).collect();
-    assert_eq!(documented, entries, "the table and the OpenAPI document differ");
+    let missing: Vec<_> = documented.difference(&entries).collect();
+    let unknown: Vec<_> = entries.difference(&documented).collect();
+    match (missing.as_slice(), unknown.as_slice()) {
+        ([], []) => Ok(()),
+        _ => Err(format!("without an entry: {missing:?}; not in the document: {unknown:?}")),
+    }
+}
+
+#[test]
+fn operation_without_an_entry_in_the_access_matrix_is_named() {
+    let table = operations();
+    let mut document = json!({"paths": {}});
+    for operation in &table {
+        document["paths"][operation.path][operation.method.to_lowercase()] = json!({});
+    }
+    check_complete(&document, &table).expect("the same operations");
+    let mut more = document.clone();
+    more["paths"]["/api/agents/{id}"]["put"] = json!({});
+    more["paths"]["/api/new"] = json!({"get": {}});
+    let refused = check_complete(&more, &table).expect_err("two operations without an entry");
+    assert!(
+        refused.contains("PUT /api/agents/{id}") && refused.contains("GET /api/new"),
+        "{refused}"
+    );
+    document["paths"].as_object_mut().expect("paths").remove("/api/jobs");
+    let refused = check_complete(&document, &table).expect_err("two entries without an operation");
+    assert!(refused.contains("GET /api/jobs") && refused.contains("POST /api/jobs"), "{refused}");
+}
+
+#[tokio::test]
+async fn access_matrix_is_as_documented_and_has_every_operation() {
+    let mut access = AccessFixture::new().await;
+    let description = access.fixture.api.get("/openapi.json").await.expect(200);
+    let table = operations();
+    check_complete(&description, &table).expect("a complete table");
 
     let mut matrix = HEAD.to_owned();
     for operation in &table {

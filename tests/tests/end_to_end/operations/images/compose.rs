@@ -20,7 +20,7 @@ fn compose_file_is_valid_by_the_schema_of_the_compose_specification() {
     let python = test_tools("python").join("bin/python");
     let words =
         ["-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec", "compose.yaml"];
-    run_tool(&python, &words, &[], &repository());
+    run_tool(&python, &words, &[], repository());
 }
 
 #[test]

@@ -96,7 +96,9 @@ async fn one_command_starts_an_agent_that_runs_a_manifest_of_the_first_generatio
     for _ in 0..2 {
         let (status, log) = project.start("agent-key", &server_image, &[here, home]).ended().await;
         assert!(status.success(), "{log}");
-        keys.push(fs::read_to_string(&key_file).expect("a key"));
+        let key = fs::read_to_string(&key_file).expect("a key");
+        assert!(key.starts_with("mst_agent_") && !log.contains(key.trim()), "{log}");
+        keys.push(key);
     }
     assert_eq!(keys[0], keys[1], "a second start creates no second key");
     let agent = project.start("agent", &agent_image, &[here]);

@@ -38,15 +38,16 @@ impl Example {
 
     /// The container of the agent, with its probes.
     fn agent(&self) -> &Value {
-        let all = list(&self.pod["initContainers"]).iter().chain(list(&self.pod["containers"]));
-        all.into_iter().find(|one| !one["livenessProbe"].is_null()).expect("an agent")
+        let mut all = list(&self.pod["initContainers"]).iter().chain(list(&self.pod["containers"]));
+        all.find(|one| !one["livenessProbe"].is_null()).expect("an agent")
     }
 
     /// Creates the volume as Kubernetes does: `fsGroup` is the group of everything but the node's
     /// folders, and files of secrets and configuration are links, so that they change together.
     fn volume(&self, name: &str, folder: &Path, key: &str) {
         let volume = named(&self.pod["volumes"], name);
-        let group = self.pod["securityContext"]["fsGroup"].as_u64().map(|group| group as u32);
+        let group = self.pod["securityContext"]["fsGroup"].as_u64();
+        let group = group.map(|group| u32::try_from(group).expect("a group"));
         if volume["hostPath"].is_object() {
             // What the container `state-owner` does.
             let command = list(&named(&self.pod["initContainers"], "state-owner")["command"]);
@@ -116,7 +117,7 @@ fn examples_are_valid_by_the_schemas_of_kubernetes() {
     let check = repository().join("tests/tools/check_kubernetes.py");
     let check = check.to_str().expect("plain text");
     let words = [check, "1.29,1.33,1.37", EXAMPLES[0], EXAMPLES[1]];
-    let report = run_tool(&python, &words, &[], &repository());
+    let report = run_tool(&python, &words, &[], repository());
     assert_eq!(report.trim(), "4", "the number of documents");
 }
 
@@ -148,6 +149,9 @@ fn examples_agree_with_the_image_and_have_no_key_in_a_variable_or_argument() {
         let key_file = &file.pairs("ENV")["MUSTER_API_KEY_FILE"];
         let mount = named(&agent["volumeMounts"], "key");
         assert_eq!(format!("{}/agent_key", mount.text("mountPath")), *key_file, "{path}");
+        for name in ["scripts", "manifest", "key"] {
+            assert_eq!(named(&agent["volumeMounts"], name)["readOnly"], true, "{path}: {name}");
+        }
         let text = fs::read_to_string(repository().join(path)).expect("read");
         assert!(text.contains("--from-file=agent_key=/dev/stdin"), "{path}");
         assert!(!text.contains("mst_agent_") && !text.contains("secretKeyRef"), "{path}");

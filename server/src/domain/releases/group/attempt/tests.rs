@@ -53,7 +53,7 @@ fn an_agent_that_reports_no_result_has_failed_until_it_runs_the_version() {
     for (found, at) in [(running, NOW.plus_ms(RESULT_MS + 1)), (ended, NOW)] {
         let transition = evaluate_attempt(ATTEMPT, found, None, at).expect("its state changes");
         assert_eq!((transition.state, code(&transition)), (UpdateState::Failed, "no_result"));
-        // An agent that runs the version is up to date, whatever it reported.
+        // An agent that runs the version is up to date, regardless of its report.
         let attempt = UpdateAttempt { state: transition.state, ..ATTEMPT };
         let up_to_date = attempt.up_to_date().expect("its state changes");
         assert_eq!((up_to_date.state, up_to_date.problem), (UpdateState::Done, None));

@@ -248,7 +248,7 @@ async fn merge_rows_of(
         .all(transaction)
         .await?;
     let length_bytes = chunks.iter().map(|chunk| chunk.length_bytes).sum();
-    // More output may have arrived. It is then not short any more, and the next run makes a blob.
+    // More output may have arrived. It is then not short any more, and the next run creates a blob.
     if chunks.len() < 2 || length_bytes > SMALL_BYTES || chunks.iter().any(|row| row.file_bytes > 0)
     {
         return Ok(Compacted::Unchanged);

@@ -67,12 +67,14 @@ impl SystemScope {
         now: Timestamp,
         started_at: Timestamp,
     ) -> Result<Vec<EndedCommand>, StoreError> {
-        let away_before =
+        let offline_before =
             Expr::val(now.0).sub(Expr::col((command::Entity, command::Column::LostAfterMs)));
         let ended: Vec<EndedCommand> = open_of(AgentLevel::Full)
             .filter(agent::Column::IsOnline.eq(false))
-            .filter(Expr::col((agent::Entity, agent::Column::LastSeenAt)).lt(away_before.clone()))
-            .filter(Expr::val(started_at.0).lt(away_before))
+            .filter(
+                Expr::col((agent::Entity, agent::Column::LastSeenAt)).lt(offline_before.clone()),
+            )
+            .filter(Expr::val(started_at.0).lt(offline_before))
             .into_tuple()
             .all(&self.reader)
             .await?;

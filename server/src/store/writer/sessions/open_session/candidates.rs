@@ -269,7 +269,7 @@ impl RegistrationCandidates {
     }
 
     /// The id that an agent of a restored server was issued before: kept, if its ticket is valid and
-    /// nobody has the id.
+    /// no agent has the id.
     pub(super) fn ticketed_id(&self, operation: &OpenSession) -> Option<AgentId> {
         let AgentIdentity::Full { has_ticket: true, .. } = operation.identity else { return None };
         operation.issued_id().filter(|id| !self.agents.contains_key(id))

@@ -24,7 +24,7 @@ use crate::store::entities::fleet::{agent, agent_event};
 use crate::store::writer::BatchOperation;
 use crate::store::writer::connection::WriteTx;
 
-/// What tells one agent of a key from another.
+/// What distinguishes the agents of one key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AgentIdentity {
     /// A basic agent is its key, and its host name where the key trusts its holders.
@@ -85,7 +85,7 @@ pub struct OpenedSession {
     pub server_restored: bool,
     /// Commands that are lost with the ledger that the agent had before.
     pub lost: Vec<CommandId>,
-    /// The key as it stands in this transaction.
+    /// The key as this transaction reads it.
     pub key: agent_key::Model,
 }
 
@@ -155,7 +155,7 @@ impl OpenSession {
         }
         let is_new = known.is_none();
         if is_new && is_in_grace && candidates.ticketed_id(self).is_none() {
-            // A replaced secret may be in other hands: it opens sessions and enrols nobody.
+            // A replaced secret may be in other hands: it opens sessions and enrols no agent.
             return SessionOpening::Refused(CloseCode::KeyRegenerated);
         }
         if is_new && candidates.count(self.key_id) >= i64::from(key.max_agents) {
@@ -307,7 +307,7 @@ impl OpenSession {
                     next_epoch = highest.saturating_add(1).min(i64::MAX - 1);
                     changes.events.push(self.event(row.id, AgentEventKind::ServerRestored));
                 }
-                // What an opening before it in this transaction has told is known as well.
+                // Earlier openings of this transaction are included.
                 let told = changes.counts.iter().find(|(id, _)| *id == row.id);
                 let count = told.map_or_else(|| candidates.acceptance_count(row.id), |told| told.1);
                 let remembered = row.ledger_id.as_ref().map(|id| (id, count));

@@ -1,4 +1,0 @@
-//! The event feed, and webhooks.
-
-pub mod events;
-pub mod webhooks;

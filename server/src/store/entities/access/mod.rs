@@ -1,7 +1,0 @@
-//! Access control: keys, principals, the audit log.
-
-pub mod agent_key;
-pub mod api_key;
-pub mod audit_entry;
-pub mod retired_agent_secret;
-pub mod tenant;

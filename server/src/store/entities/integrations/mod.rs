@@ -1,4 +1,0 @@
-//! Webhook deliveries and signing keys.
-
-pub mod webhook_delivery;
-pub mod webhook_key;

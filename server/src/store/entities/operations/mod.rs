@@ -1,3 +1,0 @@
-//! Operations of the server itself.
-
-pub mod setting;

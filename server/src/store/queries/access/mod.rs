@@ -1,6 +1,0 @@
-//! Access control: keys, principals, the audit log.
-
-pub(super) mod agent_keys;
-pub(super) mod api_keys;
-pub(super) mod audit;
-pub(super) mod authentication;

@@ -1,4 +1,0 @@
-//! Webhook deliveries and signing keys.
-
-pub(super) mod webhook_keys;
-pub(super) mod webhooks;
