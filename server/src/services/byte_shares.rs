@@ -57,13 +57,15 @@ struct State {
     by_key: HashMap<ByteOwner, usize>,
     waiting: HashMap<Queue, VecDeque<Waiter>>,
     /// The queues of a tenant by what their keys hold, then by their oldest waiters.
-    order: HashMap<(TenantId, IsSmall), BTreeSet<(usize, u64, Queue)>>,
+    order: HashMap<(TenantId, IsSmall), BTreeSet<OrderedQueue>>,
     arrivals: u64,
 }
 
 /// Small requests wait apart from larger ones.
 type IsSmall = bool;
 type Queue = (ByteOwner, IsSmall);
+/// A queue behind what its key holds and the arrival of its oldest waiter.
+type OrderedQueue = (usize, u64, Queue);
 
 #[derive(Debug)]
 struct Waiter {
@@ -164,7 +166,7 @@ impl State {
         result
     }
 
-    fn place_of(&self, queue: Queue) -> Option<(usize, u64, Queue)> {
+    fn place_of(&self, queue: Queue) -> Option<OrderedQueue> {
         let first = self.waiting.get(&queue)?.front()?;
         Some((self.held_by(queue.0).0, first.arrival, queue))
     }
