@@ -1,9 +1,10 @@
 //! Extractors for handlers. Every invalid input becomes a problem document.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use axum::extract::rejection::{BytesRejection, FailedToBufferBody, JsonRejection, QueryRejection};
-use axum::extract::{ConnectInfo, FromRequest, FromRequestParts, Query, Request};
+use axum::extract::{ConnectInfo, FromRequest, FromRequestParts, MatchedPath, Query, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, header};
 use muster_protocol::limits::MAX_FRAME_BYTES;
@@ -13,14 +14,18 @@ use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
 use super::AppState;
+use super::body_bytes::uncounted_bytes;
+use super::body_rights;
 use super::key_lifetime::KeySlot;
 use super::problem::Problem;
 use crate::domain::access::credential::presented;
+use crate::domain::access::principal::Principal;
 use crate::domain::field_error::{FieldError, FieldErrorCode};
 use crate::domain::page::{MAX_LIMIT, PageError, PageRequest};
 use crate::domain::source::ClientSource;
 use crate::services::access::caller::Caller;
 use crate::services::commands::MAX_WAIT_MS;
+use crate::services::error::ServiceError;
 
 /// The credential of a request.
 pub fn credential(headers: &HeaderMap) -> Option<&str> {
@@ -39,6 +44,8 @@ impl FromRequestParts<AppState> for Caller {
         if let Some(slot) = parts.extensions.get::<KeySlot>() {
             slot.set(watch.until(principal.expires_at));
         }
+        // For the body, which is read after this.
+        parts.extensions.insert(Arc::clone(&principal));
         Ok(Self { principal, source: source(parts) })
     }
 }
@@ -77,19 +84,29 @@ pub fn client(parts: &Parts) -> Option<ClientSource> {
 
 /// A JSON body. An empty one is `{}`.
 ///
+/// It is read only if the [`Caller`], extracted before it, may send it and its key may hold so many
+/// more bytes.
+///
 /// The content type must be `application/json`. A browser sends a request of another site without
 /// asking this server first if its body is a form or plain text, so neither is accepted, not even
 /// with an empty body.
 pub struct Body<T>(pub T);
 
-impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
+impl<T: DeserializeOwned> FromRequest<AppState> for Body<T> {
     type Rejection = Problem;
 
-    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+    async fn from_request(request: Request, state: &AppState) -> Result<Self, Problem> {
         let kind = request.headers().get(header::CONTENT_TYPE).cloned();
         if kind.as_ref().is_some_and(|kind| !is_json(kind)) {
             return Err(Problem::media_type("application/json"));
         }
+        let principal = request.extensions().get::<Arc<Principal>>().cloned();
+        if let Some(principal) = &principal {
+            require_right(&request, principal)?;
+        }
+        // Held until the body is parsed.
+        let needed = uncounted_bytes(&request);
+        let _permit = state.body_bytes.acquire(principal.as_deref(), needed).await?;
         let bytes = axum::body::Bytes::from_request(request, state)
             .await
             .map_err(|rejection| unread_body(&rejection, MAX_FRAME_BYTES))?;
@@ -100,6 +117,18 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
             return Err(Problem::media_type("application/json"));
         }
         from_json(&bytes)
+    }
+}
+
+/// Refuses a body that its caller may not send.
+fn require_right(request: &Request, principal: &Principal) -> Result<(), Problem> {
+    let Some(route) = request.extensions().get::<MatchedPath>() else { return Ok(()) };
+    let scopes = body_rights::scopes(request.method(), route.as_str());
+    match scopes.first() {
+        Some(first) if !scopes.iter().any(|scope| principal.may(*scope)) => {
+            Err(ServiceError::missing_scope(*first).into())
+        }
+        _ => Ok(()),
     }
 }
 

@@ -2,6 +2,8 @@
 //! shape the answer; they decide nothing.
 
 pub mod access;
+mod body_bytes;
+mod body_rights;
 pub mod commands;
 mod envelope;
 mod extract;
@@ -30,6 +32,7 @@ use muster_protocol::limits::MAX_FRAME_BYTES;
 use tokio::sync::watch;
 use tower_http::catch_panic::CatchPanicLayer;
 
+pub use self::body_bytes::BodyBytes;
 use self::problem::Problem;
 pub use self::sessions::{ExchangeSessions, PollSessions};
 use crate::domain::origin::Origin;
@@ -46,6 +49,8 @@ pub struct ApiState {
     pub clock: Clock,
     pub exchanges: ExchangeSessions,
     pub polls: PollSessions,
+    /// What the bodies of API requests may hold.
+    pub body_bytes: BodyBytes,
     /// The address to show to people, if it is configured.
     pub public_url: Option<Origin>,
     /// Whether this server ends TLS itself.

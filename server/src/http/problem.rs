@@ -164,9 +164,14 @@ impl Problem {
         Self { retry_after_s: Some(1), ..problem }
     }
 
-    /// The agents of a key, or of all keys, send more than the server takes at once.
+    /// The agents of a key, of a tenant, or of all keys, send more than the server takes at once.
     pub fn too_many_bytes() -> Self {
         Self::busy("the sessions of this agent key hold too many bytes; try again later")
+    }
+
+    /// The bodies of an API key, of a tenant, or of all, take more memory than they may.
+    pub fn too_many_body_bytes() -> Self {
+        Self::busy("the requests of this API key hold too many bytes; try again later")
     }
 
     /// Storage does not answer.

@@ -2,6 +2,7 @@
 //! another.
 
 pub mod access;
+pub mod byte_shares;
 pub mod commands;
 pub mod error;
 /// Agents, their presence, their groups and targets.

@@ -39,6 +39,8 @@ const SPARE_SESSIONS: usize = 16;
 const LINGER: Duration = Duration::from_secs(60);
 /// How long a request that overtook the previous one waits for it to arrive.
 const OVERTAKING_WAIT: Duration = Duration::from_secs(10);
+/// Most parts of one body. An agent has fewer frames waiting.
+const MAX_PARTS: usize = 4_096;
 /// How long the answer to a request with output waits for an acknowledgement, whatever else it could
 /// carry: the next answer may leave much later on a slow network.
 const ACK_WAIT: Duration = Duration::from_millis(100);
@@ -143,7 +145,7 @@ impl ExchangeSessions {
         let (relay, transport) = relay(Carries::AllFrames);
         let exchange = Arc::new(Exchange {
             relay,
-            bytes: state.services.sessions.bytes_of(key_id),
+            bytes: state.services.sessions.bytes_of(&admission.grant),
             open: OpenRequests::default(),
             arrived: watch::Sender::default(),
             next_sequence: watch::Sender::default(),
@@ -229,9 +231,9 @@ impl Exchange {
         let sequence = header.sequence;
         let is_half_here = || self.note_arrival(sequence);
         let bytes = body.read_to_end(&self.bytes, &self.relay, is_half_here).await?;
-        let messages = messages_of(&bytes)?;
-        drop(bytes);
-        let has_output = messages.iter().any(|message| matches!(message, AgentMessage::Binary(_)));
+        check_parts(&bytes)?;
+        let is_output = |message: AgentMessage| matches!(message, AgentMessage::Binary(_));
+        let has_output = messages_of(&bytes).any(is_output);
         self.note_arrival(sequence);
         self.wait_for_the_one_before(sequence, open).await;
         let mut progress = Arc::clone(&self.progress).lock_owned().await;
@@ -244,7 +246,7 @@ impl Exchange {
             progress.next_sequence += 1;
             progress.answer = None;
             self.next_sequence.send_replace(progress.next_sequence);
-            progress = Arc::clone(&self).hand_over(messages, progress).await?;
+            progress = Arc::clone(&self).hand_over(bytes, progress).await?;
             if has_output {
                 // Output that can't be stored now has no acknowledgement.
                 let _ = tokio::time::timeout(ACK_WAIT, self.relay.acknowledged(ack_count)).await;
@@ -283,19 +285,20 @@ impl Exchange {
         {}
     }
 
-    /// Hands frames to the session, in a task of its own: none may be lost or doubled if the caller
-    /// disconnects meanwhile.
+    /// Hands the frames of a checked body to the session, in a task of its own: none may be lost or
+    /// doubled if the caller disconnects meanwhile. The body keeps its permit until all are handed
+    /// over, and each frame keeps it until it is handled.
     async fn hand_over(
         self: Arc<Self>,
-        messages: Vec<AgentMessage>,
+        body: Bytes,
         progress: OwnedMutexGuard<ExchangeProgress>,
     ) -> ApiResult<OwnedMutexGuard<ExchangeProgress>> {
-        if messages.is_empty() {
+        if body.len() <= REQUEST_HEADER_BYTES {
             self.relay.push(AgentMessage::KeepAlive).await;
             return Ok(progress);
         }
         let handing_over = tokio::spawn(async move {
-            for message in messages {
+            for message in messages_of(&body) {
                 if !self.relay.push(message).await {
                     break;
                 }
@@ -306,23 +309,72 @@ impl Exchange {
     }
 }
 
-/// The frames of a body, which share its bytes.
-fn messages_of(body: &Bytes) -> ApiResult<Vec<AgentMessage>> {
-    let mut messages = Vec::new();
-    for part in parts_of(&body[REQUEST_HEADER_BYTES..]) {
+/// Refuses a body as a whole, before any of its frames is handled.
+fn check_parts(body: &Bytes) -> ApiResult<()> {
+    for (index, part) in parts_of(&body[REQUEST_HEADER_BYTES..]).enumerate() {
         let part = part.map_err(|error| Problem::malformed(error.to_string()))?;
-        messages.push(match part {
-            PartRef::Text(text) if text.len() <= MAX_FRAME_BYTES => {
-                AgentMessage::Text(body.slice_ref(text.as_bytes()))
+        if index >= MAX_PARTS {
+            return Err(Problem::malformed(format!("a body has at most {MAX_PARTS} parts")));
+        }
+        match part {
+            PartRef::Close { .. } => {}
+            PartRef::Text("") | PartRef::Binary([]) => {
+                return Err(Problem::malformed("a part of the body is empty".into()));
             }
-            PartRef::Binary(bytes) if bytes.len() <= MAX_FRAME_BYTES => {
-                AgentMessage::Binary(body.slice_ref(bytes))
-            }
-            PartRef::Text(_) | PartRef::Binary(_) => {
+            PartRef::Text(text) if text.len() > MAX_FRAME_BYTES => {
                 return Err(Problem::of_close(CloseCode::FrameTooBig));
             }
-            PartRef::Close { .. } => AgentMessage::Closed,
-        });
+            PartRef::Binary(bytes) if bytes.len() > MAX_FRAME_BYTES => {
+                return Err(Problem::of_close(CloseCode::FrameTooBig));
+            }
+            PartRef::Text(_) | PartRef::Binary(_) => {}
+        }
     }
-    Ok(messages)
+    Ok(())
+}
+
+/// The frames of a checked body, decoded one at a time: a list of them could take many times the
+/// memory of the body. They share its bytes.
+fn messages_of(body: &Bytes) -> impl Iterator<Item = AgentMessage> {
+    parts_of(&body[REQUEST_HEADER_BYTES..]).map_while(Result::ok).map(|part| match part {
+        PartRef::Text(text) => AgentMessage::Text(body.slice_ref(text.as_bytes())),
+        PartRef::Binary(bytes) => AgentMessage::Binary(body.slice_ref(bytes)),
+        PartRef::Close { .. } => AgentMessage::Closed,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use muster_protocol::frame::exchange::{ExchangePart, ExchangeRequest};
+
+    use super::*;
+
+    fn body(parts: Vec<ExchangePart>) -> Bytes {
+        let session_id = Uuid::nil();
+        ExchangeRequest { session_id, sequence: 1, wait_ms: 0, parts }.encode().into()
+    }
+
+    #[test]
+    fn body_of_empty_parts_or_of_too_many_is_refused() {
+        let text = |content: &str| ExchangePart::Text(content.into());
+        assert!(check_parts(&body(vec![text("{}"); MAX_PARTS])).is_ok());
+        assert!(check_parts(&body(vec![text("{}"); MAX_PARTS + 1])).is_err());
+        assert!(check_parts(&body(vec![text("{}"), text("")])).is_err());
+        assert!(check_parts(&body(vec![ExchangePart::Binary(Vec::new())])).is_err());
+        assert!(check_parts(&body(Vec::new())).is_ok());
+    }
+
+    #[test]
+    fn frames_are_decoded_one_at_a_time_and_keep_the_body() {
+        let body = body(vec![ExchangePart::Text("{}".into()), ExchangePart::Binary(vec![7])]);
+        let mut messages = messages_of(&body);
+        let Some(AgentMessage::Text(text)) = messages.next() else { panic!("a text") };
+        assert_eq!(text, "{}");
+        assert!(matches!(messages.next(), Some(AgentMessage::Binary(_))));
+        assert!(messages.next().is_none());
+        drop(messages);
+        assert!(!body.is_unique(), "the text shares its bytes");
+        drop(text);
+        assert!(body.is_unique());
+    }
 }

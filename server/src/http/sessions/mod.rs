@@ -17,8 +17,9 @@ use utoipa_axum::router::OpenApiRouter;
 
 pub use self::basic::PollSessions;
 pub use self::exchange::ExchangeSessions;
-use self::request_body::{PERMIT_WAIT, declared_bytes};
+use self::request_body::PERMIT_WAIT;
 use super::AppState;
+use super::body_bytes::{IsCounted, declared_bytes};
 use super::extract::{client, credential};
 use super::problem::{ApiResult, Problem};
 use crate::services::access::authentication::{AdmittedKey, AgentRefusal};
@@ -67,9 +68,10 @@ impl FromRequestParts<AppState> for AdmittedBody {
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> ApiResult<Self> {
         let Admitted(admission) = Admitted::from_request_parts(parts, state).await?;
         let bytes = declared_bytes(&parts.headers).unwrap_or(MAX_FRAME_BYTES).min(MAX_FRAME_BYTES);
-        let share = state.services.sessions.bytes_of(admission.grant.key_id);
+        let share = state.services.sessions.bytes_of(&admission.grant);
         let permit = tokio::time::timeout(PERMIT_WAIT, share.acquire(bytes)).await;
         let permit = permit.map_err(|_| Problem::too_many_bytes())?;
+        parts.extensions.insert(IsCounted);
         Ok(Self { admission, permit })
     }
 }

@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
-use axum::http::{HeaderMap, header};
+use axum::http::HeaderMap;
 use futures_util::StreamExt as _;
 
 use super::relay::Relay;
+use crate::http::body_bytes::declared_bytes;
 use crate::http::problem::{ApiResult, Problem};
 use crate::services::sessions::SessionBytes;
 
@@ -76,9 +77,4 @@ impl RequestBody {
         self.read.extend_from_slice(&piece);
         Ok(true)
     }
-}
-
-/// The size of a body, if its head declares it.
-pub(super) fn declared_bytes(headers: &HeaderMap) -> Option<usize> {
-    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }

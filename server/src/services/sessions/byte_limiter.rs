@@ -1,8 +1,8 @@
 //! Limits the bytes from agents that the server holds between reading and commit: for each session,
-//! for each agent key, and for all sessions together.
+//! for each agent key, for each tenant, and for all sessions together.
 //!
-//! A permit is acquired before the bytes are parsed. Who finds no free bytes waits, in order of
-//! arrival, and is not read meanwhile.
+//! A permit is acquired before the bytes are parsed. Who finds no free bytes waits, and is not read
+//! meanwhile; [`ByteShares`] decides who is next.
 
 use std::collections::HashMap;
 use std::num::NonZeroU32;
@@ -12,18 +12,21 @@ use bytes::Bytes;
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::domain::ids::AgentKeyId;
+use crate::domain::ids::{AgentKeyId, TenantId};
+use crate::services::byte_shares::{ByteLimits, ByteOwner, ByteShares, HeldBytes};
 
 /// Bytes of one session.
 const MAX_BYTES_PER_SESSION: usize = 8 * 1024 * 1024;
 /// Bytes of all sessions of one agent key.
 const MAX_BYTES_PER_KEY: usize = 16 * 1024 * 1024;
+/// Bytes of all sessions of one tenant.
+const MAX_BYTES_PER_TENANT: usize = 32 * 1024 * 1024;
 /// Bytes of all sessions.
 const MAX_BYTES: usize = 64 * 1024 * 1024;
 /// Large texts of all sessions of one agent key per second, and in one burst, in KiB.
 const KEY_TEXT_KIB_PER_SECOND: NonZeroU32 = NonZeroU32::new(2 * 1024).unwrap();
 const KEY_TEXT_BURST_KIB: NonZeroU32 = NonZeroU32::new(32 * 1024).unwrap();
-/// Bytes of one permit of the semaphores.
+/// Bytes of one permit of a session's semaphore.
 const UNIT_BYTES: usize = 1024;
 
 /// Shared by every session of the server.
@@ -32,7 +35,7 @@ pub(super) struct ByteLimiter(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
-    all: Arc<Semaphore>,
+    bytes: ByteShares,
     by_key: Mutex<HashMap<AgentKeyId, Weak<KeyShare>>>,
 }
 
@@ -40,7 +43,7 @@ struct Shared {
 #[derive(Debug)]
 struct KeyShare {
     key_id: AgentKeyId,
-    free: Arc<Semaphore>,
+    owner: ByteOwner,
     text_kib: DefaultDirectRateLimiter,
     limiter: Weak<Shared>,
 }
@@ -55,34 +58,34 @@ pub struct SessionBytes {
 
 /// Bytes that may be held until this is dropped.
 #[derive(Debug)]
-pub struct BytePermit(Option<HeldBytes>);
+pub struct BytePermit(Option<SessionPermit>);
 
 #[derive(Debug)]
-struct HeldBytes {
+struct SessionPermit {
     // The order in which they are freed does not matter.
     _session: OwnedSemaphorePermit,
-    _key: OwnedSemaphorePermit,
-    _all: OwnedSemaphorePermit,
+    _bytes: HeldBytes,
     _share: Arc<KeyShare>,
 }
 
 impl Default for ByteLimiter {
     fn default() -> Self {
-        let all = Arc::new(Semaphore::new(MAX_BYTES / UNIT_BYTES));
-        Self(Arc::new(Shared { all, by_key: Mutex::default() }))
+        let limits =
+            ByteLimits { key: MAX_BYTES_PER_KEY, tenant: MAX_BYTES_PER_TENANT, all: MAX_BYTES };
+        Self(Arc::new(Shared { bytes: ByteShares::new(limits), by_key: Mutex::default() }))
     }
 }
 
 impl ByteLimiter {
     /// The share of a new session of this key.
-    pub(super) fn session(&self, key_id: AgentKeyId) -> SessionBytes {
+    pub(super) fn session(&self, tenant_id: TenantId, key_id: AgentKeyId) -> SessionBytes {
         let mut by_key = self.0.by_key.lock().unwrap_or_else(PoisonError::into_inner);
         let known = by_key.get(&key_id).and_then(Weak::upgrade);
         let key = known.unwrap_or_else(|| {
-            let free = Arc::new(Semaphore::new(MAX_BYTES_PER_KEY / UNIT_BYTES));
+            let owner = ByteOwner { tenant_id, key_id: key_id.0 };
             let quota = Quota::per_second(KEY_TEXT_KIB_PER_SECOND).allow_burst(KEY_TEXT_BURST_KIB);
             let (text_kib, limiter) = (RateLimiter::direct(quota), Arc::downgrade(&self.0));
-            let share = Arc::new(KeyShare { key_id, free, text_kib, limiter });
+            let share = Arc::new(KeyShare { key_id, owner, text_kib, limiter });
             by_key.insert(key_id, Arc::downgrade(&share));
             share
         });
@@ -105,18 +108,16 @@ impl SessionBytes {
             return BytePermit(None);
         }
         let own = self.own();
-        let units = u32::try_from(bytes.min(MAX_BYTES_PER_SESSION).div_ceil(UNIT_BYTES));
-        let units = units.unwrap_or(u32::MAX);
+        let bytes = bytes.min(MAX_BYTES_PER_SESSION);
+        let units = u32::try_from(bytes.div_ceil(UNIT_BYTES)).unwrap_or(u32::MAX);
         let permits = async {
             // The narrowest limit first, so that a session holds nothing of the others' while it
             // waits for itself.
-            let session = own.acquire_many_owned(units).await.ok()?;
-            let key = Arc::clone(&self.key.free).acquire_many_owned(units).await.ok()?;
-            let all = Arc::clone(&self.limiter.0.all).acquire_many_owned(units).await.ok()?;
-            let _share = Arc::clone(&self.key);
-            Some(HeldBytes { _session: session, _key: key, _all: all, _share })
+            let _session = own.acquire_many_owned(units).await.ok()?;
+            let _bytes = self.limiter.0.bytes.acquire(self.key.owner, bytes).await;
+            Some(SessionPermit { _session, _bytes, _share: Arc::clone(&self.key) })
         };
-        // The semaphores are never closed.
+        // The semaphore is never closed.
         BytePermit(Box::pin(permits).await)
     }
 
@@ -143,7 +144,7 @@ impl BytePermit {
 
 struct WithPermit {
     bytes: Bytes,
-    _held: Option<HeldBytes>,
+    _held: Option<SessionPermit>,
 }
 
 impl AsRef<[u8]> for WithPermit {
@@ -176,49 +177,41 @@ mod tests {
         tokio::task::unconstrained(session.acquire(bytes)).now_or_never()
     }
 
-    fn fill(session: &SessionBytes) -> Vec<BytePermit> {
-        std::iter::from_fn(|| now(session, LARGE)).collect()
+    fn fill(session: &SessionBytes, bytes: usize) -> Vec<BytePermit> {
+        std::iter::from_fn(|| now(session, bytes)).collect()
     }
 
     #[tokio::test]
     async fn session_and_key_hold_no_more_than_their_shares() {
         let limiter = ByteLimiter::default();
-        let key = AgentKeyId::new();
-        let sessions: Vec<_> = (0..4).map(|_| limiter.session(key)).collect();
-        let first = fill(&sessions[0]);
+        let (tenant, key) = (TenantId::new(), AgentKeyId::new());
+        let sessions: Vec<_> = (0..4).map(|_| limiter.session(tenant, key)).collect();
+        let first = fill(&sessions[0], LARGE);
         assert_eq!(first.len() * LARGE, MAX_BYTES_PER_SESSION);
-        let rest: Vec<_> = sessions[1..].iter().flat_map(fill).collect();
-        assert_eq!((first.len() + rest.len()) * LARGE, MAX_BYTES_PER_KEY);
-        assert!(now(&sessions[3], SessionBytes::UNCOUNTED_BYTES).is_some(), "small messages pass");
-        let other = limiter.session(AgentKeyId::new());
+        let rest: Vec<_> = sessions[1..].iter().flat_map(|one| fill(one, LARGE)).collect();
+        let small: Vec<_> = sessions[1..].iter().flat_map(|one| fill(one, LARGE / 4)).collect();
+        assert!(!small.is_empty(), "some bytes are left for small messages");
+        assert_eq!(limiter.0.bytes.held(), MAX_BYTES_PER_KEY);
+        assert!(now(&sessions[3], SessionBytes::UNCOUNTED_BYTES).is_some(), "smallest ones pass");
+        let other = limiter.session(tenant, AgentKeyId::new());
         assert!(now(&other, LARGE).is_some(), "another key has its own share");
-        drop(first);
+        drop((first, small));
         assert!(now(&sessions[3], LARGE).is_some());
-    }
-
-    #[tokio::test]
-    async fn all_sessions_together_hold_no_more_than_the_limit_and_give_it_back() {
-        let limiter = ByteLimiter::default();
-        let sessions: Vec<_> = (0..20).map(|_| limiter.session(AgentKeyId::new())).collect();
-        let held: Vec<_> = sessions.iter().flat_map(fill).collect();
-        assert_eq!(held.len() * LARGE, MAX_BYTES);
-        drop(held);
-        assert_eq!(limiter.0.all.available_permits() * UNIT_BYTES, MAX_BYTES);
-        drop(sessions);
+        drop((rest, other, sessions));
+        assert_eq!(limiter.0.bytes.held(), 0);
         assert!(limiter.0.by_key.lock().expect("free").is_empty());
     }
 
     #[tokio::test]
     async fn permit_lasts_as_long_as_any_part_of_its_bytes() {
         let limiter = ByteLimiter::default();
-        let session = limiter.session(AgentKeyId::new());
+        let session = limiter.session(TenantId::new(), AgentKeyId::new());
         let permit = session.acquire(LARGE).await;
         let bytes = permit.attach(vec![7; LARGE].into());
         let part = bytes.slice(10..20);
         drop(bytes);
-        let free = || limiter.0.all.available_permits() * UNIT_BYTES;
-        assert_eq!(free(), MAX_BYTES - LARGE);
+        assert_eq!(limiter.0.bytes.held(), LARGE);
         drop(part);
-        assert_eq!(free(), MAX_BYTES);
+        assert_eq!(limiter.0.bytes.held(), 0);
     }
 }

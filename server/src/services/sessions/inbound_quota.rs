@@ -97,7 +97,7 @@ mod tests {
     use futures_util::FutureExt as _;
 
     use super::*;
-    use crate::domain::ids::AgentKeyId;
+    use crate::domain::ids::{AgentKeyId, TenantId};
     use crate::services::sessions::byte_limiter::ByteLimiter;
 
     fn text(bytes: usize) -> AgentMessage {
@@ -115,7 +115,7 @@ mod tests {
     }
 
     fn session(limiter: &ByteLimiter, key: AgentKeyId) -> Arc<InboundQuota> {
-        Arc::new(InboundQuota::new(Some(limiter.session(key))))
+        Arc::new(InboundQuota::new(Some(limiter.session(TenantId::new(), key))))
     }
 
     #[tokio::test]

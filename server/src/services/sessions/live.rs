@@ -112,7 +112,7 @@ impl LiveSession {
         messages: mpsc::Receiver<SessionMessage>,
     ) -> Self {
         // Over HTTP, the bytes are counted when the body is read.
-        let bytes = (!handle.is_http).then(|| service.bytes_of(handle.grant().key_id));
+        let bytes = (!handle.is_http).then(|| service.bytes_of(&handle.grant()));
         Self {
             service,
             handle,

@@ -42,7 +42,6 @@ use super::fleet::group_membership::GroupMembership;
 use super::releases::catalog::ReleaseCatalog;
 use crate::domain::access::credential::SecretHash;
 use crate::domain::fleet::agent::Transport;
-use crate::domain::ids::AgentKeyId;
 use crate::domain::secret_box::SecretBox;
 use crate::domain::source::ClientSource;
 use crate::domain::time::Clock;
@@ -180,8 +179,8 @@ impl Sessions {
     }
 
     /// The share of a session of this key in the bytes that sessions may hold.
-    pub fn bytes_of(&self, key_id: AgentKeyId) -> SessionBytes {
-        self.bytes.session(key_id)
+    pub fn bytes_of(&self, key: &KeyGrant) -> SessionBytes {
+        self.bytes.session(key.tenant_id, key.key_id)
     }
 
     /// Runs a session to its end. The transport is closed when this returns.

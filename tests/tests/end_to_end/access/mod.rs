@@ -11,6 +11,7 @@ mod known_attacks;
 mod lists;
 mod matrix;
 mod refusals;
+mod request_bodies;
 mod revocation;
 mod scopes;
 mod setup;

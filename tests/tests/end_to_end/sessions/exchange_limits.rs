@@ -166,6 +166,23 @@ async fn requests_that_hang_up_hold_no_memory() {
 }
 
 #[tokio::test]
+async fn body_of_empty_parts_is_refused_and_its_session_continues() {
+    let mut fixture = Fixture::on_sqlite().await;
+    let session = Session::open(&fixture).await;
+    let mut body = session.body(1, 0, &[]);
+    while body.len() + 5 <= MAX_BODY_BYTES {
+        body.extend_from_slice(&[1, 0, 0, 0, 0]);
+    }
+    let before = resident_bytes(&mut fixture.server);
+    let (status, answer) = read_answer(&mut session.begin(&body, body.len()).await).await;
+    let problem: Value = serde_json::from_slice(&answer).expect("a problem");
+    assert_eq!((status, &problem["code"]), (400, &json!("malformed_json")));
+    let held = resident_bytes(&mut fixture.server).saturating_sub(before);
+    assert!(held < 16 * 1024 * 1024, "{held} bytes more than before");
+    assert!(session.ask(1, 0, &[]).await.is_empty(), "the sequence is still open");
+}
+
+#[tokio::test]
 async fn body_that_arrives_byte_by_byte_is_cut() {
     let options =
         muster_tests::ServerOptions::default().with("MUSTER_REQUEST_HEAD_TIMEOUT_MS", 500);

@@ -1,0 +1,77 @@
+//! Which right a request with a body needs, known from its head: a body is read only for a caller
+//! that may send it. The services check the rights again, and more precisely.
+
+use axum::http::Method;
+
+use crate::domain::access::principal::Scope;
+
+/// The operations whose caller needs at least one of the scopes, and the one that a refusal names.
+const RIGHTS: &[(&str, &str, &[Scope])] = &[
+    ("POST", "/api/keys", &[Scope::ApiKeysWrite]),
+    ("POST", "/api/agents/keys", &[Scope::AgentKeysWrite]),
+    ("PATCH", "/api/agents/keys/{id}", &[Scope::AgentKeysWrite]),
+    ("POST", "/api/agents/keys/{id}/regenerate", &[Scope::AgentKeysWrite]),
+    ("POST", "/api/agents/keys/{id}/ping", &[Scope::CommandsRun]),
+    ("POST", "/api/agents/keys/{id}/command", SEND),
+    ("PATCH", "/api/agents/{id}", &[Scope::AgentsWrite]),
+    ("POST", "/api/agents/{id}/adopt", &[Scope::AgentsManage]),
+    ("POST", "/api/agents/{id}/ping", &[Scope::CommandsRun]),
+    ("POST", "/api/agents/{id}/command", SEND),
+    ("POST", "/api/targets/preview", &[Scope::AgentsRead]),
+    ("POST", "/api/commands/{id}/cancel", CONTROL),
+    ("POST", "/api/executions/{id}/cancel", CONTROL),
+    ("POST", "/api/jobs", &[Scope::CommandsRun]),
+    ("POST", "/api/jobs/{id}/cancel", CONTROL),
+    ("POST", "/api/jobs/{id}/pause", CONTROL),
+    ("POST", "/api/jobs/{id}/resume", CONTROL),
+    ("POST", "/api/jobs/{id}/abort", CONTROL),
+    ("POST", "/api/jobs/{id}/retry", &[Scope::CommandsRun]),
+    ("POST", "/api/webhooks/deliveries/{id}/resend", &[Scope::CommandsRun]),
+    ("POST", "/api/webhooks/secret", &[Scope::WebhooksWrite]),
+    ("POST", "/api/webhooks/secret/rotate", &[Scope::WebhooksWrite]),
+    ("POST", "/api/groups", &[Scope::AgentsWrite]),
+    ("PATCH", "/api/groups/{id}", &[Scope::AgentsWrite]),
+    ("POST", "/api/groups/{id}/pause", &[Scope::AgentsWrite]),
+    ("POST", "/api/groups/{id}/resume", &[Scope::AgentsWrite]),
+    ("POST", "/api/releases", &[Scope::ReleasesManage]),
+    ("POST", "/api/releases/{version}/publish", &[Scope::ReleasesManage]),
+    ("POST", "/api/releases/{version}/withdraw", &[Scope::ReleasesManage]),
+    ("POST", "/api/releases/key-changes", &[Scope::ReleasesManage]),
+];
+
+/// The command in the body decides which of them.
+const SEND: &[Scope] = &[Scope::CommandsRun, Scope::AgentsManage];
+/// Whose work it is decides which of them.
+const CONTROL: &[Scope] = &[Scope::CommandsRun, Scope::CommandsManage];
+
+/// The scopes of which a caller needs at least one; none if any caller may send the body.
+pub(super) fn scopes(method: &Method, route: &str) -> &'static [Scope] {
+    let found = RIGHTS.iter().find(|(of, path, _)| *of == method.as_str() && *path == route);
+    found.map_or(&[], |(_, _, scopes)| scopes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_operation_that_reads_a_body_for_an_api_key_has_its_right() {
+        let document = crate::http::openapi::documented();
+        let document = serde_json::to_value(document.get_openapi()).expect("JSON");
+        let mut known = 0;
+        for (path, operations) in document["paths"].as_object().expect("paths") {
+            for (method, operation) in operations.as_object().expect("operations") {
+                let is_change = ["post", "patch"].contains(&method.as_str());
+                // Agents have rights of their own, and programs are not held in memory.
+                if !is_change || operation["tags"][0] == "agent link" {
+                    continue;
+                }
+                let method =
+                    Method::from_bytes(method.to_uppercase().as_bytes()).expect("a method");
+                assert!(!scopes(&method, path).is_empty(), "{method} {path} is not in the table");
+                known += 1;
+            }
+        }
+        assert_eq!(known, RIGHTS.len(), "the table names an operation that does not exist");
+    }
+}
