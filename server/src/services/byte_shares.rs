@@ -150,9 +150,9 @@ impl State {
         for queue in [(owner, true), (owner, false)] {
             let Some(place) = self.place_of(queue) else { continue };
             let of_tenant = (owner.tenant_id, queue.1);
-            if let Some(places) = self.order.get_mut(&of_tenant) {
-                places.remove(&place);
-                if places.is_empty() {
+            if let Some(queued) = self.order.get_mut(&of_tenant) {
+                queued.remove(&place);
+                if queued.is_empty() {
                     self.order.remove(&of_tenant);
                 }
             }
@@ -208,7 +208,7 @@ impl State {
     fn next(&self, limits: &ByteLimits) -> Option<(Queue, usize)> {
         // In each tenant, the key that holds least: if its request does not fit, no one of that
         // tenant passes it by.
-        let first_of_each = self.order.values().filter_map(|places| places.first());
+        let first_of_each = self.order.values().filter_map(|queued| queued.first());
         let fitting = first_of_each.filter_map(|(of_key, arrival, queue)| {
             let bytes = self.waiting.get(queue)?.front()?.bytes;
             let fits = limits.fit(self, queue.0, bytes);
