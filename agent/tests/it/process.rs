@@ -224,7 +224,7 @@ async fn http_replaces_failing_websockets_until_a_websocket_works_again() {
     let mut sequences = Vec::new();
     let mut held = Vec::new();
     let is_registered = |frames: &[AgentFrame]| frames.contains(&AgentFrame::InventoryEnd);
-    // Every WebSocket is refused until the session uses HTTP.
+    // Every WebSocket fails until the session uses HTTP. A refusal would be taken at once.
     let mut socket = loop {
         let (head, mut stream) = accept(&listener).await;
         if head.starts_with("GET /ws/agent") {
@@ -232,7 +232,7 @@ async fn http_replaces_failing_websockets_until_a_websocket_works_again() {
                 break upgrade(&head, stream).await;
             }
             refused += 1;
-            let text = b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+            let text = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
             let _ = stream.write_all(text).await;
             continue;
         }

@@ -74,10 +74,12 @@ fn every_option_is_named_by_a_field_or_is_local() {
         for name in names.iter().filter(|name| name.starts_with("--")) {
             let is_named =
                 options.iter().any(|known| known.option.split(" or ").any(|one| one == name));
-            // `agents wait` measures its timeout itself, and the options of `api-keys revoke` are
+            // `agents wait` measures its timeout itself, `keys` sends the permissions as a whole, and the options of `api-keys revoke` are
             // switches without a value that a server could refuse.
             let alone = [
                 ("agents", "--timeout"),
+                ("keys", "--add-permission"),
+                ("keys", "--remove-permission"),
                 ("api-keys", "--cascade"),
                 ("api-keys", "--cancel-queued"),
             ];

@@ -25,7 +25,7 @@ const COLUMNS: [Column; 7] = [
 
 /// The options that set fields of the API.
 pub const OPTIONS: OptionNames = &[
-    option("name", "NAME")
+    option("name", "NAME or --name")
         .expects("1 to 128 characters, without control characters or spaces at the ends"),
     option("permissions", "--permission"),
     option("tags", "--tag").expects("1 to 64 letters, digits and . _ : / -"),

@@ -2,8 +2,9 @@
 
 use std::net::SocketAddr;
 
-use axum::extract::{ConnectInfo, State};
+use axum::extract::{ConnectInfo, FromRequestParts, State};
 use axum::http::StatusCode;
+use axum::http::request::Parts;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
@@ -16,7 +17,7 @@ use crate::domain::ids::{MemberId, TenantId};
 use crate::domain::source::ClientSource;
 use crate::domain::time::Timestamp;
 use crate::http::AppState;
-use crate::http::extract::Body;
+use crate::http::extract::{Body, credential};
 use crate::http::problem::{ApiResult, Problem};
 use crate::services::access::setup::{NewPerson, SetupCaller};
 
@@ -55,8 +56,6 @@ impl From<MemberRecord> for MemberView {
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct SetUp {
-    /// The content of the file `setup_token` in the server's data directory.
-    token: String,
     /// By which the owner signs in.
     email: String,
     /// Default: the part of the address before the `@`.
@@ -66,21 +65,38 @@ struct SetUp {
     password: String,
 }
 
-/// Make the first owner of a new server. The token works once, and only while there is no owner.
-#[utoipa::path(post, path = "/api/setup", tag = "accounts", security(()), request_body = SetUp,
+/// A set-up token that was found right before the body is read.
+struct SetupToken {
+    caller: SetupCaller,
+    token: Zeroizing<String>,
+}
+
+impl FromRequestParts<AppState> for SetupToken {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Problem> {
+        let address = parts.extensions.get::<ConnectInfo<SocketAddr>>();
+        let address = address.map(|ConnectInfo(address)| address.ip());
+        let caller = SetupCaller {
+            limited_as: address.map(ClientSource::of),
+            source: address.map(|address| address.to_string()),
+        };
+        let token = Zeroizing::new(credential(&parts.headers).unwrap_or_default().to_owned());
+        state.services.setup.check_token(&caller, &token).await?;
+        Ok(Self { caller, token })
+    }
+}
+
+/// Make the first owner of a new server. The set-up token, which is the content of the file
+/// `setup_token` in the server's data directory, works once, and only while there is no owner.
+#[utoipa::path(post, path = "/api/setup", tag = "accounts", security(("setup_token" = [])), request_body = SetUp,
     responses((status = 201, body = MemberView), (status = 401, body = Problem), (status = 410, body = Problem),
         (status = 422, body = Problem), (status = 429, body = Problem), (status = 503, body = Problem)))]
 async fn set_up(
     State(state): State<AppState>,
-    source: Option<axum::Extension<ConnectInfo<SocketAddr>>>,
+    SetupToken { caller, token }: SetupToken,
     Body(body): Body<SetUp>,
 ) -> ApiResult<(StatusCode, axum::Json<MemberView>)> {
-    let address = source.map(|axum::Extension(ConnectInfo(address))| address.ip());
-    let caller = SetupCaller {
-        limited_as: address.map(ClientSource::of),
-        source: address.map(|address| address.to_string()),
-    };
-    let token = Zeroizing::new(body.token);
     let password = Zeroizing::new(body.password);
     let person = NewPerson { email: body.email, name: body.name, password };
     let made = state.services.setup.complete(&caller, &token, person).await?;

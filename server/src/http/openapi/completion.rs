@@ -131,5 +131,7 @@ fn security_schemes() -> Value {
             "description": "An API key, `mst_live_…`."},
         "agent_key": {"type": "http", "scheme": "bearer",
             "description": "An agent key, `mst_agent_…`."},
+        "setup_token": {"type": "http", "scheme": "bearer",
+            "description": "The token for the first owner, `mst_setup_…`."},
     })
 }

@@ -117,39 +117,48 @@ impl Setup {
         Ok(is_open.then_some(secret.secret))
     }
 
-    /// Makes the first owner with the token, and closes set-up for good.
+    /// Checks a token. [`Setup::complete`] checks it again, in the transaction that uses it.
     ///
     /// # Errors
-    /// 401 `invalid_setup_token`, 410 `setup_closed`; 422 for a field; [`ServiceError::TooMany`] if the
-    /// source presents too many wrong tokens.
-    pub async fn complete(
-        &self,
-        caller: &SetupCaller,
-        token: &str,
-        person: NewPerson,
-    ) -> Result<MemberRecord> {
+    /// 401 `invalid_setup_token`, 410 `setup_closed`; [`ServiceError::TooMany`] if the source presents
+    /// too many wrong tokens.
+    pub async fn check_token(&self, caller: &SetupCaller, token: &str) -> Result<SecretHash> {
         if caller.limited_as.is_some_and(|source| !self.lookups.may_look_up(source)) {
             return Err(ServiceError::TooMany {
                 code: "too_many_unknown_keys",
                 detail: "too many unknown keys were sent from this address; check the key and try again later",
             });
         }
-        let token = match is_well_formed(token, SETUP_TOKEN_PREFIX) {
+        let presented = match is_well_formed(token, SETUP_TOKEN_PREFIX) {
             true => Some(SecretHash::of(token)),
             false => None,
         };
-        // Checked before the password is hashed, which is slow, and again in the transaction.
-        match self.store.system().setup_state().await? {
-            SetupState::Open(hash) if Some(hash) == token => {}
-            SetupState::Open(_) => {
+        match (self.store.system().setup_state().await?, presented) {
+            // Whether set-up is over is not secret; only who has no token at all learns nothing.
+            (_, None) if token.is_empty() => Err(WRONG_TOKEN),
+            (SetupState::Open(hash), Some(presented)) if hash == presented => Ok(presented),
+            (SetupState::Open(_), _) => {
                 if let Some(source) = caller.limited_as {
                     self.lookups.record_failure(source);
                 }
-                return Err(WRONG_TOKEN);
+                Err(WRONG_TOKEN)
             }
-            SetupState::New | SetupState::Closed => return Err(CLOSED),
+            (SetupState::New | SetupState::Closed, _) => Err(CLOSED),
         }
-        let token = token.ok_or(WRONG_TOKEN)?;
+    }
+
+    /// Makes the first owner with the token, and closes set-up for good.
+    ///
+    /// # Errors
+    /// As [`Setup::check_token`]; 422 for a field.
+    pub async fn complete(
+        &self,
+        caller: &SetupCaller,
+        token: &str,
+        person: NewPerson,
+    ) -> Result<MemberRecord> {
+        // Before the password is hashed, which is slow.
+        let token = self.check_token(caller, token).await?;
         let (mut owner, record) = self.owner(person).await?;
         owner.audit = audit_entry::Model {
             actor_kind: ActorKind::Member,

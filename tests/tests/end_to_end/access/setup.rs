@@ -14,8 +14,8 @@ fn token(fixture: &Fixture) -> String {
     std::fs::read_to_string(file).expect("the token").trim().to_owned()
 }
 
-fn body(token: &str, email: &str) -> Value {
-    json!({"token": token, "email": email, "password": PASSWORD})
+fn body(email: &str) -> Value {
+    json!({"email": email, "password": PASSWORD})
 }
 
 #[tokio::test]
@@ -23,13 +23,13 @@ async fn set_up_token_makes_the_first_owner_once_and_never_again() {
     let mut fixture = Fixture::on_sqlite().await;
     let (owner, token) = (fixture.api.clone(), token(&fixture));
     assert!(!fixture.server.log().contains(&token), "the log shows the token");
-    let anybody = owner.with_key("");
+    let holder = owner.with_key(&token);
     let set_up = async |api: &Api, body: Value| api.post("/api/setup", body).await;
 
     // Neither a guess nor another kind of secret is a token.
     let guess = format!("mst_setup_{}", "0".repeat(64));
     for wrong in ["", &guess, owner.key(), &token[..token.len() - 1], &format!("{token}0")] {
-        let refused = set_up(&anybody, body(wrong, "ada@example.com")).await;
+        let refused = set_up(&owner.with_key(wrong), body("ada@example.com")).await;
         refused.expect_problem(401, "invalid_setup_token");
     }
     // Nor is the token a key.
@@ -42,16 +42,16 @@ async fn set_up_token_makes_the_first_owner_once_and_never_again() {
         ("password", "1q2w3e4r5t6y"),
         ("password", "ADA@example.com"),
     ] {
-        let mut body = body(&token, "ada@example.com");
+        let mut body = body("ada@example.com");
         body[field] = json!(value);
-        let problem = set_up(&anybody, body).await.expect_problem(422, "invalid_field");
+        let problem = set_up(&holder, body).await.expect_problem(422, "invalid_field");
         assert_eq!(problem["errors"][0]["field"], field, "{problem}");
         let shown = problem.to_string();
         assert!(field != "password" || !shown.contains(value), "a password is repeated: {shown}");
     }
     let (one, other) = tokio::join!(
-        set_up(&anybody, body(&token, "Ada@Example.com")),
-        set_up(&anybody, body(&token, "eve@example.com")),
+        set_up(&holder, body("Ada@Example.com")),
+        set_up(&holder, body("eve@example.com")),
     );
     let (made, refused) = if one.status == 201 { (one, other) } else { (other, one) };
     let made = made.expect(201);
@@ -67,8 +67,10 @@ async fn set_up_token_makes_the_first_owner_once_and_never_again() {
     fixture.server.stop();
     fixture.server.resume();
     assert!(!fixture.server.data_dir().join("setup_token").exists(), "there is a new token");
-    let api = fixture.server.api().with_key("");
-    set_up(&api, body(&token, "eve@example.com")).await.expect_problem(410, "setup_closed");
+    let api = fixture.server.api();
+    set_up(&api.with_key(&token), body("eve@example.com"))
+        .await
+        .expect_problem(410, "setup_closed");
 }
 
 #[tokio::test]
@@ -83,10 +85,10 @@ async fn set_up_token_stays_valid_over_a_restart_and_a_lost_one_is_replaced() {
     fixture.server.resume();
     let second = token(&fixture);
     assert_ne!(second, first);
-    let api = fixture.server.api().with_key("");
-    let refused = api.post("/api/setup", body(&first, "ada@example.com")).await;
+    let api = fixture.server.api();
+    let refused = api.with_key(&first).post("/api/setup", body("ada@example.com")).await;
     refused.expect_problem(401, "invalid_setup_token");
-    api.post("/api/setup", body(&second, "ada@example.com")).await.expect(201);
+    api.with_key(&second).post("/api/setup", body("ada@example.com")).await.expect(201);
 }
 
 #[tokio::test]
@@ -110,7 +112,7 @@ async fn owner_made_at_the_terminal_closes_set_up() {
     }
     fixture.server.resume();
     let api = fixture.server.api();
-    let refused = api.with_key("").post("/api/setup", body(&token, "eve@example.com")).await;
+    let refused = api.with_key(&token).post("/api/setup", body("eve@example.com")).await;
     refused.expect_problem(410, "setup_closed");
     let audit = api.get("/api/audit").await.expect(200);
     let entries = audit["items"].as_array().expect("items").iter();

@@ -133,7 +133,10 @@ async fn agent_learns_how_long_a_proxy_lets_it_be_quiet() {
     let (agent, id) = fixture.agent_through(&link.url(), AgentOptions::named("agent")).await;
     link.cut_quiet_after(Duration::from_secs(4));
     within(PATIENCE, "the agent has learned it", async || {
-        agent.log().contains("sending signs of life more often").then_some(())
+        // It notices after the cut, before it connects again.
+        let log = agent.log();
+        let (_, after) = log.split_once("sending signs of life more often")?;
+        after.contains("registered").then_some(())
     })
     .await;
     reached_over(&fixture, &id, "websocket").await;

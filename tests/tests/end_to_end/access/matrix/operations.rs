@@ -118,8 +118,7 @@ pub fn operations() -> Vec<Operation> {
     let restart = json!({"command": "restart"});
     let new_group = json!({"name": "new", "target": nobody});
     let argv = json!({"argv": ["true"], "target": nobody});
-    let setup =
-        json!({"token": "", "email": "ada@example.com", "password": "correct horse battery"});
+    let setup = json!({"email": "ada@example.com", "password": "correct horse battery"});
     let key_change = json!({"old": "", "new": "", "signature": ""});
     vec![
         open("/healthz"),

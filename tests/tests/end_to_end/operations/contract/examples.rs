@@ -123,9 +123,9 @@ async fn examples_are_taken_from_a_run_and_have_the_documented_shapes() {
     }
     let file = fixture.server.data_dir().join("setup_token");
     let token = std::fs::read_to_string(file).expect("the token");
-    let owner = json!({"token": token.trim(), "email": "ada@example.com", "name": "Ada",
+    let owner = json!({"email": "ada@example.com", "name": "Ada",
         "password": "correct horse battery staple"});
-    run.post("/api/setup", owner).await;
+    run.call_with(token.trim(), Method::POST, "/api/setup", Some(owner)).await;
     run.examples.insert(
         "get_metrics".into(),
         json!({"status": "200",
