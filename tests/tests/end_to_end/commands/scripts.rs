@@ -160,12 +160,15 @@ async fn changed_manifest_is_reloaded_and_an_invalid_one_refused_with_its_line()
     let after = fixture.api.get(&path).await.expect(200);
     assert_eq!((&after["in_force"], &after["items"]), (&json!("none"), &json!([])), "{after}");
     assert!(after["in_force_since"].as_str() > before["in_force_since"].as_str(), "{after}");
-    let event = feed.expect("agent").await;
-    assert_eq!(event.data, json!({"id": id, "status": "online", "manifest": "none"}));
+    // With so short an interval, a busy machine may report the agent as offline meanwhile.
+    while feed.expect("agent").await.data
+        != json!({"id": id, "status": "online", "manifest": "none"})
+    {}
     let events = fixture.api.get(&format!("/api/agents/{id}/events")).await.expect(200);
-    let kinds = ["manifest_rejected", "manifest_rejected", "online", "enrolled"];
-    let items = events["items"].as_array().expect("items");
-    assert_eq!(items.iter().map(|event| event.text("kind")).collect::<Vec<_>>(), kinds);
+    let items = events["items"].as_array().expect("items").iter();
+    let items: Vec<_> = items.filter(|event| event.text("kind").starts_with("manifest_")).collect();
+    let kinds: Vec<_> = items.iter().map(|event| event.text("kind")).collect();
+    assert_eq!(kinds, ["manifest_rejected"; 2]);
     assert!(items[0].text("detail").contains("was deleted"), "{events}");
     assert!(items[1].text("detail").contains("line 3"), "{events}");
     let shown = fixture.cli().await.run(&["agents", "scripts", &id]).await;
