@@ -284,8 +284,11 @@ async fn life_cycle_command_that_the_policy_forbids_is_refused_before_it_is_stor
     write_policy(&state, r#"{"forbid": ["restart", "update", "rekey"]}"#);
     let (mut agent, id) = fixture.agent(AgentOptions::named("agent").supervised()).await;
     let before = agent.agent_ids();
-    let scripts = fixture.api.get(&format!("/api/agents/{id}/scripts")).await.expect(200);
-    assert_eq!(scripts["forbidden_commands"], json!(["restart", "update", "rekey"]));
+    eventually("the agent has reported its policy", async || {
+        let scripts = fixture.api.get(&format!("/api/agents/{id}/scripts")).await.expect(200);
+        (scripts["forbidden_commands"] == json!(["restart", "update", "rekey"])).then_some(())
+    })
+    .await;
     let path = format!("/api/agents/{id}/command");
     let send = async |command: &str| fixture.api.post(&path, json!({"command": command})).await;
     let refused = send("restart").await.expect(409);
