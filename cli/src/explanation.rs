@@ -44,30 +44,36 @@ const PREFLIGHT_CODES: [&str; 4] =
 /// it names the reason and what to do, without fields or paths of the API. A test compares this list with
 /// the server's codes.
 #[cfg(test)]
-const SHOWN_AS_ANSWERED: [&str; 74] = [
+const SHOWN_AS_ANSWERED: [&str; 86] = [
     "agent_busy",
     "agent_offline",
     "agent_online",
     "agent_timeout",
     "already_adopted",
+    "already_member",
     "ambiguous_successor",
     "basic_agent",
     "body_too_large",
     "cancel_unsupported",
+    "cross_origin",
     "data_dir_not_writable",
+    "expired_access_token",
     "expired_api_key",
     "forbidden_by_policy",
     "group_changed",
     "group_exists",
     "idempotency_key_reused",
     "incomplete_release",
+    "invalid_access_token",
     "invalid_api_key",
     "invalid_argv",
     "invalid_body",
     "invalid_bootstrap_key",
     "invalid_field",
+    "invalid_invitation",
     "invalid_key_change",
     "invalid_query",
+    "invalid_refresh_token",
     "invalid_release",
     "invalid_setup_token",
     "invalid_target",
@@ -75,6 +81,7 @@ const SHOWN_AS_ANSWERED: [&str; 74] = [
     "job_running",
     "key_changed",
     "key_not_held",
+    "last_owner",
     "last_publisher",
     "malformed_json",
     "method_not_allowed",
@@ -103,10 +110,13 @@ const SHOWN_AS_ANSWERED: [&str; 74] = [
     "server_busy",
     "server_stopping",
     "session_ended",
+    "session_required",
     "setup_closed",
     "storage_unavailable",
     "successor_changed",
+    "too_many_attempts",
     "too_many_drafts",
+    "too_many_invitations",
     "too_many_requests",
     "too_many_sign_ins",
     "too_many_streams",
@@ -116,6 +126,8 @@ const SHOWN_AS_ANSWERED: [&str; 74] = [
     "unsupported_media_type",
     "untrusted_release_key",
     "webhook_key_unreadable",
+    "wrong_password",
+    "wrong_sign_in",
     "wrong_size",
     "wrong_state",
     "wrong_sum",
@@ -166,6 +178,9 @@ fn sentence(code: &str) -> Option<&'static str> {
         "secrets_need_ids_or_tags" => {
             "secrets can't go to agents chosen by what hosts report; use --tag, an agent id, or a name \
              that a person gave with `muster agents rename`"
+        }
+        "confirmation_required" => {
+            "this needs your password again; run `muster confirm`, then repeat the command"
         }
         "ambiguous_agent" => "the name matches more than one agent; use an id from `muster agents`",
         _ => return None,

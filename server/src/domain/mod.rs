@@ -2,11 +2,14 @@
 
 /// Access control: credentials, people, principals, scopes.
 pub mod access {
+    pub mod access_token;
+    pub mod allowance;
     pub mod credential;
     pub mod email;
     pub mod password;
     pub mod principal;
     pub mod records;
+    pub mod refresh_token;
 }
 /// Commands, jobs, rollouts, executions and their output.
 pub mod commands {

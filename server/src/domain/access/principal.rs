@@ -28,9 +28,9 @@ use crate::domain::time::Timestamp;
 #[strum(serialize_all = "snake_case")]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
-    /// Everything, including API keys.
+    /// Everything, including API keys and members.
     Owner,
-    /// Agents, agent keys and commands, including ad-hoc commands; no API keys.
+    /// Agents, agent keys and commands, including ad-hoc commands; no API keys, and no members.
     Admin,
     /// Reads, and runs scripts.
     Member,
@@ -81,6 +81,12 @@ pub enum Scope {
     ApiKeysWrite,
     #[serde(rename = "audit:read")]
     AuditRead,
+    /// The people of the tenant, with their addresses and roles.
+    #[serde(rename = "members:read")]
+    MembersRead,
+    /// Invites people, changes their roles and removes them. Only for a person who is signed in.
+    #[serde(rename = "members:write")]
+    MembersWrite,
     /// The secrets that webhooks are signed with.
     #[serde(rename = "webhooks:write")]
     WebhooksWrite,
@@ -94,7 +100,7 @@ pub enum Scope {
 
 impl Scope {
     /// Every scope.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 17] = [
         Self::AgentsRead,
         Self::AgentsWrite,
         Self::AgentsManage,
@@ -107,6 +113,8 @@ impl Scope {
         Self::ApiKeysRead,
         Self::ApiKeysWrite,
         Self::AuditRead,
+        Self::MembersRead,
+        Self::MembersWrite,
         Self::WebhooksWrite,
         Self::MetricsRead,
         Self::ReleasesManage,
@@ -127,6 +135,8 @@ impl Scope {
             Self::ApiKeysRead => "api_keys:read",
             Self::ApiKeysWrite => "api_keys:write",
             Self::AuditRead => "audit:read",
+            Self::MembersRead => "members:read",
+            Self::MembersWrite => "members:write",
             Self::WebhooksWrite => "webhooks:write",
             Self::MetricsRead => "metrics:read",
             Self::ReleasesManage => "releases:manage",
@@ -180,7 +190,7 @@ impl Role {
     pub fn scopes(self) -> BTreeSet<Scope> {
         let refused: &[Scope] = match self {
             Self::Owner => &[],
-            Self::Admin => &[Scope::ApiKeysWrite, Scope::ReleasesManage],
+            Self::Admin => &[Scope::ApiKeysWrite, Scope::MembersWrite, Scope::ReleasesManage],
             Self::Member => &[
                 Scope::AgentsWrite,
                 Scope::AgentsManage,
@@ -190,6 +200,8 @@ impl Role {
                 Scope::ApiKeysRead,
                 Scope::ApiKeysWrite,
                 Scope::AuditRead,
+                Scope::MembersRead,
+                Scope::MembersWrite,
                 Scope::WebhooksWrite,
                 Scope::MetricsRead,
                 Scope::ReleasesManage,
@@ -201,6 +213,7 @@ impl Role {
                     Scope::CommandsRead,
                     Scope::ApiKeysRead,
                     Scope::AuditRead,
+                    Scope::MembersRead,
                 ]);
             }
         };
@@ -243,6 +256,15 @@ impl Principal {
     /// The id of an API key.
     pub fn api_key_id(&self) -> Option<ApiKeyId> {
         (self.kind == PrincipalKind::ApiKey).then_some(ApiKeyId(self.id.0))
+    }
+
+    /// When what it creates must end. The access token of a person is short; what the person creates ends
+    /// with the member.
+    pub fn creations_end_at(&self) -> Option<Timestamp> {
+        match self.kind {
+            PrincipalKind::Member { .. } => None,
+            PrincipalKind::ApiKey | PrincipalKind::Operator => self.expires_at,
+        }
     }
 
     /// The session of a member.

@@ -65,7 +65,7 @@ impl ApiKeys {
         if new.expires_at.is_some_and(|at| at <= now) {
             return Err(ServiceError::invalid_field("expires_at", "is in the past"));
         }
-        let expires_at = new.expires_at.or(caller.principal.expires_at);
+        let expires_at = new.expires_at.or(caller.principal.creations_end_at());
         if outlives(expires_at, caller) {
             return Err(ServiceError::invalid_field(
                 "expires_at",
@@ -177,7 +177,7 @@ fn check_held(caller: &Caller, key: &api_key::Model) -> Result<()> {
 
 /// True if a key with this expiry is valid longer than the caller's.
 fn outlives(expires_at: Option<Timestamp>, caller: &Caller) -> bool {
-    let own = caller.principal.expires_at;
+    let own = caller.principal.creations_end_at();
     own.is_some_and(|own| expires_at.is_none_or(|at| at > own))
 }
 

@@ -9,7 +9,11 @@ pub mod access {
     pub(super) mod api_keys;
     pub(super) mod audit;
     pub(super) mod authentication;
+    pub(super) mod invitations;
     pub(super) mod members;
+    pub(super) mod refresh;
+    pub(super) mod token_keys;
+    pub(super) mod user_sessions;
 }
 /// Commands, jobs, rollouts, executions and their output.
 pub mod commands {
@@ -39,6 +43,7 @@ pub mod integrations {
 /// Operations of the server itself: settings, statistics, sweeps.
 pub mod operations {
     pub(super) mod api_key_revocation;
+    pub(super) mod member_changes;
     pub(super) mod settings;
     pub(super) mod statistics;
     pub(super) mod sweeps;
@@ -53,7 +58,10 @@ use sea_orm::DatabaseConnection;
 
 pub use self::access::agent_keys::AgentKeyChange;
 pub use self::access::authentication::{AgentKeyMatch, Bootstrap};
+pub use self::access::invitations::{Accepted, NewMember};
 pub use self::access::members::{NewOwner, SetupResult, SetupState};
+pub use self::access::refresh::Refreshed;
+pub use self::access::user_sessions::{LiveSession, NewSession, SessionsToEnd};
 pub use self::commands::changes::{ChangedCommand, EndedJob};
 pub use self::commands::commands::{Cancelled, CommandWithReport};
 pub use self::commands::history::{CommandFilter, Effort, Explained};
@@ -73,6 +81,7 @@ pub use self::integrations::webhooks::{
     FailedExecution, PendingWebhookDelivery, WebhookDeliveriesToSkip, WebhookDeliveryFilter,
 };
 pub use self::operations::api_key_revocation::{Revocation, RevocationScope};
+pub use self::operations::member_changes::MemberChange;
 pub use self::operations::sweeps::{OfflineAgent, Retention};
 pub use self::releases::groups::GroupChange;
 pub use self::releases::releases::Publication;

@@ -130,7 +130,13 @@ async fn keys_to_revoke(
 
 /// A revoked key in between does not end the line.
 fn descendants(all: Vec<api_key::Model>, id: ApiKeyId) -> Vec<api_key::Model> {
-    let mut makers = BTreeSet::from([PrincipalId::from(id)]);
+    let made = made_by(all, id.into());
+    made.into_iter().filter(|key| key.id != id).collect()
+}
+
+/// Every key that a key or a member created, directly or through others, and that is not revoked.
+pub(super) fn made_by(all: Vec<api_key::Model>, maker: PrincipalId) -> Vec<api_key::Model> {
+    let mut makers = BTreeSet::from([maker]);
     // Keys are created after their makers, and ids are in the order of creation within a process.
     // Repeated until nothing is added, because ids of one millisecond may be in any order.
     loop {
@@ -144,8 +150,8 @@ fn descendants(all: Vec<api_key::Model>, id: ApiKeyId) -> Vec<api_key::Model> {
             break;
         }
     }
-    let is_open = |key: &api_key::Model| key.id != id && key.revoked_at.is_none();
-    all.into_iter().filter(|key| makers.contains(&key.id.into()) && is_open(key)).collect()
+    let is_made = |key: &api_key::Model| makers.contains(&key.id.into());
+    all.into_iter().filter(|key| is_made(key) && key.revoked_at.is_none()).collect()
 }
 
 /// Cancels the queued commands of the keys. Rollouts and groups are paused instead, so that a person

@@ -1,0 +1,103 @@
+//! The principals of API keys and of sessions, as the database has them.
+
+use std::collections::BTreeSet;
+
+use super::{Authentication, INVALID};
+use crate::domain::access::access_token::AccessClaims;
+use crate::domain::access::credential::SecretHash;
+use crate::domain::access::principal::{Principal, PrincipalKind, Scope};
+use crate::domain::ids::MemberId;
+use crate::domain::time::Timestamp;
+use crate::services::error::{Result, ServiceError};
+use crate::store::entities::access::api_key;
+use crate::store::queries::LiveSession;
+use crate::store::{Store, StoreError};
+
+/// What a request presents, as far as it can be checked without the database.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::services) enum Credential {
+    /// The hash of a key.
+    ApiKey(SecretHash),
+    /// A token that this server signed.
+    AccessToken { hash: SecretHash, claims: AccessClaims },
+}
+
+impl Credential {
+    /// What it is cached by.
+    pub(in crate::services) fn hash(self) -> SecretHash {
+        match self {
+            Self::ApiKey(hash) | Self::AccessToken { hash, .. } => hash,
+        }
+    }
+
+    /// The credential of a token that was accepted before as this principal.
+    pub(super) fn of_token(hash: SecretHash, principal: &Principal) -> Option<Self> {
+        let (session_id, expires_at) = (principal.session_id()?, principal.expires_at?);
+        let claims = AccessClaims { member_id: MemberId(principal.id.0), session_id, expires_at };
+        Some(Self::AccessToken { hash, claims })
+    }
+}
+
+impl Authentication {
+    pub(super) async fn read_principal(&self, credential: Credential) -> Result<Principal> {
+        let system = self.store.system();
+        match credential {
+            Credential::ApiKey(hash) => {
+                Ok(to_principal(system.find_api_key(hash).await?.ok_or(INVALID)?))
+            }
+            Credential::AccessToken { claims, .. } => {
+                let live = system.live_session(claims.session_id).await?;
+                let live = live.filter(|live| live.member.id == claims.member_id);
+                let ended = ServiceError::from(StoreError::SessionEnded);
+                Ok(of_session(live.ok_or(ended)?, Some(claims.expires_at)))
+            }
+        }
+    }
+}
+
+/// The principal as it is now; `None` if its key was revoked, its session ended or its member was
+/// removed.
+pub(in crate::services) async fn reread(
+    store: &Store,
+    principal: &Principal,
+) -> std::result::Result<Option<Principal>, StoreError> {
+    match principal.kind {
+        PrincipalKind::ApiKey => {
+            let Some(id) = principal.api_key_id() else { return Ok(None) };
+            Ok(store.tenant(principal.tenant_id).api_key(id).await?.map(to_principal))
+        }
+        PrincipalKind::Member { session_id } => {
+            let live = store.system().live_session(session_id).await?;
+            Ok(live.map(|live| of_session(live, principal.expires_at)))
+        }
+        PrincipalKind::Operator => Ok(None),
+    }
+}
+
+/// The principal of a key's row.
+pub(in crate::services) fn to_principal(row: api_key::Model) -> Principal {
+    let listed: BTreeSet<Scope> =
+        row.scopes.0.iter().filter_map(|scope| scope.parse().ok()).collect();
+    let scopes = listed.intersection(&row.role.scopes()).copied().collect();
+    Principal {
+        tenant_id: row.tenant_id,
+        id: row.id.into(),
+        kind: PrincipalKind::ApiKey,
+        name: row.name,
+        role: row.role,
+        scopes,
+        expires_at: row.expires_at,
+    }
+}
+
+fn of_session(live: LiveSession, expires_at: Option<Timestamp>) -> Principal {
+    Principal {
+        tenant_id: live.member.tenant_id,
+        id: live.member.id.into(),
+        kind: PrincipalKind::Member { session_id: live.session.id },
+        name: live.user.name,
+        role: live.member.role,
+        scopes: live.member.role.tenant_scopes(),
+        expires_at,
+    }
+}
