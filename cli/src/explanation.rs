@@ -44,7 +44,7 @@ const PREFLIGHT_CODES: [&str; 4] =
 /// it names the reason and what to do, without fields or paths of the API. A test compares this list with
 /// the server's codes.
 #[cfg(test)]
-const SHOWN_AS_ANSWERED: [&str; 74] = [
+const SHOWN_AS_ANSWERED: [&str; 75] = [
     "agent_busy",
     "agent_offline",
     "agent_online",
@@ -91,6 +91,7 @@ const SHOWN_AS_ANSWERED: [&str; 74] = [
     "output_dropped",
     "password_not_hashed",
     "permission_denied",
+    "plan_limit",
     "program_unreadable",
     "range_not_satisfiable",
     "release_changed",

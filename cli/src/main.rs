@@ -47,6 +47,8 @@ mod commands {
         pub mod api_keys;
         pub mod keys;
         pub mod login;
+        pub mod tenant;
+        pub mod tenants;
     }
     /// Commands, jobs, rollouts, executions and their output.
     #[expect(clippy::module_inception, reason = "the feature has the server's name for it")]

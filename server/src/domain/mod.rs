@@ -5,8 +5,10 @@ pub mod access {
     pub mod credential;
     pub mod email;
     pub mod password;
+    pub mod plan;
     pub mod principal;
     pub mod records;
+    pub mod tenant;
 }
 /// Commands, jobs, rollouts, executions and their output.
 pub mod commands {

@@ -37,6 +37,9 @@ const RIGHTS: &[(&str, &str, &[Scope])] = &[
     ("POST", "/api/releases/{version}/publish", &[Scope::ReleasesManage]),
     ("POST", "/api/releases/{version}/withdraw", &[Scope::ReleasesManage]),
     ("POST", "/api/releases/key-changes", &[Scope::ReleasesManage]),
+    ("PATCH", "/api/tenant", &[Scope::TenantManage]),
+    ("POST", "/api/tenants", &[Scope::TenantsManage]),
+    ("PATCH", "/api/tenants/{id}", &[Scope::TenantsManage]),
 ];
 
 /// The command in the body decides which of them.

@@ -106,6 +106,7 @@ pub struct Services {
     pub sessions: Arc<sessions::Sessions>,
     pub setup: access::setup::Setup,
     pub targets: fleet::targets::Targets,
+    pub tenants: access::tenants::Tenants,
     pub maintenance: operations::maintenance::Maintenance,
     pub viewers: StreamPermits,
     pub webhooks: integrations::webhooks::Webhooks,
@@ -276,6 +277,12 @@ impl Services {
                 secret_box.clone(),
             )),
             targets: fleet::targets::Targets { store: store(), hub: hub() },
+            tenants: access::tenants::Tenants {
+                store: store(),
+                clock: clock(),
+                settings,
+                counting: Arc::new(tokio::sync::Semaphore::new(1)),
+            },
             maintenance: operations::maintenance::Maintenance {
                 store: store(),
                 hub: hub(),

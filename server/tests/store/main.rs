@@ -15,6 +15,7 @@ mod master_key;
 mod members;
 mod model;
 mod output;
+mod plans;
 mod reconciliation;
 mod releases;
 mod rollouts;

@@ -4,3 +4,4 @@ pub(super) mod agent_keys;
 pub(super) mod api_keys;
 pub(super) mod audit;
 pub mod setup;
+pub(super) mod tenants;

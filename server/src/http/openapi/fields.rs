@@ -262,6 +262,7 @@ fn all() -> Vec<(&'static str, &'static str, Value)> {
         ("CreateAgentKey", "max_agents", max_agents.clone()),
         ("CreateApiKey", "name", reference("Name")),
         ("CreateApiKey", "scopes", optional(scopes)),
+        ("CreateTenant", "name", reference("Name")),
         ("ExecutionView", "parameters", parameters.clone()),
         ("GateSpec", "for_ms", json!({"type": "integer", "minimum": 0, "maximum": gate})),
         ("GateSpec", "online", json!({"type": ["boolean", "null"]})),
@@ -286,6 +287,7 @@ fn all() -> Vec<(&'static str, &'static str, Value)> {
             "grace_ms",
             json!({"type": "integer", "minimum": 0, "maximum": MAX_GRACE_MS, "default": 0}),
         ),
+        ("RenameTenant", "name", optional(reference("Name"))),
         ("ResultBody", "result", reference("Response")),
         ("RolloutSpec", "max_failures", optional(reference("FailureLimit"))),
         ("RolloutSpec", "pause_ms", most(0, day)),
@@ -315,6 +317,7 @@ fn all() -> Vec<(&'static str, &'static str, Value)> {
         ("UpdateAgentKey", "name", optional(reference("Name"))),
         ("UpdateAgentKey", "permissions", optional(permissions)),
         ("UpdateAgentKey", "tags", optional(tags)),
+        ("UpdateTenant", "name", optional(reference("Name"))),
         ("SecretBody", "url", url.clone()),
         ("WebhookBody", "url", url),
     ];

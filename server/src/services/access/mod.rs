@@ -11,3 +11,4 @@ pub(super) mod lookup_limiter;
 pub(super) mod passwords;
 pub mod setup;
 pub(super) mod stream_permits;
+pub mod tenants;

@@ -8,6 +8,7 @@ use sea_orm::{
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::domain::access::plan::Plan;
 use crate::domain::access::principal::{ActorKind, Role};
 use crate::domain::commands::command_state::{CommandState, EndReason};
 use crate::domain::commands::job_state::{JobState, Stop};
@@ -91,6 +92,7 @@ text_columns!(
     EndReason,
     GroupState,
     JobState,
+    Plan,
     Role,
     Stop,
     Transport,

@@ -10,6 +10,8 @@
 CREATE TABLE tenants (
     id uuid NOT NULL PRIMARY KEY,
     name text NOT NULL,
+    -- Which limits it has.
+    plan text NOT NULL,
     created_at bigint NOT NULL,
     manifest_bytes bigint NOT NULL,
     manifest_scripts bigint NOT NULL

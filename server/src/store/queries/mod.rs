@@ -10,6 +10,7 @@ pub mod access {
     pub(super) mod audit;
     pub(super) mod authentication;
     pub(super) mod members;
+    pub(super) mod tenants;
 }
 /// Commands, jobs, rollouts, executions and their output.
 pub mod commands {
@@ -54,6 +55,7 @@ use sea_orm::DatabaseConnection;
 pub use self::access::agent_keys::AgentKeyChange;
 pub use self::access::authentication::{AgentKeyMatch, Bootstrap};
 pub use self::access::members::{NewOwner, SetupResult, SetupState};
+pub use self::access::tenants::{TenantAudit, TenantChange};
 pub use self::commands::changes::{ChangedCommand, EndedJob};
 pub use self::commands::commands::{Cancelled, CommandWithReport};
 pub use self::commands::history::{CommandFilter, Effort, Explained};
@@ -73,7 +75,7 @@ pub use self::integrations::webhooks::{
     FailedExecution, PendingWebhookDelivery, WebhookDeliveriesToSkip, WebhookDeliveryFilter,
 };
 pub use self::operations::api_key_revocation::{Revocation, RevocationScope};
-pub use self::operations::sweeps::{OfflineAgent, Retention};
+pub use self::operations::sweeps::{OfflineAgent, Retention, TenantRetention};
 pub use self::releases::groups::GroupChange;
 pub use self::releases::releases::Publication;
 use super::Writer;

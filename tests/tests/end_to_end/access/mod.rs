@@ -10,6 +10,7 @@ mod keys;
 mod known_attacks;
 mod lists;
 mod matrix;
+mod plans;
 mod refusals;
 mod request_bodies;
 mod revocation;

@@ -15,6 +15,7 @@ pub(in crate::services) use self::degraded::DATABASE_PATIENCE;
 use super::key_cache::KeyCache;
 use super::lookup_limiter::LookupLimiter;
 use crate::domain::access::credential::{NewSecret, SecretHash};
+use crate::domain::access::plan::Plan;
 use crate::domain::access::principal::{Principal, PrincipalKind, Role, Scope};
 use crate::domain::ids::{ApiKeyId, TenantId};
 use crate::domain::source::ClientSource;
@@ -224,7 +225,7 @@ impl Authentication {
         Ok(secret.secret)
     }
 
-    fn first_rows(
+    pub(in crate::services) fn first_rows(
         &self,
         name: &str,
         secret: &NewSecret,
@@ -234,6 +235,7 @@ impl Authentication {
         let tenant = tenant::Model {
             id: TenantId::new(),
             name: name.into(),
+            plan: Plan::DEFAULT,
             created_at: now,
             manifest_bytes: 0,
             manifest_scripts: 0,

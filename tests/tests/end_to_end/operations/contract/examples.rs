@@ -180,6 +180,14 @@ async fn keys(run: &mut Recorder<'_>) {
     let body = json!({"name": "deployments", "scopes": ["agents:read", "commands:run"]});
     let key = run.post("/api/keys", body).await.id().to_owned();
     run.get("/api/keys").await;
+    run.get("/api/tenant").await;
+    run.call(Method::PATCH, "/api/tenant", Some(json!({"name": "Example Ltd"}))).await;
+    let tenant = json!({"name": "Another Ltd", "plan": "starter"});
+    let tenant = run.post("/api/tenants", tenant).await.id().to_owned();
+    run.get("/api/tenants").await;
+    let path = format!("/api/tenants/{{id={tenant}}}");
+    run.get(&path).await;
+    run.call(Method::PATCH, &path, Some(json!({"plan": "pro"}))).await;
     run.call(Method::DELETE, &format!("/api/keys/{{id={key}}}"), None).await;
 }
 
