@@ -10,6 +10,7 @@ mod history;
 mod idempotency;
 mod isolation;
 mod jobs;
+mod key_limits;
 mod manifests;
 mod master_key;
 mod members;
