@@ -11,6 +11,7 @@ mod history;
 mod idempotency;
 mod isolation;
 mod jobs;
+mod key_limits;
 mod manifests;
 mod master_key;
 mod members;

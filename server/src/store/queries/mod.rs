@@ -6,9 +6,11 @@
 /// Access control: keys, principals, the audit log.
 pub mod access {
     pub(super) mod agent_keys;
+    pub(super) mod api_key_changes;
     pub(super) mod api_keys;
     pub(super) mod audit;
     pub(super) mod authentication;
+    pub(super) mod key_lineage;
     pub(super) mod members;
 }
 /// Commands, jobs, rollouts, executions and their output.
@@ -52,7 +54,9 @@ pub mod releases {
 use sea_orm::DatabaseConnection;
 
 pub use self::access::agent_keys::AgentKeyChange;
-pub use self::access::authentication::{AgentKeyMatch, Bootstrap};
+pub use self::access::api_key_changes::{ApiKeyChange, ChangedApiKey, Rotation, SecretUses};
+pub use self::access::api_keys::CreatedApiKey;
+pub use self::access::authentication::{AgentKeyMatch, ApiKeyMatch, Bootstrap};
 pub use self::access::members::{NewOwner, SetupResult, SetupState};
 pub use self::commands::changes::{ChangedCommand, EndedJob};
 pub use self::commands::commands::{Cancelled, CommandWithReport};
