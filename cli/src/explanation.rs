@@ -44,18 +44,20 @@ const PREFLIGHT_CODES: [&str; 4] =
 /// it names the reason and what to do, without fields or paths of the API. A test compares this list with
 /// the server's codes.
 #[cfg(test)]
-const SHOWN_AS_ANSWERED: [&str; 75] = [
+const SHOWN_AS_ANSWERED: [&str; 81] = [
     "agent_busy",
     "agent_offline",
     "agent_online",
     "agent_timeout",
     "already_adopted",
     "ambiguous_successor",
+    "api_key_changed",
     "basic_agent",
     "body_too_large",
     "cancel_unsupported",
     "data_dir_not_writable",
     "expired_api_key",
+    "fan_out_exceeded",
     "forbidden_by_policy",
     "group_changed",
     "group_exists",
@@ -74,8 +76,10 @@ const SHOWN_AS_ANSWERED: [&str; 75] = [
     "invalid_webhook",
     "job_running",
     "key_changed",
+    "key_has_limits",
     "key_not_held",
     "last_publisher",
+    "limit_not_held",
     "malformed_json",
     "method_not_allowed",
     "missing_api_key",
@@ -89,6 +93,7 @@ const SHOWN_AS_ANSWERED: [&str; 75] = [
     "nothing_to_retry",
     "output_damaged",
     "output_dropped",
+    "outside_key_target",
     "password_not_hashed",
     "permission_denied",
     "plan_limit",
@@ -99,6 +104,7 @@ const SHOWN_AS_ANSWERED: [&str; 75] = [
     "releases_unusable",
     "role_not_held",
     "scope_not_held",
+    "script_not_in_key",
     "secrets_gone",
     "secrets_unsupported",
     "server_busy",

@@ -19,6 +19,7 @@ mod api {
     pub mod event_stream;
     pub mod output_poll;
     pub mod output_stream;
+    pub mod proxy;
     pub mod sse_client;
 }
 

@@ -83,6 +83,7 @@ fn every_option_is_named_by_a_field_or_is_local() {
                 ("keys", "--add-permission"),
                 ("keys", "--remove-permission"),
                 ("api-keys", "--cascade"),
+                ("api-keys", "--end-overlap"),
                 ("api-keys", "--cancel-queued"),
             ];
             let is_local =

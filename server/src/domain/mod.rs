@@ -4,6 +4,8 @@
 pub mod access {
     pub mod credential;
     pub mod email;
+    pub mod key_limits;
+    pub mod key_rights;
     pub mod password;
     pub mod plan;
     pub mod principal;
@@ -19,6 +21,7 @@ pub mod commands {
     pub mod records;
     pub mod rollout;
     pub mod trigger;
+    pub mod work;
 }
 pub mod field_error;
 /// Agents, their manifests and targets.

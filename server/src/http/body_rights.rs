@@ -8,6 +8,8 @@ use crate::domain::access::principal::Scope;
 /// The operations whose caller needs at least one of the scopes, and the one that a refusal names.
 const RIGHTS: &[(&str, &str, &[Scope])] = &[
     ("POST", "/api/keys", &[Scope::ApiKeysWrite]),
+    ("PATCH", "/api/keys/{id}", &[Scope::ApiKeysWrite]),
+    ("POST", "/api/keys/{id}/rotate", &[Scope::ApiKeysWrite]),
     ("POST", "/api/agents/keys", &[Scope::AgentKeysWrite]),
     ("PATCH", "/api/agents/keys/{id}", &[Scope::AgentKeysWrite]),
     ("POST", "/api/agents/keys/{id}/regenerate", &[Scope::AgentKeysWrite]),

@@ -35,9 +35,11 @@ use std::time::Duration;
 use muster_protocol::limits::MISSED_HEARTBEATS;
 
 use self::access::key_cache::KeyCache;
+use self::access::key_uses::KeyUses;
 use self::access::lookup_limiter::LookupLimiter;
 use self::access::passwords::Passwords;
 pub use self::access::stream_permits::StreamPermits;
+use self::access::work_guard::WorkGuard;
 use self::commands::delivery::CommandDelivery;
 use self::commands::preflight::{ManifestCache, Preflight};
 use self::commands::submission_limiter::SubmissionLimiter;
@@ -125,6 +127,8 @@ impl Services {
         let parts = MetricSet { writer: store.writer().metrics().clone(), ..MetricSet::default() };
         let (cache, heartbeats) = (KeyCache::default(), Heartbeats::default());
         let (lookups, passwords) = (LookupLimiter::default(), Passwords::default());
+        let uses = KeyUses::default();
+        let guard = WorkGuard { store: store.clone() };
         let (manifests, limiter) = (ManifestCache::default(), SubmissionLimiter::default());
         let preflight = Preflight {
             store: store.clone(),
@@ -154,6 +158,7 @@ impl Services {
                 cache: cache.clone(),
                 clock: clock(),
                 lookups: lookups.clone(),
+                uses: uses.clone(),
             },
             agent_keys: access::agent_keys::AgentKeys {
                 store: store(),
@@ -167,12 +172,14 @@ impl Services {
                 hub: hub(),
                 cache: cache.clone(),
                 clock: clock(),
+                uses: uses.clone(),
             },
             agents: fleet::agents::Agents {
                 store: store(),
                 hub: hub(),
                 clock: clock(),
                 cache: cache.clone(),
+                guard: guard.clone(),
             },
             audit_log: access::audit_log::AuditLog { store: store() },
             change_publisher: commands::change_publisher::ChangePublisher {
@@ -190,6 +197,7 @@ impl Services {
                 limiter: limiter.clone(),
                 catalog: catalog.clone(),
                 membership: fleet::group_membership::GroupMembership { store: store() },
+                guard: guard.clone(),
             },
             dispatcher: commands::dispatch::Dispatcher {
                 store: store(),
@@ -227,6 +235,7 @@ impl Services {
                 webhook_reach: outside.webhooks.reach(),
                 preflight,
                 limiter,
+                guard,
             },
             job_reconciler: commands::job_reconciler::JobReconciler {
                 store: store(),
@@ -290,6 +299,7 @@ impl Services {
                 clock: clock(),
                 settings,
                 heartbeats,
+                uses,
             },
             viewers,
             webhooks: integrations::webhooks::Webhooks {

@@ -46,6 +46,13 @@ impl Fixture {
             created_by: None,
             expires_at: None,
             revoked_at: None,
+            limits: None,
+            previous_secret_hash: None,
+            previous_prefix: None,
+            previous_valid_until: None,
+            rotated_by: None,
+            last_used_at: None,
+            previous_used_at: None,
         };
         let rows = Bootstrap { tenant, api_key, audit: audit(self.tenant_id) };
         self.store.system().bootstrap(rows).await.expect("made");

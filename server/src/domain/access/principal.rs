@@ -7,6 +7,8 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use strum::{EnumIter, EnumString, IntoStaticStr};
 
+use super::credential::SecretHash;
+use super::key_limits::KeyLimits;
 use crate::domain::ids::{ApiKeyId, PrincipalId, SessionId, TenantId};
 use crate::domain::time::Timestamp;
 
@@ -247,8 +249,12 @@ pub struct Principal {
     pub role: Role,
     /// At most the scopes of the role.
     pub scopes: BTreeSet<Scope>,
-    /// When its key or access token expires.
+    /// When its key, the secret of it, or the access token expires.
     pub expires_at: Option<Timestamp>,
+    /// Of an API key; a member has none.
+    pub limits: KeyLimits,
+    /// The secret with which an API key authenticated: it may have two for a while.
+    pub secret_hash: Option<SecretHash>,
 }
 
 impl Principal {

@@ -48,6 +48,7 @@ pub(super) fn documented() -> OpenApiRouter<AppState> {
         .merge(super::commands::live_output::routes())
         .merge(super::integrations::events::routes())
         .merge(super::access::api_keys::routes())
+        .merge(super::access::api_key_changes::routes())
         .merge(super::access::audit::routes())
         .merge(super::access::setup::routes())
         .merge(super::access::tenants::routes())

@@ -11,6 +11,7 @@ use crate::domain::ids::{AgentId, CommandId};
 use crate::domain::time::{Clock, Timestamp};
 use crate::hub::Hub;
 use crate::services::Settings;
+use crate::services::access::key_uses::KeyUses;
 use crate::services::sessions::Heartbeats;
 use crate::store::queries::{Retention, TenantRetention};
 use crate::store::writer::{CloseSession, IndexHistory, RecordHeartbeat};
@@ -39,6 +40,7 @@ pub struct Maintenance {
     /// When this server started. Time before that does not count against agents.
     pub(in crate::services) started_at: Timestamp,
     pub(in crate::services) heartbeats: Heartbeats,
+    pub(in crate::services) uses: KeyUses,
 }
 
 impl Maintenance {
@@ -96,6 +98,22 @@ impl Maintenance {
             }
         }
         Ok(())
+    }
+
+    /// Stores when secrets of API keys were last used.
+    ///
+    /// # Errors
+    /// [`StoreError`]; the next run tries again.
+    pub async fn store_key_uses(&self) -> Result<(), StoreError> {
+        let uses = self.uses.take();
+        if uses.is_empty() {
+            return Ok(());
+        }
+        let stored = self.store.system().record_key_uses(uses.clone()).await;
+        if stored.is_err() {
+            self.uses.put_back(uses);
+        }
+        stored
     }
 
     /// A session that was replaced in the database, or whose agent was deleted, and that is still

@@ -6,9 +6,11 @@
 /// Access control: keys, principals, the audit log.
 pub mod access {
     pub(super) mod agent_keys;
+    pub(super) mod api_key_changes;
     pub(super) mod api_keys;
     pub(super) mod audit;
     pub(super) mod authentication;
+    pub(super) mod key_lineage;
     pub(super) mod members;
     pub(super) mod tenants;
 }
@@ -53,7 +55,9 @@ pub mod releases {
 use sea_orm::DatabaseConnection;
 
 pub use self::access::agent_keys::AgentKeyChange;
-pub use self::access::authentication::{AgentKeyMatch, Bootstrap};
+pub use self::access::api_key_changes::{ApiKeyChange, ChangedApiKey, Rotation, SecretUses};
+pub use self::access::api_keys::CreatedApiKey;
+pub use self::access::authentication::{AgentKeyMatch, ApiKeyMatch, Bootstrap};
 pub use self::access::members::{NewOwner, SetupResult, SetupState};
 pub use self::access::tenants::{TenantAudit, TenantChange};
 pub use self::commands::changes::{ChangedCommand, EndedJob};
