@@ -44,7 +44,7 @@ const PREFLIGHT_CODES: [&str; 4] =
 /// it names the reason and what to do, without fields or paths of the API. A test compares this list with
 /// the server's codes.
 #[cfg(test)]
-const SHOWN_AS_ANSWERED: [&str; 86] = [
+const SHOWN_AS_ANSWERED: [&str; 93] = [
     "agent_busy",
     "agent_offline",
     "agent_online",
@@ -52,6 +52,7 @@ const SHOWN_AS_ANSWERED: [&str; 86] = [
     "already_adopted",
     "already_member",
     "ambiguous_successor",
+    "api_key_changed",
     "basic_agent",
     "body_too_large",
     "cancel_unsupported",
@@ -59,6 +60,7 @@ const SHOWN_AS_ANSWERED: [&str; 86] = [
     "data_dir_not_writable",
     "expired_access_token",
     "expired_api_key",
+    "fan_out_exceeded",
     "forbidden_by_policy",
     "group_changed",
     "group_exists",
@@ -80,9 +82,11 @@ const SHOWN_AS_ANSWERED: [&str; 86] = [
     "invalid_webhook",
     "job_running",
     "key_changed",
+    "key_has_limits",
     "key_not_held",
     "last_owner",
     "last_publisher",
+    "limit_not_held",
     "malformed_json",
     "method_not_allowed",
     "missing_api_key",
@@ -96,8 +100,10 @@ const SHOWN_AS_ANSWERED: [&str; 86] = [
     "nothing_to_retry",
     "output_damaged",
     "output_dropped",
+    "outside_key_target",
     "password_not_hashed",
     "permission_denied",
+    "plan_limit",
     "program_unreadable",
     "range_not_satisfiable",
     "release_changed",
@@ -105,6 +111,7 @@ const SHOWN_AS_ANSWERED: [&str; 86] = [
     "releases_unusable",
     "role_not_held",
     "scope_not_held",
+    "script_not_in_key",
     "secrets_gone",
     "secrets_unsupported",
     "server_busy",

@@ -6,10 +6,14 @@ pub mod access {
     pub mod allowance;
     pub mod credential;
     pub mod email;
+    pub mod key_limits;
+    pub mod key_rights;
     pub mod password;
+    pub mod plan;
     pub mod principal;
     pub mod records;
     pub mod refresh_token;
+    pub mod tenant;
 }
 /// Commands, jobs, rollouts, executions and their output.
 pub mod commands {
@@ -20,6 +24,7 @@ pub mod commands {
     pub mod records;
     pub mod rollout;
     pub mod trigger;
+    pub mod work;
 }
 pub mod field_error;
 /// Agents, their manifests and targets.

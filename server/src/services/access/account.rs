@@ -34,7 +34,7 @@ impl Account<'_> {
         let system = self.0.store.system();
         let tenant_id = caller.principal.tenant_id;
         if caller.principal.session_id().is_none() {
-            let tenant = system.tenant_row(tenant_id).await?;
+            let tenant = self.0.store.tenant(tenant_id).tenant().await?;
             let tenant_name = tenant.map(|tenant| tenant.name).unwrap_or_default();
             return Ok(Myself { tenant_name, session: None, memberships: Vec::new() });
         }

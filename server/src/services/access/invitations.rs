@@ -197,7 +197,7 @@ impl Invitations {
                 });
             }
         }
-        let tenant = self.store.system().tenant_row(row.tenant_id).await?;
+        let tenant = self.store.tenant(row.tenant_id).tenant().await?;
         let tenant = tenant.ok_or(ServiceError::NotFound("tenant"))?;
         Ok(record(&user, &member, &tenant))
     }

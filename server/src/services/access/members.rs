@@ -35,7 +35,7 @@ impl Members {
         caller.require(Scope::MembersRead)?;
         let tenant_id = caller.principal.tenant_id;
         let rows = self.store.tenant(tenant_id).members(page).await?;
-        let tenant = self.store.system().tenant_row(tenant_id).await?;
+        let tenant = self.store.tenant(tenant_id).tenant().await?;
         let tenant = tenant.ok_or(ServiceError::NotFound("tenant"))?;
         let page = Page::of(rows, page, |(member, _)| member.id.0);
         Ok(page.map(|(member, user)| record(&user, &member, &tenant)))
@@ -96,7 +96,7 @@ impl Members {
             }
         };
         self.cache.forget_principals();
-        let tenant = self.store.system().tenant_row(member.tenant_id).await?;
+        let tenant = self.store.tenant(member.tenant_id).tenant().await?;
         let tenant = tenant.ok_or(ServiceError::NotFound("tenant"))?;
         Ok(record(&user, &member, &tenant))
     }

@@ -27,7 +27,7 @@ async fn emails(owner: &Person) -> Vec<(String, String)> {
     items.map(|item| (item.text("email").to_owned(), item.text("role").to_owned())).collect()
 }
 
-async fn invitation_makes_one_member_with_a_new_or_an_existing_account(mut fixture: Fixture) {
+async fn invitation_makes_one_member_with_a_new_or_an_existing_account(fixture: Fixture) {
     let other_tenant = fixture.other_tenant().await;
     let owner = fixture.owner().await;
     let token = owner.invite("Bob@Example.com", "member").await;
@@ -62,7 +62,7 @@ async fn invitation_makes_one_member_with_a_new_or_an_existing_account(mut fixtu
     let withdrawn = owner.invite("eve@example.com", "auditor").await;
     let open = owner.api.get("/api/invitations").await.expect(200);
     let path = format!("/api/invitations/{}", open["items"][0].id());
-    other_tenant.delete(&path).await.expect_problem(404, "not_found");
+    other_tenant.delete(&path).await.expect_problem(403, "session_required");
     owner.api.delete(&path).await.expect(204);
     owner.api.delete(&path).await.expect_problem(404, "not_found");
     accept(&owner, &withdrawn, PASSWORD).await.expect_problem(401, "invalid_invitation");
@@ -132,7 +132,7 @@ async fn tenant_always_has_an_owner(fixture: Fixture) {
     assert_eq!(fixture.server.query(owners), ["1"]);
 }
 
-async fn dangerous_changes_need_the_password_of_the_last_fifteen_minutes(mut fixture: Fixture) {
+async fn dangerous_changes_need_the_password_of_the_last_fifteen_minutes(fixture: Fixture) {
     let other_tenant = fixture.other_tenant().await;
     let owner = fixture.owner().await;
     let bob = owner.add("bob@example.com", "member").await;
@@ -181,7 +181,7 @@ async fn dangerous_changes_need_the_password_of_the_last_fifteen_minutes(mut fix
 
 #[tokio::test]
 async fn person_in_two_tenants_switches_between_them() {
-    let mut fixture = Fixture::on_sqlite().await;
+    let fixture = Fixture::on_sqlite().await;
     fixture.other_tenant().await;
     let owner = fixture.owner().await;
     // The second tenant has no owner yet: it gets the same person.

@@ -13,12 +13,14 @@ use muster_protocol::secret::{AGENT_KEY_PREFIX, API_KEY_PREFIX, is_well_formed};
 use muster_protocol::{CloseCode, Permissions};
 
 pub(in crate::services) use self::degraded::DATABASE_PATIENCE;
-pub(in crate::services) use self::principals::{Credential, reread, to_principal};
+pub(in crate::services) use self::principals::{Credential, reread};
 use super::access_tokens::{AccessTokens, EXPIRED};
 use super::key_cache::KeyCache;
+use super::key_uses::KeyUses;
 use super::lookup_limiter::LookupLimiter;
 use crate::domain::access::access_token::PresentedToken;
 use crate::domain::access::credential::{NewSecret, SecretHash};
+use crate::domain::access::plan::Plan;
 use crate::domain::access::principal::{Principal, Role, Scope};
 use crate::domain::ids::{ApiKeyId, TenantId};
 use crate::domain::source::ClientSource;
@@ -40,6 +42,7 @@ pub struct Authentication {
     pub(in crate::services) lookups: LookupLimiter,
     /// `None` at the terminal, where nobody is authenticated.
     pub(in crate::services) tokens: Option<AccessTokens>,
+    pub(in crate::services) uses: KeyUses,
 }
 
 /// An agent key that was valid when it was read.
@@ -72,7 +75,8 @@ impl Authentication {
     /// Checks the credentials of this store.
     pub fn new(store: Store, clock: Clock) -> Self {
         let (cache, lookups) = (KeyCache::default(), LookupLimiter::default());
-        Self { store, cache, clock, lookups, tokens: None }
+        let uses = KeyUses::default();
+        Self { store, cache, clock, lookups, tokens: None, uses }
     }
 
     /// The principal of an API key or of an access token. `source`: who presents it, if that is known.
@@ -149,7 +153,11 @@ impl Authentication {
                 known
             }
         };
-        self.admit_principal(known)
+        let admitted = self.admit_principal(known)?;
+        if let Credential::ApiKey(hash) = credential {
+            self.uses.record(hash, self.clock.now());
+        }
+        Ok(admitted)
     }
 
     /// The principal, unless its key or token has expired.
@@ -159,7 +167,7 @@ impl Authentication {
                 Some(_) => EXPIRED,
                 None => ServiceError::Unauthenticated {
                     code: "expired_api_key",
-                    detail: "the API key has expired; ask an owner for a new one",
+                    detail: "the API key has expired, or its secret was replaced by a rotation; use the new secret, or ask an owner for a new key",
                 },
             });
         }
@@ -255,7 +263,7 @@ impl Authentication {
         Ok(secret.secret)
     }
 
-    fn first_rows(
+    pub(in crate::services) fn first_rows(
         &self,
         name: &str,
         secret: &NewSecret,
@@ -265,6 +273,7 @@ impl Authentication {
         let tenant = tenant::Model {
             id: TenantId::new(),
             name: name.into(),
+            plan: Plan::DEFAULT,
             created_at: now,
             manifest_bytes: 0,
             manifest_scripts: 0,
@@ -281,6 +290,13 @@ impl Authentication {
             created_by: None,
             expires_at: None,
             revoked_at: None,
+            limits: None,
+            previous_secret_hash: None,
+            previous_prefix: None,
+            previous_valid_until: None,
+            rotated_by: None,
+            last_used_at: None,
+            previous_used_at: None,
         };
         let audit = AuditAction {
             tenant_id: tenant.id,

@@ -1,16 +1,14 @@
 //! The principals of API keys and of sessions, as the database has them.
 
-use std::collections::BTreeSet;
-
 use super::{Authentication, INVALID};
 use crate::domain::access::access_token::AccessClaims;
 use crate::domain::access::credential::SecretHash;
-use crate::domain::access::principal::{Principal, PrincipalKind, Scope};
+use crate::domain::access::key_limits::KeyLimits;
+use crate::domain::access::principal::{Principal, PrincipalKind};
 use crate::domain::ids::MemberId;
 use crate::domain::time::Timestamp;
 use crate::services::error::{Result, ServiceError};
-use crate::store::entities::access::api_key;
-use crate::store::queries::LiveSession;
+use crate::store::queries::{ApiKeyMatch, LiveSession};
 use crate::store::{Store, StoreError};
 
 /// What a request presents, as far as it can be checked without the database.
@@ -43,7 +41,7 @@ impl Authentication {
         let system = self.store.system();
         match credential {
             Credential::ApiKey(hash) => {
-                Ok(to_principal(system.find_api_key(hash).await?.ok_or(INVALID)?))
+                principal_of(system.find_api_key(hash).await?, hash).ok_or(INVALID)
             }
             Credential::AccessToken { claims, .. } => {
                 let live = system.live_session(claims.session_id).await?;
@@ -63,8 +61,9 @@ pub(in crate::services) async fn reread(
 ) -> std::result::Result<Option<Principal>, StoreError> {
     match principal.kind {
         PrincipalKind::ApiKey => {
-            let Some(id) = principal.api_key_id() else { return Ok(None) };
-            Ok(store.tenant(principal.tenant_id).api_key(id).await?.map(to_principal))
+            // The secret decides: a key may have two for a while.
+            let Some(hash) = principal.secret_hash else { return Ok(None) };
+            Ok(principal_of(store.system().find_api_key(hash).await?, hash))
         }
         PrincipalKind::Member { session_id } => {
             let live = store.system().live_session(session_id).await?;
@@ -74,20 +73,29 @@ pub(in crate::services) async fn reread(
     }
 }
 
-/// The principal of a key's row.
-pub(in crate::services) fn to_principal(row: api_key::Model) -> Principal {
-    let listed: BTreeSet<Scope> =
-        row.scopes.0.iter().filter_map(|scope| scope.parse().ok()).collect();
-    let scopes = listed.intersection(&row.role.scopes()).copied().collect();
-    Principal {
+/// The principal of what a presented secret belongs to. The secret before a rotation ends with its time;
+/// everything that a caller has under way ends with it, because it counts as the expiry.
+fn principal_of(found: ApiKeyMatch, secret_hash: SecretHash) -> Option<Principal> {
+    let (row, ends_at) = match found {
+        ApiKeyMatch::Key(row) => (row, None),
+        ApiKeyMatch::Previous(row) => {
+            let ends_at = row.previous_valid_until?;
+            (row, Some(ends_at))
+        }
+        ApiKeyMatch::Unknown => return None,
+    };
+    let rights = row.rights();
+    Some(Principal {
         tenant_id: row.tenant_id,
         id: row.id.into(),
         kind: PrincipalKind::ApiKey,
         name: row.name,
-        role: row.role,
-        scopes,
-        expires_at: row.expires_at,
-    }
+        role: rights.role,
+        scopes: rights.scopes,
+        expires_at: rights.expires_at.into_iter().chain(ends_at).min(),
+        limits: rights.limits,
+        secret_hash: Some(secret_hash),
+    })
 }
 
 fn of_session(live: LiveSession, expires_at: Option<Timestamp>) -> Principal {
@@ -99,5 +107,7 @@ fn of_session(live: LiveSession, expires_at: Option<Timestamp>) -> Principal {
         role: live.member.role,
         scopes: live.member.role.tenant_scopes(),
         expires_at,
+        limits: KeyLimits::default(),
+        secret_hash: None,
     }
 }

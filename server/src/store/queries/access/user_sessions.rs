@@ -51,11 +51,6 @@ impl SystemScope {
         Ok(query.all(&self.reader).await?.pop())
     }
 
-    /// A tenant.
-    pub async fn tenant_row(&self, id: TenantId) -> Result<Option<tenant::Model>, StoreError> {
-        Ok(tenant::Entity::find_by_id(id).all(&self.reader).await?.pop())
-    }
-
     /// What a person is a member of, the first first.
     pub async fn memberships(
         &self,

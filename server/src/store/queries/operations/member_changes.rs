@@ -5,7 +5,6 @@ use sea_orm::{
     PaginatorTrait as _, QueryFilter as _, QueryOrder as _, QuerySelect as _,
 };
 
-use super::api_key_revocation::made_by;
 use crate::domain::access::principal::Role;
 use crate::domain::ids::{ApiKeyId, MemberId, TenantId, UserId};
 use crate::domain::page::PageRequest;
@@ -16,6 +15,7 @@ use crate::store::entities::access::{
 };
 use crate::store::queries::TenantScope;
 use crate::store::queries::access::agent_keys::write_audit;
+use crate::store::queries::access::key_lineage::{all_keys, made_by};
 
 /// The result of a change.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -185,15 +185,16 @@ async fn end(
         .filter(invitation::Column::EndedAt.is_null())
         .exec(transaction)
         .await?;
-    let keys = api_key::Entity::find()
-        .filter(api_key::Column::TenantId.eq(row.tenant_id))
-        .all(transaction)
-        .await?;
-    let keys: Vec<ApiKeyId> = made_by(keys, row.id.into()).into_iter().map(|key| key.id).collect();
+    let all = all_keys(transaction, row.tenant_id).await?;
+    // Whoever rotates a key knows its secret.
+    let rotated = all.iter().filter(|key| key.rotated_by == Some(row.id.into()));
+    let mut keys: Vec<ApiKeyId> = rotated.map(|key| key.id).collect();
+    keys.extend(made_by(all, row.id.into()).into_iter().map(|key| key.id));
     if !keys.is_empty() {
         api_key::Entity::update_many()
             .col_expr(api_key::Column::RevokedAt, now.0.into())
             .filter(api_key::Column::Id.is_in(keys))
+            .filter(api_key::Column::RevokedAt.is_null())
             .exec(transaction)
             .await?;
     }

@@ -17,7 +17,7 @@ use uuid::Uuid;
 use self::operations::{Foreign, Needs, Operation, operations};
 use self::people::People;
 
-const ALL_SCOPES: [&str; 17] = [
+const ALL_SCOPES: [&str; 19] = [
     "agents:read",
     "agents:write",
     "agents:manage",
@@ -33,8 +33,10 @@ const ALL_SCOPES: [&str; 17] = [
     "members:read",
     "members:write",
     "webhooks:write",
+    "tenant:manage",
     "metrics:read",
     "releases:manage",
+    "tenants:manage",
 ];
 const MALFORMED: [&str; 3] = ["mst_live_short", "nonsense", "mst_agent_short"];
 
@@ -95,7 +97,7 @@ fn path(operation: &Operation, ids: &Ids) -> String {
 impl AccessFixture {
     async fn new() -> Self {
         let options = ServerOptions::default().with("MUSTER_TRUSTED_PROXY", "127.0.0.1");
-        let mut fixture = Fixture::with(options).await;
+        let fixture = Fixture::with(options).await;
         let other_tenant = fixture.other_tenant().await;
         let fields = json!({"permissions": muster_tests::ALL, "max_agents": 9});
         let (agent_key_id, agent_key) = fixture.api.agent_key(fields).await;
@@ -115,6 +117,7 @@ impl AccessFixture {
         let group = json!({"name": "first", "target": {"tags": ["none"]}});
         let group = text(&fixture.api.post("/api/groups", group).await.expect(201), "id");
         let first_key = fixture.api.get("/api/keys").await.expect(200);
+        let own_tenant = fixture.api.get("/api/tenant").await.expect(200);
         let command = text(&command, "command_id");
         let (people, invitation) = People::new(&fixture).await;
         let ids = Ids::from([
@@ -129,6 +132,7 @@ impl AccessFixture {
             ("/api/invitations/", invitation),
             ("/api/keys/", text(&first_key["items"][0], "id")),
             ("/api/webhooks/deliveries/", delivery),
+            ("/api/tenants/", text(&own_tenant, "id")),
         ]);
         let keys = BTreeMap::new();
         Self { fixture, ids, other_tenant, people, agent_key, keys, _agent: agent }
@@ -270,12 +274,14 @@ impl AccessFixture {
                     assert_eq!(got, 401, "{name} with {key:?}");
                 }
                 let missing = self.without_scopes(operation, groups).await.to_string();
+                let missing = if groups.is_empty() { "–".to_owned() } else { missing };
                 let groups = groups.iter().map(|group| {
                     let scopes: Vec<_> = group.iter().map(|scope| format!("`{scope}`")).collect();
                     scopes.join(" or ")
                 });
                 let cells = vec!["401".into(), "401".into(), "401".into(), missing];
-                (cells, groups.collect::<Vec<_>>().join(" and "))
+                let needs = groups.collect::<Vec<_>>().join(" and ");
+                (cells, if needs.is_empty() { "any".to_owned() } else { needs })
             }
         };
         cells.push(self.foreign(operation).await.to_owned());
@@ -294,7 +300,7 @@ impl AccessFixture {
                 _ => {
                     let key = self.role(role).await;
                     let got = status(&self.fixture, &key, operation, &self.unknown_ids()).await;
-                    let may = !matches!(got, 401 | 403);
+                    let may = !matches!(got, 401 | 403 | 410);
                     // The same table for both: a person may do what a key of the role may do.
                     assert!(of_person.is_none_or(|person| person == may), "{name} as {role}");
                     may
@@ -323,8 +329,9 @@ behind it are in [SECURITY.md](SECURITY.md#api-keys-and-scopes).
 - **Scope missing**: the status for a key that has every scope except the needed one.
 - **Other tenant**: the status for an owner of another tenant, a person and a key, who uses the ids of this tenant; *nothing* is a list without
   anything of this tenant, *whole server* is what belongs to no tenant and all may read. 403 is what belongs to the operator.
-- **Owner**, **admin**, **member**, **auditor**: whether a person with the role, and a key with its default scopes, can call it. `metrics:read` and
-  `releases:manage` are rights over the whole server and in no default: the first key of the server has them.
+- **Owner**, **admin**, **member**, **auditor**: whether a person with the role, and a key with its default scopes, can call it.
+  `metrics:read`, `releases:manage` and `tenants:manage` are rights over the whole server and in no default: the first key of the
+  server has them.
 
 | Operation | Needs | No key | Malformed key | Agent key | Scope missing | Other tenant | Owner | Admin | Member | Auditor |
 |---|---|---|---|---|---|---|---|---|---|---|

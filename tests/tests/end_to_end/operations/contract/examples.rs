@@ -14,9 +14,11 @@ use muster_tests::{
 use reqwest::Method;
 use serde_json::{Map, Value, json};
 
+use super::people_examples;
+
 /// Calls operations, and keeps the first answer of each.
-struct Recorder<'a> {
-    fixture: &'a Fixture,
+pub struct Recorder<'a> {
+    pub fixture: &'a Fixture,
     /// Operation ids by method and path.
     names: BTreeMap<(String, String), String>,
     examples: Map<String, Value>,
@@ -29,7 +31,7 @@ impl Recorder<'_> {
         self.call_with(&key, method, path, body).await
     }
 
-    async fn call_with(
+    pub async fn call_with(
         &mut self,
         key: &str,
         method: Method,
@@ -126,7 +128,7 @@ async fn examples_are_taken_from_a_run_and_have_the_documented_shapes() {
     let owner = json!({"email": "ada@example.com", "name": "Ada",
         "password": "correct horse battery staple"});
     run.call_with(token.trim(), Method::POST, "/api/setup", Some(owner)).await;
-    people(&mut run).await;
+    people_examples::people(&mut run).await;
     run.examples.insert(
         "get_metrics".into(),
         json!({"status": "200",
@@ -181,7 +183,21 @@ async fn keys(run: &mut Recorder<'_>) {
     let body = json!({"name": "deployments", "scopes": ["agents:read", "commands:run"]});
     let key = run.post("/api/keys", body).await.id().to_owned();
     run.get("/api/keys").await;
-    run.call(Method::DELETE, &format!("/api/keys/{{id={key}}}"), None).await;
+    let path = format!("/api/keys/{{id={key}}}");
+    run.get(&path).await;
+    let limits = json!({"target": "tag:web", "scripts": ["deploy"], "max_fan_out": 10});
+    run.call(Method::PATCH, &path, Some(limits)).await;
+    run.post(&format!("{path}/rotate"), json!({"grace_ms": 86_400_000})).await;
+    run.call(Method::DELETE, &format!("{path}/previous-secret"), None).await;
+    run.call(Method::DELETE, &path, None).await;
+    run.get("/api/tenant").await;
+    run.call(Method::PATCH, "/api/tenant", Some(json!({"name": "Example Ltd"}))).await;
+    let tenant = json!({"name": "Another Ltd", "plan": "starter"});
+    let tenant = run.post("/api/tenants", tenant).await.id().to_owned();
+    run.get("/api/tenants").await;
+    let path = format!("/api/tenants/{{id={tenant}}}");
+    run.get(&path).await;
+    run.call(Method::PATCH, &path, Some(json!({"plan": "pro"}))).await;
 }
 
 async fn agents(run: &mut Recorder<'_>, id: &str) {
@@ -313,45 +329,6 @@ async fn basic_agent(run: &mut Recorder<'_>) {
     let id = polled["commands"][0].text("command_id").to_owned();
     let result = json!({"command_id": id, "result": {"success": true, "data": {}}});
     run.call_with(&key, Method::POST, "/api/agents/result", Some(result)).await;
-}
-
-/// People: sign-in, sessions, members and invitations.
-async fn people(run: &mut Recorder<'_>) {
-    let password = "correct horse battery staple";
-    let login = json!({"email": "ada@example.com", "password": password});
-    let signed = run.call_with("", Method::POST, "/api/auth/login", Some(login)).await;
-    let refresh = json!({"refresh_token": signed.text("refresh_token")});
-    let next = run.call_with("", Method::POST, "/api/auth/refresh", Some(refresh)).await;
-    let key = next.text("access_token").to_owned();
-    for path in ["/api/me", "/api/me/sessions", "/api/members"] {
-        run.call_with(&key, Method::GET, path, None).await;
-    }
-    let confirm = json!({"password": password});
-    run.call_with(&key, Method::POST, "/api/auth/confirm", Some(confirm)).await;
-    let body = json!({"email": "grace@example.com", "role": "member"});
-    let made = run.call_with(&key, Method::POST, "/api/invitations", Some(body.clone())).await;
-    run.call_with(&key, Method::GET, "/api/invitations", None).await;
-    let account = json!({"name": "Grace", "password": password});
-    let path = "/api/invitations/accept";
-    let member = run.call_with(made.text("token"), Method::POST, path, Some(account)).await;
-    let made = run.call_with(&key, Method::POST, "/api/invitations", Some(body)).await;
-    let path = format!("/api/invitations/{{id={}}}", made.id());
-    run.call_with(&key, Method::DELETE, &path, None).await;
-    let path = format!("/api/members/{{id={}}}", member.id());
-    run.call_with(&key, Method::PATCH, &path, Some(json!({"role": "admin"}))).await;
-    let members = run.fixture.api.with_key(&key).get("/api/members").await.expect(200);
-    let path = format!("/api/members/{{id={}}}", members["items"][1].id());
-    run.call_with(&key, Method::DELETE, &path, None).await;
-    let change = json!({"current_password": password, "new_password": "tired giraffe on a bus"});
-    run.call_with(&key, Method::POST, "/api/me/password", Some(change)).await;
-    let tenant = json!({"tenant_id": signed["member"].text("tenant_id")});
-    let switched = run.call_with(&key, Method::POST, "/api/auth/switch", Some(tenant)).await;
-    let key = switched.text("access_token").to_owned();
-    let login = json!({"email": "ada@example.com", "password": "tired giraffe on a bus"});
-    let other = run.fixture.api.post("/api/auth/login", login).await.expect(200);
-    let path = format!("/api/me/sessions/{{id={}}}", other.text("session_id"));
-    run.call_with(&key, Method::DELETE, &path, None).await;
-    run.call_with(&key, Method::POST, "/api/auth/logout", Some(json!({}))).await;
 }
 
 /// The same examples in every run: ids, instants, secrets and figures are replaced.

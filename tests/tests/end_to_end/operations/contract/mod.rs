@@ -3,3 +3,4 @@
 mod clients;
 mod documents;
 mod examples;
+mod people_examples;
