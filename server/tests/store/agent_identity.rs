@@ -194,8 +194,8 @@ async fn a_key_pair_is_known_only_with_its_agent_key_in_its_tenant_and_until_its
     let other_key = tenant.is_key_pair_of_agent(AgentKeyId::new(), public_key("host")).await;
     assert!(!other_key.expect("asked"), "the place belongs to agents of this key");
     let stranger = fixture.store.tenant(TenantId::new());
-    let is_known = stranger.is_key_pair_of_agent(fixture.key_id, public_key("host")).await;
-    assert!(!is_known.expect("asked"), "another tenant's agent is not known here");
+    let found = stranger.is_key_pair_of_agent(fixture.key_id, public_key("host")).await;
+    assert!(!found.expect("asked"), "another tenant's agent is not known here");
 
     // One that a person accepted has a place before it has an agent.
     close(&fixture, &session).await;
