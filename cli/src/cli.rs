@@ -6,7 +6,7 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 use clap_complete::Shell;
 
 use crate::api::client::ApiClient;
-use crate::commands::access::{api_keys, keys, login};
+use crate::commands::access::{api_keys, audit, keys, login};
 use crate::commands::commands::{
     command_history, executions, jobs, logs, raw_command, run, verify,
 };
@@ -75,6 +75,8 @@ pub enum Action {
     Keys(keys::Args),
     /// Manage the keys that people and programs use the API with
     ApiKeys(api_keys::Args),
+    /// List, follow, export and verify the audit log
+    Audit(audit::Args),
     /// Manage groups of agents and roll out versions to them
     Groups(groups::Args),
     /// Build, sign and publish releases of the agent and the supervisor
@@ -114,6 +116,7 @@ pub async fn dispatch(cli: Cli) -> Result<u8, CliError> {
         Action::Completion(args) => return print_completion(&args),
         Action::Login(args) => return login::run(args, overrides, output).await,
         Action::Verify(args) if args.is_offline() => return verify::run_offline(&args, output),
+        Action::Audit(args) if args.is_offline() => return audit::run_offline(args, output),
         Action::Release(args) if args.is_offline() => return release::run_offline(args, output),
         action => action,
     };
@@ -124,6 +127,7 @@ pub async fn dispatch(cli: Cli) -> Result<u8, CliError> {
         Action::Agents(args) => (agents::OPTIONS, agents::run(args, &session).await),
         Action::Keys(args) => (keys::OPTIONS, keys::run(args, &session).await),
         Action::ApiKeys(args) => (api_keys::OPTIONS, api_keys::run(args, &session).await),
+        Action::Audit(args) => (audit::OPTIONS, audit::run(args, &session).await),
         Action::Ping(args) => (&[][..], ping::run(args, &session).await),
         // Users of `command` write the API's fields themselves.
         Action::Command(args) => (&[][..], raw_command::run(args, &session).await),

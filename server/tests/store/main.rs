@@ -1,6 +1,7 @@
 //! The store on both databases: each test runs once on SQLite and once on PostgreSQL.
 
 mod api_keys;
+mod audit_chain;
 mod batches;
 mod counting;
 mod deletion;

@@ -3,4 +3,6 @@
 pub(super) mod agent_keys;
 pub(super) mod api_keys;
 pub(super) mod audit;
+pub(super) mod audit_export;
+pub(super) mod audit_query;
 pub mod setup;

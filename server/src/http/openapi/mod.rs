@@ -49,6 +49,7 @@ pub(super) fn documented() -> OpenApiRouter<AppState> {
         .merge(super::integrations::events::routes())
         .merge(super::access::api_keys::routes())
         .merge(super::access::audit::routes())
+        .merge(super::access::audit_export::routes())
         .merge(super::access::setup::routes())
         .merge(super::sessions::routes())
         .merge(super::operations::health::routes())

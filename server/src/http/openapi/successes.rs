@@ -20,10 +20,13 @@ const SENTENCES: &[(&str, &str, &str)] = &[
     ("delete_group", "204", "The group is deleted."),
     ("draft_release", "201", "The release as a draft."),
     ("exchange_frames", "200", "Frames for the agent, in the binary format of an exchange."),
+    ("export_audit", "200", "The lines of the log."),
+    ("follow_audit", "200", "A stream of events. The schema describes one event."),
     ("follow_events", "200", "A stream of events. The schema describes one event."),
     ("follow_output", "200", "A stream of events. The schema describes one event."),
     ("get_agent", "200", "The agent."),
     ("get_agent_key", "200", "The agent key, without its secret."),
+    ("get_audit_head", "200", "The signed head of the log."),
     ("get_command", "200", "The command."),
     ("get_delivery", "200", "The delivery with its attempts."),
     ("get_desired_release", "200", "The version that the agent should run."),
@@ -83,6 +86,7 @@ const SENTENCES: &[(&str, &str, &str)] = &[
     ("update_agent_key", "200", "The agent key."),
     ("update_group", "200", "The group and the state of its agents."),
     ("upload_program", "204", "The program is stored."),
+    ("verify_audit", "200", "The result for this part of the log."),
     ("withdraw_release", "200", "The release, which is withdrawn."),
 ];
 

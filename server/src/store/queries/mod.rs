@@ -8,6 +8,8 @@ pub mod access {
     pub(super) mod agent_keys;
     pub(super) mod api_keys;
     pub(super) mod audit;
+    pub(super) mod audit_chain;
+    pub(super) mod audit_names;
     pub(super) mod authentication;
     pub(super) mod members;
 }
@@ -39,6 +41,7 @@ pub mod integrations {
 /// Operations of the server itself: settings, statistics, sweeps.
 pub mod operations {
     pub(super) mod api_key_revocation;
+    pub(super) mod sealed_values;
     pub(super) mod settings;
     pub(super) mod statistics;
     pub(super) mod sweeps;
@@ -52,6 +55,7 @@ pub mod releases {
 use sea_orm::DatabaseConnection;
 
 pub use self::access::agent_keys::AgentKeyChange;
+pub use self::access::audit::{AuditPage, AuditRange, MAX_SCANNED};
 pub use self::access::authentication::{AgentKeyMatch, Bootstrap};
 pub use self::access::members::{NewOwner, SetupResult, SetupState};
 pub use self::commands::changes::{ChangedCommand, EndedJob};
@@ -73,6 +77,7 @@ pub use self::integrations::webhooks::{
     FailedExecution, PendingWebhookDelivery, WebhookDeliveriesToSkip, WebhookDeliveryFilter,
 };
 pub use self::operations::api_key_revocation::{Revocation, RevocationScope};
+pub use self::operations::sealed_values::{SealedTable, SealedValue};
 pub use self::operations::sweeps::{OfflineAgent, Retention};
 pub use self::releases::groups::GroupChange;
 pub use self::releases::releases::Publication;
