@@ -6,7 +6,7 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 use clap_complete::Shell;
 
 use crate::api::client::ApiClient;
-use crate::commands::access::{api_keys, keys, login, tenant, tenants};
+use crate::commands::access::{api_keys, audit, keys, login, tenant, tenants};
 use crate::commands::commands::{
     command_history, executions, jobs, logs, raw_command, run, verify,
 };
@@ -79,6 +79,8 @@ pub enum Action {
     Tenant(tenant::Args),
     /// Manage the tenants of the server and their plans, as its operator
     Tenants(tenants::Args),
+    /// List, follow, export and verify the audit log
+    Audit(audit::Args),
     /// Manage groups of agents and roll out versions to them
     Groups(groups::Args),
     /// Build, sign and publish releases of the agent and the supervisor
@@ -118,6 +120,7 @@ pub async fn dispatch(cli: Cli) -> Result<u8, CliError> {
         Action::Completion(args) => return print_completion(&args),
         Action::Login(args) => return login::run(args, overrides, output).await,
         Action::Verify(args) if args.is_offline() => return verify::run_offline(&args, output),
+        Action::Audit(args) if args.is_offline() => return audit::run_offline(args, output),
         Action::Release(args) if args.is_offline() => return release::run_offline(args, output),
         action => action,
     };
@@ -130,6 +133,7 @@ pub async fn dispatch(cli: Cli) -> Result<u8, CliError> {
         Action::ApiKeys(args) => (api_keys::OPTIONS, api_keys::run(args, &session).await),
         Action::Tenant(args) => (tenant::OPTIONS, tenant::run(args, &session).await),
         Action::Tenants(args) => (tenants::OPTIONS, tenants::run(args, &session).await),
+        Action::Audit(args) => (audit::OPTIONS, audit::run(args, &session).await),
         Action::Ping(args) => (&[][..], ping::run(args, &session).await),
         // Users of `command` write the API's fields themselves.
         Action::Command(args) => (&[][..], raw_command::run(args, &session).await),

@@ -46,6 +46,7 @@ mod commands {
     /// Agent keys and the login of this client.
     pub mod access {
         pub mod api_keys;
+        pub mod audit;
         pub mod keys;
         pub mod login;
         pub mod tenant;

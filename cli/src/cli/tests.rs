@@ -10,10 +10,11 @@ use crate::error::problem::Problem;
 use crate::explanation::OptionNames;
 
 /// Each command with the options that its refusals name.
-const COMMANDS: [(&str, OptionNames); 11] = [
+const COMMANDS: [(&str, OptionNames); 12] = [
     ("agents", agents::OPTIONS),
     ("keys", keys::OPTIONS),
     ("api-keys", api_keys::OPTIONS),
+    ("audit", audit::OPTIONS),
     ("run", run::OPTIONS),
     ("logs", logs::OPTIONS),
     ("jobs", jobs::OPTIONS),

@@ -2,6 +2,7 @@
 
 /// Access control: credentials, people, principals, scopes.
 pub mod access {
+    pub mod audit;
     pub mod credential;
     pub mod email;
     pub mod key_limits;

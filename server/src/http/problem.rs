@@ -1,5 +1,7 @@
 //! Errors as RFC 9457 problem documents. The only file that knows HTTP status codes.
 
+use std::sync::Arc;
+
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use muster_protocol::CloseCode;
@@ -36,6 +38,10 @@ pub struct Problem {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Vec<AgentCandidate>, required = false)]
     candidates: Option<Box<CandidateList>>,
+    /// The id of the request, as in the header `x-request-id`. Name it when you report the problem.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = String, required = false)]
+    request_id: Option<Box<str>>,
     #[serde(skip)]
     retry_after_s: Option<u32>,
 }
@@ -58,8 +64,15 @@ impl Problem {
             column: None,
             errors: Box::default(),
             candidates: None,
+            request_id: None,
             retry_after_s: None,
         }
+    }
+
+    /// With the id of its request.
+    pub(super) fn with_request_id(mut self, id: &str) -> Self {
+        self.request_id = Some(id.into());
+        self
     }
 
     /// No credential, or one that can't be read.
@@ -317,6 +330,8 @@ impl IntoResponse for Problem {
         if status == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
+        // For the id of the request, which is not known here.
+        response.extensions_mut().insert(Arc::new(self));
         response
     }
 }

@@ -20,9 +20,11 @@ pub mod integrations {
 }
 /// Operations of the server itself: maintenance, metrics, installation, the master key.
 pub mod operations {
+    pub mod audit_key;
     pub mod installation;
     pub mod maintenance;
     pub mod master_key;
+    pub mod master_key_rotation;
     pub mod monitoring;
     pub mod readiness;
 }
@@ -181,7 +183,7 @@ impl Services {
                 cache: cache.clone(),
                 guard: guard.clone(),
             },
-            audit_log: access::audit_log::AuditLog { store: store() },
+            audit_log: access::audit_log::AuditLog { store: store(), viewers: viewers.clone() },
             change_publisher: commands::change_publisher::ChangePublisher {
                 store: store(),
                 hub: hub(),

@@ -4,5 +4,7 @@ pub(super) mod agent_keys;
 pub(super) mod api_key_changes;
 pub(super) mod api_keys;
 pub(super) mod audit;
+pub(super) mod audit_export;
+pub(super) mod audit_query;
 pub mod setup;
 pub(super) mod tenants;

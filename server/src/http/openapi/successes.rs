@@ -22,11 +22,14 @@ const SENTENCES: &[(&str, &str, &str)] = &[
     ("draft_release", "201", "The release as a draft."),
     ("end_previous_api_secret", "200", "The API key, of which only the new secret is valid."),
     ("exchange_frames", "200", "Frames for the agent, in the binary format of an exchange."),
+    ("export_audit", "200", "The lines of the log."),
+    ("follow_audit", "200", "A stream of events. The schema describes one event."),
     ("follow_events", "200", "A stream of events. The schema describes one event."),
     ("follow_output", "200", "A stream of events. The schema describes one event."),
     ("get_agent", "200", "The agent."),
     ("get_agent_key", "200", "The agent key, without its secret."),
     ("get_api_key", "200", "The API key, without its secret."),
+    ("get_audit_head", "200", "The signed head of the log."),
     ("get_command", "200", "The command."),
     ("get_delivery", "200", "The delivery with its attempts."),
     ("get_desired_release", "200", "The version that the agent should run."),
@@ -93,6 +96,7 @@ const SENTENCES: &[(&str, &str, &str)] = &[
     ("update_group", "200", "The group and the state of its agents."),
     ("update_tenant", "200", "The tenant."),
     ("upload_program", "204", "The program is stored."),
+    ("verify_audit", "200", "The result for this part of the log."),
     ("withdraw_release", "200", "The release, which is withdrawn."),
 ];
 

@@ -5,6 +5,8 @@ pub mod access {
     pub mod agent_key;
     pub mod api_key;
     pub mod audit_entry;
+    pub mod audit_head;
+    pub mod audit_link;
     pub mod member;
     pub mod retired_agent_secret;
     pub mod tenant;

@@ -108,7 +108,10 @@ CREATE INDEX user_sessions_member ON user_sessions (member_id, id);
 
 CREATE TABLE audit_entries (
     id uuid NOT NULL PRIMARY KEY,
+    -- The nil id for the log of the server, which belongs to its operator.
     tenant_id uuid NOT NULL,
+    -- The number of the link that the entry belongs to.
+    link bigint NOT NULL,
     at bigint NOT NULL,
     actor_kind text NOT NULL,
     actor_id uuid,
@@ -120,7 +123,28 @@ CREATE TABLE audit_entries (
     detail text NOT NULL,
     source text
 );
-CREATE INDEX audit_tenant ON audit_entries (tenant_id, id);
+-- In the order of the commits: ids are made before.
+CREATE INDEX audit_tenant ON audit_entries (tenant_id, link, id);
+
+-- The hash chain over the audit entries of a tenant: the entries of a commit are a link.
+CREATE TABLE audit_links (
+    tenant_id uuid NOT NULL,
+    number bigint NOT NULL,
+    previous_hash {bytes} NOT NULL,
+    -- 48 bytes for each entry, in the order of their ids: the id and the digest.
+    entries {bytes} NOT NULL,
+    hash {bytes} NOT NULL,
+    PRIMARY KEY (tenant_id, number)
+);
+
+-- The last link of each tenant. Whoever adds a link locks this row.
+CREATE TABLE audit_heads (
+    tenant_id uuid NOT NULL PRIMARY KEY,
+    number bigint NOT NULL,
+    hash {bytes} NOT NULL,
+    -- Of number and hash, in base64; empty before the first link.
+    signature text NOT NULL
+);
 
 -- fleet
 

@@ -9,6 +9,8 @@ pub mod access {
     pub(super) mod api_key_changes;
     pub(super) mod api_keys;
     pub(super) mod audit;
+    pub(super) mod audit_chain;
+    pub(super) mod audit_names;
     pub(super) mod authentication;
     pub(super) mod key_lineage;
     pub(super) mod members;
@@ -42,6 +44,7 @@ pub mod integrations {
 /// Operations of the server itself: settings, statistics, sweeps.
 pub mod operations {
     pub(super) mod api_key_revocation;
+    pub(super) mod sealed_values;
     pub(super) mod settings;
     pub(super) mod statistics;
     pub(super) mod sweeps;
@@ -58,6 +61,7 @@ pub use self::access::agent_keys::AgentKeyChange;
 pub use self::access::api_key_changes::{ApiKeyChange, ChangedApiKey, Rotation, SecretUses};
 pub use self::access::api_keys::CreatedApiKey;
 pub use self::access::authentication::{AgentKeyMatch, ApiKeyMatch, Bootstrap};
+pub use self::access::audit::{AuditPage, AuditRange, MAX_SCANNED};
 pub use self::access::members::{NewOwner, SetupResult, SetupState};
 pub use self::access::tenants::{TenantAudit, TenantChange};
 pub use self::commands::changes::{ChangedCommand, EndedJob};
@@ -80,6 +84,7 @@ pub use self::integrations::webhooks::{
 };
 pub use self::operations::api_key_revocation::{Revocation, RevocationScope};
 pub use self::operations::sweeps::{OfflineAgent, Retention, TenantRetention};
+pub use self::operations::sealed_values::{SealedTable, SealedValue};
 pub use self::releases::groups::GroupChange;
 pub use self::releases::releases::Publication;
 use super::Writer;

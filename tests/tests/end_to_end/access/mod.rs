@@ -1,6 +1,7 @@
 //! Who may call the API, who an agent is, and how requests are refused.
 
 mod api;
+mod audit;
 mod browsers;
 mod child_keys;
 mod ended_requests;

@@ -12,7 +12,6 @@ use crate::store::StoreError;
 use crate::store::entities::access::audit_entry;
 use crate::store::entities::commands::{command, idempotency_record, job, rollout};
 use crate::store::requester::{invalid_requesters, limited_keys};
-use crate::store::writer::access::insert_audit;
 use crate::store::writer::epoch::Epochs;
 use crate::store::writer::{BatchOperation, WriteTx, rows};
 
@@ -112,7 +111,7 @@ impl SubmitJob {
         if let Some(record) = self.record() {
             idempotency_record::Entity::insert(record).exec_without_returning(transaction).await?;
         }
-        insert_audit(transaction, vec![self.audit.clone()]).await?;
+        tx.audit.append([self.audit.clone()]);
         Ok(SubmittedJob::New { delivered, gone })
     }
 

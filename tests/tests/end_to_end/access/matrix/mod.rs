@@ -71,7 +71,26 @@ async fn response(
     if let Some(body) = &operation.body {
         request = request.header("content-type", "application/json").body(body.to_string());
     }
-    request.send().await.expect("reach the server")
+    let chosen = format!("{}-{}", operation.method, uuid::Uuid::new_v4().simple());
+    let response = request.header("x-request-id", &chosen).send().await.expect("reach the server");
+    check_envelope(&response, &chosen, &operation.name());
+    response
+}
+
+/// What every answer has, of every operation and for every caller: the id of its request, and what limits
+/// a browser.
+fn check_envelope(response: &reqwest::Response, request_id: &str, name: &str) {
+    let header = |header: &str| {
+        let value = response.headers().get(header).and_then(|value| value.to_str().ok());
+        value.unwrap_or_else(|| panic!("{name}: {} without {header}", response.status())).to_owned()
+    };
+    assert_eq!(header("x-request-id"), request_id, "{name}");
+    let policy = header("content-security-policy");
+    assert!(policy.contains("default-src 'none'") && policy.contains("frame-ancestors 'none'"));
+    assert!(!policy.contains("unsafe-inline"), "{name}: {policy}");
+    assert_eq!(header("x-content-type-options"), "nosniff", "{name}");
+    assert_eq!(header("referrer-policy"), "no-referrer", "{name}");
+    assert_eq!(header("x-frame-options"), "DENY", "{name}");
 }
 
 fn path(operation: &Operation, ids: &Ids) -> String {
