@@ -84,7 +84,7 @@ pub enum Action {
     Keys(keys::Args),
     /// Manage the keys that people and programs use the API with
     ApiKeys(api_keys::Args),
-    /// Show and rename your tenant
+    /// Show, rename, export and delete your tenant
     Tenant(tenant::Args),
     /// Manage the tenants of the server and their plans, as its operator
     Tenants(tenants::Args),

@@ -44,7 +44,7 @@ const PREFLIGHT_CODES: [&str; 4] =
 /// it names the reason and what to do, without fields or paths of the API. A test compares this list with
 /// the server's codes.
 #[cfg(test)]
-const SHOWN_AS_ANSWERED: [&str; 93] = [
+const SHOWN_AS_ANSWERED: [&str; 96] = [
     "agent_busy",
     "agent_offline",
     "agent_online",
@@ -61,6 +61,7 @@ const SHOWN_AS_ANSWERED: [&str; 93] = [
     "expired_access_token",
     "expired_api_key",
     "fan_out_exceeded",
+    "first_tenant",
     "forbidden_by_policy",
     "group_changed",
     "group_exists",
@@ -121,8 +122,10 @@ const SHOWN_AS_ANSWERED: [&str; 93] = [
     "setup_closed",
     "storage_unavailable",
     "successor_changed",
+    "tenant_closed",
     "too_many_attempts",
     "too_many_drafts",
+    "too_many_exports",
     "too_many_invitations",
     "too_many_requests",
     "too_many_sign_ins",

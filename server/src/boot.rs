@@ -57,6 +57,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     };
     let services = Services::new(&store, &hub, &clock, &secret_box, outside, config.settings);
     bootstrap(&services, &config).await?;
+    services.tenant_deletion.load().await.context("failed to read the tenants")?;
 
     let connections = Limits::connections(config.max_connections, open_file_limit());
     let limits = Limits {

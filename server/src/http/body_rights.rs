@@ -42,8 +42,12 @@ const RIGHTS: &[(&str, &str, &[Scope])] = &[
     ("POST", "/api/releases/{version}/withdraw", &[Scope::ReleasesManage]),
     ("POST", "/api/releases/key-changes", &[Scope::ReleasesManage]),
     ("PATCH", "/api/tenant", &[Scope::TenantManage]),
+    ("DELETE", "/api/tenant", &[Scope::TenantManage]),
+    ("POST", "/api/tenant/restore", &[Scope::TenantManage]),
     ("POST", "/api/tenants", &[Scope::TenantsManage]),
     ("PATCH", "/api/tenants/{id}", &[Scope::TenantsManage]),
+    ("DELETE", "/api/tenants/{id}", &[Scope::TenantsManage]),
+    ("POST", "/api/tenants/{id}/restore", &[Scope::TenantsManage]),
 ];
 
 /// The command in the body decides which of them.
@@ -68,7 +72,8 @@ mod tests {
         let mut known = 0;
         for (path, operations) in document["paths"].as_object().expect("paths") {
             for (method, operation) in operations.as_object().expect("operations") {
-                let is_change = ["post", "patch"].contains(&method.as_str());
+                let is_change = ["post", "patch"].contains(&method.as_str())
+                    || (method == "delete" && operation["requestBody"].is_object());
                 // Agents have rights of their own, programs are not held in memory, and people sign in
                 // with what the body holds, or change what is their own.
                 let is_own = ["/api/setup", "/api/auth/", "/api/me/", "/api/invitations/accept"]

@@ -41,6 +41,9 @@ impl FromRequestParts<AppState> for Caller {
         let secret = secret(parts, state)?;
         let authentication = &state.services.authentication;
         let (principal, watch) = authentication.authenticate_watched(secret, client(parts)).await?;
+        if !serves_closed_tenants(parts) {
+            authentication.require_open(principal.tenant_id)?;
+        }
         if let Some(slot) = parts.extensions.get::<KeySlot>() {
             slot.set(watch);
         }
@@ -62,6 +65,12 @@ impl FromRequestParts<AppState> for DegradedCaller {
             state.services.authentication.authenticate_watcher(secret, client(parts)).await?;
         Ok(Self(Caller { principal, source: source(parts) }))
     }
+}
+
+/// True for what a tenant that is being deleted may still do: look at itself, and be restored.
+fn serves_closed_tenants(parts: &Parts) -> bool {
+    let route = parts.extensions.get::<MatchedPath>();
+    route.is_some_and(|route| ["/api/tenant", "/api/tenant/restore"].contains(&route.as_str()))
 }
 
 /// True for a request with a header for a credential, even one that can't be read: it never falls back

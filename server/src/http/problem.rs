@@ -235,6 +235,10 @@ impl Problem {
             CloseCode::KeyExpired => {
                 (StatusCode::FORBIDDEN, "the agent key has expired; extend it to let its agents in")
             }
+            CloseCode::TenantClosed => (
+                StatusCode::FORBIDDEN,
+                "the tenant of the agent key is being deleted; until then its owner can restore it",
+            ),
             CloseCode::AgentLimit => (
                 StatusCode::CONFLICT,
                 "the agent key has as many agents as it may; raise max_agents or delete an agent",

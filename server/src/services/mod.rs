@@ -35,6 +35,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use muster_protocol::limits::MISSED_HEARTBEATS;
+use tokio::sync::Semaphore;
 
 use self::access::access_tokens::AccessTokens;
 use self::access::key_cache::KeyCache;
@@ -115,6 +116,8 @@ pub struct Services {
     pub setup: access::setup::Setup,
     pub sign_in: access::sign_in::SignIn,
     pub targets: fleet::targets::Targets,
+    pub tenant_deletion: access::tenant_deletion::TenantDeletion,
+    pub tenant_exports: access::tenant_export::TenantExports,
     pub tenants: access::tenants::Tenants,
     pub maintenance: operations::maintenance::Maintenance,
     pub viewers: StreamPermits,
@@ -160,6 +163,12 @@ impl Services {
             clock: clock(),
             started_at: clock().now(),
             silence_ms: settings.silence_ms(),
+        };
+        let tenants = access::tenants::Tenants {
+            store: store(),
+            clock: clock(),
+            settings,
+            counting: Arc::new(Semaphore::new(1)),
         };
         Self {
             authentication: access::authentication::Authentication {
@@ -309,7 +318,7 @@ impl Services {
                 clock(),
                 settings,
                 heartbeats.clone(),
-                cache,
+                cache.clone(),
                 manifests,
                 sessions::DesiredVersions {
                     membership: fleet::group_membership::GroupMembership { store: store() },
@@ -318,12 +327,19 @@ impl Services {
                 secret_box.clone(),
             )),
             targets: fleet::targets::Targets { store: store(), hub: hub() },
-            tenants: access::tenants::Tenants {
+            tenant_deletion: access::tenant_deletion::TenantDeletion {
+                store: store(),
+                hub: hub(),
+                clock: clock(),
+                cache: cache.clone(),
+                tenants: tenants.clone(),
+            },
+            tenant_exports: access::tenant_export::TenantExports {
                 store: store(),
                 clock: clock(),
-                settings,
-                counting: Arc::new(tokio::sync::Semaphore::new(1)),
+                running: Arc::new(Semaphore::new(access::tenant_export::MAX_EXPORTS)),
             },
+            tenants,
             maintenance: operations::maintenance::Maintenance {
                 store: store(),
                 hub: hub(),

@@ -15,6 +15,7 @@ use tokio::time::Instant;
 
 use crate::hub::Hub;
 use crate::services::Services;
+use crate::services::access::tenant_deletion::TenantDeletion;
 use crate::services::commands::dispatch::Dispatcher;
 use crate::services::releases::groups::{Groups, ReconcileOutcome};
 
@@ -22,6 +23,9 @@ use crate::services::releases::groups::{Groups, ReconcileOutcome};
 const AGENTS_PER_CALL: usize = 500;
 /// Pause of the dispatcher after a database error.
 const DISPATCH_RETRY_PAUSE: Duration = Duration::from_secs(1);
+
+/// How often tenants whose grace period is over are looked for.
+const ERASE_EVERY: Duration = Duration::from_secs(5);
 
 /// The server's background workers. They stop when this is dropped.
 pub struct Workers {
@@ -69,6 +73,11 @@ impl Workers {
             output_compactor::run(compaction, for_output).await;
             "output compactor"
         });
+        let deletion = services.tenant_deletion.clone();
+        tasks.spawn(async move {
+            run_tenant_eraser(deletion).await;
+            "tenant eraser"
+        });
         let scheduler = scheduler::Scheduler::start(&services.maintenance).await?;
         Ok(Self { tasks, scheduler })
     }
@@ -115,5 +124,16 @@ async fn run_group_reconciler(groups: Groups) {
             }
         };
         groups.wait(outcome, started_at.elapsed()).await;
+    }
+}
+
+/// Deletes tenants whose grace period is over. Dropping it loses nothing: each round reads what is left.
+async fn run_tenant_eraser(deletion: TenantDeletion) {
+    loop {
+        if let Err(error) = deletion.erase_due().await {
+            let error = error_chain(&error);
+            tracing::warn!(error, "failed to delete a tenant; retrying");
+        }
+        tokio::time::sleep(ERASE_EVERY).await;
     }
 }

@@ -21,7 +21,7 @@ const RESOURCES: [&str; 13] = [
     "webhook_secret",
 ];
 /// What happens to it, in the imperative.
-const VERBS: [&str; 26] = [
+const VERBS: [&str; 28] = [
     "abort",
     "accept",
     "adopt",
@@ -32,6 +32,7 @@ const VERBS: [&str; 26] = [
     "delete",
     "deregister",
     "draft",
+    "export",
     "halt",
     "limit",
     "pause",
@@ -40,6 +41,7 @@ const VERBS: [&str; 26] = [
     "refuse",
     "regenerate",
     "resend",
+    "restore",
     "resume",
     "revoke",
     "rotate",

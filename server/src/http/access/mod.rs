@@ -11,4 +11,6 @@ pub(super) mod invitations;
 pub(super) mod members;
 pub mod setup;
 pub(super) mod sign_in;
+pub(super) mod tenant_deletion;
+pub(super) mod tenant_export;
 pub(super) mod tenants;

@@ -57,6 +57,8 @@ pub(super) fn documented() -> OpenApiRouter<AppState> {
         .merge(super::access::account::routes())
         .merge(super::access::members::routes())
         .merge(super::access::invitations::routes())
+        .merge(super::access::tenant_deletion::routes())
+        .merge(super::access::tenant_export::routes())
         .merge(super::sessions::routes())
         .merge(super::operations::health::routes())
         .merge(super::operations::metrics::routes());

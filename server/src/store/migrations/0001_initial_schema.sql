@@ -13,6 +13,8 @@ CREATE TABLE tenants (
     -- Which limits it has.
     plan text NOT NULL,
     created_at bigint NOT NULL,
+    -- When everything of it is deleted; null unless that was asked for.
+    delete_at bigint,
     manifest_bytes bigint NOT NULL,
     manifest_scripts bigint NOT NULL
 );
@@ -66,6 +68,7 @@ CREATE INDEX agent_keys_previous ON agent_keys (previous_secret_hash) WHERE prev
 
 CREATE TABLE retired_agent_secrets (
     secret_hash {bytes} NOT NULL PRIMARY KEY,
+    tenant_id uuid NOT NULL,
     key_id uuid NOT NULL,
     is_deleted boolean NOT NULL,
     retired_at bigint NOT NULL

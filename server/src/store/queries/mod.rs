@@ -16,6 +16,7 @@ pub mod access {
     pub(super) mod key_lineage;
     pub(super) mod members;
     pub(super) mod refresh;
+    pub(super) mod tenant_deletion;
     pub(super) mod tenants;
     pub(super) mod token_keys;
     pub(super) mod user_sessions;
@@ -53,6 +54,8 @@ pub mod operations {
     pub(super) mod settings;
     pub(super) mod statistics;
     pub(super) mod sweeps;
+    pub(super) mod tenant_erasure;
+    pub(super) mod tenant_export;
 }
 /// Releases, and the groups that follow them.
 pub mod releases {
@@ -94,6 +97,9 @@ pub use self::operations::api_key_revocation::{Revocation, RevocationScope};
 pub use self::operations::member_changes::MemberChange;
 pub use self::operations::sealed_values::{SealedTable, SealedValue};
 pub use self::operations::sweeps::{OfflineAgent, Retention, TenantRetention};
+pub use self::operations::tenant_export::{
+    ExportPage, NOT_EXPORTED_TABLES, TABLES as EXPORTED_TABLES,
+};
 pub use self::releases::groups::GroupChange;
 pub use self::releases::releases::Publication;
 use super::Writer;

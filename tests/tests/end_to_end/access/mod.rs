@@ -25,6 +25,7 @@ mod sessions;
 mod setup;
 mod sign_in;
 mod sources;
+mod tenant_life;
 mod tenants;
 mod tokens;
 mod waits;

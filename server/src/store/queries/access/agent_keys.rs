@@ -198,8 +198,13 @@ async fn retire(
 ) -> Result<(), StoreError> {
     let Some(secret_hash) = secret_hash else { return Ok(()) };
     retired_agent_secret::Entity::delete_by_id(secret_hash.clone()).exec(transaction).await?;
-    let row =
-        retired_agent_secret::Model { secret_hash, key_id: key.id, is_deleted, retired_at: now };
+    let row = retired_agent_secret::Model {
+        secret_hash,
+        tenant_id: key.tenant_id,
+        key_id: key.id,
+        is_deleted,
+        retired_at: now,
+    };
     retired_agent_secret::Entity::insert(row.into_active_model())
         .exec_without_returning(transaction)
         .await?;

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use sea_orm::sea_query::{Query, SelectStatement};
 use sea_orm::{
     ActiveModelTrait as _, ColumnTrait as _, EntityTrait as _, IntoActiveModel as _,
     QueryFilter as _, QueryOrder as _, QuerySelect as _,
@@ -15,7 +16,7 @@ use crate::domain::page::PageRequest;
 use crate::domain::time::Timestamp;
 use crate::store::StoreError;
 use crate::store::command_completion::FAILURES;
-use crate::store::entities::access::audit_entry;
+use crate::store::entities::access::{audit_entry, tenant};
 use crate::store::entities::commands::command;
 use crate::store::entities::fleet::agent;
 use crate::store::entities::integrations::webhook_delivery;
@@ -172,6 +173,7 @@ impl SystemScope {
             .column(webhook_delivery::Column::Host)
             .column(webhook_delivery::Column::DueAt)
             .filter(webhook_delivery::Column::State.eq(WebhookDeliveryState::Pending))
+            .filter(webhook_delivery::Column::TenantId.not_in_subquery(closed_tenants()))
             .order_by_asc(webhook_delivery::Column::DueAt)
             .limit(limit);
         if !busy.hosts.is_empty() {
@@ -242,4 +244,13 @@ impl SystemScope {
             })
             .await
     }
+}
+
+/// Tenants that are being deleted, of which nothing is sent.
+fn closed_tenants() -> SelectStatement {
+    Query::select()
+        .column(tenant::Column::Id)
+        .from(tenant::Entity)
+        .and_where(tenant::Column::DeleteAt.is_not_null())
+        .take()
 }

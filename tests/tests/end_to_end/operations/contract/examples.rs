@@ -141,10 +141,10 @@ async fn examples_are_taken_from_a_run_and_have_the_documented_shapes() {
         .map(String::as_str)
         .filter(|name| examples.get(name).is_none())
         .collect();
-    // A host that lost its key pair, bytes of agents, and streams without end.
+    // A host that lost its key pair, bytes of agents, lines about everything, and streams without end.
     let endless = ["follow_audit", "follow_events"];
     let known: BTreeSet<_> =
-        ["adopt_agent", "exchange_frames"].into_iter().chain(endless).collect();
+        ["adopt_agent", "exchange_frames", "export_tenant"].into_iter().chain(endless).collect();
     assert_eq!(missing, known);
     check(&fixture, &document, &examples);
     let file = repository().join("server/src/http/openapi/examples.json");
@@ -200,6 +200,10 @@ async fn keys(run: &mut Recorder<'_>) {
     let path = format!("/api/tenants/{{id={tenant}}}");
     run.get(&path).await;
     run.call(Method::PATCH, &path, Some(json!({"plan": "pro"}))).await;
+    run.call(Method::DELETE, &path, Some(json!({"name": "Another Ltd"}))).await;
+    run.post(&format!("{path}/restore"), json!({})).await;
+    run.call(Method::DELETE, "/api/tenant", Some(json!({"name": "Example Ltd"}))).await;
+    run.post("/api/tenant/restore", json!({})).await;
 }
 
 async fn agents(run: &mut Recorder<'_>, id: &str) {

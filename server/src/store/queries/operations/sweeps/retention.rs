@@ -197,6 +197,16 @@ async fn drop_commands(
     if ids.is_empty() {
         return Ok(Dropped::default());
     }
+    let files = delete_commands(transaction, ids).await?;
+    Ok(Dropped { may_have_more, files })
+}
+
+/// Deletes commands with their reports and output. Returns the files that no row references after the
+/// commit.
+pub(in crate::store::queries) async fn delete_commands(
+    transaction: &DatabaseTransaction,
+    ids: Vec<CommandId>,
+) -> Result<Vec<BlobName>, StoreError> {
     let files = files_of(transaction, &ids).await?;
     output_blob::Entity::delete_many()
         .filter(output_blob::Column::CommandId.is_in(ids.clone()))
@@ -211,7 +221,7 @@ async fn drop_commands(
         .exec(transaction)
         .await?;
     command::Entity::delete_many().filter(command::Column::Id.is_in(ids)).exec(transaction).await?;
-    Ok(Dropped { may_have_more, files })
+    Ok(files)
 }
 
 /// The job of a command, if it has not ended before an instant.
