@@ -3,6 +3,9 @@
 //! The module tree below is the whole program. Modules use each other in one direction: `cli`, then
 //! `commands`, then `session`, then `api`, `output` and `input`, then `error`.
 
+// They panic if the reader of the pipe is gone.
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
 mod cli;
 mod context;
 mod error;
@@ -85,7 +88,7 @@ use anyhow::Context as _;
 use clap::Parser as _;
 
 use error::CliError;
-use output::printer::note;
+use output::printer::print_note;
 
 fn main() -> ExitCode {
     let cli = cli::Cli::parse();
@@ -94,7 +97,7 @@ fn main() -> ExitCode {
     match run(cli) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
-            note(&format!("error: {error:#}"));
+            print_note(&format!("error: {error:#}"));
             ExitCode::FAILURE
         }
     }
@@ -117,17 +120,17 @@ fn run(cli: cli::Cli) -> anyhow::Result<u8> {
 }
 
 fn report(error: &CliError) {
-    // `note` replaces line breaks, so that text from the server can't forge lines. The breaks in an
+    // `print_note` replaces line breaks, so that text from the server can't forge lines. The breaks in an
     // error are this program's own.
     for (number, line) in muster_protocol::error_chain(error).lines().enumerate() {
         match number {
-            0 => note(&format!("error: {line}")),
-            _ => note(line),
+            0 => print_note(&format!("error: {line}")),
+            _ => print_note(line),
         }
     }
     if let CliError::Refused(problem) = error
         && problem.status == 401
     {
-        note("the server does not accept this API key; run `muster login` with a valid key");
+        print_note("the server does not accept this API key; run `muster login` with a valid key");
     }
 }

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use crate::error::CliError;
 use crate::explanation::{OptionNames, option};
 use crate::listing::{Limit, List};
-use crate::output::printer::note;
+use crate::output::printer::print_note;
 use crate::output::table::Column;
 use crate::session::{ResourceKind, Session};
 
@@ -118,7 +118,7 @@ pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
             let request = request.query(&[("queued", queued)]).query(&[("cascade", cascade)]);
             session.output.details(&session.api.json(request).await?)?;
             if !cancel_queued {
-                note(
+                print_note(
                     "Work that the key queued is not sent any more and ends as rejected. With \
                      --cancel-queued it ends at once, and rollouts and groups are paused.",
                 );
