@@ -82,6 +82,8 @@ impl Operation {
     }
 }
 
+/// Of no key pair.
+const FINGERPRINT: &str = "SHA256:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU";
 const AGENTS_READ: &[&[&str]] = &[&["agents:read"]];
 const AGENTS_WRITE: &[&[&str]] = &[&["agents:write"]];
 const AGENTS_MANAGE: &[&[&str]] = &[&["agents:manage"]];
@@ -129,7 +131,12 @@ pub fn operations() -> Vec<Operation> {
         get("/api/agents/{id}", AGENTS_READ, NotFound),
         patch("/api/agents/{id}", AGENTS_WRITE, json!({"name": "renamed"})),
         delete("/api/agents/{id}", AGENTS_WRITE),
-        post("/api/agents/{id}/adopt", AGENTS_MANAGE, NotFound, json!({})),
+        post(
+            "/api/agents/{id}/adopt",
+            AGENTS_MANAGE,
+            NotFound,
+            json!({"fingerprint": FINGERPRINT}),
+        ),
         post("/api/agents/{id}/command", RUN, NotFound, ping.clone()),
         post("/api/agents/{id}/command", AGENTS_MANAGE, NotFound, restart.clone())
             .variant("life cycle"),
