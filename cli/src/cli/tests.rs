@@ -10,16 +10,20 @@ use crate::error::problem::Problem;
 use crate::explanation::OptionNames;
 
 /// Each command with the options that its refusals name.
-const COMMANDS: [(&str, OptionNames); 9] = [
+const COMMANDS: [(&str, OptionNames); 13] = [
     ("agents", agents::OPTIONS),
     ("keys", keys::OPTIONS),
     ("api-keys", api_keys::OPTIONS),
+    ("audit", audit::OPTIONS),
+    ("members", members::OPTIONS),
     ("run", run::OPTIONS),
     ("logs", logs::OPTIONS),
     ("jobs", jobs::OPTIONS),
     ("executions", executions::OPTIONS),
     ("webhooks", webhooks::OPTIONS),
     ("groups", groups::OPTIONS),
+    ("tenant", tenant::OPTIONS),
+    ("tenants", tenants::OPTIONS),
 ];
 
 /// Options that this client handles alone, so that no refusal of the server concerns them.
@@ -85,6 +89,7 @@ fn every_option_is_named_by_a_field_or_is_local() {
                 ("keys", "--add-permission"),
                 ("keys", "--remove-permission"),
                 ("api-keys", "--cascade"),
+                ("api-keys", "--end-overlap"),
                 ("api-keys", "--cancel-queued"),
                 ("run", "ARGUMENT"),
                 ("run", "NAME=VALUE"),

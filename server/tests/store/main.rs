@@ -2,6 +2,7 @@
 
 mod agent_identity;
 mod api_keys;
+mod audit_chain;
 mod batches;
 mod counting;
 mod deletion;
@@ -11,11 +12,13 @@ mod history;
 mod idempotency;
 mod isolation;
 mod jobs;
+mod key_limits;
 mod manifests;
 mod master_key;
 mod members;
 mod model;
 mod output;
+mod plans;
 mod reconciliation;
 mod releases;
 mod rollouts;
@@ -23,6 +26,7 @@ mod sessions;
 mod settlement;
 mod sweeps;
 mod targets;
+mod user_sessions;
 mod webhooks;
 mod writing;
 

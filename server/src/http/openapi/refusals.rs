@@ -79,7 +79,9 @@ fn add(operation: &mut Operation, takes_body: bool) {
     if parameters().any(|parameter| is_in(parameter, &ParameterIn::Query)) {
         statuses.push("400");
     }
-    if parameters().any(is_bounded) {
+    // Elsewhere `after` is a position in a list.
+    let is_link = operation.operation_id.as_deref() == Some("verify_audit");
+    if is_link || parameters().any(is_bounded) {
         statuses.push("422");
     }
     if parameters().any(|parameter| is_in(parameter, &ParameterIn::Path)) {
@@ -110,7 +112,7 @@ fn add(operation: &mut Operation, takes_body: bool) {
 
 /// True for numbers of the query.
 fn is_bounded(parameter: &RefOr<Parameter>) -> bool {
-    const NAMES: [&str; 3] = ["limit", "wait_ms", "from_bytes"];
+    const NAMES: [&str; 3] = ["from_bytes", "limit", "wait_ms"];
     matches!(parameter, RefOr::T(parameter) if NAMES.contains(&parameter.name.as_str()))
 }
 

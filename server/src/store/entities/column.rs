@@ -8,14 +8,17 @@ use sea_orm::{
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::domain::access::key_limits::KeyLimits;
+use crate::domain::access::plan::Plan;
 use crate::domain::access::principal::{ActorKind, Role};
 use crate::domain::commands::command_state::{CommandState, EndReason};
 use crate::domain::commands::job_state::{JobState, Stop};
 use crate::domain::commands::trigger::Trigger;
 use crate::domain::fleet::agent::{AgentEventKind, AgentLevel, NameSource, Transport};
 use crate::domain::ids::{
-    AgentId, AgentKeyId, ApiKeyId, AuditId, CommandId, EventId, GroupId, JobId, MemberId,
-    PrincipalId, ReleaseId, SessionId, TenantId, UserId, WebhookDeliveryId, WebhookKeyId,
+    AgentId, AgentKeyId, ApiKeyId, AuditId, CommandId, EventId, GroupId, InvitationId, JobId,
+    MemberId, PrincipalId, ReleaseId, SessionId, TenantId, TokenKeyId, UserId, WebhookDeliveryId,
+    WebhookKeyId,
 };
 use crate::domain::integrations::webhook::WebhookDeliveryState;
 use crate::domain::releases::group::{GroupState, UpdateState};
@@ -25,6 +28,11 @@ use crate::domain::time::Timestamp;
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, FromJsonQueryResult)]
 #[serde(transparent)]
 pub struct StringList(pub Vec<String>);
+
+/// The limits of an API key, stored as a JSON object.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, FromJsonQueryResult)]
+#[serde(transparent)]
+pub struct StoredLimits(pub KeyLimits);
 
 /// Stores an enum by the name that `strum` gives it. An unknown name in the database is an error.
 macro_rules! text_columns {
@@ -91,6 +99,7 @@ text_columns!(
     EndReason,
     GroupState,
     JobState,
+    Plan,
     Role,
     Stop,
     Transport,
@@ -152,7 +161,7 @@ macro_rules! newtype_columns {
     )+};
 }
 
-newtype_columns!(Uuid: AgentId, AgentKeyId, ApiKeyId, AuditId, CommandId, WebhookDeliveryId, EventId, GroupId, JobId, MemberId, PrincipalId, ReleaseId, SessionId, TenantId, UserId, WebhookKeyId);
+newtype_columns!(Uuid: AgentId, AgentKeyId, ApiKeyId, AuditId, CommandId, WebhookDeliveryId, EventId, GroupId, InvitationId, JobId, MemberId, PrincipalId, ReleaseId, SessionId, TenantId, TokenKeyId, UserId, WebhookKeyId);
 newtype_columns!(i64: Timestamp);
 
 #[cfg(test)]

@@ -3,4 +3,5 @@
 mod bounds;
 mod clients;
 mod documents;
+mod example_checks;
 mod examples;
