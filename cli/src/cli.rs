@@ -6,7 +6,7 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 use clap_complete::Shell;
 
 use crate::api::client::ApiClient;
-use crate::commands::access::{api_keys, audit, keys, login};
+use crate::commands::access::{api_keys, audit, keys, login, tenant, tenants};
 use crate::commands::commands::{
     command_history, executions, jobs, logs, raw_command, run, verify,
 };
@@ -77,6 +77,10 @@ pub enum Action {
     ApiKeys(api_keys::Args),
     /// List, follow, export and verify the audit log
     Audit(audit::Args),
+    /// Show and rename your tenant
+    Tenant(tenant::Args),
+    /// Manage the tenants of the server and their plans, as its operator
+    Tenants(tenants::Args),
     /// Manage groups of agents and roll out versions to them
     Groups(groups::Args),
     /// Build, sign and publish releases of the agent and the supervisor
@@ -128,6 +132,8 @@ pub async fn dispatch(cli: Cli) -> Result<u8, CliError> {
         Action::Keys(args) => (keys::OPTIONS, keys::run(args, &session).await),
         Action::ApiKeys(args) => (api_keys::OPTIONS, api_keys::run(args, &session).await),
         Action::Audit(args) => (audit::OPTIONS, audit::run(args, &session).await),
+        Action::Tenant(args) => (tenant::OPTIONS, tenant::run(args, &session).await),
+        Action::Tenants(args) => (tenants::OPTIONS, tenants::run(args, &session).await),
         Action::Ping(args) => (&[][..], ping::run(args, &session).await),
         // Users of `command` write the API's fields themselves.
         Action::Command(args) => (&[][..], raw_command::run(args, &session).await),

@@ -19,6 +19,7 @@ mod api {
     pub mod event_stream;
     pub mod output_poll;
     pub mod output_stream;
+    pub mod proxy;
     pub mod sse_client;
 }
 
@@ -48,6 +49,8 @@ mod commands {
         pub mod audit;
         pub mod keys;
         pub mod login;
+        pub mod tenant;
+        pub mod tenants;
     }
     /// Commands, jobs, rollouts, executions and their output.
     #[expect(clippy::module_inception, reason = "the feature has the server's name for it")]

@@ -19,6 +19,7 @@ pub mod manifest_mismatch;
 pub mod object;
 pub mod parameter;
 pub mod permission;
+pub mod proxy_environment;
 pub mod release;
 #[cfg(feature = "schema")]
 pub mod schema;

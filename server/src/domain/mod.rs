@@ -5,9 +5,13 @@ pub mod access {
     pub mod audit;
     pub mod credential;
     pub mod email;
+    pub mod key_limits;
+    pub mod key_rights;
     pub mod password;
+    pub mod plan;
     pub mod principal;
     pub mod records;
+    pub mod tenant;
 }
 /// Commands, jobs, rollouts, executions and their output.
 pub mod commands {
@@ -18,6 +22,7 @@ pub mod commands {
     pub mod records;
     pub mod rollout;
     pub mod trigger;
+    pub mod work;
 }
 pub mod field_error;
 /// Agents, their manifests and targets.

@@ -8,6 +8,8 @@ use crate::domain::access::principal::Scope;
 /// The operations whose caller needs at least one of the scopes, and the one that a refusal names.
 const RIGHTS: &[(&str, &str, &[Scope])] = &[
     ("POST", "/api/keys", &[Scope::ApiKeysWrite]),
+    ("PATCH", "/api/keys/{id}", &[Scope::ApiKeysWrite]),
+    ("POST", "/api/keys/{id}/rotate", &[Scope::ApiKeysWrite]),
     ("POST", "/api/agents/keys", &[Scope::AgentKeysWrite]),
     ("PATCH", "/api/agents/keys/{id}", &[Scope::AgentKeysWrite]),
     ("POST", "/api/agents/keys/{id}/regenerate", &[Scope::AgentKeysWrite]),
@@ -37,6 +39,9 @@ const RIGHTS: &[(&str, &str, &[Scope])] = &[
     ("POST", "/api/releases/{version}/publish", &[Scope::ReleasesManage]),
     ("POST", "/api/releases/{version}/withdraw", &[Scope::ReleasesManage]),
     ("POST", "/api/releases/key-changes", &[Scope::ReleasesManage]),
+    ("PATCH", "/api/tenant", &[Scope::TenantManage]),
+    ("POST", "/api/tenants", &[Scope::TenantsManage]),
+    ("PATCH", "/api/tenants/{id}", &[Scope::TenantsManage]),
 ];
 
 /// The command in the body decides which of them.

@@ -7,7 +7,7 @@ use axum::response::{IntoResponse, Response};
 use muster_protocol::CloseCode;
 use serde::Serialize;
 
-use crate::domain::field_error::FieldError;
+use crate::domain::field_error::{FieldError, FieldErrorCode};
 use crate::domain::fleet::agent::AgentCandidate;
 use crate::services::error::ServiceError;
 
@@ -229,6 +229,10 @@ impl Problem {
                 StatusCode::CONFLICT,
                 "the agent key has as many agents as it may; raise max_agents or delete an agent",
             ),
+            CloseCode::PlanLimit => (
+                StatusCode::CONFLICT,
+                "the plan of the tenant allows no more agents; delete an agent, or ask the operator of the server for a larger plan",
+            ),
             CloseCode::SessionReplaced => {
                 (StatusCode::CONFLICT, "a newer session of this agent has taken over")
             }
@@ -268,6 +272,11 @@ impl From<ServiceError> for Problem {
             ServiceError::Forbidden { code, .. } => Self::new(StatusCode::FORBIDDEN, code, detail),
             ServiceError::NotFound(what) => Self::not_found(what),
             ServiceError::Conflict { code, .. } => Self::new(StatusCode::CONFLICT, code, detail),
+            ServiceError::PlanLimit(reached) => {
+                let field = reached.resource.to_string();
+                let error = FieldError::with_limit(field, FieldErrorCode::TooMany, reached.limit);
+                Self::new(StatusCode::CONFLICT, "plan_limit", detail).with_error(error)
+            }
             ServiceError::AmbiguousAgent { candidates, .. } => {
                 let problem = Self::new(StatusCode::CONFLICT, "ambiguous_agent", detail);
                 Self { candidates: Some(Box::new(CandidateList(candidates))), ..problem }

@@ -3,6 +3,7 @@
 use std::ops::RangeInclusive;
 
 use crate::domain::access::credential::NoRandomness;
+use crate::domain::access::plan::PlanLimitReached;
 use crate::domain::access::principal::Scope;
 use crate::domain::field_error::{FieldError, FieldErrorCode};
 use crate::domain::fleet::agent::AgentCandidate;
@@ -25,6 +26,9 @@ pub enum ServiceError {
     /// The current state does not allow it.
     #[error("{detail}")]
     Conflict { code: &'static str, detail: String },
+    /// The plan of the tenant allows no more of it.
+    #[error(transparent)]
+    PlanLimit(#[from] PlanLimitReached),
     /// A name matches several agents.
     #[error("{detail}")]
     AmbiguousAgent { detail: String, candidates: Vec<AgentCandidate> },

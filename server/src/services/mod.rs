@@ -37,9 +37,11 @@ use std::time::Duration;
 use muster_protocol::limits::MISSED_HEARTBEATS;
 
 use self::access::key_cache::KeyCache;
+use self::access::key_uses::KeyUses;
 use self::access::lookup_limiter::LookupLimiter;
 use self::access::passwords::Passwords;
 pub use self::access::stream_permits::StreamPermits;
+use self::access::work_guard::WorkGuard;
 use self::commands::delivery::CommandDelivery;
 use self::commands::preflight::{ManifestCache, Preflight};
 use self::commands::submission_limiter::SubmissionLimiter;
@@ -108,6 +110,7 @@ pub struct Services {
     pub sessions: Arc<sessions::Sessions>,
     pub setup: access::setup::Setup,
     pub targets: fleet::targets::Targets,
+    pub tenants: access::tenants::Tenants,
     pub maintenance: operations::maintenance::Maintenance,
     pub viewers: StreamPermits,
     pub webhooks: integrations::webhooks::Webhooks,
@@ -126,6 +129,8 @@ impl Services {
         let parts = MetricSet { writer: store.writer().metrics().clone(), ..MetricSet::default() };
         let (cache, heartbeats) = (KeyCache::default(), Heartbeats::default());
         let (lookups, passwords) = (LookupLimiter::default(), Passwords::default());
+        let uses = KeyUses::default();
+        let guard = WorkGuard { store: store.clone() };
         let (manifests, limiter) = (ManifestCache::default(), SubmissionLimiter::default());
         let preflight = Preflight {
             store: store.clone(),
@@ -155,6 +160,7 @@ impl Services {
                 cache: cache.clone(),
                 clock: clock(),
                 lookups: lookups.clone(),
+                uses: uses.clone(),
             },
             agent_keys: access::agent_keys::AgentKeys {
                 store: store(),
@@ -168,12 +174,14 @@ impl Services {
                 hub: hub(),
                 cache: cache.clone(),
                 clock: clock(),
+                uses: uses.clone(),
             },
             agents: fleet::agents::Agents {
                 store: store(),
                 hub: hub(),
                 clock: clock(),
                 cache: cache.clone(),
+                guard: guard.clone(),
             },
             audit_log: access::audit_log::AuditLog { store: store(), viewers: viewers.clone() },
             change_publisher: commands::change_publisher::ChangePublisher {
@@ -191,6 +199,7 @@ impl Services {
                 limiter: limiter.clone(),
                 catalog: catalog.clone(),
                 membership: fleet::group_membership::GroupMembership { store: store() },
+                guard: guard.clone(),
             },
             dispatcher: commands::dispatch::Dispatcher {
                 store: store(),
@@ -228,6 +237,7 @@ impl Services {
                 webhook_reach: outside.webhooks.reach(),
                 preflight,
                 limiter,
+                guard,
             },
             job_reconciler: commands::job_reconciler::JobReconciler {
                 store: store(),
@@ -278,6 +288,12 @@ impl Services {
                 secret_box.clone(),
             )),
             targets: fleet::targets::Targets { store: store(), hub: hub() },
+            tenants: access::tenants::Tenants {
+                store: store(),
+                clock: clock(),
+                settings,
+                counting: Arc::new(tokio::sync::Semaphore::new(1)),
+            },
             maintenance: operations::maintenance::Maintenance {
                 store: store(),
                 hub: hub(),
@@ -285,6 +301,7 @@ impl Services {
                 clock: clock(),
                 settings,
                 heartbeats,
+                uses,
             },
             viewers,
             webhooks: integrations::webhooks::Webhooks {

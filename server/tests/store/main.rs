@@ -1,5 +1,6 @@
 //! The store on both databases: each test runs once on SQLite and once on PostgreSQL.
 
+mod agent_identity;
 mod api_keys;
 mod audit_chain;
 mod batches;
@@ -11,11 +12,13 @@ mod history;
 mod idempotency;
 mod isolation;
 mod jobs;
+mod key_limits;
 mod manifests;
 mod master_key;
 mod members;
 mod model;
 mod output;
+mod plans;
 mod reconciliation;
 mod releases;
 mod rollouts;

@@ -7,6 +7,8 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use strum::{EnumIter, EnumString, IntoStaticStr};
 
+use super::credential::SecretHash;
+use super::key_limits::KeyLimits;
 use crate::domain::ids::{ApiKeyId, PrincipalId, SessionId, TenantId};
 use crate::domain::time::Timestamp;
 
@@ -84,17 +86,23 @@ pub enum Scope {
     /// The secrets that webhooks are signed with.
     #[serde(rename = "webhooks:write")]
     WebhooksWrite,
+    /// The tenant itself: its name, its export and its deletion.
+    #[serde(rename = "tenant:manage")]
+    TenantManage,
     /// Metrics of the whole server, for all tenants. Only for keys that were created with it.
     #[serde(rename = "metrics:read")]
     MetricsRead,
     /// Releases, which hosts of every tenant may install. Only for keys that were created with it.
     #[serde(rename = "releases:manage")]
     ReleasesManage,
+    /// All tenants of the server, and their plans. Only for keys that were created with it.
+    #[serde(rename = "tenants:manage")]
+    TenantsManage,
 }
 
 impl Scope {
     /// Every scope.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 17] = [
         Self::AgentsRead,
         Self::AgentsWrite,
         Self::AgentsManage,
@@ -108,8 +116,10 @@ impl Scope {
         Self::ApiKeysWrite,
         Self::AuditRead,
         Self::WebhooksWrite,
+        Self::TenantManage,
         Self::MetricsRead,
         Self::ReleasesManage,
+        Self::TenantsManage,
     ];
 
     /// The name in API and database.
@@ -128,8 +138,10 @@ impl Scope {
             Self::ApiKeysWrite => "api_keys:write",
             Self::AuditRead => "audit:read",
             Self::WebhooksWrite => "webhooks:write",
+            Self::TenantManage => "tenant:manage",
             Self::MetricsRead => "metrics:read",
             Self::ReleasesManage => "releases:manage",
+            Self::TenantsManage => "tenants:manage",
         }
     }
 
@@ -137,7 +149,7 @@ impl Scope {
     /// key of a server has them. No role includes them by default: another key only has one if a key
     /// with it created that key, and requested it by name.
     pub const fn is_operators(self) -> bool {
-        matches!(self, Self::ReleasesManage | Self::MetricsRead)
+        matches!(self, Self::ReleasesManage | Self::MetricsRead | Self::TenantsManage)
     }
 }
 
@@ -180,7 +192,12 @@ impl Role {
     pub fn scopes(self) -> BTreeSet<Scope> {
         let refused: &[Scope] = match self {
             Self::Owner => &[],
-            Self::Admin => &[Scope::ApiKeysWrite, Scope::ReleasesManage],
+            Self::Admin => &[
+                Scope::ApiKeysWrite,
+                Scope::TenantManage,
+                Scope::ReleasesManage,
+                Scope::TenantsManage,
+            ],
             Self::Member => &[
                 Scope::AgentsWrite,
                 Scope::AgentsManage,
@@ -191,8 +208,10 @@ impl Role {
                 Scope::ApiKeysWrite,
                 Scope::AuditRead,
                 Scope::WebhooksWrite,
+                Scope::TenantManage,
                 Scope::MetricsRead,
                 Scope::ReleasesManage,
+                Scope::TenantsManage,
             ],
             Self::Auditor => {
                 return BTreeSet::from([
@@ -230,8 +249,12 @@ pub struct Principal {
     pub role: Role,
     /// At most the scopes of the role.
     pub scopes: BTreeSet<Scope>,
-    /// When its key or access token expires.
+    /// When its key, the secret of it, or the access token expires.
     pub expires_at: Option<Timestamp>,
+    /// Of an API key; a member has none.
+    pub limits: KeyLimits,
+    /// The secret with which an API key authenticated: it may have two for a while.
+    pub secret_hash: Option<SecretHash>,
 }
 
 impl Principal {
@@ -320,7 +343,7 @@ mod tests {
     #[test]
     fn no_role_of_a_tenant_has_rights_over_the_whole_server() {
         for role in [Role::Owner, Role::Admin, Role::Member, Role::Auditor] {
-            for scope in [Scope::MetricsRead, Scope::ReleasesManage] {
+            for scope in [Scope::MetricsRead, Scope::ReleasesManage, Scope::TenantsManage] {
                 assert!(!role.tenant_scopes().contains(&scope), "{role:?} has {scope}");
             }
         }

@@ -3,6 +3,7 @@
 
 use uuid::Uuid;
 
+use super::key_limits::KeyLimits;
 use super::principal::Role;
 use crate::domain::ids::{
     AgentKeyId, ApiKeyId, AuditId, MemberId, PrincipalId, SessionId, TenantId,
@@ -41,6 +42,21 @@ pub struct ApiKeyRecord {
     /// The key or the member that created it; `None` for the first one.
     pub created_by: Option<PrincipalId>,
     pub expires_at: Option<Timestamp>,
+    pub limits: KeyLimits,
+    /// When one of its secrets was last used.
+    pub last_used_at: Option<Timestamp>,
+    /// Who rotated it last.
+    pub rotated_by: Option<PrincipalId>,
+    pub previous_secret: Option<PreviousSecret>,
+}
+
+/// The secret of an API key before its last rotation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PreviousSecret {
+    /// The first characters.
+    pub prefix: String,
+    pub valid_until: Timestamp,
+    pub last_used_at: Option<Timestamp>,
 }
 
 /// A person in a tenant, without what belongs to the person elsewhere.

@@ -48,9 +48,11 @@ pub(super) fn documented() -> OpenApiRouter<AppState> {
         .merge(super::commands::live_output::routes())
         .merge(super::integrations::events::routes())
         .merge(super::access::api_keys::routes())
+        .merge(super::access::api_key_changes::routes())
         .merge(super::access::audit::routes())
         .merge(super::access::audit_export::routes())
         .merge(super::access::setup::routes())
+        .merge(super::access::tenants::routes())
         .merge(super::sessions::routes())
         .merge(super::operations::health::routes())
         .merge(super::operations::metrics::routes());

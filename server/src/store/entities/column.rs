@@ -8,6 +8,8 @@ use sea_orm::{
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::domain::access::key_limits::KeyLimits;
+use crate::domain::access::plan::Plan;
 use crate::domain::access::principal::{ActorKind, Role};
 use crate::domain::commands::command_state::{CommandState, EndReason};
 use crate::domain::commands::job_state::{JobState, Stop};
@@ -25,6 +27,11 @@ use crate::domain::time::Timestamp;
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, FromJsonQueryResult)]
 #[serde(transparent)]
 pub struct StringList(pub Vec<String>);
+
+/// The limits of an API key, stored as a JSON object.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, FromJsonQueryResult)]
+#[serde(transparent)]
+pub struct StoredLimits(pub KeyLimits);
 
 /// Stores an enum by the name that `strum` gives it. An unknown name in the database is an error.
 macro_rules! text_columns {
@@ -91,6 +98,7 @@ text_columns!(
     EndReason,
     GroupState,
     JobState,
+    Plan,
     Role,
     Stop,
     Transport,

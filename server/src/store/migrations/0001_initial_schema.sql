@@ -10,6 +10,8 @@
 CREATE TABLE tenants (
     id uuid NOT NULL PRIMARY KEY,
     name text NOT NULL,
+    -- Which limits it has.
+    plan text NOT NULL,
     created_at bigint NOT NULL,
     manifest_bytes bigint NOT NULL,
     manifest_scripts bigint NOT NULL
@@ -27,9 +29,20 @@ CREATE TABLE api_keys (
     -- The key or the member that created it; null for the first one.
     created_by uuid,
     expires_at bigint,
-    revoked_at bigint
+    revoked_at bigint,
+    -- What it may start, JSON; null without limits.
+    limits json,
+    -- The secret before the last rotation. It is kept after its end, so that a refusal can say why.
+    previous_secret_hash {bytes},
+    previous_prefix text,
+    previous_valid_until bigint,
+    -- Who knows the secret because it rotated the key; null before the first rotation.
+    rotated_by uuid,
+    last_used_at bigint,
+    previous_used_at bigint
 );
 CREATE UNIQUE INDEX api_keys_secret ON api_keys (secret_hash);
+CREATE INDEX api_keys_previous ON api_keys (previous_secret_hash) WHERE previous_secret_hash IS NOT NULL;
 CREATE INDEX api_keys_tenant ON api_keys (tenant_id, id);
 
 CREATE TABLE agent_keys (

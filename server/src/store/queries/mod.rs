@@ -6,12 +6,15 @@
 /// Access control: keys, principals, the audit log.
 pub mod access {
     pub(super) mod agent_keys;
+    pub(super) mod api_key_changes;
     pub(super) mod api_keys;
     pub(super) mod audit;
     pub(super) mod audit_chain;
     pub(super) mod audit_names;
     pub(super) mod authentication;
+    pub(super) mod key_lineage;
     pub(super) mod members;
+    pub(super) mod tenants;
 }
 /// Commands, jobs, rollouts, executions and their output.
 pub mod commands {
@@ -55,9 +58,12 @@ pub mod releases {
 use sea_orm::DatabaseConnection;
 
 pub use self::access::agent_keys::AgentKeyChange;
+pub use self::access::api_key_changes::{ApiKeyChange, ChangedApiKey, Rotation, SecretUses};
+pub use self::access::api_keys::CreatedApiKey;
 pub use self::access::audit::{AuditPage, AuditRange, MAX_SCANNED};
-pub use self::access::authentication::{AgentKeyMatch, Bootstrap};
+pub use self::access::authentication::{AgentKeyMatch, ApiKeyMatch, Bootstrap};
 pub use self::access::members::{NewOwner, SetupResult, SetupState};
+pub use self::access::tenants::{TenantAudit, TenantChange};
 pub use self::commands::changes::{ChangedCommand, EndedJob};
 pub use self::commands::commands::{Cancelled, CommandWithReport};
 pub use self::commands::history::{CommandFilter, Effort, Explained};
@@ -78,7 +84,7 @@ pub use self::integrations::webhooks::{
 };
 pub use self::operations::api_key_revocation::{Revocation, RevocationScope};
 pub use self::operations::sealed_values::{SealedTable, SealedValue};
-pub use self::operations::sweeps::{OfflineAgent, Retention};
+pub use self::operations::sweeps::{OfflineAgent, Retention, TenantRetention};
 pub use self::releases::groups::GroupChange;
 pub use self::releases::releases::Publication;
 use super::Writer;

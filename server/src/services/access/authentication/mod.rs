@@ -13,8 +13,10 @@ use muster_protocol::{CloseCode, Permissions};
 
 pub(in crate::services) use self::degraded::DATABASE_PATIENCE;
 use super::key_cache::KeyCache;
+use super::key_uses::KeyUses;
 use super::lookup_limiter::LookupLimiter;
 use crate::domain::access::credential::{NewSecret, SecretHash};
+use crate::domain::access::plan::Plan;
 use crate::domain::access::principal::{Principal, PrincipalKind, Role, Scope};
 use crate::domain::ids::{ApiKeyId, TenantId};
 use crate::domain::source::ClientSource;
@@ -24,7 +26,7 @@ use crate::services::access::caller::{AuditAction, Subject};
 use crate::services::error::{Result, ServiceError};
 use crate::store::entities::access::{agent_key, api_key, tenant};
 use crate::store::entities::column::StringList;
-use crate::store::queries::{AgentKeyMatch, Bootstrap};
+use crate::store::queries::{AgentKeyMatch, ApiKeyMatch, Bootstrap};
 use crate::store::{Store, StoreError};
 
 /// Checks credentials.
@@ -34,6 +36,7 @@ pub struct Authentication {
     pub(in crate::services) cache: KeyCache,
     pub(in crate::services) clock: Clock,
     pub(in crate::services) lookups: LookupLimiter,
+    pub(in crate::services) uses: KeyUses,
 }
 
 /// An agent key that was valid when it was read.
@@ -66,7 +69,7 @@ impl Authentication {
     /// Checks the credentials of this store.
     pub fn new(store: Store, clock: Clock) -> Self {
         let (cache, lookups) = (KeyCache::default(), LookupLimiter::default());
-        Self { store, cache, clock, lookups }
+        Self { store, cache, clock, lookups, uses: KeyUses::default() }
     }
 
     /// The principal of an API key. `source`: who presents it, if that is known.
@@ -115,21 +118,23 @@ impl Authentication {
             Some(known) => known,
             None => {
                 let read_at = self.cache.revision();
-                let row = self.store.system().find_api_key(hash).await?.ok_or(INVALID)?;
-                let known = Arc::new(to_principal(row));
+                let found = self.store.system().find_api_key(hash).await?;
+                let known = Arc::new(principal_of(found, hash).ok_or(INVALID)?);
                 self.cache.remember_principal(hash, Arc::clone(&known), read_at);
                 known
             }
         };
-        self.admit_principal(known)
+        let admitted = self.admit_principal(known)?;
+        self.uses.record(hash, self.clock.now());
+        Ok(admitted)
     }
 
-    /// The principal, unless its key has expired.
+    /// The principal, unless its key or the presented secret of it has expired.
     fn admit_principal(&self, known: Arc<Principal>) -> Result<Arc<Principal>> {
         if known.expires_at.is_some_and(|at| at <= self.clock.now()) {
             return Err(ServiceError::Unauthenticated {
                 code: "expired_api_key",
-                detail: "the API key has expired; ask an owner for a new one",
+                detail: "the API key has expired, or its secret was replaced by a rotation; use the new secret, or ask an owner for a new key",
             });
         }
         Ok(known)
@@ -224,7 +229,7 @@ impl Authentication {
         Ok(secret.secret)
     }
 
-    fn first_rows(
+    pub(in crate::services) fn first_rows(
         &self,
         name: &str,
         secret: &NewSecret,
@@ -234,6 +239,7 @@ impl Authentication {
         let tenant = tenant::Model {
             id: TenantId::new(),
             name: name.into(),
+            plan: Plan::DEFAULT,
             created_at: now,
             manifest_bytes: 0,
             manifest_scripts: 0,
@@ -250,6 +256,13 @@ impl Authentication {
             created_by: None,
             expires_at: None,
             revoked_at: None,
+            limits: None,
+            previous_secret_hash: None,
+            previous_prefix: None,
+            previous_valid_until: None,
+            rotated_by: None,
+            last_used_at: None,
+            previous_used_at: None,
         };
         let audit = AuditAction {
             tenant_id: tenant.id,
@@ -290,20 +303,32 @@ fn admit(
     Ok(AdmittedKey { grant, secret_hash, source })
 }
 
-/// The principal of a key's row.
-pub(in crate::services) fn to_principal(row: api_key::Model) -> Principal {
-    let listed: BTreeSet<Scope> =
-        row.scopes.0.iter().filter_map(|scope| scope.parse().ok()).collect();
-    let scopes = listed.intersection(&row.role.scopes()).copied().collect();
-    Principal {
+/// The principal of what a presented secret belongs to. The secret before a rotation ends with its time;
+/// everything that a caller has under way ends with it, because it counts as the expiry.
+pub(in crate::services) fn principal_of(
+    found: ApiKeyMatch,
+    secret_hash: SecretHash,
+) -> Option<Principal> {
+    let (row, ends_at) = match found {
+        ApiKeyMatch::Key(row) => (row, None),
+        ApiKeyMatch::Previous(row) => {
+            let ends_at = row.previous_valid_until?;
+            (row, Some(ends_at))
+        }
+        ApiKeyMatch::Unknown => return None,
+    };
+    let rights = row.rights();
+    Some(Principal {
         tenant_id: row.tenant_id,
         id: row.id.into(),
         kind: PrincipalKind::ApiKey,
         name: row.name,
-        role: row.role,
-        scopes,
-        expires_at: row.expires_at,
-    }
+        role: rights.role,
+        scopes: rights.scopes,
+        expires_at: rights.expires_at.into_iter().chain(ends_at).min(),
+        limits: rights.limits,
+        secret_hash: Some(secret_hash),
+    })
 }
 
 pub(in crate::services) fn write_key_file(path: &Path, secret: &str) -> std::io::Result<()> {

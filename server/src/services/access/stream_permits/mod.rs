@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::authentication::to_principal;
+use super::authentication::principal_of;
 use super::caller::Caller;
 use super::key_cache::KeyCache;
 use crate::domain::access::principal::{Principal, Scope};
@@ -157,11 +157,10 @@ impl StreamPermit {
             self.is_in_doubt = true;
         }
         if self.is_in_doubt {
-            let tenant = self.viewers.store.tenant(self.principal.tenant_id);
-            // Only keys authenticate today.
-            let Some(id) = self.principal.api_key_id() else { return Ok(false) };
-            let Some(row) = tenant.api_key(id).await? else { return Ok(false) };
-            let principal = to_principal(row);
+            // Only keys authenticate today. The secret decides: a key may have two for a while.
+            let Some(hash) = self.principal.secret_hash else { return Ok(false) };
+            let found = self.viewers.store.system().find_api_key(hash).await?;
+            let Some(principal) = principal_of(found, hash) else { return Ok(false) };
             self.expires_at = principal.expires_at;
             self.principal = Arc::new(principal);
             self.is_in_doubt = false;

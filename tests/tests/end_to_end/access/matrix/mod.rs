@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use self::operations::{Foreign, Needs, Operation, operations};
 
-const ALL_SCOPES: [&str; 15] = [
+const ALL_SCOPES: [&str; 17] = [
     "agents:read",
     "agents:write",
     "agents:manage",
@@ -29,8 +29,10 @@ const ALL_SCOPES: [&str; 15] = [
     "api_keys:write",
     "audit:read",
     "webhooks:write",
+    "tenant:manage",
     "metrics:read",
     "releases:manage",
+    "tenants:manage",
 ];
 const MALFORMED: [&str; 3] = ["mst_live_short", "nonsense", "mst_agent_short"];
 
@@ -102,7 +104,7 @@ fn path(operation: &Operation, ids: &Ids) -> String {
 
 impl AccessFixture {
     async fn new() -> Self {
-        let mut fixture = Fixture::on_sqlite().await;
+        let fixture = Fixture::on_sqlite().await;
         let other_tenant = fixture.other_tenant().await;
         let fields = json!({"permissions": muster_tests::ALL, "max_agents": 9});
         let (agent_key_id, agent_key) = fixture.api.agent_key(fields).await;
@@ -122,6 +124,7 @@ impl AccessFixture {
         let group = json!({"name": "first", "target": {"tags": ["none"]}});
         let group = text(&fixture.api.post("/api/groups", group).await.expect(201), "id");
         let first_key = fixture.api.get("/api/keys").await.expect(200);
+        let own_tenant = fixture.api.get("/api/tenant").await.expect(200);
         let command = text(&command, "command_id");
         let ids = Ids::from([
             ("/api/agents/", agent_id),
@@ -132,6 +135,7 @@ impl AccessFixture {
             ("/api/groups/", group),
             ("/api/keys/", text(&first_key["items"][0], "id")),
             ("/api/webhooks/deliveries/", delivery),
+            ("/api/tenants/", text(&own_tenant, "id")),
         ]);
         Self { fixture, ids, other_tenant, agent_key, keys: BTreeMap::new(), _agent: agent }
     }
@@ -278,8 +282,8 @@ behind it are in [SECURITY.md](SECURITY.md#api-keys-and-scopes).
 - **Scope missing**: the status for a key that has every scope except the needed one.
 - **Other tenant**: the status for an owner of another tenant who uses the ids of this tenant; *nothing* is a list without
   anything of this tenant, *whole server* is what belongs to no tenant and all may read. 403 is what belongs to the operator.
-- **Owner**, **admin**, **member**, **auditor**: whether a key with the default scopes of the role can call it. `metrics:read` and
-  `releases:manage` are rights over the whole server and in no default: the first key of the server has them.
+- **Owner**, **admin**, **member**, **auditor**: whether a key with the default scopes of the role can call it. `metrics:read`,
+  `releases:manage` and `tenants:manage` are rights over the whole server and in no default: the first key of the server has them.
 
 | Operation | Needs | No key | Malformed key | Agent key | Scope missing | Other tenant | Owner | Admin | Member | Auditor |
 |---|---|---|---|---|---|---|---|---|---|---|

@@ -100,6 +100,8 @@ const AUDIT_READ: &[&[&str]] = &[&["audit:read"]];
 const WEBHOOKS_WRITE: &[&[&str]] = &[&["webhooks:write"]];
 const METRICS_READ: &[&[&str]] = &[&["metrics:read"]];
 const RELEASES_MANAGE: &[&[&str]] = &[&["releases:manage"]];
+const TENANT_MANAGE: &[&[&str]] = &[&["tenant:manage"]];
+const TENANTS_MANAGE: &[&[&str]] = &[&["tenants:manage"]];
 
 /// The table. An operation of the OpenAPI document without an entry fails the test.
 pub fn operations() -> Vec<Operation> {
@@ -190,7 +192,11 @@ pub fn operations() -> Vec<Operation> {
         post("/api/jobs/{id}/retry", RETRY, NotFound, json!({"executions": "all"})),
         get("/api/keys", API_KEYS_READ, Hidden),
         post("/api/keys", API_KEYS_WRITE, Unrelated, json!({"name": "new", "scopes": []})),
+        get("/api/keys/{id}", API_KEYS_READ, NotFound),
+        patch("/api/keys/{id}", API_KEYS_WRITE, json!({"name": "renamed"})),
         delete("/api/keys/{id}", API_KEYS_WRITE),
+        delete("/api/keys/{id}/previous-secret", API_KEYS_WRITE),
+        act("/api/keys/{id}/rotate", API_KEYS_WRITE),
         get("/api/releases", AGENTS_READ, Shared),
         post("/api/releases", RELEASES_MANAGE, Operators, json!({"manifest": "", "signature": ""})),
         post("/api/releases/key-changes", RELEASES_MANAGE, Operators, key_change),
@@ -204,6 +210,12 @@ pub fn operations() -> Vec<Operation> {
             Operators,
         )
         .with(json!({})),
+        get("/api/tenant", AGENTS_READ, Hidden),
+        patch("/api/tenant", TENANT_MANAGE, json!({})).unrelated(),
+        get("/api/tenants", TENANTS_MANAGE, Operators),
+        post("/api/tenants", TENANTS_MANAGE, Operators, json!({"name": "new"})),
+        get("/api/tenants/{id}", TENANTS_MANAGE, Operators),
+        patch("/api/tenants/{id}", TENANTS_MANAGE, json!({})).operators(),
         post("/api/targets/preview", AGENTS_READ, Hidden, json!({"expression": "all"})),
         get("/api/webhooks/deliveries", COMMANDS_READ, Hidden),
         get("/api/webhooks/deliveries/{id}", COMMANDS_READ, NotFound),

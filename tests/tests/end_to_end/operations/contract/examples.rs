@@ -184,7 +184,21 @@ async fn keys(run: &mut Recorder<'_>) {
     let body = json!({"name": "deployments", "scopes": ["agents:read", "commands:run"]});
     let key = run.post("/api/keys", body).await.id().to_owned();
     run.get("/api/keys").await;
-    run.call(Method::DELETE, &format!("/api/keys/{{id={key}}}"), None).await;
+    let path = format!("/api/keys/{{id={key}}}");
+    run.get(&path).await;
+    let limits = json!({"target": "tag:web", "scripts": ["deploy"], "max_fan_out": 10});
+    run.call(Method::PATCH, &path, Some(limits)).await;
+    run.post(&format!("{path}/rotate"), json!({"grace_ms": 86_400_000})).await;
+    run.call(Method::DELETE, &format!("{path}/previous-secret"), None).await;
+    run.call(Method::DELETE, &path, None).await;
+    run.get("/api/tenant").await;
+    run.call(Method::PATCH, "/api/tenant", Some(json!({"name": "Example Ltd"}))).await;
+    let tenant = json!({"name": "Another Ltd", "plan": "starter"});
+    let tenant = run.post("/api/tenants", tenant).await.id().to_owned();
+    run.get("/api/tenants").await;
+    let path = format!("/api/tenants/{{id={tenant}}}");
+    run.get(&path).await;
+    run.call(Method::PATCH, &path, Some(json!({"plan": "pro"}))).await;
 }
 
 async fn agents(run: &mut Recorder<'_>, id: &str) {
