@@ -44,18 +44,21 @@ const PREFLIGHT_CODES: [&str; 4] =
 /// it names the reason and what to do, without fields or paths of the API. A test compares this list with
 /// the server's codes.
 #[cfg(test)]
-const SHOWN_AS_ANSWERED: [&str; 81] = [
+const SHOWN_AS_ANSWERED: [&str; 93] = [
     "agent_busy",
     "agent_offline",
     "agent_online",
     "agent_timeout",
     "already_adopted",
+    "already_member",
     "ambiguous_successor",
     "api_key_changed",
     "basic_agent",
     "body_too_large",
     "cancel_unsupported",
+    "cross_origin",
     "data_dir_not_writable",
+    "expired_access_token",
     "expired_api_key",
     "fan_out_exceeded",
     "forbidden_by_policy",
@@ -63,13 +66,16 @@ const SHOWN_AS_ANSWERED: [&str; 81] = [
     "group_exists",
     "idempotency_key_reused",
     "incomplete_release",
+    "invalid_access_token",
     "invalid_api_key",
     "invalid_argv",
     "invalid_body",
     "invalid_bootstrap_key",
     "invalid_field",
+    "invalid_invitation",
     "invalid_key_change",
     "invalid_query",
+    "invalid_refresh_token",
     "invalid_release",
     "invalid_setup_token",
     "invalid_target",
@@ -78,6 +84,7 @@ const SHOWN_AS_ANSWERED: [&str; 81] = [
     "key_changed",
     "key_has_limits",
     "key_not_held",
+    "last_owner",
     "last_publisher",
     "limit_not_held",
     "malformed_json",
@@ -110,10 +117,13 @@ const SHOWN_AS_ANSWERED: [&str; 81] = [
     "server_busy",
     "server_stopping",
     "session_ended",
+    "session_required",
     "setup_closed",
     "storage_unavailable",
     "successor_changed",
+    "too_many_attempts",
     "too_many_drafts",
+    "too_many_invitations",
     "too_many_requests",
     "too_many_sign_ins",
     "too_many_streams",
@@ -123,6 +133,8 @@ const SHOWN_AS_ANSWERED: [&str; 81] = [
     "unsupported_media_type",
     "untrusted_release_key",
     "webhook_key_unreadable",
+    "wrong_password",
+    "wrong_sign_in",
     "wrong_size",
     "wrong_state",
     "wrong_sum",
@@ -173,6 +185,9 @@ fn sentence(code: &str) -> Option<&'static str> {
         "secrets_need_ids_or_tags" => {
             "secrets can't go to agents chosen by what hosts report; use --tag, an agent id, or a name \
              that a person gave with `muster agents rename`"
+        }
+        "confirmation_required" => {
+            "this needs your password again; run `muster confirm`, then repeat the command"
         }
         "ambiguous_agent" => "the name matches more than one agent; use an id from `muster agents`",
         _ => return None,

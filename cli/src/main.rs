@@ -43,12 +43,15 @@ mod output {
 
 /// The subcommands, by feature. The features have the same names as in the server.
 mod commands {
-    /// Agent keys and the login of this client.
+    /// Keys, members, and the login of this client.
     pub mod access {
+        pub mod accept_invitation;
+        pub mod account;
         pub mod api_keys;
         pub mod audit;
         pub mod keys;
         pub mod login;
+        pub mod members;
         pub mod tenant;
         pub mod tenants;
     }
@@ -131,6 +134,6 @@ fn report(error: &CliError) {
     if let CliError::Refused(problem) = error
         && problem.status == 401
     {
-        note("the server does not accept this API key; run `muster login` with a valid key");
+        note("the server does not accept the stored key or session; run `muster login` again");
     }
 }

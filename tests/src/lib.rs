@@ -30,6 +30,7 @@ pub use agents::third_party_agent::ThirdPartyAgent;
 pub use clients::api::{Api, ApiResponse, is_terminal};
 pub use clients::cli::{Cli, ProgramOutput, ended, unread};
 pub use clients::live_stream::{LiveEvent, LiveStream};
+pub use clients::person::{PASSWORD, Person, sign_in};
 pub use clients::webhook_sink::{Reaction, ReceivedMessage, WebhookSink};
 pub use databases::cluster::PostgresCluster;
 pub use databases::database::PostgresDatabase;

@@ -236,6 +236,7 @@ mod tests {
         let context = Context {
             server: Url::parse("https://m.example/base/").unwrap(),
             api_key: "mst_live_x".into(),
+            renewal: None,
             insecure: false,
             ca_file: None,
         };

@@ -10,11 +10,12 @@ use crate::error::problem::Problem;
 use crate::explanation::OptionNames;
 
 /// Each command with the options that its refusals name.
-const COMMANDS: [(&str, OptionNames); 12] = [
+const COMMANDS: [(&str, OptionNames); 13] = [
     ("agents", agents::OPTIONS),
     ("keys", keys::OPTIONS),
     ("api-keys", api_keys::OPTIONS),
     ("audit", audit::OPTIONS),
+    ("members", members::OPTIONS),
     ("run", run::OPTIONS),
     ("logs", logs::OPTIONS),
     ("jobs", jobs::OPTIONS),

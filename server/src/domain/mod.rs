@@ -2,6 +2,8 @@
 
 /// Access control: credentials, people, principals, scopes.
 pub mod access {
+    pub mod access_token;
+    pub mod allowance;
     pub mod audit;
     pub mod credential;
     pub mod email;
@@ -11,6 +13,7 @@ pub mod access {
     pub mod plan;
     pub mod principal;
     pub mod records;
+    pub mod refresh_token;
     pub mod tenant;
 }
 /// Commands, jobs, rollouts, executions and their output.

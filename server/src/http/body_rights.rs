@@ -19,6 +19,8 @@ const RIGHTS: &[(&str, &str, &[Scope])] = &[
     ("POST", "/api/agents/{id}/adopt", &[Scope::AgentsManage]),
     ("POST", "/api/agents/{id}/ping", &[Scope::CommandsRun]),
     ("POST", "/api/agents/{id}/command", SEND),
+    ("PATCH", "/api/members/{id}", &[Scope::MembersWrite]),
+    ("POST", "/api/invitations", &[Scope::MembersWrite]),
     ("POST", "/api/targets/preview", &[Scope::AgentsRead]),
     ("POST", "/api/commands/{id}/cancel", CONTROL),
     ("POST", "/api/executions/{id}/cancel", CONTROL),
@@ -67,9 +69,12 @@ mod tests {
         for (path, operations) in document["paths"].as_object().expect("paths") {
             for (method, operation) in operations.as_object().expect("operations") {
                 let is_change = ["post", "patch"].contains(&method.as_str());
-                // Agents have rights of their own, programs are not held in memory, and set-up is by
-                // its token.
-                if !is_change || operation["tags"][0] == "agent link" || path == "/api/setup" {
+                // Agents have rights of their own, programs are not held in memory, and people sign in
+                // with what the body holds, or change what is their own.
+                let is_own = ["/api/setup", "/api/auth/", "/api/me/", "/api/invitations/accept"]
+                    .iter()
+                    .any(|own| path.starts_with(own));
+                if !is_change || operation["tags"][0] == "agent link" || is_own {
                     continue;
                 }
                 let method =

@@ -5,6 +5,7 @@ pub mod access;
 mod body_bytes;
 mod body_rights;
 pub mod commands;
+mod cookies;
 mod envelope;
 mod extract;
 pub mod fleet;

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use muster_protocol::CloseCode;
 use serde::Serialize;
 
+use crate::domain::access::allowance::Allowance;
 use crate::domain::field_error::{FieldError, FieldErrorCode};
 use crate::domain::fleet::agent::AgentCandidate;
 use crate::services::error::ServiceError;
@@ -44,6 +45,8 @@ pub struct Problem {
     request_id: Option<Box<str>>,
     #[serde(skip)]
     retry_after_s: Option<u32>,
+    #[serde(skip)]
+    allowance: Option<Box<Allowance>>,
 }
 
 /// A list that takes little space in the many problems without one.
@@ -66,6 +69,7 @@ impl Problem {
             candidates: None,
             request_id: None,
             retry_after_s: None,
+            allowance: None,
         }
     }
 
@@ -73,6 +77,12 @@ impl Problem {
     pub(super) fn with_request_id(mut self, id: &str) -> Self {
         self.request_id = Some(id.into());
         self
+    }
+
+    /// A browser sent its cookie for a page of another site.
+    pub fn cross_origin() -> Self {
+        let detail = "a request with a cookie that changes something must come from a page of this server; if this one did, check the setting `public_url`";
+        Self::new(StatusCode::FORBIDDEN, "cross_origin", detail)
     }
 
     /// No credential, or one that can't be read.
@@ -304,6 +314,11 @@ impl From<ServiceError> for Problem {
                 let problem = Self::new(StatusCode::TOO_MANY_REQUESTS, code, detail);
                 Self { retry_after_s: Some(5), ..problem }
             }
+            ServiceError::RateLimited { code, allowance, .. } => {
+                let problem = Self::new(StatusCode::TOO_MANY_REQUESTS, code, detail);
+                let retry_after_s = Some(u32::try_from(allowance.wait_s).unwrap_or(u32::MAX));
+                Self { retry_after_s, allowance: Some(Box::new(allowance)), ..problem }
+            }
             ServiceError::Unready => Self::storage(),
             ServiceError::Store(source) => {
                 tracing::error!(error = %muster_protocol::error_chain(&source), "failed to answer a request");
@@ -327,6 +342,9 @@ impl IntoResponse for Problem {
         if let Some(seconds) = self.retry_after_s {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
+        if let Some(allowance) = self.allowance.as_deref() {
+            rate_limit_headers(headers, *allowance);
+        }
         if status == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
@@ -334,6 +352,13 @@ impl IntoResponse for Problem {
         response.extensions_mut().insert(Arc::new(self));
         response
     }
+}
+
+/// Shows what is left of a limit on attempts.
+pub fn rate_limit_headers(headers: &mut HeaderMap, allowance: Allowance) {
+    headers.insert("ratelimit-limit", HeaderValue::from(allowance.limit));
+    headers.insert("ratelimit-remaining", HeaderValue::from(allowance.remaining));
+    headers.insert("ratelimit-reset", HeaderValue::from(allowance.wait_s));
 }
 
 /// What a handler returns.

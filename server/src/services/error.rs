@@ -2,6 +2,7 @@
 
 use std::ops::RangeInclusive;
 
+use crate::domain::access::allowance::Allowance;
 use crate::domain::access::credential::NoRandomness;
 use crate::domain::access::plan::PlanLimitReached;
 use crate::domain::access::principal::Scope;
@@ -52,6 +53,9 @@ pub enum ServiceError {
     /// The caller is at its own limit. A later attempt may succeed.
     #[error("{detail}")]
     TooMany { code: &'static str, detail: &'static str },
+    /// Too many attempts of one kind in a time.
+    #[error("{detail}")]
+    RateLimited { code: &'static str, detail: &'static str, allowance: Allowance },
     /// The database cannot be read and written now. The cause was logged.
     #[error("the database can't be used now; try again")]
     Unready,

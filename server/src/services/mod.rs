@@ -36,10 +36,12 @@ use std::time::Duration;
 
 use muster_protocol::limits::MISSED_HEARTBEATS;
 
+use self::access::access_tokens::AccessTokens;
 use self::access::key_cache::KeyCache;
 use self::access::key_uses::KeyUses;
 use self::access::lookup_limiter::LookupLimiter;
 use self::access::passwords::Passwords;
+use self::access::sign_in_limiter::SignInLimiter;
 pub use self::access::stream_permits::StreamPermits;
 use self::access::work_guard::WorkGuard;
 use self::commands::delivery::CommandDelivery;
@@ -100,8 +102,10 @@ pub struct Services {
     pub groups: releases::groups::Groups,
     pub installation: operations::installation::Installation,
     pub jobs: commands::jobs::Jobs,
+    pub invitations: access::invitations::Invitations,
     pub job_reconciler: commands::job_reconciler::JobReconciler,
     pub live_output: commands::output::live::LiveOutput,
+    pub members: access::members::Members,
     pub monitoring: operations::monitoring::Monitoring,
     pub output: commands::output::read::Output,
     pub output_compaction: commands::output::compaction::OutputCompaction,
@@ -109,6 +113,7 @@ pub struct Services {
     pub releases: releases::Releases,
     pub sessions: Arc<sessions::Sessions>,
     pub setup: access::setup::Setup,
+    pub sign_in: access::sign_in::SignIn,
     pub targets: fleet::targets::Targets,
     pub tenants: access::tenants::Tenants,
     pub maintenance: operations::maintenance::Maintenance,
@@ -146,6 +151,8 @@ impl Services {
             secret_box: secret_box.clone(),
             metrics: parts.dispatch.clone(),
         };
+        let sign_in_limiter = SignInLimiter::default();
+        let tokens = AccessTokens::new(store(), clock(), secret_box.clone());
         let viewers = StreamPermits::new(store(), cache.clone(), clock());
         let (release_files, catalog) = (Arc::new(outside.releases), ReleaseCatalog::new(store()));
         let presence = fleet::presence::Presence {
@@ -161,6 +168,7 @@ impl Services {
                 clock: clock(),
                 lookups: lookups.clone(),
                 uses: uses.clone(),
+                tokens: Some(tokens.clone()),
             },
             agent_keys: access::agent_keys::AgentKeys {
                 store: store(),
@@ -270,8 +278,30 @@ impl Services {
                 store: store(),
                 clock: clock(),
                 cache: cache.clone(),
-                lookups,
+                lookups: lookups.clone(),
+                passwords: passwords.clone(),
+            },
+            invitations: access::invitations::Invitations {
+                store: store(),
+                clock: clock(),
+                passwords: passwords.clone(),
+                limiter: sign_in_limiter.clone(),
+                lookups: lookups.clone(),
+            },
+            members: access::members::Members {
+                store: store(),
+                cache: cache.clone(),
+                clock: clock(),
+            },
+            sign_in: access::sign_in::SignIn {
+                store: store(),
+                clock: clock(),
+                cache: cache.clone(),
+                tokens,
+                secret_box: secret_box.clone(),
                 passwords,
+                limiter: sign_in_limiter,
+                lookups,
             },
             sessions: Arc::new(sessions::Sessions::new(
                 store(),

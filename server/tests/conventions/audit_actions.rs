@@ -5,25 +5,29 @@ use std::collections::BTreeSet;
 use crate::{literals, sources};
 
 /// What an action changes: the kinds of subjects.
-const RESOURCES: [&str; 11] = [
+const RESOURCES: [&str; 13] = [
     "agent",
     "agent_key",
     "api_key",
     "command",
     "group",
+    "invitation",
     "job",
     "member",
     "release",
+    "session",
     "tenant",
     "webhook",
     "webhook_secret",
 ];
 /// What happens to it, in the imperative.
-const VERBS: [&str; 23] = [
+const VERBS: [&str; 26] = [
     "abort",
+    "accept",
     "adopt",
     "cancel",
     "change_key",
+    "confirm",
     "create",
     "delete",
     "deregister",
@@ -33,6 +37,7 @@ const VERBS: [&str; 23] = [
     "pause",
     "publish",
     "read",
+    "refuse",
     "regenerate",
     "resend",
     "resume",

@@ -26,6 +26,7 @@ mod sessions;
 mod settlement;
 mod sweeps;
 mod targets;
+mod user_sessions;
 mod webhooks;
 mod writing;
 

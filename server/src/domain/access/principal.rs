@@ -30,9 +30,9 @@ use crate::domain::time::Timestamp;
 #[strum(serialize_all = "snake_case")]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
-    /// Everything, including API keys.
+    /// Everything, including API keys and members.
     Owner,
-    /// Agents, agent keys and commands, including ad-hoc commands; no API keys.
+    /// Agents, agent keys and commands, including ad-hoc commands; no API keys, and no members.
     Admin,
     /// Reads, and runs scripts.
     Member,
@@ -83,6 +83,12 @@ pub enum Scope {
     ApiKeysWrite,
     #[serde(rename = "audit:read")]
     AuditRead,
+    /// The people of the tenant, with their addresses and roles.
+    #[serde(rename = "members:read")]
+    MembersRead,
+    /// Invites people, changes their roles and removes them. Only for a person who is signed in.
+    #[serde(rename = "members:write")]
+    MembersWrite,
     /// The secrets that webhooks are signed with.
     #[serde(rename = "webhooks:write")]
     WebhooksWrite,
@@ -102,7 +108,7 @@ pub enum Scope {
 
 impl Scope {
     /// Every scope.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 19] = [
         Self::AgentsRead,
         Self::AgentsWrite,
         Self::AgentsManage,
@@ -115,6 +121,8 @@ impl Scope {
         Self::ApiKeysRead,
         Self::ApiKeysWrite,
         Self::AuditRead,
+        Self::MembersRead,
+        Self::MembersWrite,
         Self::WebhooksWrite,
         Self::TenantManage,
         Self::MetricsRead,
@@ -137,6 +145,8 @@ impl Scope {
             Self::ApiKeysRead => "api_keys:read",
             Self::ApiKeysWrite => "api_keys:write",
             Self::AuditRead => "audit:read",
+            Self::MembersRead => "members:read",
+            Self::MembersWrite => "members:write",
             Self::WebhooksWrite => "webhooks:write",
             Self::TenantManage => "tenant:manage",
             Self::MetricsRead => "metrics:read",
@@ -194,6 +204,7 @@ impl Role {
             Self::Owner => &[],
             Self::Admin => &[
                 Scope::ApiKeysWrite,
+                Scope::MembersWrite,
                 Scope::TenantManage,
                 Scope::ReleasesManage,
                 Scope::TenantsManage,
@@ -207,6 +218,8 @@ impl Role {
                 Scope::ApiKeysRead,
                 Scope::ApiKeysWrite,
                 Scope::AuditRead,
+                Scope::MembersRead,
+                Scope::MembersWrite,
                 Scope::WebhooksWrite,
                 Scope::TenantManage,
                 Scope::MetricsRead,
@@ -220,6 +233,7 @@ impl Role {
                     Scope::CommandsRead,
                     Scope::ApiKeysRead,
                     Scope::AuditRead,
+                    Scope::MembersRead,
                 ]);
             }
         };

@@ -6,7 +6,7 @@ use uuid::Uuid;
 use super::key_limits::KeyLimits;
 use super::principal::Role;
 use crate::domain::ids::{
-    AgentKeyId, ApiKeyId, AuditId, MemberId, PrincipalId, SessionId, TenantId,
+    AgentKeyId, ApiKeyId, AuditId, InvitationId, MemberId, PrincipalId, SessionId, TenantId,
 };
 use crate::domain::time::Timestamp;
 
@@ -70,6 +70,32 @@ pub struct MemberRecord {
     pub name: String,
     pub role: Role,
     pub created_at: Timestamp,
+}
+
+/// A session of a person, without its tokens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UserSessionRecord {
+    pub id: SessionId,
+    pub member_id: MemberId,
+    pub tenant_id: TenantId,
+    pub created_at: Timestamp,
+    pub refreshed_at: Timestamp,
+    pub expires_at: Timestamp,
+    pub confirmed_at: Timestamp,
+    /// The address of the sign-in.
+    pub source: Option<String>,
+}
+
+/// An open invitation, without its token.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InvitationRecord {
+    pub id: InvitationId,
+    /// In lower case.
+    pub email: String,
+    pub role: Role,
+    pub created_at: Timestamp,
+    pub created_by: MemberId,
+    pub expires_at: Timestamp,
 }
 
 /// An entry of the audit log. `String`s are as they are stored, also if somebody has changed them there.

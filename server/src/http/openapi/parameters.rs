@@ -73,8 +73,8 @@ fn rule(operation: &str, name: &str) -> Option<(&'static str, Value)> {
                 "pattern": "^[!-~]([ -~]*[!-~])?$"}),
         ),
         "Last-Event-ID" if operation == "follow_output" => (
-            "The id of the last event that was received.",
-            json!({"type": "string", "pattern": "^[0-9]{1,18}$"}),
+            "The id of the last event that was received; empty without one.",
+            json!({"type": "string", "pattern": "^[0-9]{0,18}$"}),
         ),
         "Last-Event-ID" if operation == "follow_audit" => (
             "The id of the last event that was received.",

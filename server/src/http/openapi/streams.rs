@@ -76,7 +76,9 @@ fn add_events<'a>(
             "properties": {
                 "event": {"type": "string", "const": event},
                 "id": {"type": "string", "description": "For `Last-Event-ID`."},
-                "data": {"$ref": data},
+                // On the wire, the data of an event is always a text.
+                "data": {"type": "string", "contentMediaType": "application/json",
+                    "contentSchema": {"$ref": data}},
             },
         });
         schemas.insert(name, schema);

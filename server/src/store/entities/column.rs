@@ -16,8 +16,9 @@ use crate::domain::commands::job_state::{JobState, Stop};
 use crate::domain::commands::trigger::Trigger;
 use crate::domain::fleet::agent::{AgentEventKind, AgentLevel, NameSource, Transport};
 use crate::domain::ids::{
-    AgentId, AgentKeyId, ApiKeyId, AuditId, CommandId, EventId, GroupId, JobId, MemberId,
-    PrincipalId, ReleaseId, SessionId, TenantId, UserId, WebhookDeliveryId, WebhookKeyId,
+    AgentId, AgentKeyId, ApiKeyId, AuditId, CommandId, EventId, GroupId, InvitationId, JobId,
+    MemberId, PrincipalId, ReleaseId, SessionId, TenantId, TokenKeyId, UserId, WebhookDeliveryId,
+    WebhookKeyId,
 };
 use crate::domain::integrations::webhook::WebhookDeliveryState;
 use crate::domain::releases::group::{GroupState, UpdateState};
@@ -160,7 +161,7 @@ macro_rules! newtype_columns {
     )+};
 }
 
-newtype_columns!(Uuid: AgentId, AgentKeyId, ApiKeyId, AuditId, CommandId, WebhookDeliveryId, EventId, GroupId, JobId, MemberId, PrincipalId, ReleaseId, SessionId, TenantId, UserId, WebhookKeyId);
+newtype_columns!(Uuid: AgentId, AgentKeyId, ApiKeyId, AuditId, CommandId, WebhookDeliveryId, EventId, GroupId, InvitationId, JobId, MemberId, PrincipalId, ReleaseId, SessionId, TenantId, TokenKeyId, UserId, WebhookKeyId);
 newtype_columns!(i64: Timestamp);
 
 #[cfg(test)]

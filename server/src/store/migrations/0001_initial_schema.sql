@@ -101,10 +101,39 @@ CREATE TABLE user_sessions (
     created_at bigint NOT NULL,
     refreshed_at bigint NOT NULL,
     expires_at bigint NOT NULL,
+    -- When its person last proved the password.
+    confirmed_at bigint NOT NULL,
+    -- Of the refresh token that is valid, and of the one before it.
+    refresh_hash {bytes} NOT NULL,
+    previous_refresh_hash {bytes},
     revoked_at bigint,
     source text
 );
 CREATE INDEX user_sessions_member ON user_sessions (member_id, id);
+
+-- Ed25519 keys that sign access tokens, sealed under the master key.
+CREATE TABLE token_keys (
+    id uuid NOT NULL PRIMARY KEY,
+    sealed {bytes} NOT NULL,
+    created_at bigint NOT NULL
+);
+
+-- Each makes one member, once.
+CREATE TABLE invitations (
+    id uuid NOT NULL PRIMARY KEY,
+    tenant_id uuid NOT NULL,
+    -- In lower case.
+    email text NOT NULL,
+    role text NOT NULL,
+    token_hash {bytes} NOT NULL,
+    created_at bigint NOT NULL,
+    created_by uuid NOT NULL,
+    expires_at bigint NOT NULL,
+    -- Accepted or withdrawn.
+    ended_at bigint
+);
+CREATE UNIQUE INDEX invitations_token ON invitations (token_hash);
+CREATE INDEX invitations_tenant ON invitations (tenant_id, id);
 
 CREATE TABLE audit_entries (
     id uuid NOT NULL PRIMARY KEY,

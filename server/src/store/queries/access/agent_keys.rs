@@ -220,9 +220,6 @@ pub(in crate::store::queries) async fn write_audit(
 }
 
 /// As [`write_audit`], for a change whose API key was checked before.
-pub(in crate::store::queries) async fn insert_audit(
-    _of_the_change: &DatabaseTransaction,
-    audit: audit_entry::Model,
-) -> Result<(), StoreError> {
+pub(in crate::store::queries) fn insert_audit(audit: audit_entry::Model) -> Result<(), StoreError> {
     add_audit(audit)
 }

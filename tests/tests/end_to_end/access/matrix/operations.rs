@@ -1,5 +1,6 @@
 //! Every operation of the API, with what it needs and how it treats another tenant.
 
+use muster_tests::PASSWORD;
 use serde_json::{Value, json};
 
 /// What a caller must present.
@@ -9,8 +10,10 @@ pub enum Needs {
     Nothing,
     /// An agent key.
     AgentKey,
-    /// A token in the body, which no key replaces.
-    SetupToken,
+    /// A secret of its own, which no key replaces.
+    Own(&'static str),
+    /// A person who is signed in, with one scope of each group.
+    Person(&'static [&'static [&'static str]]),
     /// An API key with one scope of each group.
     Scopes(&'static [&'static [&'static str]]),
 }
@@ -97,6 +100,8 @@ const CONTROL: &[&[&str]] = &[&["commands:run", "commands:manage"]];
 const API_KEYS_READ: &[&[&str]] = &[&["api_keys:read"]];
 const API_KEYS_WRITE: &[&[&str]] = &[&["api_keys:write"]];
 const AUDIT_READ: &[&[&str]] = &[&["audit:read"]];
+const MEMBERS_READ: &[&[&str]] = &[&["members:read"]];
+const MEMBERS_WRITE: &[&[&str]] = &[&["members:write"]];
 const WEBHOOKS_WRITE: &[&[&str]] = &[&["webhooks:write"]];
 const METRICS_READ: &[&[&str]] = &[&["metrics:read"]];
 const RELEASES_MANAGE: &[&[&str]] = &[&["releases:manage"]];
@@ -111,16 +116,22 @@ pub fn operations() -> Vec<Operation> {
     let patch = |path, needs, body| Operation::new("PATCH", path, needs, NotFound).with(body);
     let post = |path, needs, foreign, body| Operation::new("POST", path, needs, foreign).with(body);
     let act = |path, needs| Operation::new("POST", path, needs, NotFound).with(json!({}));
+    let by_person = |operation: Operation, scopes| operation.needing(Needs::Person(scopes));
     let open = |path| get(path, &[], Unrelated).needing(Needs::Nothing);
     let by_agent = |operation: Operation| operation.needing(Needs::AgentKey);
     let nobody = json!({"tags": ["of-no-agent"]});
     let heartbeat = json!({"status": {}});
-    let result = json!({"command_id": "00000000-0000-7000-8000-000000000000", "result": {}});
+    let nothing = "00000000-0000-7000-8000-000000000000";
+    let result = json!({"command_id": nothing, "result": {}});
     let ping = json!({"command": "ping", "wait_ms": 1});
     let restart = json!({"command": "restart"});
     let new_group = json!({"name": "new", "target": nobody});
     let argv = json!({"argv": ["true"], "target": nobody});
     let setup = json!({"email": "ada@example.com", "password": "correct horse battery"});
+    let wrong_login = json!({"email": "nobody@example.com", "password": "wrong horse battery"});
+    let password = json!({"password": PASSWORD});
+    let new_password = json!({"current_password": PASSWORD, "new_password": PASSWORD});
+    let invited = json!({"email": "grace@example.com", "role": "auditor"});
     let key_change = json!({"old": "", "new": "", "signature": ""});
     vec![
         open("/healthz"),
@@ -150,7 +161,25 @@ pub fn operations() -> Vec<Operation> {
             .variant("life cycle"),
         post("/api/agents/keys/{id}/ping", RUN, NotFound, json!({"wait_ms": 1})),
         act("/api/agents/keys/{id}/regenerate", AGENT_KEYS_WRITE),
-        post("/api/setup", &[], Unrelated, setup).needing(Needs::SetupToken),
+        post("/api/setup", &[], Unrelated, setup).needing(Needs::Own("set-up token")),
+        post("/api/auth/login", &[], Unrelated, wrong_login).needing(Needs::Own("password")),
+        post("/api/auth/refresh", &[], Unrelated, json!({"refresh_token": "mst_refresh_"}))
+            .needing(Needs::Own("refresh token")),
+        by_person(post("/api/auth/confirm", &[], Unrelated, password), &[]),
+        by_person(post("/api/auth/switch", &[], Unrelated, json!({"tenant_id": nothing})), &[]),
+        by_person(post("/api/auth/logout", &[], Unrelated, json!({})), &[]),
+        get("/api/me", &[], Hidden),
+        by_person(get("/api/me/sessions", &[], Hidden), &[]),
+        by_person(delete("/api/me/sessions/{id}", &[]), &[]),
+        by_person(post("/api/me/password", &[], Unrelated, new_password), &[]),
+        get("/api/members", MEMBERS_READ, Hidden),
+        by_person(patch("/api/members/{id}", &[], json!({"role": "member"})), MEMBERS_WRITE),
+        by_person(delete("/api/members/{id}", &[]), MEMBERS_WRITE),
+        get("/api/invitations", MEMBERS_READ, Hidden),
+        by_person(post("/api/invitations", &[], Unrelated, invited), MEMBERS_WRITE),
+        by_person(delete("/api/invitations/{id}", &[]), MEMBERS_WRITE),
+        post("/api/invitations/accept", &[], Unrelated, json!({"password": PASSWORD}))
+            .needing(Needs::Own("invitation")),
         by_agent(get("/api/agents/desired-release", &[], Unrelated))
             .query("?platform=linux-x86_64&version=0.1.0"),
         by_agent(post("/api/agents/exchange", &[], Unrelated, json!({}))),
