@@ -151,6 +151,26 @@ mod tests {
     }
 
     #[test]
+    fn every_operation_has_a_summary_a_description_refusals_and_says_who_may_call_it() {
+        let mut document = described().expect("plain JSON");
+        let of_all = document["security"].clone();
+        for operation in operations::operations(&mut document) {
+            let name = operation["operationId"].as_str().expect("an id").to_owned();
+            for field in ["summary", "description"] {
+                let text = operation[field].as_str().unwrap_or_default();
+                assert!(!text.is_empty() && !text.contains("\n\n\n"), "{name} has no {field}");
+            }
+            assert!(!operation["summary"].as_str().unwrap_or_default().contains(". "), "{name}");
+            let security = operation.get("security").unwrap_or(&of_all);
+            let is_open = security.as_array().is_none_or(Vec::is_empty)
+                || security[0] == serde_json::json!({});
+            let refusals = operation["responses"].as_object().expect("responses");
+            let refused = |status: &str| refusals.contains_key(status);
+            assert!(is_open || refused("401"), "{name}: {security}");
+        }
+    }
+
+    #[test]
     fn operation_ids_are_unique() {
         let mut document = described().expect("plain JSON");
         let mut names = BTreeSet::new();
