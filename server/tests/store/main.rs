@@ -18,6 +18,7 @@ mod output;
 mod reconciliation;
 mod releases;
 mod rollouts;
+mod schedules;
 mod sessions;
 mod settlement;
 mod sweeps;

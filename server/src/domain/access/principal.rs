@@ -81,6 +81,11 @@ pub enum Scope {
     ApiKeysWrite,
     #[serde(rename = "audit:read")]
     AuditRead,
+    #[serde(rename = "schedules:read")]
+    SchedulesRead,
+    /// Schedules, whose jobs run with the rights of who changed them last.
+    #[serde(rename = "schedules:write")]
+    SchedulesWrite,
     /// The secrets that webhooks are signed with.
     #[serde(rename = "webhooks:write")]
     WebhooksWrite,
@@ -94,7 +99,7 @@ pub enum Scope {
 
 impl Scope {
     /// Every scope.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 17] = [
         Self::AgentsRead,
         Self::AgentsWrite,
         Self::AgentsManage,
@@ -107,6 +112,8 @@ impl Scope {
         Self::ApiKeysRead,
         Self::ApiKeysWrite,
         Self::AuditRead,
+        Self::SchedulesRead,
+        Self::SchedulesWrite,
         Self::WebhooksWrite,
         Self::MetricsRead,
         Self::ReleasesManage,
@@ -127,6 +134,8 @@ impl Scope {
             Self::ApiKeysRead => "api_keys:read",
             Self::ApiKeysWrite => "api_keys:write",
             Self::AuditRead => "audit:read",
+            Self::SchedulesRead => "schedules:read",
+            Self::SchedulesWrite => "schedules:write",
             Self::WebhooksWrite => "webhooks:write",
             Self::MetricsRead => "metrics:read",
             Self::ReleasesManage => "releases:manage",
@@ -201,6 +210,7 @@ impl Role {
                     Scope::CommandsRead,
                     Scope::ApiKeysRead,
                     Scope::AuditRead,
+                    Scope::SchedulesRead,
                 ]);
             }
         };
@@ -216,6 +226,8 @@ pub enum PrincipalKind {
     Member {
         session_id: SessionId,
     },
+    /// A member whose schedule is due. It asks for the job without a session.
+    AbsentMember,
     /// The operator of the server, at its terminal.
     Operator,
 }
@@ -249,7 +261,7 @@ impl Principal {
     pub fn session_id(&self) -> Option<SessionId> {
         match self.kind {
             PrincipalKind::Member { session_id } => Some(session_id),
-            PrincipalKind::ApiKey | PrincipalKind::Operator => None,
+            PrincipalKind::ApiKey | PrincipalKind::AbsentMember | PrincipalKind::Operator => None,
         }
     }
 
@@ -257,7 +269,7 @@ impl Principal {
     pub fn actor_kind(&self) -> ActorKind {
         match self.kind {
             PrincipalKind::ApiKey => ActorKind::ApiKey,
-            PrincipalKind::Member { .. } => ActorKind::Member,
+            PrincipalKind::Member { .. } | PrincipalKind::AbsentMember => ActorKind::Member,
             PrincipalKind::Operator => ActorKind::Operator,
         }
     }

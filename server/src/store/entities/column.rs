@@ -14,11 +14,14 @@ use crate::domain::commands::job_state::{JobState, Stop};
 use crate::domain::commands::trigger::Trigger;
 use crate::domain::fleet::agent::{AgentEventKind, AgentLevel, NameSource, Transport};
 use crate::domain::ids::{
-    AgentId, AgentKeyId, ApiKeyId, AuditId, CommandId, EventId, GroupId, JobId, MemberId,
-    PrincipalId, ReleaseId, SessionId, TenantId, UserId, WebhookDeliveryId, WebhookKeyId,
+    AgentId, AgentKeyId, ApiKeyId, AuditId, CommandId, EventId, FireId, GroupId, JobId, MemberId,
+    PrincipalId, ReleaseId, ScheduleId, SessionId, TenantId, UserId, WebhookDeliveryId,
+    WebhookKeyId,
 };
 use crate::domain::integrations::webhook::WebhookDeliveryState;
 use crate::domain::releases::group::{GroupState, UpdateState};
+use crate::domain::schedules::fire::{FireReason, FireState, ScheduleState};
+use crate::domain::schedules::policy::{MissedPolicy, OverlapPolicy};
 use crate::domain::time::Timestamp;
 
 /// A list of strings, stored as a JSON array.
@@ -89,9 +92,14 @@ text_columns!(
     CommandState,
     WebhookDeliveryState,
     EndReason,
+    FireReason,
+    FireState,
     GroupState,
     JobState,
+    MissedPolicy,
+    OverlapPolicy,
     Role,
+    ScheduleState,
     Stop,
     Transport,
     Trigger,
@@ -152,7 +160,7 @@ macro_rules! newtype_columns {
     )+};
 }
 
-newtype_columns!(Uuid: AgentId, AgentKeyId, ApiKeyId, AuditId, CommandId, WebhookDeliveryId, EventId, GroupId, JobId, MemberId, PrincipalId, ReleaseId, SessionId, TenantId, UserId, WebhookKeyId);
+newtype_columns!(Uuid: AgentId, AgentKeyId, ApiKeyId, AuditId, CommandId, WebhookDeliveryId, EventId, FireId, GroupId, JobId, MemberId, PrincipalId, ReleaseId, ScheduleId, SessionId, TenantId, UserId, WebhookKeyId);
 newtype_columns!(i64: Timestamp);
 
 #[cfg(test)]
@@ -181,9 +189,14 @@ mod tests {
             CommandState,
             WebhookDeliveryState,
             EndReason,
+            FireReason,
+            FireState,
             GroupState,
             JobState,
+            MissedPolicy,
+            OverlapPolicy,
             Role,
+            ScheduleState,
             Stop,
             Transport,
             Trigger,

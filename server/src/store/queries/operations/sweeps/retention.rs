@@ -21,6 +21,8 @@ use crate::store::entities::fleet::telemetry_sample::Column::At as TelemetryAt;
 use crate::store::entities::fleet::{agent_event, telemetry_sample};
 use crate::store::entities::integrations::webhook_delivery;
 use crate::store::entities::integrations::webhook_delivery::Column::Id as WebhookDeliveryId;
+use crate::store::entities::schedules::fire;
+use crate::store::entities::schedules::fire::Column::Id as FireId;
 
 /// Rows of one kind in a slice.
 const SLICE_ROWS: u64 = 500;
@@ -74,8 +76,12 @@ pub(super) async fn drop_slice(
     let ids = ids_of(transaction, WebhookDeliveryId, old).await?;
     let deliveries =
         drop_by_id::<webhook_delivery::Entity>(transaction, WebhookDeliveryId, ids).await?;
+    // Only those that have a job or never will.
+    let old = fire::Entity::find().filter(FireId.lt(history_id));
+    let ids = ids_of(transaction, FireId, old.filter(fire::Column::LookAt.is_null())).await?;
+    let fires = drop_by_id::<fire::Entity>(transaction, FireId, ids).await?;
     let may_have_more =
-        telemetry || records || events || commands.may_have_more || jobs || deliveries;
+        telemetry || records || events || commands.may_have_more || jobs || deliveries || fires;
     Ok(Dropped { may_have_more, ..commands })
 }
 
