@@ -44,7 +44,7 @@ const PREFLIGHT_CODES: [&str; 4] =
 /// it names the reason and what to do, without fields or paths of the API. A test compares this list with
 /// the server's codes.
 #[cfg(test)]
-const SHOWN_AS_ANSWERED: [&str; 74] = [
+const SHOWN_AS_ANSWERED: [&str; 78] = [
     "agent_busy",
     "agent_offline",
     "agent_online",
@@ -56,6 +56,7 @@ const SHOWN_AS_ANSWERED: [&str; 74] = [
     "cancel_unsupported",
     "data_dir_not_writable",
     "expired_api_key",
+    "fire_overlaps",
     "forbidden_by_policy",
     "group_changed",
     "group_exists",
@@ -97,6 +98,9 @@ const SHOWN_AS_ANSWERED: [&str; 74] = [
     "release_published",
     "releases_unusable",
     "role_not_held",
+    "schedule_changed",
+    "schedule_ended",
+    "schedule_exists",
     "scope_not_held",
     "secrets_gone",
     "secrets_unsupported",

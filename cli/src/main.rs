@@ -76,6 +76,10 @@ mod commands {
         pub mod groups;
         pub mod release;
     }
+    /// Schedules of jobs.
+    pub mod schedules {
+        pub mod schedules;
+    }
 }
 
 use std::process::ExitCode;

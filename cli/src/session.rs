@@ -26,6 +26,7 @@ pub enum ResourceKind {
     Key,
     ApiKey,
     Group,
+    Schedule,
 }
 
 impl ResourceKind {
@@ -35,6 +36,7 @@ impl ResourceKind {
             Self::Key => "key",
             Self::ApiKey => "API key",
             Self::Group => "group",
+            Self::Schedule => "schedule",
         }
     }
 
@@ -44,6 +46,7 @@ impl ResourceKind {
             Self::Key => &["agents", "keys"],
             Self::ApiKey => &["keys"],
             Self::Group => &["groups"],
+            Self::Schedule => &["schedules"],
         }
     }
 }

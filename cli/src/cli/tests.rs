@@ -10,7 +10,7 @@ use crate::error::problem::Problem;
 use crate::explanation::OptionNames;
 
 /// Each command with the options that its refusals name.
-const COMMANDS: [(&str, OptionNames); 9] = [
+const COMMANDS: [(&str, OptionNames); 10] = [
     ("agents", agents::OPTIONS),
     ("keys", keys::OPTIONS),
     ("api-keys", api_keys::OPTIONS),
@@ -20,6 +20,7 @@ const COMMANDS: [(&str, OptionNames); 9] = [
     ("executions", executions::OPTIONS),
     ("webhooks", webhooks::OPTIONS),
     ("groups", groups::OPTIONS),
+    ("schedules", schedules::OPTIONS),
 ];
 
 /// Options that this client handles alone, so that no refusal of the server concerns them.

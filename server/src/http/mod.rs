@@ -15,6 +15,7 @@ pub mod operations;
 mod origin;
 pub mod problem;
 pub mod releases;
+mod schedules;
 mod security_headers;
 mod sessions;
 mod sse;

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use crate::{literals, sources};
 
 /// What an action changes: the kinds of subjects.
-const RESOURCES: [&str; 11] = [
+const RESOURCES: [&str; 12] = [
     "agent",
     "agent_key",
     "api_key",
@@ -14,12 +14,13 @@ const RESOURCES: [&str; 11] = [
     "job",
     "member",
     "release",
+    "schedule",
     "tenant",
     "webhook",
     "webhook_secret",
 ];
 /// What happens to it, in the imperative.
-const VERBS: [&str; 23] = [
+const VERBS: [&str; 27] = [
     "abort",
     "adopt",
     "cancel",
@@ -27,7 +28,9 @@ const VERBS: [&str; 23] = [
     "create",
     "delete",
     "deregister",
+    "disable",
     "draft",
+    "enable",
     "halt",
     "limit",
     "pause",
@@ -38,7 +41,9 @@ const VERBS: [&str; 23] = [
     "resume",
     "revoke",
     "rotate",
+    "run",
     "send",
+    "stop",
     "submit",
     "update",
     "upload",

@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use self::operations::{Foreign, Needs, Operation, operations};
 
-const ALL_SCOPES: [&str; 15] = [
+const ALL_SCOPES: [&str; 17] = [
     "agents:read",
     "agents:write",
     "agents:manage",
@@ -28,6 +28,8 @@ const ALL_SCOPES: [&str; 15] = [
     "api_keys:read",
     "api_keys:write",
     "audit:read",
+    "schedules:read",
+    "schedules:write",
     "webhooks:write",
     "metrics:read",
     "releases:manage",
@@ -102,6 +104,9 @@ impl AccessFixture {
         .await;
         let group = json!({"name": "first", "target": {"tags": ["none"]}});
         let group = text(&fixture.api.post("/api/groups", group).await.expect(201), "id");
+        let schedule = json!({"name": "first", "rule": {"cron": "@yearly"},
+            "job": {"script": "deploy", "target": {"tags": ["none"]}}});
+        let schedule = text(&fixture.api.post("/api/schedules", schedule).await.expect(201), "id");
         let first_key = fixture.api.get("/api/keys").await.expect(200);
         let command = text(&command, "command_id");
         let ids = Ids::from([
@@ -111,6 +116,7 @@ impl AccessFixture {
             ("/api/executions/", command),
             ("/api/jobs/", job),
             ("/api/groups/", group),
+            ("/api/schedules/", schedule),
             ("/api/keys/", text(&first_key["items"][0], "id")),
             ("/api/webhooks/deliveries/", delivery),
         ]);
