@@ -19,6 +19,7 @@ mod api {
     pub mod event_stream;
     pub mod output_poll;
     pub mod output_stream;
+    pub mod proxy;
     pub mod sse_client;
 }
 
@@ -42,11 +43,17 @@ mod output {
 
 /// The subcommands, by feature. The features have the same names as in the server.
 mod commands {
-    /// Agent keys and the login of this client.
+    /// Keys, members, and the login of this client.
     pub mod access {
+        pub mod accept_invitation;
+        pub mod account;
         pub mod api_keys;
+        pub mod audit;
         pub mod keys;
         pub mod login;
+        pub mod members;
+        pub mod tenant;
+        pub mod tenants;
     }
     /// Commands, jobs, rollouts, executions and their output.
     #[expect(clippy::module_inception, reason = "the feature has the server's name for it")]
@@ -131,6 +138,6 @@ fn report(error: &CliError) {
     if let CliError::Refused(problem) = error
         && problem.status == 401
     {
-        note("the server does not accept this API key; run `muster login` with a valid key");
+        note("the server does not accept the stored key or session; run `muster login` again");
     }
 }

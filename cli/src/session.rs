@@ -27,6 +27,7 @@ pub enum ResourceKind {
     ApiKey,
     Group,
     Schedule,
+    Tenant,
 }
 
 impl ResourceKind {
@@ -37,6 +38,7 @@ impl ResourceKind {
             Self::ApiKey => "API key",
             Self::Group => "group",
             Self::Schedule => "schedule",
+            Self::Tenant => "tenant",
         }
     }
 
@@ -47,6 +49,7 @@ impl ResourceKind {
             Self::ApiKey => &["keys"],
             Self::Group => &["groups"],
             Self::Schedule => &["schedules"],
+            Self::Tenant => &["tenants"],
         }
     }
 }

@@ -49,6 +49,9 @@ enum Command {
         #[command(flatten)]
         sources: Box<ConfigSources>,
     },
+    /// Replace the master key while the server is stopped: seal every secret in the database with a new key. If it
+    /// is interrupted, a server can start with both keys; run it again to finish. Takes the options of `serve`
+    RotateMasterKey(Box<ConfigSources>),
     /// Create another tenant while the server is stopped, and print its owner's API key. Takes the
     /// options of `serve`
     #[command(hide = true)]
@@ -80,6 +83,10 @@ fn main() -> ExitCode {
             .resolve()
             .map_err(anyhow::Error::from)
             .and_then(|config| create_owner(&config, email, name)),
+        Command::RotateMasterKey(sources) => sources
+            .resolve()
+            .map_err(anyhow::Error::from)
+            .and_then(|config| rotate_master_key(&config)),
         Command::CreateTenant { name, sources } => sources
             .resolve()
             .map_err(anyhow::Error::from)
@@ -125,6 +132,24 @@ fn create_tenant(config: &Config, name: &str) -> anyhow::Result<()> {
         .build()?
         .block_on(muster_server::boot::create_tenant(config, name))?;
     println!("{key}");
+    Ok(())
+}
+
+fn rotate_master_key(config: &Config) -> anyhow::Result<()> {
+    close_new_files_to_others();
+    choose_cryptography()?;
+    let done = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?
+        .block_on(muster_server::boot::rotate_master_key(config))?;
+    println!("sealed {} values with the new master key in {}", done.sealed, done.file.display());
+    if done.unreadable > 0 {
+        println!("{} values were damaged before and stay unreadable", done.unreadable);
+    }
+    println!(
+        "the old key is in {}: keep it with the backups from before, which only it opens, and delete both together",
+        done.previous_file.display()
+    );
     Ok(())
 }
 

@@ -10,10 +10,12 @@ use crate::error::problem::Problem;
 use crate::explanation::OptionNames;
 
 /// Each command with the options that its refusals name.
-const COMMANDS: [(&str, OptionNames); 10] = [
+const COMMANDS: [(&str, OptionNames); 14] = [
     ("agents", agents::OPTIONS),
     ("keys", keys::OPTIONS),
     ("api-keys", api_keys::OPTIONS),
+    ("audit", audit::OPTIONS),
+    ("members", members::OPTIONS),
     ("run", run::OPTIONS),
     ("logs", logs::OPTIONS),
     ("jobs", jobs::OPTIONS),
@@ -21,6 +23,8 @@ const COMMANDS: [(&str, OptionNames); 10] = [
     ("webhooks", webhooks::OPTIONS),
     ("groups", groups::OPTIONS),
     ("schedules", schedules::OPTIONS),
+    ("tenant", tenant::OPTIONS),
+    ("tenants", tenants::OPTIONS),
 ];
 
 /// Options that this client handles alone, so that no refusal of the server concerns them.
@@ -82,6 +86,7 @@ fn every_option_is_named_by_a_field_or_is_local() {
                 ("keys", "--add-permission"),
                 ("keys", "--remove-permission"),
                 ("api-keys", "--cascade"),
+                ("api-keys", "--end-overlap"),
                 ("api-keys", "--cancel-queued"),
             ];
             let is_local =

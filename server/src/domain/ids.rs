@@ -59,6 +59,14 @@ id!(
     SessionId
 );
 id!(
+    /// A key that signs access tokens.
+    TokenKeyId
+);
+id!(
+    /// An invitation to become a member.
+    InvitationId
+);
+id!(
     /// An agent key, with which agents enrol.
     AgentKeyId
 );

@@ -2,11 +2,19 @@
 
 /// Access control: credentials, people, principals, scopes.
 pub mod access {
+    pub mod access_token;
+    pub mod allowance;
+    pub mod audit;
     pub mod credential;
     pub mod email;
+    pub mod key_limits;
+    pub mod key_rights;
     pub mod password;
+    pub mod plan;
     pub mod principal;
     pub mod records;
+    pub mod refresh_token;
+    pub mod tenant;
 }
 /// Commands, jobs, rollouts, executions and their output.
 pub mod commands {
@@ -17,6 +25,7 @@ pub mod commands {
     pub mod records;
     pub mod rollout;
     pub mod trigger;
+    pub mod work;
 }
 pub mod field_error;
 /// Agents, their manifests and targets.

@@ -8,6 +8,8 @@ use crate::domain::access::principal::Scope;
 /// The operations whose caller needs at least one of the scopes, and the one that a refusal names.
 const RIGHTS: &[(&str, &str, &[Scope])] = &[
     ("POST", "/api/keys", &[Scope::ApiKeysWrite]),
+    ("PATCH", "/api/keys/{id}", &[Scope::ApiKeysWrite]),
+    ("POST", "/api/keys/{id}/rotate", &[Scope::ApiKeysWrite]),
     ("POST", "/api/agents/keys", &[Scope::AgentKeysWrite]),
     ("PATCH", "/api/agents/keys/{id}", &[Scope::AgentKeysWrite]),
     ("POST", "/api/agents/keys/{id}/regenerate", &[Scope::AgentKeysWrite]),
@@ -17,6 +19,8 @@ const RIGHTS: &[(&str, &str, &[Scope])] = &[
     ("POST", "/api/agents/{id}/adopt", &[Scope::AgentsManage]),
     ("POST", "/api/agents/{id}/ping", &[Scope::CommandsRun]),
     ("POST", "/api/agents/{id}/command", SEND),
+    ("PATCH", "/api/members/{id}", &[Scope::MembersWrite]),
+    ("POST", "/api/invitations", &[Scope::MembersWrite]),
     ("POST", "/api/targets/preview", &[Scope::AgentsRead]),
     ("POST", "/api/commands/{id}/cancel", CONTROL),
     ("POST", "/api/executions/{id}/cancel", CONTROL),
@@ -43,6 +47,9 @@ const RIGHTS: &[(&str, &str, &[Scope])] = &[
     ("POST", "/api/releases/{version}/publish", &[Scope::ReleasesManage]),
     ("POST", "/api/releases/{version}/withdraw", &[Scope::ReleasesManage]),
     ("POST", "/api/releases/key-changes", &[Scope::ReleasesManage]),
+    ("PATCH", "/api/tenant", &[Scope::TenantManage]),
+    ("POST", "/api/tenants", &[Scope::TenantsManage]),
+    ("PATCH", "/api/tenants/{id}", &[Scope::TenantsManage]),
 ];
 
 /// The command in the body decides which of them.
@@ -68,9 +75,12 @@ mod tests {
         for (path, operations) in document["paths"].as_object().expect("paths") {
             for (method, operation) in operations.as_object().expect("operations") {
                 let is_change = ["post", "patch"].contains(&method.as_str());
-                // Agents have rights of their own, programs are not held in memory, and set-up is by
-                // its token.
-                if !is_change || operation["tags"][0] == "agent link" || path == "/api/setup" {
+                // Agents have rights of their own, programs are not held in memory, and people sign in
+                // with what the body holds, or change what is their own.
+                let is_own = ["/api/setup", "/api/auth/", "/api/me/", "/api/invitations/accept"]
+                    .iter()
+                    .any(|own| path.starts_with(own));
+                if !is_change || operation["tags"][0] == "agent link" || is_own {
                     continue;
                 }
                 let method =

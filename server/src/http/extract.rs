@@ -16,6 +16,7 @@ use uuid::Uuid;
 use super::AppState;
 use super::body_bytes::uncounted_bytes;
 use super::body_rights;
+use super::cookies::{ACCESS_COOKIE, check_same_origin, cookie};
 use super::key_lifetime::KeySlot;
 use super::problem::Problem;
 use crate::domain::access::credential::presented;
@@ -23,7 +24,7 @@ use crate::domain::access::principal::Principal;
 use crate::domain::field_error::{FieldError, FieldErrorCode};
 use crate::domain::page::{MAX_LIMIT, PageError, PageRequest};
 use crate::domain::source::ClientSource;
-use crate::services::access::caller::Caller;
+use crate::services::access::caller::{Caller, Client};
 use crate::services::commands::MAX_WAIT_MS;
 use crate::services::error::ServiceError;
 
@@ -37,12 +38,11 @@ impl FromRequestParts<AppState> for Caller {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Problem> {
-        let secret = api_key(parts)?;
-        let watch = state.services.authentication.watch(secret);
-        let principal =
-            state.services.authentication.authenticate_caller(secret, client(parts)).await?;
+        let secret = secret(parts, state)?;
+        let authentication = &state.services.authentication;
+        let (principal, watch) = authentication.authenticate_watched(secret, client(parts)).await?;
         if let Some(slot) = parts.extensions.get::<KeySlot>() {
-            slot.set(watch.until(principal.expires_at));
+            slot.set(watch);
         }
         // For the body, which is read after this.
         parts.extensions.insert(Arc::clone(&principal));
@@ -57,17 +57,40 @@ impl FromRequestParts<AppState> for DegradedCaller {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Problem> {
-        let secret = api_key(parts)?;
+        let secret = secret(parts, state)?;
         let principal =
             state.services.authentication.authenticate_watcher(secret, client(parts)).await?;
         Ok(Self(Caller { principal, source: source(parts) }))
     }
 }
 
-fn api_key(parts: &Parts) -> Result<&str, Problem> {
-    credential(&parts.headers).ok_or_else(|| {
-        Problem::unauthenticated("send an API key as `Authorization: Bearer` or `x-api-key`")
-    })
+/// True for a request with a header for a credential, even one that can't be read: it never falls back
+/// to the cookie.
+pub fn has_credential(headers: &HeaderMap) -> bool {
+    headers.contains_key(header::AUTHORIZATION) || headers.contains_key("x-api-key")
+}
+
+/// The API key or the access token of a request. A cookie counts for a request that changes something
+/// only if a page of this server sent it.
+fn secret<'a>(parts: &'a Parts, state: &AppState) -> Result<&'a str, Problem> {
+    let missing = || {
+        Problem::unauthenticated(
+            "send an API key or an access token as `Authorization: Bearer`, or an API key as `x-api-key`",
+        )
+    };
+    if has_credential(&parts.headers) {
+        return credential(&parts.headers).ok_or_else(missing);
+    }
+    let token = cookie(&parts.headers, ACCESS_COOKIE).ok_or_else(missing)?;
+    if !parts.method.is_safe() {
+        check_same_origin(parts, state)?;
+    }
+    Ok(token)
+}
+
+/// Where a request without a principal comes from.
+pub fn unknown_client(parts: &Parts) -> Client {
+    Client { limited_as: client(parts), source: source(parts) }
 }
 
 /// Where a request came from: its connection, or what a trusted proxy says.

@@ -20,9 +20,11 @@ pub mod integrations {
 }
 /// Operations of the server itself: maintenance, metrics, installation, the master key.
 pub mod operations {
+    pub mod audit_key;
     pub mod installation;
     pub mod maintenance;
     pub mod master_key;
+    pub mod master_key_rotation;
     pub mod monitoring;
     pub mod readiness;
 }
@@ -35,10 +37,14 @@ use std::time::Duration;
 
 use muster_protocol::limits::MISSED_HEARTBEATS;
 
+use self::access::access_tokens::AccessTokens;
 use self::access::key_cache::KeyCache;
+use self::access::key_uses::KeyUses;
 use self::access::lookup_limiter::LookupLimiter;
 use self::access::passwords::Passwords;
+use self::access::sign_in_limiter::SignInLimiter;
 pub use self::access::stream_permits::StreamPermits;
+use self::access::work_guard::WorkGuard;
 use self::commands::delivery::CommandDelivery;
 use self::commands::preflight::{ManifestCache, Preflight};
 use self::commands::submission_limiter::SubmissionLimiter;
@@ -97,8 +103,10 @@ pub struct Services {
     pub groups: releases::groups::Groups,
     pub installation: operations::installation::Installation,
     pub jobs: commands::jobs::Jobs,
+    pub invitations: access::invitations::Invitations,
     pub job_reconciler: commands::job_reconciler::JobReconciler,
     pub live_output: commands::output::live::LiveOutput,
+    pub members: access::members::Members,
     pub monitoring: operations::monitoring::Monitoring,
     pub output: commands::output::read::Output,
     pub output_compaction: commands::output::compaction::OutputCompaction,
@@ -107,7 +115,9 @@ pub struct Services {
     pub schedules: schedules::Schedules,
     pub sessions: Arc<sessions::Sessions>,
     pub setup: access::setup::Setup,
+    pub sign_in: access::sign_in::SignIn,
     pub targets: fleet::targets::Targets,
+    pub tenants: access::tenants::Tenants,
     pub maintenance: operations::maintenance::Maintenance,
     pub viewers: StreamPermits,
     pub webhooks: integrations::webhooks::Webhooks,
@@ -126,6 +136,8 @@ impl Services {
         let parts = MetricSet { writer: store.writer().metrics().clone(), ..MetricSet::default() };
         let (cache, heartbeats) = (KeyCache::default(), Heartbeats::default());
         let (lookups, passwords) = (LookupLimiter::default(), Passwords::default());
+        let uses = KeyUses::default();
+        let guard = WorkGuard { store: store.clone() };
         let (manifests, limiter) = (ManifestCache::default(), SubmissionLimiter::default());
         let preflight = Preflight {
             store: store.clone(),
@@ -141,6 +153,8 @@ impl Services {
             secret_box: secret_box.clone(),
             metrics: parts.dispatch.clone(),
         };
+        let sign_in_limiter = SignInLimiter::default();
+        let tokens = AccessTokens::new(store(), clock(), secret_box.clone());
         let viewers = StreamPermits::new(store(), cache.clone(), clock());
         let (release_files, catalog) = (Arc::new(outside.releases), ReleaseCatalog::new(store()));
         let presence = fleet::presence::Presence {
@@ -159,6 +173,7 @@ impl Services {
             webhook_reach: outside.webhooks.reach(),
             preflight: preflight.clone(),
             limiter: limiter.clone(),
+            guard: guard.clone(),
         };
         Self {
             authentication: access::authentication::Authentication {
@@ -166,6 +181,8 @@ impl Services {
                 cache: cache.clone(),
                 clock: clock(),
                 lookups: lookups.clone(),
+                uses: uses.clone(),
+                tokens: Some(tokens.clone()),
             },
             agent_keys: access::agent_keys::AgentKeys {
                 store: store(),
@@ -179,14 +196,16 @@ impl Services {
                 hub: hub(),
                 cache: cache.clone(),
                 clock: clock(),
+                uses: uses.clone(),
             },
             agents: fleet::agents::Agents {
                 store: store(),
                 hub: hub(),
                 clock: clock(),
                 cache: cache.clone(),
+                guard: guard.clone(),
             },
-            audit_log: access::audit_log::AuditLog { store: store() },
+            audit_log: access::audit_log::AuditLog { store: store(), viewers: viewers.clone() },
             change_publisher: commands::change_publisher::ChangePublisher {
                 store: store(),
                 hub: hub(),
@@ -202,6 +221,7 @@ impl Services {
                 limiter,
                 catalog: catalog.clone(),
                 membership: fleet::group_membership::GroupMembership { store: store() },
+                guard: guard.clone(),
             },
             dispatcher: commands::dispatch::Dispatcher {
                 store: store(),
@@ -267,8 +287,30 @@ impl Services {
                 store: store(),
                 clock: clock(),
                 cache: cache.clone(),
-                lookups,
+                lookups: lookups.clone(),
+                passwords: passwords.clone(),
+            },
+            invitations: access::invitations::Invitations {
+                store: store(),
+                clock: clock(),
+                passwords: passwords.clone(),
+                limiter: sign_in_limiter.clone(),
+                lookups: lookups.clone(),
+            },
+            members: access::members::Members {
+                store: store(),
+                cache: cache.clone(),
+                clock: clock(),
+            },
+            sign_in: access::sign_in::SignIn {
+                store: store(),
+                clock: clock(),
+                cache: cache.clone(),
+                tokens,
+                secret_box: secret_box.clone(),
                 passwords,
+                limiter: sign_in_limiter,
+                lookups,
             },
             sessions: Arc::new(sessions::Sessions::new(
                 store(),
@@ -285,6 +327,12 @@ impl Services {
                 secret_box.clone(),
             )),
             targets: fleet::targets::Targets { store: store(), hub: hub() },
+            tenants: access::tenants::Tenants {
+                store: store(),
+                clock: clock(),
+                settings,
+                counting: Arc::new(tokio::sync::Semaphore::new(1)),
+            },
             maintenance: operations::maintenance::Maintenance {
                 store: store(),
                 hub: hub(),
@@ -292,6 +340,7 @@ impl Services {
                 clock: clock(),
                 settings,
                 heartbeats,
+                uses,
             },
             viewers,
             webhooks: integrations::webhooks::Webhooks {

@@ -1,6 +1,6 @@
 //! Whether who asked for something is still valid when the writer gets to it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use sea_orm::sea_query::{Expr, ExprTrait as _, Query, SimpleExpr, UnionType};
 use sea_orm::{
@@ -10,10 +10,14 @@ use sea_orm::{
 
 use super::StoreError;
 use super::entities::access::{api_key, audit_entry, member, user_session};
+use super::entities::column::{StoredLimits, StringList};
 use super::entities::commands::command;
+use super::entities::fleet::agent;
 use super::writer::rows::pad_to_power_of_two;
+use crate::domain::access::key_limits::KeyLimits;
 use crate::domain::access::principal::{ActorKind, Role};
-use crate::domain::ids::{PrincipalId, SessionId};
+use crate::domain::commands::work::{WorkKind, may_be_sent};
+use crate::domain::ids::{AgentId, CommandId, PrincipalId, SessionId};
 use crate::domain::time::Timestamp;
 
 /// Matches keys that are revoked or have expired.
@@ -57,6 +61,71 @@ pub(super) async fn invalid_requesters(
     sea_orm::QuerySelect::query(&mut query).union(UnionType::All, members.into_query());
     let ids: Vec<PrincipalId> = query.into_tuple().all(connection).await?;
     Ok(ids.into_iter().collect())
+}
+
+/// Of those who asked for work, the keys with limits.
+pub(super) async fn limited_keys(
+    connection: &impl ConnectionTrait,
+    ids: BTreeSet<PrincipalId>,
+) -> Result<BTreeMap<PrincipalId, KeyLimits>, DbErr> {
+    if ids.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    let ids: Vec<PrincipalId> = pad_to_power_of_two(ids).into_iter().collect();
+    let rows: Vec<(PrincipalId, StoredLimits)> = api_key::Entity::find()
+        .select_only()
+        .column(api_key::Column::Id)
+        .column(api_key::Column::Limits)
+        .filter(api_key::Column::Id.is_in(ids))
+        .filter(api_key::Column::Limits.is_not_null())
+        .into_tuple()
+        .all(connection)
+        .await?;
+    Ok(rows.into_iter().map(|(id, limits)| (id, limits.0)).collect())
+}
+
+/// A command that is about to be sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct OutgoingWork {
+    pub id: CommandId,
+    pub requested_by: PrincipalId,
+    pub agent_id: AgentId,
+    pub command: String,
+    pub script: Option<String>,
+}
+
+/// Of commands that are about to be sent, those that the limits of their keys do not allow any more. Keys
+/// and tags are read now: in a transaction of the writer this is exact.
+pub(super) async fn outside_limits(
+    connection: &impl ConnectionTrait,
+    commands: &[OutgoingWork],
+) -> Result<BTreeSet<CommandId>, DbErr> {
+    let requesters = commands.iter().map(|command| command.requested_by).collect();
+    let limits = limited_keys(connection, requesters).await?;
+    if limits.is_empty() {
+        return Ok(BTreeSet::new());
+    }
+    let limited: Vec<_> = commands
+        .iter()
+        .filter_map(|command| Some((command, limits.get(&command.requested_by)?)))
+        .collect();
+    let agents: BTreeSet<AgentId> = limited.iter().map(|(command, _)| command.agent_id).collect();
+    let tags: Vec<(AgentId, StringList)> = agent::Entity::find()
+        .select_only()
+        .column(agent::Column::Id)
+        .column(agent::Column::Tags)
+        .filter(agent::Column::Id.is_in(pad_to_power_of_two(agents)))
+        .into_tuple()
+        .all(connection)
+        .await?;
+    let tags: BTreeMap<AgentId, Vec<String>> =
+        tags.into_iter().map(|(id, tags)| (id, tags.0)).collect();
+    let is_outside = |(command, limits): &(&OutgoingWork, &KeyLimits)| {
+        let kind = WorkKind::of_command(&command.command, command.script.as_deref());
+        let tags = tags.get(&command.agent_id).map_or(&[][..], Vec::as_slice);
+        !may_be_sent(limits, kind, command.agent_id, tags)
+    };
+    Ok(limited.into_iter().filter(is_outside).map(|(command, _)| command.id).collect())
 }
 
 /// The API key that requested the action of this entry, if one did.

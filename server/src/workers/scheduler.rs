@@ -40,6 +40,10 @@ impl Scheduler {
             Ok(())
         })
         .await?;
+        add(&scheduler, "key uses", EVERY_5_SECONDS, maintenance, async |u| {
+            u.store_key_uses().await
+        })
+        .await?;
         add(&scheduler, "silence", EVERY_5_SECONDS, maintenance, async |u| u.sweep_silent().await)
             .await?;
         add(&scheduler, "checkpoint", EVERY_2_SECONDS, maintenance, async |u| u.checkpoint().await)

@@ -5,26 +5,30 @@ use std::collections::BTreeSet;
 use crate::{literals, sources};
 
 /// What an action changes: the kinds of subjects.
-const RESOURCES: [&str; 12] = [
+const RESOURCES: [&str; 14] = [
     "agent",
     "agent_key",
     "api_key",
     "command",
     "group",
+    "invitation",
     "job",
     "member",
     "release",
     "schedule",
+    "session",
     "tenant",
     "webhook",
     "webhook_secret",
 ];
 /// What happens to it, in the imperative.
-const VERBS: [&str; 27] = [
+const VERBS: [&str; 30] = [
     "abort",
+    "accept",
     "adopt",
     "cancel",
     "change_key",
+    "confirm",
     "create",
     "delete",
     "deregister",
@@ -36,6 +40,7 @@ const VERBS: [&str; 27] = [
     "pause",
     "publish",
     "read",
+    "refuse",
     "regenerate",
     "resend",
     "resume",

@@ -25,7 +25,7 @@ on_both_databases!(
 const BOTH: [&str; 2] = ["api_keys:write", "releases:manage"];
 
 impl Fixture {
-    async fn api_key(&self, scopes: &[&str], expires_at: Option<Timestamp>) -> ApiKeyId {
+    pub async fn api_key(&self, scopes: &[&str], expires_at: Option<Timestamp>) -> ApiKeyId {
         let row = self.new_api_key(scopes, expires_at);
         let id = row.id;
         let tenant = self.store.tenant(self.tenant_id);
@@ -33,7 +33,7 @@ impl Fixture {
         id
     }
 
-    fn new_api_key(&self, scopes: &[&str], expires_at: Option<Timestamp>) -> api_key::Model {
+    pub fn new_api_key(&self, scopes: &[&str], expires_at: Option<Timestamp>) -> api_key::Model {
         let id = ApiKeyId::new();
         api_key::Model {
             id,
@@ -47,11 +47,18 @@ impl Fixture {
             created_by: None,
             expires_at,
             revoked_at: None,
+            limits: None,
+            previous_secret_hash: None,
+            previous_prefix: None,
+            previous_valid_until: None,
+            rotated_by: None,
+            last_used_at: None,
+            previous_used_at: None,
         }
     }
 
     /// The entry of an action that this key requested.
-    fn audit_of(&self, id: ApiKeyId) -> audit_entry::Model {
+    pub fn audit_of(&self, id: ApiKeyId) -> audit_entry::Model {
         let (actor_kind, actor_id) = (ActorKind::ApiKey, Some(id.0));
         audit_entry::Model { actor_kind, actor_id, ..audit(self.tenant_id) }
     }

@@ -61,7 +61,8 @@ impl Fixture {
             next_due_at: Some(due(1)),
         };
         let tenant = self.store.tenant(self.tenant_id);
-        tenant.create_schedule(row.clone(), 10, audit(self.tenant_id)).await.expect("created");
+        let created = tenant.create_schedule(row.clone(), 10, audit(self.tenant_id)).await;
+        created.expect("created").expect("within the plan");
         row
     }
 

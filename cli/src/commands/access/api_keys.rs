@@ -1,35 +1,47 @@
 //! `muster api-keys`: the keys that people and programs use the API with.
 
+mod rights;
+
 use clap::Subcommand;
 use reqwest::Method;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
+use self::rights::{Changes, Rights};
 use crate::error::CliError;
 use crate::explanation::{OptionNames, option};
+use crate::input::quantities::milliseconds;
 use crate::listing::{Limit, List};
 use crate::output::printer::note;
 use crate::output::table::Column;
 use crate::session::{ResourceKind, Session};
 
-const COLUMNS: [Column; 7] = [
+const COLUMNS: [Column; 9] = [
     Column::of("NAME", "name"),
     Column::of("ROLE", "role"),
     Column::of("PREFIX", "prefix"),
+    Column::of("TARGET", "target"),
     Column::of("CREATED", "created_at"),
     Column::of("CREATED BY", "created_by"),
     Column::of("EXPIRES", "expires_at"),
+    Column::of("LAST USED", "last_used_at"),
     Column::of("ID", "id"),
 ];
 
 /// The options that set fields of the API.
 pub const OPTIONS: OptionNames = &[
-    option("name", "NAME")
+    option("name", "NAME or --name")
         .expects("1 to 128 characters, without control characters or spaces at the ends"),
     option("role", "--role"),
     option("scopes", "--scope"),
-    option("expires_at", "--expires-at").expects(
+    option("expires_at", "--expires-at or --never-expires").expects(
         "a future RFC 3339 time such as 2027-01-31T00:00:00Z, before your own key expires",
     ),
+    option("target", "--target or --any-target")
+        .expects("an expression of tag: and id: such as `tag:web & !tag:production`"),
+    option("scripts", "--script or --any-script")
+        .expects("the name of a script: 1 to 128 of letters, digits, ., _, -"),
+    option("max_fan_out", "--max-fan-out or --any-fan-out"),
+    option("grace_ms", "--overlap"),
     option("limit", "--limit"),
 ];
 
@@ -43,8 +55,36 @@ pub struct Args {
 enum Action {
     /// List all API keys, without their secrets (default action)
     List(Limit),
+    /// Show all details of an API key
+    Show {
+        /// API key: an id, a name, or a unique prefix of one
+        key: String,
+    },
     /// Create an API key and print its secret, which is shown only once
-    Create(Create),
+    Create {
+        /// Name of the key
+        name: String,
+        #[command(flatten)]
+        rights: Rights,
+    },
+    /// Change the rights of an API key; its secret stays the same
+    Edit {
+        /// API key: an id or a full name
+        key: String,
+        #[command(flatten)]
+        changes: Changes,
+    },
+    /// Replace the secret of an API key and print the new one, which is shown only once
+    Rotate {
+        /// API key: an id or a full name
+        key: String,
+        /// Accept the old secret for this long, at most 7d [default: 0s]
+        #[arg(long, value_name = "TIME", value_parser = milliseconds)]
+        overlap: Option<u64>,
+        /// Only end the old secret of an earlier rotation now, and create no new one
+        #[arg(long, conflicts_with = "overlap")]
+        end_overlap: bool,
+    },
     /// Revoke an API key; work that it queued is not sent any more
     Revoke {
         /// API key: an id or a full name
@@ -58,39 +98,6 @@ enum Action {
     },
 }
 
-#[derive(Debug, clap::Args)]
-struct Create {
-    /// Name of the key
-    name: String,
-    /// Role, the most that the key can do: owner, admin or member [default: member]
-    #[arg(long)]
-    role: Option<String>,
-    /// Scope of the key, such as commands:run; repeatable [default: all scopes of the role that you have]
-    #[arg(long = "scope", value_name = "SCOPE")]
-    scopes: Vec<String>,
-    /// Time at which the key expires, such as 2027-01-31T00:00:00Z [default: when your own key expires]
-    #[arg(long, value_name = "RFC3339")]
-    expires_at: Option<String>,
-}
-
-impl Create {
-    /// Only the given options; the server has the defaults.
-    fn body(self) -> Value {
-        let mut body = Map::new();
-        body.insert("name".into(), json!(self.name));
-        if let Some(role) = self.role {
-            body.insert("role".into(), json!(role));
-        }
-        if !self.scopes.is_empty() {
-            body.insert("scopes".into(), json!(self.scopes));
-        }
-        if let Some(expires_at) = self.expires_at {
-            body.insert("expires_at".into(), json!(expires_at));
-        }
-        body.into()
-    }
-}
-
 /// Runs one action.
 ///
 /// # Errors
@@ -102,13 +109,35 @@ pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
             let empty = "No API keys.";
             List { segments, filters: &[], limit, columns, empty }.show(session).await
         }
-        Action::Create(create) => {
-            let request = session.api.request(Method::POST, &["keys"]).json(&create.body());
+        Action::Show { key } => {
+            let id = session.id_of(ResourceKind::ApiKey, &key).await?;
+            session.show(&["keys", &id]).await
+        }
+        Action::Create { name, rights } => {
+            let mut body = rights.body();
+            body.insert("name".into(), json!(name));
+            let request = session.api.request(Method::POST, &["keys"]).json(&body);
+            show_secret(session, &session.api.json(request).await?)
+        }
+        Action::Edit { key, changes } => {
+            let id = session.exact_id_of(ResourceKind::ApiKey, &key).await?;
+            let body = changes.body().into();
+            session.change(Method::PATCH, &["keys", &id], &body).await
+        }
+        Action::Rotate { key, end_overlap: true, .. } => {
+            let id = session.exact_id_of(ResourceKind::ApiKey, &key).await?;
+            let segments = ["keys", &id, "previous-secret"];
+            let request = session.api.request(Method::DELETE, &segments);
+            session.output.details(&session.api.json(request).await?)?;
+            Ok(0)
+        }
+        Action::Rotate { key, overlap, .. } => {
+            let id = session.exact_id_of(ResourceKind::ApiKey, &key).await?;
+            let body = json!({"grace_ms": overlap.unwrap_or(0)});
+            let request = session.api.request(Method::POST, &["keys", &id, "rotate"]).json(&body);
             let answer = session.api.json(request).await?;
-            let Some(secret) = answer.get("key").and_then(Value::as_str) else {
-                return Err(CliError::Answer("the new key has no secret".into()));
-            };
-            session.output.new_secret(&answer, secret)?;
+            show_secret(session, &answer)?;
+            note(&old_secret(&answer));
             Ok(0)
         }
         Action::Revoke { key, cascade, cancel_queued } => {
@@ -125,5 +154,23 @@ pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
             }
             Ok(0)
         }
+    }
+}
+
+fn show_secret(session: &Session, answer: &Value) -> Result<u8, CliError> {
+    let Some(secret) = answer.get("key").and_then(Value::as_str) else {
+        return Err(CliError::Answer("the new key has no secret".into()));
+    };
+    session.output.new_secret(answer, secret)?;
+    Ok(0)
+}
+
+/// What happens to the secret before a rotation.
+fn old_secret(answer: &Value) -> String {
+    match answer["previous_secret"]["valid_until"].as_str() {
+        Some(until) => format!(
+            "The old secret is valid until {until}. End it earlier with `muster api-keys rotate KEY --end-overlap`."
+        ),
+        None => "The old secret is invalid now.".to_owned(),
     }
 }

@@ -7,6 +7,8 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use strum::{EnumIter, EnumString, IntoStaticStr};
 
+use super::credential::SecretHash;
+use super::key_limits::KeyLimits;
 use crate::domain::ids::{ApiKeyId, PrincipalId, SessionId, TenantId};
 use crate::domain::time::Timestamp;
 
@@ -28,9 +30,9 @@ use crate::domain::time::Timestamp;
 #[strum(serialize_all = "snake_case")]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
-    /// Everything, including API keys.
+    /// Everything, including API keys and members.
     Owner,
-    /// Agents, agent keys and commands, including ad-hoc commands; no API keys.
+    /// Agents, agent keys and commands, including ad-hoc commands; no API keys, and no members.
     Admin,
     /// Reads, and runs scripts.
     Member,
@@ -86,20 +88,32 @@ pub enum Scope {
     /// Schedules, whose jobs run with the rights of who changed them last.
     #[serde(rename = "schedules:write")]
     SchedulesWrite,
+    /// The people of the tenant, with their addresses and roles.
+    #[serde(rename = "members:read")]
+    MembersRead,
+    /// Invites people, changes their roles and removes them. Only for a person who is signed in.
+    #[serde(rename = "members:write")]
+    MembersWrite,
     /// The secrets that webhooks are signed with.
     #[serde(rename = "webhooks:write")]
     WebhooksWrite,
+    /// The tenant itself: its name, its export and its deletion.
+    #[serde(rename = "tenant:manage")]
+    TenantManage,
     /// Metrics of the whole server, for all tenants. Only for keys that were created with it.
     #[serde(rename = "metrics:read")]
     MetricsRead,
     /// Releases, which hosts of every tenant may install. Only for keys that were created with it.
     #[serde(rename = "releases:manage")]
     ReleasesManage,
+    /// All tenants of the server, and their plans. Only for keys that were created with it.
+    #[serde(rename = "tenants:manage")]
+    TenantsManage,
 }
 
 impl Scope {
     /// Every scope.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 21] = [
         Self::AgentsRead,
         Self::AgentsWrite,
         Self::AgentsManage,
@@ -114,9 +128,13 @@ impl Scope {
         Self::AuditRead,
         Self::SchedulesRead,
         Self::SchedulesWrite,
+        Self::MembersRead,
+        Self::MembersWrite,
         Self::WebhooksWrite,
+        Self::TenantManage,
         Self::MetricsRead,
         Self::ReleasesManage,
+        Self::TenantsManage,
     ];
 
     /// The name in API and database.
@@ -136,9 +154,13 @@ impl Scope {
             Self::AuditRead => "audit:read",
             Self::SchedulesRead => "schedules:read",
             Self::SchedulesWrite => "schedules:write",
+            Self::MembersRead => "members:read",
+            Self::MembersWrite => "members:write",
             Self::WebhooksWrite => "webhooks:write",
+            Self::TenantManage => "tenant:manage",
             Self::MetricsRead => "metrics:read",
             Self::ReleasesManage => "releases:manage",
+            Self::TenantsManage => "tenants:manage",
         }
     }
 
@@ -146,7 +168,7 @@ impl Scope {
     /// key of a server has them. No role includes them by default: another key only has one if a key
     /// with it created that key, and requested it by name.
     pub const fn is_operators(self) -> bool {
-        matches!(self, Self::ReleasesManage | Self::MetricsRead)
+        matches!(self, Self::ReleasesManage | Self::MetricsRead | Self::TenantsManage)
     }
 }
 
@@ -189,7 +211,13 @@ impl Role {
     pub fn scopes(self) -> BTreeSet<Scope> {
         let refused: &[Scope] = match self {
             Self::Owner => &[],
-            Self::Admin => &[Scope::ApiKeysWrite, Scope::ReleasesManage],
+            Self::Admin => &[
+                Scope::ApiKeysWrite,
+                Scope::MembersWrite,
+                Scope::TenantManage,
+                Scope::ReleasesManage,
+                Scope::TenantsManage,
+            ],
             Self::Member => &[
                 Scope::AgentsWrite,
                 Scope::AgentsManage,
@@ -199,9 +227,13 @@ impl Role {
                 Scope::ApiKeysRead,
                 Scope::ApiKeysWrite,
                 Scope::AuditRead,
+                Scope::MembersRead,
+                Scope::MembersWrite,
                 Scope::WebhooksWrite,
+                Scope::TenantManage,
                 Scope::MetricsRead,
                 Scope::ReleasesManage,
+                Scope::TenantsManage,
             ],
             Self::Auditor => {
                 return BTreeSet::from([
@@ -211,6 +243,7 @@ impl Role {
                     Scope::ApiKeysRead,
                     Scope::AuditRead,
                     Scope::SchedulesRead,
+                    Scope::MembersRead,
                 ]);
             }
         };
@@ -242,8 +275,12 @@ pub struct Principal {
     pub role: Role,
     /// At most the scopes of the role.
     pub scopes: BTreeSet<Scope>,
-    /// When its key or access token expires.
+    /// When its key, the secret of it, or the access token expires.
     pub expires_at: Option<Timestamp>,
+    /// Of an API key; a member has none.
+    pub limits: KeyLimits,
+    /// The secret with which an API key authenticated: it may have two for a while.
+    pub secret_hash: Option<SecretHash>,
 }
 
 impl Principal {
@@ -332,7 +369,7 @@ mod tests {
     #[test]
     fn no_role_of_a_tenant_has_rights_over_the_whole_server() {
         for role in [Role::Owner, Role::Admin, Role::Member, Role::Auditor] {
-            for scope in [Scope::MetricsRead, Scope::ReleasesManage] {
+            for scope in [Scope::MetricsRead, Scope::ReleasesManage, Scope::TenantsManage] {
                 assert!(!role.tenant_scopes().contains(&scope), "{role:?} has {scope}");
             }
         }

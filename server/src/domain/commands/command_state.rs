@@ -111,6 +111,9 @@ pub enum EndReason {
     PermissionRevoked,
     /// The API key that requested it was revoked or had expired when it was about to be sent.
     ApiKeyInvalid,
+    /// The limits of the API key that requested it did not allow it any more when it was about to be
+    /// sent: the key or the tags of the agent were changed.
+    OutsideKeyLimits,
     /// Its secret parameters could not be sent to its agent.
     SecretsUndeliverable,
     /// Its agent was offline, and its rollout skips offline agents.
@@ -132,6 +135,7 @@ impl EndReason {
             Self::AgentDeleted => "agent_deleted",
             Self::PermissionRevoked => "permission_revoked",
             Self::ApiKeyInvalid => "api_key_invalid",
+            Self::OutsideKeyLimits => "outside_key_limits",
             Self::SecretsUndeliverable => "secrets_undeliverable",
             Self::SkippedOffline => "skipped_offline",
             Self::AbortedInQueue => "aborted_in_queue",
@@ -165,6 +169,9 @@ impl EndReason {
             }
             Self::ApiKeyInvalid => {
                 "the API key that requested it was revoked or has expired; it was never sent"
+            }
+            Self::OutsideKeyLimits => {
+                "the limits of the API key that requested it do not allow it any more, because the key or the agent's tags were changed; it was never sent"
             }
             Self::SecretsUndeliverable => {
                 "its secret parameters can't be opened here, or the agent is now one that can't keep them; it was never sent: send it again"
@@ -237,9 +244,14 @@ pub fn step(state: CommandState, event: CommandEvent) -> CommandTransition {
                 EndReason::AgentDeleted | EndReason::SkippedOffline | EndReason::AbortedInQueue,
             ),
         ) => CommandTransition::To(Cancelled),
-        (Queued, CommandEvent::Ended(EndReason::PermissionRevoked | EndReason::ApiKeyInvalid)) => {
-            CommandTransition::To(Rejected)
-        }
+        (
+            Queued,
+            CommandEvent::Ended(
+                EndReason::PermissionRevoked
+                | EndReason::ApiKeyInvalid
+                | EndReason::OutsideKeyLimits,
+            ),
+        ) => CommandTransition::To(Rejected),
         (
             Delivered | Running,
             CommandEvent::Ended(

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use crate::domain::commands::command_state::CommandState;
 use crate::domain::commands::job_state::JobState;
 use crate::domain::fleet::reported_manifest::ManifestInForce;
-use crate::domain::ids::{AgentId, CommandId, JobId};
+use crate::domain::ids::{AgentId, AgentKeyId, CommandId, JobId};
 use crate::domain::time::Timestamp;
 
 /// The current state of a resource that changed. Changes in quick succession may be merged into one
@@ -36,6 +36,14 @@ pub enum TenantEvent {
         /// Which manifest of the host is in force, if the event is about that.
         manifest: Option<ManifestInForce>,
     },
+    /// A new agent was refused because the plan of the tenant allows no more.
+    AgentRefused {
+        key_id: AgentKeyId,
+        /// As its host reports it.
+        hostname: String,
+        /// Agents that the plan allows.
+        limit: u64,
+    },
 }
 
 /// The kind of resource that an event is about.
@@ -45,11 +53,12 @@ pub enum TenantEventKind {
     Execution,
     Job,
     Agent,
+    AgentRefused,
 }
 
 impl TenantEventKind {
     /// Every kind.
-    pub const ALL: [Self; 3] = [Self::Execution, Self::Job, Self::Agent];
+    pub const ALL: [Self; 4] = [Self::Execution, Self::Job, Self::Agent, Self::AgentRefused];
 
     /// The name in the API.
     pub const fn as_str(self) -> &'static str {
@@ -57,6 +66,7 @@ impl TenantEventKind {
             Self::Execution => "execution",
             Self::Job => "job",
             Self::Agent => "agent",
+            Self::AgentRefused => "agent_refused",
         }
     }
 }
@@ -77,6 +87,7 @@ impl TenantEvent {
             Self::Execution { .. } => TenantEventKind::Execution,
             Self::Job { .. } => TenantEventKind::Job,
             Self::Agent { .. } => TenantEventKind::Agent,
+            Self::AgentRefused { .. } => TenantEventKind::AgentRefused,
         }
     }
 }
@@ -90,6 +101,8 @@ impl EventFilter {
             }
             TenantEvent::Job { id, script, .. } => (None, Some(*id), Some(script.as_str())),
             TenantEvent::Agent { id, .. } => (Some(*id), None, None),
+            // It has no id yet.
+            TenantEvent::AgentRefused { .. } => (None, None, None),
         };
         self.kinds.contains(&event.kind())
             && (self.agent_id.is_none() || self.agent_id == agent_id)

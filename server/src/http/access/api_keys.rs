@@ -15,34 +15,57 @@ use crate::http::AppState;
 use crate::http::extract::{Body, Id, PageParams, Params};
 use crate::http::problem::{ApiResult, Problem};
 use crate::http::views::PageView;
-use crate::services::access::api_keys::NewApiKey;
+use crate::services::access::api_keys::{MadeApiKey, NewApiKey};
 use crate::services::access::caller::Caller;
+use crate::services::access::requested_limits::RequestedLimits;
 use crate::store::queries::RevocationScope;
 
 pub(in crate::http) fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new()
         .routes(routes!(create_api_key, list_api_keys))
-        .routes(routes!(revoke_api_key))
+        .routes(routes!(get_api_key, revoke_api_key))
 }
 
 /// An API key, without its secret.
 #[derive(Debug, Serialize, ToSchema)]
-struct ApiKeyView {
+pub(super) struct ApiKeyView {
     id: ApiKeyId,
     name: String,
     /// The first characters of the secret.
     prefix: String,
     role: Role,
     scopes: Vec<String>,
+    /// It starts work only on agents that this expression matches; null without such a limit.
+    target: Option<String>,
+    /// The only scripts that it runs; null without such a limit.
+    scripts: Option<Vec<String>>,
+    /// Most agents of one request; null without such a limit.
+    max_fan_out: Option<u32>,
     created_at: Timestamp,
     /// The key or the member that created it; null for the first one.
     created_by: Option<PrincipalId>,
     expires_at: Option<Timestamp>,
+    /// When one of its secrets was last used; null if never.
+    last_used_at: Option<Timestamp>,
+    /// Who rotated it last; null if nobody did.
+    rotated_by: Option<PrincipalId>,
+    /// The secret before the last rotation, while it is still valid.
+    previous_secret: Option<PreviousSecretView>,
+}
+
+/// A replaced secret that is still valid.
+#[derive(Debug, Serialize, ToSchema)]
+struct PreviousSecretView {
+    /// The first characters.
+    prefix: String,
+    valid_until: Timestamp,
+    /// When it was last used; null if never.
+    last_used_at: Option<Timestamp>,
 }
 
 /// An API key with its secret, which is only shown once.
 #[derive(Debug, Serialize, ToSchema)]
-struct CreatedApiKeyView {
+pub(super) struct CreatedApiKeyView {
     /// The secret, `mst_live_…`. It can't be shown again.
     key: String,
     #[serde(flatten)]
@@ -55,13 +78,21 @@ struct CreateApiKey {
     name: String,
     /// Default: `member`.
     role: Option<Role>,
-    /// Default: all scopes of the role, except `metrics:read` and `releases:manage`, which are rights
-    /// over the whole server. A key can't have scopes that its role or the caller does
+    /// Default: all scopes of the role, except `metrics:read`, `releases:manage` and `tenants:manage`,
+    /// which are rights over the whole server. A key can't have scopes that its role or the caller does
     /// not have.
     #[schema(value_type = Option<Vec<String>>)]
     scopes: Option<Vec<Scope>>,
     /// Default: when the caller's key expires. A key can't outlive the key that created it.
     expires_at: Option<Timestamp>,
+    /// Lets the key start work only on agents that this expression of `tag:` and `id:` matches, when the
+    /// work is submitted and when it is sent. The target of the caller's key applies in addition.
+    target: Option<String>,
+    /// Lets the key run only these scripts, and no ad-hoc or life-cycle commands. Default: those of
+    /// the caller's key.
+    scripts: Option<Vec<String>>,
+    /// Most agents that the key may reach with one request. Default: as for the caller's key.
+    max_fan_out: Option<u32>,
 }
 
 impl From<ApiKeyRecord> for ApiKeyView {
@@ -72,10 +103,26 @@ impl From<ApiKeyRecord> for ApiKeyView {
             prefix: row.prefix,
             role: row.role,
             scopes: row.scopes,
+            target: row.limits.target(),
+            scripts: row.limits.scripts.map(|scripts| scripts.into_iter().collect()),
+            max_fan_out: row.limits.max_fan_out,
             created_at: row.created_at,
             created_by: row.created_by,
             expires_at: row.expires_at,
+            last_used_at: row.last_used_at,
+            rotated_by: row.rotated_by,
+            previous_secret: row.previous_secret.map(|secret| PreviousSecretView {
+                prefix: secret.prefix,
+                valid_until: secret.valid_until,
+                last_used_at: secret.last_used_at,
+            }),
         }
+    }
+}
+
+impl From<MadeApiKey> for CreatedApiKeyView {
+    fn from(made: MadeApiKey) -> Self {
+        Self { key: made.secret, view: made.row.into() }
     }
 }
 
@@ -92,10 +139,14 @@ async fn create_api_key(
         role: body.role.unwrap_or(Role::Member),
         scopes: body.scopes,
         expires_at: body.expires_at,
+        limits: RequestedLimits {
+            target: body.target,
+            scripts: body.scripts,
+            max_fan_out: body.max_fan_out,
+        },
     };
     let made = state.services.api_keys.create(&caller, new).await?;
-    let view = CreatedApiKeyView { key: made.secret, view: made.row.into() };
-    Ok((StatusCode::CREATED, axum::Json(view)))
+    Ok((StatusCode::CREATED, axum::Json(made.into())))
 }
 
 /// List API keys that are not revoked, oldest first.
@@ -108,6 +159,19 @@ async fn list_api_keys(
 ) -> ApiResult<axum::Json<PageView<ApiKeyView>>> {
     let page = state.services.api_keys.list(&caller, params.read()?).await?;
     Ok(axum::Json(page.map(ApiKeyView::from).into()))
+}
+
+/// Get an API key that is not revoked.
+#[utoipa::path(get, path = "/api/keys/{id}", tag = "API keys",
+    params(("id" = uuid::Uuid, Path)),
+    responses((status = 200, body = ApiKeyView), (status = 404, body = Problem)))]
+async fn get_api_key(
+    State(state): State<AppState>,
+    caller: Caller,
+    Id(id): Id,
+) -> ApiResult<axum::Json<ApiKeyView>> {
+    let row = state.services.api_keys.get(&caller, ApiKeyId(id)).await?;
+    Ok(axum::Json(row.into()))
 }
 
 /// How to revoke an API key.

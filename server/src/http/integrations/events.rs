@@ -14,7 +14,7 @@ use utoipa_axum::routes;
 use crate::domain::commands::command_state::CommandState;
 use crate::domain::commands::job_state::JobState;
 use crate::domain::fleet::reported_manifest::ManifestInForce;
-use crate::domain::ids::{AgentId, CommandId, JobId};
+use crate::domain::ids::{AgentId, AgentKeyId, CommandId, JobId};
 use crate::domain::integrations::tenant_event::{EventFilter, TenantEvent, TenantEventKind};
 use crate::domain::time::Timestamp;
 use crate::http::AppState;
@@ -32,7 +32,7 @@ pub(in crate::http) fn routes() -> OpenApiRouter<AppState> {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 struct EventsParams {
-    /// Comma-separated list of `execution`, `job` and `agent`. Default: all that the key may see.
+    /// Comma-separated list of `execution`, `job`, `agent` and `agent_refused`. Default: all that the key may see.
     types: Option<String>,
     /// Only events of this agent.
     agent: Option<uuid::Uuid>,
@@ -42,7 +42,7 @@ struct EventsParams {
     script: Option<String>,
 }
 
-/// The data of an event, by its name: `execution`, `job` or `agent`.
+/// The data of an event, by its name: `execution`, `job`, `agent` or `agent_refused`.
 #[derive(Serialize, ToSchema)]
 #[serde(untagged)]
 enum TenantEventView<'a> {
@@ -72,11 +72,20 @@ enum TenantEventView<'a> {
         #[serde(skip_serializing_if = "Option::is_none")]
         manifest: Option<ManifestInForce>,
     },
+    AgentRefused {
+        /// The key that the agent came with.
+        key_id: AgentKeyId,
+        /// As its host reports it.
+        hostname: &'a str,
+        /// Agents that the plan of the tenant allows.
+        limit: u64,
+    },
 }
 
 /// Stream changes as server-sent events.
 ///
-/// Each event has the current state of an execution, a job or an agent. Changes in quick succession
+/// Each event has the current state of an execution, a job or an agent, or reports a new agent that the
+/// plan of the tenant has no room for. Changes in quick succession
 /// may be merged into one event. The first event is `ready`: data that is read after it is
 /// complete. A `reset` means that events were missed: read your data again. With `Last-Event-ID`
 /// the stream continues after that event without a `ready`, or with a `reset` if that event is too
@@ -110,7 +119,9 @@ fn kinds(types: Option<&str>) -> ApiResult<Vec<TenantEventKind>> {
     let kind =
         |name: &str| TenantEventKind::ALL.into_iter().find(|kind| kind.as_str() == name.trim());
     named.map(kind).collect::<Option<_>>().ok_or_else(|| {
-        Problem::invalid_query("`types` must be a list of `execution`, `job` and `agent`".into())
+        Problem::invalid_query(
+            "`types` must be a list of `execution`, `job`, `agent` and `agent_refused`".into(),
+        )
     })
 }
 
@@ -143,6 +154,9 @@ impl<'a> From<&'a TenantEvent> for TenantEventView<'a> {
                 status: if *is_connected { "online" } else { "offline" },
                 manifest: *manifest,
             },
+            TenantEvent::AgentRefused { key_id, hostname, limit } => {
+                Self::AgentRefused { key_id: *key_id, hostname, limit: *limit }
+            }
         }
     }
 }

@@ -13,7 +13,7 @@ pub fn complete(mut document: Value) -> Value {
     document["servers"] = json!([{"url": "/", "description": "This server"}]);
     document["tags"] = tags();
     document["components"]["securitySchemes"] = security_schemes();
-    document["security"] = json!([{"api_key": []}, {"api_key_header": []}]);
+    document["security"] = json!([{"api_key": []}, {"api_key_header": []}, {"access_token": []}, {"access_cookie": []}]);
     if let Some(schemas) = document["components"]["schemas"].as_object_mut() {
         complete_schemas(schemas);
     }
@@ -119,6 +119,7 @@ fn tags() -> Value {
         {"name": "webhooks", "description": "Messages about finished jobs."},
         {"name": "API keys", "description": "Keys for this API."},
         {"name": "accounts", "description": "People, and how they sign in."},
+        {"name": "tenants", "description": "Customers of this server, their plans and their limits."},
         {"name": "audit", "description": "Who changed what."},
         {"name": "server", "description": "Metrics of the server."},
         {"name": "health", "description": "Checks without a key."},
@@ -130,8 +131,14 @@ fn security_schemes() -> Value {
         "api_key": {"type": "http", "scheme": "bearer", "description": "An API key, `mst_live_…`."},
         "api_key_header": {"type": "apiKey", "in": "header", "name": "x-api-key",
             "description": "An API key, `mst_live_…`."},
+        "access_token": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT",
+            "description": "The access token of a person who is signed in."},
+        "access_cookie": {"type": "apiKey", "in": "cookie", "name": "__Host-muster_access",
+            "description": "The same, for a browser. A request that changes something must come from a page of this server."},
         "agent_key": {"type": "http", "scheme": "bearer",
             "description": "An agent key, `mst_agent_…`."},
+        "invitation": {"type": "http", "scheme": "bearer",
+            "description": "The token of an invitation, `mst_invite_…`."},
         "setup_token": {"type": "http", "scheme": "bearer",
             "description": "The token for the first owner, `mst_setup_…`."},
     })

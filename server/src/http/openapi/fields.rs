@@ -10,6 +10,7 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 use strum::IntoEnumIterator;
 
+use crate::domain::access::key_limits::{MAX_FAN_OUT, MAX_KEY_SCRIPTS};
 use crate::domain::access::principal::Scope;
 use crate::domain::commands::command_state::CommandState;
 use crate::domain::commands::rollout::{MAX_GATE_MS, MAX_PAUSE_MS};
@@ -18,6 +19,7 @@ use crate::domain::fleet::target::syntax::MAX_EXPRESSION_BYTES;
 use crate::domain::name::{MAX_NAME_CHARS, MAX_TAG_BYTES, MAX_TAGS};
 use crate::domain::waves::amount::MAX_AMOUNT;
 use crate::services::access::agent_keys::{MAX_AGENTS_OF_KEY, MAX_GRACE_MS};
+use crate::services::access::api_key_changes::MAX_OVERLAP_MS;
 use crate::services::commands::{DEFAULT_WAIT_MS, MAX_WAIT_MS};
 
 /// The name of a script.
@@ -243,6 +245,10 @@ fn all() -> Vec<(&'static str, &'static str, Value)> {
     let argv = json!({"type": ["array", "null"], "items": {"type": "string"}, "minItems": 1,
         "maxItems": MAX_ARGV_WORDS});
     let script = json!({"type": ["string", "null"], "pattern": NAME});
+    let scripts = json!({"type": ["array", "null"], "maxItems": MAX_KEY_SCRIPTS,
+        "items": {"type": "string", "pattern": NAME}});
+    let target =
+        json!({"type": ["string", "null"], "minLength": 1, "maxLength": MAX_EXPRESSION_BYTES});
     let url = json!({"type": "string", "maxLength": 2048, "pattern": "^https?://"});
     let mut fields = vec![
         ("AgentKeyView", "permissions", permissions.clone()),
@@ -264,7 +270,21 @@ fn all() -> Vec<(&'static str, &'static str, Value)> {
         ("CreateAgentKey", "tags", tags.clone()),
         ("CreateAgentKey", "max_agents", max_agents.clone()),
         ("CreateApiKey", "name", reference("Name")),
-        ("CreateApiKey", "scopes", optional(scopes)),
+        ("CreateTenant", "name", reference("Name")),
+        ("CreateApiKey", "scopes", optional(scopes.clone())),
+        ("CreateApiKey", "target", target.clone()),
+        ("CreateApiKey", "scripts", scripts.clone()),
+        ("CreateApiKey", "max_fan_out", most(1, MAX_FAN_OUT.into())),
+        ("UpdateApiKey", "name", optional(reference("Name"))),
+        ("UpdateApiKey", "scopes", optional(scopes)),
+        ("UpdateApiKey", "target", target),
+        ("UpdateApiKey", "scripts", scripts),
+        ("UpdateApiKey", "max_fan_out", most(1, MAX_FAN_OUT.into())),
+        (
+            "RotateApiKey",
+            "grace_ms",
+            json!({"type": "integer", "minimum": 0, "maximum": MAX_OVERLAP_MS, "default": 0}),
+        ),
         ("ExecutionView", "parameters", parameters.clone()),
         ("GateSpec", "for_ms", json!({"type": "integer", "minimum": 0, "maximum": gate})),
         ("GateSpec", "online", json!({"type": ["boolean", "null"]})),
@@ -289,6 +309,7 @@ fn all() -> Vec<(&'static str, &'static str, Value)> {
             "grace_ms",
             json!({"type": "integer", "minimum": 0, "maximum": MAX_GRACE_MS, "default": 0}),
         ),
+        ("RenameTenant", "name", optional(reference("Name"))),
         ("ResultBody", "result", reference("Response")),
         ("RolloutSpec", "max_failures", optional(reference("FailureLimit"))),
         ("RolloutSpec", "pause_ms", most(0, day)),
@@ -318,6 +339,7 @@ fn all() -> Vec<(&'static str, &'static str, Value)> {
         ("UpdateAgentKey", "name", optional(reference("Name"))),
         ("UpdateAgentKey", "permissions", optional(permissions)),
         ("UpdateAgentKey", "tags", optional(tags)),
+        ("UpdateTenant", "name", optional(reference("Name"))),
         ("SecretBody", "url", url.clone()),
         ("WebhookBody", "url", url),
     ];

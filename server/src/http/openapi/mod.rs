@@ -29,7 +29,7 @@ const SCHEMA_JSON: &str = "application/schema+json";
 #[derive(OpenApi)]
 #[openapi(info(
     title = "Muster",
-    description = "A self-hosted command bus for fleets. Authenticate with an API key as `Authorization: Bearer mst_live_…` or `x-api-key`. Errors are problem documents with a stable `code`. Lists are pages of `items` with a `next_cursor`.",
+    description = "A self-hosted command bus for fleets. Authenticate with an API key as `Authorization: Bearer mst_live_…` or `x-api-key`, or with an access token of `POST /api/auth/login`. Errors are problem documents with a stable `code`. Lists are pages of `items` with a `next_cursor`.",
     license(name = "MIT OR Apache-2.0")
 ))]
 struct Document;
@@ -50,8 +50,15 @@ pub(super) fn documented() -> OpenApiRouter<AppState> {
         .merge(super::commands::live_output::routes())
         .merge(super::integrations::events::routes())
         .merge(super::access::api_keys::routes())
+        .merge(super::access::api_key_changes::routes())
         .merge(super::access::audit::routes())
+        .merge(super::access::audit_export::routes())
         .merge(super::access::setup::routes())
+        .merge(super::access::tenants::routes())
+        .merge(super::access::sign_in::routes())
+        .merge(super::access::account::routes())
+        .merge(super::access::members::routes())
+        .merge(super::access::invitations::routes())
         .merge(super::sessions::routes())
         .merge(super::operations::health::routes())
         .merge(super::operations::metrics::routes());

@@ -10,6 +10,7 @@ use serde_json::json;
 use super::authentication::to_grant;
 use super::caller::{Caller, Subject};
 use super::key_cache::KeyCache;
+use super::work_guard::require_unlimited;
 use crate::domain::access::credential::NewSecret;
 use crate::domain::access::principal::Scope;
 use crate::domain::access::records::AgentKeyRecord;
@@ -64,7 +65,7 @@ impl AgentKeys {
     /// # Errors
     /// [`ServiceError::Invalid`] names the invalid field.
     pub async fn create(&self, caller: &Caller, new: NewAgentKey) -> Result<MadeAgentKey> {
-        caller.require(Scope::AgentKeysWrite)?;
+        require(caller)?;
         let now = self.clock.now();
         let change = AgentKeyChange {
             name: Some(new.name.clone()),
@@ -122,7 +123,7 @@ impl AgentKeys {
         id: AgentKeyId,
         change: AgentKeyChange,
     ) -> Result<AgentKeyRecord> {
-        caller.require(Scope::AgentKeysWrite)?;
+        require(caller)?;
         let now = self.clock.now();
         check(&change, now)?;
         let detail = json!({
@@ -163,7 +164,7 @@ impl AgentKeys {
         id: AgentKeyId,
         grace_ms: u64,
     ) -> Result<MadeAgentKey> {
-        caller.require(Scope::AgentKeysWrite)?;
+        require(caller)?;
         if grace_ms > MAX_GRACE_MS {
             return Err(ServiceError::out_of_range("grace_ms", grace_ms, 0..=MAX_GRACE_MS));
         }
@@ -196,7 +197,7 @@ impl AgentKeys {
 
     /// Deletes a key and closes its sessions.
     pub async fn delete(&self, caller: &Caller, id: AgentKeyId) -> Result<()> {
-        caller.require(Scope::AgentKeysWrite)?;
+        require(caller)?;
         let now = self.clock.now();
         let audit = caller.audit("agent_key.delete", subject(id), &json!({}), now);
         let tenant = self.store.tenant(caller.principal.tenant_id);
@@ -210,6 +211,12 @@ impl AgentKeys {
         }
         Ok(())
     }
+}
+
+/// The agents of a key change later, so a key with limits may not decide about it.
+fn require(caller: &Caller) -> Result<()> {
+    caller.require(Scope::AgentKeysWrite)?;
+    require_unlimited(caller, "the agents of an agent key change")
 }
 
 fn subject(id: AgentKeyId) -> Subject {

@@ -6,12 +6,14 @@
 use std::sync::Arc;
 
 use muster_protocol::secret::API_KEY_PREFIX;
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::authentication::to_principal;
 use super::caller::{Caller, Subject};
 use super::key_cache::KeyCache;
+use super::key_uses::KeyUses;
+use super::requested_limits::RequestedLimits;
 use crate::domain::access::credential::NewSecret;
+use crate::domain::access::key_rights::KeyRights;
 use crate::domain::access::principal::{Role, Scope};
 use crate::domain::access::records::ApiKeyRecord;
 use crate::domain::ids::ApiKeyId;
@@ -22,7 +24,7 @@ use crate::hub::Hub;
 use crate::services::error::{Result, ServiceError};
 use crate::store::entities::access::api_key;
 use crate::store::entities::column::StringList;
-use crate::store::queries::{Revocation, RevocationScope};
+use crate::store::queries::{CreatedApiKey, Revocation, RevocationScope};
 use crate::store::{Store, StoreError};
 
 /// Use cases of API keys.
@@ -32,6 +34,7 @@ pub struct ApiKeys {
     pub(in crate::services) hub: Arc<Hub>,
     pub(in crate::services) cache: KeyCache,
     pub(in crate::services) clock: Clock,
+    pub(in crate::services) uses: KeyUses,
 }
 
 /// A new key.
@@ -43,6 +46,8 @@ pub struct NewApiKey {
     pub scopes: Option<Vec<Scope>>,
     /// `None`: when the caller's key expires.
     pub expires_at: Option<Timestamp>,
+    /// In addition to those of the caller's key.
+    pub limits: RequestedLimits,
 }
 
 /// A key with its secret, which is shown only once.
@@ -51,13 +56,15 @@ pub struct MadeApiKey {
     pub secret: String,
 }
 
+pub(super) const UNKNOWN: ServiceError = ServiceError::NotFound("API key");
+
 impl ApiKeys {
     /// Creates a key with at most the caller's own rights.
     ///
     /// # Errors
     /// [`ServiceError::Forbidden`] `role_not_held` for a role above the caller's, `scope_not_held`
-    /// for a scope that the caller or the role does not have; 422 for a key that would expire after
-    /// the caller's.
+    /// for a scope that the caller or the role does not have, `limit_not_held` for a wider limit than
+    /// the caller's; 422 for a key that would expire after the caller's.
     pub async fn create(&self, caller: &Caller, new: NewApiKey) -> Result<MadeApiKey> {
         caller.require(Scope::ApiKeysWrite)?;
         let now = self.clock.now();
@@ -65,36 +72,27 @@ impl ApiKeys {
         if new.expires_at.is_some_and(|at| at <= now) {
             return Err(ServiceError::invalid_field("expires_at", "is in the past"));
         }
-        let expires_at = new.expires_at.or(caller.principal.expires_at);
+        let expires_at = new.expires_at.or(KeyRights::of(&caller.principal).expires_at);
         if outlives(expires_at, caller) {
             return Err(ServiceError::invalid_field(
                 "expires_at",
                 "is after your own key expires, and a key can't outlive the key that created it",
             ));
         }
-        if new.role.rank() > caller.principal.role.rank() {
-            return Err(ServiceError::Forbidden {
-                code: "role_not_held",
-                detail: "a key can't have a higher role than the key that created it".into(),
-            });
-        }
-        let allowed = new.role.scopes();
+        check_role(new.role, caller)?;
         let scopes = match new.scopes {
-            Some(scopes) => scopes,
+            Some(scopes) => {
+                check_scopes(&scopes, new.role, caller)?;
+                scopes.into_iter().collect()
+            }
             None => {
                 let default = new.role.tenant_scopes();
                 default.intersection(&caller.principal.scopes).copied().collect()
             }
         };
-        if let Some(scope) =
-            scopes.iter().find(|scope| !allowed.contains(scope) || !caller.principal.may(**scope))
-        {
-            return Err(ServiceError::Forbidden {
-                code: "scope_not_held",
-                detail: format!("the role or your own key does not have the scope `{scope}`"),
-            });
-        }
+        let limits = new.limits.within(&caller.principal.limits)?;
         let secret = NewSecret::random(API_KEY_PREFIX)?;
+        let rights = KeyRights { role: new.role, scopes, expires_at, limits };
         let row = api_key::Model {
             id: ApiKeyId::new(),
             tenant_id: caller.principal.tenant_id,
@@ -102,23 +100,57 @@ impl ApiKeys {
             prefix: secret.prefix,
             secret_hash: secret.hash.0.to_vec(),
             role: new.role,
-            scopes: StringList(scopes.iter().map(Scope::to_string).collect()),
+            scopes: StringList::default(),
             created_at: now,
             created_by: Some(caller.principal.id),
             expires_at,
             revoked_at: None,
-        };
-        let detail = json!({"name": row.name, "role": row.role, "scopes": row.scopes, "expires_at": row.expires_at});
-        let audit = caller.audit("api_key.create", subject(row.id), &detail, now);
-        self.store.tenant(row.tenant_id).create_api_key(row.clone(), audit).await?;
-        Ok(MadeApiKey { row: row.into(), secret: secret.secret })
+            limits: None,
+            previous_secret_hash: None,
+            previous_prefix: None,
+            previous_valid_until: None,
+            rotated_by: None,
+            last_used_at: None,
+            previous_used_at: None,
+        }
+        .with_rights(rights);
+        let audit = caller.audit("api_key.create", subject(row.id), &detail(&row), now);
+        match self.store.tenant(row.tenant_id).create_api_key(row.clone(), audit).await? {
+            CreatedApiKey::Stored => {
+                Ok(MadeApiKey { row: self.record(row), secret: secret.secret })
+            }
+            CreatedApiKey::MakerChanged => Err(key_changed()),
+        }
     }
 
     /// One page of keys.
     pub async fn list(&self, caller: &Caller, page: PageRequest) -> Result<Page<ApiKeyRecord>> {
         caller.require(Scope::ApiKeysRead)?;
         let rows = self.store.tenant(caller.principal.tenant_id).api_keys(page).await?;
-        Ok(Page::of(rows, page, |row| row.id.0).map(ApiKeyRecord::from))
+        Ok(Page::of(rows, page, |row| row.id.0).map(|row| self.record(row)))
+    }
+
+    /// One key that is not revoked.
+    pub async fn get(&self, caller: &Caller, id: ApiKeyId) -> Result<ApiKeyRecord> {
+        caller.require(Scope::ApiKeysRead)?;
+        let row = self.store.tenant(caller.principal.tenant_id).api_key(id).await?;
+        Ok(self.record(row.ok_or(UNKNOWN)?))
+    }
+
+    /// What is shown of a row: with uses that are not stored yet, and without a previous secret that
+    /// has ended.
+    pub(super) fn record(&self, row: api_key::Model) -> ApiKeyRecord {
+        let used_at = self.uses.last(&row.secret_hash);
+        let previous_hash = row.previous_secret_hash.as_deref().unwrap_or_default();
+        let previous_used_at = self.uses.last(previous_hash);
+        let now = self.clock.now();
+        let mut record = ApiKeyRecord::from(row);
+        record.last_used_at = record.last_used_at.max(used_at).max(previous_used_at);
+        record.previous_secret = record.previous_secret.filter(|secret| secret.valid_until > now);
+        if let Some(secret) = &mut record.previous_secret {
+            secret.last_used_at = secret.last_used_at.max(previous_used_at);
+        }
+        record
     }
 
     /// Revokes a key. It is invalid when this returns, and nothing that it queued is sent after
@@ -133,7 +165,6 @@ impl ApiKeys {
         id: ApiKeyId,
         scope: RevocationScope,
     ) -> Result<Revocation> {
-        const UNKNOWN: ServiceError = ServiceError::NotFound("API key");
         caller.require(Scope::ApiKeysWrite)?;
         let tenant = self.store.tenant(caller.principal.tenant_id);
         let mut keys = vec![tenant.api_key(id).await?.ok_or(UNKNOWN)?];
@@ -158,30 +189,48 @@ impl ApiKeys {
 
 /// # Errors
 /// 403 `key_not_held` if the caller could not have created the key.
-fn check_held(caller: &Caller, key: &api_key::Model) -> Result<()> {
-    let scopes = to_principal(key.clone()).scopes;
-    let is_held = scopes.is_subset(&caller.principal.scopes)
-        && key.role.rank() <= caller.principal.role.rank()
-        && !outlives(key.expires_at, caller);
-    if is_held {
+pub(super) fn check_held(caller: &Caller, key: &api_key::Model) -> Result<()> {
+    if key.rights().is_within(&KeyRights::of(&caller.principal)) {
         return Ok(());
     }
     Err(ServiceError::Forbidden {
         code: "key_not_held",
         detail: format!(
-            "the key `{}` has a higher role, more scopes or a later expiry than your own; use a key that could have created it",
+            "the key `{}` has a higher role, more scopes, wider limits or a later expiry than your own; use a key that could have created it",
             key.name
         ),
     })
 }
 
+pub(super) fn check_role(role: Role, caller: &Caller) -> Result<()> {
+    if role.rank() <= caller.principal.role.rank() {
+        return Ok(());
+    }
+    Err(ServiceError::Forbidden {
+        code: "role_not_held",
+        detail: "a key can't have a higher role than the key that created it".into(),
+    })
+}
+
+pub(super) fn check_scopes(scopes: &[Scope], role: Role, caller: &Caller) -> Result<()> {
+    let allowed = role.scopes();
+    let is_missing = |scope: &&Scope| !allowed.contains(scope) || !caller.principal.may(**scope);
+    match scopes.iter().find(is_missing) {
+        None => Ok(()),
+        Some(scope) => Err(ServiceError::Forbidden {
+            code: "scope_not_held",
+            detail: format!("the role or your own key does not have the scope `{scope}`"),
+        }),
+    }
+}
+
 /// True if a key with this expiry is valid longer than the caller's.
-fn outlives(expires_at: Option<Timestamp>, caller: &Caller) -> bool {
-    let own = caller.principal.expires_at;
+pub(super) fn outlives(expires_at: Option<Timestamp>, caller: &Caller) -> bool {
+    let own = KeyRights::of(&caller.principal).expires_at;
     own.is_some_and(|own| expires_at.is_none_or(|at| at > own))
 }
 
-fn last_publisher() -> ServiceError {
+pub(super) fn last_publisher() -> ServiceError {
     let scope = Scope::ReleasesManage;
     ServiceError::Conflict {
         code: "last_publisher",
@@ -192,6 +241,21 @@ fn last_publisher() -> ServiceError {
     }
 }
 
-fn subject(id: ApiKeyId) -> Subject {
+pub(super) fn subject(id: ApiKeyId) -> Subject {
     Subject { kind: "api_key", id: id.0 }
+}
+
+/// What the audit log says about the rights of a key.
+pub(super) fn detail(row: &api_key::Model) -> Value {
+    json!({
+        "name": row.name, "role": row.role, "scopes": row.scopes, "expires_at": row.expires_at,
+        "limits": row.limits(),
+    })
+}
+
+pub(super) fn key_changed() -> ServiceError {
+    ServiceError::Conflict {
+        code: "api_key_changed",
+        detail: "this key, the key that created it or your own was changed at the same time; read it and try again".into(),
+    }
 }

@@ -40,6 +40,21 @@ struct Selection {
     read_counts: HashMap<AgentId, u64>,
 }
 
+/// Commands that must not be sent because of who requested them.
+struct Excluded {
+    invalid_requesters: BTreeSet<PrincipalId>,
+    outside_limits: BTreeSet<CommandId>,
+}
+
+impl Excluded {
+    fn reason(&self, row: &command::Model) -> Option<EndReason> {
+        if self.invalid_requesters.contains(&row.requested_by) {
+            return Some(EndReason::ApiKeyInvalid);
+        }
+        self.outside_limits.contains(&row.id).then_some(EndReason::OutsideKeyLimits)
+    }
+}
+
 impl Dispatcher {
     /// Delivers to some agents the queued commands for which they have free slots.
     ///
@@ -69,10 +84,15 @@ impl Dispatcher {
             true => BTreeSet::new(),
             false => self.store.system().invalid_requesters(requesters, due_at).await?,
         };
+        let outside_limits = match rows.is_empty() {
+            true => BTreeSet::new(),
+            false => self.store.system().outside_limits(&rows).await?,
+        };
+        let excluded = Excluded { invalid_requesters, outside_limits };
         // Read again: `delivered_at` must not precede `created_at` of a command that was just read.
         let now = self.clock.now();
         let is_truncated = rows.len() as u64 == COMMANDS_PER_CALL;
-        let selection = self.select(&sessions, rows, &invalid_requesters);
+        let selection = self.select(&sessions, rows, &excluded);
         for session in sessions.values() {
             let agent_id = session.agent_id;
             let read_count = selection.read_counts.get(&agent_id).copied().unwrap_or(0);
@@ -83,14 +103,20 @@ impl Dispatcher {
                 session.set_backlog(false);
             }
         }
-        let commits = selection.reserved.into_iter().map(|(agent_id, reservations)| {
+        let commits = selection.reserved.into_iter().map(async |(agent_id, reservations)| {
             let operation = MarkDelivered {
                 agent_id,
                 epoch: sessions[&agent_id].epoch,
                 command_ids: reservations.iter().map(Reservation::command_id).collect(),
                 now,
             };
-            self.delivery.commit(operation, reservations, now)
+            let reserved_count = reservations.len();
+            let delivered = self.delivery.commit(operation, reservations, now).await?;
+            if delivered.len() < reserved_count {
+                // A key or an agent was changed since the read: the next read ends such commands.
+                self.hub.wake(agent_id);
+            }
+            Ok(())
         });
         // Polled together, so that the writer commits them in one transaction.
         let failure = join_all(commits).await.into_iter().filter_map(Result::err);
@@ -107,15 +133,14 @@ impl Dispatcher {
         &self,
         sessions: &ReadySessions,
         rows: Vec<command::Model>,
-        invalid_requesters: &BTreeSet<PrincipalId>,
+        excluded: &Excluded,
     ) -> Selection {
         let mut selection = Selection::default();
         for row in rows {
             let (id, agent_id) = (row.id, row.agent_id);
             *selection.read_counts.entry(agent_id).or_default() += 1;
-            if invalid_requesters.contains(&row.requested_by) {
-                let refused = selection.refused.entry(EndReason::ApiKeyInvalid).or_default();
-                refused.push((id, agent_id));
+            if let Some(reason) = excluded.reason(&row) {
+                selection.refused.entry(reason).or_default().push((id, agent_id));
                 continue;
             }
             match self.delivery.reserve_queued(&sessions[&agent_id], row) {

@@ -74,7 +74,7 @@ impl Commands {
         }
     }
 
-    /// Chooses the release of an `update`, and runs the preflight of an `execute`.
+    /// Checks the limits of the caller's key, chooses the release of an `update`, and runs the preflight of an `execute`.
     async fn prepare(
         &self,
         caller: &Caller,
@@ -82,6 +82,7 @@ impl Commands {
         name: CommandName,
         validated: &mut ValidatedCommand,
     ) -> Result<()> {
+        self.guard.check(caller, validated.kind(), &[target.agent_id]).await?;
         self.choose_release(caller, target, name, validated).await?;
         match (validated.preflight_request(), target.host()) {
             (Some(request), Some(host)) if validated.on_mismatch == OnMismatch::Refuse => {

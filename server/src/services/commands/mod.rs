@@ -32,10 +32,12 @@ use super::Settings;
 use super::access::authentication::to_grant;
 use super::access::caller::{Caller, Subject};
 use super::access::key_cache::KeyCache;
+use super::access::work_guard::WorkGuard;
 use super::error::{Result, ServiceError};
 use super::fleet::group_membership::GroupMembership;
 use super::releases::catalog::ReleaseCatalog;
 use crate::domain::access::principal::Scope;
+use crate::domain::commands::work::WorkKind;
 use crate::domain::ids::{AgentId, AgentKeyId, CommandId};
 use crate::domain::page::{Page, PageRequest};
 use crate::domain::time::Clock;
@@ -56,6 +58,7 @@ pub struct Commands {
     pub(super) limiter: SubmissionLimiter,
     pub(super) catalog: ReleaseCatalog,
     pub(super) membership: GroupMembership,
+    pub(super) guard: WorkGuard,
 }
 
 /// The result of sending a command.
@@ -115,7 +118,11 @@ impl Commands {
         validated.check_scope(caller)?;
         target.check_secrets(&validated.secret_parameters)?;
         match name.durability() {
-            Durability::Transient => self.request_reply(caller, target, name, validated).await,
+            // A durable command is checked together with its idempotency key.
+            Durability::Transient => {
+                self.guard.check(caller, WorkKind::Question, &[agent_id]).await?;
+                self.request_reply(caller, target, name, validated).await
+            }
             Durability::Durable => self.submit(caller, target, name, validated).await,
         }
     }
@@ -177,6 +184,9 @@ impl Commands {
         let found = self.store.tenant(caller.principal.tenant_id).command(id).await?;
         let found = found.ok_or(ServiceError::NotFound("command"))?;
         caller.require_control(found.command.requested_by)?;
+        if found.command.requested_by != caller.principal.id {
+            self.guard.check(caller, WorkKind::Control, &[found.command.agent_id]).await?;
+        }
         let now = self.clock.now();
         let subject = Subject { kind: "command", id: id.0 };
         let audit = caller.audit("command.cancel", subject, &json!({}), now);

@@ -18,6 +18,7 @@ use zeroize::Zeroizing;
 use super::preflight::{Executable, OnMismatch, PreflightRequest};
 use super::secret_parameters::digest;
 use crate::domain::access::principal::{Principal, Scope};
+use crate::domain::commands::work::WorkKind;
 use crate::domain::ids::{AgentId, CommandId};
 use crate::domain::name::{MAX_NAME_CHARS, clean};
 use crate::domain::secret_box::SecretBox;
@@ -173,6 +174,15 @@ impl ValidatedCommand {
         match &self.executable {
             Some(Executable::Script { name, .. }) => Some(name),
             _ => None,
+        }
+    }
+
+    /// The kind of a durable command, for limits.
+    pub(in crate::services) fn kind(&self) -> WorkKind<'_> {
+        match &self.executable {
+            Some(Executable::Script { name, .. }) => WorkKind::Script(name),
+            Some(Executable::Argv) => WorkKind::AdHoc,
+            None => WorkKind::LifeCycle,
         }
     }
 

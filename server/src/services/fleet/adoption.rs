@@ -6,6 +6,7 @@ use serde_json::json;
 
 use super::agents::{AgentSnapshot, Agents};
 use crate::domain::access::principal::Scope;
+use crate::domain::commands::work::WorkKind;
 use crate::domain::ids::AgentId;
 use crate::services::access::caller::{Caller, Subject};
 use crate::services::error::{Result, ServiceError};
@@ -36,6 +37,8 @@ impl Agents {
         caller.require(Scope::AgentsManage)?;
         let tenant = self.store.tenant(caller.principal.tenant_id);
         let former = tenant.agent(id).await?.ok_or(UNKNOWN)?;
+        // The host that becomes the agent gets its commands, so it must be within the limits too.
+        self.guard.check(caller, WorkKind::AgentChange, &[id]).await?;
         let own = former.public_key().ok_or_else(basic_agent)?.fingerprint();
         if fingerprint == Some(own) {
             return Err(already_own(own));
@@ -59,6 +62,9 @@ impl Agents {
                 (fingerprint, Some(successor))
             }
         };
+        if let Some(successor) = successor {
+            self.guard.check(caller, WorkKind::AgentChange, &[successor]).await?;
+        }
         let now = self.clock.now();
         let detail = json!({"fingerprint": fingerprint, "from": own, "replaced_agent": successor});
         let audit = caller.audit("agent.adopt", Subject { kind: "agent", id: id.0 }, &detail, now);

@@ -9,6 +9,7 @@ use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;
 
 use crate::domain::access::principal::Scope;
+use crate::domain::commands::work::WorkKind;
 use crate::domain::fleet::agent::{AgentCandidate, MatchedBy, NameSource};
 use crate::domain::fleet::records::{
     AgentEventRecord, AgentRecord, ManifestRecord, TelemetryRecord,
@@ -20,6 +21,7 @@ use crate::domain::time::{Clock, Timestamp};
 use crate::hub::Hub;
 use crate::services::access::caller::{Caller, Subject};
 use crate::services::access::key_cache::KeyCache;
+use crate::services::access::work_guard::WorkGuard;
 use crate::services::error::{Result, ServiceError};
 use crate::store::Store;
 use crate::store::entities::fleet::agent;
@@ -32,6 +34,7 @@ pub struct Agents {
     pub(in crate::services) hub: Arc<Hub>,
     pub(in crate::services) clock: Clock,
     pub(in crate::services) cache: KeyCache,
+    pub(in crate::services) guard: WorkGuard,
 }
 
 /// An agent, and whether it is connected now.
@@ -176,6 +179,7 @@ impl Agents {
         if let Some(tags) = &change.tags {
             check_tags(tags).map_err(|problem| ServiceError::invalid_field("tags", problem))?;
         }
+        self.guard.check(caller, WorkKind::AgentChange, &[id]).await?;
         let detail = json!({"name": change.name, "tags": change.tags});
         let audit = caller.audit("agent.update", subject(id), &detail, self.clock.now());
         let tenant = self.store.tenant(caller.principal.tenant_id);
@@ -186,6 +190,7 @@ impl Agents {
     /// Deletes an agent. If it is still running, it may enrol again as a new agent.
     pub async fn delete(&self, caller: &Caller, id: AgentId) -> Result<()> {
         caller.require(Scope::AgentsWrite)?;
+        self.guard.check(caller, WorkKind::AgentChange, &[id]).await?;
         let now = self.clock.now();
         let audit = caller.audit("agent.delete", subject(id), &json!({}), now);
         let tenant = self.store.tenant(caller.principal.tenant_id);

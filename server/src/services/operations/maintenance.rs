@@ -4,13 +4,16 @@ use std::sync::Arc;
 
 use muster_protocol::CloseCode;
 use muster_protocol::frame::Telemetry;
+use strum::IntoEnumIterator as _;
 
+use crate::domain::access::plan::Plan;
 use crate::domain::ids::{AgentId, CommandId};
 use crate::domain::time::{Clock, Timestamp};
 use crate::hub::Hub;
 use crate::services::Settings;
+use crate::services::access::key_uses::KeyUses;
 use crate::services::sessions::Heartbeats;
-use crate::store::queries::Retention;
+use crate::store::queries::{Retention, TenantRetention};
 use crate::store::writer::{CloseSession, IndexHistory, RecordHeartbeat};
 use crate::store::{Store, StoreError};
 
@@ -37,6 +40,7 @@ pub struct Maintenance {
     /// When this server started. Time before that does not count against agents.
     pub(in crate::services) started_at: Timestamp,
     pub(in crate::services) heartbeats: Heartbeats,
+    pub(in crate::services) uses: KeyUses,
 }
 
 impl Maintenance {
@@ -94,6 +98,22 @@ impl Maintenance {
             }
         }
         Ok(())
+    }
+
+    /// Stores when secrets of API keys were last used.
+    ///
+    /// # Errors
+    /// [`StoreError`]; the next run tries again.
+    pub async fn store_key_uses(&self) -> Result<(), StoreError> {
+        let uses = self.uses.take();
+        if uses.is_empty() {
+            return Ok(());
+        }
+        let stored = self.store.system().record_key_uses(uses.clone()).await;
+        if stored.is_err() {
+            self.uses.put_back(uses);
+        }
+        stored
     }
 
     /// A session that was replaced in the database, or whose agent was deleted, and that is still
@@ -174,10 +194,33 @@ impl Maintenance {
         while self.store.system().drop_old(retention).await? && slices < MAX_SLICES {
             slices += 1;
         }
+        for plan in Plan::iter() {
+            slices += self.drop_old_of_plan(plan, now).await?;
+        }
         if slices > 0 {
             tracing::info!(slices, "deleted old history");
         }
         Ok(())
+    }
+
+    /// Deletes what the server keeps and a plan does not. The plan is read now, so a lower one also
+    /// concerns what is there. Returns the number of slices.
+    async fn drop_old_of_plan(&self, plan: Plan, now: Timestamp) -> Result<u32, StoreError> {
+        let kept_ms = plan.history_ms(self.settings.history_retention_ms);
+        if kept_ms >= self.settings.history_retention_ms {
+            return Ok(0);
+        }
+        let system = self.store.system();
+        let history_before = now.minus_ms(kept_ms);
+        let deliveries_before = now.minus_ms(kept_ms.min(DELIVERIES_MS));
+        let mut slices = 0;
+        for tenant_id in system.tenants_with_old_history(plan, history_before).await? {
+            let retention = TenantRetention { tenant_id, history_before, deliveries_before };
+            while slices < MAX_SLICES && system.drop_old_of_tenant(retention).await? {
+                slices += 1;
+            }
+        }
+        Ok(slices)
     }
 
     /// Adds a slice of new commands to the indexes of the history.

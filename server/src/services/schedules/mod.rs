@@ -68,10 +68,9 @@ impl Schedules {
         let row = self.new_row(caller, request)?;
         let audit = caller.audit("schedule.create", subject(row.id), &detail(&row), row.created_at);
         let tenant = self.store.tenant(row.tenant_id);
-        // A plan's limit will be the lower one here.
         match tenant.create_schedule(row.clone().into(), MAX_SCHEDULES, audit).await {
             Err(StoreError::Refused(_)) => return Err(name_taken()),
-            stored => stored?,
+            stored => stored??,
         }
         self.changed.notify_one();
         Ok(row.into())

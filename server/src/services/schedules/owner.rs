@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use super::Schedules;
+use crate::domain::access::key_limits::KeyLimits;
 use crate::domain::access::principal::{Principal, PrincipalKind};
 use crate::domain::schedules::records::ScheduleRecord;
 use crate::domain::time::Timestamp;
-use crate::services::access::authentication::to_principal;
 use crate::services::access::caller::Caller;
 use crate::store::StoreError;
 use crate::store::queries::ScheduleOwner;
@@ -21,7 +21,20 @@ impl Schedules {
     ) -> Result<Option<Caller>, StoreError> {
         let found = self.store.tenant(row.tenant_id).schedule_owner(row.owner_id).await?;
         let principal = match found {
-            Some(ScheduleOwner::ApiKey(key)) => to_principal(*key),
+            Some(ScheduleOwner::ApiKey(key)) => {
+                let rights = key.rights();
+                Principal {
+                    tenant_id: row.tenant_id,
+                    id: row.owner_id,
+                    kind: PrincipalKind::ApiKey,
+                    name: key.name,
+                    role: rights.role,
+                    scopes: rights.scopes,
+                    expires_at: rights.expires_at,
+                    limits: rights.limits,
+                    secret_hash: None,
+                }
+            }
             Some(ScheduleOwner::Member(member)) => Principal {
                 tenant_id: row.tenant_id,
                 id: row.owner_id,
@@ -30,6 +43,8 @@ impl Schedules {
                 role: member.role,
                 scopes: member.role.tenant_scopes(),
                 expires_at: None,
+                limits: KeyLimits::default(),
+                secret_hash: None,
             },
             None => return Ok(None),
         };

@@ -8,15 +8,17 @@ use sea_orm::{
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::domain::access::key_limits::KeyLimits;
+use crate::domain::access::plan::Plan;
 use crate::domain::access::principal::{ActorKind, Role};
 use crate::domain::commands::command_state::{CommandState, EndReason};
 use crate::domain::commands::job_state::{JobState, Stop};
 use crate::domain::commands::trigger::Trigger;
 use crate::domain::fleet::agent::{AgentEventKind, AgentLevel, NameSource, Transport};
 use crate::domain::ids::{
-    AgentId, AgentKeyId, ApiKeyId, AuditId, CommandId, EventId, FireId, GroupId, JobId, MemberId,
-    PrincipalId, ReleaseId, ScheduleId, SessionId, TenantId, UserId, WebhookDeliveryId,
-    WebhookKeyId,
+    AgentId, AgentKeyId, ApiKeyId, AuditId, CommandId, EventId, FireId, GroupId, InvitationId,
+    JobId, MemberId, PrincipalId, ReleaseId, ScheduleId, SessionId, TenantId, TokenKeyId, UserId,
+    WebhookDeliveryId, WebhookKeyId,
 };
 use crate::domain::integrations::webhook::WebhookDeliveryState;
 use crate::domain::releases::group::{GroupState, UpdateState};
@@ -28,6 +30,11 @@ use crate::domain::time::Timestamp;
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, FromJsonQueryResult)]
 #[serde(transparent)]
 pub struct StringList(pub Vec<String>);
+
+/// The limits of an API key, stored as a JSON object.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, FromJsonQueryResult)]
+#[serde(transparent)]
+pub struct StoredLimits(pub KeyLimits);
 
 /// Stores an enum by the name that `strum` gives it. An unknown name in the database is an error.
 macro_rules! text_columns {
@@ -98,6 +105,7 @@ text_columns!(
     JobState,
     MissedPolicy,
     OverlapPolicy,
+    Plan,
     Role,
     ScheduleState,
     Stop,
@@ -160,7 +168,7 @@ macro_rules! newtype_columns {
     )+};
 }
 
-newtype_columns!(Uuid: AgentId, AgentKeyId, ApiKeyId, AuditId, CommandId, WebhookDeliveryId, EventId, FireId, GroupId, JobId, MemberId, PrincipalId, ReleaseId, ScheduleId, SessionId, TenantId, UserId, WebhookKeyId);
+newtype_columns!(Uuid: AgentId, AgentKeyId, ApiKeyId, AuditId, CommandId, WebhookDeliveryId, EventId, FireId, GroupId, JobId, MemberId, PrincipalId, ReleaseId, ScheduleId, SessionId, TenantId, UserId, WebhookKeyId, InvitationId, TokenKeyId);
 newtype_columns!(i64: Timestamp);
 
 #[cfg(test)]

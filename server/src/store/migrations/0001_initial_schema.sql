@@ -10,6 +10,8 @@
 CREATE TABLE tenants (
     id uuid NOT NULL PRIMARY KEY,
     name text NOT NULL,
+    -- Which limits it has.
+    plan text NOT NULL,
     created_at bigint NOT NULL,
     manifest_bytes bigint NOT NULL,
     manifest_scripts bigint NOT NULL
@@ -27,9 +29,20 @@ CREATE TABLE api_keys (
     -- The key or the member that created it; null for the first one.
     created_by uuid,
     expires_at bigint,
-    revoked_at bigint
+    revoked_at bigint,
+    -- What it may start, JSON; null without limits.
+    limits json,
+    -- The secret before the last rotation. It is kept after its end, so that a refusal can say why.
+    previous_secret_hash {bytes},
+    previous_prefix text,
+    previous_valid_until bigint,
+    -- Who knows the secret because it rotated the key; null before the first rotation.
+    rotated_by uuid,
+    last_used_at bigint,
+    previous_used_at bigint
 );
 CREATE UNIQUE INDEX api_keys_secret ON api_keys (secret_hash);
+CREATE INDEX api_keys_previous ON api_keys (previous_secret_hash) WHERE previous_secret_hash IS NOT NULL;
 CREATE INDEX api_keys_tenant ON api_keys (tenant_id, id);
 
 CREATE TABLE agent_keys (
@@ -88,14 +101,46 @@ CREATE TABLE user_sessions (
     created_at bigint NOT NULL,
     refreshed_at bigint NOT NULL,
     expires_at bigint NOT NULL,
+    -- When its person last proved the password.
+    confirmed_at bigint NOT NULL,
+    -- Of the refresh token that is valid, and of the one before it.
+    refresh_hash {bytes} NOT NULL,
+    previous_refresh_hash {bytes},
     revoked_at bigint,
     source text
 );
 CREATE INDEX user_sessions_member ON user_sessions (member_id, id);
 
-CREATE TABLE audit_entries (
+-- Ed25519 keys that sign access tokens, sealed under the master key.
+CREATE TABLE token_keys (
+    id uuid NOT NULL PRIMARY KEY,
+    sealed {bytes} NOT NULL,
+    created_at bigint NOT NULL
+);
+
+-- Each makes one member, once.
+CREATE TABLE invitations (
     id uuid NOT NULL PRIMARY KEY,
     tenant_id uuid NOT NULL,
+    -- In lower case.
+    email text NOT NULL,
+    role text NOT NULL,
+    token_hash {bytes} NOT NULL,
+    created_at bigint NOT NULL,
+    created_by uuid NOT NULL,
+    expires_at bigint NOT NULL,
+    -- Accepted or withdrawn.
+    ended_at bigint
+);
+CREATE UNIQUE INDEX invitations_token ON invitations (token_hash);
+CREATE INDEX invitations_tenant ON invitations (tenant_id, id);
+
+CREATE TABLE audit_entries (
+    id uuid NOT NULL PRIMARY KEY,
+    -- The nil id for the log of the server, which belongs to its operator.
+    tenant_id uuid NOT NULL,
+    -- The number of the link that the entry belongs to.
+    link bigint NOT NULL,
     at bigint NOT NULL,
     actor_kind text NOT NULL,
     actor_id uuid,
@@ -107,7 +152,28 @@ CREATE TABLE audit_entries (
     detail text NOT NULL,
     source text
 );
-CREATE INDEX audit_tenant ON audit_entries (tenant_id, id);
+-- In the order of the commits: ids are made before.
+CREATE INDEX audit_tenant ON audit_entries (tenant_id, link, id);
+
+-- The hash chain over the audit entries of a tenant: the entries of a commit are a link.
+CREATE TABLE audit_links (
+    tenant_id uuid NOT NULL,
+    number bigint NOT NULL,
+    previous_hash {bytes} NOT NULL,
+    -- 48 bytes for each entry, in the order of their ids: the id and the digest.
+    entries {bytes} NOT NULL,
+    hash {bytes} NOT NULL,
+    PRIMARY KEY (tenant_id, number)
+);
+
+-- The last link of each tenant. Whoever adds a link locks this row.
+CREATE TABLE audit_heads (
+    tenant_id uuid NOT NULL PRIMARY KEY,
+    number bigint NOT NULL,
+    hash {bytes} NOT NULL,
+    -- Of number and hash, in base64; empty before the first link.
+    signature text NOT NULL
+);
 
 -- fleet
 

@@ -11,6 +11,7 @@ use sea_orm::{
     SqliteTransactionMode, TransactionOptions, TransactionTrait as _,
 };
 
+use super::access::audit_chain::{AuditChain, AuditShared};
 use super::commit_metrics::CommitMetrics;
 use super::epoch_cache::EpochCache;
 use crate::domain::ids::AgentId;
@@ -28,6 +29,7 @@ pub(super) struct Connection {
     tx_metrics: CommitMetrics,
     metrics: WriterMetrics,
     blobs: Blobs,
+    audit: AuditChain,
 }
 
 /// A transaction in progress, with cached data.
@@ -38,18 +40,27 @@ pub struct WriteTx<'a> {
     pub(super) metrics: &'a CommitMetrics,
     /// Files for long output.
     pub(super) blobs: &'a Blobs,
+    /// The audit entries of the transaction.
+    pub(super) audit: &'a AuditChain,
 }
 
 impl Connection {
-    pub(super) fn new(pool: DatabaseConnection, blobs: Blobs, metrics: WriterMetrics) -> Self {
+    pub(super) fn new(
+        pool: DatabaseConnection,
+        blobs: Blobs,
+        audit: AuditShared,
+        metrics: WriterMetrics,
+    ) -> Self {
         let (epochs, tx_metrics) = (EpochCache::default(), CommitMetrics::default());
-        Self { pool, held: None, epochs, tx_metrics, metrics, blobs }
+        let audit = AuditChain::new(audit);
+        Self { pool, held: None, epochs, tx_metrics, metrics, blobs, audit }
     }
 
     /// Starts a transaction. On SQLite it takes the write lock at once, because a transaction that
     /// starts with a read cannot wait for the lock later.
     pub(super) async fn begin(&mut self) -> Result<WriteTx<'_>, DbErr> {
         self.tx_metrics.clear();
+        self.audit.begin();
         if let Some(held) = &self.held {
             match held.execute_unprepared(begin_statement(held)).await {
                 Ok(_) => {}
@@ -67,6 +78,7 @@ impl Connection {
             epochs: &self.epochs,
             metrics: &self.tx_metrics,
             blobs: &self.blobs,
+            audit: &self.audit,
         })
     }
 
@@ -78,12 +90,14 @@ impl Connection {
         };
         held.execute_unprepared("COMMIT").await?;
         self.tx_metrics.add_to(&self.metrics);
+        self.audit.committed();
         Ok(())
     }
 
     /// Ends a transaction that failed or whose result is unknown.
     pub(super) async fn roll_back(&mut self) {
         self.epochs.clear();
+        self.audit.forget();
         let Some(held) = &self.held else { return };
         let rollback = tokio::time::timeout(ROLLBACK_WAIT, held.execute_unprepared("ROLLBACK"));
         let is_over = matches!(rollback.await, Ok(Ok(_)));

@@ -11,6 +11,7 @@ mod file_permissions;
 mod harness;
 mod health;
 mod images;
+mod master_key_rotation;
 mod metrics;
 mod monitoring;
 mod storage;

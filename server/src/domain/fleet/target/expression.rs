@@ -57,6 +57,22 @@ impl Expression {
         }
     }
 
+    /// True if an expression of ids and tags matches the agent. Conditions on anything else see an
+    /// agent that reported nothing.
+    pub fn matches_tags(&self, id: AgentId, tags: &[String]) -> bool {
+        self.matches(&Facts {
+            id,
+            name: String::new(),
+            hostname: String::new(),
+            os: String::new(),
+            arch: String::new(),
+            version: String::new(),
+            level: AgentLevel::Full,
+            tags: tags.to_vec(),
+            is_online: false,
+        })
+    }
+
     /// True if the expression uses anything other than ids and tags.
     pub fn needs_facts(&self) -> bool {
         let is_other = |fact: &Fact| !matches!(fact, Fact::Tag(_) | Fact::Id(_));

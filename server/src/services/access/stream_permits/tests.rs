@@ -16,7 +16,9 @@ use crate::services::access::api_keys::{ApiKeys, NewApiKey};
 use crate::services::access::authentication::Authentication;
 use crate::services::access::caller::Caller;
 use crate::services::access::key_cache::KeyCache;
+use crate::services::access::key_uses::KeyUses;
 use crate::services::access::lookup_limiter::LookupLimiter;
+use crate::services::access::requested_limits::RequestedLimits;
 use crate::services::integrations::events::{Events, StreamItem};
 use crate::store::Store;
 use crate::store::queries::RevocationScope;
@@ -44,13 +46,21 @@ impl Onlooker {
             cache: cache.clone(),
             clock: clock.clone(),
             lookups: LookupLimiter::default(),
+            uses: KeyUses::default(),
+            tokens: None,
         };
         authentication.bootstrap(&data_dir, Some(KEY)).await.expect("create the first key");
         let hub = Arc::new(Hub::default());
         let principal = authentication.authenticate_caller(KEY, None).await.expect("it holds");
         Self {
             viewers: StreamPermits::new(store.clone(), cache.clone(), clock.clone()),
-            api_keys: ApiKeys { store: store.clone(), hub: Arc::clone(&hub), cache, clock },
+            api_keys: ApiKeys {
+                store: store.clone(),
+                hub: Arc::clone(&hub),
+                cache,
+                clock,
+                uses: KeyUses::default(),
+            },
             hub,
             caller: Caller { principal, source: None },
             store,
@@ -65,6 +75,7 @@ impl Onlooker {
             role: Role::Owner,
             scopes: Some(self.caller.principal.scopes.iter().copied().collect()),
             expires_at: None,
+            limits: RequestedLimits::default(),
         };
         self.api_keys.create(&self.caller, heir).await.expect("another key");
         let id = self.caller.principal.api_key_id().expect("a key");

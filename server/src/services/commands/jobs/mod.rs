@@ -19,6 +19,7 @@ use crate::domain::access::principal::Scope;
 use crate::domain::commands::records::JobRecord;
 use crate::domain::commands::rollout::RolloutSpec;
 use crate::domain::commands::trigger::Trigger;
+use crate::domain::commands::work::WorkKind;
 use crate::domain::fleet::target::TargetSpec;
 use crate::domain::ids::JobId;
 use crate::domain::integrations::webhook::WebhookReach;
@@ -27,6 +28,7 @@ use crate::domain::time::Clock;
 use crate::hub::{Hub, SessionMessage};
 use crate::services::Settings;
 use crate::services::access::caller::{Caller, Subject};
+use crate::services::access::work_guard::WorkGuard;
 use crate::services::error::{Result, ServiceError};
 use crate::services::fleet::presence::Presence;
 use crate::store::Store;
@@ -49,6 +51,7 @@ pub struct Jobs {
     pub(in crate::services) webhook_reach: WebhookReach,
     pub(in crate::services) preflight: Preflight,
     pub(in crate::services) limiter: SubmissionLimiter,
+    pub(in crate::services) guard: WorkGuard,
 }
 
 /// A request for a job.
@@ -147,7 +150,13 @@ impl Jobs {
     async fn check_control(&self, caller: &Caller, id: JobId) -> Result<()> {
         caller.require_own_control()?;
         let job = self.store.tenant(caller.principal.tenant_id).job(id).await?.ok_or(UNKNOWN)?;
-        caller.require_control(job.requested_by)
+        caller.require_control(job.requested_by)?;
+        if job.requested_by == caller.principal.id || caller.principal.limits.is_empty() {
+            return Ok(());
+        }
+        let tenant = self.store.tenant(caller.principal.tenant_id);
+        let agents = tenant.agents_of_job(id, false).await?;
+        self.guard.check(caller, WorkKind::Control, &agents).await
     }
 }
 

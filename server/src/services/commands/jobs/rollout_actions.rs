@@ -1,9 +1,11 @@
 //! Pauses, resumes and aborts rollouts.
 
+use muster_protocol::CommandName;
 use serde_json::json;
 
 use super::{JobSnapshot, Jobs, UNKNOWN, subject};
 use crate::domain::commands::job_state::{JobState, Stop};
+use crate::domain::commands::work::WorkKind;
 use crate::domain::ids::JobId;
 use crate::services::access::caller::Caller;
 use crate::services::error::{Result, ServiceError};
@@ -21,6 +23,9 @@ impl Jobs {
         action: RolloutAction,
     ) -> Result<JobSnapshot> {
         self.check_control(caller, id).await?;
+        if action == RolloutAction::Resume {
+            self.check_takeover(caller, id).await?;
+        }
         let (audit_action, verb) = match action {
             RolloutAction::Pause => ("job.pause", "paused"),
             RolloutAction::Resume => ("job.resume", "resumed"),
@@ -47,6 +52,18 @@ impl Jobs {
                 detail: refusal(verb, state, stop),
             }),
         }
+    }
+
+    /// Who resumes a rollout becomes its requester, and so must be allowed to start it.
+    async fn check_takeover(&self, caller: &Caller, id: JobId) -> Result<()> {
+        if caller.principal.limits.is_empty() {
+            return Ok(());
+        }
+        let tenant = self.store.tenant(caller.principal.tenant_id);
+        let job = tenant.job(id).await?.ok_or(UNKNOWN)?;
+        let agents = tenant.agents_of_job(id, false).await?;
+        let kind = WorkKind::of_command(CommandName::Execute.as_str(), Some(&job.script));
+        self.guard.check(caller, kind, &agents).await
     }
 }
 

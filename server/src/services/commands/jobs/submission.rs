@@ -133,6 +133,7 @@ impl Jobs {
             return Ok(Lookup::Repeated(JobId(id.0)));
         }
         let agents = self.resolve_target(caller, target).await?;
+        self.guard.check(caller, validated.kind(), &agents).await?;
         let hosts = match validated.on_mismatch {
             OnMismatch::Refuse => self.preflight.hosts(caller.principal.tenant_id, &agents).await?,
             OnMismatch::Send => Vec::new(),

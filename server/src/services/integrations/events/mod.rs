@@ -137,6 +137,6 @@ impl EventStream {
 fn scope_of(kind: TenantEventKind) -> Scope {
     match kind {
         TenantEventKind::Execution | TenantEventKind::Job => Scope::CommandsRead,
-        TenantEventKind::Agent => Scope::AgentsRead,
+        TenantEventKind::Agent | TenantEventKind::AgentRefused => Scope::AgentsRead,
     }
 }

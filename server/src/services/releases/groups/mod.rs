@@ -29,6 +29,7 @@ use crate::domain::time::Clock;
 use crate::hub::Hub;
 use crate::services::Settings;
 use crate::services::access::caller::{Caller, Subject};
+use crate::services::access::work_guard::require_unlimited;
 use crate::services::error::{Result, ServiceError};
 use crate::services::fleet::group_membership::GroupMembership;
 use crate::services::fleet::presence::Presence;
@@ -203,10 +204,11 @@ impl Groups {
     }
 }
 
-/// Groups change agents and update them, so both scopes are needed.
+/// Groups change agents and update them, so both scopes are needed, and no limits.
 fn require(caller: &Caller) -> Result<()> {
     caller.require(Scope::AgentsWrite)?;
-    caller.require(Scope::AgentsManage)
+    caller.require(Scope::AgentsManage)?;
+    require_unlimited(caller, "the agents of a group change")
 }
 
 fn name_taken() -> ServiceError {

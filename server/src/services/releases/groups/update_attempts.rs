@@ -154,7 +154,9 @@ fn outcome<'a>(found: &'a CommandWithReport, forbidden: &'a str) -> AttemptOutco
     // There is no report of a command that this server did not let through.
     let own = match found.command.end_reason {
         Some(EndReason::PermissionRevoked) => Some(("permission_denied", forbidden)),
-        Some(reason @ EndReason::ApiKeyInvalid) => Some((reason.as_str(), reason.sentence())),
+        Some(reason @ (EndReason::ApiKeyInvalid | EndReason::OutsideKeyLimits)) => {
+            Some((reason.as_str(), reason.sentence()))
+        }
         _ => None,
     };
     let (code, message) = own.unzip();

@@ -6,27 +6,44 @@ use sea_orm::{
 };
 
 use super::agent_keys::write_audit;
+use super::api_key_changes::actor_rights;
 use crate::domain::ids::ApiKeyId;
 use crate::domain::page::PageRequest;
 use crate::store::StoreError;
 use crate::store::entities::access::{api_key, audit_entry};
 use crate::store::queries::TenantScope;
+use crate::store::requester::check_actor;
+
+/// The result of a creation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CreatedApiKey {
+    Stored,
+    /// The key that asks was narrowed after the request was authenticated; nothing is stored.
+    MakerChanged,
+}
 
 impl TenantScope {
-    /// Stores a new key.
+    /// Stores a new key, if the key that asks still has its rights.
     pub async fn create_api_key(
         &self,
         row: api_key::Model,
         audit: audit_entry::Model,
-    ) -> Result<(), StoreError> {
+    ) -> Result<CreatedApiKey, StoreError> {
+        let tenant_id = self.tenant_id;
         self.writer
             .change(move |transaction| {
                 let (row, audit) = (row.clone(), audit.clone());
                 Box::pin(async move {
+                    let maker = actor_rights(transaction, tenant_id, &audit).await?;
+                    if maker.is_some_and(|maker| !row.rights().is_within(&maker)) {
+                        check_actor(transaction, &audit).await?;
+                        return Ok(CreatedApiKey::MakerChanged);
+                    }
                     api_key::Entity::insert(row.into_active_model())
                         .exec_without_returning(transaction)
                         .await?;
-                    write_audit(transaction, audit).await
+                    write_audit(transaction, audit).await?;
+                    Ok(CreatedApiKey::Stored)
                 })
             })
             .await
@@ -50,6 +67,16 @@ impl TenantScope {
         let query = api_key::Entity::find_by_id(id)
             .filter(api_key::Column::TenantId.eq(self.tenant_id))
             .filter(api_key::Column::RevokedAt.is_null());
+        Ok(query.all(&self.reader).await?.pop())
+    }
+
+    /// One key, also if it is revoked.
+    pub async fn api_key_with_revoked(
+        &self,
+        id: ApiKeyId,
+    ) -> Result<Option<api_key::Model>, StoreError> {
+        let query =
+            api_key::Entity::find_by_id(id).filter(api_key::Column::TenantId.eq(self.tenant_id));
         Ok(query.all(&self.reader).await?.pop())
     }
 }

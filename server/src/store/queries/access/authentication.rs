@@ -29,6 +29,15 @@ pub enum AgentKeyMatch {
     Unknown,
 }
 
+/// The API key of a presented secret.
+#[derive(Debug, Clone)]
+pub enum ApiKeyMatch {
+    Key(Box<api_key::Model>),
+    /// A key that was rotated. The secret is valid until `previous_valid_until`.
+    Previous(Box<api_key::Model>),
+    Unknown,
+}
+
 /// The rows of a new database.
 #[derive(Debug, Clone)]
 pub struct Bootstrap {
@@ -39,14 +48,16 @@ pub struct Bootstrap {
 
 impl SystemScope {
     /// The API key of a secret, unless it is revoked.
-    pub async fn find_api_key(
-        &self,
-        hash: SecretHash,
-    ) -> Result<Option<api_key::Model>, StoreError> {
-        let query = api_key::Entity::find()
-            .filter(api_key::Column::SecretHash.eq(hash.0.to_vec()))
-            .filter(api_key::Column::RevokedAt.is_null());
-        Ok(query.all(&self.reader).await?.pop())
+    pub async fn find_api_key(&self, hash: SecretHash) -> Result<ApiKeyMatch, StoreError> {
+        let with = |column: api_key::Column| {
+            let query = api_key::Entity::find().filter(column.eq(hash.0.to_vec()));
+            query.filter(api_key::Column::RevokedAt.is_null()).all(&self.reader)
+        };
+        if let Some(row) = with(api_key::Column::SecretHash).await?.pop() {
+            return Ok(ApiKeyMatch::Key(Box::new(row)));
+        }
+        let previous = with(api_key::Column::PreviousSecretHash).await?.pop();
+        Ok(previous.map_or(ApiKeyMatch::Unknown, |row| ApiKeyMatch::Previous(Box::new(row))))
     }
 
     /// Of some API keys, those that are revoked or have expired.

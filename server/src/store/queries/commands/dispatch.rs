@@ -1,18 +1,37 @@
 //! Reads queued commands for the dispatcher.
 
+use std::collections::BTreeSet;
+
 use sea_orm::sea_query::{Expr, ExprTrait as _, Query};
 use sea_orm::{
     ColumnTrait as _, EntityTrait as _, QueryFilter as _, QueryOrder as _, QuerySelect as _,
 };
 
 use crate::domain::commands::command_state::CommandState;
-use crate::domain::ids::AgentId;
+use crate::domain::ids::{AgentId, CommandId};
 use crate::domain::time::Timestamp;
 use crate::store::StoreError;
 use crate::store::entities::commands::command;
 use crate::store::queries::SystemScope;
+use crate::store::requester::{OutgoingWork, outside_limits};
 
 impl SystemScope {
+    /// Of queued commands, those that the limits of their keys do not allow any more.
+    pub async fn outside_limits(
+        &self,
+        commands: &[command::Model],
+    ) -> Result<BTreeSet<CommandId>, StoreError> {
+        let outgoing = |row: &command::Model| OutgoingWork {
+            id: row.id,
+            requested_by: row.requested_by,
+            agent_id: row.agent_id,
+            command: row.command.clone(),
+            script: row.script.clone(),
+        };
+        let commands: Vec<_> = commands.iter().map(outgoing).collect();
+        Ok(outside_limits(&self.reader, &commands).await?)
+    }
+
     /// Queued commands of some agents that are neither expired, cancelled nor held, oldest first.
     ///
     /// At most `per_agent` of each agent, so that one backlog does not hide the others, and at most

@@ -4,15 +4,13 @@ use std::collections::BTreeSet;
 
 use sea_orm::sea_query::Expr;
 use sea_orm::{
-    ColumnTrait as _, Condition, DatabaseTransaction, EntityTrait as _, QueryFilter as _,
-    QuerySelect as _,
+    ColumnTrait as _, DatabaseTransaction, EntityTrait as _, QueryFilter as _, QuerySelect as _,
 };
 use serde_json::json;
 
-use crate::domain::access::principal::Scope;
 use crate::domain::commands::command_state::{CommandState, EndReason};
 use crate::domain::commands::job_state::JobState;
-use crate::domain::ids::{ApiKeyId, AuditId, CommandId, GroupId, JobId, PrincipalId, TenantId};
+use crate::domain::ids::{ApiKeyId, AuditId, CommandId, GroupId, JobId, TenantId};
 use crate::domain::releases::group::GroupState;
 use crate::domain::time::Timestamp;
 use crate::store::StoreError;
@@ -22,6 +20,7 @@ use crate::store::entities::commands::{command, job, rollout};
 use crate::store::entities::releases::group;
 use crate::store::queries::TenantScope;
 use crate::store::queries::access::agent_keys::insert_audit;
+use crate::store::queries::access::key_lineage::{all_keys, check_last_publisher, descendants};
 use crate::store::queries::commands::rollouts::actions::pause;
 use crate::store::requester::check_actor;
 
@@ -88,7 +87,7 @@ impl TenantScope {
                         stop_work(transaction, tenant_id, &mut revocation, now).await?;
                     }
                     for entry in audit_entries(audit, id, &revocation) {
-                        insert_audit(transaction, entry).await?;
+                        insert_audit(entry)?;
                     }
                     Ok(Some(revocation))
                 })
@@ -115,10 +114,7 @@ async fn keys_to_revoke(
     id: ApiKeyId,
     scope: RevocationScope,
 ) -> Result<Vec<api_key::Model>, StoreError> {
-    let all = api_key::Entity::find()
-        .filter(api_key::Column::TenantId.eq(tenant_id))
-        .all(transaction)
-        .await?;
+    let all = all_keys(transaction, tenant_id).await?;
     let known = all.iter().find(|key| key.id == id && key.revoked_at.is_none()).cloned();
     let Some(key) = known else { return Ok(Vec::new()) };
     let mut keys = vec![key];
@@ -126,26 +122,6 @@ async fn keys_to_revoke(
         keys.extend(descendants(all, id));
     }
     Ok(keys)
-}
-
-/// A revoked key in between does not end the line.
-fn descendants(all: Vec<api_key::Model>, id: ApiKeyId) -> Vec<api_key::Model> {
-    let mut makers = BTreeSet::from([PrincipalId::from(id)]);
-    // Keys are created after their makers, and ids are in the order of creation within a process.
-    // Repeated until nothing is added, because ids of one millisecond may be in any order.
-    loop {
-        let made_by_them =
-            |key: &&api_key::Model| key.created_by.is_some_and(|maker| makers.contains(&maker));
-        let found: Vec<PrincipalId> =
-            all.iter().filter(made_by_them).map(|key| key.id.into()).collect();
-        let known = makers.len();
-        makers.extend(found);
-        if makers.len() == known {
-            break;
-        }
-    }
-    let is_open = |key: &api_key::Model| key.id != id && key.revoked_at.is_none();
-    all.into_iter().filter(|key| makers.contains(&key.id.into()) && is_open(key)).collect()
 }
 
 /// Cancels the queued commands of the keys. Rollouts and groups are paused instead, so that a person
@@ -268,34 +244,4 @@ fn audit_entries(
     let mut entries: Vec<_> = further.collect();
     entries.push(audit_entry::Model { detail: detail.to_string(), ..audit });
     entries
-}
-
-/// True if the key can publish releases now, and can grant that right.
-fn is_publisher(row: &api_key::Model, now: Timestamp) -> bool {
-    let is_valid = row.revoked_at.is_none() && row.expires_at.is_none_or(|at| at > now);
-    let has = |scope: Scope| row.scopes.0.iter().any(|held| *held == scope.to_string());
-    is_valid && has(Scope::ReleasesManage) && has(Scope::ApiKeysWrite)
-}
-
-/// Refuses to revoke keys if none that remains, of any tenant, can publish as long as they could.
-async fn check_last_publisher(
-    transaction: &DatabaseTransaction,
-    revoked: &[api_key::Model],
-    now: Timestamp,
-) -> Result<(), StoreError> {
-    let publishers = revoked.iter().filter(|key| is_publisher(key, now));
-    let last = publishers.max_by_key(|key| (key.expires_at.is_none(), key.expires_at));
-    let Some(last) = last else { return Ok(()) };
-    let lasts = Condition::any().add(api_key::Column::ExpiresAt.is_null());
-    let lasts = lasts.add_option(last.expires_at.map(|at| api_key::Column::ExpiresAt.gte(at)));
-    let others = api_key::Entity::find()
-        .filter(api_key::Column::RevokedAt.is_null())
-        .filter(lasts)
-        .all(transaction)
-        .await?;
-    let is_revoked = |key: &api_key::Model| revoked.iter().any(|other| other.id == key.id);
-    if others.iter().any(|other| !is_revoked(other) && is_publisher(other, now)) {
-        return Ok(());
-    }
-    Err(StoreError::Refused("it is the last key that can publish releases"))
 }

@@ -230,7 +230,7 @@ impl SystemScope {
                         return Ok(false);
                     }
                     close_fires(transaction, id, FireReason::OwnerInvalid).await?;
-                    insert_audit(transaction, audit).await?;
+                    insert_audit(audit)?;
                     Ok(true)
                 })
             })

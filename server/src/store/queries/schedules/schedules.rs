@@ -5,12 +5,13 @@ use sea_orm::{
     IntoActiveModel as _, PaginatorTrait as _, QueryFilter as _, QueryOrder as _, QuerySelect as _,
 };
 
+use crate::domain::access::plan::{Plan, PlanLimitReached, PlanResource};
 use crate::domain::ids::{ScheduleId, TenantId};
 use crate::domain::page::PageRequest;
 use crate::domain::schedules::fire::FireReason;
 use crate::domain::time::Timestamp;
 use crate::store::StoreError;
-use crate::store::entities::access::audit_entry;
+use crate::store::entities::access::{audit_entry, tenant};
 use crate::store::entities::schedules::{fire, schedule};
 use crate::store::queries::TenantScope;
 use crate::store::queries::access::agent_keys::write_audit;
@@ -37,7 +38,7 @@ impl TenantScope {
         row: schedule::Model,
         most: u64,
         audit: audit_entry::Model,
-    ) -> Result<(), StoreError> {
+    ) -> Result<Result<(), PlanLimitReached>, StoreError> {
         self.writer
             .change(move |transaction| {
                 let (row, audit) = (row.clone(), audit.clone());
@@ -46,10 +47,17 @@ impl TenantScope {
                     if count >= most || is_name_taken(transaction, &row).await? {
                         return Err(StoreError::Refused("the schedule's name is taken"));
                     }
+                    let plan =
+                        tenant::Entity::find_by_id(row.tenant_id).all(transaction).await?.pop();
+                    let plan = plan.map_or(Plan::DEFAULT, |tenant| tenant.plan);
+                    if let Err(reached) = plan.check_room(PlanResource::Schedules, count) {
+                        return Ok(Err(reached));
+                    }
                     schedule::Entity::insert(row.into_active_model())
                         .exec_without_returning(transaction)
                         .await?;
-                    write_audit(transaction, audit).await
+                    write_audit(transaction, audit).await?;
+                    Ok(Ok(()))
                 })
             })
             .await

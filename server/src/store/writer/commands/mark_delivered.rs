@@ -5,11 +5,11 @@ use std::collections::HashSet;
 use sea_orm::{ColumnTrait as _, DbErr, EntityTrait as _, QueryFilter as _, QuerySelect as _};
 
 use crate::domain::commands::command_state::CommandState;
-use crate::domain::ids::{AgentId, CommandId};
+use crate::domain::ids::{AgentId, CommandId, PrincipalId};
 use crate::domain::time::Timestamp;
 use crate::store::StoreError;
 use crate::store::entities::commands::command;
-use crate::store::requester::has_valid_requester;
+use crate::store::requester::{OutgoingWork, has_valid_requester, outside_limits};
 use crate::store::writer::connection::WriteTx;
 use crate::store::writer::epoch::Epochs;
 use crate::store::writer::rows::pad_to_power_of_two;
@@ -23,8 +23,15 @@ pub struct MarkDelivered {
     pub now: Timestamp,
 }
 
+type Selected = (CommandId, PrincipalId, AgentId, String, Option<String>);
+
+fn to_outgoing((id, requested_by, agent_id, command, script): Selected) -> OutgoingWork {
+    OutgoingWork { id, requested_by, agent_id, command, script }
+}
+
 impl BatchOperation for MarkDelivered {
-    /// The commands that were still queued and not expired, and whose API key is valid: their frames must be sent now.
+    /// The commands that were still queued and not expired, whose API key is valid and whose limits still
+    /// allow them: their frames must be sent now.
     type Done = Vec<CommandId>;
 
     async fn apply(
@@ -41,9 +48,13 @@ impl BatchOperation for MarkDelivered {
         let mut delivered = HashSet::with_capacity(wanted.len());
         for wanted in wanted.chunks(MAX_LIST) {
             let now = wanted.iter().map(|(_, now)| *now).max().unwrap_or(Timestamp(0));
-            let ids: Vec<CommandId> = command::Entity::find()
+            let found: Vec<Selected> = command::Entity::find()
                 .select_only()
                 .column(command::Column::Id)
+                .column(command::Column::RequestedBy)
+                .column(command::Column::AgentId)
+                .column(command::Column::Command)
+                .column(command::Column::Script)
                 .filter(
                     command::Column::Id
                         .is_in(pad_to_power_of_two(wanted.iter().map(|(id, _)| *id))),
@@ -56,6 +67,10 @@ impl BatchOperation for MarkDelivered {
                 .into_tuple()
                 .all(transaction)
                 .await?;
+            let found: Vec<_> = found.into_iter().map(to_outgoing).collect();
+            let outside = outside_limits(transaction, &found).await?;
+            let ids: Vec<CommandId> =
+                found.iter().map(|work| work.id).filter(|id| !outside.contains(id)).collect();
             command::Entity::update_many()
                 .col_expr(command::Column::State, CommandState::Delivered.as_str().into())
                 .col_expr(command::Column::DeliveredAt, now.0.into())

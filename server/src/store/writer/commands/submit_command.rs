@@ -13,8 +13,7 @@ use crate::domain::time::Timestamp;
 use crate::store::StoreError;
 use crate::store::entities::access::audit_entry;
 use crate::store::entities::commands::{command, idempotency_record};
-use crate::store::requester::invalid_requesters;
-use crate::store::writer::access::insert_audit;
+use crate::store::requester::{invalid_requesters, limited_keys};
 use crate::store::writer::connection::WriteTx;
 use crate::store::writer::epoch::Epochs;
 use crate::store::writer::rows;
@@ -69,7 +68,9 @@ impl BatchOperation for SubmitCommand {
         let mut records = read_records(transaction, keys.collect()).await?;
         let requesters: BTreeSet<_> = operations.iter().map(|op| op.row.requested_by).collect();
         let now = operations.iter().map(|op| op.row.created_at).max().unwrap_or(Timestamp(0));
-        let invalid = invalid_requesters(transaction, requesters, now).await?;
+        let invalid = invalid_requesters(transaction, requesters.clone(), now).await?;
+        // The limits of a key are checked when its command is sent, which the queue does.
+        let limited = limited_keys(transaction, requesters).await?;
         let mut new = Vec::with_capacity(operations.len());
         let mut new_records = Vec::new();
         let mut results = Vec::with_capacity(operations.len());
@@ -99,11 +100,12 @@ impl BatchOperation for SubmitCommand {
             }
             let delivered = operation
                 .deliver_in_epoch
+                .filter(|_| !limited.contains_key(&operation.row.requested_by))
                 .is_some_and(|epoch| epochs.may_write(operation.row.agent_id, epoch));
             new.push((operation, delivered));
             results.push(Ok(Submitted::New { delivered }));
         }
-        write(transaction, new, new_records).await?;
+        write(tx, new, new_records).await?;
         Ok(results)
     }
 }
@@ -167,13 +169,13 @@ pub(in crate::store::writer) async fn read_records(
 }
 
 async fn write(
-    transaction: &DatabaseTransaction,
+    tx: &WriteTx<'_>,
     new: Vec<(&SubmitCommand, bool)>,
     records: Vec<idempotency_record::ActiveModel>,
 ) -> Result<(), DbErr> {
     let commands = new.iter().map(|(operation, delivered)| operation.command(*delivered));
-    rows::insert(transaction, commands.collect(), None).await?;
-    rows::insert(transaction, records, None).await?;
-    let audit = new.iter().map(|(operation, _)| operation.audit.clone()).collect();
-    insert_audit(transaction, audit).await
+    rows::insert(tx.transaction, commands.collect(), None).await?;
+    rows::insert(tx.transaction, records, None).await?;
+    tx.audit.append(new.iter().map(|(operation, _)| operation.audit.clone()));
+    Ok(())
 }

@@ -12,8 +12,7 @@ use crate::store::StoreError;
 use crate::store::entities::access::audit_entry;
 use crate::store::entities::commands::{command, idempotency_record, job, rollout};
 use crate::store::fire_start::{FireStart, Started};
-use crate::store::requester::invalid_requesters;
-use crate::store::writer::access::insert_audit;
+use crate::store::requester::{invalid_requesters, limited_keys};
 use crate::store::writer::epoch::Epochs;
 use crate::store::writer::{BatchOperation, WriteTx, rows};
 
@@ -73,9 +72,12 @@ impl SubmitJob {
     async fn store(&self, tx: &WriteTx<'_>) -> Result<SubmittedJob, DbErr> {
         let transaction = tx.transaction;
         let requester = BTreeSet::from([self.row.requested_by]);
-        if !invalid_requesters(transaction, requester, self.row.created_at).await?.is_empty() {
+        let invalid = invalid_requesters(transaction, requester.clone(), self.row.created_at);
+        if !invalid.await?.is_empty() {
             return Ok(SubmittedJob::KeyInvalid);
         }
+        // As for a single command.
+        let is_limited = !limited_keys(transaction, requester).await?.is_empty();
         if let Some(key) = self.record_key() {
             let known = submit_command::read_records(transaction, vec![key.clone()]).await?;
             if let Some((hash, id)) = known.get(&key) {
@@ -102,7 +104,8 @@ impl SubmitJob {
                 continue;
             }
             let mut row = execution.row.clone();
-            if execution.deliver_in_epoch.is_some_and(|epoch| epochs.may_write(agent_id, epoch)) {
+            let epoch = execution.deliver_in_epoch.filter(|_| !is_limited);
+            if epoch.is_some_and(|epoch| epochs.may_write(agent_id, epoch)) {
                 row.state = CommandState::Delivered;
                 row.delivered_at = Some(row.created_at);
                 delivered.push(row.id);
@@ -122,7 +125,7 @@ impl SubmitJob {
         if let Some(record) = self.record() {
             idempotency_record::Entity::insert(record).exec_without_returning(transaction).await?;
         }
-        insert_audit(transaction, vec![self.audit.clone()]).await?;
+        tx.audit.append([self.audit.clone()]);
         Ok(SubmittedJob::New { delivered, gone })
     }
 

@@ -1,0 +1,106 @@
+//! Rights of an API key as options: for a new key, and as changes of a key.
+
+use serde_json::{Map, Value, json};
+
+/// Rights of a new key.
+#[derive(Debug, clap::Args)]
+pub struct Rights {
+    /// Role, the most that the key can do: owner, admin, member or auditor [default: member]
+    #[arg(long)]
+    role: Option<String>,
+    /// Scope of the key, such as commands:run; repeatable [default: all scopes of the role that you have]
+    #[arg(long = "scope", value_name = "SCOPE")]
+    scopes: Vec<String>,
+    /// Time at which the key expires, such as 2027-01-31T00:00:00Z [default: when your own key expires]
+    #[arg(long, value_name = "RFC3339")]
+    expires_at: Option<String>,
+    /// Let the key start work only on agents that this expression of tag: and id: matches [default: as your own key]
+    #[arg(long, value_name = "EXPRESSION")]
+    target: Option<String>,
+    /// Let the key run only this script, and no ad-hoc or life-cycle commands; repeatable [default: as your own key]
+    #[arg(long = "script", value_name = "SCRIPT")]
+    scripts: Vec<String>,
+    /// Number of agents that the key may reach with one request [default: as your own key]
+    #[arg(long, value_name = "N")]
+    max_fan_out: Option<u32>,
+}
+
+/// What `muster api-keys edit` changes.
+#[derive(Debug, clap::Args)]
+#[group(required = true, multiple = true)]
+pub struct Changes {
+    /// New name of the key
+    #[arg(long, value_name = "NAME")]
+    name: Option<String>,
+    /// Role, the most that the key can do: owner, admin, member or auditor
+    #[arg(long)]
+    role: Option<String>,
+    /// Scope of the key; repeatable, replaces all scopes
+    #[arg(long = "scope", value_name = "SCOPE")]
+    scopes: Vec<String>,
+    /// Time at which the key expires, such as 2027-01-31T00:00:00Z
+    #[arg(long, value_name = "RFC3339", conflicts_with = "never_expires")]
+    expires_at: Option<String>,
+    /// Remove the expiry
+    #[arg(long)]
+    never_expires: bool,
+    /// Expression of tag: and id: that an agent must match, in addition to those of the key that created this one
+    #[arg(long, value_name = "EXPRESSION", conflicts_with = "any_target")]
+    target: Option<String>,
+    /// Remove the target of the key itself
+    #[arg(long)]
+    any_target: bool,
+    /// Script that the key may run; repeatable, replaces the list
+    #[arg(long = "script", value_name = "SCRIPT", conflicts_with = "any_script")]
+    scripts: Vec<String>,
+    /// Remove the list of scripts
+    #[arg(long)]
+    any_script: bool,
+    /// Number of agents that the key may reach with one request
+    #[arg(long, value_name = "N", conflicts_with = "any_fan_out")]
+    max_fan_out: Option<u32>,
+    /// Remove the largest fan-out
+    #[arg(long)]
+    any_fan_out: bool,
+}
+
+impl Rights {
+    /// Only the given options; the server has the defaults.
+    pub fn body(self) -> Map<String, Value> {
+        let fields = [
+            ("role", self.role.map(Value::from)),
+            ("scopes", list(self.scopes)),
+            ("expires_at", self.expires_at.map(Value::from)),
+            ("target", self.target.map(Value::from)),
+            ("scripts", list(self.scripts)),
+            ("max_fan_out", self.max_fan_out.map(Value::from)),
+        ];
+        given(fields)
+    }
+}
+
+impl Changes {
+    /// Only the given options; `null` removes a value.
+    pub fn body(self) -> Map<String, Value> {
+        let or_removed =
+            |value: Option<Value>, is_removed: bool| value.or(is_removed.then_some(Value::Null));
+        let fields = [
+            ("name", self.name.map(Value::from)),
+            ("role", self.role.map(Value::from)),
+            ("scopes", list(self.scopes)),
+            ("expires_at", or_removed(self.expires_at.map(Value::from), self.never_expires)),
+            ("target", or_removed(self.target.map(Value::from), self.any_target)),
+            ("scripts", or_removed(list(self.scripts), self.any_script)),
+            ("max_fan_out", or_removed(self.max_fan_out.map(Value::from), self.any_fan_out)),
+        ];
+        given(fields)
+    }
+}
+
+fn list(values: Vec<String>) -> Option<Value> {
+    (!values.is_empty()).then(|| json!(values))
+}
+
+fn given<const N: usize>(fields: [(&str, Option<Value>); N]) -> Map<String, Value> {
+    fields.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect()
+}

@@ -1,0 +1,168 @@
+//! Secrets of API keys: rotation with an overlap, and their last use.
+
+use chrono::{DateTime, Utc};
+use muster_tests::{
+    Api, FakeAgent, Fixture, JsonFields as _, LiveStream, eventually_shown, on_both_databases,
+};
+use serde_json::{Value, json};
+
+on_both_databases!(
+    a_rotated_key_has_two_secrets_until_the_overlap_ends,
+    both_secrets_of_a_rotated_key_end_with_its_revocation,
+    streams_and_polls_of_an_old_secret_end_with_the_overlap,
+    the_last_use_of_a_key_and_of_its_old_secret_is_shown,
+);
+
+async fn made(api: &Api, fields: Value) -> (String, Api) {
+    let made = api.post("/api/keys", fields).await.expect(201);
+    (made.id().to_owned(), api.with_key(made.text("key")))
+}
+
+async fn rotated(api: &Api, id: &str, grace_ms: u64) -> (Value, Api) {
+    let body = json!({"grace_ms": grace_ms});
+    let answer = api.post(&format!("/api/keys/{id}/rotate"), body).await.expect(200);
+    let key = api.with_key(answer.text("key"));
+    (answer, key)
+}
+
+async fn a_rotated_key_has_two_secrets_until_the_overlap_ends(fixture: Fixture) {
+    let (id, first) = made(&fixture.api, json!({"name": "ci", "role": "owner"})).await;
+    first.get("/api/agents").await.expect(200);
+    let (answer, second) = rotated(&fixture.api, &id, 3_600_000).await;
+    assert_eq!((answer.id(), &answer["name"]), (id.as_str(), &json!("ci")));
+    let until: DateTime<Utc> =
+        answer["previous_secret"].text("valid_until").parse().expect("an instant");
+    assert!(until > Utc::now(), "{answer}");
+    first.get("/api/agents").await.expect(200);
+    second.get("/api/agents").await.expect(200);
+    // A key that the old secret creates lasts no longer than the old secret.
+    let child = first.post("/api/keys", json!({"name": "c"})).await.expect(201);
+    let expires_at: DateTime<Utc> = child.text("expires_at").parse().expect("an instant");
+    assert_eq!(expires_at, until);
+
+    // The next rotation ends the oldest secret at once.
+    let (_, third) = rotated(&fixture.api, &id, 3_600_000).await;
+    first.get("/api/agents").await.expect_problem(401, "invalid_api_key");
+    second.get("/api/agents").await.expect(200);
+    let shown = fixture.api.delete(&format!("/api/keys/{id}/previous-secret")).await.expect(200);
+    assert!(shown["previous_secret"].is_null(), "{shown}");
+    second.get("/api/agents").await.expect_problem(401, "expired_api_key");
+    third.get("/api/agents").await.expect(200);
+    let (answer, fourth) = rotated(&fixture.api, &id, 0).await;
+    assert!(answer["previous_secret"].is_null(), "{answer}");
+    third.get("/api/agents").await.expect_problem(401, "expired_api_key");
+    fourth.get("/api/agents").await.expect(200);
+    let too_long = json!({"grace_ms": 7 * 24 * 3_600_000_u64 + 1});
+    let path = format!("/api/keys/{id}/rotate");
+    fixture.api.post(&path, too_long).await.expect_problem(422, "invalid_field");
+    let audit = fixture.api.get("/api/audit?limit=500").await.expect(200);
+    let rotations = audit.list("items").iter().filter(|entry| entry["action"] == "api_key.rotate");
+    assert_eq!(rotations.count(), 4, "{audit}");
+    assert!(!audit.to_string().contains(fourth.key()), "a secret is in the audit log");
+}
+
+async fn both_secrets_of_a_rotated_key_end_with_its_revocation(fixture: Fixture) {
+    let (id, first) = made(&fixture.api, json!({"name": "ci"})).await;
+    let (_, second) = rotated(&fixture.api, &id, 3_600_000).await;
+    let mut streams = Vec::new();
+    for key in [&first, &second] {
+        let mut stream = LiveStream::open(key, "/api/events", "").await.expect("a stream");
+        stream.expect("ready").await;
+        streams.push(stream);
+    }
+    fixture.api.delete(&format!("/api/keys/{id}")).await.expect(200);
+    for key in [&first, &second] {
+        key.get("/api/agents").await.expect_problem(401, "invalid_api_key");
+    }
+    for mut stream in streams {
+        while stream.next().await.is_some() {}
+    }
+}
+
+async fn streams_and_polls_of_an_old_secret_end_with_the_overlap(fixture: Fixture) {
+    let (_, agent_key) = fixture.api.agent_key(json!({})).await;
+    let mut agent = FakeAgent::registered(&fixture.server.address(), &agent_key, "one").await;
+    let agents = fixture.api.get("/api/agents").await.expect(200);
+    let agent_id = agents["items"][0].id().to_owned();
+    let command = fixture.api.execute_anyway(&agent_id, json!({"script": "x"})).await;
+    agent.expect("command").await;
+    let (id, first) = made(&fixture.api, json!({"name": "ci"})).await;
+    let mut old = LiveStream::open(&first, "/api/events", "").await.expect("a stream");
+    old.expect("ready").await;
+    let path = format!("/api/commands/{command}?wait_ms=60000");
+    let poll = tokio::spawn({
+        let first = first.clone();
+        async move { first.get(&path).await }
+    });
+    let (_, second) = rotated(&fixture.api, &id, 4_000).await;
+    let mut new = LiveStream::open(&second, "/api/events", "").await.expect("a stream");
+    new.expect("ready").await;
+    while old.next().await.is_some() {}
+    poll.await.expect("an answer").expect_problem(401, "expired_api_key");
+    first.get("/api/agents").await.expect_problem(401, "expired_api_key");
+    // The stream of the new secret goes on.
+    agent.send(json!({"type": "response", "command_id": command, "success": true})).await;
+    second.get("/api/agents").await.expect(200);
+    drop(agent);
+    new.expect("agent").await;
+}
+
+async fn the_last_use_of_a_key_and_of_its_old_secret_is_shown(fixture: Fixture) {
+    let (id, first) = made(&fixture.api, json!({"name": "ci"})).await;
+    let path = format!("/api/keys/{id}");
+    let shown = async || fixture.api.get(&path).await.expect(200);
+    assert!(shown().await["last_used_at"].is_null());
+    first.get("/api/agents").await.expect(200);
+    let used = shown().await;
+    let at = used.text("last_used_at").to_owned();
+    let (_, second) = rotated(&fixture.api, &id, 3_600_000).await;
+    second.get("/api/agents").await.expect(200);
+    let used = shown().await;
+    assert!(used.text("last_used_at") >= at.as_str(), "{used}");
+    let old_at = used["previous_secret"].text("last_used_at").to_owned();
+    first.get("/api/agents").await.expect(200);
+    let used = shown().await;
+    assert!(used["previous_secret"].text("last_used_at") >= old_at.as_str(), "{used}");
+    // It is stored a few seconds later.
+    eventually_shown("the use is stored", async || {
+        let statement = "SELECT count(*) FROM api_keys WHERE name = 'ci' AND last_used_at IS NOT NULL \
+                         AND previous_used_at IS NOT NULL";
+        let stored = fixture.server.query(statement);
+        if stored == ["1"] { Ok(()) } else { Err(stored) }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn api_keys_are_edited_and_rotated_from_the_command_line() {
+    let fixture = Fixture::on_sqlite().await;
+    let cli = fixture.cli().await;
+    let create = ["api-keys", "create", "ci", "--target", "tag:web", "--script", "deploy"];
+    let made = cli.run(&create).await;
+    let old = fixture.api.with_key(made.expect(0).trim());
+    assert!(made.stderr.contains("not shown again"), "{}", made.stderr);
+    old.get("/api/agents").await.expect(200);
+    let listed = cli.run(&["api-keys", "list"]).await.expect(0);
+    assert!(listed.contains("tag:web") && listed.contains("LAST USED"), "{listed}");
+    let edit = ["api-keys", "edit", "ci", "--any-script", "--max-fan-out", "3", "--json"];
+    let edited = cli.run(&edit).await.json();
+    assert_eq!((&edited["scripts"], &edited["max_fan_out"]), (&Value::Null, &json!(3)));
+    let shown = cli.run(&["api-keys", "show", "ci", "--json"]).await.json();
+    assert_eq!((&shown["target"], &shown["max_fan_out"]), (&json!("tag:web"), &json!(3)));
+
+    let rotated = cli.run(&["api-keys", "rotate", "ci", "--overlap", "1h"]).await;
+    let new = fixture.api.with_key(rotated.expect(0).trim());
+    assert!(rotated.stderr.contains("is valid until"), "{}", rotated.stderr);
+    new.get("/api/agents").await.expect(200);
+    old.get("/api/agents").await.expect(200);
+    cli.run(&["api-keys", "rotate", "ci", "--end-overlap"]).await.expect(0);
+    old.get("/api/agents").await.expect_problem(401, "expired_api_key");
+    let long = cli.run(&["api-keys", "rotate", "ci", "--overlap", "8d"]).await;
+    long.expect(1);
+    assert!(long.stderr.contains("--overlap must be at most 7d"), "{}", long.stderr);
+    let wide = cli.run(&["api-keys", "edit", "ci", "--target", "os:linux"]).await;
+    wide.expect(1);
+    assert!(wide.stderr.contains("--target"), "{}", wide.stderr);
+    cli.run(&["api-keys", "revoke", "ci"]).await.expect(0);
+    new.get("/api/agents").await.expect_problem(401, "invalid_api_key");
+}
