@@ -44,7 +44,7 @@ const PREFLIGHT_CODES: [&str; 4] =
 /// it names the reason and what to do, without fields or paths of the API. A test compares this list with
 /// the server's codes.
 #[cfg(test)]
-const SHOWN_AS_ANSWERED: [&str; 92] = [
+const SHOWN_AS_ANSWERED: [&str; 96] = [
     "agent_busy",
     "agent_offline",
     "agent_online",
@@ -60,6 +60,7 @@ const SHOWN_AS_ANSWERED: [&str; 92] = [
     "data_dir_not_writable",
     "expired_access_token",
     "expired_api_key",
+    "fire_overlaps",
     "fan_out_exceeded",
     "forbidden_by_policy",
     "group_changed",
@@ -109,6 +110,9 @@ const SHOWN_AS_ANSWERED: [&str; 92] = [
     "release_published",
     "releases_unusable",
     "role_not_held",
+    "schedule_changed",
+    "schedule_ended",
+    "schedule_exists",
     "scope_not_held",
     "script_not_in_key",
     "secrets_gone",

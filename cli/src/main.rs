@@ -86,6 +86,10 @@ mod commands {
         pub mod groups;
         pub mod release;
     }
+    /// Schedules of jobs.
+    pub mod schedules {
+        pub mod schedules;
+    }
 }
 
 use std::process::ExitCode;

@@ -26,6 +26,7 @@ pub enum ResourceKind {
     Key,
     ApiKey,
     Group,
+    Schedule,
     Tenant,
 }
 
@@ -36,6 +37,7 @@ impl ResourceKind {
             Self::Key => "key",
             Self::ApiKey => "API key",
             Self::Group => "group",
+            Self::Schedule => "schedule",
             Self::Tenant => "tenant",
         }
     }
@@ -46,6 +48,7 @@ impl ResourceKind {
             Self::Key => &["agents", "keys"],
             Self::ApiKey => &["keys"],
             Self::Group => &["groups"],
+            Self::Schedule => &["schedules"],
             Self::Tenant => &["tenants"],
         }
     }

@@ -10,7 +10,7 @@ use crate::error::problem::Problem;
 use crate::explanation::OptionNames;
 
 /// Each command with the options that its refusals name.
-const COMMANDS: [(&str, OptionNames); 13] = [
+const COMMANDS: [(&str, OptionNames); 14] = [
     ("agents", agents::OPTIONS),
     ("keys", keys::OPTIONS),
     ("api-keys", api_keys::OPTIONS),
@@ -22,6 +22,7 @@ const COMMANDS: [(&str, OptionNames); 13] = [
     ("executions", executions::OPTIONS),
     ("webhooks", webhooks::OPTIONS),
     ("groups", groups::OPTIONS),
+    ("schedules", schedules::OPTIONS),
     ("tenant", tenant::OPTIONS),
     ("tenants", tenants::OPTIONS),
 ];

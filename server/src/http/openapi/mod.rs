@@ -6,6 +6,7 @@ mod fields;
 mod operations;
 mod parameters;
 mod refusals;
+mod schedule_fields;
 mod streams;
 mod successes;
 
@@ -44,6 +45,7 @@ pub(super) fn documented() -> OpenApiRouter<AppState> {
         .merge(super::integrations::webhooks::routes())
         .merge(super::releases::releases::routes())
         .merge(super::releases::groups::routes())
+        .merge(super::schedules::schedules::routes())
         .merge(super::commands::output::routes())
         .merge(super::commands::live_output::routes())
         .merge(super::integrations::events::routes())

@@ -112,6 +112,7 @@ async fn examples_are_taken_from_a_run_and_have_the_documented_shapes() {
     keys(&mut run).await;
     agents(&mut run, &id).await;
     jobs(&mut run, &id).await;
+    schedules(&mut run).await;
     agent.stop();
     let key_id = fixture.api.get(&format!("/api/agents/{id}")).await.expect(200);
     fixture.with_status(key_id.text("key_id"), "offline").await;
@@ -257,6 +258,25 @@ async fn unfinished(run: &mut Recorder<'_>, id: &str) {
         let command = run.fixture.api.execute(id, "deploy", json!({})).await;
         run.post(&format!("/api/{kind}/{{id={command}}}/cancel"), json!({})).await;
     }
+}
+
+async fn schedules(run: &mut Recorder<'_>) {
+    let rule = json!({"cron": "0 9 * * MON-FRI", "time_zone": "Europe/Berlin"});
+    let body = json!({"name": "reports", "rule": rule, "overlap": "queue",
+        "job": {"script": "deploy", "target": {"expression": "all"}}});
+    let schedule = run.post("/api/schedules", body).await.id().to_owned();
+    let path = format!("/api/schedules/{{id={schedule}}}");
+    run.get("/api/schedules").await;
+    run.get(&path).await;
+    run.call(Method::PATCH, &path, Some(json!({"missed": "all", "max_catch_up": 3}))).await;
+    run.post(&format!("{path}/run"), json!({})).await;
+    run.get(&format!("{path}/fires")).await;
+    run.get(&format!("{path}/preview?count=2")).await;
+    run.post("/api/schedules/preview", json!({"rule": rule, "count": 2})).await;
+    for action in ["disable", "enable"] {
+        run.post(&format!("{path}/{action}"), json!({})).await;
+    }
+    run.call(Method::DELETE, &path, None).await;
 }
 
 async fn releases(run: &mut Recorder<'_>) {
