@@ -15,6 +15,7 @@ use crate::commands::commands::{
 use crate::commands::fleet::{agents, ping};
 use crate::commands::integrations::webhooks;
 use crate::commands::releases::{groups, release};
+use crate::commands::schedules::schedules;
 use crate::context::{self, Overrides};
 use crate::error::CliError;
 use crate::explanation::explain;
@@ -84,6 +85,8 @@ pub enum Action {
     Keys(keys::Args),
     /// Manage the keys that people and programs use the API with
     ApiKeys(api_keys::Args),
+    /// Manage schedules: jobs that start at due times
+    Schedules(schedules::Args),
     /// Show, rename, export and delete your tenant
     Tenant(tenant::Args),
     /// Manage the tenants of the server and their plans, as its operator
@@ -166,6 +169,7 @@ pub async fn dispatch(cli: Cli) -> Result<u8, CliError> {
         Action::Executions(args) => (executions::OPTIONS, executions::run(args, &session).await),
         Action::Verify(args) => (&[][..], verify::run(args, &session).await),
         Action::Webhooks(args) => (webhooks::OPTIONS, webhooks::run(args, &session).await),
+        Action::Schedules(args) => (schedules::OPTIONS, schedules::run(args, &session).await),
         Action::Groups(args) => (groups::OPTIONS, groups::run(args, &session).await),
         Action::Release(args) => (&[][..], release::run(args, &session).await),
         Action::Commands(args) => {

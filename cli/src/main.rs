@@ -3,6 +3,9 @@
 //! The module tree below is the whole program. Modules use each other in one direction: `cli`, then
 //! `commands`, then `session`, then `api`, `output` and `input`, then `error`.
 
+// They panic if the reader of the pipe is gone.
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
 mod cli;
 mod context;
 mod error;
@@ -83,6 +86,10 @@ mod commands {
         pub mod groups;
         pub mod release;
     }
+    /// Schedules of jobs.
+    pub mod schedules {
+        pub mod schedules;
+    }
 }
 
 use std::process::ExitCode;
@@ -91,7 +98,7 @@ use anyhow::Context as _;
 use clap::Parser as _;
 
 use error::CliError;
-use output::printer::note;
+use output::printer::print_note;
 
 fn main() -> ExitCode {
     let cli = cli::Cli::parse();
@@ -100,7 +107,7 @@ fn main() -> ExitCode {
     match run(cli) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
-            note(&format!("error: {error:#}"));
+            print_note(&format!("error: {error:#}"));
             ExitCode::FAILURE
         }
     }
@@ -123,17 +130,19 @@ fn run(cli: cli::Cli) -> anyhow::Result<u8> {
 }
 
 fn report(error: &CliError) {
-    // `note` replaces line breaks, so that text from the server can't forge lines. The breaks in an
+    // `print_note` replaces line breaks, so that text from the server can't forge lines. The breaks in an
     // error are this program's own.
     for (number, line) in muster_protocol::error_chain(error).lines().enumerate() {
         match number {
-            0 => note(&format!("error: {line}")),
-            _ => note(line),
+            0 => print_note(&format!("error: {line}")),
+            _ => print_note(line),
         }
     }
     if let CliError::Refused(problem) = error
         && problem.status == 401
     {
-        note("the server does not accept the stored key or session; run `muster login` again");
+        print_note(
+            "the server does not accept the stored key or session; run `muster login` again",
+        );
     }
 }

@@ -106,6 +106,14 @@ id!(
     /// A group of agents.
     GroupId
 );
+id!(
+    /// A schedule.
+    ScheduleId
+);
+id!(
+    /// A due time of a schedule, and what the server did about it.
+    FireId
+);
 
 impl PrincipalId {
     /// The operator of the server, at its terminal.

@@ -56,6 +56,17 @@ pub mod releases {
     pub mod newest_release;
     pub mod records;
 }
+/// Schedules, their due times and their fires.
+pub mod schedules {
+    pub mod cron;
+    #[cfg(test)]
+    mod cron_tests;
+    pub mod fire;
+    pub mod policy;
+    pub mod records;
+    pub mod rule;
+    mod sentence;
+}
 pub mod secret_box;
 pub mod source;
 pub mod time;

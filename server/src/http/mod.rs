@@ -17,6 +17,7 @@ mod origin;
 pub mod problem;
 pub mod releases;
 mod request_id;
+mod schedules;
 mod security_headers;
 mod sessions;
 mod sse;

@@ -346,7 +346,7 @@ impl IntoResponse for Problem {
         if let Some(seconds) = self.retry_after_s {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
-        if let Some(allowance) = self.allowance {
+        if let Some(allowance) = self.allowance.as_deref() {
             rate_limit_headers(headers, *allowance);
         }
         if status == StatusCode::UNAUTHORIZED {

@@ -29,6 +29,7 @@ pub mod operations {
     pub mod readiness;
 }
 pub mod releases;
+pub mod schedules;
 pub mod sessions;
 
 use std::sync::Arc;
@@ -112,6 +113,7 @@ pub struct Services {
     pub output_compaction: commands::output::compaction::OutputCompaction,
     pub readiness: operations::readiness::Readiness,
     pub releases: releases::Releases,
+    pub schedules: schedules::Schedules,
     pub sessions: Arc<sessions::Sessions>,
     pub setup: access::setup::Setup,
     pub sign_in: access::sign_in::SignIn,
@@ -170,6 +172,18 @@ impl Services {
             settings,
             counting: Arc::new(Semaphore::new(1)),
         };
+        let jobs = commands::jobs::Jobs {
+            store: store(),
+            hub: hub(),
+            clock: clock(),
+            settings,
+            delivery: delivery.clone(),
+            presence: presence.clone(),
+            webhook_reach: outside.webhooks.reach(),
+            preflight: preflight.clone(),
+            limiter: limiter.clone(),
+            guard: guard.clone(),
+        };
         Self {
             authentication: access::authentication::Authentication {
                 store: store(),
@@ -212,8 +226,8 @@ impl Services {
                 settings,
                 cache: cache.clone(),
                 delivery: delivery.clone(),
-                preflight: preflight.clone(),
-                limiter: limiter.clone(),
+                preflight,
+                limiter,
                 catalog: catalog.clone(),
                 membership: fleet::group_membership::GroupMembership { store: store() },
                 guard: guard.clone(),
@@ -222,7 +236,7 @@ impl Services {
                 store: store(),
                 hub: hub(),
                 clock: clock(),
-                delivery: delivery.clone(),
+                delivery,
             },
             events: integrations::events::Events {
                 store: store(),
@@ -244,18 +258,7 @@ impl Services {
                 releases: Arc::clone(&release_files),
                 catalog: catalog.clone(),
             },
-            jobs: commands::jobs::Jobs {
-                store: store(),
-                hub: hub(),
-                clock: clock(),
-                settings,
-                delivery,
-                presence: presence.clone(),
-                webhook_reach: outside.webhooks.reach(),
-                preflight,
-                limiter,
-                guard,
-            },
+            jobs: jobs.clone(),
             job_reconciler: commands::job_reconciler::JobReconciler {
                 store: store(),
                 hub: hub(),
@@ -282,6 +285,12 @@ impl Services {
                 files: release_files,
                 catalog: catalog.clone(),
                 change_lock: Arc::default(),
+            },
+            schedules: schedules::Schedules {
+                store: store(),
+                clock: clock(),
+                jobs,
+                changed: Arc::default(),
             },
             setup: access::setup::Setup {
                 store: store(),

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use crate::{literals, sources};
 
 /// What an action changes: the kinds of subjects.
-const RESOURCES: [&str; 13] = [
+const RESOURCES: [&str; 14] = [
     "agent",
     "agent_key",
     "api_key",
@@ -15,13 +15,14 @@ const RESOURCES: [&str; 13] = [
     "job",
     "member",
     "release",
+    "schedule",
     "session",
     "tenant",
     "webhook",
     "webhook_secret",
 ];
 /// What happens to it, in the imperative.
-const VERBS: [&str; 28] = [
+const VERBS: [&str; 32] = [
     "abort",
     "accept",
     "adopt",
@@ -31,7 +32,9 @@ const VERBS: [&str; 28] = [
     "create",
     "delete",
     "deregister",
+    "disable",
     "draft",
+    "enable",
     "export",
     "halt",
     "limit",
@@ -45,7 +48,9 @@ const VERBS: [&str; 28] = [
     "resume",
     "revoke",
     "rotate",
+    "run",
     "send",
+    "stop",
     "submit",
     "update",
     "upload",

@@ -22,6 +22,7 @@ mod plans;
 mod reconciliation;
 mod releases;
 mod rollouts;
+mod schedules;
 mod sessions;
 mod settlement;
 mod sweeps;

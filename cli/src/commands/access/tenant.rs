@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::error::CliError;
 use crate::explanation::{OptionNames, option};
-use crate::output::printer::note;
+use crate::output::printer::print_note;
 use crate::session::Session;
 
 /// The options that set fields of the API.
@@ -77,7 +77,7 @@ async fn export(file: &Path, session: &Session) -> Result<u8, CliError> {
         }
         return Err(error);
     }
-    note(&format!("wrote {}", file.display()));
+    print_note(&format!("wrote {}", file.display()));
     Ok(0)
 }
 

@@ -83,6 +83,11 @@ pub enum Scope {
     ApiKeysWrite,
     #[serde(rename = "audit:read")]
     AuditRead,
+    #[serde(rename = "schedules:read")]
+    SchedulesRead,
+    /// Schedules, whose jobs run with the rights of who changed them last.
+    #[serde(rename = "schedules:write")]
+    SchedulesWrite,
     /// The people of the tenant, with their addresses and roles.
     #[serde(rename = "members:read")]
     MembersRead,
@@ -108,7 +113,7 @@ pub enum Scope {
 
 impl Scope {
     /// Every scope.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 21] = [
         Self::AgentsRead,
         Self::AgentsWrite,
         Self::AgentsManage,
@@ -121,6 +126,8 @@ impl Scope {
         Self::ApiKeysRead,
         Self::ApiKeysWrite,
         Self::AuditRead,
+        Self::SchedulesRead,
+        Self::SchedulesWrite,
         Self::MembersRead,
         Self::MembersWrite,
         Self::WebhooksWrite,
@@ -145,6 +152,8 @@ impl Scope {
             Self::ApiKeysRead => "api_keys:read",
             Self::ApiKeysWrite => "api_keys:write",
             Self::AuditRead => "audit:read",
+            Self::SchedulesRead => "schedules:read",
+            Self::SchedulesWrite => "schedules:write",
             Self::MembersRead => "members:read",
             Self::MembersWrite => "members:write",
             Self::WebhooksWrite => "webhooks:write",
@@ -233,6 +242,7 @@ impl Role {
                     Scope::CommandsRead,
                     Scope::ApiKeysRead,
                     Scope::AuditRead,
+                    Scope::SchedulesRead,
                     Scope::MembersRead,
                 ]);
             }
@@ -249,6 +259,8 @@ pub enum PrincipalKind {
     Member {
         session_id: SessionId,
     },
+    /// A member whose schedule is due. It asks for the job without a session.
+    AbsentMember,
     /// The operator of the server, at its terminal.
     Operator,
 }
@@ -286,7 +298,7 @@ impl Principal {
     pub fn session_id(&self) -> Option<SessionId> {
         match self.kind {
             PrincipalKind::Member { session_id } => Some(session_id),
-            PrincipalKind::ApiKey | PrincipalKind::Operator => None,
+            PrincipalKind::ApiKey | PrincipalKind::AbsentMember | PrincipalKind::Operator => None,
         }
     }
 
@@ -294,7 +306,7 @@ impl Principal {
     pub fn actor_kind(&self) -> ActorKind {
         match self.kind {
             PrincipalKind::ApiKey => ActorKind::ApiKey,
-            PrincipalKind::Member { .. } => ActorKind::Member,
+            PrincipalKind::Member { .. } | PrincipalKind::AbsentMember => ActorKind::Member,
             PrincipalKind::Operator => ActorKind::Operator,
         }
     }

@@ -4,7 +4,7 @@
 use uuid::Uuid;
 
 use super::key_limits::KeyLimits;
-use super::principal::{ActorKind, Role};
+use super::principal::Role;
 use crate::domain::ids::{
     AgentKeyId, ApiKeyId, AuditId, InvitationId, MemberId, PrincipalId, SessionId, TenantId,
 };

@@ -11,11 +11,10 @@ use utoipa_axum::routes;
 use super::audit_query::{MAX_LINK, filter, position};
 use crate::domain::access::principal::ActorKind;
 use crate::domain::access::records::AuditRecord;
-use crate::domain::field_error::{FieldError, FieldErrorCode};
 use crate::domain::ids::{AuditId, SessionId, TenantId};
 use crate::domain::time::Timestamp;
 use crate::http::AppState;
-use crate::http::extract::{Params, page};
+use crate::http::extract::{Params, page, within};
 use crate::http::problem::{ApiResult, Problem};
 use crate::http::views::{PageView, stored_json};
 use crate::services::access::audit_log::VerifiedPart;
@@ -243,11 +242,6 @@ async fn verify_audit(
     caller: Caller,
     Params(params): Params<VerifyParams>,
 ) -> ApiResult<axum::Json<AuditVerificationView>> {
-    if params.after > MAX_LINK {
-        let error = FieldError::with_limit("after", FieldErrorCode::TooLarge, MAX_LINK);
-        return Err(
-            Problem::invalid_query(format!("`after` must be at most {MAX_LINK}")).with_error(error)
-        );
-    }
-    Ok(axum::Json(state.services.audit_log.verify(&caller, params.after).await?.into()))
+    let after = within("after", params.after, 0..=MAX_LINK)?;
+    Ok(axum::Json(state.services.audit_log.verify(&caller, after).await?.into()))
 }

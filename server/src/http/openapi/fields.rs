@@ -46,12 +46,12 @@ pub fn one_of_names<T: IntoEnumIterator + Serialize>() -> Value {
     json!({"type": "string", "enum": names})
 }
 
-fn reference(schema: &str) -> Value {
+pub(super) fn reference(schema: &str) -> Value {
     json!({"$ref": format!("#/components/schemas/{schema}")})
 }
 
 /// `schema`, or null.
-fn or_null(schema: &Value) -> Value {
+pub(super) fn or_null(schema: &Value) -> Value {
     json!({"oneOf": [schema, {"type": "null"}]})
 }
 
@@ -60,6 +60,8 @@ pub fn body_of(operation: &str) -> Option<Value> {
     match operation {
         "create_group" => Some(reference("CreateGroup")),
         "update_group" => Some(reference("UpdateGroup")),
+        "create_schedule" => Some(reference("CreateSchedule")),
+        "update_schedule" => Some(reference("UpdateSchedule")),
         _ => None,
     }
 }
@@ -67,7 +69,8 @@ pub fn body_of(operation: &str) -> Option<Value> {
 /// Adds schemas that no type has, and completes fields.
 pub fn complete(schemas: &mut Map<String, Value>) {
     add_named(schemas);
-    split_groups(schemas);
+    split(schemas, "Group", &["name", "target"]);
+    split(schemas, "Schedule", &["name", "rule", "job"]);
     for (schema, field, completed) in all() {
         if let Some(property) = property(schemas, schema, field) {
             let description = property.get("description").cloned();
@@ -216,13 +219,13 @@ fn add_named(schemas: &mut Map<String, Value>) {
     schemas.remove("RolloutShare");
 }
 
-/// Creating a group requires what changing it does not.
-fn split_groups(schemas: &mut Map<String, Value>) {
-    let Some(mut group) = schemas.remove("GroupBody") else { return };
-    schemas.insert("UpdateGroup".into(), group.clone());
-    group["required"] = json!(["name", "target"]);
-    group["description"] = json!("A new group.");
-    schemas.insert("CreateGroup".into(), group);
+/// Creating requires what changing does not.
+fn split(schemas: &mut Map<String, Value>, resource: &str, required: &[&str]) {
+    let Some(mut body) = schemas.remove(&format!("{resource}Body")) else { return };
+    schemas.insert(format!("Update{resource}"), body.clone());
+    body["required"] = json!(required);
+    body["description"] = json!(format!("A new {}.", resource.to_lowercase()));
+    schemas.insert(format!("Create{resource}"), body);
 }
 
 /// Schema, field, and what the field is.
@@ -353,6 +356,7 @@ fn all() -> Vec<(&'static str, &'static str, Value)> {
             (group, "healthy_for_ms", most(0, day)),
         ]);
     }
+    fields.extend(super::schedule_fields::all());
     fields
 }
 

@@ -10,6 +10,7 @@ use crate::domain::page::{DEFAULT_LIMIT, MAX_LIMIT};
 use crate::http::access::audit_query::MAX_LINK;
 use crate::http::fleet::agent_history::MAX_SAMPLES;
 use crate::services::commands::{MAX_IDEMPOTENCY_KEY_CHARS, MAX_WAIT_MS};
+use crate::services::schedules::{DEFAULT_COUNT, MAX_COUNT};
 
 /// A cursor as lists return it. Opaque: the form may change.
 const CURSOR: &str = "^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$";
@@ -39,6 +40,10 @@ fn rule(operation: &str, name: &str) -> Option<(&'static str, Value)> {
             "Items of the page at most.",
             json!({"type": "integer", "minimum": 1, "maximum": MAX_LIMIT,
                 "default": DEFAULT_LIMIT}),
+        ),
+        "count" => (
+            "Due times to compute.",
+            json!({"type": "integer", "minimum": 1, "maximum": MAX_COUNT, "default": DEFAULT_COUNT}),
         ),
         "cursor" if operation == "list_audit_entries" => (
             "`next_cursor` of the previous page. Opaque.",

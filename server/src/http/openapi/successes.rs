@@ -18,6 +18,7 @@ const SENTENCES: &[(&str, &str, &str)] = &[
     ("create_agent_key", "201", "The agent key with its secret."),
     ("create_api_key", "201", "The API key with its secret."),
     ("create_group", "201", "The group."),
+    ("create_schedule", "201", "The schedule."),
     ("create_tenant", "201", "The tenant with the API key of its owner."),
     ("create_invitation", "201", "The invitation with its token."),
     ("delete_agent", "204", "The agent is deleted."),
@@ -25,7 +26,10 @@ const SENTENCES: &[(&str, &str, &str)] = &[
     ("delete_group", "204", "The group is deleted."),
     ("delete_own_tenant", "202", "The tenant, and when it is deleted."),
     ("delete_tenant", "202", "The tenant, and when it is deleted."),
+    ("delete_schedule", "204", "The schedule is deleted."),
+    ("disable_schedule", "200", "The schedule, which is disabled."),
     ("draft_release", "201", "The release as a draft."),
+    ("enable_schedule", "200", "The schedule, which is active."),
     ("end_previous_api_secret", "200", "The API key, of which only the new secret is valid."),
     ("end_my_session", "204", "The session has ended."),
     ("exchange_frames", "200", "Frames for the agent, in the binary format of an exchange."),
@@ -50,6 +54,7 @@ const SENTENCES: &[(&str, &str, &str)] = &[
     ("get_own_tenant", "200", "The tenant of the caller."),
     ("get_readiness", "200", "The server can do its work."),
     ("get_release", "200", "The release with its programs."),
+    ("get_schedule", "200", "The schedule."),
     ("get_tenant", "200", "The tenant and how much it has."),
     ("list_agent_events", "200", "A page of events."),
     ("list_agent_keys", "200", "A page of agent keys."),
@@ -62,6 +67,7 @@ const SENTENCES: &[(&str, &str, &str)] = &[
     ("list_connected_agents", "200", "A page of connected agents. It may be empty."),
     ("list_deliveries", "200", "A page of deliveries."),
     ("list_executions", "200", "A page of executions."),
+    ("list_fires", "200", "A page of fires."),
     ("list_groups", "200", "A page of groups."),
     ("list_job_executions", "200", "A page of the job's executions."),
     ("list_invitations", "200", "A page of open invitations."),
@@ -69,6 +75,7 @@ const SENTENCES: &[(&str, &str, &str)] = &[
     ("list_members", "200", "A page of members."),
     ("list_my_sessions", "200", "The sessions."),
     ("list_releases", "200", "A page of releases."),
+    ("list_schedules", "200", "A page of schedules."),
     ("list_tenants", "200", "A page of tenants."),
     ("pause_group", "200", "The group, which is paused."),
     ("pause_job", "202", "The job, whose rollout is paused."),
@@ -77,6 +84,8 @@ const SENTENCES: &[(&str, &str, &str)] = &[
     ("poll_commands", "200", "The commands that wait for the agent. The list may be empty."),
     ("post_heartbeat", "200", "The heartbeat is recorded."),
     ("post_result", "200", "The result is committed."),
+    ("preview_rule", "200", "The next due times."),
+    ("preview_schedule", "200", "The next due times."),
     ("preview_target", "200", "The agents that the target matches now."),
     ("publish_release", "200", "The release, which is published."),
     ("read_execution_output", "200", "The complete output so far."),
@@ -103,6 +112,7 @@ const SENTENCES: &[(&str, &str, &str)] = &[
         "200",
         "When the secrets changed, and how long the previous ones are valid.",
     ),
+    ("run_schedule", "202", "The job, which is stored with its executions."),
     ("set_up", "201", "The first owner. Set-up is closed."),
     ("show_secret", "200", "The secret."),
     ("sign_in", "200", "The tokens of the new session."),
@@ -113,6 +123,7 @@ const SENTENCES: &[(&str, &str, &str)] = &[
     ("update_agent_key", "200", "The agent key."),
     ("update_api_key", "200", "The API key, and the keys that were narrowed with it."),
     ("update_group", "200", "The group and the state of its agents."),
+    ("update_schedule", "200", "The schedule."),
     ("update_tenant", "200", "The tenant."),
     ("upload_program", "204", "The program is stored."),
     ("verify_audit", "200", "The result for this part of the log."),
@@ -130,7 +141,10 @@ pub fn sentence(operation: &str, status: &str) -> Option<&'static str> {
 
 /// True if the answer has a `Location` header: it names what was created or changed.
 pub fn has_location(operation: &str, status: &str) -> bool {
-    let creates = matches!(operation, "create_agent_key" | "create_group" | "submit_job");
+    let creates = matches!(
+        operation,
+        "create_agent_key" | "create_group" | "create_schedule" | "run_schedule" | "submit_job"
+    );
     let acts_on_job = status == "202" && operation.ends_with("_job");
     creates && matches!(status, "201" | "202")
         || acts_on_job

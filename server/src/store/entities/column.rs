@@ -16,12 +16,14 @@ use crate::domain::commands::job_state::{JobState, Stop};
 use crate::domain::commands::trigger::Trigger;
 use crate::domain::fleet::agent::{AgentEventKind, AgentLevel, NameSource, Transport};
 use crate::domain::ids::{
-    AgentId, AgentKeyId, ApiKeyId, AuditId, CommandId, EventId, GroupId, InvitationId, JobId,
-    MemberId, PrincipalId, ReleaseId, SessionId, TenantId, TokenKeyId, UserId, WebhookDeliveryId,
-    WebhookKeyId,
+    AgentId, AgentKeyId, ApiKeyId, AuditId, CommandId, EventId, FireId, GroupId, InvitationId,
+    JobId, MemberId, PrincipalId, ReleaseId, ScheduleId, SessionId, TenantId, TokenKeyId, UserId,
+    WebhookDeliveryId, WebhookKeyId,
 };
 use crate::domain::integrations::webhook::WebhookDeliveryState;
 use crate::domain::releases::group::{GroupState, UpdateState};
+use crate::domain::schedules::fire::{FireReason, FireState, ScheduleState};
+use crate::domain::schedules::policy::{MissedPolicy, OverlapPolicy};
 use crate::domain::time::Timestamp;
 
 /// A list of strings, stored as a JSON array.
@@ -97,10 +99,15 @@ text_columns!(
     CommandState,
     WebhookDeliveryState,
     EndReason,
+    FireReason,
+    FireState,
     GroupState,
     JobState,
+    MissedPolicy,
+    OverlapPolicy,
     Plan,
     Role,
+    ScheduleState,
     Stop,
     Transport,
     Trigger,
@@ -161,7 +168,7 @@ macro_rules! newtype_columns {
     )+};
 }
 
-newtype_columns!(Uuid: AgentId, AgentKeyId, ApiKeyId, AuditId, CommandId, WebhookDeliveryId, EventId, GroupId, InvitationId, JobId, MemberId, PrincipalId, ReleaseId, SessionId, TenantId, TokenKeyId, UserId, WebhookKeyId);
+newtype_columns!(Uuid: AgentId, AgentKeyId, ApiKeyId, AuditId, CommandId, WebhookDeliveryId, EventId, FireId, GroupId, JobId, MemberId, PrincipalId, ReleaseId, ScheduleId, SessionId, TenantId, UserId, WebhookKeyId, InvitationId, TokenKeyId);
 newtype_columns!(i64: Timestamp);
 
 #[cfg(test)]
@@ -190,9 +197,14 @@ mod tests {
             CommandState,
             WebhookDeliveryState,
             EndReason,
+            FireReason,
+            FireState,
             GroupState,
             JobState,
+            MissedPolicy,
+            OverlapPolicy,
             Role,
+            ScheduleState,
             Stop,
             Transport,
             Trigger,

@@ -50,3 +50,8 @@ pub mod releases {
     pub mod release;
     pub mod release_key_change;
 }
+/// Schedules and their fires.
+pub mod schedules {
+    pub mod fire;
+    pub mod schedule;
+}

@@ -500,6 +500,61 @@ CREATE INDEX webhook_deliveries_job ON webhook_deliveries (job_id, id);
 CREATE INDEX webhook_deliveries_due ON webhook_deliveries (due_at, host, id) WHERE state = 'pending';
 CREATE INDEX webhook_deliveries_state ON webhook_deliveries (tenant_id, state, id);
 
+-- schedules
+
+CREATE TABLE schedules (
+    id uuid NOT NULL PRIMARY KEY,
+    tenant_id uuid NOT NULL,
+    name text NOT NULL,
+    rule text NOT NULL,
+    starts_at bigint,
+    ends_at bigint,
+    job text NOT NULL,
+    state text NOT NULL,
+    stop_reason text,
+    missed text NOT NULL,
+    max_catch_up integer NOT NULL,
+    late_limit_ms bigint NOT NULL,
+    overlap text NOT NULL,
+    jitter_ms bigint NOT NULL,
+    owner_id uuid NOT NULL,
+    created_by uuid NOT NULL,
+    created_at bigint NOT NULL,
+    changed_at bigint NOT NULL,
+    -- All due times up to here have a row in `fires`, or are counted in one.
+    handled_until bigint NOT NULL,
+    -- Null unless it is active.
+    next_due_at bigint
+);
+CREATE UNIQUE INDEX schedules_name ON schedules (tenant_id, name);
+CREATE INDEX schedules_tenant ON schedules (tenant_id, id);
+CREATE INDEX schedules_due ON schedules (next_due_at, id) WHERE next_due_at IS NOT NULL;
+
+-- A due time is a row here before it is a job.
+CREATE TABLE fires (
+    id uuid NOT NULL PRIMARY KEY,
+    tenant_id uuid NOT NULL,
+    schedule_id uuid NOT NULL,
+    due_at bigint NOT NULL,
+    planned_at bigint NOT NULL,
+    is_manual boolean NOT NULL,
+    is_missed boolean NOT NULL,
+    state text NOT NULL,
+    reason text,
+    detail text,
+    job_id uuid,
+    fired_at bigint,
+    recorded_at bigint NOT NULL,
+    omitted_before bigint NOT NULL,
+    -- When to look at it next; null once it has a job or never will.
+    look_at bigint
+);
+-- However many servers try, and however often: one fire for a due time.
+CREATE UNIQUE INDEX fires_due ON fires (schedule_id, due_at);
+CREATE INDEX fires_schedule ON fires (schedule_id, id);
+CREATE INDEX fires_open ON fires (look_at, id) WHERE look_at IS NOT NULL;
+CREATE INDEX fires_job ON fires (job_id) WHERE job_id IS NOT NULL;
+
 -- operations
 
 CREATE TABLE settings (

@@ -63,6 +63,13 @@ pub mod releases {
     pub(super) mod groups;
     pub(super) mod releases;
 }
+/// Schedules and their fires.
+pub mod schedules {
+    pub(super) mod fires;
+    pub(super) mod firing;
+    pub(super) mod owner;
+    pub(super) mod schedules;
+}
 use sea_orm::DatabaseConnection;
 
 pub use self::access::agent_keys::AgentKeyChange;
@@ -102,6 +109,9 @@ pub use self::operations::tenant_export::{
 };
 pub use self::releases::groups::GroupChange;
 pub use self::releases::releases::Publication;
+pub use self::schedules::firing::{FireDecision, OpenFire, RecordedFires};
+pub use self::schedules::owner::ScheduleOwner;
+pub use self::schedules::schedules::ScheduleChange;
 use super::Writer;
 use super::blobs::Blobs;
 use crate::domain::ids::TenantId;

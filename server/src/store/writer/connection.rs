@@ -64,8 +64,10 @@ impl Connection {
         if let Some(held) = &self.held {
             match held.execute_unprepared(begin_statement(held)).await {
                 Ok(_) => {}
-                // The connection broke between transactions; a new one works as well.
-                Err(error) if is_unreachable(&error) => self.held = None,
+                // The connection broke between transactions; a new one works as well. PostgreSQL reports
+                // that it ended a connection as the error of the next statement, and `BEGIN` alone
+                // has changed nothing.
+                Err(error) if is_unreachable(&error) || is_replaceable(held) => self.held = None,
                 Err(error) => return Err(error),
             }
         }
@@ -126,6 +128,12 @@ impl Connection {
         let options = TransactionOptions { sqlite_transaction_mode, ..Default::default() };
         self.pool.begin_with_options(options).await
     }
+}
+
+/// True if a new connection may do what this one can't. Nobody ends a connection of SQLite, whose errors say
+/// that the database is locked or broken.
+fn is_replaceable(held: &DatabaseTransaction) -> bool {
+    held.get_database_backend() != DbBackend::Sqlite
 }
 
 fn begin_statement(held: &DatabaseTransaction) -> &'static str {

@@ -118,7 +118,7 @@ async fn a_request_has_one_id_in_its_answer_and_its_problem(fixture: Fixture) {
         let id = answer.headers()["x-request-id"].to_str().expect("text").to_owned();
         let problem: serde_json::Value = answer.json().await.expect("a problem");
         assert_eq!(problem["request_id"], id.as_str(), "{problem}");
-        assert_eq!(problem["code"], "invalid_query");
+        assert_eq!(problem["code"], "invalid_field");
         id
     };
     let longest = "x".repeat(64);

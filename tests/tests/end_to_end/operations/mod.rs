@@ -3,6 +3,7 @@
 mod chaos;
 mod cli;
 mod cli_output;
+mod closed_pipes;
 mod contract;
 mod databases;
 mod dependencies;

@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use super::VerifyArgs;
 use crate::error::CliError;
-use crate::output::printer::{Output, note};
+use crate::output::printer::{Output, print_note};
 use crate::output::text::{pluralize, sanitize};
 
 /// Longest line.
@@ -353,7 +353,7 @@ fn report(
             output.answer(&answer, |_| String::new())?;
         }
         for finding in &chain.findings {
-            note(&sanitize(&finding.message));
+            print_note(&sanitize(&finding.message));
         }
         let count = pluralize(chain.finding_count, "finding");
         return Err(CliError::Unsuccessful(format!("the audit log was changed: {count}")));

@@ -9,7 +9,7 @@ use reqwest::Method;
 
 use super::{ExportArgs, VerifyArgs, check};
 use crate::error::CliError;
-use crate::output::printer::note;
+use crate::output::printer::print_note;
 use crate::session::Session;
 
 /// Longest last line that is looked at to see whether the export is complete.
@@ -40,7 +40,7 @@ pub async fn export(args: ExportArgs, session: &Session) -> Result<u8, CliError>
         ));
     }
     if let Some(path) = &args.output {
-        note(&format!("wrote {}", path.display()));
+        print_note(&format!("wrote {}", path.display()));
     }
     Ok(0)
 }

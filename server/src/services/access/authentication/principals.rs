@@ -69,7 +69,7 @@ pub(in crate::services) async fn reread(
             let live = store.system().live_session(session_id).await?;
             Ok(live.map(|live| of_session(live, principal.expires_at)))
         }
-        PrincipalKind::Operator => Ok(None),
+        PrincipalKind::AbsentMember | PrincipalKind::Operator => Ok(None),
     }
 }
 

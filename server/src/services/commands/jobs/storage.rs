@@ -7,6 +7,7 @@ use muster_protocol::secret_parameters::SecretParameters;
 use serde_json::json;
 
 use super::plan::{InitialState, PlannedRollout};
+use super::scheduled::{FIRE_NOT_OPEN, FIRE_OVERLAPS};
 use super::{Jobs, subject};
 use crate::domain::commands::command_state::{CommandState, EndReason};
 use crate::domain::commands::trigger::Trigger;
@@ -17,10 +18,10 @@ use crate::services::commands::request::ValidatedCommand;
 use crate::services::commands::request::key_reused;
 use crate::services::commands::secret_parameters::seal;
 use crate::services::error::Result;
-use crate::store::StoreError;
 use crate::store::entities::commands::command::NewCommand;
 use crate::store::entities::commands::{command, job};
 use crate::store::writer::{Idempotency, NewExecution, SubmitJob, SubmittedJob};
+use crate::store::{FireStart, StoreError};
 
 /// A validated job for existing agents.
 pub(super) struct NewJob {
@@ -30,19 +31,24 @@ pub(super) struct NewJob {
     pub(super) agents: Vec<AgentId>,
     pub(super) planned: Option<PlannedRollout>,
     pub(super) trigger: Trigger,
+    /// The fire of a schedule that gets this job.
+    pub(super) fire: Option<FireStart>,
 }
 
 impl Jobs {
     /// Stores the job with its executions and sends those that got a slot. For a repeated request,
     /// returns the job that the first one created.
     pub(super) async fn store(&self, caller: &Caller, new: NewJob) -> Result<JobId> {
-        let NewJob { row, mut validated, idempotency, agents, planned, trigger } = new;
+        let NewJob { row, mut validated, idempotency, agents, planned, trigger, fire } = new;
         let (id, created_at) = (row.id, row.created_at);
         let rollout =
             planned.as_ref().map(|planned| planned.row(row.tenant_id, id, validated.expires_in_ms));
         let waves = rollout.as_ref().map(|rollout| rollout.wave_count);
         let (what, work) = validated.audit_detail();
-        let detail = json!({what: work, "agents": agents.len(), "waves": waves});
+        let mut detail = json!({what: work, "agents": agents.len(), "waves": waves});
+        if let Some(fire) = &fire {
+            detail["schedule_id"] = json!(fire.schedule_id);
+        }
         let audit = caller.audit("job.submit", subject(id), &detail, created_at);
         let secrets = Arc::new(std::mem::take(&mut validated.secret_parameters));
         let mut initial_states = planned.as_ref().map(PlannedRollout::initial_states);
@@ -62,7 +68,7 @@ impl Jobs {
         }
         let new: Vec<_> =
             executions.iter().map(|execution| Announcement::of(&execution.row)).collect();
-        let operation = SubmitJob { row, rollout, executions, idempotency, audit };
+        let operation = SubmitJob { row, rollout, executions, idempotency, fire, audit };
         match self.delivery.commit(operation, reservations, created_at).await? {
             SubmittedJob::New { delivered, .. } => {
                 for new in new.iter().filter(|new| delivered.binary_search(&new.id).is_err()) {
@@ -75,6 +81,8 @@ impl Jobs {
             SubmittedJob::Repeated { job_id } => Ok(job_id),
             SubmittedJob::KeyReused => Err(key_reused()),
             SubmittedJob::KeyInvalid => Err(StoreError::KeyInvalid.into()),
+            SubmittedJob::FireNotOpen => Err(FIRE_NOT_OPEN),
+            SubmittedJob::FireOverlaps => Err(FIRE_OVERLAPS),
         }
     }
 

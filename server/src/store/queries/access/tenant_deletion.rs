@@ -1,5 +1,6 @@
 //! The request to delete a tenant, and its withdrawal during the grace period.
 
+use sea_orm::sea_query::{Query, SelectStatement};
 use sea_orm::{
     ActiveModelTrait as _, ActiveValue::Set, ColumnTrait as _, EntityTrait as _,
     IntoActiveModel as _, QueryFilter as _, QuerySelect as _,
@@ -60,4 +61,13 @@ impl TenantScope {
             })
             .await
     }
+}
+
+/// Tenants that are being deleted, of which nothing starts and nothing is sent.
+pub(in crate::store::queries) fn closed_tenants() -> SelectStatement {
+    Query::select()
+        .column(tenant::Column::Id)
+        .from(tenant::Entity)
+        .and_where(tenant::Column::DeleteAt.is_not_null())
+        .take()
 }

@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 
-use sea_orm::sea_query::{Query, SelectStatement};
 use sea_orm::{
     ActiveModelTrait as _, ColumnTrait as _, EntityTrait as _, IntoActiveModel as _,
     QueryFilter as _, QueryOrder as _, QuerySelect as _,
@@ -16,11 +15,12 @@ use crate::domain::page::PageRequest;
 use crate::domain::time::Timestamp;
 use crate::store::StoreError;
 use crate::store::command_completion::FAILURES;
-use crate::store::entities::access::{audit_entry, tenant};
+use crate::store::entities::access::audit_entry;
 use crate::store::entities::commands::command;
 use crate::store::entities::fleet::agent;
 use crate::store::entities::integrations::webhook_delivery;
 use crate::store::queries::access::agent_keys::write_audit;
+use crate::store::queries::access::tenant_deletion::closed_tenants;
 use crate::store::queries::commands::history::with_reports;
 use crate::store::queries::{SystemScope, TenantScope};
 use crate::store::writer::rows::pad_to_power_of_two;
@@ -244,13 +244,4 @@ impl SystemScope {
             })
             .await
     }
-}
-
-/// Tenants that are being deleted, of which nothing is sent.
-fn closed_tenants() -> SelectStatement {
-    Query::select()
-        .column(tenant::Column::Id)
-        .from(tenant::Entity)
-        .and_where(tenant::Column::DeleteAt.is_not_null())
-        .take()
 }

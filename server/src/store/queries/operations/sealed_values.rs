@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use crate::domain::ids::TenantId;
 use crate::store::StoreError;
+use crate::store::entities::access::token_key;
 use crate::store::entities::commands::command;
 use crate::store::entities::integrations::webhook_key;
 use crate::store::entities::operations::setting;
@@ -18,6 +19,8 @@ use crate::store::queries::SystemScope;
 pub enum SealedTable {
     Commands,
     WebhookKeys,
+    /// Of the whole server.
+    TokenKeys,
 }
 
 /// A sealed value of a row.
@@ -65,6 +68,19 @@ impl SystemScope {
                     .all(&self.reader)
                     .await?
             }
+            SealedTable::TokenKeys => {
+                let keys: Vec<(Uuid, Vec<u8>)> = token_key::Entity::find()
+                    .select_only()
+                    .column(token_key::Column::Id)
+                    .column(token_key::Column::Sealed)
+                    .filter(token_key::Column::Id.gt(after))
+                    .order_by_asc(token_key::Column::Id)
+                    .limit(limit)
+                    .into_tuple()
+                    .all(&self.reader)
+                    .await?;
+                keys.into_iter().map(|(id, sealed)| (id, TenantId(Uuid::nil()), sealed)).collect()
+            }
         };
         let value = |(id, tenant_id, sealed)| SealedValue { id, tenant_id, sealed };
         Ok(rows.into_iter().map(value).collect())
@@ -100,6 +116,13 @@ impl SystemScope {
                                 webhook_key::Entity::update_many()
                                     .col_expr(webhook_key::Column::Sealed, Expr::value(sealed))
                                     .filter(webhook_key::Column::Id.eq(id))
+                                    .exec(transaction)
+                                    .await?;
+                            }
+                            SealedTable::TokenKeys => {
+                                token_key::Entity::update_many()
+                                    .col_expr(token_key::Column::Sealed, Expr::value(sealed))
+                                    .filter(token_key::Column::Id.eq(id))
                                     .exec(transaction)
                                     .await?;
                             }

@@ -28,7 +28,9 @@ const SLICE_AGENTS: u64 = 20;
 
 /// Tables whose rows are deleted by `tenant_id` alone, with a column that tells rows of a slice apart.
 /// Commands, agents, members and the tenant itself have functions of their own.
-const TABLES: [(&str, &str); 16] = [
+const TABLES: [(&str, &str); 18] = [
+    ("fires", "id"),
+    ("schedules", "id"),
     ("webhook_deliveries", "id"),
     ("webhook_keys", "id"),
     ("idempotency_records", "key"),

@@ -26,6 +26,7 @@ use crate::store::entities::commands::{
 use crate::store::entities::fleet::{agent, agent_event, agent_manifest};
 use crate::store::entities::integrations::webhook_delivery;
 use crate::store::entities::releases::{agent_update, group};
+use crate::store::entities::schedules::{fire, schedule};
 use crate::store::queries::TenantScope;
 
 /// Rows of a page.
@@ -33,7 +34,7 @@ const PAGE_ROWS: u64 = 100;
 
 /// What is exported, in this order. Rows that belong to others follow them: the person of a member, the
 /// manifest of an agent, the report and the output of a command.
-pub const TABLES: [&str; 14] = [
+pub const TABLES: [&str; 16] = [
     "tenants",
     "api_keys",
     "agent_keys",
@@ -42,6 +43,8 @@ pub const TABLES: [&str; 14] = [
     "agents",
     "agent_groups",
     "agent_updates",
+    "schedules",
+    "fires",
     "jobs",
     "rollouts",
     "commands",
@@ -109,6 +112,8 @@ impl TenantScope {
                 let keys = ("tenant_id", "agent_id");
                 self.page::<agent_update::Entity>("agent_updates", keys, after).await
             }
+            "schedules" => self.table::<schedule::Entity>("schedules", after).await,
+            "fires" => self.table::<fire::Entity>("fires", after).await,
             "jobs" => self.table::<job::Entity>("jobs", after).await,
             "rollouts" => {
                 let keys = ("tenant_id", "job_id");
@@ -260,6 +265,7 @@ fn field<C: ColumnTrait>(row: &QueryResult, column: &C) -> Result<Value, DbErr> 
 
 /// Instants are named `…_at`, with these exceptions.
 fn is_instant(name: &str) -> bool {
-    const OTHERS: [&str; 4] = ["at", "previous_valid_until", "valid_until", "in_force_since"];
+    const OTHERS: [&str; 5] =
+        ["at", "handled_until", "previous_valid_until", "valid_until", "in_force_since"];
     name.ends_with("_at") || OTHERS.contains(&name)
 }

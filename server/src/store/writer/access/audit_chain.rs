@@ -52,7 +52,7 @@ impl AuditShared {
 }
 
 /// Most tenants whose last link is remembered.
-const MAX_REMEMBERED: usize = 65_536;
+const MAX_REMEMBERED_LOGS: usize = 65_536;
 
 /// The number of a link, and its hash.
 type Position = (u64, AuditHash);
@@ -89,7 +89,7 @@ impl AuditChain {
     /// Remembers the last links after their commit.
     pub(in crate::store::writer) fn committed(&self) {
         let mut committed = lock(&self.committed);
-        if committed.len() > MAX_REMEMBERED {
+        if committed.len() > MAX_REMEMBERED_LOGS {
             committed.clear();
         }
         let mut uncommitted = lock(&self.uncommitted);

@@ -17,7 +17,7 @@ use uuid::Uuid;
 use self::operations::{Foreign, Needs, Operation, operations};
 use self::people::People;
 
-const ALL_SCOPES: [&str; 19] = [
+const ALL_SCOPES: [&str; 21] = [
     "agents:read",
     "agents:write",
     "agents:manage",
@@ -30,6 +30,8 @@ const ALL_SCOPES: [&str; 19] = [
     "api_keys:read",
     "api_keys:write",
     "audit:read",
+    "schedules:read",
+    "schedules:write",
     "members:read",
     "members:write",
     "webhooks:write",
@@ -135,6 +137,9 @@ impl AccessFixture {
         .await;
         let group = json!({"name": "first", "target": {"tags": ["none"]}});
         let group = text(&fixture.api.post("/api/groups", group).await.expect(201), "id");
+        let schedule = json!({"name": "first", "rule": {"cron": "@yearly"},
+            "job": {"script": "deploy", "target": {"tags": ["none"]}}});
+        let schedule = text(&fixture.api.post("/api/schedules", schedule).await.expect(201), "id");
         let first_key = fixture.api.get("/api/keys").await.expect(200);
         let own_tenant = fixture.api.get("/api/tenant").await.expect(200);
         let command = text(&command, "command_id");
@@ -146,6 +151,7 @@ impl AccessFixture {
             ("/api/executions/", command),
             ("/api/jobs/", job),
             ("/api/groups/", group),
+            ("/api/schedules/", schedule),
             ("/api/members/", people.owner.member_id.clone()),
             ("/api/me/sessions/", people.owner.session_id.clone()),
             ("/api/invitations/", invitation),

@@ -85,6 +85,8 @@ impl Operation {
     }
 }
 
+/// Of no key pair.
+const FINGERPRINT: &str = "SHA256:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU";
 const AGENTS_READ: &[&[&str]] = &[&["agents:read"]];
 const AGENTS_WRITE: &[&[&str]] = &[&["agents:write"]];
 const AGENTS_MANAGE: &[&[&str]] = &[&["agents:manage"]];
@@ -100,6 +102,10 @@ const CONTROL: &[&[&str]] = &[&["commands:run", "commands:manage"]];
 const API_KEYS_READ: &[&[&str]] = &[&["api_keys:read"]];
 const API_KEYS_WRITE: &[&[&str]] = &[&["api_keys:write"]];
 const AUDIT_READ: &[&[&str]] = &[&["audit:read"]];
+const SCHEDULES_READ: &[&[&str]] = &[&["schedules:read"]];
+/// For the schedules of the caller. For those of others it must be `commands:manage`.
+const SCHEDULES_CONTROL: &[&[&str]] = &[&["schedules:write"], &["commands:run", "commands:manage"]];
+const SCHEDULES_RUN: &[&[&str]] = &[&["schedules:write"], &["commands:run"]];
 const MEMBERS_READ: &[&[&str]] = &[&["members:read"]];
 const MEMBERS_WRITE: &[&[&str]] = &[&["members:write"]];
 const WEBHOOKS_WRITE: &[&[&str]] = &[&["webhooks:write"]];
@@ -127,6 +133,9 @@ pub fn operations() -> Vec<Operation> {
     let restart = json!({"command": "restart"});
     let new_group = json!({"name": "new", "target": nobody});
     let argv = json!({"argv": ["true"], "target": nobody});
+    let rule = json!({"cron": "0 9 * * *"});
+    let new_schedule =
+        json!({"name": "new", "rule": rule, "job": {"script": "hi", "target": nobody}});
     let setup = json!({"email": "ada@example.com", "password": "correct horse battery"});
     let wrong_login = json!({"email": "nobody@example.com", "password": "wrong horse battery"});
     let password = json!({"password": PASSWORD});
@@ -142,7 +151,12 @@ pub fn operations() -> Vec<Operation> {
         get("/api/agents/{id}", AGENTS_READ, NotFound),
         patch("/api/agents/{id}", AGENTS_WRITE, json!({"name": "renamed"})),
         delete("/api/agents/{id}", AGENTS_WRITE),
-        post("/api/agents/{id}/adopt", AGENTS_MANAGE, NotFound, json!({})),
+        post(
+            "/api/agents/{id}/adopt",
+            AGENTS_MANAGE,
+            NotFound,
+            json!({"fingerprint": FINGERPRINT}),
+        ),
         post("/api/agents/{id}/command", RUN, NotFound, ping.clone()),
         post("/api/agents/{id}/command", AGENTS_MANAGE, NotFound, restart.clone())
             .variant("life cycle"),
@@ -239,6 +253,17 @@ pub fn operations() -> Vec<Operation> {
             Operators,
         )
         .with(json!({})),
+        get("/api/schedules", SCHEDULES_READ, Hidden),
+        post("/api/schedules", SCHEDULES_RUN, Unrelated, new_schedule),
+        get("/api/schedules/{id}", SCHEDULES_READ, NotFound),
+        patch("/api/schedules/{id}", SCHEDULES_RUN, json!({"name": "renamed"})),
+        delete("/api/schedules/{id}", SCHEDULES_CONTROL),
+        act("/api/schedules/{id}/disable", SCHEDULES_CONTROL),
+        act("/api/schedules/{id}/enable", SCHEDULES_RUN),
+        get("/api/schedules/{id}/fires", SCHEDULES_READ, NotFound),
+        get("/api/schedules/{id}/preview", SCHEDULES_READ, NotFound),
+        act("/api/schedules/{id}/run", SCHEDULES_RUN),
+        post("/api/schedules/preview", SCHEDULES_READ, Unrelated, json!({"rule": rule})),
         get("/api/tenant", AGENTS_READ, Hidden),
         patch("/api/tenant", TENANT_MANAGE, json!({})).unrelated(),
         delete("/api/tenant", TENANT_MANAGE).with(json!({"name": "another"})).unrelated(),

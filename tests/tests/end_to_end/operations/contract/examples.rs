@@ -8,11 +8,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use muster_protocol::release::Platform;
 use muster_tests::{
-    AgentOptions, Fixture, JsonFields as _, Publisher, Script, eventually, repository, run_tool,
-    test_tools,
+    AgentOptions, Fixture, JsonFields as _, Publisher, Script, eventually, repository,
 };
 use reqwest::Method;
 use serde_json::{Map, Value, json};
+
+use super::example_checks::check;
 
 /// Calls operations, and keeps the first answer of each.
 struct Recorder<'a> {
@@ -111,6 +112,7 @@ async fn examples_are_taken_from_a_run_and_have_the_documented_shapes() {
     keys(&mut run).await;
     agents(&mut run, &id).await;
     jobs(&mut run, &id).await;
+    schedules(&mut run).await;
     agent.stop();
     let key_id = fixture.api.get(&format!("/api/agents/{id}")).await.expect(200);
     fixture.with_status(key_id.text("key_id"), "offline").await;
@@ -158,18 +160,6 @@ async fn examples_are_taken_from_a_run_and_have_the_documented_shapes() {
     };
     assert_eq!(of(&committed), of(&examples), "write the examples: MUSTER_WRITE_DOCS=1");
     check(&fixture, &document, &committed);
-}
-
-/// Validates requests and answers against the document.
-fn check(fixture: &Fixture, document: &Value, examples: &Value) {
-    let folder = fixture.test_dir.path();
-    for (name, value) in [("openapi.json", document), ("examples.json", examples)] {
-        std::fs::write(folder.join(name), value.to_string()).expect("write");
-    }
-    let script = repository().join("tests/tools/check_examples.py");
-    let script = script.to_str().expect("plain text");
-    let args = [script, "openapi.json", "examples.json"];
-    run_tool(&test_tools("python").join("bin/python"), &args, &[], folder);
 }
 
 async fn keys(run: &mut Recorder<'_>) {
@@ -272,6 +262,25 @@ async fn unfinished(run: &mut Recorder<'_>, id: &str) {
         let command = run.fixture.api.execute(id, "deploy", json!({})).await;
         run.post(&format!("/api/{kind}/{{id={command}}}/cancel"), json!({})).await;
     }
+}
+
+async fn schedules(run: &mut Recorder<'_>) {
+    let rule = json!({"cron": "0 9 * * MON-FRI", "time_zone": "Europe/Berlin"});
+    let body = json!({"name": "reports", "rule": rule, "overlap": "queue",
+        "job": {"script": "deploy", "target": {"expression": "all"}}});
+    let schedule = run.post("/api/schedules", body).await.id().to_owned();
+    let path = format!("/api/schedules/{{id={schedule}}}");
+    run.get("/api/schedules").await;
+    run.get(&path).await;
+    run.call(Method::PATCH, &path, Some(json!({"missed": "all", "max_catch_up": 3}))).await;
+    run.post(&format!("{path}/run"), json!({})).await;
+    run.get(&format!("{path}/fires")).await;
+    run.get(&format!("{path}/preview?count=2")).await;
+    run.post("/api/schedules/preview", json!({"rule": rule, "count": 2})).await;
+    for action in ["disable", "enable"] {
+        run.post(&format!("{path}/{action}"), json!({})).await;
+    }
+    run.call(Method::DELETE, &path, None).await;
 }
 
 async fn releases(run: &mut Recorder<'_>) {
