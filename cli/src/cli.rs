@@ -6,9 +6,9 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 use clap_complete::Shell;
 
 use crate::api::client::ApiClient;
-use crate::commands::access::{api_keys, keys, login};
+use crate::commands::access::{api_keys, explain as access, keys, login};
 use crate::commands::commands::{
-    command_history, executions, jobs, logs, raw_command, run, verify,
+    approvals, command_history, executions, jobs, logs, raw_command, run, verify,
 };
 use crate::commands::fleet::{agents, ping};
 use crate::commands::integrations::webhooks;
@@ -75,6 +75,10 @@ pub enum Action {
     Keys(keys::Args),
     /// Manage the keys that people and programs use the API with
     ApiKeys(api_keys::Args),
+    /// Explain who may do what
+    Access(access::Args),
+    /// Approve what others requested, and manage the rules of approval
+    Approvals(approvals::Args),
     /// Manage groups of agents and roll out versions to them
     Groups(groups::Args),
     /// Build, sign and publish releases of the agent and the supervisor
@@ -124,6 +128,8 @@ pub async fn dispatch(cli: Cli) -> Result<u8, CliError> {
         Action::Agents(args) => (agents::OPTIONS, agents::run(args, &session).await),
         Action::Keys(args) => (keys::OPTIONS, keys::run(args, &session).await),
         Action::ApiKeys(args) => (api_keys::OPTIONS, api_keys::run(args, &session).await),
+        Action::Access(args) => (access::OPTIONS, access::run(args, &session).await),
+        Action::Approvals(args) => (approvals::OPTIONS, approvals::run(args, &session).await),
         Action::Ping(args) => (&[][..], ping::run(args, &session).await),
         // Users of `command` write the API's fields themselves.
         Action::Command(args) => (&[][..], raw_command::run(args, &session).await),

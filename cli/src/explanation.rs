@@ -44,7 +44,7 @@ const PREFLIGHT_CODES: [&str; 4] =
 /// it names the reason and what to do, without fields or paths of the API. A test compares this list with
 /// the server's codes.
 #[cfg(test)]
-const SHOWN_AS_ANSWERED: [&str; 80] = [
+const SHOWN_AS_ANSWERED: [&str; 85] = [
     "agent_busy",
     "agent_offline",
     "agent_online",
@@ -52,6 +52,9 @@ const SHOWN_AS_ANSWERED: [&str; 80] = [
     "already_adopted",
     "ambiguous_successor",
     "api_key_changed",
+    "approval_ended",
+    "approval_needed",
+    "approval_outdated",
     "basic_agent",
     "body_too_large",
     "cancel_unsupported",
@@ -94,6 +97,7 @@ const SHOWN_AS_ANSWERED: [&str; 80] = [
     "output_damaged",
     "output_dropped",
     "outside_key_target",
+    "own_request",
     "password_not_hashed",
     "permission_denied",
     "program_unreadable",
@@ -114,6 +118,7 @@ const SHOWN_AS_ANSWERED: [&str; 80] = [
     "successor_changed",
     "too_many_drafts",
     "too_many_requests",
+    "too_many_rules",
     "too_many_sign_ins",
     "too_many_streams",
     "too_many_unknown_keys",

@@ -45,12 +45,14 @@ mod commands {
     /// Agent keys and the login of this client.
     pub mod access {
         pub mod api_keys;
+        pub mod explain;
         pub mod keys;
         pub mod login;
     }
     /// Commands, jobs, rollouts, executions and their output.
     #[expect(clippy::module_inception, reason = "the feature has the server's name for it")]
     pub mod commands {
+        pub mod approvals;
         pub mod command_history;
         pub mod executions;
         pub mod job_progress;

@@ -9,9 +9,11 @@ pub mod access {
     pub mod password;
     pub mod principal;
     pub mod records;
+    pub mod same_person;
 }
 /// Commands, jobs, rollouts, executions and their output.
 pub mod commands {
+    pub mod approval;
     pub mod command_state;
     pub mod job_state;
     pub mod output_event;

@@ -90,6 +90,7 @@ pub struct Services {
     pub agent_keys: access::agent_keys::AgentKeys,
     pub api_keys: access::api_keys::ApiKeys,
     pub agents: fleet::agents::Agents,
+    pub approvals: commands::approvals::Approvals,
     pub audit_log: access::audit_log::AuditLog,
     pub change_publisher: commands::change_publisher::ChangePublisher,
     pub commands: commands::Commands,
@@ -127,7 +128,7 @@ impl Services {
         let (cache, heartbeats) = (KeyCache::default(), Heartbeats::default());
         let (lookups, passwords) = (LookupLimiter::default(), Passwords::default());
         let uses = KeyUses::default();
-        let guard = WorkGuard { store: store.clone() };
+        let guard = WorkGuard::new(store.clone());
         let (manifests, limiter) = (ManifestCache::default(), SubmissionLimiter::default());
         let preflight = Preflight {
             store: store.clone(),
@@ -142,6 +143,13 @@ impl Services {
             clock: clock(),
             secret_box: secret_box.clone(),
             metrics: parts.dispatch.clone(),
+        };
+        let approvals = commands::approvals::Approvals {
+            store: store(),
+            hub: hub(),
+            clock: clock(),
+            preflight: preflight.clone(),
+            guard: guard.clone(),
         };
         let viewers = StreamPermits::new(store(), cache.clone(), clock());
         let (release_files, catalog) = (Arc::new(outside.releases), ReleaseCatalog::new(store()));
@@ -180,6 +188,7 @@ impl Services {
                 cache: cache.clone(),
                 guard: guard.clone(),
             },
+            approvals: approvals.clone(),
             audit_log: access::audit_log::AuditLog { store: store() },
             change_publisher: commands::change_publisher::ChangePublisher {
                 store: store(),
@@ -217,6 +226,7 @@ impl Services {
                 settings,
                 catalog: catalog.clone(),
                 membership: fleet::group_membership::GroupMembership { store: store() },
+                guard: guard.clone(),
                 changed: Arc::default(),
             },
             installation: operations::installation::Installation {
@@ -293,6 +303,7 @@ impl Services {
                 settings,
                 heartbeats,
                 uses,
+                approvals,
             },
             viewers,
             webhooks: integrations::webhooks::Webhooks {

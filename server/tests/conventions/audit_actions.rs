@@ -5,10 +5,12 @@ use std::collections::BTreeSet;
 use crate::{literals, sources};
 
 /// What an action changes: the kinds of subjects.
-const RESOURCES: [&str; 11] = [
+const RESOURCES: [&str; 13] = [
     "agent",
     "agent_key",
     "api_key",
+    "approval",
+    "approval_rule",
     "command",
     "group",
     "job",
@@ -19,9 +21,10 @@ const RESOURCES: [&str; 11] = [
     "webhook_secret",
 ];
 /// What happens to it, in the imperative.
-const VERBS: [&str; 23] = [
+const VERBS: [&str; 25] = [
     "abort",
     "adopt",
+    "approve",
     "cancel",
     "change_key",
     "create",
@@ -33,6 +36,7 @@ const VERBS: [&str; 23] = [
     "pause",
     "publish",
     "read",
+    "refuse",
     "regenerate",
     "resend",
     "resume",

@@ -125,6 +125,7 @@ async fn executions_that_are_over_before_they_begin_count_whatever_ended_them(fi
         executions: executions.collect(),
         idempotency: None,
         audit: audit(fixture.tenant_id),
+        approval: None,
     };
     let writer = fixture.store.writer();
     fixture.beside_a_failure(writer.commit(submission)).await.expect("submit");

@@ -42,7 +42,7 @@ impl Fixture {
         let executions = executions.collect();
         let row = self.job_row(id);
         let audit = audit(self.tenant_id);
-        (id, SubmitJob { row, rollout: None, executions, idempotency: None, audit })
+        (id, SubmitJob { row, rollout: None, executions, idempotency: None, audit, approval: None })
     }
 
     pub async fn ended(&self, id: JobId) -> Option<EndedJob> {

@@ -77,6 +77,12 @@ pub enum Scope {
     /// Cancels, pauses, resumes and aborts what other keys requested.
     #[serde(rename = "commands:manage")]
     CommandsManage,
+    /// Approves or refuses what somebody else requested.
+    #[serde(rename = "approvals:decide")]
+    ApprovalsDecide,
+    /// The rules that make work wait for an approval.
+    #[serde(rename = "approvals:manage")]
+    ApprovalsManage,
     #[serde(rename = "api_keys:read")]
     ApiKeysRead,
     #[serde(rename = "api_keys:write")]
@@ -96,7 +102,7 @@ pub enum Scope {
 
 impl Scope {
     /// Every scope.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 17] = [
         Self::AgentsRead,
         Self::AgentsWrite,
         Self::AgentsManage,
@@ -106,6 +112,8 @@ impl Scope {
         Self::CommandsRun,
         Self::CommandsShell,
         Self::CommandsManage,
+        Self::ApprovalsDecide,
+        Self::ApprovalsManage,
         Self::ApiKeysRead,
         Self::ApiKeysWrite,
         Self::AuditRead,
@@ -126,6 +134,8 @@ impl Scope {
             Self::CommandsRun => "commands:run",
             Self::CommandsShell => "commands:shell",
             Self::CommandsManage => "commands:manage",
+            Self::ApprovalsDecide => "approvals:decide",
+            Self::ApprovalsManage => "approvals:manage",
             Self::ApiKeysRead => "api_keys:read",
             Self::ApiKeysWrite => "api_keys:write",
             Self::AuditRead => "audit:read",
@@ -182,13 +192,15 @@ impl Role {
     pub fn scopes(self) -> BTreeSet<Scope> {
         let refused: &[Scope] = match self {
             Self::Owner => &[],
-            Self::Admin => &[Scope::ApiKeysWrite, Scope::ReleasesManage],
+            Self::Admin => &[Scope::ApprovalsManage, Scope::ApiKeysWrite, Scope::ReleasesManage],
             Self::Member => &[
                 Scope::AgentsWrite,
                 Scope::AgentsManage,
                 Scope::AgentKeysWrite,
                 Scope::CommandsShell,
                 Scope::CommandsManage,
+                Scope::ApprovalsDecide,
+                Scope::ApprovalsManage,
                 Scope::ApiKeysRead,
                 Scope::ApiKeysWrite,
                 Scope::AuditRead,

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
+use crate::domain::commands::approval::ApprovalState;
 use crate::domain::commands::command_state::CommandState;
 use crate::domain::commands::job_state::JobState;
 use crate::domain::fleet::reported_manifest::ManifestInForce;
-use crate::domain::ids::{AgentId, CommandId, JobId};
+use crate::domain::ids::{AgentId, ApprovalId, CommandId, JobId};
 use crate::domain::time::Timestamp;
 
 /// The current state of a resource that changed. Changes in quick succession may be merged into one
@@ -36,6 +37,10 @@ pub enum TenantEvent {
         /// Which manifest of the host is in force, if the event is about that.
         manifest: Option<ManifestInForce>,
     },
+    Approval {
+        id: ApprovalId,
+        state: ApprovalState,
+    },
 }
 
 /// The kind of resource that an event is about.
@@ -45,11 +50,12 @@ pub enum TenantEventKind {
     Execution,
     Job,
     Agent,
+    Approval,
 }
 
 impl TenantEventKind {
     /// Every kind.
-    pub const ALL: [Self; 3] = [Self::Execution, Self::Job, Self::Agent];
+    pub const ALL: [Self; 4] = [Self::Execution, Self::Job, Self::Agent, Self::Approval];
 
     /// The name in the API.
     pub const fn as_str(self) -> &'static str {
@@ -57,6 +63,7 @@ impl TenantEventKind {
             Self::Execution => "execution",
             Self::Job => "job",
             Self::Agent => "agent",
+            Self::Approval => "approval",
         }
     }
 }
@@ -77,6 +84,7 @@ impl TenantEvent {
             Self::Execution { .. } => TenantEventKind::Execution,
             Self::Job { .. } => TenantEventKind::Job,
             Self::Agent { .. } => TenantEventKind::Agent,
+            Self::Approval { .. } => TenantEventKind::Approval,
         }
     }
 }
@@ -90,6 +98,7 @@ impl EventFilter {
             }
             TenantEvent::Job { id, script, .. } => (None, Some(*id), Some(script.as_str())),
             TenantEvent::Agent { id, .. } => (Some(*id), None, None),
+            TenantEvent::Approval { .. } => (None, None, None),
         };
         self.kinds.contains(&event.kind())
             && (self.agent_id.is_none() || self.agent_id == agent_id)

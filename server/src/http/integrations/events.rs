@@ -11,10 +11,11 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use crate::domain::commands::approval::ApprovalState;
 use crate::domain::commands::command_state::CommandState;
 use crate::domain::commands::job_state::JobState;
 use crate::domain::fleet::reported_manifest::ManifestInForce;
-use crate::domain::ids::{AgentId, CommandId, JobId};
+use crate::domain::ids::{AgentId, ApprovalId, CommandId, JobId};
 use crate::domain::integrations::tenant_event::{EventFilter, TenantEvent, TenantEventKind};
 use crate::domain::time::Timestamp;
 use crate::http::AppState;
@@ -42,7 +43,7 @@ struct EventsParams {
     script: Option<String>,
 }
 
-/// The data of an event, by its name: `execution`, `job` or `agent`.
+/// The data of an event, by its name: `execution`, `job`, `agent` or `approval`.
 #[derive(Serialize, ToSchema)]
 #[serde(untagged)]
 enum TenantEventView<'a> {
@@ -72,11 +73,15 @@ enum TenantEventView<'a> {
         #[serde(skip_serializing_if = "Option::is_none")]
         manifest: Option<ManifestInForce>,
     },
+    Approval {
+        id: ApprovalId,
+        state: ApprovalState,
+    },
 }
 
 /// Stream changes as server-sent events.
 ///
-/// Each event has the current state of an execution, a job or an agent. Changes in quick succession
+/// Each event has the current state of an execution, a job, an agent or a request for approval. Changes in quick succession
 /// may be merged into one event. The first event is `ready`: data that is read after it is
 /// complete. A `reset` means that events were missed: read your data again. With `Last-Event-ID`
 /// the stream continues after that event without a `ready`, or with a `reset` if that event is too
@@ -110,7 +115,9 @@ fn kinds(types: Option<&str>) -> ApiResult<Vec<TenantEventKind>> {
     let kind =
         |name: &str| TenantEventKind::ALL.into_iter().find(|kind| kind.as_str() == name.trim());
     named.map(kind).collect::<Option<_>>().ok_or_else(|| {
-        Problem::invalid_query("`types` must be a list of `execution`, `job` and `agent`".into())
+        Problem::invalid_query(
+            "`types` must be a list of `execution`, `job`, `agent` and `approval`".into(),
+        )
     })
 }
 
@@ -143,6 +150,7 @@ impl<'a> From<&'a TenantEvent> for TenantEventView<'a> {
                 status: if *is_connected { "online" } else { "offline" },
                 manifest: *manifest,
             },
+            TenantEvent::Approval { id, state } => Self::Approval { id: *id, state: *state },
         }
     }
 }

@@ -111,6 +111,7 @@ fn tags() -> Value {
         {"name": "commands", "description": "Durable commands."},
         {"name": "executions", "description": "Runs of scripts, and their output."},
         {"name": "jobs", "description": "Scripts on many agents, at once or in waves."},
+        {"name": "approvals", "description": "Work that waits for somebody else's yes."},
         {"name": "targets", "description": "Which agents a target matches."},
         {"name": "groups", "description": "Agents that follow one version."},
         {"name": "releases", "description": "Signed versions of the programs for hosts."},

@@ -15,6 +15,7 @@ pub mod access {
 }
 /// Commands, jobs, rollouts, executions and their output.
 pub mod commands {
+    pub(super) mod approvals;
     pub(super) mod changes;
     pub(super) mod commands;
     pub(super) mod dispatch;
@@ -58,6 +59,7 @@ pub use self::access::api_key_changes::{ApiKeyChange, ChangedApiKey, Rotation, S
 pub use self::access::api_keys::CreatedApiKey;
 pub use self::access::authentication::{AgentKeyMatch, ApiKeyMatch, Bootstrap};
 pub use self::access::members::{NewOwner, SetupResult, SetupState};
+pub use self::commands::approvals::{Decision, DecisionResult, ExpiredApproval, ReleasedWork};
 pub use self::commands::changes::{ChangedCommand, EndedJob};
 pub use self::commands::commands::{Cancelled, CommandWithReport};
 pub use self::commands::history::{CommandFilter, Effort, Explained};

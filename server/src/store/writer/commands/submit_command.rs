@@ -12,7 +12,7 @@ use crate::domain::ids::{CommandId, PrincipalId, TenantId};
 use crate::domain::time::Timestamp;
 use crate::store::StoreError;
 use crate::store::entities::access::audit_entry;
-use crate::store::entities::commands::{command, idempotency_record};
+use crate::store::entities::commands::{approval, command, idempotency_record};
 use crate::store::requester::{invalid_requesters, limited_keys};
 use crate::store::writer::access::insert_audit;
 use crate::store::writer::connection::WriteTx;
@@ -37,6 +37,8 @@ pub struct SubmitCommand {
     pub deliver_in_epoch: Option<i64>,
     pub idempotency: Option<Idempotency>,
     pub audit: audit_entry::Model,
+    /// The request for approval that a held command waits for.
+    pub approval: Option<approval::Model>,
 }
 
 /// The result of a submission.
@@ -177,6 +179,11 @@ async fn write(
     let commands = new.iter().map(|(operation, delivered)| operation.command(*delivered));
     rows::insert(transaction, commands.collect(), None).await?;
     rows::insert(transaction, records, None).await?;
+    let approvals = new.iter().filter_map(|(operation, _)| operation.approval.clone());
+    let approvals: Vec<_> = approvals.map(|approval| approval.into_active_model()).collect();
+    if !approvals.is_empty() {
+        rows::insert(transaction, approvals, None).await?;
+    }
     let audit = new.iter().map(|(operation, _)| operation.audit.clone()).collect();
     insert_audit(transaction, audit).await
 }

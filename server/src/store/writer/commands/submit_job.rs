@@ -10,7 +10,7 @@ use crate::domain::commands::command_state::CommandState;
 use crate::domain::ids::{CommandId, JobId};
 use crate::store::StoreError;
 use crate::store::entities::access::audit_entry;
-use crate::store::entities::commands::{command, idempotency_record, job, rollout};
+use crate::store::entities::commands::{approval, command, idempotency_record, job, rollout};
 use crate::store::requester::{invalid_requesters, limited_keys};
 use crate::store::writer::access::insert_audit;
 use crate::store::writer::epoch::Epochs;
@@ -30,6 +30,8 @@ pub struct SubmitJob {
     pub executions: Vec<NewExecution>,
     pub idempotency: Option<Idempotency>,
     pub audit: audit_entry::Model,
+    /// The request for approval that a held job waits for.
+    pub approval: Option<approval::Model>,
 }
 
 /// The result of a submission.
@@ -109,6 +111,10 @@ impl SubmitJob {
             rollout::Entity::insert(rollout).exec_without_returning(transaction).await?;
         }
         rows::insert(transaction, new, None).await?;
+        if let Some(approval) = self.approval.clone() {
+            let approval = approval.into_active_model();
+            approval::Entity::insert(approval).exec_without_returning(transaction).await?;
+        }
         if let Some(record) = self.record() {
             idempotency_record::Entity::insert(record).exec_without_returning(transaction).await?;
         }

@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use self::operations::{Foreign, Needs, Operation, operations};
 
-const ALL_SCOPES: [&str; 15] = [
+const ALL_SCOPES: [&str; 17] = [
     "agents:read",
     "agents:write",
     "agents:manage",
@@ -25,6 +25,8 @@ const ALL_SCOPES: [&str; 15] = [
     "commands:run",
     "commands:shell",
     "commands:manage",
+    "approvals:decide",
+    "approvals:manage",
     "api_keys:read",
     "api_keys:write",
     "audit:read",
@@ -102,6 +104,11 @@ impl AccessFixture {
         .await;
         let group = json!({"name": "first", "target": {"tags": ["none"]}});
         let group = text(&fixture.api.post("/api/groups", group).await.expect(201), "id");
+        let rule = json!({"name": "guarded", "scripts": ["guarded"]});
+        let rule = fixture.api.post("/api/approvals/rules", rule).await.expect(201);
+        let guarded = json!({"script": "guarded", "target": {"ids": [agent_id]}});
+        fixture.api.post("/api/jobs", guarded).await.expect(202);
+        let approval = fixture.api.get("/api/approvals").await.expect(200);
         let first_key = fixture.api.get("/api/keys").await.expect(200);
         let command = text(&command, "command_id");
         let ids = Ids::from([
@@ -111,6 +118,8 @@ impl AccessFixture {
             ("/api/executions/", command),
             ("/api/jobs/", job),
             ("/api/groups/", group),
+            ("/api/approvals/", text(&approval["items"][0], "id")),
+            ("/api/approvals/rules/", text(&rule, "id")),
             ("/api/keys/", text(&first_key["items"][0], "id")),
             ("/api/webhooks/deliveries/", delivery),
         ]);
@@ -198,6 +207,17 @@ impl AccessFixture {
                 let got = status(&self.fixture, "", operation, &self.ids).await;
                 assert_eq!(got, 200, "{name}");
                 (["yes"; 4].map(str::to_owned).to_vec(), "–".to_owned())
+            }
+            Needs::AnyKey => {
+                let agent_key = self.agent_key.clone();
+                for key in ["", &agent_key, MALFORMED[0], MALFORMED[1], MALFORMED[2]] {
+                    let got = status(&self.fixture, key, operation, &self.ids).await;
+                    assert_eq!(got, 401, "{name} with {key:?}");
+                }
+                let key = self.key(&[]).await;
+                let got = status(&self.fixture, &key, operation, &self.ids).await;
+                assert_eq!(got, 200, "{name}");
+                (["401", "401", "401", "–"].map(str::to_owned).to_vec(), "any key".to_owned())
             }
             Needs::AgentKey => {
                 let owner = self.fixture.api.key().to_owned();
