@@ -485,6 +485,9 @@ download() {
     if has curl; then
         download_with_curl "$1" "$2"
     elif has wget; then
+        case "${https_proxy:-} ${http_proxy:-} ${all_proxy:-}" in
+        *socks*) die "this host's wget can't use a SOCKS proxy: install curl" ;;
+        esac
         download_with_wget "$1" "$2"
     else
         die "this host has neither curl nor wget: install one of them"
@@ -516,6 +519,7 @@ download_with_curl() {
         *) die "the connection to $web broke ($reason): try again" ;;
         esac
         ;;
+    97) die "the proxy refused the connection to $web ($reason): check user and password in HTTPS_PROXY or ALL_PROXY" ;;
     77) die "the certificates in $ca can't be read: use a PEM file for --ca" ;;
     *) die "failed to download $web$1: $reason" ;;
     esac

@@ -6,13 +6,17 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 use clap_complete::Shell;
 
 use crate::api::client::ApiClient;
-use crate::commands::access::{api_keys, explain as access, keys, login};
+use crate::commands::access::{
+    accept_invitation, account, api_keys, audit, explain as access, keys, login, members, tenant,
+    tenants,
+};
 use crate::commands::commands::{
     approvals, command_history, executions, jobs, logs, raw_command, run, verify,
 };
 use crate::commands::fleet::{agents, ping};
 use crate::commands::integrations::webhooks;
 use crate::commands::releases::{groups, release};
+use crate::commands::schedules::schedules;
 use crate::context::{self, Overrides};
 use crate::error::CliError;
 use crate::explanation::explain;
@@ -59,6 +63,13 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Action {
     Login(login::Args),
+    /// Show the API key or the person that commands use
+    Whoami,
+    /// End the stored session on the server, and remove the session or the key from this host
+    Logout,
+    /// Give your password again, which dangerous changes need every 15 minutes
+    Confirm,
+    AcceptInvitation(accept_invitation::Args),
     Run(run::Args),
     Logs(logs::Args),
     /// Manage jobs: scripts and commands on many agents
@@ -79,6 +90,16 @@ pub enum Action {
     Access(access::Args),
     /// Approve what others requested, and manage the rules of approval
     Approvals(approvals::Args),
+    /// Manage schedules: jobs that start at due times
+    Schedules(schedules::Args),
+    /// Show and rename your tenant
+    Tenant(tenant::Args),
+    /// Manage the tenants of the server and their plans, as its operator
+    Tenants(tenants::Args),
+    /// List, follow, export and verify the audit log
+    Audit(audit::Args),
+    /// List, invite and remove members, and change their roles
+    Members(members::Args),
     /// Manage groups of agents and roll out versions to them
     Groups(groups::Args),
     /// Build, sign and publish releases of the agent and the supervisor
@@ -117,19 +138,35 @@ pub async fn dispatch(cli: Cli) -> Result<u8, CliError> {
     let action = match cli.action {
         Action::Completion(args) => return print_completion(&args),
         Action::Login(args) => return login::run(args, overrides, output).await,
+        Action::AcceptInvitation(args) => {
+            return accept_invitation::run(args, overrides, output).await;
+        }
         Action::Verify(args) if args.is_offline() => return verify::run_offline(&args, output),
+        Action::Audit(args) if args.is_offline() => return audit::run_offline(args, output),
         Action::Release(args) if args.is_offline() => return release::run_offline(args, output),
         action => action,
     };
     let context = context::resolve(overrides, context::default_path().as_deref())?;
+    if matches!(action, Action::Logout) {
+        return account::logout(context, output).await;
+    }
+    let context = account::renewed(context).await?;
     let session = Session { api: ApiClient::new(&context)?, output };
     let (options, result) = match action {
-        Action::Completion(_) | Action::Login(_) => (&[][..], Ok(0)),
+        Action::Completion(_) | Action::Login(_) | Action::AcceptInvitation(_) | Action::Logout => {
+            (&[][..], Ok(0))
+        }
+        Action::Whoami => (&[][..], account::whoami(&session).await),
+        Action::Confirm => (&[][..], account::confirm(&session).await),
+        Action::Members(args) => (members::OPTIONS, members::run(args, &session).await),
         Action::Agents(args) => (agents::OPTIONS, agents::run(args, &session).await),
         Action::Keys(args) => (keys::OPTIONS, keys::run(args, &session).await),
         Action::ApiKeys(args) => (api_keys::OPTIONS, api_keys::run(args, &session).await),
         Action::Access(args) => (access::OPTIONS, access::run(args, &session).await),
         Action::Approvals(args) => (approvals::OPTIONS, approvals::run(args, &session).await),
+        Action::Tenant(args) => (tenant::OPTIONS, tenant::run(args, &session).await),
+        Action::Tenants(args) => (tenants::OPTIONS, tenants::run(args, &session).await),
+        Action::Audit(args) => (audit::OPTIONS, audit::run(args, &session).await),
         Action::Ping(args) => (&[][..], ping::run(args, &session).await),
         // Users of `command` write the API's fields themselves.
         Action::Command(args) => (&[][..], raw_command::run(args, &session).await),
@@ -139,6 +176,7 @@ pub async fn dispatch(cli: Cli) -> Result<u8, CliError> {
         Action::Executions(args) => (executions::OPTIONS, executions::run(args, &session).await),
         Action::Verify(args) => (&[][..], verify::run(args, &session).await),
         Action::Webhooks(args) => (webhooks::OPTIONS, webhooks::run(args, &session).await),
+        Action::Schedules(args) => (schedules::OPTIONS, schedules::run(args, &session).await),
         Action::Groups(args) => (groups::OPTIONS, groups::run(args, &session).await),
         Action::Release(args) => (&[][..], release::run(args, &session).await),
         Action::Commands(args) => {

@@ -1,4 +1,4 @@
-//! The server and the API key of a command, and the file that stores them.
+//! The server and the API key or session of a command, and the file that stores them.
 //!
 //! Knows no HTTP. A stored key is used only with the server that it was stored for.
 
@@ -18,12 +18,22 @@ use crate::error::CliError;
 pub struct Context {
     /// The base address, without `/api`.
     pub server: Url,
-    /// The API key.
+    /// The API key, or the access token of a person.
     pub api_key: SecretString,
+    /// What renews the access token.
+    pub renewal: Option<Renewal>,
     /// Plain HTTP to another host is allowed.
     pub insecure: bool,
     /// PEM file of an additional certificate authority.
     pub ca_file: Option<PathBuf>,
+}
+
+/// The refresh token of a person who signed in with `muster login --email`.
+#[derive(Debug, Clone)]
+pub struct Renewal {
+    pub refresh_token: SecretString,
+    /// When the access token expires, as the server wrote it.
+    pub access_expires_at: String,
 }
 
 /// Values from flags and environment variables. Each takes precedence over the file.
@@ -43,6 +53,10 @@ pub struct Overrides {
 struct Stored {
     server_url: String,
     api_key: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    refresh_token: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    access_expires_at: Option<String>,
     #[serde(default)]
     insecure: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -71,9 +85,14 @@ pub fn resolve(overrides: Overrides, path: Option<&Path>) -> Result<Context, Cli
     let stored = stored
         .map(|stored| {
             let server = check_server(&stored.server_url, stored.insecure || insecure)?;
+            let renewal = stored.refresh_token.map(|token| Renewal {
+                refresh_token: token.into(),
+                access_expires_at: stored.access_expires_at.unwrap_or_default(),
+            });
             Ok::<_, CliError>(Context {
                 server,
                 api_key: stored.api_key.into(),
+                renewal,
                 insecure: stored.insecure,
                 ca_file: stored.ca_file,
             })
@@ -88,12 +107,14 @@ pub fn resolve(overrides: Overrides, path: Option<&Path>) -> Result<Context, Cli
         )
     })?;
     let ca_file = overrides.ca_file.or_else(|| stored.as_ref()?.ca_file.clone());
-    let api_key = overrides.api_key.or_else(|| Some(stored?.api_key)).ok_or_else(|| {
-        CliError::Usage(format!(
-            "no API key is stored for {server}; run `muster login --server {server}` or set MUSTER_API_KEY"
-        ))
-    })?;
-    Ok(Context { server, api_key, insecure, ca_file })
+    let given = overrides.api_key.map(|key| (key, None));
+    let (api_key, renewal) =
+        given.or_else(|| stored.map(|stored| (stored.api_key, stored.renewal))).ok_or_else(|| {
+            CliError::Usage(format!(
+                "no API key is stored for {server}; run `muster login --server {server}` or set MUSTER_API_KEY"
+            ))
+        })?;
+    Ok(Context { server, api_key, renewal, insecure, ca_file })
 }
 
 /// Parses a base URL.
@@ -158,11 +179,29 @@ pub fn store(path: &Path, context: &Context) -> Result<(), CliError> {
     let stored = Stored {
         server_url: context.server.to_string(),
         api_key: context.api_key.expose_secret().to_owned(),
+        refresh_token: context
+            .renewal
+            .as_ref()
+            .map(|renewal| renewal.refresh_token.expose_secret().to_owned()),
+        access_expires_at: context.renewal.as_ref().map(|known| known.access_expires_at.clone()),
         insecure: context.insecure,
         ca_file: context.ca_file.clone(),
     };
     let text = toml::to_string(&stored).map_err(|error| CliError::Answer(error.to_string()))?;
     write_private(path, text.as_bytes()).map_err(CliError::file("write", path))
+}
+
+/// Removes the stored context. Without one nothing happens.
+///
+/// # Errors
+/// [`CliError::File`].
+pub fn forget(path: &Path) -> Result<(), CliError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(CliError::file("remove", path)(error))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn write_private(path: &Path, text: &[u8]) -> io::Result<()> {
@@ -179,7 +218,8 @@ fn write_private(path: &Path, text: &[u8]) -> io::Result<()> {
     if let Some(parent) = path.parent() {
         directory.create(parent)?;
     }
-    let temporary = path.with_extension("toml.tmp");
+    // Two commands may renew an access token at once.
+    let temporary = path.with_extension(format!("{}.tmp", std::process::id()));
     let _ = fs::remove_file(&temporary);
     options.open(&temporary)?.write_all(text)?;
     fs::rename(temporary, path)

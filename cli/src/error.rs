@@ -26,7 +26,7 @@ pub enum CliError {
     /// The server did not answer, or its answer was cut off.
     #[error("failed to reach {server}: {cause}")]
     Connection {
-        /// The base address.
+        /// The base address, and the proxy if there is one.
         server: String,
         /// The chain of causes in one line.
         cause: String,

@@ -3,6 +3,9 @@
 //! The module tree below is the whole program. Modules use each other in one direction: `cli`, then
 //! `commands`, then `session`, then `api`, `output` and `input`, then `error`.
 
+// They panic if the reader of the pipe is gone.
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
 mod cli;
 mod context;
 mod error;
@@ -19,6 +22,7 @@ mod api {
     pub mod event_stream;
     pub mod output_poll;
     pub mod output_stream;
+    pub mod proxy;
     pub mod sse_client;
 }
 
@@ -42,12 +46,18 @@ mod output {
 
 /// The subcommands, by feature. The features have the same names as in the server.
 mod commands {
-    /// Agent keys and the login of this client.
+    /// Keys, members, and the login of this client.
     pub mod access {
+        pub mod accept_invitation;
+        pub mod account;
         pub mod api_keys;
+        pub mod audit;
         pub mod explain;
         pub mod keys;
         pub mod login;
+        pub mod members;
+        pub mod tenant;
+        pub mod tenants;
     }
     /// Commands, jobs, rollouts, executions and their output.
     #[expect(clippy::module_inception, reason = "the feature has the server's name for it")]
@@ -78,6 +88,10 @@ mod commands {
         pub mod groups;
         pub mod release;
     }
+    /// Schedules of jobs.
+    pub mod schedules {
+        pub mod schedules;
+    }
 }
 
 use std::process::ExitCode;
@@ -86,7 +100,7 @@ use anyhow::Context as _;
 use clap::Parser as _;
 
 use error::CliError;
-use output::printer::note;
+use output::printer::print_note;
 
 fn main() -> ExitCode {
     let cli = cli::Cli::parse();
@@ -95,7 +109,7 @@ fn main() -> ExitCode {
     match run(cli) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
-            note(&format!("error: {error:#}"));
+            print_note(&format!("error: {error:#}"));
             ExitCode::FAILURE
         }
     }
@@ -118,17 +132,19 @@ fn run(cli: cli::Cli) -> anyhow::Result<u8> {
 }
 
 fn report(error: &CliError) {
-    // `note` replaces line breaks, so that text from the server can't forge lines. The breaks in an
+    // `print_note` replaces line breaks, so that text from the server can't forge lines. The breaks in an
     // error are this program's own.
     for (number, line) in muster_protocol::error_chain(error).lines().enumerate() {
         match number {
-            0 => note(&format!("error: {line}")),
-            _ => note(line),
+            0 => print_note(&format!("error: {line}")),
+            _ => print_note(line),
         }
     }
     if let CliError::Refused(problem) = error
         && problem.status == 401
     {
-        note("the server does not accept this API key; run `muster login` with a valid key");
+        print_note(
+            "the server does not accept the stored key or session; run `muster login` again",
+        );
     }
 }

@@ -5,6 +5,7 @@
 
 pub mod argv;
 pub mod attestation;
+pub mod audit;
 pub mod backoff;
 pub mod command;
 pub mod error_chain;
@@ -18,6 +19,7 @@ pub mod manifest_mismatch;
 pub mod object;
 pub mod parameter;
 pub mod permission;
+pub mod proxy_environment;
 pub mod release;
 #[cfg(feature = "schema")]
 pub mod schema;

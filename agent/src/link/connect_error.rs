@@ -6,6 +6,8 @@ use std::io;
 
 use chrono::{DateTime, SecondsFormat, Utc};
 
+use super::socks::SocksError;
+
 /// A connection error with a known cause.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
@@ -45,6 +47,8 @@ pub enum ConnectError {
     NotAProxy { proxy: String },
     #[error("the proxy {proxy} did not answer within {seconds} s")]
     ProxySilent { proxy: String, seconds: u64 },
+    #[error(transparent)]
+    Socks(#[from] SocksError),
     #[error("the certificate of {host} was issued by an authority that this host does not trust")]
     UnknownIssuer { host: String },
     #[error("the certificate is not valid for {host}, only for {names}")]
@@ -88,11 +92,12 @@ impl ConnectError {
                 "check that the proxy can connect to the server, or exempt the server in NO_PROXY"
             }
             Self::NotAProxy { .. } => {
-                "check the address and scheme (http:// or https://) of the proxy in HTTPS_PROXY, HTTP_PROXY or ALL_PROXY"
+                "check the address and scheme (http://, https:// or socks5h://) of the proxy in HTTPS_PROXY, HTTP_PROXY or ALL_PROXY"
             }
             Self::ProxySilent { .. } => {
-                "check that it is an HTTP proxy and that it can connect to the server"
+                "check that it is a proxy of the kind that its address says, and that it can connect to the server"
             }
+            Self::Socks(error) => error.hint(),
             Self::UnknownIssuer { .. } => {
                 "set MUSTER_CA_FILE or --ca-file to the authority's certificate, or configure the server to send its whole chain"
             }

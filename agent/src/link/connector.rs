@@ -10,7 +10,7 @@ use super::progress::Progress;
 use super::proxy::Proxy;
 use super::socket::{self, MeteredStream, Socket, resolve};
 use super::tls::{Authorities, TlsSetup};
-use super::{ConnectError, LinkError, tunnel};
+use super::{ConnectError, LinkError, socks, tunnel};
 
 /// The server's address and how to connect to it. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -81,7 +81,10 @@ impl Connector {
             Some(tls) if proxy.is_secure() => Box::new(tls.tls_handshake(host, stream).await?),
             _ => Box::new(stream),
         };
-        Ok(tunnel::open(proxy, &self.endpoint, socket).await?)
+        Ok(match proxy.is_socks() {
+            true => socks::open(proxy, &self.endpoint, socket).await?,
+            false => tunnel::open(proxy, &self.endpoint, socket).await?,
+        })
     }
 
     /// Performs the TLS handshake with the server.

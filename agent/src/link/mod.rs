@@ -1,5 +1,6 @@
 //! Links to the server. A link carries frames and does not know their meaning.
 
+mod captured_bytes;
 mod connect_error;
 mod connector;
 pub mod endpoint;
@@ -9,6 +10,7 @@ pub mod path_limits;
 mod progress;
 mod proxy;
 mod socket;
+mod socks;
 mod tls;
 mod tunnel;
 mod websocket;

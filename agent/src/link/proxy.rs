@@ -4,30 +4,48 @@
 
 use std::fmt;
 
-use hyper_util::client::proxy::matcher::Matcher;
+use hyper_util::client::proxy::matcher::{Intercept, Matcher};
+use muster_protocol::proxy_environment::{NamedProxy, named_proxy};
 use tokio_tungstenite::tungstenite::http::{HeaderValue, Uri};
 
 use super::endpoint::Endpoint;
 
+/// User name, password and the server's name, in bytes, as far as the library's handshake with a SOCKS proxy
+/// has space for them.
+const MAX_SOCKS_BYTES: usize = 234;
+
 /// A proxy. `Display` and `Debug` never show the password.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Proxy {
+    /// With the port, without user name and password.
     uri: Uri,
+    credentials: Credentials,
+}
+
+#[derive(Clone, PartialEq, Eq)]
+enum Credentials {
+    None,
     /// The value of the `Proxy-Authorization` header.
-    authorization: Option<HeaderValue>,
+    Header(HeaderValue),
+    /// User name and password of a SOCKS proxy.
+    Login(String, String),
 }
 
 /// Why the proxy that the environment names can't be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ProxyError {
     #[error(
-        "the proxy in {variable} is a {scheme} proxy; use an address that starts with http:// or https://, or exempt the server in NO_PROXY"
+        "the proxy in {variable} is a {scheme} proxy; use an address that starts with http://, https://, socks5:// or socks5h://, or exempt the server in NO_PROXY"
     )]
     Scheme { variable: &'static str, scheme: String },
     #[error(
-        "the proxy's address in {variable} is invalid; write it as http://HOST:PORT or http://USER:PASSWORD@HOST:PORT, special characters as %XX"
+        "the proxy's address in {variable} is invalid; write it as http://HOST:PORT, socks5h://HOST:PORT or http://USER:PASSWORD@HOST:PORT, special characters as %XX"
     )]
     Unreadable { variable: &'static str },
+    #[error(
+        "the SOCKS proxy in {variable} has a user name and password that are too long; together with the server's name they have at most {MAX_SOCKS_BYTES} bytes"
+    )]
+    LongLogin { variable: &'static str },
 }
 
 impl Proxy {
@@ -43,26 +61,16 @@ impl Proxy {
         endpoint: &Endpoint,
         variable: impl Fn(&str) -> Option<String>,
     ) -> Result<Option<Self>, ProxyError> {
-        let first = |names: [&'static str; 2]| {
-            let set = names.into_iter().filter_map(|name| Some((name, variable(name)?)));
-            set.map(|(name, value)| (name, value.trim().to_owned()))
-                .find(|(_, value)| !value.is_empty())
-        };
-        let own = first(match endpoint.is_secure {
-            true => ["HTTPS_PROXY", "https_proxy"],
-            false => ["HTTP_PROXY", "http_proxy"],
-        });
-        let Some((name, address)) = own.or_else(|| first(["ALL_PROXY", "all_proxy"])) else {
+        let Some(NamedProxy { variable, address, exempt }) =
+            named_proxy(endpoint.is_secure, variable)
+        else {
             return Ok(None);
         };
-        let exempt = first(["NO_PROXY", "no_proxy"]).map(|(_, value)| value).unwrap_or_default();
         let uri = endpoint.uri();
         let is_exempt = |proxy: &str| {
             Matcher::builder().all(proxy).no(exempt.as_str()).build().intercept(&uri).is_none()
         };
-        // The library applies the star only to names; users mean everything.
-        let is_star = exempt.split(',').any(|entry| entry.trim() == "*");
-        if is_star || is_exempt("http://proxy.invalid") {
+        if is_exempt("http://proxy.invalid") {
             return Ok(None);
         }
         let matcher = Matcher::builder().all(address).no(exempt.as_str()).build();
@@ -71,19 +79,27 @@ impl Proxy {
             |uri: &Uri| uri.authority().is_some_and(|whole| !whole.as_str().contains('@'));
         let intercept = matcher.intercept(&uri).filter(|intercept| is_whole(intercept.uri()));
         let Some(intercept) = intercept else {
-            return Err(ProxyError::Unreadable { variable: name });
+            return Err(ProxyError::Unreadable { variable });
         };
-        match intercept.uri().scheme_str() {
-            Some("http" | "https") => {}
-            scheme => {
-                let scheme = scheme.unwrap_or_default().to_owned();
-                return Err(ProxyError::Scheme { variable: name, scheme });
-            }
+        let scheme = intercept.uri().scheme_str().unwrap_or_default();
+        let default_port = match scheme {
+            "http" => 80,
+            "https" => 443,
+            "socks5" | "socks5h" => 1080,
+            other => return Err(ProxyError::Scheme { variable, scheme: other.to_owned() }),
+        };
+        let (host, port) = (intercept.uri().host(), intercept.uri().port_u16());
+        let authority = format!("{}:{}", host.unwrap_or_default(), port.unwrap_or(default_port));
+        // The HTTP library connects to port 80 if a SOCKS proxy has none.
+        let whole = Uri::builder().scheme(scheme).authority(authority).path_and_query("/").build();
+        let uri = whole.map_err(|_| ProxyError::Unreadable { variable })?;
+        let credentials = Credentials::of(&intercept);
+        if let Credentials::Login(user, password) = &credentials
+            && user.len() + password.len() + endpoint.bare_host().len() > MAX_SOCKS_BYTES
+        {
+            return Err(ProxyError::LongLogin { variable });
         }
-        Ok(Some(Self {
-            uri: intercept.uri().clone(),
-            authorization: intercept.basic_auth().cloned(),
-        }))
+        Ok(Some(Self { uri, credentials }))
     }
 
     /// The proxy's address, without user name and password.
@@ -101,14 +117,45 @@ impl Proxy {
         self.uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']')
     }
 
-    /// The port, or the default port of the scheme.
+    /// The port: the address's, or the default port of the scheme.
     pub fn port(&self) -> u16 {
-        self.uri.port_u16().unwrap_or(if self.is_secure() { 443 } else { 80 })
+        self.uri.port_u16().unwrap_or_default()
+    }
+
+    /// True for a SOCKS proxy, which passes bytes on and knows no HTTP.
+    pub fn is_socks(&self) -> bool {
+        matches!(self.uri.scheme_str(), Some("socks5" | "socks5h"))
+    }
+
+    /// True for a SOCKS proxy that resolves the server's name itself.
+    pub fn resolves_names(&self) -> bool {
+        self.uri.scheme_str() == Some("socks5h")
     }
 
     /// User name and password as a header value, marked as sensitive.
     pub fn authorization(&self) -> Option<&HeaderValue> {
-        self.authorization.as_ref()
+        match &self.credentials {
+            Credentials::Header(value) => Some(value),
+            Credentials::None | Credentials::Login(..) => None,
+        }
+    }
+
+    /// User name and password of a SOCKS proxy.
+    pub fn login(&self) -> Option<(&str, &str)> {
+        match &self.credentials {
+            Credentials::Login(user, password) => Some((user, password)),
+            Credentials::None | Credentials::Header(_) => None,
+        }
+    }
+}
+
+impl Credentials {
+    fn of(intercept: &Intercept) -> Self {
+        match (intercept.basic_auth(), intercept.raw_auth()) {
+            (Some(header), _) => Self::Header(header.clone()),
+            (None, Some((user, password))) => Self::Login(user.to_owned(), password.to_owned()),
+            (None, None) => Self::None,
+        }
     }
 }
 
@@ -141,18 +188,18 @@ mod tests {
     }
 
     #[test]
-    fn each_scheme_has_its_variable_and_all_proxy_applies_to_both() {
-        let all = [
-            ("HTTPS_PROXY", "http://secure:1"),
-            ("http_proxy", "plain:2"),
-            ("ALL_PROXY", "http://all:3"),
-        ];
-        assert_eq!(shown("wss://server", &all), "http://secure:1");
-        assert_eq!(shown("https://server", &all), "http://secure:1");
-        assert_eq!(shown("ws://server", &all), "http://plain:2");
-        assert_eq!(shown("wss://server", &all[1..]), "http://all:3");
-        assert_eq!(shown("wss://server", &[("HTTPS_PROXY", ""), all[2]]), "http://all:3");
-        assert_eq!(shown("wss://server", &[("https_proxy", "https://p")]), "https://p:443");
+    fn proxy_of_each_scheme_has_its_default_port() {
+        for (address, whole) in [
+            ("p", "http://p:80"),
+            ("p:2", "http://p:2"),
+            ("https://p", "https://p:443"),
+            ("socks5://p", "socks5://p:1080"),
+            ("socks5h://[::1]", "socks5h://[::1]:1080"),
+            ("socks5h://u:x@p:9", "socks5h://p:9"),
+        ] {
+            assert_eq!(shown("wss://server", &[("HTTPS_PROXY", address)]), whole);
+            assert_eq!(shown("ws://server", &[("ALL_PROXY", address)]), whole);
+        }
         assert_eq!(shown("wss://server", &[]), "");
     }
 
@@ -180,9 +227,32 @@ mod tests {
     }
 
     #[test]
+    fn the_login_of_a_socks_proxy_is_read_and_never_displayed() {
+        let given = [("ALL_PROXY", "socks5h://Aladdin:open%20sesame@p")];
+        let proxy = named("wss://server", &given).expect("usable").expect("named");
+        assert_eq!(
+            (proxy.login(), proxy.authorization()),
+            (Some(("Aladdin", "open sesame")), None)
+        );
+        assert!(proxy.is_socks() && proxy.resolves_names());
+        assert_eq!(format!("{proxy} {proxy:?}"), "socks5h://p:1080 Proxy(socks5h://p:1080)");
+        assert!(!proxy.uri().to_string().contains("sesame"));
+        let local = named("wss://server", &[("ALL_PROXY", "socks5://p")]).expect("usable");
+        let local = local.expect("named");
+        assert!(local.is_socks() && !local.resolves_names() && local.login().is_none());
+        let long = format!("socks5h://u:{}@p", "x".repeat(MAX_SOCKS_BYTES - 6));
+        let refusal = named("wss://server", &[("ALL_PROXY", long.as_str())]).expect_err("too long");
+        assert!(matches!(refusal, ProxyError::LongLogin { .. }), "{refusal}");
+        let fits = format!("socks5h://u:{}@p", "x".repeat(MAX_SOCKS_BYTES - 7));
+        assert!(named("wss://server", &[("ALL_PROXY", fits.as_str())]).is_ok());
+    }
+
+    #[test]
     fn an_unusable_proxy_is_rejected_with_its_variable_and_without_its_password() {
         for address in [
-            "socks5://u:sesame@p:1",
+            "socks4a://u:sesame@p:1",
+            "socks://u:sesame@p:1",
+            "socks5://u:s@ame@p:1",
             "ftp://u:sesame@p",
             "http://u:ses ame@p",
             "http://u:s@ame@p:1",

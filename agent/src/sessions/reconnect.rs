@@ -157,6 +157,12 @@ impl Reconnect {
                 );
                 NextStep::After(between(Duration::from_secs(45), Duration::from_secs(75)))
             }
+            CloseCode::PlanLimit => {
+                tracing::error!(
+                    "the plan of the tenant allows no more agents; delete an agent, or ask the operator of the server for a larger plan"
+                );
+                NextStep::After(between(Duration::from_secs(45), Duration::from_secs(75)))
+            }
             CloseCode::SessionReplaced => {
                 NextStep::After(between(Duration::from_secs(30), Duration::from_secs(60)))
             }

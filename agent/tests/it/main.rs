@@ -10,5 +10,6 @@ mod played_server;
 mod process;
 mod recovery;
 mod secret_files;
+mod session_output;
 mod sessions;
 mod support;

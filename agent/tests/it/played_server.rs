@@ -32,6 +32,32 @@ pub fn open_agent_with(host: &Host, max_executions: u32) -> Agent {
     Agent::open(host.state.clone(), keys, limits, program()).expect("agent")
 }
 
+/// The first frame of a server.
+pub fn connected(permissions: Permissions) -> ServerFrame {
+    ServerFrame::Connected {
+        message: "hello".into(),
+        agent_key_id: Uuid::from_u128(1),
+        permissions,
+        timestamp: "2026-01-01T00:00:00Z".into(),
+        challenge: Some(Challenge::from_bytes([1; 32])),
+    }
+}
+
+/// The server's answer to a registration.
+pub fn registered(epoch: u64) -> ServerFrame {
+    ServerFrame::Registered(Box::new(Registered {
+        agent_id: AGENT_ID,
+        epoch,
+        heartbeat_interval_ms: 30_000,
+        max_output_bytes: None,
+        server_restored: false,
+        server_version: "0".into(),
+        desired_version: None,
+        timestamp: "2026-01-01T00:00:00Z".into(),
+        ticket: None,
+    }))
+}
+
 /// A server, played by hand.
 pub struct Server {
     pub end: ServerEnd,
@@ -87,27 +113,9 @@ impl Server {
     }
 
     pub async fn connect(&mut self, permissions: Permissions) -> Registration {
-        self.send(ServerFrame::Connected {
-            message: "hello".into(),
-            agent_key_id: Uuid::from_u128(1),
-            permissions,
-            timestamp: "2026-01-01T00:00:00Z".into(),
-            challenge: Some(Challenge::from_bytes([1; 32])),
-        })
-        .await;
+        self.send(connected(permissions)).await;
         let AgentFrame::Register { data } = self.frame().await else { panic!("register is first") };
-        self.send(ServerFrame::Registered(Box::new(Registered {
-            agent_id: AGENT_ID,
-            epoch: self.epoch,
-            heartbeat_interval_ms: 30_000,
-            max_output_bytes: None,
-            server_restored: false,
-            server_version: "0".into(),
-            desired_version: None,
-            timestamp: "2026-01-01T00:00:00Z".into(),
-            ticket: None,
-        })))
-        .await;
+        self.send(registered(self.epoch)).await;
         *data
     }
 

@@ -5,16 +5,15 @@ use std::process::Stdio;
 
 use futures_util::{SinkExt as _, StreamExt as _};
 use muster_protocol::frame::exchange::{ExchangePart, ExchangeRequest, ExchangeResponse};
-use muster_protocol::frame::{AgentFrame, Registered, ServerFrame, decode_agent_frame};
-use muster_protocol::identity::Challenge;
+use muster_protocol::frame::{AgentFrame, ServerFrame, decode_agent_frame};
 use muster_protocol::{CommandName, Permissions};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role};
-use uuid::Uuid;
 
+use crate::played_server;
 use crate::support::{PATIENCE, program};
 
 /// A running agent, ended with the test.
@@ -95,29 +94,15 @@ async fn upgrade(head: &str, mut stream: BufReader<TcpStream>) -> WebSocketStrea
 }
 
 fn connected() -> String {
-    let frame = ServerFrame::Connected {
-        message: "hello".into(),
-        agent_key_id: Uuid::from_u128(1),
-        permissions: Permissions::new(CommandName::ALL),
-        timestamp: "2026-01-01T00:00:00Z".into(),
-        challenge: Some(Challenge::from_bytes([1; 32])),
-    };
-    serde_json::to_string(&frame).expect("plain data")
+    text(&played_server::connected(Permissions::new(CommandName::ALL)))
 }
 
 fn registered(epoch: u64) -> String {
-    let frame = ServerFrame::Registered(Box::new(Registered {
-        agent_id: Uuid::from_u128(9),
-        epoch,
-        heartbeat_interval_ms: 30_000,
-        max_output_bytes: None,
-        server_restored: false,
-        server_version: "0".into(),
-        desired_version: None,
-        timestamp: "2026-01-01T00:00:00Z".into(),
-        ticket: None,
-    }));
-    serde_json::to_string(&frame).expect("plain data")
+    text(&played_server::registered(epoch))
+}
+
+fn text(frame: &ServerFrame) -> String {
+    serde_json::to_string(frame).expect("plain data")
 }
 
 async fn next_text(socket: &mut WebSocketStream<TcpStream>) -> AgentFrame {

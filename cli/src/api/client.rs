@@ -12,6 +12,7 @@ use secrecy::ExposeSecret as _;
 use serde_json::Value;
 
 use super::certificates::read_authorities;
+use super::proxy::ServerProxy;
 use crate::context::Context;
 use crate::error::CliError;
 use crate::error::problem::Problem;
@@ -31,6 +32,8 @@ const TIMED_OUT: &str = "the server did not answer in time";
 pub struct ApiClient {
     client: Client,
     server: Url,
+    /// The server, and the proxy if there is one, as errors show them.
+    route: String,
     authorization: HeaderValue,
 }
 
@@ -38,7 +41,8 @@ impl ApiClient {
     /// Opens no connection yet.
     ///
     /// # Errors
-    /// [`CliError::Usage`] if the key is not a valid header value, or the CA file holds no certificate.
+    /// [`CliError::Usage`] if the key is not a valid header value, the CA file holds no certificate, or the
+    /// environment names a proxy that can't be used.
     pub fn new(context: &Context) -> Result<Self, CliError> {
         let text = format!("Bearer {}", context.api_key.expose_secret());
         let mut authorization = HeaderValue::from_str(&text)
@@ -46,15 +50,25 @@ impl ApiClient {
         authorization.set_sensitive(true);
         let server = context.server.clone();
         let authorities = context.ca_file.as_deref().map(read_authorities).transpose()?;
-        let client = Client::builder()
+        let proxy = ServerProxy::from_environment(&server)?;
+        let route = match &proxy {
+            Some(proxy) => format!("{server} through the proxy {proxy}"),
+            None => server.to_string(),
+        };
+        let mut builder = Client::builder()
+            // Otherwise the library reads the environment itself.
+            .no_proxy()
             .user_agent(concat!("muster-cli/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(CONNECT_TIMEOUT)
             // A redirect could send the key to another server or over plain HTTP.
             .redirect(redirect::Policy::none())
-            .tls_certs_merge(authorities.unwrap_or_default())
-            .build()
-            .map_err(|error| connection(&server, &error))?;
-        Ok(Self { client, server, authorization })
+            .tls_certs_merge(authorities.unwrap_or_default());
+        let broken = |error| connection(&route, &error);
+        if let Some(proxy) = proxy {
+            builder = builder.proxy(proxy.to_http().map_err(broken)?);
+        }
+        let client = builder.build().map_err(broken)?;
+        Ok(Self { client, server, route, authorization })
     }
 
     /// The base URL of the server.
@@ -84,7 +98,7 @@ impl ApiClient {
     /// # Errors
     /// [`CliError::Connection`] or [`CliError::Refused`].
     pub async fn send(&self, request: RequestBuilder) -> Result<Response, CliError> {
-        let response = request.send().await.map_err(|error| connection(&self.server, &error))?;
+        let response = request.send().await.map_err(|error| connection(&self.route, &error))?;
         let status = response.status();
         if status.is_success() || status.as_u16() == 416 {
             return Ok(response);
@@ -115,7 +129,7 @@ impl ApiClient {
     /// As [`ApiClient::send`], and [`CliError::Answer`] if the body is not JSON.
     pub async fn json(&self, request: RequestBuilder) -> Result<Value, CliError> {
         let response = self.send(request).await?;
-        let body = response.bytes().await.map_err(|error| connection(&self.server, &error))?;
+        let body = response.bytes().await.map_err(|error| connection(&self.route, &error))?;
         if body.is_empty() {
             return Ok(Value::Null);
         }
@@ -177,12 +191,12 @@ impl ApiClient {
     /// The error for a server that stopped answering.
     pub fn timed_out(&self) -> CliError {
         let cause = TIMED_OUT.into();
-        CliError::Connection { server: self.server.to_string(), cause }
+        CliError::Connection { server: self.route.clone(), cause }
     }
 
     /// The error for a body that was cut off.
     pub fn cut_off(&self, error: &reqwest::Error) -> CliError {
-        connection(&self.server, error)
+        connection(&self.route, error)
     }
 }
 
@@ -196,13 +210,13 @@ pub fn delay_after(error: &CliError, delays: &mut Delays) -> Duration {
     }
 }
 
-fn connection(server: &Url, error: &reqwest::Error) -> CliError {
+fn connection(route: &str, error: &reqwest::Error) -> CliError {
     let cause = match std::error::Error::source(error) {
         _ if error.is_timeout() => TIMED_OUT.to_owned(),
         Some(source) => error_chain(source),
         None => "the request failed".to_owned(),
     };
-    CliError::Connection { server: server.to_string(), cause }
+    CliError::Connection { server: route.to_owned(), cause }
 }
 
 #[cfg(test)]
@@ -222,6 +236,7 @@ mod tests {
         let context = Context {
             server: Url::parse("https://m.example/base/").unwrap(),
             api_key: "mst_live_x".into(),
+            renewal: None,
             insecure: false,
             ca_file: None,
         };

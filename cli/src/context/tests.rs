@@ -4,6 +4,7 @@ fn context(server: &str) -> Context {
     Context {
         server: Url::parse(server).unwrap(),
         api_key: "mst_live_stored".into(),
+        renewal: None,
         insecure: false,
         ca_file: Some("/etc/ssl/own.pem".into()),
     }

@@ -20,6 +20,8 @@ pub enum CloseCode {
     KeyExpired,
     /// 4004: the key has reached its limit of agents.
     AgentLimit,
+    /// 4004: the plan of the tenant allows no more agents.
+    PlanLimit,
     /// 4009: a newer session of the same agent took over; wait 30 s or more.
     SessionReplaced,
     /// 4010: two hosts use one identity; both wait for an operator.
@@ -40,7 +42,7 @@ pub enum CloseCode {
 
 impl CloseCode {
     /// Every code, for tables and tests.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::KeyMissing,
         Self::KeyDeleted,
         Self::KeyRegenerated,
@@ -48,6 +50,7 @@ impl CloseCode {
         Self::KeyDisabled,
         Self::KeyExpired,
         Self::AgentLimit,
+        Self::PlanLimit,
         Self::SessionReplaced,
         Self::IdentityConflict,
         Self::Deregistered,
@@ -64,7 +67,7 @@ impl CloseCode {
             Self::KeyMissing => 4001,
             Self::KeyDeleted | Self::KeyRegenerated | Self::KeyUnknown => 4002,
             Self::KeyDisabled | Self::KeyExpired => 4003,
-            Self::AgentLimit => 4004,
+            Self::AgentLimit | Self::PlanLimit => 4004,
             Self::SessionReplaced => 4009,
             Self::IdentityConflict => 4010,
             Self::Deregistered => 1000,
@@ -85,6 +88,7 @@ impl CloseCode {
             Self::KeyDisabled => "key_disabled",
             Self::KeyExpired => "key_expired",
             Self::AgentLimit => "agent_limit",
+            Self::PlanLimit => "plan_limit",
             Self::SessionReplaced => "session_replaced",
             Self::IdentityConflict => "identity_conflict",
             Self::Deregistered => "deregistered",

@@ -59,6 +59,14 @@ id!(
     SessionId
 );
 id!(
+    /// A key that signs access tokens.
+    TokenKeyId
+);
+id!(
+    /// An invitation to become a member.
+    InvitationId
+);
+id!(
     /// An agent key, with which agents enrol.
     AgentKeyId
 );
@@ -105,6 +113,14 @@ id!(
 id!(
     /// A group of agents.
     GroupId
+);
+id!(
+    /// A schedule.
+    ScheduleId
+);
+id!(
+    /// A due time of a schedule, and what the server did about it.
+    FireId
 );
 
 impl PrincipalId {

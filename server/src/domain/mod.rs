@@ -2,14 +2,20 @@
 
 /// Access control: credentials, people, principals, scopes.
 pub mod access {
+    pub mod access_token;
+    pub mod allowance;
+    pub mod audit;
     pub mod credential;
     pub mod email;
     pub mod key_limits;
     pub mod key_rights;
     pub mod password;
+    pub mod plan;
     pub mod principal;
     pub mod records;
+    pub mod refresh_token;
     pub mod same_person;
+    pub mod tenant;
 }
 /// Commands, jobs, rollouts, executions and their output.
 pub mod commands {
@@ -51,6 +57,17 @@ pub mod releases {
     pub mod group;
     pub mod newest_release;
     pub mod records;
+}
+/// Schedules, their due times and their fires.
+pub mod schedules {
+    pub mod cron;
+    #[cfg(test)]
+    mod cron_tests;
+    pub mod fire;
+    pub mod policy;
+    pub mod records;
+    pub mod rule;
+    mod sentence;
 }
 pub mod secret_box;
 pub mod source;

@@ -53,6 +53,18 @@ impl Origin {
         is_plain.then(|| Self { is_secure, rest: host.to_owned() }).ok_or(InvalidOrigin)
     }
 
+    /// True if a page of this server sends this text as its `Origin`. A default port may be left out.
+    pub fn is_origin(&self, text: &str) -> bool {
+        let Ok(other) = Self::parse(text) else { return false };
+        let host = |origin: &Self| {
+            let host = origin.rest.split('/').next().unwrap_or_default().to_ascii_lowercase();
+            let default = if origin.is_secure { ":443" } else { ":80" };
+            host.strip_suffix(default).unwrap_or(&host).to_owned()
+        };
+        let is_alone = text.ends_with(&other.rest) && !other.rest.contains('/');
+        is_alone && self.is_secure == other.is_secure && host(self) == host(&other)
+    }
+
     /// True if others can read the traffic to the server.
     pub fn is_exposed(&self) -> bool {
         let host = self.rest.split('/').next().unwrap_or_default();
@@ -109,6 +121,29 @@ mod tests {
         assert_eq!(Origin::of_host(true, "a/b"), Err(InvalidOrigin));
         assert_eq!(Origin::of_host(true, &"a".repeat(600)), Err(InvalidOrigin));
         assert_eq!(Origin::parse("wss://a.example"), Err(InvalidOrigin));
+    }
+
+    #[test]
+    fn a_page_of_this_server_is_told_from_others() {
+        let own = Origin::parse("https://Muster.example/base").expect("an origin");
+        for same in ["https://muster.example", "https://muster.example:443"] {
+            assert!(own.is_origin(same), "{same}");
+        }
+        for other in [
+            "",
+            "null",
+            "http://muster.example",
+            "https://muster.example:8443",
+            "https://muster.example.evil",
+            "https://muster.example/",
+            "https://muster.example/base",
+            "https://evil.example",
+            "https://user@muster.example",
+        ] {
+            assert!(!own.is_origin(other), "{other}");
+        }
+        let plain = Origin::of_host(false, "127.0.0.1:8080").expect("an origin");
+        assert!(plain.is_origin("http://127.0.0.1:8080") && !plain.is_origin("http://127.0.0.1"));
     }
 
     #[test]

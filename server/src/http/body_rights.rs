@@ -19,6 +19,8 @@ const RIGHTS: &[(&str, &str, &[Scope])] = &[
     ("POST", "/api/agents/{id}/adopt", &[Scope::AgentsManage]),
     ("POST", "/api/agents/{id}/ping", &[Scope::CommandsRun]),
     ("POST", "/api/agents/{id}/command", SEND),
+    ("PATCH", "/api/members/{id}", &[Scope::MembersWrite]),
+    ("POST", "/api/invitations", &[Scope::MembersWrite]),
     ("POST", "/api/targets/preview", &[Scope::AgentsRead]),
     ("POST", "/api/commands/{id}/cancel", CONTROL),
     ("POST", "/api/executions/{id}/cancel", CONTROL),
@@ -38,10 +40,19 @@ const RIGHTS: &[(&str, &str, &[Scope])] = &[
     ("PATCH", "/api/groups/{id}", &[Scope::AgentsWrite]),
     ("POST", "/api/groups/{id}/pause", &[Scope::AgentsWrite]),
     ("POST", "/api/groups/{id}/resume", &[Scope::AgentsWrite]),
+    ("POST", "/api/schedules", &[Scope::SchedulesWrite]),
+    ("POST", "/api/schedules/preview", &[Scope::SchedulesRead]),
+    ("PATCH", "/api/schedules/{id}", &[Scope::SchedulesWrite]),
+    ("POST", "/api/schedules/{id}/disable", &[Scope::SchedulesWrite]),
+    ("POST", "/api/schedules/{id}/enable", &[Scope::SchedulesWrite]),
+    ("POST", "/api/schedules/{id}/run", &[Scope::SchedulesWrite]),
     ("POST", "/api/releases", &[Scope::ReleasesManage]),
     ("POST", "/api/releases/{version}/publish", &[Scope::ReleasesManage]),
     ("POST", "/api/releases/{version}/withdraw", &[Scope::ReleasesManage]),
     ("POST", "/api/releases/key-changes", &[Scope::ReleasesManage]),
+    ("PATCH", "/api/tenant", &[Scope::TenantManage]),
+    ("POST", "/api/tenants", &[Scope::TenantsManage]),
+    ("PATCH", "/api/tenants/{id}", &[Scope::TenantsManage]),
 ];
 
 /// The command in the body decides which of them.
@@ -67,9 +78,12 @@ mod tests {
         for (path, operations) in document["paths"].as_object().expect("paths") {
             for (method, operation) in operations.as_object().expect("operations") {
                 let is_change = ["post", "patch"].contains(&method.as_str());
-                // Agents have rights of their own, programs are not held in memory, and set-up is by
-                // its token.
-                if !is_change || operation["tags"][0] == "agent link" || path == "/api/setup" {
+                // Agents have rights of their own, programs are not held in memory, and people sign in
+                // with what the body holds, or change what is their own.
+                let is_own = ["/api/setup", "/api/auth/", "/api/me/", "/api/invitations/accept"]
+                    .iter()
+                    .any(|own| path.starts_with(own));
+                if !is_change || operation["tags"][0] == "agent link" || is_own {
                     continue;
                 }
                 let method =

@@ -1,6 +1,7 @@
 //! Extractors for handlers. Every invalid input becomes a problem document.
 
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use axum::extract::rejection::{BytesRejection, FailedToBufferBody, JsonRejection, QueryRejection};
@@ -16,14 +17,15 @@ use uuid::Uuid;
 use super::AppState;
 use super::body_bytes::uncounted_bytes;
 use super::body_rights;
+use super::cookies::{ACCESS_COOKIE, check_same_origin, cookie};
 use super::key_lifetime::KeySlot;
 use super::problem::Problem;
 use crate::domain::access::credential::presented;
 use crate::domain::access::principal::Principal;
 use crate::domain::field_error::{FieldError, FieldErrorCode};
-use crate::domain::page::{MAX_LIMIT, PageError, PageRequest};
+use crate::domain::page::{DEFAULT_LIMIT, MAX_LIMIT, PageRequest};
 use crate::domain::source::ClientSource;
-use crate::services::access::caller::Caller;
+use crate::services::access::caller::{Caller, Client};
 use crate::services::commands::MAX_WAIT_MS;
 use crate::services::error::ServiceError;
 
@@ -37,12 +39,11 @@ impl FromRequestParts<AppState> for Caller {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Problem> {
-        let secret = api_key(parts)?;
-        let watch = state.services.authentication.watch(secret);
-        let principal =
-            state.services.authentication.authenticate_caller(secret, client(parts)).await?;
+        let secret = secret(parts, state)?;
+        let authentication = &state.services.authentication;
+        let (principal, watch) = authentication.authenticate_watched(secret, client(parts)).await?;
         if let Some(slot) = parts.extensions.get::<KeySlot>() {
-            slot.set(watch.until(principal.expires_at));
+            slot.set(watch);
         }
         // For the body, which is read after this.
         parts.extensions.insert(Arc::clone(&principal));
@@ -57,17 +58,40 @@ impl FromRequestParts<AppState> for DegradedCaller {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Problem> {
-        let secret = api_key(parts)?;
+        let secret = secret(parts, state)?;
         let principal =
             state.services.authentication.authenticate_watcher(secret, client(parts)).await?;
         Ok(Self(Caller { principal, source: source(parts) }))
     }
 }
 
-fn api_key(parts: &Parts) -> Result<&str, Problem> {
-    credential(&parts.headers).ok_or_else(|| {
-        Problem::unauthenticated("send an API key as `Authorization: Bearer` or `x-api-key`")
-    })
+/// True for a request with a header for a credential, even one that can't be read: it never falls back
+/// to the cookie.
+pub fn has_credential(headers: &HeaderMap) -> bool {
+    headers.contains_key(header::AUTHORIZATION) || headers.contains_key("x-api-key")
+}
+
+/// The API key or the access token of a request. A cookie counts for a request that changes something
+/// only if a page of this server sent it.
+fn secret<'a>(parts: &'a Parts, state: &AppState) -> Result<&'a str, Problem> {
+    let missing = || {
+        Problem::unauthenticated(
+            "send an API key or an access token as `Authorization: Bearer`, or an API key as `x-api-key`",
+        )
+    };
+    if has_credential(&parts.headers) {
+        return credential(&parts.headers).ok_or_else(missing);
+    }
+    let token = cookie(&parts.headers, ACCESS_COOKIE).ok_or_else(missing)?;
+    if !parts.method.is_safe() {
+        check_same_origin(parts, state)?;
+    }
+    Ok(token)
+}
+
+/// Where a request without a principal comes from.
+pub fn unknown_client(parts: &Parts) -> Client {
+    Client { limited_as: client(parts), source: source(parts) }
 }
 
 /// Where a request came from: its connection, or what a trusted proxy says.
@@ -197,11 +221,18 @@ impl WaitParams {
 /// # Errors
 /// A problem that names `wait_ms` if it is longer.
 pub fn wait(wait_ms: u64, most_ms: u64) -> Result<u64, Problem> {
-    if wait_ms <= most_ms {
-        return Ok(wait_ms);
+    within("wait_ms", wait_ms, 0..=most_ms)
+}
+
+/// A number of the query, if it is within its bounds. Numbers of bodies are refused in the same way.
+///
+/// # Errors
+/// A problem that names the parameter and the bound.
+pub fn within(name: &str, value: u64, bounds: RangeInclusive<u64>) -> Result<u64, Problem> {
+    match bounds.contains(&value) {
+        true => Ok(value),
+        false => Err(ServiceError::out_of_range(name, value, bounds).into()),
     }
-    let error = FieldError::with_limit("wait_ms", FieldErrorCode::TooLarge, most_ms);
-    Err(Problem::invalid_query(format!("`wait_ms` must be at most {most_ms}")).with_error(error))
 }
 
 /// Query parameters.
@@ -258,16 +289,9 @@ impl PageParams {
 
 /// As [`PageParams::read`], for lists with more parameters.
 pub fn page(cursor: Option<&str>, limit: Option<u64>) -> Result<PageRequest, Problem> {
+    let limit = within("limit", limit.unwrap_or(DEFAULT_LIMIT), 1..=MAX_LIMIT)?;
     PageRequest::read(cursor, limit).map_err(|error| {
-        let field = match error {
-            PageError::Cursor => FieldError::new("cursor", FieldErrorCode::Invalid),
-            PageError::Limit if limit == Some(0) => {
-                FieldError::with_limit("limit", FieldErrorCode::TooSmall, 1)
-            }
-            PageError::Limit => {
-                FieldError::with_limit("limit", FieldErrorCode::TooLarge, MAX_LIMIT)
-            }
-        };
+        let field = FieldError::new("cursor", FieldErrorCode::Invalid);
         Problem::invalid_query(error.to_string()).with_error(field)
     })
 }

@@ -1,4 +1,4 @@
-//! Ends what an API key has under way when the key ends: long polls, downloads and uploads.
+//! Ends what an API key or a session has under way when it ends: long polls, downloads and uploads.
 //!
 //! Handlers need not know of it. Event streams check their rights themselves before each event.
 
@@ -35,10 +35,10 @@ impl KeySlot {
 
 /// Runs a request until it is answered, or until its API key is revoked or expires.
 ///
-/// What the request changes runs to its end all the same, or is refused by the writer. Only deletions
-/// are always answered: one of them may be what revokes the key.
+/// What the request changes runs to its end all the same, or is refused by the writer. Only those that
+/// may end the key or the session that they come with are always answered.
 pub(super) async fn end_with_key(mut request: Request, next: Next) -> Response {
-    if request.method() == Method::DELETE {
+    if may_end_its_own_key(&request) {
         return next.run(request).await;
     }
     let (sender, receiver) = oneshot::channel();
@@ -88,6 +88,15 @@ pub(super) async fn end_with_key(mut request: Request, next: Next) -> Response {
     }
 }
 
+/// True for deletions, for what ends or replaces the session of its caller, and for changes of members,
+/// one of which may be the caller.
+fn may_end_its_own_key(request: &Request) -> bool {
+    let path = request.uri().path();
+    request.method() == Method::DELETE
+        || matches!(path, "/api/auth/logout" | "/api/auth/switch")
+        || path.starts_with("/api/members/")
+}
+
 /// True for an answer that is still being read from somewhere.
 fn outlasts_its_request(response: &Response) -> bool {
     let kind = response.headers().get(header::CONTENT_TYPE);
@@ -106,7 +115,7 @@ fn cut_off(body: Body, mut ended: Pin<Box<dyn Future<Output = ()> + Send>>) -> B
         }
         if ended.as_mut().poll(context).is_ready() {
             is_over = true;
-            let error = io::Error::other("the API key was revoked or has expired");
+            let error = io::Error::other("the API key or the session has ended");
             return Poll::Ready(Some(Err(axum::Error::new(error))));
         }
         body.poll_next_unpin(context)

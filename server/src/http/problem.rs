@@ -1,11 +1,14 @@
 //! Errors as RFC 9457 problem documents. The only file that knows HTTP status codes.
 
-use axum::http::{HeaderValue, StatusCode, header};
+use std::sync::Arc;
+
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use muster_protocol::CloseCode;
 use serde::Serialize;
 
-use crate::domain::field_error::FieldError;
+use crate::domain::access::allowance::Allowance;
+use crate::domain::field_error::{FieldError, FieldErrorCode};
 use crate::domain::fleet::agent::AgentCandidate;
 use crate::services::error::ServiceError;
 
@@ -36,8 +39,14 @@ pub struct Problem {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Vec<AgentCandidate>, required = false)]
     candidates: Option<Box<CandidateList>>,
+    /// The id of the request, as in the header `x-request-id`. Name it when you report the problem.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = String, required = false)]
+    request_id: Option<Box<str>>,
     #[serde(skip)]
     retry_after_s: Option<u32>,
+    #[serde(skip)]
+    allowance: Option<Box<Allowance>>,
 }
 
 /// A list that takes little space in the many problems without one.
@@ -58,8 +67,22 @@ impl Problem {
             column: None,
             errors: Box::default(),
             candidates: None,
+            request_id: None,
             retry_after_s: None,
+            allowance: None,
         }
+    }
+
+    /// With the id of its request.
+    pub(super) fn with_request_id(mut self, id: &str) -> Self {
+        self.request_id = Some(id.into());
+        self
+    }
+
+    /// A browser sent its cookie for a page of another site.
+    pub fn cross_origin() -> Self {
+        let detail = "a request with a cookie that changes something must come from a page of this server; if this one did, check the setting `public_url`";
+        Self::new(StatusCode::FORBIDDEN, "cross_origin", detail)
     }
 
     /// No credential, or one that can't be read.
@@ -216,6 +239,10 @@ impl Problem {
                 StatusCode::CONFLICT,
                 "the agent key has as many agents as it may; raise max_agents or delete an agent",
             ),
+            CloseCode::PlanLimit => (
+                StatusCode::CONFLICT,
+                "the plan of the tenant allows no more agents; delete an agent, or ask the operator of the server for a larger plan",
+            ),
             CloseCode::SessionReplaced => {
                 (StatusCode::CONFLICT, "a newer session of this agent has taken over")
             }
@@ -255,6 +282,11 @@ impl From<ServiceError> for Problem {
             ServiceError::Forbidden { code, .. } => Self::new(StatusCode::FORBIDDEN, code, detail),
             ServiceError::NotFound(what) => Self::not_found(what),
             ServiceError::Conflict { code, .. } => Self::new(StatusCode::CONFLICT, code, detail),
+            ServiceError::PlanLimit(reached) => {
+                let field = reached.resource.to_string();
+                let error = FieldError::with_limit(field, FieldErrorCode::TooMany, reached.limit);
+                Self::new(StatusCode::CONFLICT, "plan_limit", detail).with_error(error)
+            }
             ServiceError::AmbiguousAgent { candidates, .. } => {
                 let problem = Self::new(StatusCode::CONFLICT, "ambiguous_agent", detail);
                 Self { candidates: Some(Box::new(CandidateList(candidates))), ..problem }
@@ -282,6 +314,11 @@ impl From<ServiceError> for Problem {
                 let problem = Self::new(StatusCode::TOO_MANY_REQUESTS, code, detail);
                 Self { retry_after_s: Some(5), ..problem }
             }
+            ServiceError::RateLimited { code, allowance, .. } => {
+                let problem = Self::new(StatusCode::TOO_MANY_REQUESTS, code, detail);
+                let retry_after_s = Some(u32::try_from(allowance.wait_s).unwrap_or(u32::MAX));
+                Self { retry_after_s, allowance: Some(Box::new(allowance)), ..problem }
+            }
             ServiceError::Unready => Self::storage(),
             ServiceError::Store(source) => {
                 tracing::error!(error = %muster_protocol::error_chain(&source), "failed to answer a request");
@@ -305,11 +342,23 @@ impl IntoResponse for Problem {
         if let Some(seconds) = self.retry_after_s {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
+        if let Some(allowance) = self.allowance.as_deref() {
+            rate_limit_headers(headers, *allowance);
+        }
         if status == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
+        // For the id of the request, which is not known here.
+        response.extensions_mut().insert(Arc::new(self));
         response
     }
+}
+
+/// Shows what is left of a limit on attempts.
+pub fn rate_limit_headers(headers: &mut HeaderMap, allowance: Allowance) {
+    headers.insert("ratelimit-limit", HeaderValue::from(allowance.limit));
+    headers.insert("ratelimit-remaining", HeaderValue::from(allowance.remaining));
+    headers.insert("ratelimit-reset", HeaderValue::from(allowance.wait_s));
 }
 
 /// What a handler returns.

@@ -12,7 +12,7 @@ use super::recent_rekeys::RecentRekeys;
 use super::wake_queue::WakeQueue;
 use super::{EventLog, Rekey, SessionHandle, SessionMessage};
 use crate::domain::fleet::reported_manifest::ManifestInForce;
-use crate::domain::ids::{AgentId, AgentKeyId, CommandId, JobId};
+use crate::domain::ids::{AgentId, AgentKeyId, CommandId, JobId, TenantId};
 use crate::domain::integrations::tenant_event::TenantEvent;
 
 /// Live sessions and notifications. One per server.
@@ -68,6 +68,11 @@ impl Hub {
             let event = TenantEvent::Agent { id: agent_id, is_connected: false, manifest: None };
             self.event_log.append(removed.tenant_id, event);
         }
+    }
+
+    /// Publishes that the plan of a tenant has no room for a new agent.
+    pub fn notify_refused(&self, tenant_id: TenantId, event: TenantEvent) {
+        self.event_log.append(tenant_id, event);
     }
 
     /// Publishes that the host of a session has rejected its manifest file, or accepted one again.

@@ -2,7 +2,9 @@
 
 use std::ops::RangeInclusive;
 
+use crate::domain::access::allowance::Allowance;
 use crate::domain::access::credential::NoRandomness;
+use crate::domain::access::plan::PlanLimitReached;
 use crate::domain::access::principal::Scope;
 use crate::domain::field_error::{FieldError, FieldErrorCode};
 use crate::domain::fleet::agent::AgentCandidate;
@@ -25,6 +27,9 @@ pub enum ServiceError {
     /// The current state does not allow it.
     #[error("{detail}")]
     Conflict { code: &'static str, detail: String },
+    /// The plan of the tenant allows no more of it.
+    #[error(transparent)]
+    PlanLimit(#[from] PlanLimitReached),
     /// A name matches several agents.
     #[error("{detail}")]
     AmbiguousAgent { detail: String, candidates: Vec<AgentCandidate> },
@@ -48,6 +53,9 @@ pub enum ServiceError {
     /// The caller is at its own limit. A later attempt may succeed.
     #[error("{detail}")]
     TooMany { code: &'static str, detail: &'static str },
+    /// Too many attempts of one kind in a time.
+    #[error("{detail}")]
+    RateLimited { code: &'static str, detail: &'static str, allowance: Allowance },
     /// The database cannot be read and written now. The cause was logged.
     #[error("the database can't be used now; try again")]
     Unready,

@@ -20,13 +20,16 @@ pub mod integrations {
 }
 /// Operations of the server itself: maintenance, metrics, installation, the master key.
 pub mod operations {
+    pub mod audit_key;
     pub mod installation;
     pub mod maintenance;
     pub mod master_key;
+    pub mod master_key_rotation;
     pub mod monitoring;
     pub mod readiness;
 }
 pub mod releases;
+pub mod schedules;
 pub mod sessions;
 
 use std::sync::Arc;
@@ -34,10 +37,12 @@ use std::time::Duration;
 
 use muster_protocol::limits::MISSED_HEARTBEATS;
 
+use self::access::access_tokens::AccessTokens;
 use self::access::key_cache::KeyCache;
 use self::access::key_uses::KeyUses;
 use self::access::lookup_limiter::LookupLimiter;
 use self::access::passwords::Passwords;
+use self::access::sign_in_limiter::SignInLimiter;
 pub use self::access::stream_permits::StreamPermits;
 use self::access::work_guard::WorkGuard;
 use self::commands::delivery::CommandDelivery;
@@ -99,16 +104,21 @@ pub struct Services {
     pub groups: releases::groups::Groups,
     pub installation: operations::installation::Installation,
     pub jobs: commands::jobs::Jobs,
+    pub invitations: access::invitations::Invitations,
     pub job_reconciler: commands::job_reconciler::JobReconciler,
     pub live_output: commands::output::live::LiveOutput,
+    pub members: access::members::Members,
     pub monitoring: operations::monitoring::Monitoring,
     pub output: commands::output::read::Output,
     pub output_compaction: commands::output::compaction::OutputCompaction,
     pub readiness: operations::readiness::Readiness,
     pub releases: releases::Releases,
+    pub schedules: schedules::Schedules,
     pub sessions: Arc<sessions::Sessions>,
     pub setup: access::setup::Setup,
+    pub sign_in: access::sign_in::SignIn,
     pub targets: fleet::targets::Targets,
+    pub tenants: access::tenants::Tenants,
     pub maintenance: operations::maintenance::Maintenance,
     pub viewers: StreamPermits,
     pub webhooks: integrations::webhooks::Webhooks,
@@ -151,6 +161,8 @@ impl Services {
             preflight: preflight.clone(),
             guard: guard.clone(),
         };
+        let sign_in_limiter = SignInLimiter::default();
+        let tokens = AccessTokens::new(store(), clock(), secret_box.clone());
         let viewers = StreamPermits::new(store(), cache.clone(), clock());
         let (release_files, catalog) = (Arc::new(outside.releases), ReleaseCatalog::new(store()));
         let presence = fleet::presence::Presence {
@@ -159,6 +171,18 @@ impl Services {
             started_at: clock().now(),
             silence_ms: settings.silence_ms(),
         };
+        let jobs = commands::jobs::Jobs {
+            store: store(),
+            hub: hub(),
+            clock: clock(),
+            settings,
+            delivery: delivery.clone(),
+            presence: presence.clone(),
+            webhook_reach: outside.webhooks.reach(),
+            preflight: preflight.clone(),
+            limiter: limiter.clone(),
+            guard: guard.clone(),
+        };
         Self {
             authentication: access::authentication::Authentication {
                 store: store(),
@@ -166,6 +190,7 @@ impl Services {
                 clock: clock(),
                 lookups: lookups.clone(),
                 uses: uses.clone(),
+                tokens: Some(tokens.clone()),
             },
             agent_keys: access::agent_keys::AgentKeys {
                 store: store(),
@@ -189,7 +214,7 @@ impl Services {
                 guard: guard.clone(),
             },
             approvals: approvals.clone(),
-            audit_log: access::audit_log::AuditLog { store: store() },
+            audit_log: access::audit_log::AuditLog { store: store(), viewers: viewers.clone() },
             change_publisher: commands::change_publisher::ChangePublisher {
                 store: store(),
                 hub: hub(),
@@ -201,8 +226,8 @@ impl Services {
                 settings,
                 cache: cache.clone(),
                 delivery: delivery.clone(),
-                preflight: preflight.clone(),
-                limiter: limiter.clone(),
+                preflight,
+                limiter,
                 catalog: catalog.clone(),
                 membership: fleet::group_membership::GroupMembership { store: store() },
                 guard: guard.clone(),
@@ -211,7 +236,7 @@ impl Services {
                 store: store(),
                 hub: hub(),
                 clock: clock(),
-                delivery: delivery.clone(),
+                delivery,
             },
             events: integrations::events::Events {
                 store: store(),
@@ -234,18 +259,7 @@ impl Services {
                 releases: Arc::clone(&release_files),
                 catalog: catalog.clone(),
             },
-            jobs: commands::jobs::Jobs {
-                store: store(),
-                hub: hub(),
-                clock: clock(),
-                settings,
-                delivery,
-                presence: presence.clone(),
-                webhook_reach: outside.webhooks.reach(),
-                preflight,
-                limiter,
-                guard,
-            },
+            jobs: jobs.clone(),
             job_reconciler: commands::job_reconciler::JobReconciler {
                 store: store(),
                 hub: hub(),
@@ -273,12 +287,40 @@ impl Services {
                 catalog: catalog.clone(),
                 change_lock: Arc::default(),
             },
+            schedules: schedules::Schedules {
+                store: store(),
+                clock: clock(),
+                jobs,
+                changed: Arc::default(),
+            },
             setup: access::setup::Setup {
                 store: store(),
                 clock: clock(),
                 cache: cache.clone(),
-                lookups,
+                lookups: lookups.clone(),
+                passwords: passwords.clone(),
+            },
+            invitations: access::invitations::Invitations {
+                store: store(),
+                clock: clock(),
+                passwords: passwords.clone(),
+                limiter: sign_in_limiter.clone(),
+                lookups: lookups.clone(),
+            },
+            members: access::members::Members {
+                store: store(),
+                cache: cache.clone(),
+                clock: clock(),
+            },
+            sign_in: access::sign_in::SignIn {
+                store: store(),
+                clock: clock(),
+                cache: cache.clone(),
+                tokens,
+                secret_box: secret_box.clone(),
                 passwords,
+                limiter: sign_in_limiter,
+                lookups,
             },
             sessions: Arc::new(sessions::Sessions::new(
                 store(),
@@ -295,6 +337,12 @@ impl Services {
                 secret_box.clone(),
             )),
             targets: fleet::targets::Targets { store: store(), hub: hub() },
+            tenants: access::tenants::Tenants {
+                store: store(),
+                clock: clock(),
+                settings,
+                counting: Arc::new(tokio::sync::Semaphore::new(1)),
+            },
             maintenance: operations::maintenance::Maintenance {
                 store: store(),
                 hub: hub(),

@@ -3,6 +3,7 @@
 mod change_processor;
 mod event_publisher;
 mod output_compactor;
+mod schedule_runner;
 mod scheduler;
 mod webhook_sender;
 
@@ -37,6 +38,7 @@ impl Workers {
     pub async fn start(services: &Services, hub: &Arc<Hub>) -> anyhow::Result<Self> {
         let mut tasks = JoinSet::new();
         let (for_webhooks, for_output) = (Arc::clone(hub), Arc::clone(hub));
+        let for_schedules = Arc::clone(hub);
         let (dispatch, for_dispatch) = (services.dispatcher.clone(), Arc::clone(hub));
         tasks.spawn(async move {
             run_dispatcher(dispatch, for_dispatch).await;
@@ -68,6 +70,11 @@ impl Workers {
         tasks.spawn(async move {
             output_compactor::run(compaction, for_output).await;
             "output compactor"
+        });
+        let schedules = services.schedules.clone();
+        tasks.spawn(async move {
+            schedule_runner::run(schedules, for_schedules).await;
+            "schedule runner"
         });
         let scheduler = scheduler::Scheduler::start(&services.maintenance).await?;
         Ok(Self { tasks, scheduler })

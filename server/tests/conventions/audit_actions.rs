@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use crate::{literals, sources};
 
 /// What an action changes: the kinds of subjects.
-const RESOURCES: [&str; 13] = [
+const RESOURCES: [&str; 16] = [
     "agent",
     "agent_key",
     "api_key",
@@ -13,24 +13,31 @@ const RESOURCES: [&str; 13] = [
     "approval_rule",
     "command",
     "group",
+    "invitation",
     "job",
     "member",
     "release",
+    "schedule",
+    "session",
     "tenant",
     "webhook",
     "webhook_secret",
 ];
 /// What happens to it, in the imperative.
-const VERBS: [&str; 25] = [
+const VERBS: [&str; 32] = [
     "abort",
+    "accept",
     "adopt",
     "approve",
     "cancel",
     "change_key",
+    "confirm",
     "create",
     "delete",
     "deregister",
+    "disable",
     "draft",
+    "enable",
     "halt",
     "limit",
     "pause",
@@ -42,7 +49,9 @@ const VERBS: [&str; 25] = [
     "resume",
     "revoke",
     "rotate",
+    "run",
     "send",
+    "stop",
     "submit",
     "update",
     "upload",

@@ -124,6 +124,7 @@ async fn executions_that_are_over_before_they_begin_count_whatever_ended_them(fi
         rollout: None,
         executions: executions.collect(),
         idempotency: None,
+        fire: None,
         audit: audit(fixture.tenant_id),
         approval: None,
     };

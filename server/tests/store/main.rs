@@ -1,6 +1,8 @@
 //! The store on both databases: each test runs once on SQLite and once on PostgreSQL.
 
+mod agent_identity;
 mod api_keys;
+mod audit_chain;
 mod batches;
 mod counting;
 mod deletion;
@@ -16,13 +18,16 @@ mod master_key;
 mod members;
 mod model;
 mod output;
+mod plans;
 mod reconciliation;
 mod releases;
 mod rollouts;
+mod schedules;
 mod sessions;
 mod settlement;
 mod sweeps;
 mod targets;
+mod user_sessions;
 mod webhooks;
 mod writing;
 

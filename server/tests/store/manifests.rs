@@ -1,5 +1,6 @@
 //! Manifests that hosts report, and what a tenant may store of them.
 
+use muster_server::domain::access::plan::Plan;
 use muster_server::domain::access::principal::Role;
 use muster_server::domain::fleet::agent::AgentEventKind;
 use muster_server::domain::fleet::records::ManifestRecord;
@@ -24,10 +25,11 @@ const LIMIT: ManifestSize = ManifestSize { bytes: 1_000, scripts: 10 };
 
 impl Fixture {
     /// The row of the fixture's tenant, which counts.
-    async fn make_tenant(&self) {
+    pub async fn make_tenant(&self) {
         let tenant = tenant::Model {
             id: self.tenant_id,
             name: "tenant".into(),
+            plan: Plan::DEFAULT,
             created_at: NOW,
             manifest_bytes: 0,
             manifest_scripts: 0,

@@ -54,6 +54,9 @@ impl Fixture {
             created_at: NOW,
             refreshed_at: NOW,
             expires_at: NOW.plus_ms(1_000),
+            confirmed_at: NOW,
+            refresh_hash: Vec::new(),
+            previous_refresh_hash: None,
             revoked_at: None,
             source: None,
         };

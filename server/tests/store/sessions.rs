@@ -5,24 +5,17 @@ use muster_server::domain::commands::command_state::{CommandState, EndReason};
 use muster_server::domain::fleet::agent::AgentEventKind;
 use muster_server::domain::ids::{AgentId, AgentKeyId};
 use muster_server::domain::page::PageRequest;
-use muster_server::store::queries::{Adopted, Adoption, Deletion};
 use muster_server::store::writer::{
     AgentIdentity, CloseSession, OpenSession, OpenedSession, SessionOpening, SubmitCommand,
     Submitted,
 };
 use uuid::Uuid;
 
-use crate::fixture::{Fixture, NOW, public_key};
+use crate::fixture::{Fixture, NOW};
 use crate::on_both_databases;
 
 on_both_databases!(
     an_agent_keeps_its_id_and_epochs_grow,
-    an_id_or_a_machine_without_its_key_pair_is_another_agent,
-    a_key_that_trusts_its_holders_lets_a_reinstall_take_its_offline_row,
-    a_refused_reinstall_raises_one_alert_on_the_former_agent,
-    an_alert_about_a_key_pair_outlives_lesser_ones_and_the_agent_that_caused_it,
-    an_adopted_agent_keeps_its_id_and_its_successor_goes,
-    an_accepted_fingerprint_waits_for_its_host_and_ends_when_the_agent_returns,
     a_basic_agent_is_its_key_unless_the_key_trusts_its_holders,
     an_unknown_id_is_kept_with_its_ticket_only,
     the_limit_of_a_key_holds_within_one_batch_too,
@@ -50,14 +43,14 @@ pub fn opened(opening: SessionOpening) -> OpenedSession {
     }
 }
 
-fn refused(opening: SessionOpening) -> CloseCode {
+pub fn refused(opening: SessionOpening) -> CloseCode {
     match opening {
         SessionOpening::Opened(opened) => panic!("let in: {opened:?}"),
         SessionOpening::Refused(code) => code,
     }
 }
 
-async fn close(fixture: &Fixture, session: &OpenedSession) {
+pub async fn close(fixture: &Fixture, session: &OpenedSession) {
     let operation = CloseSession {
         tenant_id: fixture.tenant_id,
         agent_id: session.agent_id,
@@ -80,172 +73,6 @@ async fn an_agent_keeps_its_id_and_epochs_grow(fixture: Fixture) {
     }
     assert_eq!(opened(fixture.open(again).await).agent_id, first.agent_id);
     assert_eq!(fixture.agent("host").await.agent_id, first.agent_id);
-}
-
-async fn an_id_or_a_machine_without_its_key_pair_is_another_agent(fixture: Fixture) {
-    let first = fixture.agent("host").await;
-    for is_online in [true, false] {
-        if !is_online {
-            close(&fixture, &first).await;
-        }
-        let mut thief = fixture.registration_with("host", "thief");
-        returning(&mut thief, &first);
-        let stolen = opened(fixture.open(thief).await);
-        assert_ne!(stolen.agent_id, first.agent_id, "online: {is_online}");
-        let tenant = fixture.store.tenant(fixture.tenant_id);
-        let row = tenant.agent(stolen.agent_id).await.expect("read").expect("the agent");
-        assert_eq!(row.alert.as_deref(), Some("key_pair_changed"));
-        let detail = row.alert_detail.expect("a sentence");
-        let fingerprint = public_key("thief").fingerprint().to_string();
-        for word in [&first.agent_id.to_string(), &fingerprint, "muster agents adopt"] {
-            assert!(detail.contains(word), "{detail}");
-        }
-    }
-    // The host itself is not locked out.
-    assert_eq!(fixture.agent("host").await.agent_id, first.agent_id);
-}
-
-async fn a_key_that_trusts_its_holders_lets_a_reinstall_take_its_offline_row(fixture: Fixture) {
-    fixture.trust_holders().await;
-    let first = fixture.agent("host").await;
-    let beside = opened(fixture.open(fixture.registration_with("host", "second")).await);
-    assert_ne!(beside.agent_id, first.agent_id, "an online agent is not taken over");
-    close(&fixture, &first).await;
-    let third = opened(fixture.open(fixture.registration_with("host", "third")).await);
-    assert_eq!(third.agent_id, first.agent_id);
-    // From now on the row belongs to the new key pair.
-    close(&fixture, &third).await;
-    close(&fixture, &beside).await;
-    let again = opened(fixture.open(fixture.registration_with("host", "third")).await);
-    assert_eq!(again.agent_id, first.agent_id);
-}
-
-async fn a_refused_reinstall_raises_one_alert_on_the_former_agent(fixture: Fixture) {
-    for name in ["host", "second", "third"] {
-        let session = fixture.agent(name).await;
-        close(&fixture, &session).await;
-    }
-    let first = fixture.agent("host").await;
-    close(&fixture, &first).await;
-    for seed in ["new", "new", "newer"] {
-        let opening = fixture.open(fixture.registration_with("host", seed)).await;
-        assert_eq!(refused(opening), CloseCode::AgentLimit);
-    }
-    let tenant = fixture.store.tenant(fixture.tenant_id);
-    let row = tenant.agent(first.agent_id).await.expect("read").expect("the agent");
-    assert_eq!(row.alert.as_deref(), Some("key_pair_changed"));
-    let newest = public_key("newer").fingerprint().to_string();
-    assert!(row.alert_detail.is_some_and(|detail| detail.contains(&newest)));
-    let page = PageRequest { after: None, limit: 50 };
-    let events = tenant.agent_events(first.agent_id, page).await.expect("read");
-    let raised = events.iter().filter(|event| event.kind == AgentEventKind::KeyPairChanged);
-    assert_eq!(raised.count(), 1, "an agent that keeps trying writes no event each time");
-}
-
-async fn an_alert_about_a_key_pair_outlives_lesser_ones_and_the_agent_that_caused_it(
-    fixture: Fixture,
-) {
-    let tenant = fixture.store.tenant(fixture.tenant_id);
-    let row = async |id| tenant.agent(id).await.expect("read").expect("the agent");
-    let fingerprint = public_key("thief").fingerprint().to_string();
-    let is_reported = async |id| {
-        let row = row(id).await;
-        let detail = row.alert_detail.unwrap_or_default();
-        row.alert.as_deref() == Some("key_pair_changed") && detail.contains(&fingerprint)
-    };
-    let host = fixture.agent("host").await;
-    let as_thief = |hostname: &str, machine: &str| {
-        let registration = fixture.registration_with(machine, "thief");
-        OpenSession { hostname: hostname.into(), ..registration }
-    };
-    let thief = opened(fixture.open(as_thief("lab", "host")).await);
-    assert!(is_reported(thief.agent_id).await);
-    assert!(is_reported(host.agent_id).await, "the former agent shows it as well");
-    // The name of another agent, a second process, and another machine id.
-    for (hostname, machine, instance) in [("host", "host", 2), ("host", "host", 1), ("x", "x", 2)] {
-        let mut again = as_thief(hostname, machine);
-        if let AgentIdentity::Full { instance_id, .. } = &mut again.identity {
-            *instance_id = Uuid::from_u128(instance);
-        }
-        fixture.open(again).await;
-        assert!(is_reported(thief.agent_id).await, "{hostname} {machine} {instance}");
-    }
-    // It stays one of several candidates, so that an adoption without a fingerprint is refused.
-    let reinstalled = opened(fixture.open(fixture.registration_with("host", "new")).await);
-    let successors = tenant.possible_successors(&row(host.agent_id).await, 9).await.expect("read");
-    let mut ids: Vec<_> = successors.iter().map(|row| row.id).collect();
-    ids.sort_unstable();
-    let mut expected = [thief.agent_id, reinstalled.agent_id];
-    expected.sort_unstable();
-    assert_eq!(ids, expected);
-    let entry = crate::fixture::audit(fixture.tenant_id);
-    tenant.delete_agent(thief.agent_id, Deletion::Operator, NOW, entry).await.expect("delete");
-    assert_eq!(row(host.agent_id).await.alert.as_deref(), Some("key_pair_changed"));
-}
-
-async fn an_adopted_agent_keeps_its_id_and_its_successor_goes(fixture: Fixture) {
-    let tenant = fixture.store.tenant(fixture.tenant_id);
-    let audit = || crate::fixture::audit(fixture.tenant_id);
-    let first = fixture.agent("host").await;
-    let second = opened(fixture.open(fixture.registration_with("host", "new")).await);
-    let adoption = Adoption {
-        id: first.agent_id,
-        fingerprint: public_key("new").fingerprint(),
-        successor: Some(second.agent_id),
-        now: NOW,
-    };
-    let online = tenant.adopt_agent(adoption, audit()).await.expect("asked");
-    assert!(matches!(online, Adopted::Online), "{online:?}");
-    close(&fixture, &first).await;
-    let wrong = Adoption { fingerprint: public_key("other").fingerprint(), ..adoption };
-    let wrong = tenant.adopt_agent(wrong, audit()).await.expect("asked");
-    assert!(matches!(wrong, Adopted::SuccessorChanged), "{wrong:?}");
-    let done = tenant.adopt_agent(adoption, audit()).await.expect("asked");
-    assert!(matches!(done, Adopted::Done { .. }), "{done:?}");
-    assert!(tenant.agent(second.agent_id).await.expect("read").is_none());
-    let mut again = fixture.registration_with("host", "new");
-    returning(&mut again, &second);
-    assert_eq!(opened(fixture.open(again).await).agent_id, first.agent_id);
-    // The former key pair belongs to no agent.
-    assert_ne!(fixture.agent("host").await.agent_id, first.agent_id);
-}
-
-async fn an_accepted_fingerprint_waits_for_its_host_and_ends_when_the_agent_returns(
-    fixture: Fixture,
-) {
-    let tenant = fixture.store.tenant(fixture.tenant_id);
-    let first = fixture.agent("host").await;
-    let accept = async || {
-        let adoption = Adoption {
-            id: first.agent_id,
-            fingerprint: public_key("new").fingerprint(),
-            successor: None,
-            now: NOW,
-        };
-        let audit = crate::fixture::audit(fixture.tenant_id);
-        let done = tenant.adopt_agent(adoption, audit).await.expect("asked");
-        assert!(matches!(done, Adopted::Done { .. }), "{done:?}");
-    };
-    close(&fixture, &first).await;
-    accept().await;
-    // The agent itself comes back: what was accepted does not count any more.
-    let back = fixture.agent("host").await;
-    assert_eq!(back.agent_id, first.agent_id);
-    close(&fixture, &back).await;
-    let other = opened(fixture.open(fixture.registration_with("elsewhere", "new")).await);
-    assert_ne!(other.agent_id, first.agent_id);
-    tenant
-        .delete_agent(
-            other.agent_id,
-            Deletion::Operator,
-            NOW,
-            crate::fixture::audit(fixture.tenant_id),
-        )
-        .await
-        .expect("delete");
-    accept().await;
-    let taken = opened(fixture.open(fixture.registration_with("elsewhere", "new")).await);
-    assert_eq!(taken.agent_id, first.agent_id);
 }
 
 async fn the_limit_of_a_key_holds_within_one_batch_too(fixture: Fixture) {

@@ -40,6 +40,7 @@ impl Fixture {
             idempotency: None,
             audit,
             approval: None,
+            fire: None,
         };
         self.store.writer().commit(submission).await.expect("submit");
         for is_first in [true, false] {

@@ -13,6 +13,7 @@ use crate::processes::test_dir::TestDir;
 #[derive(Debug, Clone)]
 pub struct Cli {
     home: PathBuf,
+    environment: Vec<(String, String)>,
 }
 
 /// The result of a program.
@@ -48,7 +49,13 @@ impl ProgramOutput {
 impl Cli {
     /// A user who has not logged in.
     pub fn new(test_dir: &TestDir) -> Self {
-        Self { home: test_dir.folder("home") }
+        Self { home: test_dir.folder("home"), environment: Vec::new() }
+    }
+
+    /// Adds a variable.
+    pub fn with(mut self, name: &str, value: impl ToString) -> Self {
+        self.environment.push((name.to_owned(), value.to_string()));
+        self
     }
 
     /// The user's home directory.
@@ -85,6 +92,13 @@ impl Cli {
         ended(self.spawn(command)).await
     }
 
+    /// [`Cli::run`] with a standard output whose reader has closed it.
+    pub async fn run_unread(&self, args: &[&str]) -> ProgramOutput {
+        let mut command = Command::new(binary("muster"));
+        command.args(args).env_clear().env("HOME", &self.home);
+        unread(command).await
+    }
+
     /// Starts `muster` and does not wait for it.
     pub fn start(&self, args: &[&str]) -> Child {
         let mut command = Command::new(binary("muster"));
@@ -96,6 +110,7 @@ impl Cli {
         command
             .env_clear()
             .env("HOME", &self.home)
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .current_dir(&self.home)
             .stdin(Stdio::piped())
@@ -115,4 +130,15 @@ pub async fn ended(child: Child) -> ProgramOutput {
         stdout: output.stdout,
         stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
     }
+}
+
+/// Runs a program whose standard output has no reader.
+pub async fn unread(mut command: Command) -> ProgramOutput {
+    let (reader, writer) = std::io::pipe().expect("make a pipe");
+    drop(reader);
+    command.stdin(Stdio::null()).stdout(writer).stderr(Stdio::piped());
+    let child = command.spawn().expect("start the program");
+    // The command holds the pipe too.
+    drop(command);
+    ended(child).await
 }

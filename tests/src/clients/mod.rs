@@ -3,4 +3,5 @@
 pub mod api;
 pub mod cli;
 pub mod live_stream;
+pub mod person;
 pub mod webhook_sink;

@@ -1,19 +1,15 @@
-//! A second tenant on a server, which no API creates yet: a hidden command of the server's program does.
+//! A second tenant on a server.
+
+use serde_json::json;
 
 use crate::clients::api::Api;
 use crate::fixture::Fixture;
+use crate::json::JsonFields as _;
 
 impl Fixture {
-    /// Creates another tenant, for which the server is stopped and started again; a client with its
-    /// owner's key.
-    pub async fn other_tenant(&mut self) -> Api {
-        self.server.stop();
-        let created = self.server.run(&["create-tenant", "--name", "other tenant"]);
-        let errors = String::from_utf8_lossy(&created.stderr);
-        assert!(created.status.success(), "create a tenant: {errors}");
-        let key = String::from_utf8(created.stdout).expect("text");
-        self.server.resume();
-        self.server.ready().await;
-        self.api.with_key(key.trim())
+    /// Creates another tenant as the operator; a client with its owner's key.
+    pub async fn other_tenant(&self) -> Api {
+        let made = self.api.post("/api/tenants", json!({"name": "other tenant"})).await;
+        self.api.with_key(made.expect(201).text("key"))
     }
 }

@@ -2,5 +2,6 @@
 
 pub mod link;
 pub mod nginx;
+pub mod socks_proxy;
 pub mod tinyproxy;
 pub mod tls_terminator;

@@ -186,7 +186,10 @@ impl ExchangeClient {
 
     /// The proxy itself answers unencrypted requests; the server's refusals have a code.
     fn refused_by_proxy(&self, status: StatusCode, problem: &str) -> Option<LinkError> {
-        let proxy = self.connector.proxy.as_ref().filter(|_| !self.connector.endpoint.is_secure)?;
+        let proxy = self.connector.proxy.as_ref().filter(|proxy| !proxy.is_socks())?;
+        if self.connector.endpoint.is_secure {
+            return None;
+        }
         let is_from_proxy = match status {
             StatusCode::PROXY_AUTHENTICATION_REQUIRED => true,
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => problem.is_empty(),
@@ -238,6 +241,9 @@ pub fn client(connector: &Connector, timeout: Duration) -> Result<Client, LinkEr
                 Proxy::all(proxy.uri().to_string()).map_err(LinkError::broken(broken))?;
             if let Some(authorization) = proxy.authorization() {
                 through = through.custom_http_auth(authorization.clone());
+            }
+            if let Some((user, password)) = proxy.login() {
+                through = through.basic_auth(user, password);
             }
             builder.proxy(through)
         }

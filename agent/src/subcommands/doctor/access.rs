@@ -155,6 +155,10 @@ fn meaning(close: CloseCode) -> (&'static str, &'static str) {
             "the key has reached its limit of agents",
             "raise its max_agents, delete an unused agent, or use another key",
         ),
+        CloseCode::PlanLimit => (
+            "the plan of the tenant allows no more agents",
+            "delete an unused agent, or ask the operator of the server for a larger plan",
+        ),
         CloseCode::SessionReplaced => (
             "another session replaced this one",
             "run the doctor again; if the problem persists, another agent uses this identity",

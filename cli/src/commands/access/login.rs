@@ -1,34 +1,45 @@
-//! `muster login`: verifies an API key and stores it.
+//! `muster login`: verifies an API key, or signs a person in, and stores the key or the session.
 
 use std::io::{IsTerminal as _, Read as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use reqwest::Method;
 use secrecy::{ExposeSecret as _, SecretString};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::api::client::ApiClient;
-use crate::context::{self, Context, Overrides, check_server};
+use crate::context::{self, Context, Overrides, Renewal, check_server};
 use crate::error::CliError;
 use crate::output::printer::Output;
+use crate::output::text::sanitize;
 
 /// Most bytes that are read from standard input. Keys are much shorter.
 const MAX_KEY_BYTES: u64 = 4096;
 
-/// Verify an API key and store it for later commands
+/// Verify an API key, or sign in with an address and a password, and store the key or the session for
+/// later commands
 ///
-/// Without an option, the key comes from MUSTER_API_KEY, else from a prompt or standard input. It is
-/// stored in ~/.config/muster/config.toml, readable by its owner only.
+/// Without an option, the key comes from MUSTER_API_KEY, else from a prompt or standard input. With
+/// --email, the password comes from a prompt or standard input. Key or session are stored in
+/// ~/.config/muster/config.toml, readable by its owner only.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// File that holds only the key
-    #[arg(long, value_name = "FILE", conflicts_with = "key")]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["key", "email"])]
     key_file: Option<PathBuf>,
 
     /// The key itself; prefer --key-file or standard input, because every user of this host can read the
     /// arguments of a process and shells store them
-    #[arg(long, value_name = "KEY")]
+    #[arg(long, value_name = "KEY", conflicts_with = "email")]
     key: Option<SecretString>,
+
+    /// Address to sign in with
+    #[arg(long, value_name = "ADDRESS")]
+    email: Option<String>,
+
+    /// Id of the tenant to sign in to [default: the first one that you are a member of]
+    #[arg(long, value_name = "ID", requires = "email")]
+    tenant: Option<String>,
 }
 
 /// Verifies the key with one request that changes nothing, then stores it.
@@ -45,6 +56,18 @@ pub async fn run(args: Args, overrides: Overrides, output: Output) -> Result<u8,
     let path = context::default_path().ok_or_else(|| {
         CliError::Usage("no home directory to store the key in; set XDG_CONFIG_HOME".into())
     })?;
+    // Later commands may run in another directory.
+    let ca_file = overrides
+        .ca_file
+        .map(|path| std::path::absolute(&path).map_err(CliError::file("resolve", &path)));
+    let ca_file = ca_file.transpose()?;
+    let insecure = overrides.insecure;
+    if let Some(email) = args.email {
+        // No key is sent with a sign-in.
+        let context =
+            Context { server, api_key: SecretString::default(), renewal: None, insecure, ca_file };
+        return sign_in(context, &path, (email, args.tenant), output).await;
+    }
     let given = match args.key_file {
         Some(path) => {
             let text = std::fs::read_to_string(&path).map_err(CliError::file("read", &path))?;
@@ -54,17 +77,12 @@ pub async fn run(args: Args, overrides: Overrides, output: Output) -> Result<u8,
     };
     let api_key = match given {
         Some(key) => key,
-        None => read_key()?,
+        None => read_secret("API key: ")?.trim().into(),
     };
     if api_key.expose_secret().is_empty() {
         return Err(CliError::Usage("the API key is empty".into()));
     }
-    // Later commands may run in another directory.
-    let ca_file = overrides
-        .ca_file
-        .map(|path| std::path::absolute(&path).map_err(CliError::file("resolve", &path)));
-    let ca_file = ca_file.transpose()?;
-    let context = Context { server, api_key, insecure: overrides.insecure, ca_file };
+    let context = Context { server, api_key, renewal: None, insecure, ca_file };
     let api = ApiClient::new(&context)?;
     api.json(api.request(Method::GET, &["agents"]).query(&[("limit", "1")])).await?;
     context::store(&path, &context)?;
@@ -76,12 +94,62 @@ pub async fn run(args: Args, overrides: Overrides, output: Output) -> Result<u8,
     Ok(0)
 }
 
-fn read_key() -> Result<SecretString, CliError> {
+async fn sign_in(
+    context: Context,
+    path: &Path,
+    (email, tenant): (String, Option<String>),
+    output: Output,
+) -> Result<u8, CliError> {
+    let password = read_secret("Password: ")?;
+    let api = ApiClient::new(&context)?;
+    let mut body = json!({ "email": email, "password": password.as_str() });
+    if let Some(tenant) = tenant {
+        body["tenant_id"] = tenant.into();
+    }
+    let request = api.request(Method::POST, &["auth", "login"]).json(&body);
+    let answer = api.json(request).await?;
+    let context = with_tokens(context, &answer)?;
+    context::store(path, &context)?;
+    let member = answer.get("member").cloned().unwrap_or_default();
+    let stored = json!({ "server_url": context.server.as_str(), "path": path, "member": member });
+    let tenant = member.get("tenant_name").and_then(Value::as_str).unwrap_or_default().to_owned();
+    output.answer(&stored, |_| {
+        let text = format!(
+            "signed in to {} as {email}, tenant {tenant}; the session is stored in {}",
+            context.server,
+            path.display()
+        );
+        sanitize(&text)
+    })?;
+    Ok(0)
+}
+
+/// The context with the tokens of an answer.
+///
+/// # Errors
+/// [`CliError::Answer`] if it has none.
+pub fn with_tokens(context: Context, answer: &Value) -> Result<Context, CliError> {
+    let text = |field: &str| {
+        let text = answer.get(field).and_then(Value::as_str);
+        text.map(str::to_owned).ok_or_else(|| CliError::Answer(format!("it has no `{field}`")))
+    };
+    let renewal = Renewal {
+        refresh_token: text("refresh_token")?.into(),
+        access_expires_at: text("access_expires_at")?,
+    };
+    Ok(Context { api_key: text("access_token")?.into(), renewal: Some(renewal), ..context })
+}
+
+/// A secret from a prompt without echo, or the first line of standard input. Never an argument.
+///
+/// # Errors
+/// [`CliError::Terminal`] if it cannot be read.
+pub fn read_secret(prompt: &str) -> Result<String, CliError> {
     let stdin = std::io::stdin();
     if stdin.is_terminal() {
-        return Ok(rpassword::prompt_password("API key: ")?.trim().into());
+        return Ok(rpassword::prompt_password(prompt)?);
     }
     let mut text = String::new();
     stdin.lock().take(MAX_KEY_BYTES).read_to_string(&mut text)?;
-    Ok(text.trim().into())
+    Ok(text.trim_end_matches(['\r', '\n']).to_owned())
 }

@@ -7,6 +7,9 @@ use ring::rand::{SecureRandom, SystemRandom};
 /// Prefix of the token with which the first owner is made.
 pub const SETUP_TOKEN_PREFIX: &str = "mst_setup_";
 
+/// Prefix of the token of an invitation.
+pub const INVITATION_PREFIX: &str = "mst_invite_";
+
 /// The secret that a request presents: the token of `Authorization: Bearer`, else `x-api-key`. An
 /// empty one counts as none.
 pub fn presented<'a>(authorization: Option<&'a str>, api_key: Option<&'a str>) -> Option<&'a str> {

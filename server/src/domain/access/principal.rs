@@ -30,9 +30,9 @@ use crate::domain::time::Timestamp;
 #[strum(serialize_all = "snake_case")]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
-    /// Everything, including API keys.
+    /// Everything, including API keys and members.
     Owner,
-    /// Agents, agent keys and commands, including ad-hoc commands; no API keys.
+    /// Agents, agent keys and commands, including ad-hoc commands; no API keys, and no members.
     Admin,
     /// Reads, and runs scripts.
     Member,
@@ -89,20 +89,37 @@ pub enum Scope {
     ApiKeysWrite,
     #[serde(rename = "audit:read")]
     AuditRead,
+    #[serde(rename = "schedules:read")]
+    SchedulesRead,
+    /// Schedules, whose jobs run with the rights of who changed them last.
+    #[serde(rename = "schedules:write")]
+    SchedulesWrite,
+    /// The people of the tenant, with their addresses and roles.
+    #[serde(rename = "members:read")]
+    MembersRead,
+    /// Invites people, changes their roles and removes them. Only for a person who is signed in.
+    #[serde(rename = "members:write")]
+    MembersWrite,
     /// The secrets that webhooks are signed with.
     #[serde(rename = "webhooks:write")]
     WebhooksWrite,
+    /// The tenant itself: its name, its export and its deletion.
+    #[serde(rename = "tenant:manage")]
+    TenantManage,
     /// Metrics of the whole server, for all tenants. Only for keys that were created with it.
     #[serde(rename = "metrics:read")]
     MetricsRead,
     /// Releases, which hosts of every tenant may install. Only for keys that were created with it.
     #[serde(rename = "releases:manage")]
     ReleasesManage,
+    /// All tenants of the server, and their plans. Only for keys that were created with it.
+    #[serde(rename = "tenants:manage")]
+    TenantsManage,
 }
 
 impl Scope {
     /// Every scope.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 23] = [
         Self::AgentsRead,
         Self::AgentsWrite,
         Self::AgentsManage,
@@ -117,9 +134,15 @@ impl Scope {
         Self::ApiKeysRead,
         Self::ApiKeysWrite,
         Self::AuditRead,
+        Self::SchedulesRead,
+        Self::SchedulesWrite,
+        Self::MembersRead,
+        Self::MembersWrite,
         Self::WebhooksWrite,
+        Self::TenantManage,
         Self::MetricsRead,
         Self::ReleasesManage,
+        Self::TenantsManage,
     ];
 
     /// The name in API and database.
@@ -139,9 +162,15 @@ impl Scope {
             Self::ApiKeysRead => "api_keys:read",
             Self::ApiKeysWrite => "api_keys:write",
             Self::AuditRead => "audit:read",
+            Self::SchedulesRead => "schedules:read",
+            Self::SchedulesWrite => "schedules:write",
+            Self::MembersRead => "members:read",
+            Self::MembersWrite => "members:write",
             Self::WebhooksWrite => "webhooks:write",
+            Self::TenantManage => "tenant:manage",
             Self::MetricsRead => "metrics:read",
             Self::ReleasesManage => "releases:manage",
+            Self::TenantsManage => "tenants:manage",
         }
     }
 
@@ -149,7 +178,7 @@ impl Scope {
     /// key of a server has them. No role includes them by default: another key only has one if a key
     /// with it created that key, and requested it by name.
     pub const fn is_operators(self) -> bool {
-        matches!(self, Self::ReleasesManage | Self::MetricsRead)
+        matches!(self, Self::ReleasesManage | Self::MetricsRead | Self::TenantsManage)
     }
 }
 
@@ -192,7 +221,14 @@ impl Role {
     pub fn scopes(self) -> BTreeSet<Scope> {
         let refused: &[Scope] = match self {
             Self::Owner => &[],
-            Self::Admin => &[Scope::ApprovalsManage, Scope::ApiKeysWrite, Scope::ReleasesManage],
+            Self::Admin => &[
+                Scope::ApprovalsManage,
+                Scope::ApiKeysWrite,
+                Scope::MembersWrite,
+                Scope::TenantManage,
+                Scope::ReleasesManage,
+                Scope::TenantsManage,
+            ],
             Self::Member => &[
                 Scope::AgentsWrite,
                 Scope::AgentsManage,
@@ -204,9 +240,13 @@ impl Role {
                 Scope::ApiKeysRead,
                 Scope::ApiKeysWrite,
                 Scope::AuditRead,
+                Scope::MembersRead,
+                Scope::MembersWrite,
                 Scope::WebhooksWrite,
+                Scope::TenantManage,
                 Scope::MetricsRead,
                 Scope::ReleasesManage,
+                Scope::TenantsManage,
             ],
             Self::Auditor => {
                 return BTreeSet::from([
@@ -215,6 +255,8 @@ impl Role {
                     Scope::CommandsRead,
                     Scope::ApiKeysRead,
                     Scope::AuditRead,
+                    Scope::SchedulesRead,
+                    Scope::MembersRead,
                 ]);
             }
         };
@@ -230,6 +272,8 @@ pub enum PrincipalKind {
     Member {
         session_id: SessionId,
     },
+    /// A member whose schedule is due. It asks for the job without a session.
+    AbsentMember,
     /// The operator of the server, at its terminal.
     Operator,
 }
@@ -267,7 +311,7 @@ impl Principal {
     pub fn session_id(&self) -> Option<SessionId> {
         match self.kind {
             PrincipalKind::Member { session_id } => Some(session_id),
-            PrincipalKind::ApiKey | PrincipalKind::Operator => None,
+            PrincipalKind::ApiKey | PrincipalKind::AbsentMember | PrincipalKind::Operator => None,
         }
     }
 
@@ -275,7 +319,7 @@ impl Principal {
     pub fn actor_kind(&self) -> ActorKind {
         match self.kind {
             PrincipalKind::ApiKey => ActorKind::ApiKey,
-            PrincipalKind::Member { .. } => ActorKind::Member,
+            PrincipalKind::Member { .. } | PrincipalKind::AbsentMember => ActorKind::Member,
             PrincipalKind::Operator => ActorKind::Operator,
         }
     }
@@ -338,7 +382,7 @@ mod tests {
     #[test]
     fn no_role_of_a_tenant_has_rights_over_the_whole_server() {
         for role in [Role::Owner, Role::Admin, Role::Member, Role::Auditor] {
-            for scope in [Scope::MetricsRead, Scope::ReleasesManage] {
+            for scope in [Scope::MetricsRead, Scope::ReleasesManage, Scope::TenantsManage] {
                 assert!(!role.tenant_scopes().contains(&scope), "{role:?} has {scope}");
             }
         }

@@ -4,9 +4,9 @@
 use uuid::Uuid;
 
 use super::key_limits::KeyLimits;
-use super::principal::{ActorKind, Role};
+use super::principal::Role;
 use crate::domain::ids::{
-    AgentKeyId, ApiKeyId, AuditId, MemberId, PrincipalId, SessionId, TenantId,
+    AgentKeyId, ApiKeyId, AuditId, InvitationId, MemberId, PrincipalId, SessionId, TenantId,
 };
 use crate::domain::time::Timestamp;
 
@@ -72,18 +72,50 @@ pub struct MemberRecord {
     pub created_at: Timestamp,
 }
 
-/// An entry of the audit log.
+/// A session of a person, without its tokens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UserSessionRecord {
+    pub id: SessionId,
+    pub member_id: MemberId,
+    pub tenant_id: TenantId,
+    pub created_at: Timestamp,
+    pub refreshed_at: Timestamp,
+    pub expires_at: Timestamp,
+    pub confirmed_at: Timestamp,
+    /// The address of the sign-in.
+    pub source: Option<String>,
+}
+
+/// An open invitation, without its token.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InvitationRecord {
+    pub id: InvitationId,
+    /// In lower case.
+    pub email: String,
+    pub role: Role,
+    pub created_at: Timestamp,
+    pub created_by: MemberId,
+    pub expires_at: Timestamp,
+}
+
+/// An entry of the audit log. `String`s are as they are stored, also if somebody has changed them there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AuditRecord {
     pub id: AuditId,
+    /// The link of the hash chain that it belongs to.
+    pub link: u64,
     pub at: Timestamp,
-    pub actor_kind: ActorKind,
+    pub actor_kind: String,
     pub actor_id: Option<Uuid>,
+    /// The name that the actor has now.
+    pub actor_name: Option<String>,
     /// The session of a member.
     pub session_id: Option<SessionId>,
     pub action: String,
     pub subject_kind: String,
     pub subject_id: Option<Uuid>,
+    /// The name that the subject has now.
+    pub subject_name: Option<String>,
     /// JSON.
     pub detail: String,
     /// The client's address.

@@ -17,7 +17,7 @@ pub const MAX_APPROVAL_WAIT_MS: u64 = 30 * 24 * 3_600_000;
 /// How long a request waits for a decision unless its rule says otherwise: 24 h.
 pub const DEFAULT_APPROVAL_WAIT_MS: u64 = 24 * 3_600_000;
 /// Longest reason of a decision, in characters.
-pub const MAX_REASON_CHARS: usize = 500;
+pub const MAX_DECISION_CHARS: usize = 500;
 /// Most different files of a script that a request for approval lists.
 pub const MAX_LISTED_FILES: usize = 16;
 

@@ -8,7 +8,7 @@ use crate::domain::commands::approval::ApprovalState;
 use crate::domain::commands::command_state::CommandState;
 use crate::domain::commands::job_state::JobState;
 use crate::domain::fleet::reported_manifest::ManifestInForce;
-use crate::domain::ids::{AgentId, ApprovalId, CommandId, JobId};
+use crate::domain::ids::{AgentId, AgentKeyId, ApprovalId, CommandId, JobId};
 use crate::domain::time::Timestamp;
 
 /// The current state of a resource that changed. Changes in quick succession may be merged into one
@@ -41,6 +41,14 @@ pub enum TenantEvent {
         id: ApprovalId,
         state: ApprovalState,
     },
+    /// A new agent was refused because the plan of the tenant allows no more.
+    AgentRefused {
+        key_id: AgentKeyId,
+        /// As its host reports it.
+        hostname: String,
+        /// Agents that the plan allows.
+        limit: u64,
+    },
 }
 
 /// The kind of resource that an event is about.
@@ -51,11 +59,13 @@ pub enum TenantEventKind {
     Job,
     Agent,
     Approval,
+    AgentRefused,
 }
 
 impl TenantEventKind {
     /// Every kind.
-    pub const ALL: [Self; 4] = [Self::Execution, Self::Job, Self::Agent, Self::Approval];
+    pub const ALL: [Self; 5] =
+        [Self::Execution, Self::Job, Self::Agent, Self::Approval, Self::AgentRefused];
 
     /// The name in the API.
     pub const fn as_str(self) -> &'static str {
@@ -64,6 +74,7 @@ impl TenantEventKind {
             Self::Job => "job",
             Self::Agent => "agent",
             Self::Approval => "approval",
+            Self::AgentRefused => "agent_refused",
         }
     }
 }
@@ -85,6 +96,7 @@ impl TenantEvent {
             Self::Job { .. } => TenantEventKind::Job,
             Self::Agent { .. } => TenantEventKind::Agent,
             Self::Approval { .. } => TenantEventKind::Approval,
+            Self::AgentRefused { .. } => TenantEventKind::AgentRefused,
         }
     }
 }
@@ -99,6 +111,8 @@ impl EventFilter {
             TenantEvent::Job { id, script, .. } => (None, Some(*id), Some(script.as_str())),
             TenantEvent::Agent { id, .. } => (Some(*id), None, None),
             TenantEvent::Approval { .. } => (None, None, None),
+            // It has no id yet.
+            TenantEvent::AgentRefused { .. } => (None, None, None),
         };
         self.kinds.contains(&event.kind())
             && (self.agent_id.is_none() || self.agent_id == agent_id)

@@ -78,8 +78,8 @@ struct CreateApiKey {
     name: String,
     /// Default: `member`.
     role: Option<Role>,
-    /// Default: all scopes of the role, except `metrics:read` and `releases:manage`, which are rights
-    /// over the whole server. A key can't have scopes that its role or the caller does
+    /// Default: all scopes of the role, except `metrics:read`, `releases:manage` and `tenants:manage`,
+    /// which are rights over the whole server. A key can't have scopes that its role or the caller does
     /// not have.
     #[schema(value_type = Option<Vec<String>>)]
     scopes: Option<Vec<Scope>>,

@@ -1,8 +1,6 @@
 //! `/api/setup`
 
-use std::net::SocketAddr;
-
-use axum::extract::{ConnectInfo, FromRequestParts, State};
+use axum::extract::{FromRequestParts, State};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
 use serde::{Deserialize, Serialize};
@@ -14,12 +12,12 @@ use zeroize::Zeroizing;
 use crate::domain::access::principal::Role;
 use crate::domain::access::records::MemberRecord;
 use crate::domain::ids::{MemberId, TenantId};
-use crate::domain::source::ClientSource;
 use crate::domain::time::Timestamp;
 use crate::http::AppState;
-use crate::http::extract::{Body, credential};
+use crate::http::extract::{Body, credential, unknown_client};
 use crate::http::problem::{ApiResult, Problem};
-use crate::services::access::setup::{NewPerson, SetupCaller};
+use crate::services::access::caller::Client;
+use crate::services::access::setup::NewPerson;
 
 pub(in crate::http) fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new().routes(routes!(set_up))
@@ -67,7 +65,7 @@ struct SetUp {
 
 /// A set-up token that was found right before the body is read.
 struct SetupToken {
-    caller: SetupCaller,
+    caller: Client,
     token: Zeroizing<String>,
 }
 
@@ -75,12 +73,7 @@ impl FromRequestParts<AppState> for SetupToken {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Problem> {
-        let address = parts.extensions.get::<ConnectInfo<SocketAddr>>();
-        let address = address.map(|ConnectInfo(address)| address.ip());
-        let caller = SetupCaller {
-            limited_as: address.map(ClientSource::of),
-            source: address.map(|address| address.to_string()),
-        };
+        let caller = unknown_client(parts);
         let token = Zeroizing::new(credential(&parts.headers).unwrap_or_default().to_owned());
         state.services.setup.check_token(&caller, &token).await?;
         Ok(Self { caller, token })

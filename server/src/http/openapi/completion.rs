@@ -13,7 +13,7 @@ pub fn complete(mut document: Value) -> Value {
     document["servers"] = json!([{"url": "/", "description": "This server"}]);
     document["tags"] = tags();
     document["components"]["securitySchemes"] = security_schemes();
-    document["security"] = json!([{"api_key": []}, {"api_key_header": []}]);
+    document["security"] = json!([{"api_key": []}, {"api_key_header": []}, {"access_token": []}, {"access_cookie": []}]);
     if let Some(schemas) = document["components"]["schemas"].as_object_mut() {
         complete_schemas(schemas);
     }
@@ -49,6 +49,7 @@ fn complete_operation(operation: &mut Value, schemas: &Value) {
     if operation["tags"][0] == "agent link" {
         operation["security"] = json!([{"agent_key": []}]);
     }
+    describe(operation);
     let parameters = operation.get_mut("parameters").and_then(Value::as_array_mut);
     for parameter in parameters.into_iter().flatten() {
         parameters::complete(&name, parameter);
@@ -60,6 +61,25 @@ fn complete_operation(operation: &mut Value, schemas: &Value) {
         }
     }
     examples::add(&name, operation);
+}
+
+/// Of a comment with one paragraph, the first sentence is the summary and the others are the description.
+/// A single sentence is both, because some programs show only one of them.
+fn describe(operation: &mut Value) {
+    let Some(text) = operation["summary"].as_str().map(|text| text.replace('\n', " ")) else {
+        return;
+    };
+    let (summary, rest) = match text.split_once(". ") {
+        Some((first, rest)) => (format!("{first}."), Some(rest.to_owned())),
+        None => (text, None),
+    };
+    let further = operation["description"].as_str().map(str::to_owned);
+    let paragraphs: Vec<String> = rest.into_iter().chain(further).collect();
+    operation["description"] = match paragraphs.is_empty() {
+        true => json!(summary),
+        false => json!(paragraphs.join("\n\n")),
+    };
+    operation["summary"] = json!(summary);
 }
 
 /// A body is required unless an empty object is valid, because no body means an empty object.
@@ -112,6 +132,7 @@ fn tags() -> Value {
         {"name": "executions", "description": "Runs of scripts, and their output."},
         {"name": "jobs", "description": "Scripts on many agents, at once or in waves."},
         {"name": "approvals", "description": "Work that waits for somebody else's yes."},
+        {"name": "schedules", "description": "Jobs that start at due times."},
         {"name": "targets", "description": "Which agents a target matches."},
         {"name": "groups", "description": "Agents that follow one version."},
         {"name": "releases", "description": "Signed versions of the programs for hosts."},
@@ -119,6 +140,7 @@ fn tags() -> Value {
         {"name": "webhooks", "description": "Messages about finished jobs."},
         {"name": "API keys", "description": "Keys for this API."},
         {"name": "accounts", "description": "People, and how they sign in."},
+        {"name": "tenants", "description": "Customers of this server, their plans and their limits."},
         {"name": "audit", "description": "Who changed what."},
         {"name": "server", "description": "Metrics of the server."},
         {"name": "health", "description": "Checks without a key."},
@@ -130,8 +152,14 @@ fn security_schemes() -> Value {
         "api_key": {"type": "http", "scheme": "bearer", "description": "An API key, `mst_live_…`."},
         "api_key_header": {"type": "apiKey", "in": "header", "name": "x-api-key",
             "description": "An API key, `mst_live_…`."},
+        "access_token": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT",
+            "description": "The access token of a person who is signed in."},
+        "access_cookie": {"type": "apiKey", "in": "cookie", "name": "__Host-muster_access",
+            "description": "The same, for a browser. A request that changes something must come from a page of this server."},
         "agent_key": {"type": "http", "scheme": "bearer",
             "description": "An agent key, `mst_agent_…`."},
+        "invitation": {"type": "http", "scheme": "bearer",
+            "description": "The token of an invitation, `mst_invite_…`."},
         "setup_token": {"type": "http", "scheme": "bearer",
             "description": "The token for the first owner, `mst_setup_…`."},
     })

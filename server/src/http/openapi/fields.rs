@@ -12,7 +12,7 @@ use strum::IntoEnumIterator;
 
 use crate::domain::access::key_limits::{MAX_FAN_OUT, MAX_KEY_SCRIPTS};
 use crate::domain::access::principal::Scope;
-use crate::domain::commands::approval::{MAX_APPROVAL_WAIT_MS, MAX_REASON_CHARS};
+use crate::domain::commands::approval::{MAX_APPROVAL_WAIT_MS, MAX_DECISION_CHARS};
 use crate::domain::commands::command_state::CommandState;
 use crate::domain::commands::rollout::{MAX_GATE_MS, MAX_PAUSE_MS};
 use crate::domain::fleet::target::MAX_IDS;
@@ -49,12 +49,12 @@ pub fn one_of_names<T: IntoEnumIterator + Serialize>() -> Value {
     json!({"type": "string", "enum": names})
 }
 
-fn reference(schema: &str) -> Value {
+pub(super) fn reference(schema: &str) -> Value {
     json!({"$ref": format!("#/components/schemas/{schema}")})
 }
 
 /// `schema`, or null.
-fn or_null(schema: &Value) -> Value {
+pub(super) fn or_null(schema: &Value) -> Value {
     json!({"oneOf": [schema, {"type": "null"}]})
 }
 
@@ -63,6 +63,8 @@ pub fn body_of(operation: &str) -> Option<Value> {
     match operation {
         "create_group" => Some(reference("CreateGroup")),
         "update_group" => Some(reference("UpdateGroup")),
+        "create_schedule" => Some(reference("CreateSchedule")),
+        "update_schedule" => Some(reference("UpdateSchedule")),
         _ => None,
     }
 }
@@ -70,7 +72,8 @@ pub fn body_of(operation: &str) -> Option<Value> {
 /// Adds schemas that no type has, and completes fields.
 pub fn complete(schemas: &mut Map<String, Value>) {
     add_named(schemas);
-    split_groups(schemas);
+    split(schemas, "Group", &["name", "target"]);
+    split(schemas, "Schedule", &["name", "rule", "job"]);
     for (schema, field, completed) in all() {
         if let Some(property) = property(schemas, schema, field) {
             let description = property.get("description").cloned();
@@ -219,13 +222,13 @@ fn add_named(schemas: &mut Map<String, Value>) {
     schemas.remove("RolloutShare");
 }
 
-/// Creating a group requires what changing it does not.
-fn split_groups(schemas: &mut Map<String, Value>) {
-    let Some(mut group) = schemas.remove("GroupBody") else { return };
-    schemas.insert("UpdateGroup".into(), group.clone());
-    group["required"] = json!(["name", "target"]);
-    group["description"] = json!("A new group.");
-    schemas.insert("CreateGroup".into(), group);
+/// Creating requires what changing does not.
+fn split(schemas: &mut Map<String, Value>, resource: &str, required: &[&str]) {
+    let Some(mut body) = schemas.remove(&format!("{resource}Body")) else { return };
+    schemas.insert(format!("Update{resource}"), body.clone());
+    body["required"] = json!(required);
+    body["description"] = json!(format!("A new {}.", resource.to_lowercase()));
+    schemas.insert(format!("Create{resource}"), body);
 }
 
 /// Schema, field, and what the field is.
@@ -270,7 +273,7 @@ fn all() -> Vec<(&'static str, &'static str, Value)> {
         (
             "DecisionBody",
             "reason",
-            json!({"type": ["string", "null"], "minLength": 1, "maxLength": MAX_REASON_CHARS,
+            json!({"type": ["string", "null"], "minLength": 1, "maxLength": MAX_DECISION_CHARS,
             "pattern": REASON}),
         ),
         ("AuditEntryView", "detail", reference("AuditDetail")),
@@ -287,6 +290,7 @@ fn all() -> Vec<(&'static str, &'static str, Value)> {
         ("CreateAgentKey", "tags", tags.clone()),
         ("CreateAgentKey", "max_agents", max_agents.clone()),
         ("CreateApiKey", "name", reference("Name")),
+        ("CreateTenant", "name", reference("Name")),
         ("CreateApiKey", "scopes", optional(scopes.clone())),
         ("CreateApiKey", "target", target.clone()),
         ("CreateApiKey", "scripts", scripts.clone()),
@@ -325,6 +329,7 @@ fn all() -> Vec<(&'static str, &'static str, Value)> {
             "grace_ms",
             json!({"type": "integer", "minimum": 0, "maximum": MAX_GRACE_MS, "default": 0}),
         ),
+        ("RenameTenant", "name", optional(reference("Name"))),
         ("ResultBody", "result", reference("Response")),
         ("RolloutSpec", "max_failures", optional(reference("FailureLimit"))),
         ("RolloutSpec", "pause_ms", most(0, day)),
@@ -354,6 +359,7 @@ fn all() -> Vec<(&'static str, &'static str, Value)> {
         ("UpdateAgentKey", "name", optional(reference("Name"))),
         ("UpdateAgentKey", "permissions", optional(permissions)),
         ("UpdateAgentKey", "tags", optional(tags)),
+        ("UpdateTenant", "name", optional(reference("Name"))),
         ("SecretBody", "url", url.clone()),
         ("WebhookBody", "url", url),
     ];
@@ -370,6 +376,7 @@ fn all() -> Vec<(&'static str, &'static str, Value)> {
             (group, "healthy_for_ms", most(0, day)),
         ]);
     }
+    fields.extend(super::schedule_fields::all());
     fields
 }
 

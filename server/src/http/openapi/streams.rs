@@ -20,6 +20,8 @@ pub fn complete(document: &mut Value) {
         "description": "No data."}),
     );
     let empty = "EmptyData".to_owned();
+    let audit = ["AuditEntryView".to_owned(), empty.clone()];
+    let audit = add_events(schemas, ["entry", "ready"].into_iter().zip(audit));
     let names = ["execution", "job", "agent", "ready", "reset"];
     let data = changes.into_iter().chain([empty.clone(), empty]);
     let changes = add_events(schemas, names.into_iter().zip(data));
@@ -35,6 +37,7 @@ pub fn complete(document: &mut Value) {
     }
     for operation in operations(document) {
         let schema = match operation["operationId"].as_str() {
+            Some("follow_audit") => &audit,
             Some("follow_events") => &changes,
             Some("follow_output") => &live,
             _ => continue,
@@ -73,7 +76,9 @@ fn add_events<'a>(
             "properties": {
                 "event": {"type": "string", "const": event},
                 "id": {"type": "string", "description": "For `Last-Event-ID`."},
-                "data": {"$ref": data},
+                // On the wire, the data of an event is always a text.
+                "data": {"type": "string", "contentMediaType": "application/json",
+                    "contentSchema": {"$ref": data}},
             },
         });
         schemas.insert(name, schema);

@@ -7,7 +7,8 @@ use uuid::Uuid;
 
 use crate::domain::access::principal::ActorKind;
 use crate::domain::access::principal::{Principal, Scope};
-use crate::domain::ids::{AgentId, AuditId, PrincipalId, TenantId};
+use crate::domain::ids::{AgentId, AuditId, MemberId, PrincipalId, SessionId, TenantId};
+use crate::domain::source::ClientSource;
 use crate::domain::time::Timestamp;
 use crate::services::error::{Result, ServiceError};
 use crate::store::entities::access::audit_entry;
@@ -17,6 +18,15 @@ use crate::store::entities::access::audit_entry;
 pub struct Caller {
     pub principal: Arc<Principal>,
     /// The address it asks from.
+    pub source: Option<String>,
+}
+
+/// Where a request comes from whose sender is not known yet.
+#[derive(Debug, Clone, Default)]
+pub struct Client {
+    /// The address, for limits.
+    pub limited_as: Option<ClientSource>,
+    /// The same, for the audit log.
     pub source: Option<String>,
 }
 
@@ -65,6 +75,12 @@ impl Caller {
         self.principal.may(Scope::CommandsRun) || self.principal.may(Scope::WebhooksWrite)
     }
 
+    /// Where it asks from.
+    pub fn client(&self) -> Client {
+        let address = self.source.as_deref().and_then(|source| source.parse().ok());
+        Client { limited_as: address.map(ClientSource::of), source: self.source.clone() }
+    }
+
     /// The entry that goes into the transaction of what it did. `detail` holds no secret.
     pub fn audit(
         &self,
@@ -99,6 +115,17 @@ impl AuditAction<'_> {
         self.entry(ActorKind::System, None)
     }
 
+    /// The entry of an action of a member, in its session.
+    pub fn by_member(
+        self,
+        id: MemberId,
+        session_id: Option<SessionId>,
+        client: &Client,
+    ) -> audit_entry::Model {
+        let entry = self.entry(ActorKind::Member, Some(id.0));
+        audit_entry::Model { session_id, source: client.source.clone(), ..entry }
+    }
+
     /// The entry of an action that an agent requested.
     pub fn by_agent(self, id: AgentId) -> audit_entry::Model {
         self.entry(ActorKind::Agent, Some(id.0))
@@ -108,6 +135,7 @@ impl AuditAction<'_> {
         audit_entry::Model {
             id: AuditId::new(),
             tenant_id: self.tenant_id,
+            link: 0,
             at: self.at,
             actor_kind,
             actor_id,

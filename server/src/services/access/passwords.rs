@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use argon2::password_hash::PasswordHasher as _;
 use argon2::password_hash::phc::PasswordHash;
+use argon2::password_hash::{PasswordHasher as _, PasswordVerifier as _};
 use argon2::{Algorithm, Argon2, Params, Version};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use zeroize::Zeroizing;
@@ -14,6 +14,8 @@ use crate::services::error::{Result, ServiceError};
 const MAX_HASHING: usize = 2;
 /// … and those that wait for it; more are refused.
 const MAX_WAITING_HASHES: usize = 32;
+/// Costs as much as the hash of a password, and is that of none.
+const HASH_OF_NOTHING: &str = "$argon2id$v=19$m=19456,t=2,p=1$AAAAAAAAAAAAAAAAAAAAAA$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
 const BUSY: ServiceError = ServiceError::Busy {
     code: "too_many_sign_ins",
     detail: "too many people sign in at the moment; try again in a moment",
@@ -56,6 +58,24 @@ impl Passwords {
         .await?
     }
 
+    /// True if the password is the one of the hash. Without a hash it takes as long, and is false.
+    ///
+    /// # Errors
+    /// [`ServiceError::Busy`] if too many wait.
+    pub(in crate::services) async fn verify(
+        &self,
+        password: Zeroizing<String>,
+        hash: Option<String>,
+    ) -> Result<bool> {
+        self.run(move || {
+            let parsed = PasswordHash::new(hash.as_deref().unwrap_or(HASH_OF_NOTHING));
+            let is_same = parsed
+                .is_ok_and(|known| argon2().verify_password(password.as_bytes(), &known).is_ok());
+            is_same && hash.is_some()
+        })
+        .await
+    }
+
     /// Runs on a thread that may block. A caller that hangs up does not free its place early.
     async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
         let permit = self.permit().await?;
@@ -88,6 +108,16 @@ mod tests {
         let (one, other) = (hash().await, hash().await);
         assert!(one.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{one}");
         assert_ne!(one, other);
+        let verify = async |text: &str, hash: &str| {
+            passwords.verify(secret(text), Some(hash.to_owned())).await.expect("verified")
+        };
+        assert!(verify("correct horse battery", &one).await);
+        assert!(!verify("correct horse batterz", &one).await && !verify("", "no hash").await);
+        assert!(!passwords.verify(secret("any"), None).await.expect("verified"));
+        let nothing = PasswordHash::new(HASH_OF_NOTHING).expect("a hash");
+        let params = Params::try_from(&nothing).expect("parameters");
+        assert_eq!(params.m_cost(), Params::DEFAULT.m_cost(), "it costs something else");
+        assert_eq!(params.t_cost(), Params::DEFAULT.t_cost());
     }
 
     #[tokio::test]

@@ -7,7 +7,7 @@ use serde_json::json;
 use zeroize::Zeroizing;
 
 use super::authentication::write_key_file;
-use super::caller::{AuditAction, Subject};
+use super::caller::{AuditAction, Client, Subject};
 use super::key_cache::KeyCache;
 use super::lookup_limiter::LookupLimiter;
 use super::passwords::Passwords;
@@ -21,7 +21,6 @@ use crate::domain::access::records::MemberRecord;
 use crate::domain::field_error::{FieldError, FieldErrorCode};
 use crate::domain::ids::{MemberId, PrincipalId, UserId};
 use crate::domain::name::check_name;
-use crate::domain::source::ClientSource;
 use crate::domain::time::Clock;
 use crate::services::error::{Result, ServiceError};
 use crate::store::Store;
@@ -59,20 +58,11 @@ pub struct NewPerson {
     pub password: Zeroizing<String>,
 }
 
-/// Who sends the set-up token.
-#[derive(Debug, Clone)]
-pub struct SetupCaller {
-    /// The address, for limits.
-    pub limited_as: Option<ClientSource>,
-    /// The same, for the audit log.
-    pub source: Option<String>,
-}
-
 /// A person whose fields were checked.
-struct CheckedPerson {
-    email: EmailAddress,
-    name: String,
-    password: Zeroizing<String>,
+pub(super) struct CheckedPerson {
+    pub email: EmailAddress,
+    pub name: String,
+    pub password: Zeroizing<String>,
 }
 
 impl Setup {
@@ -122,7 +112,7 @@ impl Setup {
     /// # Errors
     /// 401 `invalid_setup_token`, 410 `setup_closed`; [`ServiceError::TooMany`] if the source presents
     /// too many wrong tokens.
-    pub async fn check_token(&self, caller: &SetupCaller, token: &str) -> Result<SecretHash> {
+    pub async fn check_token(&self, caller: &Client, token: &str) -> Result<SecretHash> {
         if caller.limited_as.is_some_and(|source| !self.lookups.may_look_up(source)) {
             return Err(ServiceError::TooMany {
                 code: "too_many_unknown_keys",
@@ -153,7 +143,7 @@ impl Setup {
     /// As [`Setup::check_token`]; 422 for a field.
     pub async fn complete(
         &self,
-        caller: &SetupCaller,
+        caller: &Client,
         token: &str,
         person: NewPerson,
     ) -> Result<MemberRecord> {
@@ -223,7 +213,11 @@ impl Setup {
     }
 }
 
-fn record(user: &user::Model, member: &member::Model, tenant: &tenant::Model) -> MemberRecord {
+pub(super) fn record(
+    user: &user::Model,
+    member: &member::Model,
+    tenant: &tenant::Model,
+) -> MemberRecord {
     MemberRecord {
         id: member.id,
         tenant_id: tenant.id,
@@ -235,37 +229,38 @@ fn record(user: &user::Model, member: &member::Model, tenant: &tenant::Model) ->
     }
 }
 
-fn check(person: NewPerson) -> Result<CheckedPerson> {
+pub(super) fn check(person: NewPerson) -> Result<CheckedPerson> {
     let email = EmailAddress::parse(&person.email)
         .map_err(|problem| ServiceError::invalid_field("email", &problem.to_string()))?;
     let local = email.as_str().split('@').next().unwrap_or_default().to_owned();
     let name = person.name.unwrap_or(local);
     check_name(&name).map_err(|problem| ServiceError::invalid_field("name", problem))?;
-    check_password(&person.password, &email).map_err(password_problem)?;
+    check_password(&person.password, &email)
+        .map_err(|problem| password_problem("password", problem))?;
     Ok(CheckedPerson { email, name, password: person.password })
 }
 
-fn password_problem(problem: PasswordProblem) -> ServiceError {
-    let field = "password";
+/// `field`: of the password.
+pub(super) fn password_problem(field: &str, problem: PasswordProblem) -> ServiceError {
     let (error, detail) = match problem {
         PasswordProblem::TooShort => (
             FieldError::with_limit(field, FieldErrorCode::TooSmall, MIN_PASSWORD_CHARS as u64),
-            "`password` must have at least 12 characters",
+            "must have at least 12 characters",
         ),
         PasswordProblem::TooLong => (
             FieldError::with_limit(field, FieldErrorCode::TooLarge, MAX_PASSWORD_BYTES as u64),
-            "`password` must have at most 256 bytes",
+            "must have at most 256 bytes",
         ),
         PasswordProblem::Breached => (
             FieldError::new(field, FieldErrorCode::Invalid),
-            "`password` is one of those that attackers try first; choose another one",
+            "is one of those that attackers try first; choose another one",
         ),
         PasswordProblem::IsAddress => (
             FieldError::new(field, FieldErrorCode::Invalid),
-            "`password` is the address or a part of it; choose another one",
+            "is the address or a part of it; choose another one",
         ),
     };
-    ServiceError::InvalidField { detail: detail.into(), error }
+    ServiceError::InvalidField { detail: format!("`{field}` {detail}"), error }
 }
 
 /// A token that is no longer valid is no secret, so a file that stays harms nobody.

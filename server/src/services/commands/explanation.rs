@@ -9,9 +9,9 @@ use crate::domain::access::credential::SecretHash;
 use crate::domain::access::principal::{Principal, PrincipalKind, Role, Scope};
 use crate::domain::commands::work::WorkKind;
 use crate::domain::fleet::target::{Target, TargetSpec};
-use crate::domain::ids::{AgentId, ApiKeyId, MemberId, PrincipalId, SessionId};
+use crate::domain::ids::{AgentId, ApiKeyId, MemberId, PrincipalId};
 use crate::domain::name::{MAX_NAME_CHARS, clean};
-use crate::services::access::authentication::principal_of;
+use crate::services::access::authentication::of_api_key;
 use crate::services::access::caller::Caller;
 use crate::services::access::work_guard::Clearance;
 use crate::services::error::{Result, ServiceError};
@@ -199,7 +199,7 @@ impl Commands {
                     _ => None,
                 };
                 let hash = SecretHash([0; 32]);
-                (principal_of(ApiKeyMatch::Key(Box::new(row)), hash).ok_or(UNKNOWN)?, ended)
+                (of_api_key(ApiKeyMatch::Key(Box::new(row)), hash).ok_or(UNKNOWN)?, ended)
             }
             None => {
                 let row = tenant.member_with_removed(MemberId(id.0)).await?.ok_or(UNKNOWN)?;
@@ -225,7 +225,7 @@ fn of_member(row: &member::Model) -> Principal {
     Principal {
         tenant_id: row.tenant_id,
         id: row.id.into(),
-        kind: PrincipalKind::Member { session_id: SessionId(row.id.0) },
+        kind: PrincipalKind::AbsentMember,
         name: "member".to_owned(),
         role,
         scopes: role.tenant_scopes(),

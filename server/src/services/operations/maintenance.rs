@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use muster_protocol::CloseCode;
 use muster_protocol::frame::Telemetry;
+use strum::IntoEnumIterator as _;
 
+use crate::domain::access::plan::Plan;
 use crate::domain::ids::{AgentId, CommandId};
 use crate::domain::time::{Clock, Timestamp};
 use crate::hub::Hub;
@@ -12,7 +14,7 @@ use crate::services::Settings;
 use crate::services::access::key_uses::KeyUses;
 use crate::services::commands::approvals::Approvals;
 use crate::services::sessions::Heartbeats;
-use crate::store::queries::Retention;
+use crate::store::queries::{Retention, TenantRetention};
 use crate::store::writer::{CloseSession, IndexHistory, RecordHeartbeat};
 use crate::store::{Store, StoreError};
 
@@ -202,10 +204,33 @@ impl Maintenance {
         while self.store.system().drop_old(retention).await? && slices < MAX_SLICES {
             slices += 1;
         }
+        for plan in Plan::iter() {
+            slices += self.drop_old_of_plan(plan, now).await?;
+        }
         if slices > 0 {
             tracing::info!(slices, "deleted old history");
         }
         Ok(())
+    }
+
+    /// Deletes what the server keeps and a plan does not. The plan is read now, so a lower one also
+    /// concerns what is there. Returns the number of slices.
+    async fn drop_old_of_plan(&self, plan: Plan, now: Timestamp) -> Result<u32, StoreError> {
+        let kept_ms = plan.history_ms(self.settings.history_retention_ms);
+        if kept_ms >= self.settings.history_retention_ms {
+            return Ok(0);
+        }
+        let system = self.store.system();
+        let history_before = now.minus_ms(kept_ms);
+        let deliveries_before = now.minus_ms(kept_ms.min(DELIVERIES_MS));
+        let mut slices = 0;
+        for tenant_id in system.tenants_with_old_history(plan, history_before).await? {
+            let retention = TenantRetention { tenant_id, history_before, deliveries_before };
+            while slices < MAX_SLICES && system.drop_old_of_tenant(retention).await? {
+                slices += 1;
+            }
+        }
+        Ok(slices)
     }
 
     /// Adds a slice of new commands to the indexes of the history.

@@ -15,6 +15,7 @@ mod inbound_quota;
 mod live;
 mod opening;
 mod output_tracker;
+mod plan_refusals;
 #[cfg(test)]
 mod tests;
 mod transport;
@@ -33,6 +34,7 @@ pub use self::activity::Activity;
 use self::byte_limiter::ByteLimiter;
 pub use self::byte_limiter::{BytePermit, SessionBytes};
 use self::connection_limiter::{ConnectionLimiter, ConnectionPermit};
+use self::plan_refusals::PlanRefusals;
 pub use self::transport::{AgentMessage, AgentTransport, TransportEnd};
 use super::Settings;
 use super::access::caller::{AuditAction, Subject};
@@ -79,6 +81,7 @@ pub struct Sessions {
     manifests: ManifestCache,
     desired_versions: DesiredVersions,
     secret_box: SecretBox,
+    plan_refusals: PlanRefusals,
 }
 
 /// Finds the desired version of an agent that connects.
@@ -164,6 +167,7 @@ impl Sessions {
             manifests,
             desired_versions,
             secret_box,
+            plan_refusals: PlanRefusals::default(),
         }
     }
 

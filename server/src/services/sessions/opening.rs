@@ -70,6 +70,10 @@ impl Sessions {
             Ok(SessionOpening::Opened(opened)) => opened,
             Ok(SessionOpening::Refused(code)) => {
                 tracing::info!(key_id = %request.grant.key_id, reason = code.reason(), "agent refused");
+                if code == CloseCode::PlanLimit {
+                    let hostname = clean(&registration.hostname, MAX_TEXT);
+                    self.report_plan_refusal(request, hostname);
+                }
                 return Err(SessionEnd::Closed(code));
             }
             Err(error) => {

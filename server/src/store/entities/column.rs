@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::domain::access::key_limits::KeyLimits;
+use crate::domain::access::plan::Plan;
 use crate::domain::access::principal::{ActorKind, Role};
 use crate::domain::commands::approval::{ApprovalState, PinnedWork, RuleCondition};
 use crate::domain::commands::command_state::{CommandState, EndReason};
@@ -16,12 +17,14 @@ use crate::domain::commands::job_state::{JobState, Stop};
 use crate::domain::commands::trigger::Trigger;
 use crate::domain::fleet::agent::{AgentEventKind, AgentLevel, NameSource, Transport};
 use crate::domain::ids::{
-    AgentId, AgentKeyId, ApiKeyId, ApprovalId, ApprovalRuleId, AuditId, CommandId, EventId,
-    GroupId, JobId, MemberId, PrincipalId, ReleaseId, SessionId, TenantId, UserId,
-    WebhookDeliveryId, WebhookKeyId,
+    AgentId, AgentKeyId, ApiKeyId, ApprovalId, ApprovalRuleId, AuditId, CommandId, EventId, FireId,
+    GroupId, InvitationId, JobId, MemberId, PrincipalId, ReleaseId, ScheduleId, SessionId,
+    TenantId, TokenKeyId, UserId, WebhookDeliveryId, WebhookKeyId,
 };
 use crate::domain::integrations::webhook::WebhookDeliveryState;
 use crate::domain::releases::group::{GroupState, UpdateState};
+use crate::domain::schedules::fire::{FireReason, FireState, ScheduleState};
+use crate::domain::schedules::policy::{MissedPolicy, OverlapPolicy};
 use crate::domain::time::Timestamp;
 
 /// A list of strings, stored as a JSON array.
@@ -108,9 +111,15 @@ text_columns!(
     CommandState,
     WebhookDeliveryState,
     EndReason,
+    FireReason,
+    FireState,
     GroupState,
     JobState,
+    MissedPolicy,
+    OverlapPolicy,
+    Plan,
     Role,
+    ScheduleState,
     Stop,
     Transport,
     Trigger,
@@ -171,7 +180,7 @@ macro_rules! newtype_columns {
     )+};
 }
 
-newtype_columns!(Uuid: AgentId, AgentKeyId, ApiKeyId, ApprovalId, ApprovalRuleId, AuditId, CommandId, WebhookDeliveryId, EventId, GroupId, JobId, MemberId, PrincipalId, ReleaseId, SessionId, TenantId, UserId, WebhookKeyId);
+newtype_columns!(Uuid: AgentId, AgentKeyId, ApiKeyId, ApprovalId, ApprovalRuleId, AuditId, CommandId, WebhookDeliveryId, EventId, FireId, GroupId, JobId, MemberId, PrincipalId, ReleaseId, ScheduleId, SessionId, TenantId, UserId, WebhookKeyId, InvitationId, TokenKeyId);
 newtype_columns!(i64: Timestamp);
 
 #[cfg(test)]
@@ -201,9 +210,14 @@ mod tests {
             CommandState,
             WebhookDeliveryState,
             EndReason,
+            FireReason,
+            FireState,
             GroupState,
             JobState,
+            MissedPolicy,
+            OverlapPolicy,
             Role,
+            ScheduleState,
             Stop,
             Transport,
             Trigger,

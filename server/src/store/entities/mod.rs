@@ -5,9 +5,13 @@ pub mod access {
     pub mod agent_key;
     pub mod api_key;
     pub mod audit_entry;
+    pub mod audit_head;
+    pub mod audit_link;
+    pub mod invitation;
     pub mod member;
     pub mod retired_agent_secret;
     pub mod tenant;
+    pub mod token_key;
     pub mod user;
     pub mod user_session;
 }
@@ -47,4 +51,9 @@ pub mod releases {
     pub mod group;
     pub mod release;
     pub mod release_key_change;
+}
+/// Schedules and their fires.
+pub mod schedules {
+    pub mod fire;
+    pub mod schedule;
 }

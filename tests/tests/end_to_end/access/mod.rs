@@ -1,8 +1,10 @@
 //! Who may call the API, who an agent is, and how requests are refused.
 
 mod api;
+mod audit;
 mod browsers;
 mod child_keys;
+mod cookies;
 mod ended_requests;
 mod identity;
 mod key_limits;
@@ -12,11 +14,17 @@ mod keys;
 mod known_attacks;
 mod lists;
 mod matrix;
+mod members;
+mod people_cli;
+mod plans;
 mod refusals;
 mod request_bodies;
 mod revocation;
 mod scopes;
+mod sessions;
 mod setup;
+mod sign_in;
 mod sources;
 mod tenants;
+mod tokens;
 mod waits;

@@ -35,7 +35,7 @@ async fn belongings(fixture: &Fixture, api: &Api, name: &str) -> Belongings {
     Belongings { agent, agent_id, agent_key, job, execution }
 }
 
-async fn no_list_filter_target_or_repeated_request_reaches_another_tenant(mut fixture: Fixture) {
+async fn no_list_filter_target_or_repeated_request_reaches_another_tenant(fixture: Fixture) {
     let other_api = fixture.other_tenant().await;
     let one = belongings(&fixture, &fixture.api, "one").await;
     // The same idempotency key was used by the other tenant, for another request.
@@ -91,7 +91,7 @@ async fn no_list_filter_target_or_repeated_request_reaches_another_tenant(mut fi
     drop((one.agent, other.agent));
 }
 
-async fn event_stream_shows_nothing_of_another_tenant_from_any_event_on(mut fixture: Fixture) {
+async fn event_stream_shows_nothing_of_another_tenant_from_any_event_on(fixture: Fixture) {
     let other_api = fixture.other_tenant().await;
     let mut own = LiveStream::open(&fixture.api, "/api/events", "").await.expect("a stream");
     let mut one = belongings(&fixture, &fixture.api, "one").await;
@@ -127,7 +127,7 @@ async fn event_stream_shows_nothing_of_another_tenant_from_any_event_on(mut fixt
     }
 }
 
-async fn agent_key_reaches_no_command_of_another_tenant(mut fixture: Fixture) {
+async fn agent_key_reaches_no_command_of_another_tenant(fixture: Fixture) {
     let other_api = fixture.other_tenant().await;
     let one = belongings(&fixture, &fixture.api, "one").await;
     let mut other = belongings(&fixture, &other_api, "other").await;
@@ -150,7 +150,7 @@ async fn agent_key_reaches_no_command_of_another_tenant(mut fixture: Fixture) {
     fixture.api.with_key(&other.agent_key).get(&path).await.expect_problem(409, "no_release");
 }
 
-async fn owner_of_a_tenant_has_no_right_over_the_server(mut fixture: Fixture) {
+async fn owner_of_a_tenant_has_no_right_over_the_server(fixture: Fixture) {
     let other_api = fixture.other_tenant().await;
     other_api.get("/metrics").await.expect_problem(403, "missing_scope");
     let release = json!({"manifest": "", "signature": ""});

@@ -140,7 +140,7 @@ async fn invalid_event_stream_requests_are_refused() {
 
 #[tokio::test]
 async fn another_tenant_sees_nothing() {
-    let mut fixture = Fixture::on_sqlite().await;
+    let fixture = Fixture::on_sqlite().await;
     let other_tenant = fixture.other_tenant().await;
     let mut stream = looking_on(&other_tenant, ALL).await;
     let (mut agent, id) = agent(&fixture).await;

@@ -1,6 +1,8 @@
 //! Interrupted downloads, and full disks.
 
-use muster_tests::{Fixture, Link, Publisher, SmallDisk, current_version};
+use muster_tests::{
+    Fixture, Link, Publisher, SmallDisk, SocksBehaviour, SocksProxy, current_version,
+};
 use serde_json::json;
 use uuid::Uuid;
 
@@ -109,4 +111,26 @@ async fn partial_download_after_a_power_cut_does_not_fail_the_release() {
     let ended = fixture.api.finished(&update).await;
     assert_eq!(ended["result"]["update_result"], "installed", "{ended}");
     runs(&fixture, &id, "0.2.0").await;
+}
+
+#[tokio::test]
+async fn release_is_downloaded_through_a_socks_proxy_and_never_around_it() {
+    let fixture = Fixture::on_sqlite().await;
+    let publisher = Publisher::new(&fixture).await;
+    publisher.release("0.1.0").await;
+    publisher.release("0.2.0").await;
+    let proxy = SocksProxy::start(&fixture.server.address(), SocksBehaviour::Login).await;
+    let (options, folder) = options(&publisher, "host", "0.1.0");
+    let options =
+        options.with("ALL_PROXY", proxy.url_with_login("socks5h")).with("MUSTER_INSECURE", 1);
+    // Only the proxy knows this name.
+    let (agent, id) = fixture.agent_through("http://server.invalid:8080", options).await;
+    let before = proxy.requests().len();
+    let update = ask(&fixture, &id, "update", json!({"version": "0.2.0"})).await;
+    let ended = fixture.api.finished(&update).await;
+    assert_eq!(ended["result"]["update_result"], "installed", "{ended}");
+    runs(&fixture, &id, "0.2.0").await;
+    assert_eq!(current_version(&folder), "0.2.0");
+    assert!(proxy.requests().len() >= before + 2, "{:?}", proxy.requests());
+    assert!(!agent.log().contains("sesame"), "{}", agent.log());
 }

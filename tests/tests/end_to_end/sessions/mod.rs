@@ -11,5 +11,6 @@ mod hostile_agents;
 mod http_rules;
 mod proxy;
 mod reverse_proxy;
+mod socks_proxy;
 mod third_party_agent;
 mod tls;

@@ -202,10 +202,10 @@ async fn server_that_is_not_a_proxy_is_detected() {
 async fn unsupported_proxy_scheme_stops_the_agent_with_a_reason() {
     let fixture = Fixture::on_sqlite().await;
     let (_, key) = fixture.api.agent_key(json!({})).await;
-    let options = AgentOptions::named("agent").with("ALL_PROXY", "socks5://u:sesame@127.0.0.1:1");
+    let options = AgentOptions::named("agent").with("ALL_PROXY", "socks4://u:sesame@127.0.0.1:1");
     let mut agent = Agent::start(&fixture.test_dir, &fixture.server.url(), &key, options);
     assert_eq!(agent.process().ended().await.code(), Some(99));
     let log = agent.log();
-    assert!(log.contains("the proxy in ALL_PROXY is a socks5 proxy"), "{log}");
+    assert!(log.contains("the proxy in ALL_PROXY is a socks4 proxy"), "{log}");
     assert!(!log.contains("sesame"), "{log}");
 }

@@ -2,8 +2,7 @@
 
 use data_encoding::HEXLOWER;
 use muster_protocol::attestation::{
-    Attestation, AttestationError, AttestedExecution, AttestedRun, parameters_message,
-    words_message,
+    Attestation, AttestedExecution, AttestedRun, parameters_message, words_message,
 };
 use muster_protocol::frame::ExecuteResult;
 use muster_protocol::identity::{Fingerprint, SignedMessage};
@@ -12,7 +11,7 @@ use ring::digest;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use crate::error::CliError;
+use super::finding::Finding;
 
 /// What is stored about an execution.
 #[derive(Debug, Clone)]
@@ -52,52 +51,6 @@ pub struct Checked {
     pub signed: AttestedExecution,
     /// What the signature says nothing about, for people.
     pub not_checked: Vec<String>,
-}
-
-/// Why an execution is not what its agent signed.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Finding {
-    #[error(
-        "the execution is not signed: it has not ended, its agent signs no results, or its attestation was removed"
-    )]
-    Unsigned,
-    #[error("the agent's public key is not known; pass it with --public-key")]
-    NoKey,
-    #[error(transparent)]
-    Attestation(#[from] AttestationError),
-    #[error(
-        "the attestation was signed with {signed}, and the agent's key pair is {expected}; if the agent was adopted since, \
-         pass its former key with --public-key"
-    )]
-    OtherKey { signed: Fingerprint, expected: Fingerprint },
-    #[error("the attestation is of another execution: {0}")]
-    OtherExecution(String),
-    #[error("the server answered with another execution than the one that you asked for: {0}")]
-    NotRequested(String),
-    #[error("the attestation is of another agent: {0}")]
-    OtherAgent(String),
-    #[error("the result was changed: `{field}` is {stored}, and the agent signed {signed}")]
-    Changed { field: &'static str, stored: Value, signed: Value },
-    #[error(
-        "the output is incomplete: {stored} bytes are stored, and the agent signed {signed} bytes"
-    )]
-    Incomplete { stored: u64, signed: u64 },
-    #[error("the output was changed: its SHA-256 is not the one that the agent signed")]
-    OutputChanged,
-    #[error("the output was changed: bytes of one stream are stored as those of the other")]
-    StreamsChanged,
-    #[error("{0} bytes of output are stored, and the agent signed that there is none")]
-    AddedOutput(u64),
-    #[error("the agent signed no hash of the output, so that it can't be checked")]
-    UnsignedOutput,
-    #[error("the {0} changed: the SHA-256 of what is stored is not the one that the agent signed")]
-    RequestChanged(&'static str),
-}
-
-impl From<Finding> for CliError {
-    fn from(finding: Finding) -> Self {
-        Self::Unsuccessful(finding.to_string())
-    }
 }
 
 /// What the agent signed, if all of it is as stored.

@@ -30,15 +30,22 @@ pub const MAX_IDS: usize = 10_000;
 #[serde(deny_unknown_fields)]
 pub struct TargetSpec {
     /// Agents with these ids; 1 to 10,000.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub ids: Option<Vec<AgentId>>,
     /// Agents that have all of these tags; 1 to 64.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub tags: Option<Vec<String>>,
     /// Agents that this expression matches, such as `tag:web & os:linux & !name:db-*`; at most 4
     /// KiB.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub expression: Option<String>,
+}
+
+/// A field that is given must have a value: `null` is refused, because it selects nothing.
+fn given<'de, D: serde::Deserializer<'de>, T: Deserialize<'de>>(
+    deserializer: D,
+) -> Result<Option<T>, D::Error> {
+    T::deserialize(deserializer).map(Some)
 }
 
 /// A validated target.

@@ -250,3 +250,12 @@ fn lies_within(text: &str) -> Result<(), TestCaseError> {
     }
     Ok(())
 }
+
+#[test]
+fn null_is_refused_as_a_field_of_a_target() {
+    for field in ["ids", "tags", "expression"] {
+        let spec = serde_json::json!({"expression": "os:linux", field: null});
+        let error = serde_json::from_value::<TargetSpec>(spec).expect_err("null selects nothing");
+        assert!(error.to_string().contains("invalid type: null"), "{field}: {error}");
+    }
+}

@@ -1,6 +1,7 @@
 //! Authentication: finds the principal or the agent key of a secret.
 
 mod degraded;
+mod principals;
 #[cfg(test)]
 mod tests;
 
@@ -12,11 +13,15 @@ use muster_protocol::secret::{AGENT_KEY_PREFIX, API_KEY_PREFIX, is_well_formed};
 use muster_protocol::{CloseCode, Permissions};
 
 pub(in crate::services) use self::degraded::DATABASE_PATIENCE;
+pub(in crate::services) use self::principals::{Credential, of_api_key, reread};
+use super::access_tokens::{AccessTokens, EXPIRED};
 use super::key_cache::KeyCache;
 use super::key_uses::KeyUses;
 use super::lookup_limiter::LookupLimiter;
+use crate::domain::access::access_token::PresentedToken;
 use crate::domain::access::credential::{NewSecret, SecretHash};
-use crate::domain::access::principal::{Principal, PrincipalKind, Role, Scope};
+use crate::domain::access::plan::Plan;
+use crate::domain::access::principal::{Principal, Role, Scope};
 use crate::domain::ids::{ApiKeyId, TenantId};
 use crate::domain::source::ClientSource;
 use crate::domain::time::{Clock, Timestamp};
@@ -25,7 +30,7 @@ use crate::services::access::caller::{AuditAction, Subject};
 use crate::services::error::{Result, ServiceError};
 use crate::store::entities::access::{agent_key, api_key, tenant};
 use crate::store::entities::column::StringList;
-use crate::store::queries::{AgentKeyMatch, ApiKeyMatch, Bootstrap};
+use crate::store::queries::{AgentKeyMatch, Bootstrap};
 use crate::store::{Store, StoreError};
 
 /// Checks credentials.
@@ -36,6 +41,8 @@ pub struct Authentication {
     pub(in crate::services) clock: Clock,
     pub(in crate::services) lookups: LookupLimiter,
     pub(in crate::services) uses: KeyUses,
+    /// `None` at the terminal, where nobody is authenticated.
+    pub(in crate::services) tokens: Option<AccessTokens>,
 }
 
 /// An agent key that was valid when it was read.
@@ -68,30 +75,52 @@ impl Authentication {
     /// Checks the credentials of this store.
     pub fn new(store: Store, clock: Clock) -> Self {
         let (cache, lookups) = (KeyCache::default(), LookupLimiter::default());
-        Self { store, cache, clock, lookups, uses: KeyUses::default() }
+        Self { store, cache, clock, lookups, uses: KeyUses::default(), tokens: None }
     }
 
-    /// The principal of an API key. `source`: who presents it, if that is known.
+    /// The principal of an API key or of an access token. `source`: who presents it, if that is known.
     ///
     /// # Errors
-    /// [`ServiceError::Unauthenticated`] with `invalid_api_key` or `expired_api_key`;
-    /// [`ServiceError::TooMany`] if the source presents too many unknown keys.
+    /// [`ServiceError::Unauthenticated`] with the reason; [`ServiceError::TooMany`] if the source
+    /// presents too many unknown keys.
     pub async fn authenticate_caller(
         &self,
         secret: &str,
         source: Option<ClientSource>,
     ) -> Result<Arc<Principal>> {
-        if !is_well_formed(secret, API_KEY_PREFIX) {
-            return Err(INVALID);
-        }
+        let credential = self.credential(secret).await?;
+        self.authenticate(credential, source).await
+    }
+
+    /// What a secret is. The signature of an access token is checked, unless it was before.
+    pub(in crate::services) async fn credential(&self, secret: &str) -> Result<Credential> {
         let hash = SecretHash::of(secret);
-        if self.cache.principal(hash).is_none() && !self.may_look_up(source) {
+        if is_well_formed(secret, API_KEY_PREFIX) {
+            return Ok(Credential::ApiKey(hash));
+        }
+        let Some(tokens) = self.tokens.as_ref().filter(|_| PresentedToken::is_like(secret)) else {
+            return Err(INVALID);
+        };
+        let known = self.cache.principal(hash);
+        let known = known.and_then(|principal| Credential::of_token(hash, &principal));
+        match known {
+            Some(credential) => Ok(credential),
+            None => Ok(Credential::AccessToken { hash, claims: tokens.verify(secret).await? }),
+        }
+    }
+
+    pub(in crate::services) async fn authenticate(
+        &self,
+        credential: Credential,
+        source: Option<ClientSource>,
+    ) -> Result<Arc<Principal>> {
+        if self.cache.principal(credential.hash()).is_none() && !self.may_look_up(source) {
             return Err(ServiceError::TooMany {
                 code: "too_many_unknown_keys",
                 detail: "too many unknown keys were sent from this address; check the key and try again later",
             });
         }
-        let found = self.find_principal(hash).await;
+        let found = self.find_principal(credential).await;
         if let Err(ServiceError::Unauthenticated { code: "invalid_api_key", .. }) = &found {
             self.record_failure(source);
         }
@@ -108,17 +137,17 @@ impl Authentication {
         }
     }
 
-    /// The principal of the API key with this hash, as [`Self::authenticate_caller`].
+    /// The principal of a credential, as [`Self::authenticate_caller`].
     pub(in crate::services) async fn find_principal(
         &self,
-        hash: SecretHash,
+        credential: Credential,
     ) -> Result<Arc<Principal>> {
+        let hash = credential.hash();
         let known = match self.cache.principal(hash) {
             Some(known) => known,
             None => {
                 let read_at = self.cache.revision();
-                let found = self.store.system().find_api_key(hash).await?;
-                let known = Arc::new(principal_of(found, hash).ok_or(INVALID)?);
+                let known = Arc::new(self.read_principal(credential).await?);
                 self.cache.remember_principal(hash, Arc::clone(&known), read_at);
                 known
             }
@@ -128,12 +157,15 @@ impl Authentication {
         Ok(admitted)
     }
 
-    /// The principal, unless its key or the presented secret of it has expired.
+    /// The principal, unless its key or token has expired.
     fn admit_principal(&self, known: Arc<Principal>) -> Result<Arc<Principal>> {
         if known.expires_at.is_some_and(|at| at <= self.clock.now()) {
-            return Err(ServiceError::Unauthenticated {
-                code: "expired_api_key",
-                detail: "the API key has expired, or its secret was replaced by a rotation; use the new secret, or ask an owner for a new key",
+            return Err(match known.session_id() {
+                Some(_) => EXPIRED,
+                None => ServiceError::Unauthenticated {
+                    code: "expired_api_key",
+                    detail: "the API key has expired, or its secret was replaced by a rotation; use the new secret, or ask an owner for a new key",
+                },
             });
         }
         Ok(known)
@@ -228,7 +260,7 @@ impl Authentication {
         Ok(secret.secret)
     }
 
-    fn first_rows(
+    pub(in crate::services) fn first_rows(
         &self,
         name: &str,
         secret: &NewSecret,
@@ -238,6 +270,7 @@ impl Authentication {
         let tenant = tenant::Model {
             id: TenantId::new(),
             name: name.into(),
+            plan: Plan::DEFAULT,
             created_at: now,
             manifest_bytes: 0,
             manifest_scripts: 0,
@@ -299,34 +332,6 @@ fn admit(
         return Err(AgentRefusal::Close(CloseCode::KeyExpired));
     }
     Ok(AdmittedKey { grant, secret_hash, source })
-}
-
-/// The principal of what a presented secret belongs to. The secret before a rotation ends with its time;
-/// everything that a caller has under way ends with it, because it counts as the expiry.
-pub(in crate::services) fn principal_of(
-    found: ApiKeyMatch,
-    secret_hash: SecretHash,
-) -> Option<Principal> {
-    let (row, ends_at) = match found {
-        ApiKeyMatch::Key(row) => (row, None),
-        ApiKeyMatch::Previous(row) => {
-            let ends_at = row.previous_valid_until?;
-            (row, Some(ends_at))
-        }
-        ApiKeyMatch::Unknown => return None,
-    };
-    let rights = row.rights();
-    Some(Principal {
-        tenant_id: row.tenant_id,
-        id: row.id.into(),
-        kind: PrincipalKind::ApiKey,
-        name: row.name,
-        role: rights.role,
-        scopes: rights.scopes,
-        expires_at: rights.expires_at.into_iter().chain(ends_at).min(),
-        limits: rights.limits,
-        secret_hash: Some(secret_hash),
-    })
 }
 
 pub(in crate::services) fn write_key_file(path: &Path, secret: &str) -> std::io::Result<()> {

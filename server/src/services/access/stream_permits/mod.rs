@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::authentication::principal_of;
+use super::authentication::reread;
 use super::caller::Caller;
 use super::key_cache::KeyCache;
 use crate::domain::access::principal::{Principal, Scope};
@@ -21,7 +21,7 @@ use crate::domain::time::{Clock, Timestamp};
 use crate::services::error::{Result, ServiceError};
 use crate::store::{Store, StoreError};
 
-/// Live streams of one API key.
+/// Live streams of one API key or member.
 const MAX_OF_KEY: usize = 64;
 /// Live streams in total. Each may hold 1 MiB of output.
 const MAX_IN_ALL: usize = 512;
@@ -92,7 +92,7 @@ pub struct StreamPermit {
     principal: Arc<Principal>,
     key_changes: watch::Receiver<u64>,
     closing: watch::Receiver<bool>,
-    /// When the key expires, as of the last check.
+    /// When the key or the access token expires, as of the last check.
     expires_at: Option<Timestamp>,
     /// The key must be checked before more is sent.
     is_in_doubt: bool,
@@ -157,10 +157,8 @@ impl StreamPermit {
             self.is_in_doubt = true;
         }
         if self.is_in_doubt {
-            // Only keys authenticate today. The secret decides: a key may have two for a while.
-            let Some(hash) = self.principal.secret_hash else { return Ok(false) };
-            let found = self.viewers.store.system().find_api_key(hash).await?;
-            let Some(principal) = principal_of(found, hash) else { return Ok(false) };
+            let principal = reread(&self.viewers.store, &self.principal).await?;
+            let Some(principal) = principal else { return Ok(false) };
             self.expires_at = principal.expires_at;
             self.principal = Arc::new(principal);
             self.is_in_doubt = false;

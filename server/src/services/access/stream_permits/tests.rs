@@ -47,6 +47,7 @@ impl Onlooker {
             clock: clock.clone(),
             lookups: LookupLimiter::default(),
             uses: KeyUses::default(),
+            tokens: None,
         };
         authentication.bootstrap(&data_dir, Some(KEY)).await.expect("create the first key");
         let hub = Arc::new(Hub::default());

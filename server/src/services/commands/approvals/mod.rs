@@ -12,7 +12,7 @@ use serde_json::json;
 pub use self::rules::NewApprovalRule;
 use super::preflight::Preflight;
 use crate::domain::access::principal::Scope;
-use crate::domain::commands::approval::{ApprovalRecord, ApprovalState, MAX_REASON_CHARS};
+use crate::domain::commands::approval::{ApprovalRecord, ApprovalState, MAX_DECISION_CHARS};
 use crate::domain::commands::work::WorkKind;
 use crate::domain::ids::{AgentId, ApprovalId, TenantId};
 use crate::domain::integrations::tenant_event::TenantEvent;
@@ -189,7 +189,7 @@ impl Approvals {
 fn check_reason(reason: String) -> Result<String> {
     let is_line = reason.chars().all(|c| c == '\n' || !is_invisible(c));
     let length = reason.chars().count();
-    if reason.trim().is_empty() || !is_line || length > MAX_REASON_CHARS {
+    if reason.trim().is_empty() || !is_line || length > MAX_DECISION_CHARS {
         return Err(ServiceError::invalid_field(
             "reason",
             "must be 1 to 500 characters, without control characters",

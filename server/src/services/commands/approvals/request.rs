@@ -115,7 +115,11 @@ impl Preflight {
 
 impl ApprovalDraft {
     /// The row of the request.
-    pub fn into_row(self, work: &WaitingWork, created_at: Timestamp) -> approval::Model {
+    pub(in crate::services) fn into_row(
+        self,
+        work: &WaitingWork,
+        created_at: Timestamp,
+    ) -> approval::Model {
         let (job_id, command_id) = match work {
             WaitingWork::Job(id) => (Some(*id), None),
             WaitingWork::Command(id) => (None, Some(*id)),

@@ -7,6 +7,7 @@ use muster_protocol::secret_parameters::SecretParameters;
 use serde_json::json;
 
 use super::plan::{InitialState, PlannedRollout};
+use super::scheduled::{FIRE_NOT_OPEN, FIRE_OVERLAPS};
 use super::{Jobs, subject};
 use crate::domain::commands::approval::ApprovalState;
 use crate::domain::commands::command_state::{CommandState, EndReason};
@@ -20,10 +21,10 @@ use crate::services::commands::request::ValidatedCommand;
 use crate::services::commands::request::key_reused;
 use crate::services::commands::secret_parameters::seal;
 use crate::services::error::Result;
-use crate::store::StoreError;
 use crate::store::entities::commands::command::NewCommand;
 use crate::store::entities::commands::{command, job};
 use crate::store::writer::{Idempotency, NewExecution, SubmitJob, SubmittedJob};
+use crate::store::{FireStart, StoreError};
 
 /// A validated job for existing agents.
 pub(super) struct NewJob {
@@ -35,13 +36,15 @@ pub(super) struct NewJob {
     pub(super) trigger: Trigger,
     /// The request for approval that the job waits for.
     pub(super) draft: Option<ApprovalDraft>,
+    /// The fire of a schedule that gets this job.
+    pub(super) fire: Option<FireStart>,
 }
 
 impl Jobs {
     /// Stores the job with its executions and sends those that got a slot. For a repeated request,
     /// returns the job that the first one created.
     pub(super) async fn store(&self, caller: &Caller, new: NewJob) -> Result<JobId> {
-        let NewJob { row, mut validated, idempotency, agents, planned, trigger, draft } = new;
+        let NewJob { row, mut validated, idempotency, agents, planned, trigger, draft, fire } = new;
         let (id, created_at) = (row.id, row.created_at);
         let rollout =
             planned.as_ref().map(|planned| planned.row(row.tenant_id, id, validated.expires_in_ms));
@@ -50,8 +53,11 @@ impl Jobs {
         let approval = draft.map(|draft| draft.into_row(&WaitingWork::Job(id), created_at));
         let approval_id = approval.as_ref().map(|approval| approval.id);
         let tenant_id = row.tenant_id;
-        let detail =
+        let mut detail =
             json!({what: work, "agents": agents.len(), "waves": waves, "approval_id": approval_id});
+        if let Some(fire) = &fire {
+            detail["schedule_id"] = json!(fire.schedule_id);
+        }
         let audit = caller.audit("job.submit", subject(id), &detail, created_at);
         let secrets = Arc::new(std::mem::take(&mut validated.secret_parameters));
         let mut initial_states = planned.as_ref().map(PlannedRollout::initial_states);
@@ -75,7 +81,7 @@ impl Jobs {
         }
         let new: Vec<_> =
             executions.iter().map(|execution| Announcement::of(&execution.row)).collect();
-        let operation = SubmitJob { row, rollout, executions, idempotency, audit, approval };
+        let operation = SubmitJob { row, rollout, executions, idempotency, fire, audit, approval };
         match self.delivery.commit(operation, reservations, created_at).await? {
             SubmittedJob::New { delivered, .. } => {
                 for new in new.iter().filter(|new| delivered.binary_search(&new.id).is_err()) {
@@ -92,6 +98,8 @@ impl Jobs {
             SubmittedJob::Repeated { job_id } => Ok(job_id),
             SubmittedJob::KeyReused => Err(key_reused()),
             SubmittedJob::KeyInvalid => Err(StoreError::KeyInvalid.into()),
+            SubmittedJob::FireNotOpen => Err(FIRE_NOT_OPEN),
+            SubmittedJob::FireOverlaps => Err(FIRE_OVERLAPS),
         }
     }
 

@@ -19,6 +19,7 @@ use crate::services::commands::request::{find_earlier, request_hash};
 use crate::services::commands::secret_parameters::digest;
 use crate::services::error::{Result, ServiceError};
 use crate::services::integrations::webhooks::check_url;
+use crate::store::FireStart;
 use crate::store::entities::column::StringList;
 use crate::store::entities::commands::job;
 use crate::store::writer::Idempotency;
@@ -49,6 +50,16 @@ impl Jobs {
     /// 422 for an invalid request, a target that matches no agents, and a refusal by the hosts'
     /// manifests; 429 if the caller has too many requests in progress.
     pub async fn submit(&self, caller: &Caller, request: JobRequest) -> Result<JobSnapshot> {
+        self.submit_for(caller, request, None).await
+    }
+
+    /// As [`Self::submit`], for a fire of a schedule: the job is stored only if the fire has none.
+    pub(super) async fn submit_for(
+        &self,
+        caller: &Caller,
+        request: JobRequest,
+        fire: Option<FireStart>,
+    ) -> Result<JobSnapshot> {
         caller.require(Scope::CommandsRun)?;
         let _permit = self.limiter.acquire(caller.principal.id)?;
         let target = Target::try_from(request.target.clone())?;
@@ -115,7 +126,7 @@ impl Jobs {
         if draft.is_some() {
             row.state = JobState::AwaitingApproval;
         }
-        let new = NewJob { row, validated, idempotency, agents, planned, trigger, draft };
+        let new = NewJob { row, validated, idempotency, agents, planned, trigger, draft, fire };
         let job_id = self.store(caller, new).await?;
         self.limiter.with_read_permit(self.snapshot(caller, job_id)).await
     }
@@ -199,7 +210,7 @@ impl Jobs {
 
 impl JobRequest {
     /// The same work as a command for one agent, so that both have the same validation.
-    fn into_command(self) -> CommandRequest {
+    pub(super) fn into_command(self) -> CommandRequest {
         let mut data = serde_json::Map::new();
         if let Some(script) = self.script {
             data.insert("script".into(), script.into());

@@ -139,6 +139,6 @@ fn scope_of(kind: TenantEventKind) -> Scope {
         TenantEventKind::Execution | TenantEventKind::Job | TenantEventKind::Approval => {
             Scope::CommandsRead
         }
-        TenantEventKind::Agent => Scope::AgentsRead,
+        TenantEventKind::Agent | TenantEventKind::AgentRefused => Scope::AgentsRead,
     }
 }

@@ -92,6 +92,7 @@ fn audit(row: &group::Model) -> audit_entry::Model {
     audit_entry::Model {
         id: AuditId::new(),
         tenant_id: row.tenant_id,
+        link: 0,
         at: NOW,
         actor_kind: ActorKind::System,
         actor_id: None,

@@ -5,6 +5,8 @@ use sea_orm::entity::prelude::{
     EnumIter, PrimaryKeyTrait,
 };
 
+use crate::domain::access::plan::Plan;
+use crate::domain::access::tenant::TenantRecord;
 use crate::domain::ids::TenantId;
 use crate::domain::time::Timestamp;
 
@@ -15,6 +17,8 @@ pub struct Model {
     #[sea_orm(primary_key, auto_increment = false)]
     pub id: TenantId,
     pub name: String,
+    /// Which limits it has.
+    pub plan: Plan,
     pub created_at: Timestamp,
     /// Size of the manifests that its agents reported, and how many scripts they list.
     pub manifest_bytes: i64,
@@ -25,3 +29,9 @@ pub struct Model {
 pub enum Relation {}
 
 impl ActiveModelBehavior for ActiveModel {}
+
+impl From<Model> for TenantRecord {
+    fn from(row: Model) -> Self {
+        Self { id: row.id, name: row.name, plan: row.plan, created_at: row.created_at }
+    }
+}

@@ -5,6 +5,7 @@ use sea_orm::entity::prelude::{
     EnumIter, PrimaryKeyTrait,
 };
 
+use crate::domain::access::records::UserSessionRecord;
 use crate::domain::ids::{MemberId, SessionId, TenantId};
 use crate::domain::time::Timestamp;
 
@@ -21,6 +22,12 @@ pub struct Model {
     pub refreshed_at: Timestamp,
     /// When its last refresh token expires.
     pub expires_at: Timestamp,
+    /// When its person last proved the password.
+    pub confirmed_at: Timestamp,
+    /// Of the refresh token that is valid.
+    pub refresh_hash: Vec<u8>,
+    /// Of the one before it.
+    pub previous_refresh_hash: Option<Vec<u8>>,
     pub revoked_at: Option<Timestamp>,
     /// The address of the sign-in.
     pub source: Option<String>,
@@ -30,3 +37,18 @@ pub struct Model {
 pub enum Relation {}
 
 impl ActiveModelBehavior for ActiveModel {}
+
+impl From<Model> for UserSessionRecord {
+    fn from(row: Model) -> Self {
+        Self {
+            id: row.id,
+            member_id: row.member_id,
+            tenant_id: row.tenant_id,
+            created_at: row.created_at,
+            refreshed_at: row.refreshed_at,
+            expires_at: row.expires_at,
+            confirmed_at: row.confirmed_at,
+            source: row.source,
+        }
+    }
+}

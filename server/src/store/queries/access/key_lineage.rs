@@ -29,7 +29,16 @@ pub(in crate::store::queries) fn descendants(
     all: Vec<api_key::Model>,
     id: ApiKeyId,
 ) -> Vec<api_key::Model> {
-    let mut makers = BTreeSet::from([PrincipalId::from(id)]);
+    made_by(all, id.into()).into_iter().filter(|key| key.id != id).collect()
+}
+
+/// Every key that a key or a member created, directly or through others, and that is not revoked; with
+/// the key itself.
+pub(in crate::store::queries) fn made_by(
+    all: Vec<api_key::Model>,
+    maker: PrincipalId,
+) -> Vec<api_key::Model> {
+    let mut makers = BTreeSet::from([maker]);
     // Keys are created after their makers, and ids are in the order of creation within a process.
     // Repeated until nothing is added, because ids of one millisecond may be in any order.
     loop {
@@ -43,8 +52,8 @@ pub(in crate::store::queries) fn descendants(
             break;
         }
     }
-    let is_open = |key: &api_key::Model| key.id != id && key.revoked_at.is_none();
-    all.into_iter().filter(|key| makers.contains(&key.id.into()) && is_open(key)).collect()
+    let is_made = |key: &api_key::Model| makers.contains(&key.id.into());
+    all.into_iter().filter(|key| is_made(key) && key.revoked_at.is_none()).collect()
 }
 
 /// The rights of a key, if this id names one of a tenant.

@@ -14,7 +14,6 @@ use crate::store::StoreError;
 use crate::store::entities::access::audit_entry;
 use crate::store::entities::commands::{approval, command, idempotency_record};
 use crate::store::requester::{invalid_requesters, limited_keys};
-use crate::store::writer::access::insert_audit;
 use crate::store::writer::connection::WriteTx;
 use crate::store::writer::epoch::Epochs;
 use crate::store::writer::rows;
@@ -108,7 +107,7 @@ impl BatchOperation for SubmitCommand {
             new.push((operation, delivered));
             results.push(Ok(Submitted::New { delivered }));
         }
-        write(transaction, new, new_records).await?;
+        write(tx, new, new_records).await?;
         Ok(results)
     }
 }
@@ -172,18 +171,18 @@ pub(in crate::store::writer) async fn read_records(
 }
 
 async fn write(
-    transaction: &DatabaseTransaction,
+    tx: &WriteTx<'_>,
     new: Vec<(&SubmitCommand, bool)>,
     records: Vec<idempotency_record::ActiveModel>,
 ) -> Result<(), DbErr> {
     let commands = new.iter().map(|(operation, delivered)| operation.command(*delivered));
-    rows::insert(transaction, commands.collect(), None).await?;
-    rows::insert(transaction, records, None).await?;
+    rows::insert(tx.transaction, commands.collect(), None).await?;
+    rows::insert(tx.transaction, records, None).await?;
     let approvals = new.iter().filter_map(|(operation, _)| operation.approval.clone());
     let approvals: Vec<_> = approvals.map(|approval| approval.into_active_model()).collect();
     if !approvals.is_empty() {
-        rows::insert(transaction, approvals, None).await?;
+        rows::insert(tx.transaction, approvals, None).await?;
     }
-    let audit = new.iter().map(|(operation, _)| operation.audit.clone()).collect();
-    insert_audit(transaction, audit).await
+    tx.audit.append(new.iter().map(|(operation, _)| operation.audit.clone()));
+    Ok(())
 }

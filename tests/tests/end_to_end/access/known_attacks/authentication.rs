@@ -22,6 +22,8 @@ async fn salt_cve_2020_11651_no_method_is_reachable_without_authentication() {
             let answer = raw(&fixture, &format!("{method} {target}"), headers).await;
             match status_of(&answer) {
                 "401" => {}
+                // The body holds the credential.
+                "422" if path == "/api/auth/login" => {}
                 "200" => open.push(path.clone()),
                 _ => panic!("{method} {path}: {answer}"),
             }

@@ -3,19 +3,21 @@
 //! The result is docs/ACCESS.md. `MUSTER_WRITE_DOCS=1` writes the file instead of comparing it.
 
 mod operations;
+mod people;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::path::Path;
 
-use muster_tests::{Api, FakeAgent, Fixture, eventually};
+use muster_tests::{Api, FakeAgent, Fixture, ServerOptions, eventually};
 use reqwest::Method;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 use self::operations::{Foreign, Needs, Operation, operations};
+use self::people::People;
 
-const ALL_SCOPES: [&str; 17] = [
+const ALL_SCOPES: [&str; 23] = [
     "agents:read",
     "agents:write",
     "agents:manage",
@@ -30,9 +32,15 @@ const ALL_SCOPES: [&str; 17] = [
     "api_keys:read",
     "api_keys:write",
     "audit:read",
+    "schedules:read",
+    "schedules:write",
+    "members:read",
+    "members:write",
     "webhooks:write",
+    "tenant:manage",
     "metrics:read",
     "releases:manage",
+    "tenants:manage",
 ];
 const MALFORMED: [&str; 3] = ["mst_live_short", "nonsense", "mst_agent_short"];
 
@@ -45,6 +53,7 @@ struct AccessFixture {
     /// Of this tenant.
     ids: Ids,
     other_tenant: Api,
+    people: People,
     agent_key: String,
     keys: BTreeMap<String, String>,
     _agent: FakeAgent,
@@ -64,14 +73,39 @@ async fn response(
     let client = reqwest::Client::builder().no_proxy().build().expect("make a client");
     let method: Method = operation.method.parse().expect("a method");
     let url = format!("{}{}{}", fixture.server.url(), path(operation, ids), operation.query);
-    let mut request = client.request(method, url);
+    // From another address each, so that no limit on addresses counts.
+    let mut request = client.request(method, url).header("x-forwarded-for", another_address());
     if !key.is_empty() {
         request = request.bearer_auth(key);
     }
     if let Some(body) = &operation.body {
         request = request.header("content-type", "application/json").body(body.to_string());
     }
-    request.send().await.expect("reach the server")
+    let chosen = format!("{}-{}", operation.method, uuid::Uuid::new_v4().simple());
+    let response = request.header("x-request-id", &chosen).send().await.expect("reach the server");
+    check_envelope(&response, &chosen, &operation.name());
+    response
+}
+
+/// What every answer has, of every operation and for every caller: the id of its request, and what limits
+/// a browser.
+fn check_envelope(response: &reqwest::Response, request_id: &str, name: &str) {
+    let header = |header: &str| {
+        let value = response.headers().get(header).and_then(|value| value.to_str().ok());
+        value.unwrap_or_else(|| panic!("{name}: {} without {header}", response.status())).to_owned()
+    };
+    assert_eq!(header("x-request-id"), request_id, "{name}");
+    let policy = header("content-security-policy");
+    assert!(policy.contains("default-src 'none'") && policy.contains("frame-ancestors 'none'"));
+    assert!(!policy.contains("unsafe-inline"), "{name}: {policy}");
+    assert_eq!(header("x-content-type-options"), "nosniff", "{name}");
+    assert_eq!(header("referrer-policy"), "no-referrer", "{name}");
+    assert_eq!(header("x-frame-options"), "DENY", "{name}");
+}
+
+fn another_address() -> String {
+    let bytes = Uuid::new_v4().into_bytes();
+    format!("10.{}.{}.{}", bytes[0], bytes[1], bytes[2])
 }
 
 fn path(operation: &Operation, ids: &Ids) -> String {
@@ -85,7 +119,8 @@ fn path(operation: &Operation, ids: &Ids) -> String {
 
 impl AccessFixture {
     async fn new() -> Self {
-        let mut fixture = Fixture::on_sqlite().await;
+        let options = ServerOptions::default().with("MUSTER_TRUSTED_PROXY", "127.0.0.1");
+        let mut fixture = Fixture::with(options).await;
         let other_tenant = fixture.other_tenant().await;
         let fields = json!({"permissions": muster_tests::ALL, "max_agents": 9});
         let (agent_key_id, agent_key) = fixture.api.agent_key(fields).await;
@@ -109,8 +144,13 @@ impl AccessFixture {
         let guarded = json!({"script": "guarded", "target": {"ids": [agent_id]}});
         fixture.api.post("/api/jobs", guarded).await.expect(202);
         let approval = fixture.api.get("/api/approvals").await.expect(200);
+        let schedule = json!({"name": "first", "rule": {"cron": "@yearly"},
+            "job": {"script": "deploy", "target": {"tags": ["none"]}}});
+        let schedule = text(&fixture.api.post("/api/schedules", schedule).await.expect(201), "id");
         let first_key = fixture.api.get("/api/keys").await.expect(200);
+        let own_tenant = fixture.api.get("/api/tenant").await.expect(200);
         let command = text(&command, "command_id");
+        let (people, invitation) = People::new(&fixture).await;
         let ids = Ids::from([
             ("/api/agents/", agent_id),
             ("/api/agents/keys/", agent_key_id),
@@ -120,10 +160,16 @@ impl AccessFixture {
             ("/api/groups/", group),
             ("/api/approvals/", text(&approval["items"][0], "id")),
             ("/api/approvals/rules/", text(&rule, "id")),
+            ("/api/schedules/", schedule),
+            ("/api/members/", people.owner.member_id.clone()),
+            ("/api/me/sessions/", people.owner.session_id.clone()),
+            ("/api/invitations/", invitation),
             ("/api/keys/", text(&first_key["items"][0], "id")),
             ("/api/webhooks/deliveries/", delivery),
+            ("/api/tenants/", text(&own_tenant, "id")),
         ]);
-        Self { fixture, ids, other_tenant, agent_key, keys: BTreeMap::new(), _agent: agent }
+        let keys = BTreeMap::new();
+        Self { fixture, ids, other_tenant, people, agent_key, keys, _agent: agent }
     }
 
     /// Ids of nothing.
@@ -168,9 +214,18 @@ impl AccessFixture {
         403
     }
 
-    /// What a caller of another tenant gets.
+    /// What callers of another tenant get: a key and a person.
     async fn foreign(&self, operation: &Operation) -> &'static str {
-        let key = self.other_tenant.key();
+        let person = self.people.stranger.api.key();
+        let of_person = self.foreign_with(person, operation).await;
+        if matches!(operation.needs, Needs::Scopes(_)) {
+            let of_key = self.foreign_with(self.other_tenant.key(), operation).await;
+            assert_eq!(of_key, of_person, "{}", operation.name());
+        }
+        of_person
+    }
+
+    async fn foreign_with(&self, key: &str, operation: &Operation) -> &'static str {
         let name = operation.name();
         match operation.foreign {
             Foreign::NotFound => {
@@ -229,13 +284,33 @@ impl AccessFixture {
                 assert!(!matches!(got, 401 | 403), "{name} with an agent key: {got}");
                 (["401", "401", "yes", "–"].map(str::to_owned).to_vec(), "agent key".to_owned())
             }
-            Needs::SetupToken => {
+            Needs::Own(secret) => {
                 let owner = self.fixture.api.key().to_owned();
-                for key in ["", &owner, &self.agent_key, MALFORMED[0]] {
+                let mut cells = Vec::new();
+                for key in ["", MALFORMED[0], &self.agent_key, &owner] {
+                    let got = status(&self.fixture, key, operation, &self.ids).await;
+                    // Set-up is closed: the server has an owner.
+                    assert!(matches!(got, 401 | 410), "{name} with {key:?}: {got}");
+                    cells.push(got.to_string());
+                }
+                cells[3] = "–".to_owned();
+                (cells, secret.to_owned())
+            }
+            Needs::Person(groups) => {
+                let agent_key = self.agent_key.clone();
+                for key in ["", &agent_key, MALFORMED[0], MALFORMED[1], MALFORMED[2]] {
                     let got = status(&self.fixture, key, operation, &self.ids).await;
                     assert_eq!(got, 401, "{name} with {key:?}");
                 }
-                (["401", "401", "401", "–"].map(str::to_owned).to_vec(), "set-up token".to_owned())
+                // No key is a person, not even one with every scope.
+                let key = self.key(&ALL_SCOPES).await;
+                let got = status(&self.fixture, &key, operation, &self.unknown_ids()).await;
+                assert_eq!(got, 403, "{name} with an API key");
+                let missing = if groups.is_empty() { "–" } else { "403" };
+                let cells = ["401", "401", "401", missing].map(str::to_owned).to_vec();
+                let mut needs = vec!["signed in".to_owned()];
+                needs.extend(groups.iter().map(|group| format!("`{}`", group.join("` or `"))));
+                (cells, needs.join(" and "))
             }
             Needs::Scopes(groups) => {
                 let agent_key = self.agent_key.clone();
@@ -254,9 +329,27 @@ impl AccessFixture {
         };
         cells.push(self.foreign(operation).await.to_owned());
         for role in ["owner", "admin", "member", "auditor"] {
-            let key = self.role(role).await;
-            let got = status(&self.fixture, &key, operation, &self.unknown_ids()).await;
-            cells.push(if matches!(got, 401 | 403) { "no" } else { "yes" }.to_owned());
+            let of_person = match operation.needs {
+                Needs::Scopes(_) | Needs::Person(_) => {
+                    let token = self.people.token(&self.fixture, role).await;
+                    let got = status(&self.fixture, &token, operation, &self.unknown_ids()).await;
+                    self.people.forget_ended(operation.path, role);
+                    Some(!matches!(got, 401 | 403))
+                }
+                _ => None,
+            };
+            let may = match (operation.needs, of_person) {
+                (Needs::Person(_), Some(may)) => may,
+                _ => {
+                    let key = self.role(role).await;
+                    let got = status(&self.fixture, &key, operation, &self.unknown_ids()).await;
+                    let may = !matches!(got, 401 | 403);
+                    // The same table for both: a person may do what a key of the role may do.
+                    assert!(of_person.is_none_or(|person| person == may), "{name} as {role}");
+                    may
+                }
+            };
+            cells.push(if may { "yes" } else { "no" }.to_owned());
         }
         format!("| {name} | {needs} | {} |", cells.join(" | "))
     }
@@ -273,14 +366,14 @@ Who can call which operation. A test calls every operation of the OpenAPI docume
 the result with this page; `MUSTER_WRITE_DOCS=1 cargo nextest run --workspace -E 'test(access_matrix)'` writes it. The rules
 behind it are in [SECURITY.md](SECURITY.md#api-keys-and-scopes).
 
-- **Needs**: the scopes of the API key. To cancel, pause, resume or abort what another key requested, a key needs
+- **Needs**: the scopes of the API key or of the person. *signed in*: a person, and no API key. To cancel, pause, resume or abort what another key requested, a key needs
   `commands:manage`.
 - **No key**, **malformed key**, **agent key**: the status for these callers.
 - **Scope missing**: the status for a key that has every scope except the needed one.
-- **Other tenant**: the status for an owner of another tenant who uses the ids of this tenant; *nothing* is a list without
+- **Other tenant**: the status for an owner of another tenant, a person and a key, who uses the ids of this tenant; *nothing* is a list without
   anything of this tenant, *whole server* is what belongs to no tenant and all may read. 403 is what belongs to the operator.
-- **Owner**, **admin**, **member**, **auditor**: whether a key with the default scopes of the role can call it. `metrics:read` and
-  `releases:manage` are rights over the whole server and in no default: the first key of the server has them.
+- **Owner**, **admin**, **member**, **auditor**: whether a person with the role, and a key with its default scopes, can call it. `metrics:read`,
+  `releases:manage` and `tenants:manage` are rights over the whole server and in no default: the first key of the server has them.
 
 | Operation | Needs | No key | Malformed key | Agent key | Scope missing | Other tenant | Owner | Admin | Member | Auditor |
 |---|---|---|---|---|---|---|---|---|---|---|

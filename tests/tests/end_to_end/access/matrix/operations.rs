@@ -1,5 +1,6 @@
 //! Every operation of the API, with what it needs and how it treats another tenant.
 
+use muster_tests::PASSWORD;
 use serde_json::{Value, json};
 
 /// What a caller must present.
@@ -11,8 +12,10 @@ pub enum Needs {
     AnyKey,
     /// An agent key.
     AgentKey,
-    /// A token in the body, which no key replaces.
-    SetupToken,
+    /// A secret of its own, which no key replaces.
+    Own(&'static str),
+    /// A person who is signed in, with one scope of each group.
+    Person(&'static [&'static [&'static str]]),
     /// An API key with one scope of each group.
     Scopes(&'static [&'static [&'static str]]),
 }
@@ -84,6 +87,8 @@ impl Operation {
     }
 }
 
+/// Of no key pair.
+const FINGERPRINT: &str = "SHA256:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU";
 const AGENTS_READ: &[&[&str]] = &[&["agents:read"]];
 const AGENTS_WRITE: &[&[&str]] = &[&["agents:write"]];
 const AGENTS_MANAGE: &[&[&str]] = &[&["agents:manage"]];
@@ -101,9 +106,17 @@ const API_KEYS_WRITE: &[&[&str]] = &[&["api_keys:write"]];
 const DECIDE: &[&[&str]] = &[&["approvals:decide"]];
 const MANAGE_RULES: &[&[&str]] = &[&["approvals:manage"]];
 const AUDIT_READ: &[&[&str]] = &[&["audit:read"]];
+const SCHEDULES_READ: &[&[&str]] = &[&["schedules:read"]];
+/// For the schedules of the caller. For those of others it must be `commands:manage`.
+const SCHEDULES_CONTROL: &[&[&str]] = &[&["schedules:write"], &["commands:run", "commands:manage"]];
+const SCHEDULES_RUN: &[&[&str]] = &[&["schedules:write"], &["commands:run"]];
+const MEMBERS_READ: &[&[&str]] = &[&["members:read"]];
+const MEMBERS_WRITE: &[&[&str]] = &[&["members:write"]];
 const WEBHOOKS_WRITE: &[&[&str]] = &[&["webhooks:write"]];
 const METRICS_READ: &[&[&str]] = &[&["metrics:read"]];
 const RELEASES_MANAGE: &[&[&str]] = &[&["releases:manage"]];
+const TENANT_MANAGE: &[&[&str]] = &[&["tenant:manage"]];
+const TENANTS_MANAGE: &[&[&str]] = &[&["tenants:manage"]];
 
 /// The table. An operation of the OpenAPI document without an entry fails the test.
 pub fn operations() -> Vec<Operation> {
@@ -113,16 +126,25 @@ pub fn operations() -> Vec<Operation> {
     let patch = |path, needs, body| Operation::new("PATCH", path, needs, NotFound).with(body);
     let post = |path, needs, foreign, body| Operation::new("POST", path, needs, foreign).with(body);
     let act = |path, needs| Operation::new("POST", path, needs, NotFound).with(json!({}));
+    let by_person = |operation: Operation, scopes| operation.needing(Needs::Person(scopes));
     let open = |path| get(path, &[], Unrelated).needing(Needs::Nothing);
     let by_agent = |operation: Operation| operation.needing(Needs::AgentKey);
     let nobody = json!({"tags": ["of-no-agent"]});
     let heartbeat = json!({"status": {}});
-    let result = json!({"command_id": "00000000-0000-7000-8000-000000000000", "result": {}});
+    let nothing = "00000000-0000-7000-8000-000000000000";
+    let result = json!({"command_id": nothing, "result": {}});
     let ping = json!({"command": "ping", "wait_ms": 1});
     let restart = json!({"command": "restart"});
     let new_group = json!({"name": "new", "target": nobody});
     let argv = json!({"argv": ["true"], "target": nobody});
+    let rule = json!({"cron": "0 9 * * *"});
+    let new_schedule =
+        json!({"name": "new", "rule": rule, "job": {"script": "hi", "target": nobody}});
     let setup = json!({"email": "ada@example.com", "password": "correct horse battery"});
+    let wrong_login = json!({"email": "nobody@example.com", "password": "wrong horse battery"});
+    let password = json!({"password": PASSWORD});
+    let new_password = json!({"current_password": PASSWORD, "new_password": PASSWORD});
+    let invited = json!({"email": "grace@example.com", "role": "auditor"});
     let key_change = json!({"old": "", "new": "", "signature": ""});
     vec![
         open("/healthz"),
@@ -133,7 +155,12 @@ pub fn operations() -> Vec<Operation> {
         get("/api/agents/{id}", AGENTS_READ, NotFound),
         patch("/api/agents/{id}", AGENTS_WRITE, json!({"name": "renamed"})),
         delete("/api/agents/{id}", AGENTS_WRITE),
-        post("/api/agents/{id}/adopt", AGENTS_MANAGE, NotFound, json!({})),
+        post(
+            "/api/agents/{id}/adopt",
+            AGENTS_MANAGE,
+            NotFound,
+            json!({"fingerprint": FINGERPRINT}),
+        ),
         post("/api/agents/{id}/command", RUN, NotFound, ping.clone()),
         post("/api/agents/{id}/command", AGENTS_MANAGE, NotFound, restart.clone())
             .variant("life cycle"),
@@ -152,7 +179,25 @@ pub fn operations() -> Vec<Operation> {
             .variant("life cycle"),
         post("/api/agents/keys/{id}/ping", RUN, NotFound, json!({"wait_ms": 1})),
         act("/api/agents/keys/{id}/regenerate", AGENT_KEYS_WRITE),
-        post("/api/setup", &[], Unrelated, setup).needing(Needs::SetupToken),
+        post("/api/setup", &[], Unrelated, setup).needing(Needs::Own("set-up token")),
+        post("/api/auth/login", &[], Unrelated, wrong_login).needing(Needs::Own("password")),
+        post("/api/auth/refresh", &[], Unrelated, json!({"refresh_token": "mst_refresh_"}))
+            .needing(Needs::Own("refresh token")),
+        by_person(post("/api/auth/confirm", &[], Unrelated, password), &[]),
+        by_person(post("/api/auth/switch", &[], Unrelated, json!({"tenant_id": nothing})), &[]),
+        by_person(post("/api/auth/logout", &[], Unrelated, json!({})), &[]),
+        get("/api/me", &[], Hidden),
+        by_person(get("/api/me/sessions", &[], Hidden), &[]),
+        by_person(delete("/api/me/sessions/{id}", &[]), &[]),
+        by_person(post("/api/me/password", &[], Unrelated, new_password), &[]),
+        get("/api/members", MEMBERS_READ, Hidden),
+        by_person(patch("/api/members/{id}", &[], json!({"role": "member"})), MEMBERS_WRITE),
+        by_person(delete("/api/members/{id}", &[]), MEMBERS_WRITE),
+        get("/api/invitations", MEMBERS_READ, Hidden),
+        by_person(post("/api/invitations", &[], Unrelated, invited), MEMBERS_WRITE),
+        by_person(delete("/api/invitations/{id}", &[]), MEMBERS_WRITE),
+        post("/api/invitations/accept", &[], Unrelated, json!({"password": PASSWORD}))
+            .needing(Needs::Own("invitation")),
         by_agent(get("/api/agents/desired-release", &[], Unrelated))
             .query("?platform=linux-x86_64&version=0.1.0"),
         by_agent(post("/api/agents/exchange", &[], Unrelated, json!({}))),
@@ -168,6 +213,10 @@ pub fn operations() -> Vec<Operation> {
         post("/api/approvals/rules", MANAGE_RULES, Unrelated, json!({"name": "new"})),
         delete("/api/approvals/rules/{id}", MANAGE_RULES),
         get("/api/audit", AUDIT_READ, Hidden),
+        get("/api/audit/export", AUDIT_READ, Hidden),
+        get("/api/audit/head", AUDIT_READ, Hidden),
+        get("/api/audit/live", AUDIT_READ, Unrelated),
+        get("/api/audit/verify", AUDIT_READ, Hidden),
         get("/api/commands", COMMANDS_READ, Hidden),
         get("/api/commands/{id}", COMMANDS_READ, NotFound),
         act("/api/commands/{id}/cancel", CONTROL),
@@ -216,6 +265,23 @@ pub fn operations() -> Vec<Operation> {
             Operators,
         )
         .with(json!({})),
+        get("/api/schedules", SCHEDULES_READ, Hidden),
+        post("/api/schedules", SCHEDULES_RUN, Unrelated, new_schedule),
+        get("/api/schedules/{id}", SCHEDULES_READ, NotFound),
+        patch("/api/schedules/{id}", SCHEDULES_RUN, json!({"name": "renamed"})),
+        delete("/api/schedules/{id}", SCHEDULES_CONTROL),
+        act("/api/schedules/{id}/disable", SCHEDULES_CONTROL),
+        act("/api/schedules/{id}/enable", SCHEDULES_RUN),
+        get("/api/schedules/{id}/fires", SCHEDULES_READ, NotFound),
+        get("/api/schedules/{id}/preview", SCHEDULES_READ, NotFound),
+        act("/api/schedules/{id}/run", SCHEDULES_RUN),
+        post("/api/schedules/preview", SCHEDULES_READ, Unrelated, json!({"rule": rule})),
+        get("/api/tenant", AGENTS_READ, Hidden),
+        patch("/api/tenant", TENANT_MANAGE, json!({})).unrelated(),
+        get("/api/tenants", TENANTS_MANAGE, Operators),
+        post("/api/tenants", TENANTS_MANAGE, Operators, json!({"name": "new"})),
+        get("/api/tenants/{id}", TENANTS_MANAGE, Operators),
+        patch("/api/tenants/{id}", TENANTS_MANAGE, json!({})).operators(),
         post("/api/targets/preview", AGENTS_READ, Hidden, json!({"expression": "all"})),
         get("/api/webhooks/deliveries", COMMANDS_READ, Hidden),
         get("/api/webhooks/deliveries/{id}", COMMANDS_READ, NotFound),

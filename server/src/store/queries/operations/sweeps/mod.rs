@@ -1,5 +1,6 @@
 //! Periodic sweeps. Each is bounded, and leaves the rest to the next.
 
+mod plans;
 mod retention;
 
 use sea_orm::sea_query::{Expr, ExprTrait as _};
@@ -8,7 +9,7 @@ use sea_orm::{
     QueryOrder as _, QuerySelect as _, Statement,
 };
 
-pub use self::retention::Retention;
+pub use self::retention::{Retention, TenantRetention};
 use crate::domain::commands::command_state::{CommandState, EndReason};
 use crate::domain::fleet::agent::AgentLevel;
 use crate::domain::ids::{AgentId, CommandId, TenantId};
@@ -174,6 +175,20 @@ impl SystemScope {
             })
             .await?;
         // After the commit. If the server crashes in between, a sweep deletes the files.
+        self.delete_files(dropped.files).await?;
+        Ok(dropped.may_have_more)
+    }
+
+    /// Deletes a slice of one tenant's history past the retention of its plan. True if there may be more.
+    pub async fn drop_old_of_tenant(&self, retention: TenantRetention) -> Result<bool, StoreError> {
+        let dropped = self
+            .writer
+            .change(move |transaction| {
+                Box::pin(
+                    async move { retention::drop_slice_of_tenant(transaction, retention).await },
+                )
+            })
+            .await?;
         self.delete_files(dropped.files).await?;
         Ok(dropped.may_have_more)
     }

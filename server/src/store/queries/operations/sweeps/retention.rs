@@ -7,7 +7,7 @@ use sea_orm::{
 };
 use uuid::Uuid;
 
-use crate::domain::ids::{CommandId, first_id_at};
+use crate::domain::ids::{CommandId, TenantId, first_id_at};
 use crate::domain::integrations::webhook::WebhookDeliveryState;
 use crate::domain::time::Timestamp;
 use crate::store::StoreError;
@@ -18,9 +18,11 @@ use crate::store::entities::commands::{
 };
 use crate::store::entities::fleet::agent_event::Column::Id as EventId;
 use crate::store::entities::fleet::telemetry_sample::Column::At as TelemetryAt;
-use crate::store::entities::fleet::{agent_event, telemetry_sample};
+use crate::store::entities::fleet::{agent, agent_event, telemetry_sample};
 use crate::store::entities::integrations::webhook_delivery;
 use crate::store::entities::integrations::webhook_delivery::Column::Id as WebhookDeliveryId;
+use crate::store::entities::schedules::fire;
+use crate::store::entities::schedules::fire::Column::Id as FireId;
 
 /// Rows of one kind in a slice.
 const SLICE_ROWS: u64 = 500;
@@ -32,6 +34,14 @@ const SLICE_MS: u64 = 60_000;
 pub struct Retention {
     pub telemetry_before: Timestamp,
     pub idempotency_before: Timestamp,
+    pub history_before: Timestamp,
+    pub deliveries_before: Timestamp,
+}
+
+/// What is deleted of one tenant, whose plan keeps history for a shorter time than the server.
+#[derive(Debug, Clone, Copy)]
+pub struct TenantRetention {
+    pub tenant_id: TenantId,
     pub history_before: Timestamp,
     pub deliveries_before: Timestamp,
 }
@@ -49,7 +59,6 @@ pub(super) async fn drop_slice(
     transaction: &DatabaseTransaction,
     retention: Retention,
 ) -> Result<Dropped, StoreError> {
-    let history_id = first_id_at(retention.history_before);
     let telemetry = drop_by_time::<telemetry_sample::Entity>(
         transaction,
         TelemetryAt,
@@ -62,21 +71,81 @@ pub(super) async fn drop_slice(
         retention.idempotency_before,
     );
     let records = records.await?;
-    let old = agent_event::Entity::find().filter(EventId.lt(history_id));
-    let ids = ids_of(transaction, EventId, old).await?;
+    let old = agent_event::Entity::find();
+    let history = drop_history(transaction, None, old, retention.history_before).await?;
+    let deliveries = drop_deliveries(transaction, None, retention.deliveries_before).await?;
+    let may_have_more = telemetry || records || history.may_have_more || deliveries;
+    Ok(Dropped { may_have_more, ..history })
+}
+
+/// Deletes a slice of each kind of one tenant.
+pub(super) async fn drop_slice_of_tenant(
+    transaction: &DatabaseTransaction,
+    retention: TenantRetention,
+) -> Result<Dropped, StoreError> {
+    let TenantRetention { tenant_id, history_before, deliveries_before } = retention;
+    let events = agent_event::Entity::find()
+        .filter(agent_event::Column::AgentId.in_subquery(agents_of(tenant_id)));
+    let history = drop_history(transaction, Some(tenant_id), events, history_before).await?;
+    let deliveries = drop_deliveries(transaction, Some(tenant_id), deliveries_before).await?;
+    Ok(Dropped { may_have_more: history.may_have_more || deliveries, ..history })
+}
+
+/// The agents of a tenant, by which its events are found.
+fn agents_of(tenant_id: TenantId) -> SelectStatement {
+    Query::select()
+        .column(agent::Column::Id)
+        .from(agent::Entity)
+        .and_where(Expr::col((agent::Entity, agent::Column::TenantId)).eq(tenant_id))
+        .take()
+}
+
+/// A slice of agent events, commands and jobs, of all tenants or of one.
+async fn drop_history(
+    transaction: &DatabaseTransaction,
+    of: Option<TenantId>,
+    events: Select<agent_event::Entity>,
+    before: Timestamp,
+) -> Result<Dropped, StoreError> {
+    let first_kept = first_id_at(before);
+    let ids = ids_of(transaction, EventId, events.filter(EventId.lt(first_kept))).await?;
     let events = drop_by_id::<agent_event::Entity>(transaction, EventId, ids).await?;
-    let commands = drop_commands(transaction, retention.history_before).await?;
-    let jobs = drop_jobs(transaction, history_id).await?;
-    // Only finished deliveries.
-    let old = webhook_delivery::Entity::find()
-        .filter(WebhookDeliveryId.lt(first_id_at(retention.deliveries_before)))
-        .filter(webhook_delivery::Column::State.ne(WebhookDeliveryState::Pending));
-    let ids = ids_of(transaction, WebhookDeliveryId, old).await?;
-    let deliveries =
-        drop_by_id::<webhook_delivery::Entity>(transaction, WebhookDeliveryId, ids).await?;
-    let may_have_more =
-        telemetry || records || events || commands.may_have_more || jobs || deliveries;
+    let commands = drop_commands(transaction, of, before).await?;
+    let jobs = drop_jobs(transaction, of, first_kept).await?;
+    let fires = drop_fires(transaction, of, first_kept).await?;
+    let may_have_more = events || commands.may_have_more || jobs || fires;
     Ok(Dropped { may_have_more, ..commands })
+}
+
+/// A slice of fires that have a job or never will.
+async fn drop_fires(
+    transaction: &DatabaseTransaction,
+    of: Option<TenantId>,
+    before: Uuid,
+) -> Result<bool, StoreError> {
+    let mut old =
+        fire::Entity::find().filter(FireId.lt(before)).filter(fire::Column::LookAt.is_null());
+    if let Some(tenant_id) = of {
+        old = old.filter(fire::Column::TenantId.eq(tenant_id));
+    }
+    let ids = ids_of(transaction, FireId, old).await?;
+    drop_by_id::<fire::Entity>(transaction, FireId, ids).await
+}
+
+/// A slice of finished deliveries.
+async fn drop_deliveries(
+    transaction: &DatabaseTransaction,
+    of: Option<TenantId>,
+    before: Timestamp,
+) -> Result<bool, StoreError> {
+    let mut old = webhook_delivery::Entity::find()
+        .filter(WebhookDeliveryId.lt(first_id_at(before)))
+        .filter(webhook_delivery::Column::State.ne(WebhookDeliveryState::Pending));
+    if let Some(tenant_id) = of {
+        old = old.filter(webhook_delivery::Column::TenantId.eq(tenant_id));
+    }
+    let ids = ids_of(transaction, WebhookDeliveryId, old).await?;
+    drop_by_id::<webhook_delivery::Entity>(transaction, WebhookDeliveryId, ids).await
 }
 
 /// Deletes the oldest minute of rows before an instant, in a table whose rows have no id. True if
@@ -129,12 +198,18 @@ async fn drop_by_id<E: EntityTrait>(
 /// until the job ended before that instant, because they hold its result.
 async fn drop_commands(
     transaction: &DatabaseTransaction,
+    of: Option<TenantId>,
     before: Timestamp,
 ) -> Result<Dropped, StoreError> {
-    let old = command::Entity::find()
+    let mut old = command::Entity::find()
         .filter(command::Column::Id.lt(first_id_at(before)))
         .filter(command::Column::FinishedAt.lt(before))
         .filter(Expr::not_exists(young_job(before)));
+    if let Some(tenant_id) = of {
+        // By the index of a tenant's history, instead of reading the young commands of all tenants.
+        let is_own = command::Column::TenantId.eq(tenant_id);
+        old = old.filter(is_own).filter(Expr::cust("is_indexed"));
+    }
     let ids = ids_of(transaction, command::Column::Id, old).await?;
     let ids: Vec<_> = ids.into_iter().map(CommandId).collect();
     let may_have_more = ids.len() as u64 == SLICE_ROWS;
@@ -204,7 +279,11 @@ async fn files_of(
 }
 
 /// Jobs before an id without remaining executions.
-async fn drop_jobs(transaction: &DatabaseTransaction, before: Uuid) -> Result<bool, StoreError> {
+async fn drop_jobs(
+    transaction: &DatabaseTransaction,
+    of: Option<TenantId>,
+    before: Uuid,
+) -> Result<bool, StoreError> {
     let executions = Query::select()
         .expr(Expr::val(1))
         .from(command::Entity)
@@ -213,9 +292,12 @@ async fn drop_jobs(transaction: &DatabaseTransaction, before: Uuid) -> Result<bo
                 .equals((job::Entity, job::Column::Id)),
         )
         .take();
-    let old = job::Entity::find()
+    let mut old = job::Entity::find()
         .filter(job::Column::Id.lt(before))
         .filter(Expr::exists(executions).not());
+    if let Some(tenant_id) = of {
+        old = old.filter(job::Column::TenantId.eq(tenant_id));
+    }
     let ids = ids_of(transaction, job::Column::Id, old).await?;
     drop_by_id::<rollout::Entity>(transaction, rollout::Column::JobId, ids.clone()).await?;
     drop_by_id::<job::Entity>(transaction, job::Column::Id, ids).await

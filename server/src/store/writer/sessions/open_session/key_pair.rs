@@ -8,6 +8,15 @@ use crate::domain::ids::AgentId;
 use crate::store::entities::access::agent_key;
 use crate::store::entities::fleet::{agent, agent_event};
 
+/// Raises an alert without detail. It never replaces an alert about a key pair, which only a person
+/// ends.
+pub(super) fn raise(row: &mut agent::Model, alert: &str) {
+    if row.alert.as_deref() != Some(KEY_PAIR_CHANGED) {
+        row.alert = Some(alert.into());
+        row.alert_detail = None;
+    }
+}
+
 impl OpenSession {
     /// Records the proven key of a row that was found by it, by what a person accepted, or by the
     /// claims of a holder that the key trusts.

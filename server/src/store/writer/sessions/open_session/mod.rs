@@ -2,6 +2,7 @@
 
 mod candidates;
 mod key_pair;
+mod plan_room;
 mod rows;
 
 use muster_protocol::CloseCode;
@@ -11,6 +12,7 @@ use sea_orm::DbErr;
 use uuid::Uuid;
 
 use self::candidates::RegistrationCandidates;
+use self::key_pair::raise;
 use crate::domain::fleet::agent::{
     AgentEventKind, AgentLevel, IDENTITY_CONFLICT, KEY_PAIR_CHANGED, NAME_CONFLICT, NameSource,
     Transport,
@@ -156,15 +158,6 @@ pub fn admit_secret<'key>(
     }
 }
 
-/// Raises an alert without detail. It never replaces an alert about a key pair, which only a person
-/// ends.
-fn raise(row: &mut agent::Model, alert: &str) {
-    if row.alert.as_deref() != Some(KEY_PAIR_CHANGED) {
-        row.alert = Some(alert.into());
-        row.alert_detail = None;
-    }
-}
-
 impl OpenSession {
     fn open(
         &self,
@@ -198,6 +191,9 @@ impl OpenSession {
         }
         if self.is_second_basic_host(known.as_ref(), &key) {
             return SessionOpening::Refused(CloseCode::AgentLimit);
+        }
+        if is_new && !candidates.plan_room.has_room(key.tenant_id) {
+            return SessionOpening::Refused(CloseCode::PlanLimit);
         }
         let is_suspect = is_new && !key.trusts_holders;
         let same_machine = if is_suspect { candidates.same_machine(self) } else { None };
@@ -252,7 +248,7 @@ impl OpenSession {
         key: &agent_key::Model,
         candidates: &mut RegistrationCandidates,
     ) -> agent::Model {
-        candidates.count_one_more(self.key_id);
+        candidates.count_one_more(key);
         let name = if self.hostname.is_empty() { key.name.clone() } else { self.hostname.clone() };
         agent::Model {
             id: candidates.ticketed_id(self).unwrap_or_else(AgentId::new),

@@ -1,19 +1,4 @@
-//! What the server asked for lately, for the owner of the host, in the state directory.
-//!
-//! A line of JSON for each durable command, cancellation, replacement of the key, desired version
-//! and result of an update, with the agent's answer. Three logs, so that none pushes out another:
-//! `requests.log` (accepted), `requests-refused.log`, and `requests-life-cycle.log` for what
-//! restarts, replaces or stops the agent or its key. Each has two files of bounded size: the newer
-//! one replaces the older one when it is full. A line is bounded too. No values of parameters are
-//! written. Texts of the server are escaped, so that they can be shown on a terminal. The logs are
-//! for people: nothing is decided by them, and a full disk loses lines.
-
-use std::collections::BTreeMap;
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+//! One line of the logs: a request of the server and the agent's answer, of bounded length.
 
 use chrono::{DateTime, Utc};
 use muster_protocol::command::Durability;
@@ -25,23 +10,16 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use crate::commands::decision::CommandDecision;
-use crate::storage::layout::StateDir;
 
-/// Size at which a file is set aside, in bytes.
-const MAX_FILE_BYTES: u64 = 512 * 1024;
 /// Longest line, in bytes. The limits below keep it.
 #[cfg(test)]
 const MAX_LINE_BYTES: usize = 2 * 1024;
 /// Longest text of a line in bytes, as escaped in JSON; a longer one is cut.
-const MAX_TEXT_BYTES: usize = 128;
+pub const MAX_TEXT_BYTES: usize = 128;
 /// Longest reason of a refusal, as [`MAX_TEXT_BYTES`].
 const MAX_REASON_BYTES: usize = 300;
 /// Names of parameters of one kind in a line, in bytes as escaped in JSON; further ones are counted.
 const MAX_NAMES_BYTES: usize = 330;
-/// Time in which life-cycle requests with the same answer are written once and then counted.
-const REPEAT_INTERVAL: Duration = Duration::from_secs(60);
-/// The code of refusals that are written once, however many follow each other.
-const FLOOD: &str = "too_many_commands";
 /// A version that the server desires, without a command.
 const DESIRED_VERSION: &str = "update (desired version)";
 /// What the supervisor reported about an update.
@@ -86,6 +64,15 @@ pub struct RequestRecord {
     /// Why it was refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+}
+
+/// What requests have in common that are summarised together.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct RequestKind {
+    /// Absent for everything that is no known command.
+    request: Option<CommandName>,
+    answer: Answer,
+    code: Option<String>,
 }
 
 /// What the agent did about a request.
@@ -181,134 +168,20 @@ impl RequestRecord {
         self.refused(code, reason)
     }
 
+    /// The command and the answer. The server chooses the names of unknown commands, so they are one kind.
+    pub fn kind(&self) -> RequestKind {
+        let request = self.request.parse().ok();
+        RequestKind { request, answer: self.answer, code: self.code.clone() }
+    }
+
     /// True for what restarts, replaces or stops the agent or its key.
-    fn is_life_cycle(&self) -> bool {
+    pub fn is_life_cycle(&self) -> bool {
         let is_life_cycle = |name: CommandName| {
             name.durability() != Durability::Transient && name != CommandName::Execute
         };
         [DESIRED_VERSION, UPDATE_RESULT, REKEY].contains(&self.request.as_str())
             || self.request.parse().is_ok_and(is_life_cycle)
     }
-}
-
-/// Writes the logs.
-#[derive(Debug)]
-pub struct RequestLog {
-    accepted: LogFile,
-    refused: LogFile,
-    life_cycle: LogFile,
-    is_flooded: bool,
-    /// When each kind of life-cycle request was last written, and how many followed.
-    repeats: BTreeMap<(String, Answer, Option<String>), (Instant, u64)>,
-}
-
-impl RequestLog {
-    /// Prepares the logs of this state directory; a file is created with its first line.
-    pub fn new(state: &StateDir) -> Self {
-        let [accepted, refused, life_cycle] = state.requests().map(LogFile::new);
-        Self { accepted, refused, life_cycle, is_flooded: false, repeats: BTreeMap::new() }
-    }
-
-    /// Appends a record. A line survives the end of the agent's process; a refusal and a life-cycle
-    /// request also survive a power loss. What else was accepted is in the ledger.
-    pub fn append(&mut self, record: &RequestRecord) {
-        if record.is_life_cycle() {
-            self.append_life_cycle(record, Instant::now());
-            return;
-        }
-        let is_flood = record.code.as_deref() == Some(FLOOD);
-        if is_flood && self.is_flooded {
-            return;
-        }
-        self.is_flooded = is_flood;
-        match record.answer {
-            Answer::Accepted => self.accepted.append(record, false),
-            Answer::Refused => self.refused.append(record, !is_flood),
-        }
-    }
-
-    fn append_life_cycle(&mut self, record: &RequestRecord, now: Instant) {
-        let kind = (record.request.clone(), record.answer, record.code.clone());
-        let unlisted = match self.repeats.get_mut(&kind) {
-            Some((at, count)) if now.duration_since(*at) < REPEAT_INTERVAL => {
-                *count += 1;
-                return;
-            }
-            Some((_, count)) => *count,
-            None => 0,
-        };
-        self.repeats.insert(kind, (now, 0));
-        self.life_cycle.append(&RequestRecord { unlisted, ..record.clone() }, true);
-    }
-}
-
-/// One log of two files.
-#[derive(Debug)]
-struct LogFile {
-    path: PathBuf,
-    file: Option<File>,
-    bytes: u64,
-}
-
-impl LogFile {
-    fn new(path: PathBuf) -> Self {
-        Self { path, file: None, bytes: 0 }
-    }
-
-    fn append(&mut self, record: &RequestRecord, is_synced: bool) {
-        if let Err(error) = self.write(record, is_synced) {
-            self.file = None;
-            tracing::warn!(path = %self.path.display(), %error, "failed to record a request");
-        }
-    }
-
-    fn write(&mut self, record: &RequestRecord, is_synced: bool) -> io::Result<()> {
-        let mut line = serde_json::to_vec(record)?;
-        line.push(b'\n');
-        if self.bytes >= MAX_FILE_BYTES {
-            self.file = None;
-            fs::rename(&self.path, older(&self.path))?;
-        }
-        if self.file.is_none() {
-            let mut options = OpenOptions::new();
-            let file = options.create(true).append(true).mode(0o600).open(&self.path)?;
-            self.bytes = file.metadata()?.len();
-            self.file = Some(file);
-        }
-        let Some(file) = &mut self.file else { return Ok(()) };
-        file.write_all(&line)?;
-        self.bytes += line.len() as u64;
-        if is_synced { file.sync_data() } else { Ok(()) }
-    }
-}
-
-/// The newest records of all logs, newest first. Lines that can't be read are skipped.
-///
-/// # Errors
-/// The system's error for a file that exists.
-pub fn read_newest(state: &StateDir, count: usize) -> io::Result<Vec<RequestRecord>> {
-    let mut newest = Vec::new();
-    for log in state.requests() {
-        let mut of_log = Vec::new();
-        for path in [&log, &older(&log)] {
-            let bytes = match fs::read(path) {
-                Ok(bytes) => bytes,
-                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                Err(error) => return Err(error),
-            };
-            let lines = bytes.split(|byte| *byte == b'\n').rev();
-            let records = lines.filter_map(|line| serde_json::from_slice(line).ok());
-            of_log.extend(records.take(count - of_log.len()));
-        }
-        newest.append(&mut of_log);
-    }
-    newest.sort_by_key(|record: &RequestRecord| std::cmp::Reverse(record.at));
-    newest.truncate(count);
-    Ok(newest)
-}
-
-fn older(path: &Path) -> PathBuf {
-    path.with_extension("log.1")
 }
 
 /// The names that fit into a line, and the number of the others.
@@ -358,60 +231,12 @@ fn is_zero(count: &u64) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use super::*;
     use serde_json::json;
 
-    fn state() -> (tempfile::TempDir, StateDir) {
-        let folder = tempfile::tempdir().expect("temporary folder");
-        let state = StateDir::create(folder.path()).expect("state directory");
-        (folder, state)
-    }
-
-    fn requests(state: &StateDir, count: usize) -> Vec<String> {
-        let newest = read_newest(state, count).expect("readable");
-        newest.into_iter().map(|record| record.request).collect()
-    }
-
-    fn bytes_of(state: &StateDir) -> u64 {
-        let paths = state.requests().into_iter().flat_map(|path| [older(&path), path]);
-        paths.map(|path| fs::metadata(path).map_or(0, |file| file.len())).sum()
-    }
-
-    #[test]
-    fn the_log_is_bounded_and_its_newest_lines_are_read_back_in_order() {
-        let (_folder, state) = state();
-        assert_eq!(read_newest(&state, 3).expect("no log yet"), []);
-        let record = |number: u32| RequestRecord {
-            parameters: vec!["P".repeat(300); 32],
-            ..RequestRecord::accepted(&format!("command {number}"))
-        };
-        let mut log = RequestLog::new(&state);
-        for number in 0..300 {
-            log.append(&record(number));
-        }
-        // A later process continues it.
-        RequestLog::new(&state).append(&record(300));
-        let expected: Vec<_> =
-            (241..=300).rev().map(|number| format!("command {number}")).collect();
-        assert_eq!(requests(&state, 60), expected);
-        assert!(bytes_of(&state) < 2 * MAX_FILE_BYTES + 100_000);
-    }
-
-    #[test]
-    fn a_flood_of_refusals_takes_one_line_and_texts_of_the_server_are_escaped() {
-        let (_folder, state) = state();
-        let mut log = RequestLog::new(&state);
-        let refused = RequestRecord::accepted("execute").refused(FLOOD, "full");
-        for _ in 0..100 {
-            log.append(&refused);
-        }
-        log.append(&RequestRecord::accepted("\u{1b}[2J\u{202e}evil"));
-        assert_eq!(requests(&state, 10), ["\\u{1b}[2J\\u{202e}evil", "execute"]);
-    }
-
     /// An `execute` of a server that wants as long a line as possible.
-    fn execute(name: &str, count: usize) -> RequestRecord {
+    pub fn execute(name: &str, count: usize) -> RequestRecord {
         let parameters: serde_json::Map<_, _> =
             (0..count).map(|number| (format!("{name}{number:03}"), json!(""))).collect();
         let response = crate::executions::ledger::record::refusal(
@@ -447,28 +272,5 @@ mod tests {
                 assert!(line.len() < MAX_LINE_BYTES, "{name:?} {length}: {}", line.len());
             }
         }
-    }
-
-    #[test]
-    fn no_flood_pushes_a_life_cycle_request_out() {
-        let (_folder, state) = state();
-        let mut log = RequestLog::new(&state);
-        let shutdown = RequestRecord::accepted("shutdown").refused("forbidden_by_policy", "no");
-        log.append(&shutdown);
-        let long = "x".repeat(MAX_TEXT_BYTES);
-        let refused = RequestRecord { script: Some(long), ..execute("unknown", 40) };
-        for _ in 0..3_000 {
-            // As `append` does, without a sync.
-            log.refused.append(&refused, false);
-            log.append(&shutdown);
-        }
-        log.append(&refused);
-        let life_cycle = fs::read_to_string(&state.requests()[2]).expect("the log");
-        assert_eq!(life_cycle.lines().count(), 1, "{life_cycle}");
-        assert!(bytes_of(&state) < 3 * MAX_FILE_BYTES);
-        // The repeated ones are counted by the next line.
-        log.append_life_cycle(&shutdown, Instant::now() + REPEAT_INTERVAL);
-        let life_cycle = fs::read_to_string(&state.requests()[2]).expect("the log");
-        assert!(life_cycle.ends_with("\n") && life_cycle.contains("\"unlisted\":3000"));
     }
 }

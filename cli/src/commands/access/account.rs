@@ -1,0 +1,100 @@
+//! `muster whoami`, `muster confirm` and `muster logout`, and the renewal of the access token of a person.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use reqwest::Method;
+use secrecy::ExposeSecret as _;
+use serde_json::{Value, json};
+
+use super::login::{read_secret, with_tokens};
+use crate::api::client::ApiClient;
+use crate::context::{self, Context, Renewal};
+use crate::error::CliError;
+use crate::output::printer::Output;
+use crate::session::Session;
+
+/// An access token that expires earlier is renewed before the command.
+const LEAST_LIFETIME: TimeDelta = TimeDelta::minutes(5);
+
+/// The context with an access token that is valid for some minutes. Repeats: stores the next tokens.
+///
+/// # Errors
+/// [`CliError`] if the server does not renew it.
+pub async fn renewed(context: Context) -> Result<Context, CliError> {
+    let Some(renewal) = &context.renewal else { return Ok(context) };
+    if !is_due(renewal) {
+        return Ok(context);
+    }
+    let api = ApiClient::new(&context)?;
+    let body = json!({ "refresh_token": renewal.refresh_token.expose_secret() });
+    let request = api.request(Method::POST, &["auth", "refresh"]).json(&body);
+    // Repeated, it gets the same tokens for a moment.
+    let answer = api.json_with_retries(request).await?;
+    let context = with_tokens(context, &answer)?;
+    if let Some(path) = context::default_path() {
+        context::store(&path, &context)?;
+    }
+    Ok(context)
+}
+
+fn is_due(renewal: &Renewal) -> bool {
+    let expires_at = DateTime::parse_from_rfc3339(&renewal.access_expires_at);
+    expires_at.map_or(true, |at| at.with_timezone(&Utc) - Utc::now() < LEAST_LIFETIME)
+}
+
+/// Shows the API key or the person that later commands use.
+///
+/// # Errors
+/// [`CliError`].
+pub async fn whoami(session: &Session) -> Result<u8, CliError> {
+    session.show(&["me"]).await
+}
+
+/// Proves the password again.
+///
+/// # Errors
+/// [`CliError`].
+pub async fn confirm(session: &Session) -> Result<u8, CliError> {
+    let body = json!({ "password": read_secret("Password: ")? });
+    session.change(Method::POST, &["auth", "confirm"], &body).await
+}
+
+/// Ends the stored session on the server, and removes the session or the key from this host.
+///
+/// # Errors
+/// [`CliError`]; a session that the server has ended already is no error.
+pub async fn logout(context: Context, output: Output) -> Result<u8, CliError> {
+    let has_session = context.renewal.is_some();
+    if has_session {
+        let ended = async {
+            let context = renewed(context).await?;
+            let api = ApiClient::new(&context)?;
+            api.json(api.request(Method::POST, &["auth", "logout"]).json(&json!({}))).await
+        };
+        match ended.await {
+            Err(CliError::Refused(problem)) if problem.status == 401 => {}
+            ended => drop(ended?),
+        }
+    }
+    if let Some(path) = context::default_path() {
+        context::forget(&path)?;
+    }
+    output.answer(&Value::Null, |_| match has_session {
+        true => "signed out".to_owned(),
+        false => "the API key is no longer stored; it stays valid until it is revoked".to_owned(),
+    })?;
+    Ok(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_is_renewed_before_it_expires_and_if_its_end_is_unknown() {
+        let is_due =
+            |text: String| is_due(&Renewal { refresh_token: "x".into(), access_expires_at: text });
+        let after = |minutes| (Utc::now() + TimeDelta::minutes(minutes)).to_rfc3339();
+        assert!(!is_due(after(10)));
+        assert!(is_due(after(4)) && is_due(after(-10)) && is_due("soon".into()));
+    }
+}

@@ -1,0 +1,103 @@
+//! `muster tenants`: the customers of a server, for its operator.
+
+use clap::Subcommand;
+use reqwest::Method;
+use serde_json::{Map, Value, json};
+
+use crate::error::CliError;
+use crate::explanation::{OptionNames, option};
+use crate::listing::{Limit, List};
+use crate::output::table::Column;
+use crate::session::{ResourceKind, Session};
+
+const COLUMNS: [Column; 6] = [
+    Column::of("NAME", "name"),
+    Column::of("PLAN", "plan"),
+    Column::of("MOST AGENTS", "limits.max_agents"),
+    Column::of("HISTORY DAYS", "limits.history_days"),
+    Column::of("CREATED", "created_at"),
+    Column::of("ID", "id"),
+];
+
+/// The options that set fields of the API.
+pub const OPTIONS: OptionNames = &[
+    option("name", "NAME or --name")
+        .expects("1 to 128 characters, without control characters or spaces at the ends"),
+    option("plan", "--plan").expects("starter or pro"),
+    option("limit", "--limit"),
+];
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    action: Option<Action>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// List all tenants (default action)
+    List(Limit),
+    /// Show a tenant, its plan and how much it has
+    Show {
+        /// Tenant: an id, or a name or a unique prefix of one
+        tenant: String,
+    },
+    /// Create a tenant and print its owner's API key, which is shown only once
+    Create {
+        /// Name of the tenant
+        name: String,
+        /// Plan: starter or pro [default: pro]
+        #[arg(long)]
+        plan: Option<String>,
+    },
+    /// Change the name or the plan of a tenant; a lower plan keeps what there is and refuses what is new
+    Update {
+        /// Tenant: an id or a full name
+        tenant: String,
+        /// New name of the tenant
+        #[arg(long)]
+        name: Option<String>,
+        /// New plan: starter or pro
+        #[arg(long)]
+        plan: Option<String>,
+    },
+}
+
+/// Only the given options; the server has the defaults.
+fn body(name: Option<String>, plan: Option<String>) -> Value {
+    let given = [("name", name), ("plan", plan)];
+    let given = given.into_iter().filter_map(|(field, value)| Some((field, value?)));
+    given.map(|(field, value)| (field.to_owned(), json!(value))).collect::<Map<_, _>>().into()
+}
+
+/// Runs one action.
+///
+/// # Errors
+/// [`CliError`].
+pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
+    match args.action.unwrap_or_else(|| Action::List(Limit::default())) {
+        Action::List(limit) => {
+            let (segments, columns) = (&["tenants"], &COLUMNS);
+            List { segments, filters: &[], limit, columns, empty: "No tenants." }
+                .show(session)
+                .await
+        }
+        Action::Show { tenant } => {
+            let id = session.id_of(ResourceKind::Tenant, &tenant).await?;
+            session.show(&["tenants", &id]).await
+        }
+        Action::Create { name, plan } => {
+            let request = session.api.request(Method::POST, &["tenants"]);
+            let answer = session.api.json(request.json(&body(Some(name), plan))).await?;
+            let Some(secret) = answer.get("key").and_then(Value::as_str) else {
+                return Err(CliError::Answer("the new tenant has no key".into()));
+            };
+            session.output.new_secret(&answer, secret)?;
+            Ok(0)
+        }
+        Action::Update { tenant, name, plan } => {
+            let id = session.exact_id_of(ResourceKind::Tenant, &tenant).await?;
+            session.change(Method::PATCH, &["tenants", &id], &body(name, plan)).await
+        }
+    }
+}

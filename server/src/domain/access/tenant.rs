@@ -1,0 +1,25 @@
+//! What the API shows of a tenant.
+
+use super::plan::Plan;
+use crate::domain::ids::TenantId;
+use crate::domain::time::Timestamp;
+
+/// A tenant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TenantRecord {
+    pub id: TenantId,
+    pub name: String,
+    pub plan: Plan,
+    pub created_at: Timestamp,
+}
+
+/// How much a tenant has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TenantUsage {
+    /// Enrolled agents, connected or not.
+    pub agents: u64,
+    /// Executions in the history.
+    pub executions: u64,
+    /// Stored output, as it is stored.
+    pub output_bytes: u64,
+}
