@@ -12,7 +12,7 @@ use crate::commands::fleet::target_options::{TARGET_EXPRESSION, TARGET_TAGS};
 use crate::error::CliError;
 use crate::explanation::{OptionNames, option};
 use crate::listing::{LatestLimit, Limit, List};
-use crate::output::printer::note;
+use crate::output::printer::print_note;
 use crate::output::table::Column;
 use crate::output::text::sanitize;
 use crate::session::{ResourceKind, Session};
@@ -240,7 +240,7 @@ async fn preview(
     };
     let answer = session.api.json(request).await?;
     if !session.output.json {
-        note(&sanitize(&text(&answer, "sentence")));
+        print_note(&sanitize(&text(&answer, "sentence")));
     }
     session.output.list(&answer, &PREVIEW_COLUMNS, "It is not due again.")?;
     Ok(0)

@@ -49,7 +49,7 @@ impl CronEntry {
     pub fn parse(text: &str, zone: &str) -> Result<Self, RuleError> {
         let refused = |field, code, problem: &str| Err(RuleError::new(field, code, problem));
         if text.chars().count() > MAX_CRON_CHARS {
-            return refused("rule.cron", FieldErrorCode::TooLong, "must be at most 128 characters");
+            return refused("rule.cron", FieldErrorCode::TooLarge, "must be at most 128 characters");
         }
         let parser = CronParser::builder().seconds(Seconds::Disallowed).year(Year::Disallowed);
         let Ok(cron) = parser.build().parse(text) else {
