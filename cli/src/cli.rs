@@ -7,10 +7,11 @@ use clap_complete::Shell;
 
 use crate::api::client::ApiClient;
 use crate::commands::access::{
-    accept_invitation, account, api_keys, audit, keys, login, members, tenant, tenants,
+    accept_invitation, account, api_keys, audit, explain as access, keys, login, members, tenant,
+    tenants,
 };
 use crate::commands::commands::{
-    command_history, executions, jobs, logs, raw_command, run, verify,
+    approvals, command_history, executions, jobs, logs, raw_command, run, verify,
 };
 use crate::commands::fleet::{agents, ping};
 use crate::commands::integrations::webhooks;
@@ -85,6 +86,10 @@ pub enum Action {
     Keys(keys::Args),
     /// Manage the keys that people and programs use the API with
     ApiKeys(api_keys::Args),
+    /// Explain who may do what
+    Access(access::Args),
+    /// Approve what others requested, and manage the rules of approval
+    Approvals(approvals::Args),
     /// Manage schedules: jobs that start at due times
     Schedules(schedules::Args),
     /// Show, rename, export and delete your tenant
@@ -157,6 +162,8 @@ pub async fn dispatch(cli: Cli) -> Result<u8, CliError> {
         Action::Agents(args) => (agents::OPTIONS, agents::run(args, &session).await),
         Action::Keys(args) => (keys::OPTIONS, keys::run(args, &session).await),
         Action::ApiKeys(args) => (api_keys::OPTIONS, api_keys::run(args, &session).await),
+        Action::Access(args) => (access::OPTIONS, access::run(args, &session).await),
+        Action::Approvals(args) => (approvals::OPTIONS, approvals::run(args, &session).await),
         Action::Tenant(args) => (tenant::OPTIONS, tenant::run(args, &session).await),
         Action::Tenants(args) => (tenants::OPTIONS, tenants::run(args, &session).await),
         Action::Audit(args) => (audit::OPTIONS, audit::run(args, &session).await),

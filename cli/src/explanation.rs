@@ -44,7 +44,7 @@ const PREFLIGHT_CODES: [&str; 4] =
 /// it names the reason and what to do, without fields or paths of the API. A test compares this list with
 /// the server's codes.
 #[cfg(test)]
-const SHOWN_AS_ANSWERED: [&str; 99] = [
+const SHOWN_AS_ANSWERED: [&str; 104] = [
     "agent_busy",
     "agent_offline",
     "agent_online",
@@ -53,6 +53,9 @@ const SHOWN_AS_ANSWERED: [&str; 99] = [
     "already_member",
     "ambiguous_successor",
     "api_key_changed",
+    "approval_ended",
+    "approval_needed",
+    "approval_outdated",
     "basic_agent",
     "body_too_large",
     "cancel_unsupported",
@@ -60,8 +63,8 @@ const SHOWN_AS_ANSWERED: [&str; 99] = [
     "data_dir_not_writable",
     "expired_access_token",
     "expired_api_key",
-    "fire_overlaps",
     "fan_out_exceeded",
+    "fire_overlaps",
     "first_tenant",
     "forbidden_by_policy",
     "group_changed",
@@ -102,6 +105,7 @@ const SHOWN_AS_ANSWERED: [&str; 99] = [
     "output_damaged",
     "output_dropped",
     "outside_key_target",
+    "own_request",
     "password_not_hashed",
     "permission_denied",
     "plan_limit",
@@ -131,6 +135,7 @@ const SHOWN_AS_ANSWERED: [&str; 99] = [
     "too_many_exports",
     "too_many_invitations",
     "too_many_requests",
+    "too_many_rules",
     "too_many_sign_ins",
     "too_many_streams",
     "too_many_unknown_keys",

@@ -52,6 +52,7 @@ mod commands {
         pub mod account;
         pub mod api_keys;
         pub mod audit;
+        pub mod explain;
         pub mod keys;
         pub mod login;
         pub mod members;
@@ -61,6 +62,7 @@ mod commands {
     /// Commands, jobs, rollouts, executions and their output.
     #[expect(clippy::module_inception, reason = "the feature has the server's name for it")]
     pub mod commands {
+        pub mod approvals;
         pub mod command_history;
         pub mod executions;
         pub mod job_progress;

@@ -10,7 +10,9 @@ use crate::error::problem::Problem;
 use crate::explanation::OptionNames;
 
 /// Each command with the options that its refusals name.
-const COMMANDS: [(&str, OptionNames); 14] = [
+const COMMANDS: [(&str, OptionNames); 16] = [
+    ("access", access::OPTIONS),
+    ("approvals", approvals::OPTIONS),
     ("agents", agents::OPTIONS),
     ("keys", keys::OPTIONS),
     ("api-keys", api_keys::OPTIONS),

@@ -103,6 +103,14 @@ id!(
     ReleaseId
 );
 id!(
+    /// A rule that makes work wait for an approval.
+    ApprovalRuleId
+);
+id!(
+    /// A request for approval.
+    ApprovalId
+);
+id!(
     /// A group of agents.
     GroupId
 );

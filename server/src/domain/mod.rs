@@ -14,10 +14,12 @@ pub mod access {
     pub mod principal;
     pub mod records;
     pub mod refresh_token;
+    pub mod same_person;
     pub mod tenant;
 }
 /// Commands, jobs, rollouts, executions and their output.
 pub mod commands {
+    pub mod approval;
     pub mod command_state;
     pub mod job_state;
     pub mod output_event;

@@ -96,6 +96,7 @@ pub struct Services {
     pub agent_keys: access::agent_keys::AgentKeys,
     pub api_keys: access::api_keys::ApiKeys,
     pub agents: fleet::agents::Agents,
+    pub approvals: commands::approvals::Approvals,
     pub audit_log: access::audit_log::AuditLog,
     pub change_publisher: commands::change_publisher::ChangePublisher,
     pub commands: commands::Commands,
@@ -140,7 +141,7 @@ impl Services {
         let (cache, heartbeats) = (KeyCache::default(), Heartbeats::default());
         let (lookups, passwords) = (LookupLimiter::default(), Passwords::default());
         let uses = KeyUses::default();
-        let guard = WorkGuard { store: store.clone() };
+        let guard = WorkGuard::new(store.clone());
         let (manifests, limiter) = (ManifestCache::default(), SubmissionLimiter::default());
         let preflight = Preflight {
             store: store.clone(),
@@ -155,6 +156,13 @@ impl Services {
             clock: clock(),
             secret_box: secret_box.clone(),
             metrics: parts.dispatch.clone(),
+        };
+        let approvals = commands::approvals::Approvals {
+            store: store(),
+            hub: hub(),
+            clock: clock(),
+            preflight: preflight.clone(),
+            guard: guard.clone(),
         };
         let sign_in_limiter = SignInLimiter::default();
         let tokens = AccessTokens::new(store(), clock(), secret_box.clone());
@@ -214,6 +222,7 @@ impl Services {
                 cache: cache.clone(),
                 guard: guard.clone(),
             },
+            approvals: approvals.clone(),
             audit_log: access::audit_log::AuditLog { store: store(), viewers: viewers.clone() },
             change_publisher: commands::change_publisher::ChangePublisher {
                 store: store(),
@@ -251,6 +260,7 @@ impl Services {
                 settings,
                 catalog: catalog.clone(),
                 membership: fleet::group_membership::GroupMembership { store: store() },
+                guard: guard.clone(),
                 changed: Arc::default(),
             },
             installation: operations::installation::Installation {
@@ -357,6 +367,7 @@ impl Services {
                 settings,
                 heartbeats,
                 uses,
+                approvals,
             },
             viewers,
             webhooks: integrations::webhooks::Webhooks {

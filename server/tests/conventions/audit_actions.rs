@@ -5,10 +5,12 @@ use std::collections::BTreeSet;
 use crate::{literals, sources};
 
 /// What an action changes: the kinds of subjects.
-const RESOURCES: [&str; 14] = [
+const RESOURCES: [&str; 16] = [
     "agent",
     "agent_key",
     "api_key",
+    "approval",
+    "approval_rule",
     "command",
     "group",
     "invitation",
@@ -26,6 +28,7 @@ const VERBS: [&str; 32] = [
     "abort",
     "accept",
     "adopt",
+    "approve",
     "cancel",
     "change_key",
     "confirm",

@@ -215,6 +215,7 @@ impl Fixture {
             deliver_in_epoch: None,
             idempotency: None,
             audit: audit(self.tenant_id),
+            approval: None,
         }
     }
 

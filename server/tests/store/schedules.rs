@@ -123,6 +123,7 @@ impl Fixture {
             idempotency: None,
             fire: Some(start),
             audit: audit(self.tenant_id),
+            approval: None,
         }
     }
 

@@ -38,8 +38,9 @@ impl Fixture {
             rollout: None,
             executions: vec![],
             idempotency: None,
-            fire: None,
             audit,
+            approval: None,
+            fire: None,
         };
         self.store.writer().commit(submission).await.expect("submit");
         for is_first in [true, false] {

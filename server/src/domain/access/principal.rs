@@ -77,6 +77,12 @@ pub enum Scope {
     /// Cancels, pauses, resumes and aborts what other keys requested.
     #[serde(rename = "commands:manage")]
     CommandsManage,
+    /// Approves or refuses what somebody else requested.
+    #[serde(rename = "approvals:decide")]
+    ApprovalsDecide,
+    /// The rules that make work wait for an approval.
+    #[serde(rename = "approvals:manage")]
+    ApprovalsManage,
     #[serde(rename = "api_keys:read")]
     ApiKeysRead,
     #[serde(rename = "api_keys:write")]
@@ -113,7 +119,7 @@ pub enum Scope {
 
 impl Scope {
     /// Every scope.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 23] = [
         Self::AgentsRead,
         Self::AgentsWrite,
         Self::AgentsManage,
@@ -123,6 +129,8 @@ impl Scope {
         Self::CommandsRun,
         Self::CommandsShell,
         Self::CommandsManage,
+        Self::ApprovalsDecide,
+        Self::ApprovalsManage,
         Self::ApiKeysRead,
         Self::ApiKeysWrite,
         Self::AuditRead,
@@ -149,6 +157,8 @@ impl Scope {
             Self::CommandsRun => "commands:run",
             Self::CommandsShell => "commands:shell",
             Self::CommandsManage => "commands:manage",
+            Self::ApprovalsDecide => "approvals:decide",
+            Self::ApprovalsManage => "approvals:manage",
             Self::ApiKeysRead => "api_keys:read",
             Self::ApiKeysWrite => "api_keys:write",
             Self::AuditRead => "audit:read",
@@ -212,6 +222,7 @@ impl Role {
         let refused: &[Scope] = match self {
             Self::Owner => &[],
             Self::Admin => &[
+                Scope::ApprovalsManage,
                 Scope::ApiKeysWrite,
                 Scope::MembersWrite,
                 Scope::TenantManage,
@@ -224,6 +235,8 @@ impl Role {
                 Scope::AgentKeysWrite,
                 Scope::CommandsShell,
                 Scope::CommandsManage,
+                Scope::ApprovalsDecide,
+                Scope::ApprovalsManage,
                 Scope::ApiKeysRead,
                 Scope::ApiKeysWrite,
                 Scope::AuditRead,

@@ -7,6 +7,7 @@ pub(super) mod api_keys;
 pub(super) mod audit;
 pub(super) mod audit_export;
 pub(super) mod audit_query;
+pub(super) mod explain;
 pub(super) mod invitations;
 pub(super) mod members;
 pub mod setup;

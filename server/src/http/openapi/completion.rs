@@ -131,6 +131,7 @@ fn tags() -> Value {
         {"name": "commands", "description": "Durable commands."},
         {"name": "executions", "description": "Runs of scripts, and their output."},
         {"name": "jobs", "description": "Scripts on many agents, at once or in waves."},
+        {"name": "approvals", "description": "Work that waits for somebody else's yes."},
         {"name": "schedules", "description": "Jobs that start at due times."},
         {"name": "targets", "description": "Which agents a target matches."},
         {"name": "groups", "description": "Agents that follow one version."},

@@ -12,6 +12,7 @@ use strum::IntoEnumIterator;
 
 use crate::domain::access::key_limits::{MAX_FAN_OUT, MAX_KEY_SCRIPTS};
 use crate::domain::access::principal::Scope;
+use crate::domain::commands::approval::{MAX_APPROVAL_WAIT_MS, MAX_DECISION_CHARS};
 use crate::domain::commands::command_state::CommandState;
 use crate::domain::commands::rollout::{MAX_GATE_MS, MAX_PAUSE_MS};
 use crate::domain::fleet::target::MAX_IDS;
@@ -36,6 +37,8 @@ macro_rules! invisible {
 /// A name that a person gave: not empty, and without spaces at its ends.
 const GIVEN_NAME: &str =
     concat!("^[^\\s", invisible!(), "]([^", invisible!(), "]*[^\\s", invisible!(), "])?$");
+/// The reason of a decision: not blank. Line breaks are allowed, other control characters are not.
+const REASON: &str = concat!("^(?=[\\s\\S]*\\S)(\\n|[^", invisible!(), "])+$");
 /// An instant, as a reference.
 pub static TIMESTAMP: LazyLock<Value> = LazyLock::new(|| reference("Timestamp"));
 
@@ -256,6 +259,23 @@ fn all() -> Vec<(&'static str, &'static str, Value)> {
         ("AgentView", "tags", tags.clone()),
         ("AgentView", "update", optional(reference("UpdateResult"))),
         ("ApiKeyView", "scopes", scopes.clone()),
+        ("ApprovalView", "data", reference("CommandData")),
+        ("CreateApprovalRule", "name", reference("Name")),
+        ("CreateApprovalRule", "target", target.clone()),
+        (
+            "CreateApprovalRule",
+            "scripts",
+            json!({"type": "array", "maxItems": MAX_KEY_SCRIPTS,
+            "items": {"type": "string", "pattern": NAME}}),
+        ),
+        ("CreateApprovalRule", "fan_out_above", most(0, MAX_FAN_OUT.into())),
+        ("CreateApprovalRule", "wait_ms", most(1, MAX_APPROVAL_WAIT_MS)),
+        (
+            "DecisionBody",
+            "reason",
+            json!({"type": ["string", "null"], "minLength": 1, "maxLength": MAX_DECISION_CHARS,
+            "pattern": REASON}),
+        ),
         ("AuditEntryView", "detail", reference("AuditDetail")),
         ("CommandBody", "command", reference("CommandName")),
         ("CommandBody", "data", optional(reference("CommandData"))),

@@ -2,6 +2,14 @@
 
 /// Operation, status, sentence.
 const SENTENCES: &[(&str, &str, &str)] = &[
+    ("approve_request", "200", "The request, which is approved. Its work is released."),
+    ("create_approval_rule", "201", "The rule of approval."),
+    ("delete_approval_rule", "204", "The rule of approval is deleted."),
+    ("explain_access", "200", "Whether it is allowed, and what each rule says."),
+    ("get_approval", "200", "The request for approval with the agents of its work."),
+    ("list_approval_rules", "200", "Every rule of approval."),
+    ("list_approvals", "200", "A page of requests for approval."),
+    ("refuse_request", "200", "The request, which is refused. Its work has ended."),
     ("abort_job", "202", "The job. Its queued executions have ended."),
     ("accept_invitation", "201", "The new member."),
     ("adopt_agent", "200", "The agent, which has the identity of the new key pair."),

@@ -35,7 +35,7 @@ impl Agents {
         let tenant = self.store.tenant(caller.principal.tenant_id);
         let former = tenant.agent(id).await?.ok_or(UNKNOWN)?;
         // The host that becomes the agent gets its commands, so it must be within the limits too.
-        self.guard.check(caller, WorkKind::AgentChange, &[id]).await?;
+        self.guard.check_limits(caller, WorkKind::AgentChange, &[id]).await?;
         let own = former.public_key().ok_or_else(basic_agent)?.fingerprint();
         if fingerprint == own {
             return Err(already_own(own));
@@ -50,7 +50,7 @@ impl Agents {
             return Err(shared_key_pair(fingerprint));
         }
         if let Some(successor) = successor {
-            self.guard.check(caller, WorkKind::AgentChange, &[successor]).await?;
+            self.guard.check_limits(caller, WorkKind::AgentChange, &[successor]).await?;
         }
         let now = self.clock.now();
         let detail = json!({"fingerprint": fingerprint, "from": own, "replaced_agent": successor});

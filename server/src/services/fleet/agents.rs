@@ -179,7 +179,7 @@ impl Agents {
         if let Some(tags) = &change.tags {
             check_tags(tags).map_err(|problem| ServiceError::invalid_field("tags", problem))?;
         }
-        self.guard.check(caller, WorkKind::AgentChange, &[id]).await?;
+        self.guard.check_limits(caller, WorkKind::AgentChange, &[id]).await?;
         let detail = json!({"name": change.name, "tags": change.tags});
         let audit = caller.audit("agent.update", subject(id), &detail, self.clock.now());
         let tenant = self.store.tenant(caller.principal.tenant_id);
@@ -190,7 +190,7 @@ impl Agents {
     /// Deletes an agent. If it is still running, it may enrol again as a new agent.
     pub async fn delete(&self, caller: &Caller, id: AgentId) -> Result<()> {
         caller.require(Scope::AgentsWrite)?;
-        self.guard.check(caller, WorkKind::AgentChange, &[id]).await?;
+        self.guard.check_limits(caller, WorkKind::AgentChange, &[id]).await?;
         let now = self.clock.now();
         let audit = caller.audit("agent.delete", subject(id), &json!({}), now);
         let tenant = self.store.tenant(caller.principal.tenant_id);

@@ -11,14 +11,15 @@ use uuid::Uuid;
 use crate::domain::access::key_limits::KeyLimits;
 use crate::domain::access::plan::Plan;
 use crate::domain::access::principal::{ActorKind, Role};
+use crate::domain::commands::approval::{ApprovalState, PinnedWork, RuleCondition};
 use crate::domain::commands::command_state::{CommandState, EndReason};
 use crate::domain::commands::job_state::{JobState, Stop};
 use crate::domain::commands::trigger::Trigger;
 use crate::domain::fleet::agent::{AgentEventKind, AgentLevel, NameSource, Transport};
 use crate::domain::ids::{
-    AgentId, AgentKeyId, ApiKeyId, AuditId, CommandId, EventId, FireId, GroupId, InvitationId,
-    JobId, MemberId, PrincipalId, ReleaseId, ScheduleId, SessionId, TenantId, TokenKeyId, UserId,
-    WebhookDeliveryId, WebhookKeyId,
+    AgentId, AgentKeyId, ApiKeyId, ApprovalId, ApprovalRuleId, AuditId, CommandId, EventId, FireId,
+    GroupId, InvitationId, JobId, MemberId, PrincipalId, ReleaseId, ScheduleId, SessionId,
+    TenantId, TokenKeyId, UserId, WebhookDeliveryId, WebhookKeyId,
 };
 use crate::domain::integrations::webhook::WebhookDeliveryState;
 use crate::domain::releases::group::{GroupState, UpdateState};
@@ -35,6 +36,16 @@ pub struct StringList(pub Vec<String>);
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, FromJsonQueryResult)]
 #[serde(transparent)]
 pub struct StoredLimits(pub KeyLimits);
+
+/// What an approval is for, stored as a JSON object.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, FromJsonQueryResult)]
+#[serde(transparent)]
+pub struct StoredPins(pub PinnedWork);
+
+/// The condition of a rule of approval, stored as a JSON object.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, FromJsonQueryResult)]
+#[serde(transparent)]
+pub struct StoredCondition(pub RuleCondition);
 
 /// Stores an enum by the name that `strum` gives it. An unknown name in the database is an error.
 macro_rules! text_columns {
@@ -94,6 +105,7 @@ macro_rules! text_columns {
 text_columns!(
     ActorKind,
     AgentEventKind,
+    ApprovalState,
     NameSource,
     AgentLevel,
     CommandState,
@@ -168,7 +180,7 @@ macro_rules! newtype_columns {
     )+};
 }
 
-newtype_columns!(Uuid: AgentId, AgentKeyId, ApiKeyId, AuditId, CommandId, WebhookDeliveryId, EventId, FireId, GroupId, JobId, MemberId, PrincipalId, ReleaseId, ScheduleId, SessionId, TenantId, UserId, WebhookKeyId, InvitationId, TokenKeyId);
+newtype_columns!(Uuid: AgentId, AgentKeyId, ApiKeyId, ApprovalId, ApprovalRuleId, AuditId, CommandId, WebhookDeliveryId, EventId, FireId, GroupId, JobId, MemberId, PrincipalId, ReleaseId, ScheduleId, SessionId, TenantId, UserId, WebhookKeyId, InvitationId, TokenKeyId);
 newtype_columns!(i64: Timestamp);
 
 #[cfg(test)]
@@ -192,6 +204,7 @@ mod tests {
         check!(
             ActorKind,
             AgentEventKind,
+            ApprovalState,
             NameSource,
             AgentLevel,
             CommandState,

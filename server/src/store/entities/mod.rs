@@ -18,6 +18,8 @@ pub mod access {
 pub mod column;
 /// Commands, jobs, rollouts, executions and their output.
 pub mod commands {
+    pub mod approval;
+    pub mod approval_rule;
     pub mod command;
     pub mod command_report;
     pub mod idempotency_record;

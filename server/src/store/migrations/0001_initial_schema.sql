@@ -359,6 +359,43 @@ CREATE TABLE jobs (
 CREATE INDEX jobs_tenant ON jobs (tenant_id, id);
 CREATE INDEX jobs_unfinished ON jobs (id) WHERE finished_at IS NULL;
 
+-- Which work waits for somebody else's yes.
+CREATE TABLE approval_rules (
+    id uuid NOT NULL PRIMARY KEY,
+    tenant_id uuid NOT NULL,
+    name text NOT NULL,
+    condition json NOT NULL,
+    wait_ms bigint NOT NULL,
+    created_at bigint NOT NULL,
+    created_by uuid NOT NULL
+);
+CREATE INDEX approval_rules_tenant ON approval_rules (tenant_id, id);
+
+CREATE TABLE approvals (
+    id uuid NOT NULL PRIMARY KEY,
+    tenant_id uuid NOT NULL,
+    state text NOT NULL,
+    rules json NOT NULL,
+    -- The work that waits: a job or a command.
+    job_id uuid,
+    command_id uuid,
+    command text NOT NULL,
+    script text,
+    data text NOT NULL,
+    agent_count bigint NOT NULL,
+    pinned json NOT NULL,
+    expires_in_ms bigint NOT NULL,
+    requested_by uuid NOT NULL,
+    requested_from text,
+    created_at bigint NOT NULL,
+    expires_at bigint NOT NULL,
+    decided_by uuid,
+    decided_at bigint,
+    reason text
+);
+CREATE INDEX approvals_tenant ON approvals (tenant_id, id);
+CREATE INDEX approvals_pending ON approvals (expires_at) WHERE state = 'pending';
+
 CREATE TABLE rollouts (
     job_id uuid NOT NULL PRIMARY KEY,
     tenant_id uuid NOT NULL,

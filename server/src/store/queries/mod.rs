@@ -23,6 +23,7 @@ pub mod access {
 }
 /// Commands, jobs, rollouts, executions and their output.
 pub mod commands {
+    pub(super) mod approvals;
     pub(super) mod changes;
     pub(super) mod commands;
     pub(super) mod dispatch;
@@ -82,6 +83,7 @@ pub use self::access::members::{NewOwner, SetupResult, SetupState};
 pub use self::access::refresh::Refreshed;
 pub use self::access::tenants::{TenantAudit, TenantChange};
 pub use self::access::user_sessions::{LiveSession, NewSession, SessionsToEnd};
+pub use self::commands::approvals::{Decision, DecisionResult, ExpiredApproval, ReleasedWork};
 pub use self::commands::changes::{ChangedCommand, EndedJob};
 pub use self::commands::commands::{Cancelled, CommandWithReport};
 pub use self::commands::history::{CommandFilter, Effort, Explained};

@@ -13,7 +13,7 @@ use muster_protocol::secret::{AGENT_KEY_PREFIX, API_KEY_PREFIX, is_well_formed};
 use muster_protocol::{CloseCode, Permissions};
 
 pub(in crate::services) use self::degraded::DATABASE_PATIENCE;
-pub(in crate::services) use self::principals::{Credential, reread};
+pub(in crate::services) use self::principals::{Credential, of_api_key, reread};
 use super::access_tokens::{AccessTokens, EXPIRED};
 use super::closed_tenants;
 use super::key_cache::KeyCache;

@@ -75,7 +75,10 @@ pub(in crate::services) async fn reread(
 
 /// The principal of what a presented secret belongs to. The secret before a rotation ends with its time;
 /// everything that a caller has under way ends with it, because it counts as the expiry.
-fn of_api_key(found: ApiKeyMatch, secret_hash: SecretHash) -> Option<Principal> {
+pub(in crate::services) fn of_api_key(
+    found: ApiKeyMatch,
+    secret_hash: SecretHash,
+) -> Option<Principal> {
     let (row, ends_at) = match found {
         ApiKeyMatch::Key(row) => (row, None),
         ApiKeyMatch::Previous(row) => {

@@ -156,7 +156,7 @@ impl Jobs {
         }
         let tenant = self.store.tenant(caller.principal.tenant_id);
         let agents = tenant.agents_of_job(id, false).await?;
-        self.guard.check(caller, WorkKind::Control, &agents).await
+        self.guard.check_limits(caller, WorkKind::Control, &agents).await
     }
 }
 

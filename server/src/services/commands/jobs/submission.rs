@@ -11,6 +11,7 @@ use crate::domain::fleet::target::Target;
 use crate::domain::ids::{AgentId, JobId};
 use crate::domain::integrations::webhook::WebhookUrl;
 use crate::services::access::caller::Caller;
+use crate::services::access::work_guard::Clearance;
 use crate::services::commands::CommandRequest;
 use crate::services::commands::preflight::{OnMismatch, PreflightHost};
 use crate::services::commands::request::ValidatedCommand;
@@ -37,8 +38,8 @@ struct JobParts {
 enum Lookup {
     /// The same request created this job before.
     Repeated(JobId),
-    /// The agents of the target, and the hosts for the preflight.
-    New(Vec<AgentId>, Vec<PreflightHost>),
+    /// The agents of the target, the hosts for the preflight, and whether the job may start.
+    New(Vec<AgentId>, Vec<PreflightHost>, Clearance),
 }
 
 impl Jobs {
@@ -95,11 +96,11 @@ impl Jobs {
             Idempotency { key, request_hash: request_hash(&parts) }
         });
         let lookup = self.look_up(caller, &target, &validated, idempotency.as_ref());
-        let (agents, hosts) = match self.limiter.with_read_permit(lookup).await? {
+        let (agents, hosts, clearance) = match self.limiter.with_read_permit(lookup).await? {
             Lookup::Repeated(job_id) => {
                 return self.limiter.with_read_permit(self.snapshot(caller, job_id)).await;
             }
-            Lookup::New(agents, hosts) => (agents, hosts),
+            Lookup::New(agents, hosts, clearance) => (agents, hosts, clearance),
         };
         // Without a permit: slow hosts must not delay other submissions.
         if let Some(request) = validated.preflight_request() {
@@ -111,9 +112,21 @@ impl Jobs {
             Some(rollout) => Some(self.plan_rollout(rollout, &agents).await?),
             None => None,
         };
+        let draft = match clearance {
+            Clearance::Free => None,
+            Clearance::NeedsApproval(needed) => {
+                let secrets = digest(&self.delivery.secret_box, &validated.secret_parameters);
+                let name = CommandName::Execute;
+                let pin = self.preflight.pin(caller, needed, name, &validated, secrets, &agents);
+                Some(pin.await?)
+            }
+        };
         let parts = JobParts { target: target_text, webhook_url };
-        let row = self.row(caller, parts, &validated, agents.len());
-        let new = NewJob { row, validated, idempotency, agents, planned, trigger, fire };
+        let mut row = self.row(caller, parts, &validated, agents.len());
+        if draft.is_some() {
+            row.state = JobState::AwaitingApproval;
+        }
+        let new = NewJob { row, validated, idempotency, agents, planned, trigger, draft, fire };
         let job_id = self.store(caller, new).await?;
         self.limiter.with_read_permit(self.snapshot(caller, job_id)).await
     }
@@ -133,12 +146,12 @@ impl Jobs {
             return Ok(Lookup::Repeated(JobId(id.0)));
         }
         let agents = self.resolve_target(caller, target).await?;
-        self.guard.check(caller, validated.kind(), &agents).await?;
+        let clearance = self.guard.check(caller, validated.kind(), &agents).await?;
         let hosts = match validated.on_mismatch {
             OnMismatch::Refuse => self.preflight.hosts(caller.principal.tenant_id, &agents).await?,
             OnMismatch::Send => Vec::new(),
         };
-        Ok(Lookup::New(agents, hosts))
+        Ok(Lookup::New(agents, hosts, clearance))
     }
 
     async fn resolve_target(&self, caller: &Caller, target: &Target) -> Result<Vec<AgentId>> {

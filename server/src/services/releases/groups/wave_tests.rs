@@ -11,6 +11,7 @@ use crate::domain::ids::{AgentId, AuditId, CommandId, GroupId, PrincipalId, Tena
 use crate::domain::releases::group::{GroupState, UpdateState};
 use crate::domain::time::{Clock, Timestamp};
 use crate::hub::Hub;
+use crate::services::access::work_guard::WorkGuard;
 use crate::services::fleet::group_membership::GroupMembership;
 use crate::services::fleet::presence::Presence;
 use crate::services::releases::catalog::ReleaseCatalog;
@@ -44,6 +45,7 @@ fn groups(store: &Store) -> Groups {
         catalog: ReleaseCatalog::new(store.clone()),
         membership: GroupMembership { store: store.clone() },
         presence,
+        guard: WorkGuard::new(store.clone()),
         changed: Arc::default(),
     }
 }

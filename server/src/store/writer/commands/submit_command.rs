@@ -12,7 +12,7 @@ use crate::domain::ids::{CommandId, PrincipalId, TenantId};
 use crate::domain::time::Timestamp;
 use crate::store::StoreError;
 use crate::store::entities::access::audit_entry;
-use crate::store::entities::commands::{command, idempotency_record};
+use crate::store::entities::commands::{approval, command, idempotency_record};
 use crate::store::requester::{invalid_requesters, limited_keys};
 use crate::store::writer::connection::WriteTx;
 use crate::store::writer::epoch::Epochs;
@@ -36,6 +36,8 @@ pub struct SubmitCommand {
     pub deliver_in_epoch: Option<i64>,
     pub idempotency: Option<Idempotency>,
     pub audit: audit_entry::Model,
+    /// The request for approval that a held command waits for.
+    pub approval: Option<approval::Model>,
 }
 
 /// The result of a submission.
@@ -176,6 +178,11 @@ async fn write(
     let commands = new.iter().map(|(operation, delivered)| operation.command(*delivered));
     rows::insert(tx.transaction, commands.collect(), None).await?;
     rows::insert(tx.transaction, records, None).await?;
+    let approvals = new.iter().filter_map(|(operation, _)| operation.approval.clone());
+    let approvals: Vec<_> = approvals.map(|approval| approval.into_active_model()).collect();
+    if !approvals.is_empty() {
+        rows::insert(tx.transaction, approvals, None).await?;
+    }
     tx.audit.append(new.iter().map(|(operation, _)| operation.audit.clone()));
     Ok(())
 }

@@ -10,7 +10,7 @@ use crate::domain::commands::command_state::CommandState;
 use crate::domain::ids::{CommandId, JobId};
 use crate::store::StoreError;
 use crate::store::entities::access::audit_entry;
-use crate::store::entities::commands::{command, idempotency_record, job, rollout};
+use crate::store::entities::commands::{approval, command, idempotency_record, job, rollout};
 use crate::store::fire_start::{FireStart, Started};
 use crate::store::requester::{invalid_requesters, limited_keys};
 use crate::store::writer::epoch::Epochs;
@@ -32,6 +32,8 @@ pub struct SubmitJob {
     /// The fire of a schedule that gets this job.
     pub fire: Option<FireStart>,
     pub audit: audit_entry::Model,
+    /// The request for approval that a held job waits for.
+    pub approval: Option<approval::Model>,
 }
 
 /// The result of a submission.
@@ -122,6 +124,10 @@ impl SubmitJob {
             rollout::Entity::insert(rollout).exec_without_returning(transaction).await?;
         }
         rows::insert(transaction, new, None).await?;
+        if let Some(approval) = self.approval.clone() {
+            let approval = approval.into_active_model();
+            approval::Entity::insert(approval).exec_without_returning(transaction).await?;
+        }
         if let Some(record) = self.record() {
             idempotency_record::Entity::insert(record).exec_without_returning(transaction).await?;
         }

@@ -17,7 +17,7 @@ use uuid::Uuid;
 use self::operations::{Foreign, Needs, Operation, operations};
 use self::people::People;
 
-const ALL_SCOPES: [&str; 21] = [
+const ALL_SCOPES: [&str; 23] = [
     "agents:read",
     "agents:write",
     "agents:manage",
@@ -27,6 +27,8 @@ const ALL_SCOPES: [&str; 21] = [
     "commands:run",
     "commands:shell",
     "commands:manage",
+    "approvals:decide",
+    "approvals:manage",
     "api_keys:read",
     "api_keys:write",
     "audit:read",
@@ -137,6 +139,11 @@ impl AccessFixture {
         .await;
         let group = json!({"name": "first", "target": {"tags": ["none"]}});
         let group = text(&fixture.api.post("/api/groups", group).await.expect(201), "id");
+        let rule = json!({"name": "guarded", "scripts": ["guarded"]});
+        let rule = fixture.api.post("/api/approvals/rules", rule).await.expect(201);
+        let guarded = json!({"script": "guarded", "target": {"ids": [agent_id]}});
+        fixture.api.post("/api/jobs", guarded).await.expect(202);
+        let approval = fixture.api.get("/api/approvals").await.expect(200);
         let schedule = json!({"name": "first", "rule": {"cron": "@yearly"},
             "job": {"script": "deploy", "target": {"tags": ["none"]}}});
         let schedule = text(&fixture.api.post("/api/schedules", schedule).await.expect(201), "id");
@@ -151,6 +158,8 @@ impl AccessFixture {
             ("/api/executions/", command),
             ("/api/jobs/", job),
             ("/api/groups/", group),
+            ("/api/approvals/", text(&approval["items"][0], "id")),
+            ("/api/approvals/rules/", text(&rule, "id")),
             ("/api/schedules/", schedule),
             ("/api/members/", people.owner.member_id.clone()),
             ("/api/me/sessions/", people.owner.session_id.clone()),
@@ -253,6 +262,17 @@ impl AccessFixture {
                 let got = status(&self.fixture, "", operation, &self.ids).await;
                 assert_eq!(got, 200, "{name}");
                 (["yes"; 4].map(str::to_owned).to_vec(), "–".to_owned())
+            }
+            Needs::AnyKey => {
+                let agent_key = self.agent_key.clone();
+                for key in ["", &agent_key, MALFORMED[0], MALFORMED[1], MALFORMED[2]] {
+                    let got = status(&self.fixture, key, operation, &self.ids).await;
+                    assert_eq!(got, 401, "{name} with {key:?}");
+                }
+                let key = self.key(&[]).await;
+                let got = status(&self.fixture, &key, operation, &self.ids).await;
+                assert_eq!(got, 200, "{name}");
+                (["401", "401", "401", "–"].map(str::to_owned).to_vec(), "any key".to_owned())
             }
             Needs::AgentKey => {
                 let owner = self.fixture.api.key().to_owned();

@@ -8,6 +8,8 @@ use serde_json::{Value, json};
 pub enum Needs {
     /// Nothing.
     Nothing,
+    /// An API key with any scopes.
+    AnyKey,
     /// An agent key.
     AgentKey,
     /// A secret of its own, which no key replaces.
@@ -101,6 +103,8 @@ const RETRY: &[&[&str]] = &[&["commands:read"], &["commands:run"]];
 const CONTROL: &[&[&str]] = &[&["commands:run", "commands:manage"]];
 const API_KEYS_READ: &[&[&str]] = &[&["api_keys:read"]];
 const API_KEYS_WRITE: &[&[&str]] = &[&["api_keys:write"]];
+const DECIDE: &[&[&str]] = &[&["approvals:decide"]];
+const MANAGE_RULES: &[&[&str]] = &[&["approvals:manage"]];
 const AUDIT_READ: &[&[&str]] = &[&["audit:read"]];
 const SCHEDULES_READ: &[&[&str]] = &[&["schedules:read"]];
 /// For the schedules of the caller. For those of others it must be `commands:manage`.
@@ -200,6 +204,14 @@ pub fn operations() -> Vec<Operation> {
         by_agent(post("/api/agents/heartbeat", &[], Unrelated, heartbeat)),
         by_agent(get("/api/agents/poll", &[], Unrelated)),
         by_agent(post("/api/agents/result", &[], Unrelated, result)),
+        get("/api/access/explain", &[], Unrelated).query("?operation=ping").needing(Needs::AnyKey),
+        get("/api/approvals", COMMANDS_READ, Hidden),
+        get("/api/approvals/{id}", COMMANDS_READ, NotFound),
+        post("/api/approvals/{id}/approve", DECIDE, NotFound, json!({})),
+        post("/api/approvals/{id}/refuse", DECIDE, NotFound, json!({"reason": "no"})),
+        get("/api/approvals/rules", COMMANDS_READ, Hidden),
+        post("/api/approvals/rules", MANAGE_RULES, Unrelated, json!({"name": "new"})),
+        delete("/api/approvals/rules/{id}", MANAGE_RULES),
         get("/api/audit", AUDIT_READ, Hidden),
         get("/api/audit/export", AUDIT_READ, Hidden),
         get("/api/audit/head", AUDIT_READ, Hidden),

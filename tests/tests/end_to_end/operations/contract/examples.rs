@@ -129,6 +129,7 @@ async fn examples_are_taken_from_a_run_and_have_the_documented_shapes() {
     let owner = json!({"email": "ada@example.com", "name": "Ada",
         "password": "correct horse battery staple"});
     run.call_with(token.trim(), Method::POST, "/api/setup", Some(owner)).await;
+    approvals(&mut run).await;
     people(&mut run).await;
     run.examples.insert(
         "get_metrics".into(),
@@ -344,6 +345,34 @@ async fn basic_agent(run: &mut Recorder<'_>) {
     let id = polled["commands"][0].text("command_id").to_owned();
     let result = json!({"command_id": id, "result": {"success": true, "data": {}}});
     run.call_with(&key, Method::POST, "/api/agents/result", Some(result)).await;
+}
+
+/// Requests for approval, on the basic agent. A key of another person decides: of the member that was
+/// set up.
+async fn approvals(run: &mut Recorder<'_>) {
+    let rule = json!({"name": "production", "target": "tag:production", "scripts": ["deploy"],
+        "fan_out_above": 10, "wait_ms": 3_600_000});
+    let rule = run.post("/api/approvals/rules", rule).await.id().to_owned();
+    run.get("/api/approvals/rules").await;
+    run.call(Method::DELETE, &format!("/api/approvals/rules/{{id={rule}}}"), None).await;
+    let api = &run.fixture.api;
+    api.post("/api/approvals/rules", json!({"name": "every script"})).await.expect(201);
+    let key = json!({"name": "grace", "role": "owner"});
+    let key = api.post("/api/keys", key).await.expect(201).text("key").to_owned();
+    let statement =
+        "UPDATE api_keys SET created_by = (SELECT id FROM members) WHERE name = 'grace'";
+    run.fixture.server.query(statement);
+    let agents = api.get("/api/agents").await.expect(200);
+    let body = json!({"script": "deploy", "target": {"ids": [agents["items"][0]["id"]]}});
+    for verb in ["approve", "refuse"] {
+        api.post("/api/jobs", body.clone()).await.expect(202);
+        let page = run.get("/api/approvals?state=pending").await;
+        let path = format!("/api/approvals/{{id={}}}", page["items"][0].id());
+        run.get(&path).await;
+        let reason = json!({"reason": "checked with the team"});
+        run.call_with(&key, Method::POST, &format!("{path}/{verb}"), Some(reason)).await;
+    }
+    run.get("/api/access/explain?operation=run:deploy&target=all").await;
 }
 
 /// People: sign-in, sessions, members and invitations.
