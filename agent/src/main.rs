@@ -1,5 +1,8 @@
 //! `muster-agent`: the agent, or, when the agent starts it, the shim of one execution.
 
+// They panic if the reader of the pipe is gone.
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -62,6 +65,13 @@ enum Mode {
         /// How long to wait for the executions to end, in seconds.
         #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(..=86_400))]
         wait_s: u64,
+    },
+    /// Delete the results of former identities of this host that no server acknowledged. A server that
+    /// issues one identity after the other makes them; with too many of them the agent takes no further
+    /// identity. Results of the present identity stay.
+    DiscardResults {
+        #[command(flatten)]
+        state: StateDirArg,
     },
     /// Remove this host from the fleet. The server deletes its agent. Stop the agent first. Results
     /// are reported before; running executions are ended.
@@ -126,11 +136,12 @@ fn main() -> ExitCode {
             exit_code_of(explain(state, dir, requests, json))
         }
         Mode::EndExecutions { state, wait_s } => exit_code_of(end_executions(state, wait_s)),
+        Mode::DiscardResults { state } => exit_code_of(discard_results(state)),
         Mode::Deregister(args) => exit_code_of(deregister(*args)),
         Mode::Doctor(args) => run_doctor(*args),
         Mode::RequestUpdate { version, run } => exit_code_of(request_update(version, *run)),
         Mode::Version => {
-            println!("muster-agent {}", muster_protocol::version::own());
+            print(&format!("muster-agent {}\n", muster_protocol::version::own()));
             ExitCode::SUCCESS
         }
         Mode::FetchRelease { version, into, part, run } => {
@@ -193,6 +204,19 @@ fn explain(
     } else {
         print(&explanation.text());
     }
+    Ok(0)
+}
+
+fn discard_results(state: StateDirArg) -> anyhow::Result<u8> {
+    let state = StateDir::at(&state.path()?);
+    let discarded = subcommands::discard_results::discard_results(&state)?;
+    print(&match discarded.identities {
+        0 => "There are no results of former identities.\n".to_owned(),
+        count => format!(
+            "Deleted the results of former identities: {count} ledgers, {} KiB.\n",
+            discarded.bytes.div_ceil(1024)
+        ),
+    });
     Ok(0)
 }
 
@@ -259,7 +283,6 @@ fn request_update(version: Option<Version>, args: RunArgs) -> anyhow::Result<u8>
 
 /// Prints to standard output and ignores a closed pipe.
 fn print(text: &str) {
-    use std::io::Write as _;
     // If the reader is gone, the exit status is enough.
     let _ = std::io::stdout().write_all(text.as_bytes());
 }
@@ -268,7 +291,7 @@ fn print(text: &str) {
 fn exit_code_of(outcome: anyhow::Result<u8>) -> ExitCode {
     outcome.map_or_else(
         |error| {
-            eprintln!("muster-agent: {}", error_chain(&*error));
+            let _ = writeln!(std::io::stderr(), "muster-agent: {}", error_chain(&*error));
             ExitCode::FAILURE
         },
         ExitCode::from,

@@ -7,14 +7,16 @@ use clap_complete::Shell;
 
 use crate::api::client::ApiClient;
 use crate::commands::access::{
-    accept_invitation, account, api_keys, keys, login, members, tenant, tenants,
+    accept_invitation, account, api_keys, audit, explain as access, keys, login, members, tenant,
+    tenants,
 };
 use crate::commands::commands::{
-    command_history, executions, jobs, logs, raw_command, run, verify,
+    approvals, command_history, executions, jobs, logs, raw_command, run, verify,
 };
 use crate::commands::fleet::{agents, ping};
 use crate::commands::integrations::webhooks;
 use crate::commands::releases::{groups, release};
+use crate::commands::schedules::schedules;
 use crate::context::{self, Overrides};
 use crate::error::CliError;
 use crate::explanation::explain;
@@ -84,12 +86,20 @@ pub enum Action {
     Keys(keys::Args),
     /// Manage the keys that people and programs use the API with
     ApiKeys(api_keys::Args),
-    /// List, invite and remove members, and change their roles
-    Members(members::Args),
-    /// Show and rename your tenant
+    /// Explain who may do what
+    Access(access::Args),
+    /// Approve what others requested, and manage the rules of approval
+    Approvals(approvals::Args),
+    /// Manage schedules: jobs that start at due times
+    Schedules(schedules::Args),
+    /// Show, rename, export and delete your tenant
     Tenant(tenant::Args),
     /// Manage the tenants of the server and their plans, as its operator
     Tenants(tenants::Args),
+    /// List, follow, export and verify the audit log
+    Audit(audit::Args),
+    /// List, invite and remove members, and change their roles
+    Members(members::Args),
     /// Manage groups of agents and roll out versions to them
     Groups(groups::Args),
     /// Build, sign and publish releases of the agent and the supervisor
@@ -132,6 +142,7 @@ pub async fn dispatch(cli: Cli) -> Result<u8, CliError> {
             return accept_invitation::run(args, overrides, output).await;
         }
         Action::Verify(args) if args.is_offline() => return verify::run_offline(&args, output),
+        Action::Audit(args) if args.is_offline() => return audit::run_offline(args, output),
         Action::Release(args) if args.is_offline() => return release::run_offline(args, output),
         action => action,
     };
@@ -151,8 +162,11 @@ pub async fn dispatch(cli: Cli) -> Result<u8, CliError> {
         Action::Agents(args) => (agents::OPTIONS, agents::run(args, &session).await),
         Action::Keys(args) => (keys::OPTIONS, keys::run(args, &session).await),
         Action::ApiKeys(args) => (api_keys::OPTIONS, api_keys::run(args, &session).await),
+        Action::Access(args) => (access::OPTIONS, access::run(args, &session).await),
+        Action::Approvals(args) => (approvals::OPTIONS, approvals::run(args, &session).await),
         Action::Tenant(args) => (tenant::OPTIONS, tenant::run(args, &session).await),
         Action::Tenants(args) => (tenants::OPTIONS, tenants::run(args, &session).await),
+        Action::Audit(args) => (audit::OPTIONS, audit::run(args, &session).await),
         Action::Ping(args) => (&[][..], ping::run(args, &session).await),
         // Users of `command` write the API's fields themselves.
         Action::Command(args) => (&[][..], raw_command::run(args, &session).await),
@@ -162,6 +176,7 @@ pub async fn dispatch(cli: Cli) -> Result<u8, CliError> {
         Action::Executions(args) => (executions::OPTIONS, executions::run(args, &session).await),
         Action::Verify(args) => (&[][..], verify::run(args, &session).await),
         Action::Webhooks(args) => (webhooks::OPTIONS, webhooks::run(args, &session).await),
+        Action::Schedules(args) => (schedules::OPTIONS, schedules::run(args, &session).await),
         Action::Groups(args) => (groups::OPTIONS, groups::run(args, &session).await),
         Action::Release(args) => (&[][..], release::run(args, &session).await),
         Action::Commands(args) => {

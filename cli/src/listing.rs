@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::error::CliError;
-use crate::output::printer::note;
+use crate::output::printer::print_note;
 use crate::output::table::Column;
 use crate::session::Session;
 
@@ -61,7 +61,7 @@ impl List<'_> {
         if !session.output.json
             && let Some(notice) = truncation_notice(&page)
         {
-            note(&notice);
+            print_note(&notice);
         }
         Ok(0)
     }

@@ -3,6 +3,9 @@
 //! The module tree below is the whole program. Modules use each other in one direction: `cli`, then
 //! `commands`, then `session`, then `api`, `output` and `input`, then `error`.
 
+// They panic if the reader of the pipe is gone.
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
 mod cli;
 mod context;
 mod error;
@@ -48,6 +51,8 @@ mod commands {
         pub mod accept_invitation;
         pub mod account;
         pub mod api_keys;
+        pub mod audit;
+        pub mod explain;
         pub mod keys;
         pub mod login;
         pub mod members;
@@ -57,6 +62,7 @@ mod commands {
     /// Commands, jobs, rollouts, executions and their output.
     #[expect(clippy::module_inception, reason = "the feature has the server's name for it")]
     pub mod commands {
+        pub mod approvals;
         pub mod command_history;
         pub mod executions;
         pub mod job_progress;
@@ -82,6 +88,10 @@ mod commands {
         pub mod groups;
         pub mod release;
     }
+    /// Schedules of jobs.
+    pub mod schedules {
+        pub mod schedules;
+    }
 }
 
 use std::process::ExitCode;
@@ -90,7 +100,7 @@ use anyhow::Context as _;
 use clap::Parser as _;
 
 use error::CliError;
-use output::printer::note;
+use output::printer::print_note;
 
 fn main() -> ExitCode {
     let cli = cli::Cli::parse();
@@ -99,7 +109,7 @@ fn main() -> ExitCode {
     match run(cli) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
-            note(&format!("error: {error:#}"));
+            print_note(&format!("error: {error:#}"));
             ExitCode::FAILURE
         }
     }
@@ -122,17 +132,19 @@ fn run(cli: cli::Cli) -> anyhow::Result<u8> {
 }
 
 fn report(error: &CliError) {
-    // `note` replaces line breaks, so that text from the server can't forge lines. The breaks in an
+    // `print_note` replaces line breaks, so that text from the server can't forge lines. The breaks in an
     // error are this program's own.
     for (number, line) in muster_protocol::error_chain(error).lines().enumerate() {
         match number {
-            0 => note(&format!("error: {line}")),
-            _ => note(line),
+            0 => print_note(&format!("error: {line}")),
+            _ => print_note(line),
         }
     }
     if let CliError::Refused(problem) = error
         && problem.status == 401
     {
-        note("the server does not accept the stored key or session; run `muster login` again");
+        print_note(
+            "the server does not accept the stored key or session; run `muster login` again",
+        );
     }
 }

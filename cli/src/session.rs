@@ -10,7 +10,7 @@ use crate::error::CliError;
 use crate::error::problem::Problem;
 use crate::input::name_lookup;
 use crate::interrupt::Interrupts;
-use crate::output::printer::{Output, note};
+use crate::output::printer::{Output, print_note};
 use crate::output::text::sanitize;
 
 /// A connection to one server, and the output of one command.
@@ -26,6 +26,7 @@ pub enum ResourceKind {
     Key,
     ApiKey,
     Group,
+    Schedule,
     Tenant,
 }
 
@@ -36,6 +37,7 @@ impl ResourceKind {
             Self::Key => "key",
             Self::ApiKey => "API key",
             Self::Group => "group",
+            Self::Schedule => "schedule",
             Self::Tenant => "tenant",
         }
     }
@@ -46,6 +48,7 @@ impl ResourceKind {
             Self::Key => &["agents", "keys"],
             Self::ApiKey => &["keys"],
             Self::Group => &["groups"],
+            Self::Schedule => &["schedules"],
             Self::Tenant => &["tenants"],
         }
     }
@@ -138,12 +141,12 @@ impl Session {
         interrupts: &mut Interrupts,
     ) -> CliError {
         interrupts.next().await;
-        note("cancelling; press ^C again to exit without waiting");
+        print_note("cancelling; press ^C again to exit without waiting");
         let cancel = async {
             let segments = [collection, id, "cancel"];
             let request = self.api.request(Method::POST, &segments).json(&json!({}));
             if let Err(error) = self.api.json_with_retries(request).await {
-                note(&format!("failed to cancel: {}", error_chain(&error)));
+                print_note(&format!("failed to cancel: {}", error_chain(&error)));
             }
             std::future::pending::<()>().await;
         };

@@ -5,6 +5,7 @@
 
 pub mod argv;
 pub mod attestation;
+pub mod audit;
 pub mod backoff;
 pub mod command;
 pub mod error_chain;

@@ -15,6 +15,7 @@ use crate::adapters::release_files::ReleaseFiles;
 use crate::adapters::webhook_client::WebhookClient;
 use crate::config::Config;
 use crate::domain::access::records::MemberRecord;
+use crate::domain::secret_box::SecretBox;
 use crate::domain::time::Clock;
 use crate::fault;
 use crate::http;
@@ -23,7 +24,9 @@ use crate::hub::Hub;
 use crate::listener::{Bound, Certificate, Limits, open_file_limit};
 use crate::services::access::authentication::Authentication;
 use crate::services::access::setup::{NewPerson, Setup, TOKEN_FILE};
+use crate::services::operations::audit_key;
 use crate::services::operations::master_key::{KeyLocations, unlock};
+use crate::services::operations::master_key_rotation::{Rotation, rotate};
 use crate::services::{Adapters, Services};
 use crate::store::Store;
 use crate::workers::Workers;
@@ -44,8 +47,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     };
     let hangup = signal(SignalKind::hangup()).context("failed to wait for signals")?;
     let clock = Clock::system();
-    let store = open_store(&config).await?;
-    let secret_box = unlock(&store, key_locations(&config)).await?;
+    let (store, secret_box) = open_store(&config).await?;
     let hub = Arc::new(Hub::default());
     let files = ProgramFiles::new(config.install_dir.clone());
     let outside = Adapters {
@@ -55,6 +57,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     };
     let services = Services::new(&store, &hub, &clock, &secret_box, outside, config.settings);
     bootstrap(&services, &config).await?;
+    services.tenant_deletion.load().await.context("failed to read the tenants")?;
 
     let connections = Limits::connections(config.max_connections, open_file_limit());
     let limits = Limits {
@@ -82,7 +85,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     let (sessions, viewers) = (Arc::clone(&services.sessions), services.viewers.clone());
     let (stop, stopped) = tokio::sync::watch::channel(false);
     let app = http::router(state).merge(ws::router(&services));
-    let app = http::with_envelope(app, Clock::system(), stopped.clone());
+    let app = http::with_envelope(app, Clock::system(), config.tls.is_some(), stopped.clone());
     let (max_connections, version) = (connections, env!("CARGO_PKG_VERSION"));
     fault::warn();
     tracing::info!(%url, version, max_connections, "serving");
@@ -130,7 +133,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
 /// # Errors
 /// The reason why not, as a sentence for the operator.
 pub async fn create_tenant(config: &Config, name: &str) -> anyhow::Result<String> {
-    let store = open_store(config).await?;
+    let (store, _) = open_store(config).await?;
     let authentication = Authentication::new(store, Clock::system());
     authentication.create_tenant(name).await.context("failed to create the tenant")
 }
@@ -140,7 +143,7 @@ pub async fn create_tenant(config: &Config, name: &str) -> anyhow::Result<String
 /// # Errors
 /// The reason why not, as a sentence for the operator.
 pub async fn create_owner(config: &Config, person: NewPerson) -> anyhow::Result<MemberRecord> {
-    let store = open_store(config).await?;
+    let (store, _) = open_store(config).await?;
     // Without the first tenant there is nothing to own.
     let authentication = Authentication::new(store.clone(), Clock::system());
     let chosen = std::env::var("MUSTER_BOOTSTRAP_KEY").ok().filter(|key| !key.is_empty());
@@ -152,7 +155,15 @@ pub async fn create_owner(config: &Config, person: NewPerson) -> anyhow::Result<
     setup.create_owner(&config.data_dir, person).await.context("failed to create the owner")
 }
 
-async fn open_store(config: &Config) -> anyhow::Result<Store> {
+/// Opens the database, and its secrets with the master key.
+async fn open_store(config: &Config) -> anyhow::Result<(Store, SecretBox)> {
+    let store = open_database(config).await?;
+    let secret_box = unlock(&store, key_locations(config)).await?;
+    audit_key::load(&store, &secret_box).await.context("failed to load the key of audit logs")?;
+    Ok((store, secret_box))
+}
+
+async fn open_database(config: &Config) -> anyhow::Result<Store> {
     let password_file = config.database_password_file.as_deref();
     let password = database_password::read(&config.database_url, password_file)?;
     let password = password.as_ref().map(|password| password.as_str());
@@ -172,6 +183,15 @@ fn key_locations(config: &Config) -> KeyLocations {
         file: config.master_key_file.clone(),
         own_file: config.data_dir.join("master.key"),
     }
+}
+
+/// Replaces the master key. The server must be stopped.
+///
+/// # Errors
+/// The reason why not, as a sentence for the operator. Run it again to finish an interrupted rotation.
+pub async fn rotate_master_key(config: &Config) -> anyhow::Result<Rotation> {
+    let store = open_database(config).await?;
+    rotate(&store, key_locations(config)).await.context("failed to replace the master key")
 }
 
 async fn bootstrap(services: &Services, config: &Config) -> anyhow::Result<()> {

@@ -1,6 +1,9 @@
 //! The `muster-server` program: command line, logging and subcommands.
 
-use std::io::{IsTerminal as _, Read as _};
+// They panic if the reader of the pipe is gone.
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
+use std::io::{self, IsTerminal as _, Read as _, Write as _};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -14,6 +17,9 @@ use zeroize::Zeroizing;
 
 /// More than the longest password, so that a longer one is refused and not cut.
 const MAX_LINE_BYTES: u64 = 1_024;
+
+/// The reader of standard output closed it: 128 + SIGPIPE.
+const EXIT_PIPE_CLOSED: u8 = 141;
 
 /// The Muster server: runs commands on a fleet of hosts
 #[derive(Parser)]
@@ -49,6 +55,9 @@ enum Command {
         #[command(flatten)]
         sources: Box<ConfigSources>,
     },
+    /// Replace the master key while the server is stopped: seal every secret in the database with a new key. If it
+    /// is interrupted, a server can start with both keys; run it again to finish. Takes the options of `serve`
+    RotateMasterKey(Box<ConfigSources>),
     /// Create another tenant while the server is stopped, and print its owner's API key. Takes the
     /// options of `serve`
     #[command(hide = true)]
@@ -66,20 +75,18 @@ fn main() -> ExitCode {
         Command::Serve(sources) => sources.resolve().map_err(anyhow::Error::from).and_then(serve),
         Command::Health(sources) => sources.resolve().map_err(anyhow::Error::from).and_then(health),
         Command::Openapi => {
-            openapi::document().map(|text| print!("{text}")).map_err(anyhow::Error::from)
+            openapi::document().map_err(anyhow::Error::from).and_then(|text| print(&text))
         }
-        Command::Asyncapi => {
-            print!("{}", openapi::asyncapi());
-            Ok(())
-        }
-        Command::Frames => {
-            print!("{}", openapi::frame_schemas());
-            Ok(())
-        }
+        Command::Asyncapi => print(&openapi::asyncapi()),
+        Command::Frames => print(&openapi::frame_schemas()),
         Command::CreateOwner { email, name, sources } => sources
             .resolve()
             .map_err(anyhow::Error::from)
             .and_then(|config| create_owner(&config, email, name)),
+        Command::RotateMasterKey(sources) => sources
+            .resolve()
+            .map_err(anyhow::Error::from)
+            .and_then(|config| rotate_master_key(&config)),
         Command::CreateTenant { name, sources } => sources
             .resolve()
             .map_err(anyhow::Error::from)
@@ -87,11 +94,26 @@ fn main() -> ExitCode {
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
+        Err(error) if is_closed_pipe(&error) => ExitCode::from(EXIT_PIPE_CLOSED),
         Err(error) => {
-            eprintln!("muster-server: {error:#}");
+            // The reader of standard error may be gone too.
+            let _ = writeln!(io::stderr(), "muster-server: {error:#}");
             ExitCode::FAILURE
         }
     }
+}
+
+/// Prints to standard output. `print!` panics if the reader closed the pipe.
+fn print(text: &str) -> anyhow::Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    Ok(out.flush()?)
+}
+
+/// True if the reader of standard output closed it, which needs no message.
+fn is_closed_pipe(error: &anyhow::Error) -> bool {
+    let error = error.downcast_ref::<io::Error>();
+    error.is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }
 
 fn serve(config: Config) -> anyhow::Result<()> {
@@ -124,8 +146,27 @@ fn create_tenant(config: &Config, name: &str) -> anyhow::Result<()> {
         .enable_all()
         .build()?
         .block_on(muster_server::boot::create_tenant(config, name))?;
-    println!("{key}");
-    Ok(())
+    print(&format!("{key}\n"))
+}
+
+fn rotate_master_key(config: &Config) -> anyhow::Result<()> {
+    close_new_files_to_others();
+    choose_cryptography()?;
+    let done = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?
+        .block_on(muster_server::boot::rotate_master_key(config))?;
+    let damaged = match done.unreadable {
+        0 => String::new(),
+        count => format!("{count} values were damaged before and stay unreadable\n"),
+    };
+    print(&format!(
+        "sealed {} values with the new master key in {}\n{damaged}the old key is in {}: keep it with the \
+         backups from before, which only it opens, and delete both together\n",
+        done.sealed,
+        done.file.display(),
+        done.previous_file.display()
+    ))
 }
 
 fn create_owner(config: &Config, email: String, name: Option<String>) -> anyhow::Result<()> {
@@ -140,8 +181,7 @@ fn create_owner(config: &Config, email: String, name: Option<String>) -> anyhow:
         .enable_all()
         .build()?
         .block_on(muster_server::boot::create_owner(config, person))?;
-    println!("{} is an owner of the tenant {}", made.email, made.tenant_name);
-    Ok(())
+    print(&format!("{} is an owner of the tenant {}\n", made.email, made.tenant_name))
 }
 
 fn read_line() -> std::io::Result<String> {

@@ -1,6 +1,9 @@
 //! `muster-supervisor`: reads the command line, wires the parts together and exits with the agent's
 //! code.
 
+// They panic if the reader of the pipe is gone.
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
 use std::env;
 use std::ffi::OsString;
 use std::io::{IsTerminal as _, Write as _};
@@ -30,7 +33,8 @@ fn main() -> ExitCode {
         BootCounter::start(env::args_os().skip(1), env::var_os("MUSTER_DIR"));
     if let Some(other) = other {
         let error = platform::exec_program(&other, env::args_os().skip(1));
-        eprintln!("muster-supervisor: failed to exec {}: {error}", other.display());
+        let other = other.display();
+        let _ = writeln!(std::io::stderr(), "muster-supervisor: failed to exec {other}: {error}");
     }
     let args = match CommandLine::parse().command {
         Action::Run(args) => args,
@@ -76,7 +80,7 @@ fn self_test(args: Vec<OsString>) -> ExitCode {
             Ok(CommandLine { command: Action::Run(args) }) => settings(args),
             Ok(_) => return ExitCode::FAILURE,
             Err(error) => {
-                eprintln!("{error}");
+                let _ = writeln!(std::io::stderr(), "{error}");
                 return ExitCode::FAILURE;
             }
         };
@@ -99,11 +103,15 @@ fn verify(args: VerifyArgs) -> ExitCode {
     });
     match examined {
         Ok(examined) => {
-            println!("key={}\nfloor={}", examined.fingerprint, examined.floor);
-            ExitCode::SUCCESS
+            let found = format!("key={}\nfloor={}\n", examined.fingerprint, examined.floor);
+            // Without its reader the check has no effect, so it has not succeeded.
+            match std::io::stdout().write_all(found.as_bytes()) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(_) => ExitCode::FAILURE,
+            }
         }
         Err(error) => {
-            eprintln!("{}: {}", error.code(), error_chain(&error));
+            let _ = writeln!(std::io::stderr(), "{}: {}", error.code(), error_chain(&error));
             ExitCode::FAILURE
         }
     }

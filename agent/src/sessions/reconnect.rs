@@ -173,7 +173,7 @@ impl Reconnect {
                 );
                 minutes(5, 10)
             }
-            CloseCode::KeyDisabled | CloseCode::KeyExpired => {
+            CloseCode::KeyDisabled | CloseCode::KeyExpired | CloseCode::TenantClosed => {
                 tracing::warn!(reason = code.reason(), "the server rejects the key for now");
                 NextStep::After(self.delays.next_delay())
             }

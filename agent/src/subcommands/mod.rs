@@ -4,6 +4,7 @@
 //! session, except `deregister`.
 
 pub mod deregister;
+pub mod discard_results;
 pub mod doctor;
 pub mod end_executions;
 pub mod explain;

@@ -2,9 +2,14 @@
 
 use std::fs;
 
-use crate::played_server::{Server, open_agent};
+use crate::played_server::{Server, connected, open_agent, registered};
 use crate::support::Host;
+use muster_agent::agent::Agent;
+use muster_agent::agent::request_log::{Answer, read_newest};
+use muster_agent::releases::update_requests::{Supervision, UpdateRequests};
+use muster_agent::sessions::SessionEnd;
 use muster_protocol::frame::{AgentFrame, Outcome, ServerFrame};
+use muster_protocol::{CommandName, ExitCode, Permissions};
 use secrecy::ExposeSecret as _;
 use serde_json::json;
 use uuid::Uuid;
@@ -35,6 +40,51 @@ async fn what_the_policy_forbids_is_refused_and_the_agent_keeps_running_with_its
     server.response().await;
     let (agent, _) = server.end().await;
     assert_eq!(agent.keys.current().expose_secret(), "mst_agent_test");
+}
+
+/// An agent under a supervisor that installs other versions.
+fn updatable_agent(host: &Host) -> Agent {
+    let mut agent = open_agent(host);
+    let supervision = Supervision::Updates { is_on_trial: false };
+    agent.update_requests = UpdateRequests::open(&host.state, supervision, true);
+    agent
+}
+
+/// Starts a session in which the server desires another version.
+async fn desire_version(server: &mut Server) {
+    server.send(connected(Permissions::new(CommandName::ALL))).await;
+    assert!(matches!(server.frame().await, AgentFrame::Register { .. }));
+    let ServerFrame::Registered(mut answer) = registered(1) else { unreachable!("as made") };
+    answer.desired_version = Some("9.9.9".into());
+    server.send(ServerFrame::Registered(answer)).await;
+}
+
+#[tokio::test]
+async fn desired_version_is_not_installed_if_the_policy_forbids_updates_and_the_owner_sees_it() {
+    let host = Host::new();
+    fs::write(host.state.policy(), r#"{"forbid": ["update"]}"#).expect("written");
+    let mut server = Server::meet(updatable_agent(&host));
+    desire_version(&mut server).await;
+    // The session goes on.
+    server.command(Uuid::now_v7(), "ping", json!({})).await;
+    server.response().await;
+    let (_agent, ended) = server.end().await;
+    assert!(!matches!(ended.end, SessionEnd::Exit(ExitCode::Update)));
+    let requests = read_newest(&host.state, 9).expect("readable");
+    let [request] = &requests[..] else { panic!("one request: {requests:?}") };
+    assert_eq!(
+        (request.request.as_str(), request.answer),
+        ("update (desired version)", Answer::Refused)
+    );
+    assert_eq!(request.code.as_deref(), Some("forbidden_by_policy"));
+    assert_eq!(request.version.as_deref(), Some("9.9.9"));
+
+    // The same server, once the owner permits it.
+    fs::write(host.state.policy(), "{}").expect("written");
+    let mut server = Server::meet(updatable_agent(&host));
+    desire_version(&mut server).await;
+    let (_agent, ended) = server.ended().await;
+    assert!(matches!(ended.end, SessionEnd::Exit(ExitCode::Update)));
 }
 
 /// The example of the first agents, with a file as it is copied there: not executable, and

@@ -14,7 +14,7 @@ use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 use super::client::{ApiClient, delay_after};
 use crate::error::CliError;
 use crate::exit_status::is_terminal;
-use crate::output::printer::note;
+use crate::output::printer::print_note;
 
 /// For how long the server may hold a request for output.
 const WAIT_MS: u64 = 10_000;
@@ -32,7 +32,7 @@ pub struct RetryNotice {
 impl RetryNotice {
     fn show(&self, error: &CliError) {
         if !self.is_shown.replace(true) {
-            note(&format!("{error}; retrying, the command keeps running"));
+            print_note(&format!("{error}; retrying, the command keeps running"));
         }
     }
 

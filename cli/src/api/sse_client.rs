@@ -10,7 +10,7 @@ use reqwest::Method;
 use super::client::{ApiClient, delay_after};
 use super::event_stream::{EventStream, ServerEvent};
 use crate::error::CliError;
-use crate::output::printer::note;
+use crate::output::printer::print_note;
 
 /// For how long an unreachable server is retried.
 const RETRY_LIMIT: Duration = Duration::from_secs(300);
@@ -87,7 +87,7 @@ impl SseClient {
     fn schedule_retry(&mut self, error: CliError) -> Result<(), CliError> {
         self.stream = None;
         let since = *self.failing_since.get_or_insert_with(|| {
-            note(&format!("{error}; trying again"));
+            print_note(&format!("{error}; trying again"));
             Instant::now()
         });
         if since.elapsed() > RETRY_LIMIT {

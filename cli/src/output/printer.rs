@@ -40,7 +40,7 @@ impl Output {
     /// As [`Output::answer`].
     pub fn new_secret(self, answer: &Value, secret: &str) -> Result<(), CliError> {
         self.answer(answer, |_| sanitize(secret))?;
-        note("Store this key now; it is not shown again.");
+        print_note("Store this key now; it is not shown again.");
         Ok(())
     }
 
@@ -83,6 +83,6 @@ pub fn print(text: &str) -> Result<(), CliError> {
 }
 
 /// Writes a line to standard error, and ignores errors.
-pub fn note(text: &str) {
+pub fn print_note(text: &str) {
     let _ = writeln!(io::stderr(), "{}", sanitize(text));
 }

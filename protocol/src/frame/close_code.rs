@@ -18,6 +18,8 @@ pub enum CloseCode {
     KeyDisabled,
     /// 4003: the key is past its `expires_at`; an operator may extend it.
     KeyExpired,
+    /// 4003: the tenant is being deleted; its owner may restore it.
+    TenantClosed,
     /// 4004: the key has reached its limit of agents.
     AgentLimit,
     /// 4004: the plan of the tenant allows no more agents.
@@ -42,13 +44,14 @@ pub enum CloseCode {
 
 impl CloseCode {
     /// Every code, for tables and tests.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::KeyMissing,
         Self::KeyDeleted,
         Self::KeyRegenerated,
         Self::KeyUnknown,
         Self::KeyDisabled,
         Self::KeyExpired,
+        Self::TenantClosed,
         Self::AgentLimit,
         Self::PlanLimit,
         Self::SessionReplaced,
@@ -66,7 +69,7 @@ impl CloseCode {
         match self {
             Self::KeyMissing => 4001,
             Self::KeyDeleted | Self::KeyRegenerated | Self::KeyUnknown => 4002,
-            Self::KeyDisabled | Self::KeyExpired => 4003,
+            Self::KeyDisabled | Self::KeyExpired | Self::TenantClosed => 4003,
             Self::AgentLimit | Self::PlanLimit => 4004,
             Self::SessionReplaced => 4009,
             Self::IdentityConflict => 4010,
@@ -87,6 +90,7 @@ impl CloseCode {
             Self::KeyUnknown => "key_unknown",
             Self::KeyDisabled => "key_disabled",
             Self::KeyExpired => "key_expired",
+            Self::TenantClosed => "tenant_closed",
             Self::AgentLimit => "agent_limit",
             Self::PlanLimit => "plan_limit",
             Self::SessionReplaced => "session_replaced",

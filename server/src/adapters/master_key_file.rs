@@ -65,3 +65,21 @@ pub fn make(path: &Path) -> Result<MasterKey, MasterKeyFileError> {
     write().map_err(|source| MasterKeyFileError::Write { path: path.to_owned(), source })?;
     Ok(key)
 }
+
+/// Puts the file with the next key in the place of the present one, which gets another name. If this is
+/// interrupted, it can be repeated.
+///
+/// # Errors
+/// [`MasterKeyFileError::Write`].
+pub fn replace(path: &Path, next: &Path, previous: &Path) -> Result<(), MasterKeyFileError> {
+    let write = || {
+        // A second name first: there is no moment without a file.
+        match std::fs::hard_link(path, previous) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+            _ => {}
+        }
+        std::fs::rename(next, path)?;
+        File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
+    };
+    write().map_err(|source| MasterKeyFileError::Write { path: path.to_owned(), source })
+}

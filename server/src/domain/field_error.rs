@@ -55,8 +55,6 @@ pub enum FieldErrorCode {
     TooSmall,
     /// It is more than `limit`.
     TooLarge,
-    /// It has more than `limit` characters or bytes.
-    TooLong,
     /// It has more than `limit` items.
     TooMany,
     /// No field has this name.
@@ -65,8 +63,6 @@ pub enum FieldErrorCode {
     UnknownValue,
     /// It contradicts another field.
     Conflict,
-    /// The caller must not set it.
-    Forbidden,
 }
 
 impl FieldError {

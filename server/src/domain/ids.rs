@@ -103,8 +103,24 @@ id!(
     ReleaseId
 );
 id!(
+    /// A rule that makes work wait for an approval.
+    ApprovalRuleId
+);
+id!(
+    /// A request for approval.
+    ApprovalId
+);
+id!(
     /// A group of agents.
     GroupId
+);
+id!(
+    /// A schedule.
+    ScheduleId
+);
+id!(
+    /// A due time of a schedule, and what the server did about it.
+    FireId
 );
 
 impl PrincipalId {

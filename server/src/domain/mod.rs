@@ -4,6 +4,7 @@
 pub mod access {
     pub mod access_token;
     pub mod allowance;
+    pub mod audit;
     pub mod credential;
     pub mod email;
     pub mod key_limits;
@@ -13,10 +14,12 @@ pub mod access {
     pub mod principal;
     pub mod records;
     pub mod refresh_token;
+    pub mod same_person;
     pub mod tenant;
 }
 /// Commands, jobs, rollouts, executions and their output.
 pub mod commands {
+    pub mod approval;
     pub mod command_state;
     pub mod job_state;
     pub mod output_event;
@@ -54,6 +57,17 @@ pub mod releases {
     pub mod group;
     pub mod newest_release;
     pub mod records;
+}
+/// Schedules, their due times and their fires.
+pub mod schedules {
+    pub mod cron;
+    #[cfg(test)]
+    mod cron_tests;
+    pub mod fire;
+    pub mod policy;
+    pub mod records;
+    pub mod rule;
+    mod sentence;
 }
 pub mod secret_box;
 pub mod source;

@@ -16,28 +16,20 @@ pub struct PageRequest {
     pub limit: u64,
 }
 
-/// Why a page request is invalid.
+/// A cursor that no list returned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum PageError {
-    #[error("`cursor` is not one that a list gave out")]
-    Cursor,
-    #[error("`limit` must be 1 to 500")]
-    Limit,
-}
+#[error("`cursor` is not one that a list gave out")]
+pub struct InvalidCursor;
 
 impl PageRequest {
-    /// Parses a page request. Without parameters it is the first page of [`DEFAULT_LIMIT`] items.
+    /// The page of at most `limit` items after this cursor, or the first page.
     ///
     /// # Errors
-    /// [`PageError`] names the invalid parameter.
-    pub fn read(cursor: Option<&str>, limit: Option<u64>) -> Result<Self, PageError> {
+    /// [`InvalidCursor`]
+    pub fn read(cursor: Option<&str>, limit: u64) -> Result<Self, InvalidCursor> {
         // Only as a list returns it: other forms of the same id are refused.
         let read = |text: &str| Uuid::parse_str(text).ok().filter(|id| id.to_string() == text);
-        let after = cursor.map(|text| read(text).ok_or(PageError::Cursor)).transpose()?;
-        let limit = limit.unwrap_or(DEFAULT_LIMIT);
-        if !(1..=MAX_LIMIT).contains(&limit) {
-            return Err(PageError::Limit);
-        }
+        let after = cursor.map(|text| read(text).ok_or(InvalidCursor)).transpose()?;
         Ok(Self { after, limit })
     }
 }

@@ -32,7 +32,11 @@ pub struct Unsealable;
 
 /// Seals and opens secrets. Cheap to clone.
 #[derive(Clone)]
-pub struct SecretBox(Arc<Keys>);
+pub struct SecretBox {
+    keys: Arc<Keys>,
+    /// Opens what was sealed before the master key was replaced.
+    previous: Option<Arc<Keys>>,
+}
 
 struct Keys {
     head: [u8; HEAD_BYTES],
@@ -54,7 +58,19 @@ impl SecretBox {
         let digest = hmac::Key::new(hmac::HMAC_SHA256, digest.as_ref());
         let tickets = hmac::sign(&root, b"muster ticket 1");
         let tickets = hmac::Key::new(hmac::HMAC_SHA256, tickets.as_ref());
-        Ok(Self(Arc::new(Keys { head, sealing: LessSafeKey::new(sealing), digest, tickets })))
+        let keys = Keys { head, sealing: LessSafeKey::new(sealing), digest, tickets };
+        Ok(Self { keys: Arc::new(keys), previous: None })
+    }
+
+    /// The same box, which also opens what another one has sealed.
+    #[must_use]
+    pub fn with_previous(self, previous: &Self) -> Self {
+        Self { previous: Some(Arc::clone(&previous.keys)), ..self }
+    }
+
+    /// True for a record that was sealed with the present key, and not with the previous one.
+    pub fn is_current(&self, sealed: &[u8]) -> bool {
+        sealed.starts_with(&self.keys.head)
     }
 
     /// Seals a secret for one field of a tenant.
@@ -71,17 +87,17 @@ impl SecretBox {
         SystemRandom::new().fill(&mut nonce).map_err(|_| Unsealable)?;
         let tag_bytes = AES_256_GCM.tag_len();
         let mut sealed = Vec::with_capacity(HEAD_BYTES + NONCE_LEN + plaintext.len() + tag_bytes);
-        sealed.extend_from_slice(&self.0.head);
+        sealed.extend_from_slice(&self.keys.head);
         sealed.extend_from_slice(&nonce);
         // Encrypted in place, in a buffer with room for the tag, so that no plain copy is left in
         // memory.
         sealed.extend_from_slice(plaintext);
         let tag = self
-            .0
+            .keys
             .sealing
             .seal_in_place_separate_tag(
                 Nonce::assume_unique_for_key(nonce),
-                self.associated(tenant_id, field),
+                self.keys.associated(tenant_id, field),
                 &mut sealed[HEAD_BYTES + NONCE_LEN..],
             )
             .map_err(|_| Unsealable)?;
@@ -99,12 +115,15 @@ impl SecretBox {
         field: &str,
         sealed: &[u8],
     ) -> Result<Zeroizing<Vec<u8>>, Unsealable> {
-        let rest = sealed.strip_prefix(&self.0.head).ok_or(Unsealable)?;
+        let all = [Some(&self.keys), self.previous.as_ref()];
+        let sealed_with = |keys: &&Arc<Keys>| sealed.starts_with(&keys.head);
+        let keys = all.into_iter().flatten().find(sealed_with).ok_or(Unsealable)?;
+        let rest = &sealed[HEAD_BYTES..];
         let (nonce, ciphertext) = rest.split_first_chunk::<NONCE_LEN>().ok_or(Unsealable)?;
         let mut opened = Zeroizing::new(ciphertext.to_vec());
-        let associated = self.associated(tenant_id, field);
+        let associated = keys.associated(tenant_id, field);
         let nonce = Nonce::assume_unique_for_key(*nonce);
-        let plaintext = self.0.sealing.open_in_place(nonce, associated, &mut opened);
+        let plaintext = keys.sealing.open_in_place(nonce, associated, &mut opened);
         let length = plaintext.map_err(|_| Unsealable)?.len();
         opened.truncate(length);
         Ok(opened)
@@ -114,26 +133,30 @@ impl SecretBox {
     /// enough to test guesses.
     pub fn digest(&self, bytes: &[u8]) -> [u8; 32] {
         let mut digest = [0; 32];
-        digest.copy_from_slice(hmac::sign(&self.0.digest, bytes).as_ref());
+        digest.copy_from_slice(hmac::sign(&self.keys.digest, bytes).as_ref());
         digest
     }
 
     /// A ticket for what it says: only the holder of the master key can make it, and only for that.
     pub fn issue_ticket(&self, content: &SignedMessage) -> String {
-        let tag = hmac::sign(&self.0.tickets, content.as_bytes());
+        let tag = hmac::sign(&self.keys.tickets, content.as_bytes());
         BASE64URL_NOPAD.encode(tag.as_ref())
     }
 
     /// True if the ticket was issued for this content under this master key.
     pub fn is_ticket_for(&self, content: &SignedMessage, ticket: &str) -> bool {
-        BASE64URL_NOPAD
-            .decode(ticket.as_bytes())
-            .is_ok_and(|tag| hmac::verify(&self.0.tickets, content.as_bytes(), &tag).is_ok())
+        let Ok(tag) = BASE64URL_NOPAD.decode(ticket.as_bytes()) else { return false };
+        let all = [Some(&self.keys), self.previous.as_ref()];
+        all.into_iter()
+            .flatten()
+            .any(|keys| hmac::verify(&keys.tickets, content.as_bytes(), &tag).is_ok())
     }
+}
 
+impl Keys {
     fn associated(&self, tenant_id: TenantId, field: &str) -> Aad<Vec<u8>> {
         // All parts but the last have a fixed length, so different triples give different bytes.
-        Aad::from([&self.0.head, tenant_id.0.as_bytes().as_slice(), field.as_bytes()].concat())
+        Aad::from([&self.head, tenant_id.0.as_bytes().as_slice(), field.as_bytes()].concat())
     }
 }
 

@@ -30,6 +30,9 @@ const RIGHTS: &[(&str, &str, &[Scope])] = &[
     ("POST", "/api/jobs/{id}/resume", CONTROL),
     ("POST", "/api/jobs/{id}/abort", CONTROL),
     ("POST", "/api/jobs/{id}/retry", &[Scope::CommandsRun]),
+    ("POST", "/api/approvals/rules", &[Scope::ApprovalsManage]),
+    ("POST", "/api/approvals/{id}/approve", &[Scope::ApprovalsDecide]),
+    ("POST", "/api/approvals/{id}/refuse", &[Scope::ApprovalsDecide]),
     ("POST", "/api/webhooks/deliveries/{id}/resend", &[Scope::CommandsRun]),
     ("POST", "/api/webhooks/secret", &[Scope::WebhooksWrite]),
     ("POST", "/api/webhooks/secret/rotate", &[Scope::WebhooksWrite]),
@@ -37,13 +40,23 @@ const RIGHTS: &[(&str, &str, &[Scope])] = &[
     ("PATCH", "/api/groups/{id}", &[Scope::AgentsWrite]),
     ("POST", "/api/groups/{id}/pause", &[Scope::AgentsWrite]),
     ("POST", "/api/groups/{id}/resume", &[Scope::AgentsWrite]),
+    ("POST", "/api/schedules", &[Scope::SchedulesWrite]),
+    ("POST", "/api/schedules/preview", &[Scope::SchedulesRead]),
+    ("PATCH", "/api/schedules/{id}", &[Scope::SchedulesWrite]),
+    ("POST", "/api/schedules/{id}/disable", &[Scope::SchedulesWrite]),
+    ("POST", "/api/schedules/{id}/enable", &[Scope::SchedulesWrite]),
+    ("POST", "/api/schedules/{id}/run", &[Scope::SchedulesWrite]),
     ("POST", "/api/releases", &[Scope::ReleasesManage]),
     ("POST", "/api/releases/{version}/publish", &[Scope::ReleasesManage]),
     ("POST", "/api/releases/{version}/withdraw", &[Scope::ReleasesManage]),
     ("POST", "/api/releases/key-changes", &[Scope::ReleasesManage]),
     ("PATCH", "/api/tenant", &[Scope::TenantManage]),
+    ("DELETE", "/api/tenant", &[Scope::TenantManage]),
+    ("POST", "/api/tenant/restore", &[Scope::TenantManage]),
     ("POST", "/api/tenants", &[Scope::TenantsManage]),
     ("PATCH", "/api/tenants/{id}", &[Scope::TenantsManage]),
+    ("DELETE", "/api/tenants/{id}", &[Scope::TenantsManage]),
+    ("POST", "/api/tenants/{id}/restore", &[Scope::TenantsManage]),
 ];
 
 /// The command in the body decides which of them.
@@ -68,7 +81,8 @@ mod tests {
         let mut known = 0;
         for (path, operations) in document["paths"].as_object().expect("paths") {
             for (method, operation) in operations.as_object().expect("operations") {
-                let is_change = ["post", "patch"].contains(&method.as_str());
+                let is_change = ["post", "patch"].contains(&method.as_str())
+                    || (method == "delete" && operation["requestBody"].is_object());
                 // Agents have rights of their own, programs are not held in memory, and people sign in
                 // with what the body holds, or change what is their own.
                 let is_own = ["/api/setup", "/api/auth/", "/api/me/", "/api/invitations/accept"]

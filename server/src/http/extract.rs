@@ -1,6 +1,7 @@
 //! Extractors for handlers. Every invalid input becomes a problem document.
 
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use axum::extract::rejection::{BytesRejection, FailedToBufferBody, JsonRejection, QueryRejection};
@@ -22,7 +23,7 @@ use super::problem::Problem;
 use crate::domain::access::credential::presented;
 use crate::domain::access::principal::Principal;
 use crate::domain::field_error::{FieldError, FieldErrorCode};
-use crate::domain::page::{MAX_LIMIT, PageError, PageRequest};
+use crate::domain::page::{DEFAULT_LIMIT, MAX_LIMIT, PageRequest};
 use crate::domain::source::ClientSource;
 use crate::services::access::caller::{Caller, Client};
 use crate::services::commands::MAX_WAIT_MS;
@@ -41,6 +42,9 @@ impl FromRequestParts<AppState> for Caller {
         let secret = secret(parts, state)?;
         let authentication = &state.services.authentication;
         let (principal, watch) = authentication.authenticate_watched(secret, client(parts)).await?;
+        if !serves_closed_tenants(parts) {
+            authentication.require_open(principal.tenant_id)?;
+        }
         if let Some(slot) = parts.extensions.get::<KeySlot>() {
             slot.set(watch);
         }
@@ -62,6 +66,12 @@ impl FromRequestParts<AppState> for DegradedCaller {
             state.services.authentication.authenticate_watcher(secret, client(parts)).await?;
         Ok(Self(Caller { principal, source: source(parts) }))
     }
+}
+
+/// True for what a tenant that is being deleted may still do: look at itself, and be restored.
+fn serves_closed_tenants(parts: &Parts) -> bool {
+    let route = parts.extensions.get::<MatchedPath>();
+    route.is_some_and(|route| ["/api/tenant", "/api/tenant/restore"].contains(&route.as_str()))
 }
 
 /// True for a request with a header for a credential, even one that can't be read: it never falls back
@@ -220,11 +230,18 @@ impl WaitParams {
 /// # Errors
 /// A problem that names `wait_ms` if it is longer.
 pub fn wait(wait_ms: u64, most_ms: u64) -> Result<u64, Problem> {
-    if wait_ms <= most_ms {
-        return Ok(wait_ms);
+    within("wait_ms", wait_ms, 0..=most_ms)
+}
+
+/// A number of the query, if it is within its bounds. Numbers of bodies are refused in the same way.
+///
+/// # Errors
+/// A problem that names the parameter and the bound.
+pub fn within(name: &str, value: u64, bounds: RangeInclusive<u64>) -> Result<u64, Problem> {
+    match bounds.contains(&value) {
+        true => Ok(value),
+        false => Err(ServiceError::out_of_range(name, value, bounds).into()),
     }
-    let error = FieldError::with_limit("wait_ms", FieldErrorCode::TooLarge, most_ms);
-    Err(Problem::invalid_query(format!("`wait_ms` must be at most {most_ms}")).with_error(error))
 }
 
 /// Query parameters.
@@ -281,16 +298,9 @@ impl PageParams {
 
 /// As [`PageParams::read`], for lists with more parameters.
 pub fn page(cursor: Option<&str>, limit: Option<u64>) -> Result<PageRequest, Problem> {
+    let limit = within("limit", limit.unwrap_or(DEFAULT_LIMIT), 1..=MAX_LIMIT)?;
     PageRequest::read(cursor, limit).map_err(|error| {
-        let field = match error {
-            PageError::Cursor => FieldError::new("cursor", FieldErrorCode::Invalid),
-            PageError::Limit if limit == Some(0) => {
-                FieldError::with_limit("limit", FieldErrorCode::TooSmall, 1)
-            }
-            PageError::Limit => {
-                FieldError::with_limit("limit", FieldErrorCode::TooLarge, MAX_LIMIT)
-            }
-        };
+        let field = FieldError::new("cursor", FieldErrorCode::Invalid);
         Problem::invalid_query(error.to_string()).with_error(field)
     })
 }

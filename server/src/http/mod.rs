@@ -16,6 +16,8 @@ pub mod operations;
 mod origin;
 pub mod problem;
 pub mod releases;
+mod request_id;
+mod schedules;
 mod security_headers;
 mod sessions;
 mod sse;
@@ -32,6 +34,7 @@ use axum::response::{IntoResponse as _, Response};
 use muster_protocol::limits::MAX_FRAME_BYTES;
 use tokio::sync::watch;
 use tower_http::catch_panic::CatchPanicLayer;
+use tracing::Instrument as _;
 
 pub use self::body_bytes::BodyBytes;
 use self::problem::Problem;
@@ -94,12 +97,18 @@ pub fn router(state: AppState) -> Router {
 }
 
 /// Adds to every route what all requests and answers have in common. `stopped` turns true when the
-/// server stops.
-pub fn with_envelope(router: Router, clock: Clock, stopped: watch::Receiver<bool>) -> Router {
+/// server stops; `is_secure`: this server ends TLS itself.
+pub fn with_envelope(
+    router: Router,
+    clock: Clock,
+    is_secure: bool,
+    stopped: watch::Receiver<bool>,
+) -> Router {
     let envelope = envelope::Envelope { clock, stopped };
     router
         .layer(middleware::from_fn_with_state(envelope, envelope::apply))
-        .layer(middleware::from_fn(security_headers::add))
+        .layer(middleware::from_fn_with_state(is_secure, security_headers::add))
+        .layer(middleware::from_fn(request_id::add))
 }
 
 /// Runs what changes something to its end, also when the caller hangs up meanwhile: a commit is
@@ -109,7 +118,7 @@ async fn finish(request: Request, next: Next) -> Response {
     if request.method().is_safe() || request.uri().path() == sessions::EXCHANGE_PATH {
         return next.run(request).await;
     }
-    match tokio::spawn(next.run(request)).await {
+    match tokio::spawn(next.run(request).in_current_span()).await {
         Ok(response) => response,
         Err(_) => {
             tracing::error!("a handler failed");

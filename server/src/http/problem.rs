@@ -1,5 +1,7 @@
 //! Errors as RFC 9457 problem documents. The only file that knows HTTP status codes.
 
+use std::sync::Arc;
+
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use muster_protocol::CloseCode;
@@ -37,6 +39,10 @@ pub struct Problem {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Vec<AgentCandidate>, required = false)]
     candidates: Option<Box<CandidateList>>,
+    /// The id of the request, as in the header `x-request-id`. Name it when you report the problem.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = String, required = false)]
+    request_id: Option<Box<str>>,
     #[serde(skip)]
     retry_after_s: Option<u32>,
     #[serde(skip)]
@@ -61,9 +67,16 @@ impl Problem {
             column: None,
             errors: Box::default(),
             candidates: None,
+            request_id: None,
             retry_after_s: None,
             allowance: None,
         }
+    }
+
+    /// With the id of its request.
+    pub(super) fn with_request_id(mut self, id: &str) -> Self {
+        self.request_id = Some(id.into());
+        self
     }
 
     /// A browser sent its cookie for a page of another site.
@@ -222,6 +235,10 @@ impl Problem {
             CloseCode::KeyExpired => {
                 (StatusCode::FORBIDDEN, "the agent key has expired; extend it to let its agents in")
             }
+            CloseCode::TenantClosed => (
+                StatusCode::FORBIDDEN,
+                "the tenant of the agent key is being deleted; until then its owner can restore it",
+            ),
             CloseCode::AgentLimit => (
                 StatusCode::CONFLICT,
                 "the agent key has as many agents as it may; raise max_agents or delete an agent",
@@ -329,12 +346,14 @@ impl IntoResponse for Problem {
         if let Some(seconds) = self.retry_after_s {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
-        if let Some(allowance) = self.allowance {
+        if let Some(allowance) = self.allowance.as_deref() {
             rate_limit_headers(headers, *allowance);
         }
         if status == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
+        // For the id of the request, which is not known here.
+        response.extensions_mut().insert(Arc::new(self));
         response
     }
 }

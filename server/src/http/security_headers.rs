@@ -1,8 +1,9 @@
 //! Headers of every answer that limit what a browser does with it.
 
-use axum::extract::Request;
+use axum::extract::{Request, State};
 use axum::http::header::{
-    CONTENT_SECURITY_POLICY, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
+    CONTENT_SECURITY_POLICY, REFERRER_POLICY, STRICT_TRANSPORT_SECURITY, X_CONTENT_TYPE_OPTIONS,
+    X_FRAME_OPTIONS,
 };
 use axum::http::{HeaderName, HeaderValue};
 use axum::middleware::Next;
@@ -22,14 +23,21 @@ const OTHERS: [(HeaderName, HeaderValue); 3] = [
     (REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
 ];
 
-/// Adds the headers to an answer.
-pub(super) async fn add(request: Request, next: Next) -> Response {
+/// For a year, browsers use this server by TLS only. Not for subdomains, which may be other servers.
+const TRANSPORT: HeaderValue = HeaderValue::from_static("max-age=31536000");
+
+/// Adds the headers to an answer. `is_secure`: this server ends TLS itself; behind a proxy that does, the
+/// proxy adds the last one.
+pub(super) async fn add(State(is_secure): State<bool>, request: Request, next: Next) -> Response {
     let is_docs = request.uri().path().starts_with("/docs");
     let mut response = next.run(request).await;
     let headers = response.headers_mut();
     headers.entry(CONTENT_SECURITY_POLICY).or_insert(if is_docs { DOCS_POLICY } else { POLICY });
     for (name, value) in OTHERS {
         headers.insert(name, value);
+    }
+    if is_secure {
+        headers.insert(STRICT_TRANSPORT_SECURITY, TRANSPORT);
     }
     response
 }

@@ -20,19 +20,23 @@ pub mod integrations {
 }
 /// Operations of the server itself: maintenance, metrics, installation, the master key.
 pub mod operations {
+    pub mod audit_key;
     pub mod installation;
     pub mod maintenance;
     pub mod master_key;
+    pub mod master_key_rotation;
     pub mod monitoring;
     pub mod readiness;
 }
 pub mod releases;
+pub mod schedules;
 pub mod sessions;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use muster_protocol::limits::MISSED_HEARTBEATS;
+use tokio::sync::Semaphore;
 
 use self::access::access_tokens::AccessTokens;
 use self::access::key_cache::KeyCache;
@@ -92,6 +96,7 @@ pub struct Services {
     pub agent_keys: access::agent_keys::AgentKeys,
     pub api_keys: access::api_keys::ApiKeys,
     pub agents: fleet::agents::Agents,
+    pub approvals: commands::approvals::Approvals,
     pub audit_log: access::audit_log::AuditLog,
     pub change_publisher: commands::change_publisher::ChangePublisher,
     pub commands: commands::Commands,
@@ -109,10 +114,13 @@ pub struct Services {
     pub output_compaction: commands::output::compaction::OutputCompaction,
     pub readiness: operations::readiness::Readiness,
     pub releases: releases::Releases,
+    pub schedules: schedules::Schedules,
     pub sessions: Arc<sessions::Sessions>,
     pub setup: access::setup::Setup,
     pub sign_in: access::sign_in::SignIn,
     pub targets: fleet::targets::Targets,
+    pub tenant_deletion: access::tenant_deletion::TenantDeletion,
+    pub tenant_exports: access::tenant_export::TenantExports,
     pub tenants: access::tenants::Tenants,
     pub maintenance: operations::maintenance::Maintenance,
     pub viewers: StreamPermits,
@@ -133,7 +141,7 @@ impl Services {
         let (cache, heartbeats) = (KeyCache::default(), Heartbeats::default());
         let (lookups, passwords) = (LookupLimiter::default(), Passwords::default());
         let uses = KeyUses::default();
-        let guard = WorkGuard { store: store.clone() };
+        let guard = WorkGuard::new(store.clone());
         let (manifests, limiter) = (ManifestCache::default(), SubmissionLimiter::default());
         let preflight = Preflight {
             store: store.clone(),
@@ -149,6 +157,13 @@ impl Services {
             secret_box: secret_box.clone(),
             metrics: parts.dispatch.clone(),
         };
+        let approvals = commands::approvals::Approvals {
+            store: store(),
+            hub: hub(),
+            clock: clock(),
+            preflight: preflight.clone(),
+            guard: guard.clone(),
+        };
         let sign_in_limiter = SignInLimiter::default();
         let tokens = AccessTokens::new(store(), clock(), secret_box.clone());
         let viewers = StreamPermits::new(store(), cache.clone(), clock());
@@ -159,14 +174,32 @@ impl Services {
             started_at: clock().now(),
             silence_ms: settings.silence_ms(),
         };
+        let tenants = access::tenants::Tenants {
+            store: store(),
+            clock: clock(),
+            settings,
+            counting: Arc::new(Semaphore::new(1)),
+        };
+        let jobs = commands::jobs::Jobs {
+            store: store(),
+            hub: hub(),
+            clock: clock(),
+            settings,
+            delivery: delivery.clone(),
+            presence: presence.clone(),
+            webhook_reach: outside.webhooks.reach(),
+            preflight: preflight.clone(),
+            limiter: limiter.clone(),
+            guard: guard.clone(),
+        };
         Self {
             authentication: access::authentication::Authentication {
                 store: store(),
                 cache: cache.clone(),
                 clock: clock(),
                 lookups: lookups.clone(),
-                tokens: Some(tokens.clone()),
                 uses: uses.clone(),
+                tokens: Some(tokens.clone()),
             },
             agent_keys: access::agent_keys::AgentKeys {
                 store: store(),
@@ -189,7 +222,8 @@ impl Services {
                 cache: cache.clone(),
                 guard: guard.clone(),
             },
-            audit_log: access::audit_log::AuditLog { store: store() },
+            approvals: approvals.clone(),
+            audit_log: access::audit_log::AuditLog { store: store(), viewers: viewers.clone() },
             change_publisher: commands::change_publisher::ChangePublisher {
                 store: store(),
                 hub: hub(),
@@ -201,8 +235,8 @@ impl Services {
                 settings,
                 cache: cache.clone(),
                 delivery: delivery.clone(),
-                preflight: preflight.clone(),
-                limiter: limiter.clone(),
+                preflight,
+                limiter,
                 catalog: catalog.clone(),
                 membership: fleet::group_membership::GroupMembership { store: store() },
                 guard: guard.clone(),
@@ -211,7 +245,7 @@ impl Services {
                 store: store(),
                 hub: hub(),
                 clock: clock(),
-                delivery: delivery.clone(),
+                delivery,
             },
             events: integrations::events::Events {
                 store: store(),
@@ -226,6 +260,7 @@ impl Services {
                 settings,
                 catalog: catalog.clone(),
                 membership: fleet::group_membership::GroupMembership { store: store() },
+                guard: guard.clone(),
                 changed: Arc::default(),
             },
             installation: operations::installation::Installation {
@@ -233,18 +268,7 @@ impl Services {
                 releases: Arc::clone(&release_files),
                 catalog: catalog.clone(),
             },
-            jobs: commands::jobs::Jobs {
-                store: store(),
-                hub: hub(),
-                clock: clock(),
-                settings,
-                delivery,
-                presence: presence.clone(),
-                webhook_reach: outside.webhooks.reach(),
-                preflight,
-                limiter,
-                guard,
-            },
+            jobs: jobs.clone(),
             job_reconciler: commands::job_reconciler::JobReconciler {
                 store: store(),
                 hub: hub(),
@@ -271,6 +295,12 @@ impl Services {
                 files: release_files,
                 catalog: catalog.clone(),
                 change_lock: Arc::default(),
+            },
+            schedules: schedules::Schedules {
+                store: store(),
+                clock: clock(),
+                jobs,
+                changed: Arc::default(),
             },
             setup: access::setup::Setup {
                 store: store(),
@@ -307,7 +337,7 @@ impl Services {
                 clock(),
                 settings,
                 heartbeats.clone(),
-                cache,
+                cache.clone(),
                 manifests,
                 sessions::DesiredVersions {
                     membership: fleet::group_membership::GroupMembership { store: store() },
@@ -316,12 +346,19 @@ impl Services {
                 secret_box.clone(),
             )),
             targets: fleet::targets::Targets { store: store(), hub: hub() },
-            tenants: access::tenants::Tenants {
+            tenant_deletion: access::tenant_deletion::TenantDeletion {
+                store: store(),
+                hub: hub(),
+                clock: clock(),
+                cache: cache.clone(),
+                tenants: tenants.clone(),
+            },
+            tenant_exports: access::tenant_export::TenantExports {
                 store: store(),
                 clock: clock(),
-                settings,
-                counting: Arc::new(tokio::sync::Semaphore::new(1)),
+                running: Arc::new(Semaphore::new(access::tenant_export::MAX_EXPORTS)),
             },
+            tenants,
             maintenance: operations::maintenance::Maintenance {
                 store: store(),
                 hub: hub(),
@@ -330,6 +367,7 @@ impl Services {
                 settings,
                 heartbeats,
                 uses,
+                approvals,
             },
             viewers,
             webhooks: integrations::webhooks::Webhooks {

@@ -17,8 +17,6 @@ pub enum StoreError {
     Database(#[source] DbErr),
     #[error("the database writer has stopped")]
     WriterStopped,
-    #[error("the queue of database writes is full")]
-    Overloaded,
     /// A newer session of the same agent has replaced this one.
     #[error("a newer session of this agent has replaced this one")]
     StaleEpoch,

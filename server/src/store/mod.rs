@@ -9,6 +9,7 @@ mod command_completion;
 mod connect;
 pub mod entities;
 mod error;
+mod fire_start;
 mod migrations;
 pub mod queries;
 mod requester;
@@ -16,12 +17,14 @@ pub mod writer;
 
 use std::path::Path;
 
+use muster_protocol::identity::AgentKeyPair;
 use sea_orm::DatabaseConnection;
 use sea_orm_migration::MigratorTrait as _;
 
 use self::blobs::Blobs;
 pub use self::connect::Backend;
 pub use self::error::StoreError;
+pub use self::fire_start::FireStart;
 pub use self::queries::{SystemScope, TenantScope};
 pub use self::writer::Writer;
 use crate::domain::ids::TenantId;
@@ -36,18 +39,25 @@ pub struct Store {
 }
 
 impl Store {
-    /// Opens the database, brings its schema up to date and starts the writer.
+    /// As [`Self::open_with_password`], without a password and with a new key for audit logs, which is not
+    /// stored. For tests.
+    ///
+    /// # Errors
+    /// As [`Self::open_with_password`].
+    pub async fn open(url: &str, data_dir: &Path) -> Result<Self, StoreError> {
+        let store = Self::open_with_password(url, None, data_dir).await?;
+        let no_key = |_| StoreError::Refused("the system has no randomness");
+        let pkcs8 = AgentKeyPair::generate().map_err(no_key)?;
+        store.set_audit_key(AgentKeyPair::read(&pkcs8).map_err(no_key)?);
+        Ok(store)
+    }
+
+    /// Opens the database, brings its schema up to date and starts the writer. The password of a
+    /// PostgreSQL database may be apart from its URL. Before [`Self::set_audit_key`], nothing that has an
+    /// audit entry can be stored.
     ///
     /// # Errors
     /// [`StoreError::Url`], [`StoreError::Locked`] or [`StoreError::Database`].
-    pub async fn open(url: &str, data_dir: &Path) -> Result<Self, StoreError> {
-        Self::open_with_password(url, None, data_dir).await
-    }
-
-    /// As [`Self::open`], with the password of a PostgreSQL database apart from its URL.
-    ///
-    /// # Errors
-    /// As [`Self::open`].
     pub async fn open_with_password(
         url: &str,
         password: Option<&str>,
@@ -62,6 +72,11 @@ impl Store {
             writer: Writer::start(connections.writer, blobs.clone()),
             blobs,
         })
+    }
+
+    /// Sets the key that signs audit logs. A second call changes nothing.
+    pub fn set_audit_key(&self, key: AgentKeyPair) {
+        self.writer.set_audit_key(key);
     }
 
     /// The data that one tenant may see and change.

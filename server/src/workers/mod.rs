@@ -3,6 +3,7 @@
 mod change_processor;
 mod event_publisher;
 mod output_compactor;
+mod schedule_runner;
 mod scheduler;
 mod webhook_sender;
 
@@ -15,6 +16,7 @@ use tokio::time::Instant;
 
 use crate::hub::Hub;
 use crate::services::Services;
+use crate::services::access::tenant_deletion::TenantDeletion;
 use crate::services::commands::dispatch::Dispatcher;
 use crate::services::releases::groups::{Groups, ReconcileOutcome};
 
@@ -22,6 +24,9 @@ use crate::services::releases::groups::{Groups, ReconcileOutcome};
 const AGENTS_PER_CALL: usize = 500;
 /// Pause of the dispatcher after a database error.
 const DISPATCH_RETRY_PAUSE: Duration = Duration::from_secs(1);
+
+/// How often tenants whose grace period is over are looked for.
+const ERASE_EVERY: Duration = Duration::from_secs(5);
 
 /// The server's background workers. They stop when this is dropped.
 pub struct Workers {
@@ -37,6 +42,7 @@ impl Workers {
     pub async fn start(services: &Services, hub: &Arc<Hub>) -> anyhow::Result<Self> {
         let mut tasks = JoinSet::new();
         let (for_webhooks, for_output) = (Arc::clone(hub), Arc::clone(hub));
+        let for_schedules = Arc::clone(hub);
         let (dispatch, for_dispatch) = (services.dispatcher.clone(), Arc::clone(hub));
         tasks.spawn(async move {
             run_dispatcher(dispatch, for_dispatch).await;
@@ -68,6 +74,16 @@ impl Workers {
         tasks.spawn(async move {
             output_compactor::run(compaction, for_output).await;
             "output compactor"
+        });
+        let deletion = services.tenant_deletion.clone();
+        tasks.spawn(async move {
+            run_tenant_eraser(deletion).await;
+            "tenant eraser"
+        });
+        let schedules = services.schedules.clone();
+        tasks.spawn(async move {
+            schedule_runner::run(schedules, for_schedules).await;
+            "schedule runner"
         });
         let scheduler = scheduler::Scheduler::start(&services.maintenance).await?;
         Ok(Self { tasks, scheduler })
@@ -115,5 +131,16 @@ async fn run_group_reconciler(groups: Groups) {
             }
         };
         groups.wait(outcome, started_at.elapsed()).await;
+    }
+}
+
+/// Deletes tenants whose grace period is over. Dropping it loses nothing: each round reads what is left.
+async fn run_tenant_eraser(deletion: TenantDeletion) {
+    loop {
+        if let Err(error) = deletion.erase_due().await {
+            let error = error_chain(&error);
+            tracing::warn!(error, "failed to delete a tenant; retrying");
+        }
+        tokio::time::sleep(ERASE_EVERY).await;
     }
 }

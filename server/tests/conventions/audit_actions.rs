@@ -5,33 +5,40 @@ use std::collections::BTreeSet;
 use crate::{literals, sources};
 
 /// What an action changes: the kinds of subjects.
-const RESOURCES: [&str; 13] = [
+const RESOURCES: [&str; 16] = [
     "agent",
     "agent_key",
     "api_key",
+    "approval",
+    "approval_rule",
     "command",
     "group",
     "invitation",
     "job",
     "member",
     "release",
+    "schedule",
     "session",
     "tenant",
     "webhook",
     "webhook_secret",
 ];
 /// What happens to it, in the imperative.
-const VERBS: [&str; 26] = [
+const VERBS: [&str; 32] = [
     "abort",
     "accept",
     "adopt",
+    "approve",
     "cancel",
     "change_key",
     "confirm",
     "create",
     "delete",
     "deregister",
+    "disable",
     "draft",
+    "enable",
+    "export",
     "halt",
     "limit",
     "pause",
@@ -40,10 +47,13 @@ const VERBS: [&str; 26] = [
     "refuse",
     "regenerate",
     "resend",
+    "restore",
     "resume",
     "revoke",
     "rotate",
+    "run",
     "send",
+    "stop",
     "submit",
     "update",
     "upload",

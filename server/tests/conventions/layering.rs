@@ -51,19 +51,39 @@ const CLI: Layers = &[
 /// The features of each layer of the server, from the one that imports none to the one that may
 /// import all before it.
 const FEATURES: [(&str, &[&str]); 6] = [
-    ("domain", &["access", "fleet", "commands", "releases", "integrations", "operations"]),
-    ("store/entities", &["access", "fleet", "commands", "releases", "integrations", "operations"]),
-    ("store/queries", &["access", "fleet", "commands", "releases", "integrations", "operations"]),
+    ("domain", ORDER),
+    ("store/entities", ORDER),
+    ("store/queries", ORDER),
     ("store/writer", &["access", "commands", "sessions"]),
     (
         "services",
-        &["access", "fleet", "releases", "integrations", "commands", "sessions", "operations"],
+        &[
+            "access",
+            "fleet",
+            "releases",
+            "integrations",
+            "commands",
+            "sessions",
+            "schedules",
+            "operations",
+        ],
     ),
     (
         "http",
-        &["commands", "access", "fleet", "sessions", "releases", "integrations", "operations"],
+        &[
+            "commands",
+            "access",
+            "fleet",
+            "sessions",
+            "releases",
+            "integrations",
+            "schedules",
+            "operations",
+        ],
     ),
 ];
+const ORDER: &[&str] =
+    &["access", "fleet", "commands", "releases", "integrations", "schedules", "operations"];
 
 /// Crates that every layer may use.
 const COMMON: [&str; 6] =
@@ -75,6 +95,8 @@ const SERVER_CRATES: [(&str, &[&str]); 15] = [
         "domain",
         &[
             "chrono",
+            "chrono_tz",
+            "croner",
             "data_encoding",
             "ipnet",
             "http_range_header",

@@ -124,7 +124,9 @@ async fn executions_that_are_over_before_they_begin_count_whatever_ended_them(fi
         rollout: None,
         executions: executions.collect(),
         idempotency: None,
+        fire: None,
         audit: audit(fixture.tenant_id),
+        approval: None,
     };
     let writer = fixture.store.writer();
     fixture.beside_a_failure(writer.commit(submission)).await.expect("submit");

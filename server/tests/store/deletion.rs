@@ -47,7 +47,7 @@ async fn what_a_deleted_agent_held_ends_and_says_so(fixture: Fixture) {
         let events = tenant.agent_events(session.agent_id, page).await.expect("read");
         let is_told = events.iter().any(|event| event.kind == AgentEventKind::Deregistered);
         assert_eq!(is_told, is_own_request);
-        let audited = tenant.audit_entries(page).await.expect("read");
+        let audited = fixture.audit_entries().await;
         assert!(audited.iter().any(|found| found.id == entry.id), "in the same transaction");
 
         let late = fixture.submission(session.agent_id);
@@ -72,8 +72,7 @@ async fn a_replaced_session_deregisters_nothing(fixture: Fixture) {
     let refused = tenant.delete_agent(old.agent_id, deletion, NOW, entry.clone()).await;
     assert_eq!(refused.expect("try"), None);
     assert_eq!(fixture.state(held).await, CommandState::Delivered);
-    let page = PageRequest { after: None, limit: 10 };
-    let audited = tenant.audit_entries(page).await.expect("read");
+    let audited = fixture.audit_entries().await;
     assert!(audited.iter().all(|found| found.id != entry.id), "nothing was done");
     let deletion = Deletion::Agent { epoch: new.epoch };
     let deleted = tenant.delete_agent(new.agent_id, deletion, NOW, entry).await;

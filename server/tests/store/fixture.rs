@@ -2,7 +2,9 @@
 
 use muster_protocol::frame::Outcome;
 use muster_protocol::identity::AgentPublicKey;
+use muster_server::domain::access::audit::AuditFilter;
 use muster_server::domain::access::principal::ActorKind;
+use muster_server::domain::access::records::AuditRecord;
 use muster_server::domain::commands::command_state::CommandState;
 use muster_server::domain::commands::job_state::JobState;
 use muster_server::domain::commands::trigger::Trigger;
@@ -15,8 +17,7 @@ use muster_server::store::Store;
 use muster_server::store::entities::access::{agent_key, audit_entry};
 use muster_server::store::entities::column::StringList;
 use muster_server::store::entities::commands::{command, job};
-use muster_server::store::queries::AgentKeyChange;
-use muster_server::store::queries::CommandWithReport;
+use muster_server::store::queries::{AgentKeyChange, AuditRange, CommandWithReport};
 use muster_server::store::writer::{
     AgentIdentity, OpenSession, OpenedSession, Report, SessionOpening, Settle, Settled,
     SubmitCommand, Submitted,
@@ -214,6 +215,7 @@ impl Fixture {
             deliver_in_epoch: None,
             idempotency: None,
             audit: audit(self.tenant_id),
+            approval: None,
         }
     }
 
@@ -268,6 +270,13 @@ impl Fixture {
         found
     }
 
+    /// The latest entries of the tenant's audit log, newest first.
+    pub async fn audit_entries(&self) -> Vec<AuditRecord> {
+        let (filter, range) = (AuditFilter::default(), AuditRange::Before(None));
+        let tenant = self.store.tenant(self.tenant_id);
+        tenant.audit_entries(&filter, range, 100).await.expect("read").entries
+    }
+
     pub async fn state(&self, id: CommandId) -> CommandState {
         self.command(id).await.command.state
     }
@@ -303,6 +312,7 @@ pub fn audit(tenant_id: TenantId) -> audit_entry::Model {
     audit_entry::Model {
         id: AuditId::new(),
         tenant_id,
+        link: 0,
         at: NOW,
         actor_kind: ActorKind::System,
         actor_id: None,

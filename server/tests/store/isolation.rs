@@ -1,10 +1,11 @@
 //! What concerns one tenant, or one bad write, concerns no other.
 
 use bytes::Bytes;
+use muster_server::domain::access::audit::AuditFilter;
 use muster_server::domain::commands::command_state::CommandState;
 use muster_server::domain::ids::TenantId;
 use muster_server::domain::page::PageRequest;
-use muster_server::store::queries::{CommandFilter, Deletion, OutputStream};
+use muster_server::store::queries::{AuditRange, CommandFilter, Deletion, OutputStream};
 use muster_server::store::writer::AppendOutput;
 use muster_server::store::{Store, StoreError};
 
@@ -29,7 +30,11 @@ async fn a_tenant_sees_nothing_of_another(fixture: Fixture) {
     assert!(stranger.command(command).await.expect("read").is_none());
     let all = CommandFilter::default();
     assert!(stranger.commands(&all, page).await.expect("read").items.is_empty());
-    assert!(stranger.audit_entries(page).await.expect("read").is_empty());
+    let (filter, range) = (AuditFilter::default(), AuditRange::Before(None));
+    let audited = stranger.audit_entries(&filter, range, 10).await.expect("read");
+    assert!(audited.entries.is_empty());
+    assert!(stranger.audit_head().await.expect("read").is_none());
+    assert!(stranger.audit_links(0, 10, 10).await.expect("read").is_empty());
     assert!(stranger.agent_events(session.agent_id, page).await.expect("read").is_empty());
     let entry = audit(fixture.tenant_id);
     let now = crate::fixture::NOW;

@@ -42,7 +42,8 @@ impl Fixture {
         let executions = executions.collect();
         let row = self.job_row(id);
         let audit = audit(self.tenant_id);
-        (id, SubmitJob { row, rollout: None, executions, idempotency: None, audit })
+        let (idempotency, fire, approval) = (None, None, None);
+        (id, SubmitJob { row, rollout: None, executions, idempotency, fire, audit, approval })
     }
 
     pub async fn ended(&self, id: JobId) -> Option<EndedJob> {

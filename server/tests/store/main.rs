@@ -2,6 +2,7 @@
 
 mod agent_identity;
 mod api_keys;
+mod audit_chain;
 mod batches;
 mod counting;
 mod deletion;
@@ -21,10 +22,12 @@ mod plans;
 mod reconciliation;
 mod releases;
 mod rollouts;
+mod schedules;
 mod sessions;
 mod settlement;
 mod sweeps;
 mod targets;
+mod tenants;
 mod user_sessions;
 mod webhooks;
 mod writing;

@@ -31,6 +31,7 @@ impl Fixture {
             name: "tenant".into(),
             plan: Plan::DEFAULT,
             created_at: NOW,
+            delete_at: None,
             manifest_bytes: 0,
             manifest_scripts: 0,
         };

@@ -56,7 +56,8 @@ impl Fixture {
         };
         let audit = audit(self.tenant_id);
         let rollout = Some(rollout);
-        let submission = SubmitJob { row, rollout, executions, idempotency: None, audit };
+        let (idempotency, fire, approval) = (None, None, None);
+        let submission = SubmitJob { row, rollout, executions, idempotency, fire, audit, approval };
         self.store.writer().commit(submission).await.expect("submit");
         (id, commands)
     }

@@ -33,8 +33,15 @@ impl Fixture {
         let row = job::Model { webhook_url: url.map(str::to_owned), ..self.job_row(JobId::new()) };
         let job_id = row.id;
         let audit = audit(self.tenant_id);
-        let submission =
-            SubmitJob { row, rollout: None, executions: vec![], idempotency: None, audit };
+        let submission = SubmitJob {
+            row,
+            rollout: None,
+            executions: vec![],
+            idempotency: None,
+            audit,
+            approval: None,
+            fire: None,
+        };
         self.store.writer().commit(submission).await.expect("submit");
         for is_first in [true, false] {
             let tenant_id = self.tenant_id;

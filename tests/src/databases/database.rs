@@ -68,11 +68,17 @@ impl PostgresDatabase {
         let setting = format!("ALTER DATABASE {name} SET default_transaction_read_only = {value}");
         sql::query(&administration, &setting);
         if is_read_only {
-            let end = format!(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'"
-            );
-            sql::query(&administration, &end);
+            self.end_connections();
         }
+    }
+
+    /// Ends all connections to it, as an administrator or a restart does, and waits for their end.
+    pub fn end_connections(&self) {
+        let statement = format!(
+            "SELECT pg_terminate_backend(pid, 30000) FROM pg_stat_activity WHERE datname = '{}'",
+            self.name
+        );
+        sql::query(&self.cluster.url(ADMINISTRATION), &statement);
     }
 }
 

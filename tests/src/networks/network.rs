@@ -117,11 +117,6 @@ impl Network {
         self.down.shaper.lock().expect("not poisoned").conditions = down;
     }
 
-    /// Packets that the agent's side has sent, and those of them that have arrived.
-    pub fn packets_up(&self) -> (u64, u64) {
-        (self.up.sent.load(Ordering::Relaxed), self.up.delivered.load(Ordering::Relaxed))
-    }
-
     /// Bytes that the agent's side has put on the network, with IP headers, repetitions included.
     pub fn carried_up(&self) -> u64 {
         self.up.carried_bytes.load(Ordering::Relaxed)

@@ -146,6 +146,15 @@ impl Server {
         command.output().expect("run muster-server")
     }
 
+    /// As [`Server::run`], and does not wait for the end.
+    pub fn start_command(&self, args: &[&str]) -> std::process::Child {
+        let mut command = std::process::Command::new(binary("muster-server"));
+        command.args(args).arg("--data-dir").arg(&self.data_dir);
+        command.envs(self.options.environment.iter().cloned());
+        command.envs(self.database_url().map(|url| ("MUSTER_DATABASE_URL", url)));
+        command.stdout(std::process::Stdio::null()).spawn().expect("start muster-server")
+    }
+
     /// [`Server::run`] with this text as standard input.
     pub fn run_with_input(&self, args: &[&str], input: &str) -> std::process::Output {
         use std::io::Write as _;

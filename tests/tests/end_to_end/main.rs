@@ -7,4 +7,5 @@ mod install;
 mod integrations;
 mod operations;
 mod releases;
+mod schedules;
 mod sessions;

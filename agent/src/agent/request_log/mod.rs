@@ -4,7 +4,8 @@
 //! and result of an update, with the agent's answer. Three logs, so that none pushes out another:
 //! `requests.log` (accepted), `requests-refused.log`, and `requests-life-cycle.log` for what
 //! restarts, replaces or stops the agent or its key. Each has two files of bounded size: the newer
-//! one replaces the older one when it is full. A line is bounded too. No values of parameters are
+//! one replaces the older one when it is full. Of refusals, the newest of each kind stay and the others are
+//! counted. A line is bounded too. No values of parameters are
 //! written. Texts of the server are escaped, so that they can be shown on a terminal. The logs are
 //! for people: nothing is decided by them, and a full disk loses lines.
 
@@ -14,8 +15,8 @@ mod record;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use file::LogFile;
 pub use file::read_newest;
+use file::{Full, LogFile};
 pub use record::{Answer, REKEY, RequestRecord};
 
 use crate::storage::layout::StateDir;
@@ -38,7 +39,10 @@ pub struct RequestLog {
 impl RequestLog {
     /// Prepares the logs of this state directory; a file is created with its first line.
     pub fn new(state: &StateDir) -> Self {
-        let [accepted, refused, life_cycle] = state.requests().map(LogFile::new);
+        let [accepted, refused, life_cycle] = state.requests();
+        let accepted = LogFile::new(accepted, Full::Drop);
+        let refused = LogFile::new(refused, Full::Summarise);
+        let life_cycle = LogFile::new(life_cycle, Full::Drop);
         Self { accepted, refused, life_cycle, is_flooded: false, repeats: BTreeMap::new() }
     }
 
@@ -153,5 +157,33 @@ mod tests {
         log.append_life_cycle(&shutdown, Instant::now() + REPEAT_INTERVAL);
         let life_cycle = fs::read_to_string(&state.requests()[2]).expect("the log");
         assert!(life_cycle.ends_with("\n") && life_cycle.contains("\"unlisted\":3000"));
+    }
+
+    #[test]
+    fn a_flood_of_one_kind_of_refusal_is_counted_and_pushes_out_no_other() {
+        let (_folder, state) = state();
+        let mut log = RequestLog::new(&state);
+        let other = RequestRecord::accepted("execute").refused("forbidden_by_policy", "no shell");
+        log.append(&other);
+        let flood = RequestRecord { code: Some("unknown_script".into()), ..execute("unknown", 40) };
+        let unknown = |number: u32| RequestRecord {
+            request: format!("command {number}"),
+            code: Some("unknown_command".into()),
+            ..flood.clone()
+        };
+        for number in 0..3_000 {
+            // As `append` does, without a sync.
+            log.refused.append(&flood, false);
+            log.refused.append(&unknown(number), false);
+        }
+        let records = read_newest(&state, 10_000).expect("readable");
+        let count = |code: &str| {
+            let kind = records.iter().filter(|record| record.code.as_deref() == Some(code));
+            kind.map(|record| record.unlisted + 1).sum::<u64>()
+        };
+        assert_eq!(count("forbidden_by_policy"), 1, "it is still there");
+        assert_eq!((count("unknown_script"), count("unknown_command")), (3_000, 3_000));
+        assert!(records.len() < 1_000, "{}", records.len());
+        assert!(bytes_of(&state) < 2 * MAX_FILE_BYTES + 100_000);
     }
 }

@@ -66,6 +66,15 @@ pub struct RequestRecord {
     pub reason: Option<String>,
 }
 
+/// What requests have in common that are summarised together.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct RequestKind {
+    /// Absent for everything that is no known command.
+    request: Option<CommandName>,
+    answer: Answer,
+    code: Option<String>,
+}
+
 /// What the agent did about a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -157,6 +166,12 @@ impl RequestRecord {
             _ => response.error.as_deref().unwrap_or_default(),
         };
         self.refused(code, reason)
+    }
+
+    /// The command and the answer. The server chooses the names of unknown commands, so they are one kind.
+    pub fn kind(&self) -> RequestKind {
+        let request = self.request.parse().ok();
+        RequestKind { request, answer: self.answer, code: self.code.clone() }
     }
 
     /// True for what restarts, replaces or stops the agent or its key.

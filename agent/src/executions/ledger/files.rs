@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::Write as _;
-use std::os::unix::fs::DirBuilderExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -216,15 +216,17 @@ pub fn has_results(executions: &Path, settled: &Path) -> bool {
     })
 }
 
-/// Size of all files in a folder.
+/// Space that a folder takes on the disk.
 pub fn size_of(path: &Path) -> u64 {
-    let Ok(entries) = fs::read_dir(path) else { return 0 };
+    const BLOCK_BYTES: u64 = 512;
+    let own = fs::symlink_metadata(path).map_or(0, |data| data.blocks() * BLOCK_BYTES);
+    let Ok(entries) = fs::read_dir(path) else { return own };
     let size = |entry: fs::DirEntry| match entry.metadata() {
         Ok(data) if data.is_dir() => size_of(&entry.path()),
-        Ok(data) => data.len(),
+        Ok(data) => data.blocks() * BLOCK_BYTES,
         Err(_) => 0,
     };
-    entries.flatten().map(size).sum()
+    own + entries.flatten().map(size).sum::<u64>()
 }
 
 fn remove_oldest(path: &Path, kept: usize, keep: Duration) {

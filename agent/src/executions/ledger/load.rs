@@ -181,7 +181,7 @@ mod tests {
         for kept in 1..=8 {
             let execution = state.execution(accepted(&state));
             fs::write(execution.started(), "").expect("written");
-            Ledger::check_set_aside(&state).expect("room");
+            Ledger::check_space_aside(&state, 8, u64::MAX).expect("room");
             Ledger::set_aside(&state).expect("set aside");
             // Ledgers without results need no room and push none out.
             for _ in 0..4 {
@@ -191,17 +191,28 @@ mod tests {
             assert_eq!(with_results.len(), kept);
             assert!(files::set_aside_folders(state.path()).len() <= kept + 3);
         }
-        Ledger::check_set_aside(&state).expect("there is no result to lose");
+        Ledger::check_space_aside(&state, 8, u64::MAX).expect("there is no result to lose");
         let execution = state.execution(accepted(&state));
         fs::write(execution.started(), "").expect("written");
-        let refused = Ledger::check_set_aside(&state).expect_err("no room");
+        let refused = Ledger::check_space_aside(&state, 8, u64::MAX).expect_err("too many");
         let refused = muster_protocol::error_chain(&refused);
         assert!(refused.contains("8 former ones"), "{refused}");
+        assert!(refused.contains("muster-agent discard-results"), "{refused}");
+        // Empty files take space too: 8 folders with 4 folders each.
+        let many = usize::MAX;
+        Ledger::check_space_aside(&state, many, 64 * 4096).expect("little space");
+        Ledger::check_space_aside(&state, many, 8 * 4096).expect_err("too much space");
         // Old results make room.
         assert_eq!(
             files::set_aside_with_results(state.path(), keep(0)),
             Vec::<std::path::PathBuf>::new()
         );
+        // So does the owner, who loses no result of the present identity.
+        let discarded = Ledger::discard_set_aside(&state).expect("discarded");
+        assert!(discarded.identities >= 8 && discarded.bytes > 0, "{discarded:?}");
+        assert_eq!(files::set_aside_folders(state.path()), []);
+        Ledger::check_space_aside(&state, 8, u64::MAX).expect("room");
+        assert!(execution.started().exists());
     }
 
     #[test]

@@ -37,12 +37,21 @@ const SWEEP_AT: usize = 64;
 /// Ledgers of former identities without results that are kept for inspection.
 const SET_ASIDE_KEPT: usize = 3;
 /// Ledgers of former identities with results that no server has acknowledged. If there are more, the
-/// host takes no further identity from a server.
-const MAX_SET_ASIDE_WITH_RESULTS: usize = 8;
-/// Size of these ledgers from which the host takes no further identity.
+/// host takes no further identity from a server. So many that a server that issues identities for hours
+/// does not keep a host out of the fleet.
+const MAX_SET_ASIDE_WITH_RESULTS: usize = 1_000;
+/// Space on the disk that these ledgers take from which the host takes no further identity.
 const MAX_SET_ASIDE_BYTES: u64 = 1024 * 1024 * 1024;
 /// How long results are kept that were set aside.
 const SET_ASIDE_KEEP: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// Ledgers of former identities that the owner of the host deleted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Discarded {
+    pub identities: usize,
+    /// The space that they took on the disk.
+    pub bytes: u64,
+}
 
 /// The ledger of one state directory.
 #[derive(Debug)]
@@ -301,21 +310,45 @@ impl Ledger {
     /// # Errors
     /// A sentence for the owner of the host, who may delete ledgers.
     pub fn check_set_aside(state: &StateDir) -> Result<(), StorageError> {
+        Self::check_space_aside(state, MAX_SET_ASIDE_WITH_RESULTS, MAX_SET_ASIDE_BYTES)
+    }
+
+    fn check_space_aside(
+        state: &StateDir,
+        max_count: usize,
+        max_bytes: u64,
+    ) -> Result<(), StorageError> {
         if !files::has_results(&state.executions(), &state.settled()) {
             return Ok(());
         }
         let kept = files::set_aside_with_results(state.path(), SET_ASIDE_KEEP);
         let bytes: u64 = kept.iter().map(|path| files::size_of(path)).sum();
-        if kept.len() < MAX_SET_ASIDE_WITH_RESULTS && bytes < MAX_SET_ASIDE_BYTES {
+        if kept.len() < max_count && bytes < max_bytes {
             return Ok(());
         }
         let text = format!(
             "the server issued another identity to this host again, and the results of {} former ones are not \
-             acknowledged by any server; delete folders `set-aside-…` in the state directory, whose results are \
-             then lost, or check why the server does this",
+             acknowledged by any server; check why the server does this, and delete these results with \
+             `muster-agent discard-results`",
             kept.len()
         );
         Err(StorageError::io("set aside", &state.executions())(std::io::Error::other(text)))
+    }
+
+    /// Deletes all ledgers that were set aside, for the owner of the host. What no server acknowledged
+    /// is lost.
+    ///
+    /// # Errors
+    /// The system's error for the first ledger that can't be deleted.
+    pub fn discard_set_aside(state: &StateDir) -> Result<Discarded, StorageError> {
+        let mut discarded = Discarded { identities: 0, bytes: 0 };
+        for (_, path) in files::set_aside_folders(state.path()) {
+            let bytes = files::size_of(&path);
+            std::fs::remove_dir_all(&path).map_err(StorageError::io("remove", &path))?;
+            discarded.identities += 1;
+            discarded.bytes += bytes;
+        }
+        Ok(discarded)
     }
 
     /// The action for one command in its current state. A shim frees its lock before its end can

@@ -151,6 +151,10 @@ fn meaning(close: CloseCode) -> (&'static str, &'static str) {
         ),
         CloseCode::KeyDisabled => ("the key is disabled", "enable it on the server"),
         CloseCode::KeyExpired => ("the key has expired", "extend its validity on the server"),
+        CloseCode::TenantClosed => (
+            "the tenant of the key is being deleted",
+            "restore the tenant on the server, or uninstall the agent",
+        ),
         CloseCode::AgentLimit => (
             "the key has reached its limit of agents",
             "raise its max_agents, delete an unused agent, or use another key",

@@ -11,7 +11,7 @@ use crate::error::CliError;
 use crate::explanation::{OptionNames, option};
 use crate::input::quantities::milliseconds;
 use crate::listing::{Limit, List};
-use crate::output::printer::note;
+use crate::output::printer::print_note;
 use crate::output::table::Column;
 use crate::session::{ResourceKind, Session};
 
@@ -137,7 +137,7 @@ pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
             let request = session.api.request(Method::POST, &["keys", &id, "rotate"]).json(&body);
             let answer = session.api.json(request).await?;
             show_secret(session, &answer)?;
-            note(&old_secret(&answer));
+            print_note(&old_secret(&answer));
             Ok(0)
         }
         Action::Revoke { key, cascade, cancel_queued } => {
@@ -147,7 +147,7 @@ pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
             let request = request.query(&[("queued", queued)]).query(&[("cascade", cascade)]);
             session.output.details(&session.api.json(request).await?)?;
             if !cancel_queued {
-                note(
+                print_note(
                     "Work that the key queued is not sent any more and ends as rejected. With \
                      --cancel-queued it ends at once, and rollouts and groups are paused.",
                 );

@@ -9,7 +9,7 @@ use crate::context::is_loopback;
 use crate::error::CliError;
 use crate::explanation::{OptionNames, option};
 use crate::listing::{Limit, List};
-use crate::output::printer::note;
+use crate::output::printer::print_note;
 use crate::output::table::Column;
 use crate::session::{ResourceKind, Session};
 
@@ -263,10 +263,10 @@ fn show_secret(session: &Session, answer: &Value, is_new: bool) -> Result<u8, Cl
     let line = answer.get("install_line").and_then(Value::as_str).map(str::to_owned);
     match line.or_else(|| install_line(session.api.server(), secret)) {
         Some(line) => {
-            note("To install an agent with it, run this on the host:");
-            note(&format!("  {line}"));
+            print_note("To install an agent with it, run this on the host:");
+            print_note(&format!("  {line}"));
         }
-        None => note(
+        None => print_note(
             "No install command is shown, because others could read the key on its way to this \
              server. Start the server with --public-url https://… or with a certificate.",
         ),
@@ -274,8 +274,8 @@ fn show_secret(session: &Session, answer: &Value, is_new: bool) -> Result<u8, Cl
     // A key that was regenerated has its permissions for a reason.
     let id = answer.get("id").and_then(Value::as_str);
     if let Some(id) = id.filter(|_| is_new && !permissions(answer).allows(CommandName::Update)) {
-        note("The server can't update agents of this key. To allow it, now or later:");
-        note(&format!("  muster keys set {id} --add-permission update"));
+        print_note("The server can't update agents of this key. To allow it, now or later:");
+        print_note(&format!("  muster keys set {id} --add-permission update"));
     }
     Ok(0)
 }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::error::CliError;
 use crate::explanation::{OptionNames, option};
 use crate::listing::{Limit, List};
-use crate::output::printer::note;
+use crate::output::printer::print_note;
 use crate::output::table::Column;
 use crate::session::Session;
 
@@ -77,7 +77,7 @@ pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
                 return Err(CliError::Answer("the invitation has no token".into()));
             };
             session.output.new_secret(&answer, token)?;
-            note(
+            print_note(
                 "Give it to the person, who accepts within 7 days with `muster accept-invitation`.",
             );
             Ok(0)

@@ -1,11 +1,16 @@
 //! `muster tenant`: the tenant of the caller.
 
+use std::fs::{self, OpenOptions};
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
 use clap::Subcommand;
 use reqwest::Method;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::error::CliError;
 use crate::explanation::{OptionNames, option};
+use crate::output::printer::print_note;
 use crate::session::Session;
 
 /// The options that set fields of the API.
@@ -22,6 +27,18 @@ pub struct Args {
 enum Action {
     /// Show the tenant, its plan and how much it has (default action)
     Show,
+    /// Write everything of the tenant to a file, as lines of JSON without secrets
+    Export {
+        /// File to write; it must not exist
+        file: PathBuf,
+    },
+    /// Delete the tenant and everything of it, 7 days from now
+    Delete {
+        /// Name of the tenant, to confirm
+        name: String,
+    },
+    /// Restore the tenant, whose deletion was requested less than 7 days ago
+    Restore,
     /// Rename the tenant
     Rename {
         /// New name of the tenant
@@ -36,8 +53,70 @@ enum Action {
 pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
     match args.action.unwrap_or(Action::Show) {
         Action::Show => session.show(&["tenant"]).await,
+        Action::Export { file } => export(&file, session).await,
+        Action::Delete { name } => {
+            session.change(Method::DELETE, &["tenant"], &json!({"name": name})).await
+        }
+        Action::Restore => session.act(&["tenant", "restore"]).await,
         Action::Rename { name } => {
             session.change(Method::PATCH, &["tenant"], &json!({"name": name})).await
+        }
+    }
+}
+
+/// Most bytes of the last line, which says whether the export is complete.
+const MAX_LAST_LINE: usize = 4_096;
+
+/// Writes the export to a new file, which is removed again if the export is not complete.
+async fn export(file: &Path, session: &Session) -> Result<u8, CliError> {
+    let written = write_export(file, session).await;
+    if let Err(error) = written {
+        if !matches!(&error, CliError::File { .. }) {
+            // The error is more important than what remains of the file.
+            let _ = fs::remove_file(file);
+        }
+        return Err(error);
+    }
+    print_note(&format!("wrote {}", file.display()));
+    Ok(0)
+}
+
+async fn write_export(file: &Path, session: &Session) -> Result<(), CliError> {
+    let api = &session.api;
+    let request = api.request(Method::GET, &["tenant", "export"]);
+    let mut response = api.send_stream(request).await?;
+    let mut options = OpenOptions::new();
+    std::os::unix::fs::OpenOptionsExt::mode(options.write(true).create_new(true), 0o600);
+    let mut out = options.open(file).map_err(CliError::file("create", file))?;
+    let mut tail: Vec<u8> = Vec::new();
+    while let Some(bytes) = response.chunk().await.map_err(|error| api.cut_off(&error))? {
+        out.write_all(&bytes).map_err(CliError::file("write", file))?;
+        tail.extend_from_slice(&bytes);
+        tail.drain(..tail.len().saturating_sub(MAX_LAST_LINE));
+    }
+    out.sync_all().map_err(CliError::file("write", file))?;
+    if is_complete(&tail) {
+        return Ok(());
+    }
+    Err(CliError::Answer("the export was cut off before its end; try again".into()))
+}
+
+/// True if the last line says that it is the last one.
+fn is_complete(tail: &[u8]) -> bool {
+    let last = tail.trim_ascii_end().rsplit(|byte| *byte == b'\n').next().unwrap_or_default();
+    let last: Value = serde_json::from_slice(last).unwrap_or_default();
+    last.get("type").and_then(Value::as_str) == Some("end")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_an_export_with_its_last_line_is_complete() {
+        assert!(is_complete(b"{\"type\":\"export\"}\n{\"type\":\"end\",\"lines\":2}\n"));
+        for tail in [&b""[..], b"{\"type\":\"export\"}\n", b"{\"type\":\"end\"}\n{\"type\":\"j"] {
+            assert!(!is_complete(tail));
         }
     }
 }

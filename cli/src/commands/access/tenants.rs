@@ -10,12 +10,13 @@ use crate::listing::{Limit, List};
 use crate::output::table::Column;
 use crate::session::{ResourceKind, Session};
 
-const COLUMNS: [Column; 6] = [
+const COLUMNS: [Column; 7] = [
     Column::of("NAME", "name"),
     Column::of("PLAN", "plan"),
     Column::of("MOST AGENTS", "limits.max_agents"),
     Column::of("HISTORY DAYS", "limits.history_days"),
     Column::of("CREATED", "created_at"),
+    Column::of("DELETED AT", "delete_at"),
     Column::of("ID", "id"),
 ];
 
@@ -49,6 +50,16 @@ enum Action {
         /// Plan: starter or pro [default: pro]
         #[arg(long)]
         plan: Option<String>,
+    },
+    /// Delete a tenant and everything of it, 7 days from now
+    Delete {
+        /// Full name of the tenant, to confirm
+        name: String,
+    },
+    /// Restore a tenant whose deletion was requested less than 7 days ago
+    Restore {
+        /// Tenant: an id or a full name
+        tenant: String,
     },
     /// Change the name or the plan of a tenant; a lower plan keeps what there is and refuses what is new
     Update {
@@ -94,6 +105,14 @@ pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
             };
             session.output.new_secret(&answer, secret)?;
             Ok(0)
+        }
+        Action::Delete { name } => {
+            let id = session.exact_id_of(ResourceKind::Tenant, &name).await?;
+            session.change(Method::DELETE, &["tenants", &id], &json!({"name": name})).await
+        }
+        Action::Restore { tenant } => {
+            let id = session.exact_id_of(ResourceKind::Tenant, &tenant).await?;
+            session.act(&["tenants", &id, "restore"]).await
         }
         Action::Update { tenant, name, plan } => {
             let id = session.exact_id_of(ResourceKind::Tenant, &tenant).await?;

@@ -11,7 +11,7 @@ use uuid::Uuid;
 use crate::api::output_stream::{OutputRequest, Stream, read_output};
 use crate::error::CliError;
 use crate::explanation::{OptionNames, option};
-use crate::output::printer::note;
+use crate::output::printer::print_note;
 use crate::session::Session;
 use stream_printer::{MISSING_OUTPUT, StreamPrinter, is_incomplete};
 
@@ -70,7 +70,7 @@ pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
             let end = end.await?;
             printer.finish()?;
             if is_incomplete(end) {
-                note(MISSING_OUTPUT);
+                print_note(MISSING_OUTPUT);
             }
         }
         OutputOwner::Job if args.from > 0 => {

@@ -14,7 +14,7 @@ use crate::error::CliError;
 use crate::explanation::{OptionNames, option};
 use crate::input::expressions::mark_column;
 use crate::listing::{Limit, List};
-use crate::output::printer::note;
+use crate::output::printer::print_note;
 use crate::output::table::Column;
 use crate::output::text::sanitize;
 use crate::session::{ResourceKind, Session};
@@ -93,13 +93,14 @@ enum Action {
     /// Accept the new key pair of a reinstalled or replaced host as an agent's own
     ///
     /// The agent must be offline. It keeps its id, tags and history, and the host reconnects as this
-    /// agent. Compare the fingerprint with `muster-agent status` on the host.
+    /// agent. `muster-agent status` prints the fingerprint on the host; take it from there, not from
+    /// the server, which may show the key pair of another host.
     Adopt {
         /// Agent: an id, a name or a hostname
         agent: String,
-        /// Fingerprint of the host's key pair [default: that of the only host with the same machine id]
+        /// Fingerprint of the host's key pair
         #[arg(long, value_name = "SHA256:…")]
-        fingerprint: Option<Fingerprint>,
+        fingerprint: Fingerprint,
     },
     /// Wait until an agent is connected
     Wait {
@@ -143,12 +144,12 @@ pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
         }
         Action::Adopt { agent, fingerprint } => {
             let id = session.exact_id_of(ResourceKind::Agent, &agent).await?;
-            let body = fingerprint.map_or_else(|| json!({}), |text| json!({"fingerprint": text}));
+            let body = json!({"fingerprint": fingerprint});
             let request = session.api.request(Method::POST, &["agents", &id, "adopt"]).json(&body);
             let adopted = session.api.json(request).await?;
             session.output.details(&adopted)?;
             if let Some(accepted) = adopted.get("next_fingerprint").and_then(Value::as_str) {
-                note(&format!(
+                print_note(&format!(
                     "No agent has the key pair {accepted} yet. The next host that proves it with the \
                      same agent key becomes this agent."
                 ));
@@ -177,7 +178,7 @@ async fn show_scripts(session: &Session, id: &str) -> Result<u8, CliError> {
     session.output.list(&manifest, &SCRIPT_COLUMNS, empty)?;
     if !session.output.json {
         let (since, error) = (text("in_force_since"), text("error"));
-        note(&manifest_note(text("in_force"), since, error));
+        print_note(&manifest_note(text("in_force"), since, error));
     }
     Ok(0)
 }
@@ -228,7 +229,7 @@ async fn preview_target(session: &Session, expression: &str) -> Result<u8, CliEr
     session.output.list(&page, &MATCH_COLUMNS, "No agents match.")?;
     let shown = page.get("items").and_then(Value::as_array).map_or(0, Vec::len);
     if !session.output.json && shown > 0 {
-        note(&preview_summary(&page, shown));
+        print_note(&preview_summary(&page, shown));
     }
     Ok(0)
 }
@@ -281,7 +282,7 @@ async fn wait_until_connected(
             Err(error) => return Err(error),
         }
         if left.is_zero() {
-            note(&format!(
+            print_note(&format!(
                 "{name} is not connected; see `muster agents`, and run deploy.sh --status on the host"
             ));
             return Ok(1);

@@ -77,12 +77,23 @@ pub enum Scope {
     /// Cancels, pauses, resumes and aborts what other keys requested.
     #[serde(rename = "commands:manage")]
     CommandsManage,
+    /// Approves or refuses what somebody else requested.
+    #[serde(rename = "approvals:decide")]
+    ApprovalsDecide,
+    /// The rules that make work wait for an approval.
+    #[serde(rename = "approvals:manage")]
+    ApprovalsManage,
     #[serde(rename = "api_keys:read")]
     ApiKeysRead,
     #[serde(rename = "api_keys:write")]
     ApiKeysWrite,
     #[serde(rename = "audit:read")]
     AuditRead,
+    #[serde(rename = "schedules:read")]
+    SchedulesRead,
+    /// Schedules, whose jobs run with the rights of who changed them last.
+    #[serde(rename = "schedules:write")]
+    SchedulesWrite,
     /// The people of the tenant, with their addresses and roles.
     #[serde(rename = "members:read")]
     MembersRead,
@@ -108,7 +119,7 @@ pub enum Scope {
 
 impl Scope {
     /// Every scope.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 23] = [
         Self::AgentsRead,
         Self::AgentsWrite,
         Self::AgentsManage,
@@ -118,9 +129,13 @@ impl Scope {
         Self::CommandsRun,
         Self::CommandsShell,
         Self::CommandsManage,
+        Self::ApprovalsDecide,
+        Self::ApprovalsManage,
         Self::ApiKeysRead,
         Self::ApiKeysWrite,
         Self::AuditRead,
+        Self::SchedulesRead,
+        Self::SchedulesWrite,
         Self::MembersRead,
         Self::MembersWrite,
         Self::WebhooksWrite,
@@ -142,9 +157,13 @@ impl Scope {
             Self::CommandsRun => "commands:run",
             Self::CommandsShell => "commands:shell",
             Self::CommandsManage => "commands:manage",
+            Self::ApprovalsDecide => "approvals:decide",
+            Self::ApprovalsManage => "approvals:manage",
             Self::ApiKeysRead => "api_keys:read",
             Self::ApiKeysWrite => "api_keys:write",
             Self::AuditRead => "audit:read",
+            Self::SchedulesRead => "schedules:read",
+            Self::SchedulesWrite => "schedules:write",
             Self::MembersRead => "members:read",
             Self::MembersWrite => "members:write",
             Self::WebhooksWrite => "webhooks:write",
@@ -203,6 +222,7 @@ impl Role {
         let refused: &[Scope] = match self {
             Self::Owner => &[],
             Self::Admin => &[
+                Scope::ApprovalsManage,
                 Scope::ApiKeysWrite,
                 Scope::MembersWrite,
                 Scope::TenantManage,
@@ -215,6 +235,8 @@ impl Role {
                 Scope::AgentKeysWrite,
                 Scope::CommandsShell,
                 Scope::CommandsManage,
+                Scope::ApprovalsDecide,
+                Scope::ApprovalsManage,
                 Scope::ApiKeysRead,
                 Scope::ApiKeysWrite,
                 Scope::AuditRead,
@@ -233,6 +255,7 @@ impl Role {
                     Scope::CommandsRead,
                     Scope::ApiKeysRead,
                     Scope::AuditRead,
+                    Scope::SchedulesRead,
                     Scope::MembersRead,
                 ]);
             }
@@ -249,6 +272,8 @@ pub enum PrincipalKind {
     Member {
         session_id: SessionId,
     },
+    /// A member whose schedule is due. It asks for the job without a session.
+    AbsentMember,
     /// The operator of the server, at its terminal.
     Operator,
 }
@@ -286,7 +311,7 @@ impl Principal {
     pub fn session_id(&self) -> Option<SessionId> {
         match self.kind {
             PrincipalKind::Member { session_id } => Some(session_id),
-            PrincipalKind::ApiKey | PrincipalKind::Operator => None,
+            PrincipalKind::ApiKey | PrincipalKind::AbsentMember | PrincipalKind::Operator => None,
         }
     }
 
@@ -294,7 +319,7 @@ impl Principal {
     pub fn actor_kind(&self) -> ActorKind {
         match self.kind {
             PrincipalKind::ApiKey => ActorKind::ApiKey,
-            PrincipalKind::Member { .. } => ActorKind::Member,
+            PrincipalKind::Member { .. } | PrincipalKind::AbsentMember => ActorKind::Member,
             PrincipalKind::Operator => ActorKind::Operator,
         }
     }

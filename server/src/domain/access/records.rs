@@ -4,7 +4,7 @@
 use uuid::Uuid;
 
 use super::key_limits::KeyLimits;
-use super::principal::{ActorKind, Role};
+use super::principal::Role;
 use crate::domain::ids::{
     AgentKeyId, ApiKeyId, AuditId, InvitationId, MemberId, PrincipalId, SessionId, TenantId,
 };
@@ -98,18 +98,24 @@ pub struct InvitationRecord {
     pub expires_at: Timestamp,
 }
 
-/// An entry of the audit log.
+/// An entry of the audit log. `String`s are as they are stored, also if somebody has changed them there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AuditRecord {
     pub id: AuditId,
+    /// The link of the hash chain that it belongs to.
+    pub link: u64,
     pub at: Timestamp,
-    pub actor_kind: ActorKind,
+    pub actor_kind: String,
     pub actor_id: Option<Uuid>,
+    /// The name that the actor has now.
+    pub actor_name: Option<String>,
     /// The session of a member.
     pub session_id: Option<SessionId>,
     pub action: String,
     pub subject_kind: String,
     pub subject_id: Option<Uuid>,
+    /// The name that the subject has now.
+    pub subject_name: Option<String>,
     /// JSON.
     pub detail: String,
     /// The client's address.

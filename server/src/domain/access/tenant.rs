@@ -11,6 +11,8 @@ pub struct TenantRecord {
     pub name: String,
     pub plan: Plan,
     pub created_at: Timestamp,
+    /// When everything of it is deleted; `None` unless that was asked for.
+    pub delete_at: Option<Timestamp>,
 }
 
 /// How much a tenant has.

@@ -114,6 +114,10 @@ pub enum EndReason {
     /// The limits of the API key that requested it did not allow it any more when it was about to be
     /// sent: the key or the tags of the agent were changed.
     OutsideKeyLimits,
+    /// Somebody else refused the request for its approval.
+    ApprovalRefused,
+    /// Nobody approved it in time.
+    ApprovalExpired,
     /// Its secret parameters could not be sent to its agent.
     SecretsUndeliverable,
     /// Its agent was offline, and its rollout skips offline agents.
@@ -136,6 +140,8 @@ impl EndReason {
             Self::PermissionRevoked => "permission_revoked",
             Self::ApiKeyInvalid => "api_key_invalid",
             Self::OutsideKeyLimits => "outside_key_limits",
+            Self::ApprovalRefused => "approval_refused",
+            Self::ApprovalExpired => "approval_expired",
             Self::SecretsUndeliverable => "secrets_undeliverable",
             Self::SkippedOffline => "skipped_offline",
             Self::AbortedInQueue => "aborted_in_queue",
@@ -173,6 +179,8 @@ impl EndReason {
             Self::OutsideKeyLimits => {
                 "the limits of the API key that requested it do not allow it any more, because the key or the agent's tags were changed; it was never sent"
             }
+            Self::ApprovalRefused => "somebody else refused to approve it; it was never sent",
+            Self::ApprovalExpired => "nobody approved it in time; it was never sent",
             Self::SecretsUndeliverable => {
                 "its secret parameters can't be opened here, or the agent is now one that can't keep them; it was never sent: send it again"
             }
@@ -234,7 +242,9 @@ pub fn step(state: CommandState, event: CommandEvent) -> CommandTransition {
         (Delivered, CommandEvent::Unlisted) => CommandTransition::To(Queued),
         (Running, CommandEvent::Unlisted) => CommandTransition::To(Lost),
         (Queued, CommandEvent::CancelRequested) => CommandTransition::To(Cancelled),
-        (Queued, CommandEvent::Ended(EndReason::ExpiredInQueue)) => CommandTransition::To(Expired),
+        (Queued, CommandEvent::Ended(EndReason::ExpiredInQueue | EndReason::ApprovalExpired)) => {
+            CommandTransition::To(Expired)
+        }
         (Queued, CommandEvent::Ended(EndReason::CancelledInQueue)) => {
             CommandTransition::To(Cancelled)
         }
@@ -249,7 +259,8 @@ pub fn step(state: CommandState, event: CommandEvent) -> CommandTransition {
             CommandEvent::Ended(
                 EndReason::PermissionRevoked
                 | EndReason::ApiKeyInvalid
-                | EndReason::OutsideKeyLimits,
+                | EndReason::OutsideKeyLimits
+                | EndReason::ApprovalRefused,
             ),
         ) => CommandTransition::To(Rejected),
         (

@@ -25,6 +25,8 @@ use super::command_state::{CommandState, EndReason};
 pub enum JobState {
     /// At least one execution is open.
     Running,
+    /// A rule asks for somebody else's approval: nothing is sent before it.
+    AwaitingApproval,
     /// A person paused its rollout: no execution starts, and running ones continue.
     Paused,
     /// Its rollout halted by itself: no execution starts until a person resumes.
@@ -96,6 +98,7 @@ impl JobState {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Running => "running",
+            Self::AwaitingApproval => "awaiting_approval",
             Self::Paused => "paused",
             Self::Halted => "halted",
             Self::Succeeded => "succeeded",

@@ -27,6 +27,8 @@ pub enum Trigger {
     Retry,
     /// A group whose agents get another version.
     Group,
+    /// A due time of a schedule, or a request to run it now.
+    Schedule,
 }
 
 impl Trigger {
@@ -36,6 +38,7 @@ impl Trigger {
             Self::Api => "api",
             Self::Retry => "retry",
             Self::Group => "group",
+            Self::Schedule => "schedule",
         }
     }
 }

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
+use crate::domain::commands::approval::ApprovalState;
 use crate::domain::commands::command_state::CommandState;
 use crate::domain::commands::job_state::JobState;
 use crate::domain::fleet::reported_manifest::ManifestInForce;
-use crate::domain::ids::{AgentId, AgentKeyId, CommandId, JobId};
+use crate::domain::ids::{AgentId, AgentKeyId, ApprovalId, CommandId, JobId};
 use crate::domain::time::Timestamp;
 
 /// The current state of a resource that changed. Changes in quick succession may be merged into one
@@ -36,6 +37,10 @@ pub enum TenantEvent {
         /// Which manifest of the host is in force, if the event is about that.
         manifest: Option<ManifestInForce>,
     },
+    Approval {
+        id: ApprovalId,
+        state: ApprovalState,
+    },
     /// A new agent was refused because the plan of the tenant allows no more.
     AgentRefused {
         key_id: AgentKeyId,
@@ -53,12 +58,14 @@ pub enum TenantEventKind {
     Execution,
     Job,
     Agent,
+    Approval,
     AgentRefused,
 }
 
 impl TenantEventKind {
     /// Every kind.
-    pub const ALL: [Self; 4] = [Self::Execution, Self::Job, Self::Agent, Self::AgentRefused];
+    pub const ALL: [Self; 5] =
+        [Self::Execution, Self::Job, Self::Agent, Self::Approval, Self::AgentRefused];
 
     /// The name in the API.
     pub const fn as_str(self) -> &'static str {
@@ -66,6 +73,7 @@ impl TenantEventKind {
             Self::Execution => "execution",
             Self::Job => "job",
             Self::Agent => "agent",
+            Self::Approval => "approval",
             Self::AgentRefused => "agent_refused",
         }
     }
@@ -87,6 +95,7 @@ impl TenantEvent {
             Self::Execution { .. } => TenantEventKind::Execution,
             Self::Job { .. } => TenantEventKind::Job,
             Self::Agent { .. } => TenantEventKind::Agent,
+            Self::Approval { .. } => TenantEventKind::Approval,
             Self::AgentRefused { .. } => TenantEventKind::AgentRefused,
         }
     }
@@ -101,6 +110,7 @@ impl EventFilter {
             }
             TenantEvent::Job { id, script, .. } => (None, Some(*id), Some(script.as_str())),
             TenantEvent::Agent { id, .. } => (Some(*id), None, None),
+            TenantEvent::Approval { .. } => (None, None, None),
             // It has no id yet.
             TenantEvent::AgentRefused { .. } => (None, None, None),
         };

@@ -34,6 +34,8 @@ pub(super) struct TenantView {
     plan: Plan,
     limits: PlanLimitsView,
     created_at: Timestamp,
+    /// When everything of it is deleted; null unless that was asked for.
+    delete_at: Option<Timestamp>,
 }
 
 /// The limits of a plan on this server. Null: there is no limit.
@@ -110,6 +112,7 @@ impl TenantView {
                 history_days,
             },
             created_at: row.created_at,
+            delete_at: row.delete_at,
         }
     }
 }

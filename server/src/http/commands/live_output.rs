@@ -17,11 +17,14 @@ use crate::domain::commands::command_state::CommandState;
 use crate::domain::commands::output_event::{Payload, Piece};
 use crate::domain::ids::CommandId;
 use crate::http::AppState;
-use crate::http::extract::{Id, Params};
+use crate::http::extract::{Id, Params, within};
 use crate::http::problem::{ApiResult, Problem};
 use crate::http::sse;
 use crate::services::access::caller::Caller;
 use crate::services::commands::output::live::{Ended, LiveEvent, LiveRequest};
+
+/// What the database can count to.
+const MAX_OFFSET_BYTES: u64 = i64::MAX.unsigned_abs();
 
 pub(in crate::http) fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new().routes(routes!(follow_output))
@@ -122,14 +125,12 @@ async fn follow_output(
 }
 
 fn start(headers: &HeaderMap, from_bytes: u64) -> ApiResult<u64> {
-    let (name, start) = match sse::last_event_id(headers) {
-        Some(id) => ("Last-Event-ID", id.parse().ok()),
-        None => ("from_bytes", Some(from_bytes)),
+    let bounds = 0..=MAX_OFFSET_BYTES;
+    let Some(id) = sse::last_event_id(headers) else {
+        return within("from_bytes", from_bytes, bounds);
     };
-    start
-        // What the database can count to.
-        .filter(|start| i64::try_from(*start).is_ok())
-        .ok_or_else(|| Problem::invalid_query(format!("`{name}` must be an offset in bytes")))
+    let start = id.parse().ok().filter(|start| bounds.contains(start));
+    start.ok_or_else(|| Problem::invalid_query("`Last-Event-ID` is not one of this stream".into()))
 }
 
 fn written(event: LiveEvent) -> Event {

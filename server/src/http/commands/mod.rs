@@ -1,5 +1,7 @@
 //! Commands, jobs, rollouts, executions and their output.
 
+pub(super) mod approval_rules;
+pub(super) mod approvals;
 pub(super) mod commands;
 pub(super) mod executions;
 pub(super) mod jobs;

@@ -11,7 +11,7 @@ use crate::domain::fleet::records::{AgentEventRecord, TelemetryRecord};
 use crate::domain::ids::{AgentId, EventId};
 use crate::domain::time::Timestamp;
 use crate::http::AppState;
-use crate::http::extract::{Id, PageParams, Params};
+use crate::http::extract::{Id, PageParams, Params, within};
 use crate::http::problem::{ApiResult, Problem};
 use crate::http::views::PageView;
 use crate::services::access::caller::Caller;
@@ -90,10 +90,7 @@ async fn list_agent_metrics(
     Params(params): Params<MetricsParams>,
 ) -> ApiResult<axum::Json<MetricsView>> {
     let since = params.since.unwrap_or_default();
-    let limit = params.limit.unwrap_or(MAX_SAMPLES);
-    if !(1..=MAX_SAMPLES).contains(&limit) {
-        return Err(Problem::invalid_query("`limit` must be from 1 to 3000".into()));
-    }
+    let limit = within("limit", params.limit.unwrap_or(MAX_SAMPLES), 1..=MAX_SAMPLES)?;
     let rows = state.services.agents.telemetry(&caller, AgentId(id), since, limit).await?;
     Ok(axum::Json(MetricsView { items: rows.into_iter().map(TelemetrySampleView::from).collect() }))
 }

@@ -99,36 +99,36 @@ struct UpdateAgent {
 
 impl From<AgentSnapshot> for AgentView {
     fn from(agent: AgentSnapshot) -> Self {
-        let AgentSnapshot { row, is_connected } = agent;
-        let public_key = row.public_key;
-        let next_fingerprint = row.next_fingerprint.map(|accepted| accepted.to_string());
+        let AgentSnapshot { record, is_connected } = agent;
+        let public_key = record.public_key;
+        let next_fingerprint = record.next_fingerprint.map(|accepted| accepted.to_string());
         Self {
-            id: row.id,
-            name: row.name,
-            name_source: row.name_source,
+            id: record.id,
+            name: record.name,
+            name_source: record.name_source,
             status: if is_connected { AgentStatus::Online } else { AgentStatus::Offline },
-            level: row.level,
-            transport: row.transport,
-            hostname: row.hostname,
-            ip: row.ip,
-            version: row.version,
-            os: row.os,
-            arch: row.arch,
-            capabilities: row.capabilities,
-            tags: row.tags,
-            key_id: row.key_id,
+            level: record.level,
+            transport: record.transport,
+            hostname: record.hostname,
+            ip: record.ip,
+            version: record.version,
+            os: record.os,
+            arch: record.arch,
+            capabilities: record.capabilities,
+            tags: record.tags,
+            key_id: record.key_id,
             public_key: public_key.map(|key| key.to_string()),
             fingerprint: public_key.map(|key| key.fingerprint().to_string()),
             next_fingerprint,
-            policy: row.policy,
-            max_executions: row.max_executions,
-            alert: row.alert,
-            alert_detail: row.alert_detail,
-            connected_at: row.connected_at,
-            last_seen_at: row.last_seen_at,
-            created_at: row.created_at,
-            update: row.update_result.as_deref().map(stored_json),
-            updated_at: row.update_result_at,
+            policy: record.policy,
+            max_executions: record.max_executions,
+            alert: record.alert,
+            alert_detail: record.alert_detail,
+            connected_at: record.connected_at,
+            last_seen_at: record.last_seen_at,
+            created_at: record.created_at,
+            update: record.update_result.as_deref().map(stored_json),
+            updated_at: record.update_result_at,
             telemetry: None,
         }
     }
@@ -263,10 +263,10 @@ async fn delete_agent(
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct AdoptAgent {
-    /// `SHA256:…`, as `muster-agent status` prints it on the host. Without it, the host is the only
-    /// one that reports the same machine id with another key pair.
-    #[schema(value_type = Option<String>)]
-    fingerprint: Option<Fingerprint>,
+    /// `SHA256:…`, as `muster-agent status` prints it on the host. What the server shows may be the
+    /// key pair of another host.
+    #[schema(value_type = String)]
+    fingerprint: Fingerprint,
 }
 
 /// Accept the new key pair of a reinstalled host as this agent's own.

@@ -11,10 +11,11 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use crate::domain::commands::approval::ApprovalState;
 use crate::domain::commands::command_state::CommandState;
 use crate::domain::commands::job_state::JobState;
 use crate::domain::fleet::reported_manifest::ManifestInForce;
-use crate::domain::ids::{AgentId, AgentKeyId, CommandId, JobId};
+use crate::domain::ids::{AgentId, AgentKeyId, ApprovalId, CommandId, JobId};
 use crate::domain::integrations::tenant_event::{EventFilter, TenantEvent, TenantEventKind};
 use crate::domain::time::Timestamp;
 use crate::http::AppState;
@@ -32,7 +33,7 @@ pub(in crate::http) fn routes() -> OpenApiRouter<AppState> {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 struct EventsParams {
-    /// Comma-separated list of `execution`, `job`, `agent` and `agent_refused`. Default: all that the key may see.
+    /// Comma-separated list of `execution`, `job`, `agent`, `approval` and `agent_refused`. Default: all that the key may see.
     types: Option<String>,
     /// Only events of this agent.
     agent: Option<uuid::Uuid>,
@@ -42,7 +43,7 @@ struct EventsParams {
     script: Option<String>,
 }
 
-/// The data of an event, by its name: `execution`, `job`, `agent` or `agent_refused`.
+/// The data of an event, by its name: `execution`, `job`, `agent`, `approval` or `agent_refused`.
 #[derive(Serialize, ToSchema)]
 #[serde(untagged)]
 enum TenantEventView<'a> {
@@ -72,6 +73,10 @@ enum TenantEventView<'a> {
         #[serde(skip_serializing_if = "Option::is_none")]
         manifest: Option<ManifestInForce>,
     },
+    Approval {
+        id: ApprovalId,
+        state: ApprovalState,
+    },
     AgentRefused {
         /// The key that the agent came with.
         key_id: AgentKeyId,
@@ -84,8 +89,8 @@ enum TenantEventView<'a> {
 
 /// Stream changes as server-sent events.
 ///
-/// Each event has the current state of an execution, a job or an agent, or reports a new agent that the
-/// plan of the tenant has no room for. Changes in quick succession
+/// Each event has the current state of an execution, a job, an agent or a request for approval, or reports a
+/// new agent that the plan of the tenant has no room for. Changes in quick succession
 /// may be merged into one event. The first event is `ready`: data that is read after it is
 /// complete. A `reset` means that events were missed: read your data again. With `Last-Event-ID`
 /// the stream continues after that event without a `ready`, or with a `reset` if that event is too
@@ -120,7 +125,8 @@ fn kinds(types: Option<&str>) -> ApiResult<Vec<TenantEventKind>> {
         |name: &str| TenantEventKind::ALL.into_iter().find(|kind| kind.as_str() == name.trim());
     named.map(kind).collect::<Option<_>>().ok_or_else(|| {
         Problem::invalid_query(
-            "`types` must be a list of `execution`, `job`, `agent` and `agent_refused`".into(),
+            "`types` must be a list of `execution`, `job`, `agent`, `approval` and `agent_refused`"
+                .into(),
         )
     })
 }
@@ -154,6 +160,7 @@ impl<'a> From<&'a TenantEvent> for TenantEventView<'a> {
                 status: if *is_connected { "online" } else { "offline" },
                 manifest: *manifest,
             },
+            TenantEvent::Approval { id, state } => Self::Approval { id: *id, state: *state },
             TenantEvent::AgentRefused { key_id, hostname, limit } => {
                 Self::AgentRefused { key_id: *key_id, hostname, limit: *limit }
             }

@@ -49,6 +49,7 @@ fn complete_operation(operation: &mut Value, schemas: &Value) {
     if operation["tags"][0] == "agent link" {
         operation["security"] = json!([{"agent_key": []}]);
     }
+    describe(operation);
     let parameters = operation.get_mut("parameters").and_then(Value::as_array_mut);
     for parameter in parameters.into_iter().flatten() {
         parameters::complete(&name, parameter);
@@ -60,6 +61,25 @@ fn complete_operation(operation: &mut Value, schemas: &Value) {
         }
     }
     examples::add(&name, operation);
+}
+
+/// Of a comment with one paragraph, the first sentence is the summary and the others are the description.
+/// A single sentence is both, because some programs show only one of them.
+fn describe(operation: &mut Value) {
+    let Some(text) = operation["summary"].as_str().map(|text| text.replace('\n', " ")) else {
+        return;
+    };
+    let (summary, rest) = match text.split_once(". ") {
+        Some((first, rest)) => (format!("{first}."), Some(rest.to_owned())),
+        None => (text, None),
+    };
+    let further = operation["description"].as_str().map(str::to_owned);
+    let paragraphs: Vec<String> = rest.into_iter().chain(further).collect();
+    operation["description"] = match paragraphs.is_empty() {
+        true => json!(summary),
+        false => json!(paragraphs.join("\n\n")),
+    };
+    operation["summary"] = json!(summary);
 }
 
 /// A body is required unless an empty object is valid, because no body means an empty object.
@@ -111,6 +131,8 @@ fn tags() -> Value {
         {"name": "commands", "description": "Durable commands."},
         {"name": "executions", "description": "Runs of scripts, and their output."},
         {"name": "jobs", "description": "Scripts on many agents, at once or in waves."},
+        {"name": "approvals", "description": "Work that waits for somebody else's yes."},
+        {"name": "schedules", "description": "Jobs that start at due times."},
         {"name": "targets", "description": "Which agents a target matches."},
         {"name": "groups", "description": "Agents that follow one version."},
         {"name": "releases", "description": "Signed versions of the programs for hosts."},

@@ -12,6 +12,7 @@ use strum::IntoEnumIterator;
 
 use crate::domain::access::key_limits::{MAX_FAN_OUT, MAX_KEY_SCRIPTS};
 use crate::domain::access::principal::Scope;
+use crate::domain::commands::approval::{MAX_APPROVAL_WAIT_MS, MAX_DECISION_CHARS};
 use crate::domain::commands::command_state::CommandState;
 use crate::domain::commands::rollout::{MAX_GATE_MS, MAX_PAUSE_MS};
 use crate::domain::fleet::target::MAX_IDS;
@@ -36,6 +37,8 @@ macro_rules! invisible {
 /// A name that a person gave: not empty, and without spaces at its ends.
 const GIVEN_NAME: &str =
     concat!("^[^\\s", invisible!(), "]([^", invisible!(), "]*[^\\s", invisible!(), "])?$");
+/// The reason of a decision: not blank. Line breaks are allowed, other control characters are not.
+const REASON: &str = concat!("^(?=[\\s\\S]*\\S)(\\n|[^", invisible!(), "])+$");
 /// An instant, as a reference.
 pub static TIMESTAMP: LazyLock<Value> = LazyLock::new(|| reference("Timestamp"));
 
@@ -46,12 +49,12 @@ pub fn one_of_names<T: IntoEnumIterator + Serialize>() -> Value {
     json!({"type": "string", "enum": names})
 }
 
-fn reference(schema: &str) -> Value {
+pub(super) fn reference(schema: &str) -> Value {
     json!({"$ref": format!("#/components/schemas/{schema}")})
 }
 
 /// `schema`, or null.
-fn or_null(schema: &Value) -> Value {
+pub(super) fn or_null(schema: &Value) -> Value {
     json!({"oneOf": [schema, {"type": "null"}]})
 }
 
@@ -60,6 +63,8 @@ pub fn body_of(operation: &str) -> Option<Value> {
     match operation {
         "create_group" => Some(reference("CreateGroup")),
         "update_group" => Some(reference("UpdateGroup")),
+        "create_schedule" => Some(reference("CreateSchedule")),
+        "update_schedule" => Some(reference("UpdateSchedule")),
         _ => None,
     }
 }
@@ -67,7 +72,8 @@ pub fn body_of(operation: &str) -> Option<Value> {
 /// Adds schemas that no type has, and completes fields.
 pub fn complete(schemas: &mut Map<String, Value>) {
     add_named(schemas);
-    split_groups(schemas);
+    split(schemas, "Group", &["name", "target"]);
+    split(schemas, "Schedule", &["name", "rule", "job"]);
     for (schema, field, completed) in all() {
         if let Some(property) = property(schemas, schema, field) {
             let description = property.get("description").cloned();
@@ -216,13 +222,13 @@ fn add_named(schemas: &mut Map<String, Value>) {
     schemas.remove("RolloutShare");
 }
 
-/// Creating a group requires what changing it does not.
-fn split_groups(schemas: &mut Map<String, Value>) {
-    let Some(mut group) = schemas.remove("GroupBody") else { return };
-    schemas.insert("UpdateGroup".into(), group.clone());
-    group["required"] = json!(["name", "target"]);
-    group["description"] = json!("A new group.");
-    schemas.insert("CreateGroup".into(), group);
+/// Creating requires what changing does not.
+fn split(schemas: &mut Map<String, Value>, resource: &str, required: &[&str]) {
+    let Some(mut body) = schemas.remove(&format!("{resource}Body")) else { return };
+    schemas.insert(format!("Update{resource}"), body.clone());
+    body["required"] = json!(required);
+    body["description"] = json!(format!("A new {}.", resource.to_lowercase()));
+    schemas.insert(format!("Create{resource}"), body);
 }
 
 /// Schema, field, and what the field is.
@@ -253,6 +259,23 @@ fn all() -> Vec<(&'static str, &'static str, Value)> {
         ("AgentView", "tags", tags.clone()),
         ("AgentView", "update", optional(reference("UpdateResult"))),
         ("ApiKeyView", "scopes", scopes.clone()),
+        ("ApprovalView", "data", reference("CommandData")),
+        ("CreateApprovalRule", "name", reference("Name")),
+        ("CreateApprovalRule", "target", target.clone()),
+        (
+            "CreateApprovalRule",
+            "scripts",
+            json!({"type": "array", "maxItems": MAX_KEY_SCRIPTS,
+            "items": {"type": "string", "pattern": NAME}}),
+        ),
+        ("CreateApprovalRule", "fan_out_above", most(0, MAX_FAN_OUT.into())),
+        ("CreateApprovalRule", "wait_ms", most(1, MAX_APPROVAL_WAIT_MS)),
+        (
+            "DecisionBody",
+            "reason",
+            json!({"type": ["string", "null"], "minLength": 1, "maxLength": MAX_DECISION_CHARS,
+            "pattern": REASON}),
+        ),
         ("AuditEntryView", "detail", reference("AuditDetail")),
         ("CommandBody", "command", reference("CommandName")),
         ("CommandBody", "data", optional(reference("CommandData"))),
@@ -353,6 +376,7 @@ fn all() -> Vec<(&'static str, &'static str, Value)> {
             (group, "healthy_for_ms", most(0, day)),
         ]);
     }
+    fields.extend(super::schedule_fields::all());
     fields
 }
 

@@ -6,6 +6,7 @@ mod fields;
 mod operations;
 mod parameters;
 mod refusals;
+mod schedule_fields;
 mod streams;
 mod successes;
 
@@ -44,18 +45,25 @@ pub(super) fn documented() -> OpenApiRouter<AppState> {
         .merge(super::integrations::webhooks::routes())
         .merge(super::releases::releases::routes())
         .merge(super::releases::groups::routes())
+        .merge(super::schedules::schedules::routes())
         .merge(super::commands::output::routes())
         .merge(super::commands::live_output::routes())
         .merge(super::integrations::events::routes())
         .merge(super::access::api_keys::routes())
         .merge(super::access::api_key_changes::routes())
         .merge(super::access::audit::routes())
+        .merge(super::access::explain::routes())
+        .merge(super::commands::approvals::routes())
+        .merge(super::commands::approval_rules::routes())
+        .merge(super::access::audit_export::routes())
         .merge(super::access::setup::routes())
+        .merge(super::access::tenants::routes())
         .merge(super::access::sign_in::routes())
         .merge(super::access::account::routes())
         .merge(super::access::members::routes())
         .merge(super::access::invitations::routes())
-        .merge(super::access::tenants::routes())
+        .merge(super::access::tenant_deletion::routes())
+        .merge(super::access::tenant_export::routes())
         .merge(super::sessions::routes())
         .merge(super::operations::health::routes())
         .merge(super::operations::metrics::routes());
@@ -146,6 +154,26 @@ mod tests {
         }
         for (name, status) in successes::all() {
             assert!(answers.contains(&(name.to_owned(), status.to_owned())), "{name} {status}");
+        }
+    }
+
+    #[test]
+    fn every_operation_has_a_summary_a_description_refusals_and_says_who_may_call_it() {
+        let mut document = described().expect("plain JSON");
+        let of_all = document["security"].clone();
+        for operation in operations::operations(&mut document) {
+            let name = operation["operationId"].as_str().expect("an id").to_owned();
+            for field in ["summary", "description"] {
+                let text = operation[field].as_str().unwrap_or_default();
+                assert!(!text.is_empty() && !text.contains("\n\n\n"), "{name} has no {field}");
+            }
+            assert!(!operation["summary"].as_str().unwrap_or_default().contains(". "), "{name}");
+            let security = operation.get("security").unwrap_or(&of_all);
+            let is_open = security.as_array().is_none_or(Vec::is_empty)
+                || security[0] == serde_json::json!({});
+            let refusals = operation["responses"].as_object().expect("responses");
+            let refused = |status: &str| refusals.contains_key(status);
+            assert!(is_open || refused("401"), "{name}: {security}");
         }
     }
 

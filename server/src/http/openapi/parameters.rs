@@ -7,11 +7,17 @@ use super::fields::{NAME, TIMESTAMP, VERSION, one_of_names};
 use crate::domain::commands::command_state::CommandState;
 use crate::domain::commands::trigger::Trigger;
 use crate::domain::page::{DEFAULT_LIMIT, MAX_LIMIT};
+use crate::http::access::audit_query::MAX_LINK;
 use crate::http::fleet::agent_history::MAX_SAMPLES;
 use crate::services::commands::{MAX_IDEMPOTENCY_KEY_CHARS, MAX_WAIT_MS};
+use crate::services::schedules::{DEFAULT_COUNT, MAX_COUNT};
 
 /// A cursor as lists return it. Opaque: the form may change.
 const CURSOR: &str = "^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$";
+
+/// A position in an audit log.
+const POSITION: &str =
+    r"^(0|[1-9][0-9]{0,17})\.[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$";
 
 /// Completes one parameter of an operation.
 pub fn complete(operation: &str, parameter: &mut Value) {
@@ -35,6 +41,25 @@ fn rule(operation: &str, name: &str) -> Option<(&'static str, Value)> {
             json!({"type": "integer", "minimum": 1, "maximum": MAX_LIMIT,
                 "default": DEFAULT_LIMIT}),
         ),
+        "count" => (
+            "Due times to compute.",
+            json!({"type": "integer", "minimum": 1, "maximum": MAX_COUNT, "default": DEFAULT_COUNT}),
+        ),
+        "cursor" if operation == "list_audit_entries" => (
+            "`next_cursor` of the previous page. Opaque.",
+            json!({"type": "string", "pattern": POSITION}),
+        ),
+        "after" if operation == "verify_audit" => (
+            "The link before the part.",
+            json!({"type": "integer", "minimum": 0, "maximum": MAX_LINK, "default": 0}),
+        ),
+        "after" => ("A position.", json!({"type": "string", "pattern": POSITION})),
+        "action" => {
+            ("An action.", json!({"type": "string", "pattern": "^[a-z_]{1,64}\\.[a-z_]{1,64}$"}))
+        }
+        "subject_kind" => {
+            ("A kind of subject.", json!({"type": "string", "pattern": "^[a-z_]{1,64}$"}))
+        }
         "cursor" => (
             "`next_cursor` of the previous page. Opaque.",
             json!({"type": "string", "pattern": CURSOR}),
@@ -55,6 +80,10 @@ fn rule(operation: &str, name: &str) -> Option<(&'static str, Value)> {
         "Last-Event-ID" if operation == "follow_output" => (
             "The id of the last event that was received; empty without one.",
             json!({"type": "string", "pattern": "^[0-9]{0,18}$"}),
+        ),
+        "Last-Event-ID" if operation == "follow_audit" => (
+            "The id of the last event that was received.",
+            json!({"type": "string", "pattern": POSITION}),
         ),
         "Last-Event-ID" => {
             ("The id of the last event that was received.", json!({"type": "string"}))

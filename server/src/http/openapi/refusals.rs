@@ -23,7 +23,10 @@ const MEANINGS: [(&str, &str); 14] = [
     ("413", "The body is too large."),
     ("415", "The body has another content type than this operation accepts."),
     ("416", "The range starts behind the end of the output."),
-    ("422", "The body is JSON, but a field is invalid. `errors` names the field."),
+    (
+        "422",
+        "A field of the body is invalid, or a number is out of its bounds. `errors` names the field.",
+    ),
     ("429", "The key has too much in progress. Try again after `Retry-After` seconds."),
     ("503", "The server cannot answer now. Try again after `Retry-After` seconds."),
     ("504", "The agent did not reply in time. The command may still have been carried out."),
@@ -76,6 +79,11 @@ fn add(operation: &mut Operation, takes_body: bool) {
     if parameters().any(|parameter| is_in(parameter, &ParameterIn::Query)) {
         statuses.push("400");
     }
+    // Elsewhere `after` is a position in a list.
+    let is_link = operation.operation_id.as_deref() == Some("verify_audit");
+    if is_link || parameters().any(is_bounded) {
+        statuses.push("422");
+    }
     if parameters().any(|parameter| is_in(parameter, &ParameterIn::Path)) {
         statuses.push("404");
     }
@@ -100,6 +108,12 @@ fn add(operation: &mut Operation, takes_body: bool) {
             response.content.insert(PROBLEM_JSON.to_owned(), problem.into());
         }
     }
+}
+
+/// True for numbers of the query.
+fn is_bounded(parameter: &RefOr<Parameter>) -> bool {
+    const NAMES: [&str; 3] = ["from_bytes", "limit", "wait_ms"];
+    matches!(parameter, RefOr::T(parameter) if NAMES.contains(&parameter.name.as_str()))
 }
 
 fn is_in(parameter: &RefOr<Parameter>, place: &ParameterIn) -> bool {

@@ -11,7 +11,7 @@ pub fn complete(document: &mut Value) {
     let changes = name_parts(
         schemas,
         "TenantEventView",
-        &["ExecutionEventData", "JobEventData", "AgentEventData"],
+        &["ExecutionEventData", "JobEventData", "AgentEventData", "AgentRefusedEventData"],
     );
     let live = name_parts(schemas, "LiveEventView", &["OutputEvent", "ResultEvent"]);
     schemas.insert(
@@ -20,7 +20,9 @@ pub fn complete(document: &mut Value) {
         "description": "No data."}),
     );
     let empty = "EmptyData".to_owned();
-    let names = ["execution", "job", "agent", "ready", "reset"];
+    let audit = ["AuditEntryView".to_owned(), empty.clone()];
+    let audit = add_events(schemas, ["entry", "ready"].into_iter().zip(audit));
+    let names = ["execution", "job", "agent", "agent_refused", "ready", "reset"];
     let data = changes.into_iter().chain([empty.clone(), empty]);
     let changes = add_events(schemas, names.into_iter().zip(data));
     let live = add_events(schemas, ["output", "result"].into_iter().zip(live));
@@ -35,6 +37,7 @@ pub fn complete(document: &mut Value) {
     }
     for operation in operations(document) {
         let schema = match operation["operationId"].as_str() {
+            Some("follow_audit") => &audit,
             Some("follow_events") => &changes,
             Some("follow_output") => &live,
             _ => continue,
@@ -62,8 +65,11 @@ fn add_events<'a>(
 ) -> Value {
     let mut choice = Vec::new();
     for (event, data) in events {
-        let (first, rest) = event.split_at(1);
-        let name = format!("{}{rest}StreamEvent", first.to_uppercase());
+        let words = event.split('_').map(|word| {
+            let (first, rest) = word.split_at(1);
+            format!("{}{rest}", first.to_uppercase())
+        });
+        let name = format!("{}StreamEvent", words.collect::<String>());
         choice.push(json!({"$ref": format!("#/components/schemas/{name}")}));
         let data = format!("#/components/schemas/{data}");
         let schema = json!({

@@ -17,7 +17,7 @@ use crate::store::entities::access::token_key;
 /// The keys belong to no tenant.
 const NO_TENANT: TenantId = TenantId(Uuid::nil());
 /// What the keys are sealed for.
-const FIELD: &str = "token_key";
+pub(in crate::services) const FIELD: &str = "token_key";
 /// Shortest time between two reads of the keys because of an unknown one.
 const READ_INTERVAL: Duration = Duration::from_secs(1);
 

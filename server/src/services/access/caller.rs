@@ -135,6 +135,7 @@ impl AuditAction<'_> {
         audit_entry::Model {
             id: AuditId::new(),
             tenant_id: self.tenant_id,
+            link: 0,
             at: self.at,
             actor_kind,
             actor_id,

@@ -12,8 +12,9 @@ use tokio::sync::watch;
 
 use crate::domain::access::credential::SecretHash;
 use crate::domain::access::principal::Principal;
-use crate::domain::ids::AgentId;
+use crate::domain::ids::{AgentId, TenantId};
 use crate::hub::{HostRules, KeyGrant};
+use crate::services::access::closed_tenants::ClosedTenants;
 
 /// Most cached secrets of each kind.
 const ENTRIES: u64 = 16_384;
@@ -42,6 +43,7 @@ pub struct KeyCache {
     revision: Arc<AtomicU64>,
     /// Counts changes of API keys, for streams that outlive one request.
     principal_changes: Arc<watch::Sender<u64>>,
+    closed_tenants: ClosedTenants,
 }
 
 impl Default for KeyCache {
@@ -60,6 +62,7 @@ impl Default for KeyCache {
             targets: cache(),
             revision: Arc::default(),
             principal_changes: Arc::default(),
+            closed_tenants: ClosedTenants::default(),
         }
     }
 }
@@ -130,6 +133,23 @@ impl KeyCache {
         self.principals.invalidate_all();
         self.last_known.invalidate_all();
         self.principal_changes.send_modify(|count| *count = count.wrapping_add(1));
+    }
+
+    /// True for a tenant that is being deleted.
+    pub fn is_closed(&self, id: TenantId) -> bool {
+        self.closed_tenants.contains(id)
+    }
+
+    /// Refuses the keys of a tenant from now on, and ends what they have under way.
+    pub fn close_tenant(&self, id: TenantId) {
+        self.closed_tenants.insert(id);
+        self.forget_principals();
+        self.forget_grants();
+    }
+
+    /// Ends [`Self::close_tenant`].
+    pub fn open_tenant(&self, id: TenantId) {
+        self.closed_tenants.remove(id);
     }
 
     /// Expires all entries, as their time to live does.

@@ -61,7 +61,12 @@ impl KeyWatch {
                 () = tokio::time::sleep(until_end.min(LONGEST_WAIT)) => {}
             }
             match self.authentication.find_principal(self.credential).await {
-                Ok(principal) => self.expires_at = principal.expires_at,
+                Ok(principal) => {
+                    if let Err(closed) = self.authentication.require_open(principal.tenant_id) {
+                        return closed;
+                    }
+                    self.expires_at = principal.expires_at;
+                }
                 Err(error) => return error,
             }
         }

@@ -75,7 +75,7 @@ fn not_held(reason: String) -> ServiceError {
 }
 
 /// A target of a limit uses what the server knows for sure: a host could report anything else.
-fn check_target(text: &str) -> Result<()> {
+pub(in crate::services) fn check_target(text: &str) -> Result<()> {
     let expression: Expression = text.parse().map_err(|error| {
         let error = TargetError::Expression(error);
         ServiceError::invalid_field("target", &error.to_string())

@@ -4,10 +4,17 @@
 //! It checks what the key may reach. Scopes are checked before, and the rules of the hosts after it. The
 //! writer checks target and scripts again in the transaction that marks a command as sent.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use moka::sync::Cache;
+
+use crate::domain::commands::approval::ApprovalRule;
 use crate::domain::commands::work::{LimitBreach, WorkKind, check_limits};
 use crate::domain::fleet::target::Target;
 use crate::domain::fleet::target::facts::Facts;
-use crate::domain::ids::AgentId;
+use crate::domain::ids::{AgentId, TenantId};
 use crate::services::access::caller::Caller;
 use crate::services::error::{Result, ServiceError};
 use crate::store::Store;
@@ -15,18 +22,133 @@ use crate::store::Store;
 /// Most agents that a refusal names.
 const SHOWN: usize = 3;
 
+/// Tenants whose rules of approval are cached.
+const CACHED_TENANTS: u64 = 4_096;
+/// How long they are cached. A change invalidates them at once.
+const TIME_TO_LIVE: Duration = Duration::from_secs(30);
+
 /// Decides about work. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(in crate::services) struct WorkGuard {
-    pub(in crate::services) store: Store,
+    store: Store,
+    rules: Cache<TenantId, Arc<Vec<ApprovalRule>>>,
+    /// Counts changes. Rules that were read before a change are not cached after it.
+    revision: Arc<AtomicU64>,
+}
+
+/// Whether allowed work may start now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[must_use]
+pub(in crate::services) enum Clearance {
+    Free,
+    NeedsApproval(NeededApproval),
+}
+
+/// The approval that work waits for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::services) struct NeededApproval {
+    /// Names of the rules that ask for it.
+    pub rules: Vec<String>,
+    /// How long it waits: the shortest time of these rules.
+    pub wait_ms: u64,
 }
 
 impl WorkGuard {
+    pub fn new(store: Store) -> Self {
+        let rules =
+            Cache::builder().max_capacity(CACHED_TENANTS).time_to_live(TIME_TO_LIVE).build();
+        Self { store, rules, revision: Arc::default() }
+    }
+
+    /// Checks new work: the limits of the caller's key, then the rules of approval.
+    ///
+    /// # Errors
+    /// As [`Self::check_limits`].
+    pub async fn check(
+        &self,
+        caller: &Caller,
+        kind: WorkKind<'_>,
+        agents: &[AgentId],
+    ) -> Result<Clearance> {
+        self.check_limits(caller, kind, agents).await?;
+        self.clearance(caller, kind, agents).await
+    }
+
+    /// Whether rules of approval make work wait. They concern new work; what was started before a rule
+    /// was made continues.
+    pub async fn clearance(
+        &self,
+        caller: &Caller,
+        kind: WorkKind<'_>,
+        agents: &[AgentId],
+    ) -> Result<Clearance> {
+        let tenant_id = caller.principal.tenant_id;
+        let rules = self.rules(tenant_id).await?;
+        if rules.is_empty() {
+            return Ok(Clearance::Free);
+        }
+        let known = self.facts(caller, agents).await?;
+        let tagged = tagged(&known);
+        let matching: Vec<&ApprovalRule> =
+            rules.iter().filter(|rule| rule.condition.matches(kind, &tagged)).collect();
+        Ok(match matching.iter().map(|rule| rule.wait_ms).min() {
+            None => Clearance::Free,
+            Some(wait_ms) => {
+                let rules = matching.into_iter().map(|rule| rule.name.clone()).collect();
+                Clearance::NeedsApproval(NeededApproval { rules, wait_ms })
+            }
+        })
+    }
+
+    /// Refuses updates that can't wait for an approval, because their agents are chosen later.
+    ///
+    /// # Errors
+    /// 403 `approval_needed` if a rule asks for the approval of life-cycle commands.
+    pub async fn require_free_life_cycle(&self, caller: &Caller) -> Result<()> {
+        let rules = self.rules(caller.principal.tenant_id).await?;
+        match rules.iter().find(|rule| rule.condition.concerns_life_cycle()) {
+            None => Ok(()),
+            Some(rule) => Err(ServiceError::Forbidden {
+                code: "approval_needed",
+                detail: format!(
+                    "the rule `{}` asks for the approval of updates, and a group can't wait for it; update agents with a command each, or ask an owner to change the rule",
+                    rule.name
+                ),
+            }),
+        }
+    }
+
+    /// Rules of a tenant were changed.
+    pub fn forget_rules(&self, tenant_id: TenantId) {
+        self.revision.fetch_add(1, Ordering::SeqCst);
+        self.rules.invalidate(&tenant_id);
+    }
+
+    async fn rules(&self, tenant_id: TenantId) -> Result<Arc<Vec<ApprovalRule>>> {
+        if let Some(known) = self.rules.get(&tenant_id) {
+            return Ok(known);
+        }
+        let read_at = self.revision.load(Ordering::SeqCst);
+        let rows = self.store.tenant(tenant_id).approval_rules().await?;
+        let known = Arc::new(rows.into_iter().map(ApprovalRule::from).collect::<Vec<_>>());
+        self.rules.insert(tenant_id, Arc::clone(&known));
+        if self.revision.load(Ordering::SeqCst) != read_at {
+            self.rules.invalidate(&tenant_id);
+        }
+        Ok(known)
+    }
+
+    async fn facts(&self, caller: &Caller, agents: &[AgentId]) -> Result<Vec<Facts>> {
+        let tenant = self.store.tenant(caller.principal.tenant_id);
+        let target = Target::Ids(agents.iter().copied().collect());
+        Ok(tenant.resolve(&target, |_| false).await?.agents)
+    }
+
     /// Checks the limits of the caller's key. `agents`: all of the request.
     ///
     /// # Errors
     /// 403 `outside_key_target`, `script_not_in_key` or `fan_out_exceeded`.
-    pub async fn check(
+    pub async fn check_limits(
         &self,
         caller: &Caller,
         kind: WorkKind<'_>,
@@ -36,13 +158,14 @@ impl WorkGuard {
         if limits.is_empty() {
             return Ok(());
         }
-        let tenant = self.store.tenant(caller.principal.tenant_id);
-        let target = Target::Ids(agents.iter().copied().collect());
-        let known = tenant.resolve(&target, |_| false).await?.agents;
-        let tagged: Vec<(AgentId, &[String])> =
-            known.iter().map(|facts| (facts.id, facts.tags.as_slice())).collect();
-        check_limits(limits, kind, &tagged).map_err(|breach| refusal(caller, kind, breach, &known))
+        let known = self.facts(caller, agents).await?;
+        check_limits(limits, kind, &tagged(&known))
+            .map_err(|breach| refusal(caller, kind, breach, &known))
     }
+}
+
+fn tagged(known: &[Facts]) -> Vec<(AgentId, &[String])> {
+    known.iter().map(|facts| (facts.id, facts.tags.as_slice())).collect()
 }
 
 /// Refuses what limits can't be checked for, because its agents change later.

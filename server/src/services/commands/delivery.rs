@@ -68,7 +68,11 @@ impl DeliveredCommands for SubmittedJob {
     fn is_delivered(&self, command_id: CommandId) -> bool {
         match self {
             Self::New { delivered, .. } => delivered.binary_search(&command_id).is_ok(),
-            Self::Repeated { .. } | Self::KeyReused | Self::KeyInvalid => false,
+            Self::Repeated { .. }
+            | Self::KeyReused
+            | Self::KeyInvalid
+            | Self::FireNotOpen
+            | Self::FireOverlaps => false,
         }
     }
 }

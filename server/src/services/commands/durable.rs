@@ -5,16 +5,20 @@ use std::sync::Arc;
 use muster_protocol::CommandName;
 use serde_json::json;
 
+use super::approvals::request::{ApprovalDraft, WaitingWork, hold};
 use super::preflight::OnMismatch;
 use super::request::ValidatedCommand;
 use super::request::{find_earlier, key_reused};
-use super::secret_parameters::seal;
+use super::secret_parameters::{digest, seal};
 use super::target_agent::{TargetAgent, UNKNOWN_AGENT};
 use super::{Commands, SendResult};
+use crate::domain::commands::approval::ApprovalState;
 use crate::domain::commands::command_state::CommandState;
 use crate::domain::commands::trigger::Trigger;
 use crate::domain::ids::CommandId;
+use crate::domain::integrations::tenant_event::TenantEvent;
 use crate::services::access::caller::{Caller, Subject};
+use crate::services::access::work_guard::Clearance;
 use crate::services::error::{Result, ServiceError};
 use crate::store::StoreError;
 use crate::store::entities::commands::command;
@@ -37,36 +41,54 @@ impl Commands {
             key,
             request_hash: validated.hash(target.agent_id, name, &self.delivery.secret_box),
         });
-        if let Err(refusal) = self.prepare(caller, &target, name, &mut validated).await {
+        let draft = match self.prepare(caller, &target, name, &mut validated).await {
+            Ok(draft) => draft,
             // A repeated request gets the response of the first one, even if the host now allows
             // something else.
-            return match &idempotency {
-                Some(key) => match find_earlier(&self.store, &caller.principal, key).await? {
-                    Some(command_id) => self.accepted(caller, command_id).await,
+            Err(refusal) => {
+                return match &idempotency {
+                    Some(key) => match find_earlier(&self.store, &caller.principal, key).await? {
+                        Some(command_id) => self.accepted(caller, command_id).await,
+                        None => Err(refusal),
+                    },
                     None => Err(refusal),
-                },
-                None => Err(refusal),
-            };
-        }
+                };
+            }
+        };
         let (what, work) = validated.audit_detail();
         let secrets = Arc::new(std::mem::take(&mut validated.secret_parameters));
         let tenant_id = caller.principal.tenant_id;
         let sealed_parameters = seal(&self.delivery.secret_box, tenant_id, &secrets)?;
-        let row = self.row(caller, &target, name, validated, sealed_parameters);
+        let mut row = self.row(caller, &target, name, validated, sealed_parameters);
+        let approval =
+            draft.map(|draft| draft.into_row(&WaitingWork::Command(row.id), row.created_at));
+        if approval.is_some() {
+            hold(&mut row);
+        }
         let subject = Subject { kind: "command", id: row.id.0 };
-        let detail = json!({"command": name, "agent_id": row.agent_id, what: work});
+        let approval_id = approval.as_ref().map(|approval| approval.id);
+        let detail = json!({"command": name, "agent_id": row.agent_id, what: work, "approval_id": approval_id});
         let audit = caller.audit("command.submit", subject, &detail, row.created_at);
-        let reservation =
-            target.session.and_then(|session| self.delivery.reserve_new(&session, &row, &secrets));
+        let reservation = target
+            .session
+            .filter(|_| !row.is_held)
+            .and_then(|session| self.delivery.reserve_new(&session, &row, &secrets));
         let operation = SubmitCommand {
             row: row.clone(),
             deliver_in_epoch: reservation.as_ref().map(|reservation| reservation.epoch()),
             idempotency,
             audit,
+            approval,
         };
         let reservations = reservation.into_iter().collect();
         match self.delivery.commit(operation, reservations, row.created_at).await? {
-            Submitted::New { delivered } => Ok(self.announce(row, delivered)),
+            Submitted::New { delivered } => {
+                if let Some(id) = approval_id {
+                    let event = TenantEvent::Approval { id, state: ApprovalState::Pending };
+                    self.hub.event_log.append(tenant_id, event);
+                }
+                Ok(self.announce(row, delivered))
+            }
             Submitted::Repeated { command_id } => self.accepted(caller, command_id).await,
             Submitted::AgentGone => Err(UNKNOWN_AGENT),
             Submitted::KeyReused => Err(key_reused()),
@@ -74,22 +96,27 @@ impl Commands {
         }
     }
 
-    /// Checks the limits of the caller's key, chooses the release of an `update`, and runs the preflight of an `execute`.
+    /// Checks the limits of the caller's key, chooses the release of an `update`, and runs the preflight of
+    /// an `execute`. Returns the request for approval, if a rule asks for one.
     async fn prepare(
         &self,
         caller: &Caller,
         target: &TargetAgent,
         name: CommandName,
         validated: &mut ValidatedCommand,
-    ) -> Result<()> {
-        self.guard.check(caller, validated.kind(), &[target.agent_id]).await?;
+    ) -> Result<Option<ApprovalDraft>> {
+        let agents = [target.agent_id];
+        let clearance = self.guard.check(caller, validated.kind(), &agents).await?;
         self.choose_release(caller, target, name, validated).await?;
         match (validated.preflight_request(), target.host()) {
             (Some(request), Some(host)) if validated.on_mismatch == OnMismatch::Refuse => {
-                self.preflight.check(caller.principal.tenant_id, vec![host], 1, request).await
+                self.preflight.check(caller.principal.tenant_id, vec![host], 1, request).await?;
             }
-            _ => Ok(()),
+            _ => {}
         }
+        let Clearance::NeedsApproval(needed) = clearance else { return Ok(None) };
+        let secrets = digest(&self.delivery.secret_box, &validated.secret_parameters);
+        self.preflight.pin(caller, needed, name, validated, secrets, &agents).await.map(Some)
     }
 
     /// The result for a command that an earlier request created.
@@ -103,7 +130,7 @@ impl Commands {
             row.state = CommandState::Delivered;
             row.delivered_at = Some(row.created_at);
         } else {
-            self.hub.announce_new(row.agent_id, row.id, true);
+            self.hub.announce_new(row.agent_id, row.id, !row.is_held);
         }
         SendResult::Accepted(Box::new(CommandWithReport { command: row.into(), report: None }))
     }

@@ -1,10 +1,12 @@
 //! Commands: transient ones are answered at once, durable ones are stored and delivered.
 
+pub mod approvals;
 pub mod change_publisher;
 pub(super) mod delivery;
 pub mod dispatch;
 mod durable;
 mod executions;
+pub mod explanation;
 pub mod job_reconciler;
 pub mod jobs;
 pub mod output;
@@ -120,7 +122,7 @@ impl Commands {
         match name.durability() {
             // A durable command is checked together with its idempotency key.
             Durability::Transient => {
-                self.guard.check(caller, WorkKind::Question, &[agent_id]).await?;
+                self.guard.check_limits(caller, WorkKind::Question, &[agent_id]).await?;
                 self.request_reply(caller, target, name, validated).await
             }
             Durability::Durable => self.submit(caller, target, name, validated).await,
@@ -185,7 +187,7 @@ impl Commands {
         let found = found.ok_or(ServiceError::NotFound("command"))?;
         caller.require_control(found.command.requested_by)?;
         if found.command.requested_by != caller.principal.id {
-            self.guard.check(caller, WorkKind::Control, &[found.command.agent_id]).await?;
+            self.guard.check_limits(caller, WorkKind::Control, &[found.command.agent_id]).await?;
         }
         let now = self.clock.now();
         let subject = Subject { kind: "command", id: id.0 };

@@ -264,7 +264,7 @@ fn validate_execute(data: &mut Value) -> Result<(u64, Executable, SecretParamete
 }
 
 /// The scope that a command needs.
-const fn scope_of(name: CommandName) -> Scope {
+pub(super) const fn scope_of(name: CommandName) -> Scope {
     match name {
         CommandName::Restart
         | CommandName::Update

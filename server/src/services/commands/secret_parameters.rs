@@ -15,7 +15,7 @@ use crate::domain::time::Timestamp;
 use crate::store::entities::commands::command;
 
 /// A sealed value is bound to this field and cannot be opened as another one.
-const FIELD: &str = "commands.sealed_parameters";
+pub const FIELD: &str = "commands.sealed_parameters";
 
 /// The value of `commands.sealed_parameters`; `None` without secrets. Several commands of the tenant
 /// may share one sealed value.

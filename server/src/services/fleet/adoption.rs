@@ -10,60 +10,47 @@ use crate::domain::commands::work::WorkKind;
 use crate::domain::ids::AgentId;
 use crate::services::access::caller::{Caller, Subject};
 use crate::services::error::{Result, ServiceError};
-use crate::store::entities::fleet::agent;
 use crate::store::queries::{Adopted, Adoption};
 
-/// Most hosts that the error for an ambiguous adoption lists.
-const MAX_LISTED: usize = 10;
 const UNKNOWN: ServiceError = ServiceError::NotFound("agent");
 
 impl Agents {
     /// Gives an offline agent the key pair of a reinstalled host. The agent that the host was
     /// enrolled as is deleted, and its session ends: the host comes back as the former agent.
     ///
-    /// Without a fingerprint, the host is the only one with the same machine id that came with
-    /// another key pair. With a fingerprint that no agent has, the next host that proves this key
-    /// pair with the same agent key becomes the agent.
+    /// The fingerprint says which host: what hosts report about themselves may be an impostor's. If
+    /// no agent has it, the next host that proves this key pair with the same agent key becomes the
+    /// agent.
     ///
     /// # Errors
-    /// [`ServiceError::Conflict`] if the agent is online, has this key pair already, is a basic
-    /// agent, or if it is unclear which host is meant.
+    /// [`ServiceError::Conflict`] if the agent is online, has this key pair already or is a basic
+    /// agent, or if several agents have the key pair.
     pub async fn adopt(
         &self,
         caller: &Caller,
         id: AgentId,
-        fingerprint: Option<Fingerprint>,
+        fingerprint: Fingerprint,
     ) -> Result<AgentSnapshot> {
         caller.require(Scope::AgentsManage)?;
         let tenant = self.store.tenant(caller.principal.tenant_id);
         let former = tenant.agent(id).await?.ok_or(UNKNOWN)?;
         // The host that becomes the agent gets its commands, so it must be within the limits too.
-        self.guard.check(caller, WorkKind::AgentChange, &[id]).await?;
+        self.guard.check_limits(caller, WorkKind::AgentChange, &[id]).await?;
         let own = former.public_key().ok_or_else(basic_agent)?.fingerprint();
-        if fingerprint == Some(own) {
+        if fingerprint == own {
             return Err(already_own(own));
         }
         if former.is_online || self.hub.is_connected(id) {
             return Err(online());
         }
-        let (fingerprint, successor) = match fingerprint {
-            Some(fingerprint) => {
-                let keys = tenant.agent_public_keys().await?;
-                let mut same = keys.into_iter().filter(|(_, key)| key.fingerprint() == fingerprint);
-                let successor = same.next().map(|(id, _)| id);
-                if same.next().is_some() {
-                    return Err(shared_key_pair(fingerprint));
-                }
-                (fingerprint, successor)
-            }
-            None => {
-                let rows = tenant.possible_successors(&former, MAX_LISTED as u64 + 1).await?;
-                let (fingerprint, successor) = only(&rows)?;
-                (fingerprint, Some(successor))
-            }
-        };
+        let keys = tenant.agent_public_keys().await?;
+        let mut same = keys.into_iter().filter(|(_, key)| key.fingerprint() == fingerprint);
+        let successor = same.next().map(|(id, _)| id);
+        if same.next().is_some() {
+            return Err(shared_key_pair(fingerprint));
+        }
         if let Some(successor) = successor {
-            self.guard.check(caller, WorkKind::AgentChange, &[successor]).await?;
+            self.guard.check_limits(caller, WorkKind::AgentChange, &[successor]).await?;
         }
         let now = self.clock.now();
         let detail = json!({"fingerprint": fingerprint, "from": own, "replaced_agent": successor});
@@ -83,35 +70,7 @@ impl Agents {
             }
         }
         ended.into_iter().for_each(|command_id| self.hub.notify_maybe_ended(command_id));
-        Ok(AgentSnapshot { is_connected: self.hub.is_connected(row.id), row: row.into() })
-    }
-}
-
-/// The only host that can be meant.
-fn only(rows: &[agent::Model]) -> Result<(Fingerprint, AgentId)> {
-    match rows {
-        [] => Err(ServiceError::Conflict {
-            code: "no_successor",
-            detail: "no other agent reports the machine id of this one with another key pair; pass the fingerprint that \
-                     `muster-agent status` prints on the host"
-                .into(),
-        }),
-        [row] => {
-            let public_key = row.public_key().ok_or_else(basic_agent)?;
-            Ok((public_key.fingerprint(), row.id))
-        }
-        rows => {
-            let listed = rows.iter().take(MAX_LISTED).filter_map(|row| {
-                Some(format!("{} ({})", row.public_key()?.fingerprint(), row.id))
-            });
-            let listed = listed.collect::<Vec<_>>().join(", ");
-            Err(ServiceError::Conflict {
-                code: "ambiguous_successor",
-                detail: format!(
-                    "several agents report the machine id of this one; pass the fingerprint of the right one: {listed}"
-                ),
-            })
-        }
+        Ok(AgentSnapshot { is_connected: self.hub.is_connected(row.id), record: row.into() })
     }
 }
 

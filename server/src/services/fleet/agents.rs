@@ -40,7 +40,7 @@ pub struct Agents {
 /// An agent, and whether it is connected now.
 #[derive(Debug, Clone)]
 pub struct AgentSnapshot {
-    pub row: AgentRecord,
+    pub record: AgentRecord,
     pub is_connected: bool,
 }
 
@@ -56,7 +56,7 @@ impl Agents {
     pub async fn list(&self, caller: &Caller, page: PageRequest) -> Result<Page<AgentSnapshot>> {
         caller.require(Scope::AgentsRead)?;
         let rows = self.store.tenant(caller.principal.tenant_id).agents(page).await?;
-        Ok(Page::of(rows, page, |row| row.id.0).map(|row| self.now(row)))
+        Ok(Page::of(rows, page, |row| row.id.0).map(|row| self.snapshot(row)))
     }
 
     /// One page of the agents that are connected.
@@ -78,7 +78,7 @@ impl Agents {
         ids.truncate(usize::try_from(page.limit + 1).unwrap_or(usize::MAX));
         let mut rows = self.store.tenant(tenant_id).agents_by_id(&ids).await?;
         rows.sort_unstable_by_key(|row| row.id);
-        Ok(Page::of(rows, page, |row| row.id.0).map(|row| self.now(row)))
+        Ok(Page::of(rows, page, |row| row.id.0).map(|row| self.snapshot(row)))
     }
 
     /// One page of the connected agents with this name or hostname. Waits up to `wait_ms` for one
@@ -99,10 +99,10 @@ impl Agents {
             let mut rows = tenant.online_agents_called(name, page).await?;
             rows.retain(|row| self.hub.is_connected(row.id));
             if !rows.is_empty() {
-                return Ok(Page::of(rows, page, |row| row.id.0).map(|row| self.now(row)));
+                return Ok(Page::of(rows, page, |row| row.id.0).map(|row| self.snapshot(row)));
             }
             if !matches!(timeout_at(deadline, arrivals.changed()).await, Ok(Ok(()))) {
-                return Ok(Page::of(rows, page, |row| row.id.0).map(|row| self.now(row)));
+                return Ok(Page::of(rows, page, |row| row.id.0).map(|row| self.snapshot(row)));
             }
             // When a whole fleet reconnects, the query must not run once for each agent.
             tokio::time::sleep_until(deadline.min(Instant::now() + BETWEEN_LOOKS)).await;
@@ -119,7 +119,7 @@ impl Agents {
         let tenant = self.store.tenant(caller.principal.tenant_id);
         let row = tenant.agent(id).await?.ok_or(UNKNOWN)?;
         let newest = tenant.telemetry(id, Timestamp(0), 1).await?.pop().map(TelemetryRecord::from);
-        Ok((self.now(row), newest))
+        Ok((self.snapshot(row), newest))
     }
 
     /// The agent that a word names: an id, or a whole name or hostname.
@@ -140,7 +140,7 @@ impl Agents {
         let tenant = self.store.tenant(caller.principal.tenant_id);
         if let Ok(id) = Uuid::try_parse(word) {
             let row = tenant.agent(AgentId(id)).await?.ok_or(UNKNOWN)?;
-            return Ok((self.now(row), MatchedBy::Id));
+            return Ok((self.snapshot(row), MatchedBy::Id));
         }
         let limit = MAX_CANDIDATES as u64 + 1;
         let given = tenant.agents_with_given_name(word, limit).await?;
@@ -162,7 +162,7 @@ impl Agents {
         if with_secrets && !matched_by.is_trusted() {
             return Err(untrusted_for_secrets(word, row.id));
         }
-        Ok((self.now(row), matched_by))
+        Ok((self.snapshot(row), matched_by))
     }
 
     /// Renames or tags an agent.
@@ -179,18 +179,18 @@ impl Agents {
         if let Some(tags) = &change.tags {
             check_tags(tags).map_err(|problem| ServiceError::invalid_field("tags", problem))?;
         }
-        self.guard.check(caller, WorkKind::AgentChange, &[id]).await?;
+        self.guard.check_limits(caller, WorkKind::AgentChange, &[id]).await?;
         let detail = json!({"name": change.name, "tags": change.tags});
         let audit = caller.audit("agent.update", subject(id), &detail, self.clock.now());
         let tenant = self.store.tenant(caller.principal.tenant_id);
         let row = tenant.update_agent(id, change, audit).await?.ok_or(UNKNOWN)?;
-        Ok(self.now(row))
+        Ok(self.snapshot(row))
     }
 
     /// Deletes an agent. If it is still running, it may enrol again as a new agent.
     pub async fn delete(&self, caller: &Caller, id: AgentId) -> Result<()> {
         caller.require(Scope::AgentsWrite)?;
-        self.guard.check(caller, WorkKind::AgentChange, &[id]).await?;
+        self.guard.check_limits(caller, WorkKind::AgentChange, &[id]).await?;
         let now = self.clock.now();
         let audit = caller.audit("agent.delete", subject(id), &json!({}), now);
         let tenant = self.store.tenant(caller.principal.tenant_id);
@@ -243,8 +243,8 @@ impl Agents {
         Ok(Page::of(rows, page, |row| row.id.0).map(AgentEventRecord::from))
     }
 
-    fn now(&self, row: agent::Model) -> AgentSnapshot {
-        AgentSnapshot { is_connected: self.hub.is_connected(row.id), row: row.into() }
+    fn snapshot(&self, row: agent::Model) -> AgentSnapshot {
+        AgentSnapshot { is_connected: self.hub.is_connected(row.id), record: row.into() }
     }
 }
 

@@ -4,7 +4,7 @@
 //! one, the server does not start. Otherwise it would seal new secrets with a key that does not
 //! open the existing ones.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use uuid::Uuid;
 use zeroize::Zeroizing;
@@ -17,9 +17,9 @@ use crate::domain::secret_box::{SecretBox, Unsealable};
 use crate::store::{Store, StoreError};
 
 /// The setting with the sealed record, and the field it is sealed for.
-const CHECK: &str = "master_key_check";
+pub(super) const CHECK: &str = "master_key_check";
 /// The record belongs to no tenant.
-const NO_TENANT: TenantId = TenantId(Uuid::nil());
+pub(super) const NO_TENANT: TenantId = TenantId(Uuid::nil());
 
 /// Where the master key may be. The first that is set is used.
 #[derive(Debug)]
@@ -68,19 +68,49 @@ pub enum UnlockError {
 /// [`UnlockError`]; nothing was created or changed then.
 pub async fn unlock(store: &Store, locations: KeyLocations) -> Result<SecretBox, UnlockError> {
     let record = store.system().setting(CHECK).await?;
+    let next = match &locations.text {
+        Some(_) => None,
+        None => {
+            let file = locations.file.as_ref().unwrap_or(&locations.own_file);
+            master_key_file::read(&next_file(file))?
+        }
+    };
     let (key, origin) = find(locations, record.is_some())?;
     let secret_box = SecretBox::new(&key)?;
     match record {
-        Some(sealed) => match secret_box.open(NO_TENANT, CHECK, &sealed) {
-            Ok(_) => Ok(secret_box),
-            Err(_) => Err(UnlockError::Wrong(origin)),
-        },
+        Some(sealed) => {
+            let opens = |candidate: &SecretBox| candidate.open(NO_TENANT, CHECK, &sealed).is_ok();
+            let Some(next) = next else {
+                return if opens(&secret_box) {
+                    Ok(secret_box)
+                } else {
+                    Err(UnlockError::Wrong(origin))
+                };
+            };
+            // A rotation was interrupted. Whichever key the record names seals, and both open.
+            let next = SecretBox::new(&next)?;
+            tracing::warn!(
+                "the rotation of the master key was interrupted; run `muster-server rotate-master-key` again"
+            );
+            match (opens(&secret_box), opens(&next)) {
+                (true, _) => Ok(secret_box.with_previous(&next)),
+                (false, true) => Ok(next.with_previous(&secret_box)),
+                (false, false) => Err(UnlockError::Wrong(origin)),
+            }
+        }
         None => {
             let sealed = secret_box.seal(NO_TENANT, CHECK, CHECK.as_bytes())?;
             store.system().create_setting(CHECK, sealed).await?;
             Ok(secret_box)
         }
     }
+}
+
+/// The file with the next key, while a rotation is not finished.
+pub(super) fn next_file(file: &Path) -> PathBuf {
+    let mut name = file.as_os_str().to_owned();
+    name.push(".next");
+    PathBuf::from(name)
 }
 
 /// The key, and where it was found, for messages.

@@ -147,10 +147,13 @@ impl Sessions {
         secret_hash: SecretHash,
         revision: u64,
     ) -> Result<(), CloseCode> {
+        let grant = session.grant();
+        if self.cache.is_closed(grant.tenant_id) {
+            return Err(CloseCode::TenantClosed);
+        }
         if self.hub.key_revision() == revision {
             return Ok(());
         }
-        let grant = session.grant();
         let tenant = self.store.tenant(grant.tenant_id);
         let Ok(key) = tenant.agent_key(grant.key_id).await else {
             return Err(CloseCode::TryAgainLater);

@@ -11,17 +11,20 @@ use uuid::Uuid;
 use crate::domain::access::key_limits::KeyLimits;
 use crate::domain::access::plan::Plan;
 use crate::domain::access::principal::{ActorKind, Role};
+use crate::domain::commands::approval::{ApprovalState, PinnedWork, RuleCondition};
 use crate::domain::commands::command_state::{CommandState, EndReason};
 use crate::domain::commands::job_state::{JobState, Stop};
 use crate::domain::commands::trigger::Trigger;
 use crate::domain::fleet::agent::{AgentEventKind, AgentLevel, NameSource, Transport};
 use crate::domain::ids::{
-    AgentId, AgentKeyId, ApiKeyId, AuditId, CommandId, EventId, GroupId, InvitationId, JobId,
-    MemberId, PrincipalId, ReleaseId, SessionId, TenantId, TokenKeyId, UserId, WebhookDeliveryId,
-    WebhookKeyId,
+    AgentId, AgentKeyId, ApiKeyId, ApprovalId, ApprovalRuleId, AuditId, CommandId, EventId, FireId,
+    GroupId, InvitationId, JobId, MemberId, PrincipalId, ReleaseId, ScheduleId, SessionId,
+    TenantId, TokenKeyId, UserId, WebhookDeliveryId, WebhookKeyId,
 };
 use crate::domain::integrations::webhook::WebhookDeliveryState;
 use crate::domain::releases::group::{GroupState, UpdateState};
+use crate::domain::schedules::fire::{FireReason, FireState, ScheduleState};
+use crate::domain::schedules::policy::{MissedPolicy, OverlapPolicy};
 use crate::domain::time::Timestamp;
 
 /// A list of strings, stored as a JSON array.
@@ -33,6 +36,16 @@ pub struct StringList(pub Vec<String>);
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, FromJsonQueryResult)]
 #[serde(transparent)]
 pub struct StoredLimits(pub KeyLimits);
+
+/// What an approval is for, stored as a JSON object.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, FromJsonQueryResult)]
+#[serde(transparent)]
+pub struct StoredPins(pub PinnedWork);
+
+/// The condition of a rule of approval, stored as a JSON object.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, FromJsonQueryResult)]
+#[serde(transparent)]
+pub struct StoredCondition(pub RuleCondition);
 
 /// Stores an enum by the name that `strum` gives it. An unknown name in the database is an error.
 macro_rules! text_columns {
@@ -92,15 +105,21 @@ macro_rules! text_columns {
 text_columns!(
     ActorKind,
     AgentEventKind,
+    ApprovalState,
     NameSource,
     AgentLevel,
     CommandState,
     WebhookDeliveryState,
     EndReason,
+    FireReason,
+    FireState,
     GroupState,
     JobState,
+    MissedPolicy,
+    OverlapPolicy,
     Plan,
     Role,
+    ScheduleState,
     Stop,
     Transport,
     Trigger,
@@ -161,7 +180,7 @@ macro_rules! newtype_columns {
     )+};
 }
 
-newtype_columns!(Uuid: AgentId, AgentKeyId, ApiKeyId, AuditId, CommandId, WebhookDeliveryId, EventId, GroupId, InvitationId, JobId, MemberId, PrincipalId, ReleaseId, SessionId, TenantId, TokenKeyId, UserId, WebhookKeyId);
+newtype_columns!(Uuid: AgentId, AgentKeyId, ApiKeyId, ApprovalId, ApprovalRuleId, AuditId, CommandId, WebhookDeliveryId, EventId, FireId, GroupId, JobId, MemberId, PrincipalId, ReleaseId, ScheduleId, SessionId, TenantId, UserId, WebhookKeyId, InvitationId, TokenKeyId);
 newtype_columns!(i64: Timestamp);
 
 #[cfg(test)]
@@ -185,14 +204,20 @@ mod tests {
         check!(
             ActorKind,
             AgentEventKind,
+            ApprovalState,
             NameSource,
             AgentLevel,
             CommandState,
             WebhookDeliveryState,
             EndReason,
+            FireReason,
+            FireState,
             GroupState,
             JobState,
+            MissedPolicy,
+            OverlapPolicy,
             Role,
+            ScheduleState,
             Stop,
             Transport,
             Trigger,

@@ -5,6 +5,8 @@ pub mod access {
     pub mod agent_key;
     pub mod api_key;
     pub mod audit_entry;
+    pub mod audit_head;
+    pub mod audit_link;
     pub mod invitation;
     pub mod member;
     pub mod retired_agent_secret;
@@ -16,6 +18,8 @@ pub mod access {
 pub mod column;
 /// Commands, jobs, rollouts, executions and their output.
 pub mod commands {
+    pub mod approval;
+    pub mod approval_rule;
     pub mod command;
     pub mod command_report;
     pub mod idempotency_record;
@@ -47,4 +51,9 @@ pub mod releases {
     pub mod group;
     pub mod release;
     pub mod release_key_change;
+}
+/// Schedules and their fires.
+pub mod schedules {
+    pub mod fire;
+    pub mod schedule;
 }

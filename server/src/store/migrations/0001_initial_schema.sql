@@ -13,6 +13,8 @@ CREATE TABLE tenants (
     -- Which limits it has.
     plan text NOT NULL,
     created_at bigint NOT NULL,
+    -- When everything of it is deleted; null unless that was asked for.
+    delete_at bigint,
     manifest_bytes bigint NOT NULL,
     manifest_scripts bigint NOT NULL
 );
@@ -66,6 +68,7 @@ CREATE INDEX agent_keys_previous ON agent_keys (previous_secret_hash) WHERE prev
 
 CREATE TABLE retired_agent_secrets (
     secret_hash {bytes} NOT NULL PRIMARY KEY,
+    tenant_id uuid NOT NULL,
     key_id uuid NOT NULL,
     is_deleted boolean NOT NULL,
     retired_at bigint NOT NULL
@@ -137,7 +140,10 @@ CREATE INDEX invitations_tenant ON invitations (tenant_id, id);
 
 CREATE TABLE audit_entries (
     id uuid NOT NULL PRIMARY KEY,
+    -- The nil id for the log of the server, which belongs to its operator.
     tenant_id uuid NOT NULL,
+    -- The number of the link that the entry belongs to.
+    link bigint NOT NULL,
     at bigint NOT NULL,
     actor_kind text NOT NULL,
     actor_id uuid,
@@ -149,7 +155,28 @@ CREATE TABLE audit_entries (
     detail text NOT NULL,
     source text
 );
-CREATE INDEX audit_tenant ON audit_entries (tenant_id, id);
+-- In the order of the commits: ids are made before.
+CREATE INDEX audit_tenant ON audit_entries (tenant_id, link, id);
+
+-- The hash chain over the audit entries of a tenant: the entries of a commit are a link.
+CREATE TABLE audit_links (
+    tenant_id uuid NOT NULL,
+    number bigint NOT NULL,
+    previous_hash {bytes} NOT NULL,
+    -- 48 bytes for each entry, in the order of their ids: the id and the digest.
+    entries {bytes} NOT NULL,
+    hash {bytes} NOT NULL,
+    PRIMARY KEY (tenant_id, number)
+);
+
+-- The last link of each tenant. Whoever adds a link locks this row.
+CREATE TABLE audit_heads (
+    tenant_id uuid NOT NULL PRIMARY KEY,
+    number bigint NOT NULL,
+    hash {bytes} NOT NULL,
+    -- Of number and hash, in base64; empty before the first link.
+    signature text NOT NULL
+);
 
 -- fleet
 
@@ -332,6 +359,43 @@ CREATE TABLE jobs (
 CREATE INDEX jobs_tenant ON jobs (tenant_id, id);
 CREATE INDEX jobs_unfinished ON jobs (id) WHERE finished_at IS NULL;
 
+-- Which work waits for somebody else's yes.
+CREATE TABLE approval_rules (
+    id uuid NOT NULL PRIMARY KEY,
+    tenant_id uuid NOT NULL,
+    name text NOT NULL,
+    condition json NOT NULL,
+    wait_ms bigint NOT NULL,
+    created_at bigint NOT NULL,
+    created_by uuid NOT NULL
+);
+CREATE INDEX approval_rules_tenant ON approval_rules (tenant_id, id);
+
+CREATE TABLE approvals (
+    id uuid NOT NULL PRIMARY KEY,
+    tenant_id uuid NOT NULL,
+    state text NOT NULL,
+    rules json NOT NULL,
+    -- The work that waits: a job or a command.
+    job_id uuid,
+    command_id uuid,
+    command text NOT NULL,
+    script text,
+    data text NOT NULL,
+    agent_count bigint NOT NULL,
+    pinned json NOT NULL,
+    expires_in_ms bigint NOT NULL,
+    requested_by uuid NOT NULL,
+    requested_from text,
+    created_at bigint NOT NULL,
+    expires_at bigint NOT NULL,
+    decided_by uuid,
+    decided_at bigint,
+    reason text
+);
+CREATE INDEX approvals_tenant ON approvals (tenant_id, id);
+CREATE INDEX approvals_pending ON approvals (expires_at) WHERE state = 'pending';
+
 CREATE TABLE rollouts (
     job_id uuid NOT NULL PRIMARY KEY,
     tenant_id uuid NOT NULL,
@@ -472,6 +536,61 @@ CREATE INDEX webhook_deliveries_job ON webhook_deliveries (job_id, id);
 -- Read from its beginning: as small as what is pending, and enough to choose by.
 CREATE INDEX webhook_deliveries_due ON webhook_deliveries (due_at, host, id) WHERE state = 'pending';
 CREATE INDEX webhook_deliveries_state ON webhook_deliveries (tenant_id, state, id);
+
+-- schedules
+
+CREATE TABLE schedules (
+    id uuid NOT NULL PRIMARY KEY,
+    tenant_id uuid NOT NULL,
+    name text NOT NULL,
+    rule text NOT NULL,
+    starts_at bigint,
+    ends_at bigint,
+    job text NOT NULL,
+    state text NOT NULL,
+    stop_reason text,
+    missed text NOT NULL,
+    max_catch_up integer NOT NULL,
+    late_limit_ms bigint NOT NULL,
+    overlap text NOT NULL,
+    jitter_ms bigint NOT NULL,
+    owner_id uuid NOT NULL,
+    created_by uuid NOT NULL,
+    created_at bigint NOT NULL,
+    changed_at bigint NOT NULL,
+    -- All due times up to here have a row in `fires`, or are counted in one.
+    handled_until bigint NOT NULL,
+    -- Null unless it is active.
+    next_due_at bigint
+);
+CREATE UNIQUE INDEX schedules_name ON schedules (tenant_id, name);
+CREATE INDEX schedules_tenant ON schedules (tenant_id, id);
+CREATE INDEX schedules_due ON schedules (next_due_at, id) WHERE next_due_at IS NOT NULL;
+
+-- A due time is a row here before it is a job.
+CREATE TABLE fires (
+    id uuid NOT NULL PRIMARY KEY,
+    tenant_id uuid NOT NULL,
+    schedule_id uuid NOT NULL,
+    due_at bigint NOT NULL,
+    planned_at bigint NOT NULL,
+    is_manual boolean NOT NULL,
+    is_missed boolean NOT NULL,
+    state text NOT NULL,
+    reason text,
+    detail text,
+    job_id uuid,
+    fired_at bigint,
+    recorded_at bigint NOT NULL,
+    omitted_before bigint NOT NULL,
+    -- When to look at it next; null once it has a job or never will.
+    look_at bigint
+);
+-- However many servers try, and however often: one fire for a due time.
+CREATE UNIQUE INDEX fires_due ON fires (schedule_id, due_at);
+CREATE INDEX fires_schedule ON fires (schedule_id, id);
+CREATE INDEX fires_open ON fires (look_at, id) WHERE look_at IS NOT NULL;
+CREATE INDEX fires_job ON fires (job_id) WHERE job_id IS NOT NULL;
 
 -- operations
 

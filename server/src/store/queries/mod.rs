@@ -9,17 +9,21 @@ pub mod access {
     pub(super) mod api_key_changes;
     pub(super) mod api_keys;
     pub(super) mod audit;
+    pub(super) mod audit_chain;
+    pub(super) mod audit_names;
     pub(super) mod authentication;
     pub(super) mod invitations;
     pub(super) mod key_lineage;
     pub(super) mod members;
     pub(super) mod refresh;
+    pub(super) mod tenant_deletion;
     pub(super) mod tenants;
     pub(super) mod token_keys;
     pub(super) mod user_sessions;
 }
 /// Commands, jobs, rollouts, executions and their output.
 pub mod commands {
+    pub(super) mod approvals;
     pub(super) mod changes;
     pub(super) mod commands;
     pub(super) mod dispatch;
@@ -47,9 +51,12 @@ pub mod integrations {
 pub mod operations {
     pub(super) mod api_key_revocation;
     pub(super) mod member_changes;
+    pub(super) mod sealed_values;
     pub(super) mod settings;
     pub(super) mod statistics;
     pub(super) mod sweeps;
+    pub(super) mod tenant_erasure;
+    pub(super) mod tenant_export;
 }
 /// Releases, and the groups that follow them.
 pub mod releases {
@@ -57,17 +64,26 @@ pub mod releases {
     pub(super) mod groups;
     pub(super) mod releases;
 }
+/// Schedules and their fires.
+pub mod schedules {
+    pub(super) mod fires;
+    pub(super) mod firing;
+    pub(super) mod owner;
+    pub(super) mod schedules;
+}
 use sea_orm::DatabaseConnection;
 
 pub use self::access::agent_keys::AgentKeyChange;
 pub use self::access::api_key_changes::{ApiKeyChange, ChangedApiKey, Rotation, SecretUses};
 pub use self::access::api_keys::CreatedApiKey;
+pub use self::access::audit::{AuditPage, AuditRange, MAX_SCANNED};
 pub use self::access::authentication::{AgentKeyMatch, ApiKeyMatch, Bootstrap};
 pub use self::access::invitations::{Accepted, NewMember};
 pub use self::access::members::{NewOwner, SetupResult, SetupState};
 pub use self::access::refresh::Refreshed;
 pub use self::access::tenants::{TenantAudit, TenantChange};
 pub use self::access::user_sessions::{LiveSession, NewSession, SessionsToEnd};
+pub use self::commands::approvals::{Decision, DecisionResult, ExpiredApproval, ReleasedWork};
 pub use self::commands::changes::{ChangedCommand, EndedJob};
 pub use self::commands::commands::{Cancelled, CommandWithReport};
 pub use self::commands::history::{CommandFilter, Effort, Explained};
@@ -88,9 +104,16 @@ pub use self::integrations::webhooks::{
 };
 pub use self::operations::api_key_revocation::{Revocation, RevocationScope};
 pub use self::operations::member_changes::MemberChange;
+pub use self::operations::sealed_values::{SealedTable, SealedValue};
 pub use self::operations::sweeps::{OfflineAgent, Retention, TenantRetention};
+pub use self::operations::tenant_export::{
+    ExportPage, NOT_EXPORTED_TABLES, TABLES as EXPORTED_TABLES,
+};
 pub use self::releases::groups::GroupChange;
 pub use self::releases::releases::Publication;
+pub use self::schedules::firing::{FireDecision, OpenFire, RecordedFires};
+pub use self::schedules::owner::ScheduleOwner;
+pub use self::schedules::schedules::ScheduleChange;
 use super::Writer;
 use super::blobs::Blobs;
 use crate::domain::ids::TenantId;

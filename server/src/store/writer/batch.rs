@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use sea_orm::{DatabaseConnection, DbErr};
 use tokio::sync::mpsc;
 
+use super::access::audit_chain::{AuditShared, seal};
 use super::connection::{Connection, WriteTx, is_locked, is_read_only, is_unreachable};
 use super::{
     AdvanceRollout, AppendAudit, AppendOutput, BatchOperation, Change, CloseSession, FinishJob,
@@ -91,7 +92,11 @@ async fn commit_alone<Op: BatchOperation>(
     operation: &Op,
 ) -> Result<Op::Done, StoreError> {
     let tx = connection.begin().await?;
-    let done = match Op::apply(&tx, std::slice::from_ref(operation)).await {
+    let applied = match Op::apply(&tx, std::slice::from_ref(operation)).await {
+        Ok(results) => seal(tx.transaction, tx.audit).await.map(|()| results),
+        Err(error) => Err(error),
+    };
+    let done = match applied {
         Ok(mut results) => connection.commit().await.map(|()| results.pop()),
         Err(error) => Err(error),
     };
@@ -137,13 +142,16 @@ macro_rules! operations {
                 &self,
                 tx: &WriteTx<'_>,
             ) -> Result<Results, DbErr> {
-                Ok(Results {
+                let results = Results {
                     $($field: if self.$field.operations.is_empty() {
                         Vec::new()
                     } else {
                         Box::pin($kind::apply(tx, &self.$field.operations)).await?
                     },)+
-                })
+                };
+                // Last, because it locks the logs of the tenants until the commit.
+                Box::pin(seal(tx.transaction, tx.audit)).await?;
+                Ok(results)
             }
 
             async fn commit(&self, connection: &mut Connection) -> Result<Results, BatchFailure> {
@@ -194,10 +202,11 @@ operations! {
 pub(super) async fn run(
     connection: DatabaseConnection,
     blobs: Blobs,
+    audit: AuditShared,
     mut queue: mpsc::Receiver<Operation>,
     metrics: WriterMetrics,
 ) {
-    let mut connection = Connection::new(connection, blobs, metrics.clone());
+    let mut connection = Connection::new(connection, blobs, audit, metrics.clone());
     while let Some(first) = queue.recv().await {
         let mut batch = Batch::default();
         batch.push(first);

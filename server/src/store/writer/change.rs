@@ -1,5 +1,6 @@
 //! Rare writes as closures: each runs inside a savepoint of the shared transaction.
 
+use std::cell::RefCell;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,6 +10,12 @@ use sea_orm::{DatabaseTransaction, DbErr, TransactionTrait as _};
 use super::BatchOperation;
 use super::connection::WriteTx;
 use crate::store::StoreError;
+use crate::store::entities::access::audit_entry;
+
+tokio::task_local! {
+    /// The audit entries of the change that runs. They are dropped with its savepoint if it fails.
+    static ENTRIES: RefCell<Vec<audit_entry::Model>>;
+}
 
 type Running<'a> = Pin<Box<dyn Future<Output = Result<(), StoreError>> + Send + 'a>>;
 
@@ -70,6 +77,17 @@ where
     }
 }
 
+/// Adds an audit entry to the change that runs; it is stored at the end of the transaction, as part of
+/// the tenant's hash chain.
+///
+/// # Errors
+/// [`StoreError::Refused`] outside of a change, where nothing would store it.
+pub(in crate::store) fn add_audit(entry: audit_entry::Model) -> Result<(), StoreError> {
+    ENTRIES
+        .try_with(|entries| entries.borrow_mut().push(entry))
+        .map_err(|_| StoreError::Refused("an audit entry was written outside of a change"))
+}
+
 impl BatchOperation for Change {
     type Done = ();
 
@@ -81,9 +99,16 @@ impl BatchOperation for Change {
         let mut results = Vec::with_capacity(operations.len());
         for operation in operations {
             let savepoint = transaction.begin().await?;
-            let result = operation.0.run(&savepoint).await;
+            let run = async {
+                let result = operation.0.run(&savepoint).await;
+                (result, ENTRIES.with(RefCell::take))
+            };
+            let (result, entries) = ENTRIES.scope(RefCell::default(), run).await;
             match result {
-                Ok(()) => savepoint.commit().await?,
+                Ok(()) => {
+                    savepoint.commit().await?;
+                    tx.audit.append(entries);
+                }
                 Err(StoreError::Database(error)) => return Err(error),
                 Err(_) => savepoint.rollback().await?,
             }

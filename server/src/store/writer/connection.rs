@@ -11,6 +11,7 @@ use sea_orm::{
     SqliteTransactionMode, TransactionOptions, TransactionTrait as _,
 };
 
+use super::access::audit_chain::{AuditChain, AuditShared};
 use super::commit_metrics::CommitMetrics;
 use super::epoch_cache::EpochCache;
 use crate::domain::ids::AgentId;
@@ -28,6 +29,7 @@ pub(super) struct Connection {
     tx_metrics: CommitMetrics,
     metrics: WriterMetrics,
     blobs: Blobs,
+    audit: AuditChain,
 }
 
 /// A transaction in progress, with cached data.
@@ -38,23 +40,34 @@ pub struct WriteTx<'a> {
     pub(super) metrics: &'a CommitMetrics,
     /// Files for long output.
     pub(super) blobs: &'a Blobs,
+    /// The audit entries of the transaction.
+    pub(super) audit: &'a AuditChain,
 }
 
 impl Connection {
-    pub(super) fn new(pool: DatabaseConnection, blobs: Blobs, metrics: WriterMetrics) -> Self {
+    pub(super) fn new(
+        pool: DatabaseConnection,
+        blobs: Blobs,
+        audit: AuditShared,
+        metrics: WriterMetrics,
+    ) -> Self {
         let (epochs, tx_metrics) = (EpochCache::default(), CommitMetrics::default());
-        Self { pool, held: None, epochs, tx_metrics, metrics, blobs }
+        let audit = AuditChain::new(audit);
+        Self { pool, held: None, epochs, tx_metrics, metrics, blobs, audit }
     }
 
     /// Starts a transaction. On SQLite it takes the write lock at once, because a transaction that
     /// starts with a read cannot wait for the lock later.
     pub(super) async fn begin(&mut self) -> Result<WriteTx<'_>, DbErr> {
         self.tx_metrics.clear();
+        self.audit.begin();
         if let Some(held) = &self.held {
             match held.execute_unprepared(begin_statement(held)).await {
                 Ok(_) => {}
-                // The connection broke between transactions; a new one works as well.
-                Err(error) if is_unreachable(&error) => self.held = None,
+                // The connection broke between transactions; a new one works as well. PostgreSQL reports
+                // that it ended a connection as the error of the next statement, and `BEGIN` alone
+                // has changed nothing.
+                Err(error) if is_unreachable(&error) || is_replaceable(held) => self.held = None,
                 Err(error) => return Err(error),
             }
         }
@@ -67,6 +80,7 @@ impl Connection {
             epochs: &self.epochs,
             metrics: &self.tx_metrics,
             blobs: &self.blobs,
+            audit: &self.audit,
         })
     }
 
@@ -78,12 +92,14 @@ impl Connection {
         };
         held.execute_unprepared("COMMIT").await?;
         self.tx_metrics.add_to(&self.metrics);
+        self.audit.committed();
         Ok(())
     }
 
     /// Ends a transaction that failed or whose result is unknown.
     pub(super) async fn roll_back(&mut self) {
         self.epochs.clear();
+        self.audit.forget();
         let Some(held) = &self.held else { return };
         let rollback = tokio::time::timeout(ROLLBACK_WAIT, held.execute_unprepared("ROLLBACK"));
         let is_over = matches!(rollback.await, Ok(Ok(_)));
@@ -112,6 +128,12 @@ impl Connection {
         let options = TransactionOptions { sqlite_transaction_mode, ..Default::default() };
         self.pool.begin_with_options(options).await
     }
+}
+
+/// True if a new connection may do what this one can't. Nobody ends a connection of SQLite, whose errors say
+/// that the database is locked or broken.
+fn is_replaceable(held: &DatabaseTransaction) -> bool {
+    held.get_database_backend() != DbBackend::Sqlite
 }
 
 fn begin_statement(held: &DatabaseTransaction) -> &'static str {

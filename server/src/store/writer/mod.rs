@@ -21,13 +21,16 @@ pub mod sessions;
 use std::future::Future;
 use std::pin::Pin;
 
+use muster_protocol::identity::AgentKeyPair;
 use sea_orm::{DatabaseConnection, DatabaseTransaction, DbErr};
 use tokio::sync::mpsc::error::TrySendError;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 pub use self::access::AppendAudit;
+use self::access::audit_chain::AuditShared;
 pub use self::batch::Operation;
 use self::change::Change;
+pub(super) use self::change::add_audit;
 pub(super) use self::commands::advance_rollout::hold_queued;
 pub use self::commands::advance_rollout::{AdvanceRollout, RolloutChange};
 pub use self::commands::append_output::AppendOutput;
@@ -86,6 +89,7 @@ pub trait BatchOperation: Send + Sync + Sized + 'static {
 pub struct Writer {
     queue: mpsc::Sender<Operation>,
     metrics: WriterMetrics,
+    audit: AuditShared,
 }
 
 /// The result of a write, after its commit.
@@ -96,8 +100,24 @@ impl Writer {
     pub fn start(connection: DatabaseConnection, blobs: Blobs) -> Self {
         let (queue, operations) = mpsc::channel(MAX_QUEUED);
         let metrics = WriterMetrics::default();
-        tokio::spawn(batch::run(connection, blobs, operations, metrics.clone()));
-        Self { queue, metrics }
+        let audit = AuditShared::default();
+        tokio::spawn(batch::run(connection, blobs, audit.clone(), operations, metrics.clone()));
+        Self { queue, metrics, audit }
+    }
+
+    /// Sets the key that signs audit logs. A second call changes nothing.
+    pub fn set_audit_key(&self, key: AgentKeyPair) {
+        self.audit.set_key(key);
+    }
+
+    /// The key that signs audit logs, once it is set.
+    pub fn audit_key(&self) -> Option<&AgentKeyPair> {
+        self.audit.key()
+    }
+
+    /// Counts commits with audit entries, to wait for the next.
+    pub fn audit_commits(&self) -> watch::Receiver<u64> {
+        self.audit.commits()
     }
 
     /// The metrics of the writer.

@@ -1,11 +1,14 @@
 //! What other sites can make a browser do, and what a browser does with answers.
 
-use muster_tests::{Fixture, JsonFields as _, ServerOptions, on_both_databases};
+use muster_tests::{
+    Authority, Database, Fixture, JsonFields as _, ServerOptions, TestDir, on_both_databases,
+};
 use reqwest::{Client, Method, Response};
 
 on_both_databases!(
     only_json_bodies_change_something,
     every_answer_forbids_frames_scripts_and_guesses_of_its_type,
+    a_request_has_one_id_in_its_answer_and_its_problem,
 );
 
 async fn send(fixture: &Fixture, method: Method, path: &str, kind: &str, body: &str) -> Response {
@@ -81,6 +84,62 @@ async fn every_answer_forbids_frames_scripts_and_guesses_of_its_type(fixture: Fi
         assert_eq!(header("x-content-type-options"), "nosniff", "{path}");
         assert_eq!(header("x-frame-options"), "DENY", "{path}");
         assert_eq!(header("referrer-policy"), "no-referrer", "{path}");
+    }
+}
+
+#[tokio::test]
+async fn browsers_stay_with_tls_if_the_server_ends_it_itself() {
+    const HEADER: &str = "strict-transport-security";
+    let plain = Fixture::on_sqlite().await;
+    let answer = send(&plain, Method::GET, "/healthz", "", "").await;
+    assert!(
+        !answer.headers().contains_key(HEADER),
+        "browsers ignore it there, and a proxy adds its own"
+    );
+    let test_dir = TestDir::new();
+    let authority = Authority::new(&test_dir);
+    let options = ServerOptions::secured(&authority);
+    let fixture = Fixture::on(test_dir, Database::Sqlite, options).await;
+    for path in ["/healthz", "/api/agents", "/api/agents?limit=0", "/api/nothing", "/docs/"] {
+        let answer = fixture.api.get(path).await;
+        assert_eq!(answer.header(HEADER), "max-age=31536000", "{path}");
+    }
+}
+
+async fn a_request_has_one_id_in_its_answer_and_its_problem(fixture: Fixture) {
+    let client = Client::builder().no_proxy().build().expect("make a client");
+    let ask = async |ids: &[&str]| {
+        let url = format!("{}/api/agents?limit=0", fixture.server.url());
+        let mut request = client.get(url).bearer_auth(fixture.api.key());
+        for id in ids {
+            request = request.header("x-request-id", id.as_bytes());
+        }
+        let answer = request.send().await.expect("reach the server");
+        let id = answer.headers()["x-request-id"].to_str().expect("text").to_owned();
+        let problem: serde_json::Value = answer.json().await.expect("a problem");
+        assert_eq!(problem["request_id"], id.as_str(), "{problem}");
+        assert_eq!(problem["code"], "invalid_field");
+        id
+    };
+    let longest = "x".repeat(64);
+    for id in ["ticket-7", "a.B_c", longest.as_str()] {
+        assert_eq!(ask(&[id]).await, id);
+    }
+    let too_long = "x".repeat(65);
+    let mut made = std::collections::BTreeSet::new();
+    for ids in [
+        &[][..],
+        &[""],
+        &["a b"],
+        &["a\"b"],
+        &["<script>"],
+        &["\u{e9}"],
+        &["a", "b"],
+        &[too_long.as_str()],
+    ] {
+        let id = ask(ids).await;
+        assert!(uuid::Uuid::parse_str(&id).is_ok(), "{ids:?}: {id}");
+        assert!(made.insert(id), "each request has its own");
     }
 }
 

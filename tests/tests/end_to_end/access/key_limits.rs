@@ -156,6 +156,13 @@ async fn a_key_with_a_list_of_scripts_and_a_fan_out_runs_nothing_else(fixture: F
     let path = format!("/api/jobs/{done}/retry");
     let retry = limited.post(&path, json!({"executions": "all"})).await;
     retry.expect_problem(403, "fan_out_exceeded");
+    // Who resumes a rollout starts the rest of it.
+    let rollout = json!({"script": "other", "target": both,
+        "rollout": {"wave_size": 1, "pause_ms": 3_600_000}});
+    let rollout = fixture.api.post("/api/jobs", rollout).await.expect(202).id().to_owned();
+    fixture.api.post(&format!("/api/jobs/{rollout}/pause"), json!({})).await.expect(202);
+    let resume = limited.post(&format!("/api/jobs/{rollout}/resume"), json!({})).await;
+    resume.expect_problem(403, "script_not_in_key");
     limited.post(&format!("/api/agents/{web}/ping"), json!({})).await.expect(200);
     let own = limited.execute(web, "deploy", json!({})).await;
     assert_eq!(limited.finished(&own).await["state"], "succeeded");

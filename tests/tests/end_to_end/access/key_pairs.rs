@@ -199,7 +199,8 @@ async fn reinstalled_host_is_a_new_agent_until_a_person_adopts_it() {
     let cli = Cli::new(&fixture.test_dir);
     let login = ["login", "--server", &fixture.server.url()];
     cli.run_with_input(&login, fixture.api.key()).await.expect(0);
-    let online = cli.run(&["agents", "adopt", &former]).await;
+    let wrong = key_pair_of("wrong").public_key().fingerprint().to_string();
+    let online = cli.run(&["agents", "adopt", &former, "--fingerprint", &wrong]).await;
     assert_ne!(online.code, Some(0), "{online:?}");
     assert!(online.stderr.contains("is online"), "{online:?}");
     before.stop();
@@ -223,7 +224,6 @@ async fn reinstalled_host_is_a_new_agent_until_a_person_adopts_it() {
     let fingerprint = shown.text("fingerprint");
 
     // The fingerprint of another host changes nothing for this one.
-    let wrong = key_pair_of("wrong").public_key().fingerprint().to_string();
     cli.run(&["agents", "adopt", &former, "--fingerprint", &wrong]).await.expect(0);
     let still = fixture.api.get(&format!("/api/agents/{}", shown.id())).await.expect(200);
     assert_eq!(still["status"], "online");
@@ -249,7 +249,6 @@ async fn refused_reinstalled_host_comes_back_as_its_agent_once_its_fingerprint_i
     let limit = Err(Closed::new(4004, "agent_limit"));
     assert_eq!(over_websocket(&fixture, &key, claims(None, "after")).await, limit);
     let path = format!("/api/agents/{}/adopt", former.text("agent_id"));
-    fixture.api.post(&path, json!({})).await.expect_problem(409, "no_successor");
     let fingerprint = key_pair_of("after").public_key().fingerprint().to_string();
     let waiting = fixture.api.post(&path, json!({"fingerprint": fingerprint})).await.expect(200);
     assert_eq!(waiting["next_fingerprint"], fingerprint);
@@ -261,30 +260,23 @@ async fn refused_reinstalled_host_comes_back_as_its_agent_once_its_fingerprint_i
 }
 
 #[tokio::test]
-async fn adoption_without_a_fingerprint_is_refused_if_several_hosts_may_be_meant() {
+async fn adoption_without_a_fingerprint_is_refused_even_for_a_single_candidate() {
     let fixture = Fixture::on_sqlite().await;
-    let (_, key) = fixture.api.agent_key(json!({"max_agents": 9})).await;
+    let (key_id, key) = fixture.api.agent_key(json!({"max_agents": 9})).await;
     let former = over_websocket(&fixture, &key, claims(None, "before")).await.expect("registered");
-    for seed in ["one", "two"] {
-        over_websocket(&fixture, &key, claims(None, seed)).await.expect("registered");
-    }
+    fixture.with_status(&key_id, "offline").await;
+    // A holder of the agent key that reports the machine id of the host.
+    over_websocket(&fixture, &key, claims(None, "impostor")).await.expect("registered");
     let id = former.text("agent_id");
-    eventually("the former agent is offline", async || {
-        let shown = fixture.api.get(&format!("/api/agents/{id}")).await.expect(200);
-        (shown["status"] == "offline").then_some(())
-    })
-    .await;
-    // The status changes before the end of the session is stored.
-    let answer = eventually("the end of its session is stored", async || {
-        let answer = fixture.api.post(&format!("/api/agents/{id}/adopt"), json!({})).await;
-        (answer.json()["code"] != "agent_online").then_some(answer)
-    })
-    .await;
-    let problem = answer.expect_problem(409, "ambiguous_successor");
-    for seed in ["one", "two"] {
-        let fingerprint = key_pair_of(seed).public_key().fingerprint().to_string();
-        assert!(problem.text("detail").contains(&fingerprint), "{problem}");
-    }
+    let path = format!("/api/agents/{id}/adopt");
+    let problem = fixture.api.post(&path, json!({})).await.expect_problem(422, "invalid_body");
+    assert_eq!(problem["errors"][0], json!({"field": "fingerprint", "code": "required"}));
+    let refused = fixture.cli().await.run(&["agents", "adopt", id]).await;
+    refused.expect(2);
+    assert!(refused.stderr.contains("--fingerprint"), "{}", refused.stderr);
+    let shown = fixture.api.get(&format!("/api/agents/{id}")).await.expect(200);
+    let own = key_pair_of("before").public_key().fingerprint().to_string();
+    assert_eq!((shown.text("fingerprint"), &shown["next_fingerprint"]), (&*own, &Value::Null));
 }
 
 #[tokio::test]

@@ -1,10 +1,13 @@
 //! Secrets of API keys: rotation with an overlap, and their last use.
 
+use std::time::Duration;
+
 use chrono::{DateTime, Utc};
 use muster_tests::{
     Api, FakeAgent, Fixture, JsonFields as _, LiveStream, eventually_shown, on_both_databases,
 };
 use serde_json::{Value, json};
+use tokio::time::timeout;
 
 on_both_databases!(
     a_rotated_key_has_two_secrets_until_the_overlap_ends,
@@ -12,6 +15,9 @@ on_both_databases!(
     streams_and_polls_of_an_old_secret_end_with_the_overlap,
     the_last_use_of_a_key_and_of_its_old_secret_is_shown,
 );
+
+/// Generous: a stream ends at once, or never.
+const PATIENCE: Duration = Duration::from_secs(45);
 
 async fn made(api: &Api, fields: Value) -> (String, Api) {
     let made = api.post("/api/keys", fields).await.expect(201);
@@ -61,6 +67,12 @@ async fn a_rotated_key_has_two_secrets_until_the_overlap_ends(fixture: Fixture) 
     assert!(!audit.to_string().contains(fourth.key()), "a secret is in the audit log");
 }
 
+/// The stream ends, however many events come before.
+async fn expect_end(mut stream: LiveStream) {
+    let end = async { while stream.next().await.is_some() {} };
+    timeout(PATIENCE, end).await.expect("the stream ends");
+}
+
 async fn both_secrets_of_a_rotated_key_end_with_its_revocation(fixture: Fixture) {
     let (id, first) = made(&fixture.api, json!({"name": "ci"})).await;
     let (_, second) = rotated(&fixture.api, &id, 3_600_000).await;
@@ -74,8 +86,8 @@ async fn both_secrets_of_a_rotated_key_end_with_its_revocation(fixture: Fixture)
     for key in [&first, &second] {
         key.get("/api/agents").await.expect_problem(401, "invalid_api_key");
     }
-    for mut stream in streams {
-        while stream.next().await.is_some() {}
+    for stream in streams {
+        expect_end(stream).await;
     }
 }
 
@@ -97,7 +109,7 @@ async fn streams_and_polls_of_an_old_secret_end_with_the_overlap(fixture: Fixtur
     let (_, second) = rotated(&fixture.api, &id, 4_000).await;
     let mut new = LiveStream::open(&second, "/api/events", "").await.expect("a stream");
     new.expect("ready").await;
-    while old.next().await.is_some() {}
+    expect_end(old).await;
     poll.await.expect("an answer").expect_problem(401, "expired_api_key");
     first.get("/api/agents").await.expect_problem(401, "expired_api_key");
     // The stream of the new secret goes on.

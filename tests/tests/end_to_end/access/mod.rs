@@ -1,6 +1,7 @@
 //! Who may call the API, who an agent is, and how requests are refused.
 
 mod api;
+mod audit;
 mod browsers;
 mod child_keys;
 mod cookies;
@@ -24,6 +25,7 @@ mod sessions;
 mod setup;
 mod sign_in;
 mod sources;
+mod tenant_life;
 mod tenants;
 mod tokens;
 mod waits;

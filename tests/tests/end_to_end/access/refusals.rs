@@ -40,8 +40,8 @@ async fn every_refusal_is_documented_in_openapi() {
     let large = "x".repeat(1_100_000);
     for (method, path, body, status, code) in [
         (&get, format!("/api/agents/{NOBODY}"), None, 404, "not_found"),
-        (&get, "/api/agents?limit=0".into(), None, 400, "invalid_query"),
-        (&get, "/api/commands?limit=501".into(), None, 400, "invalid_query"),
+        (&get, "/api/agents?limit=0".into(), None, 422, "invalid_field"),
+        (&get, "/api/commands?limit=501".into(), None, 422, "invalid_field"),
         (&get, "/api/jobs?cursor=odd".into(), None, 400, "invalid_query"),
         (&get, format!("/api/commands/{done}?wait=1"), None, 400, "invalid_query"),
         (&get, format!("/api/executions/{NOBODY}/output"), None, 404, "not_found"),

@@ -50,7 +50,7 @@ async fn time_to_wait_out_of_bounds_is_refused_alike_everywhere() {
     queries.push((&waiting.basic, "/api/agents/poll?".to_owned(), 30_000));
     for (api, path, most) in queries {
         let answer = api.get(&format!("{path}wait_ms={}", most + 1)).await;
-        let problem = answer.expect_problem(400, "invalid_query");
+        let problem = answer.expect_problem(422, "invalid_field");
         assert_eq!(refused(&problem), ("wait_ms", "too_large", &json!(most)), "{path}");
         for wrong in ["-1", "x", "1.5", "", "1e3", "18446744073709551616"] {
             let answer = api.get(&format!("{path}wait_ms={wrong}")).await;

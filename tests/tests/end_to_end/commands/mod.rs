@@ -1,6 +1,7 @@
 //! Commands and jobs, from the request to the result and the output.
 
 mod ad_hoc;
+mod approvals;
 mod attestations;
 mod bad_input;
 mod crash_recovery;

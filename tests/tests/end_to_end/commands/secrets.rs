@@ -237,7 +237,7 @@ async fn secret_without_its_master_key_rejects_only_its_command() {
     fixture.server.stop();
     std::fs::remove_file(fixture.server.data_dir().join("master.key")).expect("lose it");
     // As described in docs/SERVER.md.
-    fixture.server.query("DELETE FROM settings WHERE name = 'master_key_check'");
+    fixture.server.query("DELETE FROM settings WHERE name IN ('master_key_check', 'audit_key')");
     fixture.server.resume();
     fixture.server.ready().await;
     agent.resume();

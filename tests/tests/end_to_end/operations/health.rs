@@ -120,6 +120,19 @@ async fn server_on_a_read_only_postgresql_is_not_ready_until_new_connections_tak
     new_key().await.expect(201);
 }
 
+#[tokio::test]
+async fn write_after_postgresql_ended_all_connections_succeeds_at_once() {
+    let fixture = Fixture::on_postgres().await;
+    let Database::Postgres(database) = &fixture.server.database else { panic!("not PostgreSQL") };
+    for round in 0..3 {
+        let name = format!("new-{round}");
+        let new_key = || fixture.api.post("/api/agents/keys", json!({"name": name}));
+        new_key().await.expect(201);
+        database.end_connections();
+        new_key().await.expect(201);
+    }
+}
+
 async fn becomes(api: &Api, status: u16) {
     eventually_shown(&format!("/readyz answers {status}"), async || {
         let answer = api.get("/readyz").await;

@@ -3,6 +3,7 @@
 mod chaos;
 mod cli;
 mod cli_output;
+mod closed_pipes;
 mod contract;
 mod databases;
 mod dependencies;
@@ -11,6 +12,7 @@ mod file_permissions;
 mod harness;
 mod health;
 mod images;
+mod master_key_rotation;
 mod metrics;
 mod monitoring;
 mod storage;

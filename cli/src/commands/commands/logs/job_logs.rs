@@ -14,7 +14,7 @@ use crate::api::sse_client::SseClient;
 use crate::commands::commands::job_progress::resume_hint;
 use crate::error::CliError;
 use crate::exit_status::is_terminal;
-use crate::output::printer::note;
+use crate::output::printer::print_note;
 use crate::output::text::sanitize;
 
 /// Most executions that are read at once. An API key may have 64 event streams.
@@ -115,7 +115,7 @@ impl JobPrinter<'_> {
         let state = text(job, "state").unwrap_or_default();
         let is_stopped = matches!(state, "halted" | "paused");
         if is_stopped && !self.is_stop_shown {
-            note(&format!("the job is {state}; {}", resume_hint(self.job)));
+            print_note(&format!("the job is {state}; {}", resume_hint(self.job)));
         }
         self.is_stop_shown = is_stopped;
     }
@@ -180,7 +180,7 @@ async fn print_execution(
         write(request.stream, stream, &lines.finish(stream))?;
     }
     if is_incomplete(end) {
-        note(&format!("{name}: {MISSING_OUTPUT}"));
+        print_note(&format!("{name}: {MISSING_OUTPUT}"));
     }
     Ok(())
 }

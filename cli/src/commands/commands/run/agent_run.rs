@@ -11,7 +11,7 @@ use crate::api::output_poll::{RetryNotice, copy_to_end};
 use crate::error::CliError;
 use crate::exit_status::{exit_status, is_output_incomplete};
 use crate::interrupt::Interrupts;
-use crate::output::printer::note;
+use crate::output::printer::print_note;
 use crate::output::terminal_filter::FilteredTerminal;
 use crate::session::Session;
 
@@ -49,7 +49,9 @@ pub async fn run(
     }
     if command.get("state").and_then(Value::as_str) == Some("queued") {
         let until = command.get("expires_at").and_then(Value::as_str).unwrap_or_default();
-        note(&format!("waiting until {until} for the agent, which is offline or busy; ^C cancels"));
+        print_note(&format!(
+            "waiting until {until} for the agent, which is offline or busy; ^C cancels"
+        ));
     }
     tokio::select! {
         ended = wait_for_end(session, id, raw) => ended,
@@ -75,11 +77,11 @@ async fn wait_for_end(session: &Session, id: &str, raw: bool) -> Result<u8, CliE
         session.output.details(&command)?;
     }
     if is_output_incomplete(&command) {
-        note("warning: some of the output is missing");
+        print_note("warning: some of the output is missing");
     }
     let status = exit_status(&command);
     if let Some(message) = status.message {
-        note(&message);
+        print_note(&message);
     }
     Ok(status.code)
 }

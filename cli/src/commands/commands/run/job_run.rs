@@ -15,7 +15,7 @@ use crate::commands::commands::job_progress::{
 use crate::error::CliError;
 use crate::exit_status::is_terminal;
 use crate::interrupt::Interrupts;
-use crate::output::printer::note;
+use crate::output::printer::print_note;
 use crate::output::text::{pluralize, sanitize};
 use crate::session::Session;
 
@@ -52,7 +52,7 @@ pub async fn run(session: &Session, body: &Value, detach: bool) -> Result<u8, Cl
         return Ok(0);
     }
     let agents = job.get("agent_count").and_then(Value::as_u64).unwrap_or_default();
-    note(&format!("job {id} on {}", pluralize(agents, "agent")));
+    print_note(&format!("job {id} on {}", pluralize(agents, "agent")));
     let job = tokio::select! {
         ended = wait_for_end(session, &id) => ended?,
         error = session.cancel_on_interrupt("jobs", &id, &mut interrupts) => return Err(error),
@@ -108,14 +108,14 @@ fn update(bar: &ProgressBar, job: &Value) {
 async fn show_result(session: &Session, id: &str, job: &Value) -> Result<(), CliError> {
     session.output.answer(job, summarize_counts)?;
     if text(job, "state") == "succeeded" {
-        note(&format!("see the output with `muster logs {id}`"));
+        print_note(&format!("see the output with `muster logs {id}`"));
         return Ok(());
     }
     if text(job, "state") == "halted" {
         let wave = current_wave(job).map(|wave| format!(" in {wave}")).unwrap_or_default();
-        note(&format!("the job halted{wave}"));
-        note(text(job, "halt_reason"));
-        note(&resume_hint(id));
+        print_note(&format!("the job halted{wave}"));
+        print_note(text(job, "halt_reason"));
+        print_note(&resume_hint(id));
     }
     let page = session.api.list(&["jobs", id, "executions"], &[], None).await?;
     let items = page.get("items").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
@@ -132,9 +132,9 @@ async fn show_result(session: &Session, id: &str, job: &Value) -> Result<(), Cli
             "" => text(execution, "agent_id").to_owned(),
             name => sanitize(name),
         };
-        note(&format!("{name}: {}{error}", text(execution, "state")));
+        print_note(&format!("{name}: {}{error}", text(execution, "state")));
     }
-    note(&format!("see `muster jobs executions {id}` and `muster logs {id}`"));
+    print_note(&format!("see `muster jobs executions {id}` and `muster logs {id}`"));
     Ok(())
 }
 

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::package::{SIGNATURE, read_descriptor, read_file};
 use crate::error::CliError;
-use crate::output::printer::note;
+use crate::output::printer::print_note;
 use crate::session::Session;
 
 /// Timeout of the upload of one program.
@@ -41,7 +41,7 @@ pub async fn publish(folder: &Path, session: &Session) -> Result<u8, CliError> {
             if known.iter().find(is_same).is_some_and(|program| program["is_uploaded"] == true) {
                 continue;
             }
-            note(&format!("uploading {name} for {platform}: {} bytes", file.bytes));
+            print_note(&format!("uploading {name} for {platform}: {} bytes", file.bytes));
             let bytes = read_file(folder, *platform, file)?;
             let request = api
                 .request(Method::PUT, &["releases", &version, &platform_name, name])

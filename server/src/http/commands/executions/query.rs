@@ -12,7 +12,7 @@ use crate::domain::commands::trigger::Trigger;
 use crate::domain::field_error::{FieldError, FieldErrorCode};
 use crate::domain::ids::{AgentId, JobId, PrincipalId};
 use crate::domain::name::{MAX_NAME_CHARS, clean};
-use crate::domain::page::{MAX_LIMIT, PageRequest};
+use crate::domain::page::PageRequest;
 use crate::domain::time::Timestamp;
 use crate::http::extract::page;
 use crate::http::problem::Problem;
@@ -145,10 +145,7 @@ fn gather<T: DeserializeOwned>(pairs: Vec<(String, String)>) -> Result<T, Proble
 
 fn page_of(cursor: Option<&str>, limit: Option<&str>) -> Result<PageRequest, Problem> {
     let limit = limit.map(str::parse).transpose();
-    let limit = limit.map_err(|_| {
-        let error = FieldError::with_limit("limit", FieldErrorCode::TooLarge, MAX_LIMIT);
-        invalid("`limit` must be 1 to 500", error)
-    })?;
+    let limit = limit.map_err(|_| invalid_value("limit", "must be a number"))?;
     page(cursor, limit)
 }
 

@@ -13,8 +13,9 @@ use muster_protocol::secret::{AGENT_KEY_PREFIX, API_KEY_PREFIX, is_well_formed};
 use muster_protocol::{CloseCode, Permissions};
 
 pub(in crate::services) use self::degraded::DATABASE_PATIENCE;
-pub(in crate::services) use self::principals::{Credential, reread};
+pub(in crate::services) use self::principals::{Credential, of_api_key, reread};
 use super::access_tokens::{AccessTokens, EXPIRED};
+use super::closed_tenants;
 use super::key_cache::KeyCache;
 use super::key_uses::KeyUses;
 use super::lookup_limiter::LookupLimiter;
@@ -40,9 +41,9 @@ pub struct Authentication {
     pub(in crate::services) cache: KeyCache,
     pub(in crate::services) clock: Clock,
     pub(in crate::services) lookups: LookupLimiter,
+    pub(in crate::services) uses: KeyUses,
     /// `None` at the terminal, where nobody is authenticated.
     pub(in crate::services) tokens: Option<AccessTokens>,
-    pub(in crate::services) uses: KeyUses,
 }
 
 /// An agent key that was valid when it was read.
@@ -75,8 +76,7 @@ impl Authentication {
     /// Checks the credentials of this store.
     pub fn new(store: Store, clock: Clock) -> Self {
         let (cache, lookups) = (KeyCache::default(), LookupLimiter::default());
-        let uses = KeyUses::default();
-        Self { store, cache, clock, lookups, tokens: None, uses }
+        Self { store, cache, clock, lookups, uses: KeyUses::default(), tokens: None }
     }
 
     /// The principal of an API key or of an access token. `source`: who presents it, if that is known.
@@ -174,6 +174,12 @@ impl Authentication {
         Ok(known)
     }
 
+    /// # Errors
+    /// [`ServiceError::Forbidden`] `tenant_closed` for a tenant that is being deleted.
+    pub fn require_open(&self, tenant_id: TenantId) -> Result<()> {
+        if self.cache.is_closed(tenant_id) { Err(closed_tenants::refusal()) } else { Ok(()) }
+    }
+
     /// The permissions of an agent key. `source`: who presents it, if that is known.
     ///
     /// # Errors
@@ -198,11 +204,11 @@ impl Authentication {
                     AgentKeyMatch::Key(row) => {
                         let grant = Arc::new(to_grant(&row));
                         self.cache.remember_grant(hash, Arc::clone(&grant), read_at);
-                        return admit(grant, (hash, source), now);
+                        return self.admit(grant, (hash, source), now);
                     }
                     // Not cached, because it may expire at any moment.
                     AgentKeyMatch::KeyInGrace(row) => {
-                        return admit(Arc::new(to_grant(&row)), (hash, source), now);
+                        return self.admit(Arc::new(to_grant(&row)), (hash, source), now);
                     }
                     AgentKeyMatch::Deleted => CloseCode::KeyDeleted,
                     AgentKeyMatch::Regenerated => CloseCode::KeyRegenerated,
@@ -212,7 +218,20 @@ impl Authentication {
                 return Err(AgentRefusal::Close(close));
             }
         };
-        admit(grant, (hash, source), now)
+        self.admit(grant, (hash, source), now)
+    }
+
+    /// The key, unless its tenant is being deleted.
+    fn admit(
+        &self,
+        grant: Arc<KeyGrant>,
+        presented: (SecretHash, Option<ClientSource>),
+        now: Timestamp,
+    ) -> std::result::Result<AdmittedKey, AgentRefusal> {
+        if self.cache.is_closed(grant.tenant_id) {
+            return Err(AgentRefusal::Close(CloseCode::TenantClosed));
+        }
+        admit(grant, presented, now)
     }
 
     /// Creates the first tenant and its owner's API key, only in an empty database.
@@ -275,6 +294,7 @@ impl Authentication {
             name: name.into(),
             plan: Plan::DEFAULT,
             created_at: now,
+            delete_at: None,
             manifest_bytes: 0,
             manifest_scripts: 0,
         };

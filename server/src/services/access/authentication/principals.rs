@@ -41,7 +41,7 @@ impl Authentication {
         let system = self.store.system();
         match credential {
             Credential::ApiKey(hash) => {
-                principal_of(system.find_api_key(hash).await?, hash).ok_or(INVALID)
+                of_api_key(system.find_api_key(hash).await?, hash).ok_or(INVALID)
             }
             Credential::AccessToken { claims, .. } => {
                 let live = system.live_session(claims.session_id).await?;
@@ -63,19 +63,22 @@ pub(in crate::services) async fn reread(
         PrincipalKind::ApiKey => {
             // The secret decides: a key may have two for a while.
             let Some(hash) = principal.secret_hash else { return Ok(None) };
-            Ok(principal_of(store.system().find_api_key(hash).await?, hash))
+            Ok(of_api_key(store.system().find_api_key(hash).await?, hash))
         }
         PrincipalKind::Member { session_id } => {
             let live = store.system().live_session(session_id).await?;
             Ok(live.map(|live| of_session(live, principal.expires_at)))
         }
-        PrincipalKind::Operator => Ok(None),
+        PrincipalKind::AbsentMember | PrincipalKind::Operator => Ok(None),
     }
 }
 
 /// The principal of what a presented secret belongs to. The secret before a rotation ends with its time;
 /// everything that a caller has under way ends with it, because it counts as the expiry.
-fn principal_of(found: ApiKeyMatch, secret_hash: SecretHash) -> Option<Principal> {
+pub(in crate::services) fn of_api_key(
+    found: ApiKeyMatch,
+    secret_hash: SecretHash,
+) -> Option<Principal> {
     let (row, ends_at) = match found {
         ApiKeyMatch::Key(row) => (row, None),
         ApiKeyMatch::Previous(row) => {

@@ -149,7 +149,8 @@ impl StreamPermit {
         &mut self,
         scopes: &[Scope],
     ) -> std::result::Result<bool, StoreError> {
-        if *self.closing.borrow() || self.is_expired() {
+        let is_closed = self.viewers.cache.is_closed(self.principal.tenant_id);
+        if *self.closing.borrow() || is_closed || self.is_expired() {
             return Ok(false);
         }
         if self.key_changes.has_changed().unwrap_or(false) {

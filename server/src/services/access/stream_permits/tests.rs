@@ -46,8 +46,8 @@ impl Onlooker {
             cache: cache.clone(),
             clock: clock.clone(),
             lookups: LookupLimiter::default(),
-            tokens: None,
             uses: KeyUses::default(),
+            tokens: None,
         };
         authentication.bootstrap(&data_dir, Some(KEY)).await.expect("create the first key");
         let hub = Arc::new(Hub::default());

@@ -3,6 +3,7 @@
 mod plan;
 mod retry;
 mod rollout_actions;
+mod scheduled;
 mod storage;
 mod submission;
 
@@ -10,6 +11,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
+pub(in crate::services) use self::scheduled::FireResult;
 use super::delivery::CommandDelivery;
 use super::preflight::{OnMismatch, Preflight};
 use super::submission_limiter::SubmissionLimiter;
@@ -154,7 +156,7 @@ impl Jobs {
         }
         let tenant = self.store.tenant(caller.principal.tenant_id);
         let agents = tenant.agents_of_job(id, false).await?;
-        self.guard.check(caller, WorkKind::Control, &agents).await
+        self.guard.check_limits(caller, WorkKind::Control, &agents).await
     }
 }
 

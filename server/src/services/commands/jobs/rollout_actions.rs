@@ -63,7 +63,7 @@ impl Jobs {
         let job = tenant.job(id).await?.ok_or(UNKNOWN)?;
         let agents = tenant.agents_of_job(id, false).await?;
         let kind = WorkKind::of_command(CommandName::Execute.as_str(), Some(&job.script));
-        self.guard.check(caller, kind, &agents).await
+        self.guard.check_limits(caller, kind, &agents).await
     }
 }
 
@@ -75,6 +75,11 @@ fn refusal(verb: &str, state: JobState, stop: Option<Stop>) -> String {
         (JobState::Running, Some(Stop::Aborted)) => format!(
             "the job was aborted and can't be {verb}; wait until its running executions end, or cancel it"
         ),
+        (JobState::AwaitingApproval, _) => {
+            format!(
+                "the job waits for an approval and can't be {verb}; approve, refuse or cancel it"
+            )
+        }
         (JobState::Halted, _) => "the rollout has halted by itself; resume or abort it".to_owned(),
         (state, _) => {
             format!("the job has ended ({}) and can't be {verb}; retry it instead", state.as_str())

@@ -7,20 +7,24 @@ use muster_protocol::secret_parameters::SecretParameters;
 use serde_json::json;
 
 use super::plan::{InitialState, PlannedRollout};
+use super::scheduled::{FIRE_NOT_OPEN, FIRE_OVERLAPS};
 use super::{Jobs, subject};
+use crate::domain::commands::approval::ApprovalState;
 use crate::domain::commands::command_state::{CommandState, EndReason};
 use crate::domain::commands::trigger::Trigger;
 use crate::domain::ids::{AgentId, CommandId, JobId};
+use crate::domain::integrations::tenant_event::TenantEvent;
 use crate::services::access::caller::Caller;
+use crate::services::commands::approvals::request::{ApprovalDraft, WaitingWork, hold};
 use crate::services::commands::delivery::Reservation;
 use crate::services::commands::request::ValidatedCommand;
 use crate::services::commands::request::key_reused;
 use crate::services::commands::secret_parameters::seal;
 use crate::services::error::Result;
-use crate::store::StoreError;
 use crate::store::entities::commands::command::NewCommand;
 use crate::store::entities::commands::{command, job};
 use crate::store::writer::{Idempotency, NewExecution, SubmitJob, SubmittedJob};
+use crate::store::{FireStart, StoreError};
 
 /// A validated job for existing agents.
 pub(super) struct NewJob {
@@ -30,19 +34,30 @@ pub(super) struct NewJob {
     pub(super) agents: Vec<AgentId>,
     pub(super) planned: Option<PlannedRollout>,
     pub(super) trigger: Trigger,
+    /// The request for approval that the job waits for.
+    pub(super) draft: Option<ApprovalDraft>,
+    /// The fire of a schedule that gets this job.
+    pub(super) fire: Option<FireStart>,
 }
 
 impl Jobs {
     /// Stores the job with its executions and sends those that got a slot. For a repeated request,
     /// returns the job that the first one created.
     pub(super) async fn store(&self, caller: &Caller, new: NewJob) -> Result<JobId> {
-        let NewJob { row, mut validated, idempotency, agents, planned, trigger } = new;
+        let NewJob { row, mut validated, idempotency, agents, planned, trigger, draft, fire } = new;
         let (id, created_at) = (row.id, row.created_at);
         let rollout =
             planned.as_ref().map(|planned| planned.row(row.tenant_id, id, validated.expires_in_ms));
         let waves = rollout.as_ref().map(|rollout| rollout.wave_count);
         let (what, work) = validated.audit_detail();
-        let detail = json!({what: work, "agents": agents.len(), "waves": waves});
+        let approval = draft.map(|draft| draft.into_row(&WaitingWork::Job(id), created_at));
+        let approval_id = approval.as_ref().map(|approval| approval.id);
+        let tenant_id = row.tenant_id;
+        let mut detail =
+            json!({what: work, "agents": agents.len(), "waves": waves, "approval_id": approval_id});
+        if let Some(fire) = &fire {
+            detail["schedule_id"] = json!(fire.schedule_id);
+        }
         let audit = caller.audit("job.submit", subject(id), &detail, created_at);
         let secrets = Arc::new(std::mem::take(&mut validated.secret_parameters));
         let mut initial_states = planned.as_ref().map(PlannedRollout::initial_states);
@@ -53,6 +68,10 @@ impl Jobs {
             let initial = initial.unwrap_or(InitialState::Ready { wave: None });
             let mut execution = self.execution(&row, &validated, &secrets, agent_id, trigger)?;
             let reservation = match initial.apply(&mut execution) {
+                true if approval.is_some() => {
+                    hold(&mut execution);
+                    None
+                }
                 true => self.reserve(&mut execution, &secrets),
                 false => None,
             };
@@ -62,11 +81,15 @@ impl Jobs {
         }
         let new: Vec<_> =
             executions.iter().map(|execution| Announcement::of(&execution.row)).collect();
-        let operation = SubmitJob { row, rollout, executions, idempotency, audit };
+        let operation = SubmitJob { row, rollout, executions, idempotency, fire, audit, approval };
         match self.delivery.commit(operation, reservations, created_at).await? {
             SubmittedJob::New { delivered, .. } => {
                 for new in new.iter().filter(|new| delivered.binary_search(&new.id).is_err()) {
                     self.hub.announce_new(new.agent_id, new.id, new.is_ready);
+                }
+                if let Some(id) = approval_id {
+                    let event = TenantEvent::Approval { id, state: ApprovalState::Pending };
+                    self.hub.event_log.append(tenant_id, event);
                 }
                 // All of its executions may have ended with their insert.
                 self.hub.notify_job_changed(id);
@@ -75,6 +98,8 @@ impl Jobs {
             SubmittedJob::Repeated { job_id } => Ok(job_id),
             SubmittedJob::KeyReused => Err(key_reused()),
             SubmittedJob::KeyInvalid => Err(StoreError::KeyInvalid.into()),
+            SubmittedJob::FireNotOpen => Err(FIRE_NOT_OPEN),
+            SubmittedJob::FireOverlaps => Err(FIRE_OVERLAPS),
         }
     }
 

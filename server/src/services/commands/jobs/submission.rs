@@ -11,6 +11,7 @@ use crate::domain::fleet::target::Target;
 use crate::domain::ids::{AgentId, JobId};
 use crate::domain::integrations::webhook::WebhookUrl;
 use crate::services::access::caller::Caller;
+use crate::services::access::work_guard::Clearance;
 use crate::services::commands::CommandRequest;
 use crate::services::commands::preflight::{OnMismatch, PreflightHost};
 use crate::services::commands::request::ValidatedCommand;
@@ -18,6 +19,7 @@ use crate::services::commands::request::{find_earlier, request_hash};
 use crate::services::commands::secret_parameters::digest;
 use crate::services::error::{Result, ServiceError};
 use crate::services::integrations::webhooks::check_url;
+use crate::store::FireStart;
 use crate::store::entities::column::StringList;
 use crate::store::entities::commands::job;
 use crate::store::writer::Idempotency;
@@ -36,8 +38,8 @@ struct JobParts {
 enum Lookup {
     /// The same request created this job before.
     Repeated(JobId),
-    /// The agents of the target, and the hosts for the preflight.
-    New(Vec<AgentId>, Vec<PreflightHost>),
+    /// The agents of the target, the hosts for the preflight, and whether the job may start.
+    New(Vec<AgentId>, Vec<PreflightHost>, Clearance),
 }
 
 impl Jobs {
@@ -48,6 +50,16 @@ impl Jobs {
     /// 422 for an invalid request, a target that matches no agents, and a refusal by the hosts'
     /// manifests; 429 if the caller has too many requests in progress.
     pub async fn submit(&self, caller: &Caller, request: JobRequest) -> Result<JobSnapshot> {
+        self.submit_for(caller, request, None).await
+    }
+
+    /// As [`Self::submit`], for a fire of a schedule: the job is stored only if the fire has none.
+    pub(super) async fn submit_for(
+        &self,
+        caller: &Caller,
+        request: JobRequest,
+        fire: Option<FireStart>,
+    ) -> Result<JobSnapshot> {
         caller.require(Scope::CommandsRun)?;
         let _permit = self.limiter.acquire(caller.principal.id)?;
         let target = Target::try_from(request.target.clone())?;
@@ -84,11 +96,11 @@ impl Jobs {
             Idempotency { key, request_hash: request_hash(&parts) }
         });
         let lookup = self.look_up(caller, &target, &validated, idempotency.as_ref());
-        let (agents, hosts) = match self.limiter.with_read_permit(lookup).await? {
+        let (agents, hosts, clearance) = match self.limiter.with_read_permit(lookup).await? {
             Lookup::Repeated(job_id) => {
                 return self.limiter.with_read_permit(self.snapshot(caller, job_id)).await;
             }
-            Lookup::New(agents, hosts) => (agents, hosts),
+            Lookup::New(agents, hosts, clearance) => (agents, hosts, clearance),
         };
         // Without a permit: slow hosts must not delay other submissions.
         if let Some(request) = validated.preflight_request() {
@@ -100,9 +112,21 @@ impl Jobs {
             Some(rollout) => Some(self.plan_rollout(rollout, &agents).await?),
             None => None,
         };
+        let draft = match clearance {
+            Clearance::Free => None,
+            Clearance::NeedsApproval(needed) => {
+                let secrets = digest(&self.delivery.secret_box, &validated.secret_parameters);
+                let name = CommandName::Execute;
+                let pin = self.preflight.pin(caller, needed, name, &validated, secrets, &agents);
+                Some(pin.await?)
+            }
+        };
         let parts = JobParts { target: target_text, webhook_url };
-        let row = self.row(caller, parts, &validated, agents.len());
-        let new = NewJob { row, validated, idempotency, agents, planned, trigger };
+        let mut row = self.row(caller, parts, &validated, agents.len());
+        if draft.is_some() {
+            row.state = JobState::AwaitingApproval;
+        }
+        let new = NewJob { row, validated, idempotency, agents, planned, trigger, draft, fire };
         let job_id = self.store(caller, new).await?;
         self.limiter.with_read_permit(self.snapshot(caller, job_id)).await
     }
@@ -122,12 +146,12 @@ impl Jobs {
             return Ok(Lookup::Repeated(JobId(id.0)));
         }
         let agents = self.resolve_target(caller, target).await?;
-        self.guard.check(caller, validated.kind(), &agents).await?;
+        let clearance = self.guard.check(caller, validated.kind(), &agents).await?;
         let hosts = match validated.on_mismatch {
             OnMismatch::Refuse => self.preflight.hosts(caller.principal.tenant_id, &agents).await?,
             OnMismatch::Send => Vec::new(),
         };
-        Ok(Lookup::New(agents, hosts))
+        Ok(Lookup::New(agents, hosts, clearance))
     }
 
     async fn resolve_target(&self, caller: &Caller, target: &Target) -> Result<Vec<AgentId>> {
@@ -186,7 +210,7 @@ impl Jobs {
 
 impl JobRequest {
     /// The same work as a command for one agent, so that both have the same validation.
-    fn into_command(self) -> CommandRequest {
+    pub(super) fn into_command(self) -> CommandRequest {
         let mut data = serde_json::Map::new();
         if let Some(script) = self.script {
             data.insert("script".into(), script.into());

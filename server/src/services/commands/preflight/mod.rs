@@ -14,12 +14,12 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use moka::sync::Cache;
 use muster_protocol::frame::Command;
-use muster_protocol::manifest::Manifest;
+use muster_protocol::manifest::{Manifest, Script};
 use muster_protocol::manifest_mismatch::ManifestMismatch;
 use muster_protocol::parameter::Parameters;
 use muster_protocol::secret_parameters::SecretParameters;
 use muster_protocol::{CommandName, argv};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::time::{Instant, timeout_at};
 
 use self::refusal::HostMismatches;
@@ -100,6 +100,21 @@ impl From<StoredRules> for HostRules {
         let policy = stored.policy.map(Into::into);
         let (manifest, forbidden) = (stored.manifest, stored.forbidden);
         Self { manifest, policy, forbidden, ..Self::default() }
+    }
+}
+
+/// A script as a host reports it.
+#[derive(Debug, PartialEq, Eq)]
+pub(in crate::services) struct ScriptEntry {
+    /// The whole entry, JSON: it decides what runs.
+    pub text: String,
+    /// SHA-256 that the manifest requires of the file.
+    pub sha256: Option<String>,
+}
+
+impl From<Script> for ScriptEntry {
+    fn from(script: Script) -> Self {
+        Self { text: json!(script).to_string(), sha256: script.sha256 }
     }
 }
 
@@ -228,6 +243,34 @@ impl Preflight {
         let result = manifest.and_then(check);
         results.insert(digest, result.clone());
         Ok(result)
+    }
+
+    /// The entry of a script in the manifest of each host that reported one.
+    pub async fn script_entries(
+        &self,
+        tenant_id: TenantId,
+        agents: &[AgentId],
+        name: &str,
+    ) -> Result<HashMap<AgentId, Arc<ScriptEntry>>> {
+        let mut known: HashMap<ManifestDigest, Option<Arc<ScriptEntry>>> = HashMap::new();
+        let mut entries = HashMap::new();
+        for host in self.hosts(tenant_id, agents).await? {
+            let Some(digest) = host.rules.manifest else { continue };
+            let entry = match known.get(&digest) {
+                Some(entry) => entry.clone(),
+                None => {
+                    let manifest = self.manifest(tenant_id, host.agent_id, digest).await?;
+                    let script = manifest.and_then(|manifest| manifest.script(name).cloned());
+                    let entry = script.map(|script| Arc::new(ScriptEntry::from(script)));
+                    known.insert(digest, entry.clone());
+                    entry
+                }
+            };
+            if let Some(entry) = entry {
+                entries.insert(host.agent_id, entry);
+            }
+        }
+        Ok(entries)
     }
 
     async fn manifest(

@@ -136,7 +136,9 @@ impl EventStream {
 
 fn scope_of(kind: TenantEventKind) -> Scope {
     match kind {
-        TenantEventKind::Execution | TenantEventKind::Job => Scope::CommandsRead,
+        TenantEventKind::Execution | TenantEventKind::Job | TenantEventKind::Approval => {
+            Scope::CommandsRead
+        }
         TenantEventKind::Agent | TenantEventKind::AgentRefused => Scope::AgentsRead,
     }
 }

@@ -2,7 +2,7 @@
 
 mod delivery;
 mod payload;
-mod signature;
+pub(in crate::services) mod signature;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -15,7 +15,7 @@ use crate::services::error::{Result, ServiceError};
 use crate::store::entities::integrations::webhook_key;
 
 /// The purpose that the sealed key is bound to.
-const FIELD: &str = "webhook_keys.sealed";
+pub const FIELD: &str = "webhook_keys.sealed";
 /// How long messages also carry the signature of the previous key: one day.
 const GRACE_MS: u64 = 24 * 3_600_000;
 

@@ -29,7 +29,7 @@ use crate::domain::time::Clock;
 use crate::hub::Hub;
 use crate::services::Settings;
 use crate::services::access::caller::{Caller, Subject};
-use crate::services::access::work_guard::require_unlimited;
+use crate::services::access::work_guard::{WorkGuard, require_unlimited};
 use crate::services::error::{Result, ServiceError};
 use crate::services::fleet::group_membership::GroupMembership;
 use crate::services::fleet::presence::Presence;
@@ -51,6 +51,7 @@ pub struct Groups {
     pub(in crate::services) catalog: ReleaseCatalog,
     pub(in crate::services) membership: GroupMembership,
     pub(in crate::services) presence: Presence,
+    pub(in crate::services) guard: WorkGuard,
     /// Notified when a person changed a group.
     pub(in crate::services) changed: Arc<Notify>,
 }
@@ -153,6 +154,7 @@ impl Groups {
         if known.state == GroupState::Active {
             return self.snapshot(known).await;
         }
+        self.guard.require_free_life_cycle(caller).await?;
         let row = group::Model {
             state: GroupState::Active,
             halt_reason: None,

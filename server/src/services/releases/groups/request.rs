@@ -67,6 +67,7 @@ impl Groups {
             row.healthy_for_ms = ms.cast_signed();
         }
         if let Some(desired) = request.desired_version {
+            self.guard.require_free_life_cycle(caller).await?;
             if let Some(version) = &desired {
                 self.check_desired_version(version).await?;
             }

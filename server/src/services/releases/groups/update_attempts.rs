@@ -67,7 +67,7 @@ pub(super) fn update_command(
         at: now,
     }
     .by_system();
-    SubmitCommand { row: command, deliver_in_epoch: None, idempotency: None, audit }
+    SubmitCommand { row: command, deliver_in_epoch: None, idempotency: None, audit, approval: None }
 }
 
 impl Groups {

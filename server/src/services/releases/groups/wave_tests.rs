@@ -11,6 +11,7 @@ use crate::domain::ids::{AgentId, AuditId, CommandId, GroupId, PrincipalId, Tena
 use crate::domain::releases::group::{GroupState, UpdateState};
 use crate::domain::time::{Clock, Timestamp};
 use crate::hub::Hub;
+use crate::services::access::work_guard::WorkGuard;
 use crate::services::fleet::group_membership::GroupMembership;
 use crate::services::fleet::presence::Presence;
 use crate::services::releases::catalog::ReleaseCatalog;
@@ -44,6 +45,7 @@ fn groups(store: &Store) -> Groups {
         catalog: ReleaseCatalog::new(store.clone()),
         membership: GroupMembership { store: store.clone() },
         presence,
+        guard: WorkGuard::new(store.clone()),
         changed: Arc::default(),
     }
 }
@@ -90,6 +92,7 @@ fn audit(row: &group::Model) -> audit_entry::Model {
     audit_entry::Model {
         id: AuditId::new(),
         tenant_id: row.tenant_id,
+        link: 0,
         at: NOW,
         actor_kind: ActorKind::System,
         actor_id: None,

@@ -1,5 +1,6 @@
 //! Table `audit_entries`: actions and their actors, each written in the transaction of the action.
 
+use muster_protocol::audit::{AuditHash, EntryFields};
 use sea_orm::entity::prelude::{
     ActiveModelBehavior, DeriveEntityModel, DerivePrimaryKey, DeriveRelation, EntityTrait,
     EnumIter, PrimaryKeyTrait,
@@ -7,7 +8,6 @@ use sea_orm::entity::prelude::{
 use uuid::Uuid;
 
 use crate::domain::access::principal::ActorKind;
-use crate::domain::access::records::AuditRecord;
 use crate::domain::ids::{AuditId, SessionId, TenantId};
 use crate::domain::time::Timestamp;
 
@@ -18,6 +18,8 @@ pub struct Model {
     #[sea_orm(primary_key, auto_increment = false)]
     pub id: AuditId,
     pub tenant_id: TenantId,
+    /// The link that it belongs to. The writer sets it; 0 before.
+    pub link: i64,
     pub at: Timestamp,
     pub actor_kind: ActorKind,
     pub actor_id: Option<Uuid>,
@@ -35,19 +37,23 @@ pub enum Relation {}
 
 impl ActiveModelBehavior for ActiveModel {}
 
-impl From<Model> for AuditRecord {
-    fn from(row: Model) -> Self {
-        Self {
-            id: row.id,
-            at: row.at,
-            actor_kind: row.actor_kind,
-            actor_id: row.actor_id,
-            session_id: row.session_id,
-            action: row.action,
-            subject_kind: row.subject_kind,
-            subject_id: row.subject_id,
-            detail: row.detail,
-            source: row.source,
+impl Model {
+    /// The digest for the hash chain.
+    pub fn digest(&self) -> AuditHash {
+        let actor_kind: &'static str = self.actor_kind.into();
+        EntryFields {
+            tenant_id: self.tenant_id.0,
+            id: self.id.0,
+            at: &self.at.to_string(),
+            actor_kind,
+            actor_id: self.actor_id,
+            session_id: self.session_id.map(|id| id.0),
+            action: &self.action,
+            subject_kind: &self.subject_kind,
+            subject_id: self.subject_id,
+            detail: &self.detail,
+            source: self.source.as_deref(),
         }
+        .digest()
     }
 }

@@ -6,7 +6,7 @@ use sea_orm::entity::prelude::{
     EnumIter, PrimaryKeyTrait,
 };
 
-use crate::domain::ids::AgentKeyId;
+use crate::domain::ids::{AgentKeyId, TenantId};
 use crate::domain::time::Timestamp;
 
 /// The hash of an invalid agent key.
@@ -15,6 +15,7 @@ use crate::domain::time::Timestamp;
 pub struct Model {
     #[sea_orm(primary_key, auto_increment = false)]
     pub secret_hash: Vec<u8>,
+    pub tenant_id: TenantId,
     pub key_id: AgentKeyId,
     pub is_deleted: bool,
     pub retired_at: Timestamp,

@@ -20,6 +20,8 @@ pub struct Model {
     /// Which limits it has.
     pub plan: Plan,
     pub created_at: Timestamp,
+    /// When everything of it is deleted; `None` unless that was asked for.
+    pub delete_at: Option<Timestamp>,
     /// Size of the manifests that its agents reported, and how many scripts they list.
     pub manifest_bytes: i64,
     pub manifest_scripts: i64,
@@ -32,6 +34,12 @@ impl ActiveModelBehavior for ActiveModel {}
 
 impl From<Model> for TenantRecord {
     fn from(row: Model) -> Self {
-        Self { id: row.id, name: row.name, plan: row.plan, created_at: row.created_at }
+        Self {
+            id: row.id,
+            name: row.name,
+            plan: row.plan,
+            created_at: row.created_at,
+            delete_at: row.delete_at,
+        }
     }
 }

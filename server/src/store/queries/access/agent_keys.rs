@@ -14,6 +14,7 @@ use crate::store::entities::access::{agent_key, audit_entry, retired_agent_secre
 use crate::store::entities::column::StringList;
 use crate::store::queries::TenantScope;
 use crate::store::requester::check_actor;
+use crate::store::writer::add_audit;
 
 /// Changes to a key. `None` keeps the value.
 #[derive(Debug, Clone, Default)]
@@ -197,8 +198,13 @@ async fn retire(
 ) -> Result<(), StoreError> {
     let Some(secret_hash) = secret_hash else { return Ok(()) };
     retired_agent_secret::Entity::delete_by_id(secret_hash.clone()).exec(transaction).await?;
-    let row =
-        retired_agent_secret::Model { secret_hash, key_id: key.id, is_deleted, retired_at: now };
+    let row = retired_agent_secret::Model {
+        secret_hash,
+        tenant_id: key.tenant_id,
+        key_id: key.id,
+        is_deleted,
+        retired_at: now,
+    };
     retired_agent_secret::Entity::insert(row.into_active_model())
         .exec_without_returning(transaction)
         .await?;
@@ -215,16 +221,10 @@ pub(in crate::store::queries) async fn write_audit(
     audit: audit_entry::Model,
 ) -> Result<(), StoreError> {
     check_actor(transaction, &audit).await?;
-    insert_audit(transaction, audit).await
+    add_audit(audit)
 }
 
 /// As [`write_audit`], for a change whose API key was checked before.
-pub(in crate::store::queries) async fn insert_audit(
-    transaction: &DatabaseTransaction,
-    audit: audit_entry::Model,
-) -> Result<(), StoreError> {
-    audit_entry::Entity::insert(audit.into_active_model())
-        .exec_without_returning(transaction)
-        .await?;
-    Ok(())
+pub(in crate::store::queries) fn insert_audit(audit: audit_entry::Model) -> Result<(), StoreError> {
+    add_audit(audit)
 }

@@ -7,10 +7,10 @@ use sea_orm::{
 
 use super::agent_keys::write_audit;
 use super::api_key_changes::actor_rights;
-use crate::domain::ids::ApiKeyId;
+use crate::domain::ids::{ApiKeyId, MemberId};
 use crate::domain::page::PageRequest;
 use crate::store::StoreError;
-use crate::store::entities::access::{api_key, audit_entry};
+use crate::store::entities::access::{api_key, audit_entry, member};
 use crate::store::queries::TenantScope;
 use crate::store::requester::check_actor;
 
@@ -77,6 +77,16 @@ impl TenantScope {
     ) -> Result<Option<api_key::Model>, StoreError> {
         let query =
             api_key::Entity::find_by_id(id).filter(api_key::Column::TenantId.eq(self.tenant_id));
+        Ok(query.all(&self.reader).await?.pop())
+    }
+
+    /// One member, also if it was removed.
+    pub async fn member_with_removed(
+        &self,
+        id: MemberId,
+    ) -> Result<Option<member::Model>, StoreError> {
+        let query =
+            member::Entity::find_by_id(id).filter(member::Column::TenantId.eq(self.tenant_id));
         Ok(query.all(&self.reader).await?.pop())
     }
 }

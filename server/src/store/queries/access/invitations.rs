@@ -160,7 +160,7 @@ impl SystemScope {
                         .filter(invitation::Column::Id.eq(open.id))
                         .exec(transaction)
                         .await?;
-                    insert_audit(transaction, new.audit).await?;
+                    insert_audit(new.audit)?;
                     Ok(Accepted::Created)
                 })
             })

@@ -32,7 +32,8 @@ pub(in crate::store::queries) fn descendants(
     made_by(all, id.into()).into_iter().filter(|key| key.id != id).collect()
 }
 
-/// The keys that a key or a member created, directly or through others, and that are not revoked.
+/// Every key that a key or a member created, directly or through others, and that is not revoked; with
+/// the key itself.
 pub(in crate::store::queries) fn made_by(
     all: Vec<api_key::Model>,
     maker: PrincipalId,

@@ -52,7 +52,7 @@ impl SystemScope {
                         }
                         RefreshDecision::End => {
                             end_one(transaction, id, now).await?;
-                            insert_audit(transaction, stolen(&row)).await?;
+                            insert_audit(stolen(&row))?;
                         }
                         RefreshDecision::Repeat | RefreshDecision::Refuse => {}
                     }

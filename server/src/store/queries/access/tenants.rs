@@ -59,7 +59,7 @@ impl SystemScope {
                     api_key::Entity::insert(rows.api_key.into_active_model())
                         .exec_without_returning(transaction)
                         .await?;
-                    insert_audit(transaction, rows.audit).await
+                    insert_audit(rows.audit)
                 })
             })
             .await
@@ -95,7 +95,7 @@ impl TenantScope {
                     let row = row.update(transaction).await?;
                     write_audit(transaction, audit.requested).await?;
                     if let Some(in_tenant) = audit.in_tenant {
-                        insert_audit(transaction, in_tenant).await?;
+                        insert_audit(in_tenant)?;
                     }
                     Ok(Some(row))
                 })

@@ -113,7 +113,7 @@ impl SystemScope {
                         .await?;
                     for audit in new.audits {
                         // The session that it names began or ended just now.
-                        insert_audit(transaction, audit).await?;
+                        insert_audit(audit)?;
                     }
                     Ok(())
                 })

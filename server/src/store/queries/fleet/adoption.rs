@@ -81,32 +81,6 @@ impl TenantScope {
         Ok(found.is_some())
     }
 
-    /// Other agents that a host was enrolled as since this agent, with the same machine id or with an
-    /// alert about this agent, at most `limit`. What an agent reports later ends neither: one that
-    /// could hide would leave another as the only candidate.
-    pub async fn possible_successors(
-        &self,
-        former: &agent::Model,
-        limit: u64,
-    ) -> Result<Vec<agent::Model>, StoreError> {
-        let is_reported = Condition::all()
-            .add(agent::Column::Alert.eq(KEY_PAIR_CHANGED))
-            .add(agent::Column::AlertDetail.contains(former.id.to_string()));
-        let came_with_its_machine = Condition::any()
-            .add(agent::Column::Identity.eq(former.identity.clone()))
-            .add(is_reported);
-        let query = agent::Entity::find()
-            .filter(agent::Column::KeyId.eq(former.key_id))
-            .filter(came_with_its_machine)
-            .filter(agent::Column::CreatedAt.gte(former.created_at))
-            .filter(agent::Column::TenantId.eq(self.tenant_id))
-            .filter(agent::Column::DeletedAt.is_null())
-            .filter(agent::Column::PublicKey.is_not_null())
-            .filter(agent::Column::Id.ne(former.id))
-            .limit(limit);
-        Ok(query.all(&self.reader).await?)
-    }
-
     /// Gives an agent another key pair. If no agent has it yet, the next host that proves it with the
     /// same agent key becomes this agent.
     pub async fn adopt_agent(

@@ -20,6 +20,7 @@ use crate::store::entities::commands::command;
 use crate::store::entities::fleet::agent;
 use crate::store::entities::integrations::webhook_delivery;
 use crate::store::queries::access::agent_keys::write_audit;
+use crate::store::queries::access::tenant_deletion::closed_tenants;
 use crate::store::queries::commands::history::with_reports;
 use crate::store::queries::{SystemScope, TenantScope};
 use crate::store::writer::rows::pad_to_power_of_two;
@@ -172,6 +173,7 @@ impl SystemScope {
             .column(webhook_delivery::Column::Host)
             .column(webhook_delivery::Column::DueAt)
             .filter(webhook_delivery::Column::State.eq(WebhookDeliveryState::Pending))
+            .filter(webhook_delivery::Column::TenantId.not_in_subquery(closed_tenants()))
             .order_by_asc(webhook_delivery::Column::DueAt)
             .limit(limit);
         if !busy.hosts.is_empty() {

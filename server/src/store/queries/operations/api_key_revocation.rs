@@ -87,7 +87,7 @@ impl TenantScope {
                         stop_work(transaction, tenant_id, &mut revocation, now).await?;
                     }
                     for entry in audit_entries(audit, id, &revocation) {
-                        insert_audit(transaction, entry).await?;
+                        insert_audit(entry)?;
                     }
                     Ok(Some(revocation))
                 })

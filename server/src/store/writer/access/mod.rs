@@ -1,15 +1,17 @@
 //! Audit entries of actions that change no other row, such as transient commands.
 
+pub(in crate::store::writer) mod audit_chain;
+
 use std::collections::BTreeSet;
 
-use sea_orm::{DatabaseTransaction, DbErr, IntoActiveModel as _};
+use sea_orm::DbErr;
 
 use crate::domain::time::Timestamp;
 use crate::store::StoreError;
 use crate::store::entities::access::audit_entry;
 use crate::store::requester::{acting_key, invalid_requesters, is_live_session};
+use crate::store::writer::BatchOperation;
 use crate::store::writer::connection::WriteTx;
-use crate::store::writer::{BatchOperation, rows};
 
 /// Adds one entry. [`StoreError::KeyInvalid`] if the API key of the action was revoked or expired
 /// after the request was authenticated, [`StoreError::SessionEnded`] if its session ended; nothing is
@@ -40,17 +42,8 @@ impl BatchOperation for AppendAudit {
             _ => Ok(()),
         };
         let valid = operations.iter().filter(|op| check(op).is_ok()).map(|op| op.0.clone());
-        insert_audit(transaction, valid.collect()).await?;
+        tx.audit.append(valid);
         let results = operations.iter().map(check);
         Ok(results.collect())
     }
-}
-
-/// Adds entries in the transaction of the changes that they record.
-pub(in crate::store::writer) async fn insert_audit(
-    transaction: &DatabaseTransaction,
-    entries: Vec<audit_entry::Model>,
-) -> Result<(), DbErr> {
-    let rows = entries.into_iter().map(audit_entry::Model::into_active_model).collect();
-    rows::insert(transaction, rows, None).await
 }

@@ -14,7 +14,6 @@ use crate::store::StoreError;
 use crate::store::command_completion::end_of;
 use crate::store::entities::access::audit_entry;
 use crate::store::entities::commands::{command, job, rollout};
-use crate::store::writer::access::insert_audit;
 use crate::store::writer::connection::WriteTx;
 use crate::store::writer::rows::pad_to_power_of_two;
 use crate::store::writer::{BatchOperation, MAX_LIST};
@@ -101,7 +100,7 @@ impl AdvanceRollout {
                 let halted = [(rollout::Column::HaltReason, reason.as_str().into())];
                 self.write(transaction, halted).await?;
                 hold_queued(transaction, self.job_id).await?;
-                insert_audit(transaction, vec![(**audit).clone()]).await?;
+                tx.audit.append([(**audit).clone()]);
             }
         }
         Ok(true)

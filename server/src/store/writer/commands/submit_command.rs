@@ -12,9 +12,8 @@ use crate::domain::ids::{CommandId, PrincipalId, TenantId};
 use crate::domain::time::Timestamp;
 use crate::store::StoreError;
 use crate::store::entities::access::audit_entry;
-use crate::store::entities::commands::{command, idempotency_record};
+use crate::store::entities::commands::{approval, command, idempotency_record};
 use crate::store::requester::{invalid_requesters, limited_keys};
-use crate::store::writer::access::insert_audit;
 use crate::store::writer::connection::WriteTx;
 use crate::store::writer::epoch::Epochs;
 use crate::store::writer::rows;
@@ -37,6 +36,8 @@ pub struct SubmitCommand {
     pub deliver_in_epoch: Option<i64>,
     pub idempotency: Option<Idempotency>,
     pub audit: audit_entry::Model,
+    /// The request for approval that a held command waits for.
+    pub approval: Option<approval::Model>,
 }
 
 /// The result of a submission.
@@ -106,7 +107,7 @@ impl BatchOperation for SubmitCommand {
             new.push((operation, delivered));
             results.push(Ok(Submitted::New { delivered }));
         }
-        write(transaction, new, new_records).await?;
+        write(tx, new, new_records).await?;
         Ok(results)
     }
 }
@@ -170,13 +171,18 @@ pub(in crate::store::writer) async fn read_records(
 }
 
 async fn write(
-    transaction: &DatabaseTransaction,
+    tx: &WriteTx<'_>,
     new: Vec<(&SubmitCommand, bool)>,
     records: Vec<idempotency_record::ActiveModel>,
 ) -> Result<(), DbErr> {
     let commands = new.iter().map(|(operation, delivered)| operation.command(*delivered));
-    rows::insert(transaction, commands.collect(), None).await?;
-    rows::insert(transaction, records, None).await?;
-    let audit = new.iter().map(|(operation, _)| operation.audit.clone()).collect();
-    insert_audit(transaction, audit).await
+    rows::insert(tx.transaction, commands.collect(), None).await?;
+    rows::insert(tx.transaction, records, None).await?;
+    let approvals = new.iter().filter_map(|(operation, _)| operation.approval.clone());
+    let approvals: Vec<_> = approvals.map(|approval| approval.into_active_model()).collect();
+    if !approvals.is_empty() {
+        rows::insert(tx.transaction, approvals, None).await?;
+    }
+    tx.audit.append(new.iter().map(|(operation, _)| operation.audit.clone()));
+    Ok(())
 }

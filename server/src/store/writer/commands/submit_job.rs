@@ -10,9 +10,9 @@ use crate::domain::commands::command_state::CommandState;
 use crate::domain::ids::{CommandId, JobId};
 use crate::store::StoreError;
 use crate::store::entities::access::audit_entry;
-use crate::store::entities::commands::{command, idempotency_record, job, rollout};
+use crate::store::entities::commands::{approval, command, idempotency_record, job, rollout};
+use crate::store::fire_start::{FireStart, Started};
 use crate::store::requester::{invalid_requesters, limited_keys};
-use crate::store::writer::access::insert_audit;
 use crate::store::writer::epoch::Epochs;
 use crate::store::writer::{BatchOperation, WriteTx, rows};
 
@@ -29,7 +29,11 @@ pub struct SubmitJob {
     pub rollout: Option<rollout::Model>,
     pub executions: Vec<NewExecution>,
     pub idempotency: Option<Idempotency>,
+    /// The fire of a schedule that gets this job.
+    pub fire: Option<FireStart>,
     pub audit: audit_entry::Model,
+    /// The request for approval that a held job waits for.
+    pub approval: Option<approval::Model>,
 }
 
 /// The result of a submission.
@@ -44,6 +48,10 @@ pub enum SubmittedJob {
     KeyReused,
     /// The API key was revoked after the request was authenticated; no job is stored.
     KeyInvalid,
+    /// The fire has a job already, or gets none; no job is stored.
+    FireNotOpen,
+    /// The previous job of the fire's schedule has not finished; no job is stored.
+    FireOverlaps,
 }
 
 impl BatchOperation for SubmitJob {
@@ -81,6 +89,13 @@ impl SubmitJob {
                 });
             }
         }
+        if let Some(fire) = &self.fire {
+            match fire.start(transaction, self.row.id, self.row.created_at).await? {
+                Started::Yes => {}
+                Started::NotOpen => return Ok(SubmittedJob::FireNotOpen),
+                Started::Overlap => return Ok(SubmittedJob::FireOverlaps),
+            }
+        }
         let agents = self.executions.iter().map(|execution| execution.row.agent_id);
         let epochs = Epochs::read(tx, agents).await?;
         let mut new = Vec::with_capacity(self.executions.len());
@@ -109,10 +124,14 @@ impl SubmitJob {
             rollout::Entity::insert(rollout).exec_without_returning(transaction).await?;
         }
         rows::insert(transaction, new, None).await?;
+        if let Some(approval) = self.approval.clone() {
+            let approval = approval.into_active_model();
+            approval::Entity::insert(approval).exec_without_returning(transaction).await?;
+        }
         if let Some(record) = self.record() {
             idempotency_record::Entity::insert(record).exec_without_returning(transaction).await?;
         }
-        insert_audit(transaction, vec![self.audit.clone()]).await?;
+        tx.audit.append([self.audit.clone()]);
         Ok(SubmittedJob::New { delivered, gone })
     }
 

@@ -17,7 +17,7 @@ use uuid::Uuid;
 use self::operations::{Foreign, Needs, Operation, operations};
 use self::people::People;
 
-const ALL_SCOPES: [&str; 19] = [
+const ALL_SCOPES: [&str; 23] = [
     "agents:read",
     "agents:write",
     "agents:manage",
@@ -27,9 +27,13 @@ const ALL_SCOPES: [&str; 19] = [
     "commands:run",
     "commands:shell",
     "commands:manage",
+    "approvals:decide",
+    "approvals:manage",
     "api_keys:read",
     "api_keys:write",
     "audit:read",
+    "schedules:read",
+    "schedules:write",
     "members:read",
     "members:write",
     "webhooks:write",
@@ -77,7 +81,26 @@ async fn response(
     if let Some(body) = &operation.body {
         request = request.header("content-type", "application/json").body(body.to_string());
     }
-    request.send().await.expect("reach the server")
+    let chosen = format!("{}-{}", operation.method, uuid::Uuid::new_v4().simple());
+    let response = request.header("x-request-id", &chosen).send().await.expect("reach the server");
+    check_envelope(&response, &chosen, &operation.name());
+    response
+}
+
+/// What every answer has, of every operation and for every caller: the id of its request, and what limits
+/// a browser.
+fn check_envelope(response: &reqwest::Response, request_id: &str, name: &str) {
+    let header = |header: &str| {
+        let value = response.headers().get(header).and_then(|value| value.to_str().ok());
+        value.unwrap_or_else(|| panic!("{name}: {} without {header}", response.status())).to_owned()
+    };
+    assert_eq!(header("x-request-id"), request_id, "{name}");
+    let policy = header("content-security-policy");
+    assert!(policy.contains("default-src 'none'") && policy.contains("frame-ancestors 'none'"));
+    assert!(!policy.contains("unsafe-inline"), "{name}: {policy}");
+    assert_eq!(header("x-content-type-options"), "nosniff", "{name}");
+    assert_eq!(header("referrer-policy"), "no-referrer", "{name}");
+    assert_eq!(header("x-frame-options"), "DENY", "{name}");
 }
 
 fn another_address() -> String {
@@ -97,7 +120,7 @@ fn path(operation: &Operation, ids: &Ids) -> String {
 impl AccessFixture {
     async fn new() -> Self {
         let options = ServerOptions::default().with("MUSTER_TRUSTED_PROXY", "127.0.0.1");
-        let fixture = Fixture::with(options).await;
+        let mut fixture = Fixture::with(options).await;
         let other_tenant = fixture.other_tenant().await;
         let fields = json!({"permissions": muster_tests::ALL, "max_agents": 9});
         let (agent_key_id, agent_key) = fixture.api.agent_key(fields).await;
@@ -116,6 +139,14 @@ impl AccessFixture {
         .await;
         let group = json!({"name": "first", "target": {"tags": ["none"]}});
         let group = text(&fixture.api.post("/api/groups", group).await.expect(201), "id");
+        let rule = json!({"name": "guarded", "scripts": ["guarded"]});
+        let rule = fixture.api.post("/api/approvals/rules", rule).await.expect(201);
+        let guarded = json!({"script": "guarded", "target": {"ids": [agent_id]}});
+        fixture.api.post("/api/jobs", guarded).await.expect(202);
+        let approval = fixture.api.get("/api/approvals").await.expect(200);
+        let schedule = json!({"name": "first", "rule": {"cron": "@yearly"},
+            "job": {"script": "deploy", "target": {"tags": ["none"]}}});
+        let schedule = text(&fixture.api.post("/api/schedules", schedule).await.expect(201), "id");
         let first_key = fixture.api.get("/api/keys").await.expect(200);
         let own_tenant = fixture.api.get("/api/tenant").await.expect(200);
         let command = text(&command, "command_id");
@@ -127,6 +158,9 @@ impl AccessFixture {
             ("/api/executions/", command),
             ("/api/jobs/", job),
             ("/api/groups/", group),
+            ("/api/approvals/", text(&approval["items"][0], "id")),
+            ("/api/approvals/rules/", text(&rule, "id")),
+            ("/api/schedules/", schedule),
             ("/api/members/", people.owner.member_id.clone()),
             ("/api/me/sessions/", people.owner.session_id.clone()),
             ("/api/invitations/", invitation),
@@ -229,6 +263,17 @@ impl AccessFixture {
                 assert_eq!(got, 200, "{name}");
                 (["yes"; 4].map(str::to_owned).to_vec(), "–".to_owned())
             }
+            Needs::AnyKey => {
+                let agent_key = self.agent_key.clone();
+                for key in ["", &agent_key, MALFORMED[0], MALFORMED[1], MALFORMED[2]] {
+                    let got = status(&self.fixture, key, operation, &self.ids).await;
+                    assert_eq!(got, 401, "{name} with {key:?}");
+                }
+                let key = self.key(&[]).await;
+                let got = status(&self.fixture, &key, operation, &self.ids).await;
+                assert_eq!(got, 200, "{name}");
+                (["401", "401", "401", "–"].map(str::to_owned).to_vec(), "any key".to_owned())
+            }
             Needs::AgentKey => {
                 let owner = self.fixture.api.key().to_owned();
                 for key in ["", &owner, MALFORMED[0], MALFORMED[1], MALFORMED[2]] {
@@ -329,9 +374,8 @@ behind it are in [SECURITY.md](SECURITY.md#api-keys-and-scopes).
 - **Scope missing**: the status for a key that has every scope except the needed one.
 - **Other tenant**: the status for an owner of another tenant, a person and a key, who uses the ids of this tenant; *nothing* is a list without
   anything of this tenant, *whole server* is what belongs to no tenant and all may read. 403 is what belongs to the operator.
-- **Owner**, **admin**, **member**, **auditor**: whether a person with the role, and a key with its default scopes, can call it.
-  `metrics:read`, `releases:manage` and `tenants:manage` are rights over the whole server and in no default: the first key of the
-  server has them.
+- **Owner**, **admin**, **member**, **auditor**: whether a person with the role, and a key with its default scopes, can call it. `metrics:read`,
+  `releases:manage` and `tenants:manage` are rights over the whole server and in no default: the first key of the server has them.
 
 | Operation | Needs | No key | Malformed key | Agent key | Scope missing | Other tenant | Owner | Admin | Member | Auditor |
 |---|---|---|---|---|---|---|---|---|---|---|

@@ -8,6 +8,8 @@ use serde_json::{Value, json};
 pub enum Needs {
     /// Nothing.
     Nothing,
+    /// An API key with any scopes.
+    AnyKey,
     /// An agent key.
     AgentKey,
     /// A secret of its own, which no key replaces.
@@ -85,6 +87,8 @@ impl Operation {
     }
 }
 
+/// Of no key pair.
+const FINGERPRINT: &str = "SHA256:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU";
 const AGENTS_READ: &[&[&str]] = &[&["agents:read"]];
 const AGENTS_WRITE: &[&[&str]] = &[&["agents:write"]];
 const AGENTS_MANAGE: &[&[&str]] = &[&["agents:manage"]];
@@ -99,7 +103,13 @@ const RETRY: &[&[&str]] = &[&["commands:read"], &["commands:run"]];
 const CONTROL: &[&[&str]] = &[&["commands:run", "commands:manage"]];
 const API_KEYS_READ: &[&[&str]] = &[&["api_keys:read"]];
 const API_KEYS_WRITE: &[&[&str]] = &[&["api_keys:write"]];
+const DECIDE: &[&[&str]] = &[&["approvals:decide"]];
+const MANAGE_RULES: &[&[&str]] = &[&["approvals:manage"]];
 const AUDIT_READ: &[&[&str]] = &[&["audit:read"]];
+const SCHEDULES_READ: &[&[&str]] = &[&["schedules:read"]];
+/// For the schedules of the caller. For those of others it must be `commands:manage`.
+const SCHEDULES_CONTROL: &[&[&str]] = &[&["schedules:write"], &["commands:run", "commands:manage"]];
+const SCHEDULES_RUN: &[&[&str]] = &[&["schedules:write"], &["commands:run"]];
 const MEMBERS_READ: &[&[&str]] = &[&["members:read"]];
 const MEMBERS_WRITE: &[&[&str]] = &[&["members:write"]];
 const WEBHOOKS_WRITE: &[&[&str]] = &[&["webhooks:write"]];
@@ -127,6 +137,9 @@ pub fn operations() -> Vec<Operation> {
     let restart = json!({"command": "restart"});
     let new_group = json!({"name": "new", "target": nobody});
     let argv = json!({"argv": ["true"], "target": nobody});
+    let rule = json!({"cron": "0 9 * * *"});
+    let new_schedule =
+        json!({"name": "new", "rule": rule, "job": {"script": "hi", "target": nobody}});
     let setup = json!({"email": "ada@example.com", "password": "correct horse battery"});
     let wrong_login = json!({"email": "nobody@example.com", "password": "wrong horse battery"});
     let password = json!({"password": PASSWORD});
@@ -142,7 +155,12 @@ pub fn operations() -> Vec<Operation> {
         get("/api/agents/{id}", AGENTS_READ, NotFound),
         patch("/api/agents/{id}", AGENTS_WRITE, json!({"name": "renamed"})),
         delete("/api/agents/{id}", AGENTS_WRITE),
-        post("/api/agents/{id}/adopt", AGENTS_MANAGE, NotFound, json!({})),
+        post(
+            "/api/agents/{id}/adopt",
+            AGENTS_MANAGE,
+            NotFound,
+            json!({"fingerprint": FINGERPRINT}),
+        ),
         post("/api/agents/{id}/command", RUN, NotFound, ping.clone()),
         post("/api/agents/{id}/command", AGENTS_MANAGE, NotFound, restart.clone())
             .variant("life cycle"),
@@ -186,7 +204,19 @@ pub fn operations() -> Vec<Operation> {
         by_agent(post("/api/agents/heartbeat", &[], Unrelated, heartbeat)),
         by_agent(get("/api/agents/poll", &[], Unrelated)),
         by_agent(post("/api/agents/result", &[], Unrelated, result)),
+        get("/api/access/explain", &[], Unrelated).query("?operation=ping").needing(Needs::AnyKey),
+        get("/api/approvals", COMMANDS_READ, Hidden),
+        get("/api/approvals/{id}", COMMANDS_READ, NotFound),
+        post("/api/approvals/{id}/approve", DECIDE, NotFound, json!({})),
+        post("/api/approvals/{id}/refuse", DECIDE, NotFound, json!({"reason": "no"})),
+        get("/api/approvals/rules", COMMANDS_READ, Hidden),
+        post("/api/approvals/rules", MANAGE_RULES, Unrelated, json!({"name": "new"})),
+        delete("/api/approvals/rules/{id}", MANAGE_RULES),
         get("/api/audit", AUDIT_READ, Hidden),
+        get("/api/audit/export", AUDIT_READ, Hidden),
+        get("/api/audit/head", AUDIT_READ, Hidden),
+        get("/api/audit/live", AUDIT_READ, Unrelated),
+        get("/api/audit/verify", AUDIT_READ, Hidden),
         get("/api/commands", COMMANDS_READ, Hidden),
         get("/api/commands/{id}", COMMANDS_READ, NotFound),
         act("/api/commands/{id}/cancel", CONTROL),
@@ -235,12 +265,28 @@ pub fn operations() -> Vec<Operation> {
             Operators,
         )
         .with(json!({})),
+        get("/api/schedules", SCHEDULES_READ, Hidden),
+        post("/api/schedules", SCHEDULES_RUN, Unrelated, new_schedule),
+        get("/api/schedules/{id}", SCHEDULES_READ, NotFound),
+        patch("/api/schedules/{id}", SCHEDULES_RUN, json!({"name": "renamed"})),
+        delete("/api/schedules/{id}", SCHEDULES_CONTROL),
+        act("/api/schedules/{id}/disable", SCHEDULES_CONTROL),
+        act("/api/schedules/{id}/enable", SCHEDULES_RUN),
+        get("/api/schedules/{id}/fires", SCHEDULES_READ, NotFound),
+        get("/api/schedules/{id}/preview", SCHEDULES_READ, NotFound),
+        act("/api/schedules/{id}/run", SCHEDULES_RUN),
+        post("/api/schedules/preview", SCHEDULES_READ, Unrelated, json!({"rule": rule})),
         get("/api/tenant", AGENTS_READ, Hidden),
         patch("/api/tenant", TENANT_MANAGE, json!({})).unrelated(),
+        delete("/api/tenant", TENANT_MANAGE).with(json!({"name": "another"})).unrelated(),
+        get("/api/tenant/export", TENANT_MANAGE, Hidden),
+        post("/api/tenant/restore", TENANT_MANAGE, Unrelated, json!({})),
         get("/api/tenants", TENANTS_MANAGE, Operators),
         post("/api/tenants", TENANTS_MANAGE, Operators, json!({"name": "new"})),
         get("/api/tenants/{id}", TENANTS_MANAGE, Operators),
         patch("/api/tenants/{id}", TENANTS_MANAGE, json!({})).operators(),
+        delete("/api/tenants/{id}", TENANTS_MANAGE).with(json!({"name": "another"})).operators(),
+        act("/api/tenants/{id}/restore", TENANTS_MANAGE).operators(),
         post("/api/targets/preview", AGENTS_READ, Hidden, json!({"expression": "all"})),
         get("/api/webhooks/deliveries", COMMANDS_READ, Hidden),
         get("/api/webhooks/deliveries/{id}", COMMANDS_READ, NotFound),

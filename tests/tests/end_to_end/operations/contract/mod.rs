@@ -1,6 +1,8 @@
 //! The descriptions of API and agent protocol, read by other projects' validators and generators.
 
+mod bounds;
 mod clients;
 mod documents;
+mod example_checks;
 mod examples;
 mod people_examples;

@@ -113,9 +113,11 @@ fn check_action(action: RolloutAction, state: JobState, stop: Option<Stop>) -> A
         (_, _, Some(_)) => ActionCheck::Refused,
         (RolloutAction::Pause, JobState::Running, None)
         | (RolloutAction::Resume, JobState::Paused | JobState::Halted, None)
-        | (RolloutAction::Abort, JobState::Running | JobState::Paused | JobState::Halted, None) => {
-            ActionCheck::Allowed
-        }
+        | (
+            RolloutAction::Abort,
+            JobState::Running | JobState::AwaitingApproval | JobState::Paused | JobState::Halted,
+            None,
+        ) => ActionCheck::Allowed,
         (RolloutAction::Pause, JobState::Paused, None)
         | (RolloutAction::Resume, JobState::Running, None) => ActionCheck::AlreadyDone,
         _ => ActionCheck::Refused,

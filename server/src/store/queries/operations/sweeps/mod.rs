@@ -9,6 +9,7 @@ use sea_orm::{
     QueryOrder as _, QuerySelect as _, Statement,
 };
 
+pub(in crate::store::queries) use self::retention::delete_commands;
 pub use self::retention::{Retention, TenantRetention};
 use crate::domain::commands::command_state::{CommandState, EndReason};
 use crate::domain::fleet::agent::AgentLevel;

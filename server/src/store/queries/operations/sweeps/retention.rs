@@ -21,6 +21,8 @@ use crate::store::entities::fleet::telemetry_sample::Column::At as TelemetryAt;
 use crate::store::entities::fleet::{agent, agent_event, telemetry_sample};
 use crate::store::entities::integrations::webhook_delivery;
 use crate::store::entities::integrations::webhook_delivery::Column::Id as WebhookDeliveryId;
+use crate::store::entities::schedules::fire;
+use crate::store::entities::schedules::fire::Column::Id as FireId;
 
 /// Rows of one kind in a slice.
 const SLICE_ROWS: u64 = 500;
@@ -110,7 +112,24 @@ async fn drop_history(
     let events = drop_by_id::<agent_event::Entity>(transaction, EventId, ids).await?;
     let commands = drop_commands(transaction, of, before).await?;
     let jobs = drop_jobs(transaction, of, first_kept).await?;
-    Ok(Dropped { may_have_more: events || commands.may_have_more || jobs, ..commands })
+    let fires = drop_fires(transaction, of, first_kept).await?;
+    let may_have_more = events || commands.may_have_more || jobs || fires;
+    Ok(Dropped { may_have_more, ..commands })
+}
+
+/// A slice of fires that have a job or never will.
+async fn drop_fires(
+    transaction: &DatabaseTransaction,
+    of: Option<TenantId>,
+    before: Uuid,
+) -> Result<bool, StoreError> {
+    let mut old =
+        fire::Entity::find().filter(FireId.lt(before)).filter(fire::Column::LookAt.is_null());
+    if let Some(tenant_id) = of {
+        old = old.filter(fire::Column::TenantId.eq(tenant_id));
+    }
+    let ids = ids_of(transaction, FireId, old).await?;
+    drop_by_id::<fire::Entity>(transaction, FireId, ids).await
 }
 
 /// A slice of finished deliveries.
@@ -197,6 +216,16 @@ async fn drop_commands(
     if ids.is_empty() {
         return Ok(Dropped::default());
     }
+    let files = delete_commands(transaction, ids).await?;
+    Ok(Dropped { may_have_more, files })
+}
+
+/// Deletes commands with their reports and output. Returns the files that no row references after the
+/// commit.
+pub(in crate::store::queries) async fn delete_commands(
+    transaction: &DatabaseTransaction,
+    ids: Vec<CommandId>,
+) -> Result<Vec<BlobName>, StoreError> {
     let files = files_of(transaction, &ids).await?;
     output_blob::Entity::delete_many()
         .filter(output_blob::Column::CommandId.is_in(ids.clone()))
@@ -211,7 +240,7 @@ async fn drop_commands(
         .exec(transaction)
         .await?;
     command::Entity::delete_many().filter(command::Column::Id.is_in(ids)).exec(transaction).await?;
-    Ok(Dropped { may_have_more, files })
+    Ok(files)
 }
 
 /// The job of a command, if it has not ended before an instant.

@@ -1,0 +1,251 @@
+//! `muster schedules`: jobs that start at due times.
+
+mod settings;
+
+use clap::Subcommand;
+use reqwest::Method;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use self::settings::{NewSchedule, RuleOptions, Settings};
+use crate::commands::fleet::target_options::{TARGET_EXPRESSION, TARGET_TAGS};
+use crate::error::CliError;
+use crate::explanation::{OptionNames, option};
+use crate::listing::{LatestLimit, Limit, List};
+use crate::output::printer::print_note;
+use crate::output::table::Column;
+use crate::output::text::sanitize;
+use crate::session::{ResourceKind, Session};
+
+const COLUMNS: [Column; 5] = [
+    Column::of("NAME", "name"),
+    Column::of("WHEN", "sentence"),
+    Column::of("STATE", "state"),
+    Column::of("NEXT", "next_due_at"),
+    Column::of("ID", "id"),
+];
+const FIRE_COLUMNS: [Column; 6] = [
+    Column::of("DUE", "due_at"),
+    Column::of("PLANNED", "planned_at"),
+    Column::of("FIRED", "fired_at"),
+    Column::of("STATE", "state"),
+    Column::of("REASON", "reason"),
+    Column::of("JOB", "job_id"),
+];
+const PREVIEW_COLUMNS: [Column; 3] = [
+    Column::of("LOCAL TIME", "local"),
+    Column::of("UTC", "at"),
+    Column::of("CLOCK CHANGE", "clock_change"),
+];
+
+/// The options that set fields of the API.
+pub const OPTIONS: OptionNames = &[
+    option("name", "NAME or --name")
+        .expects("1 to 128 characters, without control characters or spaces at the ends"),
+    option("rule", "--cron"),
+    option("rule.cron", "--cron")
+        .expects("five fields such as '0 9 * * MON-FRI', or a name such as @daily"),
+    option("rule.time_zone", "--time-zone").expects("a name such as Europe/Berlin"),
+    option("rule.every_ms", "--every"),
+    option("rule.anchor_at", "--anchor").expects("a time such as 2026-11-21T10:00:00Z"),
+    option("rule.at", "--at").expects("a time such as 2026-11-21T10:00:00Z"),
+    option("starts_at", "--starts").expects("a time such as 2026-11-21T10:00:00Z, or none"),
+    option("ends_at", "--ends").expects("a time such as 2026-11-21T10:00:00Z, or none"),
+    option("missed", "--missed"),
+    option("max_catch_up", "--max-catch-up"),
+    option("late_limit_ms", "--late-limit"),
+    option("overlap", "--overlap"),
+    option("jitter_ms", "--jitter"),
+    option("job.script", "SCRIPT").expects("1 to 128 letters, digits and . _ -"),
+    option("job.argv", "COMMAND"),
+    option("job.parameters", "--parameter"),
+    option("job.timeout_ms", "--timeout"),
+    option("job.expires_in_ms", "--expires"),
+    option("job.target", "--on or --tag"),
+    TARGET_EXPRESSION,
+    TARGET_TAGS,
+    option("job.rollout", "--wave"),
+    option("job.rollout.wave_size", "--wave").expects("a number, or a percentage such as 10%"),
+    option("job.rollout.pause_ms", "--pause"),
+    option("job.rollout.max_failures", "--max-failures")
+        .expects("a number, or a percentage such as 5%"),
+    option("job.rollout.count_in_flight", "--whole-waves"),
+    option("job.rollout.health_gate.for_ms", "--healthy-for"),
+    option("job.rollout.health_gate.within_ms", "--healthy-within"),
+    option("job.rollout.offline", "--offline"),
+    option("count", "--count"),
+    option("limit", "--limit"),
+];
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    action: Option<Action>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// List all schedules (default action)
+    List(Limit),
+    /// Show all details of a schedule
+    Show {
+        /// Schedule: an id, a name, or a unique prefix of one
+        schedule: String,
+    },
+    /// Create a schedule; its jobs run with your rights
+    ///
+    ///   muster schedules create nightly --cron '30 2 * * *' --time-zone Europe/Berlin --tag db backup
+    ///   muster schedules create poll --every 10m --on 'os:linux' -- uptime
+    #[command(verbatim_doc_comment)]
+    Create(Box<NewSchedule>),
+    /// Change a schedule; you become its owner, and its jobs run with your rights
+    Edit {
+        /// Schedule: an id, a name, or a unique prefix of one
+        schedule: String,
+        /// New name for the schedule
+        #[arg(long)]
+        name: Option<String>,
+        #[command(flatten)]
+        rule: RuleOptions,
+        #[command(flatten)]
+        settings: Settings,
+    },
+    /// Enable a schedule that is disabled or stopped; you become its owner
+    Enable {
+        /// Schedule: an id, a name, or a unique prefix of one
+        schedule: String,
+    },
+    /// Disable a schedule until it is enabled again
+    Disable {
+        /// Schedule: an id, a name, or a unique prefix of one
+        schedule: String,
+    },
+    /// Run a schedule's job now, and print its id
+    Run {
+        /// Schedule: an id, a name, or a unique prefix of one
+        schedule: String,
+    },
+    /// Delete a schedule with its history; its jobs stay
+    Delete {
+        /// Schedule: an id or a full name
+        schedule: String,
+    },
+    /// Show the next due times of a schedule, or of a rule given by options
+    Preview {
+        /// Schedule: an id, a name, or a unique prefix of one
+        #[arg(required_unless_present_any = ["cron", "every", "at"])]
+        schedule: Option<String>,
+        #[command(flatten)]
+        rule: RuleOptions,
+        /// Show N due times [default: 10]
+        #[arg(long, value_name = "N")]
+        count: Option<u64>,
+    },
+    /// List when a schedule was due, and what was started
+    History {
+        /// Schedule: an id, a name, or a unique prefix of one
+        schedule: String,
+        #[command(flatten)]
+        limit: LatestLimit,
+    },
+}
+
+/// Runs one action.
+///
+/// # Errors
+/// [`CliError`].
+pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
+    let id_of = async |typed: &str| session.id_of(ResourceKind::Schedule, typed).await;
+    match args.action.unwrap_or_else(|| Action::List(Limit::default())) {
+        Action::List(limit) => {
+            let empty = "No schedules yet. Create one with `muster schedules create`.";
+            let (segments, columns) = (&["schedules"], &COLUMNS);
+            List { segments, filters: &[], limit, columns, empty }.show(session).await
+        }
+        Action::Show { schedule } => session.show(&["schedules", &id_of(&schedule).await?]).await,
+        Action::Create(new) => session.change(Method::POST, &["schedules"], &new.body()?).await,
+        Action::Edit { schedule, name, rule, settings } => {
+            let mut body = settings.body()?;
+            if let Some(rule) = rule.body() {
+                body.insert("rule".into(), rule);
+            }
+            if let Some(name) = name {
+                body.insert("name".into(), name.into());
+            }
+            let id = id_of(&schedule).await?;
+            session.change(Method::PATCH, &["schedules", &id], &body.into()).await
+        }
+        Action::Enable { schedule } => {
+            session.act(&["schedules", &id_of(&schedule).await?, "enable"]).await
+        }
+        Action::Disable { schedule } => {
+            session.act(&["schedules", &id_of(&schedule).await?, "disable"]).await
+        }
+        Action::Run { schedule } => {
+            let id = id_of(&schedule).await?;
+            // The same key for every attempt: a repeated request creates no second job.
+            let request = session
+                .api
+                .request(Method::POST, &["schedules", &id, "run"])
+                .header("Idempotency-Key", Uuid::now_v7().to_string())
+                .json(&json!({}));
+            let answer = session.api.json_with_retries(request).await?;
+            session.output.answer(&answer, |answer| text(answer, "job_id"))?;
+            Ok(0)
+        }
+        Action::Delete { schedule } => {
+            let id = session.exact_id_of(ResourceKind::Schedule, &schedule).await?;
+            session.delete(&["schedules", &id]).await
+        }
+        Action::Preview { schedule, rule, count } => preview(session, schedule, rule, count).await,
+        Action::History { schedule, limit } => {
+            let id = id_of(&schedule).await?;
+            let list = List {
+                segments: &["schedules", &id, "fires"],
+                filters: &[],
+                limit: limit.into(),
+                columns: &FIRE_COLUMNS,
+                empty: "The schedule was not due yet.",
+            };
+            list.show(session).await
+        }
+    }
+}
+
+async fn preview(
+    session: &Session,
+    schedule: Option<String>,
+    rule: RuleOptions,
+    count: Option<u64>,
+) -> Result<u8, CliError> {
+    let request = match (schedule, rule.body()) {
+        (Some(_), Some(_)) => {
+            let message = "give a schedule or the options of a rule, not both";
+            return Err(CliError::Usage(message.into()));
+        }
+        (Some(schedule), None) => {
+            let id = session.id_of(ResourceKind::Schedule, &schedule).await?;
+            let request = session.api.request(Method::GET, &["schedules", &id, "preview"]);
+            let count = count.map(|count| count.to_string());
+            let query: Vec<_> = count.iter().map(|count| ("count", count.as_str())).collect();
+            request.query(&query)
+        }
+        (None, rule) => {
+            let mut body = json!({ "rule": rule });
+            if let Some(count) = count {
+                body["count"] = count.into();
+            }
+            session.api.request(Method::POST, &["schedules", "preview"]).json(&body)
+        }
+    };
+    let answer = session.api.json(request).await?;
+    if !session.output.json {
+        print_note(&sanitize(&text(&answer, "sentence")));
+    }
+    session.output.list(&answer, &PREVIEW_COLUMNS, "It is not due again.")?;
+    Ok(0)
+}
+
+fn text(answer: &Value, field: &str) -> String {
+    answer.get(field).and_then(Value::as_str).unwrap_or_default().to_owned()
+}

@@ -1,0 +1,296 @@
+//! The options of a schedule: when it is due, what it runs, and what happens when it is late.
+
+use chrono::Utc;
+use clap::ValueEnum;
+use muster_protocol::parameter::Parameters;
+use serde_json::{Map, Value, json};
+
+use crate::commands::commands::rollout_options::RolloutOptions;
+use crate::commands::fleet::target_options::TargetOptions;
+use crate::error::CliError;
+use crate::input::instants::instant;
+use crate::input::quantities::milliseconds;
+
+const JOB: &str = "Job";
+const POLICY: &str = "Late and overlapping runs";
+const WHEN: &str = "When";
+
+/// When a schedule is due: one of `--cron`, `--every` and `--at`.
+#[derive(Debug, Default, clap::Args)]
+pub struct RuleOptions {
+    /// Five fields (minute, hour, day, month, weekday), or @hourly, @daily, @weekly, @monthly, @yearly
+    #[arg(long, value_name = "CRON", help_heading = WHEN, conflicts_with_all = ["every", "at"])]
+    cron: Option<String>,
+    /// Time zone of --cron, such as Europe/Berlin [default: UTC]
+    #[arg(long, value_name = "ZONE", help_heading = WHEN, requires = "cron")]
+    time_zone: Option<String>,
+    /// Interval, such as 90s, 10m or 1d
+    #[arg(long, value_name = "TIME", value_parser = milliseconds, help_heading = WHEN, conflicts_with = "at")]
+    every: Option<u64>,
+    /// Count intervals from this time, such as 2026-11-21T10:00:00Z [default: now]
+    #[arg(long, value_name = "INSTANT", help_heading = WHEN, requires = "every")]
+    anchor: Option<String>,
+    /// Once at this time, such as 2026-11-21T10:00:00Z
+    #[arg(long, value_name = "INSTANT", help_heading = WHEN)]
+    at: Option<String>,
+}
+
+impl RuleOptions {
+    /// The rule of a request; none if no option is given.
+    pub fn body(&self) -> Option<Value> {
+        let mut rule = Map::new();
+        let texts = [
+            ("cron", &self.cron),
+            ("time_zone", &self.time_zone),
+            ("anchor_at", &self.anchor),
+            ("at", &self.at),
+        ];
+        for (field, value) in texts {
+            if let Some(value) = value {
+                rule.insert(field.into(), value.as_str().into());
+            }
+        }
+        if let Some(every_ms) = self.every {
+            rule.insert("every_ms".into(), every_ms.into());
+        }
+        (!rule.is_empty()).then(|| rule.into())
+    }
+}
+
+/// Everything that can be changed later.
+#[derive(Debug, Default, clap::Args)]
+pub struct Settings {
+    /// Not due before this time; `none` removes it
+    #[arg(long, value_name = "INSTANT", help_heading = WHEN)]
+    starts: Option<String>,
+    /// Not due at this time or later; `none` removes it
+    #[arg(long, value_name = "INSTANT", help_heading = WHEN)]
+    ends: Option<String>,
+    /// Missed fires that get a job [default of a new schedule: once]
+    #[arg(long, value_enum, help_heading = POLICY)]
+    missed: Option<Missed>,
+    /// Most missed fires that `--missed all` runs [default of a new schedule: 10]
+    #[arg(long, value_name = "N", help_heading = POLICY)]
+    max_catch_up: Option<u64>,
+    /// Skip a fire that can't start within this time [default of a new schedule: 24h]
+    #[arg(long, value_name = "TIME", value_parser = milliseconds, help_heading = POLICY)]
+    late_limit: Option<u64>,
+    /// What to do while the previous job has not ended [default of a new schedule: skip]
+    #[arg(long, value_enum, help_heading = POLICY)]
+    overlap: Option<Overlap>,
+    /// Delay each fire by up to this time [default of a new schedule: 0s]
+    #[arg(long, value_name = "TIME", value_parser = milliseconds, help_heading = POLICY)]
+    jitter: Option<u64>,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Missed {
+    /// None of them
+    Skip,
+    /// One for all of them
+    Once,
+    /// The newest, up to --max-catch-up
+    All,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Overlap {
+    /// Start anyway
+    Allow,
+    /// Skip the fire
+    Skip,
+    /// Let one fire wait
+    Queue,
+    /// Cancel the previous job, and start when it has ended
+    CancelPrevious,
+}
+
+impl Settings {
+    /// Only the given options; the server has the defaults.
+    ///
+    /// # Errors
+    /// [`CliError::Usage`] for an invalid time.
+    pub fn body(&self) -> Result<Map<String, Value>, CliError> {
+        let mut body = Map::new();
+        for (field, typed) in [("starts_at", &self.starts), ("ends_at", &self.ends)] {
+            let value = match typed.as_deref() {
+                None => continue,
+                Some("none") => Value::Null,
+                Some(typed) => instant(typed, Utc::now())?.into(),
+            };
+            body.insert(field.into(), value);
+        }
+        let numbers = [
+            ("max_catch_up", self.max_catch_up),
+            ("late_limit_ms", self.late_limit),
+            ("jitter_ms", self.jitter),
+        ];
+        for (field, value) in numbers {
+            if let Some(value) = value {
+                body.insert(field.into(), value.into());
+            }
+        }
+        if let Some(missed) = self.missed {
+            let name = match missed {
+                Missed::Skip => "skip",
+                Missed::Once => "once",
+                Missed::All => "all",
+            };
+            body.insert("missed".into(), name.into());
+        }
+        if let Some(overlap) = self.overlap {
+            let name = match overlap {
+                Overlap::Allow => "allow",
+                Overlap::Skip => "skip",
+                Overlap::Queue => "queue",
+                Overlap::CancelPrevious => "cancel_previous",
+            };
+            body.insert("overlap".into(), name.into());
+        }
+        Ok(body)
+    }
+}
+
+/// The arguments of `muster schedules create`.
+#[derive(Debug, clap::Args)]
+pub struct NewSchedule {
+    /// Name of the schedule
+    name: String,
+    /// Script and parameters
+    #[arg(value_name = "SCRIPT [NAME=VALUE]", required_unless_present = "argv")]
+    words: Vec<String>,
+    /// Program and arguments; no shell interprets them
+    #[arg(last = true, value_name = "COMMAND [ARGUMENT]")]
+    argv: Vec<String>,
+    /// Parameter, as after the script; repeatable
+    #[arg(short, long = "parameter", value_name = "NAME=VALUE", help_heading = JOB)]
+    parameters: Vec<String>,
+    /// End the script after this time, such as 30s, 5m or 2h [default: 1h]
+    #[arg(long, value_name = "TIME", value_parser = milliseconds, help_heading = JOB)]
+    timeout: Option<u64>,
+    /// Wait this long for an offline or busy agent, such as 30s, 5m or 1h [default: 24h]
+    #[arg(long, value_name = "TIME", value_parser = milliseconds, help_heading = JOB)]
+    expires: Option<u64>,
+    #[command(flatten)]
+    target: TargetOptions,
+    #[command(flatten)]
+    rollout: RolloutOptions,
+    #[command(flatten)]
+    rule: RuleOptions,
+    #[command(flatten)]
+    settings: Settings,
+}
+
+impl NewSchedule {
+    /// The request.
+    ///
+    /// # Errors
+    /// [`CliError::Usage`].
+    pub fn body(&self) -> Result<Value, CliError> {
+        let usage = |message: &str| CliError::Usage(message.to_owned());
+        let mut body = self.settings.body()?;
+        let rule = self.rule.body();
+        let rule = rule.ok_or_else(|| usage("no time is given; use --cron, --every or --at"))?;
+        body.insert("rule".into(), rule);
+        body.insert("name".into(), self.name.as_str().into());
+        let target = self.target.body();
+        let target = target.ok_or_else(|| usage("no agents are given; use --on or --tag"))?;
+        let mut job = json!({ "target": target });
+        let pairs: &[String] = match (self.words.split_first(), self.argv.is_empty()) {
+            (Some((script, pairs)), true) => {
+                job["script"] = script.as_str().into();
+                pairs
+            }
+            (Some(_), false) => {
+                return Err(usage("give a script or a command after `--`, not both"));
+            }
+            (None, _) => {
+                job["argv"] = json!(self.argv);
+                &[]
+            }
+        };
+        let mut parameters = Parameters::new();
+        for pair in pairs.iter().chain(&self.parameters) {
+            let (name, value) = pair
+                .split_once('=')
+                .ok_or_else(|| usage(&format!("invalid parameter \"{pair}\"; use NAME=VALUE")))?;
+            if parameters.insert(name.to_owned(), value.to_owned()).is_some() {
+                return Err(usage(&format!("parameter {name} is given twice")));
+            }
+        }
+        if !parameters.is_empty() {
+            job["parameters"] = json!(parameters);
+        }
+        if let Some(timeout_ms) = self.timeout {
+            job["timeout_ms"] = timeout_ms.into();
+        }
+        if let Some(expires_in_ms) = self.expires {
+            job["expires_in_ms"] = expires_in_ms.into();
+        }
+        if let Some(rollout) = self.rollout.body() {
+            job["rollout"] = rollout;
+        }
+        body.insert("job".into(), job);
+        Ok(body.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Typed {
+        #[command(flatten)]
+        new: NewSchedule,
+    }
+
+    fn body(words: &[&str]) -> Result<Value, CliError> {
+        let words = ["create"].iter().chain(words);
+        Typed::try_parse_from(words).expect("valid options").new.body()
+    }
+
+    #[test]
+    fn options_become_the_fields_of_a_schedule() {
+        let body = body(&[
+            "nightly",
+            "--cron",
+            "30 2 * * *",
+            "--time-zone",
+            "Europe/Berlin",
+            "--tag",
+            "db",
+            "--missed",
+            "all",
+            "--overlap",
+            "cancel-previous",
+            "--jitter",
+            "5m",
+            "--ends",
+            "none",
+            "backup",
+            "FULL=yes",
+        ]);
+        assert_eq!(
+            body.expect("valid"),
+            json!({
+                "name": "nightly",
+                "rule": {"cron": "30 2 * * *", "time_zone": "Europe/Berlin"},
+                "job": {"script": "backup", "parameters": {"FULL": "yes"}, "target": {"tags": ["db"]}},
+                "missed": "all",
+                "overlap": "cancel_previous",
+                "jitter_ms": 300_000,
+                "ends_at": null,
+            })
+        );
+    }
+
+    #[test]
+    fn a_schedule_needs_a_time_and_agents() {
+        for words in [&["n", "--tag", "db", "backup"][..], &["n", "--every", "1h", "backup"]] {
+            assert!(matches!(body(words), Err(CliError::Usage(_))), "{words:?}");
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! What the API shows of stored rows, and the job that a schedule submits.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::fire::{FireReason, FireState, ScheduleState};
+use super::policy::{CatchUp, MissedPolicy, OverlapPolicy};
+use super::rule::{RuleError, RuleSpec, Timetable};
+use crate::domain::commands::rollout::RolloutSpec;
+use crate::domain::fleet::target::TargetSpec;
+use crate::domain::ids::{FireId, JobId, PrincipalId, ScheduleId, TenantId};
+use crate::domain::time::Timestamp;
+
+/// The job of each fire, as it is stored.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct JobTemplate {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub script: Option<String>,
+    /// Instead of a script: a program and its arguments.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub argv: Option<Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub parameters: Option<Value>,
+    pub target: TargetSpec,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<RolloutSpec>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timeout_ms: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expires_in_ms: Option<u64>,
+}
+
+/// A schedule.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ScheduleRecord {
+    pub id: ScheduleId,
+    pub tenant_id: TenantId,
+    pub name: String,
+    /// A [`RuleSpec`], JSON.
+    pub rule: String,
+    pub starts_at: Option<Timestamp>,
+    pub ends_at: Option<Timestamp>,
+    /// A [`JobTemplate`], JSON.
+    pub job: String,
+    pub state: ScheduleState,
+    /// Why it is stopped, as a sentence; only while it is stopped.
+    pub stop_reason: Option<String>,
+    pub missed: MissedPolicy,
+    pub max_catch_up: i32,
+    pub late_limit_ms: i64,
+    pub overlap: OverlapPolicy,
+    pub jitter_ms: i64,
+    /// With whose rights its jobs run: who created, changed or enabled it last.
+    pub owner_id: PrincipalId,
+    pub created_by: PrincipalId,
+    pub created_at: Timestamp,
+    pub changed_at: Timestamp,
+    /// All due times up to here are decided.
+    pub handled_until: Timestamp,
+    /// Only while it is active.
+    pub next_due_at: Option<Timestamp>,
+}
+
+impl ScheduleRecord {
+    /// Its due times.
+    ///
+    /// # Errors
+    /// [`RuleError`] if a newer version stored a rule that this one does not know.
+    pub fn timetable(&self) -> Result<Timetable, RuleError> {
+        let spec: RuleSpec = serde_json::from_str(&self.rule).unwrap_or_default();
+        Timetable::new(&spec, self.starts_at, self.ends_at)
+    }
+
+    /// How it treats missed fires.
+    pub fn catch_up(&self) -> CatchUp {
+        CatchUp {
+            missed: self.missed,
+            max_catch_up: self.max_catch_up.unsigned_abs(),
+            late_limit_ms: self.late_limit_ms.unsigned_abs(),
+        }
+    }
+}
+
+/// A due time, planned and actual.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FireRecord {
+    pub id: FireId,
+    pub schedule_id: ScheduleId,
+    pub due_at: Timestamp,
+    /// The due time with its jitter.
+    pub planned_at: Timestamp,
+    /// A person asked for it; it is not a due time of the rule.
+    pub is_manual: bool,
+    pub is_missed: bool,
+    pub state: FireState,
+    pub reason: Option<FireReason>,
+    pub detail: Option<String>,
+    pub job_id: Option<JobId>,
+    /// When its job was created.
+    pub fired_at: Option<Timestamp>,
+    pub recorded_at: Timestamp,
+    /// Missed due times right before this one that have no record.
+    pub omitted_before: i64,
+}

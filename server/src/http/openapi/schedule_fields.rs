@@ -1,0 +1,48 @@
+//! Fields of schedules: bounds and patterns from the constants that the server checks.
+
+use muster_protocol::limits::{MAX_ARGV_WORDS, MAX_EXPIRES_IN_MS, MAX_TIMEOUT_MS};
+use serde_json::{Value, json};
+
+use super::fields::{NAME, or_null, reference};
+use crate::domain::schedules::cron::MAX_CRON_CHARS;
+use crate::domain::schedules::fire::MAX_JITTER_MS;
+use crate::domain::schedules::policy::MAX_CATCH_UP;
+use crate::domain::schedules::rule::{MAX_INTERVAL_MS, MIN_INTERVAL_MS};
+use crate::services::schedules::{MAX_COUNT, MAX_LATE_LIMIT_MS};
+
+/// Schema, field, and what the field is.
+pub(super) fn all() -> Vec<(&'static str, &'static str, Value)> {
+    let most = |least: u64, most: u64| json!({"type": ["integer", "null"], "minimum": least, "maximum": most});
+    let argv = json!({"type": ["array", "null"], "items": {"type": "string"}, "minItems": 1,
+        "maxItems": MAX_ARGV_WORDS});
+    let mut fields = Vec::new();
+    for schedule in ["CreateSchedule", "UpdateSchedule"] {
+        let is_new = schedule == "CreateSchedule";
+        let given = |schema: &str| {
+            if is_new { reference(schema) } else { or_null(&reference(schema)) }
+        };
+        fields.extend([
+            (schedule, "name", given("Name")),
+            (schedule, "rule", given("RuleSpec")),
+            (schedule, "job", given("ScheduledJob")),
+            (schedule, "max_catch_up", most(0, MAX_CATCH_UP.into())),
+            (schedule, "late_limit_ms", most(0, MAX_LATE_LIMIT_MS)),
+            (schedule, "jitter_ms", most(0, MAX_JITTER_MS)),
+        ]);
+    }
+    fields.extend([
+        ("PreviewBody", "count", most(1, MAX_COUNT)),
+        (
+            "RuleSpec",
+            "cron",
+            json!({"type": ["string", "null"], "minLength": 1, "maxLength": MAX_CRON_CHARS}),
+        ),
+        ("RuleSpec", "every_ms", most(MIN_INTERVAL_MS, MAX_INTERVAL_MS)),
+        ("ScheduledJob", "argv", argv),
+        ("ScheduledJob", "expires_in_ms", most(1, MAX_EXPIRES_IN_MS)),
+        ("ScheduledJob", "parameters", or_null(&reference("ScriptParameters"))),
+        ("ScheduledJob", "script", json!({"type": ["string", "null"], "pattern": NAME})),
+        ("ScheduledJob", "timeout_ms", most(1, MAX_TIMEOUT_MS)),
+    ]);
+    fields
+}

@@ -1,0 +1,5 @@
+//! Schedules of jobs, and their fires.
+
+pub(super) mod fires;
+pub(super) mod schedules;
+mod views;

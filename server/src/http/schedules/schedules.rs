@@ -1,0 +1,138 @@
+//! `/api/schedules`
+
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::views::{RunView, ScheduleBody, ScheduleView};
+use crate::domain::ids::ScheduleId;
+use crate::http::AppState;
+use crate::http::extract::{Body, Empty, Id, PageParams, Params, idempotency_key};
+use crate::http::problem::{ApiResult, Problem};
+use crate::http::views::PageView;
+use crate::services::access::caller::Caller;
+
+pub(in crate::http) fn routes() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new()
+        .routes(routes!(list_schedules, create_schedule))
+        .routes(routes!(get_schedule, update_schedule, delete_schedule))
+        .routes(routes!(enable_schedule))
+        .routes(routes!(disable_schedule))
+        .routes(routes!(run_schedule))
+        .merge(super::fires::routes())
+}
+
+/// List schedules, oldest first.
+#[utoipa::path(get, path = "/api/schedules", tag = "schedules", params(PageParams),
+    responses((status = 200, body = PageView<ScheduleView>)))]
+async fn list_schedules(
+    State(state): State<AppState>,
+    caller: Caller,
+    Params(params): Params<PageParams>,
+) -> ApiResult<axum::Json<PageView<ScheduleView>>> {
+    let page = state.services.schedules.list(&caller, params.read()?).await?;
+    Ok(axum::Json(page.map(ScheduleView::from).into()))
+}
+
+/// Create a schedule. `name`, `rule` and `job` are required. Its jobs run with the rights of the
+/// caller, who must be able to submit the job.
+#[utoipa::path(post, path = "/api/schedules", tag = "schedules", request_body = ScheduleBody,
+    responses((status = 201, body = ScheduleView), (status = 403, body = Problem), (status = 409, body = Problem),
+        (status = 422, body = Problem)))]
+async fn create_schedule(
+    State(state): State<AppState>,
+    caller: Caller,
+    Body(body): Body<ScheduleBody>,
+) -> ApiResult<Response> {
+    let schedule = state.services.schedules.create(&caller, body.into()).await?;
+    let location = [(header::LOCATION, format!("/api/schedules/{}", schedule.row.id))];
+    let view = axum::Json(ScheduleView::from(schedule));
+    Ok((StatusCode::CREATED, location, view).into_response())
+}
+
+/// Get a schedule.
+#[utoipa::path(get, path = "/api/schedules/{id}", tag = "schedules", params(("id" = uuid::Uuid, Path)),
+    responses((status = 200, body = ScheduleView), (status = 404, body = Problem)))]
+async fn get_schedule(
+    State(state): State<AppState>,
+    caller: Caller,
+    Id(id): Id,
+) -> ApiResult<axum::Json<ScheduleView>> {
+    Ok(axum::Json(state.services.schedules.get(&caller, ScheduleId(id)).await?.into()))
+}
+
+/// Change a schedule. The caller becomes its owner, with whose rights its jobs run. Due times that
+/// have come are decided by the previous rule first.
+#[utoipa::path(patch, path = "/api/schedules/{id}", tag = "schedules", params(("id" = uuid::Uuid, Path)),
+    request_body = ScheduleBody,
+    responses((status = 200, body = ScheduleView), (status = 403, body = Problem), (status = 404, body = Problem),
+        (status = 409, body = Problem), (status = 422, body = Problem)))]
+async fn update_schedule(
+    State(state): State<AppState>,
+    caller: Caller,
+    Id(id): Id,
+    Body(body): Body<ScheduleBody>,
+) -> ApiResult<axum::Json<ScheduleView>> {
+    let schedule = state.services.schedules.update(&caller, ScheduleId(id), body.into()).await?;
+    Ok(axum::Json(schedule.into()))
+}
+
+/// Delete a schedule with its fires. Its jobs stay.
+#[utoipa::path(delete, path = "/api/schedules/{id}", tag = "schedules", params(("id" = uuid::Uuid, Path)),
+    responses((status = 204), (status = 403, body = Problem), (status = 404, body = Problem)))]
+async fn delete_schedule(
+    State(state): State<AppState>,
+    caller: Caller,
+    Id(id): Id,
+) -> ApiResult<StatusCode> {
+    state.services.schedules.delete(&caller, ScheduleId(id)).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Enable a schedule that is disabled or stopped. The caller becomes its owner. Times that passed
+/// meanwhile are not due any more. Repeatable.
+#[utoipa::path(post, path = "/api/schedules/{id}/enable", tag = "schedules", params(("id" = uuid::Uuid, Path)),
+    responses((status = 200, body = ScheduleView), (status = 403, body = Problem), (status = 404, body = Problem),
+        (status = 409, body = Problem)))]
+async fn enable_schedule(
+    State(state): State<AppState>,
+    caller: Caller,
+    Id(id): Id,
+    Body(Empty {}): Body<Empty>,
+) -> ApiResult<axum::Json<ScheduleView>> {
+    Ok(axum::Json(state.services.schedules.enable(&caller, ScheduleId(id)).await?.into()))
+}
+
+/// Disable a schedule. Fires that have no job yet are skipped, and jobs continue. Repeatable.
+#[utoipa::path(post, path = "/api/schedules/{id}/disable", tag = "schedules", params(("id" = uuid::Uuid, Path)),
+    responses((status = 200, body = ScheduleView), (status = 403, body = Problem), (status = 404, body = Problem),
+        (status = 409, body = Problem)))]
+async fn disable_schedule(
+    State(state): State<AppState>,
+    caller: Caller,
+    Id(id): Id,
+    Body(Empty {}): Body<Empty>,
+) -> ApiResult<axum::Json<ScheduleView>> {
+    Ok(axum::Json(state.services.schedules.disable(&caller, ScheduleId(id)).await?.into()))
+}
+
+/// Run a schedule's job now, with the rights of the caller, also if the schedule is disabled or its
+/// previous job has not ended.
+#[utoipa::path(post, path = "/api/schedules/{id}/run", tag = "schedules",
+    params(("id" = uuid::Uuid, Path), ("Idempotency-Key" = Option<String>, Header)),
+    responses((status = 202, body = RunView), (status = 403, body = Problem), (status = 404, body = Problem),
+        (status = 422, body = Problem), (status = 429, body = Problem)))]
+async fn run_schedule(
+    State(state): State<AppState>,
+    caller: Caller,
+    Id(id): Id,
+    headers: HeaderMap,
+    Body(Empty {}): Body<Empty>,
+) -> ApiResult<Response> {
+    let key = idempotency_key(&headers)?;
+    let job_id = state.services.schedules.run(&caller, ScheduleId(id), key).await?;
+    let location = [(header::LOCATION, format!("/api/jobs/{job_id}"))];
+    Ok((StatusCode::ACCEPTED, location, axum::Json(RunView { job_id })).into_response())
+}

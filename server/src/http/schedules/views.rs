@@ -1,0 +1,244 @@
+//! Bodies and views of schedules.
+
+use muster_protocol::object::Object;
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Value;
+use utoipa::ToSchema;
+
+use crate::domain::commands::rollout::RolloutSpec;
+use crate::domain::fleet::target::TargetSpec;
+use crate::domain::ids::{FireId, JobId, PrincipalId, ScheduleId};
+use crate::domain::schedules::fire::{FireReason, FireState, ScheduleState};
+use crate::domain::schedules::policy::{MissedPolicy, OverlapPolicy};
+use crate::domain::schedules::records::{FireRecord, JobTemplate};
+use crate::domain::schedules::rule::{PreviewedFire, RuleSpec};
+use crate::domain::time::Timestamp;
+use crate::http::views::stored_json;
+use crate::services::schedules::{Preview, ScheduleRequest, ScheduleSnapshot};
+
+/// Changes to a schedule. Missing fields keep their values.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ScheduleBody {
+    name: Option<String>,
+    #[schema(value_type = Option<RuleSpec>)]
+    rule: Option<Object<RuleSpec>>,
+    /// Not due before this instant; `null` removes it.
+    #[serde(default, deserialize_with = "present")]
+    #[schema(value_type = Option<Timestamp>)]
+    starts_at: Option<Option<Timestamp>>,
+    /// Not due at this instant or later; `null` removes it.
+    #[serde(default, deserialize_with = "present")]
+    #[schema(value_type = Option<Timestamp>)]
+    ends_at: Option<Option<Timestamp>>,
+    #[schema(value_type = Option<ScheduledJob>)]
+    job: Option<Object<ScheduledJob>>,
+    /// Which fires get a job that the server did not get to in time: `skip` (none), `once` (one for all
+    /// of them, the default) or `all` (the newest, up to `max_catch_up`).
+    missed: Option<MissedPolicy>,
+    /// Most missed fires that `all` runs: at most 100, default 10.
+    max_catch_up: Option<u32>,
+    /// A fire that can't start within this time is skipped: at most 366 days, default 24 h.
+    late_limit_ms: Option<u64>,
+    /// What a fire does while the previous job has not ended: `skip` (default), `allow`, `queue` or
+    /// `cancel_previous`.
+    overlap: Option<OverlapPolicy>,
+    /// Delays each fire by up to this time, always by the same for the same due time: at most 24 h,
+    /// default 0.
+    jitter_ms: Option<u64>,
+}
+
+/// The job that each fire submits. Send exactly one of `script` and `argv`.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ScheduledJob {
+    /// Name of a script in the hosts' manifests.
+    script: Option<String>,
+    /// A program and its arguments. Needs hosts with the policy `shell` and the scope `commands:shell`.
+    #[schema(value_type = Option<Vec<String>>)]
+    argv: Option<Value>,
+    /// Object of strings.
+    #[schema(value_type = Option<Object>)]
+    parameters: Option<Value>,
+    /// Resolved at each fire.
+    #[schema(value_type = TargetSpec)]
+    target: Object<TargetSpec>,
+    /// Runs the job in waves. Without it, all executions start at once.
+    #[schema(value_type = Option<RolloutSpec>)]
+    rollout: Option<Object<RolloutSpec>>,
+    /// How long one execution may run: at most 7 days, default 1 h.
+    timeout_ms: Option<u64>,
+    /// How long an execution waits for its agent: at most 30 days, default 24 h.
+    expires_in_ms: Option<u64>,
+}
+
+/// A rule that is not stored.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct PreviewBody {
+    #[schema(value_type = RuleSpec)]
+    pub rule: Object<RuleSpec>,
+    pub starts_at: Option<Timestamp>,
+    pub ends_at: Option<Timestamp>,
+    /// Due times to compute: 1 to 100, default 10.
+    pub count: Option<u64>,
+}
+
+/// A schedule.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct ScheduleView {
+    id: ScheduleId,
+    name: String,
+    #[schema(value_type = RuleSpec)]
+    rule: Value,
+    /// The rule as a sentence.
+    #[schema(example = "every weekday at 09:00, Europe/Berlin")]
+    sentence: String,
+    starts_at: Option<Timestamp>,
+    ends_at: Option<Timestamp>,
+    #[schema(value_type = ScheduledJob)]
+    job: Value,
+    state: ScheduleState,
+    /// Why it is stopped, and what to do.
+    stop_reason: Option<String>,
+    missed: MissedPolicy,
+    max_catch_up: i32,
+    late_limit_ms: i64,
+    overlap: OverlapPolicy,
+    jitter_ms: i64,
+    /// With whose rights its jobs run: who created, changed or enabled it last.
+    owner_id: PrincipalId,
+    created_by: PrincipalId,
+    created_at: Timestamp,
+    changed_at: Timestamp,
+    /// `null` unless it is active.
+    next_due_at: Option<Timestamp>,
+}
+
+/// A due time, planned and actual.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct FireView {
+    id: FireId,
+    due_at: Timestamp,
+    /// The due time with its jitter.
+    planned_at: Timestamp,
+    /// When its job was created.
+    fired_at: Option<Timestamp>,
+    state: FireState,
+    /// Why it has no job.
+    reason: Option<FireReason>,
+    detail: Option<String>,
+    job_id: Option<JobId>,
+    /// A person asked for it; it is not a due time of the rule.
+    is_manual: bool,
+    /// The server got to it late.
+    is_missed: bool,
+    /// Missed due times right before this one that are not listed.
+    omitted_before: i64,
+    recorded_at: Timestamp,
+}
+
+/// The next due times.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct PreviewView {
+    /// The rule as a sentence.
+    #[schema(example = "every weekday at 09:00, Europe/Berlin")]
+    sentence: String,
+    items: Vec<PreviewedFire>,
+}
+
+/// The job of a schedule that was run now.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct RunView {
+    pub job_id: JobId,
+}
+
+/// Distinguishes `null` from a missing field.
+fn present<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Option<Timestamp>>, D::Error> {
+    Option::deserialize(deserializer).map(Some)
+}
+
+impl From<ScheduledJob> for JobTemplate {
+    fn from(job: ScheduledJob) -> Self {
+        Self {
+            script: job.script,
+            argv: job.argv,
+            parameters: job.parameters,
+            target: job.target.0,
+            rollout: job.rollout.map(|rollout| rollout.0),
+            timeout_ms: job.timeout_ms,
+            expires_in_ms: job.expires_in_ms,
+        }
+    }
+}
+
+impl From<ScheduleBody> for ScheduleRequest {
+    fn from(body: ScheduleBody) -> Self {
+        Self {
+            name: body.name,
+            rule: body.rule.map(|rule| rule.0),
+            starts_at: body.starts_at,
+            ends_at: body.ends_at,
+            job: body.job.map(|job| job.0.into()),
+            missed: body.missed,
+            max_catch_up: body.max_catch_up,
+            late_limit_ms: body.late_limit_ms,
+            overlap: body.overlap,
+            jitter_ms: body.jitter_ms,
+        }
+    }
+}
+
+impl From<ScheduleSnapshot> for ScheduleView {
+    fn from(schedule: ScheduleSnapshot) -> Self {
+        let ScheduleSnapshot { row, sentence } = schedule;
+        Self {
+            id: row.id,
+            name: row.name,
+            rule: stored_json(&row.rule),
+            sentence,
+            starts_at: row.starts_at,
+            ends_at: row.ends_at,
+            job: stored_json(&row.job),
+            state: row.state,
+            stop_reason: row.stop_reason,
+            missed: row.missed,
+            max_catch_up: row.max_catch_up,
+            late_limit_ms: row.late_limit_ms,
+            overlap: row.overlap,
+            jitter_ms: row.jitter_ms,
+            owner_id: row.owner_id,
+            created_by: row.created_by,
+            created_at: row.created_at,
+            changed_at: row.changed_at,
+            next_due_at: row.next_due_at,
+        }
+    }
+}
+
+impl From<FireRecord> for FireView {
+    fn from(fire: FireRecord) -> Self {
+        Self {
+            id: fire.id,
+            due_at: fire.due_at,
+            planned_at: fire.planned_at,
+            fired_at: fire.fired_at,
+            state: fire.state,
+            reason: fire.reason,
+            detail: fire.detail,
+            job_id: fire.job_id,
+            is_manual: fire.is_manual,
+            is_missed: fire.is_missed,
+            omitted_before: fire.omitted_before,
+            recorded_at: fire.recorded_at,
+        }
+    }
+}
+
+impl From<Preview> for PreviewView {
+    fn from(preview: Preview) -> Self {
+        Self { sentence: preview.sentence, items: preview.fires }
+    }
+}

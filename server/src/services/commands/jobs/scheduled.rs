@@ -1,0 +1,63 @@
+//! Jobs of schedules, on the same path as jobs that people submit.
+
+use muster_protocol::CommandName;
+
+use super::{JobRequest, Jobs};
+use crate::domain::access::principal::Scope;
+use crate::domain::fleet::target::Target;
+use crate::domain::ids::JobId;
+use crate::services::access::caller::Caller;
+use crate::services::error::{Result, ServiceError};
+use crate::store::FireStart;
+
+/// The fire got a job from another attempt, or gets none.
+pub(super) const FIRE_NOT_OPEN: ServiceError = ServiceError::NotFound("open fire");
+/// The previous job of the schedule has not finished.
+pub(super) const FIRE_OVERLAPS: ServiceError = ServiceError::Busy {
+    code: "fire_overlaps",
+    detail: "the previous job of this schedule has not finished",
+};
+
+/// The result of an attempt to give a fire its job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::services) enum FireResult {
+    Submitted(JobId),
+    NotOpen,
+    Overlap,
+}
+
+impl Jobs {
+    /// Submits the job of a fire, with the rights of the schedule's owner. Repeatable: a fire gets one
+    /// job.
+    ///
+    /// # Errors
+    /// As [`Jobs::submit`].
+    pub(in crate::services) async fn submit_fire(
+        &self,
+        owner: &Caller,
+        request: JobRequest,
+        fire: FireStart,
+    ) -> Result<FireResult> {
+        match self.submit_for(owner, request, Some(fire)).await {
+            Ok(job) => Ok(FireResult::Submitted(job.row.id)),
+            Err(ServiceError::NotFound("open fire")) => Ok(FireResult::NotOpen),
+            Err(ServiceError::Busy { code: "fire_overlaps", .. }) => Ok(FireResult::Overlap),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Checks a job that a schedule will submit, as far as it does not depend on the moment.
+    ///
+    /// # Errors
+    /// 403 or 422, as [`Jobs::submit`].
+    pub(in crate::services) fn check_template(
+        &self,
+        caller: &Caller,
+        request: JobRequest,
+    ) -> Result<()> {
+        caller.require(Scope::CommandsRun)?;
+        Target::try_from(request.target.clone())?;
+        request.valid_rollout()?;
+        request.into_command().validate(CommandName::Execute)?.check_scope(caller)
+    }
+}

@@ -1,0 +1,183 @@
+//! Due times become fires, and fires become jobs. Each step is one transaction, decided from what is
+//! stored: a server that stops in between leaves nothing undone and does nothing twice. The clock only
+//! says which due times have come; the rule says what they are.
+
+use std::collections::HashMap;
+
+use futures_util::{StreamExt as _, stream};
+
+use super::Schedules;
+use super::subject;
+use crate::domain::ids::{FireId, ScheduleId};
+use crate::domain::schedules::fire::{FireState, jitter};
+use crate::domain::schedules::policy::{self, PlannedFire};
+use crate::domain::schedules::records::ScheduleRecord;
+use crate::domain::time::Timestamp;
+use crate::services::access::caller::AuditAction;
+use crate::store::StoreError;
+use crate::store::entities::schedules::fire;
+use crate::store::queries::{OpenFire, RecordedFires};
+
+/// Schedules whose due times are stored in one transaction.
+const BATCH: u64 = 200;
+/// Fires that one query returns.
+const OPEN_AT_ONCE: u64 = 500;
+/// Schedules whose jobs are submitted at the same time.
+const STARTS_AT_ONCE: usize = 16;
+
+/// What there is to do next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ScheduleWork {
+    /// In how many milliseconds the next schedule is due or the next fire is to be looked at.
+    pub due_in_ms: Option<u64>,
+    /// Fires wait for the end of jobs.
+    pub has_waiting: bool,
+}
+
+impl Schedules {
+    /// Waits until a person changed a schedule.
+    pub async fn changed(&self) {
+        self.changed.notified().await;
+    }
+
+    /// Records all due times that have come and starts all fires whose time has come. `with_waiting`:
+    /// a job may have ended, so look at fires that wait for one.
+    ///
+    /// # Errors
+    /// [`StoreError`]; the next call does what was not committed.
+    pub async fn fire_due(&self, with_waiting: bool) -> Result<ScheduleWork, StoreError> {
+        loop {
+            let now = self.clock.now();
+            let due = self.store.system().due_schedules(now, BATCH).await?;
+            if due.is_empty() {
+                break;
+            }
+            self.record(due.into_iter().map(ScheduleRecord::from).collect(), now).await?;
+        }
+        let mut with_waiting = with_waiting;
+        loop {
+            let now = self.clock.now();
+            let open = self.store.system().open_fires(now, with_waiting, OPEN_AT_ONCE).await?;
+            let is_full = open.len() as u64 == OPEN_AT_ONCE;
+            // Those that go on waiting would be found again.
+            with_waiting = false;
+            self.start_all(open, now).await?;
+            if !is_full {
+                break;
+            }
+        }
+        let system = self.store.system();
+        let next = system.next_schedule_work().await?;
+        Ok(ScheduleWork {
+            due_in_ms: next.map(|next| next.ms_since(self.clock.now())),
+            has_waiting: system.has_waiting_fires().await?,
+        })
+    }
+
+    /// Decides about all due times of these schedules up to now, and stores them.
+    pub(super) async fn record(
+        &self,
+        due: Vec<ScheduleRecord>,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let mut recorded = Vec::with_capacity(due.len());
+        for row in due {
+            let Ok(timetable) = row.timetable() else {
+                self.stop(&row, "its rule can't be read".into()).await?;
+                continue;
+            };
+            let plan = policy::plan(&timetable, row.handled_until, now, row.catch_up());
+            let missed = plan.fires.iter().filter(|fire| fire.is_missed).count() as u64;
+            let (id, missed) = (row.id, missed + plan.omitted);
+            if missed > 0 {
+                tracing::warn!(schedule = %id, missed, policy = ?row.missed, "a schedule missed fires");
+            }
+            let handled_until = plan.fires.last().map_or(row.handled_until, |last| last.due_at);
+            let mut fires: Vec<_> =
+                plan.fires.into_iter().map(|fire| fire_row(&row, fire, now)).collect();
+            if let Some(first) = fires.first_mut() {
+                first.omitted_before = plan.omitted.cast_signed();
+            }
+            recorded.push(RecordedFires {
+                schedule_id: id,
+                was: (row.changed_at, row.handled_until),
+                handled_until,
+                next_due_at: plan.next_due_at,
+                fires,
+            });
+        }
+        self.store.system().record_fires(recorded).await?;
+        Ok(())
+    }
+
+    /// Starts open fires: those of one schedule one after the other.
+    async fn start_all(&self, open: Vec<OpenFire>, now: Timestamp) -> Result<(), StoreError> {
+        let mut newest: HashMap<ScheduleId, (Timestamp, FireId)> = HashMap::new();
+        let mut by_schedule: HashMap<ScheduleId, Vec<OpenFire>> = HashMap::new();
+        for one in open {
+            let id = one.schedule.id;
+            let is_ready = one.fire.planned_at <= now && !one.fire.is_manual;
+            let this = (one.fire.due_at, one.fire.id);
+            if is_ready && newest.get(&id).is_none_or(|known| *known < this) {
+                newest.insert(id, this);
+            }
+            by_schedule.entry(id).or_default().push(one);
+        }
+        let newest = &newest;
+        let starts = by_schedule.into_values().map(async |mut fires| {
+            fires.sort_by_key(|one| (one.fire.due_at, one.fire.id));
+            for one in fires {
+                let has_successor = newest
+                    .get(&one.schedule.id)
+                    .is_some_and(|known| *known > (one.fire.due_at, one.fire.id));
+                self.start(one, has_successor).await?;
+            }
+            Ok::<_, StoreError>(())
+        });
+        let results: Vec<_> = stream::iter(starts).buffer_unordered(STARTS_AT_ONCE).collect().await;
+        results.into_iter().collect()
+    }
+
+    /// Stops a schedule that can't go on without a person.
+    pub(super) async fn stop(
+        &self,
+        row: &ScheduleRecord,
+        reason: String,
+    ) -> Result<(), StoreError> {
+        let detail = serde_json::json!({"reason": reason});
+        let action = AuditAction {
+            tenant_id: row.tenant_id,
+            action: "schedule.stop",
+            subject: subject(row.id),
+            detail: &detail,
+            at: self.clock.now(),
+        };
+        let audit = action.by_system();
+        tracing::warn!(schedule = %row.id, reason, "stopped a schedule");
+        self.store.system().stop_schedule(row.clone().into(), reason, audit).await?;
+        Ok(())
+    }
+}
+
+fn fire_row(row: &ScheduleRecord, fire: PlannedFire, now: Timestamp) -> fire::Model {
+    let delay_ms = jitter(row.id, fire.due_at, row.jitter_ms.unsigned_abs());
+    let planned_at = fire.due_at.plus_ms(delay_ms);
+    let is_open = fire.skipped.is_none();
+    fire::Model {
+        id: FireId::new(),
+        tenant_id: row.tenant_id,
+        schedule_id: row.id,
+        due_at: fire.due_at,
+        planned_at,
+        is_manual: false,
+        is_missed: fire.is_missed,
+        state: if is_open { FireState::Pending } else { FireState::Skipped },
+        reason: fire.skipped,
+        detail: None,
+        job_id: None,
+        fired_at: None,
+        recorded_at: now,
+        omitted_before: 0,
+        look_at: is_open.then_some(planned_at),
+    }
+}

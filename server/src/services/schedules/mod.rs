@@ -1,0 +1,164 @@
+//! Schedules: use cases of the API. [`firing`] starts what is due.
+
+mod changes;
+mod firing;
+mod owner;
+mod preview;
+mod request;
+mod starts;
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+use tokio::sync::Notify;
+
+pub use self::firing::ScheduleWork;
+pub use self::preview::{DEFAULT_COUNT, MAX_COUNT, Preview};
+pub use self::request::{MAX_LATE_LIMIT_MS, ScheduleRequest};
+use crate::domain::access::principal::Scope;
+use crate::domain::ids::ScheduleId;
+use crate::domain::page::{Page, PageRequest};
+use crate::domain::schedules::fire::ScheduleState;
+use crate::domain::schedules::records::{FireRecord, ScheduleRecord};
+use crate::domain::time::Clock;
+use crate::services::access::caller::{Caller, Subject};
+use crate::services::commands::jobs::Jobs;
+use crate::services::error::{Result, ServiceError};
+use crate::store::{Store, StoreError};
+
+/// Most schedules of one tenant.
+const MAX_SCHEDULES: u64 = 10_000;
+const UNKNOWN: ServiceError = ServiceError::NotFound("schedule");
+
+/// Use cases of schedules.
+#[derive(Clone, Debug)]
+pub struct Schedules {
+    pub(in crate::services) store: Store,
+    pub(in crate::services) clock: Clock,
+    pub(in crate::services) jobs: Jobs,
+    /// Notified when a person changed a schedule.
+    pub(in crate::services) changed: Arc<Notify>,
+}
+
+/// A schedule with its rule as a sentence.
+#[derive(Debug, Clone)]
+pub struct ScheduleSnapshot {
+    pub row: ScheduleRecord,
+    pub sentence: String,
+}
+
+impl From<ScheduleRecord> for ScheduleSnapshot {
+    fn from(row: ScheduleRecord) -> Self {
+        let sentence = row.timetable().map(|timetable| timetable.sentence());
+        Self { sentence: sentence.unwrap_or_default(), row }
+    }
+}
+
+impl Schedules {
+    /// Creates a schedule. The caller becomes its owner.
+    ///
+    /// # Errors
+    /// 403 if the caller may not submit the job itself; 422 names the field; 409 `schedule_exists`.
+    pub async fn create(
+        &self,
+        caller: &Caller,
+        request: ScheduleRequest,
+    ) -> Result<ScheduleSnapshot> {
+        caller.require(Scope::SchedulesWrite)?;
+        let row = self.new_row(caller, request)?;
+        let audit = caller.audit("schedule.create", subject(row.id), &detail(&row), row.created_at);
+        let tenant = self.store.tenant(row.tenant_id);
+        match tenant.create_schedule(row.clone().into(), MAX_SCHEDULES, audit).await {
+            Err(StoreError::Refused(_)) => return Err(name_taken()),
+            stored => stored??,
+        }
+        self.changed.notify_one();
+        Ok(row.into())
+    }
+
+    /// One page of schedules, oldest first.
+    pub async fn list(&self, caller: &Caller, page: PageRequest) -> Result<Page<ScheduleSnapshot>> {
+        caller.require(Scope::SchedulesRead)?;
+        let rows = self.store.tenant(caller.principal.tenant_id).schedules(page).await?;
+        Ok(Page::of(rows, page, |row| row.id.0)
+            .map(|row| ScheduleSnapshot::from(ScheduleRecord::from(row))))
+    }
+
+    /// One schedule.
+    pub async fn get(&self, caller: &Caller, id: ScheduleId) -> Result<ScheduleSnapshot> {
+        caller.require(Scope::SchedulesRead)?;
+        Ok(self.find(caller, id).await?.into())
+    }
+
+    /// One page of a schedule's fires, newest first.
+    pub async fn fires(
+        &self,
+        caller: &Caller,
+        id: ScheduleId,
+        page: PageRequest,
+    ) -> Result<Page<FireRecord>> {
+        caller.require(Scope::SchedulesRead)?;
+        self.find(caller, id).await?;
+        let rows = self.store.tenant(caller.principal.tenant_id).fires(id, page).await?;
+        Ok(Page::of(rows, page, |row| row.id.0).map(FireRecord::from))
+    }
+
+    /// Deletes a schedule with its history. Its jobs stay.
+    ///
+    /// # Errors
+    /// 403 if another principal owns it and the caller lacks `commands:manage`.
+    pub async fn delete(&self, caller: &Caller, id: ScheduleId) -> Result<()> {
+        self.find_to_change(caller, id).await?;
+        let audit = caller.audit("schedule.delete", subject(id), &json!({}), self.clock.now());
+        let tenant = self.store.tenant(caller.principal.tenant_id);
+        match tenant.delete_schedule(id, audit).await? {
+            true => Ok(()),
+            false => Err(UNKNOWN),
+        }
+    }
+
+    async fn find(&self, caller: &Caller, id: ScheduleId) -> Result<ScheduleRecord> {
+        let found = self.store.tenant(caller.principal.tenant_id).schedule(id).await?;
+        Ok(found.ok_or(UNKNOWN)?.into())
+    }
+
+    /// The schedule, if the caller may change it.
+    async fn find_to_change(&self, caller: &Caller, id: ScheduleId) -> Result<ScheduleRecord> {
+        caller.require(Scope::SchedulesWrite)?;
+        caller.require_own_control()?;
+        let row = self.find(caller, id).await?;
+        caller.require_control(row.owner_id)?;
+        Ok(row)
+    }
+}
+
+fn name_taken() -> ServiceError {
+    ServiceError::Conflict {
+        code: "schedule_exists",
+        detail: format!(
+            "a schedule has this name already, or the limit of {MAX_SCHEDULES} schedules is reached"
+        ),
+    }
+}
+
+fn never_due() -> ServiceError {
+    ServiceError::Conflict {
+        code: "schedule_ended",
+        detail: "the schedule is not due again; change its rule or its end".into(),
+    }
+}
+
+fn subject(id: ScheduleId) -> Subject {
+    Subject { kind: "schedule", id: id.0 }
+}
+
+/// What an audit entry records. Parameters of the job may be confidential.
+fn detail(row: &ScheduleRecord) -> Value {
+    let rule: Value = serde_json::from_str(&row.rule).unwrap_or_default();
+    json!({"name": row.name, "rule": rule, "state": row.state, "owner_id": row.owner_id})
+}
+
+/// True for schedules that may have due times.
+fn is_active(row: &ScheduleRecord) -> bool {
+    row.state == ScheduleState::Active
+}

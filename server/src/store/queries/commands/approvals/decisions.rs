@@ -1,0 +1,314 @@
+//! How requests for approval end: somebody else decides, the time is over, or the work ended before.
+//!
+//! Each end is one transaction with what follows from it for the work.
+
+use sea_orm::sea_query::Expr;
+use sea_orm::{
+    ActiveModelTrait as _, ActiveValue::Set, ColumnTrait as _, Condition, DatabaseTransaction,
+    EntityTrait as _, IntoActiveModel as _, QueryFilter as _, QueryOrder as _, QuerySelect as _,
+};
+
+use crate::domain::access::same_person::Ownership;
+use crate::domain::commands::approval::ApprovalState;
+use crate::domain::commands::command_state::{CommandState, EndReason};
+use crate::domain::commands::job_state::JobState;
+use crate::domain::ids::{AgentId, ApprovalId, CommandId, JobId, PrincipalId, TenantId};
+use crate::domain::time::Timestamp;
+use crate::store::StoreError;
+use crate::store::command_completion::end_of;
+use crate::store::entities::access::{audit_entry, member};
+use crate::store::entities::commands::{approval, command, job, rollout};
+use crate::store::queries::access::agent_keys::write_audit;
+use crate::store::queries::access::key_lineage::all_keys;
+use crate::store::queries::{SystemScope, TenantScope};
+
+/// Requests that one sweep ends.
+const SWEPT_AT_ONCE: u64 = 100;
+
+/// A decision of somebody.
+#[derive(Debug, Clone)]
+pub struct Decision {
+    pub is_approved: bool,
+    pub by: PrincipalId,
+    pub reason: Option<String>,
+    pub now: Timestamp,
+}
+
+/// What a decision changed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ReleasedWork {
+    /// Agents with commands that may be sent now.
+    pub agents: Vec<AgentId>,
+    /// Commands that ended.
+    pub ended: Vec<CommandId>,
+}
+
+/// The result of a decision.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DecisionResult {
+    Done(ReleasedWork),
+    Unknown,
+    /// It was decided, has expired, or its work has ended.
+    NotPending(ApprovalState),
+    /// Somebody decides about their own request.
+    OwnRequest,
+}
+
+/// A request whose time was over, or whose work had ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExpiredApproval {
+    pub id: ApprovalId,
+    pub tenant_id: TenantId,
+    pub job_id: Option<JobId>,
+    pub state: ApprovalState,
+    pub ended: Vec<CommandId>,
+}
+
+impl TenantScope {
+    /// Stores a decision, and releases or ends the work.
+    pub async fn decide_approval(
+        &self,
+        id: ApprovalId,
+        decision: Decision,
+        audit: audit_entry::Model,
+    ) -> Result<DecisionResult, StoreError> {
+        let tenant_id = self.tenant_id;
+        let result = self
+            .writer
+            .change(move |transaction| {
+                let (decision, audit) = (decision.clone(), audit.clone());
+                Box::pin(async move { decide(transaction, tenant_id, id, decision, audit).await })
+            })
+            .await?;
+        if let DecisionResult::Done(released) = &result {
+            let ended = released.ended.len() as u64;
+            self.writer.metrics().ended(CommandState::Rejected.as_str(), ended);
+        }
+        Ok(result)
+    }
+}
+
+impl SystemScope {
+    /// Ends requests whose time is over with their work, and those whose work has ended.
+    pub async fn end_overdue_approvals(
+        &self,
+        now: Timestamp,
+    ) -> Result<Vec<ExpiredApproval>, StoreError> {
+        let pending = approval::Entity::find()
+            .filter(approval::Column::State.eq(ApprovalState::Pending))
+            .order_by_asc(approval::Column::ExpiresAt)
+            .limit(SWEPT_AT_ONCE)
+            .all(&self.reader)
+            .await?;
+        let mut ended = Vec::new();
+        for row in pending {
+            let is_over = row.expires_at <= now;
+            if !is_over && self.is_waiting(&row).await? {
+                continue;
+            }
+            let swept = self
+                .writer
+                .change(move |transaction| {
+                    let row = row.clone();
+                    Box::pin(async move { end_overdue(transaction, row, now).await })
+                })
+                .await?;
+            if let Some(swept) = &swept {
+                let count = swept.ended.len() as u64;
+                self.writer.metrics().ended(CommandState::Expired.as_str(), count);
+            }
+            ended.extend(swept);
+        }
+        Ok(ended)
+    }
+
+    async fn is_waiting(&self, row: &approval::Model) -> Result<bool, StoreError> {
+        let held = held_of(row, command::Entity::find()).limit(1).all(&self.reader).await?;
+        Ok(!held.is_empty())
+    }
+}
+
+/// Limits a query to the commands of the work that wait.
+fn held_of<Q: sea_orm::QueryFilter>(row: &approval::Model, query: Q) -> Q {
+    let is_of_work = match (row.job_id, row.command_id) {
+        (Some(id), _) => command::Column::JobId.eq(id),
+        (None, id) => command::Column::Id.eq(id),
+    };
+    query
+        .filter(is_of_work)
+        .filter(command::Column::State.eq(CommandState::Queued))
+        .filter(command::Column::IsHeld.eq(true))
+}
+
+async fn decide(
+    transaction: &DatabaseTransaction,
+    tenant_id: TenantId,
+    id: ApprovalId,
+    decision: Decision,
+    audit: audit_entry::Model,
+) -> Result<DecisionResult, StoreError> {
+    let query = approval::Entity::find_by_id(id).filter(approval::Column::TenantId.eq(tenant_id));
+    let Some(row) = query.all(transaction).await?.pop() else {
+        return Ok(DecisionResult::Unknown);
+    };
+    if row.state != ApprovalState::Pending {
+        return Ok(DecisionResult::NotPending(row.state));
+    }
+    let ownership = ownership(transaction, tenant_id).await?;
+    if ownership.is_same_person(row.requested_by, decision.by) {
+        return Ok(DecisionResult::OwnRequest);
+    }
+    if row.expires_at <= decision.now {
+        return Ok(DecisionResult::NotPending(ApprovalState::Expired));
+    }
+    let held = waiting(transaction, &row).await?;
+    if held.is_empty() {
+        return Ok(DecisionResult::NotPending(ApprovalState::Withdrawn));
+    }
+    let released = match decision.is_approved {
+        true => {
+            release(transaction, &row, decision.now).await?;
+            let agents = held.into_iter().map(|(_, agent_id)| agent_id).collect();
+            ReleasedWork { agents, ended: Vec::new() }
+        }
+        false => {
+            end(
+                transaction,
+                &row,
+                (CommandState::Rejected, EndReason::ApprovalRefused),
+                decision.now,
+            )
+            .await?;
+            let ended = held.into_iter().map(|(id, _)| id).collect();
+            ReleasedWork { agents: Vec::new(), ended }
+        }
+    };
+    let state = if decision.is_approved { ApprovalState::Approved } else { ApprovalState::Refused };
+    let mut changed = row.into_active_model();
+    changed.state = Set(state);
+    changed.decided_by = Set(Some(decision.by));
+    changed.decided_at = Set(Some(decision.now));
+    changed.reason = Set(decision.reason);
+    changed.update(transaction).await?;
+    write_audit(transaction, audit).await?;
+    Ok(DecisionResult::Done(released))
+}
+
+/// The commands of the work that wait, with their agents.
+async fn waiting(
+    transaction: &DatabaseTransaction,
+    row: &approval::Model,
+) -> Result<Vec<(CommandId, AgentId)>, StoreError> {
+    let query = command::Entity::find()
+        .select_only()
+        .column(command::Column::Id)
+        .column(command::Column::AgentId);
+    Ok(held_of(row, query).into_tuple().all(transaction).await?)
+}
+
+/// Lifts the holds of the work. In a rollout the reconciler does that, wave by wave.
+async fn release(
+    transaction: &DatabaseTransaction,
+    row: &approval::Model,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    if let Some(job_id) = row.job_id {
+        job::Entity::update_many()
+            .col_expr(job::Column::State, JobState::Running.as_str().into())
+            .filter(job::Column::Id.eq(job_id))
+            .filter(job::Column::State.eq(JobState::AwaitingApproval))
+            .exec(transaction)
+            .await?;
+        // The time that it waited for the approval does not count against offline agents.
+        let moved = rollout::Entity::update_many()
+            .col_expr(rollout::Column::ResumedAt, now.0.into())
+            .filter(rollout::Column::JobId.eq(job_id))
+            .exec(transaction)
+            .await?;
+        if moved.rows_affected > 0 {
+            return Ok(());
+        }
+    }
+    let expires_at = now.plus_ms(row.expires_in_ms.unsigned_abs());
+    held_of(row, command::Entity::update_many())
+        .col_expr(command::Column::IsHeld, Expr::value(false))
+        .col_expr(command::Column::ExpiresAt, expires_at.0.into())
+        .exec(transaction)
+        .await?;
+    Ok(())
+}
+
+async fn end(
+    transaction: &DatabaseTransaction,
+    row: &approval::Model,
+    (state, reason): (CommandState, EndReason),
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    held_of(row, end_of(state, now))
+        .col_expr(command::Column::EndReason, reason.as_str().into())
+        .exec(transaction)
+        .await?;
+    if let Some(job_id) = row.job_id {
+        // It finishes like any job whose executions have all ended.
+        job::Entity::update_many()
+            .col_expr(job::Column::State, JobState::Running.as_str().into())
+            .filter(job::Column::Id.eq(job_id))
+            .filter(job::Column::State.eq(JobState::AwaitingApproval))
+            .exec(transaction)
+            .await?;
+    }
+    Ok(())
+}
+
+async fn end_overdue(
+    transaction: &DatabaseTransaction,
+    row: approval::Model,
+    now: Timestamp,
+) -> Result<Option<ExpiredApproval>, StoreError> {
+    let stored = approval::Entity::find_by_id(row.id).all(transaction).await?.pop();
+    let Some(row) = stored.filter(|row| row.state == ApprovalState::Pending) else {
+        return Ok(None);
+    };
+    let held = waiting(transaction, &row).await?;
+    let state = match held.is_empty() {
+        true => ApprovalState::Withdrawn,
+        false if row.expires_at <= now => ApprovalState::Expired,
+        false => return Ok(None),
+    };
+    if state == ApprovalState::Expired {
+        end(transaction, &row, (CommandState::Expired, EndReason::ApprovalExpired), now).await?;
+    }
+    let ended = ExpiredApproval {
+        id: row.id,
+        tenant_id: row.tenant_id,
+        job_id: row.job_id,
+        state,
+        ended: held.into_iter().map(|(id, _)| id).collect(),
+    };
+    let mut changed = row.into_active_model();
+    changed.state = Set(state);
+    changed.decided_at = Set(Some(now));
+    changed.update(transaction).await?;
+    Ok(Some(ended))
+}
+
+/// Who acts for whom in a tenant: keys for whoever created or rotated them, members for their person.
+async fn ownership(
+    transaction: &DatabaseTransaction,
+    tenant_id: TenantId,
+) -> Result<Ownership, StoreError> {
+    let mut ownership = Ownership::default();
+    for key in all_keys(transaction, tenant_id).await? {
+        for owner in [key.created_by, key.rotated_by].into_iter().flatten() {
+            ownership.add(key.id.into(), owner);
+        }
+    }
+    let members = member::Entity::find()
+        .filter(Condition::all().add(member::Column::TenantId.eq(tenant_id)))
+        .all(transaction)
+        .await?;
+    for member in members {
+        ownership.add(PrincipalId(member.id.0), PrincipalId(member.user_id.0));
+    }
+    Ok(ownership)
+}

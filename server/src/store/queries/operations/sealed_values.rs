@@ -1,0 +1,157 @@
+//! What is sealed under the master key, to seal it again under another one.
+
+use sea_orm::sea_query::Expr;
+use sea_orm::{
+    ColumnTrait as _, EntityTrait as _, QueryFilter as _, QueryOrder as _, QuerySelect as _,
+};
+use uuid::Uuid;
+
+use crate::domain::ids::TenantId;
+use crate::store::StoreError;
+use crate::store::entities::access::token_key;
+use crate::store::entities::commands::command;
+use crate::store::entities::integrations::webhook_key;
+use crate::store::entities::operations::setting;
+use crate::store::queries::SystemScope;
+
+/// A table with a sealed column.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SealedTable {
+    Commands,
+    WebhookKeys,
+    /// Of the whole server.
+    TokenKeys,
+}
+
+/// A sealed value of a row.
+#[derive(Debug, Clone)]
+pub struct SealedValue {
+    /// Of the row.
+    pub id: Uuid,
+    pub tenant_id: TenantId,
+    pub sealed: Vec<u8>,
+}
+
+impl SystemScope {
+    /// Sealed values behind a row, in the order of the ids.
+    pub async fn sealed_values(
+        &self,
+        table: SealedTable,
+        after: Uuid,
+        limit: u64,
+    ) -> Result<Vec<SealedValue>, StoreError> {
+        let rows: Vec<(Uuid, TenantId, Vec<u8>)> = match table {
+            SealedTable::Commands => {
+                command::Entity::find()
+                    .select_only()
+                    .column(command::Column::Id)
+                    .column(command::Column::TenantId)
+                    .column(command::Column::SealedParameters)
+                    .filter(command::Column::Id.gt(after))
+                    .filter(command::Column::SealedParameters.is_not_null())
+                    .order_by_asc(command::Column::Id)
+                    .limit(limit)
+                    .into_tuple()
+                    .all(&self.reader)
+                    .await?
+            }
+            SealedTable::WebhookKeys => {
+                webhook_key::Entity::find()
+                    .select_only()
+                    .column(webhook_key::Column::Id)
+                    .column(webhook_key::Column::TenantId)
+                    .column(webhook_key::Column::Sealed)
+                    .filter(webhook_key::Column::Id.gt(after))
+                    .order_by_asc(webhook_key::Column::Id)
+                    .limit(limit)
+                    .into_tuple()
+                    .all(&self.reader)
+                    .await?
+            }
+            SealedTable::TokenKeys => {
+                let keys: Vec<(Uuid, Vec<u8>)> = token_key::Entity::find()
+                    .select_only()
+                    .column(token_key::Column::Id)
+                    .column(token_key::Column::Sealed)
+                    .filter(token_key::Column::Id.gt(after))
+                    .order_by_asc(token_key::Column::Id)
+                    .limit(limit)
+                    .into_tuple()
+                    .all(&self.reader)
+                    .await?;
+                keys.into_iter().map(|(id, sealed)| (id, TenantId(Uuid::nil()), sealed)).collect()
+            }
+        };
+        let value = |(id, tenant_id, sealed)| SealedValue { id, tenant_id, sealed };
+        Ok(rows.into_iter().map(value).collect())
+    }
+
+    /// Replaces sealed values, all or none.
+    pub async fn replace_sealed_values(
+        &self,
+        table: SealedTable,
+        values: Vec<SealedValue>,
+    ) -> Result<(), StoreError> {
+        if values.is_empty() {
+            return Ok(());
+        }
+        self.writer
+            .change(move |transaction| {
+                let values = values.clone();
+                Box::pin(async move {
+                    for SealedValue { id, sealed, .. } in values {
+                        match table {
+                            SealedTable::Commands => {
+                                command::Entity::update_many()
+                                    .col_expr(
+                                        command::Column::SealedParameters,
+                                        Expr::value(sealed),
+                                    )
+                                    .filter(command::Column::Id.eq(id))
+                                    .filter(command::Column::SealedParameters.is_not_null())
+                                    .exec(transaction)
+                                    .await?;
+                            }
+                            SealedTable::WebhookKeys => {
+                                webhook_key::Entity::update_many()
+                                    .col_expr(webhook_key::Column::Sealed, Expr::value(sealed))
+                                    .filter(webhook_key::Column::Id.eq(id))
+                                    .exec(transaction)
+                                    .await?;
+                            }
+                            SealedTable::TokenKeys => {
+                                token_key::Entity::update_many()
+                                    .col_expr(token_key::Column::Sealed, Expr::value(sealed))
+                                    .filter(token_key::Column::Id.eq(id))
+                                    .exec(transaction)
+                                    .await?;
+                            }
+                        }
+                    }
+                    Ok(())
+                })
+            })
+            .await
+    }
+
+    /// Replaces the value of a setting that has one.
+    pub async fn replace_setting(
+        &self,
+        name: &'static str,
+        value: Vec<u8>,
+    ) -> Result<(), StoreError> {
+        self.writer
+            .change(move |transaction| {
+                let value = value.clone();
+                Box::pin(async move {
+                    setting::Entity::update_many()
+                        .col_expr(setting::Column::Value, Expr::value(value))
+                        .filter(setting::Column::Name.eq(name))
+                        .exec(transaction)
+                        .await?;
+                    Ok(())
+                })
+            })
+            .await
+    }
+}

@@ -1,0 +1,36 @@
+//! With whose rights a schedule runs.
+
+use sea_orm::{ColumnTrait as _, EntityTrait as _, QueryFilter as _};
+
+use crate::domain::ids::PrincipalId;
+use crate::store::StoreError;
+use crate::store::entities::access::{api_key, member};
+use crate::store::queries::TenantScope;
+
+/// The row of a schedule's owner, as it is now.
+#[derive(Debug, Clone)]
+pub enum ScheduleOwner {
+    ApiKey(Box<api_key::Model>),
+    Member(member::Model),
+}
+
+impl TenantScope {
+    /// The owner of this id; `None` if the tenant has none that is not revoked or removed.
+    pub async fn schedule_owner(
+        &self,
+        id: PrincipalId,
+    ) -> Result<Option<ScheduleOwner>, StoreError> {
+        let keys = api_key::Entity::find()
+            .filter(api_key::Column::Id.eq(id))
+            .filter(api_key::Column::TenantId.eq(self.tenant_id))
+            .filter(api_key::Column::RevokedAt.is_null());
+        if let Some(key) = keys.all(&self.reader).await?.pop() {
+            return Ok(Some(ScheduleOwner::ApiKey(Box::new(key))));
+        }
+        let members = member::Entity::find()
+            .filter(member::Column::Id.eq(id))
+            .filter(member::Column::TenantId.eq(self.tenant_id))
+            .filter(member::Column::RemovedAt.is_null());
+        Ok(members.all(&self.reader).await?.pop().map(ScheduleOwner::Member))
+    }
+}

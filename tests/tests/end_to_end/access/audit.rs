@@ -1,0 +1,195 @@
+//! The audit log: its hash chain, exports, filters and the stream of new entries.
+
+use muster_tests::{Cli, Fixture, JsonFields as _, on_both_databases};
+use serde_json::{Value, json};
+
+on_both_databases!(
+    every_way_to_change_the_log_is_found_and_named,
+    a_log_that_was_cut_off_is_found_by_a_head_that_was_kept,
+);
+
+async fn logged_in(fixture: &Fixture) -> Cli {
+    let cli = Cli::new(&fixture.test_dir);
+    let login = ["login", "--server", &fixture.server.url()];
+    cli.run_with_input(&login, fixture.api.key()).await.expect(0);
+    cli
+}
+
+/// Changes something, which adds a link with one entry.
+async fn change(fixture: &Fixture, name: &str) {
+    fixture.api.post("/api/agents/keys", json!({"name": name})).await.expect(201);
+}
+
+/// The entries, oldest first.
+async fn entries(fixture: &Fixture) -> Vec<Value> {
+    let page = fixture.api.get("/api/audit?limit=500").await.expect(200);
+    page["items"].as_array().expect("items").iter().rev().cloned().collect()
+}
+
+/// An id as a literal of SQL.
+fn literal(fixture: &Fixture, id: &str) -> String {
+    match fixture.server.is_postgres() {
+        true => format!("'{id}'"),
+        false => format!("X'{}'", id.replace('-', "")),
+    }
+}
+
+/// What the server and the command line find, which is the same.
+async fn findings(fixture: &Fixture, cli: &Cli) -> Vec<(String, u64, Option<String>)> {
+    let verified = fixture.api.get("/api/audit/verify").await.expect(200);
+    assert_eq!(verified["next_after"], Value::Null, "{verified}");
+    let printed = cli.run(&["audit", "verify", "--json"]).await;
+    let answer: Value = serde_json::from_slice(&printed.stdout).expect("JSON");
+    let list = |value: &Value| -> Vec<(String, u64, Option<String>)> {
+        let items = value["findings"].as_array().expect("findings").iter();
+        items
+            .map(|item| {
+                let id = item["entry_id"].as_str().map(str::to_owned);
+                (item.text("kind").to_owned(), item["link"].as_u64().expect("a link"), id)
+            })
+            .collect()
+    };
+    let (of_server, of_client) = (list(&verified), list(&answer));
+    assert_eq!(of_server, of_client, "{verified} {answer}");
+    assert_eq!(verified["is_intact"], of_server.is_empty());
+    assert_eq!(printed.code, Some(i32::from(!of_server.is_empty())), "{}", printed.stderr);
+    of_server
+}
+
+async fn every_way_to_change_the_log_is_found_and_named(fixture: Fixture) {
+    let cli = logged_in(&fixture).await;
+    for name in ["one", "two", "three", "four", "five"] {
+        change(&fixture, name).await;
+    }
+    assert_eq!(findings(&fixture, &cli).await, []);
+    let all = entries(&fixture).await;
+    let of = |position: usize| {
+        let entry = &all[all.len() - 1 - position];
+        (entry.text("id").to_owned(), entry["link"].as_u64().expect("a link"))
+    };
+    let (five, two, three, four) = (of(0), of(3), of(2), of(1));
+    let lit = |id: &str| literal(&fixture, id);
+    let found =
+        |kind: &str, link: u64, id: Option<&str>| (kind.to_owned(), link, id.map(str::to_owned));
+
+    // Changed.
+    let row = |id: &str| format!("WHERE id = {}", lit(id));
+    let query = |statement: &str| fixture.server.query(statement);
+    query(&format!("UPDATE audit_entries SET action = 'agent_key.delete' {}", row(&two.0)));
+    assert_eq!(findings(&fixture, &cli).await, [found("entry_changed", two.1, Some(&two.0))]);
+    query(&format!("UPDATE audit_entries SET action = 'agent_key.create' {}", row(&two.0)));
+    assert_eq!(findings(&fixture, &cli).await, []);
+
+    // Swapped: each row has the content of the other.
+    let details =
+        |id: &str| query(&format!("SELECT detail FROM audit_entries {}", row(id))).concat();
+    let (of_two, of_three) = (details(&two.0), details(&three.0));
+    let write = |id: &str, detail: &str| {
+        query(&format!("UPDATE audit_entries SET detail = '{detail}' {}", row(id)));
+    };
+    write(&two.0, &of_three);
+    write(&three.0, &of_two);
+    assert_eq!(
+        findings(&fixture, &cli).await,
+        [
+            found("entry_changed", two.1, Some(&two.0)),
+            found("entry_changed", three.1, Some(&three.0))
+        ]
+    );
+    write(&two.0, &of_two);
+    write(&three.0, &of_three);
+
+    // Reordered: an entry is stored under the link of another commit.
+    query(&format!("UPDATE audit_entries SET link = {} {}", four.1, row(&three.0)));
+    assert_eq!(findings(&fixture, &cli).await, [found("entry_moved", three.1, Some(&three.0))]);
+    query(&format!("UPDATE audit_entries SET link = {} {}", three.1, row(&three.0)));
+    assert_eq!(findings(&fixture, &cli).await, []);
+
+    // Inserted: among the entries of a commit, and behind the last link.
+    let forged = "01999999-9999-7999-8999-999999999999";
+    for link in [four.1, five.1 + 7] {
+        query(&format!(
+            "INSERT INTO audit_entries (id, tenant_id, link, at, actor_kind, actor_id, session_id, action, subject_kind, \
+             subject_id, detail, source) SELECT {}, tenant_id, {link}, at, actor_kind, actor_id, session_id, action, \
+             subject_kind, subject_id, detail, source FROM audit_entries {}",
+            lit(forged),
+            row(&four.0)
+        ));
+        assert_eq!(findings(&fixture, &cli).await, [found("entry_inserted", link, Some(forged))]);
+        query(&format!("DELETE FROM audit_entries {}", row(forged)));
+    }
+
+    // Removed: an entry, then its link too.
+    query(&format!("DELETE FROM audit_entries {}", row(&four.0)));
+    assert_eq!(findings(&fixture, &cli).await, [found("entry_removed", four.1, Some(&four.0))]);
+    query(&format!("DELETE FROM audit_links WHERE number = {}", four.1));
+    assert_eq!(findings(&fixture, &cli).await, [found("link_removed", four.1, None)]);
+
+    // Work goes on, and new entries are part of the chain.
+    change(&fixture, "six").await;
+    assert_eq!(findings(&fixture, &cli).await, [found("link_removed", four.1, None)]);
+}
+
+async fn a_log_that_was_cut_off_is_found_by_a_head_that_was_kept(mut fixture: Fixture) {
+    let cli = logged_in(&fixture).await;
+    change(&fixture, "one").await;
+    let old = fixture.api.get("/api/audit/head").await.expect(200);
+    change(&fixture, "two").await;
+    let (kept, exported) = (cli.home().join("head.json"), cli.home().join("audit.ndjson"));
+    let (kept, exported) = (kept.to_str().expect("a path"), exported.to_str().expect("a path"));
+    cli.run(&["audit", "verify", "--save-head", kept]).await.expect(0);
+    cli.run(&["audit", "export", "--output", exported]).await.expect(0);
+
+    // Without the server: whoever changes a file could sign it again, so a key or a head is needed.
+    fixture.server.stop();
+    cli.run(&["audit", "verify", "--from", exported]).await.expect(2);
+    let said = cli.run(&["audit", "verify", "--from", exported, "--head", kept]).await.expect(0);
+    assert!(said.contains("the kept head of link"), "{said}");
+    let key = old.text("public_key");
+    cli.run(&["audit", "verify", "--from", exported, "--public-key", key]).await.expect(0);
+    let other = "SHA256:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+    cli.run(&["audit", "verify", "--from", exported, "--public-key", other]).await.expect(1);
+    let text = std::fs::read_to_string(exported).expect("the file");
+    let changed = cli.home().join("changed.ndjson");
+    let changed_path = changed.to_str().expect("a path");
+    let lines: Vec<&str> = text.lines().collect();
+    let verify = async |text: String| {
+        std::fs::write(&changed, text).expect("write");
+        cli.run(&["audit", "verify", "--from", changed_path, "--head", kept]).await
+    };
+    assert_eq!(verify(text.clone()).await.code, Some(0));
+    for position in 1..lines.len() {
+        let without = lines.iter().enumerate().filter(|(at, _)| *at != position);
+        let without: String = without.map(|(_, line)| format!("{line}\n")).collect();
+        assert_eq!(verify(without).await.code, Some(1), "without line {position}");
+        let mut swapped = lines.clone();
+        swapped.swap(position, position - 1);
+        assert_ne!(verify(swapped.join("\n")).await.code, Some(0), "line {position} swapped");
+    }
+    assert_eq!(verify(text.replace("agent_key.create", "agent_key.delete")).await.code, Some(1));
+
+    // Somebody with the database cuts the log off, and puts an older head in place, which is signed.
+    let number = old["number"].as_u64().expect("a number");
+    fixture.server.query(&format!("DELETE FROM audit_entries WHERE link > {number}"));
+    fixture.server.query(&format!("DELETE FROM audit_links WHERE number > {number}"));
+    let hash = match fixture.server.is_postgres() {
+        true => format!("'\\x{}'", old.text("hash")),
+        false => format!("X'{}'", old.text("hash")),
+    };
+    fixture.server.query(&format!(
+        "UPDATE audit_heads SET number = {number}, hash = {hash}, signature = '{}'",
+        old.text("signature")
+    ));
+    fixture.server.resume();
+    fixture.server.ready().await;
+    cli.run(&["audit", "verify"]).await.expect(0);
+    let refused = cli.run(&["audit", "verify", "--head", kept]).await;
+    refused.expect(1);
+    assert!(refused.stderr.contains("later links were removed"), "{}", refused.stderr);
+    // Also after the log has grown beyond the kept head.
+    change(&fixture, "three").await;
+    change(&fixture, "four").await;
+    let refused = cli.run(&["audit", "verify", "--head", kept]).await;
+    refused.expect(1);
+    assert!(refused.stderr.contains("the log was rewritten"), "{}", refused.stderr);
+}

@@ -1,0 +1,142 @@
+//! One rule for numbers that are out of bounds: 422 `invalid_field`, with the field and the bound in `errors`,
+//! in a query as in a body. The OpenAPI document says which numbers have bounds.
+
+use muster_tests::{Api, FakeAgent, Fixture, JsonFields as _};
+use reqwest::Method;
+use serde_json::{Value, json};
+
+/// A number of a request that has bounds.
+#[derive(Debug)]
+struct Bounded {
+    method: Method,
+    path: String,
+    /// In the query; otherwise in the body.
+    is_query: bool,
+    /// The path of the field, such as `rollout.wave_size`.
+    field: String,
+    least: Option<u64>,
+    most: Option<u64>,
+}
+
+/// The numbers with bounds in all operations of the document.
+fn bounded(document: &Value) -> Vec<Bounded> {
+    let mut found = Vec::new();
+    for (path, item) in document["paths"].as_object().expect("paths") {
+        for (method, operation) in item.as_object().expect("operations") {
+            let method: Method = method.to_uppercase().parse().expect("a method");
+            let mut fields = Vec::new();
+            for parameter in operation["parameters"].as_array().into_iter().flatten() {
+                let name = parameter.text("name");
+                if parameter["in"] == "query" {
+                    numbers(document, &parameter["schema"], name, true, &mut fields);
+                }
+            }
+            let body = &operation["requestBody"]["content"]["application/json"]["schema"];
+            numbers(document, body, "", false, &mut fields);
+            found.extend(fields.into_iter().map(|(field, is_query, least, most)| {
+                let (method, path) = (method.clone(), path.clone());
+                Bounded { method, path, is_query, field, least, most }
+            }));
+        }
+    }
+    found
+}
+
+type Field = (String, bool, Option<u64>, Option<u64>);
+
+fn numbers(document: &Value, schema: &Value, field: &str, is_query: bool, into: &mut Vec<Field>) {
+    if let Some(name) = schema["$ref"].as_str() {
+        let name = name.rsplit('/').next().unwrap_or_default();
+        let schema = &document["components"]["schemas"][name];
+        return numbers(document, schema, field, is_query, into);
+    }
+    for choice in ["oneOf", "anyOf", "allOf"] {
+        for schema in schema[choice].as_array().into_iter().flatten() {
+            numbers(document, schema, field, is_query, into);
+        }
+    }
+    // Fields of other types do not count: a negative number is none that they can hold.
+    let (least, most) =
+        (schema["minimum"].as_u64().filter(|least| *least > 0), schema["maximum"].as_u64());
+    let is_known = into.iter().any(|(known, ..)| known == field);
+    if (least.is_some() || most.is_some()) && !is_known {
+        into.push((field.to_owned(), is_query, least, most));
+    }
+    for (name, schema) in schema["properties"].as_object().into_iter().flatten() {
+        let field = if field.is_empty() { name.clone() } else { format!("{field}.{name}") };
+        numbers(document, schema, &field, is_query, into);
+    }
+}
+
+/// A valid body of the operation, which has the object that the field is in.
+fn body(bounded: &Bounded, agent: &str) -> Value {
+    match (bounded.path.as_str(), bounded.field.as_str()) {
+        ("/api/agents/keys", _) => json!({"name": "bounds"}),
+        ("/api/groups", _) => json!({"name": "bounds", "target": {"tags": ["bounds"]}}),
+        ("/api/agents/{id}/command" | "/api/agents/keys/{id}/command", "wait_ms") => {
+            json!({"command": "echo"})
+        }
+        ("/api/agents/{id}/command" | "/api/agents/keys/{id}/command", _) => {
+            json!({"command": "execute", "data": {"script": "deploy"}})
+        }
+        ("/api/jobs", field) => {
+            let gate = json!({"online": true, "within_ms": 60_000});
+            let rollout = match field.contains("health_gate") {
+                true => json!({"wave_size": 1, "health_gate": gate}),
+                false => json!({"wave_size": 1}),
+            };
+            json!({"script": "deploy", "target": {"ids": [agent]}, "rollout": rollout})
+        }
+        _ => json!({}),
+    }
+}
+
+#[tokio::test]
+async fn number_out_of_its_bounds_is_refused_by_one_rule_in_every_operation() {
+    let fixture = Fixture::on_sqlite().await;
+    let (key_id, key) = fixture.api.agent_key(json!({"permissions": muster_tests::ALL})).await;
+    let _agent = FakeAgent::registered(&fixture.server.address(), &key, "one").await;
+    let agent = fixture.online(&key_id).await.id().to_owned();
+    let command = fixture.api.execute_anyway(&agent, json!({"script": "deploy"})).await;
+    let group = json!({"name": "web", "target": {"tags": ["web"]}});
+    let group = fixture.api.post("/api/groups", group).await.expect(201).id().to_owned();
+    let (_, basic) = fixture.api.agent_key(json!({})).await;
+    let basic = fixture.api.with_key(&basic);
+
+    let document = fixture.api.get("/openapi.json").await.expect(200);
+    let all = bounded(&document);
+    assert!(all.len() > 40, "{all:?}");
+    assert!(all.iter().any(|one| one.is_query) && all.iter().any(|one| !one.is_query));
+    for one in &all {
+        let is_link = one.path == "/api/agents/poll";
+        let api: &Api = if is_link { &basic } else { &fixture.api };
+        let id = match one.path.split('/').nth(2) {
+            Some("agents") if one.path.starts_with("/api/agents/keys") => &key_id,
+            Some("agents") => &agent,
+            Some("groups") => &group,
+            _ => &command,
+        };
+        let path = one.path.replace("{id}", id);
+        let below = one.least.map(|least| (least - 1, "too_small", least));
+        let above = one.most.map(|most| (most + 1, "too_large", most));
+        for (value, code, limit) in below.into_iter().chain(above) {
+            let answer = if one.is_query {
+                api.send(one.method.clone(), &format!("{path}?{}={value}", one.field), None).await
+            } else {
+                let mut body = body(one, &agent);
+                let pointer = format!("/{}", one.field.replace('.', "/"));
+                let (parent, name) = pointer.rsplit_once('/').expect("a field");
+                let parent =
+                    body.pointer_mut(parent).unwrap_or_else(|| panic!("extend `body`: {one:?}"));
+                parent[name] = json!(value);
+                api.send(one.method.clone(), &path, Some(body)).await
+            };
+            let shown = String::from_utf8_lossy(&answer.bytes).into_owned();
+            assert_eq!(answer.status, 422, "{one:?} {value}: {shown}");
+            let problem = answer.expect_problem(422, "invalid_field");
+            let error = &problem["errors"][0];
+            let expected = json!({"field": one.field, "code": code, "limit": limit});
+            assert_eq!(*error, expected, "{one:?} {value}");
+        }
+    }
+}
