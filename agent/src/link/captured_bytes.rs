@@ -17,6 +17,7 @@ use super::socket::Socket;
 const CAPTURED_BYTES: usize = 12;
 
 /// A connector that returns this connection once, and the first bytes that are read from it.
+#[expect(clippy::type_complexity, reason = "a service has no name of its own")]
 pub fn capturing_connector(
     socket: Box<dyn Socket>,
 ) -> (

@@ -67,6 +67,7 @@ pub mod schedules {
     pub mod policy;
     pub mod records;
     pub mod rule;
+    pub mod rule_error;
     mod sentence;
 }
 pub mod secret_box;

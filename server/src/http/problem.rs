@@ -30,7 +30,7 @@ pub struct Problem {
     /// With `invalid_target`, for an expression: the character, counted from 1, at which it goes
     /// wrong.
     #[serde(skip_serializing_if = "Option::is_none")]
-    column: Option<usize>,
+    column: Option<u16>,
     /// The fields that do not fit, for programs that word their own message.
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     #[schema(value_type = Vec<FieldError>)]
@@ -42,7 +42,7 @@ pub struct Problem {
     /// The id of the request, as in the header `x-request-id`. Name it when you report the problem.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = String, required = false)]
-    request_id: Option<Box<str>>,
+    request_id: Option<Box<RequestIdText>>,
     #[serde(skip)]
     retry_after_s: Option<u32>,
     #[serde(skip)]
@@ -53,6 +53,11 @@ pub struct Problem {
 #[derive(Debug, Clone, Serialize)]
 #[serde(transparent)]
 struct CandidateList(Vec<AgentCandidate>);
+
+/// A text that takes little space in a problem.
+#[derive(Debug, Clone, Serialize)]
+#[serde(transparent)]
+struct RequestIdText(String);
 
 impl Problem {
     fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
@@ -75,7 +80,7 @@ impl Problem {
 
     /// With the id of its request.
     pub(super) fn with_request_id(mut self, id: &str) -> Self {
-        self.request_id = Some(id.into());
+        self.request_id = Some(Box::new(RequestIdText(id.to_owned())));
         self
     }
 
@@ -304,7 +309,11 @@ impl From<ServiceError> for Problem {
             }
             ServiceError::InvalidTarget(source) => {
                 let problem = Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_target", detail);
-                Self { column: source.column(), ..problem }.with_error(source.field_error())
+                Self {
+                    column: source.column().and_then(|column| column.try_into().ok()),
+                    ..problem
+                }
+                .with_error(source.field_error())
             }
             ServiceError::Gone { code, .. } => Self::new(StatusCode::GONE, code, detail),
             ServiceError::Timeout { code, .. } => {

@@ -24,7 +24,7 @@ const RESOURCES: [&str; 16] = [
     "webhook_secret",
 ];
 /// What happens to it, in the imperative.
-const VERBS: [&str; 32] = [
+const VERBS: [&str; 33] = [
     "abort",
     "accept",
     "adopt",

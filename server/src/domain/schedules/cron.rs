@@ -11,7 +11,7 @@ use chrono_tz::{GapInfo, Tz};
 use croner::Cron;
 use croner::parser::{CronParser, Seconds, Year};
 
-use super::rule::RuleError;
+use super::rule_error::RuleError;
 use crate::domain::field_error::FieldErrorCode;
 use crate::domain::time::Timestamp;
 
@@ -49,7 +49,11 @@ impl CronEntry {
     pub fn parse(text: &str, zone: &str) -> Result<Self, RuleError> {
         let refused = |field, code, problem: &str| Err(RuleError::new(field, code, problem));
         if text.chars().count() > MAX_CRON_CHARS {
-            return refused("rule.cron", FieldErrorCode::TooLarge, "must be at most 128 characters");
+            return refused(
+                "rule.cron",
+                FieldErrorCode::TooLarge,
+                "must be at most 128 characters",
+            );
         }
         let parser = CronParser::builder().seconds(Seconds::Disallowed).year(Year::Disallowed);
         let Ok(cron) = parser.build().parse(text) else {

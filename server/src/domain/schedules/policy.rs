@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use strum::{EnumIter, EnumString, IntoStaticStr};
 
 use super::fire::FireReason;
-use super::rule::Timetable;
+use super::rule::DueTimes;
 use crate::domain::time::Timestamp;
 
 /// A due time that the server gets to within this time is not missed, unless the next one has come:
@@ -102,7 +102,7 @@ pub struct FirePlan {
 
 /// Decides about all due times after `handled_until` up to `now`.
 pub fn plan(
-    timetable: &Timetable,
+    due_times: &DueTimes,
     handled_until: Timestamp,
     now: Timestamp,
     catch_up: CatchUp,
@@ -110,14 +110,14 @@ pub fn plan(
     let mut due = VecDeque::new();
     let mut omitted = 0;
     let after = handled_until.max(now.minus_ms(MAX_LOOK_BACK_MS));
-    let mut next_due_at = timetable.next_after(after);
+    let mut next_due_at = due_times.next_after(after);
     while let Some(due_at) = next_due_at.filter(|due_at| *due_at <= now) {
         if due.len() == MAX_RECORDED {
             due.pop_front();
             omitted += 1;
         }
         due.push_back(due_at);
-        next_due_at = timetable.next_after(due_at);
+        next_due_at = due_times.next_after(due_at);
     }
     let mut fires: Vec<PlannedFire> = due
         .into_iter()
@@ -185,13 +185,13 @@ mod tests {
 
     const MINUTE: u64 = 60_000;
 
-    fn every_minute() -> Timetable {
+    fn every_minute() -> DueTimes {
         let spec = RuleSpec {
             every_ms: Some(MINUTE),
             anchor_at: Some(Timestamp(0)),
             ..RuleSpec::default()
         };
-        Timetable::new(&spec, None, None).expect("valid")
+        DueTimes::new(&spec, None, None).expect("valid")
     }
 
     fn policy(missed: MissedPolicy) -> CatchUp {
@@ -241,7 +241,7 @@ mod tests {
             anchor_at: Some(Timestamp(0)),
             ..RuleSpec::default()
         };
-        let hourly = Timetable::new(&spec, None, None).expect("valid");
+        let hourly = DueTimes::new(&spec, None, None).expect("valid");
         let plan = plan(&hourly, minutes(0), minutes(150), policy(MissedPolicy::Once));
         assert_eq!(skipped(&plan), [Some(FireReason::Replaced), None]);
         assert!(plan.fires.iter().all(|fire| fire.is_missed));

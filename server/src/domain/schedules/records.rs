@@ -5,7 +5,8 @@ use serde_json::Value;
 
 use super::fire::{FireReason, FireState, ScheduleState};
 use super::policy::{CatchUp, MissedPolicy, OverlapPolicy};
-use super::rule::{RuleError, RuleSpec, Timetable};
+use super::rule::{DueTimes, RuleSpec};
+use super::rule_error::RuleError;
 use crate::domain::commands::rollout::RolloutSpec;
 use crate::domain::fleet::target::TargetSpec;
 use crate::domain::ids::{FireId, JobId, PrincipalId, ScheduleId, TenantId};
@@ -66,9 +67,9 @@ impl ScheduleRecord {
     ///
     /// # Errors
     /// [`RuleError`] if a newer version stored a rule that this one does not know.
-    pub fn timetable(&self) -> Result<Timetable, RuleError> {
+    pub fn due_times(&self) -> Result<DueTimes, RuleError> {
         let spec: RuleSpec = serde_json::from_str(&self.rule).unwrap_or_default();
-        Timetable::new(&spec, self.starts_at, self.ends_at)
+        DueTimes::new(&spec, self.starts_at, self.ends_at)
     }
 
     /// How it treats missed fires.

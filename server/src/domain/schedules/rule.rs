@@ -4,8 +4,9 @@
 use serde::{Deserialize, Serialize};
 
 use super::cron::{ClockChange, CronEntry};
+use super::rule_error::RuleError;
 use super::sentence;
-use crate::domain::field_error::{FieldError, FieldErrorCode, FieldLimit};
+use crate::domain::field_error::FieldErrorCode;
 use crate::domain::time::Timestamp;
 
 /// Shortest interval: 1 s.
@@ -39,25 +40,6 @@ pub struct RuleSpec {
     pub at: Option<Timestamp>,
 }
 
-/// A field of a schedule is invalid.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{}` {problem}", error.field)]
-pub struct RuleError {
-    pub error: FieldError,
-    pub problem: String,
-}
-
-impl RuleError {
-    pub(super) fn new(field: &str, code: FieldErrorCode, problem: impl Into<String>) -> Self {
-        Self { error: FieldError::new(field, code), problem: problem.into() }
-    }
-
-    fn with_limit(mut self, limit: impl Into<FieldLimit>) -> Self {
-        self.error.limit = Some(limit.into());
-        self
-    }
-}
-
 /// A valid rule.
 #[derive(Debug, Clone)]
 enum Rule {
@@ -68,7 +50,7 @@ enum Rule {
 
 /// A rule with the time in which it applies.
 #[derive(Debug, Clone)]
-pub struct Timetable {
+pub struct DueTimes {
     rule: Rule,
     /// Not due before.
     starts_at: Option<Timestamp>,
@@ -147,7 +129,7 @@ impl RuleSpec {
     }
 }
 
-impl Timetable {
+impl DueTimes {
     /// Checks a rule.
     ///
     /// # Errors
@@ -222,8 +204,8 @@ mod tests {
     #[test]
     fn intervals_count_from_their_anchor_whenever_they_are_asked() {
         let spec = interval(90_000, "2026-01-01T00:00:00Z");
-        let timetable = Timetable::new(&spec, None, None).expect("valid");
-        let next = |text: &str| timetable.next_after(at(text)).expect("a due time");
+        let due_times = DueTimes::new(&spec, None, None).expect("valid");
+        let next = |text: &str| due_times.next_after(at(text)).expect("a due time");
         assert_eq!(next("2026-01-01T00:00:00Z"), at("2026-01-01T00:01:30Z"));
         assert_eq!(next("2026-01-01T00:01:29.999Z"), at("2026-01-01T00:01:30Z"));
         assert_eq!(next("2026-01-01T00:01:30Z"), at("2026-01-01T00:03:00Z"));
@@ -234,8 +216,8 @@ mod tests {
     fn nothing_is_due_before_the_start_or_from_the_end_on() {
         let spec = interval(60_000, "2026-01-01T00:00:00Z");
         let (start, end) = (at("2026-01-02T00:00:00Z"), at("2026-01-02T00:02:00Z"));
-        let timetable = Timetable::new(&spec, Some(start), Some(end)).expect("valid");
-        let due: Vec<_> = timetable.preview(at("2026-01-01T12:00:00Z"), 9);
+        let due_times = DueTimes::new(&spec, Some(start), Some(end)).expect("valid");
+        let due: Vec<_> = due_times.preview(at("2026-01-01T12:00:00Z"), 9);
         let due: Vec<_> = due.into_iter().map(|fire| fire.at).collect();
         assert_eq!(due, [start, at("2026-01-02T00:01:00Z")]);
     }
@@ -243,9 +225,9 @@ mod tests {
     #[test]
     fn once_is_due_once() {
         let spec = RuleSpec { at: Some(at("2026-05-01T08:00:00Z")), ..RuleSpec::default() };
-        let timetable = Timetable::new(&spec, None, None).expect("valid");
-        let due = timetable.next_after(at("2026-01-01T00:00:00Z")).expect("a due time");
-        assert_eq!(timetable.next_after(due), None);
+        let due_times = DueTimes::new(&spec, None, None).expect("valid");
+        let due = due_times.next_after(at("2026-01-01T00:00:00Z")).expect("a due time");
+        assert_eq!(due_times.next_after(due), None);
     }
 
     #[test]
@@ -270,7 +252,7 @@ mod tests {
             (RuleSpec { every_ms: Some(5_000), ..cron("0 9 * * *", "UTC") }, "rule.cron"),
             (RuleSpec { time_zone: Some("UTC".into()), ..RuleSpec::default() }, "rule.time_zone"),
         ] {
-            let refused = Timetable::new(&spec, None, None).expect_err("it is invalid");
+            let refused = DueTimes::new(&spec, None, None).expect_err("it is invalid");
             assert_eq!(refused.error.field, field, "{spec:?}");
         }
     }

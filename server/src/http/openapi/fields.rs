@@ -10,6 +10,7 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 use strum::IntoEnumIterator;
 
+use super::shapes::{NAME, or_null, reference};
 use crate::domain::access::key_limits::{MAX_FAN_OUT, MAX_KEY_SCRIPTS};
 use crate::domain::access::principal::Scope;
 use crate::domain::commands::approval::{MAX_APPROVAL_WAIT_MS, MAX_DECISION_CHARS};
@@ -23,8 +24,6 @@ use crate::services::access::agent_keys::{MAX_AGENTS_OF_KEY, MAX_GRACE_MS};
 use crate::services::access::api_key_changes::MAX_OVERLAP_MS;
 use crate::services::commands::{DEFAULT_WAIT_MS, MAX_WAIT_MS};
 
-/// The name of a script.
-pub const NAME: &str = "^[A-Za-z0-9._-]{1,128}$";
 /// The version of a release.
 pub const VERSION: &str = r"^[0-9]+\.[0-9]+\.[0-9]+(-[0-9A-Za-z.-]+)?(\+[0-9A-Za-z.-]+)?$";
 /// Characters that no name contains, for a class of a pattern. The server also refuses those beyond
@@ -47,15 +46,6 @@ pub fn one_of_names<T: IntoEnumIterator + Serialize>() -> Value {
     let names: Vec<Value> =
         T::iter().filter_map(|value| serde_json::to_value(value).ok()).collect();
     json!({"type": "string", "enum": names})
-}
-
-pub(super) fn reference(schema: &str) -> Value {
-    json!({"$ref": format!("#/components/schemas/{schema}")})
-}
-
-/// `schema`, or null.
-pub(super) fn or_null(schema: &Value) -> Value {
-    json!({"oneOf": [schema, {"type": "null"}]})
 }
 
 /// The schema of an operation's body, where two operations share a type but not what they require.

@@ -3,7 +3,8 @@
 use muster_protocol::limits::MAX_POLL_WAIT_MS;
 use serde_json::{Value, json};
 
-use super::fields::{NAME, TIMESTAMP, VERSION, one_of_names};
+use super::fields::{TIMESTAMP, VERSION, one_of_names};
+use super::shapes::NAME;
 use crate::domain::commands::command_state::CommandState;
 use crate::domain::commands::trigger::Trigger;
 use crate::domain::page::{DEFAULT_LIMIT, MAX_LIMIT};

@@ -3,7 +3,7 @@
 use muster_protocol::limits::{MAX_ARGV_WORDS, MAX_EXPIRES_IN_MS, MAX_TIMEOUT_MS};
 use serde_json::{Value, json};
 
-use super::fields::{NAME, or_null, reference};
+use super::shapes::{NAME, or_null, reference};
 use crate::domain::schedules::cron::MAX_CRON_CHARS;
 use crate::domain::schedules::fire::MAX_JITTER_MS;
 use crate::domain::schedules::policy::MAX_CATCH_UP;
@@ -31,7 +31,7 @@ pub(super) fn all() -> Vec<(&'static str, &'static str, Value)> {
         ]);
     }
     fields.extend([
-        ("PreviewBody", "count", most(1, MAX_COUNT)),
+        ("RulePreviewBody", "count", most(1, MAX_COUNT)),
         (
             "RuleSpec",
             "cron",

@@ -5,7 +5,7 @@ use serde::Deserialize;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::views::{FireView, PreviewBody, PreviewView};
+use super::views::{FireView, RulePreviewBody, RulePreviewView};
 use crate::domain::ids::ScheduleId;
 use crate::http::AppState;
 use crate::http::extract::{Body, Id, PageParams, Params};
@@ -46,25 +46,25 @@ async fn list_fires(
 /// Preview the next due times of a schedule, enabled or not, without jitter.
 #[utoipa::path(get, path = "/api/schedules/{id}/preview", tag = "schedules",
     params(("id" = uuid::Uuid, Path), PreviewParams),
-    responses((status = 200, body = PreviewView), (status = 404, body = Problem)))]
+    responses((status = 200, body = RulePreviewView), (status = 404, body = Problem)))]
 async fn preview_schedule(
     State(state): State<AppState>,
     caller: Caller,
     Id(id): Id,
     Params(params): Params<PreviewParams>,
-) -> ApiResult<axum::Json<PreviewView>> {
+) -> ApiResult<axum::Json<RulePreviewView>> {
     let preview = state.services.schedules.preview(&caller, ScheduleId(id), params.count).await?;
     Ok(axum::Json(preview.into()))
 }
 
 /// Preview the next due times of a rule that is not stored.
-#[utoipa::path(post, path = "/api/schedules/preview", tag = "schedules", request_body = PreviewBody,
-    responses((status = 200, body = PreviewView), (status = 422, body = Problem)))]
+#[utoipa::path(post, path = "/api/schedules/preview", tag = "schedules", request_body = RulePreviewBody,
+    responses((status = 200, body = RulePreviewView), (status = 422, body = Problem)))]
 async fn preview_rule(
     State(state): State<AppState>,
     caller: Caller,
-    Body(body): Body<PreviewBody>,
-) -> ApiResult<axum::Json<PreviewView>> {
+    Body(body): Body<RulePreviewBody>,
+) -> ApiResult<axum::Json<RulePreviewView>> {
     let limits = (body.starts_at, body.ends_at);
     let preview =
         state.services.schedules.preview_rule(&caller, body.rule.0, limits, body.count)?;

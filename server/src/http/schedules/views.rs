@@ -75,7 +75,7 @@ pub(super) struct ScheduledJob {
 /// A rule that is not stored.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub(super) struct PreviewBody {
+pub(super) struct RulePreviewBody {
     #[schema(value_type = RuleSpec)]
     pub rule: Object<RuleSpec>,
     pub starts_at: Option<Timestamp>,
@@ -140,7 +140,7 @@ pub(super) struct FireView {
 
 /// The next due times.
 #[derive(Debug, Serialize, ToSchema)]
-pub(super) struct PreviewView {
+pub(super) struct RulePreviewView {
     /// The rule as a sentence.
     #[schema(example = "every weekday at 09:00, Europe/Berlin")]
     sentence: String,
@@ -237,7 +237,7 @@ impl From<FireRecord> for FireView {
     }
 }
 
-impl From<Preview> for PreviewView {
+impl From<Preview> for RulePreviewView {
     fn from(preview: Preview) -> Self {
         Self { sentence: preview.sentence, items: preview.fires }
     }

@@ -53,7 +53,7 @@ impl Schedules {
                 return Ok(None);
             }
             self.jobs.check_template(caller, template(&row)?.request())?;
-            let next_due_at = row.timetable()?.next_after(now);
+            let next_due_at = row.due_times()?.next_after(now);
             if next_due_at.is_none() {
                 return Err(never_due());
             }

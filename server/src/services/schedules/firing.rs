@@ -82,11 +82,11 @@ impl Schedules {
     ) -> Result<(), StoreError> {
         let mut recorded = Vec::with_capacity(due.len());
         for row in due {
-            let Ok(timetable) = row.timetable() else {
+            let Ok(due_times) = row.due_times() else {
                 self.stop(&row, "its rule can't be read".into()).await?;
                 continue;
             };
-            let plan = policy::plan(&timetable, row.handled_until, now, row.catch_up());
+            let plan = policy::plan(&due_times, row.handled_until, now, row.catch_up());
             let missed = plan.fires.iter().filter(|fire| fire.is_missed).count() as u64;
             let (id, missed) = (row.id, missed + plan.omitted);
             if missed > 0 {

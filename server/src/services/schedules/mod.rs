@@ -49,7 +49,7 @@ pub struct ScheduleSnapshot {
 
 impl From<ScheduleRecord> for ScheduleSnapshot {
     fn from(row: ScheduleRecord) -> Self {
-        let sentence = row.timetable().map(|timetable| timetable.sentence());
+        let sentence = row.due_times().map(|due_times| due_times.sentence());
         Self { sentence: sentence.unwrap_or_default(), row }
     }
 }

@@ -3,7 +3,7 @@
 use super::Schedules;
 use crate::domain::access::principal::Scope;
 use crate::domain::ids::ScheduleId;
-use crate::domain::schedules::rule::{PreviewedFire, RuleSpec, Timetable};
+use crate::domain::schedules::rule::{DueTimes, PreviewedFire, RuleSpec};
 use crate::domain::time::Timestamp;
 use crate::services::access::caller::Caller;
 use crate::services::error::{Result, ServiceError};
@@ -30,8 +30,8 @@ impl Schedules {
     ) -> Result<Preview> {
         caller.require(Scope::SchedulesRead)?;
         let count = checked(count)?;
-        let timetable = self.find(caller, id).await?.timetable()?;
-        Ok(self.of(&timetable, count))
+        let due_times = self.find(caller, id).await?.due_times()?;
+        Ok(self.of(&due_times, count))
     }
 
     /// The next due times of a rule that is not stored.
@@ -48,12 +48,12 @@ impl Schedules {
         caller.require(Scope::SchedulesRead)?;
         let count = checked(count)?;
         let rule = rule.with_defaults(self.clock.now());
-        Ok(self.of(&Timetable::new(&rule, starts_at, ends_at)?, count))
+        Ok(self.of(&DueTimes::new(&rule, starts_at, ends_at)?, count))
     }
 
-    fn of(&self, timetable: &Timetable, count: usize) -> Preview {
-        let fires = timetable.preview(self.clock.now(), count);
-        Preview { sentence: timetable.sentence(), fires }
+    fn of(&self, due_times: &DueTimes, count: usize) -> Preview {
+        let fires = due_times.preview(self.clock.now(), count);
+        Preview { sentence: due_times.sentence(), fires }
     }
 }
 

@@ -9,7 +9,8 @@ use crate::domain::name::check_name;
 use crate::domain::schedules::fire::{MAX_JITTER_MS, ScheduleState};
 use crate::domain::schedules::policy::{MAX_CATCH_UP, MissedPolicy, OverlapPolicy};
 use crate::domain::schedules::records::{JobTemplate, ScheduleRecord};
-use crate::domain::schedules::rule::{RuleError, RuleSpec};
+use crate::domain::schedules::rule::RuleSpec;
+use crate::domain::schedules::rule_error::RuleError;
 use crate::domain::time::Timestamp;
 use crate::services::access::caller::Caller;
 use crate::services::commands::jobs::JobRequest;
@@ -149,7 +150,7 @@ impl Schedules {
             bounded("late_limit_ms", request.late_limit_ms, MAX_LATE_LIMIT_MS, row.late_limit_ms)?;
         row.jitter_ms = bounded("jitter_ms", request.jitter_ms, MAX_JITTER_MS, row.jitter_ms)?;
         row.owner_id = caller.principal.id;
-        let timetable = row.timetable()?;
+        let due_times = row.due_times()?;
         let job = template(&row)?;
         self.jobs.check_template(caller, job.request())?;
         if moves {
@@ -157,7 +158,7 @@ impl Schedules {
             if row.state == ScheduleState::Ended {
                 row.state = ScheduleState::Active;
             }
-            let next = timetable.next_after(now);
+            let next = due_times.next_after(now);
             if next.is_none() {
                 return Err(never_due());
             }

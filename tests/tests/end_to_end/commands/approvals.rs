@@ -241,7 +241,7 @@ async fn every_kind_of_work_waits_and_no_action_releases_it(fixture: Fixture) {
     assert_eq!(fixture.api.command(&held[3]).await["is_held"], true, "the restart waits");
 }
 
-async fn refused_and_expired_requests_end_their_work_and_stay(mut fixture: Fixture) {
+async fn refused_and_expired_requests_end_their_work_and_stay(fixture: Fixture) {
     let (_agent, id) = agent(&fixture).await;
     let grace = somebody_else(&fixture).await;
     rule(&fixture, json!({"name": "all", "fan_out_above": 0})).await;
@@ -273,7 +273,7 @@ async fn refused_and_expired_requests_end_their_work_and_stay(mut fixture: Fixtu
 
 #[tokio::test]
 async fn requests_are_listed_and_decided_from_the_command_line() {
-    let mut fixture = Fixture::on_sqlite().await;
+    let fixture = Fixture::on_sqlite().await;
     let (_agent, id) = agent(&fixture).await;
     let grace = somebody_else(&fixture).await;
     let cli = fixture.cli().await;

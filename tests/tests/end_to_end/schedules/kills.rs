@@ -72,6 +72,14 @@ async fn due_times_during_a_downtime_are_recorded_logged_and_follow_the_policy(f
     pass(Duration::from_millis(6_500)).await;
     fixture.server.resume();
     with_fires(&fixture, &id, "skipped", 3).await;
+    // Before it is disabled, which skips what has not started.
+    eventually("the newest missed fires have jobs", async || {
+        let fires = fires(&fixture, &id).await;
+        let is_caught_up =
+            |fire: &&serde_json::Value| fire["is_missed"] == true && fire["state"] == "fired";
+        (fires.iter().filter(is_caught_up).count() >= 2).then_some(())
+    })
+    .await;
     let fires = disabled(&fixture, &id).await;
     check_once_each(&fixture, &fires, EVERY_MS).await;
     let caught_up =

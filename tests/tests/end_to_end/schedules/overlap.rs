@@ -57,7 +57,7 @@ async fn one_fire_waits_for_the_previous_job_and_then_starts() {
 #[tokio::test]
 async fn fire_cancels_the_previous_job_and_starts_after_its_end() {
     let fixture = Fixture::on_sqlite().await;
-    let (_agent, _file) = blocked_agent(&fixture).await;
+    let (_agent, file) = blocked_agent(&fixture).await;
     let policy = json!({"overlap": "cancel_previous"});
     let id = schedule(&fixture, json!({"every_ms": 2_000}), policy).await;
     with_fires(&fixture, &id, "fired", 3).await;
@@ -66,4 +66,10 @@ async fn fire_cancels_the_previous_job_and_starts_after_its_end() {
     assert!(states.iter().filter(|state| *state == "cancelled").count() >= 2, "{states:?}");
     let running = states.iter().filter(|state| *state == "running").count();
     assert!(running <= 1, "two jobs at once: {states:?}");
+    std::fs::write(file, "").expect("let it end");
+    eventually("the last job ends", async || {
+        let states = states_of_jobs(&fixture).await;
+        states.iter().all(|state| state != "running").then_some(())
+    })
+    .await;
 }

@@ -68,7 +68,8 @@ async fn schedule_can_do_what_its_maker_can_and_no_more() {
     }
     // With the right over the work of others, but not to run ad-hoc commands.
     let scopes = ["schedules:write", "commands:run", "commands:manage"];
-    let (_, manager) = key(&fixture, json!({"name": "manager", "scopes": scopes})).await;
+    let (_, manager) =
+        key(&fixture, json!({"name": "manager", "role": "admin", "scopes": scopes})).await;
     manager.patch(&path, rename).await.expect_problem(403, "missing_scope");
     manager.post(&format!("{path}/disable"), json!({})).await.expect(200);
     manager.post(&format!("{path}/enable"), json!({})).await.expect_problem(403, "missing_scope");

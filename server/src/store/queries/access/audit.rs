@@ -139,13 +139,13 @@ impl TenantScope {
 
 /// The pair by which entries are ordered, compared as a whole: both databases look it up in the index.
 fn pair() -> SimpleExpr {
-    let column = |column: audit_entry::Column| Expr::col((audit_entry::Entity, column)).into();
-    Expr::tuple([column(audit_entry::Column::Link), column(audit_entry::Column::Id)]).into()
+    let column = |column: audit_entry::Column| Expr::col((audit_entry::Entity, column));
+    Expr::tuple([column(audit_entry::Column::Link), column(audit_entry::Column::Id)])
 }
 
 fn value(position: AuditPosition) -> SimpleExpr {
     let (link, id) = (position.link.cast_signed(), AuditId(position.id));
-    Expr::tuple([Expr::val(link).into(), Expr::val(id).into()]).into()
+    Expr::tuple([Expr::val(link), Expr::val(id)])
 }
 
 fn matches(filter: &AuditFilter) -> Condition {

@@ -15,7 +15,7 @@ use crate::store::entities::access::{
 };
 use crate::store::queries::TenantScope;
 use crate::store::queries::access::agent_keys::write_audit;
-use crate::store::queries::access::key_lineage::made_by;
+use crate::store::queries::access::key_lineage::{all_keys, made_by};
 
 /// The result of a change.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -28,7 +28,9 @@ const SLICE_AGENTS: u64 = 20;
 
 /// Tables whose rows are deleted by `tenant_id` alone, with a column that tells rows of a slice apart.
 /// Commands, agents, members and the tenant itself have functions of their own.
-const TABLES: [(&str, &str); 18] = [
+const TABLES: [(&str, &str); 20] = [
+    ("approvals", "id"),
+    ("approval_rules", "id"),
     ("fires", "id"),
     ("schedules", "id"),
     ("webhook_deliveries", "id"),

@@ -120,7 +120,7 @@ fn path(operation: &Operation, ids: &Ids) -> String {
 impl AccessFixture {
     async fn new() -> Self {
         let options = ServerOptions::default().with("MUSTER_TRUSTED_PROXY", "127.0.0.1");
-        let mut fixture = Fixture::with(options).await;
+        let fixture = Fixture::with(options).await;
         let other_tenant = fixture.other_tenant().await;
         let fields = json!({"permissions": muster_tests::ALL, "max_agents": 9});
         let (agent_key_id, agent_key) = fixture.api.agent_key(fields).await;

@@ -16,8 +16,8 @@ use serde_json::{Map, Value, json};
 use super::example_checks::check;
 
 /// Calls operations, and keeps the first answer of each.
-pub struct Recorder<'a> {
-    pub fixture: &'a Fixture,
+struct Recorder<'a> {
+    fixture: &'a Fixture,
     /// Operation ids by method and path.
     names: BTreeMap<(String, String), String>,
     examples: Map<String, Value>,
@@ -30,7 +30,7 @@ impl Recorder<'_> {
         self.call_with(&key, method, path, body).await
     }
 
-    pub async fn call_with(
+    async fn call_with(
         &mut self,
         key: &str,
         method: Method,

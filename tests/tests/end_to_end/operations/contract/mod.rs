@@ -5,4 +5,3 @@ mod clients;
 mod documents;
 mod example_checks;
 mod examples;
-mod people_examples;
