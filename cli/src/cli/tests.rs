@@ -43,7 +43,10 @@ const LOCAL_OPTIONS: [&str; 9] = [
 ];
 
 /// Arguments that select a resource or a file, which no field of a body holds.
-const LOCAL_ARGUMENTS: [&str; 6] = ["ID", "AGENT", "KEY", "JOB", "GROUP", "DELIVERY"];
+const LOCAL_ARGUMENTS: [&str; 11] = [
+    "AGENT", "DELIVERY", "FILE", "GROUP", "ID", "JOB", "KEY", "MEMBER", "RULE", "SCHEDULE",
+    "TENANT",
+];
 
 /// The options and arguments of a command and its actions, as users type them.
 fn typed_names(command: &Command, names: &mut BTreeSet<String>) {
@@ -86,7 +89,8 @@ fn every_option_is_named_by_a_field_or_is_local() {
             let is_named =
                 options.iter().any(|known| known.option.split(" or ").any(|one| one == name));
             // `agents wait` measures its timeout itself, `keys` sends the permissions as a whole, the options of `api-keys revoke` are
-            // switches without a value that a server could refuse, and the host judges arguments and parameters of `run`.
+            // switches without a value that a server could refuse, `audit verify` reads files, and the host judges arguments and
+            // parameters of `run` and of schedules.
             let alone = [
                 ("agents", "--timeout"),
                 ("keys", "--add-permission"),
@@ -94,6 +98,13 @@ fn every_option_is_named_by_a_field_or_is_local() {
                 ("api-keys", "--cascade"),
                 ("api-keys", "--end-overlap"),
                 ("api-keys", "--cancel-queued"),
+                ("audit", "--from"),
+                ("audit", "--head"),
+                ("audit", "--output"),
+                ("audit", "--public-key"),
+                ("audit", "--save-head"),
+                ("schedules", "ARGUMENT"),
+                ("schedules", "NAME=VALUE"),
                 ("run", "ARGUMENT"),
                 ("run", "NAME=VALUE"),
             ];

@@ -136,7 +136,10 @@ impl Fixture {
 
     async fn delete_at(&self, tenant_id: TenantId, at_ms: i64) {
         let id = self.literal("uuid", tenant_id.0).await;
-        self.query(&format!("UPDATE tenants SET delete_at = {at_ms} WHERE id = {id}")).await;
+        self.query(&format!(
+            "UPDATE tenants SET delete_at = {at_ms}, plan = 'pro' WHERE id = {id}"
+        ))
+        .await;
     }
 
     /// All lines of an export.

@@ -95,7 +95,7 @@ impl From<ExportLine> for LineView {
 /// without the server. With a filter there are only `entry` lines, and an `end` with the position to
 /// continue from. A body without a `head` or an `end` was cut off.
 #[utoipa::path(get, path = "/api/audit/export", tag = "audit", params(ExportParams),
-    responses((status = 200, content_type = "application/x-ndjson", body = Vec<u8>), (status = 403, body = Problem)))]
+    responses((status = 200, content_type = "application/x-ndjson", body = String), (status = 403, body = Problem)))]
 async fn export_audit(
     State(state): State<AppState>,
     caller: Caller,

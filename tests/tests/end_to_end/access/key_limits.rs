@@ -85,6 +85,7 @@ async fn a_key_with_a_target_reaches_no_other_agent_by_any_path(fixture: Fixture
         refused.push(("/api/jobs".into(), wave));
     }
     let empty = json!({});
+    let fingerprint = format!("SHA256:{}", "A".repeat(43));
     for (path, body) in [
         (format!("/api/agents/{db}/ping"), empty.clone()),
         (format!("/api/agents/keys/{db_key}/ping"), empty.clone()),
@@ -94,7 +95,7 @@ async fn a_key_with_a_target_reaches_no_other_agent_by_any_path(fixture: Fixture
         (format!("/api/jobs/{rollout}/cancel"), empty.clone()),
         (format!("/api/commands/{foreign}/cancel"), empty.clone()),
         (format!("/api/executions/{foreign}/cancel"), empty.clone()),
-        (format!("/api/agents/{db}/adopt"), empty.clone()),
+        (format!("/api/agents/{db}/adopt"), json!({"fingerprint": fingerprint})),
     ] {
         refused.push((path, body));
     }

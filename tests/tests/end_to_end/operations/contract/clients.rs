@@ -30,7 +30,8 @@ async fn generated_python_client_makes_a_round_trip() {
     let report = run_tool(&tools.join("openapi-python-client"), &generate, &environment, folder);
     // Streams and binary bodies have no type in Python; everything else must have one.
     for warning in report.split("WARNING").skip(1) {
-        let is_expected = ["text/event-stream", "application/vnd.muster.exchange", "openmetrics"];
+        let is_expected =
+            ["text/event-stream", "application/vnd.muster.exchange", "openmetrics", "x-ndjson"];
         assert!(is_expected.iter().any(|kind| warning.contains(kind)), "{report}");
     }
     let script = repository().join("tests/tools/round_trip.py");
