@@ -54,7 +54,7 @@ pub enum RotationError {
 }
 
 /// Replaces the master key, or finishes a rotation that was interrupted. The server must be stopped:
-/// the lock of the database, which the store holds, sees to that.
+/// the store holds the lock of the database, so it can't be opened while the server runs.
 ///
 /// # Errors
 /// [`RotationError`]; run it again to finish.
