@@ -23,7 +23,7 @@ use crate::http::AppState;
 use crate::hub::Hub;
 use crate::listener::{Bound, Certificate, Limits, open_file_limit};
 use crate::services::access::authentication::Authentication;
-use crate::services::access::setup::{NewPerson, Setup, TOKEN_FILE};
+use crate::services::access::people::setup::{NewPerson, Setup, TOKEN_FILE};
 use crate::services::operations::audit_key;
 use crate::services::operations::master_key::{KeyLocations, unlock};
 use crate::services::operations::master_key_rotation::{Rotation, rotate};

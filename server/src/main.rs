@@ -11,7 +11,7 @@ use muster_server::adapters::close_new_files_to_others;
 use muster_server::adapters::readiness;
 use muster_server::config::{Config, ConfigSources};
 use muster_server::http::openapi;
-use muster_server::services::access::setup::NewPerson;
+use muster_server::services::access::people::setup::NewPerson;
 use tracing_subscriber::EnvFilter;
 use zeroize::Zeroizing;
 

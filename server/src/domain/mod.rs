@@ -2,20 +2,29 @@
 
 /// Access control: credentials, people, principals, scopes.
 pub mod access {
-    pub mod access_token;
     pub mod allowance;
     pub mod audit;
     pub mod credential;
-    pub mod email;
-    pub mod key_limits;
-    pub mod key_rights;
-    pub mod password;
-    pub mod plan;
     pub mod principal;
     pub mod records;
-    pub mod refresh_token;
     pub mod same_person;
-    pub mod tenant;
+    /// People: accounts, sessions, members and invitations.
+    pub mod people {
+        pub mod access_token;
+        pub mod email;
+        pub mod password;
+        pub mod refresh_token;
+    }
+    /// Keys: API keys and agent keys.
+    pub mod keys {
+        pub mod key_limits;
+        pub mod key_rights;
+    }
+    /// Tenants: plans, export and deletion.
+    pub mod tenants {
+        pub mod plan;
+        pub mod tenant;
+    }
 }
 /// Commands, jobs, rollouts, executions and their output.
 pub mod commands {

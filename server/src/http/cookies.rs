@@ -11,7 +11,7 @@ use super::AppState;
 use super::origin::request_origin;
 use super::problem::Problem;
 use crate::domain::time::Timestamp;
-use crate::services::access::sign_in::SessionTokens;
+use crate::services::access::people::sign_in::SessionTokens;
 
 /// The access token. `__Host-`: from this host, over TLS, and for all of its paths.
 pub const ACCESS_COOKIE: &str = "__Host-muster_access";

@@ -16,7 +16,7 @@ use futures_util::{StreamExt as _, stream};
 use tokio::sync::oneshot;
 
 use super::problem::Problem;
-use crate::services::access::key_watch::KeyWatch;
+use crate::services::access::keys::key_watch::KeyWatch;
 
 /// Where the extractor of the caller puts the watch on its key, once.
 #[derive(Clone)]

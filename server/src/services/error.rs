@@ -4,8 +4,8 @@ use std::ops::RangeInclusive;
 
 use crate::domain::access::allowance::Allowance;
 use crate::domain::access::credential::NoRandomness;
-use crate::domain::access::plan::PlanLimitReached;
 use crate::domain::access::principal::Scope;
+use crate::domain::access::tenants::plan::PlanLimitReached;
 use crate::domain::field_error::{FieldError, FieldErrorCode};
 use crate::domain::fleet::agent::AgentCandidate;
 use crate::domain::fleet::target::TargetError;

@@ -38,12 +38,12 @@ use std::time::Duration;
 use muster_protocol::limits::MISSED_HEARTBEATS;
 use tokio::sync::Semaphore;
 
-use self::access::access_tokens::AccessTokens;
-use self::access::key_cache::KeyCache;
-use self::access::key_uses::KeyUses;
-use self::access::lookup_limiter::LookupLimiter;
-use self::access::passwords::Passwords;
-use self::access::sign_in_limiter::SignInLimiter;
+use self::access::keys::key_cache::KeyCache;
+use self::access::keys::key_uses::KeyUses;
+use self::access::keys::lookup_limiter::LookupLimiter;
+use self::access::people::access_tokens::AccessTokens;
+use self::access::people::passwords::Passwords;
+use self::access::people::sign_in_limiter::SignInLimiter;
 pub use self::access::stream_permits::StreamPermits;
 use self::access::work_guard::WorkGuard;
 use self::commands::delivery::CommandDelivery;
@@ -93,8 +93,8 @@ pub struct Adapters {
 #[derive(Clone, Debug)]
 pub struct Services {
     pub authentication: access::authentication::Authentication,
-    pub agent_keys: access::agent_keys::AgentKeys,
-    pub api_keys: access::api_keys::ApiKeys,
+    pub agent_keys: access::keys::agent_keys::AgentKeys,
+    pub api_keys: access::keys::api_keys::ApiKeys,
     pub agents: fleet::agents::Agents,
     pub approvals: commands::approvals::Approvals,
     pub audit_log: access::audit_log::AuditLog,
@@ -105,10 +105,10 @@ pub struct Services {
     pub groups: releases::groups::Groups,
     pub installation: operations::installation::Installation,
     pub jobs: commands::jobs::Jobs,
-    pub invitations: access::invitations::Invitations,
+    pub invitations: access::people::invitations::Invitations,
     pub job_reconciler: commands::job_reconciler::JobReconciler,
     pub live_output: commands::output::live::LiveOutput,
-    pub members: access::members::Members,
+    pub members: access::people::members::Members,
     pub monitoring: operations::monitoring::Monitoring,
     pub output: commands::output::read::Output,
     pub output_compaction: commands::output::compaction::OutputCompaction,
@@ -116,12 +116,12 @@ pub struct Services {
     pub releases: releases::Releases,
     pub schedules: schedules::Schedules,
     pub sessions: Arc<sessions::Sessions>,
-    pub setup: access::setup::Setup,
-    pub sign_in: access::sign_in::SignIn,
+    pub setup: access::people::setup::Setup,
+    pub sign_in: access::people::sign_in::SignIn,
     pub targets: fleet::targets::Targets,
-    pub tenant_deletion: access::tenant_deletion::TenantDeletion,
-    pub tenant_exports: access::tenant_export::TenantExports,
-    pub tenants: access::tenants::Tenants,
+    pub tenant_deletion: access::tenants::tenant_deletion::TenantDeletion,
+    pub tenant_exports: access::tenants::tenant_export::TenantExports,
+    pub tenants: access::tenants::administration::Tenants,
     pub maintenance: operations::maintenance::Maintenance,
     pub viewers: StreamPermits,
     pub webhooks: integrations::webhooks::Webhooks,
@@ -174,7 +174,7 @@ impl Services {
             started_at: clock().now(),
             silence_ms: settings.silence_ms(),
         };
-        let tenants = access::tenants::Tenants {
+        let tenants = access::tenants::administration::Tenants {
             store: store(),
             clock: clock(),
             settings,
@@ -201,14 +201,14 @@ impl Services {
                 uses: uses.clone(),
                 tokens: Some(tokens.clone()),
             },
-            agent_keys: access::agent_keys::AgentKeys {
+            agent_keys: access::keys::agent_keys::AgentKeys {
                 store: store(),
                 hub: hub(),
                 cache: cache.clone(),
                 clock: clock(),
                 change_lock: Arc::default(),
             },
-            api_keys: access::api_keys::ApiKeys {
+            api_keys: access::keys::api_keys::ApiKeys {
                 store: store(),
                 hub: hub(),
                 cache: cache.clone(),
@@ -302,26 +302,26 @@ impl Services {
                 jobs,
                 changed: Arc::default(),
             },
-            setup: access::setup::Setup {
+            setup: access::people::setup::Setup {
                 store: store(),
                 clock: clock(),
                 cache: cache.clone(),
                 lookups: lookups.clone(),
                 passwords: passwords.clone(),
             },
-            invitations: access::invitations::Invitations {
+            invitations: access::people::invitations::Invitations {
                 store: store(),
                 clock: clock(),
                 passwords: passwords.clone(),
                 limiter: sign_in_limiter.clone(),
                 lookups: lookups.clone(),
             },
-            members: access::members::Members {
+            members: access::people::members::Members {
                 store: store(),
                 cache: cache.clone(),
                 clock: clock(),
             },
-            sign_in: access::sign_in::SignIn {
+            sign_in: access::people::sign_in::SignIn {
                 store: store(),
                 clock: clock(),
                 cache: cache.clone(),
@@ -346,17 +346,17 @@ impl Services {
                 secret_box.clone(),
             )),
             targets: fleet::targets::Targets { store: store(), hub: hub() },
-            tenant_deletion: access::tenant_deletion::TenantDeletion {
+            tenant_deletion: access::tenants::tenant_deletion::TenantDeletion {
                 store: store(),
                 hub: hub(),
                 clock: clock(),
                 cache: cache.clone(),
                 tenants: tenants.clone(),
             },
-            tenant_exports: access::tenant_export::TenantExports {
+            tenant_exports: access::tenants::tenant_export::TenantExports {
                 store: store(),
                 clock: clock(),
-                running: Arc::new(Semaphore::new(access::tenant_export::MAX_EXPORTS)),
+                running: Arc::new(Semaphore::new(access::tenants::tenant_export::MAX_EXPORTS)),
             },
             tenants,
             maintenance: operations::maintenance::Maintenance {

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use sea_orm::sea_query::{Expr, ExprTrait as _, Query, SimpleExpr, UnionType};
 use sea_orm::{
-    ColumnTrait as _, Condition, ConnectionTrait, DbErr, EntityTrait as _, QueryFilter as _,
-    QuerySelect as _, QueryTrait as _,
+    ColumnTrait as _, Condition, ConnectionTrait, DatabaseTransaction, DbErr, EntityTrait as _,
+    QueryFilter as _, QuerySelect as _, QueryTrait as _,
 };
 
 use super::StoreError;
@@ -13,8 +13,9 @@ use super::entities::access::{api_key, audit_entry, member, user_session};
 use super::entities::column::{StoredLimits, StringList};
 use super::entities::commands::command;
 use super::entities::fleet::agent;
+use super::writer::add_audit;
 use super::writer::rows::pad_to_power_of_two;
-use crate::domain::access::key_limits::KeyLimits;
+use crate::domain::access::keys::key_limits::KeyLimits;
 use crate::domain::access::principal::{ActorKind, Role};
 use crate::domain::commands::work::{WorkKind, may_be_sent};
 use crate::domain::ids::{AgentId, CommandId, PrincipalId, SessionId};
@@ -199,4 +200,17 @@ pub(super) fn has_valid_requester(now: Timestamp) -> SimpleExpr {
         .cond_where(is_invalid_member())
         .take();
     Expr::exists(key).not().and(Expr::exists(member).not())
+}
+
+/// Adds the audit entry of a change in its transaction.
+///
+/// # Errors
+/// [`StoreError::KeyInvalid`] if the API key that requested the change was revoked after the request
+/// was authenticated. The change is rolled back then.
+pub(super) async fn write_audit(
+    transaction: &DatabaseTransaction,
+    audit: audit_entry::Model,
+) -> Result<(), StoreError> {
+    check_actor(transaction, &audit).await?;
+    add_audit(audit)
 }

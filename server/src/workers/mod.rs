@@ -16,7 +16,7 @@ use tokio::time::Instant;
 
 use crate::hub::Hub;
 use crate::services::Services;
-use crate::services::access::tenant_deletion::TenantDeletion;
+use crate::services::access::tenants::tenant_deletion::TenantDeletion;
 use crate::services::commands::dispatch::Dispatcher;
 use crate::services::releases::groups::{Groups, ReconcileOutcome};
 

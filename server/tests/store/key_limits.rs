@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use muster_server::domain::access::credential::SecretHash;
-use muster_server::domain::access::key_limits::KeyLimits;
+use muster_server::domain::access::keys::key_limits::KeyLimits;
 use muster_server::domain::ids::{ApiKeyId, CommandId};
 use muster_server::domain::time::Timestamp;
 use muster_server::store::StoreError;

@@ -1,7 +1,7 @@
 //! Manifests that hosts report, and what a tenant may store of them.
 
-use muster_server::domain::access::plan::Plan;
 use muster_server::domain::access::principal::Role;
+use muster_server::domain::access::tenants::plan::Plan;
 use muster_server::domain::fleet::agent::AgentEventKind;
 use muster_server::domain::fleet::records::ManifestRecord;
 use muster_server::domain::fleet::reported_manifest::ManifestInForce;

@@ -3,7 +3,7 @@
 use futures_util::future::join_all;
 use muster_protocol::CloseCode;
 use muster_protocol::frame::Outcome;
-use muster_server::domain::access::plan::Plan;
+use muster_server::domain::access::tenants::plan::Plan;
 use muster_server::domain::ids::{AgentKeyId, JobId, TenantId};
 use muster_server::domain::page::PageRequest;
 use muster_server::store::queries::{Deletion, TenantAudit, TenantChange, TenantRetention};

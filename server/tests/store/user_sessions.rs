@@ -1,10 +1,10 @@
 //! Sessions of people, their refresh tokens and the keys that sign access tokens, on both databases.
 
 use muster_server::domain::access::credential::SecretHash;
-use muster_server::domain::access::principal::Role;
-use muster_server::domain::access::refresh_token::{
+use muster_server::domain::access::people::refresh_token::{
     PresentedRefresh, REFRESH_TOKEN_MS, RefreshDecision,
 };
+use muster_server::domain::access::principal::Role;
 use muster_server::domain::ids::{MemberId, SessionId, TokenKeyId, UserId};
 use muster_server::domain::time::Timestamp;
 use muster_server::store::StoreError;

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use strum::{EnumIter, EnumString, IntoStaticStr};
 
 use super::credential::SecretHash;
-use super::key_limits::KeyLimits;
+use super::keys::key_limits::KeyLimits;
 use crate::domain::ids::{ApiKeyId, PrincipalId, SessionId, TenantId};
 use crate::domain::time::Timestamp;
 

@@ -3,7 +3,7 @@
 
 use uuid::Uuid;
 
-use super::key_limits::KeyLimits;
+use super::keys::key_limits::KeyLimits;
 use super::principal::Role;
 use crate::domain::ids::{
     AgentKeyId, ApiKeyId, AuditId, InvitationId, MemberId, PrincipalId, SessionId, TenantId,

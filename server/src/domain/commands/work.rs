@@ -4,7 +4,7 @@
 //! Limits concern work and changes of agents, not reading. Targets of limits use ids and tags only,
 //! because hosts report everything else themselves.
 
-use crate::domain::access::key_limits::KeyLimits;
+use crate::domain::access::keys::key_limits::KeyLimits;
 use crate::domain::fleet::target::expression::Expression;
 use crate::domain::ids::AgentId;
 

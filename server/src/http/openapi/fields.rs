@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 use strum::IntoEnumIterator;
 
 use super::shapes::{NAME, or_null, reference};
-use crate::domain::access::key_limits::{MAX_FAN_OUT, MAX_KEY_SCRIPTS};
+use crate::domain::access::keys::key_limits::{MAX_FAN_OUT, MAX_KEY_SCRIPTS};
 use crate::domain::access::principal::Scope;
 use crate::domain::commands::approval::{MAX_APPROVAL_WAIT_MS, MAX_DECISION_CHARS};
 use crate::domain::commands::command_state::CommandState;
@@ -20,8 +20,8 @@ use crate::domain::fleet::target::MAX_IDS;
 use crate::domain::fleet::target::syntax::MAX_EXPRESSION_BYTES;
 use crate::domain::name::{MAX_NAME_CHARS, MAX_TAG_BYTES, MAX_TAGS};
 use crate::domain::waves::amount::MAX_AMOUNT;
-use crate::services::access::agent_keys::{MAX_AGENTS_OF_KEY, MAX_GRACE_MS};
-use crate::services::access::api_key_changes::MAX_OVERLAP_MS;
+use crate::services::access::keys::agent_keys::{MAX_AGENTS_OF_KEY, MAX_GRACE_MS};
+use crate::services::access::keys::api_key_changes::MAX_OVERLAP_MS;
 use crate::services::commands::{DEFAULT_WAIT_MS, MAX_WAIT_MS};
 
 /// The version of a release.

@@ -33,7 +33,7 @@ use self::target_agent::check_permission;
 use super::Settings;
 use super::access::authentication::to_grant;
 use super::access::caller::{Caller, Subject};
-use super::access::key_cache::KeyCache;
+use super::access::keys::key_cache::KeyCache;
 use super::access::work_guard::WorkGuard;
 use super::error::{Result, ServiceError};
 use super::fleet::group_membership::GroupMembership;

@@ -12,7 +12,7 @@ use crate::domain::ids::AgentId;
 use crate::hub::{HostRules, KeyGrant, SessionHandle};
 use crate::services::access::authentication::to_grant;
 use crate::services::access::caller::Caller;
-use crate::services::access::key_cache::OfflineAgentKey;
+use crate::services::access::keys::key_cache::OfflineAgentKey;
 use crate::services::error::{Result, ServiceError};
 
 /// The agent that a command is for, with what decides whether it may be sent.

@@ -20,7 +20,7 @@ use crate::domain::page::{Page, PageRequest};
 use crate::domain::time::{Clock, Timestamp};
 use crate::hub::Hub;
 use crate::services::access::caller::{Caller, Subject};
-use crate::services::access::key_cache::KeyCache;
+use crate::services::access::keys::key_cache::KeyCache;
 use crate::services::access::work_guard::WorkGuard;
 use crate::services::error::{Result, ServiceError};
 use crate::store::Store;

@@ -6,12 +6,12 @@ use muster_protocol::CloseCode;
 use muster_protocol::frame::Telemetry;
 use strum::IntoEnumIterator as _;
 
-use crate::domain::access::plan::Plan;
+use crate::domain::access::tenants::plan::Plan;
 use crate::domain::ids::{AgentId, CommandId};
 use crate::domain::time::{Clock, Timestamp};
 use crate::hub::Hub;
 use crate::services::Settings;
-use crate::services::access::key_uses::KeyUses;
+use crate::services::access::keys::key_uses::KeyUses;
 use crate::services::commands::approvals::Approvals;
 use crate::services::sessions::Heartbeats;
 use crate::store::queries::{Retention, TenantRetention};

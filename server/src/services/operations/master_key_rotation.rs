@@ -13,7 +13,7 @@ use super::master_key::{CHECK, KeyLocations, NO_TENANT, UnlockError, next_file};
 use super::{audit_key, master_key};
 use crate::adapters::master_key_file;
 use crate::domain::secret_box::SecretBox;
-use crate::services::access::access_tokens;
+use crate::services::access::people::access_tokens;
 use crate::services::commands::secret_parameters;
 use crate::services::integrations::webhooks::signature;
 use crate::store::queries::{SealedTable, SealedValue};

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::Schedules;
-use crate::domain::access::key_limits::KeyLimits;
+use crate::domain::access::keys::key_limits::KeyLimits;
 use crate::domain::access::principal::{Principal, PrincipalKind};
 use crate::domain::schedules::records::ScheduleRecord;
 use crate::domain::time::Timestamp;

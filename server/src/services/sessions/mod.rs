@@ -38,7 +38,7 @@ use self::plan_refusals::PlanRefusals;
 pub use self::transport::{AgentMessage, AgentTransport, TransportEnd};
 use super::Settings;
 use super::access::caller::{AuditAction, Subject};
-use super::access::key_cache::KeyCache;
+use super::access::keys::key_cache::KeyCache;
 use super::commands::preflight::ManifestCache;
 use super::fleet::group_membership::GroupMembership;
 use super::releases::catalog::ReleaseCatalog;

@@ -11,7 +11,7 @@ use moka::sync::Cache;
 use serde_json::json;
 
 use super::{SessionRequest, Sessions};
-use crate::domain::access::plan::{Plan, PlanResource};
+use crate::domain::access::tenants::plan::{Plan, PlanResource};
 use crate::domain::ids::{AgentKeyId, TenantId};
 use crate::domain::integrations::tenant_event::TenantEvent;
 use crate::services::access::caller::{AuditAction, Subject};

@@ -8,9 +8,9 @@ use sea_orm::{
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::domain::access::key_limits::KeyLimits;
-use crate::domain::access::plan::Plan;
+use crate::domain::access::keys::key_limits::KeyLimits;
 use crate::domain::access::principal::{ActorKind, Role};
+use crate::domain::access::tenants::plan::Plan;
 use crate::domain::commands::approval::{ApprovalState, PinnedWork, RuleCondition};
 use crate::domain::commands::command_state::{CommandState, EndReason};
 use crate::domain::commands::job_state::{JobState, Stop};

@@ -5,21 +5,30 @@
 
 /// Access control: keys, principals, the audit log.
 pub mod access {
-    pub(super) mod agent_keys;
-    pub(super) mod api_key_changes;
-    pub(super) mod api_keys;
     pub(super) mod audit;
     pub(super) mod audit_chain;
     pub(super) mod audit_names;
     pub(super) mod authentication;
-    pub(super) mod invitations;
-    pub(super) mod key_lineage;
-    pub(super) mod members;
-    pub(super) mod refresh;
-    pub(super) mod tenant_deletion;
-    pub(super) mod tenants;
-    pub(super) mod token_keys;
-    pub(super) mod user_sessions;
+    /// People: accounts, sessions, members and invitations.
+    pub mod people {
+        pub(in crate::store::queries) mod invitations;
+        pub(in crate::store::queries) mod members;
+        pub(in crate::store::queries) mod refresh;
+        pub(in crate::store::queries) mod token_keys;
+        pub(in crate::store::queries) mod user_sessions;
+    }
+    /// Keys: API keys and agent keys.
+    pub mod keys {
+        pub(in crate::store::queries) mod agent_keys;
+        pub(in crate::store::queries) mod api_key_changes;
+        pub(in crate::store::queries) mod api_keys;
+        pub(in crate::store::queries) mod key_lineage;
+    }
+    /// Tenants: plans, export and deletion.
+    pub mod tenants {
+        pub(in crate::store::queries) mod administration;
+        pub(in crate::store::queries) mod tenant_deletion;
+    }
 }
 /// Commands, jobs, rollouts, executions and their output.
 pub mod commands {
@@ -73,16 +82,16 @@ pub mod schedules {
 }
 use sea_orm::DatabaseConnection;
 
-pub use self::access::agent_keys::AgentKeyChange;
-pub use self::access::api_key_changes::{ApiKeyChange, ChangedApiKey, Rotation, SecretUses};
-pub use self::access::api_keys::CreatedApiKey;
 pub use self::access::audit::{AuditPage, AuditRange, MAX_SCANNED};
 pub use self::access::authentication::{AgentKeyMatch, ApiKeyMatch, Bootstrap};
-pub use self::access::invitations::{Accepted, NewMember};
-pub use self::access::members::{NewOwner, SetupResult, SetupState};
-pub use self::access::refresh::Refreshed;
-pub use self::access::tenants::{TenantAudit, TenantChange};
-pub use self::access::user_sessions::{LiveSession, NewSession, SessionsToEnd};
+pub use self::access::keys::agent_keys::AgentKeyChange;
+pub use self::access::keys::api_key_changes::{ApiKeyChange, ChangedApiKey, Rotation, SecretUses};
+pub use self::access::keys::api_keys::CreatedApiKey;
+pub use self::access::people::invitations::{Accepted, NewMember};
+pub use self::access::people::members::{NewOwner, SetupResult, SetupState};
+pub use self::access::people::refresh::Refreshed;
+pub use self::access::people::user_sessions::{LiveSession, NewSession, SessionsToEnd};
+pub use self::access::tenants::administration::{TenantAudit, TenantChange};
 pub use self::commands::approvals::{Decision, DecisionResult, ExpiredApproval, ReleasedWork};
 pub use self::commands::changes::{ChangedCommand, EndedJob};
 pub use self::commands::commands::{Cancelled, CommandWithReport};

@@ -1,9 +1,9 @@
 //! The principals of API keys and of sessions, as the database has them.
 
 use super::{Authentication, INVALID};
-use crate::domain::access::access_token::AccessClaims;
 use crate::domain::access::credential::SecretHash;
-use crate::domain::access::key_limits::KeyLimits;
+use crate::domain::access::keys::key_limits::KeyLimits;
+use crate::domain::access::people::access_token::AccessClaims;
 use crate::domain::access::principal::{Principal, PrincipalKind};
 use crate::domain::ids::MemberId;
 use crate::domain::time::Timestamp;

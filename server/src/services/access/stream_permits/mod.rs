@@ -14,7 +14,7 @@ use tokio::sync::watch;
 
 use super::authentication::reread;
 use super::caller::Caller;
-use super::key_cache::KeyCache;
+use super::keys::key_cache::KeyCache;
 use crate::domain::access::principal::{Principal, Scope};
 use crate::domain::ids::{PrincipalId, TenantId};
 use crate::domain::time::{Clock, Timestamp};

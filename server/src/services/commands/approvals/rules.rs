@@ -6,7 +6,7 @@ use muster_protocol::manifest::is_script_name;
 use serde_json::json;
 
 use super::Approvals;
-use crate::domain::access::key_limits::{MAX_FAN_OUT, MAX_KEY_SCRIPTS};
+use crate::domain::access::keys::key_limits::{MAX_FAN_OUT, MAX_KEY_SCRIPTS};
 use crate::domain::access::principal::Scope;
 use crate::domain::commands::approval::{
     ApprovalRule, DEFAULT_APPROVAL_WAIT_MS, MAX_APPROVAL_RULES, MAX_APPROVAL_WAIT_MS, RuleCondition,
@@ -14,7 +14,7 @@ use crate::domain::commands::approval::{
 use crate::domain::ids::ApprovalRuleId;
 use crate::domain::name::check_name;
 use crate::services::access::caller::{Caller, Subject};
-use crate::services::access::requested_limits::check_target;
+use crate::services::access::keys::requested_limits::check_target;
 use crate::services::error::{Result, ServiceError};
 use crate::store::StoreError;
 use crate::store::entities::column::StoredCondition;

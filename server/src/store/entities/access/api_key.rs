@@ -5,8 +5,8 @@ use sea_orm::entity::prelude::{
     EnumIter, PrimaryKeyTrait,
 };
 
-use crate::domain::access::key_limits::KeyLimits;
-use crate::domain::access::key_rights::KeyRights;
+use crate::domain::access::keys::key_limits::KeyLimits;
+use crate::domain::access::keys::key_rights::KeyRights;
 use crate::domain::access::principal::{Role, Scope};
 use crate::domain::access::records::{ApiKeyRecord, PreviousSecret};
 use crate::domain::ids::{ApiKeyId, PrincipalId, TenantId};

@@ -5,8 +5,8 @@ use sea_orm::entity::prelude::{
     EnumIter, PrimaryKeyTrait,
 };
 
-use crate::domain::access::plan::Plan;
-use crate::domain::access::tenant::TenantRecord;
+use crate::domain::access::tenants::plan::Plan;
+use crate::domain::access::tenants::tenant::TenantRecord;
 use crate::domain::ids::TenantId;
 use crate::domain::time::Timestamp;
 

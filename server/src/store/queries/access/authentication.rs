@@ -6,7 +6,6 @@ use sea_orm::{
     ColumnTrait as _, EntityTrait as _, IntoActiveModel as _, PaginatorTrait as _, QueryFilter as _,
 };
 
-use super::agent_keys::write_audit;
 use crate::domain::access::credential::SecretHash;
 use crate::domain::ids::PrincipalId;
 use crate::domain::time::Timestamp;
@@ -16,6 +15,7 @@ use crate::store::entities::access::{
 };
 use crate::store::queries::SystemScope;
 use crate::store::requester::invalid_requesters;
+use crate::store::requester::write_audit;
 
 /// The state of a presented agent key.
 #[derive(Debug, Clone)]

@@ -13,7 +13,7 @@ use crate::store::entities::access::audit_entry;
 use crate::store::entities::commands::{command, command_report};
 use crate::store::entities::fleet::agent;
 use crate::store::queries::TenantScope;
-use crate::store::queries::access::agent_keys::write_audit;
+use crate::store::requester::write_audit;
 
 /// A command with the report of its agent.
 #[derive(Debug, Clone)]

@@ -21,7 +21,7 @@ use crate::store::entities::column::StringList;
 use crate::store::entities::commands::{command, idempotency_record, job, rollout};
 use crate::store::entities::fleet::agent;
 use crate::store::queries::TenantScope;
-use crate::store::queries::access::agent_keys::write_audit;
+use crate::store::requester::write_audit;
 
 /// The result of a request to cancel a job.
 #[derive(Debug, Clone, Default)]

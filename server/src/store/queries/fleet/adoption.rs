@@ -13,8 +13,8 @@ use crate::store::StoreError;
 use crate::store::entities::access::audit_entry;
 use crate::store::entities::fleet::{agent, agent_event};
 use crate::store::queries::TenantScope;
-use crate::store::queries::access::agent_keys::write_audit;
 use crate::store::queries::fleet::agent_deletion::retire;
+use crate::store::requester::write_audit;
 
 /// What a person accepts.
 #[derive(Debug, Clone, Copy)]

@@ -17,7 +17,7 @@ use crate::store::entities::commands::command;
 use crate::store::entities::fleet::{agent, agent_event, agent_manifest};
 use crate::store::entities::releases::agent_update;
 use crate::store::queries::TenantScope;
-use crate::store::queries::access::agent_keys::write_audit;
+use crate::store::requester::write_audit;
 
 /// Who requested the deletion.
 #[derive(Debug, Clone, Copy)]

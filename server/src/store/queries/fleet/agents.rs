@@ -17,7 +17,7 @@ use crate::store::entities::access::audit_entry;
 use crate::store::entities::column::StringList;
 use crate::store::entities::fleet::{agent, agent_event, agent_manifest};
 use crate::store::queries::TenantScope;
-use crate::store::queries::access::agent_keys::write_audit;
+use crate::store::requester::write_audit;
 
 /// Changes to an agent. `None` keeps the value.
 #[derive(Debug, Clone, Default)]

@@ -11,7 +11,7 @@ use crate::store::StoreError;
 use crate::store::entities::access::audit_entry;
 use crate::store::entities::integrations::webhook_key;
 use crate::store::queries::TenantScope;
-use crate::store::queries::access::agent_keys::write_audit;
+use crate::store::requester::write_audit;
 
 impl TenantScope {
     /// The keys that sign messages at this instant, the current one first.

@@ -19,10 +19,10 @@ use crate::store::entities::access::audit_entry;
 use crate::store::entities::commands::command;
 use crate::store::entities::fleet::agent;
 use crate::store::entities::integrations::webhook_delivery;
-use crate::store::queries::access::agent_keys::write_audit;
-use crate::store::queries::access::tenant_deletion::closed_tenants;
+use crate::store::queries::access::tenants::tenant_deletion::closed_tenants;
 use crate::store::queries::commands::history::with_reports;
 use crate::store::queries::{SystemScope, TenantScope};
+use crate::store::requester::write_audit;
 use crate::store::writer::rows::pad_to_power_of_two;
 
 /// A filter of deliveries.

@@ -19,10 +19,12 @@ use crate::store::entities::access::{api_key, audit_entry};
 use crate::store::entities::commands::{command, job, rollout};
 use crate::store::entities::releases::group;
 use crate::store::queries::TenantScope;
-use crate::store::queries::access::agent_keys::insert_audit;
-use crate::store::queries::access::key_lineage::{all_keys, check_last_publisher, descendants};
+use crate::store::queries::access::keys::key_lineage::{
+    all_keys, check_last_publisher, descendants,
+};
 use crate::store::queries::commands::rollouts::actions::pause;
 use crate::store::requester::check_actor;
+use crate::store::writer::add_audit;
 
 /// Rows of one statement.
 const ROWS: usize = 500;
@@ -87,7 +89,7 @@ impl TenantScope {
                         stop_work(transaction, tenant_id, &mut revocation, now).await?;
                     }
                     for entry in audit_entries(audit, id, &revocation) {
-                        insert_audit(entry)?;
+                        add_audit(entry)?;
                     }
                     Ok(Some(revocation))
                 })

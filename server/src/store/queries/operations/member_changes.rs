@@ -14,8 +14,8 @@ use crate::store::entities::access::{
     api_key, audit_entry, invitation, member, user, user_session,
 };
 use crate::store::queries::TenantScope;
-use crate::store::queries::access::agent_keys::write_audit;
-use crate::store::queries::access::key_lineage::{all_keys, made_by};
+use crate::store::queries::access::keys::key_lineage::{all_keys, made_by};
+use crate::store::requester::write_audit;
 
 /// The result of a change.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -16,9 +16,9 @@ use crate::store::entities::access::audit_entry;
 use crate::store::entities::commands::command;
 use crate::store::entities::fleet::agent;
 use crate::store::entities::releases::{agent_update, group};
-use crate::store::queries::access::agent_keys::write_audit;
 use crate::store::queries::commands::history::with_reports;
 use crate::store::queries::{CommandWithReport, SystemScope, TenantScope};
+use crate::store::requester::write_audit;
 
 /// Rows in one statement.
 const ROWS_AT_ONCE: usize = 500;

@@ -13,7 +13,7 @@ use crate::store::StoreError;
 use crate::store::entities::access::audit_entry;
 use crate::store::entities::releases::{agent_update, group};
 use crate::store::queries::TenantScope;
-use crate::store::queries::access::agent_keys::write_audit;
+use crate::store::requester::write_audit;
 
 /// A change of a group.
 #[derive(Debug, Clone)]

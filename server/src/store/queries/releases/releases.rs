@@ -12,7 +12,7 @@ use crate::store::StoreError;
 use crate::store::entities::access::audit_entry;
 use crate::store::entities::releases::{release, release_key_change};
 use crate::store::queries::SystemScope;
-use crate::store::queries::access::agent_keys::write_audit;
+use crate::store::requester::write_audit;
 
 /// Who publishes a release, and when.
 #[derive(Debug, Clone, Copy)]

@@ -15,8 +15,8 @@ use crate::store::entities::access::audit_entry;
 use crate::store::entities::schedules::{fire, schedule};
 use crate::store::fire_start::open_jobs;
 use crate::store::queries::SystemScope;
-use crate::store::queries::access::agent_keys::insert_audit;
-use crate::store::queries::access::tenant_deletion::closed_tenants;
+use crate::store::queries::access::tenants::tenant_deletion::closed_tenants;
+use crate::store::writer::add_audit;
 
 /// Rows of one statement.
 const ROWS: usize = 50;
@@ -235,7 +235,7 @@ impl SystemScope {
                         return Ok(false);
                     }
                     close_fires(transaction, id, FireReason::OwnerInvalid).await?;
-                    insert_audit(audit)?;
+                    add_audit(audit)?;
                     Ok(true)
                 })
             })

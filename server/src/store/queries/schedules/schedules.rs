@@ -5,7 +5,7 @@ use sea_orm::{
     IntoActiveModel as _, PaginatorTrait as _, QueryFilter as _, QueryOrder as _, QuerySelect as _,
 };
 
-use crate::domain::access::plan::{Plan, PlanLimitReached, PlanResource};
+use crate::domain::access::tenants::plan::{Plan, PlanLimitReached, PlanResource};
 use crate::domain::ids::{ScheduleId, TenantId};
 use crate::domain::page::PageRequest;
 use crate::domain::schedules::fire::FireReason;
@@ -14,8 +14,8 @@ use crate::store::StoreError;
 use crate::store::entities::access::{audit_entry, tenant};
 use crate::store::entities::schedules::{fire, schedule};
 use crate::store::queries::TenantScope;
-use crate::store::queries::access::agent_keys::write_audit;
 use crate::store::queries::schedules::firing::close_fires;
+use crate::store::requester::write_audit;
 
 /// A change of a schedule.
 #[derive(Debug, Clone)]

@@ -18,9 +18,9 @@ use crate::store::StoreError;
 use crate::store::command_completion::end_of;
 use crate::store::entities::access::{audit_entry, member};
 use crate::store::entities::commands::{approval, command, job, rollout};
-use crate::store::queries::access::agent_keys::write_audit;
-use crate::store::queries::access::key_lineage::all_keys;
+use crate::store::queries::access::keys::key_lineage::all_keys;
 use crate::store::queries::{SystemScope, TenantScope};
+use crate::store::requester::write_audit;
 
 /// Requests that one sweep ends.
 const SWEPT_AT_ONCE: u64 = 100;

@@ -15,7 +15,7 @@ use crate::store::StoreError;
 use crate::store::entities::access::audit_entry;
 use crate::store::entities::commands::{approval, approval_rule, command};
 use crate::store::queries::TenantScope;
-use crate::store::queries::access::agent_keys::write_audit;
+use crate::store::requester::write_audit;
 
 impl TenantScope {
     /// Every rule, oldest first.

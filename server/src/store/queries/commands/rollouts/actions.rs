@@ -16,7 +16,7 @@ use crate::store::command_completion::end_of;
 use crate::store::entities::access::audit_entry;
 use crate::store::entities::commands::{command, job, rollout};
 use crate::store::queries::TenantScope;
-use crate::store::queries::access::agent_keys::write_audit;
+use crate::store::requester::write_audit;
 use crate::store::writer::hold_queued;
 
 /// An action on a rollout.

@@ -5,7 +5,7 @@ use sea_orm::{
     ColumnTrait as _, Condition, EntityTrait, QueryFilter as _, QueryOrder as _, QuerySelect as _,
 };
 
-use crate::domain::access::plan::Plan;
+use crate::domain::access::tenants::plan::Plan;
 use crate::domain::ids::{TenantId, first_id_at};
 use crate::domain::integrations::webhook::WebhookDeliveryState;
 use crate::domain::time::Timestamp;

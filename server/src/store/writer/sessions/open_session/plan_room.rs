@@ -10,7 +10,7 @@ use sea_orm::{
     QuerySelect as _,
 };
 
-use crate::domain::access::plan::{Plan, PlanResource};
+use crate::domain::access::tenants::plan::{Plan, PlanResource};
 use crate::domain::ids::TenantId;
 use crate::store::entities::access::tenant;
 use crate::store::entities::fleet::agent;

@@ -1,0 +1,7 @@
+//! People: accounts, sessions, members and invitations.
+
+pub(in crate::http) mod account;
+pub(in crate::http) mod invitations;
+pub(in crate::http) mod members;
+pub mod setup;
+pub(in crate::http) mod sign_in;

@@ -1,0 +1,106 @@
+//! Who the caller is, its sessions and its password.
+
+use serde_json::json;
+use zeroize::Zeroizing;
+
+use super::confirmation::require_session;
+use super::setup::{password_problem, record};
+use super::sign_in::{Proof, SignIn, end_of};
+use crate::domain::access::people::email::EmailAddress;
+use crate::domain::access::people::password::check_password;
+use crate::domain::access::records::{MemberRecord, UserSessionRecord};
+use crate::domain::ids::SessionId;
+use crate::services::access::caller::{Caller, Subject};
+use crate::services::error::{Result, ServiceError};
+use crate::store::queries::SessionsToEnd;
+
+/// What a person or a key sees of itself.
+#[derive(Debug, Clone, Copy)]
+pub struct Account<'a>(pub &'a SignIn);
+
+/// The caller.
+#[derive(Debug)]
+pub struct Myself {
+    pub tenant_name: String,
+    /// Of a person.
+    pub session: Option<UserSessionRecord>,
+    /// Of a person, in every tenant, the first first.
+    pub memberships: Vec<MemberRecord>,
+}
+
+impl Account<'_> {
+    /// The caller, as the database knows it.
+    pub async fn myself(&self, caller: &Caller) -> Result<Myself> {
+        let system = self.0.store.system();
+        let tenant_id = caller.principal.tenant_id;
+        if caller.principal.session_id().is_none() {
+            let tenant = self.0.store.tenant(tenant_id).tenant().await?;
+            let tenant_name = tenant.map(|tenant| tenant.name).unwrap_or_default();
+            return Ok(Myself { tenant_name, session: None, memberships: Vec::new() });
+        }
+        let live = require_session(&self.0.store, caller).await?;
+        let joined = system.memberships(live.user.id).await?;
+        let memberships: Vec<_> =
+            joined.iter().map(|(member, tenant)| record(&live.user, member, tenant)).collect();
+        let here = memberships.iter().find(|member| member.tenant_id == tenant_id);
+        let tenant_name = here.map(|member| member.tenant_name.clone()).unwrap_or_default();
+        Ok(Myself { tenant_name, session: Some(live.session.into()), memberships })
+    }
+
+    /// The sessions of the caller's person, in all of its tenants, the newest first.
+    ///
+    /// # Errors
+    /// 403 `session_required` for an API key.
+    pub async fn sessions(&self, caller: &Caller) -> Result<Vec<UserSessionRecord>> {
+        let live = require_session(&self.0.store, caller).await?;
+        let now = self.0.clock.now();
+        let rows = self.0.store.system().sessions_of_user(live.user.id, now).await?;
+        Ok(rows.into_iter().map(UserSessionRecord::from).collect())
+    }
+
+    /// Ends one session of the caller's person. Its tokens are invalid when this returns.
+    ///
+    /// # Errors
+    /// 403 `session_required` for an API key; 404 for a session of somebody else.
+    pub async fn end_session(&self, caller: &Caller, id: SessionId) -> Result<()> {
+        let live = require_session(&self.0.store, caller).await?;
+        let now = self.0.clock.now();
+        let (one, audit) = (SessionsToEnd::One(id), end_of(caller, id, now));
+        let ended = self.0.store.system().end_sessions(live.user.id, one, now, audit).await?;
+        if ended == 0 {
+            return Err(ServiceError::NotFound("session"));
+        }
+        self.0.cache.forget_principals();
+        Ok(())
+    }
+
+    /// Replaces the password, and ends the person's other sessions.
+    ///
+    /// # Errors
+    /// 403 `session_required` for an API key, 403 `wrong_password`; 422 for a new password that is not
+    /// good enough; [`ServiceError::RateLimited`].
+    pub async fn change_password(
+        &self,
+        caller: &Caller,
+        current: Zeroizing<String>,
+        new: Zeroizing<String>,
+    ) -> Result<()> {
+        let live = require_session(&self.0.store, caller).await?;
+        let email = EmailAddress::parse(&live.user.email);
+        let email = email.map_err(|_| ServiceError::NotFound("user"))?;
+        check_password(&new, &email)
+            .map_err(|problem| password_problem("new_password", problem))?;
+        let field = "current_password";
+        let given = Proof { caller, password: current, user: &live.user, field };
+        self.0.prove(given).await?;
+        let new_hash = self.0.passwords.hash(new).await?;
+        let now = self.0.clock.now();
+        let subject = Subject { kind: "member", id: live.member.id.0 };
+        let audit = caller.audit("member.update", subject, &json!({"changed": ["password"]}), now);
+        let hashes = (live.user.password_hash, new_hash);
+        let system = self.0.store.system();
+        system.change_password(live.user.id, hashes, live.session.id, now, audit).await?;
+        self.0.cache.forget_principals();
+        Ok(())
+    }
+}

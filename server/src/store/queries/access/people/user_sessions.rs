@@ -1,0 +1,332 @@
+//! Members who are signed in.
+
+use sea_orm::{
+    ColumnTrait as _, ConnectionTrait, DatabaseTransaction, EntityTrait as _, IntoActiveModel as _,
+    QueryFilter as _, QueryOrder as _, QuerySelect as _,
+};
+
+use crate::domain::ids::{MemberId, SessionId, TenantId, UserId};
+use crate::domain::time::Timestamp;
+use crate::store::StoreError;
+use crate::store::entities::access::{audit_entry, member, tenant, user, user_session};
+use crate::store::queries::SystemScope;
+use crate::store::requester::write_audit;
+use crate::store::writer::add_audit;
+
+/// Sessions of one member at once; the oldest ends.
+const MAX_SESSIONS_OF_MEMBER: usize = 32;
+/// How long the row of a session stays after its end.
+const KEPT_MS: u64 = 30 * 24 * 3_600_000;
+
+/// A session that has not ended, its member and its person.
+#[derive(Debug, Clone)]
+pub struct LiveSession {
+    pub session: user_session::Model,
+    pub member: member::Model,
+    pub user: user::Model,
+}
+
+/// A sign-in.
+#[derive(Debug, Clone)]
+pub struct NewSession {
+    pub session: user_session::Model,
+    /// The hash that the password was checked against. Another one in the database means that the
+    /// password was changed meanwhile.
+    pub password_hash: String,
+    /// A session that this one replaces.
+    pub replaces: Option<SessionId>,
+    pub audits: Vec<audit_entry::Model>,
+}
+
+/// Which sessions of a person end.
+#[derive(Debug, Clone, Copy)]
+pub enum SessionsToEnd {
+    One(SessionId),
+    AllBut(SessionId),
+}
+
+impl SystemScope {
+    /// The person with this address.
+    pub async fn user(&self, email: &str) -> Result<Option<user::Model>, StoreError> {
+        let query = user::Entity::find().filter(user::Column::Email.eq(email));
+        Ok(query.all(&self.reader).await?.pop())
+    }
+
+    /// What a person is a member of, the first first.
+    pub async fn memberships(
+        &self,
+        user_id: UserId,
+    ) -> Result<Vec<(member::Model, tenant::Model)>, StoreError> {
+        let members = member::Entity::find()
+            .filter(member::Column::UserId.eq(user_id))
+            .filter(member::Column::RemovedAt.is_null())
+            .order_by_asc(member::Column::Id)
+            .all(&self.reader)
+            .await?;
+        let ids = members.iter().map(|member| member.tenant_id);
+        let tenants =
+            tenant::Entity::find().filter(tenant::Column::Id.is_in(ids)).all(&self.reader).await?;
+        let of = |id: TenantId| tenants.iter().find(|tenant| tenant.id == id).cloned();
+        let joined = members.into_iter();
+        Ok(joined.filter_map(|member| Some((member.clone(), of(member.tenant_id)?))).collect())
+    }
+
+    /// A session that has not ended, unless its member was removed.
+    pub async fn live_session(&self, id: SessionId) -> Result<Option<LiveSession>, StoreError> {
+        let session = user_session::Entity::find_by_id(id)
+            .filter(user_session::Column::RevokedAt.is_null())
+            .all(&self.reader)
+            .await?
+            .pop();
+        let Some(session) = session else { return Ok(None) };
+        let member = live_member(&self.reader, session.member_id).await?;
+        let Some(member) = member else { return Ok(None) };
+        let user = user::Entity::find_by_id(member.user_id).all(&self.reader).await?.pop();
+        Ok(user.map(|user| LiveSession { session, member, user }))
+    }
+
+    /// Stores a sign-in, and ends the oldest sessions of its member beyond the limit.
+    ///
+    /// # Errors
+    /// [`StoreError::SessionEnded`] if the member was removed, the password was changed, or the replaced
+    /// session ended meanwhile.
+    pub async fn create_session(&self, new: NewSession) -> Result<(), StoreError> {
+        self.writer
+            .change(move |transaction| {
+                let new = new.clone();
+                Box::pin(async move {
+                    let (now, member_id) = (new.session.created_at, new.session.member_id);
+                    let member = live_member(transaction, member_id).await?;
+                    let member = member.ok_or(StoreError::SessionEnded)?;
+                    let user =
+                        user::Entity::find_by_id(member.user_id).all(transaction).await?.pop();
+                    if user.is_none_or(|user| user.password_hash != new.password_hash) {
+                        return Err(StoreError::SessionEnded);
+                    }
+                    if let Some(id) = new.replaces
+                        && end_one(transaction, id, now).await? == 0
+                    {
+                        return Err(StoreError::SessionEnded);
+                    }
+                    forget_old(transaction, member_id, now).await?;
+                    user_session::Entity::insert(new.session.into_active_model())
+                        .exec_without_returning(transaction)
+                        .await?;
+                    for audit in new.audits {
+                        // The session that it names began or ended just now.
+                        add_audit(audit)?;
+                    }
+                    Ok(())
+                })
+            })
+            .await
+    }
+
+    /// Sessions of a person that have not ended, in all of its tenants, the newest first.
+    pub async fn sessions_of_user(
+        &self,
+        user_id: UserId,
+        now: Timestamp,
+    ) -> Result<Vec<user_session::Model>, StoreError> {
+        let members = members_of(&self.reader, user_id).await?;
+        let query = user_session::Entity::find()
+            .filter(user_session::Column::MemberId.is_in(members))
+            .filter(user_session::Column::RevokedAt.is_null())
+            .filter(user_session::Column::ExpiresAt.gt(now))
+            .order_by_desc(user_session::Column::Id);
+        Ok(query.all(&self.reader).await?)
+    }
+
+    /// Ends sessions of a person. Returns how many.
+    pub async fn end_sessions(
+        &self,
+        user_id: UserId,
+        which: SessionsToEnd,
+        now: Timestamp,
+        audit: audit_entry::Model,
+    ) -> Result<u64, StoreError> {
+        self.writer
+            .change(move |transaction| {
+                let audit = audit.clone();
+                Box::pin(async move {
+                    let ids = sessions_to_end(transaction, user_id, which).await?;
+                    if ids.is_empty() {
+                        return Ok(0);
+                    }
+                    // Before the update: a session may end itself.
+                    write_audit(transaction, audit).await?;
+                    end_all(transaction, ids, now).await
+                })
+            })
+            .await
+    }
+
+    /// Replaces the password of a person, if it is still the one that was checked, and ends the other
+    /// sessions. The session's password counts as proven.
+    ///
+    /// # Errors
+    /// [`StoreError::SessionEnded`] if the password was changed meanwhile.
+    pub async fn change_password(
+        &self,
+        user_id: UserId,
+        (old_hash, new_hash): (String, String),
+        session_id: SessionId,
+        now: Timestamp,
+        audit: audit_entry::Model,
+    ) -> Result<(), StoreError> {
+        self.writer
+            .change(move |transaction| {
+                let (old, new, audit) = (old_hash.clone(), new_hash.clone(), audit.clone());
+                Box::pin(async move {
+                    write_audit(transaction, audit).await?;
+                    let changed = user::Entity::update_many()
+                        .col_expr(user::Column::PasswordHash, new.into())
+                        .filter(user::Column::Id.eq(user_id))
+                        .filter(user::Column::PasswordHash.eq(old))
+                        .exec(transaction)
+                        .await?;
+                    if changed.rows_affected == 0 {
+                        return Err(StoreError::SessionEnded);
+                    }
+                    let others = SessionsToEnd::AllBut(session_id);
+                    let ids = sessions_to_end(transaction, user_id, others).await?;
+                    end_all(transaction, ids, now).await?;
+                    confirm(transaction, session_id, now).await
+                })
+            })
+            .await
+    }
+
+    /// Records that the person of a session proved the password.
+    pub async fn confirm_session(
+        &self,
+        id: SessionId,
+        now: Timestamp,
+        audit: audit_entry::Model,
+    ) -> Result<(), StoreError> {
+        self.writer
+            .change(move |transaction| {
+                let audit = audit.clone();
+                Box::pin(async move {
+                    write_audit(transaction, audit).await?;
+                    confirm(transaction, id, now).await
+                })
+            })
+            .await
+    }
+
+    /// Stores entries about what changed no other row.
+    pub async fn append_audit(&self, audits: Vec<audit_entry::Model>) -> Result<(), StoreError> {
+        self.writer
+            .change(move |transaction| {
+                let audits = audits.clone();
+                Box::pin(async move {
+                    for audit in audits {
+                        write_audit(transaction, audit).await?;
+                    }
+                    Ok(())
+                })
+            })
+            .await
+    }
+}
+
+/// A member, unless it was removed.
+pub(in crate::store::queries) async fn live_member(
+    connection: &impl ConnectionTrait,
+    id: MemberId,
+) -> Result<Option<member::Model>, StoreError> {
+    let query = member::Entity::find_by_id(id).filter(member::Column::RemovedAt.is_null());
+    Ok(query.all(connection).await?.pop())
+}
+
+async fn confirm(
+    transaction: &DatabaseTransaction,
+    id: SessionId,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    user_session::Entity::update_many()
+        .col_expr(user_session::Column::ConfirmedAt, now.0.into())
+        .filter(user_session::Column::Id.eq(id))
+        .exec(transaction)
+        .await?;
+    Ok(())
+}
+
+async fn members_of(
+    connection: &impl ConnectionTrait,
+    user_id: UserId,
+) -> Result<Vec<MemberId>, StoreError> {
+    let query = member::Entity::find()
+        .select_only()
+        .column(member::Column::Id)
+        .filter(member::Column::UserId.eq(user_id));
+    Ok(query.into_tuple().all(connection).await?)
+}
+
+async fn sessions_to_end(
+    transaction: &DatabaseTransaction,
+    user_id: UserId,
+    which: SessionsToEnd,
+) -> Result<Vec<SessionId>, StoreError> {
+    let members = members_of(transaction, user_id).await?;
+    let query = user_session::Entity::find()
+        .select_only()
+        .column(user_session::Column::Id)
+        .filter(user_session::Column::MemberId.is_in(members))
+        .filter(user_session::Column::RevokedAt.is_null())
+        .filter(match which {
+            SessionsToEnd::One(id) => user_session::Column::Id.eq(id),
+            SessionsToEnd::AllBut(id) => user_session::Column::Id.ne(id),
+        });
+    Ok(query.into_tuple().all(transaction).await?)
+}
+
+pub(super) async fn end_one(
+    transaction: &DatabaseTransaction,
+    id: SessionId,
+    now: Timestamp,
+) -> Result<u64, StoreError> {
+    end_all(transaction, vec![id], now).await
+}
+
+async fn end_all(
+    transaction: &DatabaseTransaction,
+    ids: Vec<SessionId>,
+    now: Timestamp,
+) -> Result<u64, StoreError> {
+    let ended = user_session::Entity::update_many()
+        .col_expr(user_session::Column::RevokedAt, now.0.into())
+        .filter(user_session::Column::Id.is_in(ids))
+        .filter(user_session::Column::RevokedAt.is_null())
+        .exec(transaction)
+        .await?;
+    Ok(ended.rows_affected)
+}
+
+/// Makes room for one more session of a member.
+async fn forget_old(
+    transaction: &DatabaseTransaction,
+    member_id: MemberId,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    user_session::Entity::delete_many()
+        .filter(user_session::Column::MemberId.eq(member_id))
+        .filter(user_session::Column::ExpiresAt.lt(now.minus_ms(KEPT_MS)))
+        .exec(transaction)
+        .await?;
+    let live: Vec<SessionId> = user_session::Entity::find()
+        .select_only()
+        .column(user_session::Column::Id)
+        .filter(user_session::Column::MemberId.eq(member_id))
+        .filter(user_session::Column::RevokedAt.is_null())
+        .order_by_asc(user_session::Column::Id)
+        .into_tuple()
+        .all(transaction)
+        .await?;
+    let beyond = (live.len() + 1).saturating_sub(MAX_SESSIONS_OF_MEMBER);
+    if beyond > 0 {
+        end_all(transaction, live[..beyond].to_vec(), now).await?;
+    }
+    Ok(())
+}
