@@ -44,7 +44,7 @@ const PREFLIGHT_CODES: [&str; 4] =
 /// it names the reason and what to do, without fields or paths of the API. A test compares this list with
 /// the server's codes.
 #[cfg(test)]
-const SHOWN_AS_ANSWERED: [&str; 104] = [
+const SHOWN_AS_ANSWERED: [&str; 105] = [
     "agent_busy",
     "agent_offline",
     "agent_online",
@@ -61,6 +61,7 @@ const SHOWN_AS_ANSWERED: [&str; 104] = [
     "cancel_unsupported",
     "cross_origin",
     "data_dir_not_writable",
+    "deleted_by_operator",
     "expired_access_token",
     "expired_api_key",
     "fan_out_exceeded",
