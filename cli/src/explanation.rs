@@ -44,7 +44,7 @@ const PREFLIGHT_CODES: [&str; 4] =
 /// it names the reason and what to do, without fields or paths of the API. A test compares this list with
 /// the server's codes.
 #[cfg(test)]
-const SHOWN_AS_ANSWERED: [&str; 104] = [
+const SHOWN_AS_ANSWERED: [&str; 111] = [
     "agent_busy",
     "agent_offline",
     "agent_online",
@@ -76,12 +76,14 @@ const SHOWN_AS_ANSWERED: [&str; 104] = [
     "invalid_argv",
     "invalid_body",
     "invalid_bootstrap_key",
+    "invalid_code",
     "invalid_field",
     "invalid_invitation",
     "invalid_key_change",
     "invalid_query",
     "invalid_refresh_token",
     "invalid_release",
+    "invalid_reset_token",
     "invalid_setup_token",
     "invalid_target",
     "invalid_webhook",
@@ -92,6 +94,7 @@ const SHOWN_AS_ANSWERED: [&str; 104] = [
     "last_owner",
     "last_publisher",
     "limit_not_held",
+    "mail_not_configured",
     "malformed_json",
     "method_not_allowed",
     "missing_api_key",
@@ -111,6 +114,7 @@ const SHOWN_AS_ANSWERED: [&str; 104] = [
     "plan_limit",
     "program_unreadable",
     "range_not_satisfiable",
+    "registration_closed",
     "release_changed",
     "release_published",
     "releases_unusable",
@@ -134,6 +138,8 @@ const SHOWN_AS_ANSWERED: [&str; 104] = [
     "too_many_drafts",
     "too_many_exports",
     "too_many_invitations",
+    "too_many_mails",
+    "too_many_registrations",
     "too_many_requests",
     "too_many_rules",
     "too_many_sign_ins",
@@ -144,6 +150,7 @@ const SHOWN_AS_ANSWERED: [&str; 104] = [
     "unsupported_media_type",
     "untrusted_release_key",
     "webhook_key_unreadable",
+    "wrong_code",
     "wrong_password",
     "wrong_sign_in",
     "wrong_size",

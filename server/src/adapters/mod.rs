@@ -7,6 +7,8 @@ pub mod master_key_file;
 pub mod program_files;
 pub mod readiness;
 pub mod release_files;
+pub mod smtp_client;
+pub mod smtp_settings;
 pub mod webhook_client;
 
 use nix::sys::stat::{Mode, umask};

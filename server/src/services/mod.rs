@@ -42,7 +42,9 @@ use self::access::keys::key_cache::KeyCache;
 use self::access::keys::key_uses::KeyUses;
 use self::access::keys::lookup_limiter::LookupLimiter;
 use self::access::people::access_tokens::AccessTokens;
+use self::access::people::password_reset::RESETS_PER_MINUTE;
 use self::access::people::passwords::Passwords;
+use self::access::people::registration::{REGISTRATIONS_PER_MINUTE, RESENDS_PER_MINUTE};
 use self::access::people::sign_in_limiter::SignInLimiter;
 pub use self::access::stream_permits::StreamPermits;
 use self::access::work_guard::WorkGuard;
@@ -53,7 +55,9 @@ use self::releases::catalog::ReleaseCatalog;
 use self::sessions::Heartbeats;
 use crate::adapters::program_files::ProgramFiles;
 use crate::adapters::release_files::ReleaseFiles;
+use crate::adapters::smtp_client::SmtpClient;
 use crate::adapters::webhook_client::WebhookClient;
+use crate::domain::origin::Origin;
 use crate::domain::secret_box::SecretBox;
 use crate::domain::time::Clock;
 use crate::hub::Hub;
@@ -72,6 +76,10 @@ pub struct Settings {
     pub max_output_bytes: u64,
     /// Compacted output that is stored; the oldest is dropped first.
     pub output_quota_bytes: u64,
+    /// Whether anybody may create a tenant and an account.
+    pub is_registration_open: bool,
+    /// Bounds the first delay between two attempts to send a mail.
+    pub mail_first_retry: Duration,
 }
 
 impl Settings {
@@ -87,6 +95,9 @@ pub struct Adapters {
     pub files: ProgramFiles,
     pub releases: ReleaseFiles,
     pub webhooks: WebhookClient,
+    pub mail: SmtpClient,
+    /// Where people reach this server; `None` if that is not configured.
+    pub public_url: Option<Origin>,
 }
 
 /// Every use case of the server. Cheap to clone.
@@ -108,6 +119,7 @@ pub struct Services {
     pub invitations: access::people::invitations::Invitations,
     pub job_reconciler: commands::job_reconciler::JobReconciler,
     pub live_output: commands::output::live::LiveOutput,
+    pub mails: access::mails::Mails,
     pub members: access::people::members::Members,
     pub monitoring: operations::monitoring::Monitoring,
     pub output: commands::output::read::Output,
@@ -115,6 +127,9 @@ pub struct Services {
     pub readiness: operations::readiness::Readiness,
     pub releases: releases::Releases,
     pub schedules: schedules::Schedules,
+    pub registrations: access::people::registration::Registrations,
+    pub password_resets: access::people::password_reset::PasswordResets,
+    pub email_changes: access::people::email_change::EmailChanges,
     pub sessions: Arc<sessions::Sessions>,
     pub setup: access::people::setup::Setup,
     pub sign_in: access::people::sign_in::SignIn,
@@ -165,6 +180,16 @@ impl Services {
             guard: guard.clone(),
         };
         let sign_in_limiter = SignInLimiter::default();
+        let resends = SignInLimiter::per_minute(RESENDS_PER_MINUTE);
+        let mails = access::mails::Mails {
+            store: store(),
+            clock: clock(),
+            secret_box: secret_box.clone(),
+            client: outside.mail,
+            first_retry: settings.mail_first_retry,
+            server: outside.public_url,
+            queued: Arc::default(),
+        };
         let tokens = AccessTokens::new(store(), clock(), secret_box.clone());
         let viewers = StreamPermits::new(store(), cache.clone(), clock());
         let (release_files, catalog) = (Arc::new(outside.releases), ReleaseCatalog::new(store()));
@@ -281,6 +306,35 @@ impl Services {
                 hub: hub(),
                 viewers: viewers.clone(),
             },
+            registrations: access::people::registration::Registrations {
+                store: store(),
+                clock: clock(),
+                secret_box: secret_box.clone(),
+                passwords: passwords.clone(),
+                mails: mails.clone(),
+                lookups: lookups.clone(),
+                limiter: SignInLimiter::per_minute(REGISTRATIONS_PER_MINUTE),
+                resends: resends.clone(),
+                is_open: settings.is_registration_open,
+            },
+            password_resets: access::people::password_reset::PasswordResets {
+                store: store(),
+                clock: clock(),
+                cache: cache.clone(),
+                passwords: passwords.clone(),
+                mails: mails.clone(),
+                lookups: lookups.clone(),
+                limiter: SignInLimiter::per_minute(RESETS_PER_MINUTE),
+            },
+            email_changes: access::people::email_change::EmailChanges {
+                store: store(),
+                clock: clock(),
+                cache: cache.clone(),
+                secret_box: secret_box.clone(),
+                mails: mails.clone(),
+                limiter: resends,
+            },
+            mails: mails.clone(),
             monitoring: operations::monitoring::Monitoring::new(store(), hub(), &parts),
             output: commands::output::read::Output { store: store(), hub: hub() },
             output_compaction: commands::output::compaction::OutputCompaction {
@@ -330,6 +384,7 @@ impl Services {
                 passwords,
                 limiter: sign_in_limiter,
                 lookups,
+                mails,
             },
             sessions: Arc::new(sessions::Sessions::new(
                 store(),

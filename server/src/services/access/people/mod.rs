@@ -3,9 +3,12 @@
 pub(in crate::services) mod access_tokens;
 pub mod account;
 pub(in crate::services) mod confirmation;
+pub mod email_change;
 pub mod invitations;
 pub mod members;
+pub mod password_reset;
 pub(in crate::services) mod passwords;
+pub mod registration;
 pub mod setup;
 pub mod sign_in;
 pub(in crate::services) mod sign_in_limiter;
