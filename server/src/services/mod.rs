@@ -5,6 +5,7 @@ pub mod access;
 pub mod byte_shares;
 pub mod commands;
 pub mod error;
+pub mod freed_memory;
 /// Agents, their presence, their groups and targets.
 pub mod fleet {
     mod adoption;
@@ -130,6 +131,7 @@ pub struct Services {
     pub registrations: access::people::registration::Registrations,
     pub password_resets: access::people::password_reset::PasswordResets,
     pub email_changes: access::people::email_change::EmailChanges,
+    pub freed_memory: freed_memory::FreedMemory,
     pub sessions: Arc<sessions::Sessions>,
     pub setup: access::people::setup::Setup,
     pub sign_in: access::people::sign_in::SignIn,
@@ -199,6 +201,7 @@ impl Services {
             started_at: clock().now(),
             silence_ms: settings.silence_ms(),
         };
+        let freed_memory = freed_memory::FreedMemory::default();
         let tenants = access::tenants::administration::Tenants {
             store: store(),
             clock: clock(),
@@ -386,6 +389,7 @@ impl Services {
                 lookups,
                 mails,
             },
+            freed_memory: freed_memory.clone(),
             sessions: Arc::new(sessions::Sessions::new(
                 store(),
                 hub(),
@@ -399,6 +403,7 @@ impl Services {
                     catalog,
                 },
                 secret_box.clone(),
+                freed_memory.clone(),
             )),
             targets: fleet::targets::Targets { store: store(), hub: hub() },
             tenant_deletion: access::tenants::tenant_deletion::TenantDeletion {
