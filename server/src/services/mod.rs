@@ -43,9 +43,9 @@ use self::access::keys::key_cache::KeyCache;
 use self::access::keys::key_uses::KeyUses;
 use self::access::keys::lookup_limiter::LookupLimiter;
 use self::access::people::access_tokens::AccessTokens;
-use self::access::people::password_reset::RESETS_PER_MINUTE;
+use self::access::people::accounts::Accounts;
 use self::access::people::passwords::Passwords;
-use self::access::people::registration::{REGISTRATIONS_PER_MINUTE, RESENDS_PER_MINUTE};
+use self::access::people::sign_in::SignIn;
 use self::access::people::sign_in_limiter::SignInLimiter;
 pub use self::access::stream_permits::StreamPermits;
 use self::access::work_guard::WorkGuard;
@@ -128,9 +128,7 @@ pub struct Services {
     pub readiness: operations::readiness::Readiness,
     pub releases: releases::Releases,
     pub schedules: schedules::Schedules,
-    pub registrations: access::people::registration::Registrations,
-    pub password_resets: access::people::password_reset::PasswordResets,
-    pub email_changes: access::people::email_change::EmailChanges,
+    pub accounts: Accounts,
     pub freed_memory: freed_memory::FreedMemory,
     pub sessions: Arc<sessions::Sessions>,
     pub setup: access::people::setup::Setup,
@@ -182,7 +180,6 @@ impl Services {
             guard: guard.clone(),
         };
         let sign_in_limiter = SignInLimiter::default();
-        let resends = SignInLimiter::per_minute(RESENDS_PER_MINUTE);
         let mails = access::mails::Mails {
             store: store(),
             clock: clock(),
@@ -193,6 +190,17 @@ impl Services {
             queued: Arc::default(),
         };
         let tokens = AccessTokens::new(store(), clock(), secret_box.clone());
+        let sign_in = SignIn {
+            store: store(),
+            clock: clock(),
+            cache: cache.clone(),
+            tokens: tokens.clone(),
+            secret_box: secret_box.clone(),
+            passwords: passwords.clone(),
+            limiter: sign_in_limiter.clone(),
+            lookups: lookups.clone(),
+            mails: mails.clone(),
+        };
         let viewers = StreamPermits::new(store(), cache.clone(), clock());
         let (release_files, catalog) = (Arc::new(outside.releases), ReleaseCatalog::new(store()));
         let presence = fleet::presence::Presence {
@@ -227,7 +235,7 @@ impl Services {
                 clock: clock(),
                 lookups: lookups.clone(),
                 uses: uses.clone(),
-                tokens: Some(tokens.clone()),
+                tokens: Some(tokens),
             },
             agent_keys: access::keys::agent_keys::AgentKeys {
                 store: store(),
@@ -309,35 +317,8 @@ impl Services {
                 hub: hub(),
                 viewers: viewers.clone(),
             },
-            registrations: access::people::registration::Registrations {
-                store: store(),
-                clock: clock(),
-                secret_box: secret_box.clone(),
-                passwords: passwords.clone(),
-                mails: mails.clone(),
-                lookups: lookups.clone(),
-                limiter: SignInLimiter::per_minute(REGISTRATIONS_PER_MINUTE),
-                resends: resends.clone(),
-                is_open: settings.is_registration_open,
-            },
-            password_resets: access::people::password_reset::PasswordResets {
-                store: store(),
-                clock: clock(),
-                cache: cache.clone(),
-                passwords: passwords.clone(),
-                mails: mails.clone(),
-                lookups: lookups.clone(),
-                limiter: SignInLimiter::per_minute(RESETS_PER_MINUTE),
-            },
-            email_changes: access::people::email_change::EmailChanges {
-                store: store(),
-                clock: clock(),
-                cache: cache.clone(),
-                secret_box: secret_box.clone(),
-                mails: mails.clone(),
-                limiter: resends,
-            },
-            mails: mails.clone(),
+            accounts: Accounts::new(&sign_in, settings.is_registration_open),
+            mails,
             monitoring: operations::monitoring::Monitoring::new(store(), hub(), &parts),
             output: commands::output::read::Output { store: store(), hub: hub() },
             output_compaction: commands::output::compaction::OutputCompaction {
@@ -378,17 +359,7 @@ impl Services {
                 cache: cache.clone(),
                 clock: clock(),
             },
-            sign_in: access::people::sign_in::SignIn {
-                store: store(),
-                clock: clock(),
-                cache: cache.clone(),
-                tokens,
-                secret_box: secret_box.clone(),
-                passwords,
-                limiter: sign_in_limiter,
-                lookups,
-                mails,
-            },
+            sign_in,
             freed_memory: freed_memory.clone(),
             sessions: Arc::new(sessions::Sessions::new(
                 store(),

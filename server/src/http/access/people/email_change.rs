@@ -51,7 +51,7 @@ async fn request_email_change(
     caller: Caller,
     Body(body): Body<RequestEmailChange>,
 ) -> ApiResult<(StatusCode, axum::Json<EmailChangeView>)> {
-    let expires_at = state.services.email_changes.request(&caller, &body.email).await?;
+    let expires_at = state.services.accounts.email_changes.request(&caller, &body.email).await?;
     Ok((StatusCode::ACCEPTED, axum::Json(EmailChangeView { expires_at })))
 }
 
@@ -64,6 +64,6 @@ async fn change_email(
     caller: Caller,
     Body(body): Body<ChangeEmail>,
 ) -> ApiResult<StatusCode> {
-    state.services.email_changes.verify(&caller, Zeroizing::new(body.code)).await?;
+    state.services.accounts.email_changes.verify(&caller, Zeroizing::new(body.code)).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -50,7 +50,7 @@ impl FromRequestParts<AppState> for Holder {
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Problem> {
         let client = unknown_client(parts);
         let token = Zeroizing::new(credential(&parts.headers).unwrap_or_default().to_owned());
-        let open = state.services.password_resets.check_token(&client, &token).await?;
+        let open = state.services.accounts.password_resets.check_token(&client, &token).await?;
         Ok(Self { client, open })
     }
 }
@@ -68,7 +68,7 @@ async fn request_password_reset(
     parts: Parts,
     Body(body): Body<RequestPasswordReset>,
 ) -> ApiResult<(StatusCode, axum::Json<RequestedView>)> {
-    state.services.password_resets.request(&unknown_client(&parts), &body.email).await?;
+    state.services.accounts.password_resets.request(&unknown_client(&parts), &body.email).await?;
     Ok((StatusCode::ACCEPTED, axum::Json(RequestedView {})))
 }
 
@@ -83,6 +83,6 @@ async fn reset_password(
     Body(body): Body<ResetPassword>,
 ) -> ApiResult<StatusCode> {
     let password = Zeroizing::new(body.password);
-    state.services.password_resets.complete(&client, open, password).await?;
+    state.services.accounts.password_resets.complete(&client, open, password).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -84,7 +84,8 @@ async fn register(
     let password = Zeroizing::new(body.password);
     let person = NewPerson { email: body.email, name: body.name, password };
     let given = NewTenantOwner { person, tenant_name: body.tenant_name };
-    let open = state.services.registrations.register(&unknown_client(&parts), given).await?;
+    let open =
+        state.services.accounts.registrations.register(&unknown_client(&parts), given).await?;
     Ok((StatusCode::ACCEPTED, axum::Json(open.into())))
 }
 
@@ -99,7 +100,7 @@ async fn resend_code(
     Body(body): Body<ResendCode>,
 ) -> ApiResult<(StatusCode, axum::Json<RegistrationView>)> {
     let client = unknown_client(&parts);
-    let open = state.services.registrations.resend(&client, body.registration_id).await?;
+    let open = state.services.accounts.registrations.resend(&client, body.registration_id).await?;
     Ok((StatusCode::ACCEPTED, axum::Json(open.into())))
 }
 
@@ -115,7 +116,7 @@ async fn verify_registration(
     Body(body): Body<VerifyRegistration>,
 ) -> ApiResult<(StatusCode, axum::Json<MemberView>)> {
     let (client, code) = (unknown_client(&parts), Zeroizing::new(body.code));
-    let registrations = &state.services.registrations;
+    let registrations = &state.services.accounts.registrations;
     let member = registrations.verify(&client, body.registration_id, code).await?;
     Ok((StatusCode::CREATED, axum::Json(member.into())))
 }

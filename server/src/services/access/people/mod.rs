@@ -2,6 +2,7 @@
 
 pub(in crate::services) mod access_tokens;
 pub mod account;
+pub mod accounts;
 pub(in crate::services) mod confirmation;
 pub mod email_change;
 pub mod invitations;
