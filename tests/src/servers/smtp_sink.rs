@@ -228,7 +228,8 @@ async fn data<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut BufReader<S>) -> O
             return None;
         }
         if line.trim_end() == "." {
-            return Some(text);
+            // Long lines are quoted-printable.
+            return Some(text.replace("=\r\n", "").replace("=3D", "="));
         }
         text.push_str(&line);
     }
