@@ -44,7 +44,7 @@ const PREFLIGHT_CODES: [&str; 4] =
 /// it names the reason and what to do, without fields or paths of the API. A test compares this list with
 /// the server's codes.
 #[cfg(test)]
-const SHOWN_AS_ANSWERED: [&str; 105] = [
+const SHOWN_AS_ANSWERED: [&str; 112] = [
     "agent_busy",
     "agent_offline",
     "agent_online",
@@ -77,12 +77,14 @@ const SHOWN_AS_ANSWERED: [&str; 105] = [
     "invalid_argv",
     "invalid_body",
     "invalid_bootstrap_key",
+    "invalid_code",
     "invalid_field",
     "invalid_invitation",
     "invalid_key_change",
     "invalid_query",
     "invalid_refresh_token",
     "invalid_release",
+    "invalid_reset_token",
     "invalid_setup_token",
     "invalid_target",
     "invalid_webhook",
@@ -93,6 +95,7 @@ const SHOWN_AS_ANSWERED: [&str; 105] = [
     "last_owner",
     "last_publisher",
     "limit_not_held",
+    "mail_not_configured",
     "malformed_json",
     "method_not_allowed",
     "missing_api_key",
@@ -112,6 +115,7 @@ const SHOWN_AS_ANSWERED: [&str; 105] = [
     "plan_limit",
     "program_unreadable",
     "range_not_satisfiable",
+    "registration_closed",
     "release_changed",
     "release_published",
     "releases_unusable",
@@ -135,6 +139,8 @@ const SHOWN_AS_ANSWERED: [&str; 105] = [
     "too_many_drafts",
     "too_many_exports",
     "too_many_invitations",
+    "too_many_mails",
+    "too_many_registrations",
     "too_many_requests",
     "too_many_rules",
     "too_many_sign_ins",
@@ -145,6 +151,7 @@ const SHOWN_AS_ANSWERED: [&str; 105] = [
     "unsupported_media_type",
     "untrusted_release_key",
     "webhook_key_unreadable",
+    "wrong_code",
     "wrong_password",
     "wrong_sign_in",
     "wrong_size",

@@ -304,7 +304,8 @@ mod tests {
             let stored = |entry: &LinkedEntry| StoredEntry {
                 id: entry.id,
                 link: link.number,
-                digest: entry.digest, is_break: false,
+                digest: entry.digest,
+                is_break: false,
             };
             verifier.check(link, &link.entries.iter().map(stored).collect::<Vec<_>>());
         }

@@ -13,6 +13,7 @@ use super::master_key::{CHECK, KeyLocations, NO_TENANT, UnlockError, next_file};
 use super::{audit_key, master_key};
 use crate::adapters::master_key_file;
 use crate::domain::secret_box::SecretBox;
+use crate::services::access::mails;
 use crate::services::commands::secret_parameters;
 use crate::services::integrations::webhooks::signature;
 use crate::store::queries::{SealedTable, SealedValue};
@@ -78,6 +79,7 @@ pub async fn rotate(store: &Store, locations: KeyLocations) -> Result<Rotation, 
     for (table, field) in [
         (SealedTable::Commands, secret_parameters::FIELD),
         (SealedTable::WebhookKeys, signature::FIELD),
+        (SealedTable::Mails, mails::FIELD),
     ] {
         seal_table(store, &both, table, field, &mut counts).await?;
     }

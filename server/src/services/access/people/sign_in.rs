@@ -26,6 +26,7 @@ use crate::domain::time::{Clock, Timestamp};
 use crate::services::access::caller::{AuditAction, Caller, Client, Subject};
 use crate::services::access::keys::key_cache::KeyCache;
 use crate::services::access::keys::lookup_limiter::LookupLimiter;
+use crate::services::access::mails::Mails;
 use crate::services::error::{Result, ServiceError};
 use crate::store::entities::access::{audit_entry, member, tenant, user, user_session};
 use crate::store::queries::{NewSession, Refreshed, SessionsToEnd};
@@ -58,6 +59,7 @@ pub struct SignIn {
     pub(in crate::services) limiter: SignInLimiter,
     pub(in crate::services) own_attempts: OwnAttempts,
     pub(in crate::services) lookups: LookupLimiter,
+    pub(in crate::services) mails: Mails,
 }
 
 /// What a person types.
