@@ -14,6 +14,7 @@ pub mod access {
         pub mod email;
         pub mod password;
         pub mod refresh_token;
+        pub mod user_code;
     }
     /// Keys: API keys and agent keys.
     pub mod keys {

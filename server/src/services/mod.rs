@@ -100,6 +100,7 @@ pub struct Services {
     pub audit_log: access::audit_log::AuditLog,
     pub change_publisher: commands::change_publisher::ChangePublisher,
     pub commands: commands::Commands,
+    pub device_logins: access::people::device_login::DeviceLogins,
     pub dispatcher: commands::dispatch::Dispatcher,
     pub events: integrations::events::Events,
     pub groups: releases::groups::Groups,
@@ -166,6 +167,16 @@ impl Services {
         };
         let sign_in_limiter = SignInLimiter::default();
         let tokens = AccessTokens::new(store(), clock(), secret_box.clone());
+        let sign_in = access::people::sign_in::SignIn {
+            store: store(),
+            clock: clock(),
+            cache: cache.clone(),
+            tokens: tokens.clone(),
+            secret_box: secret_box.clone(),
+            passwords: passwords.clone(),
+            limiter: sign_in_limiter.clone(),
+            lookups: lookups.clone(),
+        };
         let viewers = StreamPermits::new(store(), cache.clone(), clock());
         let (release_files, catalog) = (Arc::new(outside.releases), ReleaseCatalog::new(store()));
         let presence = fleet::presence::Presence {
@@ -199,7 +210,7 @@ impl Services {
                 clock: clock(),
                 lookups: lookups.clone(),
                 uses: uses.clone(),
-                tokens: Some(tokens.clone()),
+                tokens: Some(tokens),
             },
             agent_keys: access::keys::agent_keys::AgentKeys {
                 store: store(),
@@ -241,6 +252,7 @@ impl Services {
                 membership: fleet::group_membership::GroupMembership { store: store() },
                 guard: guard.clone(),
             },
+            device_logins: access::people::device_login::DeviceLogins::new(sign_in.clone()),
             dispatcher: commands::dispatch::Dispatcher {
                 store: store(),
                 hub: hub(),
@@ -312,25 +324,16 @@ impl Services {
             invitations: access::people::invitations::Invitations {
                 store: store(),
                 clock: clock(),
-                passwords: passwords.clone(),
-                limiter: sign_in_limiter.clone(),
-                lookups: lookups.clone(),
+                passwords,
+                limiter: sign_in_limiter,
+                lookups,
             },
             members: access::people::members::Members {
                 store: store(),
                 cache: cache.clone(),
                 clock: clock(),
             },
-            sign_in: access::people::sign_in::SignIn {
-                store: store(),
-                clock: clock(),
-                cache: cache.clone(),
-                tokens,
-                secret_box: secret_box.clone(),
-                passwords,
-                limiter: sign_in_limiter,
-                lookups,
-            },
+            sign_in,
             sessions: Arc::new(sessions::Sessions::new(
                 store(),
                 hub(),

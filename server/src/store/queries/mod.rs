@@ -11,6 +11,7 @@ pub mod access {
     pub(super) mod authentication;
     /// People: accounts, sessions, members and invitations.
     pub mod people {
+        pub(in crate::store::queries) mod device_logins;
         pub(in crate::store::queries) mod invitations;
         pub(in crate::store::queries) mod members;
         pub(in crate::store::queries) mod refresh;

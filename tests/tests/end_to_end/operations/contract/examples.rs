@@ -388,6 +388,7 @@ async fn people(run: &mut Recorder<'_>) {
     }
     let confirm = json!({"password": password});
     run.call_with(&key, Method::POST, "/api/auth/confirm", Some(confirm)).await;
+    device_logins(run, &key).await;
     let body = json!({"email": "grace@example.com", "role": "member"});
     let made = run.call_with(&key, Method::POST, "/api/invitations", Some(body.clone())).await;
     run.call_with(&key, Method::GET, "/api/invitations", None).await;
@@ -412,6 +413,21 @@ async fn people(run: &mut Recorder<'_>) {
     let path = format!("/api/me/sessions/{{id={}}}", other.text("session_id"));
     run.call_with(&key, Method::DELETE, &path, None).await;
     run.call_with(&key, Method::POST, "/api/auth/logout", Some(json!({}))).await;
+}
+
+async fn device_logins(run: &mut Recorder<'_>, key: &str) {
+    for action in ["approve", "refuse"] {
+        let started = run.call_with("", Method::POST, "/api/auth/device", Some(json!({}))).await;
+        let code = json!({"user_code": started.text("user_code")});
+        let show = Some(code.clone());
+        run.call_with(key, Method::POST, "/api/auth/device/show", show).await;
+        let path = format!("/api/auth/device/{action}");
+        run.call_with(key, Method::POST, &path, Some(code)).await;
+        if action == "approve" {
+            let body = json!({"device_code": started.text("device_code")});
+            run.call_with("", Method::POST, "/api/auth/device/token", Some(body)).await;
+        }
+    }
 }
 
 /// The same examples in every run: ids, instants, secrets and figures are replaced.
@@ -451,12 +467,23 @@ fn replaced_text(text: &str, known: &mut BTreeMap<String, usize>) -> String {
             result.push_str(&format!("01900000-0000-7000-8000-{number:012}"));
         } else if is_instant {
             result.push_str("2026-01-31T12:00:00.000Z");
+        } else if is_user_code(bare) {
+            result.push_str("BCDF-GHJK");
+        } else if bare.starts_with("127.0.0.1:") {
+            result.push_str("127.0.0.1:8080");
         } else if bare.starts_with("eyJ") {
             result.push_str("eyJhbGciOiJFZERTQSJ9.e30.AA");
-        } else if let Some(kind) =
-            ["mst_live_", "mst_agent_", "mst_setup_", "mst_refresh_", "mst_invite_", "whsec_"]
-                .iter()
-                .find(|kind| bare.starts_with(**kind))
+        } else if let Some(kind) = [
+            "mst_live_",
+            "mst_agent_",
+            "mst_setup_",
+            "mst_refresh_",
+            "mst_invite_",
+            "mst_device_",
+            "whsec_",
+        ]
+        .iter()
+        .find(|kind| bare.starts_with(**kind))
         {
             // Prefixes of keys stay as long as they are.
             result.push_str(&format!("{kind}{}", "0".repeat(bare.len() - kind.len())));
@@ -467,4 +494,13 @@ fn replaced_text(text: &str, known: &mut BTreeMap<String, usize>) -> String {
         result.push_str(&word[bare.len()..]);
     }
     result
+}
+
+/// The code of a device, as `BCDF-GHJK`.
+fn is_user_code(word: &str) -> bool {
+    let is_letter = |(place, byte): (usize, u8)| match place {
+        4 => byte == b'-',
+        _ => byte.is_ascii_uppercase(),
+    };
+    word.len() == 9 && word.bytes().enumerate().all(is_letter)
 }
