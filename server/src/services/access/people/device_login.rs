@@ -44,7 +44,7 @@ const EXPIRED: ServiceError = ServiceError::Gone {
 };
 const PENDING: &str = "nobody has approved the sign-in yet; ask again after the interval";
 const DENIED: &str = "the sign-in was refused, or the session that approved it has ended";
-const UNKNOWN_CODE: ServiceError = ServiceError::NotFound("code, or it has expired");
+const UNKNOWN_CODE: ServiceError = ServiceError::NotFound("code");
 
 /// The use cases of device-style sign-in.
 #[derive(Debug, Clone)]
