@@ -44,7 +44,7 @@ const EXPIRED: ServiceError = ServiceError::Gone {
 };
 const PENDING: &str = "nobody has approved the sign-in yet; ask again after the interval";
 const DENIED: &str = "the sign-in was refused, or the session that approved it has ended";
-const UNKNOWN_CODE: ServiceError = ServiceError::NotFound("code");
+const UNKNOWN: ServiceError = ServiceError::NotFound("code");
 
 /// The use cases of device-style sign-in.
 #[derive(Debug, Clone)]
@@ -162,16 +162,16 @@ impl DeviceLogins {
         let system = self.sign_in.store.system();
         match system.decide_device_login(row.id, approved_by, now, audit).await? {
             true => Ok(row.into()),
-            false => Err(UNKNOWN_CODE),
+            false => Err(UNKNOWN),
         }
     }
 
     async fn undecided(&self, caller: &Caller, user_code: &str) -> Result<device_login::Model> {
         self.tries.attempt(&caller.principal.id)?;
-        let code = UserCode::parse(user_code).ok_or(UNKNOWN_CODE)?;
+        let code = UserCode::parse(user_code).ok_or(UNKNOWN)?;
         let hash = code.hash(&self.sign_in.secret_box);
         let row = self.sign_in.store.system().undecided_device_login(hash).await?;
-        row.filter(|row| is_open(row, self.sign_in.clock.now())).ok_or(UNKNOWN_CODE)
+        row.filter(|row| is_open(row, self.sign_in.clock.now())).ok_or(UNKNOWN)
     }
 
     /// The session of a program, once, after a person approved it.
