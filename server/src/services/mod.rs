@@ -5,6 +5,7 @@ pub mod access;
 pub mod byte_shares;
 pub mod commands;
 pub mod error;
+pub mod freed_memory;
 /// Agents, their presence, their groups and targets.
 pub mod fleet {
     mod adoption;
@@ -116,6 +117,7 @@ pub struct Services {
     pub readiness: operations::readiness::Readiness,
     pub releases: releases::Releases,
     pub schedules: schedules::Schedules,
+    pub freed_memory: freed_memory::FreedMemory,
     pub sessions: Arc<sessions::Sessions>,
     pub setup: access::people::setup::Setup,
     pub sign_in: access::people::sign_in::SignIn,
@@ -185,6 +187,7 @@ impl Services {
             started_at: clock().now(),
             silence_ms: settings.silence_ms(),
         };
+        let freed_memory = freed_memory::FreedMemory::default();
         let tenants = access::tenants::administration::Tenants {
             store: store(),
             clock: clock(),
@@ -334,6 +337,7 @@ impl Services {
                 clock: clock(),
             },
             sign_in,
+            freed_memory: freed_memory.clone(),
             sessions: Arc::new(sessions::Sessions::new(
                 store(),
                 hub(),
@@ -347,6 +351,7 @@ impl Services {
                     catalog,
                 },
                 secret_box.clone(),
+                freed_memory.clone(),
             )),
             targets: fleet::targets::Targets { store: store(), hub: hub() },
             tenant_deletion: access::tenants::tenant_deletion::TenantDeletion {
