@@ -14,7 +14,6 @@ mod key_rotation;
 mod keys;
 mod known_attacks;
 mod lists;
-mod long_streams;
 mod matrix;
 mod members;
 mod people_cli;
