@@ -44,7 +44,7 @@ const PREFLIGHT_CODES: [&str; 4] =
 /// it names the reason and what to do, without fields or paths of the API. A test compares this list with
 /// the server's codes.
 #[cfg(test)]
-const SHOWN_AS_ANSWERED: [&str; 109] = [
+const SHOWN_AS_ANSWERED: [&str; 110] = [
     "access_denied",
     "agent_busy",
     "agent_offline",
@@ -63,6 +63,7 @@ const SHOWN_AS_ANSWERED: [&str; 109] = [
     "cancel_unsupported",
     "cross_origin",
     "data_dir_not_writable",
+    "deleted_by_operator",
     "expired_access_token",
     "expired_api_key",
     "expired_token",
