@@ -142,7 +142,9 @@ pub async fn dispatch(cli: Cli) -> Result<u8, CliError> {
     };
     let action = match cli.action {
         Action::Completion(args) => return print_completion(&args),
-        Action::Login(args) => return login::run(args, overrides, output).await,
+        Action::Login(args) if args.decision().is_none() => {
+            return login::run(args, overrides, output).await;
+        }
         Action::AcceptInvitation(args) => {
             return accept_invitation::run(args, overrides, output).await;
         }
@@ -158,17 +160,16 @@ pub async fn dispatch(cli: Cli) -> Result<u8, CliError> {
     if matches!(action, Action::Logout) {
         return account::logout(context, output).await;
     }
-    let context = account::renewed(context).await?;
     let session = Session { api: ApiClient::new(&context)?, output };
     let (options, result) = match action {
         Action::Completion(_)
-        | Action::Login(_)
         | Action::AcceptInvitation(_)
         | Action::Register(_)
         | Action::VerifyEmail(_)
         | Action::ResetPassword(_)
         | Action::Logout => (&[][..], Ok(0)),
         Action::Account(args) => (account::OPTIONS, account::run(args, &session).await),
+        Action::Login(args) => (&[][..], login::decide(args, &session).await),
         Action::Whoami => (&[][..], account::whoami(&session).await),
         Action::Confirm => (&[][..], account::confirm(&session).await),
         Action::Members(args) => (members::OPTIONS, members::run(args, &session).await),

@@ -44,7 +44,8 @@ const PREFLIGHT_CODES: [&str; 4] =
 /// it names the reason and what to do, without fields or paths of the API. A test compares this list with
 /// the server's codes.
 #[cfg(test)]
-const SHOWN_AS_ANSWERED: [&str; 112] = [
+const SHOWN_AS_ANSWERED: [&str; 117] = [
+    "access_denied",
     "agent_busy",
     "agent_offline",
     "agent_online",
@@ -56,6 +57,7 @@ const SHOWN_AS_ANSWERED: [&str; 112] = [
     "approval_ended",
     "approval_needed",
     "approval_outdated",
+    "authorization_pending",
     "basic_agent",
     "body_too_large",
     "cancel_unsupported",
@@ -64,6 +66,7 @@ const SHOWN_AS_ANSWERED: [&str; 112] = [
     "deleted_by_operator",
     "expired_access_token",
     "expired_api_key",
+    "expired_token",
     "fan_out_exceeded",
     "fire_overlaps",
     "first_tenant",
@@ -132,10 +135,12 @@ const SHOWN_AS_ANSWERED: [&str; 112] = [
     "session_ended",
     "session_required",
     "setup_closed",
+    "slow_down",
     "storage_unavailable",
     "successor_changed",
     "tenant_closed",
     "too_many_attempts",
+    "too_many_device_logins",
     "too_many_drafts",
     "too_many_exports",
     "too_many_invitations",

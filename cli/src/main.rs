@@ -19,6 +19,7 @@ mod session;
 mod api {
     pub mod certificates;
     pub mod client;
+    pub mod credential;
     pub mod event_stream;
     pub mod output_poll;
     pub mod output_stream;

@@ -63,6 +63,10 @@ id!(
     TokenKeyId
 );
 id!(
+    /// A sign-in of a program that a person decides about elsewhere.
+    DeviceLoginId
+);
+id!(
     /// An invitation to become a member.
     InvitationId
 );

@@ -15,6 +15,7 @@ pub mod access {
         pub mod email;
         pub mod password;
         pub mod refresh_token;
+        pub mod user_code;
         pub mod verification_code;
     }
     /// Keys: API keys and agent keys.

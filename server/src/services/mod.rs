@@ -113,6 +113,7 @@ pub struct Services {
     pub audit_log: access::audit_log::AuditLog,
     pub change_publisher: commands::change_publisher::ChangePublisher,
     pub commands: commands::Commands,
+    pub device_logins: access::people::device_login::DeviceLogins,
     pub dispatcher: commands::dispatch::Dispatcher,
     pub events: integrations::events::Events,
     pub groups: releases::groups::Groups,
@@ -199,6 +200,7 @@ impl Services {
             secret_box: secret_box.clone(),
             passwords: passwords.clone(),
             limiter: sign_in_limiter.clone(),
+            own_attempts: OwnAttempts::default(),
             lookups: lookups.clone(),
             mails: mails.clone(),
         };
@@ -278,6 +280,7 @@ impl Services {
                 membership: fleet::group_membership::GroupMembership { store: store() },
                 guard: guard.clone(),
             },
+            device_logins: access::people::device_login::DeviceLogins::new(sign_in.clone()),
             dispatcher: commands::dispatch::Dispatcher {
                 store: store(),
                 hub: hub(),
@@ -351,9 +354,9 @@ impl Services {
             invitations: access::people::invitations::Invitations {
                 store: store(),
                 clock: clock(),
-                passwords: passwords.clone(),
-                limiter: sign_in_limiter.clone(),
-                lookups: lookups.clone(),
+                passwords,
+                limiter: sign_in_limiter,
+                lookups,
             },
             members: access::people::members::Members {
                 store: store(),

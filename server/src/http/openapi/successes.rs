@@ -2,6 +2,11 @@
 
 /// Operation, status, sentence.
 const SENTENCES: &[(&str, &str, &str)] = &[
+    ("approve_device_login", "200", "The sign-in, which is approved."),
+    ("redeem_device_login", "200", "The tokens of the new session."),
+    ("refuse_device_login", "200", "The sign-in, which is refused."),
+    ("show_device_login", "200", "The program that waits."),
+    ("start_device_login", "200", "The codes of the sign-in."),
     ("approve_request", "200", "The request, which is approved. Its work is released."),
     ("create_approval_rule", "201", "The rule of approval."),
     ("delete_approval_rule", "204", "The rule of approval is deleted."),

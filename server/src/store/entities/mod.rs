@@ -7,6 +7,7 @@ pub mod access {
     pub mod audit_entry;
     pub mod audit_head;
     pub mod audit_link;
+    pub mod device_login;
     pub mod email_change;
     pub mod invitation;
     pub mod mail;

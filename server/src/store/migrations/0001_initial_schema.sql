@@ -123,6 +123,26 @@ CREATE TABLE token_keys (
     created_at bigint NOT NULL
 );
 
+-- Sign-ins of programs that a person decides about elsewhere (RFC 8628). Each makes one session, once.
+CREATE TABLE device_logins (
+    id uuid NOT NULL PRIMARY KEY,
+    -- Of the program's secret, and of what the person types, under the master key.
+    device_hash {bytes} NOT NULL,
+    user_hash {bytes} NOT NULL,
+    -- What the program reports, and the address that it asks from.
+    user_agent text NOT NULL,
+    source text,
+    created_at bigint NOT NULL,
+    expires_at bigint NOT NULL,
+    decided_at bigint,
+    -- The session that approved it; null if it was refused.
+    approved_by uuid,
+    used_at bigint
+);
+CREATE UNIQUE INDEX device_logins_device ON device_logins (device_hash);
+CREATE UNIQUE INDEX device_logins_user ON device_logins (user_hash);
+CREATE INDEX device_logins_expiry ON device_logins (expires_at);
+
 -- Each makes one member, once.
 CREATE TABLE invitations (
     id uuid NOT NULL PRIMARY KEY,

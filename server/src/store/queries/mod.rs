@@ -12,6 +12,7 @@ pub mod access {
     pub(super) mod mails;
     /// People: accounts, sessions, members and invitations.
     pub mod people {
+        pub(in crate::store::queries) mod device_logins;
         pub(in crate::store::queries) mod email_changes;
         pub(in crate::store::queries) mod invitations;
         pub(in crate::store::queries) mod members;

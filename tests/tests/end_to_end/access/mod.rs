@@ -5,6 +5,7 @@ mod audit;
 mod browsers;
 mod child_keys;
 mod cookies;
+mod device_login;
 mod email_change;
 mod ended_requests;
 mod identity;

@@ -3,7 +3,10 @@
 pub(in crate::services) mod access_tokens;
 pub mod account;
 pub mod accounts;
+mod attempt_limiter;
 pub(in crate::services) mod confirmation;
+pub(in crate::services) mod confirmation;
+pub mod device_login;
 pub mod email_change;
 pub mod invitations;
 pub mod members;
@@ -11,6 +14,7 @@ pub(in crate::services) mod own_attempts;
 pub mod password_reset;
 pub(in crate::services) mod passwords;
 pub mod registration;
+mod session_start;
 pub mod setup;
 pub mod sign_in;
 pub(in crate::services) mod sign_in_limiter;

@@ -10,6 +10,7 @@ use super::access_tokens::AccessTokens;
 use super::confirmation::require_session;
 use super::own_attempts::OwnAttempts;
 use super::passwords::Passwords;
+use super::session_start::SessionStart;
 use super::setup::record;
 use super::sign_in_limiter::SignInLimiter;
 use crate::domain::access::allowance::Allowance;
@@ -126,7 +127,8 @@ impl SignIn {
             self.record_failure(client, &account.memberships).await?;
             return Err(WRONG_PASSWORD);
         };
-        let made = self.create_session(client, user, (&member, &tenant), None).await;
+        let start = SessionStart::confirmed(self.clock.now());
+        let made = self.create_session(client, user, (&member, &tenant), start).await;
         match made {
             // The password was changed, or the member removed, since it was checked.
             Err(ServiceError::Unauthenticated { code: "session_ended", .. }) => Err(WRONG_PASSWORD),
@@ -172,12 +174,12 @@ impl SignIn {
         AuditAction { tenant_id, action, subject, detail: &NO_DETAIL, at: self.clock.now() }
     }
 
-    async fn create_session(
+    pub(super) async fn create_session(
         &self,
         client: &Client,
         user: &user::Model,
         (member, tenant): (&member::Model, &tenant::Model),
-        replaced: Option<(user_session::Model, audit_entry::Model)>,
+        start: SessionStart,
     ) -> Result<SignedIn> {
         let now = self.clock.now();
         let id = SessionId::new();
@@ -190,18 +192,19 @@ impl SignIn {
             created_at: now,
             refreshed_at: now,
             expires_at: refresh_expires_at,
-            confirmed_at: replaced.as_ref().map_or(now, |(session, _)| session.confirmed_at),
+            confirmed_at: start.confirmed_at,
             refresh_hash: refresh_token.hash().0.to_vec(),
             previous_refresh_hash: None,
             revoked_at: None,
             source: client.source.clone(),
         };
         let action = self.action(tenant.id, "session.create", member.id);
+        let action = AuditAction { detail: &start.detail, ..action };
         let mut audits = vec![action.by_member(member.id, Some(id), client)];
-        let replaces = replaced.as_ref().map(|(session, _)| session.id);
-        audits.extend(replaced.map(|(_, audit)| audit));
-        let password_hash = user.password_hash.clone();
-        let new = NewSession { session, password_hash, replaces, audits };
+        let replaces = start.replaces.as_ref().map(|(id, _)| *id);
+        audits.extend(start.replaces.map(|(_, audit)| audit));
+        let (password_hash, device_login) = (user.password_hash.clone(), start.device_login);
+        let new = NewSession { session, password_hash, replaces, device_login, audits };
         self.store.system().create_session(new).await?;
         if replaces.is_some() {
             self.cache.forget_principals();
@@ -311,8 +314,8 @@ impl SignIn {
         let wanted = memberships.iter().find(|(member, _)| member.tenant_id == tenant_id);
         let (member, tenant) = wanted.ok_or(ServiceError::NotFound("tenant"))?;
         let audit = end_of(caller, live.session.id, self.clock.now());
-        let replaced = Some((live.session, audit));
-        self.create_session(&caller.client(), &live.user, (member, tenant), replaced).await
+        let start = SessionStart::replacing(&live.session, audit);
+        self.create_session(&caller.client(), &live.user, (member, tenant), start).await
     }
 
     /// Records that the caller proved the password again.

@@ -196,6 +196,12 @@ pub fn operations() -> Vec<Operation> {
             .needing(Needs::Own("token by mail")),
         by_person(post("/api/me/email", &[], Unrelated, json!({"email": "new@example.com"})), &[]),
         by_person(post("/api/me/email/verify", &[], Unrelated, json!({"code": "000000"})), &[]),
+        post("/api/auth/device", &[], Unrelated, json!({})).needing(Needs::Nothing),
+        by_person(post("/api/auth/device/approve", &[], Unrelated, user_code()), &[]),
+        by_person(post("/api/auth/device/refuse", &[], Unrelated, user_code()), &[]),
+        by_person(post("/api/auth/device/show", &[], Unrelated, user_code()), &[]),
+        post("/api/auth/device/token", &[], Unrelated, json!({"device_code": "mst_device_"}))
+            .needing(Needs::Own("device code")),
         by_person(post("/api/auth/confirm", &[], Unrelated, password), &[]),
         by_person(post("/api/auth/switch", &[], Unrelated, json!({"tenant_id": nothing})), &[]),
         by_person(post("/api/auth/logout", &[], Unrelated, json!({})), &[]),
@@ -312,6 +318,11 @@ pub fn operations() -> Vec<Operation> {
         ),
         act("/api/webhooks/secret/rotate", WEBHOOKS_WRITE).unrelated(),
     ]
+}
+
+/// The code of no program.
+fn user_code() -> Value {
+    json!({"user_code": "BCDF-GHJK"})
 }
 
 impl Operation {

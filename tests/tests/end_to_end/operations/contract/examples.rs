@@ -393,6 +393,7 @@ async fn people(run: &mut Recorder<'_>) {
     }
     let confirm = json!({"password": password});
     run.call_with(&key, Method::POST, "/api/auth/confirm", Some(confirm)).await;
+    device_logins(run, &key).await;
     let body = json!({"email": "grace@example.com", "role": "member"});
     let made = run.call_with(&key, Method::POST, "/api/invitations", Some(body.clone())).await;
     run.call_with(&key, Method::GET, "/api/invitations", None).await;
@@ -459,6 +460,21 @@ async fn printed(run: &Recorder<'_>, to: &str, count: usize) -> String {
     .await
 }
 
+async fn device_logins(run: &mut Recorder<'_>, key: &str) {
+    for action in ["approve", "refuse"] {
+        let started = run.call_with("", Method::POST, "/api/auth/device", Some(json!({}))).await;
+        let code = json!({"user_code": started.text("user_code")});
+        let show = Some(code.clone());
+        run.call_with(key, Method::POST, "/api/auth/device/show", show).await;
+        let path = format!("/api/auth/device/{action}");
+        run.call_with(key, Method::POST, &path, Some(code)).await;
+        if action == "approve" {
+            let body = json!({"device_code": started.text("device_code")});
+            run.call_with("", Method::POST, "/api/auth/device/token", Some(body)).await;
+        }
+    }
+}
+
 /// The same examples in every run: ids, instants, secrets and figures are replaced.
 fn stable(examples: &Value) -> Value {
     let mut known = BTreeMap::new();
@@ -496,6 +512,10 @@ fn replaced_text(text: &str, known: &mut BTreeMap<String, usize>) -> String {
             result.push_str(&format!("01900000-0000-7000-8000-{number:012}"));
         } else if is_instant {
             result.push_str("2026-01-31T12:00:00.000Z");
+        } else if is_user_code(bare) {
+            result.push_str("BCDF-GHJK");
+        } else if bare.starts_with("127.0.0.1:") {
+            result.push_str("127.0.0.1:8080");
         } else if bare.starts_with("eyJ") {
             result.push_str("eyJhbGciOiJFZERTQSJ9.e30.AA");
         } else if let Some(kind) = [
@@ -505,6 +525,7 @@ fn replaced_text(text: &str, known: &mut BTreeMap<String, usize>) -> String {
             "mst_refresh_",
             "mst_invite_",
             "mst_reset_",
+            "mst_device_",
             "whsec_",
         ]
         .iter()
@@ -519,4 +540,13 @@ fn replaced_text(text: &str, known: &mut BTreeMap<String, usize>) -> String {
         result.push_str(&word[bare.len()..]);
     }
     result
+}
+
+/// The code of a device, as `BCDF-GHJK`.
+fn is_user_code(word: &str) -> bool {
+    let is_letter = |(place, byte): (usize, u8)| match place {
+        4 => byte == b'-',
+        _ => byte.is_ascii_uppercase(),
+    };
+    word.len() == 9 && word.bytes().enumerate().all(is_letter)
 }

@@ -5,7 +5,8 @@ use sea_orm::{
     QueryFilter as _, QueryOrder as _, QuerySelect as _,
 };
 
-use crate::domain::ids::{MemberId, SessionId, TenantId, UserId};
+use super::device_logins::use_device_login;
+use crate::domain::ids::{DeviceLoginId, MemberId, SessionId, TenantId, UserId};
 use crate::domain::time::Timestamp;
 use crate::store::StoreError;
 use crate::store::entities::access::{audit_entry, mail, member, tenant, user, user_session};
@@ -36,6 +37,8 @@ pub struct NewSession {
     pub password_hash: String,
     /// A session that this one replaces.
     pub replaces: Option<SessionId>,
+    /// A sign-in of a program that it uses up.
+    pub device_login: Option<DeviceLoginId>,
     pub audits: Vec<audit_entry::Model>,
 }
 
@@ -106,6 +109,11 @@ impl SystemScope {
                     }
                     if let Some(id) = new.replaces
                         && end_one(transaction, id, now).await? == 0
+                    {
+                        return Err(StoreError::SessionEnded);
+                    }
+                    if let Some(id) = new.device_login
+                        && !use_device_login(transaction, id, now).await?
                     {
                         return Err(StoreError::SessionEnded);
                     }
