@@ -11,7 +11,7 @@ use crate::commands::access::{
     tenants,
 };
 use crate::commands::commands::{
-    approvals, command_history, executions, jobs, logs, raw_command, run, verify,
+    approvals, approver, command_history, executions, jobs, logs, raw_command, run, verify,
 };
 use crate::commands::fleet::{agents, ping};
 use crate::commands::integrations::webhooks;
@@ -90,6 +90,8 @@ pub enum Action {
     Access(access::Args),
     /// Approve what others requested, and manage the rules of approval
     Approvals(approvals::Args),
+    /// Create the key with which you sign approvals
+    Approver(approver::Args),
     /// Manage schedules: jobs that start at due times
     Schedules(schedules::Args),
     /// Show, rename, export and delete your tenant
@@ -143,6 +145,7 @@ pub async fn dispatch(cli: Cli) -> Result<u8, CliError> {
         }
         Action::Verify(args) if args.is_offline() => return verify::run_offline(&args, output),
         Action::Audit(args) if args.is_offline() => return audit::run_offline(args, output),
+        Action::Approver(args) => return approver::run(args, output),
         Action::Release(args) if args.is_offline() => return release::run_offline(args, output),
         action => action,
     };
@@ -153,9 +156,11 @@ pub async fn dispatch(cli: Cli) -> Result<u8, CliError> {
     let context = account::renewed(context).await?;
     let session = Session { api: ApiClient::new(&context)?, output };
     let (options, result) = match action {
-        Action::Completion(_) | Action::Login(_) | Action::AcceptInvitation(_) | Action::Logout => {
-            (&[][..], Ok(0))
-        }
+        Action::Completion(_)
+        | Action::Login(_)
+        | Action::AcceptInvitation(_)
+        | Action::Approver(_)
+        | Action::Logout => (&[][..], Ok(0)),
         Action::Whoami => (&[][..], account::whoami(&session).await),
         Action::Confirm => (&[][..], account::confirm(&session).await),
         Action::Members(args) => (members::OPTIONS, members::run(args, &session).await),

@@ -222,7 +222,7 @@ impl Services {
                 cache: cache.clone(),
                 guard: guard.clone(),
             },
-            approvals: approvals.clone(),
+            approvals,
             audit_log: access::audit_log::AuditLog { store: store(), viewers: viewers.clone() },
             change_publisher: commands::change_publisher::ChangePublisher {
                 store: store(),
@@ -352,6 +352,7 @@ impl Services {
                 clock: clock(),
                 cache: cache.clone(),
                 tenants: tenants.clone(),
+                requested: Arc::default(),
             },
             tenant_exports: access::tenants::tenant_export::TenantExports {
                 store: store(),
@@ -367,7 +368,6 @@ impl Services {
                 settings,
                 heartbeats,
                 uses,
-                approvals,
             },
             viewers,
             webhooks: integrations::webhooks::Webhooks {
