@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use crate::{literals, sources};
 
 /// What an action changes: the kinds of subjects.
-const RESOURCES: [&str; 16] = [
+const RESOURCES: [&str; 17] = [
     "agent",
     "agent_key",
     "api_key",
@@ -15,6 +15,7 @@ const RESOURCES: [&str; 16] = [
     "group",
     "invitation",
     "job",
+    "ladder",
     "member",
     "release",
     "schedule",
