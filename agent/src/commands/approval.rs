@@ -4,13 +4,22 @@ use muster_protocol::CommandName;
 use muster_protocol::capsule::ApprovedCommand;
 use muster_protocol::frame::Command;
 use serde_json::Value;
+use uuid::Uuid;
 
-use super::decision::DecisionInput;
 use crate::executions::ledger::record::Launch;
 use crate::policy::Policy;
 
 /// A stable code and a sentence.
 type Refusal = (&'static str, String);
+
+/// What a capsule is compared with, beside its command.
+pub struct HostFacts {
+    pub agent_id: Uuid,
+    /// The host's clock, in milliseconds since the Unix epoch.
+    pub now_ms: u64,
+    /// The capsule of the command was used before.
+    pub is_capsule_used: bool,
+}
 
 /// Checks the capsule of a command. `None` if the policy asks for none.
 ///
@@ -20,7 +29,7 @@ pub fn check(
     name: CommandName,
     command: &Command,
     policy: &Policy,
-    input: &DecisionInput<'_>,
+    host: &HostFacts,
 ) -> Result<Option<ApprovedCommand>, Refusal> {
     let Some(needed) = &policy.needs_approval else { return Ok(None) };
     if !needed.concerns(name, &command.data) {
@@ -39,13 +48,13 @@ pub fn check(
         let text = "the policy of this host asks for the signature of one of its approvers; let a rule of approval hold the work, and approve it with `muster approvals approve ID --sign KEYFILE`";
         return Err(("capsule_required", text.into()));
     };
-    if input.is_capsule_used {
+    if host.is_capsule_used {
         let text = "the signed approval of this command was used before; submit the work again";
         return Err(("capsule_used", text.into()));
     }
-    let ids = (command.command_id, input.context.agent_id.unwrap_or_default());
+    let ids = (command.command_id, host.agent_id);
     let approved = capsule.open(&needed.approvers).and_then(|approved| {
-        approved.check(ids, name.as_str(), &command.data, input.now_ms)?;
+        approved.check(ids, name.as_str(), &command.data, host.now_ms)?;
         Ok(approved)
     });
     approved.map(Some).map_err(|error| {

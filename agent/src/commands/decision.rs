@@ -128,7 +128,12 @@ pub fn decide(command: &Command, input: &DecisionInput<'_>) -> CommandDecision {
         );
         return refuse("forbidden_by_policy", text);
     }
-    let approved = match approval::check(name, command, policy, input) {
+    let host = approval::HostFacts {
+        agent_id: input.context.agent_id.unwrap_or_default(),
+        now_ms: input.now_ms,
+        is_capsule_used: input.is_capsule_used,
+    };
+    let approved = match approval::check(name, command, policy, &host) {
         Ok(approved) => approved,
         Err((code, text)) => return refuse(code, text),
     };
