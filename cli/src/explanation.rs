@@ -44,7 +44,7 @@ const PREFLIGHT_CODES: [&str; 4] =
 /// it names the reason and what to do, without fields or paths of the API. A test compares this list with
 /// the server's codes.
 #[cfg(test)]
-const SHOWN_AS_ANSWERED: [&str; 106] = [
+const SHOWN_AS_ANSWERED: [&str; 107] = [
     "agent_busy",
     "agent_count_unconfirmed",
     "agent_offline",
@@ -62,6 +62,7 @@ const SHOWN_AS_ANSWERED: [&str; 106] = [
     "cancel_unsupported",
     "cross_origin",
     "data_dir_not_writable",
+    "deleted_by_operator",
     "expired_access_token",
     "expired_api_key",
     "fan_out_exceeded",

@@ -34,6 +34,8 @@ pub enum FindingKind {
     HeadMismatch,
     /// A head or an anchor is not signed by the server's key.
     SignatureInvalid,
+    /// The server found, when it wrote this link, that the log before it was changed.
+    BreakRecorded,
 }
 
 /// One thing that is wrong.
@@ -56,6 +58,8 @@ pub struct StoredEntry {
     pub link: u64,
     /// Of its stored content.
     pub digest: AuditHash,
+    /// True if it is an entry `audit.break`.
+    pub is_break: bool,
 }
 
 /// The result of a check.
@@ -126,6 +130,8 @@ impl ChainVerifier {
 
     fn check_entries(&mut self, link: &AuditLink, stored: &[StoredEntry]) {
         self.entries += stored.len() as u64;
+        let breaks: Vec<Uuid> =
+            stored.iter().filter(|entry| entry.is_break).map(|entry| entry.id).collect();
         let stored: BTreeMap<Uuid, AuditHash> =
             stored.iter().map(|entry| (entry.id, entry.digest)).collect();
         for entry in &link.entries {
@@ -136,6 +142,13 @@ impl ChainVerifier {
                 }
                 Some(_) => {}
             }
+        }
+        for entry in breaks {
+            let message = format!(
+                "link {}: the server found that the log before it was changed; nothing before it is proven",
+                link.number
+            );
+            self.add(FindingKind::BreakRecorded, link.number, Some(entry), message);
         }
         let known: BTreeSet<Uuid> = link.entries.iter().map(|entry| entry.id).collect();
         for id in stored.keys().filter(|id| !known.contains(id)) {

@@ -43,6 +43,7 @@ use self::access::keys::key_cache::KeyCache;
 use self::access::keys::key_uses::KeyUses;
 use self::access::keys::lookup_limiter::LookupLimiter;
 use self::access::people::access_tokens::AccessTokens;
+use self::access::people::own_attempts::OwnAttempts;
 use self::access::people::passwords::Passwords;
 use self::access::people::sign_in_limiter::SignInLimiter;
 pub use self::access::stream_permits::StreamPermits;
@@ -332,6 +333,7 @@ impl Services {
                 secret_box: secret_box.clone(),
                 passwords,
                 limiter: sign_in_limiter,
+                own_attempts: OwnAttempts::default(),
                 lookups,
             },
             freed_memory: freed_memory.clone(),

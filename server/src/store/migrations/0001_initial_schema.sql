@@ -15,6 +15,8 @@ CREATE TABLE tenants (
     created_at bigint NOT NULL,
     -- When everything of it is deleted; null unless that was asked for.
     delete_at bigint,
+    -- True if the operator asked for it; then only the operator withdraws it.
+    is_deleted_by_operator boolean NOT NULL,
     manifest_bytes bigint NOT NULL,
     manifest_scripts bigint NOT NULL
 );

@@ -208,8 +208,7 @@ async fn a_changed_database_starts_nothing_on_a_host_with_approvers(fixture: Fix
     ));
     agent.stop();
     agent.resume();
-    // The agent reports the result that it has, or the server finds that it lost the command.
-    fixture.api.finished(&signed).await;
+    fixture.api.in_state(&signed, "delivered").await;
     let free = fixture.api.execute(&id, "status", json!({})).await;
     assert_eq!(fixture.api.finished(&free).await["state"], "succeeded");
     assert_eq!(started(&fixture), "signed\n", "{}", agent.log());
