@@ -11,7 +11,7 @@ use crate::commands::access::{
     reset_password, tenant, tenants,
 };
 use crate::commands::commands::{
-    approvals, command_history, executions, jobs, logs, raw_command, run, verify,
+    approvals, approver, command_history, executions, jobs, logs, raw_command, run, verify,
 };
 use crate::commands::fleet::{agents, ping};
 use crate::commands::integrations::webhooks;
@@ -95,6 +95,8 @@ pub enum Action {
     Access(access::Args),
     /// Approve what others requested, and manage the rules of approval
     Approvals(approvals::Args),
+    /// Create the key with which you sign approvals
+    Approver(approver::Args),
     /// Manage schedules: jobs that start at due times
     Schedules(schedules::Args),
     /// Show, rename, export and delete your tenant
@@ -153,6 +155,7 @@ pub async fn dispatch(cli: Cli) -> Result<u8, CliError> {
         Action::ResetPassword(args) => return reset_password::run(args, overrides, output).await,
         Action::Verify(args) if args.is_offline() => return verify::run_offline(&args, output),
         Action::Audit(args) if args.is_offline() => return audit::run_offline(args, output),
+        Action::Approver(args) => return approver::run(args, output),
         Action::Release(args) if args.is_offline() => return release::run_offline(args, output),
         action => action,
     };
@@ -164,6 +167,7 @@ pub async fn dispatch(cli: Cli) -> Result<u8, CliError> {
     let (options, result) = match action {
         Action::Completion(_)
         | Action::AcceptInvitation(_)
+        | Action::Approver(_)
         | Action::Register(_)
         | Action::VerifyEmail(_)
         | Action::ResetPassword(_)

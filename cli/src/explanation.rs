@@ -44,9 +44,10 @@ const PREFLIGHT_CODES: [&str; 4] =
 /// it names the reason and what to do, without fields or paths of the API. A test compares this list with
 /// the server's codes.
 #[cfg(test)]
-const SHOWN_AS_ANSWERED: [&str; 117] = [
+const SHOWN_AS_ANSWERED: [&str; 119] = [
     "access_denied",
     "agent_busy",
+    "agent_count_unconfirmed",
     "agent_offline",
     "agent_online",
     "agent_timeout",
@@ -119,6 +120,7 @@ const SHOWN_AS_ANSWERED: [&str; 117] = [
     "program_unreadable",
     "range_not_satisfiable",
     "registration_closed",
+    "refused_by_ladder",
     "release_changed",
     "release_published",
     "releases_unusable",
@@ -179,6 +181,15 @@ pub fn explain(error: CliError, options: OptionNames) -> CliError {
 fn message(problem: &Problem, options: OptionNames) -> String {
     if let Some(sentence) = sentence(&problem.code) {
         return sentence.to_owned();
+    }
+    if problem.code == "agent_count_unconfirmed"
+        && let Some(error) = problem.errors.first()
+        && let (Some(name), Some(count)) = (find(&error.field, options), error.limit.as_u64())
+    {
+        let option = name.option;
+        return format!(
+            "this reaches {count} agents; check the target, and repeat the command with {option} {count}"
+        );
     }
     let is_preflight = PREFLIGHT_CODES.contains(&problem.code.as_str());
     let phrases: Option<Vec<_>> =

@@ -55,6 +55,7 @@ mod commands {
         pub mod audit;
         pub mod explain;
         pub mod keys;
+        pub mod ladder;
         pub mod login;
         pub mod members;
         pub mod register;
@@ -65,7 +66,9 @@ mod commands {
     /// Commands, jobs, rollouts, executions and their output.
     #[expect(clippy::module_inception, reason = "the feature has the server's name for it")]
     pub mod commands {
+        pub mod agent_count;
         pub mod approvals;
+        pub mod approver;
         pub mod command_history;
         pub mod executions;
         pub mod job_progress;

@@ -131,16 +131,6 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Creates another tenant, and returns its owner's API key. The server must be stopped.
-///
-/// # Errors
-/// The reason why not, as a sentence for the operator.
-pub async fn create_tenant(config: &Config, name: &str) -> anyhow::Result<String> {
-    let (store, _) = open_store(config).await?;
-    let authentication = Authentication::new(store, Clock::system());
-    authentication.create_tenant(name).await.context("failed to create the tenant")
-}
-
 /// Makes a person an owner of the first tenant. The server must be stopped.
 ///
 /// # Errors

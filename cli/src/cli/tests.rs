@@ -31,7 +31,9 @@ const COMMANDS: [(&str, OptionNames); 17] = [
 ];
 
 /// Options that this client handles alone, so that no refusal of the server concerns them.
-const LOCAL_OPTIONS: [&str; 9] = [
+const LOCAL_OPTIONS: [&str; 11] = [
+    "--script-file",
+    "--valid",
     "--server",
     "--ca-file",
     "--json",

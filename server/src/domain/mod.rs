@@ -34,6 +34,7 @@ pub mod commands {
     pub mod approval;
     pub mod command_state;
     pub mod job_state;
+    pub mod ladder;
     pub mod output_event;
     pub mod range;
     pub mod records;

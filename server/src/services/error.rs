@@ -39,6 +39,9 @@ pub enum ServiceError {
     /// A field of the request is invalid.
     #[error("{detail}")]
     InvalidField { detail: String, error: FieldError },
+    /// The request must repeat the number of its agents.
+    #[error("{detail}")]
+    Unconfirmed { detail: String, error: FieldError },
     #[error(transparent)]
     InvalidTarget(#[from] TargetError),
     /// It was deleted permanently.

@@ -261,7 +261,7 @@ impl Services {
                 cache: cache.clone(),
                 guard: guard.clone(),
             },
-            approvals: approvals.clone(),
+            approvals,
             audit_log: access::audit_log::AuditLog { store: store(), viewers: viewers.clone() },
             change_publisher: commands::change_publisher::ChangePublisher {
                 store: store(),
@@ -387,6 +387,7 @@ impl Services {
                 clock: clock(),
                 cache: cache.clone(),
                 tenants: tenants.clone(),
+                requested: Arc::default(),
             },
             tenant_exports: access::tenants::tenant_export::TenantExports {
                 store: store(),
@@ -402,7 +403,6 @@ impl Services {
                 settings,
                 heartbeats,
                 uses,
-                approvals,
             },
             viewers,
             webhooks: integrations::webhooks::Webhooks {

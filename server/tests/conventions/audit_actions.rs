@@ -16,6 +16,7 @@ const RESOURCES: [&str; 17] = [
     "group",
     "invitation",
     "job",
+    "ladder",
     "member",
     "release",
     "schedule",

@@ -212,6 +212,7 @@ impl Fixture {
                 is_held: false,
                 script: Some("hello".into()),
                 trigger: Trigger::Api,
+                capsule: None,
             },
             deliver_in_epoch: None,
             idempotency: None,

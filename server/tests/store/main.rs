@@ -2,6 +2,7 @@
 
 mod agent_identity;
 mod api_keys;
+mod approvals;
 mod audit_chain;
 mod batches;
 mod counting;

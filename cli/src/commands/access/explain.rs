@@ -1,9 +1,10 @@
-//! `muster access explain`: whether a key or a member may do something, and by which rule.
+//! `muster access`: whether a key or a member may do something and by which rule, and the ladder.
 
 use clap::Subcommand;
 use reqwest::Method;
 use serde_json::Value;
 
+use super::ladder;
 use crate::error::CliError;
 use crate::explanation::{OptionNames, option};
 use crate::output::text::sanitize;
@@ -16,6 +17,7 @@ pub const OPTIONS: OptionNames = &[
         "a scope such as agents:write, a command such as restart, `shell`, or `run:` and the name of a script",
     ),
     option("target", "TARGET"),
+    option("steps", "[TAG:]N=DEMAND").expects("at most 20 steps"),
 ];
 
 #[derive(Debug, clap::Args)]
@@ -36,6 +38,8 @@ enum Action {
         /// Expression that matches the agents, such as `tag:web`
         target: Option<String>,
     },
+    /// Show or change what work needs by the number and the tags of its agents
+    Ladder(ladder::Args),
 }
 
 /// Runs one action. Exits with 0 if it is allowed, else with 1.
@@ -43,7 +47,10 @@ enum Action {
 /// # Errors
 /// [`CliError`].
 pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
-    let Action::Explain { principal, operation, target } = args.action;
+    let (principal, operation, target) = match args.action {
+        Action::Explain { principal, operation, target } => (principal, operation, target),
+        Action::Ladder(args) => return ladder::run(args, session).await,
+    };
     let mut query = vec![("operation", operation)];
     if principal != "me" {
         query.push(("principal", session.exact_id_of(ResourceKind::ApiKey, &principal).await?));

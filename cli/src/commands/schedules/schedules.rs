@@ -61,6 +61,7 @@ pub const OPTIONS: OptionNames = &[
     option("job.parameters", "--parameter"),
     option("job.timeout_ms", "--timeout"),
     option("job.expires_in_ms", "--expires"),
+    option("confirm_agent_count", "--confirm-agents"),
     option("job.target", "--on or --tag"),
     TARGET_EXPRESSION,
     TARGET_TAGS,

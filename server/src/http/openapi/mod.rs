@@ -56,6 +56,7 @@ pub(super) fn documented() -> OpenApiRouter<AppState> {
         .merge(super::access::explain::routes())
         .merge(super::commands::approvals::routes())
         .merge(super::commands::approval_rules::routes())
+        .merge(super::commands::ladder::routes())
         .merge(super::access::audit_export::routes())
         .merge(super::access::people::setup::routes())
         .merge(super::access::tenants::administration::routes())

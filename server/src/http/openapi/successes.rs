@@ -12,6 +12,8 @@ const SENTENCES: &[(&str, &str, &str)] = &[
     ("delete_approval_rule", "204", "The rule of approval is deleted."),
     ("explain_access", "200", "Whether it is allowed, and what each rule says."),
     ("get_approval", "200", "The request for approval with the agents of its work."),
+    ("get_ladder", "200", "The ladder of the tenant."),
+    ("set_ladder", "200", "The new ladder."),
     ("list_approval_rules", "200", "Every rule of approval."),
     ("list_approvals", "200", "A page of requests for approval."),
     ("refuse_request", "200", "The request, which is refused. Its work has ended."),

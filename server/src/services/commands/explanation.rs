@@ -13,7 +13,6 @@ use crate::domain::ids::{AgentId, ApiKeyId, MemberId, PrincipalId};
 use crate::domain::name::{MAX_NAME_CHARS, clean};
 use crate::services::access::authentication::of_api_key;
 use crate::services::access::caller::Caller;
-use crate::services::access::work_guard::Clearance;
 use crate::services::error::{Result, ServiceError};
 use crate::store::entities::access::member;
 use crate::store::queries::ApiKeyMatch;
@@ -35,7 +34,7 @@ pub struct AccessQuestion {
 /// What one rule says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RuleAnswer {
-    /// `validity`, `scope`, `limits`, `approval` or `agent`.
+    /// `validity`, `scope`, `limits`, `ladder`, `approval` or `agent`.
     pub rule: &'static str,
     pub outcome: RuleOutcome,
     /// The code of the refusal.
@@ -48,6 +47,8 @@ pub struct RuleAnswer {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RuleOutcome {
     Allowed,
+    /// It starts once the request repeats the number of its agents.
+    NeedsConfirmation,
     NeedsApproval,
     Refused,
 }
@@ -78,6 +79,7 @@ impl AccessExplanation {
         match () {
             () if is(RuleOutcome::Refused) => RuleOutcome::Refused,
             () if is(RuleOutcome::NeedsApproval) => RuleOutcome::NeedsApproval,
+            () if is(RuleOutcome::NeedsConfirmation) => RuleOutcome::NeedsConfirmation,
             () => RuleOutcome::Allowed,
         }
     }
@@ -131,9 +133,25 @@ impl Commands {
     ) -> Result<Vec<RuleAnswer>> {
         let limits = self.guard.check_limits(subject, kind, agents).await;
         let limits = answer("limits", refusals_only(limits)?, "no limit of the key refuses it");
-        let approval = match self.guard.clearance(subject, kind, agents).await? {
-            Clearance::Free => allowed("approval", "no rule asks for an approval"),
-            Clearance::NeedsApproval(needed) => RuleAnswer {
+        let demands = self.guard.demands(subject, kind, agents).await?;
+        let ladder = match (demands.refusal, demands.confirmation) {
+            (Some(why), _) => RuleAnswer {
+                rule: "ladder",
+                outcome: RuleOutcome::Refused,
+                code: Some("refused_by_ladder"),
+                detail: format!("{why} refuses it"),
+            },
+            (None, Some(why)) => RuleAnswer {
+                rule: "ladder",
+                outcome: RuleOutcome::NeedsConfirmation,
+                code: Some("agent_count_unconfirmed"),
+                detail: format!("{why} asks to confirm that it reaches {} agents", agents.len()),
+            },
+            (None, None) => allowed("ladder", "the ladder asks for no confirmation"),
+        };
+        let approval = match demands.approval {
+            None => allowed("approval", "no rule asks for an approval"),
+            Some(needed) => RuleAnswer {
                 rule: "approval",
                 outcome: RuleOutcome::NeedsApproval,
                 code: None,
@@ -143,7 +161,7 @@ impl Commands {
                 ),
             },
         };
-        Ok(vec![limits, approval])
+        Ok(vec![limits, ladder, approval])
     }
 
     /// The permissions of the agents' keys, the policies of their hosts, and what they support.

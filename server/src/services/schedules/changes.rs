@@ -35,6 +35,10 @@ impl Schedules {
         id: ScheduleId,
         request: ScheduleRequest,
     ) -> Result<ScheduleSnapshot> {
+        if let Some(job) = &request.job {
+            caller.require(Scope::CommandsRun)?;
+            self.jobs.check_reach(caller, job.request()).await?;
+        }
         let change = |row: ScheduleRecord, now| {
             self.with_changes(caller, row, request.clone(), now).map(Some)
         };

@@ -14,6 +14,7 @@ use tokio::sync::Notify;
 
 pub use self::firing::ScheduleWork;
 pub use self::preview::{DEFAULT_COUNT, MAX_COUNT, Preview};
+use self::request::template;
 pub use self::request::{MAX_LATE_LIMIT_MS, ScheduleRequest};
 use crate::domain::access::principal::Scope;
 use crate::domain::ids::ScheduleId;
@@ -66,6 +67,7 @@ impl Schedules {
     ) -> Result<ScheduleSnapshot> {
         caller.require(Scope::SchedulesWrite)?;
         let row = self.new_row(caller, request)?;
+        self.jobs.check_reach(caller, template(&row)?.request()).await?;
         let audit = caller.audit("schedule.create", subject(row.id), &detail(&row), row.created_at);
         let tenant = self.store.tenant(row.tenant_id);
         match tenant.create_schedule(row.clone().into(), MAX_SCHEDULES, audit).await {

@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use super::{Schedules, never_due};
+use crate::domain::commands::ladder::Confirmation;
 use crate::domain::commands::trigger::Trigger;
 use crate::domain::ids::ScheduleId;
 use crate::domain::name::check_name;
@@ -64,6 +65,7 @@ impl JobTemplate {
             trigger: Trigger::Schedule,
             // One host without the script must not keep the others from running it.
             on_mismatch: OnMismatch::Send,
+            confirmation: self.confirm_agent_count.map(Confirmation::AtMost),
         }
     }
 }

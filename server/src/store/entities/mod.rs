@@ -29,6 +29,7 @@ pub mod commands {
     pub mod command_report;
     pub mod idempotency_record;
     pub mod job;
+    pub mod ladder;
     pub mod output_blob;
     pub mod output_chunk;
     pub mod rollout;

@@ -372,7 +372,9 @@ CREATE TABLE commands (
     -- Set for `execute` only.
     script text,
     trigger text NOT NULL DEFAULT 'api',
-    is_indexed boolean NOT NULL DEFAULT FALSE
+    is_indexed boolean NOT NULL DEFAULT FALSE,
+    -- What an approver has signed about it: JSON.
+    capsule text
 );
 CREATE INDEX commands_open ON commands (agent_id, id) WHERE finished_at IS NULL;
 CREATE INDEX commands_expiry ON commands (expires_at) WHERE state = 'queued';
@@ -449,6 +451,14 @@ CREATE TABLE approval_rules (
     created_by uuid NOT NULL
 );
 CREATE INDEX approval_rules_tenant ON approval_rules (tenant_id, id);
+
+-- What work needs by the number and the tags of its agents.
+CREATE TABLE ladders (
+    tenant_id uuid NOT NULL PRIMARY KEY,
+    steps json NOT NULL,
+    changed_at bigint NOT NULL,
+    changed_by uuid NOT NULL
+);
 
 CREATE TABLE approvals (
     id uuid NOT NULL PRIMARY KEY,

@@ -44,6 +44,7 @@ pub mod commands {
     pub(super) mod history;
     pub(super) mod job_event_snapshots;
     pub(super) mod jobs;
+    pub(super) mod ladder;
     pub(super) mod output;
     pub(super) mod rollouts;
 }

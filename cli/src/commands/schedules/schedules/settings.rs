@@ -171,6 +171,9 @@ pub struct NewSchedule {
     /// Wait this long for an offline or busy agent, such as 30s, 5m or 1h [default: 24h]
     #[arg(long, value_name = "TIME", value_parser = milliseconds, help_heading = JOB)]
     expires: Option<u64>,
+    /// Confirm that a fire reaches at most this number of agents, where your tenant asks for it
+    #[arg(long, value_name = "N", help_heading = JOB)]
+    confirm_agents: Option<u32>,
     #[command(flatten)]
     target: TargetOptions,
     #[command(flatten)]
@@ -226,6 +229,9 @@ impl NewSchedule {
         }
         if let Some(expires_in_ms) = self.expires {
             job["expires_in_ms"] = expires_in_ms.into();
+        }
+        if let Some(count) = self.confirm_agents {
+            job["confirm_agent_count"] = count.into();
         }
         if let Some(rollout) = self.rollout.body() {
             job["rollout"] = rollout;

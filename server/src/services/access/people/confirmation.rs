@@ -48,3 +48,18 @@ pub(in crate::services) async fn require_confirmed(
             .into(),
     })
 }
+
+/// As [`require_confirmed`] for a person. A key proves itself with each request.
+///
+/// # Errors
+/// 403 `confirmation_required`.
+pub(in crate::services) async fn require_confirmed_person(
+    store: &Store,
+    clock: &Clock,
+    caller: &Caller,
+) -> Result<()> {
+    if caller.principal.session_id().is_some() {
+        require_confirmed(store, clock, caller).await?;
+    }
+    Ok(())
+}

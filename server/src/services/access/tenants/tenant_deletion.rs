@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use muster_protocol::CloseCode;
 use serde_json::json;
+use tokio::sync::Notify;
 
 use super::administration::{TenantDetails, Tenants, UNKNOWN};
 use crate::domain::access::principal::Scope;
@@ -30,6 +31,8 @@ pub struct TenantDeletion {
     pub(in crate::services) clock: Clock,
     pub(in crate::services) cache: KeyCache,
     pub(in crate::services) tenants: Tenants,
+    /// Notified when a deletion was requested.
+    pub(in crate::services) requested: Arc<Notify>,
 }
 
 impl TenantDeletion {
@@ -113,6 +116,7 @@ impl TenantDeletion {
         scope.set_deletion(Some(delete_at), is_operator, now, audit).await?.ok_or(UNKNOWN)?;
         // First the keys, then the sessions: a session that opens meanwhile checks the first after it
         // is among the second.
+        self.requested.notify_one();
         self.cache.close_tenant(id);
         self.hub.bump_key_revision();
         for session in self.hub.sessions().into_iter().filter(|session| session.tenant_id == id) {
@@ -141,11 +145,17 @@ impl TenantDeletion {
         self.tenants.details(id).await
     }
 
-    /// Deletes what is left of the tenants whose grace period is over.
+    /// Waits until a deletion is requested.
+    pub async fn requested(&self) {
+        self.requested.notified().await;
+    }
+
+    /// Deletes what is left of the tenants whose grace period is over. Returns in how many milliseconds
+    /// the next one is due; `None` if no tenant is being deleted.
     ///
     /// # Errors
     /// [`StoreError`]; the next run continues.
-    pub async fn erase_due(&self) -> std::result::Result<(), StoreError> {
+    pub async fn erase_due(&self) -> std::result::Result<Option<u64>, StoreError> {
         let now = self.clock.now();
         let system = self.store.system();
         let mut slices = 0;
@@ -153,7 +163,7 @@ impl TenantDeletion {
             while system.erase_slice(id, now).await? {
                 slices += 1;
                 if slices >= MAX_SLICES {
-                    return Ok(());
+                    return Ok(Some(0));
                 }
             }
             // Its keys may still be cached.
@@ -162,6 +172,6 @@ impl TenantDeletion {
             self.cache.open_tenant(id);
             tracing::info!(tenant_id = %id, "deleted a tenant and everything of it");
         }
-        Ok(())
+        Ok(system.next_deletion().await?.map(|at| at.ms_since(self.clock.now())))
     }
 }

@@ -224,6 +224,9 @@ pub fn operations() -> Vec<Operation> {
         by_agent(get("/api/agents/poll", &[], Unrelated)),
         by_agent(post("/api/agents/result", &[], Unrelated, result)),
         get("/api/access/explain", &[], Unrelated).query("?operation=ping").needing(Needs::AnyKey),
+        get("/api/access/ladder", COMMANDS_READ, Hidden),
+        Operation::new("PUT", "/api/access/ladder", MANAGE_RULES, Unrelated)
+            .with(json!({"steps": []})),
         get("/api/approvals", COMMANDS_READ, Hidden),
         get("/api/approvals/{id}", COMMANDS_READ, NotFound),
         post("/api/approvals/{id}/approve", DECIDE, NotFound, json!({})),

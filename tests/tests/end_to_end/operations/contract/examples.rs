@@ -378,6 +378,11 @@ async fn approvals(run: &mut Recorder<'_>) {
         run.call_with(&key, Method::POST, &format!("{path}/{verb}"), Some(reason)).await;
     }
     run.get("/api/access/explain?operation=run:deploy&target=all").await;
+    let steps = json!({"steps": [{"from_agents": 10, "demand": "confirm"},
+        {"tag": "critical", "from_agents": 1, "demand": "approve"},
+        {"from_agents": 1_000, "demand": "refuse"}]});
+    run.call(Method::PUT, "/api/access/ladder", Some(steps)).await;
+    run.get("/api/access/ladder").await;
 }
 
 /// People: sign-in, sessions, members and invitations.

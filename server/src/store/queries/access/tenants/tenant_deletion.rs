@@ -3,7 +3,7 @@
 use sea_orm::sea_query::{Query, SelectStatement};
 use sea_orm::{
     ActiveModelTrait as _, ActiveValue::Set, ColumnTrait as _, EntityTrait as _,
-    IntoActiveModel as _, QueryFilter as _, QuerySelect as _,
+    IntoActiveModel as _, QueryFilter as _, QueryOrder as _, QuerySelect as _,
 };
 
 use super::administration::TenantAudit;
@@ -24,6 +24,19 @@ impl SystemScope {
             .filter(tenant::Column::DeleteAt.is_not_null())
             .into_tuple()
             .all(&self.reader)
+            .await?)
+    }
+
+    /// When the next tenant is to be deleted; `None` if none is.
+    pub async fn next_deletion(&self) -> Result<Option<Timestamp>, StoreError> {
+        Ok(tenant::Entity::find()
+            .select_only()
+            .column(tenant::Column::DeleteAt)
+            .filter(tenant::Column::DeleteAt.is_not_null())
+            .order_by_asc(tenant::Column::DeleteAt)
+            .limit(1)
+            .into_tuple()
+            .one(&self.reader)
             .await?)
     }
 }

@@ -31,6 +31,8 @@ pub struct Decision {
     pub is_approved: bool,
     pub by: PrincipalId,
     pub reason: Option<String>,
+    /// What an approver has signed about each command, JSON; empty for a decision without signatures.
+    pub capsules: Vec<(CommandId, String)>,
     pub now: Timestamp,
 }
 
@@ -122,6 +124,19 @@ impl SystemScope {
         Ok(ended)
     }
 
+    /// When the next request expires; `None` if none waits.
+    pub async fn next_approval_end(&self) -> Result<Option<Timestamp>, StoreError> {
+        Ok(approval::Entity::find()
+            .select_only()
+            .column(approval::Column::ExpiresAt)
+            .filter(approval::Column::State.eq(ApprovalState::Pending))
+            .order_by_asc(approval::Column::ExpiresAt)
+            .limit(1)
+            .into_tuple()
+            .one(&self.reader)
+            .await?)
+    }
+
     async fn is_waiting(&self, row: &approval::Model) -> Result<bool, StoreError> {
         let held = held_of(row, command::Entity::find()).limit(1).all(&self.reader).await?;
         Ok(!held.is_empty())
@@ -167,6 +182,13 @@ async fn decide(
     }
     let released = match decision.is_approved {
         true => {
+            for (command_id, capsule) in decision.capsules {
+                held_of(&row, command::Entity::update_many())
+                    .col_expr(command::Column::Capsule, Expr::value(capsule))
+                    .filter(command::Column::Id.eq(command_id))
+                    .exec(transaction)
+                    .await?;
+            }
             release(transaction, &row, decision.now).await?;
             let agents = held.into_iter().map(|(_, agent_id)| agent_id).collect();
             ReleasedWork { agents, ended: Vec::new() }

@@ -9,7 +9,7 @@ use sea_orm::{
 };
 
 use crate::domain::commands::approval::ApprovalState;
-use crate::domain::ids::{AgentId, ApprovalId, ApprovalRuleId};
+use crate::domain::ids::{AgentId, ApprovalId, ApprovalRuleId, CommandId};
 use crate::domain::page::PageRequest;
 use crate::store::StoreError;
 use crate::store::entities::access::audit_entry;
@@ -110,13 +110,14 @@ impl TenantScope {
         Ok(query.all(&self.reader).await?.pop())
     }
 
-    /// The agents of the work that a request is for, in the order of their ids.
-    pub async fn agents_of_approval(
+    /// The commands of the work that a request is for with their agents, in the order of the agents' ids.
+    pub async fn commands_of_approval(
         &self,
         row: &approval::Model,
-    ) -> Result<Vec<AgentId>, StoreError> {
+    ) -> Result<Vec<(CommandId, AgentId)>, StoreError> {
         let query = command::Entity::find()
             .select_only()
+            .column(command::Column::Id)
             .column(command::Column::AgentId)
             .filter(command::Column::TenantId.eq(self.tenant_id))
             .filter(match (row.job_id, row.command_id) {
