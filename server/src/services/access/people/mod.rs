@@ -5,7 +5,6 @@ pub mod account;
 pub mod accounts;
 mod attempt_limiter;
 pub(in crate::services) mod confirmation;
-pub(in crate::services) mod confirmation;
 pub mod device_login;
 pub mod email_change;
 pub mod invitations;

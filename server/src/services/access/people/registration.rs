@@ -187,6 +187,7 @@ fn account(row: &registration::Model, client: &Client, now: Timestamp) -> NewAcc
         plan: Plan::DEFAULT,
         created_at: now,
         delete_at: None,
+        is_deleted_by_operator: false,
         manifest_bytes: 0,
         manifest_scripts: 0,
     };
