@@ -223,7 +223,7 @@ const SCREENS: [name: string, path: () => string][] = [
 const ids = (): Record<string, string> => JSON.parse(readFileSync(join(folder, 'ids.json'), 'utf8')) as Record<string, string>;
 
 test('no screen has a violation of accessibility, in either theme and on a phone', async () => {
-  test.setTimeout(240_000);
+  test.setTimeout(420_000);
   await ask('make_examples');
   for (const [theme, width] of [['light', 1440], ['dark', 390]] as const) {
     await page.setViewportSize({ width, height: 844 });
@@ -249,7 +249,12 @@ test('an auditor sees the fleet and the audit, and nothing to run', async ({ bro
   const { auditor_email: email } = ids();
   const visitor = await (await browser.newContext()).newPage();
   watch(visitor);
-  await visitor.goto('/audit');
+  for (const path of ['/set-up', '/audit']) {
+    await visitor.goto(path);
+    await expect(visitor.getByRole('heading', { level: 1 })).toBeVisible();
+    const { violations } = await new AxeBuilder({ page: visitor }).analyze();
+    expect(violations.map(({ id }) => id)).toEqual([]);
+  }
   await visitor.getByLabel('Email').fill(email!);
   await visitor.getByLabel('Password').fill(PASSWORD);
   await visitor.getByRole('button', { name: 'Sign in' }).click();
