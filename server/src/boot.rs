@@ -78,7 +78,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         clock,
         exchanges: http::ExchangeSessions::default(),
         polls: http::PollSessions::default(),
-        body_bytes: http::BodyBytes::default(),
+        body_bytes: http::BodyBytes::new(services.freed_memory.clone()),
         public_url: config.public_url.clone(),
         is_secure: config.tls.is_some(),
     });

@@ -4,6 +4,7 @@
 pub mod database_password;
 mod file_sums;
 pub mod master_key_file;
+pub mod memory;
 pub mod program_files;
 pub mod readiness;
 pub mod release_files;

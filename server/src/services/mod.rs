@@ -5,6 +5,7 @@ pub mod access;
 pub mod byte_shares;
 pub mod commands;
 pub mod error;
+pub mod freed_memory;
 /// Agents, their presence, their groups and targets.
 pub mod fleet {
     mod adoption;
@@ -115,6 +116,7 @@ pub struct Services {
     pub readiness: operations::readiness::Readiness,
     pub releases: releases::Releases,
     pub schedules: schedules::Schedules,
+    pub freed_memory: freed_memory::FreedMemory,
     pub sessions: Arc<sessions::Sessions>,
     pub setup: access::people::setup::Setup,
     pub sign_in: access::people::sign_in::SignIn,
@@ -174,6 +176,7 @@ impl Services {
             started_at: clock().now(),
             silence_ms: settings.silence_ms(),
         };
+        let freed_memory = freed_memory::FreedMemory::default();
         let tenants = access::tenants::administration::Tenants {
             store: store(),
             clock: clock(),
@@ -331,6 +334,7 @@ impl Services {
                 limiter: sign_in_limiter,
                 lookups,
             },
+            freed_memory: freed_memory.clone(),
             sessions: Arc::new(sessions::Sessions::new(
                 store(),
                 hub(),
@@ -344,6 +348,7 @@ impl Services {
                     catalog,
                 },
                 secret_box.clone(),
+                freed_memory.clone(),
             )),
             targets: fleet::targets::Targets { store: store(), hub: hub() },
             tenant_deletion: access::tenants::tenant_deletion::TenantDeletion {

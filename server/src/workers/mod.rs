@@ -2,6 +2,7 @@
 
 mod change_processor;
 mod event_publisher;
+mod memory_returner;
 mod output_compactor;
 mod schedule_runner;
 mod scheduler;
@@ -74,6 +75,11 @@ impl Workers {
         tasks.spawn(async move {
             output_compactor::run(compaction, for_output).await;
             "output compactor"
+        });
+        let freed = services.freed_memory.clone();
+        tasks.spawn(async move {
+            memory_returner::run(freed).await;
+            "memory returner"
         });
         let deletion = services.tenant_deletion.clone();
         tasks.spawn(async move {

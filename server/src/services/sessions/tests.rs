@@ -20,6 +20,7 @@ use crate::services::access::keys::key_cache::KeyCache;
 use crate::services::access::stream_permits::tests::Onlooker;
 use crate::services::commands::preflight::ManifestCache;
 use crate::services::fleet::group_membership::GroupMembership;
+use crate::services::freed_memory::FreedMemory;
 use crate::services::releases::catalog::ReleaseCatalog;
 
 const GRACE_MS: u64 = 60_000;
@@ -61,6 +62,7 @@ impl Opening {
                 catalog: ReleaseCatalog::new(store()),
             },
             SecretBox::new(&MasterKey::from_base64(&master_key).expect("a key")).expect("a box"),
+            FreedMemory::default(),
         );
         let keys = AgentKeys {
             store: store(),
