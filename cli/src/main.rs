@@ -56,6 +56,8 @@ mod commands {
         pub mod keys;
         pub mod login;
         pub mod members;
+        pub mod register;
+        pub mod reset_password;
         pub mod tenant;
         pub mod tenants;
     }

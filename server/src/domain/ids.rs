@@ -67,6 +67,14 @@ id!(
     InvitationId
 );
 id!(
+    /// A person who wants an account, until the address is verified.
+    RegistrationId
+);
+id!(
+    /// A mail that waits to be sent.
+    MailId
+);
+id!(
     /// An agent key, with which agents enrol.
     AgentKeyId
 );

@@ -80,6 +80,10 @@ impl From<StoreError> for ServiceError {
                 code: "session_ended",
                 detail: "the session has ended; sign in again",
             },
+            StoreError::TooManyMails => Self::Busy {
+                code: "too_many_mails",
+                detail: "too many mails wait to be sent; try again later",
+            },
             error => Self::Store(error),
         }
     }

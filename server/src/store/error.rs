@@ -38,6 +38,9 @@ pub enum StoreError {
     /// The session of the request ended after the request was authenticated.
     #[error("change the data: the session of the request has ended")]
     SessionEnded,
+    /// As many mails wait to be sent as may.
+    #[error("too many mails wait to be sent")]
+    TooManyMails,
     /// The data does not allow the change: for example, the row was deleted.
     #[error("the change was refused: {0}")]
     Refused(&'static str),

@@ -1,16 +1,66 @@
-//! `muster whoami`, `muster confirm` and `muster logout`, and the renewal of the access token of a person.
+//! `muster whoami`, `muster account`, `muster confirm` and `muster logout`, and the renewal of the access token of a person.
 
 use chrono::{DateTime, TimeDelta, Utc};
+use clap::Subcommand;
 use reqwest::Method;
 use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};
 
-use super::login::{read_secret, with_tokens};
+use super::login::{read_secret, read_two_secrets, with_tokens};
 use crate::api::client::ApiClient;
 use crate::context::{self, Context, Renewal};
 use crate::error::CliError;
-use crate::output::printer::Output;
+use crate::explanation::{OptionNames, option};
+use crate::output::printer::{Output, print_note};
 use crate::session::Session;
+
+/// The options that set fields of the API.
+pub const OPTIONS: OptionNames =
+    &[option("email", "EMAIL").expects("an address such as ada@example.com")];
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Request another address for your account; a code is sent to it, for `muster account verify-email`
+    ChangeEmail {
+        /// The new address
+        email: String,
+    },
+    /// Change the address of your account with the code that was sent to the new one, which comes from a
+    /// prompt or standard input
+    VerifyEmail,
+    /// Change your password; the present one and the new one come from prompts, or from two lines of
+    /// standard input. Your other sessions end
+    ChangePassword,
+}
+
+/// Runs one action.
+///
+/// # Errors
+/// [`CliError`].
+pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
+    match args.action {
+        Action::ChangeEmail { email } => {
+            session.change(Method::POST, &["me", "email"], &json!({ "email": email })).await?;
+            print_note("a code is sent to the address; run `muster account verify-email`");
+            Ok(0)
+        }
+        Action::VerifyEmail => {
+            let body = json!({ "code": read_secret("Code: ")?.trim() });
+            session.change(Method::POST, &["me", "email", "verify"], &body).await
+        }
+        Action::ChangePassword => {
+            let (current, new) = read_two_secrets("Present password: ", "New password: ")?;
+            let body = json!({ "current_password": current, "new_password": new });
+            session.change(Method::POST, &["me", "password"], &body).await
+        }
+    }
+}
 
 /// An access token that expires earlier is renewed before the command.
 const LEAST_LIFETIME: TimeDelta = TimeDelta::minutes(5);

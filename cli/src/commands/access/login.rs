@@ -153,3 +153,18 @@ pub fn read_secret(prompt: &str) -> Result<String, CliError> {
     stdin.lock().take(MAX_KEY_BYTES).read_to_string(&mut text)?;
     Ok(text.trim_end_matches(['\r', '\n']).to_owned())
 }
+
+/// Two secrets, each from a prompt without echo, or the first two lines of standard input.
+///
+/// # Errors
+/// [`CliError::Terminal`] if they cannot be read.
+pub fn read_two_secrets(first: &str, second: &str) -> Result<(String, String), CliError> {
+    let stdin = std::io::stdin();
+    if stdin.is_terminal() {
+        return Ok((rpassword::prompt_password(first)?, rpassword::prompt_password(second)?));
+    }
+    let mut text = String::new();
+    stdin.lock().take(MAX_KEY_BYTES).read_to_string(&mut text)?;
+    let mut lines = text.lines().map(str::to_owned);
+    Ok((lines.next().unwrap_or_default(), lines.next().unwrap_or_default()))
+}

@@ -8,6 +8,7 @@ use zeroize::Zeroizing;
 
 use super::access_tokens::AccessTokens;
 use super::confirmation::require_session;
+use super::own_attempts::OwnAttempts;
 use super::passwords::Passwords;
 use super::setup::record;
 use super::sign_in_limiter::SignInLimiter;
@@ -25,6 +26,7 @@ use crate::domain::time::{Clock, Timestamp};
 use crate::services::access::caller::{AuditAction, Caller, Client, Subject};
 use crate::services::access::keys::key_cache::KeyCache;
 use crate::services::access::keys::lookup_limiter::LookupLimiter;
+use crate::services::access::mails::Mails;
 use crate::services::error::{Result, ServiceError};
 use crate::store::entities::access::{audit_entry, member, tenant, user, user_session};
 use crate::store::queries::{NewSession, Refreshed, SessionsToEnd};
@@ -55,7 +57,9 @@ pub struct SignIn {
     pub(in crate::services) secret_box: SecretBox,
     pub(in crate::services) passwords: Passwords,
     pub(in crate::services) limiter: SignInLimiter,
+    pub(in crate::services) own_attempts: OwnAttempts,
     pub(in crate::services) lookups: LookupLimiter,
+    pub(in crate::services) mails: Mails,
 }
 
 /// What a person types.
@@ -98,8 +102,14 @@ impl SignIn {
         client: &Client,
         given: Credentials,
     ) -> Result<(Allowance, Result<SignedIn>)> {
-        let allowance = self.limiter.attempt(client.limited_as, &given.email)?;
-        Ok((allowance, self.try_sign_in(client, given).await))
+        let (source, email) = (client.limited_as, given.email.clone());
+        let known = self.own_attempts.from_known(source, &email);
+        let allowance = known.unwrap_or_else(|| self.limiter.attempt(source, &email))?;
+        let signed_in = self.try_sign_in(client, given).await;
+        if signed_in.is_ok() {
+            self.own_attempts.remember(source, &email);
+        }
+        Ok((allowance, signed_in))
     }
 
     async fn try_sign_in(&self, client: &Client, given: Credentials) -> Result<SignedIn> {
@@ -321,10 +331,14 @@ impl SignIn {
     }
 
     /// # Errors
-    /// 403 `wrong_password`; [`ServiceError::RateLimited`].
+    /// 403 `wrong_password`; [`ServiceError::RateLimited`] by the session, so that guesses from other
+    /// addresses do not keep its person from it.
     pub(super) async fn prove(&self, given: Proof<'_>) -> Result<()> {
         let Proof { caller, password, user, field } = given;
-        self.limiter.attempt(caller.client().limited_as, &user.email)?;
+        match caller.principal.session_id() {
+            Some(session_id) => self.own_attempts.in_session(session_id)?,
+            None => self.limiter.attempt(caller.client().limited_as, &user.email)?,
+        };
         check_length(field, &password)?;
         let hash = Some(user.password_hash.clone());
         if self.passwords.verify(password, hash).await? {

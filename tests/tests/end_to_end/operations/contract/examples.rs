@@ -8,7 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use muster_protocol::release::Platform;
 use muster_tests::{
-    AgentOptions, Fixture, JsonFields as _, Publisher, Script, eventually, repository,
+    AgentOptions, Fixture, JsonFields as _, Publisher, Script, ServerOptions, eventually,
+    repository,
 };
 use reqwest::Method;
 use serde_json::{Map, Value, json};
@@ -102,7 +103,10 @@ fn names(document: &Value) -> BTreeMap<(String, String), String> {
 
 #[tokio::test]
 async fn examples_are_taken_from_a_run_and_have_the_documented_shapes() {
-    let fixture = Fixture::on_sqlite().await;
+    let options = ServerOptions::default()
+        .with("MUSTER_REGISTRATION", "open")
+        .with("MUSTER_DEMO_PRINT_CODES", "true");
+    let fixture = Fixture::with(options).await;
     let document = fixture.api.get("/openapi.json").await.expect(200);
     let names = names(&document);
     let mut run = Recorder { fixture: &fixture, names, examples: Map::new() };
@@ -131,6 +135,7 @@ async fn examples_are_taken_from_a_run_and_have_the_documented_shapes() {
     run.call_with(token.trim(), Method::POST, "/api/setup", Some(owner)).await;
     approvals(&mut run).await;
     people(&mut run).await;
+    accounts(&mut run).await;
     run.examples.insert(
         "get_metrics".into(),
         json!({"status": "200",
@@ -414,6 +419,46 @@ async fn people(run: &mut Recorder<'_>) {
     run.call_with(&key, Method::POST, "/api/auth/logout", Some(json!({}))).await;
 }
 
+/// Registration, a new password and a new address, with codes that the server prints.
+async fn accounts(run: &mut Recorder<'_>) {
+    let (email, password) = ("joan@example.com", "correct horse battery staple");
+    let body = json!({"email": email, "name": "Joan", "password": password,
+        "tenant_name": "Example Ltd"});
+    let open = run.call_with("", Method::POST, "/api/auth/register", Some(body)).await;
+    let id = open.text("registration_id").to_owned();
+    printed(run, email, 1).await;
+    let body = json!({"registration_id": id});
+    run.call_with("", Method::POST, "/api/auth/register/resend", Some(body)).await;
+    let code = printed(run, email, 2).await;
+    let body = json!({"registration_id": id, "code": code});
+    run.call_with("", Method::POST, "/api/auth/register/verify", Some(body)).await;
+    let body = json!({"email": email});
+    run.call_with("", Method::POST, "/api/auth/password-reset", Some(body)).await;
+    let token = printed(run, email, 3).await;
+    let body = json!({"password": "tired giraffe on a bus"});
+    let path = "/api/auth/password-reset/complete";
+    run.call_with(&token, Method::POST, path, Some(body)).await;
+    let login = json!({"email": email, "password": "tired giraffe on a bus"});
+    let signed = run.fixture.api.post("/api/auth/login", login).await.expect(200);
+    let key = signed.text("access_token");
+    let body = json!({"email": "joan.clarke@example.com"});
+    run.call_with(key, Method::POST, "/api/me/email", Some(body)).await;
+    let code = printed(run, "joan.clarke@example.com", 1).await;
+    run.call_with(key, Method::POST, "/api/me/email/verify", Some(json!({"code": code}))).await;
+}
+
+/// The code or token of a printed mail to an address, counted from 1.
+async fn printed(run: &Recorder<'_>, to: &str, count: usize) -> String {
+    eventually(&format!("mail {count} to {to} is printed"), async || {
+        let log = run.fixture.server.log();
+        let mail = log.split(&format!("mail to {to}: ")).nth(count)?.to_owned();
+        let mut lines = mail.lines();
+        let secret = lines.find_map(|line| line.strip_prefix("    ").map(str::to_owned));
+        secret.filter(|secret| !secret.is_empty())
+    })
+    .await
+}
+
 /// The same examples in every run: ids, instants, secrets and figures are replaced.
 fn stable(examples: &Value) -> Value {
     let mut known = BTreeMap::new();
@@ -453,10 +498,17 @@ fn replaced_text(text: &str, known: &mut BTreeMap<String, usize>) -> String {
             result.push_str("2026-01-31T12:00:00.000Z");
         } else if bare.starts_with("eyJ") {
             result.push_str("eyJhbGciOiJFZERTQSJ9.e30.AA");
-        } else if let Some(kind) =
-            ["mst_live_", "mst_agent_", "mst_setup_", "mst_refresh_", "mst_invite_", "whsec_"]
-                .iter()
-                .find(|kind| bare.starts_with(**kind))
+        } else if let Some(kind) = [
+            "mst_live_",
+            "mst_agent_",
+            "mst_setup_",
+            "mst_refresh_",
+            "mst_invite_",
+            "mst_reset_",
+            "whsec_",
+        ]
+        .iter()
+        .find(|kind| bare.starts_with(**kind))
         {
             // Prefixes of keys stay as long as they are.
             result.push_str(&format!("{kind}{}", "0".repeat(bare.len() - kind.len())));

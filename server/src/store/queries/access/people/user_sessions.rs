@@ -8,8 +8,9 @@ use sea_orm::{
 use crate::domain::ids::{MemberId, SessionId, TenantId, UserId};
 use crate::domain::time::Timestamp;
 use crate::store::StoreError;
-use crate::store::entities::access::{audit_entry, member, tenant, user, user_session};
+use crate::store::entities::access::{audit_entry, mail, member, tenant, user, user_session};
 use crate::store::queries::SystemScope;
+use crate::store::queries::access::mails::queue_notice;
 use crate::store::requester::write_audit;
 use crate::store::writer::add_audit;
 
@@ -172,11 +173,12 @@ impl SystemScope {
         (old_hash, new_hash): (String, String),
         session_id: SessionId,
         now: Timestamp,
-        audit: audit_entry::Model,
+        (audit, notice): (audit_entry::Model, Option<mail::Model>),
     ) -> Result<(), StoreError> {
         self.writer
             .change(move |transaction| {
                 let (old, new, audit) = (old_hash.clone(), new_hash.clone(), audit.clone());
+                let notice = notice.clone();
                 Box::pin(async move {
                     write_audit(transaction, audit).await?;
                     let changed = user::Entity::update_many()
@@ -191,6 +193,7 @@ impl SystemScope {
                     let others = SessionsToEnd::AllBut(session_id);
                     let ids = sessions_to_end(transaction, user_id, others).await?;
                     end_all(transaction, ids, now).await?;
+                    queue_notice(transaction, notice).await?;
                     confirm(transaction, session_id, now).await
                 })
             })
