@@ -746,6 +746,49 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/auth/password-reset": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Request a token for a new password.
+         * @description It is sent to the address and works once, within an hour.
+         *
+         *     The answer tells neither by its content nor by its time whether the address is known. Five requests a
+         *     minute are allowed from one address and for one account.
+         */
+        post: operations["request_password_reset"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/auth/password-reset/complete": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Set a new password with the token of the mail.
+         * @description All sessions of the person end.
+         */
+        post: operations["reset_password"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/auth/refresh": {
         parameters: {
             query?: never;
@@ -761,6 +804,70 @@ export interface paths {
          *     same next token. Later it ends the session, because somebody else may have it.
          */
         post: operations["refresh_session"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/auth/register": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Create an account and a tenant, whose owner it is.
+         * @description A code of six digits is sent to the address.
+         *
+         *     The answer tells neither by its content nor by its time whether the address has an account already: then
+         *     its owner gets a notice instead. Five registrations a minute are allowed from one address and for one
+         *     account.
+         */
+        post: operations["register"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/auth/register/resend": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Send another code for a registration.
+         * @description The one before becomes invalid. The answer is the same for a registration that does not exist.
+         */
+        post: operations["resend_code"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/auth/register/verify": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Finish a registration with the code of the mail, which is valid for 10 minutes.
+         * @description Five codes may be tried. The person can sign in afterwards.
+         */
+        post: operations["verify_registration"];
         delete?: never;
         options?: never;
         head?: never;
@@ -1436,6 +1543,49 @@ export interface paths {
         get: operations["get_me"];
         put?: never;
         post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/me/email": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Request another address for the person.
+         * @description A code of six digits is sent to it. Only for a person who gave the password in the last 15 minutes.
+         *
+         *     The answer does not tell whether another person has the address: then that person gets a notice instead.
+         *     Three requests a minute are allowed.
+         */
+        post: operations["request_email_change"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/me/email/verify": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Change the address with the code of the mail, which is valid for 10 minutes.
+         * @description Five codes may be tried within an hour. The old address gets a notice.
+         */
+        post: operations["change_email"];
         delete?: never;
         options?: never;
         head?: never;
@@ -2595,6 +2745,10 @@ export interface components {
              */
             next_after?: number | null;
         };
+        ChangeEmail: {
+            /** @description The six digits of the mail. */
+            code: string;
+        };
         ChangePassword: {
             current_password: string;
             /**
@@ -2883,6 +3037,11 @@ export interface components {
             manifest: string;
             /** @description The exact text of `release.sig`. */
             signature: string;
+        };
+        /** @description A new address that waits for its code. */
+        EmailChangeView: {
+            /** @description When the code expires. */
+            expires_at: components["schemas"]["Timestamp"];
         };
         /** @description No data. */
         EmptyData: Record<string, never>;
@@ -3636,6 +3795,18 @@ export interface components {
              */
             grace_ms?: number;
         };
+        Register: {
+            email: string;
+            /** @description Default: the part of the address before the `@`. */
+            name?: string | null;
+            /**
+             * @description At least 12 characters and at most 256 bytes, and not one of the passwords that attackers try
+             *     first.
+             */
+            password: string;
+            /** @description Of the new tenant. Default: the name of the person. */
+            tenant_name?: string | null;
+        };
         /**
          * @description What an agent reports about itself.
          *
@@ -3716,6 +3887,17 @@ export interface components {
         };
         /**
          * Format: uuid
+         * @description A person who wants an account, until the address is verified.
+         */
+        RegistrationId: string;
+        /** @description A registration that waits for its code. */
+        RegistrationView: {
+            /** @description When the code expires. */
+            expires_at: components["schemas"]["Timestamp"];
+            registration_id: components["schemas"]["RegistrationId"];
+        };
+        /**
+         * Format: uuid
          * @description A release.
          */
         ReleaseId: string;
@@ -3747,6 +3929,25 @@ export interface components {
         /** @description What an agent replies. Its content depends on the command and the agent. */
         ReplyData: {
             [key: string]: unknown;
+        };
+        RequestEmailChange: {
+            /** @description The new address. */
+            email: string;
+        };
+        RequestPasswordReset: {
+            email: string;
+        };
+        /** @description A request that was taken. */
+        RequestedView: Record<string, never>;
+        ResendCode: {
+            registration_id: components["schemas"]["RegistrationId"];
+        };
+        ResetPassword: {
+            /**
+             * @description At least 12 characters and at most 256 bytes, and not one of the passwords that attackers try
+             *     first.
+             */
+            password: string;
         };
         /** @description An event `reset` of a stream. */
         ResetStreamEvent: {
@@ -4349,6 +4550,11 @@ export interface components {
         UserSessionsView: {
             items: components["schemas"]["UserSessionView"][];
         };
+        VerifyRegistration: {
+            /** @description The six digits of the mail. */
+            code: string;
+            registration_id: components["schemas"]["RegistrationId"];
+        };
         /** @description Agents of a wave: a number, or a percentage of all agents such as `25%`, rounded up. */
         WaveSize: number | string;
         /** @description One attempt. */
@@ -4610,7 +4816,7 @@ export interface operations {
                      *           ],
                      *           "connected_at": "2026-01-31T12:00:00.000Z",
                      *           "created_at": "2026-01-31T12:00:00.000Z",
-                     *           "fingerprint": "SHA256:adMx9rNAuBIrhIRKhNHQAvbQSa75CuHwdRsLfcdiR2U",
+                     *           "fingerprint": "SHA256:xk5NsMBky6lyJRXy2d0zwfHYNi71paNf1rElIPla6CE",
                      *           "hostname": "vm",
                      *           "id": "01900000-0000-7000-8000-000000000003",
                      *           "ip": "192.0.2.2",
@@ -4623,7 +4829,7 @@ export interface operations {
                      *           "next_fingerprint": null,
                      *           "os": "Linux 6.18.44-fc-v657",
                      *           "policy": "manifest",
-                     *           "public_key": "wlTOa4/OQMwS/NLpW6WXX020mQLcAijMd5t4Jcy+mdA=",
+                     *           "public_key": "FClIU/c1HG1PMpE97pVUg9ez532Owwx9OVLwguDckBQ=",
                      *           "status": "online",
                      *           "tags": [
                      *             "web",
@@ -4752,7 +4958,7 @@ export interface operations {
                      *           ],
                      *           "connected_at": "2026-01-31T12:00:00.000Z",
                      *           "created_at": "2026-01-31T12:00:00.000Z",
-                     *           "fingerprint": "SHA256:adMx9rNAuBIrhIRKhNHQAvbQSa75CuHwdRsLfcdiR2U",
+                     *           "fingerprint": "SHA256:xk5NsMBky6lyJRXy2d0zwfHYNi71paNf1rElIPla6CE",
                      *           "hostname": "vm",
                      *           "id": "01900000-0000-7000-8000-000000000003",
                      *           "ip": "192.0.2.2",
@@ -4765,7 +4971,7 @@ export interface operations {
                      *           "next_fingerprint": null,
                      *           "os": "Linux 6.18.44-fc-v657",
                      *           "policy": "manifest",
-                     *           "public_key": "wlTOa4/OQMwS/NLpW6WXX020mQLcAijMd5t4Jcy+mdA=",
+                     *           "public_key": "FClIU/c1HG1PMpE97pVUg9ez532Owwx9OVLwguDckBQ=",
                      *           "status": "online",
                      *           "tags": [
                      *             "web",
@@ -5360,7 +5566,7 @@ export interface operations {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "expires_at": null,
                      *       "id": "01900000-0000-7000-8000-000000000015",
-                     *       "install_line": "curl -fsSL http://127.0.0.1:34437/install/deploy.sh | sudo sh -s -- --key mst_agent_0000000000000000000000000000000000000000000000000000000000000000",
+                     *       "install_line": "curl -fsSL http://127.0.0.1:35203/install/deploy.sh | sudo sh -s -- --key mst_agent_0000000000000000000000000000000000000000000000000000000000000000",
                      *       "key": "mst_agent_0000000000000000000000000000000000000000000000000000000000000000",
                      *       "max_agents": 20,
                      *       "name": "web servers",
@@ -6107,7 +6313,7 @@ export interface operations {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "expires_at": null,
                      *       "id": "01900000-0000-7000-8000-000000000015",
-                     *       "install_line": "curl -fsSL http://127.0.0.1:34437/install/deploy.sh | sudo sh -s -- --key mst_agent_0000000000000000000000000000000000000000000000000000000000000000",
+                     *       "install_line": "curl -fsSL http://127.0.0.1:35203/install/deploy.sh | sudo sh -s -- --key mst_agent_0000000000000000000000000000000000000000000000000000000000000000",
                      *       "key": "mst_agent_0000000000000000000000000000000000000000000000000000000000000000",
                      *       "max_agents": 50,
                      *       "name": "web servers",
@@ -6373,7 +6579,7 @@ export interface operations {
                      *       ],
                      *       "connected_at": "2026-01-31T12:00:00.000Z",
                      *       "created_at": "2026-01-31T12:00:00.000Z",
-                     *       "fingerprint": "SHA256:adMx9rNAuBIrhIRKhNHQAvbQSa75CuHwdRsLfcdiR2U",
+                     *       "fingerprint": "SHA256:xk5NsMBky6lyJRXy2d0zwfHYNi71paNf1rElIPla6CE",
                      *       "hostname": "vm",
                      *       "id": "01900000-0000-7000-8000-000000000003",
                      *       "ip": "192.0.2.2",
@@ -6387,7 +6593,7 @@ export interface operations {
                      *       "next_fingerprint": null,
                      *       "os": "Linux 6.18.44-fc-v657",
                      *       "policy": "manifest",
-                     *       "public_key": "wlTOa4/OQMwS/NLpW6WXX020mQLcAijMd5t4Jcy+mdA=",
+                     *       "public_key": "FClIU/c1HG1PMpE97pVUg9ez532Owwx9OVLwguDckBQ=",
                      *       "status": "online",
                      *       "tags": [
                      *         "web",
@@ -6663,7 +6869,7 @@ export interface operations {
                      *       ],
                      *       "connected_at": "2026-01-31T12:00:00.000Z",
                      *       "created_at": "2026-01-31T12:00:00.000Z",
-                     *       "fingerprint": "SHA256:adMx9rNAuBIrhIRKhNHQAvbQSa75CuHwdRsLfcdiR2U",
+                     *       "fingerprint": "SHA256:xk5NsMBky6lyJRXy2d0zwfHYNi71paNf1rElIPla6CE",
                      *       "hostname": "vm",
                      *       "id": "01900000-0000-7000-8000-000000000003",
                      *       "ip": "192.0.2.2",
@@ -6676,12 +6882,21 @@ export interface operations {
                      *       "next_fingerprint": null,
                      *       "os": "Linux 6.18.44-fc-v657",
                      *       "policy": "manifest",
-                     *       "public_key": "wlTOa4/OQMwS/NLpW6WXX020mQLcAijMd5t4Jcy+mdA=",
+                     *       "public_key": "FClIU/c1HG1PMpE97pVUg9ez532Owwx9OVLwguDckBQ=",
                      *       "status": "online",
                      *       "tags": [
                      *         "web",
                      *         "stage:production"
                      *       ],
+                     *       "telemetry": {
+                     *         "at": "2026-01-31T12:00:00.000Z",
+                     *         "cpu_percent": 100,
+                     *         "disk_percent": 91.7,
+                     *         "load_1m": 18.67,
+                     *         "memory_percent": 59.1,
+                     *         "running_executions": 0,
+                     *         "uptime_seconds": 52944
+                     *       },
                      *       "transport": "websocket",
                      *       "update": null,
                      *       "updated_at": null,
@@ -6867,7 +7082,7 @@ export interface operations {
                      *       ],
                      *       "connected_at": "2026-01-31T12:00:00.000Z",
                      *       "created_at": "2026-01-31T12:00:00.000Z",
-                     *       "fingerprint": "SHA256:adMx9rNAuBIrhIRKhNHQAvbQSa75CuHwdRsLfcdiR2U",
+                     *       "fingerprint": "SHA256:xk5NsMBky6lyJRXy2d0zwfHYNi71paNf1rElIPla6CE",
                      *       "hostname": "vm",
                      *       "id": "01900000-0000-7000-8000-000000000003",
                      *       "ip": "192.0.2.2",
@@ -6880,7 +7095,7 @@ export interface operations {
                      *       "next_fingerprint": null,
                      *       "os": "Linux 6.18.44-fc-v657",
                      *       "policy": "manifest",
-                     *       "public_key": "wlTOa4/OQMwS/NLpW6WXX020mQLcAijMd5t4Jcy+mdA=",
+                     *       "public_key": "FClIU/c1HG1PMpE97pVUg9ez532Owwx9OVLwguDckBQ=",
                      *       "status": "online",
                      *       "tags": [
                      *         "web",
@@ -7411,7 +7626,17 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "items": []
+                     *       "items": [
+                     *         {
+                     *           "at": "2026-01-31T12:00:00.000Z",
+                     *           "cpu_percent": 100,
+                     *           "disk_percent": 91.7,
+                     *           "load_1m": 18.67,
+                     *           "memory_percent": 59.1,
+                     *           "running_executions": 0,
+                     *           "uptime_seconds": 52944
+                     *         }
+                     *       ]
                      *     }
                      */
                     "application/json": components["schemas"]["MetricsView"];
@@ -7752,7 +7977,7 @@ export interface operations {
                      *       "items": [
                      *         {
                      *           "agent_count": 1,
-                     *           "agents_sha256": "82d9e5879bb4305aa83a97d0b1a995f8eaac5cc74864e13474cd919da22e4104",
+                     *           "agents_sha256": "898476d87cb2db034a6b3778f379ad6fc030ef6bd251eb43995f0cd7683f23ce",
                      *           "command": "execute",
                      *           "command_id": null,
                      *           "created_at": "2026-01-31T12:00:00.000Z",
@@ -7778,7 +8003,7 @@ export interface operations {
                      *             "every script"
                      *           ],
                      *           "script": "deploy",
-                     *           "script_sha256": "b98eb42e92063c82d6a082b58627979e1776085330798ec2550d83e84fe91511",
+                     *           "script_sha256": "49020f669e0f10f9dd8ea0db5c9218df7bc48f4b5803d62f852134221a2c6665",
                      *           "state": "pending"
                      *         }
                      *       ],
@@ -8166,7 +8391,7 @@ export interface operations {
                      *       "agent_ids": [
                      *         "01900000-0000-7000-8000-000000000006"
                      *       ],
-                     *       "agents_sha256": "82d9e5879bb4305aa83a97d0b1a995f8eaac5cc74864e13474cd919da22e4104",
+                     *       "agents_sha256": "898476d87cb2db034a6b3778f379ad6fc030ef6bd251eb43995f0cd7683f23ce",
                      *       "command": "execute",
                      *       "command_id": null,
                      *       "created_at": "2026-01-31T12:00:00.000Z",
@@ -8192,7 +8417,7 @@ export interface operations {
                      *         "every script"
                      *       ],
                      *       "script": "deploy",
-                     *       "script_sha256": "b98eb42e92063c82d6a082b58627979e1776085330798ec2550d83e84fe91511",
+                     *       "script_sha256": "49020f669e0f10f9dd8ea0db5c9218df7bc48f4b5803d62f852134221a2c6665",
                      *       "state": "pending"
                      *     }
                      */
@@ -8285,7 +8510,7 @@ export interface operations {
                      *       "agent_ids": [
                      *         "01900000-0000-7000-8000-000000000006"
                      *       ],
-                     *       "agents_sha256": "82d9e5879bb4305aa83a97d0b1a995f8eaac5cc74864e13474cd919da22e4104",
+                     *       "agents_sha256": "898476d87cb2db034a6b3778f379ad6fc030ef6bd251eb43995f0cd7683f23ce",
                      *       "command": "execute",
                      *       "command_id": null,
                      *       "created_at": "2026-01-31T12:00:00.000Z",
@@ -8311,7 +8536,7 @@ export interface operations {
                      *         "every script"
                      *       ],
                      *       "script": "deploy",
-                     *       "script_sha256": "b98eb42e92063c82d6a082b58627979e1776085330798ec2550d83e84fe91511",
+                     *       "script_sha256": "49020f669e0f10f9dd8ea0db5c9218df7bc48f4b5803d62f852134221a2c6665",
                      *       "state": "approved"
                      *     }
                      */
@@ -8449,7 +8674,7 @@ export interface operations {
                      *       "agent_ids": [
                      *         "01900000-0000-7000-8000-000000000006"
                      *       ],
-                     *       "agents_sha256": "82d9e5879bb4305aa83a97d0b1a995f8eaac5cc74864e13474cd919da22e4104",
+                     *       "agents_sha256": "898476d87cb2db034a6b3778f379ad6fc030ef6bd251eb43995f0cd7683f23ce",
                      *       "command": "execute",
                      *       "command_id": null,
                      *       "created_at": "2026-01-31T12:00:00.000Z",
@@ -8475,7 +8700,7 @@ export interface operations {
                      *         "every script"
                      *       ],
                      *       "script": "deploy",
-                     *       "script_sha256": "b98eb42e92063c82d6a082b58627979e1776085330798ec2550d83e84fe91511",
+                     *       "script_sha256": "49020f669e0f10f9dd8ea0db5c9218df7bc48f4b5803d62f852134221a2c6665",
                      *       "state": "refused"
                      *     }
                      */
@@ -8689,8 +8914,8 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {
-                     *             "new": "43e4327f42de26c7f8e5cb7fa28fecce2c2a6ea4cb881aeb64e8ec60a5008475",
-                     *             "old": "727fac8249849af332e604c9fa59dac10a7e63ef1bc4893a2520eb55aadd16d7"
+                     *             "new": "98fddf3a84ed150479e2663df926a97ba7ca4b0617db4133a73c961367b02adb",
+                     *             "old": "ea7b81e7c7aa01afd8d4ff3f60ae33bb013fad203d53f8238de688f75b3934c7"
                      *           },
                      *           "id": "01900000-0000-7000-8000-000000000037",
                      *           "link": 55,
@@ -8841,7 +9066,7 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {
-                     *             "key": "727fac8249849af332e604c9fa59dac10a7e63ef1bc4893a2520eb55aadd16d7",
+                     *             "key": "ea7b81e7c7aa01afd8d4ff3f60ae33bb013fad203d53f8238de688f75b3934c7",
                      *             "version": "0.2.0"
                      *           },
                      *           "id": "01900000-0000-7000-8000-000000000047",
@@ -8861,7 +9086,7 @@ export interface operations {
                      *           "detail": {
                      *             "platform": "linux-x86_64",
                      *             "program": "muster-supervisor",
-                     *             "sha256": "2616b498104560ee3da26e1e7d28d24f30d386c27b60023e8bf1b694b20387ee",
+                     *             "sha256": "6516852f4109112724f262030deeccd37f9f5df5cbc857c3324a5d0024bacb40",
                      *             "version": "0.2.0"
                      *           },
                      *           "id": "01900000-0000-7000-8000-000000000048",
@@ -8881,7 +9106,7 @@ export interface operations {
                      *           "detail": {
                      *             "platform": "linux-x86_64",
                      *             "program": "muster-agent",
-                     *             "sha256": "35b2b643b664f4b171fedfc79ecb7d2bac369b03bd56e686595ba7f32cac3ae2",
+                     *             "sha256": "d882bf6a63bcea4c130a7eb3b5df22c3693a66e64e594f05ae344c7b71e82fca",
                      *             "version": "0.2.0"
                      *           },
                      *           "id": "01900000-0000-7000-8000-000000000049",
@@ -8899,7 +9124,7 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {
-                     *             "key": "727fac8249849af332e604c9fa59dac10a7e63ef1bc4893a2520eb55aadd16d7",
+                     *             "key": "ea7b81e7c7aa01afd8d4ff3f60ae33bb013fad203d53f8238de688f75b3934c7",
                      *             "version": "0.2.0"
                      *           },
                      *           "id": "01900000-0000-7000-8000-000000000050",
@@ -9544,7 +9769,7 @@ export interface operations {
                      *           "subject_name": "deployments"
                      *         }
                      *       ],
-                     *       "next_cursor": "9.01a2054f-706b-72b0-bfb6-942aeaeae192"
+                     *       "next_cursor": "9.01a205ca-8b30-7313-9fce-7671e5b3cf1f"
                      *     }
                      */
                     "application/json": components["schemas"]["PageView_AuditEntryView"];
@@ -9648,9 +9873,9 @@ export interface operations {
                 };
                 content: {
                     /**
-                     * @example {"type":"header","format":"muster audit 1","tenant_id":"01900000-0000-7000-8000-000000000005","after":0,"public_key":"ulq+bWiRh9/YwECzyX/9fvkrtATMF7TWy1JBZdyXX+Y=","is_complete":false}
+                     * @example {"type":"header","format":"muster audit 1","tenant_id":"01900000-0000-7000-8000-000000000005","after":0,"public_key":"5EglGMuYzhlfPj/V4rPCDICsxkE0gbNEc1PLhzF8oKo=","is_complete":false}
                      *     {"type":"entry","id":"01900000-0000-7000-8000-000000000025","link":58,"at":"2026-01-31T12:00:00.000Z","actor_kind":"api_key","actor_id":"01900000-0000-7000-8000-000000000002","actor_name":"bootstrap","session_id":null,"action":"agent.delete","subject_kind":"agent","subject_id":"01900000-0000-7000-8000-000000000003","subject_name":"web-1","detail":{},"source":"127.0.0.1"}
-                     *     {"type":"end","position":"58.01a2054f-7634-7616-b49b-1418acc798cd"}
+                     *     {"type":"end","position":"58.01a205ca-b685-7074-8a3e-88eae9863566"}
                      */
                     "application/x-ndjson": string;
                 };
@@ -9725,10 +9950,10 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "hash": "5f622289c18377eb832020e6fe3abc0a2fa5ed4421e6184013a2a178e3d65b33",
+                     *       "hash": "3c67e8bfc3a1ea202d7686cfd35d73651631def04f8f646e449ca2653eaf0b4a",
                      *       "number": 58,
-                     *       "public_key": "ulq+bWiRh9/YwECzyX/9fvkrtATMF7TWy1JBZdyXX+Y=",
-                     *       "signature": "sUEasMEkHbQp4mF97e47epXJKKodS0kQikRzebNjmbMpjNmEcs6EV4xjxRNaeD0OMIspaNnPdrx6/TlfZwonBQ==",
+                     *       "public_key": "5EglGMuYzhlfPj/V4rPCDICsxkE0gbNEc1PLhzF8oKo=",
+                     *       "signature": "Ds2rN6OWtHhiNZkqKdS71kKkMBpHipgyEq22fRAFPsDZBB3zEwUkIiN9Lovt0yAUFraZUae8flZ8Kkm1BZvkCg==",
                      *       "tenant_id": "01900000-0000-7000-8000-000000000005"
                      *     }
                      */
@@ -9898,10 +10123,10 @@ export interface operations {
                      *       "finding_count": 0,
                      *       "findings": [],
                      *       "head": {
-                     *         "hash": "5f622289c18377eb832020e6fe3abc0a2fa5ed4421e6184013a2a178e3d65b33",
+                     *         "hash": "3c67e8bfc3a1ea202d7686cfd35d73651631def04f8f646e449ca2653eaf0b4a",
                      *         "number": 58,
-                     *         "public_key": "ulq+bWiRh9/YwECzyX/9fvkrtATMF7TWy1JBZdyXX+Y=",
-                     *         "signature": "sUEasMEkHbQp4mF97e47epXJKKodS0kQikRzebNjmbMpjNmEcs6EV4xjxRNaeD0OMIspaNnPdrx6/TlfZwonBQ==",
+                     *         "public_key": "5EglGMuYzhlfPj/V4rPCDICsxkE0gbNEc1PLhzF8oKo=",
+                     *         "signature": "Ds2rN6OWtHhiNZkqKdS71kKkMBpHipgyEq22fRAFPsDZBB3zEwUkIiN9Lovt0yAUFraZUae8flZ8Kkm1BZvkCg==",
                      *         "tenant_id": "01900000-0000-7000-8000-000000000005"
                      *       },
                      *       "is_intact": true,
@@ -10309,6 +10534,199 @@ export interface operations {
             };
         };
     };
+    request_password_reset: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "email": "joan@example.com"
+                 *     }
+                 */
+                "application/json": components["schemas"]["RequestPasswordReset"];
+            };
+        };
+        responses: {
+            /** @description If the address is known, a token is sent to it. */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /** @example {} */
+                    "application/json": components["schemas"]["RequestedView"];
+                };
+            };
+            /** @description The query, a header or the body cannot be read. `errors` names the parameter. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The current state does not permit this. `code` says why. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body is too large. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body has another content type than this operation accepts. */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A field of the body is invalid, or a number is out of its bounds. `errors` names the field. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The key has too much in progress. Try again after `Retry-After` seconds. */
+            429: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The server cannot answer now. Try again after `Retry-After` seconds. */
+            503: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    reset_password: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "password": "tired giraffe on a bus"
+                 *     }
+                 */
+                "application/json": components["schemas"]["ResetPassword"];
+            };
+        };
+        responses: {
+            /** @description The password is changed. */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description The query, a header or the body cannot be read. `errors` names the parameter. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No key was sent, or the key is not valid. */
+            401: {
+                headers: {
+                    /** @description The scheme to authenticate with. */
+                    "WWW-Authenticate"?: "Bearer";
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body is too large. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body has another content type than this operation accepts. */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A field of the body is invalid, or a number is out of its bounds. `errors` names the field. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The key has too much in progress. Try again after `Retry-After` seconds. */
+            429: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The server cannot answer now. Try again after `Retry-After` seconds. */
+            503: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     refresh_session: {
         parameters: {
             query?: never;
@@ -10425,6 +10843,359 @@ export interface operations {
             };
         };
     };
+    register: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "email": "joan@example.com",
+                 *       "name": "Joan",
+                 *       "password": "correct horse battery staple",
+                 *       "tenant_name": "Example Ltd"
+                 *     }
+                 */
+                "application/json": components["schemas"]["Register"];
+            };
+        };
+        responses: {
+            /** @description The registration, which waits for its code. */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "expires_at": "2026-01-31T12:00:00.000Z",
+                     *       "registration_id": "01900000-0000-7000-8000-000000000093"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["RegistrationView"];
+                };
+            };
+            /** @description The query, a header or the body cannot be read. `errors` names the parameter. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The key does not have the scope that this operation needs. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The current state does not permit this. `code` says why. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body is too large. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body has another content type than this operation accepts. */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A field of the body is invalid, or a number is out of its bounds. `errors` names the field. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The key has too much in progress. Try again after `Retry-After` seconds. */
+            429: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The server cannot answer now. Try again after `Retry-After` seconds. */
+            503: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    resend_code: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "registration_id": "01900000-0000-7000-8000-000000000093"
+                 *     }
+                 */
+                "application/json": components["schemas"]["ResendCode"];
+            };
+        };
+        responses: {
+            /** @description The registration, which waits for its code. */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "expires_at": "2026-01-31T12:00:00.000Z",
+                     *       "registration_id": "01900000-0000-7000-8000-000000000093"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["RegistrationView"];
+                };
+            };
+            /** @description The query, a header or the body cannot be read. `errors` names the parameter. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The key does not have the scope that this operation needs. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The current state does not permit this. `code` says why. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body is too large. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body has another content type than this operation accepts. */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A field of the body is invalid, or a number is out of its bounds. `errors` names the field. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The key has too much in progress. Try again after `Retry-After` seconds. */
+            429: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The server cannot answer now. Try again after `Retry-After` seconds. */
+            503: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    verify_registration: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "code": "832171",
+                 *       "registration_id": "01900000-0000-7000-8000-000000000093"
+                 *     }
+                 */
+                "application/json": components["schemas"]["VerifyRegistration"];
+            };
+        };
+        responses: {
+            /** @description The owner of the new tenant. */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "created_at": "2026-01-31T12:00:00.000Z",
+                     *       "email": "joan@example.com",
+                     *       "id": "01900000-0000-7000-8000-000000000095",
+                     *       "name": "Joan",
+                     *       "role": "owner",
+                     *       "tenant_id": "01900000-0000-7000-8000-000000000096",
+                     *       "tenant_name": "Example Ltd"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["MemberView"];
+                };
+            };
+            /** @description The query, a header or the body cannot be read. `errors` names the parameter. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No key was sent, or the key is not valid. */
+            401: {
+                headers: {
+                    /** @description The scheme to authenticate with. */
+                    "WWW-Authenticate"?: "Bearer";
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The key does not have the scope that this operation needs. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The current state does not permit this. `code` says why. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body is too large. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body has another content type than this operation accepts. */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A field of the body is invalid, or a number is out of its bounds. `errors` names the field. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The key has too much in progress. Try again after `Retry-After` seconds. */
+            429: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The server cannot answer now. Try again after `Retry-After` seconds. */
+            503: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     switch_tenant: {
         parameters: {
             query?: never;
@@ -10464,7 +11235,7 @@ export interface operations {
                      *       },
                      *       "refresh_expires_at": "2026-01-31T12:00:00.000Z",
                      *       "refresh_token": "mst_refresh_000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000",
-                     *       "session_id": "01900000-0000-7000-8000-000000000093"
+                     *       "session_id": "01900000-0000-7000-8000-000000000094"
                      *     }
                      */
                     "application/json": components["schemas"]["SignedInView"];
@@ -10607,7 +11378,7 @@ export interface operations {
                      *           "requested_from": "127.0.0.1",
                      *           "result": {
                      *             "dropped_bytes": 0,
-                     *             "duration_ms": 2,
+                     *             "duration_ms": 1,
                      *             "exit_code": 3,
                      *             "output_bytes": 9,
                      *             "output_complete": true,
@@ -10735,7 +11506,7 @@ export interface operations {
                      *       "requested_from": "127.0.0.1",
                      *       "result": {
                      *         "dropped_bytes": 0,
-                     *         "duration_ms": 2,
+                     *         "duration_ms": 1,
                      *         "exit_code": 3,
                      *         "output_bytes": 9,
                      *         "output_complete": true,
@@ -11238,7 +12009,7 @@ export interface operations {
                      *           "created_at": "2026-01-31T12:00:00.000Z",
                      *           "delivered_at": "2026-01-31T12:00:00.000Z",
                      *           "dropped_bytes": 0,
-                     *           "duration_ms": 2,
+                     *           "duration_ms": 1,
                      *           "error": "the script exited with code 3",
                      *           "error_code": "exit_code",
                      *           "exit_code": 3,
@@ -11360,14 +12131,14 @@ export interface operations {
                      *       "agent_id": "01900000-0000-7000-8000-000000000003",
                      *       "agent_name": "web-1",
                      *       "attestation": {
-                     *         "document": "{\"version\":1,\"command_id\":\"01900000-0000-7000-8000-000000000026\",\"agent_id\":\"01900000-0000-7000-8000-000000000003\",\"public_key\":\"wlTOa4/OQMwS/NLpW6WXX020mQLcAijMd5t4Jcy+mdA=\",\"outcome\":\"failed\",\"error_code\":\"exit_code\",\"run\":{\"script\":\"deploy\",\"program_sha256\":\"4be1d021dd6b72e283a69706d30934ea99db893366228036a866f3b851d73979\",\"parameters_sha256\":\"7f7618a36a48dd28214f5fbaab7a4293907b4a226c0174e23dd1dddddb3c773d\",\"secret_count\":0,\"policy\":\"manifest\",\"started_at_ms\":1795385422085,\"ended_at_ms\":1795385422089},\"result\":{\"exit_code\":3,\"duration_ms\":2,\"output_bytes\":9,\"stdout_bytes\":9,\"stderr_bytes\":0,\"dropped_bytes\":0,\"output_complete\":true,\"output_sha256\":\"b0f2c37ccb90fce43fcb488f7ee4ff1fbcdd9c80a27ffc2329c88a06baf0f51d\",\"stdout_sha256\":\"b0f2c37ccb90fce43fcb488f7ee4ff1fbcdd9c80a27ffc2329c88a06baf0f51d\",\"stderr_sha256\":\"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\"}}",
-                     *         "signature": "e1bun+KEfsjm6nItG5BYldokF/W98VpE81xycOOU4UbrpYu+fOH23uM+3c79utD++jfYti66bTBomkLIRiWSDQ=="
+                     *         "document": "{\"version\":1,\"command_id\":\"01900000-0000-7000-8000-000000000026\",\"agent_id\":\"01900000-0000-7000-8000-000000000003\",\"public_key\":\"FClIU/c1HG1PMpE97pVUg9ez532Owwx9OVLwguDckBQ=\",\"outcome\":\"failed\",\"error_code\":\"exit_code\",\"run\":{\"script\":\"deploy\",\"program_sha256\":\"4be1d021dd6b72e283a69706d30934ea99db893366228036a866f3b851d73979\",\"parameters_sha256\":\"7f7618a36a48dd28214f5fbaab7a4293907b4a226c0174e23dd1dddddb3c773d\",\"secret_count\":0,\"policy\":\"manifest\",\"started_at_ms\":1795393491743,\"ended_at_ms\":1795393491759},\"result\":{\"exit_code\":3,\"duration_ms\":1,\"output_bytes\":9,\"stdout_bytes\":9,\"stderr_bytes\":0,\"dropped_bytes\":0,\"output_complete\":true,\"output_sha256\":\"b0f2c37ccb90fce43fcb488f7ee4ff1fbcdd9c80a27ffc2329c88a06baf0f51d\",\"stdout_sha256\":\"b0f2c37ccb90fce43fcb488f7ee4ff1fbcdd9c80a27ffc2329c88a06baf0f51d\",\"stderr_sha256\":\"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\"}}",
+                     *         "signature": "FOPH3zGK539bIzJDJZrA6xt9sk5hCaSkavbffKeE5BbGz3ZucIxpdTAWnmtJC4JkyIjIxsYqd5kSphIFvehzCQ=="
                      *       },
                      *       "cancel_requested_at": null,
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "delivered_at": "2026-01-31T12:00:00.000Z",
                      *       "dropped_bytes": 0,
-                     *       "duration_ms": 2,
+                     *       "duration_ms": 1,
                      *       "error": "the script exited with code 3",
                      *       "error_code": "exit_code",
                      *       "exit_code": 3,
@@ -15489,6 +16260,232 @@ export interface operations {
             };
         };
     };
+    request_email_change: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "email": "joan.clarke@example.com"
+                 *     }
+                 */
+                "application/json": components["schemas"]["RequestEmailChange"];
+            };
+        };
+        responses: {
+            /** @description When the code expires. */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "expires_at": "2026-01-31T12:00:00.000Z"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["EmailChangeView"];
+                };
+            };
+            /** @description The query, a header or the body cannot be read. `errors` names the parameter. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No key was sent, or the key is not valid. */
+            401: {
+                headers: {
+                    /** @description The scheme to authenticate with. */
+                    "WWW-Authenticate"?: "Bearer";
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The key does not have the scope that this operation needs. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The current state does not permit this. `code` says why. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body is too large. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body has another content type than this operation accepts. */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A field of the body is invalid, or a number is out of its bounds. `errors` names the field. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The key has too much in progress. Try again after `Retry-After` seconds. */
+            429: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The server cannot answer now. Try again after `Retry-After` seconds. */
+            503: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    change_email: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "code": "903079"
+                 *     }
+                 */
+                "application/json": components["schemas"]["ChangeEmail"];
+            };
+        };
+        responses: {
+            /** @description The address is changed. */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description The query, a header or the body cannot be read. `errors` names the parameter. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No key was sent, or the key is not valid. */
+            401: {
+                headers: {
+                    /** @description The scheme to authenticate with. */
+                    "WWW-Authenticate"?: "Bearer";
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The key does not have the scope that this operation needs. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body is too large. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body has another content type than this operation accepts. */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A field of the body is invalid, or a number is out of its bounds. `errors` names the field. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The key has too much in progress. Try again after `Retry-After` seconds. */
+            429: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The server cannot answer now. Try again after `Retry-After` seconds. */
+            503: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     change_password: {
         parameters: {
             query?: never;
@@ -16095,7 +17092,7 @@ export interface operations {
                      *           "created_by": "01900000-0000-7000-8000-000000000002",
                      *           "floor": "0.1.0",
                      *           "id": "01900000-0000-7000-8000-000000000024",
-                     *           "key_fingerprint": "727fac8249849af332e604c9fa59dac10a7e63ef1bc4893a2520eb55aadd16d7",
+                     *           "key_fingerprint": "ea7b81e7c7aa01afd8d4ff3f60ae33bb013fad203d53f8238de688f75b3934c7",
                      *           "platforms": [
                      *             "linux-x86_64"
                      *           ],
@@ -16185,8 +17182,8 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "manifest": "{\n  \"format\": 1,\n  \"version\": \"0.2.0\",\n  \"floor\": \"0.1.0\",\n  \"created_at\": \"2026-11-22T22:10:23Z\",\n  \"targets\": {\n    \"linux-x86_64\": [\n      {\n        \"name\": \"muster-agent\",\n        \"bytes\": 23505032,\n        \"sha256\": \"35b2b643b664f4b171fedfc79ecb7d2bac369b03bd56e686595ba7f32cac3ae2\"\n      },\n      {\n        \"name\": \"muster-supervisor\",\n        \"bytes\": 4742464,\n        \"sha256\": \"2616b498104560ee3da26e1e7d28d24f30d386c27b60023e8bf1b694b20387ee\"\n      }\n    ]\n  }\n}",
-                 *       "signature": "{\n  \"key\": \"WXz5bFZhCYG3XPjMQXII2Z+LoZu4WLhVOLUuEHrOxaQ=\",\n  \"signature\": \"VUEyIhyF/IhxFliesbG+a2PlRLTeP2ASzcnJ0FiJX5Sa9QbVHy49gOAA3PpN1Is3n5kiDmhFYCWkGkYFgRi9DA==\"\n}"
+                 *       "manifest": "{\n  \"format\": 1,\n  \"version\": \"0.2.0\",\n  \"floor\": \"0.1.0\",\n  \"created_at\": \"2026-11-23T00:24:59Z\",\n  \"targets\": {\n    \"linux-x86_64\": [\n      {\n        \"name\": \"muster-agent\",\n        \"bytes\": 23505160,\n        \"sha256\": \"d882bf6a63bcea4c130a7eb3b5df22c3693a66e64e594f05ae344c7b71e82fca\"\n      },\n      {\n        \"name\": \"muster-supervisor\",\n        \"bytes\": 4742464,\n        \"sha256\": \"6516852f4109112724f262030deeccd37f9f5df5cbc857c3324a5d0024bacb40\"\n      }\n    ]\n  }\n}",
+                 *       "signature": "{\n  \"key\": \"3lOAM33IOucSL4/+yplesDro8EwbV96tphVPMfeQ1Hk=\",\n  \"signature\": \"Q0QzW/69BmK2+1DLB8ImHxp15c0xJfBriUpF7pQIVEuJ/Hbt/LmoFG/kI1zvl8+OdoieaIgbH7dYB/VOINjsDA==\"\n}"
                  *     }
                  */
                 "application/json": components["schemas"]["DraftBody"];
@@ -16205,7 +17202,7 @@ export interface operations {
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "floor": "0.1.0",
                      *       "id": "01900000-0000-7000-8000-000000000024",
-                     *       "key_fingerprint": "727fac8249849af332e604c9fa59dac10a7e63ef1bc4893a2520eb55aadd16d7",
+                     *       "key_fingerprint": "ea7b81e7c7aa01afd8d4ff3f60ae33bb013fad203d53f8238de688f75b3934c7",
                      *       "platforms": [
                      *         "linux-x86_64"
                      *       ],
@@ -16318,9 +17315,9 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "new": "ZprDWbWoRLa2QB00rKANwB5aD6S1OcSdv7yJK1HZ3Dk=",
-                 *       "old": "WXz5bFZhCYG3XPjMQXII2Z+LoZu4WLhVOLUuEHrOxaQ=",
-                 *       "signature": "C5YywAWLn2hcyeHhDulTy7OBTGHg1DwyBB4EvLqEFgnzY2QQftUfwb12/zf8EIX5fAJEYgHNtJBbXPB4gmJ/Dw=="
+                 *       "new": "dAHc8KgHMfRm4opg57bAFwkcl96+bhhZsM/5Jdtooi4=",
+                 *       "old": "3lOAM33IOucSL4/+yplesDro8EwbV96tphVPMfeQ1Hk=",
+                 *       "signature": "Qw0suxVL8XmygKm0NO7JsqX9eY0XFs6v+ahoNo5pleMhQHQfpOMlCAxLRvd6gC8peWkdzk+UgDVsBjF+RG3xBg=="
                  *     }
                  */
                 "application/json": components["schemas"]["KeyChangeBody"];
@@ -16335,8 +17332,8 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "new_fingerprint": "43e4327f42de26c7f8e5cb7fa28fecce2c2a6ea4cb881aeb64e8ec60a5008475",
-                     *       "old_fingerprint": "727fac8249849af332e604c9fa59dac10a7e63ef1bc4893a2520eb55aadd16d7"
+                     *       "new_fingerprint": "98fddf3a84ed150479e2663df926a97ba7ca4b0617db4133a73c961367b02adb",
+                     *       "old_fingerprint": "ea7b81e7c7aa01afd8d4ff3f60ae33bb013fad203d53f8238de688f75b3934c7"
                      *     }
                      */
                     "application/json": components["schemas"]["KeyChangeView"];
@@ -16455,24 +17452,24 @@ export interface operations {
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "floor": "0.1.0",
                      *       "id": "01900000-0000-7000-8000-000000000024",
-                     *       "key_fingerprint": "727fac8249849af332e604c9fa59dac10a7e63ef1bc4893a2520eb55aadd16d7",
+                     *       "key_fingerprint": "ea7b81e7c7aa01afd8d4ff3f60ae33bb013fad203d53f8238de688f75b3934c7",
                      *       "platforms": [
                      *         "linux-x86_64"
                      *       ],
                      *       "programs": [
                      *         {
-                     *           "bytes": 23505032,
+                     *           "bytes": 23505160,
                      *           "is_uploaded": true,
                      *           "name": "muster-agent",
                      *           "platform": "linux-x86_64",
-                     *           "sha256": "35b2b643b664f4b171fedfc79ecb7d2bac369b03bd56e686595ba7f32cac3ae2"
+                     *           "sha256": "d882bf6a63bcea4c130a7eb3b5df22c3693a66e64e594f05ae344c7b71e82fca"
                      *         },
                      *         {
                      *           "bytes": 4742464,
                      *           "is_uploaded": true,
                      *           "name": "muster-supervisor",
                      *           "platform": "linux-x86_64",
-                     *           "sha256": "2616b498104560ee3da26e1e7d28d24f30d386c27b60023e8bf1b694b20387ee"
+                     *           "sha256": "6516852f4109112724f262030deeccd37f9f5df5cbc857c3324a5d0024bacb40"
                      *         }
                      *       ],
                      *       "published_at": "2026-01-31T12:00:00.000Z",
@@ -16562,7 +17559,7 @@ export interface operations {
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "floor": "0.1.0",
                      *       "id": "01900000-0000-7000-8000-000000000024",
-                     *       "key_fingerprint": "727fac8249849af332e604c9fa59dac10a7e63ef1bc4893a2520eb55aadd16d7",
+                     *       "key_fingerprint": "ea7b81e7c7aa01afd8d4ff3f60ae33bb013fad203d53f8238de688f75b3934c7",
                      *       "platforms": [
                      *         "linux-x86_64"
                      *       ],
@@ -16698,7 +17695,7 @@ export interface operations {
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "floor": "0.1.0",
                      *       "id": "01900000-0000-7000-8000-000000000024",
-                     *       "key_fingerprint": "727fac8249849af332e604c9fa59dac10a7e63ef1bc4893a2520eb55aadd16d7",
+                     *       "key_fingerprint": "ea7b81e7c7aa01afd8d4ff3f60ae33bb013fad203d53f8238de688f75b3934c7",
                      *       "platforms": [
                      *         "linux-x86_64"
                      *       ],
@@ -19836,7 +20833,7 @@ export interface operations {
                      *             "error": "failed to resolve the name hooks.invalid: failed to lookup address information: Name or service not known",
                      *             "response": null,
                      *             "status": null,
-                     *             "took_ms": 1
+                     *             "took_ms": 6
                      *           },
                      *           "state": "pending",
                      *           "url": "https://hooks.invalid/muster"
@@ -19937,7 +20934,7 @@ export interface operations {
                      *           "error": "failed to resolve the name hooks.invalid: failed to lookup address information: Name or service not known",
                      *           "response": null,
                      *           "status": null,
-                     *           "took_ms": 1
+                     *           "took_ms": 6
                      *         }
                      *       ],
                      *       "created_at": "2026-01-31T12:00:00.000Z",
@@ -19952,7 +20949,7 @@ export interface operations {
                      *         "error": "failed to resolve the name hooks.invalid: failed to lookup address information: Name or service not known",
                      *         "response": null,
                      *         "status": null,
-                     *         "took_ms": 1
+                     *         "took_ms": 6
                      *       },
                      *       "state": "pending",
                      *       "url": "https://hooks.invalid/muster"
@@ -20047,7 +21044,7 @@ export interface operations {
                      *         "error": "failed to resolve the name hooks.invalid: failed to lookup address information: Name or service not known",
                      *         "response": null,
                      *         "status": null,
-                     *         "took_ms": 1
+                     *         "took_ms": 6
                      *       },
                      *       "state": "pending",
                      *       "url": "https://hooks.invalid/muster"
@@ -20171,7 +21168,7 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "secret": "whsec_0000000000++UbvQ61pERJ1iJn+t1QpIQx53Phixi+g="
+                     *       "secret": "whsec_0000000000000000000000000000000000000000000="
                      *     }
                      */
                     "application/json": components["schemas"]["SecretView"];
