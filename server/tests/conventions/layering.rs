@@ -155,6 +155,7 @@ const SERVER_CRATES: [(&str, &[&str]); 15] = [
             "axum",
             "data_encoding",
             "futures_util",
+            "rust_embed",
             "strum",
             "tokio",
             "tower_http",

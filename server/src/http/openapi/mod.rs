@@ -13,7 +13,6 @@ mod successes;
 
 use axum::Router;
 use axum::http::header;
-use axum::response::Redirect;
 use axum::routing::get;
 use muster_protocol::schema;
 use serde_json::Value;
@@ -82,9 +81,7 @@ pub(super) fn pages<S: Clone + Send + Sync + 'static>(
 ) -> Router<S> {
     let document = serde_json::to_value(document).map(completion::complete).unwrap_or_default();
     let (frames, asyncapi) = (frame_schemas(), asyncapi());
-    // Who comes by the bare address is a person.
     Router::new()
-        .route("/", get(async || Redirect::to("/docs")))
         .route("/asyncapi.json", get(async || ([(header::CONTENT_TYPE, JSON)], asyncapi)))
         .route("/frames.schema.json", get(async || ([(header::CONTENT_TYPE, SCHEMA_JSON)], frames)))
         .merge(SwaggerUi::new("/docs").external_url_unchecked("/openapi.json", document))
