@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use crate::{literals, sources};
 
 /// What an action changes: the kinds of subjects.
-const RESOURCES: [&str; 17] = [
+const RESOURCES: [&str; 18] = [
     "agent",
     "agent_key",
     "api_key",
