@@ -44,7 +44,7 @@ const PREFLIGHT_CODES: [&str; 4] =
 /// it names the reason and what to do, without fields or paths of the API. A test compares this list with
 /// the server's codes.
 #[cfg(test)]
-const SHOWN_AS_ANSWERED: [&str; 104] = [
+const SHOWN_AS_ANSWERED: [&str; 106] = [
     "agent_busy",
     "agent_offline",
     "agent_online",
@@ -109,6 +109,7 @@ const SHOWN_AS_ANSWERED: [&str; 104] = [
     "password_not_hashed",
     "permission_denied",
     "plan_limit",
+    "previous_secret",
     "program_unreadable",
     "range_not_satisfiable",
     "release_changed",
@@ -129,6 +130,7 @@ const SHOWN_AS_ANSWERED: [&str; 104] = [
     "setup_closed",
     "storage_unavailable",
     "successor_changed",
+    "tags_are_guarded",
     "tenant_closed",
     "too_many_attempts",
     "too_many_drafts",

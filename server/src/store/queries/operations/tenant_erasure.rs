@@ -28,7 +28,7 @@ const SLICE_AGENTS: u64 = 20;
 
 /// Tables whose rows are deleted by `tenant_id` alone, with a column that tells rows of a slice apart.
 /// Commands, agents, members and the tenant itself have functions of their own.
-const TABLES: [(&str, &str); 20] = [
+const TABLES: [(&str, &str); 21] = [
     ("approvals", "id"),
     ("approval_rules", "id"),
     ("fires", "id"),
@@ -46,6 +46,7 @@ const TABLES: [(&str, &str); 20] = [
     ("retired_agent_secrets", "secret_hash"),
     ("agent_keys", "id"),
     ("api_keys", "id"),
+    ("api_key_secrets", "secret_hash"),
     ("audit_entries", "id"),
     ("audit_links", "number"),
     ("audit_heads", "tenant_id"),
