@@ -4,6 +4,7 @@ use muster_protocol::CommandName;
 
 use super::{JobRequest, Jobs};
 use crate::domain::access::principal::Scope;
+use crate::domain::commands::work::WorkKind;
 use crate::domain::fleet::target::Target;
 use crate::domain::ids::JobId;
 use crate::services::access::caller::Caller;
@@ -59,5 +60,26 @@ impl Jobs {
         Target::try_from(request.target.clone())?;
         request.valid_rollout()?;
         request.into_command().validate(CommandName::Execute)?.check_scope(caller)
+    }
+
+    /// Checks a job of a schedule against the limits of the caller's key, for the agents that its target
+    /// matches now. Each fire checks it again.
+    ///
+    /// # Errors
+    /// As [`WorkGuard::check_limits`](crate::services::access::work_guard::WorkGuard::check_limits).
+    pub(in crate::services) async fn check_template_limits(
+        &self,
+        caller: &Caller,
+        request: JobRequest,
+    ) -> Result<()> {
+        if caller.principal.limits.is_empty() {
+            return Ok(());
+        }
+        let target = Target::try_from(request.target)?;
+        let tenant = self.store.tenant(caller.principal.tenant_id);
+        let matched = tenant.resolve(&target, |id| self.hub.is_connected(id)).await?.agents;
+        let agents: Vec<_> = matched.into_iter().map(|facts| facts.id).collect();
+        let kind = request.script.as_deref().map_or(WorkKind::AdHoc, WorkKind::Script);
+        self.guard.check_limits(caller, kind, &agents).await
     }
 }
