@@ -7,6 +7,7 @@ mod child_keys;
 mod cookies;
 mod ended_requests;
 mod identity;
+mod key_guards;
 mod key_limits;
 mod key_pairs;
 mod key_rotation;
