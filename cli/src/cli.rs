@@ -7,8 +7,8 @@ use clap_complete::Shell;
 
 use crate::api::client::ApiClient;
 use crate::commands::access::{
-    accept_invitation, account, api_keys, audit, explain as access, keys, login, members, tenant,
-    tenants,
+    accept_invitation, account, api_keys, audit, explain as access, keys, login, members, register,
+    reset_password, tenant, tenants,
 };
 use crate::commands::commands::{
     approvals, command_history, executions, jobs, logs, raw_command, run, verify,
@@ -70,6 +70,11 @@ pub enum Action {
     /// Give your password again, which dangerous changes need every 15 minutes
     Confirm,
     AcceptInvitation(accept_invitation::Args),
+    Register(register::Args),
+    VerifyEmail(register::VerifyArgs),
+    ResetPassword(reset_password::Args),
+    /// Change the address or the password of your account
+    Account(account::Args),
     Run(run::Args),
     Logs(logs::Args),
     /// Manage jobs: scripts and commands on many agents
@@ -137,10 +142,15 @@ pub async fn dispatch(cli: Cli) -> Result<u8, CliError> {
     };
     let action = match cli.action {
         Action::Completion(args) => return print_completion(&args),
-        Action::Login(args) => return login::run(args, overrides, output).await,
+        Action::Login(args) if args.decision().is_none() => {
+            return login::run(args, overrides, output).await;
+        }
         Action::AcceptInvitation(args) => {
             return accept_invitation::run(args, overrides, output).await;
         }
+        Action::Register(args) => return register::run(args, overrides, output).await,
+        Action::VerifyEmail(args) => return register::verify(args, overrides, output).await,
+        Action::ResetPassword(args) => return reset_password::run(args, overrides, output).await,
         Action::Verify(args) if args.is_offline() => return verify::run_offline(&args, output),
         Action::Audit(args) if args.is_offline() => return audit::run_offline(args, output),
         Action::Release(args) if args.is_offline() => return release::run_offline(args, output),
@@ -150,12 +160,16 @@ pub async fn dispatch(cli: Cli) -> Result<u8, CliError> {
     if matches!(action, Action::Logout) {
         return account::logout(context, output).await;
     }
-    let context = account::renewed(context).await?;
     let session = Session { api: ApiClient::new(&context)?, output };
     let (options, result) = match action {
-        Action::Completion(_) | Action::Login(_) | Action::AcceptInvitation(_) | Action::Logout => {
-            (&[][..], Ok(0))
-        }
+        Action::Completion(_)
+        | Action::AcceptInvitation(_)
+        | Action::Register(_)
+        | Action::VerifyEmail(_)
+        | Action::ResetPassword(_)
+        | Action::Logout => (&[][..], Ok(0)),
+        Action::Account(args) => (account::OPTIONS, account::run(args, &session).await),
+        Action::Login(args) => (&[][..], login::decide(args, &session).await),
         Action::Whoami => (&[][..], account::whoami(&session).await),
         Action::Confirm => (&[][..], account::confirm(&session).await),
         Action::Members(args) => (members::OPTIONS, members::run(args, &session).await),

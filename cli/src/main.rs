@@ -19,6 +19,7 @@ mod session;
 mod api {
     pub mod certificates;
     pub mod client;
+    pub mod credential;
     pub mod event_stream;
     pub mod output_poll;
     pub mod output_stream;
@@ -56,6 +57,8 @@ mod commands {
         pub mod keys;
         pub mod login;
         pub mod members;
+        pub mod register;
+        pub mod reset_password;
         pub mod tenant;
         pub mod tenants;
     }

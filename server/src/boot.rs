@@ -12,8 +12,9 @@ use zeroize::Zeroizing;
 use crate::adapters::database_password;
 use crate::adapters::program_files::ProgramFiles;
 use crate::adapters::release_files::ReleaseFiles;
+use crate::adapters::smtp_client::SmtpClient;
 use crate::adapters::webhook_client::WebhookClient;
-use crate::config::Config;
+use crate::config::{Config, MailConfig};
 use crate::domain::access::records::MemberRecord;
 use crate::domain::secret_box::SecretBox;
 use crate::domain::time::Clock;
@@ -54,6 +55,8 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         files,
         releases: ReleaseFiles::new(config.data_dir.join("releases")),
         webhooks: WebhookClient::new(config.webhooks, config.webhook_ca_file.as_deref())?,
+        mail: smtp_client(&config.mail)?,
+        public_url: config.public_url.clone(),
     };
     let services = Services::new(&store, &hub, &clock, &secret_box, outside, config.settings);
     bootstrap(&services, &config).await?;
@@ -161,6 +164,28 @@ async fn open_store(config: &Config) -> anyhow::Result<(Store, SecretBox)> {
     let secret_box = unlock(&store, key_locations(config)).await?;
     audit_key::load(&store, &secret_box).await.context("failed to load the key of audit logs")?;
     Ok((store, secret_box))
+}
+
+/// The password itself is only read from the environment or from a file.
+fn smtp_client(config: &MailConfig) -> anyhow::Result<SmtpClient> {
+    let (settings, password_file) = match config {
+        MailConfig::None => {
+            tracing::info!(
+                "no mail server is set (`smtp_url`), so registration and the reset of passwords by mail are refused"
+            );
+            return Ok(SmtpClient::None);
+        }
+        MailConfig::Print => {
+            tracing::warn!(
+                "mails are printed with their codes (`demo_print_codes`); use this for demonstrations only"
+            );
+            return Ok(SmtpClient::Print);
+        }
+        MailConfig::Smtp { settings, password_file } => (settings, password_file),
+    };
+    let text = std::env::var("MUSTER_SMTP_PASSWORD").ok().filter(|text| !text.is_empty());
+    let password = settings.password(text.map(Zeroizing::new), password_file.as_deref());
+    SmtpClient::new(settings, password?).context("failed to prepare the mail client")
 }
 
 async fn open_database(config: &Config) -> anyhow::Result<Store> {

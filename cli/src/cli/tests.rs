@@ -10,7 +10,8 @@ use crate::error::problem::Problem;
 use crate::explanation::OptionNames;
 
 /// Each command with the options that its refusals name.
-const COMMANDS: [(&str, OptionNames); 16] = [
+const COMMANDS: [(&str, OptionNames); 17] = [
+    ("account", account::OPTIONS),
     ("access", access::OPTIONS),
     ("approvals", approvals::OPTIONS),
     ("agents", agents::OPTIONS),

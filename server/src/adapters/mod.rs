@@ -8,6 +8,8 @@ pub mod memory;
 pub mod program_files;
 pub mod readiness;
 pub mod release_files;
+pub mod smtp_client;
+pub mod smtp_settings;
 pub mod webhook_client;
 
 use nix::sys::stat::{Mode, umask};

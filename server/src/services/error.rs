@@ -91,6 +91,10 @@ impl From<StoreError> for ServiceError {
                     Scope::ApprovalsManage
                 ),
             },
+            StoreError::TooManyMails => Self::Busy {
+                code: "too_many_mails",
+                detail: "too many mails wait to be sent; try again later",
+            },
             error => Self::Store(error),
         }
     }

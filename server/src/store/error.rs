@@ -44,6 +44,9 @@ pub enum StoreError {
     /// New tags of an agent move it into or out of this target, and the request may not do that.
     #[error("change the tags: the agent would enter or leave the target of {0}")]
     TargetChanged(String),
+    /// As many mails wait to be sent as may.
+    #[error("too many mails wait to be sent")]
+    TooManyMails,
     /// The data does not allow the change: for example, the row was deleted.
     #[error("the change was refused: {0}")]
     Refused(&'static str),

@@ -2,6 +2,7 @@
 
 mod change_processor;
 mod event_publisher;
+mod mail_sender;
 mod memory_returner;
 mod output_compactor;
 mod schedule_runner;
@@ -85,6 +86,11 @@ impl Workers {
         tasks.spawn(async move {
             run_tenant_eraser(deletion).await;
             "tenant eraser"
+        });
+        let mails = services.mails.clone();
+        tasks.spawn(async move {
+            mail_sender::run(mails).await;
+            "mail sender"
         });
         let schedules = services.schedules.clone();
         tasks.spawn(async move {

@@ -5,13 +5,14 @@ use std::collections::BTreeSet;
 use crate::{literals, sources};
 
 /// What an action changes: the kinds of subjects.
-const RESOURCES: [&str; 16] = [
+const RESOURCES: [&str; 17] = [
     "agent",
     "agent_key",
     "api_key",
     "approval",
     "approval_rule",
     "command",
+    "device_login",
     "group",
     "invitation",
     "job",

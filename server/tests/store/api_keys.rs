@@ -6,7 +6,7 @@ use muster_server::domain::time::Timestamp;
 use muster_server::store::StoreError;
 use muster_server::store::entities::access::{api_key, audit_entry};
 use muster_server::store::entities::column::StringList;
-use muster_server::store::queries::RevocationScope;
+use muster_server::store::queries::{AgentChange, RevocationScope};
 use muster_server::store::writer::{AppendAudit, SubmitCommand, Submitted, SubmittedJob};
 
 use sea_orm::EntityTrait as _;
@@ -142,6 +142,13 @@ async fn what_a_key_requested_before_it_was_revoked_is_not_stored_after(fixture:
     let tenant = fixture.store.tenant(fixture.tenant_id);
     assert!(tenant.job(job_id).await.expect("read").is_none());
     assert!(!fixture.has_command(execution).await);
+
+    // Changes of rows.
+    for (key, is_stored) in [(revoked, false), (expired, false), (kept, true)] {
+        let change = AgentChange { name: Some(format!("of {key}")), ..AgentChange::default() };
+        let changed = tenant.update_agent(session.agent_id, change, fixture.audit_of(key)).await;
+        assert_eq!(changed.is_ok(), is_stored, "{changed:?}");
+    }
 
     // Actions that only leave an entry, such as transient commands.
     let entries = [revoked, expired, kept].map(|key| fixture.audit_of(key));

@@ -1,44 +1,63 @@
-//! `muster whoami`, `muster confirm` and `muster logout`, and the renewal of the access token of a person.
+//! `muster whoami`, `muster account`, `muster confirm` and `muster logout`.
 
-use chrono::{DateTime, TimeDelta, Utc};
+use clap::Subcommand;
 use reqwest::Method;
-use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};
 
-use super::login::{read_secret, with_tokens};
+use super::login::{read_secret, read_two_secrets};
 use crate::api::client::ApiClient;
-use crate::context::{self, Context, Renewal};
+use crate::context::{self, Context};
 use crate::error::CliError;
-use crate::output::printer::Output;
+use crate::explanation::{OptionNames, option};
+use crate::output::printer::{Output, print_note};
 use crate::session::Session;
 
-/// An access token that expires earlier is renewed before the command.
-const LEAST_LIFETIME: TimeDelta = TimeDelta::minutes(5);
+/// The options that set fields of the API.
+pub const OPTIONS: OptionNames =
+    &[option("email", "EMAIL").expects("an address such as ada@example.com")];
 
-/// The context with an access token that is valid for some minutes. Repeats: stores the next tokens.
-///
-/// # Errors
-/// [`CliError`] if the server does not renew it.
-pub async fn renewed(context: Context) -> Result<Context, CliError> {
-    let Some(renewal) = &context.renewal else { return Ok(context) };
-    if !is_due(renewal) {
-        return Ok(context);
-    }
-    let api = ApiClient::new(&context)?;
-    let body = json!({ "refresh_token": renewal.refresh_token.expose_secret() });
-    let request = api.request(Method::POST, &["auth", "refresh"]).json(&body);
-    // Repeated, it gets the same tokens for a moment.
-    let answer = api.json_with_retries(request).await?;
-    let context = with_tokens(context, &answer)?;
-    if let Some(path) = context::default_path() {
-        context::store(&path, &context)?;
-    }
-    Ok(context)
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    action: Action,
 }
 
-fn is_due(renewal: &Renewal) -> bool {
-    let expires_at = DateTime::parse_from_rfc3339(&renewal.access_expires_at);
-    expires_at.map_or(true, |at| at.with_timezone(&Utc) - Utc::now() < LEAST_LIFETIME)
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Request another address for your account; a code is sent to it, for `muster account verify-email`
+    ChangeEmail {
+        /// The new address
+        email: String,
+    },
+    /// Change the address of your account with the code that was sent to the new one, which comes from a
+    /// prompt or standard input
+    VerifyEmail,
+    /// Change your password; the present one and the new one come from prompts, or from two lines of
+    /// standard input. Your other sessions end
+    ChangePassword,
+}
+
+/// Runs one action.
+///
+/// # Errors
+/// [`CliError`].
+pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
+    match args.action {
+        Action::ChangeEmail { email } => {
+            session.change(Method::POST, &["me", "email"], &json!({ "email": email })).await?;
+            print_note("a code is sent to the address; run `muster account verify-email`");
+            Ok(0)
+        }
+        Action::VerifyEmail => {
+            let body = json!({ "code": read_secret("Code: ")?.trim() });
+            session.change(Method::POST, &["me", "email", "verify"], &body).await
+        }
+        Action::ChangePassword => {
+            let (current, new) = read_two_secrets("Present password: ", "New password: ")?;
+            let body = json!({ "current_password": current, "new_password": new });
+            session.change(Method::POST, &["me", "password"], &body).await
+        }
+    }
 }
 
 /// Shows the API key or the person that later commands use.
@@ -66,7 +85,6 @@ pub async fn logout(context: Context, output: Output) -> Result<u8, CliError> {
     let has_session = context.renewal.is_some();
     if has_session {
         let ended = async {
-            let context = renewed(context).await?;
             let api = ApiClient::new(&context)?;
             api.json(api.request(Method::POST, &["auth", "logout"]).json(&json!({}))).await
         };
@@ -83,18 +101,4 @@ pub async fn logout(context: Context, output: Output) -> Result<u8, CliError> {
         false => "the API key is no longer stored; it stays valid until it is revoked".to_owned(),
     })?;
     Ok(0)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_token_is_renewed_before_it_expires_and_if_its_end_is_unknown() {
-        let is_due =
-            |text: String| is_due(&Renewal { refresh_token: "x".into(), access_expires_at: text });
-        let after = |minutes| (Utc::now() + TimeDelta::minutes(minutes)).to_rfc3339();
-        assert!(!is_due(after(10)));
-        assert!(is_due(after(4)) && is_due(after(-10)) && is_due("soon".into()));
-    }
 }

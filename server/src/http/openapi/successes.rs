@@ -2,6 +2,11 @@
 
 /// Operation, status, sentence.
 const SENTENCES: &[(&str, &str, &str)] = &[
+    ("approve_device_login", "200", "The sign-in, which is approved."),
+    ("redeem_device_login", "200", "The tokens of the new session."),
+    ("refuse_device_login", "200", "The sign-in, which is refused."),
+    ("show_device_login", "200", "The program that waits."),
+    ("start_device_login", "200", "The codes of the sign-in."),
     ("approve_request", "200", "The request, which is approved. Its work is released."),
     ("create_approval_rule", "201", "The rule of approval."),
     ("delete_approval_rule", "204", "The rule of approval is deleted."),
@@ -11,6 +16,13 @@ const SENTENCES: &[(&str, &str, &str)] = &[
     ("list_approvals", "200", "A page of requests for approval."),
     ("refuse_request", "200", "The request, which is refused. Its work has ended."),
     ("abort_job", "202", "The job. Its queued executions have ended."),
+    ("register", "202", "The registration, which waits for its code."),
+    ("resend_code", "202", "The registration, which waits for its code."),
+    ("verify_registration", "201", "The owner of the new tenant."),
+    ("request_password_reset", "202", "If the address is known, a token is sent to it."),
+    ("reset_password", "204", "The password is changed."),
+    ("request_email_change", "202", "When the code expires."),
+    ("change_email", "204", "The address is changed."),
     ("accept_invitation", "201", "The new member."),
     ("adopt_agent", "200", "The agent, which has the identity of the new key pair."),
     ("cancel_command", "202", "The command. It has ended, or its agent was asked to end it."),

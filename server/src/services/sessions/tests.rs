@@ -31,6 +31,8 @@ const SETTINGS: Settings = Settings {
     webhook_first_retry: Duration::from_secs(1),
     max_output_bytes: 1 << 20,
     output_quota_bytes: 1 << 30,
+    is_registration_open: false,
+    mail_first_retry: Duration::from_secs(5),
 };
 
 /// A session that was committed and is not registered yet, of a key that is regenerated now.

@@ -17,9 +17,10 @@ use crate::domain::commands::job_state::{JobState, Stop};
 use crate::domain::commands::trigger::Trigger;
 use crate::domain::fleet::agent::{AgentEventKind, AgentLevel, NameSource, Transport};
 use crate::domain::ids::{
-    AgentId, AgentKeyId, ApiKeyId, ApprovalId, ApprovalRuleId, AuditId, CommandId, EventId, FireId,
-    GroupId, InvitationId, JobId, MemberId, PrincipalId, ReleaseId, ScheduleId, SessionId,
-    TenantId, TokenKeyId, UserId, WebhookDeliveryId, WebhookKeyId,
+    AgentId, AgentKeyId, ApiKeyId, ApprovalId, ApprovalRuleId, AuditId, CommandId, DeviceLoginId,
+    EventId, FireId, GroupId, InvitationId, JobId, MailId, MemberId, PrincipalId, RegistrationId,
+    ReleaseId, ScheduleId, SessionId, TenantId, TokenKeyId, UserId, WebhookDeliveryId,
+    WebhookKeyId,
 };
 use crate::domain::integrations::webhook::WebhookDeliveryState;
 use crate::domain::releases::group::{GroupState, UpdateState};
@@ -180,7 +181,7 @@ macro_rules! newtype_columns {
     )+};
 }
 
-newtype_columns!(Uuid: AgentId, AgentKeyId, ApiKeyId, ApprovalId, ApprovalRuleId, AuditId, CommandId, WebhookDeliveryId, EventId, FireId, GroupId, JobId, MemberId, PrincipalId, ReleaseId, ScheduleId, SessionId, TenantId, UserId, WebhookKeyId, InvitationId, TokenKeyId);
+newtype_columns!(Uuid: AgentId, AgentKeyId, ApiKeyId, ApprovalId, ApprovalRuleId, AuditId, CommandId, WebhookDeliveryId, EventId, FireId, GroupId, JobId, MemberId, PrincipalId, ReleaseId, ScheduleId, SessionId, TenantId, UserId, WebhookKeyId, InvitationId, TokenKeyId, MailId, RegistrationId, DeviceLoginId);
 newtype_columns!(i64: Timestamp);
 
 #[cfg(test)]

@@ -8,8 +8,13 @@ pub mod access {
     pub mod audit_entry;
     pub mod audit_head;
     pub mod audit_link;
+    pub mod device_login;
+    pub mod email_change;
     pub mod invitation;
+    pub mod mail;
     pub mod member;
+    pub mod password_reset;
+    pub mod registration;
     pub mod retired_agent_secret;
     pub mod tenant;
     pub mod token_key;

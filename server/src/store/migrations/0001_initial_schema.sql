@@ -15,6 +15,8 @@ CREATE TABLE tenants (
     created_at bigint NOT NULL,
     -- When everything of it is deleted; null unless that was asked for.
     delete_at bigint,
+    -- True if the operator asked for it; then only the operator withdraws it.
+    is_deleted_by_operator boolean NOT NULL,
     manifest_bytes bigint NOT NULL,
     manifest_scripts bigint NOT NULL
 );
@@ -138,6 +140,26 @@ CREATE TABLE token_keys (
     created_at bigint NOT NULL
 );
 
+-- Sign-ins of programs that a person decides about elsewhere (RFC 8628). Each makes one session, once.
+CREATE TABLE device_logins (
+    id uuid NOT NULL PRIMARY KEY,
+    -- Of the program's secret, and of what the person types, under the master key.
+    device_hash {bytes} NOT NULL,
+    user_hash {bytes} NOT NULL,
+    -- What the program reports, and the address that it asks from.
+    user_agent text NOT NULL,
+    source text,
+    created_at bigint NOT NULL,
+    expires_at bigint NOT NULL,
+    decided_at bigint,
+    -- The session that approved it; null if it was refused.
+    approved_by uuid,
+    used_at bigint
+);
+CREATE UNIQUE INDEX device_logins_device ON device_logins (device_hash);
+CREATE UNIQUE INDEX device_logins_user ON device_logins (user_hash);
+CREATE INDEX device_logins_expiry ON device_logins (expires_at);
+
 -- Each makes one member, once.
 CREATE TABLE invitations (
     id uuid NOT NULL PRIMARY KEY,
@@ -154,6 +176,63 @@ CREATE TABLE invitations (
 );
 CREATE UNIQUE INDEX invitations_token ON invitations (token_hash);
 CREATE INDEX invitations_tenant ON invitations (tenant_id, id);
+
+-- Who wants an account, until the address is verified. Rows go after an hour.
+CREATE TABLE registrations (
+    id uuid NOT NULL PRIMARY KEY,
+    -- In lower case.
+    email text NOT NULL,
+    name text NOT NULL,
+    tenant_name text NOT NULL,
+    password_hash text NOT NULL,
+    code_hash {bytes} NOT NULL,
+    tries integer NOT NULL,
+    codes_sent integer NOT NULL,
+    -- The address had an account, so nobody knows the code.
+    is_known boolean NOT NULL,
+    created_at bigint NOT NULL,
+    expires_at bigint NOT NULL
+);
+CREATE INDEX registrations_email ON registrations (email);
+
+-- Tokens for a new password, each valid once.
+CREATE TABLE password_resets (
+    token_hash {bytes} NOT NULL PRIMARY KEY,
+    user_id uuid NOT NULL,
+    expires_at bigint NOT NULL
+);
+CREATE INDEX password_resets_user ON password_resets (user_id);
+
+-- The address that a person wants to have, until it is verified.
+CREATE TABLE email_changes (
+    user_id uuid NOT NULL PRIMARY KEY,
+    -- What the hash of the code is for.
+    request_id uuid NOT NULL,
+    -- In lower case.
+    email text NOT NULL,
+    code_hash {bytes} NOT NULL,
+    tries integer NOT NULL,
+    -- Since when tries count: another request does not reset them.
+    tried_since bigint NOT NULL,
+    -- Another account has the address, so nobody knows the code.
+    is_known boolean NOT NULL,
+    expires_at bigint NOT NULL
+);
+
+-- Mails that wait to be sent. One that was sent is deleted.
+CREATE TABLE mails (
+    id uuid NOT NULL PRIMARY KEY,
+    -- What it is about; `none` for one that is not sent.
+    kind text NOT NULL,
+    -- Receiver and text, sealed under the master key; empty once it failed.
+    sealed {bytes} NOT NULL,
+    is_failed boolean NOT NULL,
+    created_at bigint NOT NULL,
+    due_at bigint NOT NULL,
+    give_up_at bigint NOT NULL,
+    tries integer NOT NULL
+);
+CREATE INDEX mails_due ON mails (due_at) WHERE NOT is_failed;
 
 CREATE TABLE audit_entries (
     id uuid NOT NULL PRIMARY KEY,

@@ -9,11 +9,16 @@ pub mod access {
     pub(super) mod audit_chain;
     pub(super) mod audit_names;
     pub(super) mod authentication;
+    pub(super) mod mails;
     /// People: accounts, sessions, members and invitations.
     pub mod people {
+        pub(in crate::store::queries) mod device_logins;
+        pub(in crate::store::queries) mod email_changes;
         pub(in crate::store::queries) mod invitations;
         pub(in crate::store::queries) mod members;
+        pub(in crate::store::queries) mod password_resets;
         pub(in crate::store::queries) mod refresh;
+        pub(in crate::store::queries) mod registrations;
         pub(in crate::store::queries) mod token_keys;
         pub(in crate::store::queries) mod user_sessions;
     }
@@ -89,9 +94,12 @@ pub use self::access::authentication::{AgentKeyMatch, ApiKeyMatch, Bootstrap};
 pub use self::access::keys::agent_keys::AgentKeyChange;
 pub use self::access::keys::api_key_changes::{ApiKeyChange, ChangedApiKey, Rotation, SecretUses};
 pub use self::access::keys::api_keys::CreatedApiKey;
+pub use self::access::people::email_changes::{EmailChanged, NewEmail};
 pub use self::access::people::invitations::{Accepted, NewMember};
 pub use self::access::people::members::{NewOwner, SetupResult, SetupState};
+pub use self::access::people::password_resets::{NewPassword, PasswordReset};
 pub use self::access::people::refresh::Refreshed;
+pub use self::access::people::registrations::{Letters, NewAccount, Registered, Verified};
 pub use self::access::people::user_sessions::{LiveSession, NewSession, SessionsToEnd};
 pub use self::access::tenants::administration::{TenantAudit, TenantChange};
 pub use self::commands::approvals::{Decision, DecisionResult, ExpiredApproval, ReleasedWork};

@@ -192,4 +192,17 @@ async fn a_log_that_was_cut_off_is_found_by_a_head_that_was_kept(mut fixture: Fi
     let refused = cli.run(&["audit", "verify", "--head", kept]).await;
     refused.expect(1);
     assert!(refused.stderr.contains("the log was rewritten"), "{}", refused.stderr);
+
+    // Somebody removes the whole log while the server is stopped. No later entry hides that.
+    fixture.server.stop();
+    for table in ["audit_entries", "audit_links", "audit_heads"] {
+        fixture.server.query(&format!("DELETE FROM {table}"));
+    }
+    fixture.server.resume();
+    fixture.server.ready().await;
+    cli.run(&["audit", "verify"]).await.expect(1);
+    change(&fixture, "five").await;
+    let found = findings(&fixture, &cli).await;
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert_eq!((found[0].0.as_str(), found[0].1), ("break_recorded", 1));
 }

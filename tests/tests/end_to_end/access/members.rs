@@ -55,7 +55,12 @@ async fn invitation_makes_one_member_with_a_new_or_an_existing_account(fixture: 
     accept(&owner, &again, PASSWORD).await.expect_problem(409, "already_member");
     let id = made.id();
     owner.api.delete(&format!("/api/members/{id}")).await.expect(204);
-    let new = accept(&owner, &again, PASSWORD).await.expect(201);
+    // An invitation from before does not bring a removed member back, and a new one replaces it.
+    accept(&owner, &again, PASSWORD).await.expect_problem(401, "invalid_invitation");
+    let replaced = owner.invite("bob@example.com", "owner").await;
+    let newest = owner.invite("bob@example.com", "admin").await;
+    accept(&owner, &replaced, PASSWORD).await.expect_problem(401, "invalid_invitation");
+    let new = accept(&owner, &newest, PASSWORD).await.expect(201);
     assert_ne!(new.id(), id);
     assert_eq!(emails(&owner).await[1], ("bob@example.com".into(), "admin".into()));
 

@@ -295,6 +295,7 @@ impl Authentication {
             plan: Plan::DEFAULT,
             created_at: now,
             delete_at: None,
+            is_deleted_by_operator: false,
             manifest_bytes: 0,
             manifest_scripts: 0,
         };

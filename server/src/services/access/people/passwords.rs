@@ -137,6 +137,8 @@ impl Passwords {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt as _;
+
     use super::*;
 
     fn secret(text: &str) -> Zeroizing<String> {
@@ -160,6 +162,18 @@ mod tests {
         let params = Params::try_from(&nothing).expect("parameters");
         assert_eq!(params.m_cost(), Params::DEFAULT.m_cost(), "it costs something else");
         assert_eq!(params.t_cost(), Params::DEFAULT.t_cost());
+    }
+
+    #[tokio::test]
+    async fn an_unknown_account_waits_for_a_hash_like_a_known_one() {
+        let passwords = Passwords::default();
+        let all = Arc::clone(&passwords.hashing).try_acquire_many_owned(hashed_at_once() as u32);
+        for hash in [Some("no hash".to_owned()), None] {
+            let mut verifying = Box::pin(passwords.verify(secret("any"), hash));
+            assert!(verifying.as_mut().now_or_never().is_none(), "nothing is hashed");
+        }
+        drop(all);
+        assert!(!passwords.verify(secret("any"), None).await.expect("verified"));
     }
 
     #[tokio::test]

@@ -53,7 +53,7 @@ impl TenantDeletion {
         caller.require(Scope::TenantManage)?;
         require_unlimited(caller, "what belongs to the tenant changes later")?;
         require_confirmed_if_person(&self.store, &self.clock, caller).await?;
-        self.request(caller, caller.principal.tenant_id, name).await
+        self.request(caller, caller.principal.tenant_id, name, false).await
     }
 
     /// Asks for the deletion of a tenant, for the operator.
@@ -67,16 +67,16 @@ impl TenantDeletion {
         name: &str,
     ) -> Result<TenantDetails> {
         caller.require(Scope::TenantsManage)?;
-        self.request(caller, id, name).await
+        self.request(caller, id, name, true).await
     }
 
     /// Withdraws the deletion of the caller's tenant.
     ///
     /// # Errors
-    /// 404 once the deletion has begun.
+    /// 404 once the deletion has begun; 409 `deleted_by_operator`.
     pub async fn restore_own(&self, caller: &Caller) -> Result<TenantDetails> {
         caller.require(Scope::TenantManage)?;
-        self.restore(caller, caller.principal.tenant_id).await
+        self.restore(caller, caller.principal.tenant_id, false).await
     }
 
     /// Withdraws the deletion of a tenant, for the operator.
@@ -85,10 +85,16 @@ impl TenantDeletion {
     /// 404, also once the deletion has begun.
     pub async fn restore_of(&self, caller: &Caller, id: TenantId) -> Result<TenantDetails> {
         caller.require(Scope::TenantsManage)?;
-        self.restore(caller, id).await
+        self.restore(caller, id, true).await
     }
 
-    async fn request(&self, caller: &Caller, id: TenantId, name: &str) -> Result<TenantDetails> {
+    async fn request(
+        &self,
+        caller: &Caller,
+        id: TenantId,
+        name: &str,
+        is_operator: bool,
+    ) -> Result<TenantDetails> {
         let scope = self.store.tenant(id);
         let tenant = scope.tenant().await?.ok_or(UNKNOWN)?;
         if tenant.name != name {
@@ -106,7 +112,7 @@ impl TenantDeletion {
         let delete_at = now.plus_ms(GRACE_MS);
         let detail = json!({"delete_at": delete_at});
         let audit = self.tenants.audit(caller, "tenant.delete", id, &detail);
-        scope.set_deletion(Some(delete_at), now, audit).await?.ok_or(UNKNOWN)?;
+        scope.set_deletion(Some(delete_at), is_operator, now, audit).await?.ok_or(UNKNOWN)?;
         // First the keys, then the sessions: a session that opens meanwhile checks the first after it
         // is among the second.
         self.cache.close_tenant(id);
@@ -117,10 +123,22 @@ impl TenantDeletion {
         self.tenants.details(id).await
     }
 
-    async fn restore(&self, caller: &Caller, id: TenantId) -> Result<TenantDetails> {
+    async fn restore(
+        &self,
+        caller: &Caller,
+        id: TenantId,
+        is_operator: bool,
+    ) -> Result<TenantDetails> {
         let audit = self.tenants.audit(caller, "tenant.restore", id, &json!({}));
-        let now = self.clock.now();
-        self.store.tenant(id).set_deletion(None, now, audit).await?.ok_or(UNKNOWN)?;
+        let (scope, now) = (self.store.tenant(id), self.clock.now());
+        let row = scope.set_deletion(None, is_operator, now, audit).await?.ok_or(UNKNOWN)?;
+        if row.delete_at.is_some() {
+            return Err(ServiceError::Conflict {
+                code: "deleted_by_operator",
+                detail: "the operator of this server deletes this tenant, and only the operator can withdraw that"
+                    .into(),
+            });
+        }
         self.cache.open_tenant(id);
         self.tenants.details(id).await
     }

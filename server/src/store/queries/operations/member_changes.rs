@@ -15,6 +15,7 @@ use crate::store::entities::access::{audit_entry, invitation, member, user, user
 use crate::store::queries::TenantScope;
 use crate::store::queries::access::keys::key_lineage::all_keys;
 use crate::store::queries::access::keys::known_secrets::{all_secrets, known_to};
+use crate::store::queries::access::people::invitations;
 use crate::store::requester::write_audit;
 
 /// The result of a change.
@@ -88,6 +89,7 @@ impl TenantScope {
                     }
                     // Before the update: an owner may lower its own role.
                     write_audit(transaction, audit).await?;
+                    end_invitations(transaction, &known, now).await?;
                     if role.tenant_scopes().is_superset(&known.role.tenant_scopes()) {
                         let name: &'static str = role.into();
                         member::Entity::update_many()
@@ -128,6 +130,7 @@ impl TenantScope {
                         return Ok(MemberChange::LastOwner);
                     }
                     write_audit(transaction, audit).await?;
+                    end_invitations(transaction, &known, now).await?;
                     end(transaction, &known, now).await?;
                     Ok(MemberChange::Changed(known))
                 })
@@ -162,6 +165,19 @@ async fn is_last_owner(
         .filter(member::Column::RemovedAt.is_null())
         .filter(member::Column::Id.ne(row.id));
     Ok(others.count(transaction).await? == 0)
+}
+
+/// Ends the invitations for a member's own address: an older one could give its role back.
+async fn end_invitations(
+    transaction: &DatabaseTransaction,
+    row: &member::Model,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let person = user::Entity::find_by_id(row.user_id).all(transaction).await?.pop();
+    if let Some(person) = person {
+        invitations::end_for(transaction, row.tenant_id, &person.email, now).await?;
+    }
+    Ok(())
 }
 
 async fn end(

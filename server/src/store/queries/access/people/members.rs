@@ -190,7 +190,7 @@ async fn insert_owner(
     write_audit(transaction, owner.audit).await
 }
 
-async fn replace_password(
+pub(super) async fn replace_password(
     transaction: &DatabaseTransaction,
     user_id: UserId,
     password_hash: &str,

@@ -8,14 +8,16 @@ use sea_orm::{
 };
 use serde_json::json;
 
+use super::device_logins::use_device_login;
 use crate::domain::access::principal::ActorKind;
-use crate::domain::ids::{ApiKeyId, AuditId, MemberId, SessionId, TenantId, UserId};
+use crate::domain::ids::{ApiKeyId, AuditId, DeviceLoginId, MemberId, SessionId, TenantId, UserId};
 use crate::domain::time::Timestamp;
 use crate::store::StoreError;
-use crate::store::entities::access::{audit_entry, member, tenant, user, user_session};
+use crate::store::entities::access::{audit_entry, mail, member, tenant, user, user_session};
 use crate::store::queries::SystemScope;
 use crate::store::queries::access::keys::key_lineage::all_keys;
 use crate::store::queries::access::keys::known_secrets::{all_secrets, known_to_sessions};
+use crate::store::queries::access::mails::queue_notice;
 use crate::store::queries::operations::api_key_revocation::end_secrets;
 use crate::store::requester::write_audit;
 use crate::store::writer::add_audit;
@@ -42,6 +44,8 @@ pub struct NewSession {
     pub password_hash: String,
     /// A session that this one replaces.
     pub replaces: Option<SessionId>,
+    /// A sign-in of a program that it uses up.
+    pub device_login: Option<DeviceLoginId>,
     pub audits: Vec<audit_entry::Model>,
 }
 
@@ -116,6 +120,11 @@ impl SystemScope {
                     {
                         return Err(StoreError::SessionEnded);
                     }
+                    if let Some(id) = new.device_login
+                        && !use_device_login(transaction, id, now).await?
+                    {
+                        return Err(StoreError::SessionEnded);
+                    }
                     let mut ended = forget_old(transaction, member_id, now).await?;
                     ended.extend(new.replaces);
                     user_session::Entity::insert(new.session.into_active_model())
@@ -182,11 +191,12 @@ impl SystemScope {
         (old_hash, new_hash): (String, String),
         session_id: SessionId,
         now: Timestamp,
-        audit: audit_entry::Model,
+        (audit, notice): (audit_entry::Model, Option<mail::Model>),
     ) -> Result<(), StoreError> {
         self.writer
             .change(move |transaction| {
                 let (old, new, audit) = (old_hash.clone(), new_hash.clone(), audit.clone());
+                let notice = notice.clone();
                 Box::pin(async move {
                     write_audit(transaction, audit.clone()).await?;
                     let changed = user::Entity::update_many()
@@ -204,6 +214,7 @@ impl SystemScope {
                         add_audit(entry)?;
                     }
                     end_all(transaction, ids, now).await?;
+                    queue_notice(transaction, notice).await?;
                     confirm(transaction, session_id, now).await
                 })
             })

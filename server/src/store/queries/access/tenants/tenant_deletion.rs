@@ -30,10 +30,12 @@ impl SystemScope {
 
 impl TenantScope {
     /// Sets when the tenant is deleted, unless that was set before; `None` withdraws it, unless the
-    /// deletion has begun. Returns the tenant as it is then; `None` if it does not exist.
+    /// deletion has begun, or the operator asked for it and a tenant withdraws it. Returns the tenant as it
+    /// is then; `None` if it does not exist.
     pub async fn set_deletion(
         &self,
         delete_at: Option<Timestamp>,
+        is_operator: bool,
         now: Timestamp,
         audit: TenantAudit,
     ) -> Result<Option<tenant::Model>, StoreError> {
@@ -47,11 +49,16 @@ impl TenantScope {
                     else {
                         return Ok(None);
                     };
-                    if row.delete_at.is_some() == delete_at.is_some() {
+                    let is_same = row.delete_at.is_some() == delete_at.is_some();
+                    let is_taken_over = is_operator && !row.is_deleted_by_operator;
+                    let is_refused = row.is_deleted_by_operator && !is_operator;
+                    if is_refused || is_same && (delete_at.is_none() || !is_taken_over) {
                         return Ok(Some(row));
                     }
+                    let first = row.delete_at.filter(|_| delete_at.is_some());
                     let mut row = row.into_active_model();
-                    row.delete_at = Set(delete_at);
+                    row.delete_at = Set(first.or(delete_at));
+                    row.is_deleted_by_operator = Set(is_operator && delete_at.is_some());
                     let row = row.update(transaction).await?;
                     write_audit(transaction, audit.requested).await?;
                     if let Some(in_tenant) = audit.in_tenant {
