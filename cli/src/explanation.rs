@@ -44,7 +44,7 @@ const PREFLIGHT_CODES: [&str; 4] =
 /// it names the reason and what to do, without fields or paths of the API. A test compares this list with
 /// the server's codes.
 #[cfg(test)]
-const SHOWN_AS_ANSWERED: [&str; 119] = [
+const SHOWN_AS_ANSWERED: [&str; 121] = [
     "access_denied",
     "agent_busy",
     "agent_count_unconfirmed",
@@ -117,6 +117,7 @@ const SHOWN_AS_ANSWERED: [&str; 119] = [
     "password_not_hashed",
     "permission_denied",
     "plan_limit",
+    "previous_secret",
     "program_unreadable",
     "range_not_satisfiable",
     "registration_closed",
@@ -140,6 +141,7 @@ const SHOWN_AS_ANSWERED: [&str; 119] = [
     "slow_down",
     "storage_unavailable",
     "successor_changed",
+    "tags_are_guarded",
     "tenant_closed",
     "too_many_attempts",
     "too_many_device_logins",

@@ -83,6 +83,17 @@ impl From<StoreError> for ServiceError {
                 code: "session_ended",
                 detail: "the session has ended; sign in again",
             },
+            StoreError::PreviousSecret => Self::Forbidden {
+                code: "previous_secret",
+                detail: "this API key was rotated, and its previous secret can't manage API keys; use the new one".into(),
+            },
+            StoreError::TargetChanged(of) => Self::Forbidden {
+                code: "tags_are_guarded",
+                detail: format!(
+                    "with these tags the agent would enter or leave the target of {of}, which needs the scope `{}`; ask an owner",
+                    Scope::ApprovalsManage
+                ),
+            },
             StoreError::TooManyMails => Self::Busy {
                 code: "too_many_mails",
                 detail: "too many mails wait to be sent; try again later",

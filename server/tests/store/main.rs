@@ -14,6 +14,7 @@ mod idempotency;
 mod isolation;
 mod jobs;
 mod key_limits;
+mod known_secrets;
 mod manifests;
 mod master_key;
 mod members;

@@ -99,7 +99,7 @@ enum Action {
     ///   muster schedules create poll --every 10m --on 'os:linux' -- uptime
     #[command(verbatim_doc_comment)]
     Create(Box<NewSchedule>),
-    /// Change a schedule; you become its owner, and its jobs run with your rights
+    /// Change a schedule; unless only its name changes, its jobs then run with your rights
     Edit {
         /// Schedule: an id, a name, or a unique prefix of one
         schedule: String,
@@ -111,7 +111,7 @@ enum Action {
         #[command(flatten)]
         settings: Settings,
     },
-    /// Enable a schedule that is disabled or stopped; you become its owner
+    /// Enable a schedule that is disabled or stopped
     Enable {
         /// Schedule: an id, a name, or a unique prefix of one
         schedule: String,

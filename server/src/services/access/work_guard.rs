@@ -252,7 +252,8 @@ fn tagged(known: &[Facts]) -> Vec<(AgentId, &[String])> {
     known.iter().map(|facts| (facts.id, facts.tags.as_slice())).collect()
 }
 
-/// Refuses what limits can't be checked for, because its agents change later.
+/// Refuses what limits can't be checked for: its agents change later, or it changes what the limits of
+/// others mean. `what`: why, as a sentence.
 ///
 /// # Errors
 /// 403 `key_has_limits`.
@@ -263,7 +264,7 @@ pub(in crate::services) fn require_unlimited(caller: &Caller, what: &str) -> Res
     Err(ServiceError::Forbidden {
         code: "key_has_limits",
         detail: format!(
-            "the key `{}` has limits, and {what} later; use a key without limits",
+            "the key `{}` has limits, and {what}; use a key without limits",
             caller.principal.name
         ),
     })

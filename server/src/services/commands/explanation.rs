@@ -58,7 +58,8 @@ pub enum RuleOutcome {
 pub struct AccessExplanation {
     pub principal: Principal,
     pub operation: String,
-    /// In the order in which a request is checked. After a refusal the others are explained too.
+    /// In the order in which a request is checked, up to the first scope that is missing. After another
+    /// refusal the others are explained too.
     pub answers: Vec<RuleAnswer>,
     /// Agents that the target matches.
     pub agent_count: usize,
@@ -90,7 +91,8 @@ impl Commands {
     /// others with `api_keys:read`.
     ///
     /// # Errors
-    /// 404 for a principal of another tenant; 422 for an unknown operation or an invalid target.
+    /// 403 with a target without `agents:read`; 404 for a principal of another tenant; 422 for an unknown
+    /// operation or an invalid target.
     pub async fn explain(
         &self,
         caller: &Caller,
@@ -104,19 +106,28 @@ impl Commands {
             _ => (allowed("validity", "the caller is valid"), caller.clone()),
         };
         let operation = read(&question.operation)?;
+        let agents = match question.target {
+            // What matches a target, and what its hosts take, is about agents.
+            Some(spec) => {
+                caller.require(Scope::AgentsRead)?;
+                self.agents_of(caller, spec).await?
+            }
+            None => Vec::new(),
+        };
         let mut answers = vec![validity];
+        let mut has_scopes = true;
         for scope in operation.scopes() {
             let has = format!("it has the scope `{scope}`");
             answers.push(answer("scope", subject.require(scope), &has));
+            has_scopes = subject.principal.may(scope);
+            if !has_scopes {
+                break;
+            }
         }
-        let agents = match question.target {
-            Some(spec) => self.agents_of(caller, spec).await?,
-            None => Vec::new(),
-        };
-        if let Some(kind) = operation.kind() {
-            answers.extend(self.explain_work(&subject, kind, &agents).await?);
+        if let Some(kind) = operation.kind().filter(|_| has_scopes) {
+            answers.extend(self.explain_work(caller, &subject, kind, &agents).await?);
         }
-        if let Some(name) = operation.command() {
+        if let Some(name) = operation.command().filter(|_| has_scopes) {
             answers.extend(self.explain_agents(&subject, name, &agents).await?);
         }
         let principal = (*subject.principal).clone();
@@ -127,6 +138,7 @@ impl Commands {
 
     async fn explain_work(
         &self,
+        caller: &Caller,
         subject: &Caller,
         kind: WorkKind<'_>,
         agents: &[AgentId],
@@ -155,10 +167,13 @@ impl Commands {
                 rule: "approval",
                 outcome: RuleOutcome::NeedsApproval,
                 code: None,
-                detail: format!(
-                    "it waits until somebody else approves it, because of {}",
-                    needed.rules.join(", ")
-                ),
+                detail: match caller.principal.may(Scope::CommandsRead) {
+                    true => format!(
+                        "it waits until somebody else approves it, because of {}",
+                        needed.rules.join(", ")
+                    ),
+                    false => "it waits until somebody else approves it".to_owned(),
+                },
             },
         };
         Ok(vec![limits, ladder, approval])

@@ -124,12 +124,17 @@ impl Schedules {
         Ok(found.ok_or(UNKNOWN)?.into())
     }
 
-    /// The schedule, if the caller may change it.
+    /// The schedule, if the caller may change it. A key with limits may change those of others whose job
+    /// it could run itself.
     async fn find_to_change(&self, caller: &Caller, id: ScheduleId) -> Result<ScheduleRecord> {
         caller.require(Scope::SchedulesWrite)?;
         caller.require_own_control()?;
         let row = self.find(caller, id).await?;
         caller.require_control(row.owner_id)?;
+        // Its own schedule can always be stopped, also after its key got limits.
+        if row.owner_id != caller.principal.id {
+            self.jobs.check_reach(caller, template(&row)?.request()).await?;
+        }
         Ok(row)
     }
 }

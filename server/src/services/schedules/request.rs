@@ -42,6 +42,20 @@ pub struct ScheduleRequest {
     pub jitter_ms: Option<u64>,
 }
 
+impl ScheduleRequest {
+    fn changes_more_than_the_name(&self) -> bool {
+        self.rule.is_some()
+            || self.starts_at.is_some()
+            || self.ends_at.is_some()
+            || self.job.is_some()
+            || self.missed.is_some()
+            || self.max_catch_up.is_some()
+            || self.late_limit_ms.is_some()
+            || self.overlap.is_some()
+            || self.jitter_ms.is_some()
+    }
+}
+
 impl From<RuleError> for ServiceError {
     fn from(refused: RuleError) -> Self {
         Self::InvalidField { detail: refused.to_string(), error: refused.error }
@@ -112,7 +126,8 @@ impl Schedules {
     }
 
     /// The record with the requested changes. The caller becomes the owner: otherwise a person could
-    /// run a job with the rights of another.
+    /// run a job with the rights of another. With a new name alone the owner stays: otherwise a job that
+    /// the owner may not run would run with the rights of the caller.
     ///
     /// # Errors
     /// 403 if the caller may not submit the job; 422 names the field; 409 if it is not due again.
@@ -123,6 +138,7 @@ impl Schedules {
         request: ScheduleRequest,
         now: Timestamp,
     ) -> Result<ScheduleRecord> {
+        let is_other_work = request.changes_more_than_the_name();
         if let Some(name) = request.name {
             check_name(&name).map_err(|problem| ServiceError::invalid_field("name", problem))?;
             row.name = name;
@@ -151,7 +167,9 @@ impl Schedules {
         row.late_limit_ms =
             bounded("late_limit_ms", request.late_limit_ms, MAX_LATE_LIMIT_MS, row.late_limit_ms)?;
         row.jitter_ms = bounded("jitter_ms", request.jitter_ms, MAX_JITTER_MS, row.jitter_ms)?;
-        row.owner_id = caller.principal.id;
+        if is_other_work {
+            row.owner_id = caller.principal.id;
+        }
         let due_times = row.due_times()?;
         let job = template(&row)?;
         self.jobs.check_template(caller, job.request())?;

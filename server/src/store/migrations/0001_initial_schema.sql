@@ -40,7 +40,7 @@ CREATE TABLE api_keys (
     previous_secret_hash {bytes},
     previous_prefix text,
     previous_valid_until bigint,
-    -- Who knows the secret because it rotated the key; null before the first rotation.
+    -- Who rotated the key last; null before the first rotation.
     rotated_by uuid,
     last_used_at bigint,
     previous_used_at bigint
@@ -48,6 +48,21 @@ CREATE TABLE api_keys (
 CREATE UNIQUE INDEX api_keys_secret ON api_keys (secret_hash);
 CREATE INDEX api_keys_previous ON api_keys (previous_secret_hash) WHERE previous_secret_hash IS NOT NULL;
 CREATE INDEX api_keys_tenant ON api_keys (tenant_id, id);
+
+-- Every secret that an API key has had, with who made it and so knows it. Rows are only added.
+CREATE TABLE api_key_secrets (
+    secret_hash {bytes} NOT NULL PRIMARY KEY,
+    tenant_id uuid NOT NULL,
+    key_id uuid NOT NULL,
+    -- The key or the member that created or rotated the key; null for the first secret of a tenant.
+    made_by uuid,
+    -- The secret that the maker presented, if it is a key.
+    made_with {bytes},
+    -- The session of the maker, if it is a member.
+    session_id uuid,
+    created_at bigint NOT NULL
+);
+CREATE INDEX api_key_secrets_tenant ON api_key_secrets (tenant_id, key_id);
 
 CREATE TABLE agent_keys (
     id uuid NOT NULL PRIMARY KEY,
@@ -94,7 +109,9 @@ CREATE TABLE members (
     user_id uuid NOT NULL,
     role text NOT NULL,
     created_at bigint NOT NULL,
-    removed_at bigint
+    removed_at bigint,
+    -- True if whoever runs the server made it an owner, with the set-up token or at the terminal.
+    is_from_setup boolean NOT NULL
 );
 CREATE UNIQUE INDEX members_user ON members (tenant_id, user_id) WHERE removed_at IS NULL;
 CREATE INDEX members_of_user ON members (user_id, id);

@@ -28,6 +28,7 @@ pub mod access {
         pub(in crate::store::queries) mod api_key_changes;
         pub(in crate::store::queries) mod api_keys;
         pub(in crate::store::queries) mod key_lineage;
+        pub(in crate::store::queries) mod known_secrets;
     }
     /// Tenants: plans, export and deletion.
     pub mod tenants {
@@ -54,6 +55,7 @@ pub mod fleet {
     pub(super) mod agent_deletion;
     pub(super) mod agents;
     pub(super) mod host_rules;
+    pub(super) mod tag_grants;
     pub(super) mod targets;
     pub(super) mod telemetry;
 }

@@ -190,8 +190,8 @@ async fn person_in_two_tenants_switches_between_them() {
     fixture.other_tenant().await;
     let owner = fixture.owner().await;
     // The second tenant has no owner yet: it gets the same person.
-    let insert = "INSERT INTO members (id, tenant_id, user_id, role, created_at) SELECT \
-                  randomblob(16), tenants.id, users.id, 'auditor', 1 FROM tenants, users \
+    let insert = "INSERT INTO members (id, tenant_id, user_id, role, created_at, is_from_setup) SELECT \
+                  randomblob(16), tenants.id, users.id, 'auditor', 1, 0 FROM tenants, users \
                   WHERE tenants.name = 'other tenant'";
     fixture.server.query(insert);
     let me = owner.api.get("/api/me").await.expect(200);

@@ -9,6 +9,7 @@ mod device_login;
 mod email_change;
 mod ended_requests;
 mod identity;
+mod key_guards;
 mod key_limits;
 mod key_pairs;
 mod key_rotation;

@@ -141,7 +141,8 @@ async fn end_my_session(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Change the password of the person. Its other sessions end.
+/// Change the password of the person. Its other sessions end, and so do the API keys that were created and
+/// the secrets that were rotated in them.
 #[utoipa::path(post, path = "/api/me/password", tag = "accounts", request_body = ChangePassword,
     responses((status = 204)))]
 async fn change_password(

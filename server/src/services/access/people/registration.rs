@@ -205,6 +205,7 @@ fn account(row: &registration::Model, client: &Client, now: Timestamp) -> NewAcc
         role: Role::Owner,
         created_at: now,
         removed_at: None,
+        is_from_setup: false,
     };
     let entry = |action, subject, detail: &serde_json::Value| {
         let action = AuditAction { tenant_id: tenant.id, action, subject, detail, at: now };

@@ -205,8 +205,9 @@ impl SignIn {
         audits.extend(start.replaces.map(|(_, audit)| audit));
         let (password_hash, device_login) = (user.password_hash.clone(), start.device_login);
         let new = NewSession { session, password_hash, replaces, device_login, audits };
-        self.store.system().create_session(new).await?;
-        if replaces.is_some() {
+        let ended = self.store.system().create_session(new).await?;
+        // The oldest one of a member beyond the limit, or the one that this one replaces.
+        if !ended.is_empty() {
             self.cache.forget_principals();
         }
         let (access_token, claims) = self.tokens.issue(member.id, id).await?;

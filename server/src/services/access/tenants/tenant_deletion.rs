@@ -14,6 +14,7 @@ use crate::domain::time::Clock;
 use crate::hub::Hub;
 use crate::services::access::caller::Caller;
 use crate::services::access::keys::key_cache::KeyCache;
+use crate::services::access::people::confirmation::require_confirmed_if_person;
 use crate::services::access::work_guard::require_unlimited;
 use crate::services::error::{Result, ServiceError};
 use crate::store::{Store, StoreError};
@@ -53,7 +54,8 @@ impl TenantDeletion {
     /// 422 for another name; 409 `first_tenant`; 403 `key_has_limits`.
     pub async fn request_own(&self, caller: &Caller, name: &str) -> Result<TenantDetails> {
         caller.require(Scope::TenantManage)?;
-        require_unlimited(caller, "what belongs to the tenant changes")?;
+        require_unlimited(caller, "what belongs to the tenant changes later")?;
+        require_confirmed_if_person(&self.store, &self.clock, caller).await?;
         self.request(caller, caller.principal.tenant_id, name, false).await
     }
 

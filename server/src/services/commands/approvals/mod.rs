@@ -110,7 +110,8 @@ impl Approvals {
     /// Says no: the work ends and is never sent.
     ///
     /// # Errors
-    /// 403 `own_request`; 409 `approval_ended`; 422 without a reason.
+    /// 403 `own_request`; the refusals of the limits of the caller's key; 409 `approval_ended`; 422
+    /// without a reason.
     pub async fn refuse(
         &self,
         caller: &Caller,
@@ -121,8 +122,15 @@ impl Approvals {
         if reason.is_none() {
             return Err(ServiceError::required("reason"));
         }
-        let row = self.store.tenant(caller.principal.tenant_id).approval(id).await?;
-        self.decide(caller, row.ok_or(UNKNOWN)?, reason, None).await
+        let tenant = self.store.tenant(caller.principal.tenant_id);
+        let row = tenant.approval(id).await?.ok_or(UNKNOWN)?;
+        if row.state == ApprovalState::Pending {
+            let commands = tenant.commands_of_approval(&row).await?;
+            let agents: Vec<_> = commands.into_iter().map(|(_, agent_id)| agent_id).collect();
+            let kind = WorkKind::of_command(&row.command, row.script.as_deref());
+            self.guard.check_limits(caller, kind, &agents).await?;
+        }
+        self.decide(caller, row, reason, None).await
     }
 
     /// Ends the requests whose time is over, and those whose work has ended. Returns in how many

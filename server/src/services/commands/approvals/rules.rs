@@ -15,7 +15,8 @@ use crate::domain::ids::ApprovalRuleId;
 use crate::domain::name::check_name;
 use crate::services::access::caller::{Caller, Subject};
 use crate::services::access::keys::requested_limits::check_target;
-use crate::services::access::people::confirmation::require_confirmed_person;
+use crate::services::access::people::confirmation::require_confirmed_if_person;
+use crate::services::access::work_guard::require_unlimited;
 use crate::services::error::{Result, ServiceError};
 use crate::store::StoreError;
 use crate::store::entities::column::StoredCondition;
@@ -79,11 +80,12 @@ impl Approvals {
         Ok(())
     }
 
-    /// Rules protect against everybody else, so only owners change them, and a person proves again that it
-    /// is the one who signed in.
+    /// Rules protect against everybody else, so only owners change them, a member only with its password
+    /// and no key with limits.
     pub(super) async fn require_owner(&self, caller: &Caller) -> Result<()> {
         caller.require(Scope::ApprovalsManage)?;
-        require_confirmed_person(&self.store, &self.clock, caller).await
+        require_unlimited(caller, "the agents of a rule change later")?;
+        require_confirmed_if_person(&self.store, &self.clock, caller).await
     }
 
     fn row(&self, caller: &Caller, new: NewApprovalRule) -> Result<approval_rule::Model> {

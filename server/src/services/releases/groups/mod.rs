@@ -213,7 +213,7 @@ impl Groups {
 fn require(caller: &Caller) -> Result<()> {
     caller.require(Scope::AgentsWrite)?;
     caller.require(Scope::AgentsManage)?;
-    require_unlimited(caller, "the agents of a group change")
+    require_unlimited(caller, "the agents of a group change later")
 }
 
 fn name_taken() -> ServiceError {

@@ -5,16 +5,16 @@ use sea_orm::{
     PaginatorTrait as _, QueryFilter as _, QueryOrder as _, QuerySelect as _,
 };
 
+use super::api_key_revocation::end_secrets;
 use crate::domain::access::principal::Role;
 use crate::domain::ids::{ApiKeyId, MemberId, TenantId, UserId};
 use crate::domain::page::PageRequest;
 use crate::domain::time::Timestamp;
 use crate::store::StoreError;
-use crate::store::entities::access::{
-    api_key, audit_entry, invitation, member, user, user_session,
-};
+use crate::store::entities::access::{audit_entry, invitation, member, user, user_session};
 use crate::store::queries::TenantScope;
-use crate::store::queries::access::keys::key_lineage::{all_keys, made_by};
+use crate::store::queries::access::keys::key_lineage::all_keys;
+use crate::store::queries::access::keys::known_secrets::{all_secrets, known_to};
 use crate::store::queries::access::people::invitations;
 use crate::store::requester::write_audit;
 
@@ -63,8 +63,8 @@ impl TenantScope {
     }
 
     /// Gives a member another role. A role without one of the rights of the present one ends the member
-    /// and makes it another one, with the id `next`: its sessions, its keys, its invitations and its
-    /// queued work end.
+    /// and makes it another one, with the id `next`: its sessions, its invitations and its queued
+    /// work end, and so do the keys that it created and every secret that it knows.
     pub async fn set_member_role(
         &self,
         id: MemberId,
@@ -110,7 +110,8 @@ impl TenantScope {
             .await
     }
 
-    /// Removes a member: its sessions, its keys, its invitations and its queued work end.
+    /// Removes a member: its sessions, its invitations and its queued work end, and so do the keys that it
+    /// created and every secret that it knows.
     pub async fn remove_member(
         &self,
         id: MemberId,
@@ -201,18 +202,9 @@ async fn end(
         .filter(invitation::Column::EndedAt.is_null())
         .exec(transaction)
         .await?;
+    let secrets = all_secrets(transaction, row.tenant_id).await?;
     let all = all_keys(transaction, row.tenant_id).await?;
-    // Whoever rotates a key knows its secret.
-    let rotated = all.iter().filter(|key| key.rotated_by == Some(row.id.into()));
-    let mut keys: Vec<ApiKeyId> = rotated.map(|key| key.id).collect();
-    keys.extend(made_by(all, row.id.into()).into_iter().map(|key| key.id));
-    if !keys.is_empty() {
-        api_key::Entity::update_many()
-            .col_expr(api_key::Column::RevokedAt, now.0.into())
-            .filter(api_key::Column::Id.is_in(keys))
-            .filter(api_key::Column::RevokedAt.is_null())
-            .exec(transaction)
-            .await?;
-    }
-    Ok(())
+    let known = known_to(row.id.into(), all, &secrets, now);
+    let keys: Vec<ApiKeyId> = known.keys.iter().map(|key| key.id).collect();
+    end_secrets(transaction, &keys, &known.previous, now).await
 }

@@ -47,6 +47,7 @@ const TABLES: [(&str, &str); 21] = [
     ("retired_agent_secrets", "secret_hash"),
     ("agent_keys", "id"),
     ("api_keys", "id"),
+    ("api_key_secrets", "secret_hash"),
     ("audit_entries", "id"),
     ("audit_links", "number"),
     ("audit_heads", "tenant_id"),

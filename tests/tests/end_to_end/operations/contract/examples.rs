@@ -353,7 +353,7 @@ async fn basic_agent(run: &mut Recorder<'_>) {
 }
 
 /// Requests for approval, on the basic agent. A key of another person decides: of the member that was
-/// set up.
+/// set up, as if it had been invited.
 async fn approvals(run: &mut Recorder<'_>) {
     let rule = json!({"name": "production", "target": "tag:production", "scripts": ["deploy"],
         "fan_out_above": 10, "wait_ms": 3_600_000});
@@ -364,9 +364,14 @@ async fn approvals(run: &mut Recorder<'_>) {
     api.post("/api/approvals/rules", json!({"name": "every script"})).await.expect(201);
     let key = json!({"name": "grace", "role": "owner"});
     let key = api.post("/api/keys", key).await.expect(201).text("key").to_owned();
-    let statement =
-        "UPDATE api_keys SET created_by = (SELECT id FROM members) WHERE name = 'grace'";
-    run.fixture.server.query(statement);
+    for statement in [
+        "UPDATE api_keys SET created_by = (SELECT id FROM members) WHERE name = 'grace'",
+        "UPDATE api_key_secrets SET made_by = (SELECT id FROM members) \
+         WHERE key_id = (SELECT id FROM api_keys WHERE name = 'grace')",
+        "UPDATE members SET is_from_setup = (1 = 0)",
+    ] {
+        run.fixture.server.query(statement);
+    }
     let agents = api.get("/api/agents").await.expect(200);
     let body = json!({"script": "deploy", "target": {"ids": [agents["items"][0]["id"]]}});
     for verb in ["approve", "refuse"] {

@@ -239,6 +239,7 @@ async fn promote(
     let role: &'static str = Role::Owner.into();
     member::Entity::update_many()
         .col_expr(member::Column::Role, role.into())
+        .col_expr(member::Column::IsFromSetup, true.into())
         .filter(member::Column::Id.eq(known.id))
         .exec(transaction)
         .await?;

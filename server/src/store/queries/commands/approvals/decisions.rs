@@ -8,7 +8,7 @@ use sea_orm::{
     EntityTrait as _, IntoActiveModel as _, QueryFilter as _, QueryOrder as _, QuerySelect as _,
 };
 
-use crate::domain::access::same_person::Ownership;
+use crate::domain::access::same_person::{Ownership, ServerAccess};
 use crate::domain::commands::approval::ApprovalState;
 use crate::domain::commands::command_state::{CommandState, EndReason};
 use crate::domain::commands::job_state::JobState;
@@ -19,6 +19,7 @@ use crate::store::command_completion::end_of;
 use crate::store::entities::access::{audit_entry, member};
 use crate::store::entities::commands::{approval, command, job, rollout};
 use crate::store::queries::access::keys::key_lineage::all_keys;
+use crate::store::queries::access::keys::known_secrets::all_secrets;
 use crate::store::queries::{SystemScope, TenantScope};
 use crate::store::requester::write_audit;
 
@@ -314,15 +315,22 @@ async fn end_overdue(
     Ok(Some(ended))
 }
 
-/// Who acts for whom in a tenant: keys for whoever created or rotated them, members for their person.
+/// Who acts for whom in a tenant: keys for everybody who ever created or rotated them, members for their
+/// person.
 async fn ownership(
     transaction: &DatabaseTransaction,
     tenant_id: TenantId,
 ) -> Result<Ownership, StoreError> {
     let mut ownership = Ownership::default();
     for key in all_keys(transaction, tenant_id).await? {
-        for owner in [key.created_by, key.rotated_by].into_iter().flatten() {
-            ownership.add(key.id.into(), owner);
+        match key.created_by {
+            Some(owner) => ownership.add(key.id.into(), owner),
+            None => ownership.add_of_server(key.id.into(), ServerAccess::Key),
+        }
+    }
+    for secret in all_secrets(transaction, tenant_id).await? {
+        if let Some(owner) = secret.made_by {
+            ownership.add(secret.key_id.into(), owner);
         }
     }
     let members = member::Entity::find()
@@ -330,7 +338,11 @@ async fn ownership(
         .all(transaction)
         .await?;
     for member in members {
-        ownership.add(PrincipalId(member.id.0), PrincipalId(member.user_id.0));
+        let person = PrincipalId(member.user_id.0);
+        ownership.add(PrincipalId(member.id.0), person);
+        if member.is_from_setup {
+            ownership.add_of_server(person, ServerAccess::Member);
+        }
     }
     Ok(ownership)
 }
