@@ -82,7 +82,7 @@ mod tests {
         let mut known = 0;
         for (path, operations) in document["paths"].as_object().expect("paths") {
             for (method, operation) in operations.as_object().expect("operations") {
-                let is_change = ["post", "patch"].contains(&method.as_str())
+                let is_change = ["post", "patch", "put"].contains(&method.as_str())
                     || (method == "delete" && operation["requestBody"].is_object());
                 // Agents have rights of their own, programs are not held in memory, and people sign in
                 // with what the body holds, or change what is their own.

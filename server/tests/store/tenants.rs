@@ -18,7 +18,15 @@ on_both_databases!(
 );
 
 /// Tables that belong to the server as a whole.
-const OF_SERVER: [&str; 4] = ["release_key_changes", "releases", "settings", "token_keys"];
+const OF_SERVER: [&str; 7] = [
+    "device_logins",
+    "mails",
+    "registrations",
+    "release_key_changes",
+    "releases",
+    "settings",
+    "token_keys",
+];
 
 /// The tables, and the types of their columns.
 type Schema = BTreeMap<String, BTreeMap<String, String>>;

@@ -17,7 +17,7 @@ pub const OPTIONS: OptionNames = &[
         "a scope such as agents:write, a command such as restart, `shell`, or `run:` and the name of a script",
     ),
     option("target", "TARGET"),
-    option("steps", "[TAG:]N=DEMAND").expects("at most 20 steps"),
+    option("steps", "STEP").expects("at most 20 steps"),
 ];
 
 #[derive(Debug, clap::Args)]

@@ -20,9 +20,9 @@ enum Action {
     Show,
     /// Replace the ladder: 10=confirm 100=approve critical:1=approve
     Set {
-        /// Number of agents from which on work needs `confirm`, `approve` or `refuse`; with a tag only agents
-        /// that have it count
-        #[arg(value_name = "[TAG:]N=DEMAND", required = true, value_parser = step)]
+        /// `N=DEMAND` or `TAG:N=DEMAND`: the number of agents from which on work needs `confirm`, `approve` or
+        /// `refuse`; with a tag only agents that have it count
+        #[arg(value_name = "STEP", required = true, value_parser = step)]
         steps: Vec<Value>,
     },
     /// Remove every step

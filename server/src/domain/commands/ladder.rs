@@ -53,9 +53,9 @@ pub struct Ladder(pub Vec<LadderStep>);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Confirmation {
     /// A request names exactly its agents.
-    Exactly(u32),
+    Exactly(u64),
     /// A schedule names the most that a fire may reach, because its agents are chosen later.
-    AtMost(u32),
+    AtMost(u64),
 }
 
 impl Ladder {
@@ -94,8 +94,8 @@ impl Confirmation {
     /// True if it covers this many agents.
     pub fn covers(self, agents: usize) -> bool {
         match self {
-            Self::Exactly(count) => agents == count as usize,
-            Self::AtMost(count) => agents <= count as usize,
+            Self::Exactly(count) => agents as u64 == count,
+            Self::AtMost(count) => agents as u64 <= count,
         }
     }
 }

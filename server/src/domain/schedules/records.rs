@@ -31,7 +31,7 @@ pub struct JobTemplate {
     pub expires_in_ms: Option<u64>,
     /// The most agents that a fire may reach where the ladder asks for a confirmation.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub confirm_agent_count: Option<u32>,
+    pub confirm_agent_count: Option<u64>,
 }
 
 /// A schedule.

@@ -53,7 +53,7 @@ pub(in crate::http) struct CommandBody {
     #[serde(default)]
     on_mismatch: Mismatch,
     /// 1, to confirm a durable command. Needed where the ladder of the tenant asks for it.
-    confirm_agent_count: Option<u32>,
+    confirm_agent_count: Option<u64>,
 }
 
 /// What happens to a request that hosts would refuse.

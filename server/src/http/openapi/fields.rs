@@ -291,9 +291,6 @@ fn all() -> Vec<(&'static str, &'static str, Value)> {
             "from_agents",
             json!({"type": "integer", "minimum": 1, "maximum": u32::MAX}),
         ),
-        ("CommandBody", "confirm_agent_count", most(0, u32::MAX.into())),
-        ("JobBody", "confirm_agent_count", most(0, u32::MAX.into())),
-        ("RetryBody", "confirm_agent_count", most(0, u32::MAX.into())),
         ("AuditEntryView", "detail", reference("AuditDetail")),
         ("CommandBody", "command", reference("CommandName")),
         ("CommandBody", "data", optional(reference("CommandData"))),
@@ -392,7 +389,6 @@ fn all() -> Vec<(&'static str, &'static str, Value)> {
             (group, "wave_size", or_null(&reference("WaveSize"))),
             (group, "max_failures", or_null(&reference("FailureLimit"))),
             (group, "healthy_for_ms", most(0, day)),
-            (group, "confirm_agent_count", most(0, u32::MAX.into())),
         ]);
     }
     fields.extend(super::schedule_fields::all());

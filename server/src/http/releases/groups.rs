@@ -55,7 +55,7 @@ struct GroupBody {
     healthy_for_ms: Option<u64>,
     /// The number of agents that the group has now, repeated to confirm it. Needed where the ladder of
     /// the tenant asks for it and the group has a desired version.
-    confirm_agent_count: Option<u32>,
+    confirm_agent_count: Option<u64>,
 }
 
 impl From<GroupBody> for GroupRequest {

@@ -72,7 +72,7 @@ pub(super) struct ScheduledJob {
     expires_in_ms: Option<u64>,
     /// The most agents that a fire may reach. Needed where the ladder of the tenant asks for a
     /// confirmation; a fire that would reach more agents is refused. Default: no bound.
-    confirm_agent_count: Option<u32>,
+    confirm_agent_count: Option<u64>,
 }
 
 /// A rule that is not stored.

@@ -32,6 +32,10 @@ async fn password_is_reset(fixture: Fixture, sink: SmtpSink) {
     let tokens = [sink.mail(&owner.email, 1).await, sink.mail(&owner.email, 2).await];
     let [token, other] = tokens.each_ref().map(|mail| mail.secret());
     let guess = format!("mst_reset_{}", "0".repeat(64));
+    // Somebody who was signed in made a key for later.
+    let made = owner.api.post("/api/keys", json!({"name": "k", "role": "owner"})).await.expect(201);
+    let kept = api.with_key(made["key"].as_str().expect("a key"));
+    kept.get("/api/agents").await.expect(200);
     let invitation = owner.invite("bob@example.com", "member").await;
     for wrong in
         ["", &guess, &token[..token.len() - 1], &format!("{token}0"), &invitation, api.key()]
@@ -48,6 +52,7 @@ async fn password_is_reset(fixture: Fixture, sink: SmtpSink) {
     // The other token ends with it, and so do all sessions.
     complete(api, other, NEW).await.expect_problem(401, "invalid_reset_token");
     owner.api.get("/api/agents").await.expect_problem(401, "session_ended");
+    kept.get("/api/agents").await.expect_problem(401, "invalid_api_key");
     sign_in(api, &owner.email, PASSWORD).await.expect_problem(401, "wrong_sign_in");
     sign_in(api, &owner.email, NEW).await.expect(200);
     let notice = sink.mail(&owner.email, 3).await;

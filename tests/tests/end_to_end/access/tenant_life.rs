@@ -83,7 +83,7 @@ async fn deleted_tenant_is_closed_at_once_restorable_and_then_gone(mut fixture: 
     eventually("the agent was told", async || agent.log().contains("tenant_closed").then_some(()))
         .await;
     // A second request changes nothing.
-    let again = delete(&fixture.api, &by_operator, "Small Ltd").await.expect(202);
+    let again = delete(&owner, "/api/tenant", "Small Ltd").await.expect(202);
     assert_eq!(again["delete_at"], closed["delete_at"]);
     // It stays closed over a restart.
     fixture.server.stop();
@@ -92,6 +92,12 @@ async fn deleted_tenant_is_closed_at_once_restorable_and_then_gone(mut fixture: 
     owner.get("/api/agents").await.expect_problem(403, "tenant_closed");
     let restored = owner.post("/api/tenant/restore", json!({})).await.expect(200);
     assert_eq!(restored["delete_at"], Value::Null);
+    online(&owner, &key_id).await;
+    // What the operator asks for, only the operator withdraws.
+    delete(&fixture.api, &by_operator, "Small Ltd").await.expect(202);
+    let refused = owner.post("/api/tenant/restore", json!({})).await;
+    refused.expect_problem(409, "deleted_by_operator");
+    fixture.api.post(&format!("{by_operator}/restore"), json!({})).await.expect(200);
     online(&owner, &key_id).await;
     // The tenant of the operator stays.
     let own = fixture.api.get("/api/tenant").await.expect(200);

@@ -36,6 +36,7 @@ struct ResetPassword {
 
 /// A request that was taken.
 #[derive(Debug, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 struct RequestedView {}
 
 /// A token that was found right before the body is read.

@@ -76,7 +76,7 @@ struct JobBody {
     on_mismatch: Mismatch,
     /// The number of agents that the request reaches, repeated to confirm it. Needed where the ladder of
     /// the tenant asks for it; a request with another number is refused with `agent_count_unconfirmed`.
-    confirm_agent_count: Option<u32>,
+    confirm_agent_count: Option<u64>,
 }
 
 /// Receives a `job.finished` message, signed as the Standard Webhooks specification defines it with
@@ -97,7 +97,7 @@ struct RetryBody {
     executions: RetryChoice,
     /// The number of agents that the request reaches, repeated to confirm it. Needed where the ladder of
     /// the tenant asks for it; a request with another number is refused with `agent_count_unconfirmed`.
-    confirm_agent_count: Option<u32>,
+    confirm_agent_count: Option<u64>,
 }
 
 #[derive(Debug, Clone, Copy, Default, Deserialize, ToSchema)]

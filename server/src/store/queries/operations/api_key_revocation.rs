@@ -22,7 +22,7 @@ use crate::store::entities::releases::group;
 use crate::store::queries::TenantScope;
 use crate::store::queries::access::keys::key_lineage::{all_keys, check_last_publisher};
 use crate::store::queries::access::keys::known_secrets::{
-    KnownSecrets, all_secrets, check_present_secret, known_to,
+    KnownSecrets, all_secrets, check_present_secret, end_secrets, known_to,
 };
 use crate::store::queries::commands::rollouts::actions::pause;
 use crate::store::requester::check_actor;
@@ -135,28 +135,6 @@ async fn keys_to_revoke(
     let mut known = known_to(id.into(), all, &secrets, now);
     known.keys.insert(0, key);
     Ok(known)
-}
-
-/// Revokes keys, and ends the previous secrets of others.
-pub(in crate::store::queries) async fn end_secrets(
-    transaction: &DatabaseTransaction,
-    keys: &[ApiKeyId],
-    previous: &[ApiKeyId],
-    now: Timestamp,
-) -> Result<(), StoreError> {
-    for (ids, column) in
-        [(keys, api_key::Column::RevokedAt), (previous, api_key::Column::PreviousValidUntil)]
-    {
-        for ids in ids.chunks(ROWS) {
-            api_key::Entity::update_many()
-                .col_expr(column, now.0.into())
-                .filter(api_key::Column::Id.is_in(ids.iter().copied()))
-                .filter(api_key::Column::RevokedAt.is_null())
-                .exec(transaction)
-                .await?;
-        }
-    }
-    Ok(())
 }
 
 /// Cancels the queued commands of the keys. Rollouts and groups are paused instead, so that a person

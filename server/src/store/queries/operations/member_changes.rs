@@ -5,7 +5,6 @@ use sea_orm::{
     PaginatorTrait as _, QueryFilter as _, QueryOrder as _, QuerySelect as _,
 };
 
-use super::api_key_revocation::end_secrets;
 use crate::domain::access::principal::Role;
 use crate::domain::ids::{ApiKeyId, MemberId, TenantId, UserId};
 use crate::domain::page::PageRequest;
@@ -14,6 +13,7 @@ use crate::store::StoreError;
 use crate::store::entities::access::{audit_entry, invitation, member, user, user_session};
 use crate::store::queries::TenantScope;
 use crate::store::queries::access::keys::key_lineage::all_keys;
+use crate::store::queries::access::keys::known_secrets::end_secrets;
 use crate::store::queries::access::keys::known_secrets::{all_secrets, known_to};
 use crate::store::queries::access::people::invitations;
 use crate::store::requester::write_audit;

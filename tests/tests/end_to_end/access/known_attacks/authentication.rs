@@ -5,6 +5,15 @@ use serde_json::json;
 
 use super::{bearer, raw, status_of};
 
+/// Operations of people who have no account or no session yet.
+const FOR_STRANGERS: [&str; 5] = [
+    "/api/auth/device",
+    "/api/auth/password-reset",
+    "/api/auth/register",
+    "/api/auth/register/resend",
+    "/api/auth/register/verify",
+];
+
 /// Salt's master had methods that nobody had to authenticate for.
 #[tokio::test]
 async fn salt_cve_2020_11651_no_method_is_reachable_without_authentication() {
@@ -23,7 +32,10 @@ async fn salt_cve_2020_11651_no_method_is_reachable_without_authentication() {
             match status_of(&answer) {
                 "401" => {}
                 // The body holds the credential.
-                "422" if path == "/api/auth/login" => {}
+                "422" if ["/api/auth/login", "/api/auth/device/token"].contains(&path.as_str()) => {
+                }
+                // They start nothing that counts without a further proof.
+                _ if FOR_STRANGERS.contains(&path.as_str()) => {}
                 "200" => open.push(path.clone()),
                 _ => panic!("{method} {path}: {answer}"),
             }

@@ -14,6 +14,7 @@ use crate::domain::ids::{ApiKeyId, PrincipalId, SessionId, TenantId};
 use crate::domain::time::Timestamp;
 use crate::store::StoreError;
 use crate::store::entities::access::{api_key, api_key_secret};
+use crate::store::writer::MAX_LIST;
 
 /// Who creates or rotates a key, and so sees the new secret. Nobody for the first key of a tenant.
 #[derive(Debug, Clone, Copy, Default)]
@@ -158,4 +159,26 @@ fn closure(
             return known;
         }
     }
+}
+
+/// Revokes keys, and ends the previous secrets of others.
+pub(in crate::store::queries) async fn end_secrets(
+    transaction: &DatabaseTransaction,
+    keys: &[ApiKeyId],
+    previous: &[ApiKeyId],
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    for (ids, column) in
+        [(keys, api_key::Column::RevokedAt), (previous, api_key::Column::PreviousValidUntil)]
+    {
+        for ids in ids.chunks(MAX_LIST) {
+            api_key::Entity::update_many()
+                .col_expr(column, now.0.into())
+                .filter(api_key::Column::Id.is_in(ids.iter().copied()))
+                .filter(api_key::Column::RevokedAt.is_null())
+                .exec(transaction)
+                .await?;
+        }
+    }
+    Ok(())
 }

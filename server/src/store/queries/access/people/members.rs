@@ -6,15 +6,17 @@ use sea_orm::{
     QueryFilter as _, QueryOrder as _, QuerySelect as _,
 };
 
+use super::user_sessions::end_keys_of;
 use crate::domain::access::credential::SecretHash;
 use crate::domain::access::principal::Role;
-use crate::domain::ids::{MemberId, TenantId, UserId};
+use crate::domain::ids::{MemberId, SessionId, TenantId, UserId};
 use crate::domain::time::Timestamp;
 use crate::store::StoreError;
 use crate::store::entities::access::{audit_entry, member, tenant, user, user_session};
 use crate::store::entities::operations::setting;
 use crate::store::queries::SystemScope;
 use crate::store::requester::write_audit;
+use crate::store::writer::add_audit;
 
 /// The hash of the set-up token; empty once set-up is closed.
 const SETUP_TOKEN: &str = "setup_token";
@@ -129,7 +131,8 @@ impl SystemScope {
                         insert_owner(transaction, owner).await?;
                         return Ok(id);
                     };
-                    replace_password(transaction, known.id, &owner.user.password_hash, now).await?;
+                    let hash = &owner.user.password_hash;
+                    replace_password(transaction, known.id, hash, Some(&owner.audit), now).await?;
                     let id = promote(transaction, known.id, owner.member).await?;
                     let subject_id = Some(id.0);
                     write_audit(transaction, audit_entry::Model { subject_id, ..owner.audit })
@@ -190,10 +193,14 @@ async fn insert_owner(
     write_audit(transaction, owner.audit).await
 }
 
+/// Sets a password that the person did not prove, ends all sessions of the person, and the API keys that were
+/// made in them: whoever was signed in may have been somebody else. `audit`: the entry of
+/// the change; `None` for a person without a tenant, who has no key.
 pub(super) async fn replace_password(
     transaction: &DatabaseTransaction,
     user_id: UserId,
     password_hash: &str,
+    audit: Option<&audit_entry::Model>,
     now: Timestamp,
 ) -> Result<(), StoreError> {
     user::Entity::update_many()
@@ -208,10 +215,22 @@ pub(super) async fn replace_password(
         .into_tuple()
         .all(transaction)
         .await?;
-    user_session::Entity::update_many()
-        .col_expr(user_session::Column::RevokedAt, now.0.into())
+    let open: Vec<SessionId> = user_session::Entity::find()
+        .select_only()
+        .column(user_session::Column::Id)
         .filter(user_session::Column::MemberId.is_in(members))
         .filter(user_session::Column::RevokedAt.is_null())
+        .into_tuple()
+        .all(transaction)
+        .await?;
+    if let Some(audit) = audit {
+        for entry in end_keys_of(transaction, &open, audit, now).await? {
+            add_audit(entry)?;
+        }
+    }
+    user_session::Entity::update_many()
+        .col_expr(user_session::Column::RevokedAt, now.0.into())
+        .filter(user_session::Column::Id.is_in(open))
         .exec(transaction)
         .await?;
     Ok(())

@@ -114,7 +114,8 @@ impl SystemScope {
                         .filter(password_reset::Column::UserId.eq(new.user_id))
                         .exec(transaction)
                         .await?;
-                    replace_password(transaction, new.user_id, &new.password_hash, now).await?;
+                    let (hash, audit) = (&new.password_hash, new.audits.first());
+                    replace_password(transaction, new.user_id, hash, audit, now).await?;
                     for audit in new.audits {
                         add_audit(audit)?;
                     }

@@ -16,9 +16,9 @@ use crate::store::StoreError;
 use crate::store::entities::access::{audit_entry, mail, member, tenant, user, user_session};
 use crate::store::queries::SystemScope;
 use crate::store::queries::access::keys::key_lineage::all_keys;
+use crate::store::queries::access::keys::known_secrets::end_secrets;
 use crate::store::queries::access::keys::known_secrets::{all_secrets, known_to_sessions};
 use crate::store::queries::access::mails::queue_notice;
-use crate::store::queries::operations::api_key_revocation::end_secrets;
 use crate::store::requester::write_audit;
 use crate::store::writer::add_audit;
 
@@ -329,7 +329,7 @@ async fn end_all(
 }
 
 /// Ends the secrets of API keys that were made in some sessions. Returns the audit entries.
-async fn end_keys_of(
+pub(super) async fn end_keys_of(
     transaction: &DatabaseTransaction,
     ids: &[SessionId],
     audit: &audit_entry::Model,
