@@ -62,6 +62,7 @@ mod commands {
     /// Commands, jobs, rollouts, executions and their output.
     #[expect(clippy::module_inception, reason = "the feature has the server's name for it")]
     pub mod commands {
+        pub mod approval_note;
         pub mod approvals;
         pub mod command_history;
         pub mod executions;

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use self::settings::{NewSchedule, RuleOptions, Settings};
+use crate::commands::commands::approval_note::approval_note;
 use crate::commands::fleet::target_options::{TARGET_EXPRESSION, TARGET_TAGS};
 use crate::error::CliError;
 use crate::explanation::{OptionNames, option};
@@ -191,6 +192,7 @@ pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
                 .json(&json!({}));
             let answer = session.api.json_with_retries(request).await?;
             session.output.answer(&answer, |answer| text(answer, "job_id"))?;
+            print_approval(session, &text(&answer, "job_id")).await;
             Ok(0)
         }
         Action::Delete { schedule } => {
@@ -244,6 +246,15 @@ async fn preview(
     }
     session.output.list(&answer, &PREVIEW_COLUMNS, "It is not due again.")?;
     Ok(0)
+}
+
+/// Prints that the new job waits for an approval, if it does. The job exists also without an answer.
+async fn print_approval(session: &Session, job_id: &str) {
+    let request = session.api.request(Method::GET, &["jobs", job_id]);
+    let job = session.api.json(request).await.unwrap_or_default();
+    if let Some(note) = approval_note(&job) {
+        print_note(&note);
+    }
 }
 
 fn text(answer: &Value, field: &str) -> String {

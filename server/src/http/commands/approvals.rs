@@ -55,11 +55,15 @@ struct ApprovalView {
     /// The files that the manifests of the hosts require.
     files: Vec<PinnedFile>,
     requested_by: PrincipalId,
+    /// Current name of the key or person that requested it.
+    requested_by_name: Option<String>,
     requested_from: Option<String>,
     created_at: Timestamp,
     /// When the request ends without a decision.
     expires_at: Timestamp,
     decided_by: Option<PrincipalId>,
+    /// Current name of the key or person that decided.
+    decided_by_name: Option<String>,
     decided_at: Option<Timestamp>,
     reason: Option<String>,
 }
@@ -70,6 +74,8 @@ struct ApprovalDetailView {
     #[serde(flatten)]
     view: ApprovalView,
     agent_ids: Vec<AgentId>,
+    /// Their current names, in the same order; null for an agent that was deleted.
+    agent_names: Vec<Option<String>>,
 }
 
 impl From<ApprovalRecord> for ApprovalView {
@@ -89,10 +95,12 @@ impl From<ApprovalRecord> for ApprovalView {
             script_sha256: row.pinned.script_sha256,
             files: row.pinned.files,
             requested_by: row.requested_by,
+            requested_by_name: row.requested_by_name,
             requested_from: row.requested_from,
             created_at: row.created_at,
             expires_at: row.expires_at,
             decided_by: row.decided_by,
+            decided_by_name: row.decided_by_name,
             decided_at: row.decided_at,
             reason: row.reason,
         }
@@ -101,7 +109,7 @@ impl From<ApprovalRecord> for ApprovalView {
 
 impl From<ApprovalSnapshot> for ApprovalDetailView {
     fn from(found: ApprovalSnapshot) -> Self {
-        Self { view: found.row.into(), agent_ids: found.agents }
+        Self { view: found.row.into(), agent_ids: found.agents, agent_names: found.agent_names }
     }
 }
 

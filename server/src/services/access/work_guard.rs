@@ -100,6 +100,16 @@ impl WorkGuard {
         })
     }
 
+    /// The rules of approval that concern this kind of work on some agents.
+    pub async fn rules_about(
+        &self,
+        caller: &Caller,
+        kind: WorkKind<'_>,
+    ) -> Result<Vec<ApprovalRule>> {
+        let rules = self.rules(caller.principal.tenant_id).await?;
+        Ok(rules.iter().filter(|rule| rule.condition.concerns(kind)).cloned().collect())
+    }
+
     /// Refuses updates that can't wait for an approval, because their agents are chosen later.
     ///
     /// # Errors

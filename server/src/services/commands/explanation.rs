@@ -2,11 +2,15 @@
 //! and reports what each of them says. It has no rules of its own.
 
 use muster_protocol::CommandName;
+use muster_protocol::secret_parameters::SecretParameters;
 
 use super::Commands;
+use super::jobs::submission::resolve_target;
+use super::preflight::{Executable, PreflightRequest};
 use super::request::scope_of;
 use crate::domain::access::credential::SecretHash;
 use crate::domain::access::principal::{Principal, PrincipalKind, Role, Scope};
+use crate::domain::commands::approval::ApprovalRule;
 use crate::domain::commands::work::WorkKind;
 use crate::domain::fleet::target::{Target, TargetSpec};
 use crate::domain::ids::{AgentId, ApiKeyId, MemberId, PrincipalId};
@@ -18,7 +22,7 @@ use crate::services::error::{Result, ServiceError};
 use crate::store::entities::access::member;
 use crate::store::queries::ApiKeyMatch;
 
-/// Most agents whose own rules are asked; the others are counted as allowed.
+/// Most agents whose keys, policies and versions are asked; the preflight asks all of them.
 const MAX_ASKED: usize = 100;
 const UNKNOWN: ServiceError = ServiceError::NotFound("API key or member");
 
@@ -50,6 +54,8 @@ pub enum RuleOutcome {
     Allowed,
     NeedsApproval,
     Refused,
+    /// It depends on the agents, and the question names none.
+    Depends,
 }
 
 /// The answer.
@@ -78,6 +84,7 @@ impl AccessExplanation {
         match () {
             () if is(RuleOutcome::Refused) => RuleOutcome::Refused,
             () if is(RuleOutcome::NeedsApproval) => RuleOutcome::NeedsApproval,
+            () if is(RuleOutcome::Depends) => RuleOutcome::Depends,
             () => RuleOutcome::Allowed,
         }
     }
@@ -108,17 +115,32 @@ impl Commands {
             answers.push(answer("scope", subject.require(scope), &has));
         }
         let agents = match question.target {
-            Some(spec) => self.agents_of(caller, spec).await?,
-            None => Vec::new(),
+            Some(spec) => {
+                let target = Target::try_from(spec)?;
+                Some(resolve_target(&self.store, &self.hub, caller, &target).await)
+            }
+            None => None,
         };
-        if let Some(kind) = operation.kind() {
-            answers.extend(self.explain_work(&subject, kind, &agents).await?);
-        }
-        if let Some(name) = operation.command() {
-            answers.extend(self.explain_agents(&subject, name, &agents).await?);
+        let agent_count = agents.as_ref().and_then(|found| found.as_ref().ok()).map_or(0, Vec::len);
+        match (operation.kind(), operation.command(), agents) {
+            (Some(kind), Some(name), None) => {
+                answers.extend(self.explain_without_agents(&subject, kind).await?);
+                answers
+                    .push(depends("agent", &format!("each of their hosts decides about `{name}`")));
+            }
+            (Some(kind), Some(_), Some(Ok(agents))) => {
+                answers.extend(self.explain_work(&subject, kind, &agents).await?);
+                answers.extend(self.explain_agents(caller, &operation, &agents).await?);
+            }
+            (_, Some(_), Some(Err(ServiceError::Invalid { code, detail }))) => {
+                answers.push(answer("agent", Err(ServiceError::Invalid { code, detail }), ""));
+            }
+            (_, _, Some(Err(error @ (ServiceError::Store(_) | ServiceError::Unready)))) => {
+                return Err(error);
+            }
+            _ => {}
         }
         let principal = (*subject.principal).clone();
-        let agent_count = agents.len();
         let operation = question.operation;
         Ok(AccessExplanation { principal, operation, answers, agent_count })
     }
@@ -146,45 +168,87 @@ impl Commands {
         Ok(vec![limits, approval])
     }
 
-    /// The permissions of the agents' keys, the policies of their hosts, and what they support.
-    async fn explain_agents(
+    /// What is known about the limits and the rules of approval without agents.
+    async fn explain_without_agents(
         &self,
         subject: &Caller,
-        name: CommandName,
+        kind: WorkKind<'_>,
+    ) -> Result<Vec<RuleAnswer>> {
+        let mut answers = self.explain_work(subject, kind, &[]).await?;
+        let limits = &subject.principal.limits;
+        let most =
+            limits.max_fan_out.map(|most| format!("the key may reach at most {most} agents"));
+        let target = limits.target();
+        let target = target.map(|target| format!("the key may only work on `{target}`"));
+        let rules = self.guard.rules_about(subject, kind).await?;
+        let asks = |rule: &ApprovalRule| {
+            let target = rule.condition.target.iter().map(ToString::to_string);
+            let above = rule.condition.fan_out_above;
+            let above = above.map(|most| format!("more than {most} agents"));
+            let what: Vec<_> = target.chain(above).collect();
+            format!("{} asks for {}", rule.name, what.join(" and "))
+        };
+        let rules: Vec<_> = rules.iter().map(asks).collect();
+        let limits: Vec<_> = target.into_iter().chain(most).collect();
+        for answer in &mut answers {
+            let conditions = if answer.rule == "approval" { &rules } else { &limits };
+            if answer.outcome == RuleOutcome::Allowed && !conditions.is_empty() {
+                *answer = depends(answer.rule, &conditions.join("; "));
+            }
+        }
+        Ok(answers)
+    }
+
+    /// The permissions of the agents' keys, the policies of their hosts, what they support, and the
+    /// preflight of an `execute`, as for `muster run`.
+    async fn explain_agents(
+        &self,
+        caller: &Caller,
+        operation: &Operation<'_>,
         agents: &[AgentId],
     ) -> Result<Vec<RuleAnswer>> {
+        let Some(name) = operation.command() else { return Ok(Vec::new()) };
         let mut refusal = None;
         let mut refused_count = 0;
         for agent_id in agents.iter().take(MAX_ASKED) {
-            let target = self.find_target(subject, *agent_id).await?;
+            let target = self.find_target(caller, *agent_id).await?;
             if let Err(error) = target.check(name) {
                 refused_count += 1;
                 refusal.get_or_insert(error);
             }
         }
         let asked = agents.len().min(MAX_ASKED);
-        Ok(match refusal {
-            None if asked == 0 => Vec::new(),
-            None => {
-                let detail = format!(
-                    "{asked} of {} agents were asked, and take it by their last report; a host decides again when it gets the command",
-                    agents.len()
-                );
-                vec![allowed("agent", &detail)]
+        if let Some(error) = refusal {
+            let first = answer("agent", Err(error), "");
+            let detail = format!("{refused_count} of {}: {}", agent_count(asked), first.detail);
+            return Ok(vec![RuleAnswer { detail, ..first }]);
+        }
+        if let Some(executable) = operation.executable() {
+            // The preflight names hosts and their scripts, and asks connected hosts again.
+            let may_ask = [Scope::CommandsRun, Scope::AgentsRead];
+            if !may_ask.iter().any(|scope| caller.principal.may(*scope)) {
+                let detail = "the answers of hosts need `agents:read`";
+                return Ok(vec![RuleAnswer {
+                    outcome: RuleOutcome::Depends,
+                    ..allowed("agent", detail)
+                }]);
             }
-            Some(error) => {
-                let first = answer("agent", Err(error), "");
-                let detail = format!("{refused_count} of {asked} agents: {}", first.detail);
-                vec![RuleAnswer { detail, ..first }]
+            let (tenant_id, secrets) = (caller.principal.tenant_id, SecretParameters::default());
+            let hosts = self.preflight.hosts(tenant_id, agents).await?;
+            let request = PreflightRequest { executable: &executable, secrets: &secrets };
+            match self.preflight.check(tenant_id, hosts, agents.len(), request).await {
+                Ok(()) => {}
+                Err(error @ (ServiceError::Invalid { .. } | ServiceError::Conflict { .. })) => {
+                    return Ok(vec![answer("agent", Err(error), "")]);
+                }
+                Err(error) => return Err(error),
             }
-        })
-    }
-
-    async fn agents_of(&self, caller: &Caller, spec: TargetSpec) -> Result<Vec<AgentId>> {
-        let target = Target::try_from(spec)?;
-        let tenant = self.store.tenant(caller.principal.tenant_id);
-        let chosen = tenant.resolve(&target, |id| self.hub.is_connected(id)).await?;
-        Ok(chosen.agents.into_iter().map(|facts| facts.id).collect())
+        }
+        let detail = format!(
+            "{} would take it by the last report; each host decides again when it gets the command",
+            agent_count(agents.len())
+        );
+        Ok(vec![allowed("agent", &detail)])
     }
 
     /// Somebody else of the tenant, as authentication would make it.
@@ -204,7 +268,8 @@ impl Commands {
             None => {
                 let row = tenant.member_with_removed(MemberId(id.0)).await?.ok_or(UNKNOWN)?;
                 let ended = row.removed_at.map(|_| "the member was removed");
-                (of_member(&row), ended)
+                let names = tenant.principal_names([row.id.into()].into()).await?;
+                (of_member(&row, names.into_values().next().unwrap_or_default()), ended)
             }
         };
         let validity = match ended {
@@ -220,13 +285,13 @@ impl Commands {
     }
 }
 
-fn of_member(row: &member::Model) -> Principal {
+fn of_member(row: &member::Model, name: String) -> Principal {
     let role: Role = row.role;
     Principal {
         tenant_id: row.tenant_id,
         id: row.id.into(),
         kind: PrincipalKind::AbsentMember,
-        name: "member".to_owned(),
+        name,
         role,
         scopes: role.tenant_scopes(),
         expires_at: None,
@@ -276,6 +341,15 @@ impl Operation<'_> {
         })
     }
 
+    /// What the hosts' manifests and policies decide on.
+    fn executable(&self) -> Option<Executable> {
+        match self {
+            Self::Scope(_) | Self::Command(_) => None,
+            Self::Script(script) => Some(Executable::NamedScript((*script).to_owned())),
+            Self::AdHoc => Some(Executable::Argv),
+        }
+    }
+
     fn command(&self) -> Option<CommandName> {
         match self {
             Self::Scope(_) => None,
@@ -290,18 +364,31 @@ fn allowed(rule: &'static str, detail: &str) -> RuleAnswer {
     RuleAnswer { rule, outcome: RuleOutcome::Allowed, code: None, detail }
 }
 
+/// The answer to a question without agents.
+fn depends(rule: &'static str, conditions: &str) -> RuleAnswer {
+    let detail = format!("depends on the agents: {conditions}; add a target");
+    RuleAnswer { rule, outcome: RuleOutcome::Depends, code: None, detail }
+}
+
+fn agent_count(count: usize) -> String {
+    if count == 1 { "1 agent".to_owned() } else { format!("{count} agents") }
+}
+
 /// A decision as an answer. `if_allowed`: what holds then.
 fn answer(rule: &'static str, decision: Result<()>, if_allowed: &str) -> RuleAnswer {
     match decision {
         Ok(()) => allowed(rule, if_allowed),
         Err(error) => {
             let code = match &error {
-                ServiceError::Forbidden { code, .. } | ServiceError::Conflict { code, .. } => {
-                    Some(*code)
-                }
+                ServiceError::Forbidden { code, .. }
+                | ServiceError::Conflict { code, .. }
+                | ServiceError::Invalid { code, .. } => Some(*code),
                 _ => None,
             };
-            let detail = error.to_string();
+            let detail = match code {
+                Some("no_agents") => "the target matches no agents".to_owned(),
+                _ => error.to_string(),
+            };
             RuleAnswer { rule, outcome: RuleOutcome::Refused, code, detail }
         }
     }

@@ -1,6 +1,7 @@
 //! Requests for approval: people list them and decide. [`rules`] says which work needs one, and
 //! [`request`] makes them.
 
+pub(in crate::services) mod of_work;
 pub(super) mod request;
 mod rules;
 
@@ -9,6 +10,7 @@ use std::sync::Arc;
 use muster_protocol::CommandName;
 use serde_json::json;
 
+use self::of_work::add_names;
 pub use self::rules::NewApprovalRule;
 use super::preflight::Preflight;
 use crate::domain::access::principal::Scope;
@@ -44,6 +46,8 @@ pub struct Approvals {
 pub struct ApprovalSnapshot {
     pub row: ApprovalRecord,
     pub agents: Vec<AgentId>,
+    /// Their current names, in the same order; `None` for an agent that was deleted.
+    pub agent_names: Vec<Option<String>>,
 }
 
 impl Approvals {
@@ -55,8 +59,11 @@ impl Approvals {
         page: PageRequest,
     ) -> Result<Page<ApprovalRecord>> {
         caller.require(Scope::CommandsRead)?;
-        let rows = self.store.tenant(caller.principal.tenant_id).approvals(state, page).await?;
-        Ok(Page::of(rows, page, |row| row.id.0).map(ApprovalRecord::from))
+        let tenant = self.store.tenant(caller.principal.tenant_id);
+        let rows = tenant.approvals(state, page).await?;
+        let mut page = Page::of(rows, page, |row| row.id.0).map(ApprovalRecord::from);
+        add_names(&tenant, &mut page.items).await?;
+        Ok(page)
     }
 
     /// One request.
@@ -178,7 +185,11 @@ impl Approvals {
         let tenant = self.store.tenant(caller.principal.tenant_id);
         let row = tenant.approval(id).await?.ok_or(UNKNOWN)?;
         let agents = tenant.agents_of_approval(&row).await?;
-        Ok(ApprovalSnapshot { row: row.into(), agents })
+        let names = tenant.agent_names(agents.clone()).await?;
+        let agent_names = agents.iter().map(|id| names.get(id).cloned()).collect();
+        let mut row = ApprovalRecord::from(row);
+        add_names(&tenant, std::slice::from_mut(&mut row)).await?;
+        Ok(ApprovalSnapshot { row, agents, agent_names })
     }
 
     fn publish(&self, tenant_id: TenantId, id: ApprovalId, state: ApprovalState) {
