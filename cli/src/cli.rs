@@ -7,8 +7,8 @@ use clap_complete::Shell;
 
 use crate::api::client::ApiClient;
 use crate::commands::access::{
-    accept_invitation, account, api_keys, audit, explain as access, keys, login, members, tenant,
-    tenants,
+    accept_invitation, account, api_keys, audit, explain as access, keys, login, members, setup,
+    switch, tenant, tenants,
 };
 use crate::commands::commands::{
     approvals, command_history, executions, jobs, logs, raw_command, run, verify,
@@ -70,6 +70,10 @@ pub enum Action {
     /// Give your password again, which dangerous changes need every 15 minutes
     Confirm,
     AcceptInvitation(accept_invitation::Args),
+    Setup(setup::Args),
+    Switch(switch::Args),
+    /// Change your password, and list and end your sessions
+    Account(account::own::Args),
     Run(run::Args),
     Logs(logs::Args),
     /// Manage jobs: scripts and commands on many agents
@@ -141,6 +145,7 @@ pub async fn dispatch(cli: Cli) -> Result<u8, CliError> {
         Action::AcceptInvitation(args) => {
             return accept_invitation::run(args, overrides, output).await;
         }
+        Action::Setup(args) => return setup::run(args, overrides, output).await,
         Action::Verify(args) if args.is_offline() => return verify::run_offline(&args, output),
         Action::Audit(args) if args.is_offline() => return audit::run_offline(args, output),
         Action::Release(args) if args.is_offline() => return release::run_offline(args, output),
@@ -151,11 +156,19 @@ pub async fn dispatch(cli: Cli) -> Result<u8, CliError> {
         return account::logout(context, output).await;
     }
     let context = account::renewed(context).await?;
+    let action = match action {
+        Action::Switch(args) => return switch::run(args, context, output).await,
+        action => action,
+    };
     let session = Session { api: ApiClient::new(&context)?, output };
     let (options, result) = match action {
-        Action::Completion(_) | Action::Login(_) | Action::AcceptInvitation(_) | Action::Logout => {
-            (&[][..], Ok(0))
-        }
+        Action::Completion(_)
+        | Action::Login(_)
+        | Action::AcceptInvitation(_)
+        | Action::Setup(_)
+        | Action::Switch(_)
+        | Action::Logout => (&[][..], Ok(0)),
+        Action::Account(args) => (&[][..], account::own::run(args, &session).await),
         Action::Whoami => (&[][..], account::whoami(&session).await),
         Action::Confirm => (&[][..], account::confirm(&session).await),
         Action::Members(args) => (members::OPTIONS, members::run(args, &session).await),

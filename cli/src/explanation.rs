@@ -1,8 +1,9 @@
 //! Refusals of the API in words of the command line.
 //!
 //! The server names fields; users typed options. Each command lists its fields with their options, and
-//! the messages here are made of a problem's `code` and `errors`. The server's `detail` is never edited:
-//! it is shown whole wherever this client has no words of its own. Pure.
+//! the messages here are made of a problem's `code` and `errors`. Of the server's `detail` only the name of
+//! the one invalid field becomes that of its option; otherwise it is shown whole wherever this client has no
+//! words of its own. Pure.
 
 use serde_json::Value;
 
@@ -44,7 +45,7 @@ const PREFLIGHT_CODES: [&str; 4] =
 /// it names the reason and what to do, without fields or paths of the API. A test compares this list with
 /// the server's codes.
 #[cfg(test)]
-const SHOWN_AS_ANSWERED: [&str; 104] = [
+const SHOWN_AS_ANSWERED: [&str; 105] = [
     "agent_busy",
     "agent_offline",
     "agent_online",
@@ -136,6 +137,7 @@ const SHOWN_AS_ANSWERED: [&str; 104] = [
     "too_many_invitations",
     "too_many_requests",
     "too_many_rules",
+    "too_many_schedules",
     "too_many_sign_ins",
     "too_many_streams",
     "too_many_unknown_keys",
@@ -167,6 +169,9 @@ fn message(problem: &Problem, options: OptionNames) -> String {
     if let Some(sentence) = sentence(&problem.code) {
         return sentence.to_owned();
     }
+    if let Some(message) = translated(problem, options) {
+        return message;
+    }
     let is_preflight = PREFLIGHT_CODES.contains(&problem.code.as_str());
     let phrases: Option<Vec<_>> =
         problem.errors.iter().map(|error| phrase(error, options)).collect();
@@ -185,6 +190,17 @@ fn message(problem: &Problem, options: OptionNames) -> String {
         message.push_str("\nUse --on-mismatch send to send it anyway and let each host decide.");
     }
     message
+}
+
+/// The server's detail about one invalid value, with the option instead of the field.
+fn translated(problem: &Problem, options: OptionNames) -> Option<String> {
+    let [error] = problem.errors.as_slice() else { return None };
+    if error.code != "invalid" {
+        return None;
+    }
+    let option = find(&error.field, options)?.option;
+    let rest = problem.message.strip_prefix(&format!("`{}` ", error.field))?;
+    Some(format!("{option} {rest}"))
 }
 
 /// The whole message for a code that needs no further data.
@@ -302,6 +318,15 @@ mod tests {
             let errors = json!([{"field": field, "code": code, "limit": limit}]);
             assert_eq!(explained("invalid_field", errors), expected);
         }
+    }
+
+    #[test]
+    fn reason_of_the_server_for_an_invalid_value_is_kept() {
+        let document = json!({"code": "invalid_field", "detail": "`expires_at` is in the past",
+            "errors": [{"field": "expires_at", "code": "invalid"}]});
+        let problem = Problem::read(422, document.to_string().as_bytes(), None);
+        let message = explain(CliError::Refused(Box::new(problem)), OPTIONS).to_string();
+        assert_eq!(message, "--expires-at is in the past");
     }
 
     #[test]

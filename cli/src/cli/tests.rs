@@ -43,8 +43,18 @@ const LOCAL_OPTIONS: [&str; 9] = [
 ];
 
 /// Arguments that select a resource or a file, which no field of a body holds.
-const LOCAL_ARGUMENTS: [&str; 11] = [
-    "AGENT", "DELIVERY", "FILE", "GROUP", "ID", "JOB", "KEY", "MEMBER", "RULE", "SCHEDULE",
+const LOCAL_ARGUMENTS: [&str; 12] = [
+    "AGENT",
+    "DELIVERY",
+    "FILE",
+    "GROUP",
+    "ID",
+    "INVITATION",
+    "JOB",
+    "KEY",
+    "MEMBER",
+    "RULE",
+    "SCHEDULE",
     "TENANT",
 ];
 
@@ -96,6 +106,7 @@ fn every_option_is_named_by_a_field_or_is_local() {
                 ("keys", "--add-permission"),
                 ("keys", "--remove-permission"),
                 ("api-keys", "--cascade"),
+                ("api-keys", "--never-expires"),
                 ("api-keys", "--end-overlap"),
                 ("api-keys", "--cancel-queued"),
                 ("audit", "--from"),

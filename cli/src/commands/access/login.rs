@@ -7,6 +7,7 @@ use reqwest::Method;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::{Value, json};
 
+use super::switch::switched;
 use crate::api::client::ApiClient;
 use crate::context::{self, Context, Overrides, Renewal, check_server};
 use crate::error::CliError;
@@ -37,8 +38,9 @@ pub struct Args {
     #[arg(long, value_name = "ADDRESS")]
     email: Option<String>,
 
-    /// Id of the tenant to sign in to [default: the first one that you are a member of]
-    #[arg(long, value_name = "ID", requires = "email")]
+    /// Tenant to sign in to: an id, a name, or a unique prefix of one [default: the first one that you are a
+    /// member of]
+    #[arg(long, value_name = "TENANT", requires = "email")]
     tenant: Option<String>,
 }
 
@@ -100,17 +102,25 @@ async fn sign_in(
     (email, tenant): (String, Option<String>),
     output: Output,
 ) -> Result<u8, CliError> {
-    let password = read_secret("Password: ")?;
+    let password = read_password("Password: ")?;
     let api = ApiClient::new(&context)?;
     let mut body = json!({ "email": email, "password": password.as_str() });
-    if let Some(tenant) = tenant {
-        body["tenant_id"] = tenant.into();
+    let (id, name) = match tenant {
+        Some(tenant) if uuid::Uuid::try_parse(&tenant).is_ok() => (Some(tenant), None),
+        tenant => (None, tenant),
+    };
+    if let Some(id) = id {
+        body["tenant_id"] = id.into();
     }
     let request = api.request(Method::POST, &["auth", "login"]).json(&body);
     let answer = api.json(request).await?;
     let context = with_tokens(context, &answer)?;
-    context::store(path, &context)?;
     let member = answer.get("member").cloned().unwrap_or_default();
+    let (context, member) = match name {
+        Some(name) => switched(context, &name).await?,
+        None => (context, member),
+    };
+    context::store(path, &context)?;
     let stored = json!({ "server_url": context.server.as_str(), "path": path, "member": member });
     let tenant = member.get("tenant_name").and_then(Value::as_str).unwrap_or_default().to_owned();
     output.answer(&stored, |_| {
@@ -138,6 +148,29 @@ pub fn with_tokens(context: Context, answer: &Value) -> Result<Context, CliError
         access_expires_at: text("access_expires_at")?,
     };
     Ok(Context { api_key: text("access_token")?.into(), renewal: Some(renewal), ..context })
+}
+
+/// A password from a prompt without echo, or standard input.
+///
+/// # Errors
+/// [`CliError::Usage`] if it is empty, [`CliError::Terminal`] if it cannot be read.
+pub fn read_password(prompt: &str) -> Result<String, CliError> {
+    match read_secret(prompt)? {
+        password if password.is_empty() => Err(CliError::Usage("no password was given".to_owned())),
+        password => Ok(password),
+    }
+}
+
+/// A new password. A terminal asks for it twice, because nobody sees what they type.
+///
+/// # Errors
+/// As [`read_password`]; [`CliError::Usage`] if the two differ.
+pub fn read_new_password() -> Result<String, CliError> {
+    let password = read_password("New password: ")?;
+    if std::io::stdin().is_terminal() && read_secret("New password again: ")? != password {
+        return Err(CliError::Usage("the two passwords differ; try again".to_owned()));
+    }
+    Ok(password)
 }
 
 /// A secret from a prompt without echo, or the first line of standard input. Never an argument.

@@ -1,0 +1,93 @@
+//! `muster account`: the password and the sessions of the person.
+
+use clap::Subcommand;
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use super::super::login::{read_new_password, read_secret};
+use crate::error::CliError;
+use crate::output::printer::print_note;
+use crate::output::table::Column;
+use crate::session::Session;
+
+const COLUMNS: [Column; 6] = [
+    Column::by("THIS ONE", |session| {
+        let is_current = session["is_current"].as_bool().unwrap_or_default();
+        if is_current { "yes".to_owned() } else { "-".to_owned() }
+    }),
+    Column::of("SINCE", "created_at"),
+    Column::of("USED", "refreshed_at"),
+    Column::of("EXPIRES", "expires_at"),
+    Column::of("SOURCE", "source"),
+    Column::of("ID", "id"),
+];
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Change your password; your other sessions end
+    Password,
+    /// List where you are signed in, or end one of these sessions
+    Sessions(SessionsArgs),
+}
+
+#[derive(Debug, clap::Args)]
+struct SessionsArgs {
+    #[command(subcommand)]
+    action: Option<SessionAction>,
+}
+
+#[derive(Debug, Subcommand)]
+enum SessionAction {
+    /// List where you are signed in, the newest first (default action)
+    List,
+    /// End a session; its tokens are invalid then
+    End {
+        /// Id of the session
+        id: String,
+    },
+}
+
+/// Runs one action.
+///
+/// # Errors
+/// [`CliError`].
+pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
+    match args.action {
+        Action::Password => change_password(session).await,
+        Action::Sessions(args) => match args.action.unwrap_or(SessionAction::List) {
+            SessionAction::List => {
+                let request = session.api.request(Method::GET, &["me", "sessions"]);
+                let sessions = session.api.json(request).await?;
+                session.output.list(&sessions, &COLUMNS, "No sessions.")?;
+                Ok(0)
+            }
+            SessionAction::End { id } => {
+                let request = session.api.request(Method::DELETE, &["me", "sessions", &id]);
+                let answer = session.api.json(request).await?;
+                session.output.answer(&answer, |_| "ended".to_owned())?;
+                Ok(0)
+            }
+        },
+    }
+}
+
+/// Standard input holds the current password in its first line, and the new one in its second.
+async fn change_password(session: &Session) -> Result<u8, CliError> {
+    let typed = read_secret("Current password: ")?;
+    let (current, new) = match typed.split_once('\n') {
+        Some((current, new)) => (current.trim_end_matches('\r').to_owned(), new.to_owned()),
+        None => (typed, read_new_password()?),
+    };
+    let body = json!({ "current_password": current, "new_password": new });
+    let request = session.api.request(Method::POST, &["me", "password"]).json(&body);
+    let answer: Value = session.api.json(request).await?;
+    session.output.answer(&answer, |_| "the password was changed".to_owned())?;
+    print_note("Your other sessions have ended.");
+    Ok(0)
+}
