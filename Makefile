@@ -8,13 +8,16 @@
 # How long `make fuzz` takes for each target.
 SECONDS_EACH ?= 60
 
-.PHONY: help build demo demo-stop test fmt lint openapi fuzz bench soak soak-networks soak-updates bump images images-check release-programs release-build soak-contract
+.PHONY: help build web demo demo-stop test fmt lint openapi fuzz bench soak soak-networks soak-updates bump images images-check release-programs release-build soak-contract
 
 help: ## Show this list.
 	@awk -F':.*## ' '/^[a-z -]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## Build every program, without optimisation.
 	cargo build --workspace --bins --locked
+
+web: ## Build the dashboard into web/dist, which the server embeds (needs Node 20.19).
+	bash scripts/build-dashboard.sh
 
 demo: ## Start a server and an agent in .demo/ and run a script through the REST API.
 	@bash scripts/start-demo.sh
@@ -25,6 +28,8 @@ demo-stop: ## Stop what `make demo` started and remove .demo/.
 test: ## Install missing tools, check format, lints and dependencies, and run every test.
 	bash scripts/install-test-tools.sh
 	bash scripts/build-previous.sh
+	bash scripts/build-dashboard.sh
+	cd web && npm run --silent check
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	bash scripts/check-licences.sh

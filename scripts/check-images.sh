@@ -2,8 +2,8 @@
 # Builds both container images from their Dockerfiles without a container engine, and runs the tests of
 # containers on what comes of it. Needs root, and buildah and debootstrap, which it installs on Debian.
 #
-# No registry is asked: the images that ours are from are made here, Debian's from its packages and
-# Rust's from that and this machine's toolchain, which sees the crates that were downloaded already.
+# No registry of images is asked: those that ours are from are made here, Debian's from its packages, Rust's
+# and Node's from that and this machine's toolchain. Crates are those that were downloaded already.
 # SERVER_PROFILE and HOST_PROFILE (dev) are those of the Dockerfiles; the real ones take long.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -58,6 +58,16 @@ store run --isolation chroot "$container" -- sh -c \
 store config --env PATH=/usr/local/rust/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
     --env CARGO_HOME=/usr/local/cargo --env CARGO_NET_OFFLINE=true "$container"
 store commit --quiet --format docker "$container" "$rust" >/dev/null
+store rm "$container" >/dev/null
+
+node=localhost/node:20-bookworm-slim
+echo "making $node of that and this machine's Node"
+container=$(store from --pull-never "$debian")
+store add --quiet "$container" "$(realpath "$(command -v node)")" /usr/local/bin/node >/dev/null
+store add --quiet "$container" "$(dirname "$(realpath "$(command -v npm)")")/.." /usr/local/lib/node_modules/npm >/dev/null
+store run --isolation chroot "$container" -- ln -s ../lib/node_modules/npm/bin/npm-cli.js /usr/local/bin/npm
+store config --env "npm_config_registry=$(npm config get registry)" "$container"
+store commit --quiet --format docker "$container" "$node" >/dev/null
 store rm "$container" >/dev/null
 
 for part in server agent; do

@@ -20,6 +20,7 @@ has_faketime() { compgen -G '/usr/lib/*/faketime/libfaketime.so.1'; }
 
 need build-essential command -v cc
 need busybox command -v busybox
+need chromium command -v chromium
 need cron command -v cron
 need curl command -v curl
 need dbus command -v dbus-daemon
@@ -64,6 +65,12 @@ if [ ${#missing[@]} -gt 0 ]; then
         echo "make test needs these packages; install them and try again: ${missing[*]}" >&2
         exit 1
     fi
+fi
+
+# Debian's own Node is older than what builds the dashboard.
+if ! node -e 'const [major, minor] = process.versions.node.split(".").map(Number); process.exit(major > 20 || (major === 20 && minor >= 19) ? 0 : 1)'; then
+    echo "make test needs Node 20.19 or newer, for the dashboard: https://nodejs.org/en/download" >&2
+    exit 1
 fi
 
 if ! command -v cargo >/dev/null; then

@@ -14,6 +14,8 @@ for tool in cargo cc curl; do
 done
 
 programs=${CARGO_TARGET_DIR:-target}/debug
+# Without Node, everything but the dashboard works.
+bash scripts/build-dashboard.sh --if-possible
 if [ ! -x "$programs/muster-server" ]; then
     echo "Building Muster. The first build compiles about 400 crates and takes several minutes."
 fi
@@ -100,3 +102,12 @@ Or by REST  curl -H "authorization: Bearer \$(cat .demo/server/bootstrap_key)" -
               -d '{"command": "execute", "data": {"script": "hello"}}' $url/api/agents/$agent/command
 Stop        make demo-stop
 TEXT
+
+# The token is behind `#`, so that browsers send it to no server and no log has it. It makes the first owner,
+# once; the page signs in with it at once.
+if [ -s "$demo/server/setup_token" ] && [ "$(curl -s -o /dev/null -w '%{http_code}' -H @- -H 'content-type: application/json' -d '{}' "$url/api/setup" <<<"authorization: Bearer $(cat "$demo/server/setup_token")")" = 422 ]; then
+    echo "Dashboard   $url/set-up#token=$(cat "$demo/server/setup_token")"
+    echo "            Open this link once to choose your email and password. Afterwards: $url"
+else
+    echo "Dashboard   $url   (sign in with the account that you made)"
+fi

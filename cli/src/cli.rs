@@ -7,11 +7,11 @@ use clap_complete::Shell;
 
 use crate::api::client::ApiClient;
 use crate::commands::access::{
-    accept_invitation, account, api_keys, audit, explain as access, keys, login, members, setup,
-    switch, tenant, tenants,
+    accept_invitation, account, api_keys, audit, explain as access, keys, login, members, register,
+    reset_password, setup, switch, tenant, tenants,
 };
 use crate::commands::commands::{
-    approvals, command_history, executions, jobs, logs, raw_command, run, verify,
+    approvals, approver, command_history, executions, jobs, logs, raw_command, run, verify,
 };
 use crate::commands::fleet::{agents, ping};
 use crate::commands::integrations::webhooks;
@@ -70,9 +70,12 @@ pub enum Action {
     /// Give your password again, which dangerous changes need every 15 minutes
     Confirm,
     AcceptInvitation(accept_invitation::Args),
+    Register(register::Args),
+    VerifyEmail(register::VerifyArgs),
+    ResetPassword(reset_password::Args),
     Setup(setup::Args),
     Switch(switch::Args),
-    /// Change your password, and list and end your sessions
+    /// Change the address or the password of your account, and list and end your sessions
     Account(account::own::Args),
     Run(run::Args),
     Logs(logs::Args),
@@ -94,6 +97,8 @@ pub enum Action {
     Access(access::Args),
     /// Approve what others requested, and manage the rules of approval
     Approvals(approvals::Args),
+    /// Create the key with which you sign approvals
+    Approver(approver::Args),
     /// Manage schedules: jobs that start at due times
     Schedules(schedules::Args),
     /// Show, rename, export and delete your tenant
@@ -141,13 +146,19 @@ pub async fn dispatch(cli: Cli) -> Result<u8, CliError> {
     };
     let action = match cli.action {
         Action::Completion(args) => return print_completion(&args),
-        Action::Login(args) => return login::run(args, overrides, output).await,
+        Action::Login(args) if args.decision().is_none() => {
+            return login::run(args, overrides, output).await;
+        }
         Action::AcceptInvitation(args) => {
             return accept_invitation::run(args, overrides, output).await;
         }
         Action::Setup(args) => return setup::run(args, overrides, output).await,
+        Action::Register(args) => return register::run(args, overrides, output).await,
+        Action::VerifyEmail(args) => return register::verify(args, overrides, output).await,
+        Action::ResetPassword(args) => return reset_password::run(args, overrides, output).await,
         Action::Verify(args) if args.is_offline() => return verify::run_offline(&args, output),
         Action::Audit(args) if args.is_offline() => return audit::run_offline(args, output),
+        Action::Approver(args) => return approver::run(args, output),
         Action::Release(args) if args.is_offline() => return release::run_offline(args, output),
         action => action,
     };
@@ -155,7 +166,6 @@ pub async fn dispatch(cli: Cli) -> Result<u8, CliError> {
     if matches!(action, Action::Logout) {
         return account::logout(context, output).await;
     }
-    let context = account::renewed(context).await?;
     let action = match action {
         Action::Switch(args) => return switch::run(args, context, output).await,
         action => action,
@@ -163,12 +173,16 @@ pub async fn dispatch(cli: Cli) -> Result<u8, CliError> {
     let session = Session { api: ApiClient::new(&context)?, output };
     let (options, result) = match action {
         Action::Completion(_)
-        | Action::Login(_)
         | Action::AcceptInvitation(_)
+        | Action::Approver(_)
+        | Action::Register(_)
+        | Action::VerifyEmail(_)
+        | Action::ResetPassword(_)
         | Action::Setup(_)
         | Action::Switch(_)
         | Action::Logout => (&[][..], Ok(0)),
-        Action::Account(args) => (&[][..], account::own::run(args, &session).await),
+        Action::Account(args) => (account::own::OPTIONS, account::own::run(args, &session).await),
+        Action::Login(args) => (&[][..], login::decide(args, &session).await),
         Action::Whoami => (&[][..], account::whoami(&session).await),
         Action::Confirm => (&[][..], account::confirm(&session).await),
         Action::Members(args) => (members::OPTIONS, members::run(args, &session).await),

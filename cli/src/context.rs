@@ -28,7 +28,7 @@ pub struct Context {
     pub ca_file: Option<PathBuf>,
 }
 
-/// The refresh token of a person who signed in with `muster login --email`.
+/// The refresh token of a person who signed in.
 #[derive(Debug, Clone)]
 pub struct Renewal {
     pub refresh_token: SecretString,
@@ -78,26 +78,10 @@ pub fn default_path() -> Option<PathBuf> {
 /// [`CliError::Usage`] if server or key is missing or the address is not acceptable,
 /// [`CliError::File`] if the file can't be read.
 pub fn resolve(overrides: Overrides, path: Option<&Path>) -> Result<Context, CliError> {
-    let stored = path.map(read).transpose()?.flatten();
     let insecure = overrides.insecure;
+    let stored = path.map(|path| read(path, insecure)).transpose()?.flatten();
     let requested =
         overrides.server.as_deref().map(|text| check_server(text, insecure)).transpose()?;
-    let stored = stored
-        .map(|stored| {
-            let server = check_server(&stored.server_url, stored.insecure || insecure)?;
-            let renewal = stored.refresh_token.map(|token| Renewal {
-                refresh_token: token.into(),
-                access_expires_at: stored.access_expires_at.unwrap_or_default(),
-            });
-            Ok::<_, CliError>(Context {
-                server,
-                api_key: stored.api_key.into(),
-                renewal,
-                insecure: stored.insecure,
-                ca_file: stored.ca_file,
-            })
-        })
-        .transpose()?;
     // Another server must not get this server's key.
     let stored = stored.filter(|stored| requested.as_ref().is_none_or(|url| *url == stored.server));
 
@@ -152,7 +136,44 @@ pub fn is_loopback(url: &Url) -> bool {
     host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
-fn read(path: &Path) -> Result<Option<Stored>, CliError> {
+/// The context that is stored at `path`, if there is one.
+///
+/// # Errors
+/// [`CliError::File`] if the file can't be read, [`CliError::Usage`] if its address is not acceptable.
+pub fn read(path: &Path, insecure: bool) -> Result<Option<Context>, CliError> {
+    let Some(stored) = read_file(path)? else { return Ok(None) };
+    let server = check_server(&stored.server_url, stored.insecure || insecure)?;
+    let renewal = stored.refresh_token.map(|token| Renewal {
+        refresh_token: token.into(),
+        access_expires_at: stored.access_expires_at.unwrap_or_default(),
+    });
+    Ok(Some(Context {
+        server,
+        api_key: stored.api_key.into(),
+        renewal,
+        insecure: stored.insecure,
+        ca_file: stored.ca_file,
+    }))
+}
+
+/// Locks the stored context at `path` until the file is dropped.
+///
+/// # Errors
+/// The system's, if the lock can't be created beside it.
+pub fn lock(path: &Path) -> io::Result<fs::File> {
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(false);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::OpenOptionsExt as _;
+        options.mode(0o600);
+    }
+    let file = options.open(path.with_extension("lock"))?;
+    file.lock()?;
+    Ok(file)
+}
+
+fn read_file(path: &Path) -> Result<Option<Stored>, CliError> {
     let text = match fs::read_to_string(path) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),

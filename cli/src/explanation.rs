@@ -45,8 +45,10 @@ const PREFLIGHT_CODES: [&str; 4] =
 /// it names the reason and what to do, without fields or paths of the API. A test compares this list with
 /// the server's codes.
 #[cfg(test)]
-const SHOWN_AS_ANSWERED: [&str; 105] = [
+const SHOWN_AS_ANSWERED: [&str; 122] = [
+    "access_denied",
     "agent_busy",
+    "agent_count_unconfirmed",
     "agent_offline",
     "agent_online",
     "agent_timeout",
@@ -57,13 +59,16 @@ const SHOWN_AS_ANSWERED: [&str; 105] = [
     "approval_ended",
     "approval_needed",
     "approval_outdated",
+    "authorization_pending",
     "basic_agent",
     "body_too_large",
     "cancel_unsupported",
     "cross_origin",
     "data_dir_not_writable",
+    "deleted_by_operator",
     "expired_access_token",
     "expired_api_key",
+    "expired_token",
     "fan_out_exceeded",
     "fire_overlaps",
     "first_tenant",
@@ -77,12 +82,14 @@ const SHOWN_AS_ANSWERED: [&str; 105] = [
     "invalid_argv",
     "invalid_body",
     "invalid_bootstrap_key",
+    "invalid_code",
     "invalid_field",
     "invalid_invitation",
     "invalid_key_change",
     "invalid_query",
     "invalid_refresh_token",
     "invalid_release",
+    "invalid_reset_token",
     "invalid_setup_token",
     "invalid_target",
     "invalid_webhook",
@@ -93,6 +100,7 @@ const SHOWN_AS_ANSWERED: [&str; 105] = [
     "last_owner",
     "last_publisher",
     "limit_not_held",
+    "mail_not_configured",
     "malformed_json",
     "method_not_allowed",
     "missing_api_key",
@@ -110,8 +118,11 @@ const SHOWN_AS_ANSWERED: [&str; 105] = [
     "password_not_hashed",
     "permission_denied",
     "plan_limit",
+    "previous_secret",
     "program_unreadable",
     "range_not_satisfiable",
+    "registration_closed",
+    "refused_by_ladder",
     "release_changed",
     "release_published",
     "releases_unusable",
@@ -128,13 +139,18 @@ const SHOWN_AS_ANSWERED: [&str; 105] = [
     "session_ended",
     "session_required",
     "setup_closed",
+    "slow_down",
     "storage_unavailable",
     "successor_changed",
+    "tags_are_guarded",
     "tenant_closed",
     "too_many_attempts",
+    "too_many_device_logins",
     "too_many_drafts",
     "too_many_exports",
     "too_many_invitations",
+    "too_many_mails",
+    "too_many_registrations",
     "too_many_requests",
     "too_many_rules",
     "too_many_schedules",
@@ -146,6 +162,7 @@ const SHOWN_AS_ANSWERED: [&str; 105] = [
     "unsupported_media_type",
     "untrusted_release_key",
     "webhook_key_unreadable",
+    "wrong_code",
     "wrong_password",
     "wrong_sign_in",
     "wrong_size",
@@ -168,6 +185,15 @@ pub fn explain(error: CliError, options: OptionNames) -> CliError {
 fn message(problem: &Problem, options: OptionNames) -> String {
     if let Some(sentence) = sentence(&problem.code) {
         return sentence.to_owned();
+    }
+    if problem.code == "agent_count_unconfirmed"
+        && let Some(error) = problem.errors.first()
+        && let (Some(name), Some(count)) = (find(&error.field, options), error.limit.as_u64())
+    {
+        let option = name.option;
+        return format!(
+            "this reaches {count} agents; check the target, and repeat the command with {option} {count}"
+        );
     }
     if let Some(message) = translated(problem, options) {
         return message;

@@ -19,6 +19,7 @@ mod session;
 mod api {
     pub mod certificates;
     pub mod client;
+    pub mod credential;
     pub mod event_stream;
     pub mod output_poll;
     pub mod output_stream;
@@ -56,8 +57,11 @@ mod commands {
         pub mod explain;
         pub mod invitations;
         pub mod keys;
+        pub mod ladder;
         pub mod login;
         pub mod members;
+        pub mod register;
+        pub mod reset_password;
         pub mod setup;
         pub mod switch;
         pub mod tenant;
@@ -66,8 +70,10 @@ mod commands {
     /// Commands, jobs, rollouts, executions and their output.
     #[expect(clippy::module_inception, reason = "the feature has the server's name for it")]
     pub mod commands {
+        pub mod agent_count;
         pub mod approval_note;
         pub mod approvals;
+        pub mod approver;
         pub mod command_history;
         pub mod executions;
         pub mod job_progress;

@@ -7,6 +7,7 @@ pub mod argv;
 pub mod attestation;
 pub mod audit;
 pub mod backoff;
+pub mod capsule;
 pub mod command;
 pub mod error_chain;
 pub mod escape;

@@ -30,6 +30,7 @@ fn server_frames_have_the_shapes_of_the_basic_protocol() {
             data: json!({}),
             timestamp: AT.into(),
             start_within_ms: None,
+            capsule: None,
         })),
     ];
     insta::assert_json_snapshot!(frames);

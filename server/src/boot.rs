@@ -12,8 +12,9 @@ use zeroize::Zeroizing;
 use crate::adapters::database_password;
 use crate::adapters::program_files::ProgramFiles;
 use crate::adapters::release_files::ReleaseFiles;
+use crate::adapters::smtp_client::SmtpClient;
 use crate::adapters::webhook_client::WebhookClient;
-use crate::config::Config;
+use crate::config::{Config, MailConfig};
 use crate::domain::access::records::MemberRecord;
 use crate::domain::secret_box::SecretBox;
 use crate::domain::time::Clock;
@@ -54,6 +55,8 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         files,
         releases: ReleaseFiles::new(config.data_dir.join("releases")),
         webhooks: WebhookClient::new(config.webhooks, config.webhook_ca_file.as_deref())?,
+        mail: smtp_client(&config.mail)?,
+        public_url: config.public_url.clone(),
     };
     let services = Services::new(&store, &hub, &clock, &secret_box, outside, config.settings);
     bootstrap(&services, &config).await?;
@@ -78,7 +81,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         clock,
         exchanges: http::ExchangeSessions::default(),
         polls: http::PollSessions::default(),
-        body_bytes: http::BodyBytes::default(),
+        body_bytes: http::BodyBytes::new(services.freed_memory.clone()),
         public_url: config.public_url.clone(),
         is_secure: config.tls.is_some(),
     });
@@ -128,16 +131,6 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Creates another tenant, and returns its owner's API key. The server must be stopped.
-///
-/// # Errors
-/// The reason why not, as a sentence for the operator.
-pub async fn create_tenant(config: &Config, name: &str) -> anyhow::Result<String> {
-    let (store, _) = open_store(config).await?;
-    let authentication = Authentication::new(store, Clock::system());
-    authentication.create_tenant(name).await.context("failed to create the tenant")
-}
-
 /// Makes a person an owner of the first tenant. The server must be stopped.
 ///
 /// # Errors
@@ -161,6 +154,28 @@ async fn open_store(config: &Config) -> anyhow::Result<(Store, SecretBox)> {
     let secret_box = unlock(&store, key_locations(config)).await?;
     audit_key::load(&store, &secret_box).await.context("failed to load the key of audit logs")?;
     Ok((store, secret_box))
+}
+
+/// The password itself is only read from the environment or from a file.
+fn smtp_client(config: &MailConfig) -> anyhow::Result<SmtpClient> {
+    let (settings, password_file) = match config {
+        MailConfig::None => {
+            tracing::info!(
+                "no mail server is set (`smtp_url`), so registration and the reset of passwords by mail are refused"
+            );
+            return Ok(SmtpClient::None);
+        }
+        MailConfig::Print => {
+            tracing::warn!(
+                "mails are printed with their codes (`demo_print_codes`); use this for demonstrations only"
+            );
+            return Ok(SmtpClient::Print);
+        }
+        MailConfig::Smtp { settings, password_file } => (settings, password_file),
+    };
+    let text = std::env::var("MUSTER_SMTP_PASSWORD").ok().filter(|text| !text.is_empty());
+    let password = settings.password(text.map(Zeroizing::new), password_file.as_deref());
+    SmtpClient::new(settings, password?).context("failed to prepare the mail client")
 }
 
 async fn open_database(config: &Config) -> anyhow::Result<Store> {

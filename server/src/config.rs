@@ -1,6 +1,8 @@
 //! Settings of the server. A flag overrides an environment variable, which overrides the
 //! configuration file, which overrides the default.
 
+mod mail;
+
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -10,6 +12,8 @@ use muster_protocol::limits::{
 };
 use serde::Deserialize;
 
+pub use self::mail::MailConfig;
+use crate::adapters::smtp_settings::InvalidSmtp;
 use crate::adapters::webhook_client::WebhookLimits;
 use crate::domain::integrations::webhook::WebhookReach;
 use crate::domain::origin::{InvalidOrigin, Origin};
@@ -115,6 +119,37 @@ pub struct PartialConfig {
     /// machine
     #[arg(long, env = "MUSTER_WEBHOOK_CA_FILE", value_name = "FILE")]
     pub webhook_ca_file: Option<PathBuf>,
+    /// Who may create a tenant and an account: `open` for everybody, `closed` for the operator alone
+    /// [default: closed]
+    #[arg(long, env = "MUSTER_REGISTRATION", value_name = "WHO")]
+    pub registration: Option<String>,
+    /// Mail server: smtps://HOST for TLS, smtp://HOST for STARTTLS, smtp+plain://HOST without encryption,
+    /// each with :PORT if it is another one than 465, 587 or 25. The password of --smtp-user is read from a
+    /// file or from MUSTER_SMTP_PASSWORD [default: the server sends no mail]
+    #[arg(long, env = "MUSTER_SMTP_URL", value_name = "URL")]
+    pub smtp_url: Option<String>,
+    /// Address that mails are from, such as muster@example.com
+    #[arg(long, env = "MUSTER_SMTP_FROM", value_name = "ADDRESS")]
+    pub smtp_from: Option<String>,
+    /// User name at the mail server [default: no authentication]
+    #[arg(long, env = "MUSTER_SMTP_USER", value_name = "NAME")]
+    pub smtp_user: Option<String>,
+    /// File with the password at the mail server
+    #[arg(long, env = "MUSTER_SMTP_PASSWORD_FILE", value_name = "FILE")]
+    pub smtp_password_file: Option<PathBuf>,
+    /// PEM file with certificate authorities to trust for the mail server, in addition to the public ones
+    #[arg(long, env = "MUSTER_SMTP_CA_FILE", value_name = "FILE")]
+    pub smtp_ca_file: Option<PathBuf>,
+    /// Print mails, with their codes, instead of sending them. Only for demonstrations: whoever reads the
+    /// output can take over accounts [default: false]
+    #[arg(long, env = "MUSTER_DEMO_PRINT_CODES", num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
+    pub demo_print_codes: Option<bool>,
+    /// Timeout of one attempt to send a mail, in milliseconds
+    #[arg(long, env = "MUSTER_SMTP_TIMEOUT_MS", value_name = "MS", hide = true)]
+    pub smtp_timeout_ms: Option<u64>,
+    /// Upper bound of the first delay between two attempts to send a mail, in milliseconds
+    #[arg(long, env = "MUSTER_MAIL_FIRST_RETRY_MS", value_name = "MS", hide = true)]
+    pub mail_first_retry_ms: Option<u64>,
     /// Upper bound of the first delay between two attempts to send a webhook, in milliseconds
     #[arg(long, env = "MUSTER_WEBHOOK_FIRST_RETRY_MS", value_name = "MS", hide = true)]
     pub webhook_first_retry_ms: Option<u64>,
@@ -146,6 +181,7 @@ pub struct Config {
     pub public_url: Option<Origin>,
     pub install_dir: PathBuf,
     pub settings: Settings,
+    pub mail: MailConfig,
     pub webhooks: WebhookLimits,
     /// Certificate authorities for webhooks, in addition to those of this machine.
     pub webhook_ca_file: Option<PathBuf>,
@@ -174,6 +210,8 @@ pub enum ConfigError {
     TrustedProxy(#[source] InvalidNetwork),
     #[error("the setting `{name}` {problem}")]
     Value { name: &'static str, problem: &'static str },
+    #[error("the settings of the mail server are invalid")]
+    Smtp(#[source] InvalidSmtp),
 }
 
 impl ConfigSources {
@@ -187,6 +225,8 @@ impl ConfigSources {
             None => PartialConfig::default(),
         };
         let given = self.settings.or(file);
+        let (mail, is_registration_open) =
+            (MailConfig::of(&given)?, mail::is_registration_open(&given)?);
         let data_dir = given.data_dir.unwrap_or_else(|| PathBuf::from("muster-data"));
         let database_url = given
             .database_url
@@ -204,6 +244,8 @@ impl ConfigSources {
             history_retention_ms: given.history_days.unwrap_or(90).saturating_mul(24 * 3_600_000),
             max_output_bytes: given.max_output_bytes.unwrap_or(MAX_OUTPUT_BYTES),
             output_quota_bytes: given.output_quota_bytes.unwrap_or(DEFAULT_OUTPUT_QUOTA_BYTES),
+            is_registration_open,
+            mail_first_retry: Duration::from_millis(given.mail_first_retry_ms.unwrap_or(5_000)),
         };
         let tls = match (given.tls_cert, given.tls_key) {
             (Some(certificate), Some(key)) => Some(TlsFiles { certificate, key }),
@@ -253,6 +295,7 @@ impl ConfigSources {
             log: given.log.unwrap_or_else(|| "info".into()),
             drain_spread_ms: given.drain_spread_ms.unwrap_or(5_000),
             settings,
+            mail,
             webhooks,
             webhook_ca_file: given.webhook_ca_file,
             tls,
@@ -287,6 +330,15 @@ impl PartialConfig {
             allow_private_webhooks: self.allow_private_webhooks.or(next.allow_private_webhooks),
             webhook_timeout_ms: self.webhook_timeout_ms.or(next.webhook_timeout_ms),
             webhook_ca_file: self.webhook_ca_file.or(next.webhook_ca_file),
+            registration: self.registration.or(next.registration),
+            smtp_url: self.smtp_url.or(next.smtp_url),
+            smtp_from: self.smtp_from.or(next.smtp_from),
+            smtp_user: self.smtp_user.or(next.smtp_user),
+            smtp_password_file: self.smtp_password_file.or(next.smtp_password_file),
+            smtp_ca_file: self.smtp_ca_file.or(next.smtp_ca_file),
+            demo_print_codes: self.demo_print_codes.or(next.demo_print_codes),
+            smtp_timeout_ms: self.smtp_timeout_ms.or(next.smtp_timeout_ms),
+            mail_first_retry_ms: self.mail_first_retry_ms.or(next.mail_first_retry_ms),
             webhook_first_retry_ms: self.webhook_first_retry_ms.or(next.webhook_first_retry_ms),
             tls_cert: self.tls_cert.or(next.tls_cert),
             tls_key: self.tls_key.or(next.tls_key),
@@ -324,45 +376,4 @@ fn refused(name: &'static str, problem: &'static str) -> ConfigError {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn file(text: &str) -> (tempfile::TempDir, PathBuf) {
-        let folder = tempfile::tempdir().expect("a folder");
-        let path = folder.path().join("muster.toml");
-        std::fs::write(&path, text).expect("a file");
-        (folder, path)
-    }
-
-    #[test]
-    fn a_flag_overrides_the_file_and_the_file_overrides_the_default() {
-        let (_folder, path) = file("listen = \"127.0.0.1:1\"\nlog = \"debug\"");
-        let settings =
-            PartialConfig { listen: Some("127.0.0.1:2".into()), ..PartialConfig::default() };
-        let config = ConfigSources { config: Some(path), settings }.resolve().expect("valid");
-        assert_eq!((config.listen.as_str(), config.log.as_str()), ("127.0.0.1:2", "debug"));
-        assert_eq!(config.settings.heartbeat_interval_ms, 30_000);
-    }
-
-    #[test]
-    fn a_certificate_without_a_key_is_refused_and_so_is_a_key_without_a_certificate() {
-        let (_folder, path) = file("tls_cert = \"tls.crt\"");
-        let resolve = |settings| ConfigSources { config: Some(path.clone()), settings }.resolve();
-        let error = resolve(PartialConfig::default()).expect_err("half a pair");
-        assert!(error.to_string().contains("`tls_key`"), "{error}");
-        let key = PartialConfig { tls_key: Some("tls.key".into()), ..PartialConfig::default() };
-        let config = resolve(key).expect("a pair");
-        let pair = TlsFiles { certificate: "tls.crt".into(), key: "tls.key".into() };
-        assert_eq!(config.tls, Some(pair));
-    }
-
-    #[test]
-    fn an_unknown_setting_in_the_file_is_refused_by_name() {
-        let (_folder, path) = file("lisen = \"127.0.0.1:1\"");
-        let error = ConfigSources { config: Some(path), settings: PartialConfig::default() }
-            .resolve()
-            .expect_err("unknown");
-        let text = muster_protocol::error_chain(&error);
-        assert!(text.contains("lisen"), "{text}");
-    }
-}
+mod tests;

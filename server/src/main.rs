@@ -58,16 +58,6 @@ enum Command {
     /// Replace the master key while the server is stopped: seal every secret in the database with a new key. If it
     /// is interrupted, a server can start with both keys; run it again to finish. Takes the options of `serve`
     RotateMasterKey(Box<ConfigSources>),
-    /// Create another tenant while the server is stopped, and print its owner's API key. Takes the
-    /// options of `serve`
-    #[command(hide = true)]
-    CreateTenant {
-        /// Name of the tenant
-        #[arg(long)]
-        name: String,
-        #[command(flatten)]
-        sources: Box<ConfigSources>,
-    },
 }
 
 fn main() -> ExitCode {
@@ -87,10 +77,6 @@ fn main() -> ExitCode {
             .resolve()
             .map_err(anyhow::Error::from)
             .and_then(|config| rotate_master_key(&config)),
-        Command::CreateTenant { name, sources } => sources
-            .resolve()
-            .map_err(anyhow::Error::from)
-            .and_then(|config| create_tenant(&config, &name)),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -137,16 +123,6 @@ fn serve(config: Config) -> anyhow::Result<()> {
         .enable_all()
         .build()?
         .block_on(muster_server::boot::serve(config))
-}
-
-fn create_tenant(config: &Config, name: &str) -> anyhow::Result<()> {
-    close_new_files_to_others();
-    choose_cryptography()?;
-    let key = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()?
-        .block_on(muster_server::boot::create_tenant(config, name))?;
-    print(&format!("{key}\n"))
 }
 
 fn rotate_master_key(config: &Config) -> anyhow::Result<()> {

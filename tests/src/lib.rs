@@ -53,6 +53,7 @@ pub use proxies::tinyproxy::Tinyproxy;
 pub use proxies::tls_terminator::TlsTerminator;
 pub use servers::authority::{Authority, Certificate, Issued, Secured, connect, shown};
 pub use servers::server::{Database, Server, ServerOptions};
+pub use servers::smtp_sink::{MailReaction, ReceivedMail, SmtpSink};
 pub use wait::{eventually, eventually_shown, pass, within};
 
 /// For tests of what only root can do: another user's files, becoming another user.

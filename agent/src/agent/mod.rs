@@ -18,6 +18,7 @@ use crate::agent::frame_log::FrameLog;
 use crate::agent::request_log::{RequestLog, RequestRecord};
 use crate::agent::status_file::StatusFile;
 use crate::agent::telemetry::TelemetryCollector;
+use crate::clock::unix_ms;
 use crate::commands::CommandContext;
 use crate::commands::execute::OutputLimits;
 use crate::executions::ledger::record::Attestor;
@@ -27,6 +28,7 @@ use crate::identity::key::KeyRing;
 use crate::identity::key_pair::{self, KeyPairError};
 use crate::identity::{HostInfo, Identity, KeyRejected};
 use crate::policy::manifest::ManifestFile;
+use crate::policy::used_capsules::UsedCapsules;
 use crate::policy::{Forbidden, Policy, PolicyFile};
 use crate::releases::UpdateRequests;
 use crate::releases::update_requests::Supervision;
@@ -47,6 +49,8 @@ pub struct Agent {
     pub host_info: HostInfo,
     pub manifest: ManifestFile,
     pub policy: PolicyFile,
+    /// Signed approvals that were used, which count once.
+    pub used_capsules: UsedCapsules,
     pub telemetry: TelemetryCollector,
     pub executions: ExecutionManager,
     /// Requests to install another version of this program.
@@ -119,6 +123,7 @@ impl Agent {
             key_pair,
             host_info: HostInfo::this_host(),
             manifest: ManifestFile::open(&state)?,
+            used_capsules: UsedCapsules::open(&state, unix_ms())?,
             policy,
             telemetry: TelemetryCollector::new(state.path()),
             executions: ExecutionManager::open(&state, shim_program, limits.max_executions)?,
@@ -175,6 +180,13 @@ impl Agent {
     /// False if the policy forbids this, or can't be used.
     pub fn permits(&self, forbidden: Forbidden) -> bool {
         self.policy.current().is_ok_and(|policy| !policy.forbid.contains(&forbidden))
+    }
+
+    /// True if the policy asks for the signed approval of updates.
+    pub fn needs_approved_updates(&self) -> bool {
+        let policy = self.policy.current().ok();
+        let needed = policy.and_then(|policy| policy.needs_approval.as_ref());
+        needed.is_some_and(|needed| needed.life_cycle)
     }
 
     fn forbidden_names(&self) -> Vec<String> {

@@ -12,7 +12,7 @@ use muster_protocol::{CommandName, ExitCode, Permissions, version};
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::commands::{self, CommandContext, execute};
+use crate::commands::{self, CommandContext, approval, execute};
 use crate::executions::ledger::record::{Launch, refusal};
 use crate::executions::ledger::{KnownState, NewCommand};
 use crate::platform::BootInstant;
@@ -61,6 +61,10 @@ pub struct DecisionInput<'a> {
     pub output: execute::OutputLimits,
     /// If no update is possible: a stable code and a sentence.
     pub update: Result<(), (&'static str, &'static str)>,
+    /// The host's clock, in milliseconds since the Unix epoch.
+    pub now_ms: u64,
+    /// The capsule of this command was used before.
+    pub is_capsule_used: bool,
     /// The host is being deregistered and starts nothing.
     pub is_deregistering: bool,
 }
@@ -124,6 +128,15 @@ pub fn decide(command: &Command, input: &DecisionInput<'_>) -> CommandDecision {
         );
         return refuse("forbidden_by_policy", text);
     }
+    let host = approval::HostFacts {
+        agent_id: input.context.agent_id.unwrap_or_default(),
+        now_ms: input.now_ms,
+        is_capsule_used: input.is_capsule_used,
+    };
+    let approved = match approval::check(name, command, policy, &host) {
+        Ok(approved) => approved,
+        Err((code, text)) => return refuse(code, text),
+    };
     let wanted = match name {
         CommandName::Update => Some(requested_version(&command.data)),
         CommandName::Redeploy => Some(own_version()),
@@ -157,13 +170,16 @@ pub fn decide(command: &Command, input: &DecisionInput<'_>) -> CommandDecision {
     }
     let allowed = execute::AllowedScripts { manifest: input.manifest, allow: policy.allow };
     match execute::plan(&command.data, allowed, input.output) {
-        Ok((launch, parameters)) => CommandDecision::Accept(NewCommand {
-            command_id: id,
-            command: name,
-            start_by: command.start_within_ms.map(BootInstant::after_ms),
-            launch: Some(Launch { run_as: policy.run_as.clone(), ..launch }),
-            parameters,
-        }),
+        Ok((launch, parameters)) => match approval::pin_program(launch, approved.as_ref()) {
+            Ok(launch) => CommandDecision::Accept(NewCommand {
+                command_id: id,
+                command: name,
+                start_by: command.start_within_ms.map(BootInstant::after_ms),
+                launch: Some(Launch { run_as: policy.run_as.clone(), ..launch }),
+                parameters,
+            }),
+            Err((code, text)) => refuse(code, text),
+        },
         Err(reason) => {
             let is_unlisted = matches!(
                 reason,

@@ -1,8 +1,11 @@
 //! The commands, and the answers of the transient ones. The functions are pure: they read and answer, and never store, send or start
 //! anything.
 
+mod approval;
 pub mod decision;
 pub mod execute;
+
+pub use self::approval::is_needed as needs_capsule;
 
 use std::time::Duration;
 

@@ -7,6 +7,8 @@
 pub mod file_fingerprint;
 pub mod guard;
 pub mod manifest;
+pub mod needs_approval;
+pub mod used_capsules;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -16,6 +18,7 @@ use serde::Deserialize;
 
 use crate::platform::{self, Account};
 use crate::policy::file_fingerprint::FileFingerprint;
+use crate::policy::needs_approval::NeedsApproval;
 use crate::storage;
 use crate::storage::layout::StateDir;
 
@@ -34,6 +37,10 @@ pub struct Policy {
     /// What the server may not do to the agent itself.
     #[serde(default)]
     pub forbid: BTreeSet<Forbidden>,
+    /// What the server may only do with the signature of an approver; nothing if absent. An agent of a
+    /// version before this field refuses the whole policy.
+    #[serde(default)]
+    pub needs_approval: Option<NeedsApproval>,
 }
 
 /// Something that the server does to the agent itself, and that a policy can forbid.
@@ -119,7 +126,12 @@ impl Policy {
     /// # Errors
     /// A sentence that explains what is invalid and where.
     pub fn parse(text: &str) -> Result<Self, String> {
-        object::read(text).map_err(|error| format!("invalid policy.json: {error}"))
+        let policy: Self =
+            object::read(text).map_err(|error| format!("invalid policy.json: {error}"))?;
+        if let Some(Err(problem)) = policy.needs_approval.as_ref().map(NeedsApproval::check) {
+            return Err(format!("invalid policy.json: {problem}"));
+        }
+        Ok(policy)
     }
 }
 
@@ -223,7 +235,9 @@ impl PolicyFile {
                 self.write_seen_marker();
                 let (allow, run_as) = (policy.allow.as_str(), policy.run_as.as_deref());
                 let forbid = policy.forbidden_names().join(" ");
-                tracing::info!(allow, run_as, forbid, "policy read");
+                let approvers =
+                    policy.needs_approval.as_ref().map_or(0, |needed| needed.approvers.len());
+                tracing::info!(allow, run_as, forbid, approvers, "policy read");
             }
             Err(reason) => tracing::error!("{reason}"),
         }

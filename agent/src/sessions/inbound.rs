@@ -14,6 +14,8 @@ use uuid::Uuid;
 
 use super::{EXIT_RECEIPT_TIMEOUT, FRAMES_PER_BATCH, PendingExit, Session, SessionEnd};
 use crate::agent::request_log::{REKEY, RequestRecord};
+use crate::clock::unix_ms;
+use crate::commands;
 use crate::commands::decision::{self, CommandDecision, DecisionInput};
 use crate::executions::ledger::record::refusal;
 use crate::executions::ledger::{KnownState, NewCommand, Phase};
@@ -142,11 +144,24 @@ impl Session<'_> {
             free_bytes: platform::disk_free_bytes(self.agent.state.path()).ok(),
             output: self.output,
             update: self.agent.update_requests.check_available(),
+            now_ms: unix_ms(),
+            is_capsule_used: self.agent.used_capsules.contains(id),
             is_deregistering: self.deregistration.is_some(),
         };
         let decision = decision::decide(command, &input);
+        let starts = matches!(
+            decision,
+            CommandDecision::Accept(_)
+                | CommandDecision::Update { .. }
+                | CommandDecision::End { .. }
+        );
+        let uses_capsule = starts && commands::needs_capsule(input.policy, command);
         if let Some(record) = RequestRecord::of(command, &decision) {
             self.agent.request_log.append(&record);
+        }
+        if uses_capsule && let Err(error) = self.agent.used_capsules.add(id, unix_ms()) {
+            self.reject(id, &error);
+            return;
         }
         match decision {
             CommandDecision::Answer(response) => self.push(&AgentFrame::Response(response)),
@@ -181,6 +196,11 @@ impl Session<'_> {
         let record = RequestRecord::desired_version(&version.to_string());
         let refusal = if !self.agent.permits(Forbidden::Update) {
             Some(("forbidden_by_policy", "the policy of this host forbids `update`"))
+        } else if self.agent.needs_approved_updates() {
+            Some((
+                "capsule_required",
+                "the policy of this host asks for a signed approval of updates, which a group can't have",
+            ))
         } else if !self.permissions.allows(CommandName::Update) {
             Some(("not_permitted", "the agent key does not permit `update`"))
         } else {

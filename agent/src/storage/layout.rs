@@ -87,6 +87,10 @@ impl StateDir {
     pub fn policy_seen(&self) -> PathBuf {
         self.0.join("policy.seen")
     }
+    /// The approval capsules that were used.
+    pub fn used_capsules(&self) -> PathBuf {
+        self.0.join("used_capsules")
+    }
     pub fn scripts(&self) -> PathBuf {
         self.0.join("scripts")
     }

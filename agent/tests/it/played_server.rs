@@ -140,6 +140,7 @@ impl Server {
             data,
             timestamp: "2026-01-01T00:00:00Z".into(),
             start_within_ms: None,
+            capsule: None,
         })))
         .await;
     }

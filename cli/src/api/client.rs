@@ -2,16 +2,17 @@
 //!
 //! The only file that builds the HTTP library's client. Knows no terminal and no command.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use muster_protocol::backoff::Delays;
 use muster_protocol::error_chain;
 use reqwest::header::{AUTHORIZATION, HeaderValue, RETRY_AFTER};
 use reqwest::{Client, Method, RequestBuilder, Response, Url, redirect};
-use secrecy::ExposeSecret as _;
 use serde_json::Value;
 
 use super::certificates::read_authorities;
+use super::credential::Credential;
 use super::proxy::ServerProxy;
 use crate::context::Context;
 use crate::error::CliError;
@@ -25,6 +26,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Attempts of a request that is safe to repeat.
 const MAX_ATTEMPTS: usize = 5;
 const PAGE_SIZE: usize = 200;
+/// The code of a refusal of an access token that has expired.
+const EXPIRED: &str = "expired_access_token";
 const TIMED_OUT: &str = "the server did not answer in time";
 
 /// A client of one server with one API key.
@@ -34,7 +37,7 @@ pub struct ApiClient {
     server: Url,
     /// The server, and the proxy if there is one, as errors show them.
     route: String,
-    authorization: HeaderValue,
+    credential: Arc<Credential>,
 }
 
 impl ApiClient {
@@ -44,10 +47,7 @@ impl ApiClient {
     /// [`CliError::Usage`] if the key is not a valid header value, the CA file holds no certificate, or the
     /// environment names a proxy that can't be used.
     pub fn new(context: &Context) -> Result<Self, CliError> {
-        let text = format!("Bearer {}", context.api_key.expose_secret());
-        let mut authorization = HeaderValue::from_str(&text)
-            .map_err(|_| CliError::Usage("the API key has invalid characters".into()))?;
-        authorization.set_sensitive(true);
+        let credential = Arc::new(Credential::new(context)?);
         let server = context.server.clone();
         let authorities = context.ca_file.as_deref().map(read_authorities).transpose()?;
         let proxy = ServerProxy::from_environment(&server)?;
@@ -68,7 +68,7 @@ impl ApiClient {
             builder = builder.proxy(proxy.to_http().map_err(broken)?);
         }
         let client = builder.build().map_err(broken)?;
-        Ok(Self { client, server, route, authorization })
+        Ok(Self { client, server, route, credential })
     }
 
     /// The base URL of the server.
@@ -82,10 +82,7 @@ impl ApiClient {
         if let Ok(mut path) = url.path_segments_mut() {
             path.pop_if_empty().push("api").extend(segments);
         }
-        self.client
-            .request(method, url)
-            .header(AUTHORIZATION, self.authorization.clone())
-            .timeout(ANSWER_TIMEOUT)
+        self.client.request(method, url).timeout(ANSWER_TIMEOUT)
     }
 
     /// A request that the server may hold for `wait_ms` before it answers.
@@ -93,11 +90,27 @@ impl ApiClient {
         request.timeout(ANSWER_TIMEOUT + Duration::from_millis(wait_ms))
     }
 
-    /// Sends a request. Any status but 2xx and 416 (a range after the end) is an error.
+    /// Sends a request with the key or the access token. Any status but 2xx and 416 (a range after the end)
+    /// is an error.
     ///
     /// # Errors
     /// [`CliError::Connection`] or [`CliError::Refused`].
     pub async fn send(&self, request: RequestBuilder) -> Result<Response, CliError> {
+        let repeated = request.try_clone();
+        let authorization = self.authorization(None).await?;
+        let sent = self.send_once(request.header(AUTHORIZATION, authorization.clone())).await;
+        match (sent, repeated) {
+            (Err(CliError::Refused(problem)), Some(request))
+                if problem.code == EXPIRED && self.credential.is_renewable() =>
+            {
+                let next = self.authorization(Some(&authorization)).await?;
+                self.send_once(request.header(AUTHORIZATION, next)).await
+            }
+            (sent, _) => sent,
+        }
+    }
+
+    async fn send_once(&self, request: RequestBuilder) -> Result<Response, CliError> {
         let response = request.send().await.map_err(|error| connection(&self.route, &error))?;
         let status = response.status();
         if status.is_success() || status.as_u16() == 416 {
@@ -129,6 +142,10 @@ impl ApiClient {
     /// As [`ApiClient::send`], and [`CliError::Answer`] if the body is not JSON.
     pub async fn json(&self, request: RequestBuilder) -> Result<Value, CliError> {
         let response = self.send(request).await?;
+        self.read_json(response).await
+    }
+
+    async fn read_json(&self, response: Response) -> Result<Value, CliError> {
         let body = response.bytes().await.map_err(|error| connection(&self.route, &error))?;
         if body.is_empty() {
             return Ok(Value::Null);
@@ -152,6 +169,33 @@ impl ApiClient {
             }
         }
         self.json(request).await
+    }
+
+    /// The header with the key or the access token, which is renewed if it is due.
+    async fn authorization(&self, refused: Option<&HeaderValue>) -> Result<HeaderValue, CliError> {
+        let mut held = self.credential.hold(refused).await;
+        if let Some(body) = held.due_refresh() {
+            let answer = self.refreshed(&body).await?;
+            held.renew(&answer)?;
+        }
+        held.header()
+    }
+
+    /// The answer to a refresh. Repeated, it gets the same tokens for a moment.
+    async fn refreshed(&self, body: &Value) -> Result<Value, CliError> {
+        let mut delays = Delays::for_reconnect();
+        let mut attempts = 1;
+        loop {
+            let request = self.request(Method::POST, &["auth", "refresh"]).json(body);
+            match self.send_once(request).await {
+                Ok(response) => return self.read_json(response).await,
+                Err(error) if error.is_transient() && attempts < MAX_ATTEMPTS => {
+                    tokio::time::sleep(delay_after(&error, &mut delays)).await;
+                }
+                Err(error) => return Err(error),
+            }
+            attempts += 1;
+        }
     }
 
     /// All items of a list, or the first `limit`, in the shape of one page.

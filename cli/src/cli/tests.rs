@@ -10,7 +10,8 @@ use crate::error::problem::Problem;
 use crate::explanation::OptionNames;
 
 /// Each command with the options that its refusals name.
-const COMMANDS: [(&str, OptionNames); 16] = [
+const COMMANDS: [(&str, OptionNames); 17] = [
+    ("account", account::own::OPTIONS),
     ("access", access::OPTIONS),
     ("approvals", approvals::OPTIONS),
     ("agents", agents::OPTIONS),
@@ -30,7 +31,9 @@ const COMMANDS: [(&str, OptionNames); 16] = [
 ];
 
 /// Options that this client handles alone, so that no refusal of the server concerns them.
-const LOCAL_OPTIONS: [&str; 9] = [
+const LOCAL_OPTIONS: [&str; 11] = [
+    "--script-file",
+    "--valid",
     "--server",
     "--ca-file",
     "--json",

@@ -34,6 +34,8 @@ pub enum FindingKind {
     HeadMismatch,
     /// A head or an anchor is not signed by the server's key.
     SignatureInvalid,
+    /// The server found, when it wrote this link, that the log before it was changed.
+    BreakRecorded,
 }
 
 /// One thing that is wrong.
@@ -56,6 +58,8 @@ pub struct StoredEntry {
     pub link: u64,
     /// Of its stored content.
     pub digest: AuditHash,
+    /// True if it is an entry `audit.break`.
+    pub is_break: bool,
 }
 
 /// The result of a check.
@@ -126,6 +130,8 @@ impl ChainVerifier {
 
     fn check_entries(&mut self, link: &AuditLink, stored: &[StoredEntry]) {
         self.entries += stored.len() as u64;
+        let breaks: Vec<Uuid> =
+            stored.iter().filter(|entry| entry.is_break).map(|entry| entry.id).collect();
         let stored: BTreeMap<Uuid, AuditHash> =
             stored.iter().map(|entry| (entry.id, entry.digest)).collect();
         for entry in &link.entries {
@@ -136,6 +142,13 @@ impl ChainVerifier {
                 }
                 Some(_) => {}
             }
+        }
+        for entry in breaks {
+            let message = format!(
+                "link {}: the server found that the log before it was changed; nothing before it is proven",
+                link.number
+            );
+            self.add(FindingKind::BreakRecorded, link.number, Some(entry), message);
         }
         let known: BTreeSet<Uuid> = link.entries.iter().map(|entry| entry.id).collect();
         for id in stored.keys().filter(|id| !known.contains(id)) {
@@ -250,5 +263,83 @@ impl ChainVerifier {
             self.add(FindingKind::HeadMismatch, number, None, message);
         }
         self.kept = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audit::LinkedEntry;
+    use crate::identity::AgentKeyPair;
+
+    const TENANT: Uuid = Uuid::from_u128(1);
+
+    fn entry(number: u64, content: u8) -> LinkedEntry {
+        LinkedEntry {
+            id: Uuid::from_u128(number.into()),
+            digest: AuditHash::from_bytes([content; 32]),
+        }
+    }
+
+    /// Three links with an entry each.
+    fn log() -> Vec<AuditLink> {
+        let mut hash = AuditHash::default();
+        let links = (1..=3).map(|number| {
+            let link = AuditLink::new(TENANT, number, hash, vec![entry(number, 7)]);
+            hash = link.hash;
+            link
+        });
+        links.collect()
+    }
+
+    fn head_of(link: &AuditLink) -> AuditHead {
+        let pair = AgentKeyPair::from_seed(&[1; 32]).expect("a seed");
+        AuditHead::sign(&pair, TENANT, link.number, link.hash)
+    }
+
+    /// The findings in a log whose entries are stored as its links say.
+    fn findings(links: &[AuditLink], head: &AuditHead) -> Vec<(FindingKind, u64)> {
+        let mut verifier = ChainVerifier::new(TENANT, 0, AuditHash::default(), None);
+        for link in links {
+            let stored = |entry: &LinkedEntry| StoredEntry {
+                id: entry.id,
+                link: link.number,
+                digest: entry.digest,
+                is_break: false,
+            };
+            verifier.check(link, &link.entries.iter().map(stored).collect::<Vec<_>>());
+        }
+        verifier.check_head(head);
+        let found = verifier.finish(true).findings;
+        found.iter().map(|finding| (finding.kind, finding.link)).collect()
+    }
+
+    #[test]
+    fn a_link_that_was_rewritten_does_not_fit_the_next_link_or_the_head() {
+        let links = log();
+        let head = head_of(&links[2]);
+        assert_eq!(findings(&links, &head), []);
+
+        // With the hash that it had.
+        let mut changed = links.clone();
+        changed[1].entries = vec![entry(2, 8)];
+        assert_eq!(findings(&changed, &head), [(FindingKind::LinkChanged, 2)]);
+
+        // With a hash of its own, so that the next link does not follow it.
+        changed[1] = AuditLink::new(TENANT, 2, links[0].hash, vec![entry(2, 8)]);
+        assert_eq!(findings(&changed, &head), [(FindingKind::LinkChanged, 3)]);
+
+        // With the links behind it, so that only the signed head is another one.
+        changed[2] = AuditLink::new(TENANT, 3, changed[1].hash, vec![entry(3, 7)]);
+        assert_eq!(findings(&changed, &head), [(FindingKind::HeadMismatch, 3)]);
+        let forged = AuditHead { hash: changed[2].hash, ..head };
+        assert_eq!(findings(&changed, &forged), [(FindingKind::SignatureInvalid, 3)]);
+    }
+
+    #[test]
+    fn a_log_that_ends_before_its_signed_head_was_cut_off() {
+        let links = log();
+        assert_eq!(findings(&links[..2], &head_of(&links[2])), [(FindingKind::Truncated, 2)]);
+        assert_eq!(findings(&links, &head_of(&links[1])), [(FindingKind::HeadMismatch, 2)]);
     }
 }

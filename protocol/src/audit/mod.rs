@@ -15,6 +15,9 @@ pub use self::chain_verifier::{ChainVerifier, Finding, FindingKind, StoredEntry,
 pub use self::hash::AuditHash;
 use crate::identity::{AgentKeyPair, AgentPublicKey, SignedMessage};
 
+/// The action of the entry that a server writes if it finds that the log before it was changed.
+pub const BREAK_ACTION: &str = "audit.break";
+
 /// The format of an exported log, in its first line.
 pub const EXPORT_FORMAT: &str = "muster audit 1";
 /// Most entries of a link. A commit with more has several links.

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
 
+use crate::capsule::Capsule;
 use crate::identity::Challenge;
 use crate::permission::Permissions;
 
@@ -101,6 +102,10 @@ pub struct Command {
     /// agent's monotonic clock; else the command ends `expired`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start_within_ms: Option<u64>,
+    /// Durable: what an approver has signed about this command. A host whose policy names approvers
+    /// checks it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub capsule: Option<Capsule>,
 }
 
 /// What the server has committed for a command.

@@ -1,5 +1,8 @@
 //! The bytes that a signature covers.
 
+use data_encoding::HEXLOWER;
+use ring::digest;
+
 /// A message that two different lists of fields never share: each field follows its length,
 /// and the context keeps signatures of one kind from being valid as another kind.
 #[derive(Debug)]
@@ -21,6 +24,11 @@ impl SignedMessage {
 
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
+    }
+
+    /// Its SHA-256, in hex.
+    pub fn sha256_hex(&self) -> String {
+        HEXLOWER.encode(digest::digest(&digest::SHA256, &self.0).as_ref())
     }
 }
 

@@ -4,9 +4,12 @@
 pub mod database_password;
 mod file_sums;
 pub mod master_key_file;
+pub mod memory;
 pub mod program_files;
 pub mod readiness;
 pub mod release_files;
+pub mod smtp_client;
+pub mod smtp_settings;
 pub mod webhook_client;
 
 use nix::sys::stat::{Mode, umask};

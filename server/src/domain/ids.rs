@@ -63,8 +63,20 @@ id!(
     TokenKeyId
 );
 id!(
+    /// A sign-in of a program that a person decides about elsewhere.
+    DeviceLoginId
+);
+id!(
     /// An invitation to become a member.
     InvitationId
+);
+id!(
+    /// A person who wants an account, until the address is verified.
+    RegistrationId
+);
+id!(
+    /// A mail that waits to be sent.
+    MailId
 );
 id!(
     /// An agent key, with which agents enrol.

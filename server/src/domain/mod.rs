@@ -5,6 +5,7 @@ pub mod access {
     pub mod allowance;
     pub mod audit;
     pub mod credential;
+    pub mod mail_retry;
     pub mod principal;
     pub mod records;
     pub mod same_person;
@@ -14,6 +15,8 @@ pub mod access {
         pub mod email;
         pub mod password;
         pub mod refresh_token;
+        pub mod user_code;
+        pub mod verification_code;
     }
     /// Keys: API keys and agent keys.
     pub mod keys {
@@ -31,6 +34,7 @@ pub mod commands {
     pub mod approval;
     pub mod command_state;
     pub mod job_state;
+    pub mod ladder;
     pub mod output_event;
     pub mod range;
     pub mod records;

@@ -12,6 +12,7 @@ use super::problem::Problem;
 use crate::domain::access::principal::Principal;
 use crate::domain::ids::TenantId;
 use crate::services::byte_shares::{ByteLimits, ByteOwner, ByteShares, HeldBytes};
+use crate::services::freed_memory::FreedMemory;
 
 /// Bytes of all bodies that one API key sends.
 const MAX_BODY_BYTES_PER_KEY: usize = 8 * 1024 * 1024;
@@ -36,17 +37,17 @@ pub(super) struct BodyPermit(#[expect(dead_code, reason = "kept for its drop")] 
 #[derive(Debug, Clone, Copy)]
 pub(super) struct IsCounted;
 
-impl Default for BodyBytes {
-    fn default() -> Self {
-        Self(ByteShares::new(ByteLimits {
+impl BodyBytes {
+    /// Nothing is held yet. `freed`: counts the bytes of bodies that were processed.
+    pub fn new(freed: FreedMemory) -> Self {
+        let limits = ByteLimits {
             key: MAX_BODY_BYTES_PER_KEY,
             tenant: MAX_BODY_BYTES_PER_TENANT,
             all: MAX_BODY_BYTES_IN_ALL,
-        }))
+        };
+        Self(ByteShares::new(limits, freed))
     }
-}
 
-impl BodyBytes {
     /// Waits until a caller may hold so many bytes of a body. `principal`: who sends it; strangers
     /// share one share.
     ///

@@ -30,6 +30,7 @@ const RIGHTS: &[(&str, &str, &[Scope])] = &[
     ("POST", "/api/jobs/{id}/resume", CONTROL),
     ("POST", "/api/jobs/{id}/abort", CONTROL),
     ("POST", "/api/jobs/{id}/retry", &[Scope::CommandsRun]),
+    ("PUT", "/api/access/ladder", &[Scope::ApprovalsManage]),
     ("POST", "/api/approvals/rules", &[Scope::ApprovalsManage]),
     ("POST", "/api/approvals/{id}/approve", &[Scope::ApprovalsDecide]),
     ("POST", "/api/approvals/{id}/refuse", &[Scope::ApprovalsDecide]),

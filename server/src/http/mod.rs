@@ -82,7 +82,8 @@ pub fn router(state: AppState) -> Router {
     router
         .merge(openapi::pages(&document))
         .merge(operations::install::routes())
-        .fallback(async || Problem::not_found("path").into_response())
+        .merge(operations::dashboard::routes())
+        .fallback(operations::dashboard::show_page)
         .method_not_allowed_fallback(async || Problem::method_not_allowed().into_response())
         .layer(DefaultBodyLimit::max(MAX_FRAME_BYTES))
         .layer(middleware::from_fn(finish))

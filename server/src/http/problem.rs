@@ -307,6 +307,9 @@ impl From<ServiceError> for Problem {
                 Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_field", detail)
                     .with_error(error)
             }
+            ServiceError::Unconfirmed { error, .. } => {
+                Self::new(StatusCode::CONFLICT, "agent_count_unconfirmed", detail).with_error(error)
+            }
             ServiceError::InvalidTarget(source) => {
                 let problem = Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_target", detail);
                 Self {

@@ -11,8 +11,9 @@ use super::event_feed::EventFeed;
 use super::recent_rekeys::RecentRekeys;
 use super::wake_queue::WakeQueue;
 use super::{EventLog, Rekey, SessionHandle, SessionMessage};
+use crate::domain::commands::approval::ApprovalState;
 use crate::domain::fleet::reported_manifest::ManifestInForce;
-use crate::domain::ids::{AgentId, AgentKeyId, CommandId, JobId, TenantId};
+use crate::domain::ids::{AgentId, AgentKeyId, ApprovalId, CommandId, JobId, TenantId};
 use crate::domain::integrations::tenant_event::TenantEvent;
 
 /// Live sessions and notifications. One per server.
@@ -30,6 +31,7 @@ pub struct Hub {
     recent_rekeys: RecentRekeys,
     webhook_due: Notify,
     output_finished: Notify,
+    approval_requested: Notify,
     /// Counts registered sessions.
     connect_count: watch::Sender<u64>,
 }
@@ -237,6 +239,18 @@ impl Hub {
     /// Waits for [`Self::notify_webhook_due`]; returns at once if it was called before.
     pub fn wait_webhook_due(&self) -> tokio::sync::futures::Notified<'_> {
         self.webhook_due.notified()
+    }
+
+    /// Publishes a new request for approval, and wakes the worker that ends it in time.
+    pub fn notify_approval_requested(&self, tenant_id: TenantId, id: ApprovalId) {
+        let event = TenantEvent::Approval { id, state: ApprovalState::Pending };
+        self.event_log.append(tenant_id, event);
+        self.approval_requested.notify_one();
+    }
+
+    /// Waits for [`Self::notify_approval_requested`]; returns at once if it was called before.
+    pub fn wait_approval_requested(&self) -> tokio::sync::futures::Notified<'_> {
+        self.approval_requested.notified()
     }
 
     /// Notifies that the output of a command may be complete.

@@ -17,6 +17,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
+use super::freed_memory::FreedMemory;
 use crate::domain::ids::TenantId;
 
 /// Requests up to this size may use the last part of each limit, and don't wait behind larger ones.
@@ -47,6 +48,7 @@ pub struct ByteShares(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     limits: ByteLimits,
+    freed: FreedMemory,
     state: Mutex<State>,
 }
 
@@ -83,9 +85,9 @@ pub struct HeldBytes {
 }
 
 impl ByteShares {
-    /// Nothing is held yet.
-    pub fn new(limits: ByteLimits) -> Self {
-        Self(Arc::new(Shared { limits, state: Mutex::default() }))
+    /// Nothing is held yet. `freed`: counts the bytes that are not held any more.
+    pub fn new(limits: ByteLimits, freed: FreedMemory) -> Self {
+        Self(Arc::new(Shared { limits, freed, state: Mutex::default() }))
     }
 
     /// Waits until the owner may hold so many more bytes. More than a key may ever hold at once never
@@ -249,6 +251,7 @@ impl Drop for HeldBytes {
         let unwanted = self.shared.grant(&mut state);
         drop(state);
         drop(unwanted);
+        self.shared.freed.add(self.bytes);
     }
 }
 
@@ -301,7 +304,7 @@ mod tests {
 
     #[tokio::test]
     async fn tenant_that_takes_all_it_can_leaves_room_for_the_others() {
-        let shares = ByteShares::new(LIMITS);
+        let shares = ByteShares::new(LIMITS, FreedMemory::default());
         let mut held = Vec::new();
         for tenants in 1..=6 {
             let greedy = TenantId::new();
@@ -325,7 +328,7 @@ mod tests {
 
     #[tokio::test]
     async fn key_that_takes_all_it_can_leaves_room_for_the_others_of_its_tenant() {
-        let shares = ByteShares::new(LIMITS);
+        let shares = ByteShares::new(LIMITS, FreedMemory::default());
         let tenant = TenantId::new();
         let mut held = Vec::new();
         for keys in 1..=3 {
@@ -339,7 +342,7 @@ mod tests {
 
     #[tokio::test]
     async fn waiting_large_request_delays_no_small_one() {
-        let shares = ByteShares::new(LIMITS);
+        let shares = ByteShares::new(LIMITS, FreedMemory::default());
         let key = owner(TenantId::new());
         let held = fill(&shares, key, 2 * MIB);
         assert_eq!(held.len() * 2 * MIB, LIMITS.key - LIMITS.key / RESERVE_DIVISOR);
@@ -353,7 +356,8 @@ mod tests {
 
     #[tokio::test]
     async fn freed_bytes_go_to_the_key_that_holds_least() {
-        let shares = ByteShares::new(ByteLimits { key: 8, tenant: 8, all: 8 });
+        let shares =
+            ByteShares::new(ByteLimits { key: 8, tenant: 8, all: 8 }, FreedMemory::default());
         let (greedy, modest) = (owner(TenantId::new()), owner(TenantId::new()));
         let mut of_greedy = fill(&shares, greedy, 1);
         let of_modest = now(&shares, modest, 1);

@@ -39,6 +39,9 @@ pub enum ServiceError {
     /// A field of the request is invalid.
     #[error("{detail}")]
     InvalidField { detail: String, error: FieldError },
+    /// The request must repeat the number of its agents.
+    #[error("{detail}")]
+    Unconfirmed { detail: String, error: FieldError },
     #[error(transparent)]
     InvalidTarget(#[from] TargetError),
     /// It was deleted permanently.
@@ -79,6 +82,21 @@ impl From<StoreError> for ServiceError {
             StoreError::SessionEnded => Self::Unauthenticated {
                 code: "session_ended",
                 detail: "the session has ended; sign in again",
+            },
+            StoreError::PreviousSecret => Self::Forbidden {
+                code: "previous_secret",
+                detail: "this API key was rotated, and its previous secret can't manage API keys; use the new one".into(),
+            },
+            StoreError::TargetChanged(of) => Self::Forbidden {
+                code: "tags_are_guarded",
+                detail: format!(
+                    "with these tags the agent would enter or leave the target of {of}, which needs the scope `{}`; ask an owner",
+                    Scope::ApprovalsManage
+                ),
+            },
+            StoreError::TooManyMails => Self::Busy {
+                code: "too_many_mails",
+                detail: "too many mails wait to be sent; try again later",
             },
             error => Self::Store(error),
         }

@@ -5,6 +5,7 @@ pub mod access;
 pub mod byte_shares;
 pub mod commands;
 pub mod error;
+pub mod freed_memory;
 /// Agents, their presence, their groups and targets.
 pub mod fleet {
     mod adoption;
@@ -42,7 +43,10 @@ use self::access::keys::key_cache::KeyCache;
 use self::access::keys::key_uses::KeyUses;
 use self::access::keys::lookup_limiter::LookupLimiter;
 use self::access::people::access_tokens::AccessTokens;
+use self::access::people::accounts::Accounts;
+use self::access::people::own_attempts::OwnAttempts;
 use self::access::people::passwords::Passwords;
+use self::access::people::sign_in::SignIn;
 use self::access::people::sign_in_limiter::SignInLimiter;
 pub use self::access::stream_permits::StreamPermits;
 use self::access::work_guard::WorkGuard;
@@ -53,7 +57,9 @@ use self::releases::catalog::ReleaseCatalog;
 use self::sessions::Heartbeats;
 use crate::adapters::program_files::ProgramFiles;
 use crate::adapters::release_files::ReleaseFiles;
+use crate::adapters::smtp_client::SmtpClient;
 use crate::adapters::webhook_client::WebhookClient;
+use crate::domain::origin::Origin;
 use crate::domain::secret_box::SecretBox;
 use crate::domain::time::Clock;
 use crate::hub::Hub;
@@ -72,6 +78,10 @@ pub struct Settings {
     pub max_output_bytes: u64,
     /// Compacted output that is stored; the oldest is dropped first.
     pub output_quota_bytes: u64,
+    /// Whether anybody may create a tenant and an account.
+    pub is_registration_open: bool,
+    /// Bounds the first delay between two attempts to send a mail.
+    pub mail_first_retry: Duration,
 }
 
 impl Settings {
@@ -87,6 +97,9 @@ pub struct Adapters {
     pub files: ProgramFiles,
     pub releases: ReleaseFiles,
     pub webhooks: WebhookClient,
+    pub mail: SmtpClient,
+    /// Where people reach this server; `None` if that is not configured.
+    pub public_url: Option<Origin>,
 }
 
 /// Every use case of the server. Cheap to clone.
@@ -100,6 +113,7 @@ pub struct Services {
     pub audit_log: access::audit_log::AuditLog,
     pub change_publisher: commands::change_publisher::ChangePublisher,
     pub commands: commands::Commands,
+    pub device_logins: access::people::device_login::DeviceLogins,
     pub dispatcher: commands::dispatch::Dispatcher,
     pub events: integrations::events::Events,
     pub groups: releases::groups::Groups,
@@ -108,6 +122,7 @@ pub struct Services {
     pub invitations: access::people::invitations::Invitations,
     pub job_reconciler: commands::job_reconciler::JobReconciler,
     pub live_output: commands::output::live::LiveOutput,
+    pub mails: access::mails::Mails,
     pub members: access::people::members::Members,
     pub monitoring: operations::monitoring::Monitoring,
     pub output: commands::output::read::Output,
@@ -115,6 +130,8 @@ pub struct Services {
     pub readiness: operations::readiness::Readiness,
     pub releases: releases::Releases,
     pub schedules: schedules::Schedules,
+    pub accounts: Accounts,
+    pub freed_memory: freed_memory::FreedMemory,
     pub sessions: Arc<sessions::Sessions>,
     pub setup: access::people::setup::Setup,
     pub sign_in: access::people::sign_in::SignIn,
@@ -165,7 +182,28 @@ impl Services {
             guard: guard.clone(),
         };
         let sign_in_limiter = SignInLimiter::default();
+        let mails = access::mails::Mails {
+            store: store(),
+            clock: clock(),
+            secret_box: secret_box.clone(),
+            client: outside.mail,
+            first_retry: settings.mail_first_retry,
+            server: outside.public_url,
+            queued: Arc::default(),
+        };
         let tokens = AccessTokens::new(store(), clock(), secret_box.clone());
+        let sign_in = SignIn {
+            store: store(),
+            clock: clock(),
+            cache: cache.clone(),
+            tokens: tokens.clone(),
+            secret_box: secret_box.clone(),
+            passwords: passwords.clone(),
+            limiter: sign_in_limiter.clone(),
+            own_attempts: OwnAttempts::default(),
+            lookups: lookups.clone(),
+            mails: mails.clone(),
+        };
         let viewers = StreamPermits::new(store(), cache.clone(), clock());
         let (release_files, catalog) = (Arc::new(outside.releases), ReleaseCatalog::new(store()));
         let presence = fleet::presence::Presence {
@@ -174,6 +212,7 @@ impl Services {
             started_at: clock().now(),
             silence_ms: settings.silence_ms(),
         };
+        let freed_memory = freed_memory::FreedMemory::default();
         let tenants = access::tenants::administration::Tenants {
             store: store(),
             clock: clock(),
@@ -199,7 +238,7 @@ impl Services {
                 clock: clock(),
                 lookups: lookups.clone(),
                 uses: uses.clone(),
-                tokens: Some(tokens.clone()),
+                tokens: Some(tokens),
             },
             agent_keys: access::keys::agent_keys::AgentKeys {
                 store: store(),
@@ -222,7 +261,7 @@ impl Services {
                 cache: cache.clone(),
                 guard: guard.clone(),
             },
-            approvals: approvals.clone(),
+            approvals,
             audit_log: access::audit_log::AuditLog { store: store(), viewers: viewers.clone() },
             change_publisher: commands::change_publisher::ChangePublisher {
                 store: store(),
@@ -241,6 +280,7 @@ impl Services {
                 membership: fleet::group_membership::GroupMembership { store: store() },
                 guard: guard.clone(),
             },
+            device_logins: access::people::device_login::DeviceLogins::new(sign_in.clone()),
             dispatcher: commands::dispatch::Dispatcher {
                 store: store(),
                 hub: hub(),
@@ -281,6 +321,8 @@ impl Services {
                 hub: hub(),
                 viewers: viewers.clone(),
             },
+            accounts: Accounts::new(&sign_in, settings.is_registration_open),
+            mails,
             monitoring: operations::monitoring::Monitoring::new(store(), hub(), &parts),
             output: commands::output::read::Output { store: store(), hub: hub() },
             output_compaction: commands::output::compaction::OutputCompaction {
@@ -312,25 +354,17 @@ impl Services {
             invitations: access::people::invitations::Invitations {
                 store: store(),
                 clock: clock(),
-                passwords: passwords.clone(),
-                limiter: sign_in_limiter.clone(),
-                lookups: lookups.clone(),
+                passwords,
+                limiter: sign_in_limiter,
+                lookups,
             },
             members: access::people::members::Members {
                 store: store(),
                 cache: cache.clone(),
                 clock: clock(),
             },
-            sign_in: access::people::sign_in::SignIn {
-                store: store(),
-                clock: clock(),
-                cache: cache.clone(),
-                tokens,
-                secret_box: secret_box.clone(),
-                passwords,
-                limiter: sign_in_limiter,
-                lookups,
-            },
+            sign_in,
+            freed_memory: freed_memory.clone(),
             sessions: Arc::new(sessions::Sessions::new(
                 store(),
                 hub(),
@@ -344,6 +378,7 @@ impl Services {
                     catalog,
                 },
                 secret_box.clone(),
+                freed_memory.clone(),
             )),
             targets: fleet::targets::Targets { store: store(), hub: hub() },
             tenant_deletion: access::tenants::tenant_deletion::TenantDeletion {
@@ -352,6 +387,7 @@ impl Services {
                 clock: clock(),
                 cache: cache.clone(),
                 tenants: tenants.clone(),
+                requested: Arc::default(),
             },
             tenant_exports: access::tenants::tenant_export::TenantExports {
                 store: store(),
@@ -367,7 +403,6 @@ impl Services {
                 settings,
                 heartbeats,
                 uses,
-                approvals,
             },
             viewers,
             webhooks: integrations::webhooks::Webhooks {

@@ -35,9 +35,18 @@ pub enum StoreError {
     /// The API key of the request was revoked or expired after the request was authenticated.
     #[error("change the data: the API key of the request is no longer valid")]
     KeyInvalid,
+    /// The API key of the request presented the secret before its last rotation.
+    #[error("manage API keys: the request presented the secret before the last rotation")]
+    PreviousSecret,
     /// The session of the request ended after the request was authenticated.
     #[error("change the data: the session of the request has ended")]
     SessionEnded,
+    /// New tags of an agent move it into or out of this target, and the request may not do that.
+    #[error("change the tags: the agent would enter or leave the target of {0}")]
+    TargetChanged(String),
+    /// As many mails wait to be sent as may.
+    #[error("too many mails wait to be sent")]
+    TooManyMails,
     /// The data does not allow the change: for example, the row was deleted.
     #[error("the change was refused: {0}")]
     Refused(&'static str),

@@ -16,6 +16,7 @@ use super::entities::fleet::agent;
 use super::writer::add_audit;
 use super::writer::rows::pad_to_power_of_two;
 use crate::domain::access::keys::key_limits::KeyLimits;
+use crate::domain::access::keys::key_rights::KeyRights;
 use crate::domain::access::principal::{ActorKind, Role};
 use crate::domain::commands::work::{WorkKind, may_be_sent};
 use crate::domain::ids::{AgentId, CommandId, PrincipalId, SessionId};
@@ -85,6 +86,19 @@ pub(super) async fn limited_keys(
     Ok(rows.into_iter().map(|(id, limits)| (id, limits.0)).collect())
 }
 
+/// Of those who asked for work, the keys with their rights.
+async fn rights_of_keys(
+    connection: &impl ConnectionTrait,
+    ids: BTreeSet<PrincipalId>,
+) -> Result<BTreeMap<PrincipalId, KeyRights>, DbErr> {
+    if ids.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    let query = api_key::Entity::find().filter(api_key::Column::Id.is_in(pad_to_power_of_two(ids)));
+    let rows = query.all(connection).await?;
+    Ok(rows.into_iter().map(|row| (row.id.into(), row.rights())).collect())
+}
+
 /// A command that is about to be sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct OutgoingWork {
@@ -95,38 +109,45 @@ pub(super) struct OutgoingWork {
     pub script: Option<String>,
 }
 
-/// Of commands that are about to be sent, those that the limits of their keys do not allow any more. Keys
-/// and tags are read now: in a transaction of the writer this is exact.
+/// Of commands that are about to be sent, those that the scopes or the limits of their keys do not allow any
+/// more. Keys and tags are read now: in a transaction of the writer this is exact. A member with fewer rights
+/// is another member.
 pub(super) async fn outside_limits(
     connection: &impl ConnectionTrait,
     commands: &[OutgoingWork],
 ) -> Result<BTreeSet<CommandId>, DbErr> {
     let requesters = commands.iter().map(|command| command.requested_by).collect();
-    let limits = limited_keys(connection, requesters).await?;
-    if limits.is_empty() {
+    let rights = rights_of_keys(connection, requesters).await?;
+    if rights.is_empty() {
         return Ok(BTreeSet::new());
     }
-    let limited: Vec<_> = commands
+    let of_keys: Vec<_> = commands
         .iter()
-        .filter_map(|command| Some((command, limits.get(&command.requested_by)?)))
+        .filter_map(|command| Some((command, rights.get(&command.requested_by)?)))
         .collect();
-    let agents: BTreeSet<AgentId> = limited.iter().map(|(command, _)| command.agent_id).collect();
-    let tags: Vec<(AgentId, StringList)> = agent::Entity::find()
-        .select_only()
-        .column(agent::Column::Id)
-        .column(agent::Column::Tags)
-        .filter(agent::Column::Id.is_in(pad_to_power_of_two(agents)))
-        .into_tuple()
-        .all(connection)
-        .await?;
+    let limited = of_keys.iter().filter(|(_, rights)| !rights.limits.targets.is_empty());
+    let agents: BTreeSet<AgentId> = limited.map(|(command, _)| command.agent_id).collect();
+    let tags: Vec<(AgentId, StringList)> = match agents.is_empty() {
+        true => Vec::new(),
+        false => {
+            agent::Entity::find()
+                .select_only()
+                .column(agent::Column::Id)
+                .column(agent::Column::Tags)
+                .filter(agent::Column::Id.is_in(pad_to_power_of_two(agents)))
+                .into_tuple()
+                .all(connection)
+                .await?
+        }
+    };
     let tags: BTreeMap<AgentId, Vec<String>> =
         tags.into_iter().map(|(id, tags)| (id, tags.0)).collect();
-    let is_outside = |(command, limits): &(&OutgoingWork, &KeyLimits)| {
+    let is_outside = |(command, rights): &(&OutgoingWork, &KeyRights)| {
         let kind = WorkKind::of_command(&command.command, command.script.as_deref());
         let tags = tags.get(&command.agent_id).map_or(&[][..], Vec::as_slice);
-        !may_be_sent(limits, kind, command.agent_id, tags)
+        !may_be_sent(rights, kind, command.agent_id, tags)
     };
-    Ok(limited.into_iter().filter(is_outside).map(|(command, _)| command.id).collect())
+    Ok(of_keys.into_iter().filter(is_outside).map(|(command, _)| command.id).collect())
 }
 
 /// The API key that requested the action of this entry, if one did.

@@ -1,10 +1,14 @@
 //! Background workers: loops that call services, so that timers and requests share one code path.
 
+mod approval_sweeper;
 mod change_processor;
 mod event_publisher;
+mod mail_sender;
+mod memory_returner;
 mod output_compactor;
 mod schedule_runner;
 mod scheduler;
+mod tenant_eraser;
 mod webhook_sender;
 
 use std::sync::Arc;
@@ -16,7 +20,6 @@ use tokio::time::Instant;
 
 use crate::hub::Hub;
 use crate::services::Services;
-use crate::services::access::tenants::tenant_deletion::TenantDeletion;
 use crate::services::commands::dispatch::Dispatcher;
 use crate::services::releases::groups::{Groups, ReconcileOutcome};
 
@@ -24,9 +27,6 @@ use crate::services::releases::groups::{Groups, ReconcileOutcome};
 const AGENTS_PER_CALL: usize = 500;
 /// Pause of the dispatcher after a database error.
 const DISPATCH_RETRY_PAUSE: Duration = Duration::from_secs(1);
-
-/// How often tenants whose grace period is over are looked for.
-const ERASE_EVERY: Duration = Duration::from_secs(5);
 
 /// The server's background workers. They stop when this is dropped.
 pub struct Workers {
@@ -42,7 +42,7 @@ impl Workers {
     pub async fn start(services: &Services, hub: &Arc<Hub>) -> anyhow::Result<Self> {
         let mut tasks = JoinSet::new();
         let (for_webhooks, for_output) = (Arc::clone(hub), Arc::clone(hub));
-        let for_schedules = Arc::clone(hub);
+        let (for_schedules, for_approvals) = (Arc::clone(hub), Arc::clone(hub));
         let (dispatch, for_dispatch) = (services.dispatcher.clone(), Arc::clone(hub));
         tasks.spawn(async move {
             run_dispatcher(dispatch, for_dispatch).await;
@@ -75,10 +75,25 @@ impl Workers {
             output_compactor::run(compaction, for_output).await;
             "output compactor"
         });
+        let freed = services.freed_memory.clone();
+        tasks.spawn(async move {
+            memory_returner::run(freed).await;
+            "memory returner"
+        });
         let deletion = services.tenant_deletion.clone();
         tasks.spawn(async move {
-            run_tenant_eraser(deletion).await;
+            tenant_eraser::run(deletion).await;
             "tenant eraser"
+        });
+        let mails = services.mails.clone();
+        tasks.spawn(async move {
+            mail_sender::run(mails).await;
+            "mail sender"
+        });
+        let approvals = services.approvals.clone();
+        tasks.spawn(async move {
+            approval_sweeper::run(approvals, for_approvals).await;
+            "approval sweeper"
         });
         let schedules = services.schedules.clone();
         tasks.spawn(async move {
@@ -131,16 +146,5 @@ async fn run_group_reconciler(groups: Groups) {
             }
         };
         groups.wait(outcome, started_at.elapsed()).await;
-    }
-}
-
-/// Deletes tenants whose grace period is over. Dropping it loses nothing: each round reads what is left.
-async fn run_tenant_eraser(deletion: TenantDeletion) {
-    loop {
-        if let Err(error) = deletion.erase_due().await {
-            let error = error_chain(&error);
-            tracing::warn!(error, "failed to delete a tenant; retrying");
-        }
-        tokio::time::sleep(ERASE_EVERY).await;
     }
 }

@@ -44,10 +44,6 @@ impl Scheduler {
             u.store_key_uses().await
         })
         .await?;
-        add(&scheduler, "approvals", EVERY_2_SECONDS, maintenance, async |u| {
-            u.sweep_approvals().await
-        })
-        .await?;
         add(&scheduler, "silence", EVERY_5_SECONDS, maintenance, async |u| u.sweep_silent().await)
             .await?;
         add(&scheduler, "checkpoint", EVERY_2_SECONDS, maintenance, async |u| u.checkpoint().await)

@@ -5,16 +5,18 @@ use std::collections::BTreeSet;
 use crate::{literals, sources};
 
 /// What an action changes: the kinds of subjects.
-const RESOURCES: [&str; 16] = [
+const RESOURCES: [&str; 18] = [
     "agent",
     "agent_key",
     "api_key",
     "approval",
     "approval_rule",
     "command",
+    "device_login",
     "group",
     "invitation",
     "job",
+    "ladder",
     "member",
     "release",
     "schedule",

@@ -129,7 +129,7 @@ const SERVER_CRATES: [(&str, &[&str]); 15] = [
         ],
     ),
     ("hub", &["tokio"]),
-    ("adapters", &["data_encoding", "nix", "reqwest", "ring", "tokio", "url", "zeroize"]),
+    ("adapters", &["data_encoding", "lettre", "nix", "reqwest", "ring", "tokio", "url", "zeroize"]),
     (
         "services",
         &[
@@ -138,6 +138,7 @@ const SERVER_CRATES: [(&str, &[&str]); 15] = [
             "data_encoding",
             "futures_util",
             "governor",
+            "minijinja",
             "moka",
             "ring",
             "strsim",
@@ -154,6 +155,7 @@ const SERVER_CRATES: [(&str, &[&str]); 15] = [
             "axum",
             "data_encoding",
             "futures_util",
+            "rust_embed",
             "strum",
             "tokio",
             "tower_http",

@@ -11,5 +11,6 @@ mod literals;
 mod modules;
 mod records;
 mod refusals;
+mod security_tests;
 mod sources;
 mod table;

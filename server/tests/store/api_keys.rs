@@ -6,7 +6,7 @@ use muster_server::domain::time::Timestamp;
 use muster_server::store::StoreError;
 use muster_server::store::entities::access::{api_key, audit_entry};
 use muster_server::store::entities::column::StringList;
-use muster_server::store::queries::RevocationScope;
+use muster_server::store::queries::{AgentChange, RevocationScope};
 use muster_server::store::writer::{AppendAudit, SubmitCommand, Submitted, SubmittedJob};
 
 use sea_orm::EntityTrait as _;
@@ -29,7 +29,7 @@ impl Fixture {
         let row = self.new_api_key(scopes, expires_at);
         let id = row.id;
         let tenant = self.store.tenant(self.tenant_id);
-        tenant.create_api_key(row, audit(self.tenant_id)).await.expect("made");
+        tenant.create_api_key(row, None, audit(self.tenant_id)).await.expect("made");
         id
     }
 
@@ -76,7 +76,7 @@ impl Fixture {
     async fn revoke(&self, id: ApiKeyId) -> bool {
         let tenant = self.store.tenant(self.tenant_id);
         match tenant
-            .revoke_api_key(id, RevocationScope::default(), NOW, audit(self.tenant_id))
+            .revoke_api_key(id, RevocationScope::default(), None, NOW, audit(self.tenant_id))
             .await
         {
             Err(StoreError::Refused(_)) => false,
@@ -143,6 +143,13 @@ async fn what_a_key_requested_before_it_was_revoked_is_not_stored_after(fixture:
     assert!(tenant.job(job_id).await.expect("read").is_none());
     assert!(!fixture.has_command(execution).await);
 
+    // Changes of rows.
+    for (key, is_stored) in [(revoked, false), (expired, false), (kept, true)] {
+        let change = AgentChange { name: Some(format!("of {key}")), ..AgentChange::default() };
+        let changed = tenant.update_agent(session.agent_id, change, fixture.audit_of(key)).await;
+        assert_eq!(changed.is_ok(), is_stored, "{changed:?}");
+    }
+
     // Actions that only leave an entry, such as transient commands.
     let entries = [revoked, expired, kept].map(|key| fixture.audit_of(key));
     let ids = entries.each_ref().map(|entry| entry.id);
@@ -165,12 +172,12 @@ async fn a_key_that_is_revoked_creates_no_key_that_outlives_it(fixture: Fixture)
     let tenant = fixture.store.tenant(fixture.tenant_id);
     let child = fixture.new_api_key(&[], None);
     let id = child.id;
-    let made = tenant.create_api_key(child, fixture.audit_of(revoked)).await;
+    let made = tenant.create_api_key(child, None, fixture.audit_of(revoked)).await;
     assert!(matches!(made, Err(StoreError::KeyInvalid)), "{made:?}");
     assert!(tenant.api_key(id).await.expect("read").is_none());
     let (scope, entry) = (RevocationScope::default(), fixture.audit_of(revoked));
     let other = fixture.api_key(&[], None).await;
-    let stopped = tenant.revoke_api_key(other, scope, NOW, entry).await;
+    let stopped = tenant.revoke_api_key(other, scope, None, NOW, entry).await;
     assert!(matches!(stopped, Err(StoreError::KeyInvalid)), "{stopped:?}");
 }
 
@@ -178,6 +185,6 @@ async fn a_key_can_revoke_itself(fixture: Fixture) {
     let id = fixture.api_key(&[], None).await;
     let tenant = fixture.store.tenant(fixture.tenant_id);
     let (scope, entry) = (RevocationScope::default(), fixture.audit_of(id));
-    let revoked = tenant.revoke_api_key(id, scope, NOW, entry).await.expect("revoked");
+    let revoked = tenant.revoke_api_key(id, scope, None, NOW, entry).await.expect("revoked");
     assert_eq!(revoked.expect("a key").keys, [id]);
 }

@@ -127,7 +127,8 @@ impl Fixture {
             expires_at: None,
         };
         let tenant = self.store.tenant(tenant_id);
-        tenant.create_agent_key(row, audit(tenant_id)).await.expect("make a key");
+        // A log starts with its tenant, and each tenant of a test starts with a key.
+        tenant.create_agent_key(row, tenant_created(tenant_id)).await.expect("make a key");
     }
 
     /// Lets the key trust its holders.
@@ -211,6 +212,7 @@ impl Fixture {
                 is_held: false,
                 script: Some("hello".into()),
                 trigger: Trigger::Api,
+                capsule: None,
             },
             deliver_in_epoch: None,
             idempotency: None,
@@ -306,6 +308,11 @@ pub fn settle(session: &OpenedSession, command_id: CommandId, outcome: Outcome) 
         last_chunk_bytes: None,
         now: NOW,
     }
+}
+
+/// The entry that a log starts with.
+pub fn tenant_created(tenant_id: TenantId) -> audit_entry::Model {
+    audit_entry::Model { action: "tenant.create".into(), ..audit(tenant_id) }
 }
 
 pub fn audit(tenant_id: TenantId) -> audit_entry::Model {

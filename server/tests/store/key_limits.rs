@@ -44,7 +44,7 @@ impl Fixture {
 
     async fn store_key(&self, row: &api_key::Model) {
         let tenant = self.store.tenant(self.tenant_id);
-        let stored = tenant.create_api_key(row.clone(), audit(self.tenant_id)).await;
+        let stored = tenant.create_api_key(row.clone(), None, audit(self.tenant_id)).await;
         assert_eq!(stored.expect("made"), CreatedApiKey::Stored);
     }
 
@@ -58,7 +58,7 @@ impl Fixture {
         let mut rights = known.rights();
         rights.limits = limits;
         let changed = known.clone().with_rights(rights);
-        let change = ApiKeyChange { known, changed, now: NOW };
+        let change = ApiKeyChange { known, changed, presented: None, now: NOW };
         let tenant = self.store.tenant(self.tenant_id);
         tenant.change_api_key(change, audit(self.tenant_id)).await.expect("answered")
     }
@@ -69,7 +69,7 @@ async fn what_a_limited_key_requested_is_sent_only_while_key_and_tags_allow_it(f
     let key = fixture.limited_key(limits(Some("tag:web"), Some(&["deploy"]))).await;
     let tag = async |tags: &[&str]| {
         let tags = Some(tags.iter().map(|tag| (*tag).to_owned()).collect());
-        let change = AgentChange { tags, ..AgentChange::default() };
+        let change = AgentChange { tags, may_change_targets: true, ..AgentChange::default() };
         let tenant = fixture.store.tenant(fixture.tenant_id);
         tenant.update_agent(session.agent_id, change, audit(fixture.tenant_id)).await.expect("set");
     };
@@ -139,18 +139,24 @@ async fn a_key_that_is_narrowed_at_the_same_time_passes_nothing_on(fixture: Fixt
     };
     fixture.change_limits(maker.id, limits(Some("tag:web"), Some(&["deploy"]))).await;
     let tenant = fixture.store.tenant(fixture.tenant_id);
-    let made = tenant.create_api_key(child.clone(), fixture.audit_of(maker.id)).await;
+    let made = tenant.create_api_key(child.clone(), None, fixture.audit_of(maker.id)).await;
     assert_eq!(made.expect("answered"), CreatedApiKey::MakerChanged);
     assert!(tenant.api_key(child.id).await.expect("read").is_none());
 
     // A change that was computed from the former row of the child, its maker or its actor.
     let child = child.with_rights(fixture.key_row(maker.id).await.rights());
     fixture.store_key(&child).await;
-    let stale = ApiKeyChange { known: child.clone(), changed: child.clone(), now: NOW };
+    let stale =
+        ApiKeyChange { known: child.clone(), changed: child.clone(), presented: None, now: NOW };
     let freed = |known: api_key::Model| {
         let mut rights = known.rights();
         rights.limits = KeyLimits::default();
-        ApiKeyChange { changed: known.clone().with_rights(rights), known, now: NOW }
+        ApiKeyChange {
+            changed: known.clone().with_rights(rights),
+            known,
+            presented: None,
+            now: NOW,
+        }
     };
     let wide = tenant.change_api_key(freed(child.clone()), audit(fixture.tenant_id)).await;
     assert_eq!(wide.expect("answered"), ChangedApiKey::Changed, "wider than its maker");
@@ -166,6 +172,8 @@ async fn a_key_that_is_narrowed_at_the_same_time_passes_nothing_on(fixture: Fixt
         hash: SecretHash([7; 32]),
         prefix: "mst_live_new".into(),
         by: maker.id.into(),
+        presented: None,
+        now: NOW,
         previous_valid_until: NOW,
     };
     let taken = tenant.rotate_api_key(other.id, rotation, fixture.audit_of(maker.id)).await;
@@ -188,7 +196,12 @@ async fn a_change_narrows_the_whole_line_and_keeps_the_last_publisher(fixture: F
         let mut rights = known.rights();
         rights.scopes.retain(|scope| scope.to_string() == "api_keys:write");
         rights.expires_at = expires_at;
-        ApiKeyChange { changed: known.clone().with_rights(rights), known, now: NOW }
+        ApiKeyChange {
+            changed: known.clone().with_rights(rights),
+            known,
+            presented: None,
+            now: NOW,
+        }
     };
     let tenant = fixture.store.tenant(fixture.tenant_id);
     let change = without(first.clone(), None);
@@ -219,6 +232,8 @@ async fn a_secret_belongs_to_its_key_until_the_rotation_after_the_next(fixture: 
             hash: hash(text),
             prefix: text.into(),
             by: row.id.into(),
+            presented: None,
+            now: NOW,
             previous_valid_until: NOW.plus_ms(5),
         };
         let rotated = tenant.rotate_api_key(row.id, rotation, audit(fixture.tenant_id)).await;
@@ -243,6 +258,6 @@ async fn a_secret_belongs_to_its_key_until_the_rotation_after_the_next(fixture: 
     let shown = fixture.key_row(row.id).await;
     assert_eq!((shown.last_used_at, shown.previous_used_at), (Some(NOW), Some(NOW)));
     let entry = audit(fixture.tenant_id);
-    let ended = tenant.end_previous_secret(row.id, NOW, entry).await.expect("answered");
+    let ended = tenant.end_previous_secret(row.id, None, NOW, entry).await.expect("answered");
     assert_eq!(ended.expect("it exists").previous_valid_until, Some(NOW));
 }

@@ -2,6 +2,7 @@
 
 mod agent_identity;
 mod api_keys;
+mod approvals;
 mod audit_chain;
 mod batches;
 mod counting;
@@ -13,6 +14,7 @@ mod idempotency;
 mod isolation;
 mod jobs;
 mod key_limits;
+mod known_secrets;
 mod manifests;
 mod master_key;
 mod members;

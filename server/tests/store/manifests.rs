@@ -32,6 +32,7 @@ impl Fixture {
             plan: Plan::DEFAULT,
             created_at: NOW,
             delete_at: None,
+            is_deleted_by_operator: false,
             manifest_bytes: 0,
             manifest_scripts: 0,
         };

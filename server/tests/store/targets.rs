@@ -66,7 +66,11 @@ async fn facts_are_what_the_host_reported_and_tags_are_the_keys_and_peoples(fixt
     assert_eq!((facts.hostname.as_str(), facts.version.as_str()), ("host", "0.1.0"));
     assert_eq!((facts.tags.as_slice(), facts.is_online), (&["web".to_owned()][..], false));
 
-    let change = AgentChange { name: Some("front".into()), tags: Some(vec!["db".into()]) };
+    let change = AgentChange {
+        name: Some("front".into()),
+        tags: Some(vec!["db".into()]),
+        ..AgentChange::default()
+    };
     let tenant = fixture.store.tenant(fixture.tenant_id);
     tenant.update_agent(facts.id, change, audit(fixture.tenant_id)).await.expect("change");
     let known = everybody().await;

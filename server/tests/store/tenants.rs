@@ -257,7 +257,7 @@ async fn no_row_of_an_erased_tenant_is_left(fixture: Fixture) {
         // The server may stop after any slice: what is left is found again, and not restored.
         assert_eq!(system.tenants_to_erase(NOW).await.expect("read"), [tenant_id]);
         let restored = fixture.store.tenant(tenant_id);
-        let restored = restored.set_deletion(None, NOW, audits(tenant_id)).await;
+        let restored = restored.set_deletion(None, true, NOW, audits(tenant_id)).await;
         assert_eq!(restored.expect("try"), None);
     }
     assert!(slices > 10, "{slices}");
@@ -271,10 +271,11 @@ async fn deletion_waits_for_its_time_and_can_be_withdrawn_before(fixture: Fixtur
     fixture.make_tenant().await;
     let id = fixture.tenant_id;
     let (tenant, system) = (fixture.store.tenant(id), fixture.store.system());
-    let set = async |at, now| {
-        let row = tenant.set_deletion(at, now, audits(id)).await.expect("change");
+    let set_as = async |at, is_operator, now| {
+        let row = tenant.set_deletion(at, is_operator, now, audits(id)).await.expect("change");
         row.map(|row| row.delete_at)
     };
+    let set = async |at, now| set_as(at, false, now).await;
     let due = NOW.plus_ms(1_000);
     assert_eq!(set(Some(due), NOW).await, Some(Some(due)));
     assert_eq!(system.closed_tenants().await.expect("read"), [id]);
@@ -285,7 +286,14 @@ async fn deletion_waits_for_its_time_and_can_be_withdrawn_before(fixture: Fixtur
     assert_eq!(set(None, NOW).await, Some(None), "nothing to withdraw");
     assert_eq!(set(Some(due), NOW).await, Some(Some(due)));
     assert_eq!(set(None, due).await, None, "the deletion may have begun");
+    // What the operator asks for, the tenant can't withdraw, also if it asked for it first.
+    assert_eq!(set_as(Some(due.plus_ms(5)), true, NOW).await, Some(Some(due)));
+    assert_eq!(set(None, NOW).await, Some(Some(due)));
+    assert_eq!(set_as(None, true, NOW).await, Some(None));
+    assert_eq!(set_as(Some(due), true, NOW).await, Some(Some(due)));
+    assert_eq!(set(Some(due), NOW).await, Some(Some(due)), "asking again changes nothing");
+    assert_eq!(set(None, NOW).await, Some(Some(due)));
     let stranger = fixture.store.tenant(TenantId::new());
-    let stranger = stranger.set_deletion(Some(due), NOW, audits(id)).await;
+    let stranger = stranger.set_deletion(Some(due), false, NOW, audits(id)).await;
     assert_eq!(stranger.expect("try"), None);
 }

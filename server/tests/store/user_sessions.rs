@@ -51,6 +51,7 @@ impl Fixture {
             role: Role::Owner,
             created_at: NOW,
             removed_at: None,
+            is_from_setup: true,
         };
         let (user_id, audit) = (user.id, audit(self.tenant_id));
         let owner = NewOwner { user, member, audit };
@@ -73,8 +74,9 @@ impl Fixture {
         };
         let (id, audits) = (session.id, vec![audit(self.tenant_id)]);
         let password_hash = hash.to_owned();
-        let new = NewSession { session, password_hash, replaces: None, audits };
-        self.store.system().create_session(new).await.map(|()| id)
+        let device_login = None;
+        let new = NewSession { session, password_hash, replaces: None, device_login, audits };
+        self.store.system().create_session(new).await.map(|_| id)
     }
 
     async fn refresh(&self, id: SessionId, number: u8, at: Timestamp) -> RefreshDecision {

@@ -21,6 +21,7 @@ use crate::executions::ledger::command_limit;
 use crate::executions::shim::verify;
 use crate::platform::{self, Account};
 use crate::policy::guard;
+use crate::policy::needs_approval::NeedsApproval;
 use crate::policy::{self, Allow, Forbidden, Policy, PolicyFile};
 use crate::storage::layout::StateDir;
 
@@ -49,6 +50,8 @@ pub struct Explanation {
     /// The user that all of this runs as.
     pub runs_as: String,
     pub life_cycle: Vec<LifeCycleEntry>,
+    /// What the server can only do with the signature of an approver; absent if nothing.
+    pub needs_approval: Option<ApprovalEntry>,
     pub releases: ReleaseTrust,
     pub limits: Limits,
     pub running: Vec<OpenExecution>,
@@ -89,6 +92,17 @@ pub struct ParameterEntry {
 pub struct LifeCycleEntry {
     pub name: &'static str,
     pub is_allowed: bool,
+}
+
+/// What needs the signature of a pinned approver.
+#[derive(Debug, Serialize)]
+pub struct ApprovalEntry {
+    /// Fingerprints of the keys.
+    pub approvers: Vec<String>,
+    /// Scripts that need it; absent if all do.
+    pub scripts: Option<Vec<String>>,
+    pub ad_hoc: bool,
+    pub life_cycle: bool,
 }
 
 /// Which releases the supervisor of this host installs.
@@ -151,6 +165,7 @@ impl Explanation {
             library: policy.is_ok() && in_force.allow == Allow::Library,
             runs_as: runs_as(&in_force, state_dir),
             life_cycle: life_cycle(policy.is_ok().then_some(&in_force)),
+            needs_approval: in_force.needs_approval.as_ref().map(ApprovalEntry::of),
             releases: ReleaseTrust::read(program_dir.or_else(own_program_dir)),
             limits: Limits::of(reported),
             running: report.executions,
@@ -178,6 +193,17 @@ impl ScriptEntry {
             timeout_ms: script.timeout_ms.unwrap_or(MAX_TIMEOUT_MS),
             is_pinned: script.sha256.is_some(),
             problem: checked.err().map(|refusal| refusal.to_string()),
+        }
+    }
+}
+
+impl ApprovalEntry {
+    fn of(needed: &NeedsApproval) -> Self {
+        Self {
+            approvers: needed.approvers.iter().map(|key| key.fingerprint().to_string()).collect(),
+            scripts: needed.scripts.as_ref().map(|names| names.iter().cloned().collect()),
+            ad_hoc: needed.ad_hoc,
+            life_cycle: needed.life_cycle,
         }
     }
 }

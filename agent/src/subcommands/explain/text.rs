@@ -7,7 +7,7 @@ use muster_protocol::escape::for_terminal;
 use muster_protocol::frame::Outcome;
 use muster_protocol::secret_parameters::SecretDelivery;
 
-use super::{Explanation, ParameterEntry, RequestEntry, ScriptEntry};
+use super::{ApprovalEntry, Explanation, ParameterEntry, RequestEntry, ScriptEntry};
 use crate::agent::request_log::Answer;
 use crate::subcommands::status::AgentState;
 
@@ -58,6 +58,9 @@ impl Explanation {
             if names.is_empty() { "nothing".to_owned() } else { names.join(", ") }
         };
         line(format!("  Manage the agent: {}. Forbidden: {}.", named(true), named(false)));
+        if let Some(needed) = &self.needs_approval {
+            line(approval_line(needed));
+        }
         line(self.release_line());
         line(String::new());
         line("What it receives".to_owned());
@@ -109,6 +112,22 @@ impl Explanation {
         };
         format!("  Install releases: only {key}{floor}.")
     }
+}
+
+fn approval_line(needed: &ApprovalEntry) -> String {
+    let scripts = match &needed.scripts {
+        None => Some("every script".to_owned()),
+        Some(names) if names.is_empty() => None,
+        Some(names) => {
+            let names: Vec<_> = names.iter().map(|name| for_terminal(name)).collect();
+            Some(format!("the scripts {}", names.join(", ")))
+        }
+    };
+    let ad_hoc = needed.ad_hoc.then(|| "other programs".to_owned());
+    let life_cycle = needed.life_cycle.then(|| "commands that manage the agent".to_owned());
+    let what: Vec<_> = [scripts, ad_hoc, life_cycle].into_iter().flatten().collect();
+    let what = if what.is_empty() { "nothing".to_owned() } else { what.join(", ") };
+    format!("  Only with the signature of {}: {what}.", needed.approvers.join(" or "))
 }
 
 fn script_lines(script: &ScriptEntry, line: &mut impl FnMut(String)) {

@@ -1,49 +1,18 @@
-//! `muster whoami`, `muster confirm` and `muster logout`, and the renewal of the access token of a person.
-//! [`own`] is `muster account`.
+//! `muster whoami`, `muster confirm` and `muster logout`. [`own`] is `muster account`.
 
 pub mod own;
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use reqwest::Method;
-use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};
 
-use super::login::{read_password, with_tokens};
+use super::login::read_password;
 use crate::api::client::ApiClient;
-use crate::context::{self, Context, Renewal};
+use crate::context::{self, Context};
 use crate::error::CliError;
 use crate::output::printer::Output;
 use crate::output::text::sanitize;
 use crate::session::Session;
-
-/// An access token that expires earlier is renewed before the command.
-const LEAST_LIFETIME: TimeDelta = TimeDelta::minutes(5);
-
-/// The context with an access token that is valid for some minutes. Repeats: stores the next tokens.
-///
-/// # Errors
-/// [`CliError`] if the server does not renew it.
-pub async fn renewed(context: Context) -> Result<Context, CliError> {
-    let Some(renewal) = &context.renewal else { return Ok(context) };
-    if !is_due(renewal) {
-        return Ok(context);
-    }
-    let api = ApiClient::new(&context)?;
-    let body = json!({ "refresh_token": renewal.refresh_token.expose_secret() });
-    let request = api.request(Method::POST, &["auth", "refresh"]).json(&body);
-    // Repeated, it gets the same tokens for a moment.
-    let answer = api.json_with_retries(request).await?;
-    let context = with_tokens(context, &answer)?;
-    if let Some(path) = context::default_path() {
-        context::store(&path, &context)?;
-    }
-    Ok(context)
-}
-
-fn is_due(renewal: &Renewal) -> bool {
-    let expires_at = DateTime::parse_from_rfc3339(&renewal.access_expires_at);
-    expires_at.map_or(true, |at| at.with_timezone(&Utc) - Utc::now() < LEAST_LIFETIME)
-}
 
 /// Shows the API key or the person that later commands use.
 ///
@@ -101,7 +70,6 @@ pub async fn logout(context: Context, output: Output) -> Result<u8, CliError> {
     let has_session = context.renewal.is_some();
     if has_session {
         let ended = async {
-            let context = renewed(context).await?;
             let api = ApiClient::new(&context)?;
             api.json(api.request(Method::POST, &["auth", "logout"]).json(&json!({}))).await
         };
@@ -141,14 +109,5 @@ mod tests {
             summary(&key, "http://m", now),
             "API key ci, member of \"default\" on http://m (it does not expire)"
         );
-    }
-
-    #[test]
-    fn a_token_is_renewed_before_it_expires_and_if_its_end_is_unknown() {
-        let is_due =
-            |text: String| is_due(&Renewal { refresh_token: "x".into(), access_expires_at: text });
-        let after = |minutes| (Utc::now() + TimeDelta::minutes(minutes)).to_rfc3339();
-        assert!(!is_due(after(10)));
-        assert!(is_due(after(4)) && is_due(after(-10)) && is_due("soon".into()));
     }
 }

@@ -1,9 +1,10 @@
-//! `muster access explain`: whether a key or a member may do something, and by which rule.
+//! `muster access`: whether a key or a member may do something and by which rule, and the ladder.
 
 use clap::Subcommand;
 use reqwest::Method;
 use serde_json::Value;
 
+use super::ladder;
 use super::members::member_id;
 use crate::error::CliError;
 use crate::explanation::{OptionNames, option};
@@ -17,6 +18,7 @@ pub const OPTIONS: OptionNames = &[
         "a scope such as agents:write, a command such as restart, `shell`, or `run:` and the name of a script",
     ),
     option("target", "TARGET"),
+    option("steps", "[TAG:]N=DEMAND").expects("at most 20 steps"),
 ];
 
 #[derive(Debug, clap::Args)]
@@ -37,6 +39,8 @@ enum Action {
         /// Expression that matches the agents, such as `tag:web`
         target: Option<String>,
     },
+    /// Show or change what work needs by the number and the tags of its agents
+    Ladder(ladder::Args),
 }
 
 /// Runs one action. Exits with 0 if it is allowed, else with 1.
@@ -44,7 +48,10 @@ enum Action {
 /// # Errors
 /// [`CliError`].
 pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
-    let Action::Explain { principal, operation, target } = args.action;
+    let (principal, operation, target) = match args.action {
+        Action::Explain { principal, operation, target } => (principal, operation, target),
+        Action::Ladder(args) => return ladder::run(args, session).await,
+    };
     let mut query = vec![("operation", operation)];
     if principal != "me" {
         let id = match principal.contains('@') {

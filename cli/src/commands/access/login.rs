@@ -1,4 +1,7 @@
-//! `muster login`: verifies an API key, or signs a person in, and stores the key or the session.
+//! `muster login`: signs a person in, or verifies an API key, and stores the session or the key.
+
+mod decision;
+mod device;
 
 use std::io::{IsTerminal as _, Read as _};
 use std::path::{Path, PathBuf};
@@ -7,24 +10,35 @@ use reqwest::Method;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::{Value, json};
 
+use self::decision::Decision;
 use super::switch::switched;
 use crate::api::client::ApiClient;
-use crate::context::{self, Context, Overrides, Renewal, check_server};
+use crate::api::credential::with_tokens;
+use crate::context::{self, Context, Overrides, check_server};
 use crate::error::CliError;
 use crate::output::printer::Output;
 use crate::output::text::sanitize;
+use crate::session::Session;
 
 /// Most bytes that are read from standard input. Keys are much shorter.
 const MAX_KEY_BYTES: u64 = 4096;
 
-/// Verify an API key, or sign in with an address and a password, and store the key or the session for
-/// later commands
+/// Sign in, or verify an API key, and store the session or the key for later commands
 ///
-/// Without an option, the key comes from MUSTER_API_KEY, else from a prompt or standard input. With
-/// --email, the password comes from a prompt or standard input. Key or session are stored in
+/// At a terminal it shows a code, which you approve in a browser or with `muster login approve` where you
+/// are signed in. Otherwise, the key comes from MUSTER_API_KEY, else from standard input. With --email, the
+/// password comes from a prompt or standard input. Session or key are stored in
 /// ~/.config/muster/config.toml, readable by its owner only.
 #[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct Args {
+    #[command(subcommand)]
+    decision: Option<Decision>,
+
+    /// Show a code to approve, even without a terminal
+    #[arg(long, conflicts_with_all = ["key_file", "key", "email"])]
+    device: bool,
+
     /// File that holds only the key
     #[arg(long, value_name = "FILE", conflicts_with_all = ["key", "email"])]
     key_file: Option<PathBuf>,
@@ -42,6 +56,24 @@ pub struct Args {
     /// member of]
     #[arg(long, value_name = "TENANT", requires = "email")]
     tenant: Option<String>,
+}
+
+impl Args {
+    /// The decision about the sign-in of another device, for [`decide`].
+    pub fn decision(&self) -> Option<&Decision> {
+        self.decision.as_ref()
+    }
+}
+
+/// Decides about the sign-in of another device.
+///
+/// # Errors
+/// [`CliError`].
+pub async fn decide(args: Args, session: &Session) -> Result<u8, CliError> {
+    match args.decision {
+        Some(decision) => decision::run(decision, session).await,
+        None => Ok(0),
+    }
 }
 
 /// Verifies the key with one request that changes nothing, then stores it.
@@ -70,6 +102,12 @@ pub async fn run(args: Args, overrides: Overrides, output: Output) -> Result<u8,
             Context { server, api_key: SecretString::default(), renewal: None, insecure, ca_file };
         return sign_in(context, &path, (email, args.tenant), output).await;
     }
+    let has_key = args.key_file.is_some() || args.key.is_some() || overrides.api_key.is_some();
+    if args.device || (!has_key && std::io::stdin().is_terminal()) {
+        let api_key = SecretString::default();
+        let context = Context { server, api_key, renewal: None, insecure, ca_file };
+        return device::sign_in(context, &path, output).await;
+    }
     let given = match args.key_file {
         Some(path) => {
             let text = std::fs::read_to_string(&path).map_err(CliError::file("read", &path))?;
@@ -82,7 +120,9 @@ pub async fn run(args: Args, overrides: Overrides, output: Output) -> Result<u8,
         None => read_secret("API key: ")?.trim().into(),
     };
     if api_key.expose_secret().is_empty() {
-        return Err(CliError::Usage("the API key is empty".into()));
+        return Err(CliError::Usage(
+            "the API key is empty; add --device to sign in with a code".into(),
+        ));
     }
     let context = Context { server, api_key, renewal: None, insecure, ca_file };
     let api = ApiClient::new(&context)?;
@@ -117,16 +157,31 @@ async fn sign_in(
     let context = with_tokens(context, &answer)?;
     let member = answer.get("member").cloned().unwrap_or_default();
     let (context, member) = match name {
-        Some(name) => switched(context, &name).await?,
+        Some(name) => {
+            let (switched, member) = switched(&context, &name).await?;
+            (switched.unwrap_or(context), member)
+        }
         None => (context, member),
     };
-    context::store(path, &context)?;
+    store_session(&context, path, &member, output)
+}
+
+/// Stores a session, and shows whose it is.
+fn store_session(
+    context: &Context,
+    path: &Path,
+    member: &Value,
+    output: Output,
+) -> Result<u8, CliError> {
+    context::store(path, context)?;
     let stored = json!({ "server_url": context.server.as_str(), "path": path, "member": member });
-    let tenant = member.get("tenant_name").and_then(Value::as_str).unwrap_or_default().to_owned();
+    let text = |field: &str| member.get(field).and_then(Value::as_str).unwrap_or_default();
     output.answer(&stored, |_| {
         let text = format!(
-            "signed in to {} as {email}, tenant {tenant}; the session is stored in {}",
+            "signed in to {} as {}, tenant {}; the session is stored in {}",
             context.server,
+            text("email"),
+            text("tenant_name"),
             path.display()
         );
         sanitize(&text)
@@ -134,31 +189,12 @@ async fn sign_in(
     Ok(0)
 }
 
-/// The context with the tokens of an answer.
-///
-/// # Errors
-/// [`CliError::Answer`] if it has none.
-pub fn with_tokens(context: Context, answer: &Value) -> Result<Context, CliError> {
-    let text = |field: &str| {
-        let text = answer.get(field).and_then(Value::as_str);
-        text.map(str::to_owned).ok_or_else(|| CliError::Answer(format!("it has no `{field}`")))
-    };
-    let renewal = Renewal {
-        refresh_token: text("refresh_token")?.into(),
-        access_expires_at: text("access_expires_at")?,
-    };
-    Ok(Context { api_key: text("access_token")?.into(), renewal: Some(renewal), ..context })
-}
-
 /// A password from a prompt without echo, or standard input.
 ///
 /// # Errors
 /// [`CliError::Usage`] if it is empty, [`CliError::Terminal`] if it cannot be read.
 pub fn read_password(prompt: &str) -> Result<String, CliError> {
-    match read_secret(prompt)? {
-        password if password.is_empty() => Err(CliError::Usage("no password was given".to_owned())),
-        password => Ok(password),
-    }
+    given(read_secret(prompt)?)
 }
 
 /// A new password. A terminal asks for it twice, because nobody sees what they type.
@@ -185,4 +221,26 @@ pub fn read_secret(prompt: &str) -> Result<String, CliError> {
     let mut text = String::new();
     stdin.lock().take(MAX_KEY_BYTES).read_to_string(&mut text)?;
     Ok(text.trim_end_matches(['\r', '\n']).to_owned())
+}
+
+/// A secret and a new password: from prompts without echo, or the first two lines of standard input.
+///
+/// # Errors
+/// As [`read_new_password`].
+pub fn read_with_new_password(prompt: &str) -> Result<(String, String), CliError> {
+    let stdin = std::io::stdin();
+    if stdin.is_terminal() {
+        return Ok((rpassword::prompt_password(prompt)?, read_new_password()?));
+    }
+    let mut text = String::new();
+    stdin.lock().take(MAX_KEY_BYTES).read_to_string(&mut text)?;
+    let mut lines = text.lines().map(str::to_owned);
+    Ok((lines.next().unwrap_or_default(), given(lines.next().unwrap_or_default())?))
+}
+
+fn given(password: String) -> Result<String, CliError> {
+    match password.is_empty() {
+        true => Err(CliError::Usage("no password was given".to_owned())),
+        false => Ok(password),
+    }
 }

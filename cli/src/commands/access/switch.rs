@@ -3,8 +3,8 @@
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::login::with_tokens;
 use crate::api::client::ApiClient;
+use crate::api::credential::with_tokens;
 use crate::context::{self, Context};
 use crate::error::CliError;
 use crate::input::name_lookup;
@@ -23,8 +23,8 @@ pub struct Args {
 /// # Errors
 /// [`CliError`]; [`CliError::Usage`] without a session, or for a tenant that the person is not in.
 pub async fn run(args: Args, context: Context, output: Output) -> Result<u8, CliError> {
-    let (context, member) = switched(context, &args.tenant).await?;
-    if let Some(path) = context::default_path() {
+    let (context, member) = switched(&context, &args.tenant).await?;
+    if let (Some(context), Some(path)) = (context, context::default_path()) {
         context::store(&path, &context)?;
     }
     output.answer(&member, |member| {
@@ -34,16 +34,20 @@ pub async fn run(args: Args, context: Context, output: Output) -> Result<u8, Cli
     Ok(0)
 }
 
-/// The context with a session in this tenant, and the membership there.
+/// The context with a session in this tenant, and the membership there. `None`: the session is in this tenant;
+/// its stored tokens may be newer than those of `context`.
 ///
 /// # Errors
 /// As [`run`].
-pub async fn switched(context: Context, typed: &str) -> Result<(Context, Value), CliError> {
+pub async fn switched(
+    context: &Context,
+    typed: &str,
+) -> Result<(Option<Context>, Value), CliError> {
     if context.renewal.is_none() {
         let message = "an API key belongs to one tenant; sign in with `muster login --email`";
         return Err(CliError::Usage(message.into()));
     }
-    let api = ApiClient::new(&context)?;
+    let api = ApiClient::new(context)?;
     let me = api.json(api.request(Method::GET, &["me"])).await?;
     let memberships = me.get("memberships").and_then(Value::as_array);
     let tenants: Vec<Value> = memberships
@@ -57,11 +61,11 @@ pub async fn switched(context: Context, typed: &str) -> Result<(Context, Value),
         .flatten()
         .find(|member| member["tenant_id"] == tenant_id && me["tenant_id"] == tenant_id);
     if let Some(member) = current.cloned() {
-        return Ok((context, member));
+        return Ok((None, member));
     }
     let body = json!({ "tenant_id": tenant_id });
     let request = api.request(Method::POST, &["auth", "switch"]).json(&body);
     let answer = api.json(request).await?;
     let member = answer.get("member").cloned().unwrap_or_default();
-    Ok((with_tokens(context, &answer)?, member))
+    Ok((Some(with_tokens(context.clone(), &answer)?), member))
 }

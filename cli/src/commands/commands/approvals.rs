@@ -1,11 +1,13 @@
 //! `muster approvals`: requests for somebody else's yes, and the rules that ask for it.
 
 mod rules;
+mod sign;
 
 use clap::{Subcommand, ValueEnum};
 use reqwest::Method;
 use serde_json::{Value, json};
 
+use self::sign::SignOptions;
 use crate::error::CliError;
 use crate::explanation::{OptionNames, option};
 use crate::listing::{LatestLimit, List};
@@ -30,6 +32,7 @@ const COLUMNS: [Column; 8] = [
 /// The options that set fields of the API.
 pub const OPTIONS: OptionNames = &[
     option("state", "--state"),
+    option("capsules", "--sign"),
     option("reason", "--reason").expects("1 to 500 characters, without control characters"),
     option("name", "NAME")
         .expects("1 to 128 characters, without control characters or spaces at the ends"),
@@ -91,6 +94,8 @@ enum Action {
         /// Reason for the decision, for the history
         #[arg(long, value_name = "TEXT")]
         reason: Option<String>,
+        #[command(flatten)]
+        sign: SignOptions,
     },
     /// Refuse somebody else's request; its work is never sent
     Refuse {
@@ -122,8 +127,19 @@ pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
             List { segments, filters: &filters, limit, columns, empty }.show(session).await
         }
         Action::Show { id } => session.show(&["approvals", &id_of(session, &id).await?]).await,
-        Action::Approve { id, reason } => decide(session, &id, "approve", reason).await,
-        Action::Refuse { id, reason } => decide(session, &id, "refuse", Some(reason)).await,
+        Action::Approve { id, reason, sign } => {
+            let id = id_of(session, &id).await?;
+            let mut body = with_reason(reason);
+            if let Some(key) = sign.key() {
+                let request = session.api.request(Method::GET, &["approvals", &id]);
+                body["capsules"] = sign.capsules(key, &session.api.json(request).await?)?;
+            }
+            decide(session, &id, "approve", &body).await
+        }
+        Action::Refuse { id, reason } => {
+            let id = id_of(session, &id).await?;
+            decide(session, &id, "refuse", &with_reason(Some(reason))).await
+        }
         Action::Rules(args) => rules::run(args, session).await,
     }
 }
@@ -169,15 +185,13 @@ fn only_with_prefix<'a>(
     }
 }
 
-async fn decide(
-    session: &Session,
-    id: &str,
-    verb: &str,
-    reason: Option<String>,
-) -> Result<u8, CliError> {
-    let body = reason.map_or_else(|| json!({}), |reason| json!({ "reason": reason }));
-    let id = id_of(session, id).await?;
-    let request = session.api.request(Method::POST, &["approvals", &id, verb]).json(&body);
+fn with_reason(reason: Option<String>) -> Value {
+    reason.map_or_else(|| json!({}), |reason| json!({ "reason": reason }))
+}
+
+/// `id`: the whole id.
+async fn decide(session: &Session, id: &str, verb: &str, body: &Value) -> Result<u8, CliError> {
+    let request = session.api.request(Method::POST, &["approvals", id, verb]).json(body);
     let answer = session.api.json(request).await?;
     session.output.answer(&answer, |answer| {
         let text = |field: &str| answer.get(field).and_then(Value::as_str).unwrap_or_default();

@@ -35,6 +35,7 @@ const EXECUTION_COLUMNS: [Column; 6] = [
 pub const OPTIONS: OptionNames = &[
     option("state", "--state").expects("the name of an execution state, such as failed"),
     option("executions", "--executions").expects("failed or all"),
+    option("confirm_agent_count", "--confirm-agents"),
     option("limit", "--limit"),
 ];
 
@@ -90,6 +91,9 @@ enum Action {
         /// Which executions to run again
         #[arg(long, value_enum, default_value_t = RetryScope::Failed)]
         executions: RetryScope,
+        /// Confirm that the retry reaches this number of agents, where your tenant asks for it
+        #[arg(long, value_name = "N")]
+        confirm_agents: Option<u32>,
     },
 }
 
@@ -124,21 +128,32 @@ pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
         Action::Pause { job } => session.act(&["jobs", &job, "pause"]).await,
         Action::Resume { job } => session.act(&["jobs", &job, "resume"]).await,
         Action::Abort { job } => session.act(&["jobs", &job, "abort"]).await,
-        Action::Retry { job, executions } => retry(session, &job, executions).await,
+        Action::Retry { job, executions, confirm_agents } => {
+            retry(session, &job, executions, confirm_agents).await
+        }
     }
 }
 
-async fn retry(session: &Session, job: &str, scope: RetryScope) -> Result<u8, CliError> {
+async fn retry(
+    session: &Session,
+    job: &str,
+    scope: RetryScope,
+    confirm_agents: Option<u32>,
+) -> Result<u8, CliError> {
     let scope = match scope {
         RetryScope::Failed => "failed",
         RetryScope::All => "all",
     };
+    let mut body = json!({ "executions": scope });
+    if let Some(count) = confirm_agents {
+        body["confirm_agent_count"] = count.into();
+    }
     let request = session
         .api
         .request(Method::POST, &["jobs", job, "retry"])
         // The same key for every attempt: a repeated request creates no second job.
         .header("Idempotency-Key", Uuid::now_v7().to_string())
-        .json(&json!({ "executions": scope }));
+        .json(&body);
     let answer: Value = session.api.json_with_retries(request).await?;
     session.output.details(&answer)?;
     Ok(0)

@@ -9,6 +9,7 @@ use muster_protocol::parameter::{self, Parameters};
 use muster_protocol::secret_parameters::SecretParameters;
 use serde_json::{Value, json};
 
+use super::agent_count;
 use super::rollout_options::RolloutOptions;
 use crate::commands::fleet::target_options::{
     TARGET, TARGET_EXPRESSION, TARGET_TAGS, TargetOptions,
@@ -32,6 +33,7 @@ pub const OPTIONS: OptionNames = &[
     option("timeout_ms", "--timeout"),
     option("expires_in_ms", "--expires"),
     option("on_mismatch", "--on-mismatch"),
+    option("confirm_agent_count", "--confirm-agents"),
     option("webhook", "--webhook"),
     option("webhook.url", "--webhook"),
     TARGET,
@@ -95,6 +97,9 @@ pub struct Args {
     /// What to do if a host's manifest or policy does not allow the run
     #[arg(long, value_enum, default_value_t = OnMismatch::Refuse, help_heading = EXECUTION)]
     on_mismatch: OnMismatch,
+    /// Confirm that the run reaches this number of agents, where your tenant asks for it
+    #[arg(long, value_name = "N", help_heading = EXECUTION)]
+    confirm_agents: Option<u32>,
     /// Send a webhook to this https:// URL when the job has ended; needs --on or --tag
     #[arg(long, value_name = "URL", help_heading = EXECUTION)]
     webhook: Option<String>,
@@ -190,6 +195,9 @@ impl Args {
         if self.on_mismatch == OnMismatch::Send {
             body["on_mismatch"] = "send".into();
         }
+        if let Some(count) = self.confirm_agents {
+            body["confirm_agent_count"] = count.into();
+        }
     }
 }
 
@@ -210,7 +218,14 @@ pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
             let agent_id = session.agent_id(agent, data.get("secret_parameters").is_some()).await?;
             let mut body = json!({ "command": "execute", "data": data });
             args.add_delivery(&mut body);
-            agent_run::run(session, &agent_id, &body, args.detach, args.raw).await
+            match agent_run::run(session, &agent_id, &body, args.detach, args.raw).await {
+                Err(refusal) => {
+                    let count = agent_count::confirm(refusal, args.confirm_agents)?;
+                    body["confirm_agent_count"] = count.into();
+                    agent_run::run(session, &agent_id, &body, args.detach, args.raw).await
+                }
+                ended => ended,
+            }
         }
         RunTarget::ManyAgents(target) => {
             let mut body = data;
@@ -222,7 +237,14 @@ pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
             if let Some(url) = &args.webhook {
                 body["webhook"] = json!({ "url": url });
             }
-            job_run::run(session, &body, args.detach).await
+            match job_run::run(session, &body, args.detach).await {
+                Err(refusal) => {
+                    let count = agent_count::confirm(refusal, args.confirm_agents)?;
+                    body["confirm_agent_count"] = count.into();
+                    job_run::run(session, &body, args.detach).await
+                }
+                ended => ended,
+            }
         }
     }
 }

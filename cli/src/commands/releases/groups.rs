@@ -34,6 +34,7 @@ pub const OPTIONS: OptionNames = &[
     option("wave_size", "--wave").expects("a number, or a percentage such as 10%"),
     option("max_failures", "--max-failures").expects("a number, or a percentage such as 5%"),
     option("healthy_for_ms", "--healthy-for"),
+    option("confirm_agent_count", "--confirm-agents"),
     option("limit", "--limit"),
 ];
 
@@ -102,6 +103,9 @@ struct Settings {
     /// Start the next wave only after each agent of the wave was online for this long [default of a new group: 0s]
     #[arg(long, value_name = "TIME", value_parser = milliseconds, help_heading = ROLLOUT)]
     healthy_for: Option<u64>,
+    /// Confirm that the group has this number of agents, where your tenant asks for it
+    #[arg(long, value_name = "N", help_heading = ROLLOUT)]
+    confirm_agents: Option<u32>,
 }
 
 const ROLLOUT: &str = "Rollout";
@@ -128,6 +132,9 @@ impl Settings {
         }
         if let Some(ms) = self.healthy_for {
             body.insert("healthy_for_ms".into(), ms.into());
+        }
+        if let Some(count) = self.confirm_agents {
+            body.insert("confirm_agent_count".into(), count.into());
         }
         body.into()
     }

@@ -2,7 +2,7 @@
 //!
 //! Actions that need the private key need no server: the key never leaves the machine that stores it.
 
-mod key_file;
+pub mod key_file;
 mod package;
 mod upload;
 

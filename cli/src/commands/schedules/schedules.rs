@@ -67,6 +67,7 @@ pub const OPTIONS: OptionNames = &[
     option("job.parameters", "--parameter"),
     option("job.timeout_ms", "--timeout"),
     option("job.expires_in_ms", "--expires"),
+    option("confirm_agent_count", "--confirm-agents"),
     option("job.target", "--on or --tag"),
     TARGET_EXPRESSION,
     TARGET_TAGS,
@@ -104,7 +105,7 @@ enum Action {
     ///   muster schedules create poll --every 10m --on 'os:linux' -- uptime
     #[command(verbatim_doc_comment)]
     Create(Box<NewSchedule>),
-    /// Change a schedule; you become its owner, and its jobs run with your rights
+    /// Change a schedule; unless only its name changes, its jobs then run with your rights
     ///
     /// A new script or command replaces the parameters too; -p alone changes single ones.
     ///
@@ -112,7 +113,7 @@ enum Action {
     ///   muster schedules edit nightly --tag db backup FULL=yes
     #[command(verbatim_doc_comment)]
     Edit(Box<EditSchedule>),
-    /// Enable a schedule that is disabled or stopped; you become its owner
+    /// Enable a schedule that is disabled or stopped
     #[command(visible_alias = "resume")]
     Enable {
         /// Schedule: an id, a name, or a unique prefix of one

@@ -10,6 +10,11 @@ pub const SETUP_TOKEN_PREFIX: &str = "mst_setup_";
 /// Prefix of the token of an invitation.
 pub const INVITATION_PREFIX: &str = "mst_invite_";
 
+/// Prefix of the token for a new password.
+pub const PASSWORD_RESET_PREFIX: &str = "mst_reset_";
+/// Prefix of the secret of a program that waits for a person to approve its sign-in.
+pub const DEVICE_CODE_PREFIX: &str = "mst_device_";
+
 /// The secret that a request presents: the token of `Authorization: Bearer`, else `x-api-key`. An
 /// empty one counts as none.
 pub fn presented<'a>(authorization: Option<&'a str>, api_key: Option<&'a str>) -> Option<&'a str> {

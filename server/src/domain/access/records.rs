@@ -6,7 +6,8 @@ use uuid::Uuid;
 use super::keys::key_limits::KeyLimits;
 use super::principal::Role;
 use crate::domain::ids::{
-    AgentKeyId, ApiKeyId, AuditId, InvitationId, MemberId, PrincipalId, SessionId, TenantId,
+    AgentKeyId, ApiKeyId, AuditId, DeviceLoginId, InvitationId, MemberId, PrincipalId, SessionId,
+    TenantId,
 };
 use crate::domain::time::Timestamp;
 
@@ -86,6 +87,18 @@ pub struct UserSessionRecord {
     pub confirmed_at: Timestamp,
     /// The address of the sign-in.
     pub source: Option<String>,
+}
+
+/// A sign-in of a program that waits for a decision.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeviceLoginRecord {
+    pub id: DeviceLoginId,
+    /// What the program reports about itself.
+    pub user_agent: String,
+    /// The address that it asks from.
+    pub source: Option<String>,
+    pub created_at: Timestamp,
+    pub expires_at: Timestamp,
 }
 
 /// An open invitation, without its token.

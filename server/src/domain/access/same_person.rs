@@ -1,8 +1,11 @@
 //! Who counts as the same person, so that nobody approves their own request. Pure.
 //!
-//! A key belongs to whoever created it, and to whoever rotated it, because both know its secret. Keys of one
-//! maker belong to one person: otherwise anybody who creates keys would be two people. A member is the
-//! person behind it, also after its role was changed.
+//! A key belongs to whoever created it, and to everybody who ever rotated it, because they know or knew its
+//! secret. Keys of one maker belong to one person: otherwise anybody who creates keys would be two people. A
+//! member is the person behind it, also after its role was changed.
+//!
+//! Whoever runs the server has the first key, which nobody created, and makes the first owner: both lie in
+//! the same directory. So such keys and such owners count as one person.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,17 +13,41 @@ use crate::domain::ids::PrincipalId;
 
 /// Who knows the secret of what: a key and its makers, a member and its user.
 #[derive(Debug, Clone, Default)]
-pub struct Ownership(BTreeMap<PrincipalId, BTreeSet<PrincipalId>>);
+pub struct Ownership {
+    owners: BTreeMap<PrincipalId, BTreeSet<PrincipalId>>,
+    of_server: BTreeMap<PrincipalId, ServerAccess>,
+}
+
+/// What whoever runs the server made for a tenant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ServerAccess {
+    /// A key that nobody created.
+    Key,
+    /// A person who was made an owner with the set-up token or at the terminal.
+    Member,
+}
 
 impl Ownership {
     /// `owned` acts for `owner`.
     pub fn add(&mut self, owned: PrincipalId, owner: PrincipalId) {
-        self.0.entry(owned).or_default().insert(owner);
+        self.owners.entry(owned).or_default().insert(owner);
     }
 
-    /// True if somebody is behind both.
+    /// Whoever runs the server made this key or this person.
+    pub fn add_of_server(&mut self, id: PrincipalId, access: ServerAccess) {
+        self.of_server.insert(id, access);
+    }
+
+    /// True if somebody is, or may be, behind both.
     pub fn is_same_person(&self, one: PrincipalId, other: PrincipalId) -> bool {
-        !self.people(one).is_disjoint(&self.people(other))
+        let (one, other) = (self.people(one), self.people(other));
+        let has = |people: &BTreeSet<PrincipalId>, access: ServerAccess| {
+            people.iter().any(|id| self.of_server.get(id) == Some(&access))
+        };
+        let (key, member) = (ServerAccess::Key, ServerAccess::Member);
+        !one.is_disjoint(&other)
+            || (has(&one, key) && has(&other, member))
+            || (has(&one, member) && has(&other, key))
     }
 
     /// A principal, and everybody for whom it acts, directly or through others.
@@ -29,7 +56,7 @@ impl Ownership {
         let mut left = vec![id];
         while let Some(id) = left.pop() {
             if people.insert(id) {
-                left.extend(self.0.get(&id).into_iter().flatten());
+                left.extend(self.owners.get(&id).into_iter().flatten());
             }
         }
         people
@@ -61,6 +88,27 @@ mod tests {
         assert!(ownership.is_same_person(other, child));
         assert!(ownership.is_same_person(other, grace));
         assert!(!ownership.is_same_person(ada, grace));
+    }
+
+    #[test]
+    fn a_key_that_nobody_created_and_an_owner_from_set_up_are_one_person() {
+        let [first, child, ada, of_ada, grace, of_grace] = [(); 6].map(|()| PrincipalId::new());
+        let mut ownership = Ownership::default();
+        for (owned, owner) in [(child, first), (of_ada, ada), (of_grace, grace)] {
+            ownership.add(owned, owner);
+        }
+        ownership.add_of_server(first, ServerAccess::Key);
+        ownership.add_of_server(ada, ServerAccess::Member);
+        for key in [first, child] {
+            for same in [ada, of_ada] {
+                assert!(ownership.is_same_person(key, same));
+                assert!(ownership.is_same_person(same, key));
+            }
+            assert!(!ownership.is_same_person(key, of_grace));
+        }
+        // Two owners who were both made at the terminal are two people.
+        ownership.add_of_server(grace, ServerAccess::Member);
+        assert!(!ownership.is_same_person(of_ada, of_grace));
     }
 
     #[test]

@@ -5,6 +5,8 @@
 //! because hosts report everything else themselves.
 
 use crate::domain::access::keys::key_limits::KeyLimits;
+use crate::domain::access::keys::key_rights::KeyRights;
+use crate::domain::access::principal::Scope;
 use crate::domain::fleet::target::expression::Expression;
 use crate::domain::ids::AgentId;
 
@@ -45,6 +47,17 @@ impl<'a> WorkKind<'a> {
         }
     }
 
+    /// The scopes that it needs.
+    pub const fn scopes(self) -> &'static [Scope] {
+        match self {
+            Self::Question | Self::Script(_) => &[Scope::CommandsRun],
+            Self::AdHoc => &[Scope::CommandsRun, Scope::CommandsShell],
+            Self::LifeCycle => &[Scope::AgentsManage],
+            Self::Control => &[Scope::CommandsManage],
+            Self::AgentChange => &[Scope::AgentsWrite],
+        }
+    }
+
     fn is_in(self, limits: &KeyLimits) -> bool {
         let Some(scripts) = &limits.scripts else { return true };
         match self {
@@ -77,14 +90,17 @@ pub fn check_limits(
     check_target(limits, agents)
 }
 
-/// The part of [`check_limits`] that is decided again for each command before it is sent.
+/// What is decided again for each command before it is sent: whether its key still has the scopes, and the
+/// part of [`check_limits`] that concerns one command.
 pub fn may_be_sent(
-    limits: &KeyLimits,
+    rights: &KeyRights,
     kind: WorkKind<'_>,
     agent_id: AgentId,
     tags: &[String],
 ) -> bool {
-    kind.is_in(limits) && check_target(limits, &[(agent_id, tags)]).is_ok()
+    kind.scopes().iter().all(|scope| rights.scopes.contains(scope))
+        && kind.is_in(&rights.limits)
+        && check_target(&rights.limits, &[(agent_id, tags)]).is_ok()
 }
 
 fn check_target(limits: &KeyLimits, agents: &[(AgentId, &[String])]) -> Result<(), LimitBreach> {

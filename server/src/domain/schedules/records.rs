@@ -29,6 +29,9 @@ pub struct JobTemplate {
     pub timeout_ms: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub expires_in_ms: Option<u64>,
+    /// The most agents that a fire may reach where the ladder asks for a confirmation.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub confirm_agent_count: Option<u32>,
 }
 
 /// A schedule.

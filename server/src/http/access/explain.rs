@@ -58,7 +58,7 @@ struct ExplanationView {
 
 #[derive(Debug, Serialize, ToSchema)]
 struct RuleView {
-    /// `validity`, `scope`, `limits`, `approval` or `agent`.
+    /// `validity`, `scope`, `limits`, `ladder`, `approval` or `agent`.
     rule: &'static str,
     outcome: OutcomeView,
     /// The code with which the request would be refused.
@@ -70,6 +70,7 @@ struct RuleView {
 #[serde(rename_all = "snake_case")]
 enum OutcomeView {
     Allowed,
+    NeedsConfirmation,
     NeedsApproval,
     Refused,
     /// It depends on the agents, and the question names none.
@@ -80,6 +81,7 @@ impl From<RuleOutcome> for OutcomeView {
     fn from(outcome: RuleOutcome) -> Self {
         match outcome {
             RuleOutcome::Allowed => Self::Allowed,
+            RuleOutcome::NeedsConfirmation => Self::NeedsConfirmation,
             RuleOutcome::NeedsApproval => Self::NeedsApproval,
             RuleOutcome::Refused => Self::Refused,
             RuleOutcome::Depends => Self::Depends,

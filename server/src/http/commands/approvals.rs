@@ -1,6 +1,7 @@
 //! `/api/approvals`
 
 use axum::extract::State;
+use muster_protocol::capsule::Capsule;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
@@ -76,6 +77,29 @@ struct ApprovalDetailView {
     agent_ids: Vec<AgentId>,
     /// Their current names, in the same order; null for an agent that was deleted.
     agent_names: Vec<Option<String>>,
+    /// The commands of the work, as an approver signs them.
+    commands: Vec<WorkToSignView>,
+}
+
+/// One command of the work.
+#[derive(Debug, Serialize, ToSchema)]
+struct WorkToSignView {
+    command_id: CommandId,
+    agent_id: AgentId,
+    /// SHA-256 that the manifest of the host requires of the script's file, while the request is
+    /// pending. Absent if it requires none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    program_sha256: Option<String>,
+}
+
+/// What an approver has signed about one command. Hosts that name approvers in their policy check it.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct CapsuleBody {
+    /// JSON, byte for byte as it was signed.
+    document: String,
+    /// base64, by the approver's key.
+    signature: String,
 }
 
 impl From<ApprovalRecord> for ApprovalView {
@@ -109,7 +133,14 @@ impl From<ApprovalRecord> for ApprovalView {
 
 impl From<ApprovalSnapshot> for ApprovalDetailView {
     fn from(found: ApprovalSnapshot) -> Self {
-        Self { view: found.row.into(), agent_ids: found.agents, agent_names: found.agent_names }
+        let agent_ids = found.work.iter().map(|work| work.agent_id).collect();
+        let commands = found.work.into_iter().map(|work| WorkToSignView {
+            command_id: work.command_id,
+            agent_id: work.agent_id,
+            program_sha256: work.program_sha256,
+        });
+        let (commands, agent_names) = (commands.collect(), found.agent_names);
+        Self { view: found.row.into(), agent_ids, agent_names, commands }
     }
 }
 
@@ -133,6 +164,18 @@ struct ApprovalParams {
 struct DecisionBody {
     /// 1 to 500 characters. Required to refuse.
     reason: Option<String>,
+}
+
+/// A yes, with or without signatures.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct ApproveBody {
+    /// 1 to 500 characters.
+    reason: Option<String>,
+    /// One for each command of the work, at most 1,000. Needed for hosts whose policy names approvers;
+    /// they refuse work without it.
+    #[serde(default)]
+    capsules: Vec<CapsuleBody>,
 }
 
 /// List requests for approval, newest first. Requests that ended stay in the list.
@@ -166,15 +209,19 @@ async fn get_approval(
 /// Nobody approves their own request: a key counts as the person who created or rotated it, and so do all
 /// keys of that person. The limits of the caller's key apply to the work.
 #[utoipa::path(post, path = "/api/approvals/{id}/approve", tag = "approvals",
-    params(("id" = uuid::Uuid, Path)), request_body = DecisionBody,
+    params(("id" = uuid::Uuid, Path)), request_body = ApproveBody,
     responses((status = 200, body = ApprovalDetailView), (status = 403, body = Problem), (status = 404, body = Problem), (status = 409, body = Problem), (status = 422, body = Problem)))]
 async fn approve_request(
     State(state): State<AppState>,
     caller: Caller,
     Id(id): Id,
-    Body(body): Body<DecisionBody>,
+    Body(body): Body<ApproveBody>,
 ) -> ApiResult<axum::Json<ApprovalDetailView>> {
-    let decided = state.services.approvals.approve(&caller, ApprovalId(id), body.reason).await?;
+    let capsule =
+        |body: CapsuleBody| Capsule { document: body.document, signature: body.signature };
+    let capsules = body.capsules.into_iter().map(capsule).collect();
+    let approvals = &state.services.approvals;
+    let decided = approvals.approve(&caller, ApprovalId(id), body.reason, capsules).await?;
     Ok(axum::Json(decided.into()))
 }
 

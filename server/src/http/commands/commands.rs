@@ -12,6 +12,7 @@ use utoipa_axum::routes;
 
 use crate::domain::commands::approval::{WorkApproval, end_sentence};
 use crate::domain::commands::command_state::CommandState;
+use crate::domain::commands::ladder::Confirmation;
 use crate::domain::ids::{AgentId, CommandId, JobId, PrincipalId};
 use crate::domain::time::Timestamp;
 use crate::http::AppState;
@@ -52,6 +53,8 @@ pub(in crate::http) struct CommandBody {
     /// the request (default), or `send` it and let the host decide.
     #[serde(default)]
     on_mismatch: Mismatch,
+    /// 1, to confirm a durable command. Needed where the ladder of the tenant asks for it.
+    confirm_agent_count: Option<u32>,
 }
 
 /// What happens to a request that hosts would refuse.
@@ -88,6 +91,7 @@ impl From<PingBody> for CommandBody {
             wait_ms: body.wait_ms,
             expires_in_ms: None,
             on_mismatch: Mismatch::default(),
+            confirm_agent_count: None,
         }
     }
 }
@@ -220,6 +224,7 @@ impl CommandBody {
             expires_in_ms: self.expires_in_ms,
             idempotency_key,
             on_mismatch: self.on_mismatch.into(),
+            confirmation: self.confirm_agent_count.map(Confirmation::Exactly),
         }
     }
 }

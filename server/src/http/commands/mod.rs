@@ -5,5 +5,6 @@ pub(super) mod approvals;
 pub(super) mod commands;
 pub(super) mod executions;
 pub(super) mod jobs;
+pub(super) mod ladder;
 pub(super) mod live_output;
 pub(super) mod output;

@@ -22,8 +22,7 @@ use crate::http::problem::{ApiResult, Problem};
 use crate::http::views::{PageView, stored_json};
 use crate::services::access::caller::Caller;
 use crate::services::commands::MAX_WAIT_MS;
-use crate::services::fleet::agents::AgentSnapshot;
-use crate::store::queries::AgentChange;
+use crate::services::fleet::agents::{AgentSnapshot, RequestedAgentChange};
 
 pub(in crate::http) fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new()
@@ -232,7 +231,10 @@ async fn get_agent(
     Ok(axum::Json(AgentView { telemetry, ..agent.into() }))
 }
 
-/// Rename or tag an agent.
+/// Rename or tag an agent, with a key without limits.
+///
+/// Tags with which the agent enters or leaves the target of a rule of approval or of an API key also need
+/// `approvals:manage`.
 #[utoipa::path(patch, path = "/api/agents/{id}", tag = "agents",
     params(("id" = uuid::Uuid, Path)), request_body = UpdateAgent,
     responses((status = 200, body = AgentView), (status = 404, body = Problem)))]
@@ -242,7 +244,7 @@ async fn update_agent(
     Id(id): Id,
     Body(body): Body<UpdateAgent>,
 ) -> ApiResult<axum::Json<AgentView>> {
-    let change = AgentChange { name: body.name, tags: body.tags };
+    let change = RequestedAgentChange { name: body.name, tags: body.tags };
     let agent = state.services.agents.update(&caller, AgentId(id), change).await?;
     Ok(axum::Json(agent.into()))
 }

@@ -161,6 +161,8 @@ fn security_schemes() -> Value {
             "description": "An agent key, `mst_agent_…`."},
         "invitation": {"type": "http", "scheme": "bearer",
             "description": "The token of an invitation, `mst_invite_…`."},
+        "password_reset": {"type": "http", "scheme": "bearer",
+            "description": "The token for a new password, `mst_reset_…`."},
         "setup_token": {"type": "http", "scheme": "bearer",
             "description": "The token for the first owner, `mst_setup_…`."},
     })

@@ -15,6 +15,7 @@ use crate::domain::access::keys::key_limits::{MAX_FAN_OUT, MAX_KEY_SCRIPTS};
 use crate::domain::access::principal::Scope;
 use crate::domain::commands::approval::{MAX_APPROVAL_WAIT_MS, MAX_DECISION_CHARS};
 use crate::domain::commands::command_state::CommandState;
+use crate::domain::commands::ladder::MAX_LADDER_STEPS;
 use crate::domain::commands::rollout::{MAX_GATE_MS, MAX_PAUSE_MS};
 use crate::domain::fleet::target::MAX_IDS;
 use crate::domain::fleet::target::syntax::MAX_EXPRESSION_BYTES;
@@ -22,6 +23,7 @@ use crate::domain::name::{MAX_NAME_CHARS, MAX_TAG_BYTES, MAX_TAGS};
 use crate::domain::waves::amount::MAX_AMOUNT;
 use crate::services::access::keys::agent_keys::{MAX_AGENTS_OF_KEY, MAX_GRACE_MS};
 use crate::services::access::keys::api_key_changes::MAX_OVERLAP_MS;
+use crate::services::commands::approvals::MAX_CAPSULES;
 use crate::services::commands::{DEFAULT_WAIT_MS, MAX_WAIT_MS};
 
 /// The version of a release.
@@ -266,6 +268,32 @@ fn all() -> Vec<(&'static str, &'static str, Value)> {
             json!({"type": ["string", "null"], "minLength": 1, "maxLength": MAX_DECISION_CHARS,
             "pattern": REASON}),
         ),
+        (
+            "ApproveBody",
+            "reason",
+            json!({"type": ["string", "null"], "minLength": 1, "maxLength": MAX_DECISION_CHARS,
+            "pattern": REASON}),
+        ),
+        (
+            "ApproveBody",
+            "capsules",
+            json!({"type": "array", "items": reference("CapsuleBody"), "maxItems": MAX_CAPSULES}),
+        ),
+        (
+            "LadderView",
+            "steps",
+            json!({"type": "array", "items": reference("LadderStepView"),
+            "maxItems": MAX_LADDER_STEPS}),
+        ),
+        ("LadderStepView", "tag", optional(reference("Tag"))),
+        (
+            "LadderStepView",
+            "from_agents",
+            json!({"type": "integer", "minimum": 1, "maximum": u32::MAX}),
+        ),
+        ("CommandBody", "confirm_agent_count", most(0, u32::MAX.into())),
+        ("JobBody", "confirm_agent_count", most(0, u32::MAX.into())),
+        ("RetryBody", "confirm_agent_count", most(0, u32::MAX.into())),
         ("AuditEntryView", "detail", reference("AuditDetail")),
         ("CommandBody", "command", reference("CommandName")),
         ("CommandBody", "data", optional(reference("CommandData"))),
@@ -364,6 +392,7 @@ fn all() -> Vec<(&'static str, &'static str, Value)> {
             (group, "wave_size", or_null(&reference("WaveSize"))),
             (group, "max_failures", or_null(&reference("FailureLimit"))),
             (group, "healthy_for_ms", most(0, day)),
+            (group, "confirm_agent_count", most(0, u32::MAX.into())),
         ]);
     }
     fields.extend(super::schedule_fields::all());

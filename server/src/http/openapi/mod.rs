@@ -14,7 +14,6 @@ mod successes;
 
 use axum::Router;
 use axum::http::header;
-use axum::response::Redirect;
 use axum::routing::get;
 use muster_protocol::schema;
 use serde_json::Value;
@@ -57,13 +56,18 @@ pub(super) fn documented() -> OpenApiRouter<AppState> {
         .merge(super::access::explain::routes())
         .merge(super::commands::approvals::routes())
         .merge(super::commands::approval_rules::routes())
+        .merge(super::commands::ladder::routes())
         .merge(super::access::audit_export::routes())
         .merge(super::access::people::setup::routes())
         .merge(super::access::tenants::administration::routes())
         .merge(super::access::people::sign_in::routes())
+        .merge(super::access::people::device_login::routes())
         .merge(super::access::people::account::routes())
         .merge(super::access::people::members::routes())
+        .merge(super::access::people::email_change::routes())
         .merge(super::access::people::invitations::routes())
+        .merge(super::access::people::password_reset::routes())
+        .merge(super::access::people::registration::routes())
         .merge(super::access::tenants::tenant_deletion::routes())
         .merge(super::access::tenants::tenant_export::routes())
         .merge(super::sessions::routes())
@@ -78,9 +82,7 @@ pub(super) fn pages<S: Clone + Send + Sync + 'static>(
 ) -> Router<S> {
     let document = serde_json::to_value(document).map(completion::complete).unwrap_or_default();
     let (frames, asyncapi) = (frame_schemas(), asyncapi());
-    // Who comes by the bare address is a person.
     Router::new()
-        .route("/", get(async || Redirect::to("/docs")))
         .route("/asyncapi.json", get(async || ([(header::CONTENT_TYPE, JSON)], asyncapi)))
         .route("/frames.schema.json", get(async || ([(header::CONTENT_TYPE, SCHEMA_JSON)], frames)))
         .merge(SwaggerUi::new("/docs").external_url_unchecked("/openapi.json", document))

@@ -39,6 +39,7 @@ pub(super) fn all() -> Vec<(&'static str, &'static str, Value)> {
         ),
         ("RuleSpec", "every_ms", most(MIN_INTERVAL_MS, MAX_INTERVAL_MS)),
         ("ScheduledJob", "argv", argv),
+        ("ScheduledJob", "confirm_agent_count", most(0, u32::MAX.into())),
         ("ScheduledJob", "expires_in_ms", most(1, MAX_EXPIRES_IN_MS)),
         ("ScheduledJob", "parameters", or_null(&reference("ScriptParameters"))),
         ("ScheduledJob", "script", json!({"type": ["string", "null"], "pattern": NAME})),

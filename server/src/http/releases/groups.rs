@@ -9,6 +9,7 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use crate::domain::commands::ladder::Confirmation;
 use crate::domain::fleet::target::TargetSpec;
 use crate::domain::ids::{AgentId, CommandId, GroupId, PrincipalId};
 use crate::domain::releases::group::{GroupState, UpdateState};
@@ -52,6 +53,9 @@ struct GroupBody {
     /// How long each agent of a wave must stay connected before the next wave starts, at most a
     /// day.
     healthy_for_ms: Option<u64>,
+    /// The number of agents that the group has now, repeated to confirm it. Needed where the ladder of
+    /// the tenant asks for it and the group has a desired version.
+    confirm_agent_count: Option<u32>,
 }
 
 impl From<GroupBody> for GroupRequest {
@@ -63,6 +67,7 @@ impl From<GroupBody> for GroupRequest {
             wave_size: body.wave_size,
             max_failures: body.max_failures,
             healthy_for_ms: body.healthy_for_ms,
+            confirmation: body.confirm_agent_count.map(Confirmation::Exactly),
         }
     }
 }

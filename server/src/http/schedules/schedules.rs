@@ -63,8 +63,8 @@ async fn get_schedule(
     Ok(axum::Json(state.services.schedules.get(&caller, ScheduleId(id)).await?.into()))
 }
 
-/// Change a schedule. The caller becomes its owner, with whose rights its jobs run. Due times that
-/// have come are decided by the previous rule first.
+/// Change a schedule. The caller becomes its owner, with whose rights its jobs run, unless only the name
+/// changes. Due times that have come are decided by the previous rule first.
 #[utoipa::path(patch, path = "/api/schedules/{id}", tag = "schedules", params(("id" = uuid::Uuid, Path)),
     request_body = ScheduleBody,
     responses((status = 200, body = ScheduleView), (status = 403, body = Problem), (status = 404, body = Problem),
@@ -91,8 +91,8 @@ async fn delete_schedule(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Enable a schedule that is disabled or stopped. The caller becomes its owner. Times that passed
-/// meanwhile are not due any more. Repeatable.
+/// Enable a schedule that is disabled or stopped. If its owner is not valid any more, the caller becomes
+/// its owner. Times that passed meanwhile are not due any more. Repeatable.
 #[utoipa::path(post, path = "/api/schedules/{id}/enable", tag = "schedules", params(("id" = uuid::Uuid, Path)),
     responses((status = 200, body = ScheduleView), (status = 403, body = Problem), (status = 404, body = Problem),
         (status = 409, body = Problem)))]

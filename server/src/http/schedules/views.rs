@@ -70,6 +70,9 @@ pub(super) struct ScheduledJob {
     timeout_ms: Option<u64>,
     /// How long an execution waits for its agent: at most 30 days, default 24 h.
     expires_in_ms: Option<u64>,
+    /// The most agents that a fire may reach. Needed where the ladder of the tenant asks for a
+    /// confirmation; a fire that would reach more agents is refused. Default: no bound.
+    confirm_agent_count: Option<u32>,
 }
 
 /// A rule that is not stored.
@@ -172,6 +175,7 @@ impl From<ScheduledJob> for JobTemplate {
             rollout: job.rollout.map(|rollout| rollout.0),
             timeout_ms: job.timeout_ms,
             expires_in_ms: job.expires_in_ms,
+            confirm_agent_count: job.confirm_agent_count,
         }
     }
 }

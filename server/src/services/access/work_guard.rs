@@ -10,8 +10,10 @@ use std::time::Duration;
 
 use moka::sync::Cache;
 
-use crate::domain::commands::approval::ApprovalRule;
+use crate::domain::commands::approval::{ApprovalRule, DEFAULT_APPROVAL_WAIT_MS};
+use crate::domain::commands::ladder::{Confirmation, Ladder, LadderDemand, LadderStep};
 use crate::domain::commands::work::{LimitBreach, WorkKind, check_limits};
+use crate::domain::field_error::{FieldError, FieldErrorCode};
 use crate::domain::fleet::target::Target;
 use crate::domain::fleet::target::facts::Facts;
 use crate::domain::ids::{AgentId, TenantId};
@@ -31,9 +33,26 @@ const TIME_TO_LIVE: Duration = Duration::from_secs(30);
 #[derive(Debug, Clone)]
 pub(in crate::services) struct WorkGuard {
     store: Store,
-    rules: Cache<TenantId, Arc<Vec<ApprovalRule>>>,
+    rules: Cache<TenantId, Arc<TenantRules>>,
     /// Counts changes. Rules that were read before a change are not cached after it.
     revision: Arc<AtomicU64>,
+}
+
+/// The rules of approval and the ladder of a tenant.
+#[derive(Debug)]
+struct TenantRules {
+    approval: Vec<ApprovalRule>,
+    ladder: Ladder,
+}
+
+/// What work needs before it starts.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(in crate::services) struct Demands {
+    /// Why the ladder refuses it.
+    pub refusal: Option<String>,
+    /// Why its number of agents must be repeated.
+    pub confirmation: Option<String>,
+    pub approval: Option<NeededApproval>,
 }
 
 /// Whether allowed work may start now.
@@ -60,44 +79,56 @@ impl WorkGuard {
         Self { store, rules, revision: Arc::default() }
     }
 
-    /// Checks new work: the limits of the caller's key, then the rules of approval.
+    /// Checks new work: the limits of the caller's key, then the ladder, then the rules of approval.
+    /// `confirmation`: the number of agents that the caller expects.
     ///
     /// # Errors
-    /// As [`Self::check_limits`].
+    /// As [`Self::check_limits`]; 403 `refused_by_ladder`; 409 `agent_count_unconfirmed`.
     pub async fn check(
         &self,
         caller: &Caller,
         kind: WorkKind<'_>,
         agents: &[AgentId],
+        confirmation: Option<Confirmation>,
     ) -> Result<Clearance> {
         self.check_limits(caller, kind, agents).await?;
-        self.clearance(caller, kind, agents).await
+        let demands = self.demands(caller, kind, agents).await?;
+        require_reach(&demands, agents.len(), confirmation)?;
+        Ok(demands.approval.map_or(Clearance::Free, Clearance::NeedsApproval))
     }
 
-    /// Whether rules of approval make work wait. They concern new work; what was started before a rule
-    /// was made continues.
-    pub async fn clearance(
+    /// What the ladder and the rules of approval ask for. They concern new work; what was started before
+    /// a rule was made continues.
+    pub async fn demands(
         &self,
         caller: &Caller,
         kind: WorkKind<'_>,
         agents: &[AgentId],
-    ) -> Result<Clearance> {
-        let tenant_id = caller.principal.tenant_id;
-        let rules = self.rules(tenant_id).await?;
-        if rules.is_empty() {
-            return Ok(Clearance::Free);
+    ) -> Result<Demands> {
+        let rules = self.rules(caller.principal.tenant_id).await?;
+        if rules.approval.is_empty() && rules.ladder.0.is_empty() {
+            return Ok(Demands::default());
         }
         let known = self.facts(caller, agents).await?;
         let tagged = tagged(&known);
         let matching: Vec<&ApprovalRule> =
-            rules.iter().filter(|rule| rule.condition.matches(kind, &tagged)).collect();
-        Ok(match matching.iter().map(|rule| rule.wait_ms).min() {
-            None => Clearance::Free,
-            Some(wait_ms) => {
-                let rules = matching.into_iter().map(|rule| rule.name.clone()).collect();
-                Clearance::NeedsApproval(NeededApproval { rules, wait_ms })
+            rules.approval.iter().filter(|rule| rule.condition.matches(kind, &tagged)).collect();
+        let mut names: Vec<String> = matching.iter().map(|rule| rule.name.clone()).collect();
+        let mut wait_ms = matching.iter().map(|rule| rule.wait_ms).min();
+        let mut demands = Demands::default();
+        if let Some(step) = rules.ladder.step(kind, &tagged) {
+            let why = format!("the ladder of this tenant for {step}");
+            match step.demand {
+                LadderDemand::Refuse => demands.refusal = Some(why),
+                LadderDemand::Confirm => demands.confirmation = Some(why),
+                LadderDemand::Approve => {
+                    names.push(format!("ladder: {step}"));
+                    wait_ms.get_or_insert(DEFAULT_APPROVAL_WAIT_MS);
+                }
             }
-        })
+        }
+        demands.approval = wait_ms.map(|wait_ms| NeededApproval { rules: names, wait_ms });
+        Ok(demands)
     }
 
     /// The rules of approval that concern this kind of work on some agents.
@@ -107,7 +138,18 @@ impl WorkGuard {
         kind: WorkKind<'_>,
     ) -> Result<Vec<ApprovalRule>> {
         let rules = self.rules(caller.principal.tenant_id).await?;
-        Ok(rules.iter().filter(|rule| rule.condition.concerns(kind)).cloned().collect())
+        let rules = rules.approval.iter();
+        Ok(rules.filter(|rule| rule.condition.concerns(kind)).cloned().collect())
+    }
+
+    /// The steps of the ladder that concern this kind of work on some agents.
+    pub async fn steps_about(
+        &self,
+        caller: &Caller,
+        kind: WorkKind<'_>,
+    ) -> Result<Vec<LadderStep>> {
+        let rules = self.rules(caller.principal.tenant_id).await?;
+        Ok(rules.ladder.steps_about(kind).cloned().collect())
     }
 
     /// Refuses updates that can't wait for an approval, because their agents are chosen later.
@@ -116,15 +158,27 @@ impl WorkGuard {
     /// 403 `approval_needed` if a rule asks for the approval of life-cycle commands.
     pub async fn require_free_life_cycle(&self, caller: &Caller) -> Result<()> {
         let rules = self.rules(caller.principal.tenant_id).await?;
-        match rules.iter().find(|rule| rule.condition.concerns_life_cycle()) {
+        match rules.approval.iter().find(|rule| rule.condition.concerns_life_cycle()) {
             None => Ok(()),
-            Some(rule) => Err(ServiceError::Forbidden {
-                code: "approval_needed",
-                detail: format!(
-                    "the rule `{}` asks for the approval of updates, and a group can't wait for it; update agents with a command each, or ask an owner to change the rule",
-                    rule.name
-                ),
-            }),
+            Some(rule) => Err(no_wait(&format!("the rule `{}`", rule.name))),
+        }
+    }
+
+    /// Checks the agents that a group has now, before it updates them.
+    ///
+    /// # Errors
+    /// 403 `approval_needed` or `refused_by_ladder`; 409 `agent_count_unconfirmed`.
+    pub async fn check_group(
+        &self,
+        caller: &Caller,
+        agents: &[AgentId],
+        confirmation: Option<Confirmation>,
+    ) -> Result<()> {
+        let demands = self.demands(caller, WorkKind::LifeCycle, agents).await?;
+        require_reach(&demands, agents.len(), confirmation)?;
+        match demands.approval {
+            None => Ok(()),
+            Some(needed) => Err(no_wait(&format!("the rule `{}`", needed.rules.join("`, `")))),
         }
     }
 
@@ -134,13 +188,15 @@ impl WorkGuard {
         self.rules.invalidate(&tenant_id);
     }
 
-    async fn rules(&self, tenant_id: TenantId) -> Result<Arc<Vec<ApprovalRule>>> {
+    async fn rules(&self, tenant_id: TenantId) -> Result<Arc<TenantRules>> {
         if let Some(known) = self.rules.get(&tenant_id) {
             return Ok(known);
         }
         let read_at = self.revision.load(Ordering::SeqCst);
-        let rows = self.store.tenant(tenant_id).approval_rules().await?;
-        let known = Arc::new(rows.into_iter().map(ApprovalRule::from).collect::<Vec<_>>());
+        let tenant = self.store.tenant(tenant_id);
+        let rows = tenant.approval_rules().await?;
+        let approval = rows.into_iter().map(ApprovalRule::from).collect();
+        let known = Arc::new(TenantRules { approval, ladder: tenant.ladder().await? });
         self.rules.insert(tenant_id, Arc::clone(&known));
         if self.revision.load(Ordering::SeqCst) != read_at {
             self.rules.invalidate(&tenant_id);
@@ -174,11 +230,51 @@ impl WorkGuard {
     }
 }
 
+/// Checks what the ladder asks for, and the number that the caller expects.
+fn require_reach(
+    demands: &Demands,
+    agents: usize,
+    confirmation: Option<Confirmation>,
+) -> Result<()> {
+    if let Some(why) = &demands.refusal {
+        return Err(ServiceError::Forbidden {
+            code: "refused_by_ladder",
+            detail: format!(
+                "this reaches {agents} agents, and {why} refuses it; use a smaller target, or ask an owner to change the ladder"
+            ),
+        });
+    }
+    let (code, why) = match (confirmation, &demands.confirmation) {
+        (Some(confirmation), _) if confirmation.covers(agents) => return Ok(()),
+        (None, None) => return Ok(()),
+        (Some(_), _) => (FieldErrorCode::Invalid, "which is not the number that was confirmed"),
+        (None, Some(why)) => (FieldErrorCode::Required, why.as_str()),
+    };
+    let asks = if code == FieldErrorCode::Required { " asks to confirm that" } else { "" };
+    Err(ServiceError::Unconfirmed {
+        detail: format!(
+            "this reaches {agents} agents, {}{why}{asks}; check the target, and repeat the request with `confirm_agent_count` {agents}",
+            if asks.is_empty() { "" } else { "and " }
+        ),
+        error: FieldError::with_limit("confirm_agent_count", code, agents as u64),
+    })
+}
+
+fn no_wait(rule: &str) -> ServiceError {
+    ServiceError::Forbidden {
+        code: "approval_needed",
+        detail: format!(
+            "{rule} asks for the approval of updates, and a group can't wait for it; update agents with a command each, or ask an owner to change the rule"
+        ),
+    }
+}
+
 fn tagged(known: &[Facts]) -> Vec<(AgentId, &[String])> {
     known.iter().map(|facts| (facts.id, facts.tags.as_slice())).collect()
 }
 
-/// Refuses what limits can't be checked for, because its agents change later.
+/// Refuses what limits can't be checked for: its agents change later, or it changes what the limits of
+/// others mean. `what`: why, as a sentence.
 ///
 /// # Errors
 /// 403 `key_has_limits`.
@@ -189,7 +285,7 @@ pub(in crate::services) fn require_unlimited(caller: &Caller, what: &str) -> Res
     Err(ServiceError::Forbidden {
         code: "key_has_limits",
         detail: format!(
-            "the key `{}` has limits, and {what} later; use a key without limits",
+            "the key `{}` has limits, and {what}; use a key without limits",
             caller.principal.name
         ),
     })

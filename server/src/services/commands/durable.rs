@@ -12,11 +12,10 @@ use super::request::{find_earlier, key_reused};
 use super::secret_parameters::{digest, seal};
 use super::target_agent::{TargetAgent, UNKNOWN_AGENT};
 use super::{Commands, SendResult};
-use crate::domain::commands::approval::{ApprovalState, WorkApproval};
+use crate::domain::commands::approval::WorkApproval;
 use crate::domain::commands::command_state::CommandState;
 use crate::domain::commands::trigger::Trigger;
 use crate::domain::ids::CommandId;
-use crate::domain::integrations::tenant_event::TenantEvent;
 use crate::services::access::caller::{Caller, Subject};
 use crate::services::access::work_guard::Clearance;
 use crate::services::error::Result;
@@ -85,8 +84,7 @@ impl Commands {
         match self.delivery.commit(operation, reservations, row.created_at).await? {
             Submitted::New { delivered } => {
                 if let Some(id) = approval_id {
-                    let event = TenantEvent::Approval { id, state: ApprovalState::Pending };
-                    self.hub.event_log.append(tenant_id, event);
+                    self.hub.notify_approval_requested(tenant_id, id);
                 }
                 Ok(self.announce(row, delivered, waits_for))
             }
@@ -107,7 +105,8 @@ impl Commands {
         validated: &mut ValidatedCommand,
     ) -> Result<Option<ApprovalDraft>> {
         let agents = [target.agent_id];
-        let clearance = self.guard.check(caller, validated.kind(), &agents).await?;
+        let (kind, confirmation) = (validated.kind(), validated.confirmation);
+        let clearance = self.guard.check(caller, kind, &agents, confirmation).await?;
         self.choose_release(caller, target, name, validated).await?;
         match (validated.preflight_request(), target.host()) {
             (Some(request), Some(host)) if validated.on_mismatch == OnMismatch::Refuse => {

@@ -17,7 +17,6 @@ use crate::domain::ids::{AgentId, ApiKeyId, MemberId, PrincipalId};
 use crate::domain::name::{MAX_NAME_CHARS, clean};
 use crate::services::access::authentication::of_api_key;
 use crate::services::access::caller::Caller;
-use crate::services::access::work_guard::Clearance;
 use crate::services::error::{Result, ServiceError};
 use crate::store::entities::access::member;
 use crate::store::queries::ApiKeyMatch;
@@ -39,7 +38,7 @@ pub struct AccessQuestion {
 /// What one rule says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RuleAnswer {
-    /// `validity`, `scope`, `limits`, `approval` or `agent`.
+    /// `validity`, `scope`, `limits`, `ladder`, `approval` or `agent`.
     pub rule: &'static str,
     pub outcome: RuleOutcome,
     /// The code of the refusal.
@@ -52,6 +51,8 @@ pub struct RuleAnswer {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RuleOutcome {
     Allowed,
+    /// It starts once the request repeats the number of its agents.
+    NeedsConfirmation,
     NeedsApproval,
     Refused,
     /// It depends on the agents, and the question names none.
@@ -63,7 +64,8 @@ pub enum RuleOutcome {
 pub struct AccessExplanation {
     pub principal: Principal,
     pub operation: String,
-    /// In the order in which a request is checked. After a refusal the others are explained too.
+    /// In the order in which a request is checked, up to the first scope that is missing. After another
+    /// refusal the others are explained too.
     pub answers: Vec<RuleAnswer>,
     /// Agents that the target matches.
     pub agent_count: usize,
@@ -85,6 +87,7 @@ impl AccessExplanation {
             () if is(RuleOutcome::Refused) => RuleOutcome::Refused,
             () if is(RuleOutcome::NeedsApproval) => RuleOutcome::NeedsApproval,
             () if is(RuleOutcome::Depends) => RuleOutcome::Depends,
+            () if is(RuleOutcome::NeedsConfirmation) => RuleOutcome::NeedsConfirmation,
             () => RuleOutcome::Allowed,
         }
     }
@@ -95,7 +98,8 @@ impl Commands {
     /// others with `api_keys:read`.
     ///
     /// # Errors
-    /// 404 for a principal of another tenant; 422 for an unknown operation or an invalid target.
+    /// 403 with a target without `agents:read`; 404 for a principal of another tenant; 422 for an unknown
+    /// operation or an invalid target.
     pub async fn explain(
         &self,
         caller: &Caller,
@@ -109,35 +113,40 @@ impl Commands {
             _ => (allowed("validity", "the caller is valid"), caller.clone()),
         };
         let operation = read(&question.operation)?;
-        let mut answers = vec![validity];
-        for scope in operation.scopes() {
-            let has = format!("it has the scope `{scope}`");
-            answers.push(answer("scope", subject.require(scope), &has));
-        }
         let agents = match question.target {
+            // What matches a target, and what its hosts take, is about agents.
             Some(spec) => {
+                caller.require(Scope::AgentsRead)?;
                 let target = Target::try_from(spec)?;
-                Some(resolve_target(&self.store, &self.hub, caller, &target).await)
+                match resolve_target(&self.store, &self.hub, caller, &target).await {
+                    found @ (Ok(_) | Err(ServiceError::Invalid { .. })) => Some(found),
+                    Err(error) => return Err(error),
+                }
             }
             None => None,
         };
+        let mut answers = vec![validity];
+        let mut has_scopes = true;
+        for scope in operation.scopes() {
+            let has = format!("it has the scope `{scope}`");
+            answers.push(answer("scope", subject.require(scope), &has));
+            has_scopes = subject.principal.may(scope);
+            if !has_scopes {
+                break;
+            }
+        }
         let agent_count = agents.as_ref().and_then(|found| found.as_ref().ok()).map_or(0, Vec::len);
-        match (operation.kind(), operation.command(), agents) {
+        match (operation.kind().filter(|_| has_scopes), operation.command(), agents) {
             (Some(kind), Some(name), None) => {
-                answers.extend(self.explain_without_agents(&subject, kind).await?);
+                answers.extend(self.explain_without_agents(caller, &subject, kind).await?);
                 answers
                     .push(depends("agent", &format!("each of their hosts decides about `{name}`")));
             }
             (Some(kind), Some(_), Some(Ok(agents))) => {
-                answers.extend(self.explain_work(&subject, kind, &agents).await?);
+                answers.extend(self.explain_work(caller, &subject, kind, &agents).await?);
                 answers.extend(self.explain_agents(caller, &operation, &agents).await?);
             }
-            (_, Some(_), Some(Err(ServiceError::Invalid { code, detail }))) => {
-                answers.push(answer("agent", Err(ServiceError::Invalid { code, detail }), ""));
-            }
-            (_, _, Some(Err(error @ (ServiceError::Store(_) | ServiceError::Unready)))) => {
-                return Err(error);
-            }
+            (Some(_), Some(_), Some(Err(error))) => answers.push(answer("agent", Err(error), "")),
             _ => {}
         }
         let principal = (*subject.principal).clone();
@@ -147,51 +156,83 @@ impl Commands {
 
     async fn explain_work(
         &self,
+        caller: &Caller,
         subject: &Caller,
         kind: WorkKind<'_>,
         agents: &[AgentId],
     ) -> Result<Vec<RuleAnswer>> {
         let limits = self.guard.check_limits(subject, kind, agents).await;
         let limits = answer("limits", refusals_only(limits)?, "no limit of the key refuses it");
-        let approval = match self.guard.clearance(subject, kind, agents).await? {
-            Clearance::Free => allowed("approval", "no rule asks for an approval"),
-            Clearance::NeedsApproval(needed) => RuleAnswer {
+        let demands = self.guard.demands(subject, kind, agents).await?;
+        let ladder = match (demands.refusal, demands.confirmation) {
+            (Some(why), _) => RuleAnswer {
+                rule: "ladder",
+                outcome: RuleOutcome::Refused,
+                code: Some("refused_by_ladder"),
+                detail: format!("{why} refuses it"),
+            },
+            (None, Some(why)) => RuleAnswer {
+                rule: "ladder",
+                outcome: RuleOutcome::NeedsConfirmation,
+                code: Some("agent_count_unconfirmed"),
+                detail: format!("{why} asks to confirm that it reaches {} agents", agents.len()),
+            },
+            (None, None) => allowed("ladder", "the ladder asks for no confirmation"),
+        };
+        let approval = match demands.approval {
+            None => allowed("approval", "no rule asks for an approval"),
+            Some(needed) => RuleAnswer {
                 rule: "approval",
                 outcome: RuleOutcome::NeedsApproval,
                 code: None,
-                detail: format!(
-                    "it waits until somebody else approves it, because of {}",
-                    needed.rules.join(", ")
-                ),
+                detail: match caller.principal.may(Scope::CommandsRead) {
+                    true => format!(
+                        "it waits until somebody else approves it, because of {}",
+                        needed.rules.join(", ")
+                    ),
+                    false => "it waits until somebody else approves it".to_owned(),
+                },
             },
         };
-        Ok(vec![limits, approval])
+        Ok(vec![limits, ladder, approval])
     }
 
-    /// What is known about the limits and the rules of approval without agents.
+    /// What is known about the limits, the ladder and the rules of approval without agents.
     async fn explain_without_agents(
         &self,
+        caller: &Caller,
         subject: &Caller,
         kind: WorkKind<'_>,
     ) -> Result<Vec<RuleAnswer>> {
-        let mut answers = self.explain_work(subject, kind, &[]).await?;
+        let mut answers = self.explain_work(caller, subject, kind, &[]).await?;
         let limits = &subject.principal.limits;
         let most =
             limits.max_fan_out.map(|most| format!("the key may reach at most {most} agents"));
         let target = limits.target();
         let target = target.map(|target| format!("the key may only work on `{target}`"));
         let rules = self.guard.rules_about(subject, kind).await?;
+        let may_read = caller.principal.may(Scope::CommandsRead);
         let asks = |rule: &ApprovalRule| {
+            if !may_read {
+                return "a rule asks for an approval of some".to_owned();
+            }
             let target = rule.condition.target.iter().map(ToString::to_string);
             let above = rule.condition.fan_out_above;
             let above = above.map(|most| format!("more than {most} agents"));
             let what: Vec<_> = target.chain(above).collect();
             format!("{} asks for {}", rule.name, what.join(" and "))
         };
-        let rules: Vec<_> = rules.iter().map(asks).collect();
+        let mut rules: Vec<_> = rules.iter().map(asks).collect();
+        rules.dedup();
+        let steps = self.guard.steps_about(subject, kind).await?;
+        let steps: Vec<_> = steps.iter().map(|step| format!("it has a step for {step}")).collect();
         let limits: Vec<_> = target.into_iter().chain(most).collect();
         for answer in &mut answers {
-            let conditions = if answer.rule == "approval" { &rules } else { &limits };
+            let conditions = match answer.rule {
+                "approval" => &rules,
+                "ladder" => &steps,
+                _ => &limits,
+            };
             if answer.outcome == RuleOutcome::Allowed && !conditions.is_empty() {
                 *answer = depends(answer.rule, &conditions.join("; "));
             }
@@ -224,15 +265,6 @@ impl Commands {
             return Ok(vec![RuleAnswer { detail, ..first }]);
         }
         if let Some(executable) = operation.executable() {
-            // The preflight names hosts and their scripts, and asks connected hosts again.
-            let may_ask = [Scope::CommandsRun, Scope::AgentsRead];
-            if !may_ask.iter().any(|scope| caller.principal.may(*scope)) {
-                let detail = "the answers of hosts need `agents:read`";
-                return Ok(vec![RuleAnswer {
-                    outcome: RuleOutcome::Depends,
-                    ..allowed("agent", detail)
-                }]);
-            }
             let (tenant_id, secrets) = (caller.principal.tenant_id, SecretParameters::default());
             let hosts = self.preflight.hosts(tenant_id, agents).await?;
             let request = PreflightRequest { executable: &executable, secrets: &secrets };

@@ -18,6 +18,7 @@ use zeroize::Zeroizing;
 use super::preflight::{Executable, OnMismatch, PreflightRequest};
 use super::secret_parameters::digest;
 use crate::domain::access::principal::{Principal, Scope};
+use crate::domain::commands::ladder::Confirmation;
 use crate::domain::commands::work::WorkKind;
 use crate::domain::ids::{AgentId, CommandId};
 use crate::domain::name::{MAX_NAME_CHARS, clean};
@@ -46,6 +47,8 @@ pub struct CommandRequest {
     pub idempotency_key: Option<String>,
     /// For an `execute`.
     pub on_mismatch: OnMismatch,
+    /// The number of agents that the caller expects.
+    pub confirmation: Option<Confirmation>,
 }
 
 /// A validated command.
@@ -62,6 +65,7 @@ pub(in crate::services) struct ValidatedCommand {
     /// For an `execute`.
     pub executable: Option<Executable>,
     pub on_mismatch: OnMismatch,
+    pub confirmation: Option<Confirmation>,
 }
 
 /// `data` of an `execute`: exactly one of a script and an ad-hoc command.
@@ -142,6 +146,7 @@ impl CommandRequest {
             idempotency_key: self.idempotency_key,
             executable,
             on_mismatch: self.on_mismatch,
+            confirmation: self.confirmation,
         })
     }
 }

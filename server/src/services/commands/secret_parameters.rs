@@ -87,6 +87,8 @@ impl OutgoingCommand {
             data,
             timestamp: now.to_string(),
             start_within_ms: Some(self.row.expires_at.ms_since(now)),
+            // Validated before it was stored.
+            capsule: self.row.capsule.and_then(|text| serde_json::from_str(&text).ok()),
         }
     }
 }

@@ -52,6 +52,7 @@ impl Commands {
             data: validated.data,
             timestamp: now.to_string(),
             start_within_ms: None,
+            capsule: None,
         };
         let message = SessionMessage::Command { frame: Box::new(frame), is_durable: false };
         let wait = Duration::from_millis(validated.wait_ms);

@@ -21,7 +21,7 @@ use crate::domain::time::{Clock, Timestamp};
 use crate::hub::Hub;
 use crate::services::access::caller::{Caller, Subject};
 use crate::services::access::keys::key_cache::KeyCache;
-use crate::services::access::work_guard::WorkGuard;
+use crate::services::access::work_guard::{WorkGuard, require_unlimited};
 use crate::services::error::{Result, ServiceError};
 use crate::store::Store;
 use crate::store::entities::fleet::agent;
@@ -50,6 +50,13 @@ const BETWEEN_LOOKS: Duration = Duration::from_millis(100);
 /// Most candidates that the error for an ambiguous name lists.
 const MAX_CANDIDATES: usize = 10;
 const UNKNOWN: ServiceError = ServiceError::NotFound("agent");
+
+/// Changes to an agent that somebody asks for. `None` keeps the value.
+#[derive(Debug, Clone, Default)]
+pub struct RequestedAgentChange {
+    pub name: Option<String>,
+    pub tags: Option<Vec<String>>,
+}
 
 impl Agents {
     /// One page of agents.
@@ -165,12 +172,17 @@ impl Agents {
         Ok((self.snapshot(row), matched_by))
     }
 
-    /// Renames or tags an agent.
+    /// Renames or tags an agent. Names and tags decide what reaches an agent, so a key with limits changes
+    /// neither.
+    ///
+    /// # Errors
+    /// 403 `key_has_limits`; 403 `tags_are_guarded` without `approvals:manage`, if the agent would enter or
+    /// leave the target of a rule of approval or of an API key.
     pub async fn update(
         &self,
         caller: &Caller,
         id: AgentId,
-        change: AgentChange,
+        change: RequestedAgentChange,
     ) -> Result<AgentSnapshot> {
         caller.require(Scope::AgentsWrite)?;
         if let Some(name) = &change.name {
@@ -180,6 +192,10 @@ impl Agents {
             check_tags(tags).map_err(|problem| ServiceError::invalid_field("tags", problem))?;
         }
         self.guard.check_limits(caller, WorkKind::AgentChange, &[id]).await?;
+        require_unlimited(caller, "names and tags decide what reaches an agent")?;
+        let RequestedAgentChange { name, tags } = change;
+        let may_change_targets = caller.principal.may(Scope::ApprovalsManage);
+        let change = AgentChange { name, tags, may_change_targets };
         let detail = json!({"name": change.name, "tags": change.tags});
         let audit = caller.audit("agent.update", subject(id), &detail, self.clock.now());
         let tenant = self.store.tenant(caller.principal.tenant_id);

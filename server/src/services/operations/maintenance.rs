@@ -12,7 +12,6 @@ use crate::domain::time::{Clock, Timestamp};
 use crate::hub::Hub;
 use crate::services::Settings;
 use crate::services::access::keys::key_uses::KeyUses;
-use crate::services::commands::approvals::Approvals;
 use crate::services::sessions::Heartbeats;
 use crate::store::queries::{Retention, TenantRetention};
 use crate::store::writer::{CloseSession, IndexHistory, RecordHeartbeat};
@@ -42,7 +41,6 @@ pub struct Maintenance {
     pub(in crate::services) started_at: Timestamp,
     pub(in crate::services) heartbeats: Heartbeats,
     pub(in crate::services) uses: KeyUses,
-    pub(in crate::services) approvals: Approvals,
 }
 
 impl Maintenance {
@@ -116,14 +114,6 @@ impl Maintenance {
             self.uses.put_back(uses);
         }
         stored
-    }
-
-    /// Ends requests for approval whose time is over, and those whose work has ended.
-    ///
-    /// # Errors
-    /// [`StoreError`]; the next run tries again.
-    pub async fn sweep_approvals(&self) -> Result<(), StoreError> {
-        self.approvals.sweep().await
     }
 
     /// A session that was replaced in the database, or whose agent was deleted, and that is still

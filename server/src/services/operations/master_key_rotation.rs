@@ -13,7 +13,7 @@ use super::master_key::{CHECK, KeyLocations, NO_TENANT, UnlockError, next_file};
 use super::{audit_key, master_key};
 use crate::adapters::master_key_file;
 use crate::domain::secret_box::SecretBox;
-use crate::services::access::people::access_tokens;
+use crate::services::access::mails;
 use crate::services::commands::secret_parameters;
 use crate::services::integrations::webhooks::signature;
 use crate::store::queries::{SealedTable, SealedValue};
@@ -74,10 +74,12 @@ pub async fn rotate(store: &Store, locations: KeyLocations) -> Result<Rotation, 
     let new = SecretBox::new(&new)?;
     let both = new.clone().with_previous(&SecretBox::new(&old)?);
     let mut counts = (0, 0);
+    // Whoever has the old master key and a copy of the database has the keys that sign access tokens.
+    store.system().delete_token_keys().await?;
     for (table, field) in [
         (SealedTable::Commands, secret_parameters::FIELD),
         (SealedTable::WebhookKeys, signature::FIELD),
-        (SealedTable::TokenKeys, access_tokens::FIELD),
+        (SealedTable::Mails, mails::FIELD),
     ] {
         seal_table(store, &both, table, field, &mut counts).await?;
     }

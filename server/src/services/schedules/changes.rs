@@ -24,7 +24,7 @@ const ATTEMPTS: usize = 5;
 const ABANDONED_AFTER_MS: u64 = 60_000;
 
 impl Schedules {
-    /// Changes a schedule. The caller becomes its owner.
+    /// Changes a schedule. The caller becomes its owner, unless only the name changes.
     ///
     /// # Errors
     /// As [`Schedules::create`]; 403 if another principal owns it and the caller lacks
@@ -35,19 +35,26 @@ impl Schedules {
         id: ScheduleId,
         request: ScheduleRequest,
     ) -> Result<ScheduleSnapshot> {
+        if let Some(job) = &request.job {
+            caller.require(Scope::CommandsRun)?;
+            self.jobs.check_reach(caller, job.request()).await?;
+        }
         let change = |row: ScheduleRecord, now| {
             self.with_changes(caller, row, request.clone(), now).map(Some)
         };
         self.change(caller, id, "schedule.update", change).await
     }
 
-    /// Enables a schedule that is disabled or stopped. The caller becomes its owner. Times that passed
-    /// meanwhile are not due any more. Repeatable.
+    /// Enables a schedule that is disabled or stopped. If its owner is not valid any more, the caller
+    /// becomes its owner. Times that passed meanwhile are not due any more. Repeatable.
     ///
     /// # Errors
     /// 409 `schedule_ended` if it is not due again.
     pub async fn enable(&self, caller: &Caller, id: ScheduleId) -> Result<ScheduleSnapshot> {
         caller.require(Scope::CommandsRun)?;
+        let known = self.find_to_change(caller, id).await?;
+        // Otherwise a job that its owner may not run would run with the rights of the caller.
+        let keeps_owner = self.owner(&known, self.clock.now()).await?.is_some();
         let change = |row: ScheduleRecord, now| {
             if is_active(&row) {
                 return Ok(None);
@@ -60,7 +67,7 @@ impl Schedules {
             Ok(Some(ScheduleRecord {
                 state: ScheduleState::Active,
                 stop_reason: None,
-                owner_id: caller.principal.id,
+                owner_id: if keeps_owner { row.owner_id } else { caller.principal.id },
                 handled_until: now,
                 next_due_at,
                 ..row
@@ -158,6 +165,9 @@ impl Schedules {
             let changed_at = now.max(known.changed_at.plus_ms(1));
             let Some(row) = change(known.clone(), now)? else { return Ok(known.into()) };
             let row = ScheduleRecord { changed_at, ..row };
+            if row.owner_id == caller.principal.id && row.state != ScheduleState::Disabled {
+                self.jobs.check_reach(caller, template(&row)?.request()).await?;
+            }
             let closes_fires = closes_fires && row.state == ScheduleState::Disabled;
             let audit = caller.audit(action, subject(id), &detail(&row), now);
             let change = ScheduleChange { row: row.into(), was, closes_fires };

@@ -14,6 +14,7 @@ use tokio::sync::Notify;
 
 pub use self::firing::ScheduleWork;
 pub use self::preview::{DEFAULT_COUNT, MAX_COUNT, Preview};
+use self::request::template;
 pub use self::request::{MAX_LATE_LIMIT_MS, ScheduleRequest};
 use crate::domain::access::principal::Scope;
 use crate::domain::ids::ScheduleId;
@@ -70,6 +71,7 @@ impl Schedules {
     ) -> Result<ScheduleSnapshot> {
         caller.require(Scope::SchedulesWrite)?;
         let row = self.new_row(caller, request)?;
+        self.jobs.check_reach(caller, template(&row)?.request()).await?;
         let audit = caller.audit("schedule.create", subject(row.id), &detail(&row), row.created_at);
         let tenant = self.store.tenant(row.tenant_id);
         match tenant.create_schedule(row.clone().into(), MAX_SCHEDULES, audit).await {
@@ -142,12 +144,17 @@ impl Schedules {
         Ok(found.ok_or(UNKNOWN)?.into())
     }
 
-    /// The schedule, if the caller may change it.
+    /// The schedule, if the caller may change it. A key with limits may change those of others whose job
+    /// it could run itself.
     async fn find_to_change(&self, caller: &Caller, id: ScheduleId) -> Result<ScheduleRecord> {
         caller.require(Scope::SchedulesWrite)?;
         caller.require_own_control()?;
         let row = self.find(caller, id).await?;
         caller.require_control(row.owner_id)?;
+        // Its own schedule can always be stopped, also after its key got limits.
+        if row.owner_id != caller.principal.id {
+            self.jobs.check_reach(caller, template(&row)?.request()).await?;
+        }
         Ok(row)
     }
 }

@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use super::{Schedules, never_due};
+use crate::domain::commands::ladder::Confirmation;
 use crate::domain::commands::trigger::Trigger;
 use crate::domain::ids::ScheduleId;
 use crate::domain::name::check_name;
@@ -41,6 +42,20 @@ pub struct ScheduleRequest {
     pub jitter_ms: Option<u64>,
 }
 
+impl ScheduleRequest {
+    fn changes_more_than_the_name(&self) -> bool {
+        self.rule.is_some()
+            || self.starts_at.is_some()
+            || self.ends_at.is_some()
+            || self.job.is_some()
+            || self.missed.is_some()
+            || self.max_catch_up.is_some()
+            || self.late_limit_ms.is_some()
+            || self.overlap.is_some()
+            || self.jitter_ms.is_some()
+    }
+}
+
 impl From<RuleError> for ServiceError {
     fn from(refused: RuleError) -> Self {
         Self::InvalidField { detail: refused.to_string(), error: refused.error }
@@ -64,6 +79,7 @@ impl JobTemplate {
             trigger: Trigger::Schedule,
             // One host without the script must not keep the others from running it.
             on_mismatch: OnMismatch::Send,
+            confirmation: self.confirm_agent_count.map(Confirmation::AtMost),
         }
     }
 }
@@ -110,7 +126,8 @@ impl Schedules {
     }
 
     /// The record with the requested changes. The caller becomes the owner: otherwise a person could
-    /// run a job with the rights of another.
+    /// run a job with the rights of another. With a new name alone the owner stays: otherwise a job that
+    /// the owner may not run would run with the rights of the caller.
     ///
     /// # Errors
     /// 403 if the caller may not submit the job; 422 names the field; 409 if it is not due again.
@@ -121,6 +138,7 @@ impl Schedules {
         request: ScheduleRequest,
         now: Timestamp,
     ) -> Result<ScheduleRecord> {
+        let is_other_work = request.changes_more_than_the_name();
         if let Some(name) = request.name {
             check_name(&name).map_err(|problem| ServiceError::invalid_field("name", problem))?;
             row.name = name;
@@ -149,7 +167,9 @@ impl Schedules {
         row.late_limit_ms =
             bounded("late_limit_ms", request.late_limit_ms, MAX_LATE_LIMIT_MS, row.late_limit_ms)?;
         row.jitter_ms = bounded("jitter_ms", request.jitter_ms, MAX_JITTER_MS, row.jitter_ms)?;
-        row.owner_id = caller.principal.id;
+        if is_other_work {
+            row.owner_id = caller.principal.id;
+        }
         let due_times = row.due_times()?;
         let job = template(&row)?;
         self.jobs.check_template(caller, job.request())?;

@@ -14,6 +14,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::domain::ids::{AgentKeyId, TenantId};
 use crate::services::byte_shares::{ByteLimits, ByteOwner, ByteShares, HeldBytes};
+use crate::services::freed_memory::FreedMemory;
 
 /// Bytes of one session.
 const MAX_BYTES_PER_SESSION: usize = 8 * 1024 * 1024;
@@ -68,15 +69,14 @@ struct SessionPermit {
     _share: Arc<KeyShare>,
 }
 
-impl Default for ByteLimiter {
-    fn default() -> Self {
+impl ByteLimiter {
+    /// Nothing is held yet. `freed`: counts the bytes of messages that were processed.
+    pub(super) fn new(freed: FreedMemory) -> Self {
         let limits =
             ByteLimits { key: MAX_BYTES_PER_KEY, tenant: MAX_BYTES_PER_TENANT, all: MAX_BYTES };
-        Self(Arc::new(Shared { bytes: ByteShares::new(limits), by_key: Mutex::default() }))
+        Self(Arc::new(Shared { bytes: ByteShares::new(limits, freed), by_key: Mutex::default() }))
     }
-}
 
-impl ByteLimiter {
     /// The share of a new session of this key.
     pub(super) fn session(&self, tenant_id: TenantId, key_id: AgentKeyId) -> SessionBytes {
         let mut by_key = self.0.by_key.lock().unwrap_or_else(PoisonError::into_inner);
@@ -183,7 +183,7 @@ mod tests {
 
     #[tokio::test]
     async fn session_and_key_hold_no_more_than_their_shares() {
-        let limiter = ByteLimiter::default();
+        let limiter = ByteLimiter::new(FreedMemory::default());
         let (tenant, key) = (TenantId::new(), AgentKeyId::new());
         let sessions: Vec<_> = (0..4).map(|_| limiter.session(tenant, key)).collect();
         let first = fill(&sessions[0], LARGE);
@@ -204,7 +204,7 @@ mod tests {
 
     #[tokio::test]
     async fn permit_lasts_as_long_as_any_part_of_its_bytes() {
-        let limiter = ByteLimiter::default();
+        let limiter = ByteLimiter::new(FreedMemory::default());
         let session = limiter.session(TenantId::new(), AgentKeyId::new());
         let permit = session.acquire(LARGE).await;
         let bytes = permit.attach(vec![7; LARGE].into());

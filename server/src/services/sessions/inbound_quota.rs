@@ -98,6 +98,7 @@ mod tests {
 
     use super::*;
     use crate::domain::ids::{AgentKeyId, TenantId};
+    use crate::services::freed_memory::FreedMemory;
     use crate::services::sessions::byte_limiter::ByteLimiter;
 
     fn text(bytes: usize) -> AgentMessage {
@@ -120,7 +121,7 @@ mod tests {
 
     #[tokio::test]
     async fn large_texts_of_a_session_are_paced_and_small_ones_pass() {
-        let quota = session(&ByteLimiter::default(), AgentKeyId::new());
+        let quota = session(&ByteLimiter::new(FreedMemory::default()), AgentKeyId::new());
         let manifest = 512 * 1024;
         let first = admitted(&quota, manifest);
         assert_eq!(first, TEXT_BURST_KIB.get() as usize * 1024 / manifest);
@@ -131,7 +132,7 @@ mod tests {
 
     #[tokio::test]
     async fn large_texts_of_a_key_are_paced_over_all_its_sessions() {
-        let (limiter, key) = (ByteLimiter::default(), AgentKeyId::new());
+        let (limiter, key) = (ByteLimiter::new(FreedMemory::default()), AgentKeyId::new());
         let sessions: Vec<_> = (0..30).map(|_| session(&limiter, key)).collect();
         let count: usize = sessions.iter().map(|quota| admitted(quota, 512 * 1024)).sum();
         assert!((60..=80).contains(&count), "{count}");

@@ -41,6 +41,7 @@ use super::access::caller::{AuditAction, Subject};
 use super::access::keys::key_cache::KeyCache;
 use super::commands::preflight::ManifestCache;
 use super::fleet::group_membership::GroupMembership;
+use super::freed_memory::FreedMemory;
 use super::releases::catalog::ReleaseCatalog;
 use crate::domain::access::credential::SecretHash;
 use crate::domain::fleet::agent::Transport;
@@ -152,6 +153,7 @@ impl Sessions {
         manifests: ManifestCache,
         desired_versions: DesiredVersions,
         secret_box: SecretBox,
+        freed: FreedMemory,
     ) -> Self {
         let opening = Arc::new(Semaphore::new(MAX_OPENING));
         Self {
@@ -161,7 +163,7 @@ impl Sessions {
             settings,
             opening,
             connections: ConnectionLimiter::default(),
-            bytes: ByteLimiter::default(),
+            bytes: ByteLimiter::new(freed),
             heartbeats,
             cache,
             manifests,

@@ -20,6 +20,7 @@ use crate::services::access::keys::key_cache::KeyCache;
 use crate::services::access::stream_permits::tests::Onlooker;
 use crate::services::commands::preflight::ManifestCache;
 use crate::services::fleet::group_membership::GroupMembership;
+use crate::services::freed_memory::FreedMemory;
 use crate::services::releases::catalog::ReleaseCatalog;
 
 const GRACE_MS: u64 = 60_000;
@@ -30,6 +31,8 @@ const SETTINGS: Settings = Settings {
     webhook_first_retry: Duration::from_secs(1),
     max_output_bytes: 1 << 20,
     output_quota_bytes: 1 << 30,
+    is_registration_open: false,
+    mail_first_retry: Duration::from_secs(5),
 };
 
 /// A session that was committed and is not registered yet, of a key that is regenerated now.
@@ -61,6 +64,7 @@ impl Opening {
                 catalog: ReleaseCatalog::new(store()),
             },
             SecretBox::new(&MasterKey::from_base64(&master_key).expect("a key")).expect("a box"),
+            FreedMemory::default(),
         );
         let keys = AgentKeys {
             store: store(),

@@ -14,12 +14,14 @@ use crate::domain::access::tenants::plan::Plan;
 use crate::domain::commands::approval::{ApprovalState, PinnedWork, RuleCondition};
 use crate::domain::commands::command_state::{CommandState, EndReason};
 use crate::domain::commands::job_state::{JobState, Stop};
+use crate::domain::commands::ladder::Ladder;
 use crate::domain::commands::trigger::Trigger;
 use crate::domain::fleet::agent::{AgentEventKind, AgentLevel, NameSource, Transport};
 use crate::domain::ids::{
-    AgentId, AgentKeyId, ApiKeyId, ApprovalId, ApprovalRuleId, AuditId, CommandId, EventId, FireId,
-    GroupId, InvitationId, JobId, MemberId, PrincipalId, ReleaseId, ScheduleId, SessionId,
-    TenantId, TokenKeyId, UserId, WebhookDeliveryId, WebhookKeyId,
+    AgentId, AgentKeyId, ApiKeyId, ApprovalId, ApprovalRuleId, AuditId, CommandId, DeviceLoginId,
+    EventId, FireId, GroupId, InvitationId, JobId, MailId, MemberId, PrincipalId, RegistrationId,
+    ReleaseId, ScheduleId, SessionId, TenantId, TokenKeyId, UserId, WebhookDeliveryId,
+    WebhookKeyId,
 };
 use crate::domain::integrations::webhook::WebhookDeliveryState;
 use crate::domain::releases::group::{GroupState, UpdateState};
@@ -46,6 +48,11 @@ pub struct StoredPins(pub PinnedWork);
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, FromJsonQueryResult)]
 #[serde(transparent)]
 pub struct StoredCondition(pub RuleCondition);
+
+/// The ladder of a tenant, stored as a JSON array.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, FromJsonQueryResult)]
+#[serde(transparent)]
+pub struct StoredLadder(pub Ladder);
 
 /// Stores an enum by the name that `strum` gives it. An unknown name in the database is an error.
 macro_rules! text_columns {
@@ -180,7 +187,7 @@ macro_rules! newtype_columns {
     )+};
 }
 
-newtype_columns!(Uuid: AgentId, AgentKeyId, ApiKeyId, ApprovalId, ApprovalRuleId, AuditId, CommandId, WebhookDeliveryId, EventId, FireId, GroupId, JobId, MemberId, PrincipalId, ReleaseId, ScheduleId, SessionId, TenantId, UserId, WebhookKeyId, InvitationId, TokenKeyId);
+newtype_columns!(Uuid: AgentId, AgentKeyId, ApiKeyId, ApprovalId, ApprovalRuleId, AuditId, CommandId, WebhookDeliveryId, EventId, FireId, GroupId, JobId, MemberId, PrincipalId, ReleaseId, ScheduleId, SessionId, TenantId, UserId, WebhookKeyId, InvitationId, TokenKeyId, MailId, RegistrationId, DeviceLoginId);
 newtype_columns!(i64: Timestamp);
 
 #[cfg(test)]

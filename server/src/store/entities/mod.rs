@@ -4,11 +4,17 @@
 pub mod access {
     pub mod agent_key;
     pub mod api_key;
+    pub mod api_key_secret;
     pub mod audit_entry;
     pub mod audit_head;
     pub mod audit_link;
+    pub mod device_login;
+    pub mod email_change;
     pub mod invitation;
+    pub mod mail;
     pub mod member;
+    pub mod password_reset;
+    pub mod registration;
     pub mod retired_agent_secret;
     pub mod tenant;
     pub mod token_key;
@@ -24,6 +30,7 @@ pub mod commands {
     pub mod command_report;
     pub mod idempotency_record;
     pub mod job;
+    pub mod ladder;
     pub mod output_blob;
     pub mod output_chunk;
     pub mod rollout;

@@ -15,6 +15,8 @@ CREATE TABLE tenants (
     created_at bigint NOT NULL,
     -- When everything of it is deleted; null unless that was asked for.
     delete_at bigint,
+    -- True if the operator asked for it; then only the operator withdraws it.
+    is_deleted_by_operator boolean NOT NULL,
     manifest_bytes bigint NOT NULL,
     manifest_scripts bigint NOT NULL
 );
@@ -38,7 +40,7 @@ CREATE TABLE api_keys (
     previous_secret_hash {bytes},
     previous_prefix text,
     previous_valid_until bigint,
-    -- Who knows the secret because it rotated the key; null before the first rotation.
+    -- Who rotated the key last; null before the first rotation.
     rotated_by uuid,
     last_used_at bigint,
     previous_used_at bigint
@@ -46,6 +48,21 @@ CREATE TABLE api_keys (
 CREATE UNIQUE INDEX api_keys_secret ON api_keys (secret_hash);
 CREATE INDEX api_keys_previous ON api_keys (previous_secret_hash) WHERE previous_secret_hash IS NOT NULL;
 CREATE INDEX api_keys_tenant ON api_keys (tenant_id, id);
+
+-- Every secret that an API key has had, with who made it and so knows it. Rows are only added.
+CREATE TABLE api_key_secrets (
+    secret_hash {bytes} NOT NULL PRIMARY KEY,
+    tenant_id uuid NOT NULL,
+    key_id uuid NOT NULL,
+    -- The key or the member that created or rotated the key; null for the first secret of a tenant.
+    made_by uuid,
+    -- The secret that the maker presented, if it is a key.
+    made_with {bytes},
+    -- The session of the maker, if it is a member.
+    session_id uuid,
+    created_at bigint NOT NULL
+);
+CREATE INDEX api_key_secrets_tenant ON api_key_secrets (tenant_id, key_id);
 
 CREATE TABLE agent_keys (
     id uuid NOT NULL PRIMARY KEY,
@@ -92,7 +109,9 @@ CREATE TABLE members (
     user_id uuid NOT NULL,
     role text NOT NULL,
     created_at bigint NOT NULL,
-    removed_at bigint
+    removed_at bigint,
+    -- True if whoever runs the server made it an owner, with the set-up token or at the terminal.
+    is_from_setup boolean NOT NULL
 );
 CREATE UNIQUE INDEX members_user ON members (tenant_id, user_id) WHERE removed_at IS NULL;
 CREATE INDEX members_of_user ON members (user_id, id);
@@ -121,6 +140,26 @@ CREATE TABLE token_keys (
     created_at bigint NOT NULL
 );
 
+-- Sign-ins of programs that a person decides about elsewhere (RFC 8628). Each makes one session, once.
+CREATE TABLE device_logins (
+    id uuid NOT NULL PRIMARY KEY,
+    -- Of the program's secret, and of what the person types, under the master key.
+    device_hash {bytes} NOT NULL,
+    user_hash {bytes} NOT NULL,
+    -- What the program reports, and the address that it asks from.
+    user_agent text NOT NULL,
+    source text,
+    created_at bigint NOT NULL,
+    expires_at bigint NOT NULL,
+    decided_at bigint,
+    -- The session that approved it; null if it was refused.
+    approved_by uuid,
+    used_at bigint
+);
+CREATE UNIQUE INDEX device_logins_device ON device_logins (device_hash);
+CREATE UNIQUE INDEX device_logins_user ON device_logins (user_hash);
+CREATE INDEX device_logins_expiry ON device_logins (expires_at);
+
 -- Each makes one member, once.
 CREATE TABLE invitations (
     id uuid NOT NULL PRIMARY KEY,
@@ -137,6 +176,63 @@ CREATE TABLE invitations (
 );
 CREATE UNIQUE INDEX invitations_token ON invitations (token_hash);
 CREATE INDEX invitations_tenant ON invitations (tenant_id, id);
+
+-- Who wants an account, until the address is verified. Rows go after an hour.
+CREATE TABLE registrations (
+    id uuid NOT NULL PRIMARY KEY,
+    -- In lower case.
+    email text NOT NULL,
+    name text NOT NULL,
+    tenant_name text NOT NULL,
+    password_hash text NOT NULL,
+    code_hash {bytes} NOT NULL,
+    tries integer NOT NULL,
+    codes_sent integer NOT NULL,
+    -- The address had an account, so nobody knows the code.
+    is_known boolean NOT NULL,
+    created_at bigint NOT NULL,
+    expires_at bigint NOT NULL
+);
+CREATE INDEX registrations_email ON registrations (email);
+
+-- Tokens for a new password, each valid once.
+CREATE TABLE password_resets (
+    token_hash {bytes} NOT NULL PRIMARY KEY,
+    user_id uuid NOT NULL,
+    expires_at bigint NOT NULL
+);
+CREATE INDEX password_resets_user ON password_resets (user_id);
+
+-- The address that a person wants to have, until it is verified.
+CREATE TABLE email_changes (
+    user_id uuid NOT NULL PRIMARY KEY,
+    -- What the hash of the code is for.
+    request_id uuid NOT NULL,
+    -- In lower case.
+    email text NOT NULL,
+    code_hash {bytes} NOT NULL,
+    tries integer NOT NULL,
+    -- Since when tries count: another request does not reset them.
+    tried_since bigint NOT NULL,
+    -- Another account has the address, so nobody knows the code.
+    is_known boolean NOT NULL,
+    expires_at bigint NOT NULL
+);
+
+-- Mails that wait to be sent. One that was sent is deleted.
+CREATE TABLE mails (
+    id uuid NOT NULL PRIMARY KEY,
+    -- What it is about; `none` for one that is not sent.
+    kind text NOT NULL,
+    -- Receiver and text, sealed under the master key; empty once it failed.
+    sealed {bytes} NOT NULL,
+    is_failed boolean NOT NULL,
+    created_at bigint NOT NULL,
+    due_at bigint NOT NULL,
+    give_up_at bigint NOT NULL,
+    tries integer NOT NULL
+);
+CREATE INDEX mails_due ON mails (due_at) WHERE NOT is_failed;
 
 CREATE TABLE audit_entries (
     id uuid NOT NULL PRIMARY KEY,
@@ -293,7 +389,9 @@ CREATE TABLE commands (
     -- Set for `execute` only.
     script text,
     trigger text NOT NULL DEFAULT 'api',
-    is_indexed boolean NOT NULL DEFAULT FALSE
+    is_indexed boolean NOT NULL DEFAULT FALSE,
+    -- What an approver has signed about it: JSON.
+    capsule text
 );
 CREATE INDEX commands_open ON commands (agent_id, id) WHERE finished_at IS NULL;
 CREATE INDEX commands_expiry ON commands (expires_at) WHERE state = 'queued';
@@ -370,6 +468,14 @@ CREATE TABLE approval_rules (
     created_by uuid NOT NULL
 );
 CREATE INDEX approval_rules_tenant ON approval_rules (tenant_id, id);
+
+-- What work needs by the number and the tags of its agents.
+CREATE TABLE ladders (
+    tenant_id uuid NOT NULL PRIMARY KEY,
+    steps json NOT NULL,
+    changed_at bigint NOT NULL,
+    changed_by uuid NOT NULL
+);
 
 CREATE TABLE approvals (
     id uuid NOT NULL PRIMARY KEY,

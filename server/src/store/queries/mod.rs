@@ -9,11 +9,16 @@ pub mod access {
     pub(super) mod audit_chain;
     pub(super) mod audit_names;
     pub(super) mod authentication;
+    pub(super) mod mails;
     /// People: accounts, sessions, members and invitations.
     pub mod people {
+        pub(in crate::store::queries) mod device_logins;
+        pub(in crate::store::queries) mod email_changes;
         pub(in crate::store::queries) mod invitations;
         pub(in crate::store::queries) mod members;
+        pub(in crate::store::queries) mod password_resets;
         pub(in crate::store::queries) mod refresh;
+        pub(in crate::store::queries) mod registrations;
         pub(in crate::store::queries) mod token_keys;
         pub(in crate::store::queries) mod user_sessions;
     }
@@ -23,6 +28,7 @@ pub mod access {
         pub(in crate::store::queries) mod api_key_changes;
         pub(in crate::store::queries) mod api_keys;
         pub(in crate::store::queries) mod key_lineage;
+        pub(in crate::store::queries) mod known_secrets;
     }
     /// Tenants: plans, export and deletion.
     pub mod tenants {
@@ -39,6 +45,7 @@ pub mod commands {
     pub(super) mod history;
     pub(super) mod job_event_snapshots;
     pub(super) mod jobs;
+    pub(super) mod ladder;
     pub(super) mod output;
     pub(super) mod rollouts;
 }
@@ -48,6 +55,7 @@ pub mod fleet {
     pub(super) mod agent_deletion;
     pub(super) mod agents;
     pub(super) mod host_rules;
+    pub(super) mod tag_grants;
     pub(super) mod targets;
     pub(super) mod telemetry;
 }
@@ -87,9 +95,12 @@ pub use self::access::authentication::{AgentKeyMatch, ApiKeyMatch, Bootstrap};
 pub use self::access::keys::agent_keys::AgentKeyChange;
 pub use self::access::keys::api_key_changes::{ApiKeyChange, ChangedApiKey, Rotation, SecretUses};
 pub use self::access::keys::api_keys::CreatedApiKey;
+pub use self::access::people::email_changes::{EmailChanged, NewEmail};
 pub use self::access::people::invitations::{Accepted, NewMember};
 pub use self::access::people::members::{NewOwner, SetupResult, SetupState};
+pub use self::access::people::password_resets::{NewPassword, PasswordReset};
 pub use self::access::people::refresh::Refreshed;
+pub use self::access::people::registrations::{Letters, NewAccount, Registered, Verified};
 pub use self::access::people::user_sessions::{LiveSession, NewSession, SessionsToEnd};
 pub use self::access::tenants::administration::{TenantAudit, TenantChange};
 pub use self::commands::approvals::{Decision, DecisionResult, ExpiredApproval, ReleasedWork};

@@ -96,6 +96,7 @@ impl Past {
             is_held: false,
             script: is_execution.then(|| script(runner)),
             trigger: if any(runner, 10) == 0 { Trigger::Retry } else { Trigger::Api },
+            capsule: None,
         }
     }
 

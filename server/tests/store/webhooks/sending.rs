@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use muster_server::adapters::program_files::ProgramFiles;
 use muster_server::adapters::release_files::ReleaseFiles;
+use muster_server::adapters::smtp_client::SmtpClient;
 use muster_server::adapters::webhook_client::{WebhookClient, WebhookLimits};
 use muster_server::domain::ids::WebhookDeliveryId;
 use muster_server::domain::integrations::webhook::{WebhookDeliveryState, WebhookReach};
@@ -41,6 +42,8 @@ impl Fixture {
             files: ProgramFiles::new(self.test_dir.path().to_owned()),
             releases: ReleaseFiles::new(self.test_dir.folder("releases")),
             webhooks: WebhookClient::new(limits, None).expect("a client"),
+            mail: SmtpClient::None,
+            public_url: None,
         };
         let settings = Settings {
             heartbeat_interval_ms: 30_000,
@@ -49,6 +52,8 @@ impl Fixture {
             webhook_first_retry: Duration::from_secs(3_600),
             max_output_bytes: 1_000,
             output_quota_bytes: 1_000,
+            is_registration_open: false,
+            mail_first_retry: Duration::from_secs(5),
         };
         let key = MasterKey::random().expect("a key");
         let secret_box = SecretBox::new(&key).expect("a box");

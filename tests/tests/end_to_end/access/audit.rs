@@ -1,11 +1,12 @@
 //! The audit log: its hash chain, exports, filters and the stream of new entries.
 
-use muster_tests::{Cli, Fixture, JsonFields as _, on_both_databases};
+use muster_tests::{Cli, Fixture, JsonFields as _, LiveStream, on_both_databases};
 use serde_json::{Value, json};
 
 on_both_databases!(
     every_way_to_change_the_log_is_found_and_named,
     a_log_that_was_cut_off_is_found_by_a_head_that_was_kept,
+    a_long_log_is_checked_in_parts_and_a_stream_and_an_export_continue,
 );
 
 async fn logged_in(fixture: &Fixture) -> Cli {
@@ -192,4 +193,59 @@ async fn a_log_that_was_cut_off_is_found_by_a_head_that_was_kept(mut fixture: Fi
     let refused = cli.run(&["audit", "verify", "--head", kept]).await;
     refused.expect(1);
     assert!(refused.stderr.contains("the log was rewritten"), "{}", refused.stderr);
+
+    // Somebody removes the whole log while the server is stopped. No later entry hides that.
+    fixture.server.stop();
+    for table in ["audit_entries", "audit_links", "audit_heads"] {
+        fixture.server.query(&format!("DELETE FROM {table}"));
+    }
+    fixture.server.resume();
+    fixture.server.ready().await;
+    cli.run(&["audit", "verify"]).await.expect(1);
+    change(&fixture, "five").await;
+    let found = findings(&fixture, &cli).await;
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert_eq!((found[0].0.as_str(), found[0].1), ("break_recorded", 1));
+}
+
+async fn a_long_log_is_checked_in_parts_and_a_stream_and_an_export_continue(fixture: Fixture) {
+    let cli = logged_in(&fixture).await;
+    let live = "/api/audit/live?action=agent_key.create";
+    let mut stream = LiveStream::open(&fixture.api, live, "").await.expect("a stream");
+    stream.expect("ready").await;
+    // A part has 200 links, and each change is one.
+    for n in 0..230 {
+        change(&fixture, &format!("key {n}")).await;
+    }
+    let first = stream.expect("entry").await;
+    assert_eq!(first.data["action"], "agent_key.create");
+    drop(stream);
+    // The stream continues behind an entry, and misses none.
+    let mut again = LiveStream::open(&fixture.api, live, &first.id).await.expect("a stream");
+    for _ in 1..230 {
+        again.expect("entry").await;
+    }
+    let part = fixture.api.get("/api/audit/verify").await.expect(200);
+    let next = part["next_after"].as_u64().expect("another part");
+    assert!(part["is_intact"] == true && next >= 200, "{part}");
+    let last = fixture.api.get(&format!("/api/audit/verify?after={next}")).await.expect(200);
+    assert!(last["is_intact"] == true && last["next_after"].is_null(), "{last}");
+    cli.run(&["audit", "verify"]).await.expect(0);
+    // An export that was cut off continues with the link that it was in.
+    let exported =
+        async |path: String| String::from_utf8(fixture.api.get(&path).await.bytes).expect("text");
+    let whole = exported("/api/audit/export".to_owned()).await;
+    let link = whole.lines().filter(|line| line.contains("\"type\":\"link\"")).nth(100);
+    let link: Value = serde_json::from_str(link.expect("a link")).expect("JSON");
+    let number = link["number"].as_u64().expect("a number");
+    let entry = whole.lines().find_map(|line| {
+        let line: Value = serde_json::from_str(line).ok()?;
+        (line["type"] == "entry" && line["link"] == number).then_some(line)
+    });
+    let after = format!("{number}.{}", entry.expect("an entry").id());
+    let rest = exported(format!("/api/audit/export?after={after}")).await;
+    let header: Value = serde_json::from_str(rest.lines().next().expect("lines")).expect("JSON");
+    assert_eq!(header["after"], number - 1, "{header}");
+    let tail: Vec<_> = rest.lines().skip(1).collect();
+    assert!(whole.ends_with(&format!("{}\n", tail.join("\n"))), "the same lines again");
 }

@@ -11,6 +11,7 @@ use tokio::time::timeout;
 
 on_both_databases!(
     a_rotated_key_has_two_secrets_until_the_overlap_ends,
+    an_old_secret_takes_no_key_over,
     both_secrets_of_a_rotated_key_end_with_its_revocation,
     streams_and_polls_of_an_old_secret_end_with_the_overlap,
     the_last_use_of_a_key_and_of_its_old_secret_is_shown,
@@ -41,10 +42,9 @@ async fn a_rotated_key_has_two_secrets_until_the_overlap_ends(fixture: Fixture) 
     assert!(until > Utc::now(), "{answer}");
     first.get("/api/agents").await.expect(200);
     second.get("/api/agents").await.expect(200);
-    // A key that the old secret creates lasts no longer than the old secret.
-    let child = first.post("/api/keys", json!({"name": "c"})).await.expect(201);
-    let expires_at: DateTime<Utc> = child.text("expires_at").parse().expect("an instant");
-    assert_eq!(expires_at, until);
+    // Somebody else may know the old secret, so it manages no key.
+    let child = first.post("/api/keys", json!({"name": "c"})).await;
+    child.expect_problem(403, "previous_secret");
 
     // The next rotation ends the oldest secret at once.
     let (_, third) = rotated(&fixture.api, &id, 3_600_000).await;
@@ -65,6 +65,26 @@ async fn a_rotated_key_has_two_secrets_until_the_overlap_ends(fixture: Fixture) 
     let rotations = audit.list("items").iter().filter(|entry| entry["action"] == "api_key.rotate");
     assert_eq!(rotations.count(), 4, "{audit}");
     assert!(!audit.to_string().contains(fourth.key()), "a secret is in the audit log");
+}
+
+/// Both expire at the same time, so the rights of the secrets do not differ.
+async fn an_old_secret_takes_no_key_over(fixture: Fixture) {
+    let expires_at = (Utc::now() + chrono::TimeDelta::hours(1)).to_rfc3339();
+    let fields = json!({"name": "brief", "role": "owner", "expires_at": expires_at});
+    let (id, old) = made(&fixture.api, fields).await;
+    let (_, new) = rotated(&fixture.api, &id, 7 * 24 * 3_600_000).await;
+    let path = format!("/api/keys/{id}");
+    let grace = json!({"grace_ms": 0});
+    let rotation = old.post(&format!("{path}/rotate"), grace).await;
+    rotation.expect_problem(403, "previous_secret");
+    let renamed = old.patch(&path, json!({"name": "mine"})).await;
+    renamed.expect_problem(403, "previous_secret");
+    for path in [path.clone(), format!("{path}/previous-secret")] {
+        old.delete(&path).await.expect_problem(403, "previous_secret");
+    }
+    old.get("/api/agents").await.expect(200);
+    new.delete(&format!("{path}/previous-secret")).await.expect(200);
+    new.get("/api/agents").await.expect(200);
 }
 
 /// The stream ends, however many events come before.

@@ -55,7 +55,12 @@ async fn invitation_makes_one_member_with_a_new_or_an_existing_account(fixture: 
     accept(&owner, &again, PASSWORD).await.expect_problem(409, "already_member");
     let id = made.id();
     owner.api.delete(&format!("/api/members/{id}")).await.expect(204);
-    let new = accept(&owner, &again, PASSWORD).await.expect(201);
+    // An invitation from before does not bring a removed member back, and a new one replaces it.
+    accept(&owner, &again, PASSWORD).await.expect_problem(401, "invalid_invitation");
+    let replaced = owner.invite("bob@example.com", "owner").await;
+    let newest = owner.invite("bob@example.com", "admin").await;
+    accept(&owner, &replaced, PASSWORD).await.expect_problem(401, "invalid_invitation");
+    let new = accept(&owner, &newest, PASSWORD).await.expect(201);
     assert_ne!(new.id(), id);
     assert_eq!(emails(&owner).await[1], ("bob@example.com".into(), "admin".into()));
 
@@ -185,8 +190,8 @@ async fn person_in_two_tenants_switches_between_them() {
     fixture.other_tenant().await;
     let owner = fixture.owner().await;
     // The second tenant has no owner yet: it gets the same person.
-    let insert = "INSERT INTO members (id, tenant_id, user_id, role, created_at) SELECT \
-                  randomblob(16), tenants.id, users.id, 'auditor', 1 FROM tenants, users \
+    let insert = "INSERT INTO members (id, tenant_id, user_id, role, created_at, is_from_setup) SELECT \
+                  randomblob(16), tenants.id, users.id, 'auditor', 1, 0 FROM tenants, users \
                   WHERE tenants.name = 'other tenant'";
     fixture.server.query(insert);
     let me = owner.api.get("/api/me").await.expect(200);

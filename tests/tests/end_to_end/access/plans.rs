@@ -11,6 +11,7 @@ on_both_databases!(
     starter_enrols_three_agents_though_eight_come_at_once_over_both_transports,
     lowered_plan_keeps_what_is_there_and_a_refused_agent_enters_once_there_is_room,
     operator_creates_tenants_and_sets_their_plans,
+    starter_creates_five_schedules_though_eight_come_at_once,
 );
 
 /// A client of a new tenant's owner, and the tenant's id.
@@ -180,4 +181,24 @@ async fn operator_creates_tenants_and_sets_their_plans(fixture: Fixture) {
     let shown = cli.run(&["tenant", "rename", "Mine"]).await.expect(0);
     assert!(shown.contains("Mine"), "{shown}");
     assert!(cli.run(&["tenant"]).await.expect(0).contains("pro"));
+}
+
+async fn starter_creates_five_schedules_though_eight_come_at_once(fixture: Fixture) {
+    let (owner, _) = tenant(&fixture, "starter").await;
+    let create = |n: usize| {
+        let owner = owner.clone();
+        let body = json!({"name": format!("s{n}"), "rule": {"every_ms": 86_400_000},
+            "job": {"script": "status", "target": {"expression": "all"}}});
+        async move { owner.post("/api/schedules", body).await }
+    };
+    let answers = join_all((0..8).map(create)).await;
+    let made = answers.iter().filter(|answer| answer.status == 201).count();
+    assert_eq!(made, 5);
+    for answer in answers.into_iter().filter(|answer| answer.status != 201) {
+        answer.expect_problem(409, "plan_limit");
+    }
+    let list = owner.get("/api/schedules").await.expect(200);
+    let id = list["items"][0].id().to_owned();
+    owner.delete(&format!("/api/schedules/{id}")).await.expect(204);
+    create(9).await.expect(201);
 }

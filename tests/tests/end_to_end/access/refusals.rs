@@ -155,14 +155,3 @@ async fn every_refusal_is_documented_in_openapi() {
         assert!(described(&description, method, &path, 503).is_some(), "{what}: 503");
     }
 }
-
-#[tokio::test]
-async fn root_path_redirects_to_the_documentation() {
-    let fixture = Fixture::on_sqlite().await;
-    let client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none());
-    let client = client.no_proxy().build().expect("make a client");
-    let answer = client.get(fixture.server.url()).send().await.expect("reach the server");
-    assert_eq!(answer.status().as_u16(), 303);
-    assert_eq!(answer.headers()["location"], "/docs");
-    fixture.api.with_key("").get("/").await.expect(200);
-}

@@ -167,6 +167,18 @@ async fn passwords_are_tried_ten_times_a_minute_from_an_address_and_for_an_accou
 }
 
 #[tokio::test]
+async fn guesses_from_other_addresses_do_not_keep_a_person_out() {
+    let fixture = Fixture::on_sqlite().await;
+    let owner = fixture.owner().await;
+    let guesses = (20..60).map(|last| attempt(&fixture, last, "ada@example.com".into()));
+    let guesses = join_all(guesses).await;
+    assert!(guesses.iter().any(|attempt| attempt.status == 429), "{guesses:?}");
+    // In the session, and from the address that it was opened from.
+    owner.api.post("/api/auth/confirm", json!({"password": PASSWORD})).await.expect(200);
+    sign_in(&fixture.api, "ada@example.com", PASSWORD).await.expect(200);
+}
+
+#[tokio::test]
 async fn tokens_of_a_clock_that_was_ahead_are_refused() {
     let mut fixture = Fixture::on_sqlite().await;
     let start = |fixture: &mut Fixture, offset: &str| {

@@ -9,6 +9,8 @@ use serde_json::{Value, json};
 on_both_databases!(
     a_job_waits_for_somebody_elses_approval_and_then_runs_as_requested,
     nobody_approves_their_own_request_on_any_path,
+    a_rotation_never_hides_whose_key_it_is,
+    whoever_runs_the_server_is_one_person,
     every_kind_of_work_waits_and_no_action_releases_it,
     refused_and_expired_requests_end_their_work_and_stay,
 );
@@ -34,17 +36,10 @@ async fn rule(fixture: &Fixture, fields: Value) -> String {
     fixture.api.post("/api/approvals/rules", fields).await.expect(201).id().to_owned()
 }
 
-/// A key of somebody else: a member who was set up. Signing in is not needed for that.
+/// A key of somebody else: an owner who was invited.
 async fn somebody_else(fixture: &Fixture) -> Api {
-    let file = fixture.server.data_dir().join("setup_token");
-    let token = std::fs::read_to_string(file).expect("the token");
-    let owner = json!({"email": "grace@example.com", "password": "correct horse battery"});
-    fixture.api.with_key(token.trim()).post("/api/setup", owner).await.expect(201);
-    let (_, key) = made(&fixture.api, json!({"name": "grace", "role": "owner"})).await;
-    fixture
-        .server
-        .query("UPDATE api_keys SET created_by = (SELECT id FROM members) WHERE name = 'grace'");
-    key
+    let grace = fixture.owner().await.add("grace@example.com", "owner").await;
+    made(&grace.api, json!({"name": "grace", "role": "owner"})).await.1
 }
 
 async fn pending(api: &Api) -> Value {
@@ -166,6 +161,53 @@ async fn nobody_approves_their_own_request_on_any_path(fixture: Fixture) {
     rules.expect_problem(403, "missing_scope");
     let approved = admin.post(&format!("{path}/approve"), json!({})).await.expect(200);
     assert_eq!(approved["state"], "approved");
+}
+
+/// A request of somebody for a script, and its path.
+async fn requested(api: &Api, agent_id: &str) -> String {
+    let body = json!({"script": "status", "target": {"ids": [agent_id]}});
+    api.post("/api/jobs", body).await.expect(202);
+    format!("/api/approvals/{}", pending(api).await.id())
+}
+
+async fn a_rotation_never_hides_whose_key_it_is(fixture: Fixture) {
+    let (_agent, id) = agent(&fixture).await;
+    let ada = fixture.owner().await;
+    let carl = ada.add("carl@example.com", "owner").await;
+    rule(&fixture, json!({"name": "all"})).await;
+    let (key, _) = made(&ada.api, json!({"name": "monitoring", "role": "owner"})).await;
+    let path = requested(&carl.api, &id).await;
+    let rotate = format!("/api/keys/{key}/rotate");
+    let taken = carl.api.post(&rotate, json!({})).await.expect(200);
+    let taken = carl.api.with_key(taken.text("key"));
+    // The key rotates itself, so who rotated it last is the key.
+    let again = taken.post(&rotate, json!({})).await.expect(200);
+    let again = carl.api.with_key(again.text("key"));
+    let yes = again.post(&format!("{path}/approve"), json!({})).await;
+    yes.expect_problem(403, "own_request");
+    // It ends with the member who knows its secret.
+    ada.api.delete(&format!("/api/members/{}", carl.member_id)).await.expect(204);
+    again.get("/api/me").await.expect_problem(401, "invalid_api_key");
+}
+
+async fn whoever_runs_the_server_is_one_person(fixture: Fixture) {
+    let (_agent, id) = agent(&fixture).await;
+    let ada = fixture.owner().await;
+    let carl = ada.add("carl@example.com", "owner").await;
+    rule(&fixture, json!({"name": "all"})).await;
+    let (_, of_first) = made(&fixture.api, json!({"name": "ci", "role": "owner"})).await;
+    let (_, of_ada) = made(&ada.api, json!({"name": "ada", "role": "owner"})).await;
+    let of_server = [&fixture.api, &of_first, &ada.api, &of_ada];
+    for requester in of_server {
+        let path = requested(requester, &id).await;
+        for decider in of_server {
+            let yes = decider.post(&format!("{path}/approve"), json!({})).await;
+            yes.expect_problem(403, "own_request");
+        }
+        carl.api.post(&format!("{path}/approve"), json!({})).await.expect(200);
+    }
+    let path = requested(&carl.api, &id).await;
+    fixture.api.post(&format!("{path}/approve"), json!({})).await.expect(200);
 }
 
 async fn every_kind_of_work_waits_and_no_action_releases_it(fixture: Fixture) {

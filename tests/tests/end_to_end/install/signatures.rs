@@ -58,7 +58,11 @@ async fn a_program_that_differs_from_what_was_signed_never_runs() {
         let line = new_host.line(&format!("--key {} {words}", new_host.key));
         let refused = new_host.host.run(&line).await;
         refused.expect(1);
-        assert!(complaint(&refused).contains(expected), "{expected}: {}", refused.stderr);
+        let reason = complaint(&refused);
+        assert!(reason.contains(expected), "{expected}: {}", refused.stderr);
+        // Otherwise a program of the release refused it, and was run for that.
+        let is_early = expected == "untrusted_key" || reason.contains("none of its programs");
+        assert!(is_early, "{expected}: {}", refused.stderr);
         new_host.host.run("test ! -e /srv/ran && rm /usr/local/bin/curl").await.expect(0);
         let left = new_files(&before, &new_host.host.changes());
         let left: Vec<_> = left.iter().filter(|path| *path != "/usr/local/bin/curl").collect();

@@ -62,6 +62,8 @@ async fn a_rotation_that_is_killed_leaves_every_secret_readable_and_can_be_finis
     let (mut agent, id) = fixture.agent(AgentOptions::with_scripts([script])).await;
     let secret = webhook_secret(&fixture).await;
     let audit_head = fixture.api.get("/api/audit/head").await.expect(200);
+    let owner = fixture.owner().await;
+    owner.api.get("/api/me").await.expect(200);
     agent.stop();
     let data = json!({"secret_parameters": {"TOKEN": "hunter2-hunter2"}});
     let run = fixture.api.execute(&id, "tell", data).await;
@@ -97,6 +99,11 @@ async fn a_rotation_that_is_killed_leaves_every_secret_readable_and_can_be_finis
     assert_eq!(webhook_secret(&fixture).await, secret);
     let now = fixture.api.get("/api/audit/head").await.expect(200);
     assert_eq!(now["public_key"], audit_head["public_key"]);
+    // Whoever has the old key could sign access tokens, so none from before is valid; sessions go on.
+    owner.api.get("/api/me").await.expect_problem(401, "invalid_access_token");
+    let refreshed = json!({"refresh_token": owner.refresh_token});
+    let refreshed = owner.api.with_key("").post("/api/auth/refresh", refreshed).await.expect(200);
+    owner.api.with_key(refreshed.text("access_token")).get("/api/me").await.expect(200);
     agent.resume();
     let command = fixture.api.finished(&run).await;
     assert_eq!(command["state"], "succeeded", "{command}");

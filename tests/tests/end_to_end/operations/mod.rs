@@ -5,6 +5,7 @@ mod cli;
 mod cli_output;
 mod closed_pipes;
 mod contract;
+mod dashboard;
 mod databases;
 mod dependencies;
 mod disk;

@@ -1,6 +1,7 @@
 //! Schedules with real servers and agents.
 
 mod api;
+mod approvals;
 mod clocks;
 mod command_line;
 mod kills;

@@ -1,14 +1,19 @@
-//! `muster account`: the password and the sessions of the person.
+//! `muster account`: the address, the password and the sessions of the person.
 
 use clap::Subcommand;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::super::login::{read_new_password, read_secret};
+use super::super::login::{read_secret, read_with_new_password};
 use crate::error::CliError;
+use crate::explanation::{OptionNames, option};
 use crate::output::printer::print_note;
 use crate::output::table::Column;
 use crate::session::Session;
+
+/// The options that set fields of the API.
+pub const OPTIONS: OptionNames =
+    &[option("email", "EMAIL").expects("an address such as ada@example.com")];
 
 const COLUMNS: [Column; 6] = [
     Column::by("THIS ONE", |session| {
@@ -30,8 +35,18 @@ pub struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// Change your password; your other sessions end
-    Password,
+    /// Request another address for your account; a code is sent to it, for `muster account verify-email`
+    ChangeEmail {
+        /// The new address
+        email: String,
+    },
+    /// Change the address of your account with the code that was sent to the new one, which comes from a
+    /// prompt or standard input
+    VerifyEmail,
+    /// Change your password; the current one and the new one come from prompts, or from two lines of
+    /// standard input. Your other sessions end
+    #[command(visible_alias = "password")]
+    ChangePassword,
     /// List where you are signed in, or end one of these sessions
     Sessions(SessionsArgs),
 }
@@ -59,7 +74,16 @@ enum SessionAction {
 /// [`CliError`].
 pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
     match args.action {
-        Action::Password => change_password(session).await,
+        Action::ChangeEmail { email } => {
+            session.change(Method::POST, &["me", "email"], &json!({ "email": email })).await?;
+            print_note("a code is sent to the address; run `muster account verify-email`");
+            Ok(0)
+        }
+        Action::VerifyEmail => {
+            let body = json!({ "code": read_secret("Code: ")?.trim() });
+            session.change(Method::POST, &["me", "email", "verify"], &body).await
+        }
+        Action::ChangePassword => change_password(session).await,
         Action::Sessions(args) => match args.action.unwrap_or(SessionAction::List) {
             SessionAction::List => {
                 let request = session.api.request(Method::GET, &["me", "sessions"]);
@@ -77,13 +101,8 @@ pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
     }
 }
 
-/// Standard input holds the current password in its first line, and the new one in its second.
 async fn change_password(session: &Session) -> Result<u8, CliError> {
-    let typed = read_secret("Current password: ")?;
-    let (current, new) = match typed.split_once('\n') {
-        Some((current, new)) => (current.trim_end_matches('\r').to_owned(), new.to_owned()),
-        None => (typed, read_new_password()?),
-    };
+    let (current, new) = read_with_new_password("Current password: ")?;
     let body = json!({ "current_password": current, "new_password": new });
     let request = session.api.request(Method::POST, &["me", "password"]).json(&body);
     let answer: Value = session.api.json(request).await?;

@@ -6,8 +6,8 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use muster_protocol::audit::{
-    AuditAnchor, AuditHash, AuditHead, AuditLink, ChainVerifier, EXPORT_FORMAT, EntryFields,
-    FindingKind, StoredEntry, VerifiedChain,
+    AuditAnchor, AuditHash, AuditHead, AuditLink, BREAK_ACTION, ChainVerifier, EXPORT_FORMAT,
+    EntryFields, FindingKind, StoredEntry, VerifiedChain,
 };
 use muster_protocol::identity::{AgentPublicKey, Fingerprint};
 use serde::Deserialize;
@@ -70,7 +70,8 @@ impl EntryLine {
             detail: &self.detail.to_string(),
             source: self.source.as_deref(),
         };
-        StoredEntry { id: self.id, link: self.link, digest: digest.digest() }
+        let is_break = self.action == BREAK_ACTION;
+        StoredEntry { id: self.id, link: self.link, digest: digest.digest(), is_break }
     }
 }
 
@@ -221,7 +222,7 @@ impl LogReader {
             verifier.check_head(head);
         }
         let chain = verifier.finish(!self.is_kept_removed);
-        if self.head.is_none() && chain.links + chain.entries > 0 && chain.finding_count == 0 {
+        if self.head.is_none() && chain.finding_count == 0 {
             let message =
                 "the log has no signed head: its end was removed, or the export was cut off";
             return Err(CliError::Unsuccessful(message.into()));
@@ -369,7 +370,7 @@ fn report(
                 "verified: {links} with {entries} are as they were written; the server signed link {} with {signer}",
                 chain.last_number
             ),
-            None => "verified: the log is empty".to_owned(),
+            None => "not verified: the log has no head".to_owned(),
         }];
         if log.after > 0 {
             lines.push(format!("not checked: links 1 to {}, which are not in the log any more", log.after));

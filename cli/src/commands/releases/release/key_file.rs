@@ -35,14 +35,21 @@ pub fn generate(path: &Path) -> Result<String, CliError> {
 /// # Errors
 /// [`CliError::File`], or [`CliError::Usage`] if the file holds no such key.
 pub fn read(path: &Path) -> Result<SigningKey, CliError> {
-    let text = std::fs::read_to_string(path).map_err(CliError::file("read", path))?;
-    let text = Zeroizing::new(text);
-    decode(&text).and_then(|bytes| SigningKey::read(&bytes).ok()).ok_or_else(|| {
+    read_pem(path)?.and_then(|bytes| SigningKey::read(&bytes).ok()).ok_or_else(|| {
         CliError::Usage(format!(
             "{} holds no release key; create one with `muster release keygen`",
             path.display()
         ))
     })
+}
+
+/// Reads a private key in PEM; `None` if the file holds none.
+///
+/// # Errors
+/// [`CliError::File`].
+pub fn read_pem(path: &Path) -> Result<Option<Zeroizing<Vec<u8>>>, CliError> {
+    let text = std::fs::read_to_string(path).map_err(CliError::file("read", path))?;
+    Ok(decode(&Zeroizing::new(text)))
 }
 
 /// Writes a new file durably.
@@ -55,7 +62,8 @@ pub fn write_new(path: &Path, bytes: &[u8], mode: u32) -> Result<(), CliError> {
     file.write_all(bytes).and_then(|()| file.sync_all()).map_err(CliError::file("write", path))
 }
 
-fn pem(bytes: &[u8]) -> Zeroizing<String> {
+/// A private key as PEM.
+pub fn pem(bytes: &[u8]) -> Zeroizing<String> {
     let encoded = Zeroizing::new(BASE64.encode(bytes));
     let mut text = Zeroizing::new(format!("{BEGIN}\n"));
     for line in encoded.as_bytes().chunks(LINE_CHARS) {

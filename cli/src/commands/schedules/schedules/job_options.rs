@@ -28,6 +28,9 @@ pub struct JobOptions {
     /// Wait this long for an offline or busy agent, such as 30s, 5m or 1h [default of a new schedule: 24h]
     #[arg(long, value_name = "TIME", value_parser = milliseconds, help_heading = JOB)]
     expires: Option<u64>,
+    /// Confirm that a fire reaches at most this number of agents, where your tenant asks for it
+    #[arg(long, value_name = "N", help_heading = JOB)]
+    confirm_agents: Option<u32>,
     #[command(flatten)]
     target: TargetOptions,
     #[command(flatten)]
@@ -42,6 +45,7 @@ impl JobOptions {
             || !self.parameters.is_empty()
             || self.timeout.is_some()
             || self.expires.is_some()
+            || self.confirm_agents.is_some()
             || self.target.body().is_some()
             || self.rollout.body().is_some()
     }
@@ -93,6 +97,7 @@ impl JobOptions {
             ("rollout", self.rollout.body()),
             ("timeout_ms", self.timeout.map(Value::from)),
             ("expires_in_ms", self.expires.map(Value::from)),
+            ("confirm_agent_count", self.confirm_agents.map(Value::from)),
         ];
         for (field, value) in changes {
             if let Some(value) = value {

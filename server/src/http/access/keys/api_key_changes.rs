@@ -70,7 +70,8 @@ struct UpdatedApiKeyView {
 /// Change the rights of an API key. Its secret stays the same.
 ///
 /// A key changes only keys that it could have created. The change takes effect at once, also for open
-/// streams and for work that is queued: what the key could not submit any more is not sent.
+/// streams and for work that is queued: what the key could not submit any more is not sent. To widen a key,
+/// a person must have given the password in the last 15 minutes.
 #[utoipa::path(patch, path = "/api/keys/{id}", tag = "API keys",
     params(("id" = uuid::Uuid, Path)), request_body = UpdateApiKey,
     responses((status = 200, body = UpdatedApiKeyView), (status = 403, body = Problem), (status = 404, body = Problem), (status = 409, body = Problem), (status = 422, body = Problem)))]
@@ -106,7 +107,8 @@ struct RotateApiKey {
 /// Replace the secret of an API key. The new one is only shown in this response.
 ///
 /// The key stays the same: its id, its rights, and what it queued. Revoking it ends both secrets. A secret
-/// that is still valid from an earlier rotation ends now.
+/// that is still valid from an earlier rotation ends now. A person must have given the password in the last
+/// 15 minutes.
 #[utoipa::path(post, path = "/api/keys/{id}/rotate", tag = "API keys",
     params(("id" = uuid::Uuid, Path)), request_body = RotateApiKey,
     responses((status = 200, body = CreatedApiKeyView), (status = 403, body = Problem), (status = 404, body = Problem), (status = 422, body = Problem)))]

@@ -129,7 +129,8 @@ impl From<MadeApiKey> for CreatedApiKeyView {
     }
 }
 
-/// Create an API key. Its secret is only shown in this response.
+/// Create an API key. Its secret is only shown in this response. A person must have given the password in
+/// the last 15 minutes.
 #[utoipa::path(post, path = "/api/keys", tag = "API keys", request_body = CreateApiKey,
     responses((status = 201, body = CreatedApiKeyView), (status = 403, body = Problem), (status = 422, body = Problem)))]
 async fn create_api_key(
@@ -182,7 +183,8 @@ async fn get_api_key(
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 struct RevokeParams {
-    /// Also revoke the keys that it created, and those that they created. Default: false.
+    /// Also revoke the keys that it created, and those that they created, and end every secret that its
+    /// holder knows. Default: false.
     #[serde(default)]
     cascade: bool,
     /// What happens at once to what the revoked keys queued. `keep` (default): nothing; it is never

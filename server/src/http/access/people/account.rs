@@ -58,8 +58,8 @@ struct UserSessionView {
     created_at: Timestamp,
     refreshed_at: Timestamp,
     expires_at: Timestamp,
-    /// When the person last gave the password.
-    confirmed_at: Timestamp,
+    /// When the person last gave the password; null if it did not give it in this session.
+    confirmed_at: Option<Timestamp>,
     /// The client's address when it signed in.
     source: Option<String>,
 }
@@ -89,7 +89,7 @@ fn session_view(caller: &Caller, row: UserSessionRecord) -> UserSessionView {
         created_at: row.created_at,
         refreshed_at: row.refreshed_at,
         expires_at: row.expires_at,
-        confirmed_at: row.confirmed_at,
+        confirmed_at: (row.confirmed_at > Timestamp(0)).then_some(row.confirmed_at),
         source: row.source,
     }
 }
@@ -141,7 +141,8 @@ async fn end_my_session(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Change the password of the person. Its other sessions end.
+/// Change the password of the person. Its other sessions end, and so do the API keys that were created and
+/// the secrets that were rotated in them.
 #[utoipa::path(post, path = "/api/me/password", tag = "accounts", request_body = ChangePassword,
     responses((status = 204)))]
 async fn change_password(

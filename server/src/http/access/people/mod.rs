@@ -1,7 +1,11 @@
 //! People: accounts, sessions, members and invitations.
 
 pub(in crate::http) mod account;
+pub(in crate::http) mod device_login;
+pub(in crate::http) mod email_change;
 pub(in crate::http) mod invitations;
 pub(in crate::http) mod members;
+pub(in crate::http) mod password_reset;
+pub(in crate::http) mod registration;
 pub mod setup;
 pub(in crate::http) mod sign_in;

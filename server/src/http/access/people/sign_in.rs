@@ -79,7 +79,7 @@ struct TokensView {
 
 /// A person who is signed in.
 #[derive(Serialize, ToSchema)]
-struct SignedInView {
+pub(super) struct SignedInView {
     #[serde(flatten)]
     tokens: TokensView,
     member: MemberView,
@@ -120,7 +120,7 @@ fn with_tokens(
     response
 }
 
-fn signed_in(state: &AppState, made: SignedIn, in_cookies: bool) -> Response {
+pub(super) fn signed_in(state: &AppState, made: SignedIn, in_cookies: bool) -> Response {
     let tokens = TokensView::new(&made.tokens, in_cookies);
     let view = SignedInView { tokens, member: made.member.into() };
     with_tokens(state, &made.tokens, in_cookies, view)

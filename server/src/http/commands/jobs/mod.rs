@@ -18,6 +18,7 @@ use self::rollouts::RolloutView;
 use super::commands::Mismatch;
 use crate::domain::commands::approval::WorkApproval;
 use crate::domain::commands::job_state::{JobState, Stop};
+use crate::domain::commands::ladder::Confirmation;
 use crate::domain::commands::rollout::RolloutSpec;
 use crate::domain::commands::trigger::Trigger;
 use crate::domain::fleet::target::TargetSpec;
@@ -74,6 +75,9 @@ struct JobBody {
     /// (default), or `send` it and let each host decide.
     #[serde(default)]
     on_mismatch: Mismatch,
+    /// The number of agents that the request reaches, repeated to confirm it. Needed where the ladder of
+    /// the tenant asks for it; a request with another number is refused with `agent_count_unconfirmed`.
+    confirm_agent_count: Option<u32>,
 }
 
 /// Receives a `job.finished` message, signed as the Standard Webhooks specification defines it with
@@ -92,6 +96,9 @@ struct RetryBody {
     /// `failed`: those that did not succeed (default). `all`: every execution.
     #[serde(default)]
     executions: RetryChoice,
+    /// The number of agents that the request reaches, repeated to confirm it. Needed where the ladder of
+    /// the tenant asks for it; a request with another number is refused with `agent_count_unconfirmed`.
+    confirm_agent_count: Option<u32>,
 }
 
 #[derive(Debug, Clone, Copy, Default, Deserialize, ToSchema)]
@@ -200,6 +207,7 @@ async fn submit_job(
         idempotency_key: idempotency_key(&headers)?,
         trigger: Trigger::Api,
         on_mismatch: body.on_mismatch.into(),
+        confirmation: body.confirm_agent_count.map(Confirmation::Exactly),
     };
     Ok(accepted(state.services.jobs.submit(&caller, request).await?, &caller))
 }
@@ -258,5 +266,7 @@ async fn retry_job(
         RetryChoice::Failed => RetryScope::Failed,
     };
     let key = idempotency_key(&headers)?;
-    Ok(accepted(state.services.jobs.retry(&caller, JobId(id), scope, key).await?, &caller))
+    let confirmation = body.confirm_agent_count.map(Confirmation::Exactly);
+    let retried = state.services.jobs.retry(&caller, JobId(id), scope, confirmation, key).await?;
+    Ok(accepted(retried, &caller))
 }

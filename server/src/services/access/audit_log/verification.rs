@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use muster_protocol::audit::{
-    AuditHash, AuditHead, AuditLink, ChainVerifier, StoredEntry, VerifiedChain,
+    AuditHash, AuditHead, AuditLink, BREAK_ACTION, ChainVerifier, FindingKind, StoredEntry,
+    VerifiedChain,
 };
 
 use super::{AuditLog, read_head};
@@ -69,10 +70,14 @@ impl AuditLog {
         for stray in entries.into_values().flatten() {
             verifier.add_unlinked(stored_entry(&stray, tenant_id));
         }
-        if part.is_end
-            && let Some(head) = &head
-        {
-            verifier.check_head(head);
+        match &head {
+            Some(head) if part.is_end => verifier.check_head(head),
+            Some(_) => {}
+            // A tenant's log starts with its creation.
+            None => {
+                let message = "the whole log was removed".to_owned();
+                verifier.add(FindingKind::Truncated, 0, None, message);
+            }
         }
         let chain = verifier.finish(part.is_end);
         let next_after = (!part.is_end).then_some(part.last);
@@ -158,5 +163,6 @@ fn stored_entries(entries: &[AuditRecord], tenant_id: TenantId) -> Vec<StoredEnt
 
 fn stored_entry(entry: &AuditRecord, tenant_id: TenantId) -> StoredEntry {
     let AuditPosition { link, id } = entry.position();
-    StoredEntry { id, link, digest: entry.digest(tenant_id) }
+    let is_break = entry.action == BREAK_ACTION;
+    StoredEntry { id, link, digest: entry.digest(tenant_id), is_break }
 }

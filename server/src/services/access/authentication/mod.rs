@@ -271,17 +271,6 @@ impl Authentication {
         Ok(chosen.is_none().then_some(secret.secret))
     }
 
-    /// Creates another tenant and its owner's API key, which it returns. Its owner has no right over
-    /// the whole server.
-    ///
-    /// # Errors
-    /// [`ServiceError::Store`].
-    pub async fn create_tenant(&self, name: &str) -> Result<String> {
-        let secret = NewSecret::random(API_KEY_PREFIX)?;
-        self.store.system().bootstrap(self.first_rows(name, &secret, Role::tenant_scopes)).await?;
-        Ok(secret.secret)
-    }
-
     pub(in crate::services) fn first_rows(
         &self,
         name: &str,
@@ -295,6 +284,7 @@ impl Authentication {
             plan: Plan::DEFAULT,
             created_at: now,
             delete_at: None,
+            is_deleted_by_operator: false,
             manifest_bytes: 0,
             manifest_scripts: 0,
         };

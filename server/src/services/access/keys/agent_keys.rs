@@ -216,7 +216,7 @@ impl AgentKeys {
 /// The agents of a key change later, so a key with limits may not decide about it.
 fn require(caller: &Caller) -> Result<()> {
     caller.require(Scope::AgentKeysWrite)?;
-    require_unlimited(caller, "the agents of an agent key change")
+    require_unlimited(caller, "the agents of an agent key change later")
 }
 
 fn subject(id: AgentKeyId) -> Subject {

@@ -20,6 +20,7 @@ use crate::domain::ids::{ApiKeyId, PrincipalId};
 use crate::domain::name::check_name;
 use crate::domain::time::Timestamp;
 use crate::services::access::caller::Caller;
+use crate::services::access::people::confirmation::require_confirmed_if_person;
 use crate::services::error::{Result, ServiceError};
 use crate::store::StoreError;
 use crate::store::entities::access::api_key;
@@ -73,8 +74,12 @@ impl ApiKeys {
         };
         let maker = maker.map(|maker| maker.rights());
         let changed = changed_row(caller, &known, maker.as_ref(), change, now)?;
+        if !changed.rights().is_within(&known.rights()) {
+            require_confirmed_if_person(&self.store, &self.clock, caller).await?;
+        }
+        let presented = caller.principal.secret_hash;
         let audit = caller.audit("api_key.update", subject(id), &detail(&changed), now);
-        let change = ApiKeyChange { known, changed: changed.clone(), now };
+        let change = ApiKeyChange { known, changed: changed.clone(), presented, now };
         let narrowed = match tenant.change_api_key(change, audit).await {
             Err(StoreError::Refused(_)) => return Err(last_publisher()),
             Ok(ChangedApiKey::Changed) => return Err(key_changed()),
@@ -89,12 +94,14 @@ impl ApiKeys {
     /// from an earlier rotation ends now.
     ///
     /// # Errors
-    /// 403 `key_not_held` if the caller could not have created the key.
+    /// 403 `key_not_held` if the caller could not have created the key, `previous_secret` for a key that
+    /// presents its secret before the last rotation.
     pub async fn rotate(&self, caller: &Caller, id: ApiKeyId, grace_ms: u64) -> Result<MadeApiKey> {
         caller.require(Scope::ApiKeysWrite)?;
         if grace_ms > MAX_OVERLAP_MS {
             return Err(ServiceError::out_of_range("grace_ms", grace_ms, 0..=MAX_OVERLAP_MS));
         }
+        require_confirmed_if_person(&self.store, &self.clock, caller).await?;
         let now = self.clock.now();
         let tenant = self.store.tenant(caller.principal.tenant_id);
         check_held(caller, &tenant.api_key(id).await?.ok_or(UNKNOWN)?)?;
@@ -103,6 +110,8 @@ impl ApiKeys {
             hash: secret.hash,
             prefix: secret.prefix.clone(),
             by: caller.principal.id,
+            presented: caller.principal.secret_hash,
+            now,
             previous_valid_until: now.plus_ms(grace_ms),
         };
         let audit =
@@ -122,7 +131,10 @@ impl ApiKeys {
         let tenant = self.store.tenant(caller.principal.tenant_id);
         check_held(caller, &tenant.api_key(id).await?.ok_or(UNKNOWN)?)?;
         let audit = caller.audit("api_key.rotate", subject(id), &json!({"ended": "previous"}), now);
-        let row = tenant.end_previous_secret(id, now, audit).await?.ok_or(UNKNOWN)?;
+        let row = tenant
+            .end_previous_secret(id, caller.principal.secret_hash, now, audit)
+            .await?
+            .ok_or(UNKNOWN)?;
         self.cache.forget_principals();
         Ok(self.record(row))
     }

@@ -21,6 +21,7 @@ use crate::domain::page::{Page, PageRequest};
 use crate::domain::time::{Clock, Timestamp};
 use crate::hub::Hub;
 use crate::services::access::caller::{Caller, Subject};
+use crate::services::access::people::confirmation::require_confirmed_if_person;
 use crate::services::error::{Result, ServiceError};
 use crate::store::entities::access::api_key;
 use crate::store::entities::column::StringList;
@@ -59,7 +60,8 @@ pub struct MadeApiKey {
 pub(super) const UNKNOWN: ServiceError = ServiceError::NotFound("API key");
 
 impl ApiKeys {
-    /// Creates a key with at most the caller's own rights.
+    /// Creates a key with at most the caller's own rights. A key outlasts a session, so a person proves the
+    /// password.
     ///
     /// # Errors
     /// [`ServiceError::Forbidden`] `role_not_held` for a role above the caller's, `scope_not_held`
@@ -67,6 +69,7 @@ impl ApiKeys {
     /// the caller's; 422 for a key that would expire after the caller's.
     pub async fn create(&self, caller: &Caller, new: NewApiKey) -> Result<MadeApiKey> {
         caller.require(Scope::ApiKeysWrite)?;
+        require_confirmed_if_person(&self.store, &self.clock, caller).await?;
         let now = self.clock.now();
         check_name(&new.name).map_err(|problem| ServiceError::invalid_field("name", problem))?;
         if new.expires_at.is_some_and(|at| at <= now) {
@@ -114,8 +117,10 @@ impl ApiKeys {
             previous_used_at: None,
         }
         .with_rights(rights);
+        let presented = caller.principal.secret_hash;
         let audit = caller.audit("api_key.create", subject(row.id), &detail(&row), now);
-        match self.store.tenant(row.tenant_id).create_api_key(row.clone(), audit).await? {
+        match self.store.tenant(row.tenant_id).create_api_key(row.clone(), presented, audit).await?
+        {
             CreatedApiKey::Stored => {
                 Ok(MadeApiKey { row: self.record(row), secret: secret.secret })
             }
@@ -181,15 +186,16 @@ impl ApiKeys {
         scope: RevocationScope,
     ) -> Result<Revocation> {
         caller.require(Scope::ApiKeysWrite)?;
+        let now = self.clock.now();
         let tenant = self.store.tenant(caller.principal.tenant_id);
         let mut keys = vec![tenant.api_key(id).await?.ok_or(UNKNOWN)?];
         if scope.is_cascade {
-            keys.extend(tenant.descendants_of_api_key(id).await?);
+            keys.extend(tenant.keys_known_to_api_key(id, now).await?);
         }
         keys.iter().try_for_each(|key| check_held(caller, key))?;
-        let now = self.clock.now();
+        let presented = caller.principal.secret_hash;
         let audit = caller.audit("api_key.revoke", subject(id), &json!({}), now);
-        let revocation = match tenant.revoke_api_key(id, scope, now, audit).await {
+        let revocation = match tenant.revoke_api_key(id, scope, presented, now, audit).await {
             Err(StoreError::Refused(_)) => return Err(last_publisher()),
             revoked => revoked?.ok_or(UNKNOWN)?,
         };

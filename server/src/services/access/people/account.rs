@@ -11,6 +11,7 @@ use crate::domain::access::people::password::check_password;
 use crate::domain::access::records::{MemberRecord, UserSessionRecord};
 use crate::domain::ids::SessionId;
 use crate::services::access::caller::{Caller, Subject};
+use crate::services::access::mails::Letter;
 use crate::services::error::{Result, ServiceError};
 use crate::store::queries::SessionsToEnd;
 
@@ -98,9 +99,11 @@ impl Account<'_> {
         let subject = Subject { kind: "member", id: live.member.id.0 };
         let audit = caller.audit("member.update", subject, &json!({"changed": ["password"]}), now);
         let hashes = (live.user.password_hash, new_hash);
-        let system = self.0.store.system();
-        system.change_password(live.user.id, hashes, live.session.id, now, audit).await?;
+        let notice = self.0.mails.notice(&live.user.email, &Letter::PasswordChanged)?;
+        let (system, reported) = (self.0.store.system(), (audit, notice));
+        system.change_password(live.user.id, hashes, live.session.id, now, reported).await?;
         self.0.cache.forget_principals();
+        self.0.mails.wake();
         Ok(())
     }
 }

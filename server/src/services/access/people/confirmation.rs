@@ -27,6 +27,21 @@ pub(in crate::services) async fn require_session(
     live.ok_or_else(|| StoreError::SessionEnded.into())
 }
 
+/// As [`require_confirmed`] for a person; an API key may do it without.
+///
+/// # Errors
+/// 403 `confirmation_required`.
+pub(in crate::services) async fn require_confirmed_if_person(
+    store: &Store,
+    clock: &Clock,
+    caller: &Caller,
+) -> Result<()> {
+    if caller.principal.session_id().is_some() {
+        require_confirmed(store, clock, caller).await?;
+    }
+    Ok(())
+}
+
 /// The session of a person who proved the password in the last 15 minutes.
 ///
 /// # Errors

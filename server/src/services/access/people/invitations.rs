@@ -176,6 +176,7 @@ impl Invitations {
             role: row.role,
             created_at: now,
             removed_at: None,
+            is_from_setup: false,
         };
         let action = AuditAction {
             tenant_id: row.tenant_id,

@@ -2,10 +2,18 @@
 
 pub(in crate::services) mod access_tokens;
 pub mod account;
+pub mod accounts;
+mod attempt_limiter;
 pub(in crate::services) mod confirmation;
+pub mod device_login;
+pub mod email_change;
 pub mod invitations;
 pub mod members;
+pub(in crate::services) mod own_attempts;
+pub mod password_reset;
 pub(in crate::services) mod passwords;
+pub mod registration;
+mod session_start;
 pub mod setup;
 pub mod sign_in;
 pub(in crate::services) mod sign_in_limiter;

@@ -195,6 +195,7 @@ impl Setup {
             role: Role::Owner,
             created_at: now,
             removed_at: None,
+            is_from_setup: true,
         };
         let record = record(&user, &member, &tenant);
         let action = AuditAction {

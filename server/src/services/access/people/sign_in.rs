@@ -8,7 +8,9 @@ use zeroize::Zeroizing;
 
 use super::access_tokens::AccessTokens;
 use super::confirmation::require_session;
+use super::own_attempts::OwnAttempts;
 use super::passwords::Passwords;
+use super::session_start::SessionStart;
 use super::setup::record;
 use super::sign_in_limiter::SignInLimiter;
 use crate::domain::access::allowance::Allowance;
@@ -25,6 +27,7 @@ use crate::domain::time::{Clock, Timestamp};
 use crate::services::access::caller::{AuditAction, Caller, Client, Subject};
 use crate::services::access::keys::key_cache::KeyCache;
 use crate::services::access::keys::lookup_limiter::LookupLimiter;
+use crate::services::access::mails::Mails;
 use crate::services::error::{Result, ServiceError};
 use crate::store::entities::access::{audit_entry, member, tenant, user, user_session};
 use crate::store::queries::{NewSession, Refreshed, SessionsToEnd};
@@ -55,7 +58,9 @@ pub struct SignIn {
     pub(in crate::services) secret_box: SecretBox,
     pub(in crate::services) passwords: Passwords,
     pub(in crate::services) limiter: SignInLimiter,
+    pub(in crate::services) own_attempts: OwnAttempts,
     pub(in crate::services) lookups: LookupLimiter,
+    pub(in crate::services) mails: Mails,
 }
 
 /// What a person types.
@@ -98,8 +103,14 @@ impl SignIn {
         client: &Client,
         given: Credentials,
     ) -> Result<(Allowance, Result<SignedIn>)> {
-        let allowance = self.limiter.attempt(client.limited_as, &given.email)?;
-        Ok((allowance, self.try_sign_in(client, given).await))
+        let (source, email) = (client.limited_as, given.email.clone());
+        let known = self.own_attempts.from_known(source, &email);
+        let allowance = known.unwrap_or_else(|| self.limiter.attempt(source, &email))?;
+        let signed_in = self.try_sign_in(client, given).await;
+        if signed_in.is_ok() {
+            self.own_attempts.remember(source, &email);
+        }
+        Ok((allowance, signed_in))
     }
 
     async fn try_sign_in(&self, client: &Client, given: Credentials) -> Result<SignedIn> {
@@ -116,7 +127,8 @@ impl SignIn {
             self.record_failure(client, &account.memberships).await?;
             return Err(WRONG_PASSWORD);
         };
-        let made = self.create_session(client, user, (&member, &tenant), None).await;
+        let start = SessionStart::confirmed(self.clock.now());
+        let made = self.create_session(client, user, (&member, &tenant), start).await;
         match made {
             // The password was changed, or the member removed, since it was checked.
             Err(ServiceError::Unauthenticated { code: "session_ended", .. }) => Err(WRONG_PASSWORD),
@@ -162,12 +174,12 @@ impl SignIn {
         AuditAction { tenant_id, action, subject, detail: &NO_DETAIL, at: self.clock.now() }
     }
 
-    async fn create_session(
+    pub(super) async fn create_session(
         &self,
         client: &Client,
         user: &user::Model,
         (member, tenant): (&member::Model, &tenant::Model),
-        replaced: Option<(user_session::Model, audit_entry::Model)>,
+        start: SessionStart,
     ) -> Result<SignedIn> {
         let now = self.clock.now();
         let id = SessionId::new();
@@ -180,20 +192,22 @@ impl SignIn {
             created_at: now,
             refreshed_at: now,
             expires_at: refresh_expires_at,
-            confirmed_at: replaced.as_ref().map_or(now, |(session, _)| session.confirmed_at),
+            confirmed_at: start.confirmed_at,
             refresh_hash: refresh_token.hash().0.to_vec(),
             previous_refresh_hash: None,
             revoked_at: None,
             source: client.source.clone(),
         };
         let action = self.action(tenant.id, "session.create", member.id);
+        let action = AuditAction { detail: &start.detail, ..action };
         let mut audits = vec![action.by_member(member.id, Some(id), client)];
-        let replaces = replaced.as_ref().map(|(session, _)| session.id);
-        audits.extend(replaced.map(|(_, audit)| audit));
-        let password_hash = user.password_hash.clone();
-        let new = NewSession { session, password_hash, replaces, audits };
-        self.store.system().create_session(new).await?;
-        if replaces.is_some() {
+        let replaces = start.replaces.as_ref().map(|(id, _)| *id);
+        audits.extend(start.replaces.map(|(_, audit)| audit));
+        let (password_hash, device_login) = (user.password_hash.clone(), start.device_login);
+        let new = NewSession { session, password_hash, replaces, device_login, audits };
+        let ended = self.store.system().create_session(new).await?;
+        // The oldest one of a member beyond the limit, or the one that this one replaces.
+        if !ended.is_empty() {
             self.cache.forget_principals();
         }
         let (access_token, claims) = self.tokens.issue(member.id, id).await?;
@@ -301,8 +315,8 @@ impl SignIn {
         let wanted = memberships.iter().find(|(member, _)| member.tenant_id == tenant_id);
         let (member, tenant) = wanted.ok_or(ServiceError::NotFound("tenant"))?;
         let audit = end_of(caller, live.session.id, self.clock.now());
-        let replaced = Some((live.session, audit));
-        self.create_session(&caller.client(), &live.user, (member, tenant), replaced).await
+        let start = SessionStart::replacing(&live.session, audit);
+        self.create_session(&caller.client(), &live.user, (member, tenant), start).await
     }
 
     /// Records that the caller proved the password again.
@@ -321,10 +335,14 @@ impl SignIn {
     }
 
     /// # Errors
-    /// 403 `wrong_password`; [`ServiceError::RateLimited`].
+    /// 403 `wrong_password`; [`ServiceError::RateLimited`] by the session, so that guesses from other
+    /// addresses do not keep its person from it.
     pub(super) async fn prove(&self, given: Proof<'_>) -> Result<()> {
         let Proof { caller, password, user, field } = given;
-        self.limiter.attempt(caller.client().limited_as, &user.email)?;
+        match caller.principal.session_id() {
+            Some(session_id) => self.own_attempts.in_session(session_id)?,
+            None => self.limiter.attempt(caller.client().limited_as, &user.email)?,
+        };
         check_length(field, &password)?;
         let hash = Some(user.password_hash.clone());
         if self.passwords.verify(password, hash).await? {

@@ -1,4 +1,4 @@
-//! Limits how often a password may be tried, from one address and for one account.
+//! Limits how often a password may be tried, or a mail requested, from one address and for one account.
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -32,12 +32,21 @@ struct Shared {
     /// By the hash of the address, so that no address is kept.
     accounts: Limiter<SecretHash>,
     attempts: AtomicUsize,
+    per_minute: NonZeroU32,
 }
 
 impl Default for SignInLimiter {
     fn default() -> Self {
-        let quota = Quota::per_minute(SIGN_INS_PER_MINUTE);
+        Self::per_minute(SIGN_INS_PER_MINUTE)
+    }
+}
+
+impl SignInLimiter {
+    /// Allows so many attempts a minute, and at once.
+    pub(in crate::services) fn per_minute(per_minute: NonZeroU32) -> Self {
+        let quota = Quota::per_minute(per_minute);
         Self(Arc::new(Shared {
+            per_minute,
             sources: RateLimiter::keyed(quota).with_middleware(),
             accounts: RateLimiter::keyed(quota).with_middleware(),
             attempts: AtomicUsize::new(0),
@@ -61,9 +70,10 @@ impl SignInLimiter {
             shared.accounts.retain_recent();
         }
         // First the address: one that is refused does not use up the limit of an account.
-        let of_source = source.map(|source| check(&shared.sources, &source)).transpose()?;
+        let of_source =
+            source.map(|source| check(&shared.sources, &source, shared.per_minute)).transpose()?;
         let account = SecretHash::of(&email.trim().to_ascii_lowercase());
-        let of_account = check(&shared.accounts, &account)?;
+        let of_account = check(&shared.accounts, &account, shared.per_minute)?;
         let lower = of_source.filter(|allowance| allowance.remaining < of_account.remaining);
         Ok(lower.unwrap_or(of_account))
     }
@@ -72,8 +82,9 @@ impl SignInLimiter {
 fn check<K: std::hash::Hash + Eq + Clone>(
     limiter: &Limiter<K>,
     key: &K,
+    per_minute: NonZeroU32,
 ) -> Result<Allowance, ServiceError> {
-    let limit = SIGN_INS_PER_MINUTE.get();
+    let limit = per_minute.get();
     match limiter.check_key(key) {
         Ok(state) => {
             Ok(Allowance { limit, remaining: state.remaining_burst_capacity(), wait_s: 0 })
@@ -83,7 +94,7 @@ fn check<K: std::hash::Hash + Eq + Clone>(
             let wait_s = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
             Err(ServiceError::RateLimited {
                 code: "too_many_attempts",
-                detail: "too many passwords were tried for this account or from this address; wait a moment",
+                detail: "too many attempts were made for this account or from this address; wait a moment",
                 allowance: Allowance { limit, remaining: 0, wait_s: wait_s.max(1) },
             })
         }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use muster_protocol::CloseCode;
 use serde_json::json;
+use tokio::sync::Notify;
 
 use super::administration::{TenantDetails, Tenants, UNKNOWN};
 use crate::domain::access::principal::Scope;
@@ -13,6 +14,7 @@ use crate::domain::time::Clock;
 use crate::hub::Hub;
 use crate::services::access::caller::Caller;
 use crate::services::access::keys::key_cache::KeyCache;
+use crate::services::access::people::confirmation::require_confirmed_if_person;
 use crate::services::access::work_guard::require_unlimited;
 use crate::services::error::{Result, ServiceError};
 use crate::store::{Store, StoreError};
@@ -30,6 +32,8 @@ pub struct TenantDeletion {
     pub(in crate::services) clock: Clock,
     pub(in crate::services) cache: KeyCache,
     pub(in crate::services) tenants: Tenants,
+    /// Notified when a deletion was requested.
+    pub(in crate::services) requested: Arc<Notify>,
 }
 
 impl TenantDeletion {
@@ -50,8 +54,9 @@ impl TenantDeletion {
     /// 422 for another name; 409 `first_tenant`; 403 `key_has_limits`.
     pub async fn request_own(&self, caller: &Caller, name: &str) -> Result<TenantDetails> {
         caller.require(Scope::TenantManage)?;
-        require_unlimited(caller, "what belongs to the tenant changes")?;
-        self.request(caller, caller.principal.tenant_id, name).await
+        require_unlimited(caller, "what belongs to the tenant changes later")?;
+        require_confirmed_if_person(&self.store, &self.clock, caller).await?;
+        self.request(caller, caller.principal.tenant_id, name, false).await
     }
 
     /// Asks for the deletion of a tenant, for the operator.
@@ -65,16 +70,16 @@ impl TenantDeletion {
         name: &str,
     ) -> Result<TenantDetails> {
         caller.require(Scope::TenantsManage)?;
-        self.request(caller, id, name).await
+        self.request(caller, id, name, true).await
     }
 
     /// Withdraws the deletion of the caller's tenant.
     ///
     /// # Errors
-    /// 404 once the deletion has begun.
+    /// 404 once the deletion has begun; 409 `deleted_by_operator`.
     pub async fn restore_own(&self, caller: &Caller) -> Result<TenantDetails> {
         caller.require(Scope::TenantManage)?;
-        self.restore(caller, caller.principal.tenant_id).await
+        self.restore(caller, caller.principal.tenant_id, false).await
     }
 
     /// Withdraws the deletion of a tenant, for the operator.
@@ -83,10 +88,16 @@ impl TenantDeletion {
     /// 404, also once the deletion has begun.
     pub async fn restore_of(&self, caller: &Caller, id: TenantId) -> Result<TenantDetails> {
         caller.require(Scope::TenantsManage)?;
-        self.restore(caller, id).await
+        self.restore(caller, id, true).await
     }
 
-    async fn request(&self, caller: &Caller, id: TenantId, name: &str) -> Result<TenantDetails> {
+    async fn request(
+        &self,
+        caller: &Caller,
+        id: TenantId,
+        name: &str,
+        is_operator: bool,
+    ) -> Result<TenantDetails> {
         let scope = self.store.tenant(id);
         let tenant = scope.tenant().await?.ok_or(UNKNOWN)?;
         if tenant.name != name {
@@ -104,9 +115,10 @@ impl TenantDeletion {
         let delete_at = now.plus_ms(GRACE_MS);
         let detail = json!({"delete_at": delete_at});
         let audit = self.tenants.audit(caller, "tenant.delete", id, &detail);
-        scope.set_deletion(Some(delete_at), now, audit).await?.ok_or(UNKNOWN)?;
+        scope.set_deletion(Some(delete_at), is_operator, now, audit).await?.ok_or(UNKNOWN)?;
         // First the keys, then the sessions: a session that opens meanwhile checks the first after it
         // is among the second.
+        self.requested.notify_one();
         self.cache.close_tenant(id);
         self.hub.bump_key_revision();
         for session in self.hub.sessions().into_iter().filter(|session| session.tenant_id == id) {
@@ -115,19 +127,37 @@ impl TenantDeletion {
         self.tenants.details(id).await
     }
 
-    async fn restore(&self, caller: &Caller, id: TenantId) -> Result<TenantDetails> {
+    async fn restore(
+        &self,
+        caller: &Caller,
+        id: TenantId,
+        is_operator: bool,
+    ) -> Result<TenantDetails> {
         let audit = self.tenants.audit(caller, "tenant.restore", id, &json!({}));
-        let now = self.clock.now();
-        self.store.tenant(id).set_deletion(None, now, audit).await?.ok_or(UNKNOWN)?;
+        let (scope, now) = (self.store.tenant(id), self.clock.now());
+        let row = scope.set_deletion(None, is_operator, now, audit).await?.ok_or(UNKNOWN)?;
+        if row.delete_at.is_some() {
+            return Err(ServiceError::Conflict {
+                code: "deleted_by_operator",
+                detail: "the operator of this server deletes this tenant, and only the operator can withdraw that"
+                    .into(),
+            });
+        }
         self.cache.open_tenant(id);
         self.tenants.details(id).await
     }
 
-    /// Deletes what is left of the tenants whose grace period is over.
+    /// Waits until a deletion is requested.
+    pub async fn requested(&self) {
+        self.requested.notified().await;
+    }
+
+    /// Deletes what is left of the tenants whose grace period is over. Returns in how many milliseconds
+    /// the next one is due; `None` if no tenant is being deleted.
     ///
     /// # Errors
     /// [`StoreError`]; the next run continues.
-    pub async fn erase_due(&self) -> std::result::Result<(), StoreError> {
+    pub async fn erase_due(&self) -> std::result::Result<Option<u64>, StoreError> {
         let now = self.clock.now();
         let system = self.store.system();
         let mut slices = 0;
@@ -135,7 +165,7 @@ impl TenantDeletion {
             while system.erase_slice(id, now).await? {
                 slices += 1;
                 if slices >= MAX_SLICES {
-                    return Ok(());
+                    return Ok(Some(0));
                 }
             }
             // Its keys may still be cached.
@@ -144,6 +174,6 @@ impl TenantDeletion {
             self.cache.open_tenant(id);
             tracing::info!(tenant_id = %id, "deleted a tenant and everything of it");
         }
-        Ok(())
+        Ok(system.next_deletion().await?.map(|at| at.ms_since(self.clock.now())))
     }
 }

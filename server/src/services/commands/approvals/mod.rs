@@ -1,22 +1,27 @@
 //! Requests for approval: people list them and decide. [`rules`] says which work needs one, and
 //! [`request`] makes them.
 
+mod capsules;
+mod ladder;
 pub(in crate::services) mod of_work;
 pub(super) mod request;
 mod rules;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use muster_protocol::CommandName;
+use muster_protocol::capsule::Capsule;
 use serde_json::json;
 
+pub use self::capsules::MAX_CAPSULES;
 use self::of_work::add_names;
 pub use self::rules::NewApprovalRule;
 use super::preflight::Preflight;
 use crate::domain::access::principal::Scope;
 use crate::domain::commands::approval::{ApprovalRecord, ApprovalState, MAX_DECISION_CHARS};
 use crate::domain::commands::work::WorkKind;
-use crate::domain::ids::{AgentId, ApprovalId, TenantId};
+use crate::domain::ids::{AgentId, ApprovalId, CommandId, TenantId};
 use crate::domain::integrations::tenant_event::TenantEvent;
 use crate::domain::name::is_invisible;
 use crate::domain::page::{Page, PageRequest};
@@ -45,9 +50,18 @@ pub struct Approvals {
 #[derive(Debug, Clone)]
 pub struct ApprovalSnapshot {
     pub row: ApprovalRecord,
-    pub agents: Vec<AgentId>,
-    /// Their current names, in the same order; `None` for an agent that was deleted.
+    /// The current names of the agents, in the order of `work`; `None` for an agent that was deleted.
     pub agent_names: Vec<Option<String>>,
+    pub work: Vec<WorkToSign>,
+}
+
+/// One command of the work, as an approver signs it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WorkToSign {
+    pub command_id: CommandId,
+    pub agent_id: AgentId,
+    /// The hash that the host's manifest requires of the script's file, as the host reported it.
+    pub program_sha256: Option<String>,
 }
 
 impl Approvals {
@@ -75,7 +89,7 @@ impl Approvals {
     /// Says yes: the work is released, exactly as it was requested.
     ///
     /// # Errors
-    /// 403 `own_request` if the caller, or a key of the same person, made the request; the refusals of
+    /// 422 for a capsule that is not about the work; 403 `own_request` if the caller, or a key of the same person, made the request; the refusals of
     /// the limits of the caller's key; 409 `approval_outdated` if a host reports another script by now,
     /// `approval_ended` if the request is not pending.
     pub async fn approve(
@@ -83,23 +97,28 @@ impl Approvals {
         caller: &Caller,
         id: ApprovalId,
         reason: Option<String>,
+        capsules: Vec<Capsule>,
     ) -> Result<ApprovalSnapshot> {
         caller.require(Scope::ApprovalsDecide)?;
         let tenant = self.store.tenant(caller.principal.tenant_id);
         let row = tenant.approval(id).await?.ok_or(UNKNOWN)?;
+        let mut signed = Vec::new();
         if row.state == ApprovalState::Pending {
-            let agents = tenant.agents_of_approval(&row).await?;
+            let work = tenant.commands_of_approval(&row).await?;
+            signed = capsules::check(&row, &work, capsules)?;
+            let agents: Vec<_> = work.into_iter().map(|(_, agent_id)| agent_id).collect();
             let kind = WorkKind::of_command(&row.command, row.script.as_deref());
             self.guard.check_limits(caller, kind, &agents).await?;
             self.check_script(&row, &agents).await?;
         }
-        self.decide(caller, row, reason, true).await
+        self.decide(caller, row, reason, Some(signed)).await
     }
 
     /// Says no: the work ends and is never sent.
     ///
     /// # Errors
-    /// 403 `own_request`; 409 `approval_ended`; 422 without a reason.
+    /// 403 `own_request`; the refusals of the limits of the caller's key; 409 `approval_ended`; 422
+    /// without a reason.
     pub async fn refuse(
         &self,
         caller: &Caller,
@@ -110,23 +129,33 @@ impl Approvals {
         if reason.is_none() {
             return Err(ServiceError::required("reason"));
         }
-        let row = self.store.tenant(caller.principal.tenant_id).approval(id).await?;
-        self.decide(caller, row.ok_or(UNKNOWN)?, reason, false).await
+        let tenant = self.store.tenant(caller.principal.tenant_id);
+        let row = tenant.approval(id).await?.ok_or(UNKNOWN)?;
+        if row.state == ApprovalState::Pending {
+            let commands = tenant.commands_of_approval(&row).await?;
+            let agents: Vec<_> = commands.into_iter().map(|(_, agent_id)| agent_id).collect();
+            let kind = WorkKind::of_command(&row.command, row.script.as_deref());
+            self.guard.check_limits(caller, kind, &agents).await?;
+        }
+        self.decide(caller, row, reason, None).await
     }
 
-    /// Ends the requests whose time is over, and those whose work has ended.
+    /// Ends the requests whose time is over, and those whose work has ended. Returns in how many
+    /// milliseconds the next one expires; `None` if no request waits.
     ///
     /// # Errors
     /// [`StoreError`]; the next call ends what this one did not.
-    pub async fn sweep(&self) -> std::result::Result<(), StoreError> {
-        for ended in self.store.system().end_overdue_approvals(self.clock.now()).await? {
+    pub async fn sweep(&self) -> std::result::Result<Option<u64>, StoreError> {
+        let system = self.store.system();
+        for ended in system.end_overdue_approvals(self.clock.now()).await? {
             tracing::info!(approval_id = %ended.id, state = ended.state.as_str(), "a request for approval ended");
             for command_id in ended.ended {
                 self.hub.notify_ended(command_id, ended.job_id);
             }
             self.publish(ended.tenant_id, ended.id, ended.state);
         }
-        Ok(())
+        let next = system.next_approval_end().await?;
+        Ok(next.map(|at| at.ms_since(self.clock.now())))
     }
 
     async fn decide(
@@ -134,18 +163,21 @@ impl Approvals {
         caller: &Caller,
         row: approval::Model,
         reason: Option<String>,
-        is_approved: bool,
+        approved: Option<Vec<(CommandId, String)>>,
     ) -> Result<ApprovalSnapshot> {
+        let is_approved = approved.is_some();
+        let capsules = approved.unwrap_or_default();
         let reason = reason.map(check_reason).transpose()?;
         let now = self.clock.now();
         let action = if is_approved { "approval.approve" } else { "approval.refuse" };
         let detail = json!({
             "job_id": row.job_id, "command_id": row.command_id, "requested_by": row.requested_by,
-            "reason": reason, "pinned": row.pinned.0,
+            "reason": reason, "pinned": row.pinned.0, "capsules": capsules.len(),
         });
         let subject = Subject { kind: "approval", id: row.id.0 };
         let audit = caller.audit(action, subject, &detail, now);
-        let decision = Decision { is_approved, by: caller.principal.id, reason, now };
+        let by = caller.principal.id;
+        let decision = Decision { is_approved, by, reason, capsules, now };
         let tenant = self.store.tenant(caller.principal.tenant_id);
         let released = match tenant.decide_approval(row.id, decision, audit).await? {
             DecisionResult::Done(released) => released,
@@ -184,12 +216,23 @@ impl Approvals {
     async fn snapshot(&self, caller: &Caller, id: ApprovalId) -> Result<ApprovalSnapshot> {
         let tenant = self.store.tenant(caller.principal.tenant_id);
         let row = tenant.approval(id).await?.ok_or(UNKNOWN)?;
-        let agents = tenant.agents_of_approval(&row).await?;
+        let commands = tenant.commands_of_approval(&row).await?;
+        let agents: Vec<_> = commands.iter().map(|(_, agent_id)| *agent_id).collect();
         let names = tenant.agent_names(agents.clone()).await?;
         let agent_names = agents.iter().map(|id| names.get(id).cloned()).collect();
+        let script = row.script.as_deref().filter(|script| !script.is_empty());
+        let entries = match script.filter(|_| row.state == ApprovalState::Pending) {
+            Some(script) => self.preflight.script_entries(row.tenant_id, &agents, script).await?,
+            None => HashMap::new(),
+        };
+        let work = commands.into_iter().map(|(command_id, agent_id)| WorkToSign {
+            command_id,
+            agent_id,
+            program_sha256: entries.get(&agent_id).and_then(|entry| entry.sha256.clone()),
+        });
         let mut row = ApprovalRecord::from(row);
         add_names(&tenant, std::slice::from_mut(&mut row)).await?;
-        Ok(ApprovalSnapshot { row, agents, agent_names })
+        Ok(ApprovalSnapshot { row, agent_names, work: work.collect() })
     }
 
     fn publish(&self, tenant_id: TenantId, id: ApprovalId, state: ApprovalState) {
@@ -212,7 +255,7 @@ fn check_reason(reason: String) -> Result<String> {
 fn own_request() -> ServiceError {
     ServiceError::Forbidden {
         code: "own_request",
-        detail: "you, or a key of yours, made this request; somebody else must decide. Keys count as the person who created or rotated them".into(),
+        detail: "you, or a key of yours, made this request; somebody else must decide. Keys count as the person who created or rotated them, so all keys that come from the first key count as one: invite a member, who can approve what keys request".into(),
     }
 }
 

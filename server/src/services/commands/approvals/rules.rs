@@ -15,6 +15,8 @@ use crate::domain::ids::ApprovalRuleId;
 use crate::domain::name::check_name;
 use crate::services::access::caller::{Caller, Subject};
 use crate::services::access::keys::requested_limits::check_target;
+use crate::services::access::people::confirmation::require_confirmed_if_person;
+use crate::services::access::work_guard::require_unlimited;
 use crate::services::error::{Result, ServiceError};
 use crate::store::StoreError;
 use crate::store::entities::column::StoredCondition;
@@ -43,9 +45,9 @@ impl Approvals {
     /// Adds a rule. It holds for work that is submitted after this returns.
     ///
     /// # Errors
-    /// 422 names the field; 409 `too_many_rules`.
+    /// 422 names the field; 409 `too_many_rules`; 403 `confirmation_required` for a person.
     pub async fn create_rule(&self, caller: &Caller, new: NewApprovalRule) -> Result<ApprovalRule> {
-        require_owner(caller)?;
+        self.require_owner(caller).await?;
         let row = self.row(caller, new)?;
         let detail = json!({"name": row.name, "condition": row.condition, "wait_ms": row.wait_ms});
         let audit = caller.audit("approval_rule.create", subject(row.id), &detail, row.created_at);
@@ -67,7 +69,7 @@ impl Approvals {
 
     /// Deletes a rule. Requests that it asked for still need their approval.
     pub async fn delete_rule(&self, caller: &Caller, id: ApprovalRuleId) -> Result<()> {
-        require_owner(caller)?;
+        self.require_owner(caller).await?;
         let tenant_id = caller.principal.tenant_id;
         let now = self.clock.now();
         let audit = caller.audit("approval_rule.delete", subject(id), &json!({}), now);
@@ -76,6 +78,14 @@ impl Approvals {
         }
         self.guard.forget_rules(tenant_id);
         Ok(())
+    }
+
+    /// Rules protect against everybody else, so only owners change them, a member only with its password
+    /// and no key with limits.
+    pub(super) async fn require_owner(&self, caller: &Caller) -> Result<()> {
+        caller.require(Scope::ApprovalsManage)?;
+        require_unlimited(caller, "the agents of a rule change later")?;
+        require_confirmed_if_person(&self.store, &self.clock, caller).await
     }
 
     fn row(&self, caller: &Caller, new: NewApprovalRule) -> Result<approval_rule::Model> {
@@ -116,12 +126,6 @@ impl Approvals {
             created_by: caller.principal.id,
         })
     }
-}
-
-/// Rules protect against everybody else, so only owners change them. A member will also have to prove
-/// that it is still there: this is the place for that check.
-fn require_owner(caller: &Caller) -> Result<()> {
-    caller.require(Scope::ApprovalsManage)
 }
 
 fn subject(id: ApprovalRuleId) -> Subject {

@@ -19,6 +19,7 @@ use super::preflight::{OnMismatch, Preflight};
 use super::submission_limiter::SubmissionLimiter;
 use crate::domain::access::principal::Scope;
 use crate::domain::commands::approval::WorkApproval;
+use crate::domain::commands::ladder::Confirmation;
 use crate::domain::commands::records::JobRecord;
 use crate::domain::commands::rollout::RolloutSpec;
 use crate::domain::commands::trigger::Trigger;
@@ -77,6 +78,8 @@ pub struct JobRequest {
     pub idempotency_key: Option<String>,
     pub trigger: Trigger,
     pub on_mismatch: OnMismatch,
+    /// The number of agents that the caller expects.
+    pub confirmation: Option<Confirmation>,
 }
 
 /// Which executions of a job to retry.

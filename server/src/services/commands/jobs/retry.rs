@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use super::{JobRequest, JobSnapshot, Jobs, RetryScope};
+use crate::domain::commands::ladder::Confirmation;
 use crate::domain::commands::trigger::Trigger;
 use crate::domain::fleet::target::TargetSpec;
 use crate::domain::ids::JobId;
@@ -20,6 +21,7 @@ impl Jobs {
         caller: &Caller,
         id: JobId,
         scope: RetryScope,
+        confirmation: Option<Confirmation>,
         idempotency_key: Option<String>,
     ) -> Result<JobSnapshot> {
         let job = self.get(caller, id).await?;
@@ -60,6 +62,7 @@ impl Jobs {
             trigger: Trigger::Retry,
             // The first job passed its preflight; now each host decides for itself.
             on_mismatch: OnMismatch::Send,
+            confirmation,
         };
         self.submit(caller, request).await
     }

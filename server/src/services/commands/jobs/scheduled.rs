@@ -60,4 +60,24 @@ impl Jobs {
         request.valid_rollout()?;
         request.into_command().validate(CommandName::Execute)?.check_scope(caller)
     }
+
+    /// Checks the agents that a schedule's job would reach now. Each fire is checked again.
+    ///
+    /// # Errors
+    /// 403 `refused_by_ladder`, and the refusals of the caller's limits; 409 `agent_count_unconfirmed`.
+    pub(in crate::services) async fn check_reach(
+        &self,
+        caller: &Caller,
+        request: JobRequest,
+    ) -> Result<()> {
+        let target = Target::try_from(request.target.clone())?;
+        let tenant = self.store.tenant(caller.principal.tenant_id);
+        let resolved = tenant.resolve(&target, |id| self.hub.is_connected(id)).await?;
+        let agents: Vec<_> = resolved.agents.into_iter().map(|facts| facts.id).collect();
+        let validated = request.into_command().validate(CommandName::Execute)?;
+        let (kind, confirmation) = (validated.kind(), validated.confirmation);
+        // An approval is asked for at each fire.
+        let _ = self.guard.check(caller, kind, &agents, confirmation).await?;
+        Ok(())
+    }
 }

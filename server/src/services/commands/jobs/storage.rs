@@ -9,11 +9,9 @@ use serde_json::json;
 use super::plan::{InitialState, PlannedRollout};
 use super::scheduled::{FIRE_NOT_OPEN, FIRE_OVERLAPS};
 use super::{Jobs, subject};
-use crate::domain::commands::approval::ApprovalState;
 use crate::domain::commands::command_state::{CommandState, EndReason};
 use crate::domain::commands::trigger::Trigger;
 use crate::domain::ids::{AgentId, CommandId, JobId};
-use crate::domain::integrations::tenant_event::TenantEvent;
 use crate::services::access::caller::Caller;
 use crate::services::commands::approvals::request::{ApprovalDraft, WaitingWork, hold};
 use crate::services::commands::delivery::Reservation;
@@ -88,8 +86,7 @@ impl Jobs {
                     self.hub.announce_new(new.agent_id, new.id, new.is_ready);
                 }
                 if let Some(id) = approval_id {
-                    let event = TenantEvent::Approval { id, state: ApprovalState::Pending };
-                    self.hub.event_log.append(tenant_id, event);
+                    self.hub.notify_approval_requested(tenant_id, id);
                 }
                 // All of its executions may have ended with their insert.
                 self.hub.notify_job_changed(id);

@@ -147,7 +147,8 @@ impl Jobs {
             return Ok(Lookup::Repeated(JobId(id.0)));
         }
         let agents = self.resolve_target(caller, target).await?;
-        let clearance = self.guard.check(caller, validated.kind(), &agents).await?;
+        let (kind, confirmation) = (validated.kind(), validated.confirmation);
+        let clearance = self.guard.check(caller, kind, &agents, confirmation).await?;
         let hosts = match validated.on_mismatch {
             OnMismatch::Refuse => self.preflight.hosts(caller.principal.tenant_id, &agents).await?,
             OnMismatch::Send => Vec::new(),
@@ -248,6 +249,7 @@ impl JobRequest {
             expires_in_ms: self.expires_in_ms,
             idempotency_key: self.idempotency_key,
             on_mismatch: self.on_mismatch,
+            confirmation: self.confirmation,
         }
     }
 }

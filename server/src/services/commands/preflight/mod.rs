@@ -329,6 +329,7 @@ async fn refresh(session: &SessionHandle, until: Instant, timestamp: &str) -> bo
         data: Value::Object(serde_json::Map::new()),
         timestamp: timestamp.to_owned(),
         start_within_ms: None,
+        capsule: None,
     };
     let message = SessionMessage::Command { frame: Box::new(frame), is_durable: false };
     let query = async { session.send(message).await.is_ok() && reply.await.is_ok() };

@@ -140,6 +140,7 @@ mod tests {
             is_held: false,
             script: Some("hello".into()),
             trigger: Trigger::Api,
+            capsule: None,
         }
     }
 

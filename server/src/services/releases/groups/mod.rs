@@ -21,6 +21,7 @@ pub use self::view::GroupSnapshot;
 use self::view::is_compatible;
 use super::catalog::ReleaseCatalog;
 use crate::domain::access::principal::Scope;
+use crate::domain::commands::ladder::Confirmation;
 use crate::domain::ids::GroupId;
 use crate::domain::page::{Page, PageRequest};
 use crate::domain::releases::group::GroupState;
@@ -155,6 +156,8 @@ impl Groups {
             return self.snapshot(known).await;
         }
         self.guard.require_free_life_cycle(caller).await?;
+        // Its number was confirmed with the desired version.
+        self.check_reach(caller, &known, Some(Confirmation::AtMost(u32::MAX))).await?;
         let row = group::Model {
             state: GroupState::Active,
             halt_reason: None,
@@ -210,7 +213,7 @@ impl Groups {
 fn require(caller: &Caller) -> Result<()> {
     caller.require(Scope::AgentsWrite)?;
     caller.require(Scope::AgentsManage)?;
-    require_unlimited(caller, "the agents of a group change")
+    require_unlimited(caller, "the agents of a group change later")
 }
 
 fn name_taken() -> ServiceError {

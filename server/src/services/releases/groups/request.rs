@@ -4,6 +4,7 @@ use muster_protocol::release::Version;
 use serde_json::{Value, json};
 
 use super::Groups;
+use crate::domain::commands::ladder::Confirmation;
 use crate::domain::fleet::target::{Target, TargetSpec};
 use crate::domain::name::check_name;
 use crate::domain::releases::group::RolloutPolicy;
@@ -25,6 +26,8 @@ pub struct GroupRequest {
     pub wave_size: Option<Value>,
     pub max_failures: Option<Value>,
     pub healthy_for_ms: Option<u64>,
+    /// The number of agents that the caller expects.
+    pub confirmation: Option<Confirmation>,
 }
 
 impl Groups {
@@ -39,6 +42,7 @@ impl Groups {
         request: GroupRequest,
     ) -> Result<group::Model> {
         let mut row = row;
+        let changes_reach = request.target.is_some() || request.desired_version.is_some();
         if let Some(name) = request.name {
             check_name(&name).map_err(|problem| ServiceError::invalid_field("name", problem))?;
             row.name = name;
@@ -74,7 +78,25 @@ impl Groups {
             row.requested_by = caller.principal.id;
             row.desired_version = desired;
         }
+        if changes_reach && row.desired_version.is_some() {
+            self.check_reach(caller, &row, request.confirmation).await?;
+        }
         Ok(row)
+    }
+
+    /// Checks the agents that the target matches now. Those that join later come one by one.
+    pub(super) async fn check_reach(
+        &self,
+        caller: &Caller,
+        row: &group::Model,
+        confirmation: Option<Confirmation>,
+    ) -> Result<()> {
+        let spec: TargetSpec = serde_json::from_str(&row.target).unwrap_or_default();
+        let target = Target::try_from(spec)?;
+        let tenant = self.store.tenant(caller.principal.tenant_id);
+        let resolved = tenant.resolve(&target, |id| self.hub.is_connected(id)).await?;
+        let agents: Vec<_> = resolved.agents.into_iter().map(|facts| facts.id).collect();
+        self.guard.check_group(caller, &agents, confirmation).await
     }
 
     async fn check_desired_version(&self, version: &str) -> Result<()> {

@@ -36,6 +36,8 @@ fn groups(store: &Store) -> Groups {
         webhook_first_retry: std::time::Duration::from_secs(1),
         max_output_bytes: 1,
         output_quota_bytes: 1,
+        is_registration_open: false,
+        mail_first_retry: std::time::Duration::from_secs(5),
     };
     Groups {
         store: store.clone(),

@@ -36,7 +36,7 @@ pub struct Model {
     pub previous_secret_hash: Option<Vec<u8>>,
     pub previous_prefix: Option<String>,
     pub previous_valid_until: Option<Timestamp>,
-    /// Who knows the secret because it rotated the key.
+    /// Who rotated the key last.
     pub rotated_by: Option<PrincipalId>,
     /// When one of its secrets was last used. Written some seconds later.
     pub last_used_at: Option<Timestamp>,

@@ -21,6 +21,8 @@ pub struct Model {
     pub created_at: Timestamp,
     /// The row stays, because work names it.
     pub removed_at: Option<Timestamp>,
+    /// True if whoever runs the server made it an owner, with the set-up token or at the terminal.
+    pub is_from_setup: bool,
 }
 
 #[derive(Debug, Clone, Copy, EnumIter, DeriveRelation)]

@@ -22,6 +22,8 @@ pub struct Model {
     pub created_at: Timestamp,
     /// When everything of it is deleted; `None` unless that was asked for.
     pub delete_at: Option<Timestamp>,
+    /// True if the operator asked for it; then only the operator withdraws it.
+    pub is_deleted_by_operator: bool,
     /// Size of the manifests that its agents reported, and how many scripts they list.
     pub manifest_bytes: i64,
     pub manifest_scripts: i64,

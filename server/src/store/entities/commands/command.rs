@@ -47,6 +47,8 @@ pub struct Model {
     /// command.
     pub script: Option<String>,
     pub trigger: Trigger,
+    /// What an approver has signed about it: a `Capsule`, JSON.
+    pub capsule: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, EnumIter, DeriveRelation)]
@@ -130,6 +132,7 @@ impl NewCommand {
             is_held: false,
             script: self.script,
             trigger: self.trigger,
+            capsule: None,
         }
     }
 }

@@ -14,6 +14,7 @@ use crate::store::entities::access::{
     agent_key, api_key, audit_entry, retired_agent_secret, tenant,
 };
 use crate::store::queries::SystemScope;
+use crate::store::queries::access::keys::known_secrets::{SecretMaker, record_secret};
 use crate::store::requester::invalid_requesters;
 use crate::store::requester::write_audit;
 
@@ -115,6 +116,8 @@ impl SystemScope {
                     tenant::Entity::insert(rows.tenant.into_active_model())
                         .exec_without_returning(transaction)
                         .await?;
+                    let key = &rows.api_key;
+                    record_secret(transaction, key, SecretMaker::default(), key.created_at).await?;
                     api_key::Entity::insert(rows.api_key.into_active_model())
                         .exec_without_returning(transaction)
                         .await?;

@@ -16,7 +16,7 @@ use crate::store::queries::SystemScope;
 use crate::store::requester::{OutgoingWork, outside_limits};
 
 impl SystemScope {
-    /// Of queued commands, those that the limits of their keys do not allow any more.
+    /// Of queued commands, those that the scopes or the limits of their keys do not allow any more.
     pub async fn outside_limits(
         &self,
         commands: &[command::Model],

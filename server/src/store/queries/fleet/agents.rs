@@ -8,6 +8,7 @@ use sea_orm::{
     IntoActiveModel as _, QueryFilter as _, QueryOrder as _, QuerySelect as _,
 };
 
+use super::tag_grants::check_keeps_targets;
 use crate::domain::fleet::agent::{KEY_PAIR_CHANGED, NAME_CONFLICT, NameSource};
 use crate::domain::ids::{AgentId, AgentKeyId};
 use crate::domain::page::PageRequest;
@@ -24,6 +25,9 @@ use crate::store::requester::write_audit;
 pub struct AgentChange {
     pub name: Option<String>,
     pub tags: Option<Vec<String>>,
+    /// False refuses tags with which the agent enters or leaves the target of a rule of approval or of
+    /// an API key.
+    pub may_change_targets: bool,
 }
 
 impl TenantScope {
@@ -143,6 +147,9 @@ impl TenantScope {
     }
 
     /// Changes an agent; `None` if it does not exist.
+    ///
+    /// # Errors
+    /// [`StoreError::TargetChanged`] unless the change may do that.
     pub async fn update_agent(
         &self,
         id: AgentId,
@@ -158,6 +165,10 @@ impl TenantScope {
                         .filter(agent::Column::TenantId.eq(tenant_id))
                         .filter(agent::Column::DeletedAt.is_null());
                     let Some(row) = query.one(transaction).await? else { return Ok(None) };
+                    if let Some(tags) = change.tags.as_ref().filter(|_| !change.may_change_targets)
+                    {
+                        check_keeps_targets(transaction, &row, tags).await?;
+                    }
                     let mut row = row.into_active_model();
                     if let Some(name) = change.name {
                         row.name = Set(name);

@@ -8,6 +8,7 @@ use sea_orm::{
 };
 use serde_json::json;
 
+use crate::domain::access::credential::SecretHash;
 use crate::domain::commands::command_state::{CommandState, EndReason};
 use crate::domain::commands::job_state::JobState;
 use crate::domain::ids::{ApiKeyId, AuditId, CommandId, GroupId, JobId, TenantId};
@@ -19,8 +20,9 @@ use crate::store::entities::access::{api_key, audit_entry};
 use crate::store::entities::commands::{command, job, rollout};
 use crate::store::entities::releases::group;
 use crate::store::queries::TenantScope;
-use crate::store::queries::access::keys::key_lineage::{
-    all_keys, check_last_publisher, descendants,
+use crate::store::queries::access::keys::key_lineage::{all_keys, check_last_publisher};
+use crate::store::queries::access::keys::known_secrets::{
+    KnownSecrets, all_secrets, check_present_secret, known_to,
 };
 use crate::store::queries::commands::rollouts::actions::pause;
 use crate::store::requester::check_actor;
@@ -32,7 +34,8 @@ const ROWS: usize = 500;
 /// What a revocation includes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct RevocationScope {
-    /// Also the keys that the key created, and those that they created.
+    /// Also the keys that the key created, directly or through others, and every secret that its holder
+    /// knows.
     pub is_cascade: bool,
     /// Also cancel what the keys queued, and pause their rollouts and groups.
     pub cancels_queued: bool,
@@ -42,6 +45,8 @@ pub struct RevocationScope {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Revocation {
     pub keys: Vec<ApiKeyId>,
+    /// Keys that stay valid, and whose previous secret ended.
+    pub previous_secrets: Vec<ApiKeyId>,
     /// Queued commands that have ended, with their jobs.
     pub cancelled: Vec<(CommandId, Option<JobId>)>,
     /// Jobs whose rollouts were paused.
@@ -51,7 +56,7 @@ pub struct Revocation {
 
 impl TenantScope {
     /// Revokes a key; `None` if the tenant has no such key that is not revoked. `audit` is the entry
-    /// of the key; each further key gets its own.
+    /// of the key; each further key gets its own. `presented`: the secret of the key that asks.
     ///
     /// # Errors
     /// [`StoreError::Refused`] if no remaining key could publish releases and create keys as long as
@@ -60,6 +65,7 @@ impl TenantScope {
         &self,
         id: ApiKeyId,
         scope: RevocationScope,
+        presented: Option<SecretHash>,
         now: Timestamp,
         audit: audit_entry::Model,
     ) -> Result<Option<Revocation>, StoreError> {
@@ -71,20 +77,20 @@ impl TenantScope {
                 Box::pin(async move {
                     // Before the update: a key may revoke itself.
                     check_actor(transaction, &audit).await?;
-                    let keys = keys_to_revoke(transaction, tenant_id, id, scope).await?;
+                    check_present_secret(transaction, presented).await?;
+                    let KnownSecrets { keys, previous } =
+                        keys_to_revoke(transaction, tenant_id, id, scope, now).await?;
                     if keys.is_empty() {
                         return Ok(None);
                     }
                     check_last_publisher(transaction, &keys, now).await?;
                     let ids: Vec<ApiKeyId> = keys.iter().map(|key| key.id).collect();
-                    for ids in ids.chunks(ROWS) {
-                        api_key::Entity::update_many()
-                            .col_expr(api_key::Column::RevokedAt, now.0.into())
-                            .filter(api_key::Column::Id.is_in(ids.iter().copied()))
-                            .exec(transaction)
-                            .await?;
-                    }
-                    let mut revocation = Revocation { keys: ids, ..Revocation::default() };
+                    end_secrets(transaction, &ids, &previous, now).await?;
+                    let mut revocation = Revocation {
+                        keys: ids,
+                        previous_secrets: previous,
+                        ..Revocation::default()
+                    };
                     if scope.cancels_queued {
                         stop_work(transaction, tenant_id, &mut revocation, now).await?;
                     }
@@ -100,13 +106,15 @@ impl TenantScope {
         Ok(revocation)
     }
 
-    /// Every key that a key created, directly or through others, and that is not revoked.
-    pub async fn descendants_of_api_key(
+    /// Every key that a cascade revokes with a key.
+    pub async fn keys_known_to_api_key(
         &self,
         id: ApiKeyId,
+        now: Timestamp,
     ) -> Result<Vec<api_key::Model>, StoreError> {
         let query = api_key::Entity::find().filter(api_key::Column::TenantId.eq(self.tenant_id));
-        Ok(descendants(query.all(&self.reader).await?, id))
+        let secrets = all_secrets(&self.reader, self.tenant_id).await?;
+        Ok(known_to(id.into(), query.all(&self.reader).await?, &secrets, now).keys)
     }
 }
 
@@ -115,15 +123,40 @@ async fn keys_to_revoke(
     tenant_id: TenantId,
     id: ApiKeyId,
     scope: RevocationScope,
-) -> Result<Vec<api_key::Model>, StoreError> {
+    now: Timestamp,
+) -> Result<KnownSecrets, StoreError> {
     let all = all_keys(transaction, tenant_id).await?;
     let known = all.iter().find(|key| key.id == id && key.revoked_at.is_none()).cloned();
-    let Some(key) = known else { return Ok(Vec::new()) };
-    let mut keys = vec![key];
-    if scope.is_cascade {
-        keys.extend(descendants(all, id));
+    let Some(key) = known else { return Ok(KnownSecrets::default()) };
+    if !scope.is_cascade {
+        return Ok(KnownSecrets { keys: vec![key], previous: Vec::new() });
     }
-    Ok(keys)
+    let secrets = all_secrets(transaction, tenant_id).await?;
+    let mut known = known_to(id.into(), all, &secrets, now);
+    known.keys.insert(0, key);
+    Ok(known)
+}
+
+/// Revokes keys, and ends the previous secrets of others.
+pub(in crate::store::queries) async fn end_secrets(
+    transaction: &DatabaseTransaction,
+    keys: &[ApiKeyId],
+    previous: &[ApiKeyId],
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    for (ids, column) in
+        [(keys, api_key::Column::RevokedAt), (previous, api_key::Column::PreviousValidUntil)]
+    {
+        for ids in ids.chunks(ROWS) {
+            api_key::Entity::update_many()
+                .col_expr(column, now.0.into())
+                .filter(api_key::Column::Id.is_in(ids.iter().copied()))
+                .filter(api_key::Column::RevokedAt.is_null())
+                .exec(transaction)
+                .await?;
+        }
+    }
+    Ok(())
 }
 
 /// Cancels the queued commands of the keys. Rollouts and groups are paused instead, so that a person
@@ -224,7 +257,7 @@ async fn is_running(transaction: &DatabaseTransaction, id: JobId) -> Result<bool
     Ok(found.is_some())
 }
 
-/// The entry of the revoked key says what was stopped; those of its descendants name it.
+/// The entry of the revoked key says what was stopped; those of the other keys name it.
 fn audit_entries(
     audit: audit_entry::Model,
     id: ApiKeyId,
@@ -244,6 +277,13 @@ fn audit_entries(
         ..audit.clone()
     });
     let mut entries: Vec<_> = further.collect();
+    entries.extend(revocation.previous_secrets.iter().map(|key| audit_entry::Model {
+        id: AuditId::new(),
+        action: "api_key.rotate".to_owned(),
+        subject_id: Some(key.0),
+        detail: json!({"ended": "previous", "revoked_with": id}).to_string(),
+        ..audit.clone()
+    }));
     entries.push(audit_entry::Model { detail: detail.to_string(), ..audit });
     entries
 }

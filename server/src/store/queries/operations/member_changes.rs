@@ -5,16 +5,17 @@ use sea_orm::{
     PaginatorTrait as _, QueryFilter as _, QueryOrder as _, QuerySelect as _,
 };
 
+use super::api_key_revocation::end_secrets;
 use crate::domain::access::principal::Role;
 use crate::domain::ids::{ApiKeyId, MemberId, TenantId, UserId};
 use crate::domain::page::PageRequest;
 use crate::domain::time::Timestamp;
 use crate::store::StoreError;
-use crate::store::entities::access::{
-    api_key, audit_entry, invitation, member, user, user_session,
-};
+use crate::store::entities::access::{audit_entry, invitation, member, user, user_session};
 use crate::store::queries::TenantScope;
-use crate::store::queries::access::keys::key_lineage::{all_keys, made_by};
+use crate::store::queries::access::keys::key_lineage::all_keys;
+use crate::store::queries::access::keys::known_secrets::{all_secrets, known_to};
+use crate::store::queries::access::people::invitations;
 use crate::store::requester::write_audit;
 
 /// The result of a change.
@@ -62,8 +63,8 @@ impl TenantScope {
     }
 
     /// Gives a member another role. A role without one of the rights of the present one ends the member
-    /// and makes it another one, with the id `next`: its sessions, its keys, its invitations and its
-    /// queued work end.
+    /// and makes it another one, with the id `next`: its sessions, its invitations and its queued
+    /// work end, and so do the keys that it created and every secret that it knows.
     pub async fn set_member_role(
         &self,
         id: MemberId,
@@ -88,6 +89,7 @@ impl TenantScope {
                     }
                     // Before the update: an owner may lower its own role.
                     write_audit(transaction, audit).await?;
+                    end_invitations(transaction, &known, now).await?;
                     if role.tenant_scopes().is_superset(&known.role.tenant_scopes()) {
                         let name: &'static str = role.into();
                         member::Entity::update_many()
@@ -108,7 +110,8 @@ impl TenantScope {
             .await
     }
 
-    /// Removes a member: its sessions, its keys, its invitations and its queued work end.
+    /// Removes a member: its sessions, its invitations and its queued work end, and so do the keys that it
+    /// created and every secret that it knows.
     pub async fn remove_member(
         &self,
         id: MemberId,
@@ -127,6 +130,7 @@ impl TenantScope {
                         return Ok(MemberChange::LastOwner);
                     }
                     write_audit(transaction, audit).await?;
+                    end_invitations(transaction, &known, now).await?;
                     end(transaction, &known, now).await?;
                     Ok(MemberChange::Changed(known))
                 })
@@ -163,6 +167,19 @@ async fn is_last_owner(
     Ok(others.count(transaction).await? == 0)
 }
 
+/// Ends the invitations for a member's own address: an older one could give its role back.
+async fn end_invitations(
+    transaction: &DatabaseTransaction,
+    row: &member::Model,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let person = user::Entity::find_by_id(row.user_id).all(transaction).await?.pop();
+    if let Some(person) = person {
+        invitations::end_for(transaction, row.tenant_id, &person.email, now).await?;
+    }
+    Ok(())
+}
+
 async fn end(
     transaction: &DatabaseTransaction,
     row: &member::Model,
@@ -185,18 +202,9 @@ async fn end(
         .filter(invitation::Column::EndedAt.is_null())
         .exec(transaction)
         .await?;
+    let secrets = all_secrets(transaction, row.tenant_id).await?;
     let all = all_keys(transaction, row.tenant_id).await?;
-    // Whoever rotates a key knows its secret.
-    let rotated = all.iter().filter(|key| key.rotated_by == Some(row.id.into()));
-    let mut keys: Vec<ApiKeyId> = rotated.map(|key| key.id).collect();
-    keys.extend(made_by(all, row.id.into()).into_iter().map(|key| key.id));
-    if !keys.is_empty() {
-        api_key::Entity::update_many()
-            .col_expr(api_key::Column::RevokedAt, now.0.into())
-            .filter(api_key::Column::Id.is_in(keys))
-            .filter(api_key::Column::RevokedAt.is_null())
-            .exec(transaction)
-            .await?;
-    }
-    Ok(())
+    let known = known_to(row.id.into(), all, &secrets, now);
+    let keys: Vec<ApiKeyId> = known.keys.iter().map(|key| key.id).collect();
+    end_secrets(transaction, &keys, &known.previous, now).await
 }

@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use crate::domain::ids::TenantId;
 use crate::store::StoreError;
-use crate::store::entities::access::token_key;
+use crate::store::entities::access::{mail, token_key};
 use crate::store::entities::commands::command;
 use crate::store::entities::integrations::webhook_key;
 use crate::store::entities::operations::setting;
@@ -21,6 +21,8 @@ pub enum SealedTable {
     WebhookKeys,
     /// Of the whole server.
     TokenKeys,
+    /// Of the whole server.
+    Mails,
 }
 
 /// A sealed value of a row.
@@ -79,7 +81,18 @@ impl SystemScope {
                     .into_tuple()
                     .all(&self.reader)
                     .await?;
-                keys.into_iter().map(|(id, sealed)| (id, TenantId(Uuid::nil()), sealed)).collect()
+                of_no_tenant(keys)
+            }
+            SealedTable::Mails => {
+                let mails = mail::Entity::find()
+                    .select_only()
+                    .column(mail::Column::Id)
+                    .column(mail::Column::Sealed)
+                    .filter(mail::Column::Id.gt(after))
+                    .filter(mail::Column::IsFailed.eq(false))
+                    .order_by_asc(mail::Column::Id)
+                    .limit(limit);
+                of_no_tenant(mails.into_tuple().all(&self.reader).await?)
             }
         };
         let value = |(id, tenant_id, sealed)| SealedValue { id, tenant_id, sealed };
@@ -126,6 +139,14 @@ impl SystemScope {
                                     .exec(transaction)
                                     .await?;
                             }
+                            SealedTable::Mails => {
+                                mail::Entity::update_many()
+                                    .col_expr(mail::Column::Sealed, Expr::value(sealed))
+                                    .filter(mail::Column::Id.eq(id))
+                                    .filter(mail::Column::IsFailed.eq(false))
+                                    .exec(transaction)
+                                    .await?;
+                            }
                         }
                     }
                     Ok(())
@@ -154,4 +175,8 @@ impl SystemScope {
             })
             .await
     }
+}
+
+fn of_no_tenant(rows: Vec<(Uuid, Vec<u8>)>) -> Vec<(Uuid, TenantId, Vec<u8>)> {
+    rows.into_iter().map(|(id, sealed)| (id, TenantId(Uuid::nil()), sealed)).collect()
 }

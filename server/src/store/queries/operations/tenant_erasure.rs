@@ -14,7 +14,7 @@ use crate::domain::ids::{AgentId, CommandId, TenantId, UserId};
 use crate::domain::time::Timestamp;
 use crate::store::StoreError;
 use crate::store::blobs::BlobName;
-use crate::store::entities::access::{member, tenant, user};
+use crate::store::entities::access::{email_change, member, password_reset, tenant, user};
 use crate::store::entities::commands::command;
 use crate::store::entities::fleet::{
     agent, agent_event, agent_ledger, agent_manifest, telemetry_sample,
@@ -28,9 +28,10 @@ const SLICE_AGENTS: u64 = 20;
 
 /// Tables whose rows are deleted by `tenant_id` alone, with a column that tells rows of a slice apart.
 /// Commands, agents, members and the tenant itself have functions of their own.
-const TABLES: [(&str, &str); 20] = [
+const TABLES: [(&str, &str); 22] = [
     ("approvals", "id"),
     ("approval_rules", "id"),
+    ("ladders", "tenant_id"),
     ("fires", "id"),
     ("schedules", "id"),
     ("webhook_deliveries", "id"),
@@ -46,6 +47,7 @@ const TABLES: [(&str, &str); 20] = [
     ("retired_agent_secrets", "secret_hash"),
     ("agent_keys", "id"),
     ("api_keys", "id"),
+    ("api_key_secrets", "secret_hash"),
     ("audit_entries", "id"),
     ("audit_links", "number"),
     ("audit_heads", "tenant_id"),
@@ -217,6 +219,16 @@ async fn erase_members(transaction: &DatabaseTransaction, id: TenantId) -> Resul
             .from(member::Entity)
             .and_where(member::Column::UserId.is_in(users.iter().copied()))
             .take();
+        password_reset::Entity::delete_many()
+            .filter(password_reset::Column::UserId.is_in(users.iter().copied()))
+            .filter(password_reset::Column::UserId.not_in_subquery(in_other_tenants.clone()))
+            .exec(transaction)
+            .await?;
+        email_change::Entity::delete_many()
+            .filter(email_change::Column::UserId.is_in(users.iter().copied()))
+            .filter(email_change::Column::UserId.not_in_subquery(in_other_tenants.clone()))
+            .exec(transaction)
+            .await?;
         user::Entity::delete_many()
             .filter(user::Column::Id.is_in(users.iter().copied()))
             .filter(user::Column::Id.not_in_subquery(in_other_tenants))

@@ -21,7 +21,8 @@ use crate::store::entities::access::{
     agent_key, api_key, audit_entry, invitation, member, tenant, user,
 };
 use crate::store::entities::commands::{
-    approval, approval_rule, command, command_report, job, output_blob, output_chunk, rollout,
+    approval, approval_rule, command, command_report, job, ladder, output_blob, output_chunk,
+    rollout,
 };
 use crate::store::entities::fleet::{agent, agent_event, agent_manifest};
 use crate::store::entities::integrations::webhook_delivery;
@@ -34,7 +35,7 @@ const PAGE_ROWS: u64 = 100;
 
 /// What is exported, in this order. Rows that belong to others follow them: the person of a member, the
 /// manifest of an agent, the report and the output of a command.
-pub const TABLES: [&str; 18] = [
+pub const TABLES: [&str; 19] = [
     "tenants",
     "api_keys",
     "agent_keys",
@@ -51,12 +52,14 @@ pub const TABLES: [&str; 18] = [
     "agent_events",
     "webhook_deliveries",
     "approval_rules",
+    "ladders",
     "approvals",
     "audit_entries",
 ];
 
 /// Tables of a tenant that are not exported, and why.
-pub const NOT_EXPORTED_TABLES: [(&str, &str); 6] = [
+pub const NOT_EXPORTED_TABLES: [(&str, &str); 7] = [
+    ("api_key_secrets", "hashes of secrets"),
     ("audit_heads", "part of the export of the audit log, which can be verified"),
     ("audit_links", "part of the export of the audit log, which can be verified"),
     ("idempotency_records", "belong to requests, and are deleted after a day"),
@@ -127,6 +130,10 @@ impl TenantScope {
                 self.table::<webhook_delivery::Entity>("webhook_deliveries", after).await
             }
             "approval_rules" => self.table::<approval_rule::Entity>("approval_rules", after).await,
+            "ladders" => {
+                let keys = ("tenant_id", "tenant_id");
+                self.page::<ladder::Entity>("ladders", keys, after).await
+            }
             "approvals" => self.table::<approval::Entity>("approvals", after).await,
             "audit_entries" => self.table::<audit_entry::Entity>("audit_entries", after).await,
             _ => Ok(ExportPage::default()),

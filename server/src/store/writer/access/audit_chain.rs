@@ -8,7 +8,9 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use muster_protocol::audit::{AuditHash, AuditHead, AuditLink, LinkedEntry, MAX_LINK_ENTRIES};
+use muster_protocol::audit::{
+    AuditHash, AuditHead, AuditLink, BREAK_ACTION, LinkedEntry, MAX_LINK_ENTRIES,
+};
 use muster_protocol::identity::AgentKeyPair;
 use sea_orm::sea_query::OnConflict;
 use sea_orm::{
@@ -105,8 +107,14 @@ impl AuditChain {
         lock(&self.committed).clear();
     }
 
-    /// Why the stored last link can't be the one that this server signed; `None` if it can.
-    fn doubt(&self, key: &AgentKeyPair, head: &audit_head::Model) -> Option<&'static str> {
+    /// Why the stored last link can't be the one that this server signed; `None` if it can. `is_start`: the
+    /// log starts with this transaction.
+    fn doubt(
+        &self,
+        key: &AgentKeyPair,
+        head: &audit_head::Model,
+        is_start: bool,
+    ) -> Option<&'static str> {
         let stored = (head.number.cast_unsigned(), stored_hash(&head.hash));
         match lock(&self.committed).get(&head.tenant_id) {
             Some(known) if *known == stored => return None,
@@ -115,7 +123,10 @@ impl AuditChain {
             }
             _ => {}
         }
-        let is_new = stored == (0, AuditHash::default()) && head.signature.is_empty();
+        let is_empty = stored == (0, AuditHash::default()) && head.signature.is_empty();
+        if is_empty {
+            return (!is_start).then_some("the whole log was removed");
+        }
         let head = AuditHead {
             tenant_id: head.tenant_id.0,
             number: stored.0,
@@ -123,7 +134,7 @@ impl AuditChain {
             public_key: key.public_key(),
             signature: head.signature.clone(),
         };
-        (!is_new && !head.is_signed()).then_some("the last link is not signed by this server")
+        (!head.is_signed()).then_some("the last link is not signed by this server")
     }
 }
 
@@ -149,7 +160,7 @@ pub(in crate::store::writer) async fn seal(
         let Some(head) = heads.get(&tenant_id) else {
             return Err(DbErr::Custom("the last link of an audit log was deleted".into()));
         };
-        if let Some(reason) = chain.doubt(key, head) {
+        if let Some(reason) = chain.doubt(key, head, starts_log(tenant_id, &entries)) {
             tracing::error!(%tenant_id, link = head.number, reason, "the audit log was changed");
             entries.extend(entries.last().map(|last| break_entry(last, head, reason)));
         }
@@ -229,6 +240,12 @@ async fn read_heads(
     Ok(heads)
 }
 
+/// True for the entries of the transaction that creates a tenant. The log of no tenant starts with the
+/// first entry that belongs to none.
+fn starts_log(tenant_id: TenantId, entries: &[audit_entry::Model]) -> bool {
+    tenant_id.0.is_nil() || entries.iter().any(|entry| entry.action == "tenant.create")
+}
+
 fn break_entry(
     last: &audit_entry::Model,
     head: &audit_head::Model,
@@ -247,7 +264,7 @@ fn break_entry(
         actor_kind: ActorKind::System,
         actor_id: None,
         session_id: None,
-        action: "audit.break".into(),
+        action: BREAK_ACTION.into(),
         subject_kind: "audit".into(),
         subject_id: None,
         detail: detail.to_string(),

@@ -121,7 +121,10 @@ fn path(operation: &Operation, ids: &Ids) -> String {
 
 impl AccessFixture {
     async fn new() -> Self {
-        let options = ServerOptions::default().with("MUSTER_TRUSTED_PROXY", "127.0.0.1");
+        let options = ServerOptions::default()
+            .with("MUSTER_TRUSTED_PROXY", "127.0.0.1")
+            .with("MUSTER_REGISTRATION", "open")
+            .with("MUSTER_DEMO_PRINT_CODES", "true");
         let fixture = Fixture::with(options).await;
         let other_tenant = fixture.other_tenant().await;
         let fields = json!({"permissions": muster_tests::ALL, "max_agents": 9});
@@ -262,7 +265,7 @@ impl AccessFixture {
         let (mut cells, needs) = match operation.needs {
             Needs::Nothing => {
                 let got = status(&self.fixture, "", operation, &self.ids).await;
-                assert_eq!(got, 200, "{name}");
+                assert!((200..300).contains(&got), "{name}: {got}");
                 (["yes"; 4].map(str::to_owned).to_vec(), "–".to_owned())
             }
             Needs::AnyKey => {

@@ -141,6 +141,8 @@ pub fn operations() -> Vec<Operation> {
     let new_schedule =
         json!({"name": "new", "rule": rule, "job": {"script": "hi", "target": nobody}});
     let setup = json!({"email": "ada@example.com", "password": "correct horse battery"});
+    let setup_again = setup.clone();
+    let wrong_code = json!({"registration_id": nothing, "code": "000000"});
     let wrong_login = json!({"email": "nobody@example.com", "password": "wrong horse battery"});
     let password = json!({"password": PASSWORD});
     let new_password = json!({"current_password": PASSWORD, "new_password": PASSWORD});
@@ -183,6 +185,23 @@ pub fn operations() -> Vec<Operation> {
         post("/api/auth/login", &[], Unrelated, wrong_login).needing(Needs::Own("password")),
         post("/api/auth/refresh", &[], Unrelated, json!({"refresh_token": "mst_refresh_"}))
             .needing(Needs::Own("refresh token")),
+        post("/api/auth/register", &[], Unrelated, setup_again).needing(Needs::Nothing),
+        post("/api/auth/register/resend", &[], Unrelated, json!({"registration_id": nothing}))
+            .needing(Needs::Nothing),
+        post("/api/auth/register/verify", &[], Unrelated, wrong_code)
+            .needing(Needs::Own("code by mail")),
+        post("/api/auth/password-reset", &[], Unrelated, json!({"email": "nobody@example.com"}))
+            .needing(Needs::Nothing),
+        post("/api/auth/password-reset/complete", &[], Unrelated, json!({"password": PASSWORD}))
+            .needing(Needs::Own("token by mail")),
+        by_person(post("/api/me/email", &[], Unrelated, json!({"email": "new@example.com"})), &[]),
+        by_person(post("/api/me/email/verify", &[], Unrelated, json!({"code": "000000"})), &[]),
+        post("/api/auth/device", &[], Unrelated, json!({})).needing(Needs::Nothing),
+        by_person(post("/api/auth/device/approve", &[], Unrelated, user_code()), &[]),
+        by_person(post("/api/auth/device/refuse", &[], Unrelated, user_code()), &[]),
+        by_person(post("/api/auth/device/show", &[], Unrelated, user_code()), &[]),
+        post("/api/auth/device/token", &[], Unrelated, json!({"device_code": "mst_device_"}))
+            .needing(Needs::Own("device code")),
         by_person(post("/api/auth/confirm", &[], Unrelated, password), &[]),
         by_person(post("/api/auth/switch", &[], Unrelated, json!({"tenant_id": nothing})), &[]),
         by_person(post("/api/auth/logout", &[], Unrelated, json!({})), &[]),
@@ -205,6 +224,9 @@ pub fn operations() -> Vec<Operation> {
         by_agent(get("/api/agents/poll", &[], Unrelated)),
         by_agent(post("/api/agents/result", &[], Unrelated, result)),
         get("/api/access/explain", &[], Unrelated).query("?operation=ping").needing(Needs::AnyKey),
+        get("/api/access/ladder", COMMANDS_READ, Hidden),
+        Operation::new("PUT", "/api/access/ladder", MANAGE_RULES, Unrelated)
+            .with(json!({"steps": []})),
         get("/api/approvals", COMMANDS_READ, Hidden),
         get("/api/approvals/{id}", COMMANDS_READ, NotFound),
         post("/api/approvals/{id}/approve", DECIDE, NotFound, json!({})),
@@ -299,6 +321,11 @@ pub fn operations() -> Vec<Operation> {
         ),
         act("/api/webhooks/secret/rotate", WEBHOOKS_WRITE).unrelated(),
     ]
+}
+
+/// The code of no program.
+fn user_code() -> Value {
+    json!({"user_code": "BCDF-GHJK"})
 }
 
 impl Operation {

@@ -8,7 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use muster_protocol::release::Platform;
 use muster_tests::{
-    AgentOptions, Fixture, JsonFields as _, Publisher, Script, eventually, repository,
+    AgentOptions, Fixture, JsonFields as _, Publisher, Script, ServerOptions, eventually,
+    repository,
 };
 use reqwest::Method;
 use serde_json::{Map, Value, json};
@@ -102,7 +103,10 @@ fn names(document: &Value) -> BTreeMap<(String, String), String> {
 
 #[tokio::test]
 async fn examples_are_taken_from_a_run_and_have_the_documented_shapes() {
-    let fixture = Fixture::on_sqlite().await;
+    let options = ServerOptions::default()
+        .with("MUSTER_REGISTRATION", "open")
+        .with("MUSTER_DEMO_PRINT_CODES", "true");
+    let fixture = Fixture::with(options).await;
     let document = fixture.api.get("/openapi.json").await.expect(200);
     let names = names(&document);
     let mut run = Recorder { fixture: &fixture, names, examples: Map::new() };
@@ -131,6 +135,7 @@ async fn examples_are_taken_from_a_run_and_have_the_documented_shapes() {
     run.call_with(token.trim(), Method::POST, "/api/setup", Some(owner)).await;
     approvals(&mut run).await;
     people(&mut run).await;
+    accounts(&mut run).await;
     run.examples.insert(
         "get_metrics".into(),
         json!({"status": "200",
@@ -348,7 +353,7 @@ async fn basic_agent(run: &mut Recorder<'_>) {
 }
 
 /// Requests for approval, on the basic agent. A key of another person decides: of the member that was
-/// set up.
+/// set up, as if it had been invited.
 async fn approvals(run: &mut Recorder<'_>) {
     let rule = json!({"name": "production", "target": "tag:production", "scripts": ["deploy"],
         "fan_out_above": 10, "wait_ms": 3_600_000});
@@ -359,9 +364,14 @@ async fn approvals(run: &mut Recorder<'_>) {
     api.post("/api/approvals/rules", json!({"name": "every script"})).await.expect(201);
     let key = json!({"name": "grace", "role": "owner"});
     let key = api.post("/api/keys", key).await.expect(201).text("key").to_owned();
-    let statement =
-        "UPDATE api_keys SET created_by = (SELECT id FROM members) WHERE name = 'grace'";
-    run.fixture.server.query(statement);
+    for statement in [
+        "UPDATE api_keys SET created_by = (SELECT id FROM members) WHERE name = 'grace'",
+        "UPDATE api_key_secrets SET made_by = (SELECT id FROM members) \
+         WHERE key_id = (SELECT id FROM api_keys WHERE name = 'grace')",
+        "UPDATE members SET is_from_setup = (1 = 0)",
+    ] {
+        run.fixture.server.query(statement);
+    }
     let agents = api.get("/api/agents").await.expect(200);
     let body = json!({"script": "deploy", "target": {"ids": [agents["items"][0]["id"]]}});
     for verb in ["approve", "refuse"] {
@@ -373,6 +383,11 @@ async fn approvals(run: &mut Recorder<'_>) {
         run.call_with(&key, Method::POST, &format!("{path}/{verb}"), Some(reason)).await;
     }
     run.get("/api/access/explain?operation=run:deploy&target=all").await;
+    let steps = json!({"steps": [{"from_agents": 10, "demand": "confirm"},
+        {"tag": "critical", "from_agents": 1, "demand": "approve"},
+        {"from_agents": 1_000, "demand": "refuse"}]});
+    run.call(Method::PUT, "/api/access/ladder", Some(steps)).await;
+    run.get("/api/access/ladder").await;
 }
 
 /// People: sign-in, sessions, members and invitations.
@@ -388,6 +403,7 @@ async fn people(run: &mut Recorder<'_>) {
     }
     let confirm = json!({"password": password});
     run.call_with(&key, Method::POST, "/api/auth/confirm", Some(confirm)).await;
+    device_logins(run, &key).await;
     let body = json!({"email": "grace@example.com", "role": "member"});
     let made = run.call_with(&key, Method::POST, "/api/invitations", Some(body.clone())).await;
     run.call_with(&key, Method::GET, "/api/invitations", None).await;
@@ -412,6 +428,61 @@ async fn people(run: &mut Recorder<'_>) {
     let path = format!("/api/me/sessions/{{id={}}}", other.text("session_id"));
     run.call_with(&key, Method::DELETE, &path, None).await;
     run.call_with(&key, Method::POST, "/api/auth/logout", Some(json!({}))).await;
+}
+
+/// Registration, a new password and a new address, with codes that the server prints.
+async fn accounts(run: &mut Recorder<'_>) {
+    let (email, password) = ("joan@example.com", "correct horse battery staple");
+    let body = json!({"email": email, "name": "Joan", "password": password,
+        "tenant_name": "Example Ltd"});
+    let open = run.call_with("", Method::POST, "/api/auth/register", Some(body)).await;
+    let id = open.text("registration_id").to_owned();
+    printed(run, email, 1).await;
+    let body = json!({"registration_id": id});
+    run.call_with("", Method::POST, "/api/auth/register/resend", Some(body)).await;
+    let code = printed(run, email, 2).await;
+    let body = json!({"registration_id": id, "code": code});
+    run.call_with("", Method::POST, "/api/auth/register/verify", Some(body)).await;
+    let body = json!({"email": email});
+    run.call_with("", Method::POST, "/api/auth/password-reset", Some(body)).await;
+    let token = printed(run, email, 3).await;
+    let body = json!({"password": "tired giraffe on a bus"});
+    let path = "/api/auth/password-reset/complete";
+    run.call_with(&token, Method::POST, path, Some(body)).await;
+    let login = json!({"email": email, "password": "tired giraffe on a bus"});
+    let signed = run.fixture.api.post("/api/auth/login", login).await.expect(200);
+    let key = signed.text("access_token");
+    let body = json!({"email": "joan.clarke@example.com"});
+    run.call_with(key, Method::POST, "/api/me/email", Some(body)).await;
+    let code = printed(run, "joan.clarke@example.com", 1).await;
+    run.call_with(key, Method::POST, "/api/me/email/verify", Some(json!({"code": code}))).await;
+}
+
+/// The code or token of a printed mail to an address, counted from 1.
+async fn printed(run: &Recorder<'_>, to: &str, count: usize) -> String {
+    eventually(&format!("mail {count} to {to} is printed"), async || {
+        let log = run.fixture.server.log();
+        let mail = log.split(&format!("mail to {to}: ")).nth(count)?.to_owned();
+        let mut lines = mail.lines();
+        let secret = lines.find_map(|line| line.strip_prefix("    ").map(str::to_owned));
+        secret.filter(|secret| !secret.is_empty())
+    })
+    .await
+}
+
+async fn device_logins(run: &mut Recorder<'_>, key: &str) {
+    for action in ["approve", "refuse"] {
+        let started = run.call_with("", Method::POST, "/api/auth/device", Some(json!({}))).await;
+        let code = json!({"user_code": started.text("user_code")});
+        let show = Some(code.clone());
+        run.call_with(key, Method::POST, "/api/auth/device/show", show).await;
+        let path = format!("/api/auth/device/{action}");
+        run.call_with(key, Method::POST, &path, Some(code)).await;
+        if action == "approve" {
+            let body = json!({"device_code": started.text("device_code")});
+            run.call_with("", Method::POST, "/api/auth/device/token", Some(body)).await;
+        }
+    }
 }
 
 /// The same examples in every run: ids, instants, secrets and figures are replaced.
@@ -451,12 +522,24 @@ fn replaced_text(text: &str, known: &mut BTreeMap<String, usize>) -> String {
             result.push_str(&format!("01900000-0000-7000-8000-{number:012}"));
         } else if is_instant {
             result.push_str("2026-01-31T12:00:00.000Z");
+        } else if is_user_code(bare) {
+            result.push_str("BCDF-GHJK");
+        } else if bare.starts_with("127.0.0.1:") {
+            result.push_str("127.0.0.1:8080");
         } else if bare.starts_with("eyJ") {
             result.push_str("eyJhbGciOiJFZERTQSJ9.e30.AA");
-        } else if let Some(kind) =
-            ["mst_live_", "mst_agent_", "mst_setup_", "mst_refresh_", "mst_invite_", "whsec_"]
-                .iter()
-                .find(|kind| bare.starts_with(**kind))
+        } else if let Some(kind) = [
+            "mst_live_",
+            "mst_agent_",
+            "mst_setup_",
+            "mst_refresh_",
+            "mst_invite_",
+            "mst_reset_",
+            "mst_device_",
+            "whsec_",
+        ]
+        .iter()
+        .find(|kind| bare.starts_with(**kind))
         {
             // Prefixes of keys stay as long as they are.
             result.push_str(&format!("{kind}{}", "0".repeat(bare.len() - kind.len())));
@@ -467,4 +550,13 @@ fn replaced_text(text: &str, known: &mut BTreeMap<String, usize>) -> String {
         result.push_str(&word[bare.len()..]);
     }
     result
+}
+
+/// The code of a device, as `BCDF-GHJK`.
+fn is_user_code(word: &str) -> bool {
+    let is_letter = |(place, byte): (usize, u8)| match place {
+        4 => byte == b'-',
+        _ => byte.is_ascii_uppercase(),
+    };
+    word.len() == 9 && word.bytes().enumerate().all(is_letter)
 }

@@ -11,6 +11,7 @@ use sea_orm::{
 };
 
 use super::key_lineage::{all_keys, check_last_publisher, descendants, publishes_less, rights_of};
+use super::known_secrets::{SecretMaker, check_present_secret, record_secret};
 use crate::domain::access::credential::SecretHash;
 use crate::domain::access::keys::key_rights::KeyRights;
 use crate::domain::ids::{ApiKeyId, PrincipalId, TenantId};
@@ -26,6 +27,8 @@ use crate::store::requester::write_audit;
 pub struct ApiKeyChange {
     pub known: api_key::Model,
     pub changed: api_key::Model,
+    /// The secret of the key that asks.
+    pub presented: Option<SecretHash>,
     pub now: Timestamp,
 }
 
@@ -46,6 +49,9 @@ pub struct Rotation {
     pub prefix: String,
     /// Who asked, and so knows the secret.
     pub by: PrincipalId,
+    /// The secret of the key that asks.
+    pub presented: Option<SecretHash>,
+    pub now: Timestamp,
     pub previous_valid_until: Timestamp,
 }
 
@@ -91,15 +97,20 @@ impl TenantScope {
                     if rights.is_some_and(|rights| !row.rights().is_within(&rights)) {
                         return Err(StoreError::KeyInvalid);
                     }
+                    check_present_secret(transaction, rotation.presented).await?;
                     let mut changed = row.clone().into_active_model();
                     changed.secret_hash = Set(rotation.hash.0.to_vec());
-                    changed.prefix = Set(rotation.prefix);
+                    changed.prefix = Set(rotation.prefix.clone());
                     changed.previous_secret_hash = Set(Some(row.secret_hash));
                     changed.previous_prefix = Set(Some(row.prefix));
                     changed.previous_valid_until = Set(Some(rotation.previous_valid_until));
                     changed.previous_used_at = Set(row.last_used_at);
                     changed.rotated_by = Set(Some(rotation.by));
                     let row = changed.update(transaction).await?;
+                    let Rotation { by, presented, now, .. } = rotation;
+                    let (id, session_id) = (Some(by), audit.session_id);
+                    let maker = SecretMaker { id, presented, session_id };
+                    record_secret(transaction, &row, maker, now).await?;
                     write_audit(transaction, audit).await?;
                     Ok(Some(row))
                 })
@@ -111,6 +122,7 @@ impl TenantScope {
     pub async fn end_previous_secret(
         &self,
         id: ApiKeyId,
+        presented: Option<SecretHash>,
         now: Timestamp,
         audit: audit_entry::Model,
     ) -> Result<Option<api_key::Model>, StoreError> {
@@ -122,6 +134,7 @@ impl TenantScope {
                     let Some(row) = find(transaction, tenant_id, id).await? else {
                         return Ok(None);
                     };
+                    check_present_secret(transaction, presented).await?;
                     let is_valid = row.previous_valid_until.is_some_and(|until| until > now);
                     if !is_valid {
                         return Ok(Some(row));
@@ -178,9 +191,10 @@ async fn record_use(
 async fn apply(
     transaction: &DatabaseTransaction,
     tenant_id: TenantId,
-    ApiKeyChange { known, changed, now }: ApiKeyChange,
+    ApiKeyChange { known, changed, presented, now }: ApiKeyChange,
     audit: audit_entry::Model,
 ) -> Result<ChangedApiKey, StoreError> {
+    check_present_secret(transaction, presented).await?;
     let mut all = all_keys(transaction, tenant_id).await?;
     let Some(stored) = all.iter_mut().find(|key| key.id == known.id) else {
         return Ok(ChangedApiKey::Changed);

@@ -6,6 +6,8 @@ use sea_orm::{
 };
 
 use super::api_key_changes::actor_rights;
+use super::known_secrets::{SecretMaker, check_present_secret, record_secret};
+use crate::domain::access::credential::SecretHash;
 use crate::domain::ids::{ApiKeyId, MemberId};
 use crate::domain::page::PageRequest;
 use crate::store::StoreError;
@@ -23,10 +25,14 @@ pub enum CreatedApiKey {
 }
 
 impl TenantScope {
-    /// Stores a new key, if the key that asks still has its rights.
+    /// Stores a new key, if the key that asks still has its rights. `presented`: its secret.
+    ///
+    /// # Errors
+    /// [`StoreError::PreviousSecret`].
     pub async fn create_api_key(
         &self,
         row: api_key::Model,
+        presented: Option<SecretHash>,
         audit: audit_entry::Model,
     ) -> Result<CreatedApiKey, StoreError> {
         let tenant_id = self.tenant_id;
@@ -39,6 +45,10 @@ impl TenantScope {
                         check_actor(transaction, &audit).await?;
                         return Ok(CreatedApiKey::MakerChanged);
                     }
+                    check_present_secret(transaction, presented).await?;
+                    let (id, session_id) = (row.created_by, audit.session_id);
+                    let maker = SecretMaker { id, presented, session_id };
+                    record_secret(transaction, &row, maker, row.created_at).await?;
                     api_key::Entity::insert(row.into_active_model())
                         .exec_without_returning(transaction)
                         .await?;

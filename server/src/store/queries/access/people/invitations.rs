@@ -1,8 +1,9 @@
 //! Invitations: each makes one member, once.
 
 use sea_orm::{
-    ColumnTrait as _, ConnectionTrait, DatabaseTransaction, EntityTrait as _, IntoActiveModel as _,
-    PaginatorTrait as _, QueryFilter as _, QueryOrder as _, QuerySelect as _, Select,
+    ColumnTrait as _, ConnectionTrait, DatabaseTransaction, DbErr, EntityTrait as _,
+    IntoActiveModel as _, PaginatorTrait as _, QueryFilter as _, QueryOrder as _, QuerySelect as _,
+    Select,
 };
 
 use super::user_sessions::live_member;
@@ -41,7 +42,7 @@ pub enum Accepted {
 }
 
 impl TenantScope {
-    /// Stores an invitation; false if the tenant has as many as it may.
+    /// Stores an invitation in place of an open one for the same address; false if the tenant has as many as it may.
     pub async fn create_invitation(
         &self,
         row: invitation::Model,
@@ -55,6 +56,8 @@ impl TenantScope {
                     if open >= MAX_INVITATIONS {
                         return Ok(false);
                     }
+                    // One open invitation for an address: who got an earlier one has one role, not two.
+                    end_for(transaction, row.tenant_id, &row.email, row.created_at).await?;
                     invitation::Entity::insert(row.into_active_model())
                         .exec_without_returning(transaction)
                         .await?;
@@ -156,17 +159,30 @@ impl SystemScope {
                     member::Entity::insert(new.member.into_active_model())
                         .exec_without_returning(transaction)
                         .await?;
-                    invitation::Entity::update_many()
-                        .col_expr(invitation::Column::EndedAt, now.0.into())
-                        .filter(invitation::Column::Id.eq(open.id))
-                        .exec(transaction)
-                        .await?;
+                    end_for(transaction, open.tenant_id, &open.email, now).await?;
                     add_audit(new.audit)?;
                     Ok(Accepted::Created)
                 })
             })
             .await
     }
+}
+
+/// Ends the open invitations of a tenant for an address.
+pub(in crate::store::queries) async fn end_for(
+    transaction: &DatabaseTransaction,
+    tenant_id: TenantId,
+    email: &str,
+    now: Timestamp,
+) -> Result<(), DbErr> {
+    invitation::Entity::update_many()
+        .col_expr(invitation::Column::EndedAt, now.0.into())
+        .filter(invitation::Column::TenantId.eq(tenant_id))
+        .filter(invitation::Column::Email.eq(email))
+        .filter(invitation::Column::EndedAt.is_null())
+        .exec(transaction)
+        .await?;
+    Ok(())
 }
 
 fn open(tenant_id: TenantId, now: Timestamp) -> Select<invitation::Entity> {

@@ -190,7 +190,7 @@ async fn insert_owner(
     write_audit(transaction, owner.audit).await
 }
 
-async fn replace_password(
+pub(super) async fn replace_password(
     transaction: &DatabaseTransaction,
     user_id: UserId,
     password_hash: &str,
@@ -239,6 +239,7 @@ async fn promote(
     let role: &'static str = Role::Owner.into();
     member::Entity::update_many()
         .col_expr(member::Column::Role, role.into())
+        .col_expr(member::Column::IsFromSetup, true.into())
         .filter(member::Column::Id.eq(known.id))
         .exec(transaction)
         .await?;

@@ -19,6 +19,17 @@ impl SystemScope {
         Ok(query.all(&self.reader).await?)
     }
 
+    /// Deletes all keys: no access token that was issued is valid any more.
+    pub async fn delete_token_keys(&self) -> Result<u64, StoreError> {
+        self.writer
+            .change(|transaction| {
+                Box::pin(async move {
+                    Ok(token_key::Entity::delete_many().exec(transaction).await?.rows_affected)
+                })
+            })
+            .await
+    }
+
     /// Stores a key that signs from now on, unless there is one that does, and deletes keys that were
     /// kept for long enough. Returns all keys, the newest last.
     pub async fn add_token_key(

@@ -1,15 +1,24 @@
 //! Members who are signed in.
 
+use std::collections::BTreeSet;
+
 use sea_orm::{
     ColumnTrait as _, ConnectionTrait, DatabaseTransaction, EntityTrait as _, IntoActiveModel as _,
     QueryFilter as _, QueryOrder as _, QuerySelect as _,
 };
+use serde_json::json;
 
-use crate::domain::ids::{MemberId, SessionId, TenantId, UserId};
+use super::device_logins::use_device_login;
+use crate::domain::access::principal::ActorKind;
+use crate::domain::ids::{ApiKeyId, AuditId, DeviceLoginId, MemberId, SessionId, TenantId, UserId};
 use crate::domain::time::Timestamp;
 use crate::store::StoreError;
-use crate::store::entities::access::{audit_entry, member, tenant, user, user_session};
+use crate::store::entities::access::{audit_entry, mail, member, tenant, user, user_session};
 use crate::store::queries::SystemScope;
+use crate::store::queries::access::keys::key_lineage::all_keys;
+use crate::store::queries::access::keys::known_secrets::{all_secrets, known_to_sessions};
+use crate::store::queries::access::mails::queue_notice;
+use crate::store::queries::operations::api_key_revocation::end_secrets;
 use crate::store::requester::write_audit;
 use crate::store::writer::add_audit;
 
@@ -35,6 +44,8 @@ pub struct NewSession {
     pub password_hash: String,
     /// A session that this one replaces.
     pub replaces: Option<SessionId>,
+    /// A sign-in of a program that it uses up.
+    pub device_login: Option<DeviceLoginId>,
     pub audits: Vec<audit_entry::Model>,
 }
 
@@ -85,12 +96,13 @@ impl SystemScope {
         Ok(user.map(|user| LiveSession { session, member, user }))
     }
 
-    /// Stores a sign-in, and ends the oldest sessions of its member beyond the limit.
+    /// Stores a sign-in, and ends the oldest sessions of its member beyond the limit. Returns the sessions
+    /// that ended, with the replaced one.
     ///
     /// # Errors
     /// [`StoreError::SessionEnded`] if the member was removed, the password was changed, or the replaced
     /// session ended meanwhile.
-    pub async fn create_session(&self, new: NewSession) -> Result<(), StoreError> {
+    pub async fn create_session(&self, new: NewSession) -> Result<Vec<SessionId>, StoreError> {
         self.writer
             .change(move |transaction| {
                 let new = new.clone();
@@ -108,7 +120,13 @@ impl SystemScope {
                     {
                         return Err(StoreError::SessionEnded);
                     }
-                    forget_old(transaction, member_id, now).await?;
+                    if let Some(id) = new.device_login
+                        && !use_device_login(transaction, id, now).await?
+                    {
+                        return Err(StoreError::SessionEnded);
+                    }
+                    let mut ended = forget_old(transaction, member_id, now).await?;
+                    ended.extend(new.replaces);
                     user_session::Entity::insert(new.session.into_active_model())
                         .exec_without_returning(transaction)
                         .await?;
@@ -116,7 +134,7 @@ impl SystemScope {
                         // The session that it names began or ended just now.
                         add_audit(audit)?;
                     }
-                    Ok(())
+                    Ok(ended)
                 })
             })
             .await
@@ -162,7 +180,8 @@ impl SystemScope {
     }
 
     /// Replaces the password of a person, if it is still the one that was checked, and ends the other
-    /// sessions. The session's password counts as proven.
+    /// sessions with the secrets of API keys that were made in them: somebody else may have made them. The
+    /// session's password counts as proven.
     ///
     /// # Errors
     /// [`StoreError::SessionEnded`] if the password was changed meanwhile.
@@ -172,13 +191,14 @@ impl SystemScope {
         (old_hash, new_hash): (String, String),
         session_id: SessionId,
         now: Timestamp,
-        audit: audit_entry::Model,
+        (audit, notice): (audit_entry::Model, Option<mail::Model>),
     ) -> Result<(), StoreError> {
         self.writer
             .change(move |transaction| {
                 let (old, new, audit) = (old_hash.clone(), new_hash.clone(), audit.clone());
+                let notice = notice.clone();
                 Box::pin(async move {
-                    write_audit(transaction, audit).await?;
+                    write_audit(transaction, audit.clone()).await?;
                     let changed = user::Entity::update_many()
                         .col_expr(user::Column::PasswordHash, new.into())
                         .filter(user::Column::Id.eq(user_id))
@@ -190,7 +210,11 @@ impl SystemScope {
                     }
                     let others = SessionsToEnd::AllBut(session_id);
                     let ids = sessions_to_end(transaction, user_id, others).await?;
+                    for entry in end_keys_of(transaction, &ids, &audit, now).await? {
+                        add_audit(entry)?;
+                    }
                     end_all(transaction, ids, now).await?;
+                    queue_notice(transaction, notice).await?;
                     confirm(transaction, session_id, now).await
                 })
             })
@@ -304,12 +328,56 @@ async fn end_all(
     Ok(ended.rows_affected)
 }
 
-/// Makes room for one more session of a member.
+/// Ends the secrets of API keys that were made in some sessions. Returns the audit entries.
+async fn end_keys_of(
+    transaction: &DatabaseTransaction,
+    ids: &[SessionId],
+    audit: &audit_entry::Model,
+    now: Timestamp,
+) -> Result<Vec<audit_entry::Model>, StoreError> {
+    let tenants: BTreeSet<TenantId> = user_session::Entity::find()
+        .select_only()
+        .column(user_session::Column::TenantId)
+        .filter(user_session::Column::Id.is_in(ids.iter().copied()))
+        .into_tuple::<TenantId>()
+        .all(transaction)
+        .await?
+        .into_iter()
+        .collect();
+    let sessions: BTreeSet<SessionId> = ids.iter().copied().collect();
+    let mut entries = Vec::new();
+    for tenant_id in tenants {
+        let secrets = all_secrets(transaction, tenant_id).await?;
+        let all = all_keys(transaction, tenant_id).await?;
+        let known = known_to_sessions(&sessions, all, &secrets, now);
+        let keys: Vec<ApiKeyId> = known.keys.iter().map(|key| key.id).collect();
+        end_secrets(transaction, &keys, &known.previous, now).await?;
+        for (action, ids) in [("api_key.revoke", keys), ("api_key.rotate", known.previous)] {
+            // A tenant learns nothing of the others of its member.
+            let is_own = tenant_id == audit.tenant_id;
+            entries.extend(ids.into_iter().map(|id| audit_entry::Model {
+                id: AuditId::new(),
+                tenant_id,
+                actor_kind: if is_own { audit.actor_kind } else { ActorKind::System },
+                actor_id: audit.actor_id.filter(|_| is_own),
+                session_id: audit.session_id.filter(|_| is_own),
+                action: action.to_owned(),
+                subject_kind: "api_key".to_owned(),
+                subject_id: Some(id.0),
+                detail: json!({"reason": "password_changed"}).to_string(),
+                ..audit.clone()
+            }));
+        }
+    }
+    Ok(entries)
+}
+
+/// Makes room for one more session of a member. Returns the sessions that ended for it.
 async fn forget_old(
     transaction: &DatabaseTransaction,
     member_id: MemberId,
     now: Timestamp,
-) -> Result<(), StoreError> {
+) -> Result<Vec<SessionId>, StoreError> {
     user_session::Entity::delete_many()
         .filter(user_session::Column::MemberId.eq(member_id))
         .filter(user_session::Column::ExpiresAt.lt(now.minus_ms(KEPT_MS)))
@@ -325,8 +393,9 @@ async fn forget_old(
         .all(transaction)
         .await?;
     let beyond = (live.len() + 1).saturating_sub(MAX_SESSIONS_OF_MEMBER);
-    if beyond > 0 {
-        end_all(transaction, live[..beyond].to_vec(), now).await?;
+    let ended = live[..beyond].to_vec();
+    if !ended.is_empty() {
+        end_all(transaction, ended.clone(), now).await?;
     }
-    Ok(())
+    Ok(ended)
 }

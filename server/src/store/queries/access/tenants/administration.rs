@@ -13,6 +13,7 @@ use crate::store::StoreError;
 use crate::store::entities::access::{api_key, audit_entry, tenant};
 use crate::store::entities::commands::{command, output_blob, output_chunk};
 use crate::store::entities::fleet::agent;
+use crate::store::queries::access::keys::known_secrets::{SecretMaker, record_secret};
 use crate::store::queries::{Bootstrap, SystemScope, TenantScope};
 use crate::store::requester::write_audit;
 use crate::store::writer::add_audit;
@@ -57,6 +58,8 @@ impl SystemScope {
                     tenant::Entity::insert(rows.tenant.into_active_model())
                         .exec_without_returning(transaction)
                         .await?;
+                    let key = &rows.api_key;
+                    record_secret(transaction, key, SecretMaker::default(), key.created_at).await?;
                     api_key::Entity::insert(rows.api_key.into_active_model())
                         .exec_without_returning(transaction)
                         .await?;

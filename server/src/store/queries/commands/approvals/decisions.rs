@@ -8,7 +8,7 @@ use sea_orm::{
     EntityTrait as _, IntoActiveModel as _, QueryFilter as _, QueryOrder as _, QuerySelect as _,
 };
 
-use crate::domain::access::same_person::Ownership;
+use crate::domain::access::same_person::{Ownership, ServerAccess};
 use crate::domain::commands::approval::ApprovalState;
 use crate::domain::commands::command_state::{CommandState, EndReason};
 use crate::domain::commands::job_state::JobState;
@@ -19,6 +19,7 @@ use crate::store::command_completion::end_of;
 use crate::store::entities::access::{audit_entry, member};
 use crate::store::entities::commands::{approval, command, job, rollout};
 use crate::store::queries::access::keys::key_lineage::all_keys;
+use crate::store::queries::access::keys::known_secrets::all_secrets;
 use crate::store::queries::{SystemScope, TenantScope};
 use crate::store::requester::write_audit;
 
@@ -31,6 +32,8 @@ pub struct Decision {
     pub is_approved: bool,
     pub by: PrincipalId,
     pub reason: Option<String>,
+    /// What an approver has signed about each command, JSON; empty for a decision without signatures.
+    pub capsules: Vec<(CommandId, String)>,
     pub now: Timestamp,
 }
 
@@ -122,6 +125,19 @@ impl SystemScope {
         Ok(ended)
     }
 
+    /// When the next request expires; `None` if none waits.
+    pub async fn next_approval_end(&self) -> Result<Option<Timestamp>, StoreError> {
+        Ok(approval::Entity::find()
+            .select_only()
+            .column(approval::Column::ExpiresAt)
+            .filter(approval::Column::State.eq(ApprovalState::Pending))
+            .order_by_asc(approval::Column::ExpiresAt)
+            .limit(1)
+            .into_tuple()
+            .one(&self.reader)
+            .await?)
+    }
+
     async fn is_waiting(&self, row: &approval::Model) -> Result<bool, StoreError> {
         let held = held_of(row, command::Entity::find()).limit(1).all(&self.reader).await?;
         Ok(!held.is_empty())
@@ -167,6 +183,13 @@ async fn decide(
     }
     let released = match decision.is_approved {
         true => {
+            for (command_id, capsule) in decision.capsules {
+                held_of(&row, command::Entity::update_many())
+                    .col_expr(command::Column::Capsule, Expr::value(capsule))
+                    .filter(command::Column::Id.eq(command_id))
+                    .exec(transaction)
+                    .await?;
+            }
             release(transaction, &row, decision.now).await?;
             let agents = held.into_iter().map(|(_, agent_id)| agent_id).collect();
             ReleasedWork { agents, ended: Vec::new() }
@@ -292,15 +315,22 @@ async fn end_overdue(
     Ok(Some(ended))
 }
 
-/// Who acts for whom in a tenant: keys for whoever created or rotated them, members for their person.
+/// Who acts for whom in a tenant: keys for everybody who ever created or rotated them, members for their
+/// person.
 async fn ownership(
     transaction: &DatabaseTransaction,
     tenant_id: TenantId,
 ) -> Result<Ownership, StoreError> {
     let mut ownership = Ownership::default();
     for key in all_keys(transaction, tenant_id).await? {
-        for owner in [key.created_by, key.rotated_by].into_iter().flatten() {
-            ownership.add(key.id.into(), owner);
+        match key.created_by {
+            Some(owner) => ownership.add(key.id.into(), owner),
+            None => ownership.add_of_server(key.id.into(), ServerAccess::Key),
+        }
+    }
+    for secret in all_secrets(transaction, tenant_id).await? {
+        if let Some(owner) = secret.made_by {
+            ownership.add(secret.key_id.into(), owner);
         }
     }
     let members = member::Entity::find()
@@ -308,7 +338,11 @@ async fn ownership(
         .all(transaction)
         .await?;
     for member in members {
-        ownership.add(PrincipalId(member.id.0), PrincipalId(member.user_id.0));
+        let person = PrincipalId(member.user_id.0);
+        ownership.add(PrincipalId(member.id.0), person);
+        if member.is_from_setup {
+            ownership.add_of_server(person, ServerAccess::Member);
+        }
     }
     Ok(ownership)
 }

@@ -131,13 +131,14 @@ impl TenantScope {
         Ok(found)
     }
 
-    /// The agents of the work that a request is for, in the order of their ids.
-    pub async fn agents_of_approval(
+    /// The commands of the work that a request is for with their agents, in the order of the agents' ids.
+    pub async fn commands_of_approval(
         &self,
         row: &approval::Model,
-    ) -> Result<Vec<AgentId>, StoreError> {
+    ) -> Result<Vec<(CommandId, AgentId)>, StoreError> {
         let query = command::Entity::find()
             .select_only()
+            .column(command::Column::Id)
             .column(command::Column::AgentId)
             .filter(command::Column::TenantId.eq(self.tenant_id))
             .filter(match (row.job_id, row.command_id) {

@@ -7,6 +7,7 @@ use sea_orm::{
 };
 use uuid::Uuid;
 
+use crate::domain::commands::approval::ApprovalState;
 use crate::domain::ids::{CommandId, TenantId, first_id_at};
 use crate::domain::integrations::webhook::WebhookDeliveryState;
 use crate::domain::time::Timestamp;
@@ -14,7 +15,7 @@ use crate::store::StoreError;
 use crate::store::blobs::BlobName;
 use crate::store::entities::commands::idempotency_record::Column::CreatedAt as RecordCreatedAt;
 use crate::store::entities::commands::{
-    command, command_report, idempotency_record, job, output_blob, output_chunk, rollout,
+    approval, command, command_report, idempotency_record, job, output_blob, output_chunk, rollout,
 };
 use crate::store::entities::fleet::agent_event::Column::Id as EventId;
 use crate::store::entities::fleet::telemetry_sample::Column::At as TelemetryAt;
@@ -113,7 +114,8 @@ async fn drop_history(
     let commands = drop_commands(transaction, of, before).await?;
     let jobs = drop_jobs(transaction, of, first_kept).await?;
     let fires = drop_fires(transaction, of, first_kept).await?;
-    let may_have_more = events || commands.may_have_more || jobs || fires;
+    let approvals = drop_approvals(transaction, of, first_kept).await?;
+    let may_have_more = events || commands.may_have_more || jobs || fires || approvals;
     Ok(Dropped { may_have_more, ..commands })
 }
 
@@ -130,6 +132,22 @@ async fn drop_fires(
     }
     let ids = ids_of(transaction, FireId, old).await?;
     drop_by_id::<fire::Entity>(transaction, FireId, ids).await
+}
+
+/// A slice of requests for approval that have ended.
+async fn drop_approvals(
+    transaction: &DatabaseTransaction,
+    of: Option<TenantId>,
+    before: Uuid,
+) -> Result<bool, StoreError> {
+    let mut old = approval::Entity::find()
+        .filter(approval::Column::Id.lt(before))
+        .filter(approval::Column::State.ne(ApprovalState::Pending));
+    if let Some(tenant_id) = of {
+        old = old.filter(approval::Column::TenantId.eq(tenant_id));
+    }
+    let ids = ids_of(transaction, approval::Column::Id, old).await?;
+    drop_by_id::<approval::Entity>(transaction, approval::Column::Id, ids).await
 }
 
 /// A slice of finished deliveries.

@@ -1,0 +1,88 @@
+//! Whether an approver has signed a command that needs it by the policy of this host. Pure.
+
+use muster_protocol::CommandName;
+use muster_protocol::capsule::ApprovedCommand;
+use muster_protocol::frame::Command;
+use serde_json::Value;
+use uuid::Uuid;
+
+use crate::executions::ledger::record::Launch;
+use crate::policy::Policy;
+
+/// A stable code and a sentence.
+type Refusal = (&'static str, String);
+
+/// What a capsule is compared with, beside its command.
+pub struct HostFacts {
+    pub agent_id: Uuid,
+    /// The host's clock, in milliseconds since the Unix epoch.
+    pub now_ms: u64,
+    /// The capsule of the command was used before.
+    pub is_capsule_used: bool,
+}
+
+/// Checks the capsule of a command. `None` if the policy asks for none.
+///
+/// # Errors
+/// `capsule_required`, `capsule_used` or `capsule_invalid`, with a sentence that says what to do.
+pub fn check(
+    name: CommandName,
+    command: &Command,
+    policy: &Policy,
+    host: &HostFacts,
+) -> Result<Option<ApprovedCommand>, Refusal> {
+    let Some(needed) = &policy.needs_approval else { return Ok(None) };
+    if !needed.concerns(name, &command.data) {
+        return Ok(None);
+    }
+    let has_secrets = command.data.get("secret_parameters").is_some_and(|secrets| match secrets {
+        Value::Object(secrets) => !secrets.is_empty(),
+        Value::Null => false,
+        _ => true,
+    });
+    if has_secrets {
+        let text = "the policy of this host asks for a signed approval, and an approver can't see secret parameters; send it without them";
+        return Err(("capsule_invalid", text.into()));
+    }
+    let Some(capsule) = &command.capsule else {
+        let text = "the policy of this host asks for the signature of one of its approvers; let a rule of approval hold the work, and approve it with `muster approvals approve ID --sign KEYFILE`";
+        return Err(("capsule_required", text.into()));
+    };
+    if host.is_capsule_used {
+        let text = "the signed approval of this command was used before; submit the work again";
+        return Err(("capsule_used", text.into()));
+    }
+    let ids = (command.command_id, host.agent_id);
+    let approved = capsule.open(&needed.approvers).and_then(|approved| {
+        approved.check(ids, name.as_str(), &command.data, host.now_ms)?;
+        Ok(approved)
+    });
+    approved.map(Some).map_err(|error| {
+        ("capsule_invalid", format!("this host does not accept the signed approval: {error}"))
+    })
+}
+
+/// Makes the run start exactly the file that the approver signed, which the shim compares.
+///
+/// # Errors
+/// `capsule_invalid` if the approval is for another file than the manifest requires, or names none.
+pub fn pin_program(launch: Launch, approved: Option<&ApprovedCommand>) -> Result<Launch, Refusal> {
+    let Some(approved) = approved.filter(|_| launch.script.is_some()) else { return Ok(launch) };
+    let Some(signed) = &approved.program_sha256 else {
+        let text = "the signed approval of this script does not name the hash of its file";
+        return Err(("capsule_invalid", text.into()));
+    };
+    if launch.sha256.as_ref().is_some_and(|required| !required.eq_ignore_ascii_case(signed)) {
+        let text = "the signed approval is for another file than this host's manifest requires";
+        return Err(("capsule_invalid", text.into()));
+    }
+    Ok(Launch { sha256: Some(signed.clone()), ..launch })
+}
+
+/// True if the policy asks for a capsule, which is then used up.
+pub fn is_needed(policy: Result<&Policy, &str>, command: &Command) -> bool {
+    let needed = policy.ok().and_then(|policy| policy.needs_approval.as_ref());
+    needed
+        .zip(command.command.parse().ok())
+        .is_some_and(|(needed, name)| needed.concerns(name, &command.data))
+}

@@ -1,0 +1,178 @@
+//! What mails say. The templates hold no text that a stranger may choose: a mail goes to an address that
+//! somebody typed, and must not carry that person's words to its owner.
+
+use std::sync::LazyLock;
+
+use minijinja::{AutoEscape, Environment, UndefinedBehavior, context};
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
+
+use crate::domain::access::people::verification_code::CODE_MS;
+use crate::domain::secret_box::Unsealable;
+use crate::services::error::{Result, ServiceError};
+
+/// How long a notice is worth sending: a day.
+const NOTICE_MS: u64 = 24 * 3_600_000;
+/// How long a link to a new password works: an hour.
+pub(in crate::services) const RESET_MS: u64 = 3_600_000;
+
+/// A mail.
+pub(in crate::services) enum Letter<'a> {
+    /// The code of a registration.
+    RegistrationCode {
+        code: &'a str,
+    },
+    /// Somebody wants an account for an address that has one.
+    AddressInUse,
+    /// The token for a new password.
+    PasswordReset {
+        token: &'a str,
+    },
+    PasswordChanged,
+    /// The code for a new address, to that address.
+    EmailCode {
+        code: &'a str,
+    },
+    /// To the old address.
+    EmailChanged {
+        new: &'a str,
+    },
+}
+
+/// A composed mail.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Content {
+    pub to: String,
+    pub subject: String,
+    pub text: String,
+    pub html: String,
+}
+
+macro_rules! templates {
+    ($($name:literal),+ $(,)?) => {
+        [$(
+            (concat!($name, ".txt"), include_str!(concat!("templates/", $name, ".txt"))),
+            (concat!($name, ".html"), include_str!(concat!("templates/", $name, ".html"))),
+        )+]
+    };
+}
+
+static TEMPLATES: LazyLock<Environment<'static>> = LazyLock::new(|| {
+    let mut environment = Environment::new();
+    environment.set_undefined_behavior(UndefinedBehavior::Strict);
+    environment.set_auto_escape_callback(|name| match name.ends_with(".html") {
+        true => AutoEscape::Html,
+        false => AutoEscape::None,
+    });
+    let layout = ("layout.html", include_str!("templates/layout.html"));
+    let all = templates!(
+        "registration_code",
+        "address_in_use",
+        "password_reset",
+        "password_changed",
+        "email_code",
+        "email_changed",
+    );
+    for (name, source) in all.into_iter().chain([layout]) {
+        if let Err(error) = environment.add_template(name, source) {
+            tracing::error!(%error, name, "a template of a mail is invalid");
+        }
+    }
+    environment
+});
+
+impl Letter<'_> {
+    /// The name of its templates.
+    pub(super) fn kind(&self) -> &'static str {
+        match self {
+            Self::RegistrationCode { .. } => "registration_code",
+            Self::AddressInUse => "address_in_use",
+            Self::PasswordReset { .. } => "password_reset",
+            Self::PasswordChanged => "password_changed",
+            Self::EmailCode { .. } => "email_code",
+            Self::EmailChanged { .. } => "email_changed",
+        }
+    }
+
+    fn subject(&self) -> &'static str {
+        match self {
+            Self::RegistrationCode { .. } => "Your code for Muster",
+            Self::AddressInUse => "Your account at Muster",
+            Self::PasswordReset { .. } => "A new password for Muster",
+            Self::PasswordChanged => "Your password was changed",
+            Self::EmailCode { .. } => "Your code for a new address",
+            Self::EmailChanged { .. } => "The address of your account was changed",
+        }
+    }
+
+    /// How long it is worth sending.
+    pub(super) fn worth_sending_ms(&self) -> u64 {
+        match self {
+            Self::RegistrationCode { .. } | Self::EmailCode { .. } => CODE_MS,
+            Self::PasswordReset { .. } => RESET_MS,
+            Self::AddressInUse | Self::PasswordChanged | Self::EmailChanged { .. } => NOTICE_MS,
+        }
+    }
+
+    /// # Errors
+    /// [`ServiceError::Sealing`] if a template is broken, which a test excludes.
+    pub(super) fn render(&self, to: &str, server: Option<&str>) -> Result<Content> {
+        let secret = match self {
+            Self::RegistrationCode { code } | Self::EmailCode { code } => *code,
+            Self::PasswordReset { token } => *token,
+            _ => "",
+        };
+        let detail = match self {
+            Self::EmailChanged { new } => *new,
+            _ => "",
+        };
+        let place = server.unwrap_or("your Muster server");
+        let url = server.unwrap_or("URL");
+        let values = context! { secret, detail, place, url };
+        let part = |ending: &str| {
+            let template = TEMPLATES.get_template(&format!("{}.{ending}", self.kind()));
+            template.and_then(|template| template.render(&values)).map_err(|error| {
+                tracing::error!(%error, "failed to compose a mail");
+                ServiceError::Sealing(Unsealable)
+            })
+        };
+        let (text, html) = (part("txt")?, part("html")?);
+        Ok(Content { to: to.to_owned(), subject: self.subject().to_owned(), text, html })
+    }
+}
+
+impl Content {
+    pub(super) fn to_bytes(&self) -> Result<Zeroizing<Vec<u8>>> {
+        serde_json::to_vec(self).map(Zeroizing::new).map_err(|_| ServiceError::Sealing(Unsealable))
+    }
+
+    pub(super) fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        serde_json::from_slice(bytes).ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_letter_is_composed_and_html_escapes_what_it_shows() {
+        let odd = "<b>&\"";
+        let all = [
+            Letter::RegistrationCode { code: odd },
+            Letter::AddressInUse,
+            Letter::PasswordReset { token: odd },
+            Letter::PasswordChanged,
+            Letter::EmailCode { code: odd },
+            Letter::EmailChanged { new: odd },
+        ];
+        for letter in all {
+            for server in [None, Some("https://muster.example")] {
+                let content = letter.render("ada@example.com", server).expect(letter.kind());
+                assert!(!content.html.contains("<b>") && !content.text.contains("{{"));
+                assert!(content.html.contains("</html>") && content.text.len() > 40);
+                assert_eq!(content.text.contains(odd), content.html.contains("&lt;b&gt;"));
+            }
+        }
+    }
+}

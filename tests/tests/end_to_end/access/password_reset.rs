@@ -1,0 +1,105 @@
+//! A new password by a token that is sent to the address.
+
+use muster_tests::{
+    Api, ApiResponse, Database, Fixture, PASSWORD, PostgresDatabase, ServerOptions, SmtpSink,
+    TestDir, sign_in,
+};
+use serde_json::json;
+
+const NEW: &str = "tired giraffe on a bus";
+
+async fn fixture(sink: &SmtpSink, database: Database) -> Fixture {
+    let options = ServerOptions::default()
+        .with("MUSTER_SMTP_URL", format!("smtp+plain://{}", sink.address()))
+        .with("MUSTER_SMTP_FROM", "muster@example.com");
+    Fixture::on(TestDir::new(), database, options).await
+}
+
+async fn request(api: &Api, email: &str) -> ApiResponse {
+    api.with_key("").post("/api/auth/password-reset", json!({"email": email})).await
+}
+
+async fn complete(api: &Api, token: &str, password: &str) -> ApiResponse {
+    let body = json!({"password": password});
+    api.with_key(token).post("/api/auth/password-reset/complete", body).await
+}
+
+async fn password_is_reset(fixture: Fixture, sink: SmtpSink) {
+    let owner = fixture.owner().await;
+    let api = &fixture.api;
+    request(api, " ADA@example.com ").await.expect(202);
+    request(api, &owner.email).await.expect(202);
+    let tokens = [sink.mail(&owner.email, 1).await, sink.mail(&owner.email, 2).await];
+    let [token, other] = tokens.each_ref().map(|mail| mail.secret());
+    let guess = format!("mst_reset_{}", "0".repeat(64));
+    let invitation = owner.invite("bob@example.com", "member").await;
+    for wrong in
+        ["", &guess, &token[..token.len() - 1], &format!("{token}0"), &invitation, api.key()]
+    {
+        complete(api, wrong, NEW).await.expect_problem(401, "invalid_reset_token");
+    }
+    // A token is no key, and a bad password does not use it up.
+    api.with_key(token).get("/api/agents").await.expect_problem(401, "invalid_api_key");
+    complete(api, token, "short").await.expect_problem(422, "invalid_field");
+    let (one, two) = tokio::join!(complete(api, token, NEW), complete(api, token, NEW));
+    let mut statuses = [one.status, two.status];
+    statuses.sort_unstable();
+    assert_eq!(statuses, [204, 401], "a token works once");
+    // The other token ends with it, and so do all sessions.
+    complete(api, other, NEW).await.expect_problem(401, "invalid_reset_token");
+    owner.api.get("/api/agents").await.expect_problem(401, "session_ended");
+    sign_in(api, &owner.email, PASSWORD).await.expect_problem(401, "wrong_sign_in");
+    sign_in(api, &owner.email, NEW).await.expect(200);
+    let notice = sink.mail(&owner.email, 3).await;
+    assert!(notice.text.contains("was changed"), "{}", notice.text);
+    let log = api.get("/api/audit?limit=500").await.expect(200);
+    let entries = log["items"].as_array().expect("items").iter();
+    let reset: Vec<_> = entries.filter(|entry| entry["detail"]["by"] == "password_reset").collect();
+    assert_eq!(reset.len(), 1, "{log}");
+    assert_eq!(reset[0]["action"], "member.update");
+}
+
+#[tokio::test]
+async fn token_by_mail_sets_a_new_password_once_on_sqlite() {
+    let sink = SmtpSink::start().await;
+    password_is_reset(fixture(&sink, Database::Sqlite).await, sink).await;
+}
+
+#[tokio::test]
+async fn token_by_mail_sets_a_new_password_once_on_postgres() {
+    let sink = SmtpSink::start().await;
+    let database = Database::Postgres(PostgresDatabase::empty());
+    password_is_reset(fixture(&sink, database).await, sink).await;
+}
+
+#[tokio::test]
+async fn unknown_address_gets_the_same_answer_and_no_mail() {
+    let sink = SmtpSink::start().await;
+    let fixture = fixture(&sink, Database::Sqlite).await;
+    let owner = fixture.owner().await;
+    let known = request(&fixture.api, &owner.email).await;
+    let unknown = request(&fixture.api, "nobody@example.com").await;
+    assert_eq!((known.status, &known.bytes), (202, &unknown.bytes));
+    assert_eq!(unknown.status, 202);
+    sink.mail(&owner.email, 1).await;
+    muster_tests::eventually("no mail waits", async || {
+        (fixture.server.query("SELECT COUNT(*) FROM mails") == ["0"]).then_some(())
+    })
+    .await;
+    assert_eq!(sink.attempts(), [owner.email.as_str()]);
+}
+
+#[tokio::test]
+async fn token_that_expired_or_is_of_a_clock_that_was_ahead_is_refused() {
+    let sink = SmtpSink::start().await;
+    let fixture = fixture(&sink, Database::Sqlite).await;
+    let owner = fixture.owner().await;
+    for (count, ms) in [(1, "- 3600001"), (2, "+ 7200000")] {
+        request(&fixture.api, &owner.email).await.expect(202);
+        let token = sink.mail(&owner.email, count).await.secret().to_owned();
+        fixture.server.query(&format!("UPDATE password_resets SET expires_at = expires_at {ms}"));
+        let refused = complete(&fixture.api, &token, NEW).await;
+        refused.expect_problem(401, "invalid_reset_token");
+    }
+    sign_in(&fixture.api, &owner.email, PASSWORD).await.expect(200);
+}

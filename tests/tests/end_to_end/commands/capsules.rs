@@ -1,0 +1,231 @@
+//! Hosts that pin approvers run nothing of what their policy names without a signature of one of them,
+//! whatever the server and its database say.
+
+use std::path::PathBuf;
+
+use muster_tests::{
+    Agent, AgentOptions, Api, Cli, Fixture, JsonFields as _, Script, eventually, on_both_databases,
+    write_policy,
+};
+use serde_json::{Value, json};
+
+on_both_databases!(
+    a_host_runs_what_its_approver_signed_and_nothing_else,
+    a_changed_database_starts_nothing_on_a_host_with_approvers,
+);
+
+/// A host whose policy pins an approver, the approver's key file, and a key of somebody else.
+struct Pinned {
+    agent: Agent,
+    id: String,
+    key: PathBuf,
+    grace: Api,
+}
+
+async fn keygen(fixture: &Fixture, name: &str) -> (PathBuf, String) {
+    let file = fixture.test_dir.path().join(name);
+    let path = file.to_str().expect("text").to_owned();
+    let cli = Cli::new(&fixture.test_dir);
+    let made = cli.run(&["approver", "keygen", &path, "--json"]).await.json();
+    let mode = std::fs::metadata(&file).expect("a file");
+    let mode = std::os::unix::fs::PermissionsExt::mode(&mode.permissions());
+    assert_eq!(mode & 0o777, 0o600);
+    (file, made.text("public_key").to_owned())
+}
+
+async fn pinned(fixture: &Fixture) -> Pinned {
+    let (key, public_key) = keygen(fixture, "approver.pem").await;
+    let marker = fixture.test_dir.path().join("started");
+    let deploy = format!("echo $WHAT >> {}", marker.display());
+    let scripts = [Script::new("deploy", &deploy).taking(["WHAT"]), Script::new("status", "true")];
+    let options = AgentOptions::with_scripts(scripts);
+    let state = fixture.test_dir.folder(&options.name);
+    let policy = json!({"allow": "shell", "needs_approval":
+        {"approvers": [public_key], "scripts": ["deploy"]}});
+    write_policy(&state, &policy.to_string());
+    let (agent, id) = fixture.agent(options).await;
+    let token = fixture.server.data_dir().join("setup_token");
+    let token = std::fs::read_to_string(token).expect("the token");
+    let owner = json!({"email": "grace@example.com", "password": "correct horse battery"});
+    fixture.api.with_key(token.trim()).post("/api/setup", owner).await.expect(201);
+    let grace = json!({"name": "grace", "role": "owner"});
+    let grace = fixture.api.post("/api/keys", grace).await.expect(201);
+    fixture
+        .server
+        .query("UPDATE api_keys SET created_by = (SELECT id FROM members) WHERE name = 'grace'");
+    let grace = fixture.api.with_key(grace.text("key"));
+    let rule = json!({"name": "signed", "scripts": ["deploy"], "ad_hoc": true, "life_cycle": true});
+    fixture.api.post("/api/approvals/rules", rule).await.expect(201);
+    Pinned { agent, id, key, grace }
+}
+
+fn started(fixture: &Fixture) -> String {
+    std::fs::read_to_string(fixture.test_dir.path().join("started")).unwrap_or_default()
+}
+
+async fn pending(api: &Api) -> String {
+    let page = api.get("/api/approvals?state=pending").await.expect(200);
+    page["items"][0].id().to_owned()
+}
+
+async fn refused(fixture: &Fixture, command: &str, code: &str) {
+    let ended = fixture.api.finished(command).await;
+    assert_eq!(
+        (&ended["state"], &ended["error_code"]),
+        (&json!("rejected"), &json!(code)),
+        "{ended}"
+    );
+}
+
+async fn deploy(fixture: &Fixture, id: &str, what: &str) -> String {
+    fixture.api.execute(id, "deploy", json!({"parameters": {"WHAT": what}})).await
+}
+
+async fn a_host_runs_what_its_approver_signed_and_nothing_else(fixture: Fixture) {
+    let Pinned { agent, id, key, grace } = pinned(&fixture).await;
+    let cli = fixture.cli().await;
+    let login = ["login", "--server", &fixture.server.url()];
+    cli.run_with_input(&login, grace.key()).await.expect(0);
+    let own = agent.state_dir().join("scripts/deploy.sh");
+    let own = own.to_str().expect("text");
+    let key = key.to_str().expect("text");
+
+    // What the policy does not name runs as before.
+    let free = fixture.api.execute(&id, "status", json!({})).await;
+    assert_eq!(fixture.api.finished(&free).await["state"], "succeeded");
+    // An approval without a signature is not enough for the host.
+    let command = deploy(&fixture, &id, "unsigned").await;
+    cli.run(&["approvals", "approve", &pending(&grace).await]).await.expect(0);
+    refused(&fixture, &command, "capsule_required").await;
+    // The signature of somebody whom the host has not pinned.
+    let (other, _) = keygen(&fixture, "other.pem").await;
+    let command = deploy(&fixture, &id, "stranger").await;
+    let other = other.to_str().expect("text");
+    let request = pending(&grace).await;
+    let sign = ["approvals", "approve", &request, "--sign", other, "--script-file", own];
+    cli.run(&sign).await.expect(0);
+    refused(&fixture, &command, "capsule_invalid").await;
+    // Another script than the one on the host.
+    let copy = fixture.test_dir.path().join("copy.sh");
+    std::fs::write(&copy, "echo other").expect("written");
+    let command = deploy(&fixture, &id, "other-file").await;
+    let request = pending(&grace).await;
+    let copy = copy.to_str().expect("text");
+    let sign = ["approvals", "approve", &request, "--sign", key, "--script-file", copy];
+    cli.run(&sign).await.expect(0);
+    let ended = fixture.api.finished(&command).await;
+    assert_ne!(ended["state"], "succeeded", "{ended}");
+    assert_eq!(started(&fixture), "");
+    // The right one, as a job, and an ad-hoc command, and a restart.
+    let body =
+        json!({"script": "deploy", "parameters": {"WHAT": "signed"}, "target": {"ids": [id]}});
+    let job = fixture.api.post("/api/jobs", body).await.expect(202).id().to_owned();
+    let request = pending(&grace).await;
+    // Without a hash in the manifest, the approver's own copy of the script is needed.
+    let without = cli.run(&["approvals", "approve", &request, "--sign", key]).await;
+    without.expect(2);
+    assert!(without.stderr.contains("--script-file"), "{}", without.stderr);
+    let sign = ["approvals", "approve", &request, "--sign", key, "--script-file", own];
+    cli.run(&sign).await.expect(0);
+    eventually("the signed job ends", async || {
+        let job = fixture.api.get(&format!("/api/jobs/{job}")).await.expect(200);
+        assert_ne!(job["state"], "failed", "{job}");
+        (job["state"] == "succeeded").then_some(())
+    })
+    .await;
+    assert_eq!(started(&fixture), "signed\n");
+    let words = json!({"command": "execute", "data": {"argv": ["uname"]}});
+    let words = fixture.api.post(&format!("/api/agents/{id}/command"), words).await.expect(202);
+    cli.run(&["approvals", "approve", &pending(&grace).await, "--sign", key]).await.expect(0);
+    assert_eq!(fixture.api.finished(words.id()).await["state"], "succeeded");
+    // Secret parameters can't be signed, because the approver does not see them.
+    let secret = json!({"command": "execute", "data":
+        {"script": "deploy", "secret_parameters": {"WHAT": "hunter2-secret"}}});
+    let secret = fixture.api.post(&format!("/api/agents/{id}/command"), secret).await.expect(202);
+    let request = pending(&grace).await;
+    let sign = ["approvals", "approve", &request, "--sign", key, "--script-file", own];
+    cli.run(&sign).await.expect(0);
+    refused(&fixture, secret.id(), "capsule_invalid").await;
+    assert_eq!(started(&fixture), "signed\n");
+    // The server refuses signatures that are about something else, before anybody waits for a host.
+    let command = deploy(&fixture, &id, "last").await;
+    let request = pending(&grace).await;
+    let path = format!("/api/approvals/{request}/approve");
+    let broken = json!({"capsules": [{"document": "{}", "signature": "AAAA"}]});
+    grace.post(&path, broken).await.expect_problem(422, "invalid_field");
+    let shown = grace.get(&format!("/api/approvals/{request}")).await.expect(200);
+    assert_eq!(shown["commands"][0]["command_id"], json!(command), "{shown}");
+}
+
+/// A server that was taken over: its operator copies, changes and releases rows as it likes.
+async fn a_changed_database_starts_nothing_on_a_host_with_approvers(fixture: Fixture) {
+    let Pinned { mut agent, id, key, grace } = pinned(&fixture).await;
+    let cli = fixture.cli().await;
+    let login = ["login", "--server", &fixture.server.url()];
+    cli.run_with_input(&login, grace.key()).await.expect(0);
+    let own = agent.state_dir().join("scripts/deploy.sh");
+    let (own, key) = (own.to_str().expect("text"), key.to_str().expect("text"));
+    let signed = deploy(&fixture, &id, "signed").await;
+    let request = pending(&grace).await;
+    let sign = ["approvals", "approve", &request, "--sign", key, "--script-file", own];
+    cli.run(&sign).await.expect(0);
+    assert_eq!(fixture.api.finished(&signed).await["state"], "succeeded");
+    assert_eq!(started(&fixture), "signed\n");
+
+    // Held work that is released in the database, with the signature of the other command and without.
+    for capsule in [false, true] {
+        let held = deploy(&fixture, &id, "forged").await;
+        let (held_id, signed_id) = (literal(&fixture, &held), literal(&fixture, &signed));
+        if capsule {
+            fixture.server.query(&format!(
+                "UPDATE commands SET capsule = (SELECT capsule FROM commands WHERE id = {signed_id}) \
+                 WHERE id = {held_id}"
+            ));
+        }
+        let release = "is_held = FALSE, expires_at = created_at + 600000";
+        fixture.server.query(&format!("UPDATE commands SET {release} WHERE id = {held_id}"));
+        // A new session gets what is queued.
+        agent.stop();
+        agent.resume();
+        let code = if capsule { "capsule_invalid" } else { "capsule_required" };
+        refused(&fixture, &held, code).await;
+    }
+    // Other parameters, and other words, under the signed command's own signature.
+    let held = deploy(&fixture, &id, "before").await;
+    let request = pending_of(&grace, &held).await;
+    fixture.server.query(&format!(
+        "UPDATE commands SET data = REPLACE(data, 'before', 'after') WHERE id = {}",
+        literal(&fixture, &held)
+    ));
+    let sign = ["approvals", "approve", &request, "--sign", key, "--script-file", own];
+    cli.run(&sign).await.expect(0);
+    refused(&fixture, &held, "capsule_invalid").await;
+    // The signed command once more: the host has used its signature.
+    let again = literal(&fixture, &signed);
+    fixture.server.query(&format!(
+        "UPDATE commands SET state = 'queued', finished_at = NULL, delivered_at = NULL, \
+         started_at = NULL, expires_at = created_at + 600000 WHERE id = {again}"
+    ));
+    agent.stop();
+    agent.resume();
+    fixture.api.in_state(&signed, "delivered").await;
+    let free = fixture.api.execute(&id, "status", json!({})).await;
+    assert_eq!(fixture.api.finished(&free).await["state"], "succeeded");
+    assert_eq!(started(&fixture), "signed\n", "{}", agent.log());
+    let used = std::fs::read_to_string(agent.state_dir().join("used_capsules")).expect("read");
+    assert!(used.contains(&signed), "{used}");
+}
+
+async fn pending_of(api: &Api, command: &str) -> String {
+    let page = api.get("/api/approvals?state=pending").await.expect(200);
+    let is_of = |item: &&Value| item["command_id"] == *command;
+    page.list("items").iter().find(is_of).expect("a request").id().to_owned()
+}
+
+/// An id as a literal of SQL.
+fn literal(fixture: &Fixture, id: &str) -> String {
+    match fixture.server.is_postgres() {
+        true => format!("'{id}'"),
+        false => format!("X'{}'", id.replace('-', "")),
+    }
+}

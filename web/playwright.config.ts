@@ -1,0 +1,29 @@
+import { defineConfig } from '@playwright/test';
+
+// tests/tests/end_to_end/operations/dashboard.rs starts the server and the agents, and then this.
+export default defineConfig({
+  testDir: 'tests',
+  outputDir: process.env.MUSTER_RESULTS ?? 'test-results',
+  // The tests are one story of one server: each needs what the one before made.
+  workers: 1,
+  fullyParallel: false,
+  retries: 0,
+  forbidOnly: true,
+  timeout: 60_000,
+  expect: { timeout: 20_000 },
+  reporter: 'list',
+  use: {
+    baseURL: process.env.MUSTER_URL,
+    browserName: 'chromium',
+    locale: 'en-US',
+    timezoneId: 'Europe/Berlin',
+    contextOptions: { reducedMotion: 'reduce' },
+    viewport: { width: 1440, height: 900 },
+    screenshot: 'only-on-failure',
+    launchOptions: {
+      executablePath: process.env.MUSTER_CHROMIUM ?? '/usr/bin/chromium',
+      // Chromium's sandbox needs user namespaces, which containers and root often have not.
+      args: ['--no-sandbox', '--disable-dev-shm-usage'],
+    },
+  },
+});

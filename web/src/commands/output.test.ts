@@ -1,0 +1,42 @@
+import { expect, test } from 'vitest';
+import { groupOutputs, OutputLines, plain } from './output';
+
+const shown = (lines: OutputLines): string[] => lines.lines.map((line) => `${line.stream === 'stderr' ? '! ' : ''}${plain(line)}`);
+
+test('lines are the same however the output is cut', () => {
+  const text = 'one\n\ntwo\nthree';
+  for (let cut = 0; cut <= text.length; cut += 1) {
+    const lines = new OutputLines();
+    lines.append('stdout', text.slice(0, cut));
+    lines.append('stdout', text.slice(cut));
+    expect(shown(lines), String(cut)).toEqual(['one', '', 'two', 'three']);
+  }
+});
+
+test('streams that take turns do not break the lines of each other', () => {
+  const lines = new OutputLines();
+  lines.append('stdout', 'a');
+  lines.append('stderr', 'warning\n');
+  lines.append('stdout', 'b\n');
+  expect(shown(lines)).toEqual(['ab', '! warning']);
+});
+
+test('a character that is cut in two is put together', () => {
+  const lines = new OutputLines();
+  const bytes = new TextEncoder().encode('ü\n');
+  lines.appendBytes('stdout', bytes.slice(0, 1));
+  lines.appendBytes('stdout', bytes.slice(1));
+  expect(shown(lines)).toEqual(['ü']);
+});
+
+test('a colour lasts over the end of its line', () => {
+  const lines = new OutputLines();
+  lines.append('stdout', '\u001b[31mred\nstill\u001b[0m\nplain\n');
+  expect(lines.lines.map((line) => line.start.color)).toEqual([undefined, 'red', undefined]);
+});
+
+test('equal outputs are one group, and the others name what differs', () => {
+  const groups = groupOutputs([{ of: 1, text: 'a\nb' }, { of: 2, text: 'a\nc' }, { of: 3, text: 'a\nb' }]);
+  expect(groups.map((group) => group.members)).toEqual([[1, 3], [2]]);
+  expect([...groups[1]!.differing]).toEqual([1]);
+});

@@ -1,0 +1,68 @@
+import type { Schemas } from '../api/client';
+
+export type CommandState = Schemas['CommandState'];
+export type JobState = Schemas['JobState'];
+export type AnyState =
+  | CommandState
+  | JobState
+  | Schemas['AgentStatus']
+  | Schemas['ApprovalState']
+  | Schemas['ScheduleState']
+  | Schemas['FireState']
+  | Schemas['ReleaseState']
+  | 'held';
+
+export type Shape = 'dot' | 'ring' | 'check' | 'cross' | 'dashes' | 'pause' | 'slash' | 'question' | 'hourglass' | 'stop';
+export type Tone = 'accent' | 'good' | 'bad' | 'warn' | 'quiet' | 'lost';
+
+/** A state is told by its shape and its word; the colour only repeats it. */
+const LOOKS: Record<AnyState, [Shape, Tone]> = {
+  online: ['dot', 'good'],
+  offline: ['ring', 'quiet'],
+  queued: ['dashes', 'quiet'],
+  delivered: ['dashes', 'accent'],
+  held: ['pause', 'quiet'],
+  running: ['dot', 'accent'],
+  succeeded: ['check', 'good'],
+  failed: ['cross', 'bad'],
+  timed_out: ['hourglass', 'bad'],
+  cancelled: ['slash', 'quiet'],
+  aborted: ['slash', 'bad'],
+  expired: ['hourglass', 'warn'],
+  rejected: ['stop', 'bad'],
+  lost: ['question', 'lost'],
+  awaiting_approval: ['pause', 'warn'],
+  paused: ['pause', 'quiet'],
+  halted: ['stop', 'warn'],
+  pending: ['dashes', 'warn'],
+  approved: ['check', 'good'],
+  refused: ['cross', 'bad'],
+  withdrawn: ['slash', 'quiet'],
+  active: ['dot', 'good'],
+  disabled: ['pause', 'quiet'],
+  stopped: ['stop', 'bad'],
+  ended: ['check', 'quiet'],
+  waiting: ['dashes', 'quiet'],
+  fired: ['check', 'good'],
+  skipped: ['slash', 'quiet'],
+  draft: ['dashes', 'quiet'],
+  published: ['check', 'good'],
+};
+
+export const lookOf = (state: AnyState): [Shape, Tone] => LOOKS[state] ?? ['question', 'quiet'];
+
+export const TONE_CLASS: Record<Tone, string> = {
+  accent: 'text-accent',
+  good: 'text-good',
+  bad: 'text-bad',
+  warn: 'text-warn',
+  quiet: 'text-quiet',
+  lost: 'text-lost',
+};
+
+const OPEN: readonly string[] = ['queued', 'delivered', 'running'];
+export const isOpen = (state: CommandState): boolean => OPEN.includes(state);
+const ENDED_JOBS: readonly string[] = ['succeeded', 'failed', 'cancelled', 'aborted'];
+export const isJobEnded = (state: JobState): boolean => ENDED_JOBS.includes(state);
+/** Ended without success, by something else than a person's wish. */
+export const isTrouble = (state: CommandState): boolean => ['failed', 'timed_out', 'expired', 'rejected', 'lost'].includes(state);

@@ -1,0 +1,23 @@
+/** The theme: that of the system, unless a person chose one. */
+export type Theme = 'system' | 'light' | 'dark';
+const STORE = 'muster-theme';
+const dark = matchMedia('(prefers-color-scheme: dark)');
+
+class ThemeChoice {
+  choice = $state<Theme>((localStorage.getItem(STORE) as Theme | null) ?? 'system');
+  constructor() {
+    dark.addEventListener('change', () => this.#apply());
+    this.#apply();
+  }
+  choose(choice: Theme): void {
+    this.choice = choice;
+    if (choice === 'system') localStorage.removeItem(STORE);
+    else localStorage.setItem(STORE, choice);
+    this.#apply();
+  }
+  #apply(): void {
+    const isDark = this.choice === 'dark' || (this.choice === 'system' && dark.matches);
+    document.documentElement.dataset.theme = isDark ? 'dark' : 'light';
+  }
+}
+export const theme = new ThemeChoice();

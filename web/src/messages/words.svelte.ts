@@ -1,0 +1,32 @@
+/** The texts of the chosen language. `words.t` changes with it, and so does what is on the screen. */
+import { de } from './de';
+import { en, type Messages } from './en';
+
+export const LOCALES = { en: 'English', de: 'Deutsch' } as const;
+export type Locale = keyof typeof LOCALES;
+const STORE = 'muster-language';
+const CATALOGUE: Record<Locale, Messages> = { en, de };
+
+function first(): Locale {
+  const wanted = [localStorage.getItem(STORE), ...navigator.languages];
+  const known = wanted.map((tag) => tag?.slice(0, 2)).find((tag) => tag && tag in LOCALES);
+  return (known as Locale | undefined) ?? 'en';
+}
+
+class Words {
+  locale = $state<Locale>(first());
+  get t(): Messages {
+    return CATALOGUE[this.locale];
+  }
+  choose(locale: Locale): void {
+    this.locale = locale;
+    localStorage.setItem(STORE, locale);
+    document.documentElement.lang = locale;
+  }
+  number(value: number): string {
+    return new Intl.NumberFormat(this.locale).format(value);
+  }
+}
+
+export const words = new Words();
+document.documentElement.lang = words.locale;

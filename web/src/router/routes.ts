@@ -1,0 +1,62 @@
+import type { Component } from 'svelte';
+
+export type Section = 'overview' | 'fleet' | 'jobs' | 'history' | 'schedules' | 'approvals' | 'updates' | 'audit' | 'settings';
+
+export interface Route {
+  section: Section;
+  /** The screen, which is loaded when it is first shown. */
+  load: () => Promise<{ default: Component<any> }>;
+  params: Record<string, string>;
+}
+
+type Entry = [pattern: string, section: Section, load: Route['load']];
+
+const ENTRIES: Entry[] = [
+  ['/', 'overview', () => import('../overview/Overview.svelte')],
+  ['/fleet', 'fleet', () => import('../fleet/Fleet.svelte')],
+  ['/fleet/add', 'fleet', () => import('../fleet/AddAgent.svelte')],
+  ['/fleet/:id', 'fleet', () => import('../fleet/Agent.svelte')],
+  ['/run', 'jobs', () => import('../commands/Run.svelte')],
+  ['/jobs', 'jobs', () => import('../commands/Jobs.svelte')],
+  ['/jobs/:id', 'jobs', () => import('../commands/Job.svelte')],
+  ['/history', 'history', () => import('../commands/History.svelte')],
+  ['/executions/:id', 'history', () => import('../commands/Execution.svelte')],
+  ['/schedules', 'schedules', () => import('../schedules/Schedules.svelte')],
+  ['/schedules/:id', 'schedules', () => import('../schedules/Schedule.svelte')],
+  ['/approvals', 'approvals', () => import('../commands/Approvals.svelte')],
+  ['/approvals/:id', 'approvals', () => import('../commands/Approval.svelte')],
+  ['/updates', 'updates', () => import('../releases/Updates.svelte')],
+  ['/audit', 'audit', () => import('../access/Audit.svelte')],
+  ['/settings', 'settings', () => import('../access/Members.svelte')],
+  ['/settings/api-keys', 'settings', () => import('../access/ApiKeys.svelte')],
+  ['/settings/agent-keys', 'settings', () => import('../access/AgentKeys.svelte')],
+  ['/settings/sessions', 'settings', () => import('../access/Sessions.svelte')],
+];
+
+export const SECTIONS: { section: Section; href: string }[] = [
+  { section: 'overview', href: '/' },
+  { section: 'fleet', href: '/fleet' },
+  { section: 'jobs', href: '/jobs' },
+  { section: 'history', href: '/history' },
+  { section: 'schedules', href: '/schedules' },
+  { section: 'approvals', href: '/approvals' },
+  { section: 'updates', href: '/updates' },
+  { section: 'audit', href: '/audit' },
+  { section: 'settings', href: '/settings' },
+];
+
+export function match(path: string): Route | undefined {
+  const given = path.replace(/\/+$/, '').split('/');
+  for (const [pattern, section, load] of ENTRIES) {
+    const wanted = pattern.replace(/\/+$/, '').split('/');
+    if (wanted.length !== given.length) continue;
+    const params: Record<string, string> = {};
+    const fits = wanted.every((part, i) => {
+      if (!part.startsWith(':')) return part === given[i];
+      params[part.slice(1)] = decodeURIComponent(given[i] ?? '');
+      return given[i] !== '';
+    });
+    if (fits) return { section, load, params };
+  }
+  return undefined;
+}

@@ -1,0 +1,289 @@
+// The dashboard in a real browser, with the real server and real agents. The harness gives the address,
+// the set-up token and a folder: a file in it asks for what only the harness can do.
+import AxeBuilder from '@axe-core/playwright';
+import { type BrowserContext, expect, type Page, test } from '@playwright/test';
+import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+
+const folder = process.env.MUSTER_CONTROL!;
+const EMAIL = 'ada@example.com';
+const PASSWORD = 'correct horse battery';
+
+let context: BrowserContext;
+let page: Page;
+/** What the browser complained about: errors of scripts, and everything that the policy of the page refused. */
+const complaints: string[] = [];
+
+/** Asks the harness for something, and waits until it is done. */
+async function ask(what: string, value = ''): Promise<void> {
+  // In one step, so that the harness reads all of it.
+  writeFileSync(join(folder, `${what}.draft`), value);
+  renameSync(join(folder, `${what}.draft`), join(folder, what));
+  await expect.poll(() => existsSync(join(folder, `${what}.done`)), { timeout: 60_000 }).toBe(true);
+}
+
+function watch(watched: Page): void {
+  watched.on('pageerror', (error) => complaints.push(error.message));
+  watched.on('console', (message) => {
+    // A refused request is logged by the browser itself; the tests look at what the page makes of it.
+    if (message.type() === 'error' && !/Failed to load resource/.test(message.text())) complaints.push(message.text());
+  });
+}
+
+test.describe.configure({ mode: 'serial' });
+test.beforeAll(async ({ browser }) => {
+  context = await browser.newContext();
+  page = await context.newPage();
+  watch(page);
+});
+test.afterAll(() => context.close());
+test.afterEach(() => expect(complaints).toEqual([]));
+
+test('a set-up token makes the first owner, who adds an agent and sees its first output', async () => {
+  await page.goto(`/set-up#token=${process.env.MUSTER_SETUP_TOKEN}`);
+  await expect(page).toHaveURL('/set-up');
+  await page.getByLabel('Name').fill('Ada');
+  await page.getByLabel('Email').fill(EMAIL);
+  await page.getByLabel('Password').fill(PASSWORD);
+  await page.getByRole('button', { name: 'Create the owner' }).click();
+
+  await expect(page.getByRole('heading', { name: 'Add an agent' })).toBeVisible();
+  await page.getByLabel('Name of the key').fill('first');
+  await page.getByLabel('Tags of its agents').fill('web eu');
+  await page.getByRole('button', { name: 'Create the key' }).click();
+  await expect(page.getByText('Waiting for the agent')).toBeVisible();
+  const line = await page.locator('pre').first().innerText();
+  await ask('start_agent', /mst_agent_\w+/.exec(line)![0]);
+  await page.getByRole('button', { name: 'Run hello' }).click();
+  await expect(page.getByRole('log')).toContainText('hello from first');
+  await expect(page.getByText('That is all.')).toBeVisible();
+});
+
+test('a person signs out and in, and a wrong password says so', async () => {
+  await page.getByRole('button', { name: /Ada/ }).click();
+  await page.getByRole('menuitem', { name: 'Sign out' }).click();
+  await page.getByLabel('Email').fill(EMAIL);
+  await page.getByLabel('Password').fill('wrong horse battery');
+  await page.getByRole('button', { name: 'Sign in' }).click();
+  await expect(page.getByRole('alert')).toHaveText('The email or the password is wrong.');
+  await page.getByLabel('Password').fill(PASSWORD);
+  await page.getByRole('button', { name: 'Sign in' }).click();
+  await expect(page.getByRole('heading', { name: 'Overview' })).toBeVisible();
+  expect(await page.evaluate(() => document.cookie)).toBe('');
+});
+
+test('a script runs on three hosts and is watched to its end, with the keyboard alone', async () => {
+  await page.goto('/');
+  await expect(page.getByRole('heading', { name: 'Overview' })).toBeVisible();
+  await page.keyboard.press('Control+k');
+  await page.getByPlaceholder('Find an agent, a job or an action').fill('Run a');
+  await page.keyboard.press('Enter');
+  const target = page.getByLabel('Target');
+  await target.focus();
+  await target.fill('tag:');
+  await target.fill('tag:shop & status:online &');
+  await expect(page.locator('#target-error')).toBeVisible();
+  await target.fill('tag:shop');
+  await expect(page.getByText('3 agents', { exact: true })).toBeVisible();
+  await page.locator('select#script').selectOption('deploy');
+  await expect(page.getByText('Missing: VERSION.').first()).toBeVisible();
+  await page.getByLabel('VERSION').focus();
+  await page.keyboard.type('1.4.2');
+  const run = page.getByRole('button', { name: 'Run on 3 agents' });
+  await expect(run).toBeEnabled();
+  await run.focus();
+  await page.keyboard.press('Enter');
+
+  await expect(page).toHaveURL(/\/jobs\//);
+  await expect(page.getByText('All 3 executions are over.')).toBeVisible();
+  await expect(page.getByRole('link', { name: /· succeeded/ })).toHaveCount(3);
+  await expect(page.getByText('released 1.4.2')).toBeVisible();
+  await page.getByRole('link', { name: /shop-2 · succeeded/ }).click();
+  await expect(page.getByRole('log')).toContainText('step 3');
+  await expect(page.getByText('exit code 0')).toBeVisible();
+  // Colours are styles, not characters.
+  await expect(page.getByRole('log').getByText('step 3')).not.toContainText('[32m');
+});
+
+test('outputs are grouped by equality, and what failed is retried', async () => {
+  await page.goto('/run?q=tag:shop&script=check');
+  await page.getByRole('button', { name: 'Run on 3 agents' }).click();
+  await expect(page.getByText('1 of 3 executions did not succeed.')).toBeVisible();
+  await expect(page.getByText('2 identical, 1 differs')).toBeVisible();
+  const first = page.url();
+  await page.getByRole('button', { name: 'Retry on the 1 agent that failed' }).click();
+  await expect(page).not.toHaveURL(first);
+  await expect(page.getByText('1 of 1 executions did not succeed.')).toBeVisible();
+});
+
+test('the server is killed while a script runs, and the page goes on without losing or repeating a line', async () => {
+  await page.goto('/run?q=name:shop-1&script=count');
+  await page.getByRole('button', { name: 'Run on 1 agent' }).click();
+  await page.getByRole('link', { name: /shop-1 · running/ }).click();
+  await expect(page.getByRole('log')).toContainText('line 0005');
+  await ask('kill_server');
+  await expect(page.getByText(/offline since/)).toBeVisible();
+  await ask('start_server');
+  await ask('finish_count');
+  await expect(page.getByText('live', { exact: true })).toBeVisible();
+  await expect(page.getByText('succeeded').first()).toBeVisible({ timeout: 60_000 });
+  await expect(page.getByText('40 lines')).toBeVisible();
+  await page.getByRole('log').evaluate((log) => log.scrollTo(0, 0));
+  const lines = await page.getByRole('log').getByText(/^line \d{4}$/).allInnerTexts();
+  expect(lines).toEqual(Array.from({ length: 40 }, (_, i) => `line ${String(i + 1).padStart(4, '0')}`));
+});
+
+test('filters of the fleet and of the history are in the address, and survive a reload', async () => {
+  await page.goto('/fleet');
+  await expect(page.getByText('4 of 4 online')).toBeVisible();
+  await page.getByRole('searchbox').fill('tag:shop & !name:shop-3');
+  await expect(page.getByText('2 of 4', { exact: true })).toBeVisible();
+  await page.reload();
+  await expect(page.getByRole('link', { name: 'shop-1' })).toBeVisible();
+  await expect(page.getByRole('link', { name: 'shop-3' })).toHaveCount(0);
+  await page.getByLabel('Select all 2').check();
+  await expect(page.getByRole('region', { name: 'Selected agents' })).toContainText('2 of 4');
+  await page.getByRole('button', { name: 'Run on 2 agents' }).click();
+  await expect(page.getByText('2 agents chosen in the list.')).toBeVisible();
+
+  await page.goto('/history');
+  await page.getByRole('button', { name: 'failed' }).click();
+  await expect(page).toHaveURL('/history?state=failed');
+  await expect(page.locator('tbody tr')).toHaveCount(2);
+  await page.goBack();
+  await page.goForward();
+  await page.reload();
+  await expect(page.locator('tbody tr')).toHaveCount(2);
+});
+
+test('an agent that goes offline and comes back is seen at once', async () => {
+  await page.goto('/fleet?q=shop-3');
+  await expect(page.getByRole('row').filter({ hasText: 'shop-3' })).toContainText('online');
+  await ask('stop_agent');
+  await expect(page.getByRole('row').filter({ hasText: 'shop-3' })).toContainText('offline');
+  await ask('resume_agent');
+  await expect(page.getByRole('row').filter({ hasText: 'shop-3' })).toContainText('online');
+});
+
+test('what a host says is shown as text', async () => {
+  await page.goto('/run?q=name:shop-1&script=hostile');
+  await page.getByRole('button', { name: 'Run on 1 agent' }).click();
+  await page.getByRole('link', { name: /shop-1 · succeeded/ }).click();
+  const log = page.getByRole('log');
+  await expect(log).toContainText('<img src=x onerror=alert(1)>');
+  await expect(log).toContainText('bidi \\u{202e} evil');
+  await expect(log.locator('img')).toHaveCount(0);
+  await page.goto('/fleet');
+  await page.getByRole('link', { name: 'shop-1' }).click();
+  await page.getByRole('link', { name: 'Scripts' }).click();
+  await expect(page.getByText('<b>bold</b>')).toBeVisible();
+  expect(await page.evaluate(() => document.querySelectorAll('main b, main img').length)).toBe(0);
+});
+
+test('two tabs share one stream of events', async () => {
+  const other = await context.newPage();
+  watch(other);
+  const streams: string[] = [];
+  for (const tab of [page, other]) tab.on('request', (request) => request.url().endsWith('/api/events') && streams.push(request.url()));
+  await other.goto('/fleet');
+  await expect(other.getByText('live', { exact: true })).toBeVisible();
+  expect(streams).toEqual([]);
+  await other.goto('/jobs');
+  await page.goto('/run?q=name:shop-2&script=hello');
+  await page.getByRole('button', { name: 'Run on 1 agent' }).click();
+  await expect(other.getByRole('link', { name: 'hello' }).first()).toBeVisible();
+  await other.close();
+});
+
+const SCREENS: [name: string, path: () => string][] = [
+  ['overview', () => '/'],
+  ['fleet', () => '/fleet'],
+  ['add-agent', () => '/fleet/add'],
+  ['agent', () => `/fleet/${ids().agent}`],
+  ['agent-scripts', () => `/fleet/${ids().agent}?tab=scripts`],
+  ['agent-events', () => `/fleet/${ids().agent}?tab=events`],
+  ['run', () => '/run?q=tag:shop&script=deploy'],
+  ['jobs', () => '/jobs'],
+  ['job', () => `/jobs/${ids().job}`],
+  ['job-list', () => `/jobs/${ids().job}?tab=list`],
+  ['execution', () => `/executions/${ids().execution}`],
+  ['history', () => '/history'],
+  ['schedules', () => '/schedules'],
+  ['schedule', () => `/schedules/${ids().schedule}`],
+  ['approvals', () => '/approvals'],
+  ['approval', () => `/approvals/${ids().approval}`],
+  ['updates', () => '/updates'],
+  ['audit', () => '/audit'],
+  ['members', () => '/settings'],
+  ['api-keys', () => '/settings/api-keys'],
+  ['agent-keys', () => '/settings/agent-keys'],
+  ['sessions', () => '/settings/sessions'],
+  ['missing', () => '/nothing-here'],
+];
+const ids = (): Record<string, string> => JSON.parse(readFileSync(join(folder, 'ids.json'), 'utf8')) as Record<string, string>;
+
+test('no screen has a violation of accessibility, in either theme and on a phone', async () => {
+  test.setTimeout(420_000);
+  await ask('make_examples');
+  for (const [theme, width] of [['light', 1440], ['dark', 390]] as const) {
+    await page.setViewportSize({ width, height: 844 });
+    await page.evaluate((chosen) => localStorage.setItem('muster-theme', chosen), theme);
+    for (const [name, path] of SCREENS) {
+      await page.goto(path());
+      await expect(page.getByRole('heading', { level: 1 })).toBeVisible();
+      await expect(page.getByRole('status').filter({ hasText: 'Loading' })).toHaveCount(0);
+      const { violations } = await new AxeBuilder({ page }).withTags(['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa']).analyze();
+      const found = violations.map(({ id, nodes }) => `${id}: ${nodes.map((node) => node.html.slice(0, 160)).join(' | ')}`);
+      expect.soft(found, `${name}, ${theme}, ${width} px`).toEqual([]);
+      const isWider = await page.evaluate(() => document.documentElement.scrollWidth > innerWidth);
+      expect.soft(isWider, `${name} scrolls sideways at ${width} px`).toBe(false);
+      if (process.env.MUSTER_SCREENSHOTS) {
+        mkdirSync(process.env.MUSTER_SCREENSHOTS, { recursive: true });
+        await page.screenshot({ path: join(process.env.MUSTER_SCREENSHOTS, `${name}-${width}-${theme}.png`) });
+      }
+    }
+  }
+});
+
+test('an auditor sees the fleet and the audit, and nothing to run', async ({ browser }) => {
+  const { auditor_email: email } = ids();
+  const visitor = await (await browser.newContext()).newPage();
+  watch(visitor);
+  for (const path of ['/set-up', '/audit']) {
+    await visitor.goto(path);
+    await expect(visitor.getByRole('heading', { level: 1 })).toBeVisible();
+    const { violations } = await new AxeBuilder({ page: visitor }).analyze();
+    expect(violations.map(({ id }) => id)).toEqual([]);
+  }
+  await visitor.getByLabel('Email').fill(email!);
+  await visitor.getByLabel('Password').fill(PASSWORD);
+  await visitor.getByRole('button', { name: 'Sign in' }).click();
+  await expect(visitor.getByRole('heading', { name: 'Audit' })).toBeVisible();
+  await visitor.getByRole('button', { name: 'Verify the chain' }).click();
+  await expect(visitor.getByText(/All \d+ entries are intact/)).toBeVisible();
+  await expect(visitor.getByRole('link', { name: 'Run', exact: true })).toHaveCount(0);
+  await visitor.goto('/run');
+  await expect(visitor.getByText('Your role can look, and not run.')).toBeVisible();
+  await visitor.goto(`/approvals/${ids().approval}`);
+  await expect(visitor.getByText('Your role can look, and not decide.')).toBeVisible();
+  await visitor.context().close();
+});
+
+test('a second person approves, and the job runs', async () => {
+  await page.setViewportSize({ width: 1440, height: 900 });
+  await page.goto('/');
+  await page.getByRole('link', { name: /Review/ }).click();
+  await page.getByLabel('Reason').fill('checked');
+  await page.getByRole('button', { name: 'Approve for 1 agent' }).click();
+  await expect(page.getByText('approved').first()).toBeVisible();
+  await page.getByRole('link', { name: 'Job', exact: true }).click();
+  await expect(page.getByText('The execution is over.')).toBeVisible();
+});
+
+test('the words change to German', async () => {
+  await page.goto('/fleet');
+  await page.getByRole('button', { name: /Ada/ }).click();
+  await page.getByRole('menuitemradio', { name: 'Deutsch' }).click();
+  await expect(page.getByRole('heading', { name: 'Flotte' })).toBeVisible();
+  expect(await page.evaluate(() => document.documentElement.lang)).toBe('de');
+});
