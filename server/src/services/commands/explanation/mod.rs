@@ -1,20 +1,20 @@
 //! Explains whether a key or a member may do something: it asks the functions that decide, in their order,
 //! and reports what each of them says. It has no rules of its own.
 
-use muster_protocol::CommandName;
+mod operation;
+
 use muster_protocol::secret_parameters::SecretParameters;
 
+use self::operation::{Operation, read};
 use super::Commands;
 use super::jobs::submission::resolve_target;
-use super::preflight::{Executable, PreflightRequest};
-use super::request::scope_of;
+use super::preflight::PreflightRequest;
 use crate::domain::access::credential::SecretHash;
 use crate::domain::access::principal::{Principal, PrincipalKind, Role, Scope};
 use crate::domain::commands::approval::ApprovalRule;
 use crate::domain::commands::work::WorkKind;
 use crate::domain::fleet::target::{Target, TargetSpec};
 use crate::domain::ids::{AgentId, ApiKeyId, MemberId, PrincipalId};
-use crate::domain::name::{MAX_NAME_CHARS, clean};
 use crate::services::access::authentication::of_api_key;
 use crate::services::access::caller::Caller;
 use crate::services::error::{Result, ServiceError};
@@ -69,14 +69,6 @@ pub struct AccessExplanation {
     pub answers: Vec<RuleAnswer>,
     /// Agents that the target matches.
     pub agent_count: usize,
-}
-
-/// A parsed operation.
-enum Operation<'a> {
-    Scope(Scope),
-    Command(CommandName),
-    Script(&'a str),
-    AdHoc,
 }
 
 impl AccessExplanation {
@@ -329,65 +321,6 @@ fn of_member(row: &member::Model, name: String) -> Principal {
         expires_at: None,
         limits: Default::default(),
         secret_hash: None,
-    }
-}
-
-fn read(text: &str) -> Result<Operation<'_>> {
-    if let Ok(scope) = text.parse() {
-        return Ok(Operation::Scope(scope));
-    }
-    if let Some(script) = text.strip_prefix("run:").filter(|script| !script.is_empty()) {
-        return Ok(Operation::Script(script));
-    }
-    if text == "shell" {
-        return Ok(Operation::AdHoc);
-    }
-    match text.parse() {
-        Ok(CommandName::Execute) | Err(_) => Err(ServiceError::invalid_field(
-            "operation",
-            &format!(
-                "`{}` is not known; use a scope such as agents:write, a command such as restart, `shell`, or `run:` and the name of a script",
-                clean(text, MAX_NAME_CHARS)
-            ),
-        )),
-        Ok(name) => Ok(Operation::Command(name)),
-    }
-}
-
-impl Operation<'_> {
-    fn scopes(&self) -> Vec<Scope> {
-        match self {
-            Self::Scope(scope) => vec![*scope],
-            Self::Command(name) => vec![scope_of(*name)],
-            Self::Script(_) => vec![scope_of(CommandName::Execute)],
-            Self::AdHoc => vec![scope_of(CommandName::Execute), Scope::CommandsShell],
-        }
-    }
-
-    fn kind(&self) -> Option<WorkKind<'_>> {
-        Some(match self {
-            Self::Scope(_) => return None,
-            Self::Command(name) => WorkKind::of_command(name.as_str(), None),
-            Self::Script(script) => WorkKind::Script(script),
-            Self::AdHoc => WorkKind::AdHoc,
-        })
-    }
-
-    /// What the hosts' manifests and policies decide on.
-    fn executable(&self) -> Option<Executable> {
-        match self {
-            Self::Scope(_) | Self::Command(_) => None,
-            Self::Script(script) => Some(Executable::NamedScript((*script).to_owned())),
-            Self::AdHoc => Some(Executable::Argv),
-        }
-    }
-
-    fn command(&self) -> Option<CommandName> {
-        match self {
-            Self::Scope(_) => None,
-            Self::Command(name) => Some(*name),
-            Self::Script(_) | Self::AdHoc => Some(CommandName::Execute),
-        }
     }
 }
 
