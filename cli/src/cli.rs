@@ -8,7 +8,7 @@ use clap_complete::Shell;
 use crate::api::client::ApiClient;
 use crate::commands::access::{
     accept_invitation, account, api_keys, audit, explain as access, keys, login, members, register,
-    reset_password, tenant, tenants,
+    reset_password, setup, switch, tenant, tenants,
 };
 use crate::commands::commands::{
     approvals, approver, command_history, executions, jobs, logs, raw_command, run, verify,
@@ -73,8 +73,10 @@ pub enum Action {
     Register(register::Args),
     VerifyEmail(register::VerifyArgs),
     ResetPassword(reset_password::Args),
-    /// Change the address or the password of your account
-    Account(account::Args),
+    Setup(setup::Args),
+    Switch(switch::Args),
+    /// Change the address or the password of your account, and list and end your sessions
+    Account(account::own::Args),
     Run(run::Args),
     Logs(logs::Args),
     /// Manage jobs: scripts and commands on many agents
@@ -150,6 +152,7 @@ pub async fn dispatch(cli: Cli) -> Result<u8, CliError> {
         Action::AcceptInvitation(args) => {
             return accept_invitation::run(args, overrides, output).await;
         }
+        Action::Setup(args) => return setup::run(args, overrides, output).await,
         Action::Register(args) => return register::run(args, overrides, output).await,
         Action::VerifyEmail(args) => return register::verify(args, overrides, output).await,
         Action::ResetPassword(args) => return reset_password::run(args, overrides, output).await,
@@ -163,6 +166,10 @@ pub async fn dispatch(cli: Cli) -> Result<u8, CliError> {
     if matches!(action, Action::Logout) {
         return account::logout(context, output).await;
     }
+    let action = match action {
+        Action::Switch(args) => return switch::run(args, context, output).await,
+        action => action,
+    };
     let session = Session { api: ApiClient::new(&context)?, output };
     let (options, result) = match action {
         Action::Completion(_)
@@ -171,8 +178,10 @@ pub async fn dispatch(cli: Cli) -> Result<u8, CliError> {
         | Action::Register(_)
         | Action::VerifyEmail(_)
         | Action::ResetPassword(_)
+        | Action::Setup(_)
+        | Action::Switch(_)
         | Action::Logout => (&[][..], Ok(0)),
-        Action::Account(args) => (account::OPTIONS, account::run(args, &session).await),
+        Action::Account(args) => (account::own::OPTIONS, account::own::run(args, &session).await),
         Action::Login(args) => (&[][..], login::decide(args, &session).await),
         Action::Whoami => (&[][..], account::whoami(&session).await),
         Action::Confirm => (&[][..], account::confirm(&session).await),

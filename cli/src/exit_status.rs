@@ -39,11 +39,29 @@ pub fn exit_status(command: &Value) -> ExitStatus {
         },
         "timed_out" => explained(124, "the script exceeded its timeout and was ended"),
         "cancelled" => explained(130, "the command was cancelled"),
+        // The server's own sentence says who ended it and why; the host never had it.
+        "rejected" | "expired" if is_ended_by_server(command) => {
+            let sentence = command.get("error").and_then(Value::as_str).map(str::to_owned);
+            ExitStatus { code: 1, message: sentence }
+        }
         "rejected" => explained(1, "the host refused the command"),
         "expired" => explained(1, "the command expired before it could start"),
         "lost" => explained(1, "the command is lost: its result can't be known"),
         other => explained(1, &format!("the command ended in state {other}")),
     }
+}
+
+/// True if the server ended the command and never sent it.
+fn is_ended_by_server(command: &Value) -> bool {
+    let code = command.get("error_code").and_then(Value::as_str).unwrap_or_default();
+    matches!(
+        code,
+        "approval_refused"
+            | "approval_expired"
+            | "api_key_invalid"
+            | "outside_key_limits"
+            | "permission_revoked"
+    )
 }
 
 /// True if part of the script's output was not stored.
@@ -110,6 +128,18 @@ mod tests {
             assert_eq!(status.code, 1, "{state}");
             assert!(status.message.unwrap().ends_with(": because"), "{state}");
         }
+    }
+
+    #[test]
+    fn what_the_server_ended_is_no_refusal_of_the_host() {
+        let refused = json!({"state": "rejected", "error_code": "approval_refused",
+            "error": "bob refused to approve it: not today. It was never sent"});
+        let status = exit_status(&refused);
+        let expected = "bob refused to approve it: not today. It was never sent";
+        assert_eq!((status.code, status.message.as_deref()), (1, Some(expected)));
+        let by_host = json!({"state": "rejected", "error_code": "unknown_script", "error": "no"});
+        let message = exit_status(&by_host).message;
+        assert_eq!(message.as_deref(), Some("the host refused the command: no"));
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! Refusals of the API in words of the command line.
 //!
 //! The server names fields; users typed options. Each command lists its fields with their options, and
-//! the messages here are made of a problem's `code` and `errors`. The server's `detail` is never edited:
-//! it is shown whole wherever this client has no words of its own. Pure.
+//! the messages here are made of a problem's `code` and `errors`. Of the server's `detail` only the name of
+//! the one invalid field becomes that of its option; otherwise it is shown whole wherever this client has no
+//! words of its own. Pure.
 
 use serde_json::Value;
 
@@ -44,7 +45,7 @@ const PREFLIGHT_CODES: [&str; 4] =
 /// it names the reason and what to do, without fields or paths of the API. A test compares this list with
 /// the server's codes.
 #[cfg(test)]
-const SHOWN_AS_ANSWERED: [&str; 121] = [
+const SHOWN_AS_ANSWERED: [&str; 122] = [
     "access_denied",
     "agent_busy",
     "agent_count_unconfirmed",
@@ -152,6 +153,7 @@ const SHOWN_AS_ANSWERED: [&str; 121] = [
     "too_many_registrations",
     "too_many_requests",
     "too_many_rules",
+    "too_many_schedules",
     "too_many_sign_ins",
     "too_many_streams",
     "too_many_unknown_keys",
@@ -193,6 +195,9 @@ fn message(problem: &Problem, options: OptionNames) -> String {
             "this reaches {count} agents; check the target, and repeat the command with {option} {count}"
         );
     }
+    if let Some(message) = translated(problem, options) {
+        return message;
+    }
     let is_preflight = PREFLIGHT_CODES.contains(&problem.code.as_str());
     let phrases: Option<Vec<_>> =
         problem.errors.iter().map(|error| phrase(error, options)).collect();
@@ -211,6 +216,17 @@ fn message(problem: &Problem, options: OptionNames) -> String {
         message.push_str("\nUse --on-mismatch send to send it anyway and let each host decide.");
     }
     message
+}
+
+/// The server's detail about one invalid value, with the option instead of the field.
+fn translated(problem: &Problem, options: OptionNames) -> Option<String> {
+    let [error] = problem.errors.as_slice() else { return None };
+    if error.code != "invalid" {
+        return None;
+    }
+    let option = find(&error.field, options)?.option;
+    let rest = problem.message.strip_prefix(&format!("`{}` ", error.field))?;
+    Some(format!("{option} {rest}"))
 }
 
 /// The whole message for a code that needs no further data.
@@ -280,106 +296,4 @@ fn find(field: &str, options: OptionNames) -> Option<OptionName> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::json;
-
-    const OPTIONS: OptionNames = &[
-        option("timeout_ms", "--timeout"),
-        option("grace_ms", "--grace-ms"),
-        option("name", "NAME"),
-        option("target", "--on or --tag"),
-        option("target.tags", "--tag"),
-        option("expires_at", "--expires-at").expects("an RFC 3339 time"),
-        option("created_after", "--since"),
-        option("created_before", "--until"),
-        option("on_mismatch", "--on-mismatch"),
-    ];
-
-    fn explained(code: &str, errors: Value) -> String {
-        let document = json!({"code": code, "detail": "`x` does not fit.", "errors": errors});
-        let problem = Problem::read(422, document.to_string().as_bytes(), None);
-        explain(CliError::Refused(Box::new(problem)), OPTIONS).to_string()
-    }
-
-    #[test]
-    fn codes_and_limits_become_sentences_about_options() {
-        for (field, code, limit, expected) in [
-            ("data.timeout_ms", "too_large", json!(604_800_000), "--timeout must be at most 7d"),
-            ("timeout_ms", "too_small", json!(1), "--timeout must be at least 1ms"),
-            ("grace_ms", "too_large", json!(604_800_000), "--grace-ms must be at most 604800000"),
-            ("target", "required", json!(null), "--on or --tag is required"),
-            ("target.tags", "too_many", json!(32), "--tag has too many values; the limit is 32"),
-            ("expires_at", "invalid", json!(null), "--expires-at must be an RFC 3339 time"),
-            ("name", "unknown_value", json!("a, b"), "NAME must be one of: a, b"),
-            (
-                "name",
-                "unknown_field",
-                json!(null),
-                "the server does not support NAME; update the server",
-            ),
-            (
-                "created_after",
-                "conflict",
-                json!("created_before"),
-                "--since conflicts with --until",
-            ),
-        ] {
-            let errors = json!([{"field": field, "code": code, "limit": limit}]);
-            assert_eq!(explained("invalid_field", errors), expected);
-        }
-    }
-
-    #[test]
-    fn several_wrong_fields_are_all_named() {
-        let errors = json!([{"field": "target", "code": "required"},
-            {"field": "timeout_ms", "code": "too_small", "limit": 1}]);
-        assert_eq!(
-            explained("invalid_field", errors),
-            "--on or --tag is required; --timeout must be at least 1ms"
-        );
-    }
-
-    #[test]
-    fn detail_is_shown_unchanged_where_there_are_no_own_words() {
-        assert_eq!(explained("from_a_later_server", json!([])), "`x` does not fit.");
-        for (field, code) in [("target.tags[0]", "invalid"), ("target.tags", "not_yet_known")] {
-            let errors = json!([{"field": field, "code": code}]);
-            assert_eq!(explained("invalid_field", errors), "`x` does not fit. [--tag]");
-        }
-        let errors = json!([{"field": "not_an_option", "code": "too_small", "limit": 1}]);
-        assert_eq!(explained("invalid_field", errors), "`x` does not fit.");
-    }
-
-    #[test]
-    fn preflight_refusal_keeps_the_reasons_of_the_hosts_and_names_the_option() {
-        for code in PREFLIGHT_CODES {
-            let message = explained(code, json!([]));
-            assert!(message.starts_with("`x` does not fit.\n"), "{message}");
-            assert!(message.contains("--on-mismatch send"), "{message}");
-        }
-    }
-
-    #[test]
-    fn known_codes_have_whole_sentences_without_fields_or_paths() {
-        for code in ["no_agents", "secrets_need_ids_or_tags", "ambiguous_agent"] {
-            let message = explained(code, json!([]));
-            assert!(message != "`x` does not fit." && !message.contains("/api/"), "{message}");
-        }
-    }
-
-    #[test]
-    fn detail_of_the_server_is_shown_for_the_codes_that_say_so() {
-        for code in SHOWN_AS_ANSWERED {
-            assert_eq!(sentence(code), None, "{code} has words of its own");
-            assert_eq!(explained(code, json!([])), "`x` does not fit.");
-        }
-    }
-
-    #[test]
-    fn commands_whose_users_write_fields_keep_the_detail() {
-        let problem =
-            Problem { message: "`x`".into(), code: "no_agents".into(), ..Problem::default() };
-        assert_eq!(explain(CliError::Refused(Box::new(problem)), &[]).to_string(), "`x`");
-    }
-}
+mod tests;

@@ -33,6 +33,7 @@ mod input {
     pub mod instants;
     pub mod name_lookup;
     pub mod quantities;
+    pub mod role;
     pub mod secret_sources;
 }
 
@@ -54,12 +55,15 @@ mod commands {
         pub mod api_keys;
         pub mod audit;
         pub mod explain;
+        pub mod invitations;
         pub mod keys;
         pub mod ladder;
         pub mod login;
         pub mod members;
         pub mod register;
         pub mod reset_password;
+        pub mod setup;
+        pub mod switch;
         pub mod tenant;
         pub mod tenants;
     }
@@ -67,6 +71,7 @@ mod commands {
     #[expect(clippy::module_inception, reason = "the feature has the server's name for it")]
     pub mod commands {
         pub mod agent_count;
+        pub mod approval_note;
         pub mod approvals;
         pub mod approver;
         pub mod command_history;
@@ -137,6 +142,15 @@ fn run(cli: cli::Cli) -> anyhow::Result<u8> {
     }))
 }
 
+/// Codes of refusals of a typed password or token: nothing that is stored is wrong.
+const TYPED_CODES: [&str; 5] = [
+    "wrong_sign_in",
+    "wrong_password",
+    "invalid_invitation",
+    "invalid_setup_token",
+    "invalid_bootstrap_key",
+];
+
 fn report(error: &CliError) {
     // `print_note` replaces line breaks, so that text from the server can't forge lines. The breaks in an
     // error are this program's own.
@@ -148,6 +162,7 @@ fn report(error: &CliError) {
     }
     if let CliError::Refused(problem) = error
         && problem.status == 401
+        && !TYPED_CODES.contains(&problem.code.as_str())
     {
         print_note(
             "the server does not accept the stored key or session; run `muster login` again",

@@ -28,6 +28,7 @@ pub enum ResourceKind {
     Group,
     Schedule,
     Tenant,
+    ApprovalRule,
 }
 
 impl ResourceKind {
@@ -39,6 +40,7 @@ impl ResourceKind {
             Self::Group => "group",
             Self::Schedule => "schedule",
             Self::Tenant => "tenant",
+            Self::ApprovalRule => "rule",
         }
     }
 
@@ -50,6 +52,7 @@ impl ResourceKind {
             Self::Group => &["groups"],
             Self::Schedule => &["schedules"],
             Self::Tenant => &["tenants"],
+            Self::ApprovalRule => &["approvals", "rules"],
         }
     }
 }

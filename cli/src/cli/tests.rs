@@ -11,7 +11,7 @@ use crate::explanation::OptionNames;
 
 /// Each command with the options that its refusals name.
 const COMMANDS: [(&str, OptionNames); 17] = [
-    ("account", account::OPTIONS),
+    ("account", account::own::OPTIONS),
     ("access", access::OPTIONS),
     ("approvals", approvals::OPTIONS),
     ("agents", agents::OPTIONS),
@@ -46,8 +46,18 @@ const LOCAL_OPTIONS: [&str; 11] = [
 ];
 
 /// Arguments that select a resource or a file, which no field of a body holds.
-const LOCAL_ARGUMENTS: [&str; 11] = [
-    "AGENT", "DELIVERY", "FILE", "GROUP", "ID", "JOB", "KEY", "MEMBER", "RULE", "SCHEDULE",
+const LOCAL_ARGUMENTS: [&str; 12] = [
+    "AGENT",
+    "DELIVERY",
+    "FILE",
+    "GROUP",
+    "ID",
+    "INVITATION",
+    "JOB",
+    "KEY",
+    "MEMBER",
+    "RULE",
+    "SCHEDULE",
     "TENANT",
 ];
 
@@ -99,6 +109,7 @@ fn every_option_is_named_by_a_field_or_is_local() {
                 ("keys", "--add-permission"),
                 ("keys", "--remove-permission"),
                 ("api-keys", "--cascade"),
+                ("api-keys", "--never-expires"),
                 ("api-keys", "--end-overlap"),
                 ("api-keys", "--cancel-queued"),
                 ("audit", "--from"),

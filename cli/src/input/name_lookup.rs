@@ -32,6 +32,16 @@ pub fn find_exact(kind: &str, typed: &str, items: &[Value]) -> Result<String, Cl
     only_match(kind, typed, exact(typed, items).into_iter())
 }
 
+/// The command that lists what has this noun.
+fn list_command(kind: &str) -> String {
+    match kind {
+        "API key" => "muster api-keys".to_owned(),
+        "rule" => "muster approvals rules".to_owned(),
+        "membership" => "muster whoami --json".to_owned(),
+        kind => format!("muster {kind}s"),
+    }
+}
+
 fn text(item: &Value, field: &str) -> String {
     item.get(field).and_then(Value::as_str).unwrap_or_default().to_owned()
 }
@@ -50,7 +60,8 @@ fn only_match<'a>(
     match found.as_deref() {
         _ if typed.is_empty() => Err(CliError::Usage(format!("the name of the {kind} is empty"))),
         None => Err(CliError::Usage(format!(
-            "no {kind} matches \"{typed}\"; list them with `muster {kind}s`"
+            "no {kind} matches \"{typed}\"; list them with `{}`",
+            list_command(kind)
         ))),
         Some([item]) => match text(item, "id") {
             id if id.is_empty() => Err(CliError::Answer(format!("the {kind} has no id"))),
@@ -127,6 +138,18 @@ mod tests {
             assert_eq!(error.to_string().lines().count(), 3, "{error}");
             let expected = format!("\"{typed}\" matches 2 agents; use an id:\n");
             assert!(error.to_string().starts_with(&expected), "{error}");
+        }
+    }
+
+    #[test]
+    fn unknown_name_is_refused_with_a_command_that_exists() {
+        for (kind, command) in [
+            ("API key", "`muster api-keys`"),
+            ("rule", "`muster approvals rules`"),
+            ("schedule", "`muster schedules`"),
+        ] {
+            let error = find(kind, "nope", &agents()).unwrap_err().to_string();
+            assert!(error.ends_with(command), "{error}");
         }
     }
 

@@ -74,6 +74,7 @@ pub mod releases {
 /// Schedules, their due times and their fires.
 pub mod schedules {
     pub mod cron;
+    mod cron_problem;
     #[cfg(test)]
     mod cron_tests;
     pub mod fire;

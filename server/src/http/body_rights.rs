@@ -71,6 +71,12 @@ pub(super) fn scopes(method: &Method, route: &str) -> &'static [Scope] {
     found.map_or(&[], |(_, _, scopes)| scopes)
 }
 
+/// The number of operations in the table.
+#[cfg(test)]
+pub(super) fn count() -> usize {
+    RIGHTS.len()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -159,7 +159,7 @@ fn require_right(request: &Request, principal: &Principal) -> Result<(), Problem
     let scopes = body_rights::scopes(request.method(), route.as_str());
     match scopes.first() {
         Some(first) if !scopes.iter().any(|scope| principal.may(*scope)) => {
-            Err(ServiceError::missing_scope(*first).into())
+            Err(ServiceError::missing_scope(principal, *first).into())
         }
         _ => Ok(()),
     }

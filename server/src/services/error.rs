@@ -4,7 +4,7 @@ use std::ops::RangeInclusive;
 
 use crate::domain::access::allowance::Allowance;
 use crate::domain::access::credential::NoRandomness;
-use crate::domain::access::principal::Scope;
+use crate::domain::access::principal::{ActorKind, Principal, Scope};
 use crate::domain::access::tenants::plan::PlanLimitReached;
 use crate::domain::field_error::{FieldError, FieldErrorCode};
 use crate::domain::fleet::agent::AgentCandidate;
@@ -105,11 +105,23 @@ impl From<StoreError> for ServiceError {
 
 impl ServiceError {
     /// The principal lacks this scope.
-    pub fn missing_scope(scope: Scope) -> Self {
-        Self::Forbidden {
-            code: "missing_scope",
-            detail: format!("this API key lacks the scope `{scope}`; use one that has it"),
-        }
+    pub fn missing_scope(principal: &Principal, scope: Scope) -> Self {
+        let (name, role) = (&principal.name, principal.role.as_str());
+        let detail = match principal.actor_kind() {
+            _ if scope.is_operators() => {
+                "only the server's operator may do this: use the first API key (`bootstrap_key`)"
+                    .to_owned()
+            }
+            ActorKind::ApiKey => {
+                format!("the API key `{name}` lacks the scope `{scope}`; use one that has it")
+            }
+            _ => {
+                let roles: Vec<_> =
+                    scope.roles().map(|role| format!("{}s", role.as_str())).collect();
+                format!("{name} ({role}) lacks `{scope}`, which {} have", roles.join(" and "))
+            }
+        };
+        Self::Forbidden { code: "missing_scope", detail }
     }
 
     /// The field is invalid.

@@ -1,15 +1,16 @@
 //! `muster accept-invitation`: becomes a member with the token of an invitation.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::login::read_secret;
+use super::login::read_new_password;
 use crate::api::client::ApiClient;
 use crate::context::{Context, Overrides, check_server};
 use crate::error::CliError;
 use crate::output::printer::Output;
+use crate::output::text::sanitize;
 
 /// Become a member with the token of an invitation
 ///
@@ -31,22 +32,44 @@ pub struct Args {
 /// # Errors
 /// [`CliError`].
 pub async fn run(args: Args, overrides: Overrides, output: Output) -> Result<u8, CliError> {
-    let server = overrides.server.ok_or_else(|| {
-        CliError::Usage("no server is set; pass --server https://muster.example".into())
-    })?;
-    let server = check_server(&server, overrides.insecure)?;
-    let file = &args.token_file;
-    let token = std::fs::read_to_string(file).map_err(CliError::file("read", file))?;
-    let (insecure, ca_file) = (overrides.insecure, overrides.ca_file);
-    let context =
-        Context { server, api_key: token.trim().into(), renewal: None, insecure, ca_file };
-    let api = ApiClient::new(&context)?;
-    let mut body = json!({ "password": read_secret("Password: ")? });
+    let api = client_with_token(&args.token_file, overrides)?;
+    let mut body = json!({ "password": read_new_password()? });
     if let Some(name) = args.name {
         body["name"] = name.into();
     }
     let request = api.request(Method::POST, &["invitations", "accept"]).json(&body);
-    let member: Value = api.json(request).await?;
-    output.details(&member)?;
+    show_next_step(&api.json(request).await?, &api, output)
+}
+
+/// A client that sends the token of a file.
+///
+/// # Errors
+/// [`CliError`].
+pub fn client_with_token(file: &Path, overrides: Overrides) -> Result<ApiClient, CliError> {
+    let server = overrides.server.ok_or_else(|| {
+        CliError::Usage("no server is set; pass --server https://muster.example".into())
+    })?;
+    let server = check_server(&server, overrides.insecure)?;
+    let token = std::fs::read_to_string(file).map_err(CliError::file("read", file))?;
+    let (insecure, ca_file) = (overrides.insecure, overrides.ca_file);
+    let api_key = token.trim().into();
+    ApiClient::new(&Context { server, api_key, renewal: None, insecure, ca_file })
+}
+
+/// Shows a new membership, and how the person signs in.
+///
+/// # Errors
+/// [`CliError`] if standard output fails.
+pub fn show_next_step(member: &Value, api: &ApiClient, output: Output) -> Result<u8, CliError> {
+    output.answer(member, |member| {
+        let text = |field: &str| member.get(field).and_then(Value::as_str).unwrap_or_default();
+        sanitize(&format!(
+            "You are {} of \"{}\"; next: muster login --server {} --email {}",
+            text("role"),
+            text("tenant_name"),
+            api.server(),
+            text("email"),
+        ))
+    })?;
     Ok(0)
 }

@@ -1,71 +1,56 @@
-//! `muster whoami`, `muster account`, `muster confirm` and `muster logout`.
+//! `muster whoami`, `muster confirm` and `muster logout`. [`own`] is `muster account`.
 
-use clap::Subcommand;
+pub mod own;
+
+use chrono::{DateTime, Utc};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::login::{read_secret, read_two_secrets};
+use super::login::read_password;
 use crate::api::client::ApiClient;
 use crate::context::{self, Context};
 use crate::error::CliError;
-use crate::explanation::{OptionNames, option};
-use crate::output::printer::{Output, print_note};
+use crate::output::printer::Output;
+use crate::output::text::sanitize;
 use crate::session::Session;
-
-/// The options that set fields of the API.
-pub const OPTIONS: OptionNames =
-    &[option("email", "EMAIL").expects("an address such as ada@example.com")];
-
-#[derive(Debug, clap::Args)]
-pub struct Args {
-    #[command(subcommand)]
-    action: Action,
-}
-
-#[derive(Debug, Subcommand)]
-enum Action {
-    /// Request another address for your account; a code is sent to it, for `muster account verify-email`
-    ChangeEmail {
-        /// The new address
-        email: String,
-    },
-    /// Change the address of your account with the code that was sent to the new one, which comes from a
-    /// prompt or standard input
-    VerifyEmail,
-    /// Change your password; the present one and the new one come from prompts, or from two lines of
-    /// standard input. Your other sessions end
-    ChangePassword,
-}
-
-/// Runs one action.
-///
-/// # Errors
-/// [`CliError`].
-pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
-    match args.action {
-        Action::ChangeEmail { email } => {
-            session.change(Method::POST, &["me", "email"], &json!({ "email": email })).await?;
-            print_note("a code is sent to the address; run `muster account verify-email`");
-            Ok(0)
-        }
-        Action::VerifyEmail => {
-            let body = json!({ "code": read_secret("Code: ")?.trim() });
-            session.change(Method::POST, &["me", "email", "verify"], &body).await
-        }
-        Action::ChangePassword => {
-            let (current, new) = read_two_secrets("Present password: ", "New password: ")?;
-            let body = json!({ "current_password": current, "new_password": new });
-            session.change(Method::POST, &["me", "password"], &body).await
-        }
-    }
-}
 
 /// Shows the API key or the person that later commands use.
 ///
 /// # Errors
 /// [`CliError`].
 pub async fn whoami(session: &Session) -> Result<u8, CliError> {
-    session.show(&["me"]).await
+    let me = session.api.json(session.api.request(Method::GET, &["me"])).await?;
+    let server = session.api.server().as_str().trim_end_matches('/');
+    session.output.answer(&me, |me| sanitize(&summary(me, server, Utc::now())))?;
+    Ok(0)
+}
+
+/// Who sends the requests, as what and where, in one line.
+fn summary(me: &Value, server: &str, now: DateTime<Utc>) -> String {
+    let text = |value: &Value, field: &str| {
+        value.get(field).and_then(Value::as_str).unwrap_or_default().to_owned()
+    };
+    let instant = |text: String| Some(DateTime::parse_from_rfc3339(&text).ok()?.to_utc());
+    let day = |at: DateTime<Utc>| at.format("%-d %b %Y").to_string();
+    let place = format!("{} of \"{}\" on {server}", text(me, "role"), text(me, "tenant_name"));
+    let Some(session) = me.get("session").filter(|session| session.is_object()) else {
+        let until = instant(text(me, "expires_at"));
+        let until =
+            until.map_or("it does not expire".to_owned(), |at| format!("until {}", day(at)));
+        return format!("API key {}, {place} ({until})", text(me, "name"));
+    };
+    let here = me.get("memberships").and_then(Value::as_array).into_iter().flatten();
+    let mut here = here.filter(|member| member["tenant_id"] == me["tenant_id"]);
+    let email = here.next().map(|member| text(member, "email"));
+    let who = email.filter(|email| !email.is_empty()).unwrap_or_else(|| text(me, "name"));
+    let until = instant(text(session, "expires_at")).map(day).unwrap_or_default();
+    let minutes = instant(text(session, "confirmed_at")).map(|at| (now - at).num_minutes());
+    let confirmed = match minutes {
+        Some(minutes) if minutes < 120 => format!("{} min ago", minutes.max(0)),
+        Some(minutes) => format!("{} h ago", minutes / 60),
+        None => "at an unknown time".to_owned(),
+    };
+    format!("{who}, {place} (session until {until}; password confirmed {confirmed})")
 }
 
 /// Proves the password again.
@@ -73,7 +58,7 @@ pub async fn whoami(session: &Session) -> Result<u8, CliError> {
 /// # Errors
 /// [`CliError`].
 pub async fn confirm(session: &Session) -> Result<u8, CliError> {
-    let body = json!({ "password": read_secret("Password: ")? });
+    let body = json!({ "password": read_password("Password: ")? });
     session.change(Method::POST, &["auth", "confirm"], &body).await
 }
 
@@ -101,4 +86,28 @@ pub async fn logout(context: Context, output: Output) -> Result<u8, CliError> {
         false => "the API key is no longer stored; it stays valid until it is revoked".to_owned(),
     })?;
     Ok(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_sends_the_requests_is_one_line() {
+        let now: DateTime<Utc> = "2026-11-22T10:03:30Z".parse().expect("an instant");
+        let person = json!({"kind": "member", "name": "Ada", "role": "owner", "tenant_id": "t",
+            "tenant_name": "default",
+            "session": {"expires_at": "2026-11-29T10:00:00Z", "confirmed_at": "2026-11-22T10:00:00Z"},
+            "memberships": [{"tenant_id": "other", "email": "x@x"}, {"tenant_id": "t", "email": "ada@example.com"}]});
+        assert_eq!(
+            summary(&person, "http://m", now),
+            "ada@example.com, owner of \"default\" on http://m (session until 29 Nov 2026; password confirmed 3 min ago)"
+        );
+        let key = json!({"kind": "api_key", "name": "ci", "role": "member", "tenant_name": "default",
+            "session": null, "expires_at": null, "memberships": []});
+        assert_eq!(
+            summary(&key, "http://m", now),
+            "API key ci, member of \"default\" on http://m (it does not expire)"
+        );
+    }
 }

@@ -21,7 +21,7 @@ const COLUMNS: [Column; 9] = [
     Column::of("PREFIX", "prefix"),
     Column::of("TARGET", "target"),
     Column::of("CREATED", "created_at"),
-    Column::of("CREATED BY", "created_by"),
+    Column::by("CREATED BY", creator),
     Column::of("EXPIRES", "expires_at"),
     Column::of("LAST USED", "last_used_at"),
     Column::of("ID", "id"),
@@ -33,7 +33,7 @@ pub const OPTIONS: OptionNames = &[
         .expects("1 to 128 characters, without control characters or spaces at the ends"),
     option("role", "--role"),
     option("scopes", "--scope"),
-    option("expires_at", "--expires-at or --never-expires").expects(
+    option("expires_at", "--expires-at").expects(
         "a future RFC 3339 time such as 2027-01-31T00:00:00Z, before your own key expires",
     ),
     option("target", "--target or --any-target")
@@ -49,6 +49,8 @@ pub const OPTIONS: OptionNames = &[
 pub struct Args {
     #[command(subcommand)]
     action: Option<Action>,
+    #[command(flatten)]
+    limit: Limit,
 }
 
 #[derive(Debug, Subcommand)]
@@ -103,7 +105,7 @@ enum Action {
 /// # Errors
 /// [`CliError`].
 pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
-    match args.action.unwrap_or_else(|| Action::List(Limit::default())) {
+    match args.action.unwrap_or(Action::List(args.limit)) {
         Action::List(limit) => {
             let (segments, columns) = (&["keys"], &COLUMNS);
             let empty = "No API keys.";
@@ -155,6 +157,12 @@ pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
             Ok(0)
         }
     }
+}
+
+/// The name of the key or person that created a key, else its id.
+fn creator(key: &Value) -> String {
+    let text = |field: &str| key.get(field).and_then(Value::as_str).map(str::to_owned);
+    text("created_by_name").or_else(|| text("created_by")).unwrap_or_else(|| "-".to_owned())
 }
 
 fn show_secret(session: &Session, answer: &Value) -> Result<u8, CliError> {

@@ -11,6 +11,7 @@ use muster_protocol::identity::{AgentPublicKey, Fingerprint};
 use reqwest::Method;
 use serde_json::Value;
 
+use super::members::member_id;
 use crate::api::sse_client::SseClient;
 use crate::error::CliError;
 use crate::explanation::{OptionNames, option};
@@ -19,13 +20,15 @@ use crate::listing::{LatestLimit, List};
 use crate::output::printer::{Output, print};
 use crate::output::table::Column;
 use crate::output::text::sanitize;
+use crate::output::work_summary::work_summary;
 use crate::session::Session;
 
-const COLUMNS: [Column; 6] = [
+const COLUMNS: [Column; 7] = [
     Column::of("TIME", "at"),
     Column::by("ACTOR", |entry| name(entry, "actor")),
     Column::of("ACTION", "action"),
     Column::by("SUBJECT", |entry| name(entry, "subject")),
+    Column::by("WORK", |entry| work_summary(&entry["detail"])),
     Column::of("SOURCE", "source"),
     Column::of("LINK", "link"),
 ];
@@ -91,8 +94,8 @@ struct ActorFilter {
     /// Only by this kind of actor: api_key, member, operator, agent or system
     #[arg(long, value_name = "KIND")]
     actor_kind: Option<String>,
-    /// Only by the API key, member or agent with this id
-    #[arg(long, value_name = "ID")]
+    /// Only by the API key, member or agent with this id, or the member with this address
+    #[arg(long, value_name = "ID|ADDRESS")]
     actor: Option<String>,
     /// Only this action, such as agent.update
     #[arg(long)]
@@ -145,15 +148,19 @@ impl Args {
 }
 
 impl ActorFilter {
-    fn query(self) -> Vec<(&'static str, String)> {
+    async fn query(self, session: &Session) -> Result<Vec<(&'static str, String)>, CliError> {
+        let actor = match self.actor {
+            Some(address) if address.contains('@') => Some(member_id(session, &address).await?),
+            actor => actor,
+        };
         let pairs = [
             ("actor_kind", self.actor_kind),
-            ("actor_id", self.actor),
+            ("actor_id", actor),
             ("action", self.action),
             ("subject_kind", self.subject_kind),
             ("subject_id", self.subject),
         ];
-        pairs.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
+        Ok(pairs.into_iter().filter_map(|(name, value)| Some((name, value?))).collect())
     }
 }
 
@@ -189,7 +196,7 @@ fn name(entry: &Value, what: &str) -> String {
 pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
     match args.action.unwrap_or_else(|| Action::List(ListArgs::default())) {
         Action::List(args) => {
-            let mut filters = args.filter.query();
+            let mut filters = args.filter.query(session).await?;
             filters.extend(args.time.query()?);
             let filters: Vec<_> =
                 filters.iter().map(|(name, value)| (*name, value.as_str())).collect();
@@ -222,7 +229,7 @@ pub fn run_offline(args: Args, output: Output) -> Result<u8, CliError> {
 }
 
 async fn follow(filter: ActorFilter, session: &Session) -> Result<u8, CliError> {
-    let mut events = SseClient::new(&session.api, &["audit", "live"], filter.query());
+    let mut events = SseClient::new(&session.api, &["audit", "live"], filter.query(session).await?);
     while let Some(event) = events.next().await? {
         if event.name != "entry" {
             continue;

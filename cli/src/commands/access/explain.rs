@@ -5,6 +5,7 @@ use reqwest::Method;
 use serde_json::Value;
 
 use super::ladder;
+use super::members::member_id;
 use crate::error::CliError;
 use crate::explanation::{OptionNames, option};
 use crate::output::text::sanitize;
@@ -30,7 +31,7 @@ pub struct Args {
 enum Action {
     /// Explain whether a key or a member may do something, and what is missing
     Explain {
-        /// API key or member: `me`, the name of a key, or an id
+        /// API key or member: `me`, the name of a key, the address of a member, or an id
         #[arg(value_name = "KEY|MEMBER")]
         principal: String,
         /// Scope such as agents:write, command such as restart, `shell`, or `run:` and the name of a script
@@ -53,7 +54,11 @@ pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
     };
     let mut query = vec![("operation", operation)];
     if principal != "me" {
-        query.push(("principal", session.exact_id_of(ResourceKind::ApiKey, &principal).await?));
+        let id = match principal.contains('@') {
+            true => member_id(session, &principal).await?,
+            false => session.exact_id_of(ResourceKind::ApiKey, &principal).await?,
+        };
+        query.push(("principal", id));
     }
     query.extend(target.map(|target| ("target", target)));
     let request = session.api.request(Method::GET, &["access", "explain"]).query(&query);

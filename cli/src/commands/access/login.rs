@@ -11,6 +11,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::{Value, json};
 
 use self::decision::Decision;
+use super::switch::switched;
 use crate::api::client::ApiClient;
 use crate::api::credential::with_tokens;
 use crate::context::{self, Context, Overrides, check_server};
@@ -51,8 +52,9 @@ pub struct Args {
     #[arg(long, value_name = "ADDRESS")]
     email: Option<String>,
 
-    /// Id of the tenant to sign in to [default: the first one that you are a member of]
-    #[arg(long, value_name = "ID", requires = "email")]
+    /// Tenant to sign in to: an id, a name, or a unique prefix of one [default: the first one that you are a
+    /// member of]
+    #[arg(long, value_name = "TENANT", requires = "email")]
     tenant: Option<String>,
 }
 
@@ -140,27 +142,38 @@ async fn sign_in(
     (email, tenant): (String, Option<String>),
     output: Output,
 ) -> Result<u8, CliError> {
-    let password = read_secret("Password: ")?;
+    let password = read_password("Password: ")?;
     let api = ApiClient::new(&context)?;
     let mut body = json!({ "email": email, "password": password.as_str() });
-    if let Some(tenant) = tenant {
-        body["tenant_id"] = tenant.into();
+    let (id, name) = match tenant {
+        Some(tenant) if uuid::Uuid::try_parse(&tenant).is_ok() => (Some(tenant), None),
+        tenant => (None, tenant),
+    };
+    if let Some(id) = id {
+        body["tenant_id"] = id.into();
     }
     let request = api.request(Method::POST, &["auth", "login"]).json(&body);
     let answer = api.json(request).await?;
-    store_session(context, path, &answer, output)
+    let context = with_tokens(context, &answer)?;
+    let member = answer.get("member").cloned().unwrap_or_default();
+    let (context, member) = match name {
+        Some(name) => {
+            let (switched, member) = switched(&context, &name).await?;
+            (switched.unwrap_or(context), member)
+        }
+        None => (context, member),
+    };
+    store_session(&context, path, &member, output)
 }
 
-/// Stores the session of an answer, and shows whose it is.
+/// Stores a session, and shows whose it is.
 fn store_session(
-    context: Context,
+    context: &Context,
     path: &Path,
-    answer: &Value,
+    member: &Value,
     output: Output,
 ) -> Result<u8, CliError> {
-    let context = with_tokens(context, answer)?;
-    context::store(path, &context)?;
-    let member = answer.get("member").cloned().unwrap_or_default();
+    context::store(path, context)?;
     let stored = json!({ "server_url": context.server.as_str(), "path": path, "member": member });
     let text = |field: &str| member.get(field).and_then(Value::as_str).unwrap_or_default();
     output.answer(&stored, |_| {
@@ -174,6 +187,26 @@ fn store_session(
         sanitize(&text)
     })?;
     Ok(0)
+}
+
+/// A password from a prompt without echo, or standard input.
+///
+/// # Errors
+/// [`CliError::Usage`] if it is empty, [`CliError::Terminal`] if it cannot be read.
+pub fn read_password(prompt: &str) -> Result<String, CliError> {
+    given(read_secret(prompt)?)
+}
+
+/// A new password. A terminal asks for it twice, because nobody sees what they type.
+///
+/// # Errors
+/// As [`read_password`]; [`CliError::Usage`] if the two differ.
+pub fn read_new_password() -> Result<String, CliError> {
+    let password = read_password("New password: ")?;
+    if std::io::stdin().is_terminal() && read_secret("New password again: ")? != password {
+        return Err(CliError::Usage("the two passwords differ; try again".to_owned()));
+    }
+    Ok(password)
 }
 
 /// A secret from a prompt without echo, or the first line of standard input. Never an argument.
@@ -190,17 +223,24 @@ pub fn read_secret(prompt: &str) -> Result<String, CliError> {
     Ok(text.trim_end_matches(['\r', '\n']).to_owned())
 }
 
-/// Two secrets, each from a prompt without echo, or the first two lines of standard input.
+/// A secret and a new password: from prompts without echo, or the first two lines of standard input.
 ///
 /// # Errors
-/// [`CliError::Terminal`] if they cannot be read.
-pub fn read_two_secrets(first: &str, second: &str) -> Result<(String, String), CliError> {
+/// As [`read_new_password`].
+pub fn read_with_new_password(prompt: &str) -> Result<(String, String), CliError> {
     let stdin = std::io::stdin();
     if stdin.is_terminal() {
-        return Ok((rpassword::prompt_password(first)?, rpassword::prompt_password(second)?));
+        return Ok((rpassword::prompt_password(prompt)?, read_new_password()?));
     }
     let mut text = String::new();
     stdin.lock().take(MAX_KEY_BYTES).read_to_string(&mut text)?;
     let mut lines = text.lines().map(str::to_owned);
-    Ok((lines.next().unwrap_or_default(), lines.next().unwrap_or_default()))
+    Ok((lines.next().unwrap_or_default(), given(lines.next().unwrap_or_default())?))
+}
+
+fn given(password: String) -> Result<String, CliError> {
+    match password.is_empty() {
+        true => Err(CliError::Usage("no password was given".to_owned())),
+        false => Ok(password),
+    }
 }

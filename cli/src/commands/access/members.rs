@@ -1,13 +1,14 @@
-//! `muster members`: the people of the tenant.
+//! `muster members`: the people of the tenant, and who is invited.
 
 use clap::Subcommand;
 use reqwest::Method;
 use serde_json::{Value, json};
 
+use super::invitations;
 use crate::error::CliError;
 use crate::explanation::{OptionNames, option};
+use crate::input::role::Role;
 use crate::listing::{Limit, List};
-use crate::output::printer::print_note;
 use crate::output::table::Column;
 use crate::session::Session;
 
@@ -40,16 +41,25 @@ enum Action {
     Invite {
         /// Address of the person
         email: String,
-        /// Role: owner, admin, member or auditor
-        #[arg(long, default_value = "member")]
-        role: String,
+        /// Role of the person in the tenant
+        #[arg(long, value_enum, default_value_t = Role::Member)]
+        role: Role,
+    },
+    /// List the open invitations
+    Invitations(Limit),
+    /// Withdraw an open invitation; its token is invalid then
+    Withdraw {
+        /// Invitation: an id, or the address of the person
+        #[arg(value_name = "INVITATION")]
+        invitation: String,
     },
     /// Change the role of a member; one who loses a right by it is signed out, and its API keys end
     SetRole {
         /// Member: an id or an address
         member: String,
-        /// Role: owner, admin, member or auditor
-        role: String,
+        /// Role of the person in the tenant
+        #[arg(value_enum)]
+        role: Role,
     },
     /// Remove a member; its sessions, its API keys and its queued work end
     Remove {
@@ -69,22 +79,14 @@ pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
             let empty = "No members.";
             List { segments, filters: &[], limit, columns, empty }.show(session).await
         }
-        Action::Invite { email, role } => {
-            let body = json!({ "email": email, "role": role });
-            let request = session.api.request(Method::POST, &["invitations"]).json(&body);
-            let answer = session.api.json(request).await?;
-            let Some(token) = answer.get("token").and_then(Value::as_str) else {
-                return Err(CliError::Answer("the invitation has no token".into()));
-            };
-            session.output.new_secret(&answer, token)?;
-            print_note(
-                "Give it to the person, who accepts within 7 days with `muster accept-invitation`.",
-            );
-            Ok(0)
-        }
+        Action::Invite { email, role } => invitations::invite(session, &email, role.as_str()).await,
+        Action::Invitations(limit) => invitations::list(session, limit).await,
+        Action::Withdraw { invitation } => invitations::withdraw(session, &invitation).await,
         Action::SetRole { member, role } => {
             let id = member_id(session, &member).await?;
-            session.change(Method::PATCH, &["members", &id], &json!({ "role": role })).await
+            session
+                .change(Method::PATCH, &["members", &id], &json!({ "role": role.as_str() }))
+                .await
         }
         Action::Remove { member } => {
             let id = member_id(session, &member).await?;
@@ -94,7 +96,7 @@ pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
 }
 
 /// The id of the member with this id or address.
-async fn member_id(session: &Session, typed: &str) -> Result<String, CliError> {
+pub async fn member_id(session: &Session, typed: &str) -> Result<String, CliError> {
     if uuid::Uuid::try_parse(typed).is_ok() {
         return Ok(typed.to_owned());
     }

@@ -3,7 +3,7 @@
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::login::read_secret;
+use super::login::{read_new_password, read_secret};
 use crate::api::client::ApiClient;
 use crate::context::{Context, Overrides, check_server};
 use crate::error::CliError;
@@ -56,7 +56,7 @@ pub struct VerifyArgs {
 /// [`CliError`].
 pub async fn run(args: Args, overrides: Overrides, output: Output) -> Result<u8, CliError> {
     let api = ApiClient::new(&without_key(overrides)?)?;
-    let mut body = json!({ "email": args.email, "password": read_secret("Password: ")? });
+    let mut body = json!({ "email": args.email, "password": read_new_password()? });
     for (field, value) in [("name", args.name), ("tenant_name", args.tenant)] {
         if let Some(value) = value {
             body[field] = value.into();

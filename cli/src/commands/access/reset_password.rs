@@ -3,7 +3,7 @@
 use reqwest::Method;
 use serde_json::json;
 
-use super::login::read_two_secrets;
+use super::login::read_with_new_password;
 use super::register::without_key;
 use crate::api::client::ApiClient;
 use crate::context::{Context, Overrides};
@@ -56,7 +56,7 @@ pub async fn run(args: Args, overrides: Overrides, output: Output) -> Result<u8,
 }
 
 async fn complete(context: Context, output: Output) -> Result<u8, CliError> {
-    let (token, password) = read_two_secrets("Token: ", "New password: ")?;
+    let (token, password) = read_with_new_password("Token: ")?;
     let context = Context { api_key: token.trim().into(), ..context };
     let api = ApiClient::new(&context)?;
     let path = ["auth", "password-reset", "complete"];

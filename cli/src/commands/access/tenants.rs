@@ -13,10 +13,10 @@ use crate::session::{ResourceKind, Session};
 const COLUMNS: [Column; 7] = [
     Column::of("NAME", "name"),
     Column::of("PLAN", "plan"),
-    Column::of("MOST AGENTS", "limits.max_agents"),
+    Column::by("MOST AGENTS", most_agents),
     Column::of("HISTORY DAYS", "limits.history_days"),
     Column::of("CREATED", "created_at"),
-    Column::of("DELETED AT", "delete_at"),
+    Column::of("DELETION DUE", "delete_at"),
     Column::of("ID", "id"),
 ];
 
@@ -72,6 +72,14 @@ enum Action {
         #[arg(long)]
         plan: Option<String>,
     },
+}
+
+/// The limit of the plan in words.
+fn most_agents(tenant: &Value) -> String {
+    match tenant["limits"]["max_agents"].as_u64() {
+        Some(most) => most.to_string(),
+        None => "unlimited".to_owned(),
+    }
 }
 
 /// Only the given options; the server has the defaults.

@@ -3,7 +3,7 @@
 mod rules;
 mod sign;
 
-use clap::Subcommand;
+use clap::{Subcommand, ValueEnum};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -12,8 +12,11 @@ use crate::error::CliError;
 use crate::explanation::{OptionNames, option};
 use crate::listing::{LatestLimit, List};
 use crate::output::table::Column;
-use crate::output::text::sanitize;
+use crate::output::text::{pluralize, sanitize};
 use crate::session::Session;
+
+/// Fewest characters of an id that stand for the whole.
+const MIN_PREFIX_CHARS: usize = 8;
 
 const COLUMNS: [Column; 8] = [
     Column::of("STATE", "state"),
@@ -21,7 +24,7 @@ const COLUMNS: [Column; 8] = [
     Column::of("SCRIPT", "script"),
     Column::of("AGENTS", "agent_count"),
     Column::of("RULES", "rules"),
-    Column::of("REQUESTED BY", "requested_by"),
+    Column::by("REQUESTED BY", |item| named(item, "requested_by")),
     Column::of("EXPIRES", "expires_at"),
     Column::of("ID", "id"),
 ];
@@ -48,26 +51,45 @@ pub const OPTIONS: OptionNames = &[
 pub struct Args {
     #[command(subcommand)]
     action: Option<Action>,
+    #[command(flatten)]
+    list: ListArgs,
+}
+
+#[derive(Debug, Default, clap::Args)]
+struct ListArgs {
+    /// Only requests in this state
+    #[arg(long, value_enum)]
+    state: Option<State>,
+    #[command(flatten)]
+    limit: LatestLimit,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum State {
+    /// Waits for a decision
+    Pending,
+    /// Somebody else said yes
+    Approved,
+    /// Somebody else said no
+    Refused,
+    /// Nobody decided in time
+    Expired,
+    /// The work ended before a decision
+    Withdrawn,
 }
 
 #[derive(Debug, Subcommand)]
 enum Action {
     /// List requests for approval, newest first (default action)
-    List {
-        /// Only requests in this state: pending, approved, refused, expired or withdrawn
-        #[arg(long)]
-        state: Option<String>,
-        #[command(flatten)]
-        limit: LatestLimit,
-    },
+    List(ListArgs),
     /// Show a request with everything that an approval would release
     Show {
-        /// Id of the request
+        /// Id of the request, or its first 8 characters or more
         id: String,
     },
     /// Approve somebody else's request; its work is released
     Approve {
-        /// Id of the request
+        /// Id of the request, or its first 8 characters or more
         id: String,
         /// Reason for the decision, for the history
         #[arg(long, value_name = "TEXT")]
@@ -77,7 +99,7 @@ enum Action {
     },
     /// Refuse somebody else's request; its work is never sent
     Refuse {
-        /// Id of the request
+        /// Id of the request, or its first 8 characters or more
         id: String,
         /// Reason for the decision, for the history
         #[arg(long, value_name = "TEXT")]
@@ -92,17 +114,21 @@ enum Action {
 /// # Errors
 /// [`CliError`].
 pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
-    let list = || Action::List { state: None, limit: LatestLimit::default() };
-    match args.action.unwrap_or_else(list) {
-        Action::List { state, limit } => {
+    if args.action.is_some() && args.list.state.is_some() {
+        return Err(CliError::Usage("--state belongs to the list; put it behind `list`".into()));
+    }
+    match args.action.unwrap_or(Action::List(args.list)) {
+        Action::List(ListArgs { state, limit }) => {
+            let state = state.as_ref().and_then(ValueEnum::to_possible_value);
             let filters: Vec<_> =
-                state.as_deref().map(|state| ("state", state)).into_iter().collect();
+                state.as_ref().map(|state| ("state", state.get_name())).into_iter().collect();
             let (segments, columns, limit) = (&["approvals"], &COLUMNS, limit.into());
             let empty = "No requests for approval.";
             List { segments, filters: &filters, limit, columns, empty }.show(session).await
         }
-        Action::Show { id } => session.show(&["approvals", &id]).await,
+        Action::Show { id } => session.show(&["approvals", &id_of(session, &id).await?]).await,
         Action::Approve { id, reason, sign } => {
+            let id = id_of(session, &id).await?;
             let mut body = with_reason(reason);
             if let Some(key) = sign.key() {
                 let request = session.api.request(Method::GET, &["approvals", &id]);
@@ -111,9 +137,51 @@ pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
             decide(session, &id, "approve", &body).await
         }
         Action::Refuse { id, reason } => {
+            let id = id_of(session, &id).await?;
             decide(session, &id, "refuse", &with_reason(Some(reason))).await
         }
         Action::Rules(args) => rules::run(args, session).await,
+    }
+}
+
+/// The name of a key or a person, else its id.
+fn named(item: &Value, field: &str) -> String {
+    let text = |field: &str| item.get(field).and_then(Value::as_str).map(str::to_owned);
+    text(&format!("{field}_name")).or_else(|| text(field)).unwrap_or_else(|| "-".to_owned())
+}
+
+/// The id of the request that `typed` is the id of, or the beginning of it.
+async fn id_of(session: &Session, typed: &str) -> Result<String, CliError> {
+    if uuid::Uuid::try_parse(typed).is_ok() {
+        return Ok(typed.to_owned());
+    }
+    let page = session.api.list(&["approvals"], &[], None).await?;
+    let items = page.get("items").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    let ids = items.iter().filter_map(|item| item.get("id")?.as_str());
+    only_with_prefix(typed, ids)
+}
+
+/// The only id that begins with what was typed.
+fn only_with_prefix<'a>(
+    typed: &str,
+    ids: impl Iterator<Item = &'a str>,
+) -> Result<String, CliError> {
+    if typed.len() < MIN_PREFIX_CHARS {
+        return Err(CliError::Usage(format!(
+            "\"{typed}\" is too short; type at least {MIN_PREFIX_CHARS} characters of the id"
+        )));
+    }
+    let typed_id = typed.to_ascii_lowercase();
+    let found: Vec<_> = ids.filter(|id| id.starts_with(&typed_id)).collect();
+    match found.as_slice() {
+        [id] => Ok((*id).to_owned()),
+        [] => Err(CliError::Usage(format!(
+            "no request for approval has the id \"{typed}\"; list them with `muster approvals`"
+        ))),
+        several => Err(CliError::Usage(format!(
+            "\"{typed}\" matches more than one request; use an id:\n  {}",
+            several.join("\n  ")
+        ))),
     }
 }
 
@@ -121,13 +189,30 @@ fn with_reason(reason: Option<String>) -> Value {
     reason.map_or_else(|| json!({}), |reason| json!({ "reason": reason }))
 }
 
+/// `id`: the whole id.
 async fn decide(session: &Session, id: &str, verb: &str, body: &Value) -> Result<u8, CliError> {
     let request = session.api.request(Method::POST, &["approvals", id, verb]).json(body);
     let answer = session.api.json(request).await?;
     session.output.answer(&answer, |answer| {
         let text = |field: &str| answer.get(field).and_then(Value::as_str).unwrap_or_default();
         let count = answer.get("agent_count").and_then(Value::as_u64).unwrap_or_default();
-        sanitize(&format!("{}: {count} agents", text("state")))
+        sanitize(&format!("{}: {}", text("state"), pluralize(count, "agent")))
     })?;
     Ok(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_beginning_of_an_id_must_be_long_enough_and_match_one_request() {
+        let ids = ["01890000-aaaa", "01890000-bbbb", "02000000-cccc"];
+        let found = |typed: &str| only_with_prefix(typed, ids.into_iter());
+        assert_eq!(found("02000000").ok().as_deref(), Some("02000000-cccc"));
+        assert_eq!(found("01890000-A").ok().as_deref(), Some("01890000-aaaa"));
+        for typed in ["0200000", "01890000", "03000000", ""] {
+            assert_eq!(found(typed).unwrap_err().exit_code(), 2, "{typed}");
+        }
+    }
 }

@@ -39,6 +39,8 @@ pub const OPTIONS: OptionNames = &[
 pub struct Args {
     #[command(subcommand)]
     action: Option<Action>,
+    #[command(flatten)]
+    filter: ExecutionFilter,
 }
 
 #[derive(Debug, Subcommand)]
@@ -57,7 +59,7 @@ enum Action {
     },
 }
 
-#[derive(Debug, Default, clap::Args)]
+#[derive(Debug, clap::Args)]
 struct ExecutionFilter {
     /// Only on this agent: an id, a name or a hostname
     #[arg(long)]
@@ -87,12 +89,31 @@ struct ExecutionFilter {
     limit: LatestLimit,
 }
 
+impl ExecutionFilter {
+    /// True with any filter but the limit.
+    fn is_given(&self) -> bool {
+        let texts = [
+            &self.agent,
+            &self.script,
+            &self.since,
+            &self.until,
+            &self.trigger,
+            &self.by,
+            &self.job,
+        ];
+        !self.state.is_empty() || texts.into_iter().any(Option::is_some)
+    }
+}
+
 /// Runs one action.
 ///
 /// # Errors
 /// [`CliError`].
 pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
-    match args.action.unwrap_or_else(|| Action::List(ExecutionFilter::default())) {
+    if args.action.is_some() && args.filter.is_given() {
+        return Err(CliError::Usage("filters belong to the list; put them behind `list`".into()));
+    }
+    match args.action.unwrap_or(Action::List(args.filter)) {
         Action::List(filter) => show_list(filter, session).await,
         Action::Show { id } => session.show(&["executions", &id]).await,
         Action::Cancel { id } => session.act(&["executions", &id, "cancel"]).await,

@@ -2,6 +2,7 @@
 
 mod agent_run;
 mod job_run;
+mod queue_note;
 
 use clap::ValueEnum;
 use muster_protocol::parameter::{self, Parameters};

@@ -1,5 +1,6 @@
 //! `muster schedules`: jobs that start at due times.
 
+mod job_options;
 mod settings;
 
 use clap::Subcommand;
@@ -7,8 +8,9 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use self::settings::{NewSchedule, RuleOptions, Settings};
-use crate::commands::fleet::target_options::{TARGET_EXPRESSION, TARGET_TAGS};
+use self::settings::{EditSchedule, NewSchedule, RuleOptions};
+use crate::commands::commands::approval_note::approval_note;
+use crate::commands::fleet::target_options::{TARGET_EXPRESSION, TARGET_TAGS, target_expression};
 use crate::error::CliError;
 use crate::explanation::{OptionNames, option};
 use crate::listing::{LatestLimit, Limit, List};
@@ -17,20 +19,24 @@ use crate::output::table::Column;
 use crate::output::text::sanitize;
 use crate::session::{ResourceKind, Session};
 
-const COLUMNS: [Column; 5] = [
+const COLUMNS: [Column; 7] = [
     Column::of("NAME", "name"),
     Column::of("WHEN", "sentence"),
     Column::of("STATE", "state"),
     Column::of("NEXT", "next_due_at"),
+    Column::by("TARGET", |schedule| target_expression(&schedule["job"])),
+    Column::of("OWNER", "owner_name"),
     Column::of("ID", "id"),
 ];
-const FIRE_COLUMNS: [Column; 6] = [
+const FIRE_COLUMNS: [Column; 8] = [
     Column::of("DUE", "due_at"),
     Column::of("PLANNED", "planned_at"),
     Column::of("FIRED", "fired_at"),
+    Column::by("START", start_of),
     Column::of("STATE", "state"),
     Column::of("REASON", "reason"),
     Column::of("JOB", "job_id"),
+    Column::of("DETAIL", "detail"),
 ];
 const PREVIEW_COLUMNS: [Column; 3] = [
     Column::of("LOCAL TIME", "local"),
@@ -100,23 +106,21 @@ enum Action {
     #[command(verbatim_doc_comment)]
     Create(Box<NewSchedule>),
     /// Change a schedule; unless only its name changes, its jobs then run with your rights
-    Edit {
-        /// Schedule: an id, a name, or a unique prefix of one
-        schedule: String,
-        /// New name for the schedule
-        #[arg(long)]
-        name: Option<String>,
-        #[command(flatten)]
-        rule: RuleOptions,
-        #[command(flatten)]
-        settings: Settings,
-    },
+    ///
+    /// A new script or command replaces the parameters too; -p alone changes single ones.
+    ///
+    ///   muster schedules edit nightly --cron '0 3 * * *'
+    ///   muster schedules edit nightly --tag db backup FULL=yes
+    #[command(verbatim_doc_comment)]
+    Edit(Box<EditSchedule>),
     /// Enable a schedule that is disabled or stopped
+    #[command(visible_alias = "resume")]
     Enable {
         /// Schedule: an id, a name, or a unique prefix of one
         schedule: String,
     },
     /// Disable a schedule until it is enabled again
+    #[command(visible_alias = "pause")]
     Disable {
         /// Schedule: an id, a name, or a unique prefix of one
         schedule: String,
@@ -165,15 +169,14 @@ pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
         }
         Action::Show { schedule } => session.show(&["schedules", &id_of(&schedule).await?]).await,
         Action::Create(new) => session.change(Method::POST, &["schedules"], &new.body()?).await,
-        Action::Edit { schedule, name, rule, settings } => {
-            let mut body = settings.body()?;
-            if let Some(rule) = rule.body() {
-                body.insert("rule".into(), rule);
+        Action::Edit(edit) => {
+            let id = id_of(&edit.schedule).await?;
+            let mut body = edit.changes()?;
+            if edit.job.is_given() {
+                let request = session.api.request(Method::GET, &["schedules", &id]);
+                let known = session.api.json(request).await?;
+                body.insert("job".into(), edit.job.change(&known["job"])?);
             }
-            if let Some(name) = name {
-                body.insert("name".into(), name.into());
-            }
-            let id = id_of(&schedule).await?;
             session.change(Method::PATCH, &["schedules", &id], &body.into()).await
         }
         Action::Enable { schedule } => {
@@ -192,6 +195,7 @@ pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
                 .json(&json!({}));
             let answer = session.api.json_with_retries(request).await?;
             session.output.answer(&answer, |answer| text(answer, "job_id"))?;
+            print_approval(session, &text(&answer, "job_id")).await;
             Ok(0)
         }
         Action::Delete { schedule } => {
@@ -219,6 +223,7 @@ async fn preview(
     rule: RuleOptions,
     count: Option<u64>,
 ) -> Result<u8, CliError> {
+    let mut shown = None;
     let request = match (schedule, rule.body()) {
         (Some(_), Some(_)) => {
             let message = "give a schedule or the options of a rule, not both";
@@ -226,6 +231,8 @@ async fn preview(
         }
         (Some(schedule), None) => {
             let id = session.id_of(ResourceKind::Schedule, &schedule).await?;
+            let request = session.api.request(Method::GET, &["schedules", &id]);
+            shown = Some(session.api.json(request).await?);
             let request = session.api.request(Method::GET, &["schedules", &id, "preview"]);
             let count = count.map(|count| count.to_string());
             let query: Vec<_> = count.iter().map(|count| ("count", count.as_str())).collect();
@@ -242,9 +249,42 @@ async fn preview(
     let answer = session.api.json(request).await?;
     if !session.output.json {
         print_note(&sanitize(&text(&answer, "sentence")));
+        if let Some(note) = shown.as_ref().and_then(idle_note) {
+            print_note(&note);
+        }
     }
     session.output.list(&answer, &PREVIEW_COLUMNS, "It is not due again.")?;
     Ok(0)
+}
+
+/// The note about a schedule that starts nothing at its due times.
+fn idle_note(schedule: &Value) -> Option<String> {
+    let state = text(schedule, "state");
+    matches!(state.as_str(), "disabled" | "stopped").then(|| {
+        let name = text(schedule, "name");
+        sanitize(&format!(
+            "it is {state} and starts nothing at these times; enable it with `muster schedules enable {name}`"
+        ))
+    })
+}
+
+/// How a fire came about, if not at its due time.
+fn start_of(fire: &Value) -> String {
+    let is = |field: &str| fire.get(field).and_then(Value::as_bool).unwrap_or_default();
+    match (is("is_manual"), is("is_missed")) {
+        (true, _) => "manual".to_owned(),
+        (false, true) => "late".to_owned(),
+        (false, false) => "on time".to_owned(),
+    }
+}
+
+/// Prints that the new job waits for an approval, if it does. The job exists also without an answer.
+async fn print_approval(session: &Session, job_id: &str) {
+    let request = session.api.request(Method::GET, &["jobs", job_id]);
+    let job = session.api.json(request).await.unwrap_or_default();
+    if let Some(note) = approval_note(&job) {
+        print_note(&note);
+    }
 }
 
 fn text(answer: &Value, field: &str) -> String {

@@ -180,6 +180,12 @@ impl Scope {
     pub const fn is_operators(self) -> bool {
         matches!(self, Self::ReleasesManage | Self::MetricsRead | Self::TenantsManage)
     }
+
+    /// The roles that have it within a tenant, the least first.
+    pub fn roles(self) -> impl Iterator<Item = Role> {
+        let roles = [Role::Auditor, Role::Member, Role::Admin, Role::Owner];
+        roles.into_iter().filter(move |role| role.tenant_scopes().contains(&self))
+    }
 }
 
 impl fmt::Display for Scope {
@@ -202,6 +208,16 @@ impl FromStr for Scope {
 }
 
 impl Role {
+    /// The name in API and database.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Owner => "owner",
+            Self::Admin => "admin",
+            Self::Member => "member",
+            Self::Auditor => "auditor",
+        }
+    }
+
     /// Orders roles: a role with a higher rank may have more scopes.
     pub const fn rank(self) -> u8 {
         match self {

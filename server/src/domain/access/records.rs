@@ -42,6 +42,8 @@ pub struct ApiKeyRecord {
     pub created_at: Timestamp,
     /// The key or the member that created it; `None` for the first one.
     pub created_by: Option<PrincipalId>,
+    /// Its current name, where a service added it.
+    pub created_by_name: Option<String>,
     pub expires_at: Option<Timestamp>,
     pub limits: KeyLimits,
     /// When one of its secrets was last used.

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 use strum::{EnumIter, EnumString, IntoStaticStr};
 
+use super::command_state::EndReason;
 use super::work::WorkKind;
 use crate::domain::fleet::target::expression::Expression;
 use crate::domain::ids::{AgentId, ApprovalId, ApprovalRuleId, CommandId, JobId, PrincipalId};
@@ -54,15 +55,19 @@ pub struct ApprovalRule {
 impl RuleCondition {
     /// True if the work needs an approval. `agents`: all of the request, with their tags.
     pub fn matches(&self, kind: WorkKind<'_>, agents: &[(AgentId, &[String])]) -> bool {
+        let is_above = self.fan_out_above.is_none_or(|most| agents.len() > most as usize);
+        self.concerns(kind) && is_above && self.is_target_hit(agents)
+    }
+
+    /// True if it asks for the approval of this kind of work on some agents.
+    pub fn concerns(&self, kind: WorkKind<'_>) -> bool {
         let is_any_kind = self.scripts.is_empty() && !self.ad_hoc && !self.life_cycle;
-        let is_kind = match kind {
-            WorkKind::Question | WorkKind::Control | WorkKind::AgentChange => return false,
+        match kind {
+            WorkKind::Question | WorkKind::Control | WorkKind::AgentChange => false,
             WorkKind::Script(script) => is_any_kind || self.scripts.contains(script),
             WorkKind::AdHoc => is_any_kind || self.ad_hoc,
             WorkKind::LifeCycle => is_any_kind || self.life_cycle,
-        };
-        let is_above = self.fan_out_above.is_none_or(|most| agents.len() > most as usize);
-        is_kind && is_above && self.is_target_hit(agents)
+        }
     }
 
     /// True if the rule can match life-cycle commands of some agent.
@@ -164,12 +169,47 @@ pub struct ApprovalRecord {
     pub agent_count: i64,
     pub pinned: PinnedWork,
     pub requested_by: PrincipalId,
+    /// Its current name.
+    pub requested_by_name: Option<String>,
     pub requested_from: Option<String>,
     pub created_at: Timestamp,
     pub expires_at: Timestamp,
     pub decided_by: Option<PrincipalId>,
+    pub decided_by_name: Option<String>,
     pub decided_at: Option<Timestamp>,
     pub reason: Option<String>,
+}
+
+/// The request for approval of a job or a command, in answers about that work.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+pub struct WorkApproval {
+    pub id: ApprovalId,
+    pub state: ApprovalState,
+    /// Names of the rules that asked for it.
+    pub rules: Vec<String>,
+    /// When the request ends without a decision.
+    pub expires_at: Timestamp,
+    pub decided_by: Option<PrincipalId>,
+    /// Current name of who decided.
+    pub decided_by_name: Option<String>,
+    pub reason: Option<String>,
+}
+
+impl WorkApproval {
+    /// Who refused it, and why; `None` unless it was refused with a reason.
+    pub fn refusal(&self) -> Option<String> {
+        let reason = self.reason.as_deref().filter(|_| self.state == ApprovalState::Refused)?;
+        let name = self.decided_by_name.as_deref().unwrap_or("somebody else");
+        let reason = reason.trim().trim_end_matches('.');
+        Some(format!("{name} refused to approve it: {reason}. It was never sent"))
+    }
+}
+
+/// Why work ended, with the name and the reason of who refused its approval.
+pub fn end_sentence(reason: EndReason, approval: Option<&WorkApproval>) -> String {
+    let is_refused = reason == EndReason::ApprovalRefused;
+    let refusal = approval.filter(|_| is_refused).and_then(WorkApproval::refusal);
+    refusal.unwrap_or_else(|| reason.sentence().to_owned())
 }
 
 #[cfg(test)]

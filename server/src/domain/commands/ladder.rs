@@ -61,12 +61,16 @@ pub enum Confirmation {
 impl Ladder {
     /// The strictest step that holds for the work. `agents`: all of the request, with their tags.
     pub fn step(&self, kind: WorkKind<'_>, agents: &[(AgentId, &[String])]) -> Option<&LadderStep> {
-        match kind {
-            WorkKind::Question | WorkKind::Control | WorkKind::AgentChange => None,
-            WorkKind::Script(_) | WorkKind::AdHoc | WorkKind::LifeCycle => {
-                self.0.iter().filter(|step| step.holds(agents)).max_by_key(|step| step.demand)
-            }
-        }
+        self.steps_about(kind).filter(|step| step.holds(agents)).max_by_key(|step| step.demand)
+    }
+
+    /// The steps that hold for this kind of work on enough agents.
+    pub fn steps_about(&self, kind: WorkKind<'_>) -> impl Iterator<Item = &LadderStep> {
+        let steps = match kind {
+            WorkKind::Question | WorkKind::Control | WorkKind::AgentChange => &[][..],
+            WorkKind::Script(_) | WorkKind::AdHoc | WorkKind::LifeCycle => self.0.as_slice(),
+        };
+        steps.iter()
     }
 }
 

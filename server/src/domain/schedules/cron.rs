@@ -11,6 +11,7 @@ use chrono_tz::{GapInfo, Tz};
 use croner::Cron;
 use croner::parser::{CronParser, Seconds, Year};
 
+use super::cron_problem::wrong_value;
 use super::rule_error::RuleError;
 use crate::domain::field_error::FieldErrorCode;
 use crate::domain::time::Timestamp;
@@ -57,6 +58,10 @@ impl CronEntry {
         }
         let parser = CronParser::builder().seconds(Seconds::Disallowed).year(Year::Disallowed);
         let Ok(cron) = parser.build().parse(text) else {
+            if let Some(problem) = wrong_value(text) {
+                let problem = format!("is invalid: {problem}");
+                return refused("rule.cron", FieldErrorCode::Invalid, &problem);
+            }
             return refused(
                 "rule.cron",
                 FieldErrorCode::Invalid,

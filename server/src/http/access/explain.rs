@@ -73,6 +73,8 @@ enum OutcomeView {
     NeedsConfirmation,
     NeedsApproval,
     Refused,
+    /// It depends on the agents, and the question names none.
+    Depends,
 }
 
 impl From<RuleOutcome> for OutcomeView {
@@ -82,6 +84,7 @@ impl From<RuleOutcome> for OutcomeView {
             RuleOutcome::NeedsConfirmation => Self::NeedsConfirmation,
             RuleOutcome::NeedsApproval => Self::NeedsApproval,
             RuleOutcome::Refused => Self::Refused,
+            RuleOutcome::Depends => Self::Depends,
         }
     }
 }
@@ -114,7 +117,8 @@ impl From<AccessExplanation> for ExplanationView {
 /// Explain whether a key or a member may do something, by which rule, and what is missing.
 ///
 /// The functions that decide about a request give the answer. Everybody may ask about themselves; to ask
-/// about others, a key needs `api_keys:read`. Parameters and files of a script are not checked.
+/// about others, a key needs `api_keys:read`. Hosts are asked as by the preflight of a run: whether they have
+/// the script, or allow ad-hoc commands. Parameters and files of a script are not checked.
 #[utoipa::path(get, path = "/api/access/explain", tag = "API keys", params(ExplainParams),
     responses((status = 200, body = ExplanationView), (status = 403, body = Problem), (status = 404, body = Problem), (status = 422, body = Problem)))]
 async fn explain_access(

@@ -56,11 +56,15 @@ struct ApprovalView {
     /// The files that the manifests of the hosts require.
     files: Vec<PinnedFile>,
     requested_by: PrincipalId,
+    /// Current name of the key or person that requested it.
+    requested_by_name: Option<String>,
     requested_from: Option<String>,
     created_at: Timestamp,
     /// When the request ends without a decision.
     expires_at: Timestamp,
     decided_by: Option<PrincipalId>,
+    /// Current name of the key or person that decided.
+    decided_by_name: Option<String>,
     decided_at: Option<Timestamp>,
     reason: Option<String>,
 }
@@ -71,6 +75,8 @@ struct ApprovalDetailView {
     #[serde(flatten)]
     view: ApprovalView,
     agent_ids: Vec<AgentId>,
+    /// Their current names, in the same order; null for an agent that was deleted.
+    agent_names: Vec<Option<String>>,
     /// The commands of the work, as an approver signs them.
     commands: Vec<WorkToSignView>,
 }
@@ -113,10 +119,12 @@ impl From<ApprovalRecord> for ApprovalView {
             script_sha256: row.pinned.script_sha256,
             files: row.pinned.files,
             requested_by: row.requested_by,
+            requested_by_name: row.requested_by_name,
             requested_from: row.requested_from,
             created_at: row.created_at,
             expires_at: row.expires_at,
             decided_by: row.decided_by,
+            decided_by_name: row.decided_by_name,
             decided_at: row.decided_at,
             reason: row.reason,
         }
@@ -131,7 +139,8 @@ impl From<ApprovalSnapshot> for ApprovalDetailView {
             agent_id: work.agent_id,
             program_sha256: work.program_sha256,
         });
-        Self { view: found.row.into(), agent_ids, commands: commands.collect() }
+        let (commands, agent_names) = (commands.collect(), found.agent_names);
+        Self { view: found.row.into(), agent_ids, agent_names, commands }
     }
 }
 

@@ -10,6 +10,7 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use crate::domain::commands::approval::{WorkApproval, end_sentence};
 use crate::domain::commands::command_state::CommandState;
 use crate::domain::commands::ladder::Confirmation;
 use crate::domain::ids::{AgentId, CommandId, JobId, PrincipalId};
@@ -117,8 +118,10 @@ pub(in crate::http) struct CommandView {
     job_id: Option<JobId>,
     /// Wave of the rollout, counted from 1.
     wave: Option<i32>,
-    /// Queued, and not sent until its rollout lifts the hold.
+    /// Queued, and not sent until its rollout lifts the hold or somebody else approves it.
     is_held: bool,
+    /// The request for somebody else's approval, if a rule asked for one.
+    approval: Option<WorkApproval>,
     command: String,
     state: CommandState,
     #[schema(value_type = Object)]
@@ -163,7 +166,7 @@ struct LateResult {
 
 impl From<CommandWithReport> for CommandView {
     fn from(found: CommandWithReport) -> Self {
-        let CommandWithReport { command: row, report } = found;
+        let CommandWithReport { command: row, report, approval } = found;
         let (report, late) = match report {
             Some(report) if report.is_late => (None, Some(report)),
             report => (report, None),
@@ -171,7 +174,7 @@ impl From<CommandWithReport> for CommandView {
         let (result, error, error_code) = match report {
             Some(report) => (Some(stored_json(&report.data)), report.error, report.error_code),
             None => {
-                let error = row.end_reason.map(|reason| reason.sentence().to_owned());
+                let error = row.end_reason.map(|reason| end_sentence(reason, approval.as_ref()));
                 (None, error, row.end_reason.map(|reason| reason.as_str().to_owned()))
             }
         };
@@ -182,6 +185,7 @@ impl From<CommandWithReport> for CommandView {
             job_id: row.job_id,
             wave: row.wave,
             is_held,
+            approval,
             command: row.command,
             state: row.state,
             // Validated before the insert, so it is returned without parsing.

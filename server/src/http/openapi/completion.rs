@@ -5,7 +5,7 @@ use muster_protocol::schema::shared_with_api;
 use serde_json::{Map, Value, json};
 
 use super::operations::operations;
-use super::{examples, fields, parameters, refusals, streams, successes};
+use super::{examples, fields, parameters, refusals, scopes, streams, successes};
 
 /// The document as it is served.
 pub fn complete(mut document: Value) -> Value {
@@ -22,6 +22,7 @@ pub fn complete(mut document: Value) -> Value {
     for operation in operations(&mut document) {
         complete_operation(operation, &schemas);
     }
+    scopes::complete(&mut document);
     document
 }
 

@@ -7,6 +7,7 @@ mod operations;
 mod parameters;
 mod refusals;
 mod schedule_fields;
+mod scopes;
 mod shapes;
 mod streams;
 mod successes;

@@ -111,6 +111,8 @@ pub(super) struct ScheduleView {
     jitter_ms: i64,
     /// With whose rights its jobs run: who created, changed or enabled it last.
     owner_id: PrincipalId,
+    /// Current name of the owner; `null` in the answer to a change.
+    owner_name: Option<String>,
     created_by: PrincipalId,
     created_at: Timestamp,
     changed_at: Timestamp,
@@ -197,7 +199,7 @@ impl From<ScheduleBody> for ScheduleRequest {
 
 impl From<ScheduleSnapshot> for ScheduleView {
     fn from(schedule: ScheduleSnapshot) -> Self {
-        let ScheduleSnapshot { row, sentence } = schedule;
+        let ScheduleSnapshot { row, sentence, owner_name } = schedule;
         Self {
             id: row.id,
             name: row.name,
@@ -214,6 +216,7 @@ impl From<ScheduleSnapshot> for ScheduleView {
             overlap: row.overlap,
             jitter_ms: row.jitter_ms,
             owner_id: row.owner_id,
+            owner_name,
             created_by: row.created_by,
             created_at: row.created_at,
             changed_at: row.changed_at,

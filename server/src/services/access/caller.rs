@@ -41,7 +41,10 @@ impl Caller {
     /// # Errors
     /// [`ServiceError::Forbidden`] if the principal lacks the scope.
     pub fn require(&self, scope: Scope) -> Result<()> {
-        if self.principal.may(scope) { Ok(()) } else { Err(ServiceError::missing_scope(scope)) }
+        match self.principal.may(scope) {
+            true => Ok(()),
+            false => Err(ServiceError::missing_scope(&self.principal, scope)),
+        }
     }
 
     /// Checks the right to cancel, pause, resume or abort work. Call [`Self::require_own_control`]

@@ -11,7 +11,7 @@ use std::time::Duration;
 use moka::sync::Cache;
 
 use crate::domain::commands::approval::{ApprovalRule, DEFAULT_APPROVAL_WAIT_MS};
-use crate::domain::commands::ladder::{Confirmation, Ladder, LadderDemand};
+use crate::domain::commands::ladder::{Confirmation, Ladder, LadderDemand, LadderStep};
 use crate::domain::commands::work::{LimitBreach, WorkKind, check_limits};
 use crate::domain::field_error::{FieldError, FieldErrorCode};
 use crate::domain::fleet::target::Target;
@@ -129,6 +129,27 @@ impl WorkGuard {
         }
         demands.approval = wait_ms.map(|wait_ms| NeededApproval { rules: names, wait_ms });
         Ok(demands)
+    }
+
+    /// The rules of approval that concern this kind of work on some agents.
+    pub async fn rules_about(
+        &self,
+        caller: &Caller,
+        kind: WorkKind<'_>,
+    ) -> Result<Vec<ApprovalRule>> {
+        let rules = self.rules(caller.principal.tenant_id).await?;
+        let rules = rules.approval.iter();
+        Ok(rules.filter(|rule| rule.condition.concerns(kind)).cloned().collect())
+    }
+
+    /// The steps of the ladder that concern this kind of work on some agents.
+    pub async fn steps_about(
+        &self,
+        caller: &Caller,
+        kind: WorkKind<'_>,
+    ) -> Result<Vec<LadderStep>> {
+        let rules = self.rules(caller.principal.tenant_id).await?;
+        Ok(rules.ladder.steps_about(kind).cloned().collect())
     }
 
     /// Refuses updates that can't wait for an approval, because their agents are chosen later.

@@ -12,12 +12,13 @@ use super::request::{find_earlier, key_reused};
 use super::secret_parameters::{digest, seal};
 use super::target_agent::{TargetAgent, UNKNOWN_AGENT};
 use super::{Commands, SendResult};
+use crate::domain::commands::approval::WorkApproval;
 use crate::domain::commands::command_state::CommandState;
 use crate::domain::commands::trigger::Trigger;
 use crate::domain::ids::CommandId;
 use crate::services::access::caller::{Caller, Subject};
 use crate::services::access::work_guard::Clearance;
-use crate::services::error::{Result, ServiceError};
+use crate::services::error::Result;
 use crate::store::StoreError;
 use crate::store::entities::commands::command;
 use crate::store::entities::commands::command::NewCommand;
@@ -65,6 +66,7 @@ impl Commands {
         }
         let subject = Subject { kind: "command", id: row.id.0 };
         let approval_id = approval.as_ref().map(|approval| approval.id);
+        let waits_for = approval.clone().map(WorkApproval::from);
         let detail = json!({"command": name, "agent_id": row.agent_id, what: work, "approval_id": approval_id});
         let audit = caller.audit("command.submit", subject, &detail, row.created_at);
         let reservation = target
@@ -84,7 +86,7 @@ impl Commands {
                 if let Some(id) = approval_id {
                     self.hub.notify_approval_requested(tenant_id, id);
                 }
-                Ok(self.announce(row, delivered))
+                Ok(self.announce(row, delivered, waits_for))
             }
             Submitted::Repeated { command_id } => self.accepted(caller, command_id).await,
             Submitted::AgentGone => Err(UNKNOWN_AGENT),
@@ -119,18 +121,24 @@ impl Commands {
 
     /// The result for a command that an earlier request created.
     async fn accepted(&self, caller: &Caller, command_id: CommandId) -> Result<SendResult> {
-        let found = self.store.tenant(caller.principal.tenant_id).command(command_id).await?;
-        Ok(SendResult::Accepted(Box::new(found.ok_or(ServiceError::NotFound("command"))?)))
+        let found = self.wait_for_end(caller, command_id, 0).await?;
+        Ok(SendResult::Accepted(Box::new(found)))
     }
 
-    fn announce(&self, mut row: command::Model, delivered: bool) -> SendResult {
+    fn announce(
+        &self,
+        mut row: command::Model,
+        delivered: bool,
+        approval: Option<WorkApproval>,
+    ) -> SendResult {
         if delivered {
             row.state = CommandState::Delivered;
             row.delivered_at = Some(row.created_at);
         } else {
             self.hub.announce_new(row.agent_id, row.id, !row.is_held);
         }
-        SendResult::Accepted(Box::new(CommandWithReport { command: row.into(), report: None }))
+        let found = CommandWithReport { command: row.into(), report: None, approval };
+        SendResult::Accepted(Box::new(found))
     }
 
     fn row(

@@ -3,6 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 
 use super::Commands;
+use super::approvals::of_work::add_approvals;
 use crate::domain::access::principal::Scope;
 use crate::domain::ids::{AgentId, CommandId, JobId};
 use crate::domain::page::{Page, PageRequest};
@@ -34,7 +35,8 @@ impl Commands {
         caller.require(Scope::CommandsRead)?;
         let tenant = self.store.tenant(caller.principal.tenant_id);
         let filter = CommandFilter { is_execution: true, ..filter };
-        let Page { items, next_cursor } = tenant.commands(&filter, page).await?;
+        let Page { mut items, next_cursor } = tenant.commands(&filter, page).await?;
+        add_approvals(&tenant, &mut items).await?;
         Ok(Page { items: with_related(&tenant, items).await?, next_cursor })
     }
 

@@ -24,6 +24,7 @@ use std::time::Duration;
 use muster_protocol::command::Durability;
 use serde_json::json;
 
+use self::approvals::of_work::add_approvals;
 use self::delivery::CommandDelivery;
 pub use self::executions::Execution;
 use self::preflight::Preflight;
@@ -45,7 +46,7 @@ use crate::domain::page::{Page, PageRequest};
 use crate::domain::time::Clock;
 use crate::hub::{Hub, SessionMessage, TransientReply};
 use crate::store::Store;
-use crate::store::queries::{Cancelled, CommandFilter, CommandWithReport};
+use crate::store::queries::{Cancelled, CommandFilter, CommandWithReport, TenantScope};
 
 /// Use cases of commands.
 #[derive(Clone, Debug)]
@@ -157,10 +158,10 @@ impl Commands {
             ended.as_mut().enable();
             let found = tenant.command(id).await?.ok_or(ServiceError::NotFound("command"))?;
             if found.command.state.is_terminal() || wait_ms == 0 {
-                return Ok(found);
+                return with_approval(&tenant, found).await;
             }
             if tokio::time::timeout_at(deadline, ended).await.is_err() {
-                return Ok(found);
+                return with_approval(&tenant, found).await;
             }
         }
     }
@@ -173,7 +174,10 @@ impl Commands {
         page: PageRequest,
     ) -> Result<Page<CommandWithReport>> {
         caller.require(Scope::CommandsRead)?;
-        Ok(self.store.tenant(caller.principal.tenant_id).commands(&filter, page).await?)
+        let tenant = self.store.tenant(caller.principal.tenant_id);
+        let mut page = tenant.commands(&filter, page).await?;
+        add_approvals(&tenant, &mut page.items).await?;
+        Ok(page)
     }
 
     /// Requests the cancellation of a command. A queued one ends at once; otherwise its agent decides.
@@ -212,4 +216,12 @@ impl Commands {
         }
         self.wait_for_end(caller, id, 0).await
     }
+}
+
+async fn with_approval(
+    tenant: &TenantScope,
+    mut found: CommandWithReport,
+) -> Result<CommandWithReport> {
+    add_approvals(tenant, std::slice::from_mut(&mut found)).await?;
+    Ok(found)
 }

@@ -177,15 +177,17 @@ impl ValidatedCommand {
     /// The script of an `execute`.
     pub(in crate::services) fn script(&self) -> Option<&str> {
         match &self.executable {
-            Some(Executable::Script { name, .. }) => Some(name),
-            _ => None,
+            Some(Executable::Script { name, .. } | Executable::NamedScript(name)) => Some(name),
+            Some(Executable::Argv) | None => None,
         }
     }
 
     /// The kind of a durable command, for limits.
     pub(in crate::services) fn kind(&self) -> WorkKind<'_> {
         match &self.executable {
-            Some(Executable::Script { name, .. }) => WorkKind::Script(name),
+            Some(Executable::Script { name, .. } | Executable::NamedScript(name)) => {
+                WorkKind::Script(name)
+            }
             Some(Executable::Argv) => WorkKind::AdHoc,
             None => WorkKind::LifeCycle,
         }

@@ -25,6 +25,7 @@ use crate::domain::time::Clock;
 use crate::services::access::caller::{Caller, Subject};
 use crate::services::commands::jobs::Jobs;
 use crate::services::error::{Result, ServiceError};
+use crate::store::queries::TOO_MANY_SCHEDULES;
 use crate::store::{Store, StoreError};
 
 /// Most schedules of one tenant.
@@ -46,12 +47,14 @@ pub struct Schedules {
 pub struct ScheduleSnapshot {
     pub row: ScheduleRecord,
     pub sentence: String,
+    /// Current name of its owner, where it was read.
+    pub owner_name: Option<String>,
 }
 
 impl From<ScheduleRecord> for ScheduleSnapshot {
     fn from(row: ScheduleRecord) -> Self {
         let sentence = row.due_times().map(|due_times| due_times.sentence());
-        Self { sentence: sentence.unwrap_or_default(), row }
+        Self { sentence: sentence.unwrap_or_default(), row, owner_name: None }
     }
 }
 
@@ -59,7 +62,8 @@ impl Schedules {
     /// Creates a schedule. The caller becomes its owner.
     ///
     /// # Errors
-    /// 403 if the caller may not submit the job itself; 422 names the field; 409 `schedule_exists`.
+    /// 403 if the caller may not submit the job itself; 422 names the field; 409 `schedule_exists` or
+    /// `too_many_schedules`.
     pub async fn create(
         &self,
         caller: &Caller,
@@ -71,6 +75,7 @@ impl Schedules {
         let audit = caller.audit("schedule.create", subject(row.id), &detail(&row), row.created_at);
         let tenant = self.store.tenant(row.tenant_id);
         match tenant.create_schedule(row.clone().into(), MAX_SCHEDULES, audit).await {
+            Err(StoreError::Refused(TOO_MANY_SCHEDULES)) => return Err(too_many()),
             Err(StoreError::Refused(_)) => return Err(name_taken()),
             stored => stored??,
         }
@@ -82,14 +87,29 @@ impl Schedules {
     pub async fn list(&self, caller: &Caller, page: PageRequest) -> Result<Page<ScheduleSnapshot>> {
         caller.require(Scope::SchedulesRead)?;
         let rows = self.store.tenant(caller.principal.tenant_id).schedules(page).await?;
-        Ok(Page::of(rows, page, |row| row.id.0)
-            .map(|row| ScheduleSnapshot::from(ScheduleRecord::from(row))))
+        let snapshot = |row| ScheduleSnapshot::from(ScheduleRecord::from(row));
+        let mut page = Page::of(rows, page, |row| row.id.0).map(snapshot);
+        self.add_names(caller, &mut page.items).await?;
+        Ok(page)
     }
 
     /// One schedule.
     pub async fn get(&self, caller: &Caller, id: ScheduleId) -> Result<ScheduleSnapshot> {
         caller.require(Scope::SchedulesRead)?;
-        Ok(self.find(caller, id).await?.into())
+        let mut found = self.find(caller, id).await?.into();
+        self.add_names(caller, std::slice::from_mut(&mut found)).await?;
+        Ok(found)
+    }
+
+    /// Adds the names of the owners.
+    async fn add_names(&self, caller: &Caller, schedules: &mut [ScheduleSnapshot]) -> Result<()> {
+        let owners = schedules.iter().map(|schedule| schedule.row.owner_id).collect();
+        let tenant = self.store.tenant(caller.principal.tenant_id);
+        let names = tenant.principal_names(owners).await?;
+        for schedule in schedules {
+            schedule.owner_name = names.get(&schedule.row.owner_id).cloned();
+        }
+        Ok(())
     }
 
     /// One page of a schedule's fires, newest first.
@@ -142,9 +162,14 @@ impl Schedules {
 fn name_taken() -> ServiceError {
     ServiceError::Conflict {
         code: "schedule_exists",
-        detail: format!(
-            "a schedule has this name already, or the limit of {MAX_SCHEDULES} schedules is reached"
-        ),
+        detail: "a schedule has this name already".into(),
+    }
+}
+
+fn too_many() -> ServiceError {
+    ServiceError::Conflict {
+        code: "too_many_schedules",
+        detail: format!("a tenant has at most {MAX_SCHEDULES} schedules; delete one first"),
     }
 }
 

@@ -501,6 +501,8 @@ CREATE TABLE approvals (
 );
 CREATE INDEX approvals_tenant ON approvals (tenant_id, id);
 CREATE INDEX approvals_pending ON approvals (expires_at) WHERE state = 'pending';
+CREATE INDEX approvals_job ON approvals (job_id) WHERE job_id IS NOT NULL;
+CREATE INDEX approvals_command ON approvals (command_id) WHERE command_id IS NOT NULL;
 
 CREATE TABLE rollouts (
     job_id uuid NOT NULL PRIMARY KEY,

@@ -133,7 +133,7 @@ pub use self::releases::groups::GroupChange;
 pub use self::releases::releases::Publication;
 pub use self::schedules::firing::{FireDecision, OpenFire, RecordedFires};
 pub use self::schedules::owner::ScheduleOwner;
-pub use self::schedules::schedules::ScheduleChange;
+pub use self::schedules::schedules::{ScheduleChange, TOO_MANY_SCHEDULES};
 use super::Writer;
 use super::blobs::Blobs;
 use crate::domain::ids::TenantId;

@@ -13,6 +13,7 @@ async fn person_signs_in_at_the_command_line_manages_members_and_signs_out() {
     let refused = cli.run_with_input(&login, "wrong horse battery\n").await;
     refused.expect(1);
     assert!(refused.stderr.contains("the address or the password is wrong"), "{}", refused.stderr);
+    assert!(!refused.stderr.contains("login` again"), "{}", refused.stderr);
     let file = cli.home().join(".config/muster/config.toml");
     assert!(!file.exists(), "a failed sign-in stores nothing");
     cli.run_with_input(&login, &format!("{PASSWORD}\n")).await.expect(0);
@@ -36,12 +37,37 @@ async fn person_signs_in_at_the_command_line_manages_members_and_signs_out() {
     };
     assert_ne!(token(&stored()), token(&before));
 
-    let token = cli.run(&["members", "invite", "bob@example.com"]).await.expect(0);
+    let me = cli.run(&["whoami"]).await.expect(0);
+    let expected = format!("ada@example.com, owner of \"default\" on {url} (session until ");
+    assert!(me.starts_with(&expected) && me.contains("password confirmed 0 min ago"), "{me}");
+
+    cli.run(&["members", "invite", "eve@example.com"]).await.expect(0);
+    let open = cli.run(&["members", "invitations"]).await.expect(0);
+    assert!(open.contains("eve@example.com") && open.contains("member"), "{open}");
+    cli.run(&["members", "withdraw", "eve@example.com"]).await.expect(0);
+    let open = cli.run(&["members", "invitations"]).await.expect(0);
+    assert!(!open.contains("eve@example.com"), "{open}");
+    cli.run(&["members", "withdraw", "eve@example.com"]).await.expect(2);
+    let invited = cli.run(&["members", "invite", "bob@example.com"]).await;
+    let hand_over = format!("muster accept-invitation --server {url}");
+    assert!(invited.stderr.contains(&hand_over), "{}", invited.stderr);
+    let token = invited.expect(0);
     let token_file = cli.home().join("token");
     std::fs::write(&token_file, token).expect("write");
     let path = token_file.to_str().expect("text");
     let accept = ["accept-invitation", "--server", &url, "--token-file", path];
-    cli.run_with_input(&accept, PASSWORD).await.expect(0);
+    let none = cli.run(&accept).await;
+    none.expect(2);
+    assert!(none.stderr.contains("no password was given"), "{}", none.stderr);
+    let accepted = cli.run_with_input(&accept, PASSWORD).await.expect(0);
+    let next = format!("You are member of \"default\"; next: muster login --server {url}");
+    assert!(
+        accepted.starts_with(&next) && accepted.contains("--email bob@example.com"),
+        "{accepted}"
+    );
+    let again = cli.run_with_input(&accept, PASSWORD).await;
+    again.expect(1);
+    assert!(!again.stderr.contains("muster login"), "{}", again.stderr);
     fixture.server.query("UPDATE user_sessions SET confirmed_at = confirmed_at - 901000");
     let change = ["members", "set-role", "bob@example.com", "admin"];
     let refused = cli.run(&change).await;
@@ -51,6 +77,9 @@ async fn person_signs_in_at_the_command_line_manages_members_and_signs_out() {
     cli.run(&change).await.expect(0);
     let list = cli.run(&["members"]).await.expect(0);
     assert!(list.contains("bob@example.com") && list.contains("admin"), "{list}");
+    let explained = cli.run(&["access", "explain", "bob@example.com", "members:write"]).await;
+    let text = explained.expect(1);
+    assert!(text.contains("bob (admin) lacks `members:write`, which owners have"), "{text}");
     cli.run(&["members", "remove", "bob@example.com"]).await.expect(0);
 
     cli.run(&["logout"]).await.expect(0);
@@ -59,4 +88,32 @@ async fn person_signs_in_at_the_command_line_manages_members_and_signs_out() {
     // The first session is that of the fixture.
     let ended = "SELECT COUNT(*) FROM user_sessions WHERE revoked_at IS NOT NULL";
     assert_eq!(fixture.server.query(ended), ["1"]);
+}
+
+#[tokio::test]
+async fn first_owner_is_made_and_manages_its_account_at_the_command_line() {
+    let fixture = Fixture::on_sqlite().await;
+    let (cli, url) = (Cli::new(&fixture.test_dir), fixture.server.url());
+    let token_file = fixture.server.data_dir().join("setup_token");
+    let path = token_file.to_str().expect("text");
+    let set_up = ["setup", "--server", &url, "--token-file", path, "--email", "ada@example.com"];
+    let made = cli.run_with_input(&set_up, PASSWORD).await.expect(0);
+    assert!(made.starts_with("You are owner of \"default\"; next: muster login"), "{made}");
+    let login = ["login", "--server", &url, "--email", "ada@example.com", "--tenant", "default"];
+    cli.run_with_input(&login, PASSWORD).await.expect(0);
+    let unknown = ["login", "--server", &url, "--email", "ada@example.com", "--tenant", "nope"];
+    cli.run_with_input(&unknown, PASSWORD).await.expect(2);
+    let switched = cli.run(&["switch", "default"]).await.expect(0);
+    assert_eq!(switched.trim(), "now in tenant default as owner");
+
+    let sessions = cli.run(&["account", "sessions", "--json"]).await.json();
+    let other = sessions.list("items").iter().find(|session| session["is_current"] == false);
+    let other = other.expect("the session of the refused sign-in").id().to_owned();
+    cli.run(&["account", "sessions", "end", &other]).await.expect(0);
+    let sessions = cli.run(&["account", "sessions"]).await.expect(0);
+    assert!(!sessions.contains(&other), "{sessions}");
+    let new = "another horse battery";
+    cli.run_with_input(&["account", "password"], &format!("{PASSWORD}\n{new}\n")).await.expect(0);
+    cli.run_with_input(&login, PASSWORD).await.expect(1);
+    cli.run_with_input(&login, new).await.expect(0);
 }

@@ -1,8 +1,8 @@
 //! Work that waits for somebody else's yes.
 
 use muster_tests::{
-    Agent, AgentOptions, Api, Fixture, JsonFields as _, LiveStream, Script, eventually_shown,
-    install, on_both_databases,
+    Agent, AgentOptions, Api, Fixture, JsonFields as _, LiveStream, Script, ended,
+    eventually_shown, install, on_both_databases,
 };
 use serde_json::{Value, json};
 
@@ -355,7 +355,7 @@ async fn requests_are_listed_and_decided_from_the_command_line() {
     let login = ["login", "--server", &fixture.server.url()];
     cli.run_with_input(&login, grace.key()).await.expect(0);
     let yes = cli.run(&["approvals", "approve", &request, "--reason", "fine"]).await.expect(0);
-    assert_eq!(yes.trim(), "approved: 1 agents");
+    assert_eq!(yes.trim(), "approved: 1 agent");
     assert_eq!(fixture.api.finished(&command).await["state"], "succeeded");
     let shown = cli.run(&["approvals", "show", &request, "--json"]).await.json();
     assert_eq!((&shown["state"], &shown["reason"]), (&json!("approved"), &json!("fine")));
@@ -363,4 +363,104 @@ async fn requests_are_listed_and_decided_from_the_command_line() {
     let foreign =
         format!("/api/access/explain?operation=ping&principal={}", shown.text("decided_by"));
     other.get(&foreign).await.expect_problem(404, "not_found");
+}
+
+#[tokio::test]
+async fn run_waits_for_an_approval_and_names_it_in_both_forms() {
+    let fixture = Fixture::on_sqlite().await;
+    let (_agent, id) = agent(&fixture).await;
+    let grace = somebody_else(&fixture).await;
+    let cli = fixture.cli().await;
+    rule(&fixture, json!({"name": "prod-deploy", "target": "tag:prod", "scripts": ["deploy"]}))
+        .await;
+    let waiting = async |kind: &str| {
+        let page = eventually_shown("a request is pending", async || {
+            let page = grace.get("/api/approvals?state=pending").await.expect(200);
+            if page.list("items").is_empty() { Err(page) } else { Ok(page) }
+        })
+        .await;
+        let request = page["items"][0].clone();
+        assert!(request[kind].is_string(), "{request}");
+        assert_eq!(request["requested_by_name"], "bootstrap", "{request}");
+        request.id().to_owned()
+    };
+    let note =
+        |id: &str| format!("somebody else runs \"muster approvals approve {id}\"; ^C withdraws it");
+
+    let job = cli.start(&["run", "--tag", "prod", "deploy"]);
+    let request = waiting("job_id").await;
+    let shown = fixture.api.get("/api/jobs").await.expect(200);
+    assert_eq!(shown["items"][0]["approval"]["id"], request, "{shown}");
+    assert_eq!(shown["items"][0]["approval"]["rules"], json!(["prod-deploy"]));
+    grace.post(&format!("/api/approvals/{request}/approve"), json!({})).await.expect(200);
+    let job = ended(job).await;
+    job.expect(0);
+    assert!(job.stderr.contains("waiting for an approval (rule prod-deploy, until"), "{job:?}");
+    assert!(job.stderr.contains(&note(&request)), "{job:?}");
+
+    let command = cli.start(&["run", &id, "deploy"]);
+    let request = waiting("command_id").await;
+    let refusal = json!({"reason": "not today"});
+    grace.post(&format!("/api/approvals/{request}/refuse"), refusal).await.expect(200);
+    let command = ended(command).await;
+    command.expect(1);
+    assert!(command.stderr.contains(&note(&request)), "{command:?}");
+    let why = "grace refused to approve it: not today. It was never sent";
+    assert!(command.stderr.contains(why), "{command:?}");
+    assert!(!command.stderr.contains("the host refused"), "{command:?}");
+    let page = fixture.api.get("/api/executions?limit=1").await.expect(200);
+    let execution = &page["items"][0];
+    assert_eq!(
+        (&execution["approval"]["state"], &execution["error"]),
+        (&json!("refused"), &json!(why))
+    );
+    let listed = cli.run(&["approvals", "--state", "refused"]).await.expect(0);
+    assert!(listed.contains("refused") && listed.contains("bootstrap"), "{listed}");
+    let shown = cli.run(&["approvals", "show", &request[..18], "--json"]).await.json();
+    assert_eq!((shown.id(), &shown["decided_by_name"]), (request.as_str(), &json!("grace")));
+    assert_eq!(shown["agent_names"].as_array().map(Vec::len), Some(1), "{shown}");
+
+    let job = cli.start(&["run", "--tag", "prod", "deploy"]);
+    let request = waiting("job_id").await;
+    let refusal = json!({"reason": "not today"});
+    grace.post(&format!("/api/approvals/{request}/refuse"), refusal).await.expect(200);
+    let job = ended(job).await;
+    job.expect(1);
+    assert!(job.stderr.contains(why), "{job:?}");
+    cli.run(&["approvals", "rules", "delete", "prod-deploy"]).await.expect(0);
+}
+
+#[tokio::test]
+async fn whatever_the_preflight_refuses_is_refused_in_the_explanation() {
+    let fixture = Fixture::on_sqlite().await;
+    let (_agent, id) = agent(&fixture).await;
+    for (operation, target, job) in [
+        ("run:nope", format!("id:{id}"), json!({"script": "nope"})),
+        ("run:deplyo", "tag:prod".to_owned(), json!({"script": "deplyo"})),
+        ("shell", format!("id:{id}"), json!({"argv": ["true"]})),
+        ("run:deploy", "tag:nowhere".to_owned(), json!({"script": "deploy"})),
+    ] {
+        let mut job = job;
+        job["target"] = json!({"expression": target});
+        let refused = fixture.api.post("/api/jobs", job).await;
+        assert!(refused.status >= 400, "{operation}: {refused:?}");
+        let refused = refused.json();
+        let path = format!("/api/access/explain?operation={operation}&target={target}");
+        let explained = fixture.api.get(&path).await.expect(200);
+        assert_eq!(explained["outcome"], "refused", "{explained}");
+        let rules = explained.list("rules");
+        let rule = rules.iter().find(|rule| rule["outcome"] == "refused").expect("a refusal");
+        assert_eq!(rule["code"], refused["code"], "{explained}");
+        if refused["code"] != "no_agents" {
+            assert_eq!(rule["detail"], refused["detail"], "{explained}");
+        }
+    }
+    let allowed = format!("/api/access/explain?operation=run:deploy&target=id:{id}");
+    assert_eq!(fixture.api.get(&allowed).await.expect(200)["outcome"], "allowed");
+
+    rule(&fixture, json!({"name": "prod-deploy", "target": "tag:prod"})).await;
+    let cli = fixture.cli().await;
+    let depends = cli.run(&["access", "explain", "me", "run:deploy"]).await.expect(1);
+    let rule = "depends on the agents: prod-deploy asks for tag:prod; add a target";
+    assert!(depends.contains(rule) && !depends.contains("allowed      agent"), "{depends}");
 }

@@ -1,6 +1,7 @@
 //! `muster schedules`.
 
 use muster_tests::{Fixture, JsonFields as _};
+use serde_json::json;
 
 use super::counting_agent;
 
@@ -35,6 +36,16 @@ async fn schedules_are_managed_from_the_command_line() {
     let edited = cli.run(&["schedules", "edit", "night", "--cron", "@hourly", "--json"]).await;
     edited.expect(0);
     assert_eq!(edited.json()["sentence"], "every hour, UTC");
+    assert_eq!(cli.run(&["schedules", "edit", "nightly"]).await.code, Some(2));
+    let other = ["schedules", "edit", "nightly", "-p", "A=1", "--timeout", "5m", "--json"];
+    let other = cli.run(&other).await.json();
+    assert_eq!(
+        (&other["job"]["script"], &other["job"]["timeout_ms"]),
+        (&json!("count"), &json!(300_000))
+    );
+    assert_eq!(other["job"]["parameters"], json!({"A": "1"}));
+    let listed = cli.run(&["schedules"]).await.expect(0);
+    assert!(listed.contains("OWNER") && listed.contains("bootstrap"), "{listed}");
     let preview = cli.run(&["schedules", "preview", "nightly", "--count", "2"]).await.expect(0);
     assert!(preview.contains("+00:00"), "{preview}");
     let unsaved = ["schedules", "preview", "--every", "90s", "--json"];
@@ -43,13 +54,18 @@ async fn schedules_are_managed_from_the_command_line() {
     assert_eq!(unsaved.json()["sentence"], "every 90 seconds");
     let job = cli.run(&["schedules", "run", "nightly"]).await.expect(0);
     let history = cli.run(&["schedules", "history", "nightly"]).await.expect(0);
-    assert!(history.contains(job.trim()), "{history}");
+    assert!(history.contains(job.trim()) && history.contains("manual"), "{history}");
+    cli.run(&["schedules", "pause", "nightly"]).await.expect(0);
+    let preview = cli.run(&["schedules", "preview", "nightly"]).await;
+    assert!(preview.stderr.contains("it is disabled"), "{}", preview.stderr);
     for (action, state) in [("disable", "disabled"), ("enable", "active")] {
         let answer = cli.run(&["schedules", action, "nightly", "--json"]).await;
         answer.expect(0);
         assert_eq!(answer.json()["state"], state);
     }
     let refused = cli.run(&["schedules", "edit", "nightly", "--cron", "61 * * * *"]).await;
-    assert!(refused.expect(1).is_empty() || refused.stderr.contains("--cron"), "{refused:?}");
+    refused.expect(1);
+    let problem = "--cron is invalid: minute 61 is not 0 to 59";
+    assert!(refused.stderr.contains(problem), "{refused:?}");
     cli.run(&["schedules", "delete", "nightly"]).await.expect(0);
 }

@@ -2,12 +2,14 @@
 
 use serde_json::{Map, Value, json};
 
+use crate::input::role::Role;
+
 /// Rights of a new key.
 #[derive(Debug, clap::Args)]
 pub struct Rights {
-    /// Role, the most that the key can do: owner, admin, member or auditor [default: member]
-    #[arg(long)]
-    role: Option<String>,
+    /// Role, the most that the key can do [default: member]
+    #[arg(long, value_enum)]
+    role: Option<Role>,
     /// Scope of the key, such as commands:run; repeatable [default: all scopes of the role that you have]
     #[arg(long = "scope", value_name = "SCOPE")]
     scopes: Vec<String>,
@@ -32,9 +34,9 @@ pub struct Changes {
     /// New name of the key
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
-    /// Role, the most that the key can do: owner, admin, member or auditor
-    #[arg(long)]
-    role: Option<String>,
+    /// Role, the most that the key can do
+    #[arg(long, value_enum)]
+    role: Option<Role>,
     /// Scope of the key; repeatable, replaces all scopes
     #[arg(long = "scope", value_name = "SCOPE")]
     scopes: Vec<String>,
@@ -68,7 +70,7 @@ impl Rights {
     /// Only the given options; the server has the defaults.
     pub fn body(self) -> Map<String, Value> {
         let fields = [
-            ("role", self.role.map(Value::from)),
+            ("role", self.role.map(|role| role.as_str().into())),
             ("scopes", list(self.scopes)),
             ("expires_at", self.expires_at.map(Value::from)),
             ("target", self.target.map(Value::from)),
@@ -86,7 +88,7 @@ impl Changes {
             |value: Option<Value>, is_removed: bool| value.or(is_removed.then_some(Value::Null));
         let fields = [
             ("name", self.name.map(Value::from)),
-            ("role", self.role.map(Value::from)),
+            ("role", self.role.map(|role| role.as_str().into())),
             ("scopes", list(self.scopes)),
             ("expires_at", or_removed(self.expires_at.map(Value::from), self.never_expires)),
             ("target", or_removed(self.target.map(Value::from), self.any_target)),

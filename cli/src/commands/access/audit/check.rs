@@ -388,6 +388,7 @@ fn report(
         if trusted.is_none() {
             lines.push("not checked: the server's key, because the server itself showed it".to_owned());
         }
+        lines.push("not checked: names of actors and subjects; the ids are".to_owned());
         lines.iter().map(|line| sanitize(line)).collect::<Vec<_>>().join("\n")
     })?;
     Ok(0)

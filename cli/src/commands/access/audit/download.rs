@@ -20,7 +20,7 @@ const TAIL_BYTES: usize = 4 * 1024;
 /// # Errors
 /// [`CliError`]; [`CliError::Unsuccessful`] if the export was cut off.
 pub async fn export(args: ExportArgs, session: &Session) -> Result<u8, CliError> {
-    let mut query = args.filter.query();
+    let mut query = args.filter.query(session).await?;
     query.extend(args.time.query()?);
     query.extend(args.after.map(|after| ("after", after)));
     let end = match &args.output {

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::store_session;
 use crate::api::client::ApiClient;
+use crate::api::credential::with_tokens;
 use crate::context::Context;
 use crate::error::CliError;
 use crate::output::printer::{Output, print_note};
@@ -40,7 +41,8 @@ pub async fn sign_in(context: Context, path: &Path, output: Output) -> Result<u8
     let interval = seconds("interval", 5, MAX_INTERVAL_S);
     let end = Instant::now() + seconds("expires_in", 600, MAX_LIFETIME_S);
     let answer = wait_for_session(&api, &device_code, interval, end).await?;
-    store_session(context, path, &answer, output)
+    let context = with_tokens(context, &answer)?;
+    store_session(&context, path, &answer["member"], output)
 }
 
 /// The answer with the tokens.

@@ -6,8 +6,9 @@ use serde_json::{Map, Value, json};
 
 use crate::error::CliError;
 use crate::input::quantities::milliseconds;
+use crate::output::printer::print_note;
 use crate::output::table::Column;
-use crate::session::Session;
+use crate::session::{ResourceKind, Session};
 
 const COLUMNS: [Column; 7] = [
     Column::of("NAME", "name"),
@@ -33,7 +34,7 @@ enum Action {
     Add(Add),
     /// Delete a rule; requests that it asked for still need their approval
     Delete {
-        /// Id of the rule
+        /// Rule: an id or a full name
         rule: String,
     },
 }
@@ -97,8 +98,31 @@ pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
             Ok(0)
         }
         Action::Add(add) => {
-            session.change(Method::POST, &["approvals", "rules"], &add.body()).await
+            let code = session.change(Method::POST, &["approvals", "rules"], &add.body()).await?;
+            warn_without_approvers(session).await;
+            Ok(code)
         }
-        Action::Delete { rule } => session.delete(&["approvals", "rules", &rule]).await,
+        Action::Delete { rule } => {
+            let id = session.exact_id_of(ResourceKind::ApprovalRule, &rule).await?;
+            session.delete(&["approvals", "rules", &id]).await
+        }
+    }
+}
+
+/// Prints a warning if fewer than two people can approve: then nobody else can approve what one of them
+/// requests. Says nothing if the members can't be read.
+async fn warn_without_approvers(session: &Session) {
+    let Ok(page) = session.api.list(&["members"], &[], None).await else { return };
+    let items = page.get("items").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    let may_approve = |member: &&Value| member["role"] == "owner" || member["role"] == "admin";
+    let count = items.iter().filter(may_approve).count();
+    if count < 2 {
+        print_note(&format!(
+            "warning: {} can approve (owners and admins), and nobody approves their own request; invite somebody with `muster members invite ADDRESS --role admin`",
+            match count {
+                0 => "no member",
+                _ => "only one member",
+            }
+        ));
     }
 }

@@ -7,7 +7,9 @@ use serde_json::Value;
 use tokio::io::AsyncWrite;
 use uuid::Uuid;
 
+use super::queue_note;
 use crate::api::output_poll::{RetryNotice, copy_to_end};
+use crate::commands::commands::approval_note::approval_note;
 use crate::error::CliError;
 use crate::exit_status::{exit_status, is_output_incomplete};
 use crate::interrupt::Interrupts;
@@ -47,14 +49,12 @@ pub async fn run(
         session.output.answer(&command, |_| id.to_owned())?;
         return Ok(0);
     }
-    if command.get("state").and_then(Value::as_str) == Some("queued") {
-        let until = command.get("expires_at").and_then(Value::as_str).unwrap_or_default();
-        print_note(&format!(
-            "waiting until {until} for the agent, which is offline or busy; ^C cancels"
-        ));
+    if let Some(note) = approval_note(&command) {
+        print_note(&format!("{note}; ^C withdraws it"));
     }
     tokio::select! {
         ended = wait_for_end(session, id, raw) => ended,
+        never = queue_note::print_when_queued(session, agent_id, id) => match never {},
         error = session.cancel_on_interrupt("commands", id, &mut interrupts) => Err(error),
     }
 }

@@ -9,6 +9,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use crate::api::client::delay_after;
+use crate::commands::commands::approval_note::{approval_note, missing_approval};
 use crate::commands::commands::job_progress::{
     counts, current_wave, resume_hint, summarize_counts,
 };
@@ -53,6 +54,9 @@ pub async fn run(session: &Session, body: &Value, detach: bool) -> Result<u8, Cl
     }
     let agents = job.get("agent_count").and_then(Value::as_u64).unwrap_or_default();
     print_note(&format!("job {id} on {}", pluralize(agents, "agent")));
+    if let Some(note) = approval_note(&job) {
+        print_note(&format!("{note}; ^C withdraws it"));
+    }
     let job = tokio::select! {
         ended = wait_for_end(session, &id) => ended?,
         error = session.cancel_on_interrupt("jobs", &id, &mut interrupts) => return Err(error),
@@ -73,7 +77,7 @@ async fn wait_for_end(session: &Session, id: &str) -> Result<Value, CliError> {
                 update(&bar, &job);
                 // Somebody paused the job on purpose and will resume it; a halted job waits for a
                 // decision, perhaps by this very user.
-                if !matches!(text(&job, "state"), "running" | "paused") {
+                if !matches!(text(&job, "state"), "running" | "paused" | "awaiting_approval") {
                     bar.finish_and_clear();
                     return Ok(job);
                 }
@@ -116,6 +120,10 @@ async fn show_result(session: &Session, id: &str, job: &Value) -> Result<(), Cli
         print_note(&format!("the job halted{wave}"));
         print_note(text(job, "halt_reason"));
         print_note(&resume_hint(id));
+    }
+    if let Some(sentence) = missing_approval(job) {
+        print_note(&sentence);
+        return Ok(());
     }
     let page = session.api.list(&["jobs", id, "executions"], &[], None).await?;
     let items = page.get("items").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();

@@ -2,16 +2,13 @@
 
 use chrono::Utc;
 use clap::ValueEnum;
-use muster_protocol::parameter::Parameters;
 use serde_json::{Map, Value, json};
 
-use crate::commands::commands::rollout_options::RolloutOptions;
-use crate::commands::fleet::target_options::TargetOptions;
+use super::job_options::JobOptions;
 use crate::error::CliError;
 use crate::input::instants::instant;
 use crate::input::quantities::milliseconds;
 
-const JOB: &str = "Job";
 const POLICY: &str = "Late and overlapping runs";
 const WHEN: &str = "When";
 
@@ -156,28 +153,8 @@ impl Settings {
 pub struct NewSchedule {
     /// Name of the schedule
     name: String,
-    /// Script and parameters
-    #[arg(value_name = "SCRIPT [NAME=VALUE]", required_unless_present = "argv")]
-    words: Vec<String>,
-    /// Program and arguments; no shell interprets them
-    #[arg(last = true, value_name = "COMMAND [ARGUMENT]")]
-    argv: Vec<String>,
-    /// Parameter, as after the script; repeatable
-    #[arg(short, long = "parameter", value_name = "NAME=VALUE", help_heading = JOB)]
-    parameters: Vec<String>,
-    /// End the script after this time, such as 30s, 5m or 2h [default: 1h]
-    #[arg(long, value_name = "TIME", value_parser = milliseconds, help_heading = JOB)]
-    timeout: Option<u64>,
-    /// Wait this long for an offline or busy agent, such as 30s, 5m or 1h [default: 24h]
-    #[arg(long, value_name = "TIME", value_parser = milliseconds, help_heading = JOB)]
-    expires: Option<u64>,
-    /// Confirm that a fire reaches at most this number of agents, where your tenant asks for it
-    #[arg(long, value_name = "N", help_heading = JOB)]
-    confirm_agents: Option<u32>,
     #[command(flatten)]
-    target: TargetOptions,
-    #[command(flatten)]
-    rollout: RolloutOptions,
+    job: JobOptions,
     #[command(flatten)]
     rule: RuleOptions,
     #[command(flatten)]
@@ -190,55 +167,61 @@ impl NewSchedule {
     /// # Errors
     /// [`CliError::Usage`].
     pub fn body(&self) -> Result<Value, CliError> {
-        let usage = |message: &str| CliError::Usage(message.to_owned());
         let mut body = self.settings.body()?;
         let rule = self.rule.body();
         let rule = rule.ok_or_else(|| usage("no time is given; use --cron, --every or --at"))?;
         body.insert("rule".into(), rule);
         body.insert("name".into(), self.name.as_str().into());
-        let target = self.target.body();
-        let target = target.ok_or_else(|| usage("no agents are given; use --on or --tag"))?;
-        let mut job = json!({ "target": target });
-        let pairs: &[String] = match (self.words.split_first(), self.argv.is_empty()) {
-            (Some((script, pairs)), true) => {
-                job["script"] = script.as_str().into();
-                pairs
-            }
-            (Some(_), false) => {
-                return Err(usage("give a script or a command after `--`, not both"));
-            }
-            (None, _) => {
-                job["argv"] = json!(self.argv);
-                &[]
-            }
-        };
-        let mut parameters = Parameters::new();
-        for pair in pairs.iter().chain(&self.parameters) {
-            let (name, value) = pair
-                .split_once('=')
-                .ok_or_else(|| usage(&format!("invalid parameter \"{pair}\"; use NAME=VALUE")))?;
-            if parameters.insert(name.to_owned(), value.to_owned()).is_some() {
-                return Err(usage(&format!("parameter {name} is given twice")));
-            }
+        let job = self.job.change(&json!({}))?;
+        if job.get("target").is_none() {
+            return Err(usage("no agents are given; use --on or --tag"));
         }
-        if !parameters.is_empty() {
-            job["parameters"] = json!(parameters);
-        }
-        if let Some(timeout_ms) = self.timeout {
-            job["timeout_ms"] = timeout_ms.into();
-        }
-        if let Some(expires_in_ms) = self.expires {
-            job["expires_in_ms"] = expires_in_ms.into();
-        }
-        if let Some(count) = self.confirm_agents {
-            job["confirm_agent_count"] = count.into();
-        }
-        if let Some(rollout) = self.rollout.body() {
-            job["rollout"] = rollout;
+        if job.get("script").is_none() && job.get("argv").is_none() {
+            return Err(usage("no script is given; name one, or a command after `--`"));
         }
         body.insert("job".into(), job);
         Ok(body.into())
     }
+}
+
+/// The arguments of `muster schedules edit`.
+#[derive(Debug, clap::Args)]
+pub struct EditSchedule {
+    /// Schedule: an id, a name, or a unique prefix of one
+    pub schedule: String,
+    #[command(flatten)]
+    pub job: JobOptions,
+    /// New name for the schedule
+    #[arg(long)]
+    name: Option<String>,
+    #[command(flatten)]
+    rule: RuleOptions,
+    #[command(flatten)]
+    settings: Settings,
+}
+
+impl EditSchedule {
+    /// The changes of everything but the job.
+    ///
+    /// # Errors
+    /// [`CliError::Usage`] for an invalid time, and if no option is given.
+    pub fn changes(&self) -> Result<Map<String, Value>, CliError> {
+        let mut body = self.settings.body()?;
+        if let Some(rule) = self.rule.body() {
+            body.insert("rule".into(), rule);
+        }
+        if let Some(name) = &self.name {
+            body.insert("name".into(), name.as_str().into());
+        }
+        if body.is_empty() && !self.job.is_given() {
+            return Err(usage("nothing to change is given; see `muster schedules edit --help`"));
+        }
+        Ok(body)
+    }
+}
+
+fn usage(message: &str) -> CliError {
+    CliError::Usage(message.to_owned())
 }
 
 #[cfg(test)]
@@ -294,8 +277,12 @@ mod tests {
     }
 
     #[test]
-    fn a_schedule_needs_a_time_and_agents() {
-        for words in [&["n", "--tag", "db", "backup"][..], &["n", "--every", "1h", "backup"]] {
+    fn a_schedule_needs_a_time_agents_and_work() {
+        for words in [
+            &["n", "--tag", "db", "backup"][..],
+            &["n", "--every", "1h", "backup"],
+            &["n", "--every", "1h", "--tag", "db"],
+        ] {
             assert!(matches!(body(words), Err(CliError::Usage(_))), "{words:?}");
         }
     }

@@ -44,6 +44,8 @@ pub(super) struct ApiKeyView {
     created_at: Timestamp,
     /// The key or the member that created it; null for the first one.
     created_by: Option<PrincipalId>,
+    /// Its current name; null in the answer to a change.
+    created_by_name: Option<String>,
     expires_at: Option<Timestamp>,
     /// When one of its secrets was last used; null if never.
     last_used_at: Option<Timestamp>,
@@ -108,6 +110,7 @@ impl From<ApiKeyRecord> for ApiKeyView {
             max_fan_out: row.limits.max_fan_out,
             created_at: row.created_at,
             created_by: row.created_by,
+            created_by_name: row.created_by_name,
             expires_at: row.expires_at,
             last_used_at: row.last_used_at,
             rotated_by: row.rotated_by,

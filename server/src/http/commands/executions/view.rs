@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
+use crate::domain::commands::approval::{WorkApproval, end_sentence};
 use crate::domain::commands::command_state::CommandState;
 use crate::domain::commands::records::ReportRecord;
 use crate::domain::commands::trigger::Trigger;
@@ -36,8 +37,10 @@ pub(in crate::http) struct ExecutionView {
     state: CommandState,
     /// Wave of the rollout, counted from 1.
     wave: Option<i32>,
-    /// Its rollout still holds it.
+    /// Its rollout still holds it, or it waits for an approval.
     is_held: bool,
+    /// The request for somebody else's approval, if a rule asked for one.
+    approval: Option<WorkApproval>,
     trigger: Trigger,
     requested_by: PrincipalId,
     requested_from: Option<String>,
@@ -130,7 +133,7 @@ impl From<Execution> for ExecutionView {
         let (error, error_code) = match report {
             Some(report) => (report.error, report.error_code),
             None => (
-                row.end_reason.map(|reason| reason.sentence().to_owned()),
+                row.end_reason.map(|reason| end_sentence(reason, found.approval.as_ref())),
                 row.end_reason.map(|reason| reason.as_str().to_owned()),
             ),
         };
@@ -150,6 +153,7 @@ impl From<Execution> for ExecutionView {
             state: row.state,
             wave: row.wave,
             is_held: row.is_held && row.state == CommandState::Queued,
+            approval: found.approval,
             trigger: row.trigger,
             requested_by: row.requested_by,
             requested_from: row.requested_from,

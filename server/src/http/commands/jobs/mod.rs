@@ -16,6 +16,7 @@ use utoipa_axum::routes;
 
 use self::rollouts::RolloutView;
 use super::commands::Mismatch;
+use crate::domain::commands::approval::WorkApproval;
 use crate::domain::commands::job_state::{JobState, Stop};
 use crate::domain::commands::ladder::Confirmation;
 use crate::domain::commands::rollout::RolloutSpec;
@@ -126,6 +127,8 @@ struct JobView {
     #[schema(value_type = Object)]
     target: Value,
     state: JobState,
+    /// The request for somebody else's approval, if a rule asked for one.
+    approval: Option<WorkApproval>,
     /// Why its rollout is halted, and what to do.
     halt_reason: Option<String>,
     /// Progress of its waves, if it has a rollout.
@@ -150,7 +153,7 @@ struct JobView {
 impl JobView {
     /// The job as this caller may see it.
     fn new(job: JobSnapshot, caller: &Caller) -> Self {
-        let JobSnapshot { row, progress, rollout } = job;
+        let JobSnapshot { row, progress, rollout, approval } = job;
         let data = stored_json(&row.data);
         Self {
             id: row.id,
@@ -163,6 +166,7 @@ impl JobView {
             rollout: rollout.map(RolloutView::from),
             stop: row.stop,
             state: row.state,
+            approval,
             counts: progress.counts.iter().map(|(state, n)| (state.as_str(), *n)).collect(),
             webhook_url: row.webhook_url.map(|url| shown_webhook(&url, caller)),
             agent_count: row.agent_count,

@@ -132,14 +132,29 @@ impl ApiKeys {
     pub async fn list(&self, caller: &Caller, page: PageRequest) -> Result<Page<ApiKeyRecord>> {
         caller.require(Scope::ApiKeysRead)?;
         let rows = self.store.tenant(caller.principal.tenant_id).api_keys(page).await?;
-        Ok(Page::of(rows, page, |row| row.id.0).map(|row| self.record(row)))
+        let mut page = Page::of(rows, page, |row| row.id.0).map(|row| self.record(row));
+        self.add_names(caller, &mut page.items).await?;
+        Ok(page)
     }
 
     /// One key that is not revoked.
     pub async fn get(&self, caller: &Caller, id: ApiKeyId) -> Result<ApiKeyRecord> {
         caller.require(Scope::ApiKeysRead)?;
         let row = self.store.tenant(caller.principal.tenant_id).api_key(id).await?;
-        Ok(self.record(row.ok_or(UNKNOWN)?))
+        let mut record = self.record(row.ok_or(UNKNOWN)?);
+        self.add_names(caller, std::slice::from_mut(&mut record)).await?;
+        Ok(record)
+    }
+
+    /// Adds the names of who created the keys.
+    async fn add_names(&self, caller: &Caller, keys: &mut [ApiKeyRecord]) -> Result<()> {
+        let ids = keys.iter().filter_map(|key| key.created_by).collect();
+        let tenant = self.store.tenant(caller.principal.tenant_id);
+        let names = tenant.principal_names(ids).await?;
+        for key in keys {
+            key.created_by_name = key.created_by.and_then(|id| names.get(&id).cloned());
+        }
+        Ok(())
     }
 
     /// What is shown of a row: with uses that are not stored yet, and without a previous secret that

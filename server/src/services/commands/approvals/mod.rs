@@ -3,6 +3,7 @@
 
 mod capsules;
 mod ladder;
+pub(in crate::services) mod of_work;
 pub(super) mod request;
 mod rules;
 
@@ -14,6 +15,7 @@ use muster_protocol::capsule::Capsule;
 use serde_json::json;
 
 pub use self::capsules::MAX_CAPSULES;
+use self::of_work::add_names;
 pub use self::rules::NewApprovalRule;
 use super::preflight::Preflight;
 use crate::domain::access::principal::Scope;
@@ -48,6 +50,8 @@ pub struct Approvals {
 #[derive(Debug, Clone)]
 pub struct ApprovalSnapshot {
     pub row: ApprovalRecord,
+    /// The current names of the agents, in the order of `work`; `None` for an agent that was deleted.
+    pub agent_names: Vec<Option<String>>,
     pub work: Vec<WorkToSign>,
 }
 
@@ -69,8 +73,11 @@ impl Approvals {
         page: PageRequest,
     ) -> Result<Page<ApprovalRecord>> {
         caller.require(Scope::CommandsRead)?;
-        let rows = self.store.tenant(caller.principal.tenant_id).approvals(state, page).await?;
-        Ok(Page::of(rows, page, |row| row.id.0).map(ApprovalRecord::from))
+        let tenant = self.store.tenant(caller.principal.tenant_id);
+        let rows = tenant.approvals(state, page).await?;
+        let mut page = Page::of(rows, page, |row| row.id.0).map(ApprovalRecord::from);
+        add_names(&tenant, &mut page.items).await?;
+        Ok(page)
     }
 
     /// One request.
@@ -211,6 +218,8 @@ impl Approvals {
         let row = tenant.approval(id).await?.ok_or(UNKNOWN)?;
         let commands = tenant.commands_of_approval(&row).await?;
         let agents: Vec<_> = commands.iter().map(|(_, agent_id)| *agent_id).collect();
+        let names = tenant.agent_names(agents.clone()).await?;
+        let agent_names = agents.iter().map(|id| names.get(id).cloned()).collect();
         let script = row.script.as_deref().filter(|script| !script.is_empty());
         let entries = match script.filter(|_| row.state == ApprovalState::Pending) {
             Some(script) => self.preflight.script_entries(row.tenant_id, &agents, script).await?,
@@ -221,7 +230,9 @@ impl Approvals {
             agent_id,
             program_sha256: entries.get(&agent_id).and_then(|entry| entry.sha256.clone()),
         });
-        Ok(ApprovalSnapshot { work: work.collect(), row: row.into() })
+        let mut row = ApprovalRecord::from(row);
+        add_names(&tenant, std::slice::from_mut(&mut row)).await?;
+        Ok(ApprovalSnapshot { row, agent_names, work: work.collect() })
     }
 
     fn publish(&self, tenant_id: TenantId, id: ApprovalId, state: ApprovalState) {

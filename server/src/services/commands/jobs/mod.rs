@@ -5,17 +5,20 @@ mod retry;
 mod rollout_actions;
 mod scheduled;
 mod storage;
-mod submission;
+pub(in crate::services::commands) mod submission;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
 
 pub(in crate::services) use self::scheduled::FireResult;
+use super::approvals::of_work::approvals_of;
 use super::delivery::CommandDelivery;
 use super::preflight::{OnMismatch, Preflight};
 use super::submission_limiter::SubmissionLimiter;
 use crate::domain::access::principal::Scope;
+use crate::domain::commands::approval::WorkApproval;
 use crate::domain::commands::ladder::Confirmation;
 use crate::domain::commands::records::JobRecord;
 use crate::domain::commands::rollout::RolloutSpec;
@@ -93,6 +96,8 @@ pub struct JobSnapshot {
     pub row: JobRecord,
     pub progress: JobProgress,
     pub rollout: Option<RolloutProgress>,
+    /// The request for approval that it waits or waited for.
+    pub approval: Option<WorkApproval>,
 }
 
 impl Jobs {
@@ -108,7 +113,8 @@ impl Jobs {
         let row = tenant.job(id).await?.ok_or(UNKNOWN)?;
         let progress = tenant.job_progress(&[id]).await?.remove(&id).unwrap_or_default();
         let rollout = tenant.rollouts(&[id]).await?.remove(&id);
-        Ok(JobSnapshot { row: row.into(), progress, rollout })
+        let approval = approvals_of(&tenant, [id].into(), BTreeSet::new()).await?.remove(&id.0);
+        Ok(JobSnapshot { row: row.into(), progress, rollout, approval })
     }
 
     /// One page of jobs, newest first.
@@ -119,10 +125,13 @@ impl Jobs {
         let ids: Vec<_> = rows.iter().map(|row| row.id).collect();
         let mut progress = tenant.job_progress(&ids).await?;
         let mut rollouts = tenant.rollouts(&ids).await?;
+        let of_page = ids.iter().copied().collect();
+        let mut approvals = approvals_of(&tenant, of_page, BTreeSet::new()).await?;
         Ok(Page::of(rows, page, |row| row.id.0).map(|row| {
             let progress = progress.remove(&row.id).unwrap_or_default();
             let rollout = rollouts.remove(&row.id);
-            JobSnapshot { row: row.into(), progress, rollout }
+            let approval = approvals.remove(&row.id.0);
+            JobSnapshot { row: row.into(), progress, rollout, approval }
         }))
     }
 

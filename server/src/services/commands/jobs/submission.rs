@@ -10,6 +10,7 @@ use crate::domain::commands::job_state::JobState;
 use crate::domain::fleet::target::Target;
 use crate::domain::ids::{AgentId, JobId};
 use crate::domain::integrations::webhook::WebhookUrl;
+use crate::hub::Hub;
 use crate::services::access::caller::Caller;
 use crate::services::access::work_guard::Clearance;
 use crate::services::commands::CommandRequest;
@@ -19,10 +20,10 @@ use crate::services::commands::request::{find_earlier, request_hash};
 use crate::services::commands::secret_parameters::digest;
 use crate::services::error::{Result, ServiceError};
 use crate::services::integrations::webhooks::check_url;
-use crate::store::FireStart;
 use crate::store::entities::column::StringList;
 use crate::store::entities::commands::job;
 use crate::store::writer::Idempotency;
+use crate::store::{FireStart, Store};
 
 /// Most agent ids that an error names.
 const SHOWN: usize = 3;
@@ -156,29 +157,7 @@ impl Jobs {
     }
 
     async fn resolve_target(&self, caller: &Caller, target: &Target) -> Result<Vec<AgentId>> {
-        let invalid = |code, detail| Err(ServiceError::Invalid { code, detail });
-        let tenant = self.store.tenant(caller.principal.tenant_id);
-        let resolved = tenant.resolve(target, |id| self.hub.is_connected(id)).await?;
-        if let Some(id) = resolved.unknown_ids.first() {
-            let others = resolved.unknown_ids.len().saturating_sub(SHOWN);
-            let shown: Vec<_> =
-                resolved.unknown_ids.iter().take(SHOWN).map(ToString::to_string).collect();
-            let more = if others == 0 { String::new() } else { format!(" and {others} more") };
-            tracing::debug!(%id, "a job names unknown agents");
-            let detail = format!("there is no agent {}{more}; see /api/agents", shown.join(", "));
-            return invalid("unknown_agent", detail);
-        }
-        let count = resolved.agents.len();
-        if count == 0 {
-            let detail = "the target matches no agents; check it with /api/targets/preview";
-            return invalid("no_agents", detail.to_owned());
-        }
-        if count > MAX_EXECUTIONS {
-            let detail =
-                format!("the target matches {count} agents; a job has at most {MAX_EXECUTIONS}");
-            return invalid("too_many_agents", detail);
-        }
-        Ok(resolved.agents.into_iter().map(|agent| agent.id).collect())
+        resolve_target(&self.store, &self.hub, caller, target).await
     }
 
     fn row(
@@ -207,6 +186,41 @@ impl Jobs {
             webhook_url: parts.webhook_url.map(|url| url.as_str().to_owned()),
         }
     }
+}
+
+/// The agents of a target, all of which must exist.
+///
+/// # Errors
+/// 422 `unknown_agent`, `no_agents` or `too_many_agents`.
+pub(in crate::services::commands) async fn resolve_target(
+    store: &Store,
+    hub: &Hub,
+    caller: &Caller,
+    target: &Target,
+) -> Result<Vec<AgentId>> {
+    let invalid = |code, detail| Err(ServiceError::Invalid { code, detail });
+    let tenant = store.tenant(caller.principal.tenant_id);
+    let resolved = tenant.resolve(target, |id| hub.is_connected(id)).await?;
+    if let Some(id) = resolved.unknown_ids.first() {
+        let others = resolved.unknown_ids.len().saturating_sub(SHOWN);
+        let shown: Vec<_> =
+            resolved.unknown_ids.iter().take(SHOWN).map(ToString::to_string).collect();
+        let more = if others == 0 { String::new() } else { format!(" and {others} more") };
+        tracing::debug!(%id, "a job names unknown agents");
+        let detail = format!("there is no agent {}{more}; see /api/agents", shown.join(", "));
+        return invalid("unknown_agent", detail);
+    }
+    let count = resolved.agents.len();
+    if count == 0 {
+        let detail = "the target matches no agents; check it with /api/targets/preview";
+        return invalid("no_agents", detail.to_owned());
+    }
+    if count > MAX_EXECUTIONS {
+        let detail =
+            format!("the target matches {count} agents; a job has at most {MAX_EXECUTIONS}");
+        return invalid("too_many_agents", detail);
+    }
+    Ok(resolved.agents.into_iter().map(|agent| agent.id).collect())
 }
 
 impl JobRequest {

@@ -57,7 +57,12 @@ pub enum OnMismatch {
 /// What an `execute` runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::services) enum Executable {
-    Script { name: String, parameters: Parameters },
+    Script {
+        name: String,
+        parameters: Parameters,
+    },
+    /// A script whose parameters are not known: only whether hosts have it is checked.
+    NamedScript(String),
     Argv,
 }
 
@@ -225,9 +230,14 @@ impl Preflight {
         request: PreflightRequest<'_>,
         results: &mut PreflightResults,
     ) -> Result<Option<ManifestMismatch>> {
-        let Executable::Script { name, parameters } = request.executable else {
-            let is_refused = rules.policy.as_deref().is_some_and(|policy| policy != argv::POLICY);
-            return Ok(is_refused.then_some(ManifestMismatch::ArgvNotAllowed));
+        let (name, parameters) = match request.executable {
+            Executable::Script { name, parameters } => (name, Some(parameters)),
+            Executable::NamedScript(name) => (name, None),
+            Executable::Argv => {
+                let policy = rules.policy.as_deref();
+                let is_refused = policy.is_some_and(|policy| policy != argv::POLICY);
+                return Ok(is_refused.then_some(ManifestMismatch::ArgvNotAllowed));
+            }
         };
         let Some(digest) = rules.manifest else { return Ok(None) };
         if let Some(result) = results.get(&digest) {
@@ -237,8 +247,10 @@ impl Preflight {
             return Ok(None);
         }
         let manifest = self.manifest(tenant_id, *agent_id, digest).await?;
-        let check = |manifest: Arc<Manifest>| {
-            manifest.allowed_script(name, parameters, request.secrets).err()
+        let check = |manifest: Arc<Manifest>| match parameters {
+            Some(parameters) => manifest.allowed_script(name, parameters, request.secrets).err(),
+            None if manifest.script(name).is_some() => None,
+            None => Some(ManifestMismatch::unknown_script(name)),
         };
         let result = manifest.and_then(check);
         results.insert(digest, result.clone());

@@ -115,7 +115,10 @@ impl Preflight {
         mismatches: &HostMismatches,
         request: PreflightRequest<'_>,
     ) -> Result<String> {
-        let Executable::Script { name, .. } = request.executable else { return Ok(String::new()) };
+        let (Executable::Script { name, .. } | Executable::NamedScript(name)) = request.executable
+        else {
+            return Ok(String::new());
+        };
         let mut nearest: Option<(f64, String)> = None;
         for mismatch in &mismatches.first {
             let ManifestMismatch::UnknownScript(_) = mismatch.mismatch else { continue };

@@ -91,6 +91,7 @@ impl From<Model> for ApiKeyRecord {
             scopes: row.scopes.0,
             created_at: row.created_at,
             created_by: row.created_by,
+            created_by_name: None,
             expires_at: row.expires_at,
             limits,
             last_used_at: row.last_used_at,

@@ -5,7 +5,7 @@ use sea_orm::entity::prelude::{
     EnumIter, PrimaryKeyTrait,
 };
 
-use crate::domain::commands::approval::{ApprovalRecord, ApprovalState};
+use crate::domain::commands::approval::{ApprovalRecord, ApprovalState, WorkApproval};
 use crate::domain::ids::{ApprovalId, CommandId, JobId, PrincipalId, TenantId};
 use crate::domain::time::Timestamp;
 use crate::store::entities::column::{StoredPins, StringList};
@@ -46,6 +46,20 @@ pub enum Relation {}
 
 impl ActiveModelBehavior for ActiveModel {}
 
+impl From<Model> for WorkApproval {
+    fn from(row: Model) -> Self {
+        Self {
+            id: row.id,
+            state: row.state,
+            rules: row.rules.0,
+            expires_at: row.expires_at,
+            decided_by: row.decided_by,
+            decided_by_name: None,
+            reason: row.reason,
+        }
+    }
+}
+
 impl From<Model> for ApprovalRecord {
     fn from(row: Model) -> Self {
         Self {
@@ -60,10 +74,12 @@ impl From<Model> for ApprovalRecord {
             agent_count: row.agent_count,
             pinned: row.pinned.0,
             requested_by: row.requested_by,
+            requested_by_name: None,
             requested_from: row.requested_from,
             created_at: row.created_at,
             expires_at: row.expires_at,
             decided_by: row.decided_by,
+            decided_by_name: None,
             decided_at: row.decided_at,
             reason: row.reason,
         }

@@ -1,4 +1,4 @@
-//! Names of what audit entries speak of, as they are now.
+//! Names of principals and of what audit entries speak of, as they are now.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,6 +6,7 @@ use sea_orm::{ColumnTrait as _, EntityTrait as _, QueryFilter as _, QuerySelect 
 use uuid::Uuid;
 
 use crate::domain::access::records::AuditRecord;
+use crate::domain::ids::PrincipalId;
 use crate::store::StoreError;
 use crate::store::entities::access::{agent_key, api_key, member, tenant, user};
 use crate::store::entities::commands::job;
@@ -36,6 +37,23 @@ impl TenantScope {
             entry.subject_name = name(entry.subject_id);
         }
         Ok(())
+    }
+
+    /// Current names of API keys and members that the tenant still has.
+    pub async fn principal_names(
+        &self,
+        ids: BTreeSet<PrincipalId>,
+    ) -> Result<BTreeMap<PrincipalId, String>, StoreError> {
+        let mut names = BTreeMap::new();
+        if ids.is_empty() {
+            return Ok(names);
+        }
+        let ids: BTreeSet<Uuid> = ids.into_iter().map(|id| id.0).collect();
+        for kind in ["api_key", "member"] {
+            let found = self.names_of(kind, pad_to_power_of_two(ids.clone())).await?;
+            names.extend(found.into_iter().map(|(id, name)| (PrincipalId(id), name)));
+        }
+        Ok(names)
     }
 
     async fn names_of(

@@ -2,6 +2,7 @@
 
 use sea_orm::{ColumnTrait as _, DatabaseTransaction, EntityTrait as _, QueryFilter as _};
 
+use crate::domain::commands::approval::WorkApproval;
 use crate::domain::commands::command_state::{CommandEvent, CommandTransition, EndReason, step};
 use crate::domain::commands::records::{CommandRecord, ReportRecord};
 use crate::domain::fleet::agent::AgentLevel;
@@ -20,6 +21,8 @@ use crate::store::requester::write_audit;
 pub struct CommandWithReport {
     pub command: CommandRecord,
     pub report: Option<ReportRecord>,
+    /// The request for approval that it waits or waited for, where a service added it.
+    pub approval: Option<WorkApproval>,
 }
 
 /// The result of a request to cancel.
@@ -46,6 +49,7 @@ impl TenantScope {
         Ok(Some(CommandWithReport {
             command: command.into(),
             report: report.map(ReportRecord::from),
+            approval: None,
         }))
     }
 

@@ -28,6 +28,9 @@ pub struct ScheduleChange {
     pub closes_fires: bool,
 }
 
+/// The tenant has as many schedules as it may have.
+pub const TOO_MANY_SCHEDULES: &str = "the tenant has too many schedules";
+
 impl TenantScope {
     /// Stores a new schedule.
     ///
@@ -44,7 +47,10 @@ impl TenantScope {
                 let (row, audit) = (row.clone(), audit.clone());
                 Box::pin(async move {
                     let count = of_tenant(row.tenant_id).count(transaction).await?;
-                    if count >= most || is_name_taken(transaction, &row).await? {
+                    if count >= most {
+                        return Err(StoreError::Refused(TOO_MANY_SCHEDULES));
+                    }
+                    if is_name_taken(transaction, &row).await? {
                         return Err(StoreError::Refused("the schedule's name is taken"));
                     }
                     let plan =

@@ -4,6 +4,7 @@
 
 mod operations;
 mod people;
+mod scopes;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -16,6 +17,7 @@ use uuid::Uuid;
 
 use self::operations::{Foreign, Needs, Operation, operations};
 use self::people::People;
+use self::scopes::check_scopes;
 
 const ALL_SCOPES: [&str; 23] = [
     "agents:read",
@@ -429,6 +431,7 @@ async fn access_matrix_is_as_documented_and_has_every_operation() {
     let description = access.fixture.api.get("/openapi.json").await.expect(200);
     let table = operations();
     check_complete(&description, &table).expect("a complete table");
+    check_scopes(&description, &table).expect("the scopes of the table");
 
     let mut matrix = HEAD.to_owned();
     for operation in &table {

@@ -163,7 +163,7 @@ impl LiveStream {
 
 impl Ended {
     fn new(found: CommandWithReport, output_bytes: u64, stdout_bytes: u64) -> Self {
-        let CommandWithReport { command, report } = found;
+        let CommandWithReport { command, report, .. } = found;
         let report = report.filter(|report| !report.is_late);
         let (data, error, error_code) = match report {
             Some(report) => {

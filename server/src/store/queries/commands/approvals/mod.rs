@@ -9,7 +9,7 @@ use sea_orm::{
 };
 
 use crate::domain::commands::approval::ApprovalState;
-use crate::domain::ids::{AgentId, ApprovalId, ApprovalRuleId, CommandId};
+use crate::domain::ids::{AgentId, ApprovalId, ApprovalRuleId, CommandId, JobId};
 use crate::domain::page::PageRequest;
 use crate::store::StoreError;
 use crate::store::entities::access::audit_entry;
@@ -108,6 +108,27 @@ impl TenantScope {
         let query =
             approval::Entity::find_by_id(id).filter(approval::Column::TenantId.eq(self.tenant_id));
         Ok(query.all(&self.reader).await?.pop())
+    }
+
+    /// The requests for these jobs and commands.
+    pub async fn approvals_of_work(
+        &self,
+        jobs: Vec<JobId>,
+        commands: Vec<CommandId>,
+    ) -> Result<Vec<approval::Model>, StoreError> {
+        let mut found = Vec::new();
+        // Two queries, so that each uses its index.
+        let conditions = [
+            (!jobs.is_empty()).then(|| approval::Column::JobId.is_in(jobs)),
+            (!commands.is_empty()).then(|| approval::Column::CommandId.is_in(commands)),
+        ];
+        for condition in conditions.into_iter().flatten() {
+            let query = approval::Entity::find()
+                .filter(approval::Column::TenantId.eq(self.tenant_id))
+                .filter(condition);
+            found.extend(query.all(&self.reader).await?);
+        }
+        Ok(found)
     }
 
     /// The commands of the work that a request is for with their agents, in the order of the agents' ids.

@@ -170,7 +170,7 @@ pub(in crate::store::queries) async fn with_reports(
     }
     let with_report = |command: command::Model| {
         let report = reports.remove(&command.id).map(ReportRecord::from);
-        CommandWithReport { command: command.into(), report }
+        CommandWithReport { command: command.into(), report, approval: None }
     };
     Ok(commands.into_iter().map(with_report).collect())
 }

@@ -1,23 +1,27 @@
 //! Explains whether a key or a member may do something: it asks the functions that decide, in their order,
 //! and reports what each of them says. It has no rules of its own.
 
-use muster_protocol::CommandName;
+mod operation;
 
+use muster_protocol::secret_parameters::SecretParameters;
+
+use self::operation::{Operation, read};
 use super::Commands;
-use super::request::scope_of;
+use super::jobs::submission::resolve_target;
+use super::preflight::PreflightRequest;
 use crate::domain::access::credential::SecretHash;
 use crate::domain::access::principal::{Principal, PrincipalKind, Role, Scope};
+use crate::domain::commands::approval::ApprovalRule;
 use crate::domain::commands::work::WorkKind;
 use crate::domain::fleet::target::{Target, TargetSpec};
 use crate::domain::ids::{AgentId, ApiKeyId, MemberId, PrincipalId};
-use crate::domain::name::{MAX_NAME_CHARS, clean};
 use crate::services::access::authentication::of_api_key;
 use crate::services::access::caller::Caller;
 use crate::services::error::{Result, ServiceError};
 use crate::store::entities::access::member;
 use crate::store::queries::ApiKeyMatch;
 
-/// Most agents whose own rules are asked; the others are counted as allowed.
+/// Most agents whose keys, policies and versions are asked; the preflight asks all of them.
 const MAX_ASKED: usize = 100;
 const UNKNOWN: ServiceError = ServiceError::NotFound("API key or member");
 
@@ -51,6 +55,8 @@ pub enum RuleOutcome {
     NeedsConfirmation,
     NeedsApproval,
     Refused,
+    /// It depends on the agents, and the question names none.
+    Depends,
 }
 
 /// The answer.
@@ -65,14 +71,6 @@ pub struct AccessExplanation {
     pub agent_count: usize,
 }
 
-/// A parsed operation.
-enum Operation<'a> {
-    Scope(Scope),
-    Command(CommandName),
-    Script(&'a str),
-    AdHoc,
-}
-
 impl AccessExplanation {
     /// The worst of all outcomes.
     pub fn outcome(&self) -> RuleOutcome {
@@ -80,6 +78,7 @@ impl AccessExplanation {
         match () {
             () if is(RuleOutcome::Refused) => RuleOutcome::Refused,
             () if is(RuleOutcome::NeedsApproval) => RuleOutcome::NeedsApproval,
+            () if is(RuleOutcome::Depends) => RuleOutcome::Depends,
             () if is(RuleOutcome::NeedsConfirmation) => RuleOutcome::NeedsConfirmation,
             () => RuleOutcome::Allowed,
         }
@@ -110,9 +109,13 @@ impl Commands {
             // What matches a target, and what its hosts take, is about agents.
             Some(spec) => {
                 caller.require(Scope::AgentsRead)?;
-                self.agents_of(caller, spec).await?
+                let target = Target::try_from(spec)?;
+                match resolve_target(&self.store, &self.hub, caller, &target).await {
+                    found @ (Ok(_) | Err(ServiceError::Invalid { .. })) => Some(found),
+                    Err(error) => return Err(error),
+                }
             }
-            None => Vec::new(),
+            None => None,
         };
         let mut answers = vec![validity];
         let mut has_scopes = true;
@@ -124,14 +127,21 @@ impl Commands {
                 break;
             }
         }
-        if let Some(kind) = operation.kind().filter(|_| has_scopes) {
-            answers.extend(self.explain_work(caller, &subject, kind, &agents).await?);
-        }
-        if let Some(name) = operation.command().filter(|_| has_scopes) {
-            answers.extend(self.explain_agents(&subject, name, &agents).await?);
+        let agent_count = agents.as_ref().and_then(|found| found.as_ref().ok()).map_or(0, Vec::len);
+        match (operation.kind().filter(|_| has_scopes), operation.command(), agents) {
+            (Some(kind), Some(name), None) => {
+                answers.extend(self.explain_without_agents(caller, &subject, kind).await?);
+                answers
+                    .push(depends("agent", &format!("each of their hosts decides about `{name}`")));
+            }
+            (Some(kind), Some(_), Some(Ok(agents))) => {
+                answers.extend(self.explain_work(caller, &subject, kind, &agents).await?);
+                answers.extend(self.explain_agents(caller, &operation, &agents).await?);
+            }
+            (Some(_), Some(_), Some(Err(error))) => answers.push(answer("agent", Err(error), "")),
+            _ => {}
         }
         let principal = (*subject.principal).clone();
-        let agent_count = agents.len();
         let operation = question.operation;
         Ok(AccessExplanation { principal, operation, answers, agent_count })
     }
@@ -179,45 +189,90 @@ impl Commands {
         Ok(vec![limits, ladder, approval])
     }
 
-    /// The permissions of the agents' keys, the policies of their hosts, and what they support.
+    /// What is known about the limits, the ladder and the rules of approval without agents.
+    async fn explain_without_agents(
+        &self,
+        caller: &Caller,
+        subject: &Caller,
+        kind: WorkKind<'_>,
+    ) -> Result<Vec<RuleAnswer>> {
+        let mut answers = self.explain_work(caller, subject, kind, &[]).await?;
+        let limits = &subject.principal.limits;
+        let most =
+            limits.max_fan_out.map(|most| format!("the key may reach at most {most} agents"));
+        let target = limits.target();
+        let target = target.map(|target| format!("the key may only work on `{target}`"));
+        let rules = self.guard.rules_about(subject, kind).await?;
+        let may_read = caller.principal.may(Scope::CommandsRead);
+        let asks = |rule: &ApprovalRule| {
+            if !may_read {
+                return "a rule asks for an approval of some".to_owned();
+            }
+            let target = rule.condition.target.iter().map(ToString::to_string);
+            let above = rule.condition.fan_out_above;
+            let above = above.map(|most| format!("more than {most} agents"));
+            let what: Vec<_> = target.chain(above).collect();
+            format!("{} asks for {}", rule.name, what.join(" and "))
+        };
+        let mut rules: Vec<_> = rules.iter().map(asks).collect();
+        rules.dedup();
+        let steps = self.guard.steps_about(subject, kind).await?;
+        let steps: Vec<_> = steps.iter().map(|step| format!("it has a step for {step}")).collect();
+        let limits: Vec<_> = target.into_iter().chain(most).collect();
+        for answer in &mut answers {
+            let conditions = match answer.rule {
+                "approval" => &rules,
+                "ladder" => &steps,
+                _ => &limits,
+            };
+            if answer.outcome == RuleOutcome::Allowed && !conditions.is_empty() {
+                *answer = depends(answer.rule, &conditions.join("; "));
+            }
+        }
+        Ok(answers)
+    }
+
+    /// The permissions of the agents' keys, the policies of their hosts, what they support, and the
+    /// preflight of an `execute`, as for `muster run`.
     async fn explain_agents(
         &self,
-        subject: &Caller,
-        name: CommandName,
+        caller: &Caller,
+        operation: &Operation<'_>,
         agents: &[AgentId],
     ) -> Result<Vec<RuleAnswer>> {
+        let Some(name) = operation.command() else { return Ok(Vec::new()) };
         let mut refusal = None;
         let mut refused_count = 0;
         for agent_id in agents.iter().take(MAX_ASKED) {
-            let target = self.find_target(subject, *agent_id).await?;
+            let target = self.find_target(caller, *agent_id).await?;
             if let Err(error) = target.check(name) {
                 refused_count += 1;
                 refusal.get_or_insert(error);
             }
         }
         let asked = agents.len().min(MAX_ASKED);
-        Ok(match refusal {
-            None if asked == 0 => Vec::new(),
-            None => {
-                let detail = format!(
-                    "{asked} of {} agents were asked, and take it by their last report; a host decides again when it gets the command",
-                    agents.len()
-                );
-                vec![allowed("agent", &detail)]
+        if let Some(error) = refusal {
+            let first = answer("agent", Err(error), "");
+            let detail = format!("{refused_count} of {}: {}", agent_count(asked), first.detail);
+            return Ok(vec![RuleAnswer { detail, ..first }]);
+        }
+        if let Some(executable) = operation.executable() {
+            let (tenant_id, secrets) = (caller.principal.tenant_id, SecretParameters::default());
+            let hosts = self.preflight.hosts(tenant_id, agents).await?;
+            let request = PreflightRequest { executable: &executable, secrets: &secrets };
+            match self.preflight.check(tenant_id, hosts, agents.len(), request).await {
+                Ok(()) => {}
+                Err(error @ (ServiceError::Invalid { .. } | ServiceError::Conflict { .. })) => {
+                    return Ok(vec![answer("agent", Err(error), "")]);
+                }
+                Err(error) => return Err(error),
             }
-            Some(error) => {
-                let first = answer("agent", Err(error), "");
-                let detail = format!("{refused_count} of {asked} agents: {}", first.detail);
-                vec![RuleAnswer { detail, ..first }]
-            }
-        })
-    }
-
-    async fn agents_of(&self, caller: &Caller, spec: TargetSpec) -> Result<Vec<AgentId>> {
-        let target = Target::try_from(spec)?;
-        let tenant = self.store.tenant(caller.principal.tenant_id);
-        let chosen = tenant.resolve(&target, |id| self.hub.is_connected(id)).await?;
-        Ok(chosen.agents.into_iter().map(|facts| facts.id).collect())
+        }
+        let detail = format!(
+            "{} would take it by the last report; each host decides again when it gets the command",
+            agent_count(agents.len())
+        );
+        Ok(vec![allowed("agent", &detail)])
     }
 
     /// Somebody else of the tenant, as authentication would make it.
@@ -237,7 +292,8 @@ impl Commands {
             None => {
                 let row = tenant.member_with_removed(MemberId(id.0)).await?.ok_or(UNKNOWN)?;
                 let ended = row.removed_at.map(|_| "the member was removed");
-                (of_member(&row), ended)
+                let names = tenant.principal_names([row.id.into()].into()).await?;
+                (of_member(&row, names.into_values().next().unwrap_or_default()), ended)
             }
         };
         let validity = match ended {
@@ -253,13 +309,13 @@ impl Commands {
     }
 }
 
-fn of_member(row: &member::Model) -> Principal {
+fn of_member(row: &member::Model, name: String) -> Principal {
     let role: Role = row.role;
     Principal {
         tenant_id: row.tenant_id,
         id: row.id.into(),
         kind: PrincipalKind::AbsentMember,
-        name: "member".to_owned(),
+        name,
         role,
         scopes: role.tenant_scopes(),
         expires_at: None,
@@ -268,59 +324,19 @@ fn of_member(row: &member::Model) -> Principal {
     }
 }
 
-fn read(text: &str) -> Result<Operation<'_>> {
-    if let Ok(scope) = text.parse() {
-        return Ok(Operation::Scope(scope));
-    }
-    if let Some(script) = text.strip_prefix("run:").filter(|script| !script.is_empty()) {
-        return Ok(Operation::Script(script));
-    }
-    if text == "shell" {
-        return Ok(Operation::AdHoc);
-    }
-    match text.parse() {
-        Ok(CommandName::Execute) | Err(_) => Err(ServiceError::invalid_field(
-            "operation",
-            &format!(
-                "`{}` is not known; use a scope such as agents:write, a command such as restart, `shell`, or `run:` and the name of a script",
-                clean(text, MAX_NAME_CHARS)
-            ),
-        )),
-        Ok(name) => Ok(Operation::Command(name)),
-    }
-}
-
-impl Operation<'_> {
-    fn scopes(&self) -> Vec<Scope> {
-        match self {
-            Self::Scope(scope) => vec![*scope],
-            Self::Command(name) => vec![scope_of(*name)],
-            Self::Script(_) => vec![scope_of(CommandName::Execute)],
-            Self::AdHoc => vec![scope_of(CommandName::Execute), Scope::CommandsShell],
-        }
-    }
-
-    fn kind(&self) -> Option<WorkKind<'_>> {
-        Some(match self {
-            Self::Scope(_) => return None,
-            Self::Command(name) => WorkKind::of_command(name.as_str(), None),
-            Self::Script(script) => WorkKind::Script(script),
-            Self::AdHoc => WorkKind::AdHoc,
-        })
-    }
-
-    fn command(&self) -> Option<CommandName> {
-        match self {
-            Self::Scope(_) => None,
-            Self::Command(name) => Some(*name),
-            Self::Script(_) | Self::AdHoc => Some(CommandName::Execute),
-        }
-    }
-}
-
 fn allowed(rule: &'static str, detail: &str) -> RuleAnswer {
     let detail = detail.to_owned();
     RuleAnswer { rule, outcome: RuleOutcome::Allowed, code: None, detail }
+}
+
+/// The answer to a question without agents.
+fn depends(rule: &'static str, conditions: &str) -> RuleAnswer {
+    let detail = format!("depends on the agents: {conditions}; add a target");
+    RuleAnswer { rule, outcome: RuleOutcome::Depends, code: None, detail }
+}
+
+fn agent_count(count: usize) -> String {
+    if count == 1 { "1 agent".to_owned() } else { format!("{count} agents") }
 }
 
 /// A decision as an answer. `if_allowed`: what holds then.
@@ -329,12 +345,15 @@ fn answer(rule: &'static str, decision: Result<()>, if_allowed: &str) -> RuleAns
         Ok(()) => allowed(rule, if_allowed),
         Err(error) => {
             let code = match &error {
-                ServiceError::Forbidden { code, .. } | ServiceError::Conflict { code, .. } => {
-                    Some(*code)
-                }
+                ServiceError::Forbidden { code, .. }
+                | ServiceError::Conflict { code, .. }
+                | ServiceError::Invalid { code, .. } => Some(*code),
                 _ => None,
             };
-            let detail = error.to_string();
+            let detail = match code {
+                Some("no_agents") => "the target matches no agents".to_owned(),
+                _ => error.to_string(),
+            };
             RuleAnswer { rule, outcome: RuleOutcome::Refused, code, detail }
         }
     }
