@@ -14,10 +14,39 @@ export interface paths {
         /**
          * Explain whether a key or a member may do something, by which rule, and what is missing.
          * @description The functions that decide about a request give the answer. Everybody may ask about themselves; to ask
-         *     about others, a key needs `api_keys:read`. Parameters and files of a script are not checked.
+         *     about others, a key needs `api_keys:read`. Hosts are asked as by the preflight of a run: whether they have
+         *     the script, or allow ad-hoc commands. Parameters and files of a script are not checked.
          */
         get: operations["explain_access"];
         put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/access/ladder": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get the ladder: what work needs by the number and the tags of its agents.
+         * @description Get the ladder: what work needs by the number and the tags of its agents.
+         *
+         *     Needs the scope `commands:read`.
+         */
+        get: operations["get_ladder"];
+        /**
+         * Replace the ladder.
+         * @description It holds for work that is submitted after this returns.
+         *
+         *     Needs the scope `approvals:manage`.
+         */
+        put: operations["set_ladder"];
         post?: never;
         delete?: never;
         options?: never;
@@ -35,6 +64,8 @@ export interface paths {
         /**
          * List agents, oldest first.
          * @description List agents, oldest first.
+         *
+         *     Needs the scope `agents:read`.
          */
         get: operations["list_agents"];
         put?: never;
@@ -55,6 +86,8 @@ export interface paths {
         /**
          * List connected agents.
          * @description With `name` and `wait_ms` the request waits until one connects.
+         *
+         *     Needs the scope `agents:read`.
          */
         get: operations["list_connected_agents"];
         put?: never;
@@ -135,12 +168,16 @@ export interface paths {
         /**
          * List agent keys, oldest first.
          * @description List agent keys, oldest first.
+         *
+         *     Needs the scope `agent_keys:read`.
          */
         get: operations["list_agent_keys"];
         put?: never;
         /**
          * Create an agent key.
          * @description Its secret is only shown in this response.
+         *
+         *     Needs the scope `agent_keys:write`.
          */
         post: operations["create_agent_key"];
         delete?: never;
@@ -159,6 +196,8 @@ export interface paths {
         /**
          * Get one agent key.
          * @description Get one agent key.
+         *
+         *     Needs the scope `agent_keys:read`.
          */
         get: operations["get_agent_key"];
         put?: never;
@@ -166,6 +205,8 @@ export interface paths {
         /**
          * Delete an agent key.
          * @description Its sessions are closed, and its agents stay in the list.
+         *
+         *     Needs the scope `agent_keys:write`.
          */
         delete: operations["delete_agent_key"];
         options?: never;
@@ -173,6 +214,8 @@ export interface paths {
         /**
          * Change an agent key.
          * @description Disabling it or setting an expiry closes its sessions when it takes effect.
+         *
+         *     Needs the scope `agent_keys:write`.
          */
         patch: operations["update_agent_key"];
         trace?: never;
@@ -189,6 +232,8 @@ export interface paths {
         /**
          * Send a command to the only agent of a key.
          * @description Send a command to the only agent of a key.
+         *
+         *     Needs the scope `commands:run` or `agents:manage`.
          */
         post: operations["command_agent_of_key"];
         delete?: never;
@@ -209,6 +254,8 @@ export interface paths {
         /**
          * Ping the only agent of a key.
          * @description Ping the only agent of a key.
+         *
+         *     Needs the scope `commands:run`.
          */
         post: operations["ping_agent_of_key"];
         delete?: never;
@@ -229,6 +276,8 @@ export interface paths {
         /**
          * Replace an agent key's secret.
          * @description Replace an agent key's secret.
+         *
+         *     Needs the scope `agent_keys:write`.
          */
         post: operations["regenerate_agent_key"];
         delete?: never;
@@ -269,6 +318,8 @@ export interface paths {
          * @description An id matches its agent. A name that a person gave wins over what hosts report. Otherwise the
          *     reported names and hostnames are compared together. If several agents match, the answer is
          *     `ambiguous_agent` with `candidates`. Beginnings of names never match.
+         *
+         *     Needs the scope `agents:read`.
          */
         get: operations["resolve_agent"];
         put?: never;
@@ -309,6 +360,8 @@ export interface paths {
         /**
          * Get one agent, with its latest telemetry.
          * @description Get one agent, with its latest telemetry.
+         *
+         *     Needs the scope `agents:read`.
          */
         get: operations["get_agent"];
         put?: never;
@@ -316,13 +369,18 @@ export interface paths {
         /**
          * Delete an agent.
          * @description Its history stays. If the agent is still running, it may enrol again.
+         *
+         *     Needs the scope `agents:write`.
          */
         delete: operations["delete_agent"];
         options?: never;
         head?: never;
         /**
-         * Rename or tag an agent.
-         * @description Rename or tag an agent.
+         * Rename or tag an agent, with a key without limits.
+         * @description Tags with which the agent enters or leaves the target of a rule of approval or of an API key also need
+         *     `approvals:manage`.
+         *
+         *     Needs the scope `agents:write`.
          */
         patch: operations["update_agent"];
         trace?: never;
@@ -341,6 +399,8 @@ export interface paths {
          * @description The agent must be offline. The agent that the host was enrolled as is deleted, and the host
          *     reconnects as this one. If no agent has the key pair yet, the next host that proves it with the
          *     same agent key becomes this agent.
+         *
+         *     Needs the scope `agents:manage`.
          */
         post: operations["adopt_agent"];
         delete?: never;
@@ -361,6 +421,8 @@ export interface paths {
         /**
          * Send a command to an agent.
          * @description Send a command to an agent.
+         *
+         *     Needs the scope `commands:run` or `agents:manage`.
          */
         post: operations["command_agent"];
         delete?: never;
@@ -379,6 +441,8 @@ export interface paths {
         /**
          * List an agent's events, newest first: online, offline, alerts.
          * @description List an agent's events, newest first: online, offline, alerts.
+         *
+         *     Needs the scope `agents:read`.
          */
         get: operations["list_agent_events"];
         put?: never;
@@ -399,6 +463,8 @@ export interface paths {
         /**
          * List an agent's telemetry of the last 24 h, oldest first.
          * @description List an agent's telemetry of the last 24 h, oldest first.
+         *
+         *     Needs the scope `agents:read`.
          */
         get: operations["list_agent_metrics"];
         put?: never;
@@ -421,6 +487,8 @@ export interface paths {
         /**
          * Ping an agent.
          * @description Ping an agent.
+         *
+         *     Needs the scope `commands:run`.
          */
         post: operations["ping_agent"];
         delete?: never;
@@ -439,6 +507,8 @@ export interface paths {
         /**
          * List the scripts that an agent's host allows, as last reported.
          * @description List the scripts that an agent's host allows, as last reported.
+         *
+         *     Needs the scope `agents:read`.
          */
         get: operations["list_agent_scripts"];
         put?: never;
@@ -459,6 +529,8 @@ export interface paths {
         /**
          * List requests for approval, newest first.
          * @description Requests that ended stay in the list.
+         *
+         *     Needs the scope `commands:read`.
          */
         get: operations["list_approvals"];
         put?: never;
@@ -479,12 +551,16 @@ export interface paths {
         /**
          * List the rules of approval, oldest first.
          * @description List the rules of approval, oldest first.
+         *
+         *     Needs the scope `commands:read`.
          */
         get: operations["list_approval_rules"];
         put?: never;
         /**
          * Add a rule of approval.
          * @description It holds for work that is submitted after this returns.
+         *
+         *     Needs the scope `approvals:manage`.
          */
         post: operations["create_approval_rule"];
         delete?: never;
@@ -506,6 +582,8 @@ export interface paths {
         /**
          * Delete a rule of approval.
          * @description Requests that it asked for still need their approval.
+         *
+         *     Needs the scope `approvals:manage`.
          */
         delete: operations["delete_approval_rule"];
         options?: never;
@@ -523,6 +601,8 @@ export interface paths {
         /**
          * Get a request for approval with the agents of its work.
          * @description Get a request for approval with the agents of its work.
+         *
+         *     Needs the scope `commands:read`.
          */
         get: operations["get_approval"];
         put?: never;
@@ -548,6 +628,8 @@ export interface paths {
          *
          *     Nobody approves their own request: a key counts as the person who created or rotated it, and so do all
          *     keys of that person. The limits of the caller's key apply to the work.
+         *
+         *     Needs the scope `approvals:decide`.
          */
         post: operations["approve_request"];
         delete?: never;
@@ -568,6 +650,8 @@ export interface paths {
         /**
          * Refuse a request.
          * @description Its work ends and is never sent.
+         *
+         *     Needs the scope `approvals:decide`.
          */
         post: operations["refuse_request"];
         delete?: never;
@@ -589,6 +673,8 @@ export interface paths {
          *
          *     A page looks at 20,000 entries at most. If few of them match, it is shorter than its limit, or even
          *     empty, and its `next_cursor` continues.
+         *
+         *     Needs the scope `audit:read`.
          */
         get: operations["list_audit_entries"];
         put?: never;
@@ -612,6 +698,8 @@ export interface paths {
          *     `entry` lines, and the last line is the signed `head`: `muster audit verify --from` checks such a file
          *     without the server. With a filter there are only `entry` lines, and an `end` with the position to
          *     continue from. A body without a `head` or an `end` was cut off.
+         *
+         *     Needs the scope `audit:read`.
          */
         get: operations["export_audit"];
         put?: never;
@@ -632,6 +720,8 @@ export interface paths {
         /**
          * Get the signed head of the audit log.
          * @description Keep it outside of the server.
+         *
+         *     Needs the scope `audit:read`.
          */
         get: operations["get_audit_head"];
         put?: never;
@@ -654,6 +744,8 @@ export interface paths {
          * @description The first event is `ready`: every entry that is committed later follows, in the order of the commits.
          *     With `Last-Event-ID` the stream continues behind that entry without a `ready`; nothing is missed,
          *     because the entries are read from the log.
+         *
+         *     Needs the scope `audit:read`.
          */
         get: operations["follow_audit"];
         put?: never;
@@ -675,6 +767,8 @@ export interface paths {
          * Check a part of the audit log against its hash chain.
          * @description A part has 200 links at most. The server reads its own database here: to find out what somebody did
          *     who controls the server, compare with a head that you keep, by `muster audit verify`.
+         *
+         *     Needs the scope `audit:read`.
          */
         get: operations["verify_audit"];
         put?: never;
@@ -697,8 +791,123 @@ export interface paths {
         /**
          * Prove the password again.
          * @description Operations that need it then work for 15 minutes.
+         *
+         *     Only for a person who is signed in.
          */
         post: operations["confirm_session"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/auth/device": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Start a sign-in of a program, as RFC 8628 describes.
+         * @description A person who is signed in approves its code.
+         *
+         *     The program shows `user_code` and `verification_uri`, and asks with `device_code` for its session. Both
+         *     codes are valid for 10 minutes and work once.
+         */
+        post: operations["start_device_login"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/auth/device/approve": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Approve the code of a program, which then gets a session of the caller.
+         * @description Only for a person who gave the password in the last 15 minutes.
+         *
+         *     Only for a person who is signed in.
+         */
+        post: operations["approve_device_login"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/auth/device/refuse": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Refuse the code of a program, which then gets no session.
+         * @description Refuse the code of a program, which then gets no session.
+         *
+         *     Only for a person who is signed in.
+         */
+        post: operations["refuse_device_login"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/auth/device/show": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Show which program waits for the approval of a code.
+         * @description Show which program waits for the approval of a code.
+         *
+         *     Only for a person who is signed in.
+         */
+        post: operations["show_device_login"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/auth/device/token": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Ask for the session of a program.
+         * @description It is made once, after a person approved the code.
+         *
+         *     Until then the answer is 409 `authorization_pending`, or 429 `slow_down` for a program that asks too
+         *     often. It is 403 `access_denied` after a refusal and 410 `expired_token` after 10 minutes. The session
+         *     has not proven the password, so operations that need a recent proof ask for it.
+         */
+        post: operations["redeem_device_login"];
         delete?: never;
         options?: never;
         head?: never;
@@ -738,6 +947,8 @@ export interface paths {
         /**
          * Sign out: end the session of this request.
          * @description Its tokens are invalid as soon as this request returns.
+         *
+         *     Only for a person who is signed in.
          */
         post: operations["sign_out"];
         delete?: never;
@@ -886,6 +1097,8 @@ export interface paths {
         /**
          * Continue in another tenant of the same person.
          * @description The session of this request ends.
+         *
+         *     Only for a person who is signed in.
          */
         post: operations["switch_tenant"];
         delete?: never;
@@ -904,6 +1117,8 @@ export interface paths {
         /**
          * List durable commands, newest first.
          * @description A page may be short; only the last has no `next_cursor`.
+         *
+         *     Needs the scope `commands:read`.
          */
         get: operations["list_commands"];
         put?: never;
@@ -924,6 +1139,8 @@ export interface paths {
         /**
          * Get one durable command.
          * @description With `wait_ms`, wait for its end.
+         *
+         *     Needs the scope `commands:read`.
          */
         get: operations["get_command"];
         put?: never;
@@ -946,6 +1163,8 @@ export interface paths {
         /**
          * Cancel a command.
          * @description A queued one ends at once; otherwise its agent decides. Repeatable.
+         *
+         *     Needs the scope `commands:run` or `commands:manage`.
          */
         post: operations["cancel_command"];
         delete?: never;
@@ -968,6 +1187,8 @@ export interface paths {
          *     output has ended before it. The header `muster-state` is the command's state. 410 `output_dropped`:
          *     the output was deleted to make room for newer output. 410 `output_damaged`: the stored output cannot
          *     be read. If damage is found while the response is sent, the response ends early.
+         *
+         *     Needs the scope `commands:read`.
          */
         get: operations["read_output"];
         put?: never;
@@ -993,6 +1214,8 @@ export interface paths {
          *     complete. A `reset` means that events were missed: read your data again. With `Last-Event-ID`
          *     the stream continues after that event without a `ready`, or with a `reset` if that event is too
          *     old.
+         *
+         *     Needs the scope `agents:read` or `commands:read`.
          */
         get: operations["follow_events"];
         put?: never;
@@ -1014,6 +1237,8 @@ export interface paths {
          * List executions, newest first.
          * @description A page takes bounded time even in a long history. If few executions match the filters, it may be
          *     short or empty although more follow: only a page without `next_cursor` is the last.
+         *
+         *     Needs the scope `commands:read`.
          */
         get: operations["list_executions"];
         put?: never;
@@ -1034,6 +1259,8 @@ export interface paths {
         /**
          * Get one execution.
          * @description With `wait_ms`, wait for its end. Its output is at `/api/commands/{id}/output`.
+         *
+         *     Needs the scope `commands:read`.
          */
         get: operations["get_execution"];
         put?: never;
@@ -1056,6 +1283,8 @@ export interface paths {
         /**
          * Cancel an execution.
          * @description A queued one ends at once; otherwise its agent decides. Repeatable.
+         *
+         *     Needs the scope `commands:run` or `commands:manage`.
          */
         post: operations["cancel_execution"];
         delete?: never;
@@ -1074,6 +1303,8 @@ export interface paths {
         /**
          * Read an execution's output, as `/api/commands/{id}/output` does.
          * @description Read an execution's output, as `/api/commands/{id}/output` does.
+         *
+         *     Needs the scope `commands:read`.
          */
         get: operations["read_execution_output"];
         put?: never;
@@ -1098,6 +1329,8 @@ export interface paths {
          *     ends without `result` if the API key loses its right to see the output, or if the server stops;
          *     reconnect to resume. 410 `output_dropped` and `output_damaged` as for the output itself. If output
          *     is lost during the response, it ends early, and the next request gets that error.
+         *
+         *     Needs the scope `commands:read`.
          */
         get: operations["follow_output"];
         put?: never;
@@ -1118,12 +1351,16 @@ export interface paths {
         /**
          * List groups, oldest first.
          * @description List groups, oldest first.
+         *
+         *     Needs the scope `agents:read`.
          */
         get: operations["list_groups"];
         put?: never;
         /**
          * Create a group.
          * @description `name` and `target` are required. With a desired version the rollout starts at once.
+         *
+         *     Needs the scope `agents:write` and `agents:manage`.
          */
         post: operations["create_group"];
         delete?: never;
@@ -1142,6 +1379,8 @@ export interface paths {
         /**
          * Get a group, and the state of its agents.
          * @description Get a group, and the state of its agents.
+         *
+         *     Needs the scope `agents:read`.
          */
         get: operations["get_group"];
         put?: never;
@@ -1149,6 +1388,8 @@ export interface paths {
         /**
          * Delete a group.
          * @description Its agents keep their version.
+         *
+         *     Needs the scope `agents:write` and `agents:manage`.
          */
         delete: operations["delete_group"];
         options?: never;
@@ -1156,6 +1397,8 @@ export interface paths {
         /**
          * Change a group.
          * @description Another desired version, newer or older, is rolled out in waves from the first.
+         *
+         *     Needs the scope `agents:write` and `agents:manage`.
          */
         patch: operations["update_group"];
         trace?: never;
@@ -1172,6 +1415,8 @@ export interface paths {
         /**
          * Pause a group: no more updates are requested, and updates in progress continue.
          * @description Repeatable.
+         *
+         *     Needs the scope `agents:write` and `agents:manage`.
          */
         post: operations["pause_group"];
         delete?: never;
@@ -1192,6 +1437,8 @@ export interface paths {
         /**
          * Resume a paused or halted group.
          * @description Failed agents are tried again. Repeatable.
+         *
+         *     Needs the scope `agents:write` and `agents:manage`.
          */
         post: operations["resume_group"];
         delete?: never;
@@ -1210,12 +1457,16 @@ export interface paths {
         /**
          * List open invitations, oldest first.
          * @description List open invitations, oldest first.
+         *
+         *     Needs the scope `members:read`.
          */
         get: operations["list_invitations"];
         put?: never;
         /**
          * Invite a person.
          * @description The token, which the answer alone shows, makes whoever has it a member once, within 7 days. Only for a person who gave the password in the last 15 minutes.
+         *
+         *     Only for a person who is signed in. Needs the scope `members:write`.
          */
         post: operations["create_invitation"];
         delete?: never;
@@ -1257,6 +1508,8 @@ export interface paths {
         /**
          * Withdraw an open invitation.
          * @description Withdraw an open invitation.
+         *
+         *     Only for a person who is signed in. Needs the scope `members:write`.
          */
         delete: operations["withdraw_invitation"];
         options?: never;
@@ -1274,12 +1527,16 @@ export interface paths {
         /**
          * List jobs, newest first.
          * @description List jobs, newest first.
+         *
+         *     Needs the scope `commands:read`.
          */
         get: operations["list_jobs"];
         put?: never;
         /**
          * Run a script on many agents.
          * @description The response follows the commit and holds the job.
+         *
+         *     Needs the scope `commands:run`.
          */
         post: operations["submit_job"];
         delete?: never;
@@ -1298,6 +1555,8 @@ export interface paths {
         /**
          * Get one job.
          * @description Get one job.
+         *
+         *     Needs the scope `commands:read`.
          */
         get: operations["get_job"];
         put?: never;
@@ -1320,6 +1579,8 @@ export interface paths {
         /**
          * Abort a rollout: queued executions end, and running ones continue.
          * @description Repeatable.
+         *
+         *     Needs the scope `commands:run` or `commands:manage`.
          */
         post: operations["abort_job"];
         delete?: never;
@@ -1340,6 +1601,8 @@ export interface paths {
         /**
          * Cancel every open execution.
          * @description Queued ones end at once; otherwise the agents decide. Repeatable.
+         *
+         *     Needs the scope `commands:run` or `commands:manage`.
          */
         post: operations["cancel_job"];
         delete?: never;
@@ -1358,6 +1621,8 @@ export interface paths {
         /**
          * List a job's executions, newest first.
          * @description List a job's executions, newest first.
+         *
+         *     Needs the scope `commands:read`.
          */
         get: operations["list_job_executions"];
         put?: never;
@@ -1380,6 +1645,8 @@ export interface paths {
         /**
          * Pause a rollout: no execution starts, and running ones continue.
          * @description Repeatable.
+         *
+         *     Needs the scope `commands:run` or `commands:manage`.
          */
         post: operations["pause_job"];
         delete?: never;
@@ -1400,6 +1667,8 @@ export interface paths {
         /**
          * Resume a rollout that is paused or halted.
          * @description After a halt its failures so far are ignored, and the pause and the health gate of a finished wave do not apply. Repeatable.
+         *
+         *     Needs the scope `commands:run` or `commands:manage`.
          */
         post: operations["resume_job"];
         delete?: never;
@@ -1420,6 +1689,8 @@ export interface paths {
         /**
          * Retry a job as a new one, on the agents of its executions.
          * @description Retry a job as a new one, on the agents of its executions.
+         *
+         *     Needs the scope `commands:run` and `commands:read`.
          */
         post: operations["retry_job"];
         delete?: never;
@@ -1438,12 +1709,16 @@ export interface paths {
         /**
          * List API keys that are not revoked, oldest first.
          * @description List API keys that are not revoked, oldest first.
+         *
+         *     Needs the scope `api_keys:read`.
          */
         get: operations["list_api_keys"];
         put?: never;
         /**
          * Create an API key.
-         * @description Its secret is only shown in this response.
+         * @description Its secret is only shown in this response. A person must have given the password in the last 15 minutes.
+         *
+         *     Needs the scope `api_keys:write`.
          */
         post: operations["create_api_key"];
         delete?: never;
@@ -1462,6 +1737,8 @@ export interface paths {
         /**
          * Get an API key that is not revoked.
          * @description Get an API key that is not revoked.
+         *
+         *     Needs the scope `api_keys:read`.
          */
         get: operations["get_api_key"];
         put?: never;
@@ -1472,6 +1749,8 @@ export interface paths {
          *
          *     Work that the key queued is not sent any more, and its rollouts and groups halt before their next
          *     wave. A key revokes only keys that it could have created.
+         *
+         *     Needs the scope `api_keys:write`.
          */
         delete: operations["revoke_api_key"];
         options?: never;
@@ -1481,7 +1760,10 @@ export interface paths {
          * @description Its secret stays the same.
          *
          *     A key changes only keys that it could have created. The change takes effect at once, also for open
-         *     streams and for work that is queued: what the key could not submit any more is not sent.
+         *     streams and for work that is queued: what the key could not submit any more is not sent. To widen a key,
+         *     a person must have given the password in the last 15 minutes.
+         *
+         *     Needs the scope `api_keys:write`.
          */
         patch: operations["update_api_key"];
         trace?: never;
@@ -1499,6 +1781,8 @@ export interface paths {
         /**
          * End the secret before the last rotation at once.
          * @description Repeatable.
+         *
+         *     Needs the scope `api_keys:write`.
          */
         delete: operations["end_previous_api_secret"];
         options?: never;
@@ -1520,7 +1804,10 @@ export interface paths {
          * @description The new one is only shown in this response.
          *
          *     The key stays the same: its id, its rights, and what it queued. Revoking it ends both secrets. A secret
-         *     that is still valid from an earlier rotation ends now.
+         *     that is still valid from an earlier rotation ends now. A person must have given the password in the last
+         *     15 minutes.
+         *
+         *     Needs the scope `api_keys:write`.
          */
         post: operations["rotate_api_key"];
         delete?: never;
@@ -1564,6 +1851,8 @@ export interface paths {
          *
          *     The answer does not tell whether another person has the address: then that person gets a notice instead.
          *     Three requests a minute are allowed.
+         *
+         *     Only for a person who is signed in.
          */
         post: operations["request_email_change"];
         delete?: never;
@@ -1584,6 +1873,8 @@ export interface paths {
         /**
          * Change the address with the code of the mail, which is valid for 10 minutes.
          * @description Five codes may be tried within an hour. The old address gets a notice.
+         *
+         *     Only for a person who is signed in.
          */
         post: operations["change_email"];
         delete?: never;
@@ -1603,7 +1894,9 @@ export interface paths {
         put?: never;
         /**
          * Change the password of the person.
-         * @description Its other sessions end.
+         * @description Its other sessions end, and so do the API keys that were created and the secrets that were rotated in them.
+         *
+         *     Only for a person who is signed in.
          */
         post: operations["change_password"];
         delete?: never;
@@ -1622,6 +1915,8 @@ export interface paths {
         /**
          * List where the person is signed in, in all of its tenants, the newest first.
          * @description List where the person is signed in, in all of its tenants, the newest first.
+         *
+         *     Only for a person who is signed in.
          */
         get: operations["list_my_sessions"];
         put?: never;
@@ -1645,6 +1940,8 @@ export interface paths {
         /**
          * End one of the person's sessions.
          * @description Its tokens are invalid as soon as this request returns.
+         *
+         *     Only for a person who is signed in.
          */
         delete: operations["end_my_session"];
         options?: never;
@@ -1662,6 +1959,8 @@ export interface paths {
         /**
          * List the members of the tenant, oldest first.
          * @description List the members of the tenant, oldest first.
+         *
+         *     Needs the scope `members:read`.
          */
         get: operations["list_members"];
         put?: never;
@@ -1685,6 +1984,8 @@ export interface paths {
         /**
          * Remove a member: its sessions, its API keys, its invitations and its queued work end.
          * @description Only for a person who gave the password in the last 15 minutes. Each member may remove itself.
+         *
+         *     Only for a person who is signed in. Needs the scope `members:write`.
          */
         delete: operations["remove_member"];
         options?: never;
@@ -1695,6 +1996,8 @@ export interface paths {
          *
          *     A member who loses a right by it gets another id: its sessions, its API keys, its invitations and its
          *     queued work end. A tenant always has an owner.
+         *
+         *     Only for a person who is signed in. Needs the scope `members:write`.
          */
         patch: operations["update_member"];
         trace?: never;
@@ -1709,12 +2012,16 @@ export interface paths {
         /**
          * List releases, newest first.
          * @description List releases, newest first.
+         *
+         *     Needs the scope `agents:read`.
          */
         get: operations["list_releases"];
         put?: never;
         /**
          * Draft a release from its signed descriptor.
          * @description Upload its programs next, then publish it. Repeatable.
+         *
+         *     Needs the scope `releases:manage`.
          */
         post: operations["draft_release"];
         delete?: never;
@@ -1735,6 +2042,8 @@ export interface paths {
         /**
          * Store a statement by the current key that another key signs releases from now on.
          * @description Repeatable.
+         *
+         *     Needs the scope `releases:manage`.
          */
         post: operations["change_release_key"];
         delete?: never;
@@ -1753,6 +2062,8 @@ export interface paths {
         /**
          * Get a release, and which of its programs are on the server.
          * @description Get a release, and which of its programs are on the server.
+         *
+         *     Needs the scope `agents:read`.
          */
         get: operations["get_release"];
         put?: never;
@@ -1775,6 +2086,8 @@ export interface paths {
         /**
          * Publish a release whose programs are all uploaded, so that hosts may install it.
          * @description Repeatable.
+         *
+         *     Needs the scope `releases:manage`.
          */
         post: operations["publish_release"];
         delete?: never;
@@ -1795,6 +2108,8 @@ export interface paths {
         /**
          * Withdraw a release: hosts no longer install it.
          * @description Repeatable; it can be published again.
+         *
+         *     Needs the scope `releases:manage`.
          */
         post: operations["withdraw_release"];
         delete?: never;
@@ -1814,6 +2129,8 @@ export interface paths {
         /**
          * Upload a program of a release.
          * @description Repeatable: a file that is on the server already is not stored again.
+         *
+         *     Needs the scope `releases:manage`.
          */
         put: operations["upload_program"];
         post?: never;
@@ -1833,12 +2150,16 @@ export interface paths {
         /**
          * List schedules, oldest first.
          * @description List schedules, oldest first.
+         *
+         *     Needs the scope `schedules:read`.
          */
         get: operations["list_schedules"];
         put?: never;
         /**
          * Create a schedule.
          * @description `name`, `rule` and `job` are required. Its jobs run with the rights of the caller, who must be able to submit the job.
+         *
+         *     Needs the scope `schedules:write` and `commands:run`.
          */
         post: operations["create_schedule"];
         delete?: never;
@@ -1859,6 +2180,8 @@ export interface paths {
         /**
          * Preview the next due times of a rule that is not stored.
          * @description Preview the next due times of a rule that is not stored.
+         *
+         *     Needs the scope `schedules:read`.
          */
         post: operations["preview_rule"];
         delete?: never;
@@ -1877,6 +2200,8 @@ export interface paths {
         /**
          * Get a schedule.
          * @description Get a schedule.
+         *
+         *     Needs the scope `schedules:read`.
          */
         get: operations["get_schedule"];
         put?: never;
@@ -1884,13 +2209,17 @@ export interface paths {
         /**
          * Delete a schedule with its fires.
          * @description Its jobs stay.
+         *
+         *     Needs the scope `schedules:write` and `commands:run` or `commands:manage`.
          */
         delete: operations["delete_schedule"];
         options?: never;
         head?: never;
         /**
          * Change a schedule.
-         * @description The caller becomes its owner, with whose rights its jobs run. Due times that have come are decided by the previous rule first.
+         * @description The caller becomes its owner, with whose rights its jobs run, unless only the name changes. Due times that have come are decided by the previous rule first.
+         *
+         *     Needs the scope `schedules:write` and `commands:run`.
          */
         patch: operations["update_schedule"];
         trace?: never;
@@ -1907,6 +2236,8 @@ export interface paths {
         /**
          * Disable a schedule.
          * @description Fires that have no job yet are skipped, and jobs continue. Repeatable.
+         *
+         *     Needs the scope `schedules:write` and `commands:run` or `commands:manage`.
          */
         post: operations["disable_schedule"];
         delete?: never;
@@ -1926,7 +2257,9 @@ export interface paths {
         put?: never;
         /**
          * Enable a schedule that is disabled or stopped.
-         * @description The caller becomes its owner. Times that passed meanwhile are not due any more. Repeatable.
+         * @description If its owner is not valid any more, the caller becomes its owner. Times that passed meanwhile are not due any more. Repeatable.
+         *
+         *     Needs the scope `schedules:write` and `commands:run`.
          */
         post: operations["enable_schedule"];
         delete?: never;
@@ -1945,6 +2278,8 @@ export interface paths {
         /**
          * List the fires of a schedule, newest first: planned against actual.
          * @description List the fires of a schedule, newest first: planned against actual.
+         *
+         *     Needs the scope `schedules:read`.
          */
         get: operations["list_fires"];
         put?: never;
@@ -1965,6 +2300,8 @@ export interface paths {
         /**
          * Preview the next due times of a schedule, enabled or not, without jitter.
          * @description Preview the next due times of a schedule, enabled or not, without jitter.
+         *
+         *     Needs the scope `schedules:read`.
          */
         get: operations["preview_schedule"];
         put?: never;
@@ -1987,6 +2324,8 @@ export interface paths {
         /**
          * Run a schedule's job now, with the rights of the caller, also if the schedule is disabled or its previous job has not ended.
          * @description Run a schedule's job now, with the rights of the caller, also if the schedule is disabled or its previous job has not ended.
+         *
+         *     Needs the scope `schedules:write` and `commands:run`.
          */
         post: operations["run_schedule"];
         delete?: never;
@@ -2030,6 +2369,8 @@ export interface paths {
          *
          *     An invalid target is refused with `invalid_target`. For an expression, `column` is the position
          *     of the error.
+         *
+         *     Needs the scope `agents:read`.
          */
         post: operations["preview_target"];
         delete?: never;
@@ -2048,6 +2389,8 @@ export interface paths {
         /**
          * Show the tenant of the caller, its plan and how much it has.
          * @description Show the tenant of the caller, its plan and how much it has.
+         *
+         *     Needs the scope `agents:read`.
          */
         get: operations["get_own_tenant"];
         put?: never;
@@ -2056,6 +2399,8 @@ export interface paths {
          * Delete the tenant of the caller and everything of it, 7 days from now.
          * @description Until then its keys are refused with `tenant_closed`, its agents are disconnected, nothing of it
          *     starts, and an owner can restore it.
+         *
+         *     Needs the scope `tenant:manage`.
          */
         delete: operations["delete_own_tenant"];
         options?: never;
@@ -2063,6 +2408,8 @@ export interface paths {
         /**
          * Rename the tenant of the caller.
          * @description Rename the tenant of the caller.
+         *
+         *     Needs the scope `tenant:manage`.
          */
         patch: operations["rename_tenant"];
         trace?: never;
@@ -2079,6 +2426,8 @@ export interface paths {
          * @description Each line is an object with a `type`: `export` first, then the name of a table for each of its rows,
          *     and `end` last; without it the export is incomplete. Rows that exist during the whole export are in
          *     it, each as it was when it was read.
+         *
+         *     Needs the scope `tenant:manage`.
          */
         get: operations["export_tenant"];
         put?: never;
@@ -2101,6 +2450,8 @@ export interface paths {
         /**
          * Restore the tenant of the caller, whose deletion was requested and has not begun.
          * @description Restore the tenant of the caller, whose deletion was requested and has not begun.
+         *
+         *     Needs the scope `tenant:manage`.
          */
         post: operations["restore_own_tenant"];
         delete?: never;
@@ -2119,12 +2470,16 @@ export interface paths {
         /**
          * List all tenants, oldest first.
          * @description For the operator of the server.
+         *
+         *     Needs the scope `tenants:manage`.
          */
         get: operations["list_tenants"];
         put?: never;
         /**
          * Create a tenant with its owner's API key, whose secret is only shown in this response.
          * @description For the operator of the server.
+         *
+         *     Needs the scope `tenants:manage`.
          */
         post: operations["create_tenant"];
         delete?: never;
@@ -2143,6 +2498,8 @@ export interface paths {
         /**
          * Show a tenant and how much it has.
          * @description For the operator of the server.
+         *
+         *     Needs the scope `tenants:manage`.
          */
         get: operations["get_tenant"];
         put?: never;
@@ -2150,6 +2507,8 @@ export interface paths {
         /**
          * Delete a tenant and everything of it, 7 days from now.
          * @description For the operator of the server.
+         *
+         *     Needs the scope `tenants:manage`.
          */
         delete: operations["delete_tenant"];
         options?: never;
@@ -2157,6 +2516,8 @@ export interface paths {
         /**
          * Change the name or the plan of a tenant.
          * @description For the operator of the server.
+         *
+         *     Needs the scope `tenants:manage`.
          */
         patch: operations["update_tenant"];
         trace?: never;
@@ -2173,6 +2534,8 @@ export interface paths {
         /**
          * Restore a tenant whose deletion was requested and has not begun.
          * @description For the operator of the server.
+         *
+         *     Needs the scope `tenants:manage`.
          */
         post: operations["restore_tenant"];
         delete?: never;
@@ -2191,6 +2554,8 @@ export interface paths {
         /**
          * List webhook deliveries, newest first.
          * @description List webhook deliveries, newest first.
+         *
+         *     Needs the scope `commands:read`.
          */
         get: operations["list_deliveries"];
         put?: never;
@@ -2211,6 +2576,8 @@ export interface paths {
         /**
          * Get one webhook delivery, with its attempts.
          * @description Get one webhook delivery, with its attempts.
+         *
+         *     Needs the scope `commands:read`.
          */
         get: operations["get_delivery"];
         put?: never;
@@ -2233,6 +2600,8 @@ export interface paths {
         /**
          * Send a webhook again under the same id, with retries for another day.
          * @description Repeatable.
+         *
+         *     Needs the scope `commands:run`.
          */
         post: operations["resend_delivery"];
         delete?: never;
@@ -2255,6 +2624,8 @@ export interface paths {
          * @description Each URL has its own.
          *
          *     This is a POST, so that the URL does not appear in access logs. The request is audited.
+         *
+         *     Needs the scope `webhooks:write`.
          */
         post: operations["show_secret"];
         delete?: never;
@@ -2275,6 +2646,8 @@ export interface paths {
         /**
          * Rotate the secrets of all URLs.
          * @description For a day messages also carry the signature of the previous secrets.
+         *
+         *     Needs the scope `webhooks:write`.
          */
         post: operations["rotate_secrets"];
         delete?: never;
@@ -2319,6 +2692,8 @@ export interface paths {
          *     it, and keys that were created with it. Configure the key as Prometheus' `authorization` credentials.
          *     While the database is unavailable, `muster_database_up` is 0, and metrics that need the database
          *     are missing.
+         *
+         *     Needs the scope `metrics:read`.
          */
         get: operations["get_metrics"];
         put?: never;
@@ -2516,6 +2891,8 @@ export interface components {
         ApiKeyView: {
             created_at: components["schemas"]["Timestamp"];
             created_by?: components["schemas"]["PrincipalId"] | null;
+            /** @description Its current name; null in the answer to a change. */
+            created_by_name?: string | null;
             expires_at?: components["schemas"]["Timestamp"] | null;
             id: components["schemas"]["ApiKeyId"];
             last_used_at?: components["schemas"]["Timestamp"] | null;
@@ -2539,6 +2916,10 @@ export interface components {
         /** @description A request with the agents of its work. */
         ApprovalDetailView: components["schemas"]["ApprovalView"] & {
             agent_ids: components["schemas"]["AgentId"][];
+            /** @description Their current names, in the same order; null for an agent that was deleted. */
+            agent_names: (string | null)[];
+            /** @description The commands of the work, as an approver signs them. */
+            commands: components["schemas"]["WorkToSignView"][];
         };
         /**
          * Format: uuid
@@ -2596,6 +2977,8 @@ export interface components {
             data: components["schemas"]["CommandData"];
             decided_at?: components["schemas"]["Timestamp"] | null;
             decided_by?: components["schemas"]["PrincipalId"] | null;
+            /** @description Current name of the key or person that decided. */
+            decided_by_name?: string | null;
             /** @description When the request ends without a decision. */
             expires_at: components["schemas"]["Timestamp"];
             /** @description The files that the manifests of the hosts require. */
@@ -2606,6 +2989,8 @@ export interface components {
             parameters_sha256: string;
             reason?: string | null;
             requested_by: components["schemas"]["PrincipalId"];
+            /** @description Current name of the key or person that requested it. */
+            requested_by_name?: string | null;
             requested_from?: string | null;
             /** @description Names of the rules that asked for it. */
             rules: string[];
@@ -2617,6 +3002,16 @@ export interface components {
              */
             script_sha256?: string | null;
             state: components["schemas"]["ApprovalState"];
+        };
+        /** @description A yes, with or without signatures. */
+        ApproveBody: {
+            /**
+             * @description One for each command of the work, at most 1,000. Needed for hosts whose policy names approvers;
+             *     they refuse work without it.
+             */
+            capsules?: components["schemas"]["CapsuleBody"][];
+            /** @description 1 to 500 characters. */
+            reason?: string | null;
         };
         /** @description A signed document about one execution. */
         Attestation: {
@@ -2745,6 +3140,13 @@ export interface components {
              */
             next_after?: number | null;
         };
+        /** @description What an approver has signed about one command. Hosts that name approvers in their policy check it. */
+        CapsuleBody: {
+            /** @description JSON, byte for byte as it was signed. */
+            document: string;
+            /** @description base64, by the approver's key. */
+            signature: string;
+        };
         ChangeEmail: {
             /** @description The six digits of the mail. */
             code: string;
@@ -2769,6 +3171,11 @@ export interface components {
              *     `restart`, `update`, `redeploy` and `shutdown` are durable: they are stored and delivered.
              */
             command: components["schemas"]["CommandName"];
+            /**
+             * Format: int64
+             * @description 1, to confirm a durable command. Needed where the ladder of the tenant asks for it.
+             */
+            confirm_agent_count?: number | null;
             /**
              * @description For `execute`: `{script, parameters?, secret_parameters?, timeout_ms?}`. Hosts with the policy
              *     `shell` also accept `argv` (a program and its arguments) instead of `script`. Secret parameters
@@ -2841,6 +3248,7 @@ export interface components {
         /** @description A durable command. */
         CommandView: {
             agent_id: components["schemas"]["AgentId"];
+            approval?: components["schemas"]["WorkApproval"] | null;
             cancel_requested_at?: components["schemas"]["Timestamp"] | null;
             command: components["schemas"]["CommandName"];
             created_at: components["schemas"]["Timestamp"];
@@ -2853,7 +3261,7 @@ export interface components {
             expires_at?: components["schemas"]["Timestamp"] | null;
             finished_at?: components["schemas"]["Timestamp"] | null;
             id: components["schemas"]["CommandId"];
-            /** @description Queued, and not sent until its rollout lifts the hold. */
+            /** @description Queued, and not sent until its rollout lifts the hold or somebody else approves it. */
             is_held: boolean;
             job_id?: components["schemas"]["JobId"] | null;
             late_result?: components["schemas"]["LateResult"] | null;
@@ -2947,6 +3355,12 @@ export interface components {
         /** @description A new group. */
         CreateGroup: {
             /**
+             * Format: int64
+             * @description The number of agents that the group has now, repeated to confirm it. Needed where the ladder of
+             *     the tenant asks for it and the group has a desired version.
+             */
+            confirm_agent_count?: number | null;
+            /**
              * @description A published version, newer or older. With `null` the group does not change the version of
              *     its agents.
              */
@@ -3031,6 +3445,15 @@ export interface components {
             /** @description The desired version of the agent's group, or the newest release. */
             version: string;
         };
+        /** @description A sign-in that a person decides about. The program reports the texts itself, so they prove nothing. */
+        DeviceLoginView: {
+            created_at: components["schemas"]["Timestamp"];
+            expires_at: components["schemas"]["Timestamp"];
+            /** @description The address from which the program asks. */
+            source?: string | null;
+            /** @description What the program reports about itself. */
+            user_agent: string;
+        };
         /** @description A signed release. */
         DraftBody: {
             /** @description The exact text of `release.json`. */
@@ -3110,6 +3533,7 @@ export interface components {
             agent_id: components["schemas"]["AgentId"];
             /** @description Current name of the agent. */
             agent_name?: string | null;
+            approval?: components["schemas"]["WorkApproval"] | null;
             /** @description The ad-hoc command. */
             argv?: string[] | null;
             attestation?: components["schemas"]["AttestationView"] | null;
@@ -3123,7 +3547,7 @@ export interface components {
             expires_at?: components["schemas"]["Timestamp"] | null;
             finished_at?: components["schemas"]["Timestamp"] | null;
             id: components["schemas"]["CommandId"];
-            /** @description Its rollout still holds it. */
+            /** @description Its rollout still holds it, or it waits for an approval. */
             is_held: boolean;
             job_id?: components["schemas"]["JobId"] | null;
             late_result?: components["schemas"]["LateExecutionResult"] | null;
@@ -3332,6 +3756,12 @@ export interface components {
              */
             argv?: string[] | null;
             /**
+             * Format: int64
+             * @description The number of agents that the request reaches, repeated to confirm it. Needed where the ladder of
+             *     the tenant asks for it; a request with another number is refused with `agent_count_unconfirmed`.
+             */
+            confirm_agent_count?: number | null;
+            /**
              * @description How long an execution waits for its agent: at most 30 days, default 24 h. In a rollout the time
              *     starts when its hold is lifted.
              */
@@ -3388,6 +3818,7 @@ export interface components {
              * @description Number of executions at its start.
              */
             agent_count: number;
+            approval?: components["schemas"]["WorkApproval"] | null;
             /** @description The ad-hoc command. */
             argv?: string[] | null;
             /** @description Number of executions by state. States without executions are left out. */
@@ -3427,6 +3858,28 @@ export interface components {
         };
         /** @enum {string} */
         KeyStatus: "active" | "disabled";
+        /**
+         * @description What a step asks for, the strictest last.
+         * @enum {string}
+         */
+        LadderDemand: "confirm" | "approve" | "refuse";
+        /** @description A step holds for work that reaches at least this many agents. */
+        LadderStepView: {
+            /**
+             * @description `confirm`: the request repeats the number of its agents in `confirm_agent_count`. `approve`:
+             *     somebody else approves it. `refuse`: it is refused.
+             */
+            demand: components["schemas"]["LadderDemand"];
+            /** @description At least 1. */
+            from_agents: number;
+            /** @description Only agents with this tag count, such as `critical`. Default: all agents. */
+            tag?: components["schemas"]["Tag"] | null;
+        };
+        /** @description What work needs by its reach. Of all steps that hold, the strictest decides. */
+        LadderView: {
+            /** @description At most 20, and each pair of `tag` and `from_agents` once. */
+            steps: components["schemas"]["LadderStepView"][];
+        };
         /** @description A report that arrived after the execution had ended. */
         LateExecutionResult: components["schemas"]["ExecutionResult"] & {
             error?: string | null;
@@ -3518,7 +3971,7 @@ export interface components {
         /** @description The terminal states that an agent may report. */
         Outcome: "succeeded" | "failed" | "timed_out" | "cancelled" | "expired" | "rejected" | "lost";
         /** @enum {string} */
-        OutcomeView: "allowed" | "needs_approval" | "refused";
+        OutcomeView: "allowed" | "needs_confirmation" | "needs_approval" | "refused" | "depends";
         /**
          * @description Data of an event `output`: bytes of one stream, as `text` if they are UTF-8, otherwise as
          *     `base64`.
@@ -3783,6 +4236,9 @@ export interface components {
             /** @description For `Last-Event-ID`. */
             id: string;
         };
+        RedeemDeviceLogin: {
+            device_code: string;
+        };
         RefreshBody: {
             /** @description Default: the one in the cookie. */
             refresh_token?: string | null;
@@ -4028,6 +4484,12 @@ export interface components {
         };
         /** @description Which executions to retry. */
         RetryBody: {
+            /**
+             * Format: int64
+             * @description The number of agents that the request reaches, repeated to confirm it. Needed where the ladder of
+             *     the tenant asks for it; a request with another number is refused with `agent_count_unconfirmed`.
+             */
+            confirm_agent_count?: number | null;
             /** @description `failed`: those that did not succeed (default). `all`: every execution. */
             executions?: components["schemas"]["RetryChoice"];
         };
@@ -4145,7 +4607,7 @@ export interface components {
             code?: string | null;
             detail: string;
             outcome: components["schemas"]["OutcomeView"];
-            /** @description `validity`, `scope`, `limits`, `approval` or `agent`. */
+            /** @description `validity`, `scope`, `limits`, `ladder`, `approval` or `agent`. */
             rule: string;
         };
         /** @description The job of a schedule that was run now. */
@@ -4182,6 +4644,8 @@ export interface components {
             overlap: components["schemas"]["OverlapPolicy"];
             /** @description With whose rights its jobs run: who created, changed or enabled it last. */
             owner_id: components["schemas"]["PrincipalId"];
+            /** @description Current name of the owner; `null` in the answer to a change. */
+            owner_name?: string | null;
             rule: components["schemas"]["RuleSpec"];
             /**
              * @description The rule as a sentence.
@@ -4197,6 +4661,12 @@ export interface components {
         ScheduledJob: {
             /** @description A program and its arguments. Needs hosts with the policy `shell` and the scope `commands:shell`. */
             argv?: string[] | null;
+            /**
+             * Format: int64
+             * @description The most agents that a fire may reach. Needed where the ladder of the tenant asks for a
+             *     confirmation; a fire that would reach more agents is refused. Default: no bound.
+             */
+            confirm_agent_count?: number | null;
             /** @description How long an execution waits for its agent: at most 30 days, default 24 h. */
             expires_in_ms?: number | null;
             /** @description Object of strings. */
@@ -4307,6 +4777,27 @@ export interface components {
         /** @description A person who is signed in. */
         SignedInView: components["schemas"]["TokensView"] & {
             member: components["schemas"]["MemberView"];
+        };
+        /** @description A sign-in of a program, with the names of RFC 8628. */
+        StartedDeviceLoginView: {
+            /** @description The secret of the program, `mst_device_…`, which is shown only once. */
+            device_code: string;
+            /**
+             * Format: int64
+             * @description How long both codes are valid, in seconds.
+             */
+            expires_in: number;
+            /**
+             * Format: int64
+             * @description How long the program must wait between two requests for its session, in seconds.
+             */
+            interval: number;
+            /** @description What the person types: eight letters, as `BCDF-GHJK`. */
+            user_code: string;
+            /** @description The page where the person types it. */
+            verification_uri: string;
+            /** @description The same page with the code. */
+            verification_uri_complete: string;
         };
         /** @description Executions by state. States without executions are left out. */
         StateCounts: {
@@ -4453,6 +4944,12 @@ export interface components {
         /** @description Changes to a group. Missing fields keep their values. */
         UpdateGroup: {
             /**
+             * Format: int64
+             * @description The number of agents that the group has now, repeated to confirm it. Needed where the ladder of
+             *     the tenant asks for it and the group has a desired version.
+             */
+            confirm_agent_count?: number | null;
+            /**
              * @description A published version, newer or older. With `null` the group does not change the version of
              *     its agents.
              */
@@ -4530,10 +5027,13 @@ export interface components {
              */
             narrowed_keys: components["schemas"]["ApiKeyId"][];
         };
+        UserCodeBody: {
+            /** @description The code that the program shows, in any case, with or without the hyphen. */
+            user_code: string;
+        };
         /** @description A session of a person. */
         UserSessionView: {
-            /** @description When the person last gave the password. */
-            confirmed_at: components["schemas"]["Timestamp"];
+            confirmed_at?: components["schemas"]["Timestamp"] | null;
             created_at: components["schemas"]["Timestamp"];
             expires_at: components["schemas"]["Timestamp"];
             id: components["schemas"]["SessionId"];
@@ -4620,6 +5120,29 @@ export interface components {
             /** @description The newest 20, oldest first. */
             attempts: components["schemas"]["WebhookAttempt"][];
         };
+        /** @description The request for approval of a job or a command, in answers about that work. */
+        WorkApproval: {
+            decided_by?: components["schemas"]["PrincipalId"] | null;
+            /** @description Current name of who decided. */
+            decided_by_name?: string | null;
+            /** @description When the request ends without a decision. */
+            expires_at: components["schemas"]["Timestamp"];
+            id: components["schemas"]["ApprovalId"];
+            reason?: string | null;
+            /** @description Names of the rules that asked for it. */
+            rules: string[];
+            state: components["schemas"]["ApprovalState"];
+        };
+        /** @description One command of the work. */
+        WorkToSignView: {
+            agent_id: components["schemas"]["AgentId"];
+            command_id: components["schemas"]["CommandId"];
+            /**
+             * @description SHA-256 that the manifest of the host requires of the script's file, while the request is
+             *     pending. Absent if it requires none.
+             */
+            program_sha256?: string | null;
+        };
     };
     responses: never;
     parameters: never;
@@ -4687,13 +5210,19 @@ export interface operations {
                      *         },
                      *         {
                      *           "code": null,
+                     *           "detail": "the ladder asks for no confirmation",
+                     *           "outcome": "allowed",
+                     *           "rule": "ladder"
+                     *         },
+                     *         {
+                     *           "code": null,
                      *           "detail": "it waits until somebody else approves it, because of every script",
                      *           "outcome": "needs_approval",
                      *           "rule": "approval"
                      *         },
                      *         {
                      *           "code": null,
-                     *           "detail": "1 of 1 agents were asked, and take it by their last report; a host decides again when it gets the command",
+                     *           "detail": "1 agent would take it by the last report; each host decides again when it gets the command",
                      *           "outcome": "allowed",
                      *           "rule": "agent"
                      *         }
@@ -4734,6 +5263,231 @@ export interface operations {
             };
             /** @description There is no such resource in this tenant. */
             404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A field of the body is invalid, or a number is out of its bounds. `errors` names the field. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The key has too much in progress. Try again after `Retry-After` seconds. */
+            429: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The server cannot answer now. Try again after `Retry-After` seconds. */
+            503: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    get_ladder: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The ladder of the tenant. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "steps": [
+                     *         {
+                     *           "demand": "confirm",
+                     *           "from_agents": 10,
+                     *           "tag": null
+                     *         },
+                     *         {
+                     *           "demand": "approve",
+                     *           "from_agents": 1,
+                     *           "tag": "critical"
+                     *         },
+                     *         {
+                     *           "demand": "refuse",
+                     *           "from_agents": 1000,
+                     *           "tag": null
+                     *         }
+                     *       ]
+                     *     }
+                     */
+                    "application/json": components["schemas"]["LadderView"];
+                };
+            };
+            /** @description No key was sent, or the key is not valid. */
+            401: {
+                headers: {
+                    /** @description The scheme to authenticate with. */
+                    "WWW-Authenticate"?: "Bearer";
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The key has too much in progress. Try again after `Retry-After` seconds. */
+            429: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The server cannot answer now. Try again after `Retry-After` seconds. */
+            503: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    set_ladder: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "steps": [
+                 *         {
+                 *           "demand": "confirm",
+                 *           "from_agents": 10
+                 *         },
+                 *         {
+                 *           "demand": "approve",
+                 *           "from_agents": 1,
+                 *           "tag": "critical"
+                 *         },
+                 *         {
+                 *           "demand": "refuse",
+                 *           "from_agents": 1000
+                 *         }
+                 *       ]
+                 *     }
+                 */
+                "application/json": components["schemas"]["LadderView"];
+            };
+        };
+        responses: {
+            /** @description The new ladder. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "steps": [
+                     *         {
+                     *           "demand": "confirm",
+                     *           "from_agents": 10,
+                     *           "tag": null
+                     *         },
+                     *         {
+                     *           "demand": "approve",
+                     *           "from_agents": 1,
+                     *           "tag": "critical"
+                     *         },
+                     *         {
+                     *           "demand": "refuse",
+                     *           "from_agents": 1000,
+                     *           "tag": null
+                     *         }
+                     *       ]
+                     *     }
+                     */
+                    "application/json": components["schemas"]["LadderView"];
+                };
+            };
+            /** @description The query, a header or the body cannot be read. `errors` names the parameter. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No key was sent, or the key is not valid. */
+            401: {
+                headers: {
+                    /** @description The scheme to authenticate with. */
+                    "WWW-Authenticate"?: "Bearer";
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body is too large. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body has another content type than this operation accepts. */
+            415: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -4816,11 +5570,11 @@ export interface operations {
                      *           ],
                      *           "connected_at": "2026-01-31T12:00:00.000Z",
                      *           "created_at": "2026-01-31T12:00:00.000Z",
-                     *           "fingerprint": "SHA256:xk5NsMBky6lyJRXy2d0zwfHYNi71paNf1rElIPla6CE",
+                     *           "fingerprint": "SHA256:l0e8FvU2Phacz2goLZGxrw+jKO2LuMtPMpsuwgcjtn0",
                      *           "hostname": "vm",
                      *           "id": "01900000-0000-7000-8000-000000000003",
                      *           "ip": "192.0.2.2",
-                     *           "key_id": "01900000-0000-7000-8000-000000000027",
+                     *           "key_id": "01900000-0000-7000-8000-000000000028",
                      *           "last_seen_at": "2026-01-31T12:00:00.000Z",
                      *           "level": "full",
                      *           "max_executions": 16,
@@ -4829,7 +5583,7 @@ export interface operations {
                      *           "next_fingerprint": null,
                      *           "os": "Linux 6.18.44-fc-v657",
                      *           "policy": "manifest",
-                     *           "public_key": "FClIU/c1HG1PMpE97pVUg9ez532Owwx9OVLwguDckBQ=",
+                     *           "public_key": "uFfJ6fjoCTQThaNvgT+7Y1B7auyiXFJbNTXkmSFYZn8=",
                      *           "status": "online",
                      *           "tags": [
                      *             "web",
@@ -4867,7 +5621,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The key does not have the scope that this operation needs. */
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -4958,11 +5712,11 @@ export interface operations {
                      *           ],
                      *           "connected_at": "2026-01-31T12:00:00.000Z",
                      *           "created_at": "2026-01-31T12:00:00.000Z",
-                     *           "fingerprint": "SHA256:xk5NsMBky6lyJRXy2d0zwfHYNi71paNf1rElIPla6CE",
+                     *           "fingerprint": "SHA256:l0e8FvU2Phacz2goLZGxrw+jKO2LuMtPMpsuwgcjtn0",
                      *           "hostname": "vm",
                      *           "id": "01900000-0000-7000-8000-000000000003",
                      *           "ip": "192.0.2.2",
-                     *           "key_id": "01900000-0000-7000-8000-000000000027",
+                     *           "key_id": "01900000-0000-7000-8000-000000000028",
                      *           "last_seen_at": "2026-01-31T12:00:00.000Z",
                      *           "level": "full",
                      *           "max_executions": 16,
@@ -4971,7 +5725,7 @@ export interface operations {
                      *           "next_fingerprint": null,
                      *           "os": "Linux 6.18.44-fc-v657",
                      *           "policy": "manifest",
-                     *           "public_key": "FClIU/c1HG1PMpE97pVUg9ez532Owwx9OVLwguDckBQ=",
+                     *           "public_key": "uFfJ6fjoCTQThaNvgT+7Y1B7auyiXFJbNTXkmSFYZn8=",
                      *           "status": "online",
                      *           "tags": [
                      *             "web",
@@ -5009,7 +5763,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The key does not have the scope that this operation needs. */
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -5420,7 +6174,7 @@ export interface operations {
                      *         {
                      *           "created_at": "2026-01-31T12:00:00.000Z",
                      *           "expires_at": null,
-                     *           "id": "01900000-0000-7000-8000-000000000027",
+                     *           "id": "01900000-0000-7000-8000-000000000028",
                      *           "max_agents": 1,
                      *           "name": "a key",
                      *           "permissions": [
@@ -5443,7 +6197,7 @@ export interface operations {
                      *         {
                      *           "created_at": "2026-01-31T12:00:00.000Z",
                      *           "expires_at": null,
-                     *           "id": "01900000-0000-7000-8000-000000000015",
+                     *           "id": "01900000-0000-7000-8000-000000000016",
                      *           "max_agents": 20,
                      *           "name": "web servers",
                      *           "permissions": [
@@ -5485,7 +6239,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The key does not have the scope that this operation needs. */
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -5565,8 +6319,8 @@ export interface operations {
                      * @example {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "expires_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000015",
-                     *       "install_line": "curl -fsSL http://127.0.0.1:35203/install/deploy.sh | sudo sh -s -- --key mst_agent_0000000000000000000000000000000000000000000000000000000000000000",
+                     *       "id": "01900000-0000-7000-8000-000000000016",
+                     *       "install_line": "curl -fsSL http://127.0.0.1:8080/install/deploy.sh | sudo sh -s -- --key mst_agent_0000000000000000000000000000000000000000000000000000000000000000",
                      *       "key": "mst_agent_0000000000000000000000000000000000000000000000000000000000000000",
                      *       "max_agents": 20,
                      *       "name": "web servers",
@@ -5606,7 +6360,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The key does not have the scope that this operation needs. */
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -5688,7 +6442,7 @@ export interface operations {
                      * @example {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "expires_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000015",
+                     *       "id": "01900000-0000-7000-8000-000000000016",
                      *       "max_agents": 20,
                      *       "name": "web servers",
                      *       "permissions": [
@@ -5718,7 +6472,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The key does not have the scope that this operation needs. */
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -5790,7 +6544,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The key does not have the scope that this operation needs. */
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -5863,7 +6617,7 @@ export interface operations {
                      * @example {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "expires_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000015",
+                     *       "id": "01900000-0000-7000-8000-000000000016",
                      *       "max_agents": 50,
                      *       "name": "web servers",
                      *       "permissions": [
@@ -5902,7 +6656,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The key does not have the scope that this operation needs. */
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -6006,7 +6760,7 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "command_id": "01900000-0000-7000-8000-000000000014",
+                     *       "command_id": "01900000-0000-7000-8000-000000000015",
                      *       "data": {
                      *         "message": "hello"
                      *       },
@@ -6047,7 +6801,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The key does not have the scope that this operation needs. */
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -6163,7 +6917,7 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "command_id": "01900000-0000-7000-8000-000000000076",
+                     *       "command_id": "01900000-0000-7000-8000-000000000077",
                      *       "data": {
                      *         "pong": true,
                      *         "timestamp": "2026-01-31T12:00:00.000Z"
@@ -6194,7 +6948,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The key does not have the scope that this operation needs. */
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -6312,8 +7066,8 @@ export interface operations {
                      * @example {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "expires_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000015",
-                     *       "install_line": "curl -fsSL http://127.0.0.1:35203/install/deploy.sh | sudo sh -s -- --key mst_agent_0000000000000000000000000000000000000000000000000000000000000000",
+                     *       "id": "01900000-0000-7000-8000-000000000016",
+                     *       "install_line": "curl -fsSL http://127.0.0.1:8080/install/deploy.sh | sudo sh -s -- --key mst_agent_0000000000000000000000000000000000000000000000000000000000000000",
                      *       "key": "mst_agent_0000000000000000000000000000000000000000000000000000000000000000",
                      *       "max_agents": 50,
                      *       "name": "web servers",
@@ -6353,7 +7107,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The key does not have the scope that this operation needs. */
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -6445,7 +7199,7 @@ export interface operations {
                      *       "commands": [
                      *         {
                      *           "command": "execute",
-                     *           "command_id": "01900000-0000-7000-8000-000000000034",
+                     *           "command_id": "01900000-0000-7000-8000-000000000035",
                      *           "data": {
                      *             "script": "deploy"
                      *           },
@@ -6579,11 +7333,11 @@ export interface operations {
                      *       ],
                      *       "connected_at": "2026-01-31T12:00:00.000Z",
                      *       "created_at": "2026-01-31T12:00:00.000Z",
-                     *       "fingerprint": "SHA256:xk5NsMBky6lyJRXy2d0zwfHYNi71paNf1rElIPla6CE",
+                     *       "fingerprint": "SHA256:l0e8FvU2Phacz2goLZGxrw+jKO2LuMtPMpsuwgcjtn0",
                      *       "hostname": "vm",
                      *       "id": "01900000-0000-7000-8000-000000000003",
                      *       "ip": "192.0.2.2",
-                     *       "key_id": "01900000-0000-7000-8000-000000000027",
+                     *       "key_id": "01900000-0000-7000-8000-000000000028",
                      *       "last_seen_at": "2026-01-31T12:00:00.000Z",
                      *       "level": "full",
                      *       "matched_by": "given_name",
@@ -6593,7 +7347,7 @@ export interface operations {
                      *       "next_fingerprint": null,
                      *       "os": "Linux 6.18.44-fc-v657",
                      *       "policy": "manifest",
-                     *       "public_key": "FClIU/c1HG1PMpE97pVUg9ez532Owwx9OVLwguDckBQ=",
+                     *       "public_key": "uFfJ6fjoCTQThaNvgT+7Y1B7auyiXFJbNTXkmSFYZn8=",
                      *       "status": "online",
                      *       "tags": [
                      *         "web",
@@ -6628,7 +7382,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The key does not have the scope that this operation needs. */
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -6699,7 +7453,7 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "command_id": "01900000-0000-7000-8000-000000000034",
+                 *       "command_id": "01900000-0000-7000-8000-000000000035",
                  *       "result": {
                  *         "data": {},
                  *         "success": true
@@ -6869,11 +7623,11 @@ export interface operations {
                      *       ],
                      *       "connected_at": "2026-01-31T12:00:00.000Z",
                      *       "created_at": "2026-01-31T12:00:00.000Z",
-                     *       "fingerprint": "SHA256:xk5NsMBky6lyJRXy2d0zwfHYNi71paNf1rElIPla6CE",
+                     *       "fingerprint": "SHA256:l0e8FvU2Phacz2goLZGxrw+jKO2LuMtPMpsuwgcjtn0",
                      *       "hostname": "vm",
                      *       "id": "01900000-0000-7000-8000-000000000003",
                      *       "ip": "192.0.2.2",
-                     *       "key_id": "01900000-0000-7000-8000-000000000027",
+                     *       "key_id": "01900000-0000-7000-8000-000000000028",
                      *       "last_seen_at": "2026-01-31T12:00:00.000Z",
                      *       "level": "full",
                      *       "max_executions": 16,
@@ -6882,21 +7636,12 @@ export interface operations {
                      *       "next_fingerprint": null,
                      *       "os": "Linux 6.18.44-fc-v657",
                      *       "policy": "manifest",
-                     *       "public_key": "FClIU/c1HG1PMpE97pVUg9ez532Owwx9OVLwguDckBQ=",
+                     *       "public_key": "uFfJ6fjoCTQThaNvgT+7Y1B7auyiXFJbNTXkmSFYZn8=",
                      *       "status": "online",
                      *       "tags": [
                      *         "web",
                      *         "stage:production"
                      *       ],
-                     *       "telemetry": {
-                     *         "at": "2026-01-31T12:00:00.000Z",
-                     *         "cpu_percent": 100,
-                     *         "disk_percent": 91.7,
-                     *         "load_1m": 18.67,
-                     *         "memory_percent": 59.1,
-                     *         "running_executions": 0,
-                     *         "uptime_seconds": 52944
-                     *       },
                      *       "transport": "websocket",
                      *       "update": null,
                      *       "updated_at": null,
@@ -6917,7 +7662,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The key does not have the scope that this operation needs. */
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -6989,7 +7734,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The key does not have the scope that this operation needs. */
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -7082,11 +7827,11 @@ export interface operations {
                      *       ],
                      *       "connected_at": "2026-01-31T12:00:00.000Z",
                      *       "created_at": "2026-01-31T12:00:00.000Z",
-                     *       "fingerprint": "SHA256:xk5NsMBky6lyJRXy2d0zwfHYNi71paNf1rElIPla6CE",
+                     *       "fingerprint": "SHA256:l0e8FvU2Phacz2goLZGxrw+jKO2LuMtPMpsuwgcjtn0",
                      *       "hostname": "vm",
                      *       "id": "01900000-0000-7000-8000-000000000003",
                      *       "ip": "192.0.2.2",
-                     *       "key_id": "01900000-0000-7000-8000-000000000027",
+                     *       "key_id": "01900000-0000-7000-8000-000000000028",
                      *       "last_seen_at": "2026-01-31T12:00:00.000Z",
                      *       "level": "full",
                      *       "max_executions": 16,
@@ -7095,7 +7840,7 @@ export interface operations {
                      *       "next_fingerprint": null,
                      *       "os": "Linux 6.18.44-fc-v657",
                      *       "policy": "manifest",
-                     *       "public_key": "FClIU/c1HG1PMpE97pVUg9ez532Owwx9OVLwguDckBQ=",
+                     *       "public_key": "uFfJ6fjoCTQThaNvgT+7Y1B7auyiXFJbNTXkmSFYZn8=",
                      *       "status": "online",
                      *       "tags": [
                      *         "web",
@@ -7130,7 +7875,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The key does not have the scope that this operation needs. */
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -7244,7 +7989,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The key does not have the scope that this operation needs. */
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -7357,7 +8102,7 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "command_id": "01900000-0000-7000-8000-000000000013",
+                     *       "command_id": "01900000-0000-7000-8000-000000000014",
                      *       "data": {
                      *         "message": "hello"
                      *       },
@@ -7398,7 +8143,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The key does not have the scope that this operation needs. */
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -7514,13 +8259,13 @@ export interface operations {
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": null,
-                     *           "id": "01900000-0000-7000-8000-000000000031",
+                     *           "id": "01900000-0000-7000-8000-000000000032",
                      *           "kind": "online"
                      *         },
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": null,
-                     *           "id": "01900000-0000-7000-8000-000000000032",
+                     *           "id": "01900000-0000-7000-8000-000000000033",
                      *           "kind": "enrolled"
                      *         }
                      *       ],
@@ -7550,7 +8295,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The key does not have the scope that this operation needs. */
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -7626,17 +8371,7 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "items": [
-                     *         {
-                     *           "at": "2026-01-31T12:00:00.000Z",
-                     *           "cpu_percent": 100,
-                     *           "disk_percent": 91.7,
-                     *           "load_1m": 18.67,
-                     *           "memory_percent": 59.1,
-                     *           "running_executions": 0,
-                     *           "uptime_seconds": 52944
-                     *         }
-                     *       ]
+                     *       "items": []
                      *     }
                      */
                     "application/json": components["schemas"]["MetricsView"];
@@ -7662,7 +8397,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The key does not have the scope that this operation needs. */
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -7742,7 +8477,7 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "command_id": "01900000-0000-7000-8000-000000000079",
+                     *       "command_id": "01900000-0000-7000-8000-000000000080",
                      *       "data": {
                      *         "pong": true,
                      *         "timestamp": "2026-01-31T12:00:00.000Z"
@@ -7773,7 +8508,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The key does not have the scope that this operation needs. */
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -7908,7 +8643,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The key does not have the scope that this operation needs. */
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -7977,7 +8712,7 @@ export interface operations {
                      *       "items": [
                      *         {
                      *           "agent_count": 1,
-                     *           "agents_sha256": "898476d87cb2db034a6b3778f379ad6fc030ef6bd251eb43995f0cd7683f23ce",
+                     *           "agents_sha256": "4ae96bb10ae5fdd443d9e255b78658eb3e20b92c59a210326cba6a7a7a09aff2",
                      *           "command": "execute",
                      *           "command_id": null,
                      *           "created_at": "2026-01-31T12:00:00.000Z",
@@ -7986,6 +8721,7 @@ export interface operations {
                      *           },
                      *           "decided_at": null,
                      *           "decided_by": null,
+                     *           "decided_by_name": null,
                      *           "expires_at": "2026-01-31T12:00:00.000Z",
                      *           "files": [
                      *             {
@@ -7993,17 +8729,18 @@ export interface operations {
                      *               "sha256": null
                      *             }
                      *           ],
-                     *           "id": "01900000-0000-7000-8000-000000000008",
-                     *           "job_id": "01900000-0000-7000-8000-000000000009",
+                     *           "id": "01900000-0000-7000-8000-000000000009",
+                     *           "job_id": "01900000-0000-7000-8000-000000000010",
                      *           "parameters_sha256": "e885777a181900f632021219f03c1f1652b74ee33109a345b1f8aa96a055c9fa",
                      *           "reason": null,
                      *           "requested_by": "01900000-0000-7000-8000-000000000002",
+                     *           "requested_by_name": "bootstrap",
                      *           "requested_from": "127.0.0.1",
                      *           "rules": [
                      *             "every script"
                      *           ],
                      *           "script": "deploy",
-                     *           "script_sha256": "49020f669e0f10f9dd8ea0db5c9218df7bc48f4b5803d62f852134221a2c6665",
+                     *           "script_sha256": "286245da3a651867fe19296927250738f23f24a1989c9b499c6186c508dd700a",
                      *           "state": "pending"
                      *         }
                      *       ],
@@ -8033,7 +8770,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The key does not have the scope that this operation needs. */
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -8098,7 +8835,7 @@ export interface operations {
                      *           "created_at": "2026-01-31T12:00:00.000Z",
                      *           "created_by": "01900000-0000-7000-8000-000000000002",
                      *           "fan_out_above": 10,
-                     *           "id": "01900000-0000-7000-8000-000000000017",
+                     *           "id": "01900000-0000-7000-8000-000000000018",
                      *           "life_cycle": false,
                      *           "name": "production",
                      *           "scripts": [
@@ -8124,7 +8861,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The key does not have the scope that this operation needs. */
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -8193,7 +8930,7 @@ export interface operations {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "fan_out_above": 10,
-                     *       "id": "01900000-0000-7000-8000-000000000017",
+                     *       "id": "01900000-0000-7000-8000-000000000018",
                      *       "life_cycle": false,
                      *       "name": "production",
                      *       "scripts": [
@@ -8226,7 +8963,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The key does not have the scope that this operation needs. */
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -8325,7 +9062,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The key does not have the scope that this operation needs. */
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -8391,15 +9128,25 @@ export interface operations {
                      *       "agent_ids": [
                      *         "01900000-0000-7000-8000-000000000006"
                      *       ],
-                     *       "agents_sha256": "898476d87cb2db034a6b3778f379ad6fc030ef6bd251eb43995f0cd7683f23ce",
+                     *       "agent_names": [
+                     *         "old-1"
+                     *       ],
+                     *       "agents_sha256": "4ae96bb10ae5fdd443d9e255b78658eb3e20b92c59a210326cba6a7a7a09aff2",
                      *       "command": "execute",
                      *       "command_id": null,
+                     *       "commands": [
+                     *         {
+                     *           "agent_id": "01900000-0000-7000-8000-000000000006",
+                     *           "command_id": "01900000-0000-7000-8000-000000000007"
+                     *         }
+                     *       ],
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "data": {
                      *         "script": "deploy"
                      *       },
                      *       "decided_at": null,
                      *       "decided_by": null,
+                     *       "decided_by_name": null,
                      *       "expires_at": "2026-01-31T12:00:00.000Z",
                      *       "files": [
                      *         {
@@ -8407,17 +9154,18 @@ export interface operations {
                      *           "sha256": null
                      *         }
                      *       ],
-                     *       "id": "01900000-0000-7000-8000-000000000008",
-                     *       "job_id": "01900000-0000-7000-8000-000000000009",
+                     *       "id": "01900000-0000-7000-8000-000000000009",
+                     *       "job_id": "01900000-0000-7000-8000-000000000010",
                      *       "parameters_sha256": "e885777a181900f632021219f03c1f1652b74ee33109a345b1f8aa96a055c9fa",
                      *       "reason": null,
                      *       "requested_by": "01900000-0000-7000-8000-000000000002",
+                     *       "requested_by_name": "bootstrap",
                      *       "requested_from": "127.0.0.1",
                      *       "rules": [
                      *         "every script"
                      *       ],
                      *       "script": "deploy",
-                     *       "script_sha256": "49020f669e0f10f9dd8ea0db5c9218df7bc48f4b5803d62f852134221a2c6665",
+                     *       "script_sha256": "286245da3a651867fe19296927250738f23f24a1989c9b499c6186c508dd700a",
                      *       "state": "pending"
                      *     }
                      */
@@ -8435,7 +9183,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The key does not have the scope that this operation needs. */
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -8494,7 +9242,7 @@ export interface operations {
                  *       "reason": "checked with the team"
                  *     }
                  */
-                "application/json": components["schemas"]["DecisionBody"];
+                "application/json": components["schemas"]["ApproveBody"];
             };
         };
         responses: {
@@ -8510,15 +9258,25 @@ export interface operations {
                      *       "agent_ids": [
                      *         "01900000-0000-7000-8000-000000000006"
                      *       ],
-                     *       "agents_sha256": "898476d87cb2db034a6b3778f379ad6fc030ef6bd251eb43995f0cd7683f23ce",
+                     *       "agent_names": [
+                     *         "old-1"
+                     *       ],
+                     *       "agents_sha256": "4ae96bb10ae5fdd443d9e255b78658eb3e20b92c59a210326cba6a7a7a09aff2",
                      *       "command": "execute",
                      *       "command_id": null,
+                     *       "commands": [
+                     *         {
+                     *           "agent_id": "01900000-0000-7000-8000-000000000006",
+                     *           "command_id": "01900000-0000-7000-8000-000000000007"
+                     *         }
+                     *       ],
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "data": {
                      *         "script": "deploy"
                      *       },
                      *       "decided_at": "2026-01-31T12:00:00.000Z",
-                     *       "decided_by": "01900000-0000-7000-8000-000000000007",
+                     *       "decided_by": "01900000-0000-7000-8000-000000000008",
+                     *       "decided_by_name": "grace",
                      *       "expires_at": "2026-01-31T12:00:00.000Z",
                      *       "files": [
                      *         {
@@ -8526,17 +9284,18 @@ export interface operations {
                      *           "sha256": null
                      *         }
                      *       ],
-                     *       "id": "01900000-0000-7000-8000-000000000008",
-                     *       "job_id": "01900000-0000-7000-8000-000000000009",
+                     *       "id": "01900000-0000-7000-8000-000000000009",
+                     *       "job_id": "01900000-0000-7000-8000-000000000010",
                      *       "parameters_sha256": "e885777a181900f632021219f03c1f1652b74ee33109a345b1f8aa96a055c9fa",
                      *       "reason": "checked with the team",
                      *       "requested_by": "01900000-0000-7000-8000-000000000002",
+                     *       "requested_by_name": "bootstrap",
                      *       "requested_from": "127.0.0.1",
                      *       "rules": [
                      *         "every script"
                      *       ],
                      *       "script": "deploy",
-                     *       "script_sha256": "49020f669e0f10f9dd8ea0db5c9218df7bc48f4b5803d62f852134221a2c6665",
+                     *       "script_sha256": "286245da3a651867fe19296927250738f23f24a1989c9b499c6186c508dd700a",
                      *       "state": "approved"
                      *     }
                      */
@@ -8563,7 +9322,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The key does not have the scope that this operation needs. */
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -8674,15 +9433,25 @@ export interface operations {
                      *       "agent_ids": [
                      *         "01900000-0000-7000-8000-000000000006"
                      *       ],
-                     *       "agents_sha256": "898476d87cb2db034a6b3778f379ad6fc030ef6bd251eb43995f0cd7683f23ce",
+                     *       "agent_names": [
+                     *         "old-1"
+                     *       ],
+                     *       "agents_sha256": "4ae96bb10ae5fdd443d9e255b78658eb3e20b92c59a210326cba6a7a7a09aff2",
                      *       "command": "execute",
                      *       "command_id": null,
+                     *       "commands": [
+                     *         {
+                     *           "agent_id": "01900000-0000-7000-8000-000000000006",
+                     *           "command_id": "01900000-0000-7000-8000-000000000093"
+                     *         }
+                     *       ],
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "data": {
                      *         "script": "deploy"
                      *       },
                      *       "decided_at": "2026-01-31T12:00:00.000Z",
-                     *       "decided_by": "01900000-0000-7000-8000-000000000007",
+                     *       "decided_by": "01900000-0000-7000-8000-000000000008",
+                     *       "decided_by_name": "grace",
                      *       "expires_at": "2026-01-31T12:00:00.000Z",
                      *       "files": [
                      *         {
@@ -8690,17 +9459,18 @@ export interface operations {
                      *           "sha256": null
                      *         }
                      *       ],
-                     *       "id": "01900000-0000-7000-8000-000000000091",
-                     *       "job_id": "01900000-0000-7000-8000-000000000092",
+                     *       "id": "01900000-0000-7000-8000-000000000094",
+                     *       "job_id": "01900000-0000-7000-8000-000000000095",
                      *       "parameters_sha256": "e885777a181900f632021219f03c1f1652b74ee33109a345b1f8aa96a055c9fa",
                      *       "reason": "checked with the team",
                      *       "requested_by": "01900000-0000-7000-8000-000000000002",
+                     *       "requested_by_name": "bootstrap",
                      *       "requested_from": "127.0.0.1",
                      *       "rules": [
                      *         "every script"
                      *       ],
                      *       "script": "deploy",
-                     *       "script_sha256": "49020f669e0f10f9dd8ea0db5c9218df7bc48f4b5803d62f852134221a2c6665",
+                     *       "script_sha256": "286245da3a651867fe19296927250738f23f24a1989c9b499c6186c508dd700a",
                      *       "state": "refused"
                      *     }
                      */
@@ -8727,7 +9497,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The key does not have the scope that this operation needs. */
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -8849,7 +9619,7 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000025",
+                     *           "id": "01900000-0000-7000-8000-000000000026",
                      *           "link": 58,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
@@ -8869,11 +9639,11 @@ export interface operations {
                      *             "command": "execute",
                      *             "script": "deploy"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000033",
+                     *           "id": "01900000-0000-7000-8000-000000000034",
                      *           "link": 57,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000034",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000035",
                      *           "subject_kind": "command",
                      *           "subject_name": null
                      *         },
@@ -8899,11 +9669,11 @@ export interface operations {
                      *             ],
                      *             "trusts_holders": false
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000035",
+                     *           "id": "01900000-0000-7000-8000-000000000036",
                      *           "link": 56,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000036",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000037",
                      *           "subject_kind": "agent_key",
                      *           "subject_name": "a key"
                      *         },
@@ -8914,14 +9684,14 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {
-                     *             "new": "98fddf3a84ed150479e2663df926a97ba7ca4b0617db4133a73c961367b02adb",
-                     *             "old": "ea7b81e7c7aa01afd8d4ff3f60ae33bb013fad203d53f8238de688f75b3934c7"
+                     *             "new": "6bcb5a5c303d65e63a00e53b3ebc04469308d84143b09b686e77b5dc4bfd5de0",
+                     *             "old": "a2bba0ef6509abb9bdbb184052a5db18f97cc3bdb10420347aad17f65faf9c8c"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000037",
+                     *           "id": "01900000-0000-7000-8000-000000000038",
                      *           "link": 55,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000038",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000039",
                      *           "subject_kind": "release_key_change",
                      *           "subject_name": null
                      *         },
@@ -8934,11 +9704,11 @@ export interface operations {
                      *           "detail": {
                      *             "version": "0.2.0"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000039",
+                     *           "id": "01900000-0000-7000-8000-000000000040",
                      *           "link": 54,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000024",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000025",
                      *           "subject_kind": "release",
                      *           "subject_name": null
                      *         },
@@ -8960,11 +9730,11 @@ export interface operations {
                      *             ],
                      *             "trusts_holders": false
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000040",
+                     *           "id": "01900000-0000-7000-8000-000000000041",
                      *           "link": 53,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000041",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000042",
                      *           "subject_kind": "agent_key",
                      *           "subject_name": "a key"
                      *         },
@@ -8975,11 +9745,11 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000042",
+                     *           "id": "01900000-0000-7000-8000-000000000043",
                      *           "link": 52,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000018",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000019",
                      *           "subject_kind": "group",
                      *           "subject_name": null
                      *         },
@@ -8994,11 +9764,11 @@ export interface operations {
                      *             "name": "web",
                      *             "state": "active"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000043",
+                     *           "id": "01900000-0000-7000-8000-000000000044",
                      *           "link": 51,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000018",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000019",
                      *           "subject_kind": "group",
                      *           "subject_name": null
                      *         },
@@ -9013,11 +9783,11 @@ export interface operations {
                      *             "name": "web",
                      *             "state": "paused"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000044",
+                     *           "id": "01900000-0000-7000-8000-000000000045",
                      *           "link": 50,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000018",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000019",
                      *           "subject_kind": "group",
                      *           "subject_name": null
                      *         },
@@ -9032,11 +9802,11 @@ export interface operations {
                      *             "name": "web",
                      *             "state": "active"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000045",
+                     *           "id": "01900000-0000-7000-8000-000000000046",
                      *           "link": 49,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000018",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000019",
                      *           "subject_kind": "group",
                      *           "subject_name": null
                      *         },
@@ -9051,11 +9821,11 @@ export interface operations {
                      *             "name": "web",
                      *             "state": "active"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000046",
+                     *           "id": "01900000-0000-7000-8000-000000000047",
                      *           "link": 48,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000018",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000019",
                      *           "subject_kind": "group",
                      *           "subject_name": null
                      *         },
@@ -9066,14 +9836,14 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {
-                     *             "key": "ea7b81e7c7aa01afd8d4ff3f60ae33bb013fad203d53f8238de688f75b3934c7",
+                     *             "key": "a2bba0ef6509abb9bdbb184052a5db18f97cc3bdb10420347aad17f65faf9c8c",
                      *             "version": "0.2.0"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000047",
+                     *           "id": "01900000-0000-7000-8000-000000000048",
                      *           "link": 47,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000024",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000025",
                      *           "subject_kind": "release",
                      *           "subject_name": null
                      *         },
@@ -9086,14 +9856,14 @@ export interface operations {
                      *           "detail": {
                      *             "platform": "linux-x86_64",
                      *             "program": "muster-supervisor",
-                     *             "sha256": "6516852f4109112724f262030deeccd37f9f5df5cbc857c3324a5d0024bacb40",
+                     *             "sha256": "b5113e8c1c81c9aa171e3e7bab4a8bcbf7a7b9288fd59abc62c728a3275d7ee0",
                      *             "version": "0.2.0"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000048",
+                     *           "id": "01900000-0000-7000-8000-000000000049",
                      *           "link": 46,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000024",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000025",
                      *           "subject_kind": "release",
                      *           "subject_name": null
                      *         },
@@ -9106,14 +9876,14 @@ export interface operations {
                      *           "detail": {
                      *             "platform": "linux-x86_64",
                      *             "program": "muster-agent",
-                     *             "sha256": "d882bf6a63bcea4c130a7eb3b5df22c3693a66e64e594f05ae344c7b71e82fca",
+                     *             "sha256": "28161f6d4ec9a2f7baf2625bb8f5b2d78114b28b827b0bb522388ee710dcea29",
                      *             "version": "0.2.0"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000049",
+                     *           "id": "01900000-0000-7000-8000-000000000050",
                      *           "link": 45,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000024",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000025",
                      *           "subject_kind": "release",
                      *           "subject_name": null
                      *         },
@@ -9124,14 +9894,14 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {
-                     *             "key": "ea7b81e7c7aa01afd8d4ff3f60ae33bb013fad203d53f8238de688f75b3934c7",
+                     *             "key": "a2bba0ef6509abb9bdbb184052a5db18f97cc3bdb10420347aad17f65faf9c8c",
                      *             "version": "0.2.0"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000050",
+                     *           "id": "01900000-0000-7000-8000-000000000051",
                      *           "link": 44,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000024",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000025",
                      *           "subject_kind": "release",
                      *           "subject_name": null
                      *         },
@@ -9142,11 +9912,11 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000051",
+                     *           "id": "01900000-0000-7000-8000-000000000052",
                      *           "link": 43,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000011",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000012",
                      *           "subject_kind": "command",
                      *           "subject_name": null
                      *         },
@@ -9162,11 +9932,11 @@ export interface operations {
                      *             "command": "execute",
                      *             "script": "deploy"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000052",
+                     *           "id": "01900000-0000-7000-8000-000000000053",
                      *           "link": 42,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000011",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000012",
                      *           "subject_kind": "command",
                      *           "subject_name": null
                      *         },
@@ -9177,11 +9947,11 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000053",
+                     *           "id": "01900000-0000-7000-8000-000000000054",
                      *           "link": 41,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000010",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000011",
                      *           "subject_kind": "command",
                      *           "subject_name": null
                      *         },
@@ -9197,11 +9967,11 @@ export interface operations {
                      *             "command": "execute",
                      *             "script": "deploy"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000054",
+                     *           "id": "01900000-0000-7000-8000-000000000055",
                      *           "link": 40,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000010",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000011",
                      *           "subject_kind": "command",
                      *           "subject_name": null
                      *         },
@@ -9212,11 +9982,11 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000055",
+                     *           "id": "01900000-0000-7000-8000-000000000056",
                      *           "link": 39,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000012",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000013",
                      *           "subject_kind": "job",
                      *           "subject_name": "deploy"
                      *         },
@@ -9232,11 +10002,11 @@ export interface operations {
                      *             "script": "deploy",
                      *             "waves": 1
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000056",
+                     *           "id": "01900000-0000-7000-8000-000000000057",
                      *           "link": 38,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000012",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000013",
                      *           "subject_kind": "job",
                      *           "subject_name": "deploy"
                      *         },
@@ -9247,7 +10017,7 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000057",
+                     *           "id": "01900000-0000-7000-8000-000000000058",
                      *           "link": 37,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
@@ -9262,7 +10032,7 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000058",
+                     *           "id": "01900000-0000-7000-8000-000000000059",
                      *           "link": 36,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
@@ -9277,7 +10047,7 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000059",
+                     *           "id": "01900000-0000-7000-8000-000000000060",
                      *           "link": 35,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
@@ -9297,7 +10067,7 @@ export interface operations {
                      *             "script": "deploy",
                      *             "waves": 1
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000060",
+                     *           "id": "01900000-0000-7000-8000-000000000061",
                      *           "link": 34,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
@@ -9312,11 +10082,11 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000061",
+                     *           "id": "01900000-0000-7000-8000-000000000062",
                      *           "link": 33,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000021",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000022",
                      *           "subject_kind": "schedule",
                      *           "subject_name": null
                      *         },
@@ -9335,11 +10105,11 @@ export interface operations {
                      *             },
                      *             "state": "active"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000062",
+                     *           "id": "01900000-0000-7000-8000-000000000063",
                      *           "link": 32,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000021",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000022",
                      *           "subject_kind": "schedule",
                      *           "subject_name": null
                      *         },
@@ -9358,11 +10128,11 @@ export interface operations {
                      *             },
                      *             "state": "disabled"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000063",
+                     *           "id": "01900000-0000-7000-8000-000000000064",
                      *           "link": 31,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000021",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000022",
                      *           "subject_kind": "schedule",
                      *           "subject_name": null
                      *         },
@@ -9375,15 +10145,15 @@ export interface operations {
                      *           "detail": {
                      *             "agents": 1,
                      *             "approval_id": null,
-                     *             "schedule_id": "01900000-0000-7000-8000-000000000021",
+                     *             "schedule_id": "01900000-0000-7000-8000-000000000022",
                      *             "script": "deploy",
                      *             "waves": null
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000064",
+                     *           "id": "01900000-0000-7000-8000-000000000065",
                      *           "link": 30,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000065",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000066",
                      *           "subject_kind": "job",
                      *           "subject_name": "deploy"
                      *         },
@@ -9394,11 +10164,11 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000066",
+                     *           "id": "01900000-0000-7000-8000-000000000067",
                      *           "link": 29,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000021",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000022",
                      *           "subject_kind": "schedule",
                      *           "subject_name": null
                      *         },
@@ -9417,11 +10187,11 @@ export interface operations {
                      *             },
                      *             "state": "active"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000067",
+                     *           "id": "01900000-0000-7000-8000-000000000068",
                      *           "link": 28,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000021",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000022",
                      *           "subject_kind": "schedule",
                      *           "subject_name": null
                      *         },
@@ -9440,11 +10210,11 @@ export interface operations {
                      *             },
                      *             "state": "active"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000068",
+                     *           "id": "01900000-0000-7000-8000-000000000069",
                      *           "link": 27,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000021",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000022",
                      *           "subject_kind": "schedule",
                      *           "subject_name": null
                      *         },
@@ -9455,7 +10225,7 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000069",
+                     *           "id": "01900000-0000-7000-8000-000000000070",
                      *           "link": 26,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
@@ -9470,11 +10240,11 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000070",
+                     *           "id": "01900000-0000-7000-8000-000000000071",
                      *           "link": 25,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000029",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000030",
                      *           "subject_kind": "webhook_delivery",
                      *           "subject_name": null
                      *         },
@@ -9487,7 +10257,7 @@ export interface operations {
                      *           "detail": {
                      *             "host": "hooks.invalid"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000071",
+                     *           "id": "01900000-0000-7000-8000-000000000072",
                      *           "link": 24,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
@@ -9507,11 +10277,11 @@ export interface operations {
                      *             "script": "deploy",
                      *             "waves": null
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000072",
+                     *           "id": "01900000-0000-7000-8000-000000000073",
                      *           "link": 23,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000073",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000074",
                      *           "subject_kind": "job",
                      *           "subject_name": "deploy"
                      *         },
@@ -9527,11 +10297,11 @@ export interface operations {
                      *             "script": "deploy",
                      *             "waves": null
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000074",
+                     *           "id": "01900000-0000-7000-8000-000000000075",
                      *           "link": 22,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000028",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000029",
                      *           "subject_kind": "job",
                      *           "subject_name": "deploy"
                      *         },
@@ -9543,9 +10313,9 @@ export interface operations {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {
                      *             "command": "echo",
-                     *             "command_id": "01900000-0000-7000-8000-000000000014"
+                     *             "command_id": "01900000-0000-7000-8000-000000000015"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000075",
+                     *           "id": "01900000-0000-7000-8000-000000000076",
                      *           "link": 21,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
@@ -9561,9 +10331,9 @@ export interface operations {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {
                      *             "command": "ping",
-                     *             "command_id": "01900000-0000-7000-8000-000000000076"
+                     *             "command_id": "01900000-0000-7000-8000-000000000077"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000077",
+                     *           "id": "01900000-0000-7000-8000-000000000078",
                      *           "link": 20,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
@@ -9579,9 +10349,9 @@ export interface operations {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {
                      *             "command": "echo",
-                     *             "command_id": "01900000-0000-7000-8000-000000000013"
+                     *             "command_id": "01900000-0000-7000-8000-000000000014"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000078",
+                     *           "id": "01900000-0000-7000-8000-000000000079",
                      *           "link": 19,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
@@ -9597,9 +10367,9 @@ export interface operations {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {
                      *             "command": "ping",
-                     *             "command_id": "01900000-0000-7000-8000-000000000079"
+                     *             "command_id": "01900000-0000-7000-8000-000000000080"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000080",
+                     *           "id": "01900000-0000-7000-8000-000000000081",
                      *           "link": 18,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
@@ -9620,7 +10390,7 @@ export interface operations {
                      *               "stage:production"
                      *             ]
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000081",
+                     *           "id": "01900000-0000-7000-8000-000000000082",
                      *           "link": 17,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
@@ -9635,11 +10405,11 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000082",
+                     *           "id": "01900000-0000-7000-8000-000000000083",
                      *           "link": 16,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000022",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000023",
                      *           "subject_kind": "tenant",
                      *           "subject_name": null
                      *         },
@@ -9652,11 +10422,11 @@ export interface operations {
                      *           "detail": {
                      *             "delete_at": "2026-01-31T12:00:00.000Z"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000083",
+                     *           "id": "01900000-0000-7000-8000-000000000084",
                      *           "link": 15,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000022",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000023",
                      *           "subject_kind": "tenant",
                      *           "subject_name": null
                      *         },
@@ -9670,11 +10440,11 @@ export interface operations {
                      *             "name": null,
                      *             "plan": "pro"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000084",
+                     *           "id": "01900000-0000-7000-8000-000000000085",
                      *           "link": 14,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000022",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000023",
                      *           "subject_kind": "tenant",
                      *           "subject_name": null
                      *         },
@@ -9688,11 +10458,11 @@ export interface operations {
                      *             "name": "Another Ltd",
                      *             "plan": "starter"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000085",
+                     *           "id": "01900000-0000-7000-8000-000000000086",
                      *           "link": 13,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000022",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000023",
                      *           "subject_kind": "tenant",
                      *           "subject_name": null
                      *         },
@@ -9706,7 +10476,7 @@ export interface operations {
                      *             "name": "Example Ltd",
                      *             "plan": null
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000086",
+                     *           "id": "01900000-0000-7000-8000-000000000087",
                      *           "link": 12,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
@@ -9726,11 +10496,11 @@ export interface operations {
                      *             "paused_jobs": [],
                      *             "revoked_keys": 1
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000087",
+                     *           "id": "01900000-0000-7000-8000-000000000088",
                      *           "link": 11,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000016",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000017",
                      *           "subject_kind": "api_key",
                      *           "subject_name": "deployments"
                      *         },
@@ -9743,11 +10513,11 @@ export interface operations {
                      *           "detail": {
                      *             "ended": "previous"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000088",
+                     *           "id": "01900000-0000-7000-8000-000000000089",
                      *           "link": 10,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000016",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000017",
                      *           "subject_kind": "api_key",
                      *           "subject_name": "deployments"
                      *         },
@@ -9760,16 +10530,16 @@ export interface operations {
                      *           "detail": {
                      *             "grace_ms": 86400000
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000089",
+                     *           "id": "01900000-0000-7000-8000-000000000090",
                      *           "link": 9,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000016",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000017",
                      *           "subject_kind": "api_key",
                      *           "subject_name": "deployments"
                      *         }
                      *       ],
-                     *       "next_cursor": "9.01a205ca-8b30-7313-9fce-7671e5b3cf1f"
+                     *       "next_cursor": "9.01a205f2-0203-732d-b8f6-1135d382fc7a"
                      *     }
                      */
                     "application/json": components["schemas"]["PageView_AuditEntryView"];
@@ -9795,7 +10565,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The key does not have the scope that this operation needs. */
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -9873,9 +10643,9 @@ export interface operations {
                 };
                 content: {
                     /**
-                     * @example {"type":"header","format":"muster audit 1","tenant_id":"01900000-0000-7000-8000-000000000005","after":0,"public_key":"5EglGMuYzhlfPj/V4rPCDICsxkE0gbNEc1PLhzF8oKo=","is_complete":false}
-                     *     {"type":"entry","id":"01900000-0000-7000-8000-000000000025","link":58,"at":"2026-01-31T12:00:00.000Z","actor_kind":"api_key","actor_id":"01900000-0000-7000-8000-000000000002","actor_name":"bootstrap","session_id":null,"action":"agent.delete","subject_kind":"agent","subject_id":"01900000-0000-7000-8000-000000000003","subject_name":"web-1","detail":{},"source":"127.0.0.1"}
-                     *     {"type":"end","position":"58.01a205ca-b685-7074-8a3e-88eae9863566"}
+                     * @example {"type":"header","format":"muster audit 1","tenant_id":"01900000-0000-7000-8000-000000000005","after":0,"public_key":"M0/8fJ52Lm5SBRA2TxI+4eo2JqtLuoJyGXqrGqCJzrw=","is_complete":false}
+                     *     {"type":"entry","id":"01900000-0000-7000-8000-000000000026","link":58,"at":"2026-01-31T12:00:00.000Z","actor_kind":"api_key","actor_id":"01900000-0000-7000-8000-000000000002","actor_name":"bootstrap","session_id":null,"action":"agent.delete","subject_kind":"agent","subject_id":"01900000-0000-7000-8000-000000000003","subject_name":"web-1","detail":{},"source":"127.0.0.1"}
+                     *     {"type":"end","position":"58.01a205f2-076b-7117-88ba-9e1ad38a8ac3"}
                      */
                     "application/x-ndjson": string;
                 };
@@ -9900,7 +10670,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The key does not have the scope that this operation needs. */
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -9950,10 +10720,10 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "hash": "3c67e8bfc3a1ea202d7686cfd35d73651631def04f8f646e449ca2653eaf0b4a",
+                     *       "hash": "a02ad7f9ec43ef8fc4113ba1e1d4a5f837839ed733b4861f181254180fbc3817",
                      *       "number": 58,
-                     *       "public_key": "5EglGMuYzhlfPj/V4rPCDICsxkE0gbNEc1PLhzF8oKo=",
-                     *       "signature": "Ds2rN6OWtHhiNZkqKdS71kKkMBpHipgyEq22fRAFPsDZBB3zEwUkIiN9Lovt0yAUFraZUae8flZ8Kkm1BZvkCg==",
+                     *       "public_key": "M0/8fJ52Lm5SBRA2TxI+4eo2JqtLuoJyGXqrGqCJzrw=",
+                     *       "signature": "w0oZtrUdkeI7l+ha9ZIIzYQYGwe89VhLzF8DzgYTZe+itLsABZG4yTdaREfaIvgrHlGvnt2WnG8TdaMlgOvIDg==",
                      *       "tenant_id": "01900000-0000-7000-8000-000000000005"
                      *     }
                      */
@@ -9971,7 +10741,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The key does not have the scope that this operation needs. */
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -10065,7 +10835,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The key does not have the scope that this operation needs. */
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -10123,10 +10893,10 @@ export interface operations {
                      *       "finding_count": 0,
                      *       "findings": [],
                      *       "head": {
-                     *         "hash": "3c67e8bfc3a1ea202d7686cfd35d73651631def04f8f646e449ca2653eaf0b4a",
+                     *         "hash": "a02ad7f9ec43ef8fc4113ba1e1d4a5f837839ed733b4861f181254180fbc3817",
                      *         "number": 58,
-                     *         "public_key": "5EglGMuYzhlfPj/V4rPCDICsxkE0gbNEc1PLhzF8oKo=",
-                     *         "signature": "Ds2rN6OWtHhiNZkqKdS71kKkMBpHipgyEq22fRAFPsDZBB3zEwUkIiN9Lovt0yAUFraZUae8flZ8Kkm1BZvkCg==",
+                     *         "public_key": "M0/8fJ52Lm5SBRA2TxI+4eo2JqtLuoJyGXqrGqCJzrw=",
+                     *         "signature": "w0oZtrUdkeI7l+ha9ZIIzYQYGwe89VhLzF8DzgYTZe+itLsABZG4yTdaREfaIvgrHlGvnt2WnG8TdaMlgOvIDg==",
                      *         "tenant_id": "01900000-0000-7000-8000-000000000005"
                      *       },
                      *       "is_intact": true,
@@ -10158,7 +10928,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The key does not have the scope that this operation needs. */
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -10252,8 +11022,600 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description `session_required`: the caller is no person who is signed in. Other codes say why. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body is too large. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body has another content type than this operation accepts. */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A field of the body is invalid, or a number is out of its bounds. `errors` names the field. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The key has too much in progress. Try again after `Retry-After` seconds. */
+            429: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The server cannot answer now. Try again after `Retry-After` seconds. */
+            503: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    start_device_login: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The codes of the sign-in. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "device_code": "mst_device_0000000000000000000000000000000000000000000000000000000000000000",
+                     *       "expires_in": 600,
+                     *       "interval": 5,
+                     *       "user_code": "BCDF-GHJK",
+                     *       "verification_uri": "http://127.0.0.1:8080/device",
+                     *       "verification_uri_complete": "http://127.0.0.1:8080/device?user_code=BCDF-GHJK"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["StartedDeviceLoginView"];
+                };
+            };
+            /** @description The query, a header or the body cannot be read. `errors` names the parameter. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body is too large. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body has another content type than this operation accepts. */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A field of the body is invalid, or a number is out of its bounds. `errors` names the field. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The key has too much in progress. Try again after `Retry-After` seconds. */
+            429: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The server cannot answer now. Try again after `Retry-After` seconds. */
+            503: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    approve_device_login: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "user_code": "BCDF-GHJK"
+                 *     }
+                 */
+                "application/json": components["schemas"]["UserCodeBody"];
+            };
+        };
+        responses: {
+            /** @description The sign-in, which is approved. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "created_at": "2026-01-31T12:00:00.000Z",
+                     *       "expires_at": "2026-01-31T12:00:00.000Z",
+                     *       "source": "127.0.0.1",
+                     *       "user_agent": ""
+                     *     }
+                     */
+                    "application/json": components["schemas"]["DeviceLoginView"];
+                };
+            };
+            /** @description The query, a header or the body cannot be read. `errors` names the parameter. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No key was sent, or the key is not valid. */
+            401: {
+                headers: {
+                    /** @description The scheme to authenticate with. */
+                    "WWW-Authenticate"?: "Bearer";
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `session_required`: the caller is no person who is signed in. Other codes say why. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such resource in this tenant. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body is too large. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body has another content type than this operation accepts. */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A field of the body is invalid, or a number is out of its bounds. `errors` names the field. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The key has too much in progress. Try again after `Retry-After` seconds. */
+            429: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The server cannot answer now. Try again after `Retry-After` seconds. */
+            503: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    refuse_device_login: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "user_code": "BCDF-GHJK"
+                 *     }
+                 */
+                "application/json": components["schemas"]["UserCodeBody"];
+            };
+        };
+        responses: {
+            /** @description The sign-in, which is refused. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "created_at": "2026-01-31T12:00:00.000Z",
+                     *       "expires_at": "2026-01-31T12:00:00.000Z",
+                     *       "source": "127.0.0.1",
+                     *       "user_agent": ""
+                     *     }
+                     */
+                    "application/json": components["schemas"]["DeviceLoginView"];
+                };
+            };
+            /** @description The query, a header or the body cannot be read. `errors` names the parameter. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No key was sent, or the key is not valid. */
+            401: {
+                headers: {
+                    /** @description The scheme to authenticate with. */
+                    "WWW-Authenticate"?: "Bearer";
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `session_required`: the caller is no person who is signed in. Other codes say why. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such resource in this tenant. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body is too large. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body has another content type than this operation accepts. */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A field of the body is invalid, or a number is out of its bounds. `errors` names the field. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The key has too much in progress. Try again after `Retry-After` seconds. */
+            429: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The server cannot answer now. Try again after `Retry-After` seconds. */
+            503: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    show_device_login: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "user_code": "BCDF-GHJK"
+                 *     }
+                 */
+                "application/json": components["schemas"]["UserCodeBody"];
+            };
+        };
+        responses: {
+            /** @description The program that waits. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "created_at": "2026-01-31T12:00:00.000Z",
+                     *       "expires_at": "2026-01-31T12:00:00.000Z",
+                     *       "source": "127.0.0.1",
+                     *       "user_agent": ""
+                     *     }
+                     */
+                    "application/json": components["schemas"]["DeviceLoginView"];
+                };
+            };
+            /** @description The query, a header or the body cannot be read. `errors` names the parameter. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No key was sent, or the key is not valid. */
+            401: {
+                headers: {
+                    /** @description The scheme to authenticate with. */
+                    "WWW-Authenticate"?: "Bearer";
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `session_required`: the caller is no person who is signed in. Other codes say why. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such resource in this tenant. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body is too large. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body has another content type than this operation accepts. */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A field of the body is invalid, or a number is out of its bounds. `errors` names the field. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The key has too much in progress. Try again after `Retry-After` seconds. */
+            429: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The server cannot answer now. Try again after `Retry-After` seconds. */
+            503: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    redeem_device_login: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "device_code": "mst_device_0000000000000000000000000000000000000000000000000000000000000000"
+                 *     }
+                 */
+                "application/json": components["schemas"]["RedeemDeviceLogin"];
+            };
+        };
+        responses: {
+            /** @description The tokens of the new session. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "access_expires_at": "2026-01-31T12:00:00.000Z",
+                     *       "access_token": "eyJhbGciOiJFZERTQSJ9.e30.AA",
+                     *       "member": {
+                     *         "created_at": "2026-01-31T12:00:00.000Z",
+                     *         "email": "ada@example.com",
+                     *         "id": "01900000-0000-7000-8000-000000000020",
+                     *         "name": "Ada",
+                     *         "role": "owner",
+                     *         "tenant_id": "01900000-0000-7000-8000-000000000005",
+                     *         "tenant_name": "Example Ltd"
+                     *       },
+                     *       "refresh_expires_at": "2026-01-31T12:00:00.000Z",
+                     *       "refresh_token": "mst_refresh_000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000",
+                     *       "session_id": "01900000-0000-7000-8000-000000000092"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["SignedInView"];
+                };
+            };
+            /** @description The query, a header or the body cannot be read. `errors` names the parameter. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description The key does not have the scope that this operation needs. */
             403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The current state does not permit this. `code` says why. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description It existed and is gone. `code` says why. */
+            410: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -10344,7 +11706,7 @@ export interface operations {
                      *       "member": {
                      *         "created_at": "2026-01-31T12:00:00.000Z",
                      *         "email": "ada@example.com",
-                     *         "id": "01900000-0000-7000-8000-000000000019",
+                     *         "id": "01900000-0000-7000-8000-000000000020",
                      *         "name": "Ada",
                      *         "role": "owner",
                      *         "tenant_id": "01900000-0000-7000-8000-000000000005",
@@ -10352,7 +11714,7 @@ export interface operations {
                      *       },
                      *       "refresh_expires_at": "2026-01-31T12:00:00.000Z",
                      *       "refresh_token": "mst_refresh_000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000",
-                     *       "session_id": "01900000-0000-7000-8000-000000000030"
+                     *       "session_id": "01900000-0000-7000-8000-000000000031"
                      *     }
                      */
                     "application/json": components["schemas"]["SignedInView"];
@@ -10474,7 +11836,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The key does not have the scope that this operation needs. */
+            /** @description `session_required`: the caller is no person who is signed in. Other codes say why. */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -10757,7 +12119,7 @@ export interface operations {
                      *       "access_token": "eyJhbGciOiJFZERTQSJ9.e30.AA",
                      *       "refresh_expires_at": "2026-01-31T12:00:00.000Z",
                      *       "refresh_token": "mst_refresh_000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000",
-                     *       "session_id": "01900000-0000-7000-8000-000000000030"
+                     *       "session_id": "01900000-0000-7000-8000-000000000031"
                      *     }
                      */
                     "application/json": components["schemas"]["TokensView"];
@@ -10873,7 +12235,7 @@ export interface operations {
                     /**
                      * @example {
                      *       "expires_at": "2026-01-31T12:00:00.000Z",
-                     *       "registration_id": "01900000-0000-7000-8000-000000000093"
+                     *       "registration_id": "01900000-0000-7000-8000-000000000096"
                      *     }
                      */
                     "application/json": components["schemas"]["RegistrationView"];
@@ -10968,7 +12330,7 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "registration_id": "01900000-0000-7000-8000-000000000093"
+                 *       "registration_id": "01900000-0000-7000-8000-000000000096"
                  *     }
                  */
                 "application/json": components["schemas"]["ResendCode"];
@@ -10984,7 +12346,7 @@ export interface operations {
                     /**
                      * @example {
                      *       "expires_at": "2026-01-31T12:00:00.000Z",
-                     *       "registration_id": "01900000-0000-7000-8000-000000000093"
+                     *       "registration_id": "01900000-0000-7000-8000-000000000096"
                      *     }
                      */
                     "application/json": components["schemas"]["RegistrationView"];
@@ -11079,8 +12441,8 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "code": "832171",
-                 *       "registration_id": "01900000-0000-7000-8000-000000000093"
+                 *       "code": "971051",
+                 *       "registration_id": "01900000-0000-7000-8000-000000000096"
                  *     }
                  */
                 "application/json": components["schemas"]["VerifyRegistration"];
@@ -11097,10 +12459,10 @@ export interface operations {
                      * @example {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "email": "joan@example.com",
-                     *       "id": "01900000-0000-7000-8000-000000000095",
+                     *       "id": "01900000-0000-7000-8000-000000000098",
                      *       "name": "Joan",
                      *       "role": "owner",
-                     *       "tenant_id": "01900000-0000-7000-8000-000000000096",
+                     *       "tenant_id": "01900000-0000-7000-8000-000000000099",
                      *       "tenant_name": "Example Ltd"
                      *     }
                      */
@@ -11227,7 +12589,7 @@ export interface operations {
                      *       "member": {
                      *         "created_at": "2026-01-31T12:00:00.000Z",
                      *         "email": "ada@example.com",
-                     *         "id": "01900000-0000-7000-8000-000000000019",
+                     *         "id": "01900000-0000-7000-8000-000000000020",
                      *         "name": "Ada",
                      *         "role": "owner",
                      *         "tenant_id": "01900000-0000-7000-8000-000000000005",
@@ -11235,7 +12597,7 @@ export interface operations {
                      *       },
                      *       "refresh_expires_at": "2026-01-31T12:00:00.000Z",
                      *       "refresh_token": "mst_refresh_000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000",
-                     *       "session_id": "01900000-0000-7000-8000-000000000094"
+                     *       "session_id": "01900000-0000-7000-8000-000000000097"
                      *     }
                      */
                     "application/json": components["schemas"]["SignedInView"];
@@ -11261,7 +12623,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The key does not have the scope that this operation needs. */
+            /** @description `session_required`: the caller is no person who is signed in. Other codes say why. */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -11359,6 +12721,7 @@ export interface operations {
                      *       "items": [
                      *         {
                      *           "agent_id": "01900000-0000-7000-8000-000000000003",
+                     *           "approval": null,
                      *           "cancel_requested_at": null,
                      *           "command": "execute",
                      *           "created_at": "2026-01-31T12:00:00.000Z",
@@ -11370,9 +12733,9 @@ export interface operations {
                      *           "error_code": "exit_code",
                      *           "expires_at": "2026-01-31T12:00:00.000Z",
                      *           "finished_at": "2026-01-31T12:00:00.000Z",
-                     *           "id": "01900000-0000-7000-8000-000000000026",
+                     *           "id": "01900000-0000-7000-8000-000000000027",
                      *           "is_held": false,
-                     *           "job_id": "01900000-0000-7000-8000-000000000028",
+                     *           "job_id": "01900000-0000-7000-8000-000000000029",
                      *           "late_result": null,
                      *           "requested_by": "01900000-0000-7000-8000-000000000002",
                      *           "requested_from": "127.0.0.1",
@@ -11420,7 +12783,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The key does not have the scope that this operation needs. */
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -11486,6 +12849,7 @@ export interface operations {
                     /**
                      * @example {
                      *       "agent_id": "01900000-0000-7000-8000-000000000003",
+                     *       "approval": null,
                      *       "cancel_requested_at": null,
                      *       "command": "execute",
                      *       "created_at": "2026-01-31T12:00:00.000Z",
@@ -11497,9 +12861,9 @@ export interface operations {
                      *       "error_code": "exit_code",
                      *       "expires_at": "2026-01-31T12:00:00.000Z",
                      *       "finished_at": "2026-01-31T12:00:00.000Z",
-                     *       "id": "01900000-0000-7000-8000-000000000026",
+                     *       "id": "01900000-0000-7000-8000-000000000027",
                      *       "is_held": false,
-                     *       "job_id": "01900000-0000-7000-8000-000000000028",
+                     *       "job_id": "01900000-0000-7000-8000-000000000029",
                      *       "late_result": null,
                      *       "output_bytes": 9,
                      *       "requested_by": "01900000-0000-7000-8000-000000000002",
@@ -11545,7 +12909,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The key does not have the scope that this operation needs. */
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -11617,6 +12981,7 @@ export interface operations {
                     /**
                      * @example {
                      *       "agent_id": "01900000-0000-7000-8000-000000000003",
+                     *       "approval": null,
                      *       "cancel_requested_at": "2026-01-31T12:00:00.000Z",
                      *       "command": "execute",
                      *       "created_at": "2026-01-31T12:00:00.000Z",
@@ -11628,7 +12993,7 @@ export interface operations {
                      *       "error_code": "cancelled_in_queue",
                      *       "expires_at": "2026-01-31T12:00:00.000Z",
                      *       "finished_at": "2026-01-31T12:00:00.000Z",
-                     *       "id": "01900000-0000-7000-8000-000000000010",
+                     *       "id": "01900000-0000-7000-8000-000000000011",
                      *       "is_held": false,
                      *       "job_id": null,
                      *       "late_result": null,
@@ -11664,7 +13029,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The key does not have the scope that this operation needs. */
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -11810,7 +13175,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The key does not have the scope that this operation needs. */
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -11929,7 +13294,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The key does not have the scope that this operation needs. */
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -12004,6 +13369,7 @@ export interface operations {
                      *         {
                      *           "agent_id": "01900000-0000-7000-8000-000000000003",
                      *           "agent_name": "web-1",
+                     *           "approval": null,
                      *           "attestation": null,
                      *           "cancel_requested_at": null,
                      *           "created_at": "2026-01-31T12:00:00.000Z",
@@ -12015,10 +13381,10 @@ export interface operations {
                      *           "exit_code": 3,
                      *           "expires_at": "2026-01-31T12:00:00.000Z",
                      *           "finished_at": "2026-01-31T12:00:00.000Z",
-                     *           "id": "01900000-0000-7000-8000-000000000026",
+                     *           "id": "01900000-0000-7000-8000-000000000027",
                      *           "is_held": false,
                      *           "is_output_incomplete": false,
-                     *           "job_id": "01900000-0000-7000-8000-000000000028",
+                     *           "job_id": "01900000-0000-7000-8000-000000000029",
                      *           "late_result": null,
                      *           "output_bytes": 9,
                      *           "output_dropped_at": null,
@@ -12063,7 +13429,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The key does not have the scope that this operation needs. */
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -12130,9 +13496,10 @@ export interface operations {
                      * @example {
                      *       "agent_id": "01900000-0000-7000-8000-000000000003",
                      *       "agent_name": "web-1",
+                     *       "approval": null,
                      *       "attestation": {
-                     *         "document": "{\"version\":1,\"command_id\":\"01900000-0000-7000-8000-000000000026\",\"agent_id\":\"01900000-0000-7000-8000-000000000003\",\"public_key\":\"FClIU/c1HG1PMpE97pVUg9ez532Owwx9OVLwguDckBQ=\",\"outcome\":\"failed\",\"error_code\":\"exit_code\",\"run\":{\"script\":\"deploy\",\"program_sha256\":\"4be1d021dd6b72e283a69706d30934ea99db893366228036a866f3b851d73979\",\"parameters_sha256\":\"7f7618a36a48dd28214f5fbaab7a4293907b4a226c0174e23dd1dddddb3c773d\",\"secret_count\":0,\"policy\":\"manifest\",\"started_at_ms\":1795393491743,\"ended_at_ms\":1795393491759},\"result\":{\"exit_code\":3,\"duration_ms\":1,\"output_bytes\":9,\"stdout_bytes\":9,\"stderr_bytes\":0,\"dropped_bytes\":0,\"output_complete\":true,\"output_sha256\":\"b0f2c37ccb90fce43fcb488f7ee4ff1fbcdd9c80a27ffc2329c88a06baf0f51d\",\"stdout_sha256\":\"b0f2c37ccb90fce43fcb488f7ee4ff1fbcdd9c80a27ffc2329c88a06baf0f51d\",\"stderr_sha256\":\"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\"}}",
-                     *         "signature": "FOPH3zGK539bIzJDJZrA6xt9sk5hCaSkavbffKeE5BbGz3ZucIxpdTAWnmtJC4JkyIjIxsYqd5kSphIFvehzCQ=="
+                     *         "document": "{\"version\":1,\"command_id\":\"01900000-0000-7000-8000-000000000027\",\"agent_id\":\"01900000-0000-7000-8000-000000000003\",\"public_key\":\"uFfJ6fjoCTQThaNvgT+7Y1B7auyiXFJbNTXkmSFYZn8=\",\"outcome\":\"failed\",\"error_code\":\"exit_code\",\"run\":{\"script\":\"deploy\",\"program_sha256\":\"4be1d021dd6b72e283a69706d30934ea99db893366228036a866f3b851d73979\",\"parameters_sha256\":\"7f7618a36a48dd28214f5fbaab7a4293907b4a226c0174e23dd1dddddb3c773d\",\"secret_count\":0,\"policy\":\"manifest\",\"started_at_ms\":1795396076214,\"ended_at_ms\":1795396076218},\"result\":{\"exit_code\":3,\"duration_ms\":1,\"output_bytes\":9,\"stdout_bytes\":9,\"stderr_bytes\":0,\"dropped_bytes\":0,\"output_complete\":true,\"output_sha256\":\"b0f2c37ccb90fce43fcb488f7ee4ff1fbcdd9c80a27ffc2329c88a06baf0f51d\",\"stdout_sha256\":\"b0f2c37ccb90fce43fcb488f7ee4ff1fbcdd9c80a27ffc2329c88a06baf0f51d\",\"stderr_sha256\":\"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\"}}",
+                     *         "signature": "NZCdIGdc99JalAsMsY8UXA35ilnLE1dCvCydOyTWsZFUUqIJ1RtZk2tRY6WpITlWCtRyWc29E4Id70vI2pOGAg=="
                      *       },
                      *       "cancel_requested_at": null,
                      *       "created_at": "2026-01-31T12:00:00.000Z",
@@ -12144,10 +13511,10 @@ export interface operations {
                      *       "exit_code": 3,
                      *       "expires_at": "2026-01-31T12:00:00.000Z",
                      *       "finished_at": "2026-01-31T12:00:00.000Z",
-                     *       "id": "01900000-0000-7000-8000-000000000026",
+                     *       "id": "01900000-0000-7000-8000-000000000027",
                      *       "is_held": false,
                      *       "is_output_incomplete": false,
-                     *       "job_id": "01900000-0000-7000-8000-000000000028",
+                     *       "job_id": "01900000-0000-7000-8000-000000000029",
                      *       "late_result": null,
                      *       "output_bytes": 9,
                      *       "output_dropped_at": null,
@@ -12189,7 +13556,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The key does not have the scope that this operation needs. */
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -12262,6 +13629,7 @@ export interface operations {
                      * @example {
                      *       "agent_id": "01900000-0000-7000-8000-000000000003",
                      *       "agent_name": "web-1",
+                     *       "approval": null,
                      *       "attestation": null,
                      *       "cancel_requested_at": "2026-01-31T12:00:00.000Z",
                      *       "created_at": "2026-01-31T12:00:00.000Z",
@@ -12273,7 +13641,7 @@ export interface operations {
                      *       "exit_code": null,
                      *       "expires_at": "2026-01-31T12:00:00.000Z",
                      *       "finished_at": "2026-01-31T12:00:00.000Z",
-                     *       "id": "01900000-0000-7000-8000-000000000011",
+                     *       "id": "01900000-0000-7000-8000-000000000012",
                      *       "is_held": false,
                      *       "is_output_incomplete": null,
                      *       "job_id": null,
@@ -12318,7 +13686,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The key does not have the scope that this operation needs. */
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -12464,7 +13832,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The key does not have the scope that this operation needs. */
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -12584,7 +13952,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The key does not have the scope that this operation needs. */
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -12673,7 +14041,7 @@ export interface operations {
                      *           "desired_version": "0.2.0",
                      *           "halt_reason": null,
                      *           "healthy_for_ms": 60000,
-                     *           "id": "01900000-0000-7000-8000-000000000018",
+                     *           "id": "01900000-0000-7000-8000-000000000019",
                      *           "max_failures": 1,
                      *           "name": "web",
                      *           "requested_by": "01900000-0000-7000-8000-000000000002",
@@ -12713,7 +14081,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The key does not have the scope that this operation needs. */
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -12800,7 +14168,7 @@ export interface operations {
                      *       "failed_count": 0,
                      *       "halt_reason": null,
                      *       "healthy_for_ms": 60000,
-                     *       "id": "01900000-0000-7000-8000-000000000018",
+                     *       "id": "01900000-0000-7000-8000-000000000019",
                      *       "incompatible_count": 0,
                      *       "max_failures": 1,
                      *       "name": "web",
@@ -12843,7 +14211,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The key does not have the scope that this operation needs. */
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -12940,7 +14308,7 @@ export interface operations {
                      *       "failed_count": 0,
                      *       "halt_reason": null,
                      *       "healthy_for_ms": 60000,
-                     *       "id": "01900000-0000-7000-8000-000000000018",
+                     *       "id": "01900000-0000-7000-8000-000000000019",
                      *       "incompatible_count": 0,
                      *       "max_failures": 1,
                      *       "name": "web",
@@ -12974,7 +14342,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The key does not have the scope that this operation needs. */
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -13046,7 +14414,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The key does not have the scope that this operation needs. */
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -13125,7 +14493,7 @@ export interface operations {
                      *       "failed_count": 0,
                      *       "halt_reason": null,
                      *       "healthy_for_ms": 60000,
-                     *       "id": "01900000-0000-7000-8000-000000000018",
+                     *       "id": "01900000-0000-7000-8000-000000000019",
                      *       "incompatible_count": 0,
                      *       "max_failures": 1,
                      *       "name": "web",
@@ -13168,7 +14536,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The key does not have the scope that this operation needs. */
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -13274,7 +14642,7 @@ export interface operations {
                      *       "failed_count": 0,
                      *       "halt_reason": null,
                      *       "healthy_for_ms": 60000,
-                     *       "id": "01900000-0000-7000-8000-000000000018",
+                     *       "id": "01900000-0000-7000-8000-000000000019",
                      *       "incompatible_count": 0,
                      *       "max_failures": 1,
                      *       "name": "web",
@@ -13317,7 +14685,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The key does not have the scope that this operation needs. */
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -13423,7 +14791,7 @@ export interface operations {
                      *       "failed_count": 0,
                      *       "halt_reason": null,
                      *       "healthy_for_ms": 60000,
-                     *       "id": "01900000-0000-7000-8000-000000000018",
+                     *       "id": "01900000-0000-7000-8000-000000000019",
                      *       "incompatible_count": 0,
                      *       "max_failures": 1,
                      *       "name": "web",
@@ -13466,7 +14834,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The key does not have the scope that this operation needs. */
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -13569,10 +14937,10 @@ export interface operations {
                      *       "items": [
                      *         {
                      *           "created_at": "2026-01-31T12:00:00.000Z",
-                     *           "created_by": "01900000-0000-7000-8000-000000000019",
+                     *           "created_by": "01900000-0000-7000-8000-000000000020",
                      *           "email": "grace@example.com",
                      *           "expires_at": "2026-01-31T12:00:00.000Z",
-                     *           "id": "01900000-0000-7000-8000-000000000020",
+                     *           "id": "01900000-0000-7000-8000-000000000021",
                      *           "role": "member"
                      *         }
                      *       ],
@@ -13602,7 +14970,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The key does not have the scope that this operation needs. */
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -13672,10 +15040,10 @@ export interface operations {
                     /**
                      * @example {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
-                     *       "created_by": "01900000-0000-7000-8000-000000000019",
+                     *       "created_by": "01900000-0000-7000-8000-000000000020",
                      *       "email": "grace@example.com",
                      *       "expires_at": "2026-01-31T12:00:00.000Z",
-                     *       "id": "01900000-0000-7000-8000-000000000020",
+                     *       "id": "01900000-0000-7000-8000-000000000021",
                      *       "role": "member",
                      *       "token": "mst_invite_0000000000000000000000000000000000000000000000000000000000000000"
                      *     }
@@ -13703,7 +15071,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The key does not have the scope that this operation needs. */
+            /** @description `session_required`: the caller is no person who is signed in; `missing_scope`: the caller does not have the scope. Other codes say why. */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -13921,7 +15289,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The key does not have the scope that this operation needs. */
+            /** @description `session_required`: the caller is no person who is signed in; `missing_scope`: the caller does not have the scope. Other codes say why. */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -13988,13 +15356,14 @@ export interface operations {
                      *       "items": [
                      *         {
                      *           "agent_count": 1,
+                     *           "approval": null,
                      *           "counts": {
                      *             "failed": 1
                      *           },
                      *           "created_at": "2026-01-31T12:00:00.000Z",
                      *           "finished_at": "2026-01-31T12:00:00.000Z",
                      *           "halt_reason": null,
-                     *           "id": "01900000-0000-7000-8000-000000000028",
+                     *           "id": "01900000-0000-7000-8000-000000000029",
                      *           "parameters": null,
                      *           "requested_by": "01900000-0000-7000-8000-000000000002",
                      *           "requested_from": "127.0.0.1",
@@ -14037,7 +15406,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The key does not have the scope that this operation needs. */
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -14119,13 +15488,14 @@ export interface operations {
                     /**
                      * @example {
                      *       "agent_count": 1,
+                     *       "approval": null,
                      *       "counts": {
                      *         "delivered": 1
                      *       },
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "finished_at": null,
                      *       "halt_reason": null,
-                     *       "id": "01900000-0000-7000-8000-000000000028",
+                     *       "id": "01900000-0000-7000-8000-000000000029",
                      *       "parameters": null,
                      *       "requested_by": "01900000-0000-7000-8000-000000000002",
                      *       "requested_from": "127.0.0.1",
@@ -14165,7 +15535,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The key does not have the scope that this operation needs. */
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -14255,13 +15625,14 @@ export interface operations {
                     /**
                      * @example {
                      *       "agent_count": 1,
+                     *       "approval": null,
                      *       "counts": {
                      *         "failed": 1
                      *       },
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "finished_at": "2026-01-31T12:00:00.000Z",
                      *       "halt_reason": null,
-                     *       "id": "01900000-0000-7000-8000-000000000028",
+                     *       "id": "01900000-0000-7000-8000-000000000029",
                      *       "parameters": null,
                      *       "requested_by": "01900000-0000-7000-8000-000000000002",
                      *       "requested_from": "127.0.0.1",
@@ -14292,7 +15663,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The key does not have the scope that this operation needs. */
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -14357,6 +15728,7 @@ export interface operations {
                     /**
                      * @example {
                      *       "agent_count": 1,
+                     *       "approval": null,
                      *       "counts": {
                      *         "cancelled": 1
                      *       },
@@ -14413,7 +15785,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The key does not have the scope that this operation needs. */
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -14514,13 +15886,14 @@ export interface operations {
                     /**
                      * @example {
                      *       "agent_count": 1,
+                     *       "approval": null,
                      *       "counts": {
                      *         "cancelled": 1
                      *       },
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "finished_at": null,
                      *       "halt_reason": null,
-                     *       "id": "01900000-0000-7000-8000-000000000012",
+                     *       "id": "01900000-0000-7000-8000-000000000013",
                      *       "parameters": null,
                      *       "requested_by": "01900000-0000-7000-8000-000000000002",
                      *       "requested_from": "127.0.0.1",
@@ -14570,7 +15943,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The key does not have the scope that this operation needs. */
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -14670,6 +16043,7 @@ export interface operations {
                      *         {
                      *           "agent_id": "01900000-0000-7000-8000-000000000003",
                      *           "agent_name": "web-1",
+                     *           "approval": null,
                      *           "attestation": null,
                      *           "cancel_requested_at": null,
                      *           "created_at": "2026-01-31T12:00:00.000Z",
@@ -14681,10 +16055,10 @@ export interface operations {
                      *           "exit_code": null,
                      *           "expires_at": "2026-01-31T12:00:00.000Z",
                      *           "finished_at": null,
-                     *           "id": "01900000-0000-7000-8000-000000000026",
+                     *           "id": "01900000-0000-7000-8000-000000000027",
                      *           "is_held": false,
                      *           "is_output_incomplete": null,
-                     *           "job_id": "01900000-0000-7000-8000-000000000028",
+                     *           "job_id": "01900000-0000-7000-8000-000000000029",
                      *           "late_result": null,
                      *           "output_bytes": null,
                      *           "output_dropped_at": null,
@@ -14729,7 +16103,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The key does not have the scope that this operation needs. */
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -14803,6 +16177,7 @@ export interface operations {
                     /**
                      * @example {
                      *       "agent_count": 1,
+                     *       "approval": null,
                      *       "counts": {
                      *         "queued": 1
                      *       },
@@ -14859,7 +16234,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The key does not have the scope that this operation needs. */
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -14960,6 +16335,7 @@ export interface operations {
                     /**
                      * @example {
                      *       "agent_count": 1,
+                     *       "approval": null,
                      *       "counts": {
                      *         "queued": 1
                      *       },
@@ -15016,7 +16392,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The key does not have the scope that this operation needs. */
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -15129,13 +16505,14 @@ export interface operations {
                     /**
                      * @example {
                      *       "agent_count": 1,
+                     *       "approval": null,
                      *       "counts": {
                      *         "delivered": 1
                      *       },
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "finished_at": null,
                      *       "halt_reason": null,
-                     *       "id": "01900000-0000-7000-8000-000000000073",
+                     *       "id": "01900000-0000-7000-8000-000000000074",
                      *       "parameters": null,
                      *       "requested_by": "01900000-0000-7000-8000-000000000002",
                      *       "requested_from": "127.0.0.1",
@@ -15175,7 +16552,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The key does not have the scope that this operation needs. */
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -15279,6 +16656,7 @@ export interface operations {
                      *         {
                      *           "created_at": "2026-01-31T12:00:00.000Z",
                      *           "created_by": null,
+                     *           "created_by_name": null,
                      *           "expires_at": null,
                      *           "id": "01900000-0000-7000-8000-000000000002",
                      *           "last_used_at": "2026-01-31T12:00:00.000Z",
@@ -15319,8 +16697,9 @@ export interface operations {
                      *         {
                      *           "created_at": "2026-01-31T12:00:00.000Z",
                      *           "created_by": "01900000-0000-7000-8000-000000000002",
+                     *           "created_by_name": "bootstrap",
                      *           "expires_at": null,
-                     *           "id": "01900000-0000-7000-8000-000000000016",
+                     *           "id": "01900000-0000-7000-8000-000000000017",
                      *           "last_used_at": null,
                      *           "max_fan_out": null,
                      *           "name": "deployments",
@@ -15362,7 +16741,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The key does not have the scope that this operation needs. */
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -15436,8 +16815,9 @@ export interface operations {
                      * @example {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
+                     *       "created_by_name": null,
                      *       "expires_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000016",
+                     *       "id": "01900000-0000-7000-8000-000000000017",
                      *       "key": "mst_live_0000000000000000000000000000000000000000000000000000000000000000",
                      *       "last_used_at": null,
                      *       "max_fan_out": null,
@@ -15477,7 +16857,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The key does not have the scope that this operation needs. */
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -15559,8 +16939,9 @@ export interface operations {
                      * @example {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
+                     *       "created_by_name": "bootstrap",
                      *       "expires_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000016",
+                     *       "id": "01900000-0000-7000-8000-000000000017",
                      *       "last_used_at": null,
                      *       "max_fan_out": null,
                      *       "name": "deployments",
@@ -15590,7 +16971,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The key does not have the scope that this operation needs. */
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -15635,7 +17016,10 @@ export interface operations {
     revoke_api_key: {
         parameters: {
             query?: {
-                /** @description Also revoke the keys that it created, and those that they created. Default: false. */
+                /**
+                 * @description Also revoke the keys that it created, and those that they created, and end every secret that its
+                 *     holder knows. Default: false.
+                 */
                 cascade?: boolean;
                 /**
                  * @description What happens at once to what the revoked keys queued. `keep` (default): nothing; it is never
@@ -15665,7 +17049,7 @@ export interface operations {
                      *       "paused_groups": [],
                      *       "paused_jobs": [],
                      *       "revoked_keys": [
-                     *         "01900000-0000-7000-8000-000000000016"
+                     *         "01900000-0000-7000-8000-000000000017"
                      *       ]
                      *     }
                      */
@@ -15692,7 +17076,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The key does not have the scope that this operation needs. */
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -15778,8 +17162,9 @@ export interface operations {
                      * @example {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
+                     *       "created_by_name": null,
                      *       "expires_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000016",
+                     *       "id": "01900000-0000-7000-8000-000000000017",
                      *       "last_used_at": null,
                      *       "max_fan_out": 10,
                      *       "name": "deployments",
@@ -15821,7 +17206,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The key does not have the scope that this operation needs. */
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -15921,8 +17306,9 @@ export interface operations {
                      * @example {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
+                     *       "created_by_name": null,
                      *       "expires_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000016",
+                     *       "id": "01900000-0000-7000-8000-000000000017",
                      *       "last_used_at": null,
                      *       "max_fan_out": 10,
                      *       "name": "deployments",
@@ -15954,7 +17340,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The key does not have the scope that this operation needs. */
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -16027,8 +17413,9 @@ export interface operations {
                      * @example {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
+                     *       "created_by_name": null,
                      *       "expires_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000016",
+                     *       "id": "01900000-0000-7000-8000-000000000017",
                      *       "key": "mst_live_0000000000000000000000000000000000000000000000000000000000000000",
                      *       "last_used_at": null,
                      *       "max_fan_out": 10,
@@ -16074,7 +17461,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The key does not have the scope that this operation needs. */
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -16161,13 +17548,13 @@ export interface operations {
                     /**
                      * @example {
                      *       "expires_at": "2026-01-31T12:00:00.000Z",
-                     *       "id": "01900000-0000-7000-8000-000000000019",
+                     *       "id": "01900000-0000-7000-8000-000000000020",
                      *       "kind": "member",
                      *       "memberships": [
                      *         {
                      *           "created_at": "2026-01-31T12:00:00.000Z",
                      *           "email": "ada@example.com",
-                     *           "id": "01900000-0000-7000-8000-000000000019",
+                     *           "id": "01900000-0000-7000-8000-000000000020",
                      *           "name": "Ada",
                      *           "role": "owner",
                      *           "tenant_id": "01900000-0000-7000-8000-000000000005",
@@ -16202,9 +17589,9 @@ export interface operations {
                      *         "confirmed_at": "2026-01-31T12:00:00.000Z",
                      *         "created_at": "2026-01-31T12:00:00.000Z",
                      *         "expires_at": "2026-01-31T12:00:00.000Z",
-                     *         "id": "01900000-0000-7000-8000-000000000030",
+                     *         "id": "01900000-0000-7000-8000-000000000031",
                      *         "is_current": true,
-                     *         "member_id": "01900000-0000-7000-8000-000000000019",
+                     *         "member_id": "01900000-0000-7000-8000-000000000020",
                      *         "refreshed_at": "2026-01-31T12:00:00.000Z",
                      *         "source": "127.0.0.1",
                      *         "tenant_id": "01900000-0000-7000-8000-000000000005"
@@ -16312,7 +17699,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The key does not have the scope that this operation needs. */
+            /** @description `session_required`: the caller is no person who is signed in. Other codes say why. */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -16392,7 +17779,7 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "code": "903079"
+                 *       "code": "755304"
                  *     }
                  */
                 "application/json": components["schemas"]["ChangeEmail"];
@@ -16426,7 +17813,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The key does not have the scope that this operation needs. */
+            /** @description `session_required`: the caller is no person who is signed in. Other codes say why. */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -16532,7 +17919,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The key does not have the scope that this operation needs. */
+            /** @description `session_required`: the caller is no person who is signed in. Other codes say why. */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -16614,9 +18001,9 @@ export interface operations {
                      *           "confirmed_at": "2026-01-31T12:00:00.000Z",
                      *           "created_at": "2026-01-31T12:00:00.000Z",
                      *           "expires_at": "2026-01-31T12:00:00.000Z",
-                     *           "id": "01900000-0000-7000-8000-000000000030",
+                     *           "id": "01900000-0000-7000-8000-000000000031",
                      *           "is_current": true,
-                     *           "member_id": "01900000-0000-7000-8000-000000000019",
+                     *           "member_id": "01900000-0000-7000-8000-000000000020",
                      *           "refreshed_at": "2026-01-31T12:00:00.000Z",
                      *           "source": "127.0.0.1",
                      *           "tenant_id": "01900000-0000-7000-8000-000000000005"
@@ -16638,7 +18025,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The key does not have the scope that this operation needs. */
+            /** @description `session_required`: the caller is no person who is signed in. Other codes say why. */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -16701,7 +18088,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The key does not have the scope that this operation needs. */
+            /** @description `session_required`: the caller is no person who is signed in. Other codes say why. */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -16769,7 +18156,7 @@ export interface operations {
                      *         {
                      *           "created_at": "2026-01-31T12:00:00.000Z",
                      *           "email": "ada@example.com",
-                     *           "id": "01900000-0000-7000-8000-000000000019",
+                     *           "id": "01900000-0000-7000-8000-000000000020",
                      *           "name": "Ada",
                      *           "role": "owner",
                      *           "tenant_id": "01900000-0000-7000-8000-000000000005",
@@ -16802,7 +18189,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The key does not have the scope that this operation needs. */
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -16874,7 +18261,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The key does not have the scope that this operation needs. */
+            /** @description `session_required`: the caller is no person who is signed in; `missing_scope`: the caller does not have the scope. Other codes say why. */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -16986,7 +18373,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The key does not have the scope that this operation needs. */
+            /** @description `session_required`: the caller is no person who is signed in; `missing_scope`: the caller does not have the scope. Other codes say why. */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -17091,8 +18478,8 @@ export interface operations {
                      *           "created_at": "2026-01-31T12:00:00.000Z",
                      *           "created_by": "01900000-0000-7000-8000-000000000002",
                      *           "floor": "0.1.0",
-                     *           "id": "01900000-0000-7000-8000-000000000024",
-                     *           "key_fingerprint": "ea7b81e7c7aa01afd8d4ff3f60ae33bb013fad203d53f8238de688f75b3934c7",
+                     *           "id": "01900000-0000-7000-8000-000000000025",
+                     *           "key_fingerprint": "a2bba0ef6509abb9bdbb184052a5db18f97cc3bdb10420347aad17f65faf9c8c",
                      *           "platforms": [
                      *             "linux-x86_64"
                      *           ],
@@ -17129,7 +18516,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The key does not have the scope that this operation needs. */
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -17182,8 +18569,8 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "manifest": "{\n  \"format\": 1,\n  \"version\": \"0.2.0\",\n  \"floor\": \"0.1.0\",\n  \"created_at\": \"2026-11-23T00:24:59Z\",\n  \"targets\": {\n    \"linux-x86_64\": [\n      {\n        \"name\": \"muster-agent\",\n        \"bytes\": 23505160,\n        \"sha256\": \"d882bf6a63bcea4c130a7eb3b5df22c3693a66e64e594f05ae344c7b71e82fca\"\n      },\n      {\n        \"name\": \"muster-supervisor\",\n        \"bytes\": 4742464,\n        \"sha256\": \"6516852f4109112724f262030deeccd37f9f5df5cbc857c3324a5d0024bacb40\"\n      }\n    ]\n  }\n}",
-                 *       "signature": "{\n  \"key\": \"3lOAM33IOucSL4/+yplesDro8EwbV96tphVPMfeQ1Hk=\",\n  \"signature\": \"Q0QzW/69BmK2+1DLB8ImHxp15c0xJfBriUpF7pQIVEuJ/Hbt/LmoFG/kI1zvl8+OdoieaIgbH7dYB/VOINjsDA==\"\n}"
+                 *       "manifest": "{\n  \"format\": 1,\n  \"version\": \"0.2.0\",\n  \"floor\": \"0.1.0\",\n  \"created_at\": \"2026-11-23T01:07:57Z\",\n  \"targets\": {\n    \"linux-x86_64\": [\n      {\n        \"name\": \"muster-agent\",\n        \"bytes\": 23697752,\n        \"sha256\": \"28161f6d4ec9a2f7baf2625bb8f5b2d78114b28b827b0bb522388ee710dcea29\"\n      },\n      {\n        \"name\": \"muster-supervisor\",\n        \"bytes\": 4745792,\n        \"sha256\": \"b5113e8c1c81c9aa171e3e7bab4a8bcbf7a7b9288fd59abc62c728a3275d7ee0\"\n      }\n    ]\n  }\n}",
+                 *       "signature": "{\n  \"key\": \"M9XEkyh0GiV9xdGJTY+jlUaPf0y64YexxV7qDvIZ47M=\",\n  \"signature\": \"InBD/TwhlXfuCpbQ7WbKwMfJE8rarksU9pL3II9pTSTlCL7tq2YGVoSya40lryvkLjlJxyjl+EmU0ioVE70DBQ==\"\n}"
                  *     }
                  */
                 "application/json": components["schemas"]["DraftBody"];
@@ -17201,8 +18588,8 @@ export interface operations {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "floor": "0.1.0",
-                     *       "id": "01900000-0000-7000-8000-000000000024",
-                     *       "key_fingerprint": "ea7b81e7c7aa01afd8d4ff3f60ae33bb013fad203d53f8238de688f75b3934c7",
+                     *       "id": "01900000-0000-7000-8000-000000000025",
+                     *       "key_fingerprint": "a2bba0ef6509abb9bdbb184052a5db18f97cc3bdb10420347aad17f65faf9c8c",
                      *       "platforms": [
                      *         "linux-x86_64"
                      *       ],
@@ -17235,7 +18622,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The key does not have the scope that this operation needs. */
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -17315,9 +18702,9 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "new": "dAHc8KgHMfRm4opg57bAFwkcl96+bhhZsM/5Jdtooi4=",
-                 *       "old": "3lOAM33IOucSL4/+yplesDro8EwbV96tphVPMfeQ1Hk=",
-                 *       "signature": "Qw0suxVL8XmygKm0NO7JsqX9eY0XFs6v+ahoNo5pleMhQHQfpOMlCAxLRvd6gC8peWkdzk+UgDVsBjF+RG3xBg=="
+                 *       "new": "X/BD/nlokb3VCcrggTvygfk/rAgiAWwdFLS4KVJgAGk=",
+                 *       "old": "M9XEkyh0GiV9xdGJTY+jlUaPf0y64YexxV7qDvIZ47M=",
+                 *       "signature": "L4drMXCIoxmt2iho2mYwrTs5dDWYXYyWZ39yBx2BLSXnf/k4tVgFLXeFqs5hNrdW0iNwv6TgmxPSFRTk/Bw4DA=="
                  *     }
                  */
                 "application/json": components["schemas"]["KeyChangeBody"];
@@ -17332,8 +18719,8 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "new_fingerprint": "98fddf3a84ed150479e2663df926a97ba7ca4b0617db4133a73c961367b02adb",
-                     *       "old_fingerprint": "ea7b81e7c7aa01afd8d4ff3f60ae33bb013fad203d53f8238de688f75b3934c7"
+                     *       "new_fingerprint": "6bcb5a5c303d65e63a00e53b3ebc04469308d84143b09b686e77b5dc4bfd5de0",
+                     *       "old_fingerprint": "a2bba0ef6509abb9bdbb184052a5db18f97cc3bdb10420347aad17f65faf9c8c"
                      *     }
                      */
                     "application/json": components["schemas"]["KeyChangeView"];
@@ -17359,7 +18746,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The key does not have the scope that this operation needs. */
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -17451,25 +18838,25 @@ export interface operations {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "floor": "0.1.0",
-                     *       "id": "01900000-0000-7000-8000-000000000024",
-                     *       "key_fingerprint": "ea7b81e7c7aa01afd8d4ff3f60ae33bb013fad203d53f8238de688f75b3934c7",
+                     *       "id": "01900000-0000-7000-8000-000000000025",
+                     *       "key_fingerprint": "a2bba0ef6509abb9bdbb184052a5db18f97cc3bdb10420347aad17f65faf9c8c",
                      *       "platforms": [
                      *         "linux-x86_64"
                      *       ],
                      *       "programs": [
                      *         {
-                     *           "bytes": 23505160,
+                     *           "bytes": 23697752,
                      *           "is_uploaded": true,
                      *           "name": "muster-agent",
                      *           "platform": "linux-x86_64",
-                     *           "sha256": "d882bf6a63bcea4c130a7eb3b5df22c3693a66e64e594f05ae344c7b71e82fca"
+                     *           "sha256": "28161f6d4ec9a2f7baf2625bb8f5b2d78114b28b827b0bb522388ee710dcea29"
                      *         },
                      *         {
-                     *           "bytes": 4742464,
+                     *           "bytes": 4745792,
                      *           "is_uploaded": true,
                      *           "name": "muster-supervisor",
                      *           "platform": "linux-x86_64",
-                     *           "sha256": "6516852f4109112724f262030deeccd37f9f5df5cbc857c3324a5d0024bacb40"
+                     *           "sha256": "b5113e8c1c81c9aa171e3e7bab4a8bcbf7a7b9288fd59abc62c728a3275d7ee0"
                      *         }
                      *       ],
                      *       "published_at": "2026-01-31T12:00:00.000Z",
@@ -17493,7 +18880,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The key does not have the scope that this operation needs. */
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -17558,8 +18945,8 @@ export interface operations {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "floor": "0.1.0",
-                     *       "id": "01900000-0000-7000-8000-000000000024",
-                     *       "key_fingerprint": "ea7b81e7c7aa01afd8d4ff3f60ae33bb013fad203d53f8238de688f75b3934c7",
+                     *       "id": "01900000-0000-7000-8000-000000000025",
+                     *       "key_fingerprint": "a2bba0ef6509abb9bdbb184052a5db18f97cc3bdb10420347aad17f65faf9c8c",
                      *       "platforms": [
                      *         "linux-x86_64"
                      *       ],
@@ -17593,7 +18980,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The key does not have the scope that this operation needs. */
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -17694,8 +19081,8 @@ export interface operations {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "floor": "0.1.0",
-                     *       "id": "01900000-0000-7000-8000-000000000024",
-                     *       "key_fingerprint": "ea7b81e7c7aa01afd8d4ff3f60ae33bb013fad203d53f8238de688f75b3934c7",
+                     *       "id": "01900000-0000-7000-8000-000000000025",
+                     *       "key_fingerprint": "a2bba0ef6509abb9bdbb184052a5db18f97cc3bdb10420347aad17f65faf9c8c",
                      *       "platforms": [
                      *         "linux-x86_64"
                      *       ],
@@ -17729,7 +19116,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The key does not have the scope that this operation needs. */
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -17843,7 +19230,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The key does not have the scope that this operation needs. */
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -17922,7 +19309,7 @@ export interface operations {
                      *           "created_at": "2026-01-31T12:00:00.000Z",
                      *           "created_by": "01900000-0000-7000-8000-000000000002",
                      *           "ends_at": null,
-                     *           "id": "01900000-0000-7000-8000-000000000021",
+                     *           "id": "01900000-0000-7000-8000-000000000022",
                      *           "jitter_ms": 0,
                      *           "job": {
                      *             "script": "deploy",
@@ -17937,6 +19324,7 @@ export interface operations {
                      *           "next_due_at": "2026-01-31T12:00:00.000Z",
                      *           "overlap": "queue",
                      *           "owner_id": "01900000-0000-7000-8000-000000000002",
+                     *           "owner_name": "bootstrap",
                      *           "rule": {
                      *             "cron": "0 9 * * MON-FRI",
                      *             "time_zone": "Europe/Berlin"
@@ -17973,7 +19361,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The key does not have the scope that this operation needs. */
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -18058,7 +19446,7 @@ export interface operations {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "ends_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000021",
+                     *       "id": "01900000-0000-7000-8000-000000000022",
                      *       "jitter_ms": 0,
                      *       "job": {
                      *         "script": "deploy",
@@ -18073,6 +19461,7 @@ export interface operations {
                      *       "next_due_at": "2026-01-31T12:00:00.000Z",
                      *       "overlap": "queue",
                      *       "owner_id": "01900000-0000-7000-8000-000000000002",
+                     *       "owner_name": null,
                      *       "rule": {
                      *         "cron": "0 9 * * MON-FRI",
                      *         "time_zone": "Europe/Berlin"
@@ -18106,7 +19495,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The key does not have the scope that this operation needs. */
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -18241,7 +19630,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The key does not have the scope that this operation needs. */
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -18325,7 +19714,7 @@ export interface operations {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "ends_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000021",
+                     *       "id": "01900000-0000-7000-8000-000000000022",
                      *       "jitter_ms": 0,
                      *       "job": {
                      *         "script": "deploy",
@@ -18340,6 +19729,7 @@ export interface operations {
                      *       "next_due_at": "2026-01-31T12:00:00.000Z",
                      *       "overlap": "queue",
                      *       "owner_id": "01900000-0000-7000-8000-000000000002",
+                     *       "owner_name": "bootstrap",
                      *       "rule": {
                      *         "cron": "0 9 * * MON-FRI",
                      *         "time_zone": "Europe/Berlin"
@@ -18364,7 +19754,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The key does not have the scope that this operation needs. */
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -18436,7 +19826,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The key does not have the scope that this operation needs. */
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -18512,7 +19902,7 @@ export interface operations {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "ends_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000021",
+                     *       "id": "01900000-0000-7000-8000-000000000022",
                      *       "jitter_ms": 0,
                      *       "job": {
                      *         "script": "deploy",
@@ -18527,6 +19917,7 @@ export interface operations {
                      *       "next_due_at": "2026-01-31T12:00:00.000Z",
                      *       "overlap": "queue",
                      *       "owner_id": "01900000-0000-7000-8000-000000000002",
+                     *       "owner_name": null,
                      *       "rule": {
                      *         "cron": "0 9 * * MON-FRI",
                      *         "time_zone": "Europe/Berlin"
@@ -18560,7 +19951,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The key does not have the scope that this operation needs. */
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -18662,7 +20053,7 @@ export interface operations {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "ends_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000021",
+                     *       "id": "01900000-0000-7000-8000-000000000022",
                      *       "jitter_ms": 0,
                      *       "job": {
                      *         "script": "deploy",
@@ -18677,6 +20068,7 @@ export interface operations {
                      *       "next_due_at": null,
                      *       "overlap": "queue",
                      *       "owner_id": "01900000-0000-7000-8000-000000000002",
+                     *       "owner_name": null,
                      *       "rule": {
                      *         "cron": "0 9 * * MON-FRI",
                      *         "time_zone": "Europe/Berlin"
@@ -18710,7 +20102,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The key does not have the scope that this operation needs. */
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -18812,7 +20204,7 @@ export interface operations {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "ends_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000021",
+                     *       "id": "01900000-0000-7000-8000-000000000022",
                      *       "jitter_ms": 0,
                      *       "job": {
                      *         "script": "deploy",
@@ -18827,6 +20219,7 @@ export interface operations {
                      *       "next_due_at": "2026-01-31T12:00:00.000Z",
                      *       "overlap": "queue",
                      *       "owner_id": "01900000-0000-7000-8000-000000000002",
+                     *       "owner_name": null,
                      *       "rule": {
                      *         "cron": "0 9 * * MON-FRI",
                      *         "time_zone": "Europe/Berlin"
@@ -18860,7 +20253,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The key does not have the scope that this operation needs. */
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -18968,10 +20361,10 @@ export interface operations {
                      *           "detail": null,
                      *           "due_at": "2026-01-31T12:00:00.000Z",
                      *           "fired_at": "2026-01-31T12:00:00.000Z",
-                     *           "id": "01900000-0000-7000-8000-000000000090",
+                     *           "id": "01900000-0000-7000-8000-000000000091",
                      *           "is_manual": true,
                      *           "is_missed": false,
-                     *           "job_id": "01900000-0000-7000-8000-000000000065",
+                     *           "job_id": "01900000-0000-7000-8000-000000000066",
                      *           "omitted_before": 0,
                      *           "planned_at": "2026-01-31T12:00:00.000Z",
                      *           "reason": null,
@@ -19005,7 +20398,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The key does not have the scope that this operation needs. */
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -19115,7 +20508,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The key does not have the scope that this operation needs. */
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -19182,7 +20575,7 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "job_id": "01900000-0000-7000-8000-000000000065"
+                     *       "job_id": "01900000-0000-7000-8000-000000000066"
                      *     }
                      */
                     "application/json": components["schemas"]["RunView"];
@@ -19208,7 +20601,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The key does not have the scope that this operation needs. */
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -19307,7 +20700,7 @@ export interface operations {
                      * @example {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "email": "ada@example.com",
-                     *       "id": "01900000-0000-7000-8000-000000000019",
+                     *       "id": "01900000-0000-7000-8000-000000000020",
                      *       "name": "Ada",
                      *       "role": "owner",
                      *       "tenant_id": "01900000-0000-7000-8000-000000000005",
@@ -19458,7 +20851,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The key does not have the scope that this operation needs. */
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -19567,7 +20960,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The key does not have the scope that this operation needs. */
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -19647,7 +21040,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The key does not have the scope that this operation needs. */
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -19666,7 +21059,7 @@ export interface operations {
                      * @example {
                      *       "code": "first_tenant",
                      *       "detail": "this is the tenant of the server's operator, which can't be deleted",
-                     *       "request_id": "01900000-0000-7000-8000-000000000023",
+                     *       "request_id": "01900000-0000-7000-8000-000000000024",
                      *       "status": 409,
                      *       "title": "Conflict",
                      *       "type": "about:blank"
@@ -19793,7 +21186,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The key does not have the scope that this operation needs. */
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -19882,7 +21275,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The key does not have the scope that this operation needs. */
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -19973,7 +21366,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The key does not have the scope that this operation needs. */
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -20080,7 +21473,7 @@ export interface operations {
                      *         {
                      *           "created_at": "2026-01-31T12:00:00.000Z",
                      *           "delete_at": null,
-                     *           "id": "01900000-0000-7000-8000-000000000022",
+                     *           "id": "01900000-0000-7000-8000-000000000023",
                      *           "limits": {
                      *             "history_days": 7,
                      *             "max_agents": 3,
@@ -20116,7 +21509,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The key does not have the scope that this operation needs. */
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -20187,7 +21580,7 @@ export interface operations {
                      * @example {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "delete_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000022",
+                     *       "id": "01900000-0000-7000-8000-000000000023",
                      *       "key": "mst_live_0000000000000000000000000000000000000000000000000000000000000000",
                      *       "limits": {
                      *         "history_days": 7,
@@ -20221,7 +21614,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The key does not have the scope that this operation needs. */
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -20303,7 +21696,7 @@ export interface operations {
                      * @example {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "delete_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000022",
+                     *       "id": "01900000-0000-7000-8000-000000000023",
                      *       "limits": {
                      *         "history_days": 7,
                      *         "max_agents": 3,
@@ -20333,7 +21726,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The key does not have the scope that this operation needs. */
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -20406,7 +21799,7 @@ export interface operations {
                      * @example {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "delete_at": "2026-01-31T12:00:00.000Z",
-                     *       "id": "01900000-0000-7000-8000-000000000022",
+                     *       "id": "01900000-0000-7000-8000-000000000023",
                      *       "limits": {
                      *         "history_days": 90,
                      *         "max_agents": null,
@@ -20445,7 +21838,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The key does not have the scope that this operation needs. */
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -20554,7 +21947,7 @@ export interface operations {
                      * @example {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "delete_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000022",
+                     *       "id": "01900000-0000-7000-8000-000000000023",
                      *       "limits": {
                      *         "history_days": 90,
                      *         "max_agents": null,
@@ -20593,7 +21986,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The key does not have the scope that this operation needs. */
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -20684,7 +22077,7 @@ export interface operations {
                      * @example {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "delete_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000022",
+                     *       "id": "01900000-0000-7000-8000-000000000023",
                      *       "limits": {
                      *         "history_days": 90,
                      *         "max_agents": null,
@@ -20723,7 +22116,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The key does not have the scope that this operation needs. */
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -20826,14 +22219,14 @@ export interface operations {
                      *           "event": "job.finished",
                      *           "finished_at": null,
                      *           "give_up_at": "2026-01-31T12:00:00.000Z",
-                     *           "id": "01900000-0000-7000-8000-000000000029",
-                     *           "job_id": "01900000-0000-7000-8000-000000000028",
+                     *           "id": "01900000-0000-7000-8000-000000000030",
+                     *           "job_id": "01900000-0000-7000-8000-000000000029",
                      *           "last_attempt": {
                      *             "at": "2026-01-31T12:00:00.000Z",
                      *             "error": "failed to resolve the name hooks.invalid: failed to lookup address information: Name or service not known",
                      *             "response": null,
                      *             "status": null,
-                     *             "took_ms": 6
+                     *             "took_ms": 3
                      *           },
                      *           "state": "pending",
                      *           "url": "https://hooks.invalid/muster"
@@ -20865,7 +22258,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The key does not have the scope that this operation needs. */
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -20934,7 +22327,7 @@ export interface operations {
                      *           "error": "failed to resolve the name hooks.invalid: failed to lookup address information: Name or service not known",
                      *           "response": null,
                      *           "status": null,
-                     *           "took_ms": 6
+                     *           "took_ms": 3
                      *         }
                      *       ],
                      *       "created_at": "2026-01-31T12:00:00.000Z",
@@ -20942,14 +22335,14 @@ export interface operations {
                      *       "event": "job.finished",
                      *       "finished_at": null,
                      *       "give_up_at": "2026-01-31T12:00:00.000Z",
-                     *       "id": "01900000-0000-7000-8000-000000000029",
-                     *       "job_id": "01900000-0000-7000-8000-000000000028",
+                     *       "id": "01900000-0000-7000-8000-000000000030",
+                     *       "job_id": "01900000-0000-7000-8000-000000000029",
                      *       "last_attempt": {
                      *         "at": "2026-01-31T12:00:00.000Z",
                      *         "error": "failed to resolve the name hooks.invalid: failed to lookup address information: Name or service not known",
                      *         "response": null,
                      *         "status": null,
-                     *         "took_ms": 6
+                     *         "took_ms": 3
                      *       },
                      *       "state": "pending",
                      *       "url": "https://hooks.invalid/muster"
@@ -20969,7 +22362,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The key does not have the scope that this operation needs. */
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -21037,14 +22430,14 @@ export interface operations {
                      *       "event": "job.finished",
                      *       "finished_at": null,
                      *       "give_up_at": "2026-01-31T12:00:00.000Z",
-                     *       "id": "01900000-0000-7000-8000-000000000029",
-                     *       "job_id": "01900000-0000-7000-8000-000000000028",
+                     *       "id": "01900000-0000-7000-8000-000000000030",
+                     *       "job_id": "01900000-0000-7000-8000-000000000029",
                      *       "last_attempt": {
                      *         "at": "2026-01-31T12:00:00.000Z",
                      *         "error": "failed to resolve the name hooks.invalid: failed to lookup address information: Name or service not known",
                      *         "response": null,
                      *         "status": null,
-                     *         "took_ms": 6
+                     *         "took_ms": 3
                      *       },
                      *       "state": "pending",
                      *       "url": "https://hooks.invalid/muster"
@@ -21073,7 +22466,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The key does not have the scope that this operation needs. */
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -21194,7 +22587,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The key does not have the scope that this operation needs. */
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -21307,7 +22700,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The key does not have the scope that this operation needs. */
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -21424,7 +22817,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The key does not have the scope that this operation needs. */
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
             403: {
                 headers: {
                     [name: string]: unknown;

@@ -59,7 +59,7 @@ const MAX_QUEUED: usize = 4_096;
 /// Most operations of one transaction.
 const MAX_BATCH: usize = 512;
 /// Most values of one list in a statement.
-const MAX_LIST: usize = 256;
+pub(in crate::store) const MAX_LIST: usize = 256;
 
 /// Receives the result of a write.
 pub type Reply<T> = oneshot::Sender<Result<T, StoreError>>;

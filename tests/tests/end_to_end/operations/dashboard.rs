@@ -151,7 +151,12 @@ impl Story {
         let schedule = api.post("/api/schedules", schedule).await.expect(201);
         let rule = json!({"name": "careful", "target": "tag:shop", "scripts": ["hello"]});
         api.post("/api/approvals/rules", rule).await.expect(201);
-        api.post("/api/jobs", by_hand).await.expect(202);
+        // The owner made the server, and so counts as the person of its first key: somebody else asks.
+        self.invite(json!({"email": "bob@example.com", "role": "member"})).await;
+        let login = json!({"email": "bob@example.com", "password": PASSWORD});
+        let bob = api.with_key("").post("/api/auth/login", login).await.expect(200);
+        let bob = api.with_key(bob.text("access_token"));
+        bob.post("/api/jobs", by_hand).await.expect(202);
         let approvals = api.get("/api/approvals").await.expect(200);
         let execution = api.get("/api/executions?script=deploy").await.expect(200);
         let execution = &execution.list("items")[0];

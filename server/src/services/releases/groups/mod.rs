@@ -157,7 +157,7 @@ impl Groups {
         }
         self.guard.require_free_life_cycle(caller).await?;
         // Its number was confirmed with the desired version.
-        self.check_reach(caller, &known, Some(Confirmation::AtMost(u32::MAX))).await?;
+        self.check_reach(caller, &known, Some(Confirmation::AtMost(u64::MAX))).await?;
         let row = group::Model {
             state: GroupState::Active,
             halt_reason: None,
