@@ -83,13 +83,8 @@ impl Fixture {
 
 async fn the_entries_of_a_commit_are_one_link_of_each_tenant(fixture: Fixture) {
     let (one, other) = (TenantId::new(), TenantId::new());
-    let writer = fixture.store.writer();
-    // Queued before the writer runs, so all of them are one transaction.
-    let entries = [tenant_created(one), tenant_created(other), audit(one), audit(one)];
-    let commits = entries.iter().map(|entry| writer.commit(AppendAudit(entry.clone())));
-    for result in futures_util::future::join_all(commits).await {
-        result.expect("append");
-    }
+    let entries = vec![tenant_created(one), tenant_created(other), audit(one), audit(one)];
+    fixture.store.system().append_audit(entries).await.expect("append");
     let links = fixture.links(one).await;
     assert_eq!(links.iter().map(|link| link.entries.len()).collect::<Vec<_>>(), [3]);
     assert_eq!(links[0].previous_hash, AuditHash::default());

@@ -168,7 +168,7 @@ mod tests {
         ];
         for letter in all {
             for server in [None, Some("https://muster.example")] {
-                let content = letter.render("ada@example.com", server).expect(letter.kind());
+                let content = letter.render("ada@example.com", server).expect("a letter");
                 assert!(!content.html.contains("<b>") && !content.text.contains("{{"));
                 assert!(content.html.contains("</html>") && content.text.len() > 40);
                 assert_eq!(content.text.contains(odd), content.html.contains("&lt;b&gt;"));

@@ -58,7 +58,7 @@ impl Default for OwnAttempts {
 
 impl OwnAttempts {
     /// Counts an attempt from an address that has signed in to the account before; `None` from any other.
-    pub(super) fn from_known(
+    pub(super) fn check_known(
         &self,
         source: Option<ClientSource>,
         email: &str,
@@ -117,19 +117,19 @@ mod tests {
         let own = OwnAttempts::default();
         let source = |text: &str| Some(ClientSource::of(text.parse().expect("an address")));
         let (home, other) = (source("192.0.2.1"), source("192.0.2.2"));
-        assert!(own.from_known(home, "ada@example.com").is_none());
+        assert!(own.check_known(home, "ada@example.com").is_none());
         own.remember(home, "ada@example.com");
-        assert!(own.from_known(other, "ada@example.com").is_none(), "another address");
-        assert!(own.from_known(home, "bob@example.com").is_none(), "another account");
-        assert!(own.from_known(None, "ada@example.com").is_none());
+        assert!(own.check_known(other, "ada@example.com").is_none(), "another address");
+        assert!(own.check_known(home, "bob@example.com").is_none(), "another account");
+        assert!(own.check_known(None, "ada@example.com").is_none());
         let (one, two) = (SessionId::new(), SessionId::new());
         for left in (0..OWN_ATTEMPTS_PER_MINUTE.get()).rev() {
-            let known = own.from_known(home, " ADA@example.com").expect("known");
+            let known = own.check_known(home, " ADA@example.com").expect("known");
             assert_eq!(known.expect("within the limit").remaining, left);
             assert_eq!(own.in_session(one).expect("within the limit").remaining, left);
         }
         let is_refused = |result| matches!(result, Err(ServiceError::RateLimited { .. }));
-        assert!(own.from_known(home, "ada@example.com").is_some_and(is_refused));
+        assert!(own.check_known(home, "ada@example.com").is_some_and(is_refused));
         assert!(is_refused(own.in_session(one)) && !is_refused(own.in_session(two)));
     }
 }

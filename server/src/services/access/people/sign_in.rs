@@ -104,7 +104,7 @@ impl SignIn {
         given: Credentials,
     ) -> Result<(Allowance, Result<SignedIn>)> {
         let (source, email) = (client.limited_as, given.email.clone());
-        let known = self.own_attempts.from_known(source, &email);
+        let known = self.own_attempts.check_known(source, &email);
         let allowance = known.unwrap_or_else(|| self.limiter.attempt(source, &email))?;
         let signed_in = self.try_sign_in(client, given).await;
         if signed_in.is_ok() {
