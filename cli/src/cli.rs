@@ -197,7 +197,7 @@ pub async fn dispatch(cli: Cli) -> Result<u8, CliError> {
         Action::Ping(args) => (&[][..], ping::run(args, &session).await),
         // Users of `command` write the API's fields themselves.
         Action::Command(args) => (&[][..], raw_command::run(args, &session).await),
-        Action::Run(args) => (run::OPTIONS, run::run(args, &session).await),
+        Action::Run(args) => (run::OPTIONS, Box::pin(run::run(args, &session)).await),
         Action::Logs(args) => (logs::OPTIONS, logs::run(args, &session).await),
         Action::Jobs(args) => (jobs::OPTIONS, jobs::run(args, &session).await),
         Action::Executions(args) => (executions::OPTIONS, executions::run(args, &session).await),

@@ -47,6 +47,13 @@ impl Prometheus {
             Some(format!("http://{address}"))
         })
         .await;
+        // It listens before it answers queries.
+        let client = reqwest::Client::builder().no_proxy().build().expect("a client");
+        eventually("Prometheus is ready", async || {
+            let answer = client.get(format!("{base}/-/ready")).send().await.ok()?;
+            answer.status().is_success().then_some(())
+        })
+        .await;
         Self { _process: process, base }
     }
 
