@@ -40,7 +40,7 @@ impl Output {
     /// As [`Output::answer`].
     pub fn new_secret(self, answer: &Value, secret: &str) -> Result<(), CliError> {
         self.answer(answer, |_| sanitize(secret))?;
-        print_note("Store this key now; it is not shown again.");
+        print_note("Store this now; it is not shown again.");
         Ok(())
     }
 
