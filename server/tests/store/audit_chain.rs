@@ -147,6 +147,15 @@ async fn a_log_that_was_removed_as_a_whole_is_recorded(fixture: Fixture) {
     let unseen = TenantId::new();
     fixture.append(unseen).await;
     assert_eq!(fixture.verified(unseen).await.finding_count, 1);
+    // The creation of another tenant, which the operator's log records, is no start of this one.
+    let unseen = TenantId::new();
+    let of_other = audit_entry::Model {
+        action: "tenant.create".into(),
+        subject_id: Some(tenant.0),
+        ..audit(unseen)
+    };
+    fixture.store.system().append_audit(vec![of_other]).await.expect("append");
+    assert_eq!(fixture.verified(unseen).await.finding_count, 1);
     fixture.append(tenant).await;
     assert_eq!(fixture.last_actions().await, ["test", "audit.break"]);
     assert_eq!(fixture.finding_kinds().await, [FindingKind::BreakRecorded]);

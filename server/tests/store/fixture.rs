@@ -312,7 +312,8 @@ pub fn settle(session: &OpenedSession, command_id: CommandId, outcome: Outcome) 
 
 /// The entry that a log starts with.
 pub fn tenant_created(tenant_id: TenantId) -> audit_entry::Model {
-    audit_entry::Model { action: "tenant.create".into(), ..audit(tenant_id) }
+    let subject_id = Some(tenant_id.0);
+    audit_entry::Model { action: "tenant.create".into(), subject_id, ..audit(tenant_id) }
 }
 
 pub fn audit(tenant_id: TenantId) -> audit_entry::Model {

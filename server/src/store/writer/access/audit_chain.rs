@@ -240,10 +240,14 @@ async fn read_heads(
     Ok(heads)
 }
 
-/// True for the entries of the transaction that creates a tenant. The log of no tenant starts with the
+/// True for the entries of the transaction that creates this tenant. The log of no tenant starts with the
 /// first entry that belongs to none.
 fn starts_log(tenant_id: TenantId, entries: &[audit_entry::Model]) -> bool {
-    tenant_id.0.is_nil() || entries.iter().any(|entry| entry.action == "tenant.create")
+    // The operator's own log has an entry for each tenant that is created.
+    let is_creation = |entry: &audit_entry::Model| {
+        entry.action == "tenant.create" && entry.subject_id == Some(tenant_id.0)
+    };
+    tenant_id.0.is_nil() || entries.iter().any(is_creation)
 }
 
 fn break_entry(
