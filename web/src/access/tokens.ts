@@ -1,12 +1,13 @@
 import { ApiProblem, problemOf, unreachable } from '../api/problem';
 import { router } from '../router/router.svelte';
 
-/** A link may carry a token behind `#`, which browsers send to no server. It leaves the address at once. */
-export function takeToken(): string {
-  const token = /^#token=([^&]+)$/.exec(location.hash)?.[1] ?? '';
-  if (token) router.go(location.pathname + location.search, { replace: true });
-  return token;
+/** What a link carries behind `#`, which browsers send to no server. It leaves the address at once. */
+export function takeLink(): URLSearchParams {
+  const link = new URLSearchParams(location.hash.slice(1));
+  if (link.has('token')) router.go(location.pathname + location.search, { replace: true });
+  return link;
 }
+export const takeToken = (): string => takeLink().get('token') ?? '';
 
 /** Sends a request that a token allows instead of a session. */
 export async function sendWithToken<T>(path: string, token: string, body: object): Promise<T | undefined> {

@@ -175,13 +175,13 @@ export const en = {
     incomplete: 'Output of the script is missing, or may be missing.',
   },
   output: {
-    title: 'Output', find: 'Find in the output', previous: 'Previous hit', next: 'Next hit', download: 'Download', follow: 'Follow', empty: 'The script printed nothing', waiting: 'Waiting for output', loadAll: 'Load all',
+    title: 'Output', firstError: 'First error line', find: 'Find in the output', previous: 'Previous hit', next: 'Next hit', download: 'Download', follow: 'Follow', empty: 'The script printed nothing', waiting: 'Waiting for output', loadAll: 'Load all',
     hits: (count: number) => (count === 1 ? '1 hit' : `${n(count)} hits`),
     lines: (count: number) => (count === 1 ? '1 line' : `${n(count)} lines`),
     paused: (count: number) => `Paused, ${count === 1 ? '1 new line' : `${n(count)} new lines`}.`,
     earlier: (size: string) => `The first ${size} are not loaded, and lines count from there.`,
   },
-  history: { script: 'Script', anyAgent: 'Any agent', since: 'Since', anyTime: 'Any time', periods: { hour: 'Last hour', day: 'Last day', week: 'Last week' }, reset: 'Reset', none: 'Nothing ran yet', noMatch: 'Nothing matches these filters' },
+  history: { density: 'Executions over time', count: (all: number, bad: number) => `${n(all)} ${all === 1 ? 'execution' : 'executions'}${bad ? `, ${n(bad)} did not succeed` : ''}`, newest: (count: number) => `the newest ${n(count)}`, script: 'Script', anyAgent: 'Any agent', since: 'Since', anyTime: 'Any time', periods: { hour: 'Last hour', day: 'Last day', week: 'Last week' }, reset: 'Reset', none: 'Nothing ran yet', noMatch: 'Nothing matches these filters' },
   overview: {
     welcome: 'Welcome to Muster', needsYou: 'Needs you', nothing: 'Nothing needs you.',
     allOnline: (online: number, all: number) => `${n(online)} of ${agents(all)} ${all === 1 ? 'is' : 'are'} online.`,

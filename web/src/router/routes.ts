@@ -1,3 +1,4 @@
+/// <reference types="vite/client" />
 import type { Component } from 'svelte';
 
 export type Section = 'overview' | 'fleet' | 'jobs' | 'history' | 'schedules' | 'approvals' | 'updates' | 'audit' | 'settings';
@@ -39,6 +40,8 @@ const ENTRIES: Entry[] = [
   ['/settings/account', 'settings', () => import('../access/Account.svelte')],
   ['/device', 'settings', () => import('../access/Device.svelte')],
   ['/settings/sessions', 'settings', () => import('../access/Sessions.svelte')],
+  // Every component in every state, while the dashboard is developed.
+  ...(import.meta.env.DEV ? [['/ui', 'settings', () => import('../components/Components.svelte')] satisfies Entry] : []),
 ];
 
 export const SECTIONS: { section: Section; href: string }[] = [
