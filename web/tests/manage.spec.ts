@@ -155,6 +155,7 @@ test('agents are tagged together, and a search is kept by its name', async () =>
 test('an agent is renamed to hostile text, which every screen shows as text', async () => {
   const path = `/fleet/${ids().agent}`;
   await page.goto(path);
+  await expect(page.getByRole('button', { name: 'More actions' })).toBeVisible();
   const before = await page.getByRole('heading', { level: 1 }).innerText();
   const rename = async (name: string): Promise<void> => {
     await page.goto(path);
