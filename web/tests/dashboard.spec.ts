@@ -253,12 +253,18 @@ test('an auditor sees the fleet and the audit, and nothing to run', async ({ bro
   await visitor.context().close();
 });
 
-test('a second person approves, and the job runs', async () => {
+test('a second person approves with the keyboard alone, and the job runs', async () => {
   await page.setViewportSize({ width: 1440, height: 900 });
   await page.goto('/');
-  await page.getByRole('link', { name: /Review/ }).click();
-  await page.getByLabel('Reason').fill('checked');
-  await page.getByRole('button', { name: 'Approve for 1 agent' }).click();
+  await page.getByRole('link', { name: /Review/ }).focus();
+  await page.keyboard.press('Enter');
+  await page.getByLabel('Reason').focus();
+  await page.keyboard.type('checked');
+  await page.keyboard.press('Tab');
+  await expect(page.getByRole('button', { name: 'Refuse' })).toBeFocused();
+  await page.keyboard.press('Tab');
+  await expect(page.getByRole('button', { name: 'Approve for 1 agent' })).toBeFocused();
+  await page.keyboard.press('Enter');
   await expect(page.getByText('approved').first()).toBeVisible();
   await page.getByRole('link', { name: 'Job', exact: true }).click();
   await expect(page.getByText('The execution is over.')).toBeVisible();
