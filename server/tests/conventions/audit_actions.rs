@@ -5,15 +5,17 @@ use std::collections::BTreeSet;
 use crate::{literals, sources};
 
 /// What an action changes: the kinds of subjects.
-const RESOURCES: [&str; 18] = [
+const RESOURCES: [&str; 20] = [
     "agent",
     "agent_key",
     "api_key",
     "approval",
     "approval_rule",
+    "calendar",
     "command",
     "device_login",
     "group",
+    "hook",
     "invitation",
     "job",
     "ladder",
@@ -26,7 +28,7 @@ const RESOURCES: [&str; 18] = [
     "webhook_secret",
 ];
 /// What happens to it, in the imperative.
-const VERBS: [&str; 33] = [
+const VERBS: [&str; 36] = [
     "abort",
     "accept",
     "adopt",
@@ -36,6 +38,7 @@ const VERBS: [&str; 33] = [
     "confirm",
     "create",
     "delete",
+    "deliver",
     "deregister",
     "disable",
     "draft",
@@ -55,8 +58,10 @@ const VERBS: [&str; 33] = [
     "rotate",
     "run",
     "send",
+    "snooze",
     "stop",
     "submit",
+    "test",
     "update",
     "upload",
     "withdraw",
