@@ -140,7 +140,7 @@ fn bearer(secret: &[u8], presented: &PresentedDelivery<'_>) -> Result<Option<Str
 
 fn is_delivery_id(id: &str) -> bool {
     (1..=MAX_DELIVERY_ID_CHARS).contains(&id.len())
-        && id.bytes().all(|byte| byte.is_ascii_graphic())
+        && id.bytes().all(|byte| (b' '..=b'~').contains(&byte))
 }
 
 #[cfg(test)]
