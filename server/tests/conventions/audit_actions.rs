@@ -5,12 +5,13 @@ use std::collections::BTreeSet;
 use crate::{literals, sources};
 
 /// What an action changes: the kinds of subjects.
-const RESOURCES: [&str; 20] = [
+const RESOURCES: [&str; 21] = [
     "agent",
     "agent_key",
     "api_key",
     "approval",
     "approval_rule",
+    "audit",
     "calendar",
     "command",
     "device_login",
@@ -28,7 +29,7 @@ const RESOURCES: [&str; 20] = [
     "webhook_secret",
 ];
 /// What happens to it, in the imperative.
-const VERBS: [&str; 36] = [
+const VERBS: [&str; 38] = [
     "abort",
     "accept",
     "adopt",
@@ -43,6 +44,7 @@ const VERBS: [&str; 36] = [
     "disable",
     "draft",
     "enable",
+    "expire",
     "export",
     "halt",
     "limit",
@@ -51,6 +53,7 @@ const VERBS: [&str; 36] = [
     "read",
     "refuse",
     "regenerate",
+    "remove",
     "resend",
     "restore",
     "resume",
