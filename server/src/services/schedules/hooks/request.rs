@@ -126,12 +126,9 @@ fn with_placeholders(row: &HookRecord) -> Result<JobRequest> {
     if fields.is_empty() {
         return Ok(request);
     }
-    match request.parameters.get_or_insert_with(|| json!({})) {
-        Value::Object(parameters) => {
-            parameters.extend(fields.into_keys().map(|name| (name, "placeholder".into())));
-        }
-        // The check of the template refuses it.
-        _ => {}
+    // The check of the template refuses anything but an object.
+    if let Value::Object(parameters) = request.parameters.get_or_insert_with(|| json!({})) {
+        parameters.extend(fields.into_keys().map(|name| (name, "placeholder".into())));
     }
     Ok(request)
 }
