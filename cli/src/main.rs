@@ -99,8 +99,10 @@ mod commands {
         pub mod groups;
         pub mod release;
     }
-    /// Schedules of jobs.
+    /// Schedules of jobs, calendars and inbound hooks.
     pub mod schedules {
+        pub mod calendars;
+        pub mod hooks;
         pub mod schedules;
     }
 }

@@ -10,7 +10,7 @@ use crate::error::problem::Problem;
 use crate::explanation::OptionNames;
 
 /// Each command with the options that its refusals name.
-const COMMANDS: [(&str, OptionNames); 17] = [
+const COMMANDS: [(&str, OptionNames); 19] = [
     ("account", account::own::OPTIONS),
     ("access", access::OPTIONS),
     ("approvals", approvals::OPTIONS),
@@ -25,6 +25,8 @@ const COMMANDS: [(&str, OptionNames); 17] = [
     ("executions", executions::OPTIONS),
     ("webhooks", webhooks::OPTIONS),
     ("groups", groups::OPTIONS),
+    ("calendars", calendars::OPTIONS),
+    ("hooks", hooks::OPTIONS),
     ("schedules", schedules::OPTIONS),
     ("tenant", tenant::OPTIONS),
     ("tenants", tenants::OPTIONS),
@@ -117,6 +119,8 @@ fn every_option_is_named_by_a_field_or_is_local() {
                 ("audit", "--output"),
                 ("audit", "--public-key"),
                 ("audit", "--save-head"),
+                ("hooks", "ARGUMENT"),
+                ("hooks", "NAME=VALUE"),
                 ("schedules", "ARGUMENT"),
                 ("schedules", "NAME=VALUE"),
                 ("run", "ARGUMENT"),

@@ -134,6 +134,18 @@ id!(
     /// A due time of a schedule, and what the server did about it.
     FireId
 );
+id!(
+    /// A calendar.
+    CalendarId
+);
+id!(
+    /// An inbound hook.
+    HookId
+);
+id!(
+    /// A delivery to an inbound hook.
+    HookDeliveryId
+);
 
 impl PrincipalId {
     /// The operator of the server, at its terminal.

@@ -5,16 +5,18 @@ use std::collections::BTreeSet;
 use crate::{literals, sources};
 
 /// What an action changes: the kinds of subjects.
-const RESOURCES: [&str; 19] = [
+const RESOURCES: [&str; 21] = [
     "agent",
     "agent_key",
     "api_key",
     "approval",
     "approval_rule",
     "audit",
+    "calendar",
     "command",
     "device_login",
     "group",
+    "hook",
     "invitation",
     "job",
     "ladder",
@@ -27,7 +29,7 @@ const RESOURCES: [&str; 19] = [
     "webhook_secret",
 ];
 /// What happens to it, in the imperative.
-const VERBS: [&str; 35] = [
+const VERBS: [&str; 38] = [
     "abort",
     "accept",
     "adopt",
@@ -37,6 +39,7 @@ const VERBS: [&str; 35] = [
     "confirm",
     "create",
     "delete",
+    "deliver",
     "deregister",
     "disable",
     "draft",
@@ -58,8 +61,10 @@ const VERBS: [&str; 35] = [
     "rotate",
     "run",
     "send",
+    "snooze",
     "stop",
     "submit",
+    "test",
     "update",
     "upload",
     "withdraw",

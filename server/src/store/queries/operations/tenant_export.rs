@@ -27,7 +27,7 @@ use crate::store::entities::commands::{
 use crate::store::entities::fleet::{agent, agent_event, agent_manifest};
 use crate::store::entities::integrations::webhook_delivery;
 use crate::store::entities::releases::{agent_update, group};
-use crate::store::entities::schedules::{fire, schedule};
+use crate::store::entities::schedules::{calendar, fire, hook, hook_delivery, schedule};
 use crate::store::queries::TenantScope;
 
 /// Rows of a page.
@@ -35,7 +35,7 @@ const PAGE_ROWS: u64 = 100;
 
 /// What is exported, in this order. Rows that belong to others follow them: the person of a member, the
 /// manifest of an agent, the report and the output of a command.
-pub const TABLES: [&str; 19] = [
+pub const TABLES: [&str; 22] = [
     "tenants",
     "api_keys",
     "agent_keys",
@@ -46,6 +46,9 @@ pub const TABLES: [&str; 19] = [
     "agent_updates",
     "schedules",
     "fires",
+    "calendars",
+    "hooks",
+    "hook_deliveries",
     "jobs",
     "rollouts",
     "commands",
@@ -70,13 +73,14 @@ pub const NOT_EXPORTED_TABLES: [(&str, &str); 8] = [
 ];
 
 /// Columns that are secrets, hashes of them, or of this server only.
-const HIDDEN: [&str; 9] = [
+const HIDDEN: [&str; 10] = [
     "secret_hash",
     "previous_secret_hash",
     "next_fingerprint",
     "password_hash",
     "token_hash",
     "sealed_parameters",
+    "sealed",
     "is_indexed",
     "manifest_bytes",
     "manifest_scripts",
@@ -120,6 +124,11 @@ impl TenantScope {
             }
             "schedules" => self.table::<schedule::Entity>("schedules", after).await,
             "fires" => self.table::<fire::Entity>("fires", after).await,
+            "calendars" => self.table::<calendar::Entity>("calendars", after).await,
+            "hooks" => self.table::<hook::Entity>("hooks", after).await,
+            "hook_deliveries" => {
+                self.table::<hook_delivery::Entity>("hook_deliveries", after).await
+            }
             "jobs" => self.table::<job::Entity>("jobs", after).await,
             "rollouts" => {
                 let keys = ("tenant_id", "job_id");
