@@ -77,6 +77,7 @@ const ALSO: &[(&str, &str, &[Scope])] = &[
     ("DELETE", "/api/groups/{id}", &[Scope::AgentsManage]),
     ("POST", "/api/groups/{id}/pause", &[Scope::AgentsManage]),
     ("POST", "/api/groups/{id}/resume", &[Scope::AgentsManage]),
+    ("POST", "/api/jobs/preview", &[Scope::AgentsRead]),
     ("POST", "/api/jobs/{id}/retry", &[Scope::CommandsRead]),
     ("POST", "/api/schedules", &[Scope::CommandsRun]),
     ("PATCH", "/api/schedules/{id}", &[Scope::CommandsRun]),

@@ -73,6 +73,22 @@ impl TenantScope {
         Ok(rows.into_iter().collect())
     }
 
+    /// Name and last sign of life of at most 500 agents, including deleted ones.
+    pub async fn agents_last_seen(
+        &self,
+        ids: Vec<AgentId>,
+    ) -> Result<HashMap<AgentId, (String, Timestamp)>, StoreError> {
+        let rows: Vec<(AgentId, String, Timestamp)> = agent::Entity::find()
+            .select_only()
+            .columns([agent::Column::Id, agent::Column::Name, agent::Column::LastSeenAt])
+            .filter(agent::Column::Id.is_in(ids))
+            .filter(agent::Column::TenantId.eq(self.tenant_id))
+            .into_tuple()
+            .all(&self.reader)
+            .await?;
+        Ok(rows.into_iter().map(|(id, name, seen_at)| (id, (name, seen_at))).collect())
+    }
+
     /// One page of the agents with this name or hostname that have a session, according to the
     /// database.
     pub async fn online_agents_called(
