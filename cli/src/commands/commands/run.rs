@@ -267,7 +267,7 @@ pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
     match args.target()?.0 {
         RunTarget::OneAgent(agent) => {
             if let Some(option) = args.option_of_jobs() {
-                return Err(usage(&format!("{option} needs --on, --tag or several agents")));
+                return Err(usage(&format!("{option} needs --on or --tag, or several agents")));
             }
             let agent_id = session.agent_id(agent, data.get("secret_parameters").is_some()).await?;
             if args.dry_run {
