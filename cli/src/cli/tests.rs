@@ -31,9 +31,11 @@ const COMMANDS: [(&str, OptionNames); 17] = [
 ];
 
 /// Options that this client handles alone, so that no refusal of the server concerns them.
-const LOCAL_OPTIONS: [&str; 16] = [
+const LOCAL_OPTIONS: [&str; 18] = [
     "--script-file",
     "--valid",
+    "--expect",
+    "--host",
     "--server",
     "--ca-file",
     "--json",
