@@ -13,14 +13,18 @@ use crate::commands::access::{
 use crate::commands::commands::{
     approvals, approver, command_history, executions, jobs, logs, raw_command, run, verify,
 };
-use crate::commands::fleet::{agents, ping};
+use crate::commands::fleet::{agents, ping, suggestions};
 use crate::commands::integrations::webhooks;
 use crate::commands::releases::{groups, release};
 use crate::commands::schedules::{calendars, hooks, schedules};
+use crate::completion;
 use crate::context::{self, Overrides};
 use crate::error::CliError;
 use crate::explanation::explain;
 use crate::output::printer::{Output, print};
+use crate::output::text::pluralize;
+use crate::output::time_format::TimeFormat;
+use crate::reference::{manual_pages, markdown};
 use crate::session::Session;
 
 /// Heading of the options that every command has.
@@ -51,6 +55,10 @@ pub struct Cli {
     /// Print the server's answer as one JSON document
     #[arg(long, global = true, help_heading = GLOBAL)]
     pub json: bool,
+
+    /// Show times in UTC [default: the time zone of this host]
+    #[arg(long, global = true, help_heading = GLOBAL)]
+    pub utc: bool,
 
     /// Allow http:// to another host; anyone on the network can then read the API key
     #[arg(long, global = true, help_heading = GLOBAL)]
@@ -85,9 +93,8 @@ pub enum Action {
     #[command(visible_alias = "history")]
     Executions(executions::Args),
     Verify(verify::Args),
-    /// List, show, rename, adopt and delete agents
+    /// List, show, tag, rename, adopt and delete agents
     Agents(agents::Args),
-    /// Check that an agent answers
     Ping(ping::Args),
     /// Manage the keys that agents enrol with
     Keys(keys::Args),
@@ -125,6 +132,11 @@ pub enum Action {
     Commands(command_history::Args),
     /// Print a completion script for a shell
     Completion(CompletionArgs),
+    /// Print names of agents and scripts, for completion scripts
+    #[command(hide = true)]
+    Suggest(suggestions::Args),
+    #[command(name = "man")]
+    Manual(ManualArgs),
 }
 
 #[derive(Debug, clap::Args)]
@@ -133,12 +145,25 @@ pub struct CompletionArgs {
     shell: Shell,
 }
 
+/// Write the manual pages of all commands to a directory
+///
+/// To read them with `man muster-run`, write them to a directory such as ~/.local/share/man/man1.
+#[derive(Debug, clap::Args)]
+pub struct ManualArgs {
+    /// Directory, which is created if it is missing
+    directory: PathBuf,
+    /// Write one page of Markdown, CLI.md, instead
+    #[arg(long)]
+    markdown: bool,
+}
+
 /// Runs the subcommand; returns the exit code.
 ///
 /// # Errors
 /// [`CliError`], which has its own exit code.
 pub async fn dispatch(cli: Cli) -> Result<u8, CliError> {
-    let output = Output { json: cli.json };
+    let time = if cli.utc { TimeFormat::Utc } else { TimeFormat::Local };
+    let output = Output { json: cli.json, time };
     let overrides = Overrides {
         server: cli.server.filter(|server| !server.is_empty()),
         api_key: std::env::var("MUSTER_API_KEY")
@@ -150,6 +175,7 @@ pub async fn dispatch(cli: Cli) -> Result<u8, CliError> {
     };
     let action = match cli.action {
         Action::Completion(args) => return print_completion(&args),
+        Action::Manual(args) => return write_manual_pages(&args),
         Action::Login(args) if args.decision().is_none() => {
             return login::run(args, overrides, output).await;
         }
@@ -177,6 +203,7 @@ pub async fn dispatch(cli: Cli) -> Result<u8, CliError> {
     let session = Session { api: ApiClient::new(&context)?, output };
     let (options, result) = match action {
         Action::Completion(_)
+        | Action::Manual(_)
         | Action::AcceptInvitation(_)
         | Action::Approver(_)
         | Action::Register(_)
@@ -198,7 +225,8 @@ pub async fn dispatch(cli: Cli) -> Result<u8, CliError> {
         Action::Tenant(args) => (tenant::OPTIONS, tenant::run(args, &session).await),
         Action::Tenants(args) => (tenants::OPTIONS, tenants::run(args, &session).await),
         Action::Audit(args) => (audit::OPTIONS, audit::run(args, &session).await),
-        Action::Ping(args) => (&[][..], ping::run(args, &session).await),
+        Action::Suggest(args) => (&[][..], suggestions::run(args, &session).await),
+        Action::Ping(args) => (ping::OPTIONS, ping::run(args, &session).await),
         // Users of `command` write the API's fields themselves.
         Action::Command(args) => (&[][..], raw_command::run(args, &session).await),
         Action::Run(args) => (run::OPTIONS, Box::pin(run::run(args, &session)).await),
@@ -220,9 +248,25 @@ pub async fn dispatch(cli: Cli) -> Result<u8, CliError> {
 }
 
 fn print_completion(args: &CompletionArgs) -> Result<u8, CliError> {
-    let mut script = Vec::new();
-    clap_complete::generate(args.shell, &mut Cli::command(), "muster", &mut script);
-    print(String::from_utf8_lossy(&script).trim_end())?;
+    print(completion::script(args.shell, Cli::command()).trim_end())?;
+    Ok(0)
+}
+
+fn write_manual_pages(args: &ManualArgs) -> Result<u8, CliError> {
+    let directory = &args.directory;
+    std::fs::create_dir_all(directory).map_err(CliError::file("create", directory))?;
+    let mut cli = Cli::command();
+    cli.build();
+    let pages = match args.markdown {
+        true => vec![("CLI.md".to_owned(), markdown(&cli))],
+        false => manual_pages(&cli),
+    };
+    for (name, text) in &pages {
+        let path = directory.join(name);
+        std::fs::write(&path, text).map_err(CliError::file("write", &path))?;
+    }
+    let count = pluralize(pages.len() as u64, "page");
+    print(&format!("{count} written to {}.", directory.display()))?;
     Ok(0)
 }
 

@@ -45,13 +45,15 @@ const PREFLIGHT_CODES: [&str; 4] =
 /// it names the reason and what to do, without fields or paths of the API. A test compares this list with
 /// the server's codes.
 #[cfg(test)]
-const SHOWN_AS_ANSWERED: [&str; 135] = [
+const SHOWN_AS_ANSWERED: [&str; 137] = [
     "access_denied",
     "agent_busy",
     "agent_count_unconfirmed",
     "agent_offline",
     "agent_online",
     "agent_timeout",
+    "agents_offline",
+    "all_agents_skipped",
     "already_adopted",
     "already_member",
     "ambiguous_successor",
@@ -226,7 +228,8 @@ fn message(problem: &Problem, options: OptionNames) -> String {
         message.push_str(&format!(" [{}]", named.join(", ")));
     }
     if is_preflight && find("on_mismatch", options).is_some() {
-        message.push_str("\nUse --on-mismatch send to send it anyway and let each host decide.");
+        message.push_str("\nUse --on-mismatch send to send it anyway and let each host decide, or --on-mismatch skip to \
+             leave these hosts out.");
     }
     message
 }

@@ -55,11 +55,21 @@ impl List<'_> {
     /// Requests and shows the list. With `--json` it is one page, `{"items": […], "next_cursor": …}`; a
     /// cursor means that there are more items.
     pub async fn show(self, session: &Session) -> Result<u8, CliError> {
+        let page = self.read(session).await?;
+        self.show_page(session, &page)
+    }
+
+    /// Requests the list.
+    pub async fn read(&self, session: &Session) -> Result<Value, CliError> {
         let limit = self.limit.limit.map(|limit| usize::try_from(limit).unwrap_or(usize::MAX));
-        let page = session.api.list(self.segments, self.filters, limit).await?;
-        session.output.list(&page, self.columns, self.empty)?;
+        session.api.list(self.segments, self.filters, limit).await
+    }
+
+    /// Shows the list that was read.
+    pub fn show_page(self, session: &Session, page: &Value) -> Result<u8, CliError> {
+        session.output.list(page, self.columns, self.empty)?;
         if !session.output.json
-            && let Some(notice) = truncation_notice(&page)
+            && let Some(notice) = truncation_notice(page)
         {
             print_note(&notice);
         }

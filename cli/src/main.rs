@@ -7,12 +7,14 @@
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
 mod cli;
+mod completion;
 mod context;
 mod error;
 mod exit_status;
 mod explanation;
 mod interrupt;
 mod listing;
+mod reference;
 mod session;
 
 /// The REST API: requests, server-sent events, output of executions.
@@ -30,6 +32,7 @@ mod api {
 /// What users type: times, amounts, expressions, names, secrets.
 mod input {
     pub mod expressions;
+    pub mod id_prefix;
     pub mod instants;
     pub mod name_lookup;
     pub mod quantities;
@@ -39,10 +42,12 @@ mod input {
 
 /// What users read: tables, JSON, notes, output of scripts.
 mod output {
+    pub mod line_diff;
     pub mod printer;
     pub mod table;
     pub mod terminal_filter;
     pub mod text;
+    pub mod time_format;
     pub mod work_summary;
 }
 
@@ -76,9 +81,11 @@ mod commands {
         pub mod approver;
         pub mod command_history;
         pub mod executions;
+        pub mod job_follow;
         pub mod job_progress;
         pub mod jobs;
         pub mod logs;
+        pub mod output_groups;
         pub mod raw_command;
         pub mod rollout_options;
         pub mod run;
@@ -88,6 +95,7 @@ mod commands {
     pub mod fleet {
         pub mod agents;
         pub mod ping;
+        pub mod suggestions;
         pub mod target_options;
     }
     /// Webhooks.
@@ -158,6 +166,8 @@ fn report(error: &CliError) {
     // error are this program's own.
     for (number, line) in muster_protocol::error_chain(error).lines().enumerate() {
         match number {
+            // What a person asked for with ^C is no error.
+            0 if matches!(error, CliError::Interrupted(_)) => print_note(line),
             0 => print_note(&format!("error: {line}")),
             _ => print_note(line),
         }

@@ -8,10 +8,13 @@ use muster_protocol::error_chain;
 
 use crate::error::CliError;
 use crate::error::problem::Problem;
-use crate::input::name_lookup;
+use crate::input::{id_prefix, name_lookup};
 use crate::interrupt::Interrupts;
 use crate::output::printer::{Output, print_note};
 use crate::output::text::sanitize;
+
+/// Most agents whose names are compared with one that does not exist.
+const MAX_COMPARED: usize = 2_000;
 
 /// A connection to one server, and the output of one command.
 pub struct Session {
@@ -81,11 +84,27 @@ impl Session {
         let request = self.api.request(Method::GET, &["agents", "resolve"]).query(&query);
         let agent = match self.api.json_with_retries(request).await {
             Ok(agent) => agent,
-            Err(CliError::Refused(problem)) => return Err(agent_error(typed, problem)),
+            Err(CliError::Refused(problem)) => {
+                let hint = match problem.status {
+                    404 => self.near_agent(typed).await,
+                    _ => None,
+                };
+                return Err(agent_error(typed, problem, hint));
+            }
             Err(error) => return Err(error),
         };
         let id = agent.get("id").and_then(Value::as_str).map(str::to_owned);
         id.ok_or_else(|| CliError::Answer("the agent has no id".into()))
+    }
+
+    /// The name of an agent that is like the typed one. Without an answer there is none.
+    async fn near_agent(&self, typed: &str) -> Option<String> {
+        let page = self.api.list(&["agents"], &[], Some(MAX_COMPARED)).await.ok()?;
+        let items = page.get("items").and_then(Value::as_array)?;
+        let names = items.iter().flat_map(|agent| {
+            ["name", "hostname"].map(|field| agent.get(field).and_then(Value::as_str))
+        });
+        name_lookup::nearest(typed, names.flatten()).map(sanitize)
     }
 
     /// [`Session::id_of`] for changes that can't be undone: no prefixes.
@@ -100,7 +119,15 @@ impl Session {
         find: fn(&str, &str, &[Value]) -> Result<String, CliError>,
     ) -> Result<String, CliError> {
         if matches!(kind, ResourceKind::Agent) {
-            return self.agent_id(typed, false).await;
+            return match (self.agent_id(typed, false).await, id_prefix::checked(typed)) {
+                // What runs is never chosen by a prefix; what is shown or changed may be.
+                (Err(CliError::Usage(_)), Some(prefix)) => {
+                    let page = self.api.list(&["agents"], &[], None).await?;
+                    let items = page.get("items").and_then(Value::as_array).map(Vec::as_slice);
+                    id_prefix::find("agent", &prefix, items.unwrap_or_default())
+                }
+                (found, _) => found,
+            };
         }
         if uuid::Uuid::try_parse(typed).is_ok() {
             return Ok(typed.to_owned());
@@ -117,8 +144,21 @@ impl Session {
         Ok(0)
     }
 
-    /// Sends a change and shows the answer.
+    /// Sends a change and prints a sentence about the answer, or the answer itself with `--json`.
     pub async fn change(
+        &self,
+        method: Method,
+        segments: &[&str],
+        body: &Value,
+        sentence: impl FnOnce(&Value) -> String,
+    ) -> Result<u8, CliError> {
+        let answer = self.api.json(self.api.request(method, segments).json(body)).await?;
+        self.output.answer(&answer, |answer| sanitize(&sentence(answer)))?;
+        Ok(0)
+    }
+
+    /// Sends a change and shows all fields of the answer.
+    pub async fn change_and_show(
         &self,
         method: Method,
         segments: &[&str],
@@ -129,9 +169,37 @@ impl Session {
         Ok(0)
     }
 
-    /// Sends an action without arguments, such as `cancel`, and shows the answer.
-    pub async fn act(&self, segments: &[&str]) -> Result<u8, CliError> {
-        self.change(Method::POST, segments, &json!({})).await
+    /// Sends an action without arguments, such as `cancel`, and prints a sentence about the answer, or the
+    /// answer itself with `--json`.
+    pub async fn act(
+        &self,
+        segments: &[&str],
+        sentence: impl FnOnce(&Value) -> String,
+    ) -> Result<u8, CliError> {
+        self.change(Method::POST, segments, &json!({}), sentence).await
+    }
+
+    /// The id of a job, an execution or a command that was typed in full, or its first 8 characters or
+    /// more. `collection` is the API's name.
+    ///
+    /// # Errors
+    /// [`CliError::Usage`] if no id has the prefix, or more than one.
+    pub async fn work_id(&self, collection: &str, typed: &str) -> Result<String, CliError> {
+        if uuid::Uuid::try_parse(typed).is_ok() {
+            return Ok(typed.to_owned());
+        }
+        let noun = collection.trim_end_matches('s');
+        let Some(prefix) = id_prefix::checked(typed) else {
+            let message =
+                format!("\"{typed}\" is not an id of a {noun}; see `muster {collection}`");
+            return Err(CliError::Usage(message));
+        };
+        let query =
+            [("cursor", id_prefix::cursor(&prefix)), ("limit", id_prefix::PAGE.to_string())];
+        let request = self.api.request(Method::GET, &[collection]).query(&query);
+        let page = self.api.json_with_retries(request).await?;
+        let items = page.get("items").and_then(Value::as_array).map(Vec::as_slice);
+        id_prefix::find(noun, &prefix, items.unwrap_or_default())
     }
 
     /// Deletes one object and confirms it.
@@ -150,6 +218,16 @@ impl Session {
         interrupts: &mut Interrupts,
     ) -> CliError {
         interrupts.next().await;
+        self.cancel(collection, id, interrupts).await
+    }
+
+    /// Cancels a command or a job, and returns at the next interrupt.
+    pub async fn cancel(
+        &self,
+        collection: &str,
+        id: &str,
+        interrupts: &mut Interrupts,
+    ) -> CliError {
         print_note("cancelling; press ^C again to exit without waiting");
         let cancel = async {
             let segments = [collection, id, "cancel"];
@@ -168,11 +246,14 @@ impl Session {
 }
 
 /// The error for a word that names no agent, or more than one.
-fn agent_error(typed: &str, problem: Box<Problem>) -> CliError {
+fn agent_error(typed: &str, problem: Box<Problem>, near: Option<String>) -> CliError {
     match (problem.status, problem.code.as_str()) {
-        (404, _) => CliError::Usage(format!(
-            "no agent has the id, name or hostname \"{typed}\"; list them with `muster agents`"
-        )),
+        (404, _) => {
+            let near = near.map(|name| format!("; did you mean {name}?")).unwrap_or_default();
+            CliError::Usage(format!(
+                "no agent has the id, name or hostname \"{typed}\"{near}; list them with `muster agents`"
+            ))
+        }
         (409, "ambiguous_agent") => {
             let lines = problem.candidates.iter().map(|agent| {
                 let text = |name: &str| agent.get(name).and_then(Value::as_str).unwrap_or_default();

@@ -33,14 +33,21 @@ const COMMANDS: [(&str, OptionNames); 19] = [
 ];
 
 /// Options that this client handles alone, so that no refusal of the server concerns them.
-const LOCAL_OPTIONS: [&str; 11] = [
+const LOCAL_OPTIONS: [&str; 18] = [
     "--script-file",
     "--valid",
+    "--expect",
+    "--host",
     "--server",
     "--ca-file",
     "--json",
     "--insecure",
     "--detach",
+    "--dry-run",
+    "--show",
+    "--no-show",
+    "--cancel-on-interrupt",
+    "--utc",
     "--raw",
     "--timeout-ms",
     "--help",
@@ -108,6 +115,8 @@ fn every_option_is_named_by_a_field_or_is_local() {
             // parameters of `run` and of schedules.
             let alone = [
                 ("agents", "--timeout"),
+                ("agents", "--since"),
+                ("keys", "--no-tags"),
                 ("keys", "--add-permission"),
                 ("keys", "--remove-permission"),
                 ("api-keys", "--cascade"),
@@ -177,4 +186,32 @@ fn every_option_and_argument_has_a_help_text() {
     }
     check(&Cli::command(), "muster");
     Cli::command().debug_assert();
+}
+
+#[test]
+fn reference_of_the_command_line_is_current() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/CLI.md");
+    let mut cli = Cli::command();
+    cli.build();
+    let page = markdown(&cli);
+    if std::env::var_os("MUSTER_WRITE_DOCS").is_some() {
+        std::fs::write(path, &page).expect("write docs/CLI.md");
+    }
+    let stored = std::fs::read_to_string(path).unwrap_or_default();
+    assert!(stored == page, "docs/CLI.md is out of date; MUSTER_WRITE_DOCS=1 writes it");
+}
+
+#[test]
+fn every_command_has_a_section_and_a_manual_page() {
+    let mut cli = Cli::command();
+    cli.build();
+    let (page, manuals) = (markdown(&cli), manual_pages(&cli));
+    for command in
+        cli.get_subcommands().filter(|action| action.get_name() != "help" && !action.is_hide_set())
+    {
+        let name = command.get_name();
+        assert!(page.contains(&format!("\n## muster {name}\n")), "{name}");
+        assert!(manuals.iter().any(|(file, _)| *file == format!("muster-{name}.1")), "{name}");
+    }
+    assert!(manuals.iter().all(|(_, text)| text.starts_with(".TH ")));
 }

@@ -30,6 +30,21 @@ pub fn instant(typed: &str, now: DateTime<Utc>) -> Result<String, CliError> {
     })
 }
 
+/// As [`instant`], but a duration such as `30d` is counted from `now` on.
+///
+/// # Errors
+/// [`CliError::Usage`] for anything else.
+pub fn future_instant(typed: &str, now: DateTime<Utc>) -> Result<String, CliError> {
+    let later = || {
+        let time = TimeDelta::from_std(duration(typed).ok()?).ok()?;
+        now.checked_add_signed(time)
+    };
+    match later() {
+        Some(at) => Ok(at.to_rfc3339_opts(SecondsFormat::Millis, true)),
+        None => instant(typed, now),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -51,6 +66,15 @@ mod tests {
         ] {
             assert_eq!(read(typed).as_deref(), Some(expected), "{typed}");
         }
+    }
+
+    #[test]
+    fn durations_are_counted_from_now_on_for_a_time_to_come() {
+        let now = DateTime::parse_from_rfc3339("2026-01-31T12:00:00Z").expect("fixed").to_utc();
+        let read = |typed: &str| future_instant(typed, now).ok();
+        assert_eq!(read("2d").as_deref(), Some("2026-02-02T12:00:00.000Z"));
+        assert_eq!(read("2026-03-01").as_deref(), Some("2026-03-01T00:00:00.000Z"));
+        assert_eq!(read("soon"), None);
     }
 
     #[test]

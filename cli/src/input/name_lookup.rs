@@ -8,6 +8,8 @@ use crate::error::CliError;
 
 /// Most candidates that an error lists.
 const MAX_LISTED: usize = 10;
+/// Lowest similarity of a name that is suggested.
+const MIN_SIMILARITY: f64 = 0.8;
 
 /// The id of the item that `typed` matches. Tries, in this order: an id, a name, a hostname, each in
 /// full; then a prefix of a name or hostname that only one item has.
@@ -30,6 +32,13 @@ pub fn find(kind: &str, typed: &str, items: &[Value]) -> Result<String, CliError
 /// As [`find`].
 pub fn find_exact(kind: &str, typed: &str, items: &[Value]) -> Result<String, CliError> {
     only_match(kind, typed, exact(typed, items).into_iter())
+}
+
+/// The name that is most like the typed one, if one is much like it.
+pub fn nearest<'a>(typed: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let scored = names.map(|name| (strsim::jaro_winkler(typed, name), name));
+    let best = scored.max_by(|one, other| one.0.total_cmp(&other.0))?;
+    (best.0 >= MIN_SIMILARITY).then_some(best.1)
 }
 
 /// The command that lists what has this noun.
@@ -153,6 +162,13 @@ mod tests {
             let error = find(kind, "nope", &agents()).unwrap_err().to_string();
             assert!(error.ends_with(command), "{error}");
         }
+    }
+
+    #[test]
+    fn name_that_is_much_like_another_is_suggested() {
+        let names = || ["web-1", "db"].into_iter();
+        assert_eq!(nearest("wbe-1", names()), Some("web-1"));
+        assert_eq!(nearest("something", names()), None);
     }
 
     #[test]

@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::table::{Column, details, table};
 use super::text::sanitize;
+use super::time_format::TimeFormat;
 use crate::error::CliError;
 
 /// The form of answers.
@@ -14,6 +15,8 @@ use crate::error::CliError;
 pub struct Output {
     /// The server's JSON instead of tables and sentences.
     pub json: bool,
+    /// The zone of the times in tables and sentences.
+    pub time: TimeFormat,
 }
 
 impl Output {
@@ -50,7 +53,7 @@ impl Output {
     /// As [`Output::answer`].
     pub fn list(self, page: &Value, columns: &[Column], empty: &str) -> Result<(), CliError> {
         self.answer(page, |page| match page.get("items").and_then(Value::as_array) {
-            Some(items) if !items.is_empty() => table(items, columns, terminal_width()),
+            Some(items) if !items.is_empty() => table(items, columns, terminal_width(), self.time),
             _ => empty.to_owned(),
         })
     }
@@ -60,7 +63,7 @@ impl Output {
     /// # Errors
     /// As [`Output::answer`].
     pub fn details(self, value: &Value) -> Result<(), CliError> {
-        self.answer(value, details)
+        self.answer(value, |value| details(value, self.time))
     }
 }
 

@@ -2,16 +2,18 @@
 //!
 //! Pure: the caller passes the terminal's width. Text from hosts is sanitized.
 
-use chrono::DateTime;
 use comfy_table::{ColumnConstraint, ContentArrangement, Row, Table, presets};
 use serde_json::Value;
 
 use super::text::sanitize;
+use super::time_format::TimeFormat;
 
 /// Blanks between two columns.
 const GAP: u16 = 2;
 /// Least width of a truncated column, in characters.
 const MIN_WIDTH: u16 = 8;
+/// In narrower terminals, lists with names have no ids.
+const WIDTH_WITH_IDS: u16 = 80;
 /// Levels of nested objects that are shown field by field. Deeper levels are shown as JSON.
 const MAX_DEPTH: usize = 4;
 
@@ -52,28 +54,41 @@ impl Column {
     }
 
     fn is_instant(self) -> bool {
-        matches!(self.content, Content::Field(path) if path.ends_with("_at"))
+        matches!(self.content, Content::Field(path) if path.ends_with("_at") || path == "at")
     }
 
-    fn cell(self, item: &Value, is_narrow: bool) -> String {
+    fn is_id(self) -> bool {
+        matches!(self.content, Content::Field(path) if path == "id" || path.ends_with("_id"))
+    }
+
+    /// True for names, which people can use instead of ids.
+    fn is_name(self) -> bool {
+        matches!(self.content, Content::Field(path) if path == "name" || path.ends_with("_name"))
+    }
+
+    fn cell(self, item: &Value, is_narrow: bool, time: TimeFormat) -> String {
         let text = match self.content {
             Content::Field(path) => cell(at(item, path)),
             Content::Text(text) => sanitize(&text(item)),
         };
-        if is_narrow && self.is_instant() { short_instant(text) } else { text }
+        match (self.is_instant(), is_narrow) {
+            (true, true) => time.short_instant(&text),
+            (true, false) => time.instant(&text),
+            (false, _) => text,
+        }
     }
 }
 
 /// Items under headings. If the table is wider than `width` characters, times lose their seconds, long
 /// columns are truncated, and then the rightmost columns are left out; ids and states stay whole.
-pub fn table(items: &[Value], columns: &[Column], width: Option<u16>) -> String {
-    let full = build(items, columns, false);
+pub fn table(items: &[Value], columns: &[Column], width: Option<u16>, time: TimeFormat) -> String {
+    let full = build(items, columns, false, time);
     let Some(width) = width.filter(|width| total_width(full.column_max_content_widths()) > *width)
     else {
         return lines_of(&full);
     };
-    let columns = fitting(items, columns, width);
-    let mut narrow = build(items, &columns, true);
+    let columns = fitting(items, columns, width, time);
+    let mut narrow = build(items, &columns, true, time);
     narrow.set_content_arrangement(ContentArrangement::Dynamic);
     // One more blank at both ends, which `lines_of` trims.
     narrow.set_width(width.saturating_add(GAP)).set_truncation_indicator("…");
@@ -86,10 +101,13 @@ pub fn table(items: &[Value], columns: &[Column], width: Option<u16>) -> String 
 }
 
 /// The columns that fit after truncation.
-fn fitting(items: &[Value], columns: &[Column], width: u16) -> Vec<Column> {
+fn fitting(items: &[Value], columns: &[Column], width: u16, time: TimeFormat) -> Vec<Column> {
     let mut kept = columns.to_vec();
+    if width < WIDTH_WITH_IDS && kept.iter().any(|column| column.is_name()) {
+        kept.retain(|column| !column.is_id());
+    }
     loop {
-        let widths = build(items, &kept, true).column_max_content_widths();
+        let widths = build(items, &kept, true, time).column_max_content_widths();
         let needed = kept.iter().zip(widths).map(|(column, width)| {
             let is_whole = column.is_never_truncated() || column.is_instant();
             if is_whole { width } else { width.min(MIN_WIDTH) }
@@ -111,12 +129,12 @@ fn total_width(widths: Vec<u16>) -> u16 {
     widths.into_iter().fold(gaps, u16::saturating_add)
 }
 
-fn build(items: &[Value], columns: &[Column], is_narrow: bool) -> Table {
+fn build(items: &[Value], columns: &[Column], is_narrow: bool, time: TimeFormat) -> Table {
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
     table.set_header(one_line(columns.iter().map(|column| column.heading.to_owned())));
     for item in items {
-        table.add_row(one_line(columns.iter().map(|column| column.cell(item, is_narrow))));
+        table.add_row(one_line(columns.iter().map(|column| column.cell(item, is_narrow, time))));
     }
     table
 }
@@ -127,42 +145,44 @@ fn one_line(cells: impl Iterator<Item = String>) -> Row {
     row
 }
 
-/// Month, day, hour and minute of a time.
-fn short_instant(text: String) -> String {
-    match DateTime::parse_from_rfc3339(&text) {
-        Ok(instant) => instant.to_utc().format("%m-%d %H:%MZ").to_string(),
-        Err(_) => text,
-    }
-}
-
 /// One line for each field of an object. Nested fields have dots between their names, and items of
 /// lists their number: `problems.1.code`.
-pub fn details(value: &Value) -> String {
+pub fn details(value: &Value, time: TimeFormat) -> String {
     if !value.is_object() {
         return cell(Some(value));
     }
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
-    add_fields(&mut table, "", value, MAX_DEPTH);
+    add_fields(&mut table, "", value, MAX_DEPTH, time);
     lines_of(&table)
 }
 
-fn add_fields(table: &mut Table, before: &str, value: &Value, depth: usize) {
+fn add_fields(table: &mut Table, before: &str, value: &Value, depth: usize, time: TimeFormat) {
     for (name, value) in value.as_object().into_iter().flatten() {
         let name = format!("{before}{}", sanitize(name));
         match value {
             Value::Object(fields) if !fields.is_empty() && depth > 1 => {
-                add_fields(table, &format!("{name}."), value, depth - 1);
+                add_fields(table, &format!("{name}."), value, depth - 1, time);
             }
             Value::Array(items)
                 if !items.is_empty() && depth > 1 && items.iter().all(Value::is_object) =>
             {
                 for (index, item) in items.iter().enumerate() {
-                    add_fields(table, &format!("{name}.{}.", index + 1), item, depth - 1);
+                    let before = format!("{name}.{}.", index + 1);
+                    add_fields(table, &before, item, depth - 1, time);
                 }
             }
             value => {
-                table.add_row([name, cell(Some(value))]);
+                let shown = cell(Some(value));
+                let shown = match name.rsplit('.').next() {
+                    Some("explanation" | "error") => time.sentence(&shown),
+                    Some("at") => time.instant(&shown),
+                    Some(last) if last.ends_with("_at") || last.ends_with("_since") => {
+                        time.instant(&shown)
+                    }
+                    _ => shown,
+                };
+                table.add_row([name, shown]);
             }
         }
     }

@@ -2,11 +2,25 @@
 //!
 //! Pure.
 
+use serde_json::Value;
+
 /// A count with its noun: `1 agent`, `2 agents`.
 pub fn pluralize(count: u64, noun: &str) -> String {
     match count {
         1 => format!("1 {noun}"),
         count => format!("{count} {noun}s"),
+    }
+}
+
+/// A sentence about a changed object, by its name or else its id: `Key fleet is disabled.`
+pub fn about(noun: &str, done: &str) -> impl FnOnce(&Value) -> String {
+    let (noun, done) = (noun.to_owned(), done.to_owned());
+    move |object| {
+        let text = |field: &str| object.get(field).and_then(Value::as_str);
+        match text("name").or_else(|| text("id")) {
+            Some(name) => format!("{noun} {name} {done}."),
+            None => format!("{noun} {done}."),
+        }
     }
 }
 
@@ -23,6 +37,13 @@ pub fn is_control(c: char) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sentence_names_the_object() {
+        let key = serde_json::json!({"id": "7", "name": "fleet"});
+        assert_eq!(about("Key", "is disabled")(&key), "Key fleet is disabled.");
+        assert_eq!(about("Key", "is disabled")(&Value::Null), "Key is disabled.");
+    }
 
     #[test]
     fn noun_is_singular_for_one_only() {

@@ -25,6 +25,7 @@ const RIGHTS: &[(&str, &str, &[Scope])] = &[
     ("POST", "/api/commands/{id}/cancel", CONTROL),
     ("POST", "/api/executions/{id}/cancel", CONTROL),
     ("POST", "/api/jobs", &[Scope::CommandsRun]),
+    ("POST", "/api/jobs/preview", &[Scope::CommandsRun]),
     ("POST", "/api/jobs/{id}/cancel", CONTROL),
     ("POST", "/api/jobs/{id}/pause", CONTROL),
     ("POST", "/api/jobs/{id}/resume", CONTROL),

@@ -279,6 +279,7 @@ impl Services {
                 delivery: delivery.clone(),
                 preflight,
                 limiter,
+                presence: presence.clone(),
                 catalog: catalog.clone(),
                 membership: fleet::group_membership::GroupMembership { store: store() },
                 guard: guard.clone(),

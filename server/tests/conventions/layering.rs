@@ -38,7 +38,7 @@ const SUPERVISOR: Layers = &[
     &["main", "lib"],
 ];
 const CLI: Layers = &[
-    &["error", "interrupt", "exit_status"],
+    &["completion", "error", "interrupt", "exit_status", "reference"],
     &["context", "input", "output"],
     &["api", "explanation"],
     &["session"],

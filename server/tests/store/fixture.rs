@@ -250,6 +250,7 @@ impl Fixture {
             finished_at: None,
             stop: None,
             webhook_url: None,
+            retry_of: None,
         }
     }
 

@@ -160,7 +160,7 @@ async fn offline_agents_are_skipped_or_postponed_when_their_wave_starts(fixture:
     let skipped = fixture.command(commands[1]).await.command;
     assert_eq!(
         (skipped.state, skipped.end_reason),
-        (CommandState::Cancelled, Some(EndReason::SkippedOffline))
+        (CommandState::Skipped, Some(EndReason::SkippedOffline))
     );
     let moved = fixture.command(commands[2]).await.command;
     assert_eq!((moved.wave, moved.is_held), (Some(3), true));

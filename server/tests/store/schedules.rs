@@ -8,7 +8,7 @@ use muster_server::domain::schedules::fire::{FireReason, FireState, ScheduleStat
 use muster_server::domain::schedules::policy::{MissedPolicy, OverlapPolicy};
 use muster_server::domain::time::Timestamp;
 use muster_server::store::entities::schedules::{fire, schedule};
-use muster_server::store::queries::{FireDecision, RecordedFires, ScheduleChange};
+use muster_server::store::queries::{FireDecision, JobFilter, RecordedFires, ScheduleChange};
 use muster_server::store::writer::{FinishJob, SubmitJob, SubmittedJob};
 use muster_server::store::{FireStart, StoreError};
 use uuid::Uuid;
@@ -134,7 +134,12 @@ impl Fixture {
     }
 
     async fn jobs(&self) -> usize {
-        self.store.tenant(self.tenant_id).jobs(PAGE).await.expect("read").len()
+        self.store
+            .tenant(self.tenant_id)
+            .jobs(&JobFilter::default(), PAGE)
+            .await
+            .expect("read")
+            .len()
     }
 }
 

@@ -59,7 +59,11 @@ fn summary(me: &Value, server: &str, now: DateTime<Utc>) -> String {
 /// [`CliError`].
 pub async fn confirm(session: &Session) -> Result<u8, CliError> {
     let body = json!({ "password": read_password("Password: ")? });
-    session.change(Method::POST, &["auth", "confirm"], &body).await
+    session
+        .change(Method::POST, &["auth", "confirm"], &body, |_| {
+            "Confirmed: dangerous changes are allowed for 15 minutes.".to_owned()
+        })
+        .await
 }
 
 /// Ends the stored session on the server, and removes the session or the key from this host.

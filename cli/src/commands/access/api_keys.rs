@@ -13,6 +13,7 @@ use crate::input::quantities::milliseconds;
 use crate::listing::{Limit, List};
 use crate::output::printer::print_note;
 use crate::output::table::Column;
+use crate::output::text::about;
 use crate::session::{ResourceKind, Session};
 
 const COLUMNS: [Column; 9] = [
@@ -124,7 +125,9 @@ pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
         Action::Edit { key, changes } => {
             let id = session.exact_id_of(ResourceKind::ApiKey, &key).await?;
             let body = changes.body().into();
-            session.change(Method::PATCH, &["keys", &id], &body).await
+            session
+                .change(Method::PATCH, &["keys", &id], &body, about("API key", "is changed"))
+                .await
         }
         Action::Rotate { key, end_overlap: true, .. } => {
             let id = session.exact_id_of(ResourceKind::ApiKey, &key).await?;

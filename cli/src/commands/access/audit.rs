@@ -21,7 +21,7 @@ use crate::output::printer::{Output, print};
 use crate::output::table::Column;
 use crate::output::text::sanitize;
 use crate::output::work_summary::work_summary;
-use crate::session::Session;
+use crate::session::{ResourceKind, Session};
 
 const COLUMNS: [Column; 7] = [
     Column::of("TIME", "at"),
@@ -36,10 +36,10 @@ const COLUMNS: [Column; 7] = [
 /// The options that set fields of the API.
 pub const OPTIONS: OptionNames = &[
     option("actor_kind", "--actor-kind").expects("api_key, member, operator, agent or system"),
-    option("actor_id", "--actor").expects("an id"),
+    option("actor_id", "--actor").expects("a name, an address or an id"),
     option("action", "--action").expects("the name of an action, such as agent.update"),
     option("subject_kind", "--subject-kind").expects("a kind of subject, such as agent"),
-    option("subject_id", "--subject").expects("an id"),
+    option("subject_id", "--subject").expects("a name or an id"),
     option("created_after", "--since"),
     option("created_before", "--until"),
     option("after", "--after").expects("the position of an `end` line, or of an entry"),
@@ -50,6 +50,8 @@ pub const OPTIONS: OptionNames = &[
 pub struct Args {
     #[command(subcommand)]
     action: Option<Action>,
+    #[command(flatten)]
+    list: ListArgs,
 }
 
 #[derive(Debug, Subcommand)]
@@ -94,8 +96,8 @@ struct ActorFilter {
     /// Only by this kind of actor: api_key, member, operator, agent or system
     #[arg(long, value_name = "KIND")]
     actor_kind: Option<String>,
-    /// Only by the API key, member or agent with this id, or the member with this address
-    #[arg(long, value_name = "ID|ADDRESS")]
+    /// Only by the API key with this name, the member with this address, or the API key, member or agent with this id
+    #[arg(long, value_name = "NAME|ADDRESS|ID")]
     actor: Option<String>,
     /// Only this action, such as agent.update
     #[arg(long)]
@@ -103,8 +105,8 @@ struct ActorFilter {
     /// Only on this kind of subject, such as agent
     #[arg(long, value_name = "KIND")]
     subject_kind: Option<String>,
-    /// Only on the subject with this id
-    #[arg(long, value_name = "ID")]
+    /// Only on the agent with this name, or what has this id; with --subject-kind on a key, a group, a schedule or a member
+    #[arg(long, value_name = "NAME|ID")]
     subject: Option<String>,
 }
 
@@ -147,21 +149,73 @@ impl Args {
     }
 }
 
+impl ListArgs {
+    /// True with any filter but the limit.
+    fn is_given(&self) -> bool {
+        let ListArgs { filter, time, .. } = self;
+        let texts = [
+            &filter.actor_kind,
+            &filter.actor,
+            &filter.action,
+            &filter.subject_kind,
+            &filter.subject,
+            &time.since,
+            &time.until,
+        ];
+        texts.into_iter().any(Option::is_some)
+    }
+}
+
 impl ActorFilter {
     async fn query(self, session: &Session) -> Result<Vec<(&'static str, String)>, CliError> {
         let actor = match self.actor {
             Some(address) if address.contains('@') => Some(member_id(session, &address).await?),
-            actor => actor,
+            Some(name) => {
+                let kind = match self.actor_kind.as_deref() {
+                    Some("agent") => ResourceKind::Agent,
+                    _ => ResourceKind::ApiKey,
+                };
+                Some(session.id_of(kind, &name).await?)
+            }
+            None => None,
+        };
+        let subject = match self.subject {
+            Some(name) => Some(subject_id(session, self.subject_kind.as_deref(), &name).await?),
+            None => None,
         };
         let pairs = [
             ("actor_kind", self.actor_kind),
             ("actor_id", actor),
             ("action", self.action),
             ("subject_kind", self.subject_kind),
-            ("subject_id", self.subject),
+            ("subject_id", subject),
         ];
         Ok(pairs.into_iter().filter_map(|(name, value)| Some((name, value?))).collect())
     }
+}
+
+/// The id of a subject that is typed as a name.
+async fn subject_id(
+    session: &Session,
+    kind: Option<&str>,
+    typed: &str,
+) -> Result<String, CliError> {
+    if uuid::Uuid::try_parse(typed).is_ok() {
+        return Ok(typed.to_owned());
+    }
+    let kind = match kind {
+        None | Some("agent") => ResourceKind::Agent,
+        Some("agent_key") => ResourceKind::Key,
+        Some("api_key") => ResourceKind::ApiKey,
+        Some("group") => ResourceKind::Group,
+        Some("schedule") => ResourceKind::Schedule,
+        Some("member") => return member_id(session, typed).await,
+        Some(other) => {
+            let message = format!("a subject of the kind {other} is named by its id");
+            return Err(CliError::Usage(message));
+        }
+    };
+    session.id_of(kind, typed).await
 }
 
 impl TimeFilter {
@@ -194,7 +248,10 @@ fn name(entry: &Value, what: &str) -> String {
 /// # Errors
 /// [`CliError`], also if something is wrong with the log.
 pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
-    match args.action.unwrap_or_else(|| Action::List(ListArgs::default())) {
+    if args.action.is_some() && args.list.is_given() {
+        return Err(CliError::Usage("filters belong to the list; put them behind `list`".into()));
+    }
+    match args.action.unwrap_or(Action::List(args.list)) {
         Action::List(args) => {
             let mut filters = args.filter.query(session).await?;
             filters.extend(args.time.query()?);
@@ -209,7 +266,7 @@ pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
         Action::Head => {
             let request = session.api.request(Method::GET, &["audit", "head"]);
             let head = session.api.json(request).await?;
-            Output { json: true }.answer(&head, |_| String::new())?;
+            Output { json: true, ..session.output }.answer(&head, |_| String::new())?;
             Ok(0)
         }
         Action::Verify(args) => download::verify(&args, session).await,
@@ -229,6 +286,7 @@ pub fn run_offline(args: Args, output: Output) -> Result<u8, CliError> {
 }
 
 async fn follow(filter: ActorFilter, session: &Session) -> Result<u8, CliError> {
+    let time = session.output.time;
     let mut events = SseClient::new(&session.api, &["audit", "live"], filter.query(session).await?);
     while let Some(event) = events.next().await? {
         if event.name != "entry" {
@@ -243,7 +301,7 @@ async fn follow(filter: ActorFilter, session: &Session) -> Result<u8, CliError> 
         let text = |name: &str| entry.get(name).and_then(Value::as_str).unwrap_or_default();
         let line = format!(
             "{}  {}  {}  {}",
-            text("at"),
+            time.instant(text("at")),
             name(&entry, "actor"),
             text("action"),
             name(&entry, "subject")

@@ -1,5 +1,6 @@
 //! `muster keys`: the keys that agents enrol with.
 
+use chrono::Utc;
 use clap::Subcommand;
 use muster_protocol::{CommandName, Permissions};
 use reqwest::{Method, Url};
@@ -8,9 +9,11 @@ use serde_json::{Map, Value, json};
 use crate::context::is_loopback;
 use crate::error::CliError;
 use crate::explanation::{OptionNames, option};
+use crate::input::instants::future_instant;
 use crate::listing::{Limit, List};
 use crate::output::printer::print_note;
 use crate::output::table::Column;
+use crate::output::text::about;
 use crate::session::{ResourceKind, Session};
 
 const COLUMNS: [Column; 7] = [
@@ -31,8 +34,8 @@ pub const OPTIONS: OptionNames = &[
     option("tags", "--tag").expects("1 to 64 letters, digits and . _ : / -"),
     option("max_agents", "--max-agents"),
     option("trusts_holders", "--trusts-holders"),
-    option("expires_at", "--expires-at")
-        .expects("a future RFC 3339 time such as 2027-01-31T00:00:00Z"),
+    option("expires_at", "--expires")
+        .expects("a future time such as 2027-01-31T00:00:00Z, or a duration such as 90d"),
     option("grace_ms", "--grace-ms"),
     option("limit", "--limit"),
 ];
@@ -108,6 +111,32 @@ struct Changes {
     /// Whether holders of the key may take over each other's offline agents
     #[arg(long, value_name = "BOOL")]
     trusts_holders: Option<bool>,
+    /// Tag for agents that enrol with the key from now on; repeatable, replaces all tags
+    #[arg(long = "tag", value_name = "TAG", conflicts_with = "no_tags")]
+    tags: Vec<String>,
+    /// Remove all tags
+    #[arg(long)]
+    no_tags: bool,
+    /// When the key expires: a time such as 2027-01-31T00:00:00Z, a duration such as 90d, or never
+    #[arg(long, value_name = "TIME", value_parser = expiry)]
+    expires: Option<Expiry>,
+}
+
+/// When a key expires, RFC 3339; `None` for never.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Expiry(Option<String>);
+
+fn expiry(typed: &str) -> Result<Expiry, String> {
+    match typed {
+        "never" => Ok(Expiry(None)),
+        typed => match future_instant(typed, Utc::now()) {
+            Ok(at) => Ok(Expiry(Some(at))),
+            Err(_) => {
+                Err("use a time such as 2027-01-31T00:00:00Z, a duration such as 90d, or never"
+                    .into())
+            }
+        },
+    }
 }
 
 #[derive(Debug, clap::Args)]
@@ -130,9 +159,9 @@ struct Create {
     /// a reinstallation; for keys whose every holder is trusted
     #[arg(long)]
     trusts_holders: bool,
-    /// Time at which the key expires, such as 2027-01-31T00:00:00Z [default: never]
-    #[arg(long, value_name = "RFC3339")]
-    expires_at: Option<String>,
+    /// When the key expires: a time such as 2027-01-31T00:00:00Z, or a duration such as 90d [default: never]
+    #[arg(long, value_name = "TIME", alias = "expires-at", value_parser = expiry)]
+    expires: Option<Expiry>,
 }
 
 impl Create {
@@ -157,8 +186,8 @@ impl Create {
         if self.trusts_holders {
             body.insert("trusts_holders".into(), json!(true));
         }
-        if let Some(expires_at) = self.expires_at {
-            body.insert("expires_at".into(), json!(expires_at));
+        if let Some(expiry) = self.expires {
+            body.insert("expires_at".into(), json!(expiry.0));
         }
         body.into()
     }
@@ -188,6 +217,12 @@ impl Changes {
         }
         if let Some(trusts_holders) = self.trusts_holders {
             body.insert("trusts_holders".into(), json!(trusts_holders));
+        }
+        if !self.tags.is_empty() || self.no_tags {
+            body.insert("tags".into(), json!(self.tags));
+        }
+        if let Some(expiry) = self.expires {
+            body.insert("expires_at".into(), json!(expiry.0));
         }
         body.into()
     }
@@ -230,7 +265,9 @@ pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
                 }
                 false => Permissions::new([]),
             };
-            session.change(Method::PATCH, &segments, &changes.body(&known)).await
+            session
+                .change(Method::PATCH, &segments, &changes.body(&known), about("Key", "is changed"))
+                .await
         }
         Action::Regenerate { key, grace_ms } => {
             let id = session.id_of(ResourceKind::Key, &key).await?;
@@ -249,7 +286,11 @@ pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
 async fn set_status(session: &Session, key: &str, status: &str) -> Result<u8, CliError> {
     let id = session.id_of(ResourceKind::Key, key).await?;
     let body = json!({ "status": status });
-    session.change(Method::PATCH, &["agents", "keys", &id], &body).await
+    let done = match status {
+        "disabled" => "is disabled; its agents are disconnected until it is enabled",
+        _ => "is active",
+    };
+    session.change(Method::PATCH, &["agents", "keys", &id], &body, about("Key", done)).await
 }
 
 /// Prints only the secret to standard output, so that a script can capture it.
@@ -330,6 +371,14 @@ mod tests {
             set(&["--name", "front", "--max-agents", "3", "--trusts-holders", "true"]),
             json!({"name": "front", "max_agents": 3, "trusts_holders": true})
         );
+        assert_eq!(
+            set(&["--tag", "eu", "--expires", "2027-01-31"]),
+            json!({"tags": ["eu"], "expires_at": "2027-01-31T00:00:00.000Z"})
+        );
+        assert_eq!(
+            set(&["--no-tags", "--expires", "never"]),
+            json!({"tags": [], "expires_at": null})
+        );
         assert_eq!(change(&[]), None, "nothing to change");
         assert_eq!(change(&["--permission", "ping", "--add-permission", "update"]), None);
         assert_eq!(
@@ -362,7 +411,7 @@ mod tests {
         assert_eq!(
             body(&line),
             json!({"name": "fleet", "permissions": ["ping", "execute"], "tags": ["eu"],
-                   "max_agents": 3, "expires_at": "2027-01-31T00:00:00Z"})
+                   "max_agents": 3, "expires_at": "2027-01-31T00:00:00.000Z"})
         );
     }
 

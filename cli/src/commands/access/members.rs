@@ -10,6 +10,7 @@ use crate::explanation::{OptionNames, option};
 use crate::input::role::Role;
 use crate::listing::{Limit, List};
 use crate::output::table::Column;
+use crate::output::text::about;
 use crate::session::Session;
 
 const COLUMNS: [Column; 5] = [
@@ -85,7 +86,12 @@ pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
         Action::SetRole { member, role } => {
             let id = member_id(session, &member).await?;
             session
-                .change(Method::PATCH, &["members", &id], &json!({ "role": role.as_str() }))
+                .change(
+                    Method::PATCH,
+                    &["members", &id],
+                    &json!({ "role": role.as_str() }),
+                    about("Member", &format!("has the role {}", role.as_str())),
+                )
                 .await
         }
         Action::Remove { member } => {

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use crate::error::CliError;
 use crate::explanation::{OptionNames, option};
 use crate::output::printer::print_note;
+use crate::output::text::about;
 use crate::session::Session;
 
 /// The options that set fields of the API.
@@ -55,11 +56,20 @@ pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
         Action::Show => session.show(&["tenant"]).await,
         Action::Export { file } => export(&file, session).await,
         Action::Delete { name } => {
-            session.change(Method::DELETE, &["tenant"], &json!({"name": name})).await
+            session.change_and_show(Method::DELETE, &["tenant"], &json!({"name": name})).await
         }
-        Action::Restore => session.act(&["tenant", "restore"]).await,
+        Action::Restore => {
+            session.act(&["tenant", "restore"], about("Tenant", "is restored")).await
+        }
         Action::Rename { name } => {
-            session.change(Method::PATCH, &["tenant"], &json!({"name": name})).await
+            session
+                .change(
+                    Method::PATCH,
+                    &["tenant"],
+                    &json!({"name": name}),
+                    about("Tenant", "is renamed"),
+                )
+                .await
         }
     }
 }

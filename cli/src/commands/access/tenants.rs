@@ -8,6 +8,7 @@ use crate::error::CliError;
 use crate::explanation::{OptionNames, option};
 use crate::listing::{Limit, List};
 use crate::output::table::Column;
+use crate::output::text::about;
 use crate::session::{ResourceKind, Session};
 
 const COLUMNS: [Column; 7] = [
@@ -116,15 +117,23 @@ pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
         }
         Action::Delete { name } => {
             let id = session.exact_id_of(ResourceKind::Tenant, &name).await?;
-            session.change(Method::DELETE, &["tenants", &id], &json!({"name": name})).await
+            let body = json!({"name": name});
+            session.change_and_show(Method::DELETE, &["tenants", &id], &body).await
         }
         Action::Restore { tenant } => {
             let id = session.exact_id_of(ResourceKind::Tenant, &tenant).await?;
-            session.act(&["tenants", &id, "restore"]).await
+            session.act(&["tenants", &id, "restore"], about("Tenant", "is restored")).await
         }
         Action::Update { tenant, name, plan } => {
             let id = session.exact_id_of(ResourceKind::Tenant, &tenant).await?;
-            session.change(Method::PATCH, &["tenants", &id], &body(name, plan)).await
+            session
+                .change(
+                    Method::PATCH,
+                    &["tenants", &id],
+                    &body(name, plan),
+                    about("Tenant", "is changed"),
+                )
+                .await
         }
     }
 }

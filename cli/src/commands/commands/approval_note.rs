@@ -1,15 +1,15 @@
 //! What users read about work that waits for somebody else's approval.
 //!
-//! Pure, but for the clock.
+//! Pure.
 
-use chrono::{DateTime, Utc};
 use serde_json::Value;
 
 use crate::output::text::sanitize;
+use crate::output::time_format::TimeFormat;
 
 /// The note about a job or a command that waits for a decision: by which rules, until when, and what
 /// somebody else has to do. `None` if it does not wait.
-pub fn approval_note(work: &Value) -> Option<String> {
+pub fn approval_note(work: &Value, time: TimeFormat) -> Option<String> {
     let approval = work.get("approval")?;
     let text = |field: &str| approval.get(field).and_then(Value::as_str).unwrap_or_default();
     if text("state") != "pending" {
@@ -21,7 +21,7 @@ pub fn approval_note(work: &Value) -> Option<String> {
     Some(sanitize(&format!(
         "waiting for an approval ({noun} {}, until {}): somebody else runs \"muster approvals approve {}\"",
         rules.join(", "),
-        clock_time(text("expires_at"), Utc::now()),
+        time.instant(text("expires_at")),
         text("id"),
     )))
 }
@@ -45,14 +45,6 @@ pub fn missing_approval(work: &Value) -> Option<String> {
     Some(sanitize(&sentence))
 }
 
-/// Hour and minute, with the date unless it is today. In UTC.
-fn clock_time(instant: &str, now: DateTime<Utc>) -> String {
-    let Ok(at) = DateTime::parse_from_rfc3339(instant) else { return instant.to_owned() };
-    let at = at.to_utc();
-    let is_today = at.date_naive() == now.date_naive();
-    at.format(if is_today { "%H:%M UTC" } else { "%Y-%m-%d %H:%M UTC" }).to_string()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -65,24 +57,17 @@ mod tests {
             "rules": rules, "expires_at": "2020-01-31T22:58:09Z"}})
         };
         assert_eq!(
-            approval_note(&work("pending", json!(["prod-deploy"]))).as_deref(),
+            approval_note(&work("pending", json!(["prod-deploy"])), TimeFormat::Utc).as_deref(),
             Some(
-                "waiting for an approval (rule prod-deploy, until 2020-01-31 22:58 UTC): somebody else runs \"muster approvals approve 7\""
+                "waiting for an approval (rule prod-deploy, until 2020-01-31 22:58:09Z): somebody else runs \"muster approvals approve 7\""
             )
         );
-        let two = approval_note(&work("pending", json!(["a", "b"])));
+        let two = approval_note(&work("pending", json!(["a", "b"])), TimeFormat::Utc);
         assert!(two.is_some_and(|note| note.contains("(rules a, b, until")));
         for state in ["approved", "refused", "withdrawn"] {
-            assert_eq!(approval_note(&work(state, json!(["a"]))), None);
+            assert_eq!(approval_note(&work(state, json!(["a"])), TimeFormat::Utc), None);
         }
-        assert_eq!(approval_note(&json!({"approval": null})), None);
-    }
-
-    #[test]
-    fn time_of_today_has_no_date() {
-        let now: DateTime<Utc> = "2026-11-22T21:00:00Z".parse().expect("an instant");
-        assert_eq!(clock_time("2026-11-22T22:58:09Z", now), "22:58 UTC");
-        assert_eq!(clock_time("2026-11-23T22:58:09Z", now), "2026-11-23 22:58 UTC");
+        assert_eq!(approval_note(&json!({"approval": null}), TimeFormat::Utc), None);
     }
 
     #[test]

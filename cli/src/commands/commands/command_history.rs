@@ -1,6 +1,7 @@
 //! `muster commands`: commands of every kind that were sent to agents.
 
 use clap::Subcommand;
+use serde_json::Value;
 
 use crate::error::CliError;
 use crate::explanation::{OptionNames, option};
@@ -36,12 +37,12 @@ enum Action {
     List(CommandFilter),
     /// Show all details of a command
     Show {
-        /// Id of the command
+        /// Id of the command, or its first 8 characters or more
         id: String,
     },
     /// Cancel a command: end it, or keep it from starting
     Cancel {
-        /// Id of the command
+        /// Id of the command, or its first 8 characters or more
         id: String,
     },
 }
@@ -65,8 +66,24 @@ struct CommandFilter {
 pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
     match args.action.unwrap_or_else(|| Action::List(CommandFilter::default())) {
         Action::List(filter) => show_list(filter, session).await,
-        Action::Show { id } => session.show(&["commands", &id]).await,
-        Action::Cancel { id } => session.act(&["commands", &id, "cancel"]).await,
+        Action::Show { id } => {
+            let id = session.work_id("commands", &id).await?;
+            session.show(&["commands", &id]).await
+        }
+        Action::Cancel { id } => {
+            let id = session.work_id("commands", &id).await?;
+            session.act(&["commands", &id, "cancel"], |answer| cancelled(&id, answer)).await
+        }
+    }
+}
+
+/// What a request to cancel a command did.
+pub fn cancelled(id: &str, command: &Value) -> String {
+    match command.get("state").and_then(Value::as_str).unwrap_or_default() {
+        state @ ("delivered" | "running") => {
+            format!("{id} is {state}; its agent was asked to end it.")
+        }
+        state => format!("{id} has ended: {state}."),
     }
 }
 

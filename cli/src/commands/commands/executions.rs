@@ -3,6 +3,7 @@
 use chrono::Utc;
 use clap::Subcommand;
 
+use super::command_history::cancelled;
 use crate::error::CliError;
 use crate::explanation::{OptionNames, option};
 use crate::input::instants::instant;
@@ -49,12 +50,12 @@ enum Action {
     List(ExecutionFilter),
     /// Show all details of an execution
     Show {
-        /// Id of the execution, which is also the id of its command
+        /// Id of the execution, or its first 8 characters or more
         id: String,
     },
     /// Cancel an execution: end it, or keep it from starting
     Cancel {
-        /// Id of the execution
+        /// Id of the execution, or its first 8 characters or more
         id: String,
     },
 }
@@ -115,8 +116,14 @@ pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
     }
     match args.action.unwrap_or(Action::List(args.filter)) {
         Action::List(filter) => show_list(filter, session).await,
-        Action::Show { id } => session.show(&["executions", &id]).await,
-        Action::Cancel { id } => session.act(&["executions", &id, "cancel"]).await,
+        Action::Show { id } => {
+            let id = session.work_id("executions", &id).await?;
+            session.show(&["executions", &id]).await
+        }
+        Action::Cancel { id } => {
+            let id = session.work_id("executions", &id).await?;
+            session.act(&["executions", &id, "cancel"], |answer| cancelled(&id, answer)).await
+        }
     }
 }
 

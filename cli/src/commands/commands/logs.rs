@@ -63,6 +63,7 @@ pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
     let request = OutputRequest { stream: args.stream, from_bytes: args.from, follow: args.follow };
     match look_up(session, &args.id).await? {
         OutputOwner::Execution => {
+            print_if_not_started(session, &args.id).await?;
             let mut printer = StreamPrinter::new(args.stream, args.raw);
             let end = read_output(&session.api, &args.id, request, |stream, bytes| {
                 printer.print(stream, bytes)
@@ -83,6 +84,18 @@ pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
         OutputOwner::Job => job_logs::print(&session.api, &args.id, request, args.raw).await?,
     }
     Ok(0)
+}
+
+/// Says why nothing comes from an execution that has not started.
+async fn print_if_not_started(session: &Session, id: &str) -> Result<(), CliError> {
+    let request = session.api.request(Method::GET, &["executions", id]);
+    let execution = session.api.json_with_retries(request).await?;
+    let text = |name: &str| execution.get(name).and_then(Value::as_str).unwrap_or_default();
+    if matches!(text("state"), "queued" | "delivered") && !text("explanation").is_empty() {
+        let explanation = session.output.time.sentence(text("explanation"));
+        print_note(&format!("no output yet. {explanation}"));
+    }
+    Ok(())
 }
 
 enum OutputOwner {

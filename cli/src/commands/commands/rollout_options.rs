@@ -3,10 +3,11 @@
 use clap::ValueEnum;
 use serde_json::{Value, json};
 
+use crate::error::CliError;
 use crate::input::quantities::{count_or_percentage, milliseconds};
 
 #[derive(Debug, Default, clap::Args)]
-#[command(next_help_heading = "Rollout in waves (with --on or --tag)")]
+#[command(next_help_heading = "Rollout in waves (on many agents)")]
 pub struct RolloutOptions {
     /// Agents in a wave: a number, or a percentage such as 10%
     ///
@@ -30,17 +31,21 @@ pub struct RolloutOptions {
     /// Halt if the agents are not healthy within this time [default: 10m]
     #[arg(long, value_name = "TIME", value_parser = milliseconds, requires = "healthy_for")]
     healthy_within: Option<u64>,
-    /// What to do with offline agents [default: they keep their place in the waves]
-    #[arg(long, value_enum, requires = "wave")]
+    /// What to do about agents that are offline [default: wait]
+    #[arg(long, value_enum)]
     offline: Option<Offline>,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum Offline {
-    /// Move them to the last wave
-    LastWave,
+    /// Wait for them until --expires; in a rollout they keep their place
+    Wait,
     /// Leave them out
     Skip,
+    /// Refuse the run if any agent is offline
+    Fail,
+    /// Move them to the last wave; needs --wave
+    LastWave,
 }
 
 impl RolloutOptions {
@@ -62,12 +67,31 @@ impl RolloutOptions {
         if let Some(within_ms) = self.healthy_within {
             body["health_gate"]["within_ms"] = within_ms.into();
         }
-        if let Some(offline) = self.offline {
-            body["offline"] = match offline {
-                Offline::LastWave => "last_wave".into(),
-                Offline::Skip => "skip".into(),
-            };
+        match self.offline {
+            Some(Offline::LastWave) => body["offline"] = "last_wave".into(),
+            Some(Offline::Skip) => body["offline"] = "skip".into(),
+            Some(Offline::Wait | Offline::Fail) | None => {}
         }
         Some(body)
+    }
+
+    /// The `offline` of a job, beside its rollout; none for the default.
+    ///
+    /// # Errors
+    /// [`CliError::Usage`] for `last-wave` without waves.
+    pub fn offline(&self) -> Result<Option<&'static str>, CliError> {
+        match (self.offline, self.wave.is_some()) {
+            (Some(Offline::LastWave), false) => {
+                Err(CliError::Usage("--offline last-wave needs --wave".into()))
+            }
+            (Some(Offline::Fail), _) => Ok(Some("fail")),
+            (Some(Offline::Skip), false) => Ok(Some("skip")),
+            _ => Ok(None),
+        }
+    }
+
+    /// True if an option is given.
+    pub fn is_given(&self) -> bool {
+        self.wave.is_some() || self.offline.is_some()
     }
 }

@@ -1,7 +1,8 @@
 //! `muster run`: a script or an ad-hoc command on one agent or many.
 
 mod agent_run;
-mod job_run;
+mod dry_run;
+pub mod job_run;
 mod queue_note;
 
 use clap::ValueEnum;
@@ -9,6 +10,7 @@ use muster_protocol::parameter::{self, Parameters};
 use muster_protocol::secret_parameters::SecretParameters;
 use serde_json::{Value, json};
 
+use self::job_run::JobWait;
 use super::agent_count;
 use super::rollout_options::RolloutOptions;
 use crate::commands::fleet::target_options::{
@@ -34,6 +36,7 @@ pub const OPTIONS: OptionNames = &[
     option("expires_in_ms", "--expires"),
     option("on_mismatch", "--on-mismatch"),
     option("calendar_override", "--override-calendar").expects("a reason of 1 to 200 characters"),
+    option("offline", "--offline"),
     option("confirm_agent_count", "--confirm-agents"),
     option("webhook", "--webhook"),
     option("webhook.url", "--webhook"),
@@ -58,16 +61,18 @@ pub const OPTIONS: OptionNames = &[
 ///
 ///   muster run web-1 deploy ENV=test
 ///   muster run web-1 -- uname -a
+///   muster run web-1,web-2 deploy ENV=test
 ///   muster run --on 'tag:web & os:linux' --wave 10% deploy ENV=test
 ///
-/// A terminal gets text and colours only; a file or a pipe gets every byte. The first ^C cancels the run,
-/// the second exits without waiting.
+/// A terminal gets text and colours only; a file or a pipe gets every byte.
+/// On one agent, the first ^C cancels the run, and the second exits without waiting. On many agents, ^C
+/// detaches: the job continues, and the message shows how to follow and how to cancel it.
 #[derive(Debug, clap::Args)]
 #[command(verbatim_doc_comment)]
 pub struct Args {
     /// Agent (without --on and --tag), script and parameters
     ///
-    /// AGENT is an id, a name or a hostname.
+    /// AGENT is an id, a name or a hostname, or several of them with commas between.
     #[arg(value_name = "[AGENT] SCRIPT [NAME=VALUE]", required_unless_present = "argv")]
     words: Vec<String>,
     /// Program and arguments; no shell interprets them
@@ -107,9 +112,21 @@ pub struct Args {
     /// Send a webhook to this https:// URL when the job has ended; needs --on or --tag
     #[arg(long, value_name = "URL", help_heading = EXECUTION)]
     webhook: Option<String>,
+    /// Show which agents would run it, wait, be skipped or refuse, and send nothing
+    #[arg(long, help_heading = EXECUTION)]
+    dry_run: bool,
     /// Print the id and exit without waiting for the end
     #[arg(long, help_heading = OUTPUT)]
     detach: bool,
+    /// On many agents, let ^C cancel the job instead of detaching
+    #[arg(long, help_heading = OUTPUT, conflicts_with = "detach")]
+    cancel_on_interrupt: bool,
+    /// Print the output of a job; identical output once [default: up to 20 agents]
+    #[arg(long, help_heading = OUTPUT, conflicts_with = "no_show")]
+    show: bool,
+    /// Don't print the output of a job
+    #[arg(long, help_heading = OUTPUT)]
+    no_show: bool,
     /// Write every byte to a terminal too, including control sequences
     #[arg(long, help_heading = OUTPUT)]
     raw: bool,
@@ -123,11 +140,15 @@ enum OnMismatch {
     Refuse,
     /// Send it, and let each host decide
     Send,
+    /// Leave out the hosts that would refuse; on many agents
+    Skip,
 }
 
 /// Where to run.
 enum RunTarget<'a> {
     OneAgent(&'a str),
+    /// Ids, names or hostnames.
+    NamedAgents(Vec<&'a str>),
     ManyAgents(Value),
 }
 
@@ -140,7 +161,12 @@ impl Args {
         let (agent, rest) = self.words.split_first().ok_or_else(|| {
             usage("no agent is given; use `muster run AGENT -- COMMAND` or --on EXPRESSION")
         })?;
-        Ok((RunTarget::OneAgent(agent), rest))
+        let names: Vec<&str> = agent.split(',').filter(|name| !name.is_empty()).collect();
+        let target = match names.len() {
+            0 | 1 => RunTarget::OneAgent(agent),
+            _ => RunTarget::NamedAgents(names),
+        };
+        Ok((target, rest))
     }
 
     /// The `script` or `argv` of an `execute`, and the parameters after the script.
@@ -191,13 +217,44 @@ impl Args {
         Ok(data)
     }
 
+    /// An option that only a run on many agents has.
+    fn option_of_jobs(&self) -> Option<&'static str> {
+        let given = [
+            (self.rollout.body().is_some(), "--wave"),
+            (self.rollout.is_given(), "--offline"),
+            (self.webhook.is_some(), "--webhook"),
+            (self.on_mismatch == OnMismatch::Skip, "--on-mismatch skip"),
+            (self.show, "--show"),
+            (self.cancel_on_interrupt, "--cancel-on-interrupt"),
+        ];
+        given.into_iter().find(|(is_given, _)| *is_given).map(|(_, option)| option)
+    }
+
+    /// The body of a job, without the fields of [`Args::add_delivery`].
+    fn job(&self, data: Value, target: Value) -> Result<Value, CliError> {
+        let mut body = data;
+        body["target"] = target;
+        if let Some(rollout) = self.rollout.body() {
+            body["rollout"] = rollout;
+        }
+        if let Some(offline) = self.rollout.offline()? {
+            body["offline"] = offline.into();
+        }
+        if let Some(url) = &self.webhook {
+            body["webhook"] = json!({ "url": url });
+        }
+        Ok(body)
+    }
+
     /// Adds the fields that a command and a job have in common.
     fn add_delivery(&self, body: &mut Value) {
         if let Some(expires_in_ms) = self.expires {
             body["expires_in_ms"] = expires_in_ms.into();
         }
-        if self.on_mismatch == OnMismatch::Send {
-            body["on_mismatch"] = "send".into();
+        match self.on_mismatch {
+            OnMismatch::Refuse => {}
+            OnMismatch::Send => body["on_mismatch"] = "send".into(),
+            OnMismatch::Skip => body["on_mismatch"] = "skip".into(),
         }
         if let Some(count) = self.confirm_agents {
             body["confirm_agent_count"] = count.into();
@@ -215,14 +272,16 @@ impl Args {
 pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
     let data = args.data()?;
     match args.target()?.0 {
-        RunTarget::OneAgent(_) if args.rollout.body().is_some() => {
-            Err(usage("--wave needs --on or --tag"))
-        }
-        RunTarget::OneAgent(_) if args.webhook.is_some() => {
-            Err(usage("--webhook needs --on or --tag"))
-        }
         RunTarget::OneAgent(agent) => {
+            if let Some(option) = args.option_of_jobs() {
+                return Err(usage(&format!("{option} needs --on or --tag, or several agents")));
+            }
             let agent_id = session.agent_id(agent, data.get("secret_parameters").is_some()).await?;
+            if args.dry_run {
+                let mut body = args.job(data, json!({ "ids": [agent_id] }))?;
+                args.add_delivery(&mut body);
+                return dry_run::run(session, &body).await;
+            }
             let mut body = json!({ "command": "execute", "data": data });
             args.add_delivery(&mut body);
             match agent_run::run(session, &agent_id, &body, args.detach, args.raw).await {
@@ -234,25 +293,43 @@ pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
                 ended => ended,
             }
         }
-        RunTarget::ManyAgents(target) => {
-            let mut body = data;
-            body["target"] = target;
-            args.add_delivery(&mut body);
-            if let Some(rollout) = args.rollout.body() {
-                body["rollout"] = rollout;
+        RunTarget::NamedAgents(names) => {
+            let mut ids = Vec::with_capacity(names.len());
+            for name in names {
+                ids.push(session.agent_id(name, data.get("secret_parameters").is_some()).await?);
             }
-            if let Some(url) = &args.webhook {
-                body["webhook"] = json!({ "url": url });
-            }
-            match job_run::run(session, &body, args.detach).await {
-                Err(refusal) => {
-                    let count = agent_count::confirm(refusal, args.confirm_agents)?;
-                    body["confirm_agent_count"] = count.into();
-                    job_run::run(session, &body, args.detach).await
-                }
-                ended => ended,
-            }
+            ids.sort_unstable();
+            ids.dedup();
+            run_job(&args, session, data, json!({ "ids": ids })).await
         }
+        RunTarget::ManyAgents(target) => run_job(&args, session, data, target).await,
+    }
+}
+
+async fn run_job(
+    args: &Args,
+    session: &Session,
+    data: Value,
+    target: Value,
+) -> Result<u8, CliError> {
+    let mut body = args.job(data, target)?;
+    args.add_delivery(&mut body);
+    if args.dry_run {
+        return dry_run::run(session, &body).await;
+    }
+    let wait = JobWait {
+        show: (args.show || args.no_show).then_some(args.show),
+        raw: args.raw,
+        cancels_on_interrupt: args.cancel_on_interrupt,
+        is_silent: false,
+    };
+    match job_run::run(session, &body, args.detach, wait).await {
+        Err(refusal) => {
+            let count = agent_count::confirm(refusal, args.confirm_agents)?;
+            body["confirm_agent_count"] = count.into();
+            job_run::run(session, &body, args.detach, wait).await
+        }
+        ended => ended,
     }
 }
 

@@ -1,5 +1,8 @@
 //! `muster agents`: the agents of the fleet.
 
+mod history;
+mod tags;
+
 use std::time::{Duration, Instant};
 
 use clap::Subcommand;
@@ -13,10 +16,10 @@ use crate::api::client::{ApiClient, delay_after};
 use crate::error::CliError;
 use crate::explanation::{OptionNames, option};
 use crate::input::expressions::mark_column;
-use crate::listing::{Limit, List};
+use crate::listing::{LatestLimit, Limit, List};
 use crate::output::printer::print_note;
 use crate::output::table::Column;
-use crate::output::text::sanitize;
+use crate::output::text::{about, sanitize};
 use crate::session::{ResourceKind, Session};
 
 const COLUMNS: [Column; 8] = [
@@ -33,15 +36,13 @@ const COLUMNS: [Column; 8] = [
 const SCRIPT_COLUMNS: [Column; 3] =
     [Column::of("NAME", "name"), Column::by("PARAMETERS", parameters), Column::of("PATH", "path")];
 
-const MATCH_COLUMNS: [Column; 3] =
-    [Column::of("NAME", "name"), Column::of("ONLINE", "is_online"), Column::of("ID", "id")];
-
 /// The options that set fields of the API.
 pub const OPTIONS: OptionNames = &[
     option("name", "NAME")
         .expects("1 to 128 characters, without control characters or spaces at the ends"),
     option("fingerprint", "--fingerprint"),
     option("expression", "--on"),
+    option("tags", "TAGS").expects("1 to 64 letters, digits and . _ : / -"),
     option("target.expression", "--on"),
     option("limit", "--limit"),
 ];
@@ -66,9 +67,7 @@ enum Action {
         ///          or level (full or basic)
         ///   VALUE  may hold the wildcards * and ?; write "…" around spaces
         /// Combine conditions with & (and), | (or), ! (not) and parentheses. `all` matches every agent.
-        ///
-        /// Shows the first 50 matches.
-        #[arg(long, value_name = "EXPRESSION", conflicts_with = "limit", verbatim_doc_comment)]
+        #[arg(long, value_name = "EXPRESSION", verbatim_doc_comment)]
         on: Option<String>,
         #[command(flatten)]
         limit: Limit,
@@ -84,6 +83,41 @@ enum Action {
         agent: String,
         /// New name
         name: String,
+    },
+    /// Add tags to an agent
+    Tag {
+        /// Agent: an id, a name or a hostname
+        agent: String,
+        /// Tags to add
+        #[arg(required = true)]
+        tags: Vec<String>,
+    },
+    /// Remove tags from an agent
+    Untag {
+        /// Agent: an id, a name or a hostname
+        agent: String,
+        /// Tags to remove
+        #[arg(required = true)]
+        tags: Vec<String>,
+    },
+    /// List what happened to an agent: online, offline, alerts, manifests
+    Events {
+        /// Agent: an id, a name or a hostname
+        agent: String,
+        #[command(flatten)]
+        limit: LatestLimit,
+    },
+    /// List the telemetry of an agent, the oldest first
+    Metrics {
+        /// Agent: an id, a name or a hostname
+        agent: String,
+        /// Only since then: RFC 3339, a date, or an age such as 2h; it is kept for 24 h
+        #[arg(long, value_name = "TIME")]
+        since: Option<String>,
+        /// Show at most N samples, the newest
+        #[arg(long, value_name = "N", default_value_t = 60,
+              value_parser = clap::value_parser!(u64).range(1..=3_000))]
+        limit: u64,
     },
     /// Delete an agent; a running agent can enrol again with its key
     Delete {
@@ -124,11 +158,23 @@ enum Action {
 /// [`CliError`].
 pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
     match args.action.unwrap_or_else(|| Action::List { on: None, limit: Limit::default() }) {
-        Action::List { on: Some(expression), .. } => preview_target(session, &expression).await,
-        Action::List { on: None, limit } => {
-            let empty = "No agents yet. Create a key with `muster keys create`.";
+        Action::List { on, limit } => {
+            let empty = match on {
+                None => "No agents yet. Create a key with `muster keys create`.",
+                Some(_) => "No agents match.",
+            };
+            let filters: Vec<_> = on.iter().map(|on| ("expression", on.as_str())).collect();
             let (segments, columns) = (&["agents"], &COLUMNS);
-            List { segments, filters: &[], limit, columns, empty }.show(session).await
+            let list = List { segments, filters: &filters, limit, columns, empty };
+            let page = list.read(session).await.map_err(|error| match &on {
+                Some(expression) => mark_column(error, expression),
+                None => error,
+            })?;
+            list.show_page(session, &page)?;
+            if on.is_some() && !session.output.json {
+                print_note(&match_summary(&page));
+            }
+            Ok(0)
         }
         Action::Show { agent } => {
             let id = session.id_of(ResourceKind::Agent, &agent).await?;
@@ -136,7 +182,15 @@ pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
         }
         Action::Rename { agent, name } => {
             let id = session.id_of(ResourceKind::Agent, &agent).await?;
-            session.change(Method::PATCH, &["agents", &id], &json!({ "name": name })).await
+            let body = json!({ "name": name });
+            let renamed = format!("is renamed from {}", sanitize(&agent));
+            session.change(Method::PATCH, &["agents", &id], &body, about("Agent", &renamed)).await
+        }
+        Action::Tag { agent, tags } => tags::change(session, &agent, &tags, &[]).await,
+        Action::Untag { agent, tags } => tags::change(session, &agent, &[], &tags).await,
+        Action::Events { agent, limit } => history::events(session, &agent, limit).await,
+        Action::Metrics { agent, since, limit } => {
+            history::metrics(session, &agent, since.as_deref(), limit).await
         }
         Action::Delete { agent } => {
             let id = session.exact_id_of(ResourceKind::Agent, &agent).await?;
@@ -178,7 +232,8 @@ async fn show_scripts(session: &Session, id: &str) -> Result<u8, CliError> {
     session.output.list(&manifest, &SCRIPT_COLUMNS, empty)?;
     if !session.output.json {
         let (since, error) = (text("in_force_since"), text("error"));
-        print_note(&manifest_note(text("in_force"), since, error));
+        let since = since.map(|since| session.output.time.instant(since));
+        print_note(&manifest_note(text("in_force"), since.as_deref(), error));
     }
     Ok(0)
 }
@@ -214,39 +269,11 @@ fn parameters(script: &Value) -> String {
     words.collect::<Vec<_>>().join(", ")
 }
 
-/// Shows the agents that an expression matches.
-async fn preview_target(session: &Session, expression: &str) -> Result<u8, CliError> {
-    let body = json!({ "expression": expression });
-    let request = session.api.request(Method::POST, &["targets", "preview"]).json(&body);
-    let preview = session.api.json_with_retries(request).await;
-    let mut page = preview.map_err(|error| mark_column(error, expression))?;
-    // Every list has its items under this name.
-    if let Some(fields) = page.as_object_mut()
-        && let Some(agents) = fields.remove("agents")
-    {
-        fields.insert("items".into(), agents);
-    }
-    session.output.list(&page, &MATCH_COLUMNS, "No agents match.")?;
-    let shown = page.get("items").and_then(Value::as_array).map_or(0, Vec::len);
-    if !session.output.json && shown > 0 {
-        print_note(&preview_summary(&page, shown));
-    }
-    Ok(0)
-}
-
-/// One line with the number of matches, and what the list does not show.
-fn preview_summary(preview: &Value, shown: usize) -> String {
-    let count = |name: &str| preview.get(name).and_then(Value::as_u64).unwrap_or_default();
-    let mut line = format!("{} matched, {} online", count("matched_count"), count("online_count"));
-    if count("matched_count") > shown as u64 {
-        line.push_str(&format!("; only the first {shown} are shown"));
-    }
-    let unknown = preview.get("unknown_ids").and_then(Value::as_array);
-    let unknown: Vec<_> = unknown.into_iter().flatten().filter_map(Value::as_str).collect();
-    if !unknown.is_empty() {
-        line.push_str(&format!("; no agent has the id {}", unknown.join(", ")));
-    }
-    line
+/// How many of the listed agents are online: `3 matched, 2 online`.
+fn match_summary(page: &Value) -> String {
+    let items = page.get("items").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    let is_online = |agent: &&Value| agent.get("status").and_then(Value::as_str) == Some("online");
+    format!("{} matched, {} online", items.len(), items.iter().filter(is_online).count())
 }
 
 /// Sends one long poll after another until the agent is connected or `timeout` is over. Also waits for

@@ -32,6 +32,18 @@ impl TargetOptions {
             (None, true) => None,
         }
     }
+
+    /// The target as an expression; none if neither option is given.
+    pub fn expression(&self) -> Option<String> {
+        match (&self.on, self.tags.is_empty()) {
+            (Some(expression), _) => Some(expression.clone()),
+            (None, false) => {
+                let tags: Vec<_> = self.tags.iter().map(|tag| format!("tag:\"{tag}\"")).collect();
+                Some(tags.join(" & "))
+            }
+            (None, true) => None,
+        }
+    }
 }
 
 /// The target of an answer in the syntax of an expression.

@@ -84,7 +84,11 @@ pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
         }
         Action::Show { delivery } => session.show(&["webhooks", "deliveries", &delivery]).await,
         Action::Resend { delivery } => {
-            session.act(&["webhooks", "deliveries", &delivery, "resend"]).await
+            session
+                .act(&["webhooks", "deliveries", &delivery, "resend"], |_| {
+                    format!("Delivery {delivery} is sent again.")
+                })
+                .await
         }
         Action::Secret { url } => {
             let request = session.api.request(Method::POST, &["webhooks", "secret"]);
@@ -94,6 +98,9 @@ pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
             })?;
             Ok(0)
         }
-        Action::Rotate => session.act(&["webhooks", "secret", "rotate"]).await,
+        Action::Rotate => {
+            let segments = ["webhooks", "secret", "rotate"];
+            session.change_and_show(Method::POST, &segments, &json!({})).await
+        }
     }
 }

@@ -12,6 +12,7 @@ use crate::explanation::{OptionNames, option};
 use crate::input::quantities::{count_or_percentage, milliseconds};
 use crate::listing::{Limit, List};
 use crate::output::table::Column;
+use crate::output::text::about;
 use crate::session::{ResourceKind, Session};
 
 const COLUMNS: [Column; 6] = [
@@ -152,7 +153,14 @@ pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
             List { segments, filters: &[], limit, columns, empty }.show(session).await
         }
         Action::Create { name, settings } => {
-            session.change(Method::POST, &["groups"], &settings.body(Some(name))).await
+            session
+                .change(
+                    Method::POST,
+                    &["groups"],
+                    &settings.body(Some(name)),
+                    about("Group", "is created"),
+                )
+                .await
         }
         Action::Show { group } => {
             let id = session.id_of(ResourceKind::Group, &group).await?;
@@ -160,15 +168,22 @@ pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
         }
         Action::Set { group, name, settings } => {
             let id = session.id_of(ResourceKind::Group, &group).await?;
-            session.change(Method::PATCH, &["groups", &id], &settings.body(name)).await
+            session
+                .change(
+                    Method::PATCH,
+                    &["groups", &id],
+                    &settings.body(name),
+                    about("Group", "is changed"),
+                )
+                .await
         }
         Action::Pause { group } => {
             let id = session.id_of(ResourceKind::Group, &group).await?;
-            session.act(&["groups", &id, "pause"]).await
+            session.act(&["groups", &id, "pause"], about("Group", "is paused")).await
         }
         Action::Resume { group } => {
             let id = session.id_of(ResourceKind::Group, &group).await?;
-            session.act(&["groups", &id, "resume"]).await
+            session.act(&["groups", &id, "resume"], about("Group", "continues")).await
         }
         Action::Delete { group } => {
             let id = session.exact_id_of(ResourceKind::Group, &group).await?;

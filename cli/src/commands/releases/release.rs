@@ -172,7 +172,11 @@ pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
         }
         Action::Show { version } => session.show(&["releases", &version.to_string()]).await,
         Action::Withdraw { version } => {
-            session.act(&["releases", &version.to_string(), "withdraw"]).await
+            session
+                .act(&["releases", &version.to_string(), "withdraw"], |_| {
+                    format!("Release {version} is withdrawn.")
+                })
+                .await
         }
         Action::RotateKey(rotate) => {
             let change = match rotate {
@@ -186,7 +190,11 @@ pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
                 }
                 _ => return Err(CliError::Usage("use --key and --new, or --statement".into())),
             };
-            session.change(Method::POST, &["releases", "key-changes"], &change).await
+            session
+                .change(Method::POST, &["releases", "key-changes"], &change, |_| {
+                    "The change of the release key is stored.".to_owned()
+                })
+                .await
         }
         action @ (Action::Keygen { .. } | Action::Build { .. } | Action::Sign { .. }) => {
             run_offline(Args { action: Some(action) }, session.output)

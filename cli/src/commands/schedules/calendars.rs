@@ -180,7 +180,8 @@ pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
         Action::Add { name, settings } => {
             let mut body = settings.body(session).await?;
             body.insert("name".into(), name.into());
-            session.change(Method::POST, &["calendars"], &body.into()).await
+            let said = about("Calendar", "is created");
+            session.change(Method::POST, &["calendars"], &body.into(), said).await
         }
         Action::Edit { calendar, name, settings } => {
             let id = id_of(&calendar).await?;
@@ -191,7 +192,8 @@ pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
             if body.is_empty() {
                 return Err(CliError::Usage("give at least one option to change".into()));
             }
-            session.change(Method::PATCH, &["calendars", &id], &body.into()).await
+            let said = about("Calendar", "is changed");
+            session.change(Method::PATCH, &["calendars", &id], &body.into(), said).await
         }
         Action::Remove { calendar } => {
             let id = session.exact_id_of(ResourceKind::Calendar, &calendar).await?;

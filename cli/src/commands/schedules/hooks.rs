@@ -245,7 +245,8 @@ pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
             if body.is_empty() {
                 return Err(CliError::Usage("give at least one option to change".into()));
             }
-            session.change(Method::PATCH, &["hooks", &id], &body.into()).await
+            let said = about("Hook", "is changed");
+            session.change(Method::PATCH, &["hooks", &id], &body.into(), said).await
         }
         Action::Remove { hook } => {
             let id = session.exact_id_of(ResourceKind::Hook, &hook).await?;
@@ -255,7 +256,7 @@ pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
             let id = id_of(&hook).await?;
             let body = file.map_or_else(|| Ok(json!({})), |file| read_json(&file))?;
             let body = json!({"body": body, "dry_run": dry_run});
-            session.change(Method::POST, &["hooks", &id, "test"], &body).await
+            session.change_and_show(Method::POST, &["hooks", &id, "test"], &body).await
         }
         Action::Deliveries { hook, limit } => {
             let id = id_of(&hook).await?;
@@ -277,7 +278,7 @@ pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
 
 /// Sends a request whose answer has a secret, and says that it is not shown again.
 async fn show_secret(session: &Session, segments: &[&str], body: &Value) -> Result<u8, CliError> {
-    let done = session.change(Method::POST, segments, body).await?;
+    let done = session.change_and_show(Method::POST, segments, body).await?;
     if !session.output.json {
         print_note("store the secret now; it is not shown again");
     }

@@ -1,6 +1,7 @@
 //! `muster schedules`: jobs that start at due times.
 
 pub(super) mod job_options;
+mod last_result;
 mod settings;
 
 use chrono::Utc;
@@ -18,13 +19,15 @@ use crate::input::instants::instant;
 use crate::listing::{LatestLimit, Limit, List};
 use crate::output::printer::print_note;
 use crate::output::table::Column;
-use crate::output::text::sanitize;
+use crate::output::text::{about, sanitize};
+use crate::output::time_format::TimeFormat;
 use crate::session::{ResourceKind, Session};
 
-const COLUMNS: [Column; 7] = [
+const COLUMNS: [Column; 8] = [
     Column::of("NAME", "name"),
     Column::of("WHEN", "sentence"),
     Column::of("STATE", "state"),
+    Column::of("LAST RESULT", "last_result"),
     Column::of("NEXT", "next_due_at"),
     Column::by("TARGET", |schedule| target_expression(&schedule["job"])),
     Column::of("OWNER", "owner_name"),
@@ -42,7 +45,7 @@ const FIRE_COLUMNS: [Column; 8] = [
 ];
 const PREVIEW_COLUMNS: [Column; 3] = [
     Column::of("LOCAL TIME", "local"),
-    Column::of("UTC", "at"),
+    Column::of("TIME", "at"),
     Column::of("CLOCK CHANGE", "clock_change"),
 ];
 
@@ -179,6 +182,16 @@ enum Action {
     },
 }
 
+/// What was created, and when it is due first.
+fn created(schedule: &Value, time: TimeFormat) -> String {
+    let text = |field: &str| schedule.get(field).and_then(Value::as_str).unwrap_or_default();
+    let first = match text("next_due_at") {
+        "" => "it is never due".to_owned(),
+        at => format!("it is due first at {}", time.instant(at)),
+    };
+    format!("Schedule {} is created; {first}.", text("name"))
+}
+
 /// Runs one action.
 ///
 /// # Errors
@@ -189,10 +202,21 @@ pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
         Action::List(limit) => {
             let empty = "No schedules yet. Create one with `muster schedules create`.";
             let (segments, columns) = (&["schedules"], &COLUMNS);
-            List { segments, filters: &[], limit, columns, empty }.show(session).await
+            let list = List { segments, filters: &[], limit, columns, empty };
+            let mut page = list.read(session).await?;
+            if !session.output.json {
+                last_result::add(session, &mut page).await?;
+            }
+            list.show_page(session, &page)
         }
         Action::Show { schedule } => session.show(&["schedules", &id_of(&schedule).await?]).await,
-        Action::Create(new) => session.change(Method::POST, &["schedules"], &new.body()?).await,
+        Action::Create(new) => {
+            session
+                .change(Method::POST, &["schedules"], &new.body()?, |schedule| {
+                    created(schedule, session.output.time)
+                })
+                .await
+        }
         Action::Edit(edit) => {
             let id = id_of(&edit.schedule).await?;
             let mut body = edit.changes()?;
@@ -201,19 +225,29 @@ pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
                 let known = session.api.json(request).await?;
                 body.insert("job".into(), edit.job.change(&known["job"])?);
             }
-            session.change(Method::PATCH, &["schedules", &id], &body.into()).await
+            session
+                .change(
+                    Method::PATCH,
+                    &["schedules", &id],
+                    &body.into(),
+                    about("Schedule", "is changed"),
+                )
+                .await
         }
         Action::Enable { schedule } => {
-            session.act(&["schedules", &id_of(&schedule).await?, "enable"]).await
+            let id = id_of(&schedule).await?;
+            session.act(&["schedules", &id, "enable"], about("Schedule", "is active")).await
         }
         Action::Disable { schedule } => {
-            session.act(&["schedules", &id_of(&schedule).await?, "disable"]).await
+            let id = id_of(&schedule).await?;
+            session.act(&["schedules", &id, "disable"], about("Schedule", "is disabled")).await
         }
         Action::Snooze { schedule, until } => {
             let id = id_of(&schedule).await?;
             let until = until.map(|typed| instant(&typed, Utc::now())).transpose()?;
             let body = json!({ "until": until });
-            session.change(Method::POST, &["schedules", &id, "snooze"], &body).await
+            let said = about("Schedule", if until.is_some() { "is snoozed" } else { "is not snoozed" });
+            session.change(Method::POST, &["schedules", &id, "snooze"], &body, said).await
         }
         Action::Simulate { schedule, days } => simulate(session, schedule, days).await,
         Action::Run { schedule, override_calendar } => {
@@ -324,7 +358,7 @@ fn start_of(fire: &Value) -> String {
 async fn print_approval(session: &Session, job_id: &str) {
     let request = session.api.request(Method::GET, &["jobs", job_id]);
     let job = session.api.json(request).await.unwrap_or_default();
-    if let Some(note) = approval_note(&job) {
+    if let Some(note) = approval_note(&job, session.output.time) {
         print_note(&note);
     }
 }

@@ -11,7 +11,7 @@ fn columns_line_up_and_missing_values_are_dashes() {
     let columns =
         [Column::of("NAME", "name"), Column::of("TAGS", "tags"), Column::of("KEY", "key.name")];
     assert_eq!(
-        table(&items, &columns, None),
+        table(&items, &columns, None, UTC),
         "NAME   TAGS     KEY\nweb-1  eu, web  fleet\na      -        -"
     );
 }
@@ -21,15 +21,16 @@ fn control_characters_of_hosts_do_not_reach_the_terminal() {
     let items = [json!({"name": "web\u{1b}[2J\u{9b}31m\u{202e}\r\n1", "os": {"a": "\u{9b}"}})];
     let columns = [Column::of("NAME", "name"), Column::of("OS", "os")];
     for width in [None, Some(12)] {
-        let text = table(&items, &columns, width);
+        let text = table(&items, &columns, width, UTC);
         let is_safe = |c: char| c == '\n' || sanitize(&c.to_string()) == c.to_string();
         assert!(text.chars().all(is_safe), "{text:?}");
         assert_eq!(text.lines().count(), 2);
     }
-    let shown = details(&items[0]);
+    let shown = details(&items[0], UTC);
     assert_eq!(shown.lines().count(), 2, "{shown:?}");
 }
 
+const UTC: TimeFormat = TimeFormat::Utc;
 const ID: &str = "01a1fdb4-5130-7149-8191-20f9622b2a14";
 
 fn run() -> Value {
@@ -46,11 +47,11 @@ const RUN: [Column; 4] = [
 
 #[test]
 fn table_fits_a_narrow_terminal_and_keeps_ids_whole() {
-    let wide = table(&[run()], &RUN, None);
-    assert!(wide.contains("2026-11-21T10:43:35.344Z"), "{wide}");
-    assert_eq!(table(&[run()], &RUN, Some(400)), wide, "nothing is shortened where it fits");
+    let wide = table(&[run()], &RUN, None, UTC);
+    assert!(wide.contains("2026-11-21 10:43:35Z"), "{wide}");
+    assert_eq!(table(&[run()], &RUN, Some(400), UTC), wide, "nothing is shortened where it fits");
     for width in [76, 80, 100] {
-        let narrow = table(&[run()], &RUN, Some(width));
+        let narrow = table(&[run()], &RUN, Some(width), UTC);
         assert_eq!(narrow.lines().count(), 2, "{narrow}");
         assert!(narrow.lines().all(|line| line.chars().count() <= width.into()), "{narrow}");
         for whole in [ID, "succeeded", "11-21 10:43Z", "…"] {
@@ -58,10 +59,10 @@ fn table_fits_a_narrow_terminal_and_keeps_ids_whole() {
         }
     }
     // The rightmost columns are left out; an id that is wider than the terminal wraps.
-    let least = table(&[run()], &RUN, Some(60));
+    let least = table(&[run()], &RUN, Some(60), UTC);
     assert!(!least.contains("CREATED") && least.contains("'a program…"), "{least}");
     assert_eq!(
-        table(&[run()], &RUN, Some(20)).lines().last(),
+        table(&[run()], &RUN, Some(20), UTC).lines().last(),
         Some(format!("{ID}  succeeded").as_str())
     );
 }
@@ -71,7 +72,31 @@ fn details_show_nested_fields_by_path_and_not_as_json() {
     let value = json!({"id": 1, "counts": {"failed": 1, "succeeded": 2}, "empty": {}, "is_held": false,
         "a": {"b": {"c": {"d": {"e": 1}}}}, "problems": [{"code": "x"}, {"code": "y"}]});
     assert_eq!(
-        details(&value),
+        details(&value, UTC),
         "a.b.c.d           {\"e\":1}\ncounts.failed     1\ncounts.succeeded  2\nempty             -\nid                1\nis_held           no\nproblems.1.code   x\nproblems.2.code   y"
+    );
+}
+
+#[test]
+fn narrow_list_with_names_drops_ids_and_keeps_names() {
+    let columns = [Column::of("ID", "id"), Column::of("AGENT", "agent_name"), RUN[2], RUN[3]];
+    let item = json!({"id": ID, "agent_name": "a-rather-long-name-1", "state": "succeeded",
+        "created_at": "2026-11-21T10:43:35.344Z"});
+    let narrow = table(std::slice::from_ref(&item), &columns, Some(60), UTC);
+    assert_eq!(
+        narrow,
+        "AGENT                 STATE      CREATED\na-rather-long-name-1  succeeded  11-21 10:43Z"
+    );
+    let wide = table(&[item], &columns, Some(100), UTC);
+    assert!(wide.contains(ID), "{wide}");
+}
+
+#[test]
+fn instants_of_details_and_of_sentences_have_one_notation() {
+    let value = json!({"created_at": "2026-11-21T10:43:35.344Z",
+        "explanation": "It expires at 2026-11-21T10:43:35.344Z."});
+    assert_eq!(
+        details(&value, UTC),
+        "created_at   2026-11-21 10:43:35Z\nexplanation  It expires at 2026-11-21 10:43:35Z."
     );
 }

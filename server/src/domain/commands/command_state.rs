@@ -36,6 +36,8 @@ pub enum CommandState {
     Rejected,
     /// Sent or started, and its result can't be known.
     Lost,
+    /// Left out before anything was sent, because the request asked to leave out such agents.
+    Skipped,
 }
 
 impl CommandState {
@@ -57,6 +59,7 @@ impl CommandState {
             Self::Expired => "expired",
             Self::Rejected => "rejected",
             Self::Lost => "lost",
+            Self::Skipped => "skipped",
         }
     }
 }
@@ -120,8 +123,14 @@ pub enum EndReason {
     ApprovalExpired,
     /// Its secret parameters could not be sent to its agent.
     SecretsUndeliverable,
-    /// Its agent was offline, and its rollout skips offline agents.
+    /// Its agent was offline, and its job skips offline agents.
     SkippedOffline,
+    /// The host's manifest did not have the script, and its job skips such hosts.
+    SkippedUnknownScript,
+    /// The parameters did not match the host's manifest, and its job skips such hosts.
+    SkippedInvalidParameters,
+    /// The host's policy did not allow ad-hoc commands, and its job skips such hosts.
+    SkippedArgvNotAllowed,
     /// Its rollout was aborted before it was sent.
     AbortedInQueue,
 }
@@ -144,6 +153,9 @@ impl EndReason {
             Self::ApprovalExpired => "approval_expired",
             Self::SecretsUndeliverable => "secrets_undeliverable",
             Self::SkippedOffline => "skipped_offline",
+            Self::SkippedUnknownScript => "skipped_unknown_script",
+            Self::SkippedInvalidParameters => "skipped_invalid_parameters",
+            Self::SkippedArgvNotAllowed => "skipped_argv_not_allowed",
             Self::AbortedInQueue => "aborted_in_queue",
         }
     }
@@ -185,7 +197,16 @@ impl EndReason {
                 "its secret parameters can't be opened here, or the agent is now one that can't keep them; it was never sent: send it again"
             }
             Self::SkippedOffline => {
-                "the agent was offline, and the roll-out leaves such agents out; it was never sent"
+                "the agent was offline, and the job skips such agents; it was never sent"
+            }
+            Self::SkippedUnknownScript => {
+                "the host's manifest does not have the script, and the job skips such hosts; it was never sent"
+            }
+            Self::SkippedInvalidParameters => {
+                "the parameters do not match the host's manifest, and the job skips such hosts; it was never sent"
+            }
+            Self::SkippedArgvNotAllowed => {
+                "the host's policy does not allow ad-hoc commands, and the job skips such hosts; it was never sent"
             }
             Self::AbortedInQueue => "the job was aborted before it was sent",
         }
@@ -224,7 +245,7 @@ pub enum CommandTransition {
 
 /// The only table of transitions.
 pub fn step(state: CommandState, event: CommandEvent) -> CommandTransition {
-    use CommandState::{Cancelled, Delivered, Expired, Lost, Queued, Rejected, Running};
+    use CommandState::{Cancelled, Delivered, Expired, Lost, Queued, Rejected, Running, Skipped};
     if state.is_terminal() {
         return match event {
             CommandEvent::Reported(_) => CommandTransition::Late,
@@ -248,12 +269,18 @@ pub fn step(state: CommandState, event: CommandEvent) -> CommandTransition {
         (Queued, CommandEvent::Ended(EndReason::CancelledInQueue)) => {
             CommandTransition::To(Cancelled)
         }
+        (Queued, CommandEvent::Ended(EndReason::AgentDeleted | EndReason::AbortedInQueue)) => {
+            CommandTransition::To(Cancelled)
+        }
         (
             Queued,
             CommandEvent::Ended(
-                EndReason::AgentDeleted | EndReason::SkippedOffline | EndReason::AbortedInQueue,
+                EndReason::SkippedOffline
+                | EndReason::SkippedUnknownScript
+                | EndReason::SkippedInvalidParameters
+                | EndReason::SkippedArgvNotAllowed,
             ),
-        ) => CommandTransition::To(Cancelled),
+        ) => CommandTransition::To(Skipped),
         (
             Queued,
             CommandEvent::Ended(

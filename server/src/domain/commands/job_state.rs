@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use strum::{EnumIter, EnumString, IntoStaticStr};
 
-use super::command_state::{CommandState, EndReason};
+use super::command_state::CommandState;
 
 /// The state of a job. Terminal states never change.
 #[derive(
@@ -78,14 +78,11 @@ impl Stop {
 impl JobState {
     /// The state of a finished job whose executions ended like this. A job that skipped every agent
     /// has not succeeded.
-    pub fn of_ended(
-        stop: Option<Stop>,
-        ends: impl IntoIterator<Item = (CommandState, Option<EndReason>)>,
-    ) -> Self {
+    pub fn of_ended(stop: Option<Stop>, ends: impl IntoIterator<Item = CommandState>) -> Self {
         let (skipped, others): (Vec<_>, Vec<_>) =
-            ends.into_iter().partition(|(_, reason)| *reason == Some(EndReason::SkippedOffline));
+            ends.into_iter().partition(|state| *state == CommandState::Skipped);
         let has_run = !others.is_empty() || skipped.is_empty();
-        let is_success = others.iter().all(|(state, _)| *state == CommandState::Succeeded);
+        let is_success = others.iter().all(|state| *state == CommandState::Succeeded);
         match stop {
             _ if has_run && is_success => Self::Succeeded,
             Some(Stop::Cancelled) => Self::Cancelled,
@@ -128,9 +125,8 @@ mod tests {
     #[test]
     fn one_execution_that_did_not_succeed_makes_a_job_fail() {
         use CommandState::{Lost, Succeeded};
-        let ended = |stop, states: &[CommandState]| {
-            JobState::of_ended(stop, states.iter().map(|state| (*state, None)))
-        };
+        let ended =
+            |stop, states: &[CommandState]| JobState::of_ended(stop, states.iter().copied());
         assert_eq!(ended(None, &[Succeeded, Succeeded]), JobState::Succeeded);
         assert_eq!(ended(None, &[Succeeded, Lost]), JobState::Failed);
         assert_eq!(ended(Some(Stop::Aborted), &[Succeeded, Lost]), JobState::Aborted);
@@ -140,8 +136,7 @@ mod tests {
 
     #[test]
     fn who_was_skipped_fails_nothing_unless_everybody_was() {
-        let skipped = (CommandState::Cancelled, Some(EndReason::SkippedOffline));
-        let ran = (CommandState::Succeeded, None);
+        let (skipped, ran) = (CommandState::Skipped, CommandState::Succeeded);
         assert_eq!(JobState::of_ended(None, [ran, skipped]), JobState::Succeeded);
         assert_eq!(JobState::of_ended(None, [skipped]), JobState::Failed);
         assert_eq!(JobState::of_ended(None, []), JobState::Succeeded);

@@ -23,6 +23,8 @@ pub struct CommandRecord {
     pub created_at: Timestamp,
     pub expires_at: Timestamp,
     pub timeout_ms: i64,
+    /// How long its agent may be away, once it has the command, before the command is lost.
+    pub lost_after_ms: i64,
     pub delivered_at: Option<Timestamp>,
     pub started_at: Option<Timestamp>,
     pub finished_at: Option<Timestamp>,
@@ -76,6 +78,8 @@ pub struct JobRecord {
     /// How a person ended it early.
     pub stop: Option<Stop>,
     pub webhook_url: Option<String>,
+    /// The job that this one retries.
+    pub retry_of: Option<JobId>,
 }
 
 /// The progress of a job in waves, which are counted from 1.

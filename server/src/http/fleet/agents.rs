@@ -15,7 +15,7 @@ use crate::domain::ids::{AgentId, AgentKeyId};
 use crate::domain::time::Timestamp;
 use crate::http::AppState;
 use crate::http::commands::commands::{CommandBody, CommandResponseView, CommandView, PingBody};
-use crate::http::extract::{Body, Id, PageParams, Params, idempotency_key, page, wait};
+use crate::http::extract::{Body, Id, Params, idempotency_key, page, wait};
 use crate::http::fleet::agent_history::{self, TelemetrySampleView};
 use crate::http::fleet::scripts;
 use crate::http::problem::{ApiResult, Problem};
@@ -133,15 +133,29 @@ impl From<AgentSnapshot> for AgentView {
     }
 }
 
+/// Filters for agents.
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct AgentsParams {
+    /// Only agents that this target expression matches now, such as `tag:web & status:offline`.
+    expression: Option<String>,
+    /// `next_cursor` of the previous page.
+    cursor: Option<String>,
+    /// Items per page, from 1 to 500. Default: 50.
+    limit: Option<u64>,
+}
+
 /// List agents, oldest first.
-#[utoipa::path(get, path = "/api/agents", tag = "agents", params(PageParams),
-    responses((status = 200, body = PageView<AgentView>)))]
+#[utoipa::path(get, path = "/api/agents", tag = "agents", params(AgentsParams),
+    responses((status = 200, body = PageView<AgentView>), (status = 422, body = Problem)))]
 async fn list_agents(
     State(state): State<AppState>,
     caller: Caller,
-    Params(params): Params<PageParams>,
+    Params(params): Params<AgentsParams>,
 ) -> ApiResult<axum::Json<PageView<AgentView>>> {
-    let page = state.services.agents.list(&caller, params.read()?).await?;
+    let page = page(params.cursor.as_deref(), params.limit)?;
+    let page = state.services.agents.list(&caller, params.expression, page).await?;
     Ok(axum::Json(page.map(AgentView::from).into()))
 }
 

@@ -6,7 +6,9 @@ use serde_json::{Value, json};
 use super::fields::{TIMESTAMP, VERSION, one_of_names};
 use super::shapes::NAME;
 use crate::domain::commands::command_state::CommandState;
+use crate::domain::commands::job_state::JobState;
 use crate::domain::commands::trigger::Trigger;
+use crate::domain::fleet::target::syntax::MAX_EXPRESSION_BYTES;
 use crate::domain::page::{DEFAULT_LIMIT, MAX_LIMIT};
 use crate::http::access::audit_query::MAX_LINK;
 use crate::http::fleet::agent_history::MAX_SAMPLES;
@@ -103,9 +105,14 @@ fn rule(operation: &str, name: &str) -> Option<(&'static str, Value)> {
             json!({"type": "string", "pattern": "^(execution|job|agent)(,(execution|job|agent))*$"}),
         ),
         "trigger" => ("What created the execution.", one_of_names::<Trigger>()),
+        "state" if operation == "list_jobs" => ("A state.", one_of_names::<JobState>()),
         "state" if operation.ends_with("executions") => (
             "States.",
             json!({"type": "array", "items": one_of_names::<CommandState>(), "minItems": 1}),
+        ),
+        "expression" => (
+            "A target expression.",
+            json!({"type": "string", "minLength": 1, "maxLength": MAX_EXPRESSION_BYTES}),
         ),
         "name" => ("A name.", json!({"type": "string"})),
         "script" if operation != "follow_events" => (

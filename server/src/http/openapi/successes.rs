@@ -116,6 +116,7 @@ const SENTENCES: &[(&str, &str, &str)] = &[
     ("poll_commands", "200", "The commands that wait for the agent. The list may be empty."),
     ("post_heartbeat", "200", "The heartbeat is recorded."),
     ("post_result", "200", "The result is committed."),
+    ("preview_job", "200", "What the job would do on each agent."),
     ("preview_rule", "200", "The next due times."),
     ("preview_schedule", "200", "The next due times."),
     ("preview_target", "200", "The agents that the target matches now."),

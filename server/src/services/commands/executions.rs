@@ -7,6 +7,7 @@ use super::approvals::of_work::add_approvals;
 use crate::domain::access::principal::Scope;
 use crate::domain::ids::{AgentId, CommandId, JobId};
 use crate::domain::page::{Page, PageRequest};
+use crate::domain::time::Timestamp;
 use crate::services::access::caller::Caller;
 use crate::services::error::{Result, ServiceError};
 use crate::store::entities::column::StringList;
@@ -20,6 +21,8 @@ pub struct Execution {
     pub found: CommandWithReport,
     /// Current name of its agent.
     pub agent_name: Option<String>,
+    /// Since when its agent is offline; `None` while it is connected.
+    pub agent_offline_since: Option<Timestamp>,
     /// Names of the secret parameters of its job.
     pub secret_names: Option<Vec<String>>,
 }
@@ -37,7 +40,7 @@ impl Commands {
         let filter = CommandFilter { is_execution: true, ..filter };
         let Page { mut items, next_cursor } = tenant.commands(&filter, page).await?;
         add_approvals(&tenant, &mut items).await?;
-        Ok(Page { items: with_related(&tenant, items).await?, next_cursor })
+        Ok(Page { items: self.with_related(&tenant, items).await?, next_cursor })
     }
 
     /// One page of the executions of a job.
@@ -71,7 +74,7 @@ impl Commands {
         let tenant = self.store.tenant(caller.principal.tenant_id);
         check_is_execution(&tenant, id).await?;
         let found = self.get(caller, id, wait_ms).await?;
-        with_related(&tenant, vec![found]).await?.pop().ok_or(UNKNOWN)
+        self.with_related(&tenant, vec![found]).await?.pop().ok_or(UNKNOWN)
     }
 
     /// Requests the cancellation of an execution, as [`Self::cancel`] does.
@@ -84,7 +87,37 @@ impl Commands {
         let tenant = self.store.tenant(caller.principal.tenant_id);
         check_is_execution(&tenant, id).await?;
         let found = self.cancel(caller, id).await?;
-        with_related(&tenant, vec![found]).await?.pop().ok_or(UNKNOWN)
+        self.with_related(&tenant, vec![found]).await?.pop().ok_or(UNKNOWN)
+    }
+
+    async fn with_related(
+        &self,
+        tenant: &TenantScope,
+        found: Vec<CommandWithReport>,
+    ) -> Result<Vec<Execution>> {
+        let agents: BTreeSet<AgentId> = found.iter().map(|found| found.command.agent_id).collect();
+        let jobs: BTreeSet<JobId> = found.iter().filter_map(|found| found.command.job_id).collect();
+        let known = match agents.is_empty() {
+            true => HashMap::new(),
+            false => tenant.agents_last_seen(agents.into_iter().collect()).await?,
+        };
+        let secrets = match jobs.is_empty() {
+            true => HashMap::new(),
+            false => tenant.secret_names(jobs.into_iter().collect()).await?,
+        };
+        let complete = |found: CommandWithReport| Execution {
+            agent_name: known.get(&found.command.agent_id).map(|agent| agent.0.clone()),
+            agent_offline_since: known
+                .get(&found.command.agent_id)
+                .and_then(|agent| self.presence.offline_since(found.command.agent_id, agent.1)),
+            secret_names: found
+                .command
+                .job_id
+                .and_then(|id| secrets.get(&id))
+                .map(|StringList(names)| names.clone()),
+            found,
+        };
+        Ok(found.into_iter().map(complete).collect())
     }
 }
 
@@ -94,30 +127,4 @@ async fn check_is_execution(tenant: &TenantScope, id: CommandId) -> Result<()> {
         Some(found) if found.command.script.is_some() => Ok(()),
         _ => Err(UNKNOWN),
     }
-}
-
-async fn with_related(
-    tenant: &TenantScope,
-    found: Vec<CommandWithReport>,
-) -> Result<Vec<Execution>> {
-    let agents: BTreeSet<AgentId> = found.iter().map(|found| found.command.agent_id).collect();
-    let jobs: BTreeSet<JobId> = found.iter().filter_map(|found| found.command.job_id).collect();
-    let names = match agents.is_empty() {
-        true => HashMap::new(),
-        false => tenant.agent_names(agents.into_iter().collect()).await?,
-    };
-    let secrets = match jobs.is_empty() {
-        true => HashMap::new(),
-        false => tenant.secret_names(jobs.into_iter().collect()).await?,
-    };
-    let complete = |found: CommandWithReport| Execution {
-        agent_name: names.get(&found.command.agent_id).cloned(),
-        secret_names: found
-            .command
-            .job_id
-            .and_then(|id| secrets.get(&id))
-            .map(|StringList(names)| names.clone()),
-        found,
-    };
-    Ok(found.into_iter().map(complete).collect())
 }

@@ -38,6 +38,7 @@ use super::access::keys::key_cache::KeyCache;
 use super::access::work_guard::WorkGuard;
 use super::error::{Result, ServiceError};
 use super::fleet::group_membership::GroupMembership;
+use super::fleet::presence::Presence;
 use super::releases::catalog::ReleaseCatalog;
 use crate::domain::access::principal::Scope;
 use crate::domain::commands::work::WorkKind;
@@ -59,6 +60,7 @@ pub struct Commands {
     pub(super) delivery: CommandDelivery,
     pub(super) preflight: Preflight,
     pub(super) limiter: SubmissionLimiter,
+    pub(super) presence: Presence,
     pub(super) catalog: ReleaseCatalog,
     pub(super) membership: GroupMembership,
     pub(super) guard: WorkGuard,

@@ -14,6 +14,7 @@ use crate::domain::fleet::agent::{AgentCandidate, MatchedBy, NameSource};
 use crate::domain::fleet::records::{
     AgentEventRecord, AgentRecord, ManifestRecord, TelemetryRecord,
 };
+use crate::domain::fleet::target::{Target, TargetSpec};
 use crate::domain::ids::AgentId;
 use crate::domain::name::{MAX_NAME_CHARS, check_name, check_tags, clean};
 use crate::domain::page::{Page, PageRequest};
@@ -59,10 +60,34 @@ pub struct RequestedAgentChange {
 }
 
 impl Agents {
-    /// One page of agents.
-    pub async fn list(&self, caller: &Caller, page: PageRequest) -> Result<Page<AgentSnapshot>> {
+    /// One page of agents, of all or of those that match an expression now.
+    ///
+    /// # Errors
+    /// 422 for an invalid expression.
+    pub async fn list(
+        &self,
+        caller: &Caller,
+        expression: Option<String>,
+        page: PageRequest,
+    ) -> Result<Page<AgentSnapshot>> {
         caller.require(Scope::AgentsRead)?;
-        let rows = self.store.tenant(caller.principal.tenant_id).agents(page).await?;
+        let tenant = self.store.tenant(caller.principal.tenant_id);
+        let rows = match expression {
+            None => tenant.agents(page).await?,
+            Some(_) => {
+                let spec = TargetSpec { expression, ..TargetSpec::default() };
+                let target = Target::try_from(spec)?;
+                let chosen = tenant.resolve(&target, |id| self.hub.is_connected(id)).await?;
+                // Oldest first, as in the list of all.
+                let ids = chosen.agents.iter().map(|agent| agent.id);
+                let ids = ids.filter(|id| page.after.is_none_or(|after| id.0 > after));
+                let limit = usize::try_from(page.limit).unwrap_or(usize::MAX);
+                let ids: Vec<_> = ids.take(limit.saturating_add(1)).collect();
+                let mut rows = tenant.agents_by_id(&ids).await?;
+                rows.sort_unstable_by_key(|row| row.id);
+                rows
+            }
+        };
         Ok(Page::of(rows, page, |row| row.id.0).map(|row| self.snapshot(row)))
     }
 

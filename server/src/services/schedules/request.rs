@@ -4,6 +4,7 @@ use serde_json::json;
 
 use super::{Schedules, never_due};
 use crate::domain::commands::ladder::Confirmation;
+use crate::domain::commands::offline_policy::OfflinePolicy;
 use crate::domain::commands::trigger::Trigger;
 use crate::domain::ids::ScheduleId;
 use crate::domain::name::check_name;
@@ -77,6 +78,8 @@ impl JobTemplate {
             webhook_url: None,
             idempotency_key: None,
             trigger: Trigger::Schedule,
+            retry_of: None,
+            offline: OfflinePolicy::Wait,
             // One host without the script must not keep the others from running it.
             on_mismatch: OnMismatch::Send,
             calendar_override: None,

@@ -462,7 +462,8 @@ CREATE TABLE jobs (
     state text NOT NULL DEFAULT 'running',
     finished_at bigint,
     stop text,
-    webhook_url text
+    webhook_url text,
+    retry_of uuid
 );
 CREATE INDEX jobs_tenant ON jobs (tenant_id, id);
 CREATE INDEX jobs_unfinished ON jobs (id) WHERE finished_at IS NULL;

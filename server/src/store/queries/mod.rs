@@ -113,7 +113,7 @@ pub use self::commands::approvals::{
 pub use self::commands::changes::{ChangedCommand, EndedJob};
 pub use self::commands::commands::{Cancelled, CommandWithReport};
 pub use self::commands::history::{CommandFilter, Effort, Explained};
-pub use self::commands::jobs::{CancelledJob, JobProgress};
+pub use self::commands::jobs::{CancelledJob, EndedIn, JobFilter, JobProgress};
 pub use self::commands::output::candidates::CompactionCandidates;
 pub use self::commands::output::compaction::Compacted;
 pub use self::commands::output::{OutputStream, OutputSummary};

@@ -116,6 +116,7 @@ impl Past {
             finished_at: Some(NOW),
             stop: None,
             webhook_url: None,
+            retry_of: None,
         }
     }
 

@@ -384,8 +384,9 @@ async fn run_waits_for_an_approval_and_names_it_in_both_forms() {
         assert_eq!(request["requested_by_name"], "bootstrap", "{request}");
         request.id().to_owned()
     };
-    let note =
-        |id: &str| format!("somebody else runs \"muster approvals approve {id}\"; ^C withdraws it");
+    let note = |id: &str, interrupt: &str| {
+        format!("somebody else runs \"muster approvals approve {id}\"; ^C {interrupt}")
+    };
 
     let job = cli.start(&["run", "--tag", "prod", "deploy"]);
     let request = waiting("job_id").await;
@@ -396,7 +397,7 @@ async fn run_waits_for_an_approval_and_names_it_in_both_forms() {
     let job = ended(job).await;
     job.expect(0);
     assert!(job.stderr.contains("waiting for an approval (rule prod-deploy, until"), "{job:?}");
-    assert!(job.stderr.contains(&note(&request)), "{job:?}");
+    assert!(job.stderr.contains(&note(&request, "detaches")), "{job:?}");
 
     let command = cli.start(&["run", &id, "deploy"]);
     let request = waiting("command_id").await;
@@ -404,7 +405,7 @@ async fn run_waits_for_an_approval_and_names_it_in_both_forms() {
     grace.post(&format!("/api/approvals/{request}/refuse"), refusal).await.expect(200);
     let command = ended(command).await;
     command.expect(1);
-    assert!(command.stderr.contains(&note(&request)), "{command:?}");
+    assert!(command.stderr.contains(&note(&request, "withdraws it")), "{command:?}");
     let why = "grace refused to approve it: not today. It was never sent";
     assert!(command.stderr.contains(why), "{command:?}");
     assert!(!command.stderr.contains("the host refused"), "{command:?}");

@@ -8,6 +8,7 @@ mod capsules;
 mod crash_recovery;
 mod execute;
 mod executions;
+mod fleet_runs;
 mod jobs;
 mod ladder;
 mod output;

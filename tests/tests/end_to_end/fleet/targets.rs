@@ -140,7 +140,7 @@ async fn command_line_previews_a_target_and_marks_the_error() {
     let nobody = on("tag:wbe").await;
     assert_eq!(nobody.expect(0), "No agents match.\n");
     let json = cli.run(&["agents", "list", "--on", "all", "--json"]).await.json();
-    assert_eq!(json["matched_count"], 2);
+    assert_eq!(json["items"].as_array().map(Vec::len), Some(2), "{json}");
 
     let typo = on("tag:web & ostype:linux").await;
     typo.expect(2);

@@ -75,13 +75,21 @@ enum SessionAction {
 pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
     match args.action {
         Action::ChangeEmail { email } => {
-            session.change(Method::POST, &["me", "email"], &json!({ "email": email })).await?;
+            session
+                .change(Method::POST, &["me", "email"], &json!({ "email": email }), |_| {
+                    format!("A code was sent to {email}.")
+                })
+                .await?;
             print_note("a code is sent to the address; run `muster account verify-email`");
             Ok(0)
         }
         Action::VerifyEmail => {
             let body = json!({ "code": read_secret("Code: ")?.trim() });
-            session.change(Method::POST, &["me", "email", "verify"], &body).await
+            session
+                .change(Method::POST, &["me", "email", "verify"], &body, |_| {
+                    "The address is changed.".to_owned()
+                })
+                .await
         }
         Action::ChangePassword => change_password(session).await,
         Action::Sessions(args) => match args.action.unwrap_or(SessionAction::List) {

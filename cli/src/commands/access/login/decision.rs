@@ -43,7 +43,7 @@ pub async fn run(decision: Decision, session: &Session) -> Result<u8, CliError> 
         Decision::Refuse { code } => ("refuse", code),
     };
     let segments = ["auth", "device", action];
-    session.change(Method::POST, &segments, &json!({ "user_code": code })).await
+    session.change_and_show(Method::POST, &segments, &json!({ "user_code": code })).await
 }
 
 /// Shows which program waits, and asks whether to approve it.

@@ -8,6 +8,7 @@ use crate::error::CliError;
 use crate::input::quantities::milliseconds;
 use crate::output::printer::print_note;
 use crate::output::table::Column;
+use crate::output::text::about;
 use crate::session::{ResourceKind, Session};
 
 const COLUMNS: [Column; 7] = [
@@ -98,7 +99,14 @@ pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
             Ok(0)
         }
         Action::Add(add) => {
-            let code = session.change(Method::POST, &["approvals", "rules"], &add.body()).await?;
+            let code = session
+                .change(
+                    Method::POST,
+                    &["approvals", "rules"],
+                    &add.body(),
+                    about("Rule", "is added"),
+                )
+                .await?;
             warn_without_approvers(session).await;
             Ok(code)
         }

@@ -49,12 +49,12 @@ pub async fn run(
         session.output.answer(&command, |_| id.to_owned())?;
         return Ok(0);
     }
-    if let Some(note) = approval_note(&command) {
+    if let Some(note) = approval_note(&command, session.output.time) {
         print_note(&format!("{note}; ^C withdraws it"));
     }
     tokio::select! {
         ended = wait_for_end(session, id, raw) => ended,
-        never = queue_note::print_when_queued(session, agent_id, id) => match never {},
+        never = queue_note::print_when_queued(session, id) => match never {},
         error = session.cancel_on_interrupt("commands", id, &mut interrupts) => Err(error),
     }
 }

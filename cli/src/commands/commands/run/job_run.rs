@@ -1,36 +1,45 @@
-//! A run on many agents: a job, its progress and its result.
+//! A run on many agents: a job, its progress, its result and its output.
 
-use std::time::Duration;
-
-use indicatif::{ProgressBar, ProgressStyle};
-use muster_protocol::backoff::Delays;
 use reqwest::Method;
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::api::client::delay_after;
 use crate::commands::commands::approval_note::{approval_note, missing_approval};
-use crate::commands::commands::job_progress::{
-    counts, current_wave, resume_hint, summarize_counts,
-};
+use crate::commands::commands::job_follow::follow;
+use crate::commands::commands::job_progress::{current_wave, resume_hint, summarize_counts};
+use crate::commands::commands::output_groups;
 use crate::error::CliError;
-use crate::exit_status::is_terminal;
 use crate::interrupt::Interrupts;
 use crate::output::printer::print_note;
-use crate::output::text::{pluralize, sanitize};
+use crate::output::text::pluralize;
 use crate::session::Session;
 
-/// Shortest and longest delay between two requests for a running job.
-const POLL_DELAYS: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
-/// Most executions that the result names.
-const MAX_SHOWN: usize = 20;
-const BAR: &str = "{bar:30} {pos}/{len} {msg}";
+/// The output of jobs with at most so many agents is printed unless a person asks otherwise.
+const SHOWN_AGENTS: u64 = 20;
+
+/// What a person wants of the wait for a job.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct JobWait {
+    /// Print the output, or don't; by default for small jobs.
+    pub show: Option<bool>,
+    /// Write every byte to a terminal.
+    pub raw: bool,
+    /// An interrupt cancels the job instead of leaving it.
+    pub cancels_on_interrupt: bool,
+    /// Print nothing but the result.
+    pub is_silent: bool,
+}
 
 /// Starts a job and, unless detached, waits for its end. 0 if every execution succeeded, else 1.
 ///
 /// # Errors
 /// [`CliError`].
-pub async fn run(session: &Session, body: &Value, detach: bool) -> Result<u8, CliError> {
+pub async fn run(
+    session: &Session,
+    body: &Value,
+    detach: bool,
+    wait: JobWait,
+) -> Result<u8, CliError> {
     let mut interrupts = Interrupts::new()?;
     // The same key for every attempt: a repeated request creates no second job.
     let request = session
@@ -54,68 +63,68 @@ pub async fn run(session: &Session, body: &Value, detach: bool) -> Result<u8, Cl
     }
     let agents = job.get("agent_count").and_then(Value::as_u64).unwrap_or_default();
     print_note(&format!("job {id} on {}", pluralize(agents, "agent")));
-    if let Some(note) = approval_note(&job) {
-        print_note(&format!("{note}; ^C withdraws it"));
+    if let Some(note) = approval_note(&job, session.output.time) {
+        print_note(&format!("{note}; ^C detaches"));
     }
-    let job = tokio::select! {
-        ended = wait_for_end(session, &id) => ended?,
-        error = session.cancel_on_interrupt("jobs", &id, &mut interrupts) => return Err(error),
-    };
-    show_result(session, &id, &job).await?;
-    Ok(u8::from(text(&job, "state") != "succeeded"))
+    wait_for_end(session, &id, wait, &mut interrupts).await
 }
 
-async fn wait_for_end(session: &Session, id: &str) -> Result<Value, CliError> {
-    let bar = progress_bar();
-    let mut poll_delays = Delays::new(POLL_DELAYS.0, POLL_DELAYS.1);
-    let mut retry_delays = Delays::for_reconnect();
-    loop {
-        let request = session.api.request(Method::GET, &["jobs", id]);
-        let delay = match session.api.json(request).await {
-            Ok(job) => {
-                retry_delays.reset();
-                update(&bar, &job);
-                // Somebody paused the job on purpose and will resume it; a halted job waits for a
-                // decision, perhaps by this very user.
-                if !matches!(text(&job, "state"), "running" | "paused" | "awaiting_approval") {
-                    bar.finish_and_clear();
-                    return Ok(job);
-                }
-                poll_delays.next_delay()
+/// Waits for the end of a job that exists.
+///
+/// # Errors
+/// [`CliError`].
+pub async fn wait(session: &Session, id: &str, wait: JobWait) -> Result<u8, CliError> {
+    let mut interrupts = Interrupts::new()?;
+    wait_for_end(session, id, wait, &mut interrupts).await
+}
+
+async fn wait_for_end(
+    session: &Session,
+    id: &str,
+    wait: JobWait,
+    interrupts: &mut Interrupts,
+) -> Result<u8, CliError> {
+    let ended = follow(session, id, !wait.is_silent);
+    tokio::pin!(ended);
+    let (job, was_interrupted) = tokio::select! {
+        job = &mut ended => (job?, false),
+        () = interrupts.next() => {
+            if !wait.cancels_on_interrupt {
+                return Err(CliError::Interrupted(detached(id)));
             }
-            // The job keeps running without this client.
-            Err(error) if error.is_transient() => delay_after(&error, &mut retry_delays),
-            Err(error) => return Err(error),
-        };
-        tokio::time::sleep(delay).await;
+            let job = tokio::select! {
+                job = ended => job?,
+                error = session.cancel("jobs", id, interrupts) => return Err(error),
+            };
+            (job, true)
+        }
+    };
+    let agents = job.get("agent_count").and_then(Value::as_u64).unwrap_or_default();
+    let shows = wait.show.unwrap_or(!wait.is_silent && agents <= SHOWN_AGENTS);
+    if shows && !session.output.json {
+        output_groups::print(session, id, wait.raw).await?;
+    }
+    show_result(session, id, &job, shows)?;
+    match text(&job, "state") {
+        "succeeded" => Ok(0),
+        "cancelled" if was_interrupted => {
+            Err(CliError::Interrupted("the job was cancelled".into()))
+        }
+        _ => Ok(1),
     }
 }
 
-/// A progress bar, which only a terminal shows.
-fn progress_bar() -> ProgressBar {
-    let bar = ProgressBar::new(0);
-    match ProgressStyle::with_template(BAR) {
-        Ok(style) => bar.with_style(style),
-        Err(_) => bar,
-    }
+/// What to do after an interrupt that left the job running.
+fn detached(id: &str) -> String {
+    format!(
+        "detached; the job continues\n  follow it:  muster jobs watch {id}\n  cancel it:  muster jobs cancel {id}"
+    )
 }
 
-fn update(bar: &ProgressBar, job: &Value) {
-    bar.set_length(counts(job).map(|(_, count)| count).sum());
-    let ended = counts(job).filter(|(state, _)| is_terminal(state));
-    bar.set_position(ended.map(|(_, count)| count).sum());
-    let paused = if text(job, "state") == "paused" { "paused, " } else { "" };
-    let wave = current_wave(job).map(|wave| format!("{paused}{wave}: ")).unwrap_or_default();
-    bar.set_message(format!("{wave}{}", summarize_counts(job)));
-}
-
-async fn show_result(session: &Session, id: &str, job: &Value) -> Result<(), CliError> {
+fn show_result(session: &Session, id: &str, job: &Value, is_shown: bool) -> Result<(), CliError> {
     session.output.answer(job, summarize_counts)?;
-    if text(job, "state") == "succeeded" {
-        print_note(&format!("see the output with `muster logs {id}`"));
-        return Ok(());
-    }
-    if text(job, "state") == "halted" {
+    let state = text(job, "state");
+    if state == "halted" {
         let wave = current_wave(job).map(|wave| format!(" in {wave}")).unwrap_or_default();
         print_note(&format!("the job halted{wave}"));
         print_note(text(job, "halt_reason"));
@@ -125,24 +134,15 @@ async fn show_result(session: &Session, id: &str, job: &Value) -> Result<(), Cli
         print_note(&sentence);
         return Ok(());
     }
-    let page = session.api.list(&["jobs", id, "executions"], &[], None).await?;
-    let items = page.get("items").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
-    let unsuccessful = items.iter().filter(|execution| {
-        let state = text(execution, "state");
-        is_terminal(state) && state != "succeeded"
-    });
-    for execution in unsuccessful.take(MAX_SHOWN) {
-        let error = match text(execution, "error") {
-            "" => String::new(),
-            error => format!(": {error}"),
-        };
-        let name = match text(execution, "agent_name") {
-            "" => text(execution, "agent_id").to_owned(),
-            name => sanitize(name),
-        };
-        print_note(&format!("{name}: {}{error}", text(execution, "state")));
+    let output = if is_shown { "" } else { &format!("see the output with `muster logs {id}`") };
+    match (state, output) {
+        ("succeeded" | "halted", "") => {}
+        ("succeeded" | "halted", output) => print_note(output),
+        (_, _) => print_note(&format!(
+            "see `muster jobs executions {id}` and `muster logs {id}`; run it again where it did not \
+             succeed with `muster jobs retry {id}`"
+        )),
     }
-    print_note(&format!("see `muster jobs executions {id}` and `muster logs {id}`"));
     Ok(())
 }
 

@@ -47,7 +47,7 @@ impl JobOptions {
             || self.expires.is_some()
             || self.confirm_agents.is_some()
             || self.target.body().is_some()
-            || self.rollout.body().is_some()
+            || self.rollout.is_given()
     }
 
     /// The job with what is given. A new script or command replaces the parameters too.

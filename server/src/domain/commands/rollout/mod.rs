@@ -82,7 +82,7 @@ pub struct GateSpec {
 pub enum Offline {
     /// They form the last wave.
     LastWave,
-    /// They are skipped: their executions end as `cancelled`, with the code `skipped_offline`.
+    /// They are skipped: their executions end as `skipped`, with the code `skipped_offline`.
     Skip,
 }
 

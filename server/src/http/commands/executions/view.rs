@@ -4,8 +4,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use crate::domain::commands::approval::{WorkApproval, end_sentence};
+use crate::domain::commands::approval::{ApprovalState, WorkApproval, end_sentence};
 use crate::domain::commands::command_state::CommandState;
+use crate::domain::commands::open_state::OpenExecution;
 use crate::domain::commands::records::ReportRecord;
 use crate::domain::commands::trigger::Trigger;
 use crate::domain::ids::{AgentId, CommandId, JobId, PrincipalId};
@@ -23,6 +24,8 @@ pub(in crate::http) struct ExecutionView {
     agent_id: AgentId,
     /// Current name of the agent.
     agent_name: Option<String>,
+    /// Since when the agent is offline; `null` while it is connected.
+    agent_offline_since: Option<Timestamp>,
     /// Absent if it is an ad-hoc command.
     #[serde(skip_serializing_if = "Option::is_none")]
     script: Option<String>,
@@ -35,6 +38,9 @@ pub(in crate::http) struct ExecutionView {
     /// Names of its secret parameters; `null` for an execution without a job.
     secret_names: Option<Vec<String>>,
     state: CommandState,
+    /// Why it has not ended, what happens next and when, and what a person can do; `null` once it has
+    /// ended.
+    explanation: Option<String>,
     /// Wave of the rollout, counted from 1.
     wave: Option<i32>,
     /// Its rollout still holds it, or it waits for an approval.
@@ -121,8 +127,24 @@ impl ExecutionView {
 
 impl From<Execution> for ExecutionView {
     fn from(execution: Execution) -> Self {
-        let Execution { found, agent_name, secret_names } = execution;
+        let Execution { found, agent_name, agent_offline_since, secret_names } = execution;
         let row = found.command;
+        let approval = found.approval.as_ref();
+        let pending = approval.filter(|approval| approval.state == ApprovalState::Pending);
+        let open = OpenExecution {
+            state: row.state,
+            agent_name: agent_name.as_deref().unwrap_or("the agent"),
+            offline_since: agent_offline_since,
+            approval_until: pending.map(|approval| approval.expires_at),
+            is_held: row.is_held,
+            wave: row.wave,
+            expires_at: row.expires_at,
+            started_at: row.started_at,
+            timeout_ms: row.timeout_ms.unsigned_abs(),
+            lost_after_ms: row.lost_after_ms.unsigned_abs(),
+            cancel_requested_at: row.cancel_requested_at,
+        };
+        let explanation = open.explanation();
         let (report, late) = match found.report {
             Some(report) if report.is_late => (None, Some(report)),
             report => (report, None),
@@ -146,11 +168,13 @@ impl From<Execution> for ExecutionView {
             job_id: row.job_id,
             agent_id: row.agent_id,
             agent_name,
+            agent_offline_since,
             script: row.script.filter(|script| !script.is_empty()),
             argv,
             parameters: parameters.unwrap_or_else(|| Value::Object(serde_json::Map::new())),
             secret_names,
             state: row.state,
+            explanation,
             wave: row.wave,
             is_held: row.is_held && row.state == CommandState::Queued,
             approval: found.approval,

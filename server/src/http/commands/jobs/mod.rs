@@ -1,5 +1,6 @@
 //! `/api/jobs`
 
+mod preview;
 mod rollouts;
 
 use std::collections::BTreeMap;
@@ -15,25 +16,30 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use self::rollouts::RolloutView;
-use super::commands::Mismatch;
 use crate::domain::commands::approval::WorkApproval;
+use crate::domain::commands::command_state::CommandState;
 use crate::domain::commands::job_state::{JobState, Stop};
 use crate::domain::commands::ladder::Confirmation;
+use crate::domain::commands::offline_policy::OfflinePolicy;
+use crate::domain::commands::open_state::job_explanation;
 use crate::domain::commands::rollout::RolloutSpec;
 use crate::domain::commands::trigger::Trigger;
 use crate::domain::fleet::target::TargetSpec;
-use crate::domain::ids::{JobId, PrincipalId};
+use crate::domain::ids::{AgentId, JobId, PrincipalId};
 use crate::domain::time::Timestamp;
 use crate::http::AppState;
-use crate::http::extract::{Body, Empty, Id, PageParams, Params, idempotency_key};
+use crate::http::extract::{Body, Empty, Id, Params, idempotency_key, page};
 use crate::http::problem::{ApiResult, Problem};
 use crate::http::views::{PageView, shown_webhook, stored_json};
 use crate::services::access::caller::Caller;
 use crate::services::commands::jobs::{JobRequest, JobSnapshot, RetryScope};
+use crate::services::commands::preflight::OnMismatch;
+use crate::store::queries::{EndedIn, JobFilter};
 
 pub(in crate::http) fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new()
         .routes(routes!(submit_job, list_jobs))
+        .merge(preview::routes())
         .routes(routes!(get_job))
         .routes(routes!(cancel_job))
         .merge(rollouts::routes())
@@ -72,14 +78,62 @@ struct JobBody {
     #[schema(value_type = Option<WebhookBody>)]
     webhook: Option<Object<WebhookBody>>,
     /// If hosts would refuse it by their last reported manifest and policy: `refuse` the whole job
-    /// (default), or `send` it and let each host decide.
+    /// (default), `send` it and let each host decide, or `skip` these hosts.
     #[serde(default)]
-    on_mismatch: Mismatch,
+    on_mismatch: JobMismatch,
+    /// What to do about agents that are offline now: `wait` for them (default), `skip` them, or `fail`,
+    /// which refuses the job. A rollout sets `rollout.offline` instead of `skip`.
+    #[serde(default)]
+    offline: OfflinePolicy,
     /// The number of agents that the request reaches, repeated to confirm it. Needed where the ladder of
     /// the tenant asks for it; a request with another number is refused with `agent_count_unconfirmed`.
     confirm_agent_count: Option<u64>,
     /// Why it starts although a calendar holds it back: 1 to 200 characters, for the audit log.
     calendar_override: Option<String>,
+}
+
+impl JobBody {
+    /// The request of an API caller.
+    fn into_request(self, idempotency_key: Option<String>) -> JobRequest {
+        JobRequest {
+            script: self.script,
+            argv: self.argv,
+            parameters: self.parameters,
+            secret_parameters: self.secret_parameters,
+            timeout_ms: self.timeout_ms,
+            expires_in_ms: self.expires_in_ms,
+            target: self.target.0,
+            rollout: self.rollout.map(|rollout| rollout.0),
+            webhook_url: self.webhook.map(|webhook| webhook.0.url),
+            idempotency_key,
+            trigger: Trigger::Api,
+            retry_of: None,
+            offline: self.offline,
+            on_mismatch: self.on_mismatch.into(),
+            confirmation: self.confirm_agent_count.map(Confirmation::Exactly),
+            calendar_override: self.calendar_override,
+        }
+    }
+}
+
+/// What happens to a job that some of its hosts would refuse.
+#[derive(Debug, Clone, Copy, Default, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+enum JobMismatch {
+    #[default]
+    Refuse,
+    Send,
+    Skip,
+}
+
+impl From<JobMismatch> for OnMismatch {
+    fn from(asked: JobMismatch) -> Self {
+        match asked {
+            JobMismatch::Refuse => Self::Refuse,
+            JobMismatch::Send => Self::Send,
+            JobMismatch::Skip => Self::Skip,
+        }
+    }
 }
 
 /// Receives a `job.finished` message, signed as the Standard Webhooks specification defines it with
@@ -98,6 +152,10 @@ struct RetryBody {
     /// `failed`: those that did not succeed (default). `all`: every execution.
     #[serde(default)]
     executions: RetryChoice,
+    /// Only executions that ended in one of these states, instead of `executions`.
+    states: Option<Vec<CommandState>>,
+    /// Only on these agents.
+    agent_ids: Option<Vec<AgentId>>,
     /// The number of agents that the request reaches, repeated to confirm it. Needed where the ladder of
     /// the tenant asks for it; a request with another number is refused with `agent_count_unconfirmed`.
     confirm_agent_count: Option<u64>,
@@ -135,6 +193,11 @@ struct JobView {
     halt_reason: Option<String>,
     /// Progress of its waves, if it has a rollout.
     rollout: Option<RolloutView>,
+    /// Why it has not ended, what happens next and when, and what a person can do; `null` once it has
+    /// ended.
+    explanation: Option<String>,
+    /// The job that this one retries.
+    retry_of: Option<JobId>,
     /// How the job was ended early.
     stop: Option<Stop>,
     /// Number of executions by state. States without executions are left out.
@@ -157,6 +220,14 @@ impl JobView {
     fn new(job: JobSnapshot, caller: &Caller) -> Self {
         let JobSnapshot { row, progress, rollout, approval } = job;
         let data = stored_json(&row.data);
+        let counts: BTreeMap<_, _> =
+            progress.counts.iter().map(|(state, n)| (state.as_str(), *n)).collect();
+        let halt_reason = rollout.as_ref().and_then(|rollout| rollout.row.halt_reason.clone());
+        let until = approval.as_ref().map(|approval| approval.expires_at);
+        let explanation = match row.finished_at {
+            Some(_) => None,
+            None => job_explanation(row.state, &counts, halt_reason.as_deref(), until),
+        };
         Self {
             id: row.id,
             script: Some(row.script).filter(|script| !script.is_empty()),
@@ -164,12 +235,14 @@ impl JobView {
             parameters: data.get("parameters").cloned().unwrap_or(Value::Null),
             secret_names: row.secret_names,
             target: stored_json(&row.target),
-            halt_reason: rollout.as_ref().and_then(|rollout| rollout.row.halt_reason.clone()),
+            halt_reason,
+            explanation,
+            retry_of: row.retry_of,
             rollout: rollout.map(RolloutView::from),
             stop: row.stop,
             state: row.state,
             approval,
-            counts: progress.counts.iter().map(|(state, n)| (state.as_str(), *n)).collect(),
+            counts,
             webhook_url: row.webhook_url.map(|url| shown_webhook(&url, caller)),
             agent_count: row.agent_count,
             requested_by: row.requested_by,
@@ -196,34 +269,45 @@ async fn submit_job(
     headers: HeaderMap,
     Body(body): Body<JobBody>,
 ) -> ApiResult<Response> {
-    let request = JobRequest {
-        script: body.script,
-        argv: body.argv,
-        parameters: body.parameters,
-        secret_parameters: body.secret_parameters,
-        timeout_ms: body.timeout_ms,
-        expires_in_ms: body.expires_in_ms,
-        target: body.target.0,
-        rollout: body.rollout.map(|rollout| rollout.0),
-        webhook_url: body.webhook.map(|webhook| webhook.0.url),
-        idempotency_key: idempotency_key(&headers)?,
-        trigger: Trigger::Api,
-        on_mismatch: body.on_mismatch.into(),
-        confirmation: body.confirm_agent_count.map(Confirmation::Exactly),
-        calendar_override: body.calendar_override,
-    };
+    let request = body.into_request(idempotency_key(&headers)?);
     Ok(accepted(state.services.jobs.submit(&caller, request).await?, &caller))
 }
 
+/// Filters for jobs.
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct JobsParams {
+    /// Only jobs in this state.
+    state: Option<JobState>,
+    /// Only jobs of this script.
+    script: Option<String>,
+    /// Only jobs that were created at this instant or later.
+    created_after: Option<Timestamp>,
+    /// Only jobs that were created before this instant.
+    created_before: Option<Timestamp>,
+    /// `next_cursor` of the previous page.
+    cursor: Option<String>,
+    /// Items per page, from 1 to 500. Default: 50.
+    limit: Option<u64>,
+}
+
 /// List jobs, newest first.
-#[utoipa::path(get, path = "/api/jobs", tag = "jobs", params(PageParams),
+#[utoipa::path(get, path = "/api/jobs", tag = "jobs", params(JobsParams),
     responses((status = 200, body = PageView<JobView>)))]
 async fn list_jobs(
     State(state): State<AppState>,
     caller: Caller,
-    Params(params): Params<PageParams>,
+    Params(params): Params<JobsParams>,
 ) -> ApiResult<axum::Json<PageView<JobView>>> {
-    let jobs = state.services.jobs.list(&caller, params.read()?).await?;
+    let page = page(params.cursor.as_deref(), params.limit)?;
+    let filter = JobFilter {
+        state: params.state,
+        script: params.script,
+        created_after: params.created_after,
+        created_before: params.created_before,
+    };
+    let jobs = state.services.jobs.list(&caller, &filter, page).await?;
     Ok(axum::Json(jobs.map(|job| JobView::new(job, &caller)).into()))
 }
 
@@ -264,10 +348,12 @@ async fn retry_job(
     headers: HeaderMap,
     Body(body): Body<RetryBody>,
 ) -> ApiResult<Response> {
-    let scope = match body.executions {
-        RetryChoice::All => RetryScope::All,
-        RetryChoice::Failed => RetryScope::Failed,
+    let ended = match (body.states, body.executions) {
+        (Some(states), _) => EndedIn::States(states),
+        (None, RetryChoice::All) => EndedIn::Any,
+        (None, RetryChoice::Failed) => EndedIn::NotSucceeded,
     };
+    let scope = RetryScope { ended, agent_ids: body.agent_ids };
     let key = idempotency_key(&headers)?;
     let confirmation = body.confirm_agent_count.map(Confirmation::Exactly);
     let retried = state.services.jobs.retry(&caller, JobId(id), scope, confirmation, key).await?;

@@ -40,8 +40,7 @@ pub(super) struct RolloutView {
     wave_ended_at: Option<Timestamp>,
     /// Queued executions that are still held.
     held: u64,
-    /// Agents that were skipped because they were offline. Their executions are `cancelled`, with
-    /// the code `skipped_offline`.
+    /// Executions that were skipped.
     skipped: u64,
 }
 

@@ -1,9 +1,11 @@
 //! Jobs: one request for many agents.
 
 mod plan;
+pub mod preview;
 mod retry;
 mod rollout_actions;
 mod scheduled;
+mod selection;
 mod storage;
 pub(in crate::services::commands) mod submission;
 
@@ -20,12 +22,13 @@ use super::submission_limiter::SubmissionLimiter;
 use crate::domain::access::principal::Scope;
 use crate::domain::commands::approval::WorkApproval;
 use crate::domain::commands::ladder::Confirmation;
+use crate::domain::commands::offline_policy::OfflinePolicy;
 use crate::domain::commands::records::JobRecord;
 use crate::domain::commands::rollout::RolloutSpec;
 use crate::domain::commands::trigger::Trigger;
 use crate::domain::commands::work::WorkKind;
 use crate::domain::fleet::target::TargetSpec;
-use crate::domain::ids::JobId;
+use crate::domain::ids::{AgentId, JobId};
 use crate::domain::integrations::webhook::WebhookReach;
 use crate::domain::page::{Page, PageRequest};
 use crate::domain::time::Clock;
@@ -36,7 +39,7 @@ use crate::services::access::work_guard::WorkGuard;
 use crate::services::error::{Result, ServiceError};
 use crate::services::fleet::presence::Presence;
 use crate::store::Store;
-use crate::store::queries::{JobProgress, RolloutProgress};
+use crate::store::queries::{EndedIn, JobFilter, JobProgress, RolloutProgress};
 
 /// Most executions of one job.
 pub const MAX_EXECUTIONS: usize = 10_000;
@@ -77,6 +80,9 @@ pub struct JobRequest {
     pub webhook_url: Option<String>,
     pub idempotency_key: Option<String>,
     pub trigger: Trigger,
+    /// The job that this one retries.
+    pub retry_of: Option<JobId>,
+    pub offline: OfflinePolicy,
     pub on_mismatch: OnMismatch,
     /// The number of agents that the caller expects.
     pub confirmation: Option<Confirmation>,
@@ -85,11 +91,12 @@ pub struct JobRequest {
 }
 
 /// Which executions of a job to retry.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RetryScope {
-    All,
-    /// Those that did not succeed.
-    Failed,
+#[derive(Debug, Clone)]
+pub struct RetryScope {
+    /// By how they ended.
+    pub ended: EndedIn,
+    /// Only on these agents, all of which must have an execution of the job.
+    pub agent_ids: Option<Vec<AgentId>>,
 }
 
 /// A job with its progress.
@@ -120,10 +127,15 @@ impl Jobs {
     }
 
     /// One page of jobs, newest first.
-    pub async fn list(&self, caller: &Caller, page: PageRequest) -> Result<Page<JobSnapshot>> {
+    pub async fn list(
+        &self,
+        caller: &Caller,
+        filter: &JobFilter,
+        page: PageRequest,
+    ) -> Result<Page<JobSnapshot>> {
         caller.require(Scope::CommandsRead)?;
         let tenant = self.store.tenant(caller.principal.tenant_id);
-        let rows = tenant.jobs(page).await?;
+        let rows = tenant.jobs(filter, page).await?;
         let ids: Vec<_> = rows.iter().map(|row| row.id).collect();
         let mut progress = tenant.job_progress(&ids).await?;
         let mut rollouts = tenant.rollouts(&ids).await?;
@@ -169,7 +181,7 @@ impl Jobs {
             return Ok(());
         }
         let tenant = self.store.tenant(caller.principal.tenant_id);
-        let agents = tenant.agents_of_job(id, false).await?;
+        let agents = tenant.agents_of_job(id, &EndedIn::Any).await?;
         self.guard.check_limits(caller, WorkKind::Control, &agents).await
     }
 }

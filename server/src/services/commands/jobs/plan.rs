@@ -36,7 +36,7 @@ pub(super) enum InitialState {
     Held {
         wave: i32,
     },
-    Skipped,
+    Skipped(EndReason),
 }
 
 impl JobRequest {
@@ -56,7 +56,7 @@ impl Jobs {
     /// Assigns each agent to a wave.
     ///
     /// # Errors
-    /// 422 `no_agents` if every agent is offline and the rollout skips offline agents.
+    /// 422 `all_agents_skipped` if every agent is offline and the rollout skips offline agents.
     pub(super) async fn plan_rollout(
         &self,
         request: ValidRollout,
@@ -68,7 +68,7 @@ impl Jobs {
         let plan = request.rollout.plan(&is_online.collect::<Vec<_>>());
         if plan.wave_count == 0 {
             return Err(ServiceError::Invalid {
-                code: "no_agents",
+                code: "all_agents_skipped",
                 detail: "every agent that the target matches is offline, and the rollout skips \
                          offline agents"
                     .into(),
@@ -120,7 +120,7 @@ impl PlannedRollout {
     pub(super) fn initial_states(&self) -> impl Iterator<Item = InitialState> {
         let mut ready_left = self.ready_count;
         self.plan.placements.iter().map(move |placement| match placement {
-            Placement::Skipped => InitialState::Skipped,
+            Placement::Skipped => InitialState::Skipped(EndReason::SkippedOffline),
             Placement::Wave(1) if ready_left > 0 => {
                 ready_left -= 1;
                 InitialState::Ready { wave: Some(1) }
@@ -140,9 +140,9 @@ impl InitialState {
                 row.is_held = true;
                 row.expires_at = Timestamp::NEVER;
             }
-            Self::Skipped => {
-                row.state = CommandState::Cancelled;
-                row.end_reason = Some(EndReason::SkippedOffline);
+            Self::Skipped(reason) => {
+                row.state = CommandState::Skipped;
+                row.end_reason = Some(reason);
                 row.finished_at = Some(row.created_at);
                 row.sealed_parameters = None;
             }

@@ -1,15 +1,19 @@
 //! Retries a job as a new job.
 
+use std::collections::HashSet;
+
 use serde_json::Value;
 
 use super::{JobRequest, JobSnapshot, Jobs, RetryScope};
 use crate::domain::commands::ladder::Confirmation;
+use crate::domain::commands::offline_policy::OfflinePolicy;
 use crate::domain::commands::trigger::Trigger;
 use crate::domain::fleet::target::TargetSpec;
 use crate::domain::ids::JobId;
 use crate::services::access::caller::Caller;
 use crate::services::commands::preflight::OnMismatch;
 use crate::services::error::{Result, ServiceError};
+use crate::store::queries::EndedIn;
 
 impl Jobs {
     /// Submits a new job with the same work, for the agents of the old job's executions.
@@ -40,12 +44,17 @@ impl Jobs {
             });
         }
         let tenant = self.store.tenant(caller.principal.tenant_id);
-        let ids = tenant.agents_of_job(id, scope == RetryScope::Failed).await?;
+        let mut ids = tenant.agents_of_job(id, &scope.ended).await?;
+        if let Some(wanted) = &scope.agent_ids {
+            let wanted: HashSet<_> = wanted.iter().collect();
+            ids.retain(|id| wanted.contains(id));
+        }
         if ids.is_empty() {
-            return Err(ServiceError::Conflict {
-                code: "nothing_to_retry",
-                detail: "every execution of the job succeeded".into(),
-            });
+            let detail = match (&scope.ended, &scope.agent_ids) {
+                (EndedIn::NotSucceeded, None) => "every execution of the job succeeded",
+                _ => "no execution of the job ended that way on these agents",
+            };
+            return Err(ServiceError::Conflict { code: "nothing_to_retry", detail: detail.into() });
         }
         let data: Value = serde_json::from_str(&job.row.data).unwrap_or(Value::Null);
         let request = JobRequest {
@@ -60,6 +69,8 @@ impl Jobs {
             webhook_url: job.row.webhook_url,
             idempotency_key,
             trigger: Trigger::Retry,
+            retry_of: Some(id),
+            offline: OfflinePolicy::Wait,
             // The first job passed its preflight; now each host decides for itself.
             on_mismatch: OnMismatch::Send,
             confirmation,

@@ -9,7 +9,7 @@ use crate::domain::commands::work::WorkKind;
 use crate::domain::ids::JobId;
 use crate::services::access::caller::Caller;
 use crate::services::error::{Result, ServiceError};
-use crate::store::queries::{RolloutAction, RolloutActionResult};
+use crate::store::queries::{EndedIn, RolloutAction, RolloutActionResult};
 
 impl Jobs {
     /// Pauses, resumes or aborts the rollout of a job. Repeatable.
@@ -61,7 +61,7 @@ impl Jobs {
         }
         let tenant = self.store.tenant(caller.principal.tenant_id);
         let job = tenant.job(id).await?.ok_or(UNKNOWN)?;
-        let agents = tenant.agents_of_job(id, false).await?;
+        let agents = tenant.agents_of_job(id, &EndedIn::Any).await?;
         let kind = WorkKind::of_command(CommandName::Execute.as_str(), Some(&job.script));
         self.guard.check_limits(caller, kind, &agents).await
     }

@@ -8,6 +8,7 @@ use serde_json::json;
 
 use super::plan::{InitialState, PlannedRollout};
 use super::scheduled::{FIRE_NOT_OPEN, FIRE_OVERLAPS};
+use super::selection::SkippedAgents;
 use super::{Jobs, subject};
 use crate::domain::commands::command_state::{CommandState, EndReason};
 use crate::domain::commands::trigger::Trigger;
@@ -30,6 +31,8 @@ pub(super) struct NewJob {
     pub(super) validated: ValidatedCommand,
     pub(super) idempotency: Option<Idempotency>,
     pub(super) agents: Vec<AgentId>,
+    /// Those that are skipped. The plan is about the others.
+    pub(super) skipped: SkippedAgents,
     pub(super) planned: Option<PlannedRollout>,
     pub(super) trigger: Trigger,
     /// The request for approval that the job waits for.
@@ -42,7 +45,17 @@ impl Jobs {
     /// Stores the job with its executions and sends those that got a slot. For a repeated request,
     /// returns the job that the first one created.
     pub(super) async fn store(&self, caller: &Caller, new: NewJob) -> Result<JobId> {
-        let NewJob { row, mut validated, idempotency, agents, planned, trigger, draft, fire } = new;
+        let NewJob {
+            row,
+            mut validated,
+            idempotency,
+            agents,
+            skipped,
+            planned,
+            trigger,
+            draft,
+            fire,
+        } = new;
         let (id, created_at) = (row.id, row.created_at);
         let rollout =
             planned.as_ref().map(|planned| planned.row(row.tenant_id, id, validated.expires_in_ms));
@@ -65,8 +78,13 @@ impl Jobs {
         let mut reservations = Vec::new();
         let mut executions = Vec::with_capacity(agents.len());
         for agent_id in agents {
-            let initial = initial_states.as_mut().and_then(Iterator::next);
-            let initial = initial.unwrap_or(InitialState::Ready { wave: None });
+            let initial = match skipped.get(&agent_id) {
+                Some(reason) => InitialState::Skipped(*reason),
+                None => initial_states
+                    .as_mut()
+                    .and_then(Iterator::next)
+                    .unwrap_or(InitialState::Ready { wave: None }),
+            };
             let mut execution = self.execution(&row, &validated, &secrets, agent_id, trigger)?;
             let reservation = match initial.apply(&mut execution) {
                 true if approval.is_some() => {

@@ -7,7 +7,9 @@ use super::storage::NewJob;
 use super::{JobRequest, JobSnapshot, Jobs, MAX_EXECUTIONS};
 use crate::domain::access::principal::Scope;
 use crate::domain::commands::job_state::JobState;
+use crate::domain::commands::offline_policy::OfflinePolicy;
 use crate::domain::fleet::target::Target;
+use crate::domain::fleet::target::facts::Facts;
 use crate::domain::ids::{AgentId, JobId};
 use crate::domain::integrations::webhook::WebhookUrl;
 use crate::domain::schedules::calendar::Start;
@@ -34,6 +36,7 @@ struct JobParts {
     /// JSON.
     target: String,
     webhook_url: Option<WebhookUrl>,
+    retry_of: Option<JobId>,
 }
 
 /// What the database says about a request before it is stored.
@@ -41,7 +44,7 @@ enum Lookup {
     /// The same request created this job before.
     Repeated(JobId),
     /// The agents of the target, the hosts for the preflight, and whether the job may start.
-    New(Vec<AgentId>, Vec<PreflightHost>, Clearance),
+    New(Vec<Facts>, Vec<PreflightHost>, Clearance),
 }
 
 impl Jobs {
@@ -68,6 +71,7 @@ impl Jobs {
         let trigger = request.trigger;
         let target_text = json!(request.target).to_string();
         let requested_rollout = request.valid_rollout()?;
+        let (offline, retry_of) = (request.valid_offline()?, request.retry_of);
         let webhook_url = match &request.webhook_url {
             Some(url) => Some(check_url(url, self.webhook_reach)?),
             None => None,
@@ -97,26 +101,29 @@ impl Jobs {
                 requested_rollout.as_ref().map_or(&[], |rollout| rollout.text.as_bytes()),
             ];
             parts.extend(webhook_url.iter().map(|url| url.as_str().as_bytes()));
+            parts.extend((offline != OfflinePolicy::Wait).then(|| offline.as_str().as_bytes()));
             Idempotency { key, request_hash: request_hash(&parts) }
         });
         // A person who runs a schedule now asks for work.
         let is_fire = fire.as_ref().filter(|fire| !fire.is_manual);
         let start = is_fire.map_or(Start::Work, |fire| Start::Fire(fire.schedule_id));
         let lookup = self.look_up(caller, &target, &validated, idempotency.as_ref(), start);
-        let (agents, hosts, clearance) = match self.limiter.with_read_permit(lookup).await? {
+        let (known, hosts, clearance) = match self.limiter.with_read_permit(lookup).await? {
             Lookup::Repeated(job_id) => {
                 return self.limiter.with_read_permit(self.snapshot(caller, job_id)).await;
             }
-            Lookup::New(agents, hosts, clearance) => (agents, hosts, clearance),
+            Lookup::New(known, hosts, clearance) => (known, hosts, clearance),
         };
+        let agents: Vec<AgentId> = known.iter().map(|agent| agent.id).collect();
         // Without a permit: slow hosts must not delay other submissions.
-        if let Some(request) = validated.preflight_request() {
-            let tenant_id = caller.principal.tenant_id;
-            self.preflight.check(tenant_id, hosts, agents.len(), request).await?;
-        }
+        let skipped = self.skipped_agents(caller, &known, hosts, &validated, offline).await?;
         let _permits = self.limiter.acquire_executions(agents.len()).await?;
         let planned = match requested_rollout {
-            Some(rollout) => Some(self.plan_rollout(rollout, &agents).await?),
+            Some(rollout) => {
+                let left: Vec<_> =
+                    agents.iter().filter(|id| !skipped.contains_key(id)).copied().collect();
+                Some(self.plan_rollout(rollout, &left).await?)
+            }
             None => None,
         };
         let draft = match clearance {
@@ -128,12 +135,13 @@ impl Jobs {
                 Some(pin.await?)
             }
         };
-        let parts = JobParts { target: target_text, webhook_url };
+        let parts = JobParts { target: target_text, webhook_url, retry_of };
         let mut row = self.row(caller, parts, &validated, agents.len());
         if draft.is_some() {
             row.state = JobState::AwaitingApproval;
         }
-        let new = NewJob { row, validated, idempotency, agents, planned, trigger, draft, fire };
+        let new =
+            NewJob { row, validated, idempotency, agents, skipped, planned, trigger, draft, fire };
         let job_id = self.store(caller, new).await?;
         self.limiter.with_read_permit(self.snapshot(caller, job_id)).await
     }
@@ -153,7 +161,8 @@ impl Jobs {
         {
             return Ok(Lookup::Repeated(JobId(id.0)));
         }
-        let agents = self.resolve_target(caller, target).await?;
+        let known = resolve_agents(&self.store, &self.hub, caller, target).await?;
+        let agents: Vec<AgentId> = known.iter().map(|agent| agent.id).collect();
         if validated.calendar_override.is_none() {
             let now = self.clock.now();
             self.guard.check_calendars(caller, start, &agents, now).await?;
@@ -161,14 +170,12 @@ impl Jobs {
         let (kind, confirmation) = (validated.kind(), validated.confirmation);
         let clearance = self.guard.check(caller, kind, &agents, confirmation).await?;
         let hosts = match validated.on_mismatch {
-            OnMismatch::Refuse => self.preflight.hosts(caller.principal.tenant_id, &agents).await?,
+            OnMismatch::Refuse | OnMismatch::Skip => {
+                self.preflight.hosts(caller.principal.tenant_id, &agents).await?
+            }
             OnMismatch::Send => Vec::new(),
         };
-        Ok(Lookup::New(agents, hosts, clearance))
-    }
-
-    async fn resolve_target(&self, caller: &Caller, target: &Target) -> Result<Vec<AgentId>> {
-        resolve_target(&self.store, &self.hub, caller, target).await
+        Ok(Lookup::New(known, hosts, clearance))
     }
 
     fn row(
@@ -195,11 +202,12 @@ impl Jobs {
             finished_at: None,
             stop: None,
             webhook_url: parts.webhook_url.map(|url| url.as_str().to_owned()),
+            retry_of: parts.retry_of,
         }
     }
 }
 
-/// The agents of a target, all of which must exist.
+/// The ids of [`resolve_agents`].
 ///
 /// # Errors
 /// 422 `unknown_agent`, `no_agents` or `too_many_agents`.
@@ -209,6 +217,20 @@ pub(in crate::services::commands) async fn resolve_target(
     caller: &Caller,
     target: &Target,
 ) -> Result<Vec<AgentId>> {
+    let agents = resolve_agents(store, hub, caller, target).await?;
+    Ok(agents.into_iter().map(|agent| agent.id).collect())
+}
+
+/// The agents of a target, all of which must exist.
+///
+/// # Errors
+/// 422 `unknown_agent`, `no_agents` or `too_many_agents`.
+pub(super) async fn resolve_agents(
+    store: &Store,
+    hub: &Hub,
+    caller: &Caller,
+    target: &Target,
+) -> Result<Vec<Facts>> {
     let invalid = |code, detail| Err(ServiceError::Invalid { code, detail });
     let tenant = store.tenant(caller.principal.tenant_id);
     let resolved = tenant.resolve(target, |id| hub.is_connected(id)).await?;
@@ -231,7 +253,7 @@ pub(in crate::services::commands) async fn resolve_target(
             format!("the target matches {count} agents; a job has at most {MAX_EXECUTIONS}");
         return invalid("too_many_agents", detail);
     }
-    Ok(resolved.agents.into_iter().map(|agent| agent.id).collect())
+    Ok(resolved.agents)
 }
 
 impl JobRequest {

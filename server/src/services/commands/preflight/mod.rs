@@ -52,6 +52,8 @@ pub enum OnMismatch {
     Refuse,
     /// The request is sent, and each host decides for itself.
     Send,
+    /// The hosts that would refuse are skipped, for a job.
+    Skip,
 }
 
 /// What an `execute` runs.
@@ -166,9 +168,36 @@ impl Preflight {
         target_count: usize,
         request: PreflightRequest<'_>,
     ) -> Result<()> {
+        let mismatches = self.find(tenant_id, hosts, request, false).await?;
+        if mismatches.is_empty() {
+            return Ok(());
+        }
+        Err(self.refusal(tenant_id, mismatches, target_count, request).await?)
+    }
+
+    /// Every one of these hosts that would refuse, with the mismatch.
+    pub async fn mismatches(
+        &self,
+        tenant_id: TenantId,
+        hosts: Vec<PreflightHost>,
+        request: PreflightRequest<'_>,
+    ) -> Result<HashMap<AgentId, ManifestMismatch>> {
+        let found = self.find(tenant_id, hosts, request, true).await?;
+        Ok(found.into_all())
+    }
+
+    /// Hosts that would refuse; with `is_exhaustive` all of them, each confirmed by the host if it is
+    /// connected and replies in time.
+    async fn find(
+        &self,
+        tenant_id: TenantId,
+        hosts: Vec<PreflightHost>,
+        request: PreflightRequest<'_>,
+        is_exhaustive: bool,
+    ) -> Result<HostMismatches> {
         let mut results = PreflightResults::new();
         let mut unconfirmed = Vec::new();
-        let mut mismatches = HostMismatches::default();
+        let mut mismatches = HostMismatches::new(is_exhaustive);
         for host in hosts {
             let result = self.check_host(tenant_id, &host, request, &mut results).await?;
             let Some(mismatch) = result else { continue };
@@ -178,14 +207,11 @@ impl Preflight {
             }
         }
         self.confirm(tenant_id, unconfirmed, request, &mut results, &mut mismatches).await?;
-        if mismatches.is_empty() {
-            return Ok(());
-        }
-        Err(self.refusal(tenant_id, mismatches, target_count, request).await?)
+        Ok(mismatches)
     }
 
     /// Checks connected hosts again with their current manifest and policy, until one mismatch is
-    /// confirmed.
+    /// confirmed, or all are checked if `mismatches` must have all.
     async fn confirm(
         &self,
         tenant_id: TenantId,
@@ -197,7 +223,9 @@ impl Preflight {
         let until = Instant::now() + QUERY_TIMEOUT;
         let mut rest = unconfirmed.into_iter().peekable();
         let mut is_first = true;
-        while rest.peek().is_some() && (is_first || mismatches.is_empty()) && Instant::now() < until
+        while rest.peek().is_some()
+            && (is_first || mismatches.needs_more())
+            && Instant::now() < until
         {
             is_first = false;
             let batch: Vec<_> = rest.by_ref().take(HOSTS_AT_ONCE).collect();
@@ -216,7 +244,7 @@ impl Preflight {
             }
         }
         // For the hosts left over the last report counts.
-        if !mismatches.is_empty() {
+        if !mismatches.is_empty() || mismatches.is_exhaustive() {
             rest.for_each(|mismatch| mismatches.add(mismatch));
         }
         Ok(())

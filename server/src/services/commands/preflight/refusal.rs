@@ -21,14 +21,33 @@ const MIN_SIMILARITY: f64 = 0.8;
 const MIXED_CODE: &str = "hosts_would_refuse";
 
 /// The hosts that would refuse: their number, and the first ones.
-#[derive(Default)]
 pub(super) struct HostMismatches {
     count: usize,
     code: &'static str,
     first: Vec<HostMismatch>,
+    /// All of them, if the caller needs all.
+    all: Option<HashMap<AgentId, ManifestMismatch>>,
 }
 
 impl HostMismatches {
+    pub(super) fn new(is_exhaustive: bool) -> Self {
+        let all = is_exhaustive.then(HashMap::new);
+        Self { count: 0, code: "", first: Vec::new(), all }
+    }
+
+    pub(super) fn is_exhaustive(&self) -> bool {
+        self.all.is_some()
+    }
+
+    /// True while further hosts must be checked.
+    pub(super) fn needs_more(&self) -> bool {
+        self.is_empty() || self.is_exhaustive()
+    }
+
+    pub(super) fn into_all(self) -> HashMap<AgentId, ManifestMismatch> {
+        self.all.unwrap_or_default()
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.count == 0
     }
@@ -37,6 +56,9 @@ impl HostMismatches {
         let code = mismatch.mismatch.code();
         self.code = if self.count == 0 || self.code == code { code } else { MIXED_CODE };
         self.count += 1;
+        if let Some(all) = &mut self.all {
+            all.insert(mismatch.host.agent_id, mismatch.mismatch.clone());
+        }
         if self.first.len() < SHOWN {
             self.first.push(mismatch);
         }

@@ -70,6 +70,7 @@ impl From<Model> for CommandRecord {
             created_at: row.created_at,
             expires_at: row.expires_at,
             timeout_ms: row.timeout_ms,
+            lost_after_ms: row.lost_after_ms,
             delivered_at: row.delivered_at,
             started_at: row.started_at,
             finished_at: row.finished_at,

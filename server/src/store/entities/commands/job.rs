@@ -38,6 +38,8 @@ pub struct Model {
     pub stop: Option<Stop>,
     /// Where to send the webhook when the job ends.
     pub webhook_url: Option<String>,
+    /// The job that this one retries.
+    pub retry_of: Option<JobId>,
 }
 
 #[derive(Debug, Clone, Copy, EnumIter, DeriveRelation)]
@@ -61,6 +63,7 @@ impl From<Model> for JobRecord {
             finished_at: row.finished_at,
             stop: row.stop,
             webhook_url: row.webhook_url,
+            retry_of: row.retry_of,
         }
     }
 }

@@ -7,7 +7,7 @@ use sea_orm::{
     ColumnTrait as _, EntityTrait as _, QueryFilter as _, QueryOrder as _, QuerySelect as _,
 };
 
-use crate::domain::commands::command_state::{CommandState, EndReason};
+use crate::domain::commands::command_state::CommandState;
 use crate::domain::commands::job_state::Stop;
 use crate::domain::ids::{AgentId, CommandId, JobId, TenantId};
 use crate::domain::time::Timestamp;
@@ -34,14 +34,14 @@ pub struct EndedJob {
     pub tenant_id: TenantId,
     pub id: JobId,
     pub stop: Option<Stop>,
-    /// The states and reasons with which its executions ended.
-    pub ends: Vec<(CommandState, Option<EndReason>)>,
+    /// The states in which its executions ended.
+    pub ends: Vec<CommandState>,
     /// When the last execution ended. For a job without executions, when it was created.
     pub finished_at: Timestamp,
 }
 
 /// An end that executions had, and when the last of them ended.
-type End = ((CommandState, Option<EndReason>), Option<Timestamp>);
+type End = (CommandState, Option<Timestamp>);
 
 /// States that are not terminal.
 const OPEN: [CommandState; 3] =
@@ -149,7 +149,7 @@ impl SystemScope {
 
     /// For each of these jobs, how its executions ended, and when the last one ended that way.
     async fn ends_of(&self, ids: Vec<JobId>) -> Result<HashMap<JobId, Vec<End>>, StoreError> {
-        type Row = (JobId, CommandState, Option<EndReason>, Option<Timestamp>);
+        type Row = (JobId, CommandState, Option<Timestamp>);
         let mut ends: HashMap<JobId, Vec<End>> = HashMap::new();
         if ids.is_empty() {
             return Ok(ends);
@@ -158,17 +158,15 @@ impl SystemScope {
             .select_only()
             .column(command::Column::JobId)
             .column(command::Column::State)
-            .column(command::Column::EndReason)
             .column_as(Expr::col(command::Column::FinishedAt).max(), "last")
             .filter(command::Column::JobId.is_in(ids))
             .group_by(command::Column::JobId)
             .group_by(command::Column::State)
-            .group_by(command::Column::EndReason)
             .into_tuple()
             .all(&self.reader)
             .await?;
-        for (id, state, reason, last) in rows {
-            ends.entry(id).or_default().push(((state, reason), last));
+        for (id, state, last) in rows {
+            ends.entry(id).or_default().push((state, last));
         }
         Ok(ends)
     }

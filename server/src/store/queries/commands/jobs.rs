@@ -32,6 +32,23 @@ pub struct CancelledJob {
     pub sent: Vec<(CommandId, AgentId)>,
 }
 
+/// Which jobs to list. The default is all.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct JobFilter {
+    pub state: Option<JobState>,
+    pub script: Option<String>,
+    pub created_after: Option<Timestamp>,
+    pub created_before: Option<Timestamp>,
+}
+
+/// Executions of a job by how they ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum EndedIn {
+    Any,
+    NotSucceeded,
+    States(Vec<CommandState>),
+}
+
 /// The progress of a job.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct JobProgress {
@@ -54,13 +71,29 @@ impl TenantScope {
     }
 
     /// One page of jobs, newest first, with one row more than the limit if there is one.
-    pub async fn jobs(&self, page: PageRequest) -> Result<Vec<job::Model>, StoreError> {
+    pub async fn jobs(
+        &self,
+        filter: &JobFilter,
+        page: PageRequest,
+    ) -> Result<Vec<job::Model>, StoreError> {
         let mut query = job::Entity::find()
             .filter(job::Column::TenantId.eq(self.tenant_id))
             .order_by_desc(job::Column::Id)
             .limit(page.limit + 1);
         if let Some(before) = page.after {
             query = query.filter(job::Column::Id.lt(before));
+        }
+        if let Some(state) = filter.state {
+            query = query.filter(job::Column::State.eq(state));
+        }
+        if let Some(script) = &filter.script {
+            query = query.filter(job::Column::Script.eq(script.as_str()));
+        }
+        if let Some(after) = filter.created_after {
+            query = query.filter(job::Column::CreatedAt.gte(after));
+        }
+        if let Some(before) = filter.created_before {
+            query = query.filter(job::Column::CreatedAt.lt(before));
         }
         Ok(query.all(&self.reader).await?)
     }
@@ -104,11 +137,11 @@ impl TenantScope {
         Ok(rows.into_iter().collect())
     }
 
-    /// The existing agents of a job's executions, or only of the executions that did not succeed.
+    /// The existing agents of a job's executions, of all or of those that ended in some states.
     pub async fn agents_of_job(
         &self,
         id: JobId,
-        is_failed_only: bool,
+        ended: &EndedIn,
     ) -> Result<Vec<AgentId>, StoreError> {
         let mut query = command::Entity::find()
             .select_only()
@@ -125,9 +158,15 @@ impl TenantScope {
                         .take(),
                 ),
             );
-        if is_failed_only {
-            query = query.filter(command::Column::State.ne(CommandState::Succeeded));
-        }
+        query = match ended {
+            EndedIn::Any => query,
+            EndedIn::NotSucceeded => {
+                query.filter(command::Column::State.ne(CommandState::Succeeded))
+            }
+            EndedIn::States(states) => {
+                query.filter(command::Column::State.is_in(states.iter().copied()))
+            }
+        };
         Ok(query.into_tuple().all(&self.reader).await?)
     }
 

@@ -74,6 +74,22 @@ impl TenantScope {
         Ok(rows.into_iter().collect())
     }
 
+    /// Name and last sign of life of at most 500 agents, including deleted ones.
+    pub async fn agents_last_seen(
+        &self,
+        ids: Vec<AgentId>,
+    ) -> Result<HashMap<AgentId, (String, Timestamp)>, StoreError> {
+        let rows: Vec<(AgentId, String, Timestamp)> = agent::Entity::find()
+            .select_only()
+            .columns([agent::Column::Id, agent::Column::Name, agent::Column::LastSeenAt])
+            .filter(agent::Column::Id.is_in(ids))
+            .filter(agent::Column::TenantId.eq(self.tenant_id))
+            .into_tuple()
+            .all(&self.reader)
+            .await?;
+        Ok(rows.into_iter().map(|(id, name, seen_at)| (id, (name, seen_at))).collect())
+    }
+
     /// The fingerprints of these agents' key pairs. Agents without a key pair are missing.
     pub async fn agent_fingerprints(
         &self,

@@ -36,7 +36,7 @@ pub enum RolloutChange {
     EndWave,
     /// The next wave becomes current, without its offline agents.
     NextWave {
-        /// End as `cancelled`, with `skipped_offline`.
+        /// End as `skipped`, with `skipped_offline`.
         skipped: Vec<CommandId>,
         /// Move to the wave of offline agents.
         postponed: Vec<CommandId>,
@@ -83,7 +83,7 @@ impl AdvanceRollout {
             }
             RolloutChange::NextWave { skipped, postponed } => {
                 let skipped = self.skip(transaction, skipped).await?;
-                tx.metrics.ended(CommandState::Cancelled, skipped);
+                tx.metrics.ended(CommandState::Skipped, skipped);
                 self.postpone(transaction, postponed).await?;
                 let next = [
                     (rollout::Column::Wave, (self.wave + 1).into()),
@@ -136,7 +136,7 @@ impl AdvanceRollout {
     ) -> Result<u64, DbErr> {
         let mut ended_count = 0;
         for ids in skipped.chunks(MAX_LIST) {
-            let ended = held(ids, end_of(CommandState::Cancelled, self.now))
+            let ended = held(ids, end_of(CommandState::Skipped, self.now))
                 .col_expr(command::Column::EndReason, EndReason::SkippedOffline.as_str().into())
                 .exec(transaction)
                 .await?;

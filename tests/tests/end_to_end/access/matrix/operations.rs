@@ -97,6 +97,7 @@ const AGENT_KEYS_READ: &[&[&str]] = &[&["agent_keys:read"]];
 const AGENT_KEYS_WRITE: &[&[&str]] = &[&["agent_keys:write"]];
 const COMMANDS_READ: &[&[&str]] = &[&["commands:read"]];
 const RUN: &[&[&str]] = &[&["commands:run"]];
+const PREVIEW: &[&[&str]] = &[&["agents:read"], &["commands:run"]];
 const SHELL: &[&[&str]] = &[&["commands:run"], &["commands:shell"]];
 const RETRY: &[&[&str]] = &[&["commands:read"], &["commands:run"]];
 /// For the work of the caller's own key. For that of others it must be `commands:manage`.
@@ -264,6 +265,7 @@ pub fn operations() -> Vec<Operation> {
         get("/api/jobs", COMMANDS_READ, Hidden),
         post("/api/jobs", RUN, Unrelated, json!({"script": "hi", "target": nobody})),
         post("/api/jobs", SHELL, Unrelated, argv).variant("ad hoc"),
+        post("/api/jobs/preview", PREVIEW, Unrelated, json!({"script": "hi", "target": nobody})),
         get("/api/jobs/{id}", COMMANDS_READ, NotFound),
         act("/api/jobs/{id}/abort", CONTROL),
         act("/api/jobs/{id}/cancel", CONTROL),

@@ -32,7 +32,7 @@ async fn offline_agents_are_in_the_last_wave_or_skipped(fixture: Fixture) {
         }
     }
     let job = in_state(&fixture, &skip, "succeeded").await;
-    assert_eq!(job["counts"], json!({"succeeded": 3, "cancelled": 1}));
+    assert_eq!(job["counts"], json!({"succeeded": 3, "skipped": 1}));
     let runs = executions(&fixture, &skip).await;
     let skipped = runs.iter().find(|run| run["agent_id"] == *away.1).expect("shown");
     assert_eq!(skipped["error_code"], "skipped_offline");
@@ -44,7 +44,7 @@ async fn offline_agents_are_in_the_last_wave_or_skipped(fixture: Fixture) {
     in_state(&fixture, &last, "aborted").await;
     let refused =
         json!({"script": "deploy", "target": {"ids": [away.1]}, "rollout": rollout("skip")});
-    fixture.api.post("/api/jobs", refused).await.expect_problem(422, "no_agents");
+    fixture.api.post("/api/jobs", refused).await.expect_problem(422, "all_agents_skipped");
 }
 
 async fn deregistered_agent_closes_the_gate_of_its_wave_until_resumed(fixture: Fixture) {

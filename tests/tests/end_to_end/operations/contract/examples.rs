@@ -226,6 +226,7 @@ async fn agents(run: &mut Recorder<'_>, id: &str) {
 async fn jobs(run: &mut Recorder<'_>, id: &str) {
     let url = "https://hooks.invalid/muster";
     let body = json!({"script": "deploy", "target": {"ids": [id]}, "webhook": {"url": url}});
+    run.post("/api/jobs/preview", body.clone()).await;
     let job = run.post("/api/jobs", body).await.id().to_owned();
     let path = format!("/api/jobs/{{id={job}}}");
     let page = run.get(&format!("{path}/executions")).await;

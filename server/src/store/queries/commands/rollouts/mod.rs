@@ -62,7 +62,7 @@ pub struct RolloutProgress {
 pub struct RolloutCounts {
     /// Queued and held.
     pub held: u64,
-    /// Skipped, because their agents were offline.
+    /// Skipped, because their agents were offline or their hosts would have refused.
     pub skipped: u64,
 }
 
@@ -270,8 +270,7 @@ impl TenantScope {
                 counts.entry(id).or_default().held = count.unsigned_abs();
             }
             let skipped: Vec<(JobId, i64)> = of_jobs()
-                .filter(command::Column::State.eq(CommandState::Cancelled))
-                .filter(command::Column::EndReason.eq(EndReason::SkippedOffline))
+                .filter(command::Column::State.eq(CommandState::Skipped))
                 .into_tuple()
                 .all(&self.reader)
                 .await?;
@@ -304,8 +303,7 @@ async fn failures<C: sea_orm::ConnectionTrait>(
             command::Column::State
                 .ne(CommandState::Cancelled)
                 .or(command::Column::EndReason.is_null())
-                .or(command::Column::EndReason
-                    .is_not_in([EndReason::SkippedOffline, EndReason::AgentDeleted])),
+                .or(command::Column::EndReason.ne(EndReason::AgentDeleted)),
         );
     count(connection, failed).await
 }

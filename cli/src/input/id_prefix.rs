@@ -1,0 +1,88 @@
+//! Ids that are typed as their first characters.
+//!
+//! Pure: the caller passes the candidates.
+
+use serde_json::Value;
+
+use crate::error::CliError;
+
+/// Least characters of a prefix.
+const MIN_CHARS: usize = 8;
+/// Most characters of a prefix: with more, the id itself could be the cursor, which a page leaves out.
+const MOST_CHARS: usize = 30;
+/// Most candidates that an error lists.
+const MAX_LISTED: usize = 10;
+/// Items to request in order to know whether a prefix is unique and what it may mean.
+pub const PAGE: usize = MAX_LISTED + 1;
+/// The last id.
+const LAST: &str = "ffffffff-ffff-ffff-ffff-ffffffffffff";
+
+/// The prefix in lower case, if it can be one of an id.
+pub fn checked(typed: &str) -> Option<String> {
+    let is_like = |(typed, last): (char, char)| match last {
+        '-' => typed == '-',
+        _ => typed.is_ascii_hexdigit(),
+    };
+    let is_prefix = (MIN_CHARS..=MOST_CHARS).contains(&typed.len())
+        && typed.chars().zip(LAST.chars()).all(is_like);
+    is_prefix.then(|| typed.to_ascii_lowercase())
+}
+
+/// The cursor of a list, newest first, whose next items start with `prefix` if any do.
+pub fn cursor(prefix: &str) -> String {
+    format!("{prefix}{}", &LAST[prefix.len()..])
+}
+
+/// The only id among these items that starts with `prefix`.
+///
+/// # Errors
+/// [`CliError::Usage`] if none does, or more than one; it lists them.
+pub fn find(noun: &str, prefix: &str, items: &[Value]) -> Result<String, CliError> {
+    let ids = items.iter().filter_map(|item| item.get("id").and_then(Value::as_str));
+    let found: Vec<&str> = ids.filter(|id| id.starts_with(prefix)).collect();
+    match found.as_slice() {
+        [id] => Ok((*id).to_owned()),
+        [] => Err(CliError::Usage(format!("no {noun} has an id that starts with \"{prefix}\""))),
+        several => {
+            let mut lines: Vec<_> =
+                several.iter().take(MAX_LISTED).map(|id| format!("  {id}")).collect();
+            if several.len() > MAX_LISTED {
+                lines.push("  and more".to_owned());
+            }
+            Err(CliError::Usage(format!(
+                "\"{prefix}\" is the start of several ids; type more of it:\n{}",
+                lines.join("\n")
+            )))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn prefix_has_eight_hexadecimal_characters_or_more() {
+        assert_eq!(checked("01A2063F-c6").as_deref(), Some("01a2063f-c6"));
+        assert_eq!(cursor("01a2063f-c6"), "01a2063f-c6ff-ffff-ffff-ffffffffffff");
+        for typed in [
+            "01a2063",
+            "01a2063fc651",
+            "web-1-long-name",
+            "",
+            "01a2063f-c651-75b9-b5d2-d0016f277788",
+        ] {
+            assert_eq!(checked(typed), None, "{typed}");
+        }
+    }
+
+    #[test]
+    fn only_a_unique_prefix_is_an_id() {
+        let items = [json!({"id": "01a2063f-c6"}), json!({"id": "01a2063f-d7"}), json!({})];
+        assert_eq!(find("job", "01a2063f-c", &items).expect("one"), "01a2063f-c6");
+        let several = find("job", "01a2063f", &items).expect_err("two").to_string();
+        assert_eq!(several.lines().count(), 3, "{several}");
+        assert!(find("job", "02000000", &items).is_err());
+    }
+}

@@ -1,0 +1,124 @@
+//! Which agents of a job's target are skipped, and which refuse it as a whole.
+
+use std::collections::HashMap;
+
+use muster_protocol::manifest_mismatch::ManifestMismatch;
+
+use super::{JobRequest, Jobs};
+use crate::domain::commands::command_state::EndReason;
+use crate::domain::commands::offline_policy::OfflinePolicy;
+use crate::domain::fleet::target::facts::Facts;
+use crate::domain::ids::AgentId;
+use crate::domain::name::clean;
+use crate::services::access::caller::Caller;
+use crate::services::commands::preflight::{OnMismatch, PreflightHost};
+use crate::services::commands::request::ValidatedCommand;
+use crate::services::error::{Result, ServiceError};
+
+/// Most agents that a refusal names.
+const SHOWN: usize = 3;
+/// Longest name in a refusal, in characters.
+const MAX_NAME_CHARS: usize = 64;
+
+/// Skipped agents, with the reason.
+pub(super) type SkippedAgents = HashMap<AgentId, EndReason>;
+
+impl JobRequest {
+    /// What to do about offline agents.
+    ///
+    /// # Errors
+    /// 422 if the rollout decides it too.
+    pub(super) fn valid_offline(&self) -> Result<OfflinePolicy> {
+        if self.rollout.is_some() && self.offline == OfflinePolicy::Skip {
+            let problem = "of a rollout is set in `rollout.offline`";
+            return Err(ServiceError::conflicting("offline", "rollout.offline", problem));
+        }
+        Ok(self.offline)
+    }
+}
+
+/// Why a host that would refuse is skipped.
+pub(super) fn skip_reason(mismatch: &ManifestMismatch) -> EndReason {
+    match mismatch {
+        ManifestMismatch::UnknownScript(_) => EndReason::SkippedUnknownScript,
+        ManifestMismatch::ArgvNotAllowed => EndReason::SkippedArgvNotAllowed,
+        ManifestMismatch::Parameters(_) | ManifestMismatch::Argv(_) => {
+            EndReason::SkippedInvalidParameters
+        }
+    }
+}
+
+impl Jobs {
+    /// Agents of a new job that are skipped.
+    ///
+    /// # Errors
+    /// The refusal of the preflight; 409 `agents_offline`; 422 `all_agents_skipped`.
+    pub(super) async fn skipped_agents(
+        &self,
+        caller: &Caller,
+        known: &[Facts],
+        hosts: Vec<PreflightHost>,
+        validated: &ValidatedCommand,
+        offline: OfflinePolicy,
+    ) -> Result<SkippedAgents> {
+        let tenant_id = caller.principal.tenant_id;
+        let mut skipped = SkippedAgents::new();
+        if let Some(request) = validated.preflight_request() {
+            if validated.on_mismatch == OnMismatch::Skip {
+                let mismatches = self.preflight.mismatches(tenant_id, hosts, request).await?;
+                let reasons = mismatches.iter().map(|(id, found)| (*id, skip_reason(found)));
+                skipped.extend(reasons);
+            } else {
+                self.preflight.check(tenant_id, hosts, known.len(), request).await?;
+            }
+        }
+        if offline != OfflinePolicy::Wait {
+            let away = self.offline_agents(known).await?;
+            if offline == OfflinePolicy::Fail && !away.is_empty() {
+                return Err(agents_offline(&away, known.len()));
+            }
+            for agent in away {
+                skipped.entry(agent.id).or_insert(EndReason::SkippedOffline);
+            }
+        }
+        if skipped.len() == known.len() {
+            return Err(all_skipped(&skipped));
+        }
+        Ok(skipped)
+    }
+
+    /// Those of the agents that count as offline.
+    pub(super) async fn offline_agents<'a>(&self, known: &'a [Facts]) -> Result<Vec<&'a Facts>> {
+        let ids: Vec<AgentId> = known.iter().map(|agent| agent.id).collect();
+        let online = self.store.system().online_agents(&ids).await?;
+        let is_online = |id: AgentId| self.presence.is_online(id, online.get(&id).copied());
+        Ok(known.iter().filter(|agent| !is_online(agent.id)).collect())
+    }
+}
+
+fn agents_offline(away: &[&Facts], count: usize) -> ServiceError {
+    let shown = away.iter().take(SHOWN).map(|agent| clean(&agent.name, MAX_NAME_CHARS));
+    let shown: Vec<_> = shown.collect();
+    let others = away.len().saturating_sub(SHOWN);
+    let more = if others == 0 { String::new() } else { format!(" and {others} more") };
+    ServiceError::Conflict {
+        code: "agents_offline",
+        detail: format!(
+            "{} of {count} agents are offline: {}{more}. Nothing was sent",
+            away.len(),
+            shown.join(", ")
+        ),
+    }
+}
+
+fn all_skipped(skipped: &SkippedAgents) -> ServiceError {
+    let offline = skipped.values().filter(|reason| **reason == EndReason::SkippedOffline).count();
+    ServiceError::Invalid {
+        code: "all_agents_skipped",
+        detail: format!(
+            "every agent of the target would be skipped: {offline} offline, {} whose host would refuse \
+             it. Nothing was sent",
+            skipped.len() - offline
+        ),
+    }
+}
