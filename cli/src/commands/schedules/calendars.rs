@@ -8,6 +8,7 @@ use crate::commands::fleet::target_options::TARGET_EXPRESSION;
 use crate::error::CliError;
 use crate::explanation::{OptionNames, option};
 use crate::output::table::Column;
+use crate::output::text::about;
 use crate::session::{ResourceKind, Session};
 
 const CALENDAR: &str = "Calendar";

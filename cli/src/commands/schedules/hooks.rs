@@ -14,6 +14,7 @@ use crate::input::quantities::milliseconds;
 use crate::listing::{LatestLimit, Limit, List};
 use crate::output::printer::print_note;
 use crate::output::table::Column;
+use crate::output::text::about;
 use crate::session::{ResourceKind, Session};
 
 const HOOK: &str = "Hook";

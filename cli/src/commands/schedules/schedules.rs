@@ -246,7 +246,8 @@ pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
             let id = id_of(&schedule).await?;
             let until = until.map(|typed| instant(&typed, Utc::now())).transpose()?;
             let body = json!({ "until": until });
-            let said = about("Schedule", if until.is_some() { "is snoozed" } else { "is not snoozed" });
+            let said =
+                about("Schedule", if until.is_some() { "is snoozed" } else { "is not snoozed" });
             session.change(Method::POST, &["schedules", &id, "snooze"], &body, said).await
         }
         Action::Simulate { schedule, days } => simulate(session, schedule, days).await,
