@@ -44,8 +44,9 @@ const PREFLIGHT_CODES: [&str; 4] =
 /// it names the reason and what to do, without fields or paths of the API. A test compares this list with
 /// the server's codes.
 #[cfg(test)]
-const SHOWN_AS_ANSWERED: [&str; 109] = [
+const SHOWN_AS_ANSWERED: [&str; 117] = [
     "access_denied",
+    "account_changed",
     "agent_busy",
     "agent_offline",
     "agent_online",
@@ -73,6 +74,8 @@ const SHOWN_AS_ANSWERED: [&str; 109] = [
     "group_changed",
     "group_exists",
     "idempotency_key_reused",
+    "identity_not_linked",
+    "identity_taken",
     "incomplete_release",
     "invalid_access_token",
     "invalid_api_key",
@@ -86,6 +89,7 @@ const SHOWN_AS_ANSWERED: [&str; 109] = [
     "invalid_refresh_token",
     "invalid_release",
     "invalid_setup_token",
+    "invalid_state",
     "invalid_target",
     "invalid_webhook",
     "job_running",
@@ -104,6 +108,7 @@ const SHOWN_AS_ANSWERED: [&str; 109] = [
     "no_rollout",
     "no_space",
     "not_found",
+    "not_invited",
     "nothing_to_retry",
     "output_damaged",
     "output_dropped",
@@ -113,6 +118,9 @@ const SHOWN_AS_ANSWERED: [&str; 109] = [
     "permission_denied",
     "plan_limit",
     "program_unreadable",
+    "provider_denied",
+    "provider_refused",
+    "provider_unavailable",
     "range_not_satisfiable",
     "release_changed",
     "release_published",

@@ -10,6 +10,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use zeroize::Zeroizing;
 
 use crate::adapters::database_password;
+use crate::adapters::oidc_client::OidcClient;
 use crate::adapters::program_files::ProgramFiles;
 use crate::adapters::release_files::ReleaseFiles;
 use crate::adapters::webhook_client::WebhookClient;
@@ -54,6 +55,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         files,
         releases: ReleaseFiles::new(config.data_dir.join("releases")),
         webhooks: WebhookClient::new(config.webhooks, config.webhook_ca_file.as_deref())?,
+        oidc: oidc_clients(&config)?,
     };
     let services = Services::new(&store, &hub, &clock, &secret_box, outside, config.settings);
     bootstrap(&services, &config).await?;
@@ -126,6 +128,11 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     store.system().flush().await.context("failed to flush the database")?;
     tracing::info!("stopped");
     Ok(())
+}
+
+fn oidc_clients(config: &Config) -> anyhow::Result<Vec<OidcClient>> {
+    let clients = config.oidc_providers.iter().cloned().map(OidcClient::new);
+    clients.collect::<Result<_, _>>().context("failed to set up single sign-on")
 }
 
 /// Creates another tenant, and returns its owner's API key. The server must be stopped.

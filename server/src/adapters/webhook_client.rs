@@ -190,9 +190,9 @@ impl WebhookResponse {
 
 /// Resolves names by the system, and returns only checked addresses.
 #[derive(Debug)]
-struct CheckingResolver {
-    reach: WebhookReach,
-    is_secure: bool,
+pub(super) struct CheckingResolver {
+    pub reach: WebhookReach,
+    pub is_secure: bool,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -227,7 +227,7 @@ impl Resolve for CheckingResolver {
     }
 }
 
-fn read_authorities(file: &Path) -> Result<Vec<Certificate>, ClientError> {
+pub(super) fn read_authorities(file: &Path) -> Result<Vec<Certificate>, ClientError> {
     let describe =
         |problem: String| ClientError::Authorities { file: file.display().to_string(), problem };
     let pem = std::fs::read(file).map_err(|error| describe(error.to_string()))?;

@@ -12,6 +12,7 @@ pub mod access {
     pub mod people {
         pub mod access_token;
         pub mod email;
+        pub mod oidc_provider;
         pub mod password;
         pub mod refresh_token;
         pub mod user_code;

@@ -51,6 +51,7 @@ use self::commands::preflight::{ManifestCache, Preflight};
 use self::commands::submission_limiter::SubmissionLimiter;
 use self::releases::catalog::ReleaseCatalog;
 use self::sessions::Heartbeats;
+use crate::adapters::oidc_client::OidcClient;
 use crate::adapters::program_files::ProgramFiles;
 use crate::adapters::release_files::ReleaseFiles;
 use crate::adapters::webhook_client::WebhookClient;
@@ -87,6 +88,8 @@ pub struct Adapters {
     pub files: ProgramFiles,
     pub releases: ReleaseFiles,
     pub webhooks: WebhookClient,
+    /// Providers of single sign-on.
+    pub oidc: Vec<OidcClient>,
 }
 
 /// Every use case of the server. Cheap to clone.
@@ -111,6 +114,7 @@ pub struct Services {
     pub live_output: commands::output::live::LiveOutput,
     pub members: access::people::members::Members,
     pub monitoring: operations::monitoring::Monitoring,
+    pub oidc: access::people::oidc::OidcSignIn,
     pub output: commands::output::read::Output,
     pub output_compaction: commands::output::compaction::OutputCompaction,
     pub readiness: operations::readiness::Readiness,
@@ -294,6 +298,7 @@ impl Services {
                 viewers: viewers.clone(),
             },
             monitoring: operations::monitoring::Monitoring::new(store(), hub(), &parts),
+            oidc: access::people::oidc::OidcSignIn::new(sign_in.clone(), outside.oidc),
             output: commands::output::read::Output { store: store(), hub: hub() },
             output_compaction: commands::output::compaction::OutputCompaction {
                 store: store(),

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use crate::{literals, sources};
 
 /// What an action changes: the kinds of subjects.
-const RESOURCES: [&str; 17] = [
+const RESOURCES: [&str; 18] = [
     "agent",
     "agent_key",
     "api_key",
@@ -14,6 +14,7 @@ const RESOURCES: [&str; 17] = [
     "command",
     "device_login",
     "group",
+    "identity",
     "invitation",
     "job",
     "member",

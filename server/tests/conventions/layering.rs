@@ -129,7 +129,20 @@ const SERVER_CRATES: [(&str, &[&str]); 15] = [
         ],
     ),
     ("hub", &["tokio"]),
-    ("adapters", &["data_encoding", "nix", "reqwest", "ring", "tokio", "url", "zeroize"]),
+    (
+        "adapters",
+        &[
+            "chrono",
+            "data_encoding",
+            "nix",
+            "openidconnect",
+            "reqwest",
+            "ring",
+            "tokio",
+            "url",
+            "zeroize",
+        ],
+    ),
     (
         "services",
         &[

@@ -8,6 +8,7 @@ pub mod access {
     pub mod audit_head;
     pub mod audit_link;
     pub mod device_login;
+    pub mod identity;
     pub mod invitation;
     pub mod member;
     pub mod retired_agent_secret;

@@ -12,6 +12,7 @@ pub mod access {
     /// People: accounts, sessions, members and invitations.
     pub mod people {
         pub(in crate::store::queries) mod device_logins;
+        pub(in crate::store::queries) mod identities;
         pub(in crate::store::queries) mod invitations;
         pub(in crate::store::queries) mod members;
         pub(in crate::store::queries) mod refresh;
@@ -88,6 +89,7 @@ pub use self::access::authentication::{AgentKeyMatch, ApiKeyMatch, Bootstrap};
 pub use self::access::keys::agent_keys::AgentKeyChange;
 pub use self::access::keys::api_key_changes::{ApiKeyChange, ChangedApiKey, Rotation, SecretUses};
 pub use self::access::keys::api_keys::CreatedApiKey;
+pub use self::access::people::identities::IdentityJoin;
 pub use self::access::people::invitations::{Accepted, NewMember};
 pub use self::access::people::members::{NewOwner, SetupResult, SetupState};
 pub use self::access::people::refresh::Refreshed;

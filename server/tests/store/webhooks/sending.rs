@@ -41,6 +41,7 @@ impl Fixture {
             files: ProgramFiles::new(self.test_dir.path().to_owned()),
             releases: ReleaseFiles::new(self.test_dir.folder("releases")),
             webhooks: WebhookClient::new(limits, None).expect("a client"),
+            oidc: Vec::new(),
         };
         let settings = Settings {
             heartbeat_interval_ms: 30_000,

@@ -4,5 +4,6 @@ pub(in crate::http) mod account;
 pub(in crate::http) mod device_login;
 pub(in crate::http) mod invitations;
 pub(in crate::http) mod members;
+pub(in crate::http) mod oidc;
 pub mod setup;
 pub(in crate::http) mod sign_in;

@@ -7,6 +7,7 @@ pub(in crate::services) mod confirmation;
 pub mod device_login;
 pub mod invitations;
 pub mod members;
+pub mod oidc;
 pub(in crate::services) mod passwords;
 mod session_start;
 pub mod setup;

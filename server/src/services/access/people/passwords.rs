@@ -67,6 +67,8 @@ impl Passwords {
         password: Zeroizing<String>,
         hash: Option<String>,
     ) -> Result<bool> {
+        // A person who only signs in with a provider has none.
+        let hash = hash.filter(|hash| !hash.is_empty());
         self.run(move || {
             let parsed = PasswordHash::new(hash.as_deref().unwrap_or(HASH_OF_NOTHING));
             let is_same = parsed
