@@ -45,8 +45,9 @@ const PREFLIGHT_CODES: [&str; 4] =
 /// it names the reason and what to do, without fields or paths of the API. A test compares this list with
 /// the server's codes.
 #[cfg(test)]
-const SHOWN_AS_ANSWERED: [&str; 122] = [
+const SHOWN_AS_ANSWERED: [&str; 130] = [
     "access_denied",
+    "account_changed",
     "agent_busy",
     "agent_count_unconfirmed",
     "agent_offline",
@@ -76,6 +77,8 @@ const SHOWN_AS_ANSWERED: [&str; 122] = [
     "group_changed",
     "group_exists",
     "idempotency_key_reused",
+    "identity_not_linked",
+    "identity_taken",
     "incomplete_release",
     "invalid_access_token",
     "invalid_api_key",
@@ -91,6 +94,7 @@ const SHOWN_AS_ANSWERED: [&str; 122] = [
     "invalid_release",
     "invalid_reset_token",
     "invalid_setup_token",
+    "invalid_state",
     "invalid_target",
     "invalid_webhook",
     "job_running",
@@ -110,6 +114,7 @@ const SHOWN_AS_ANSWERED: [&str; 122] = [
     "no_rollout",
     "no_space",
     "not_found",
+    "not_invited",
     "nothing_to_retry",
     "output_damaged",
     "output_dropped",
@@ -120,6 +125,9 @@ const SHOWN_AS_ANSWERED: [&str; 122] = [
     "plan_limit",
     "previous_secret",
     "program_unreadable",
+    "provider_denied",
+    "provider_refused",
+    "provider_unavailable",
     "range_not_satisfiable",
     "registration_closed",
     "refused_by_ladder",

@@ -13,6 +13,7 @@ pub mod access {
     pub mod people {
         pub mod access_token;
         pub mod email;
+        pub mod oidc_provider;
         pub mod password;
         pub mod refresh_token;
         pub mod user_code;
@@ -64,6 +65,7 @@ pub mod operations {
     pub mod master_key;
 }
 pub mod origin;
+pub mod outbound;
 pub mod page;
 /// Releases of agent and supervisor, and the groups that follow them.
 pub mod releases {

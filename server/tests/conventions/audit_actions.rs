@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use crate::{literals, sources};
 
 /// What an action changes: the kinds of subjects.
-const RESOURCES: [&str; 18] = [
+const RESOURCES: [&str; 19] = [
     "agent",
     "agent_key",
     "api_key",
@@ -14,6 +14,7 @@ const RESOURCES: [&str; 18] = [
     "command",
     "device_login",
     "group",
+    "identity",
     "invitation",
     "job",
     "ladder",

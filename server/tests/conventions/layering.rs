@@ -129,7 +129,21 @@ const SERVER_CRATES: [(&str, &[&str]); 15] = [
         ],
     ),
     ("hub", &["tokio"]),
-    ("adapters", &["data_encoding", "lettre", "nix", "reqwest", "ring", "tokio", "url", "zeroize"]),
+    (
+        "adapters",
+        &[
+            "chrono",
+            "data_encoding",
+            "lettre",
+            "nix",
+            "openidconnect",
+            "reqwest",
+            "ring",
+            "tokio",
+            "url",
+            "zeroize",
+        ],
+    ),
     (
         "services",
         &[

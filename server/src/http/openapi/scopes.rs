@@ -90,6 +90,7 @@ const ALSO: &[(&str, &str, &[Scope])] = &[
 const FOR_PEOPLE: &[(&str, &str)] = &[
     ("POST", "/api/auth/confirm"),
     ("POST", "/api/auth/switch"),
+    ("POST", "/api/auth/oidc/{provider}/link"),
     ("POST", "/api/auth/device/approve"),
     ("POST", "/api/auth/device/refuse"),
     ("POST", "/api/auth/device/show"),

@@ -10,6 +10,7 @@ pub mod access {
     pub mod audit_link;
     pub mod device_login;
     pub mod email_change;
+    pub mod identity;
     pub mod invitation;
     pub mod mail;
     pub mod member;

@@ -116,6 +116,19 @@ CREATE TABLE members (
 CREATE UNIQUE INDEX members_user ON members (tenant_id, user_id) WHERE removed_at IS NULL;
 CREATE INDEX members_of_user ON members (user_id, id);
 
+-- People as providers of single sign-on know them.
+CREATE TABLE identities (
+    id uuid NOT NULL PRIMARY KEY,
+    user_id uuid NOT NULL,
+    issuer text NOT NULL,
+    subject text NOT NULL,
+    created_at bigint NOT NULL,
+    -- The tenant in which the person is a member because the provider grants it.
+    follows_in uuid
+);
+CREATE UNIQUE INDEX identities_subject ON identities (issuer, subject);
+CREATE INDEX identities_user ON identities (user_id);
+
 CREATE TABLE user_sessions (
     id uuid NOT NULL PRIMARY KEY,
     tenant_id uuid NOT NULL,

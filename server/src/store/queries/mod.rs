@@ -14,6 +14,7 @@ pub mod access {
     pub mod people {
         pub(in crate::store::queries) mod device_logins;
         pub(in crate::store::queries) mod email_changes;
+        pub(in crate::store::queries) mod identities;
         pub(in crate::store::queries) mod invitations;
         pub(in crate::store::queries) mod members;
         pub(in crate::store::queries) mod password_resets;
@@ -96,6 +97,7 @@ pub use self::access::keys::agent_keys::AgentKeyChange;
 pub use self::access::keys::api_key_changes::{ApiKeyChange, ChangedApiKey, Rotation, SecretUses};
 pub use self::access::keys::api_keys::CreatedApiKey;
 pub use self::access::people::email_changes::{EmailChanged, NewEmail};
+pub use self::access::people::identities::IdentityJoin;
 pub use self::access::people::invitations::{Accepted, NewMember};
 pub use self::access::people::members::{NewOwner, SetupResult, SetupState};
 pub use self::access::people::password_resets::{NewPassword, PasswordReset};

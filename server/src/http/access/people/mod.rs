@@ -5,6 +5,7 @@ pub(in crate::http) mod device_login;
 pub(in crate::http) mod email_change;
 pub(in crate::http) mod invitations;
 pub(in crate::http) mod members;
+pub(in crate::http) mod oidc;
 pub(in crate::http) mod password_reset;
 pub(in crate::http) mod registration;
 pub mod setup;

@@ -9,6 +9,7 @@ pub mod device_login;
 pub mod email_change;
 pub mod invitations;
 pub mod members;
+pub mod oidc;
 pub(in crate::services) mod own_attempts;
 pub mod password_reset;
 pub(in crate::services) mod passwords;

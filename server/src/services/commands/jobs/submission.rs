@@ -9,7 +9,7 @@ use crate::domain::access::principal::Scope;
 use crate::domain::commands::job_state::JobState;
 use crate::domain::fleet::target::Target;
 use crate::domain::ids::{AgentId, JobId};
-use crate::domain::integrations::webhook::WebhookUrl;
+use crate::domain::outbound::OutboundUrl;
 use crate::hub::Hub;
 use crate::services::access::caller::Caller;
 use crate::services::access::work_guard::Clearance;
@@ -32,7 +32,7 @@ const SHOWN: usize = 3;
 struct JobParts {
     /// JSON.
     target: String,
-    webhook_url: Option<WebhookUrl>,
+    webhook_url: Option<OutboundUrl>,
 }
 
 /// What the database says about a request before it is stored.

@@ -202,6 +202,10 @@ pub fn operations() -> Vec<Operation> {
         by_person(post("/api/auth/device/show", &[], Unrelated, user_code()), &[]),
         post("/api/auth/device/token", &[], Unrelated, json!({"device_code": "mst_device_"}))
             .needing(Needs::Own("device code")),
+        get("/api/auth/oidc/providers", &[], Unrelated).needing(Needs::Nothing),
+        get("/api/auth/oidc/{provider}/start", &[], Unrelated).needing(Needs::Own("provider")),
+        get("/api/auth/oidc/{provider}/callback", &[], Unrelated).needing(Needs::Own("provider")),
+        by_person(post("/api/auth/oidc/{provider}/link", &[], Unrelated, json!({})), &[]),
         by_person(post("/api/auth/confirm", &[], Unrelated, password), &[]),
         by_person(post("/api/auth/switch", &[], Unrelated, json!({"tenant_id": nothing})), &[]),
         by_person(post("/api/auth/logout", &[], Unrelated, json!({})), &[]),

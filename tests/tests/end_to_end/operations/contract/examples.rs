@@ -151,8 +151,13 @@ async fn examples_are_taken_from_a_run_and_have_the_documented_shapes() {
         .collect();
     // A host that lost its key pair, bytes of agents, lines about everything, and streams without end.
     let endless = ["follow_audit", "follow_events"];
-    let known: BTreeSet<_> =
-        ["adopt_agent", "exchange_frames", "export_tenant"].into_iter().chain(endless).collect();
+    // They need a provider.
+    let abroad = ["complete_single_sign_on", "link_identity", "start_single_sign_on"];
+    let known: BTreeSet<_> = ["adopt_agent", "exchange_frames", "export_tenant"]
+        .into_iter()
+        .chain(endless)
+        .chain(abroad)
+        .collect();
     assert_eq!(missing, known);
     check(&fixture, &document, &examples);
     let file = repository().join("server/src/http/openapi/examples.json");
@@ -471,6 +476,7 @@ async fn printed(run: &Recorder<'_>, to: &str, count: usize) -> String {
 }
 
 async fn device_logins(run: &mut Recorder<'_>, key: &str) {
+    run.call_with("", Method::GET, "/api/auth/oidc/providers", None).await;
     for action in ["approve", "refuse"] {
         let started = run.call_with("", Method::POST, "/api/auth/device", Some(json!({}))).await;
         let code = json!({"user_code": started.text("user_code")});
