@@ -45,7 +45,7 @@ const PREFLIGHT_CODES: [&str; 4] =
 /// it names the reason and what to do, without fields or paths of the API. A test compares this list with
 /// the server's codes.
 #[cfg(test)]
-const SHOWN_AS_ANSWERED: [&str; 130] = [
+const SHOWN_AS_ANSWERED: [&str; 133] = [
     "access_denied",
     "account_changed",
     "agent_busy",
@@ -85,6 +85,7 @@ const SHOWN_AS_ANSWERED: [&str; 130] = [
     "invalid_argv",
     "invalid_body",
     "invalid_bootstrap_key",
+    "invalid_challenge",
     "invalid_code",
     "invalid_field",
     "invalid_invitation",
@@ -129,8 +130,8 @@ const SHOWN_AS_ANSWERED: [&str; 130] = [
     "provider_refused",
     "provider_unavailable",
     "range_not_satisfiable",
-    "registration_closed",
     "refused_by_ladder",
+    "registration_closed",
     "release_changed",
     "release_published",
     "releases_unusable",
@@ -165,6 +166,7 @@ const SHOWN_AS_ANSWERED: [&str; 130] = [
     "too_many_sign_ins",
     "too_many_streams",
     "too_many_unknown_keys",
+    "totp_enabled",
     "unknown_host",
     "unsupported_command",
     "unsupported_media_type",
@@ -172,6 +174,7 @@ const SHOWN_AS_ANSWERED: [&str; 130] = [
     "webhook_key_unreadable",
     "wrong_code",
     "wrong_password",
+    "wrong_second_factor",
     "wrong_sign_in",
     "wrong_size",
     "wrong_state",

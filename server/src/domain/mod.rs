@@ -16,6 +16,7 @@ pub mod access {
         pub mod oidc_provider;
         pub mod password;
         pub mod refresh_token;
+        pub mod totp;
         pub mod user_code;
         pub mod verification_code;
     }

@@ -104,6 +104,7 @@ const SERVER_CRATES: [(&str, &[&str]); 15] = [
             "ring",
             "strsim",
             "strum",
+            "totp_rs",
             "url",
             "utoipa",
             "winnow",

@@ -5,4 +5,5 @@ pub mod cli;
 pub mod live_stream;
 pub mod person;
 pub mod sso_browser;
+pub mod totp;
 pub mod webhook_sink;

@@ -146,6 +146,27 @@ CREATE TABLE user_sessions (
 );
 CREATE INDEX user_sessions_member ON user_sessions (member_id, id);
 
+-- The second factor of people: what their devices compute codes from, sealed under the master key.
+CREATE TABLE totp_secrets (
+    user_id uuid NOT NULL PRIMARY KEY,
+    sealed {bytes} NOT NULL,
+    created_at bigint NOT NULL,
+    -- When the first code was typed; null until then, and nobody is asked for codes.
+    confirmed_at bigint,
+    -- Of the last code that counted: it counts once.
+    last_step bigint NOT NULL,
+    -- Codes that were tried since then, without one that counted.
+    tries integer NOT NULL,
+    tried_since bigint NOT NULL
+);
+
+-- For people without the device. A row is deleted with its use.
+CREATE TABLE recovery_codes (
+    user_id uuid NOT NULL,
+    code_hash {bytes} NOT NULL,
+    PRIMARY KEY (user_id, code_hash)
+);
+
 -- Ed25519 keys that sign access tokens, sealed under the master key.
 CREATE TABLE token_keys (
     id uuid NOT NULL PRIMARY KEY,

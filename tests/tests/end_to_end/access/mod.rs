@@ -36,4 +36,5 @@ mod sources;
 mod tenant_life;
 mod tenants;
 mod tokens;
+mod totp;
 mod waits;

@@ -10,3 +10,4 @@ pub(in crate::http) mod password_reset;
 pub(in crate::http) mod registration;
 pub mod setup;
 pub(in crate::http) mod sign_in;
+pub(in crate::http) mod totp;

@@ -17,4 +17,6 @@ pub mod registration;
 mod session_start;
 pub mod setup;
 pub mod sign_in;
+pub mod sign_in_challenge;
 pub(in crate::services) mod sign_in_limiter;
+pub mod totp;

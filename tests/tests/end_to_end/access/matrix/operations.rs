@@ -183,6 +183,13 @@ pub fn operations() -> Vec<Operation> {
         act("/api/agents/keys/{id}/regenerate", AGENT_KEYS_WRITE),
         post("/api/setup", &[], Unrelated, setup).needing(Needs::Own("set-up token")),
         post("/api/auth/login", &[], Unrelated, wrong_login).needing(Needs::Own("password")),
+        post("/api/auth/login/code", &[], Unrelated, json!({"challenge": "", "code": "000000"}))
+            .needing(Needs::Own("challenge")),
+        by_person(get("/api/me/totp", &[], Hidden), &[]),
+        by_person(post("/api/me/totp", &[], Unrelated, json!({})), &[]),
+        by_person(post("/api/me/totp/confirm", &[], Unrelated, json!({"code": "000000"})), &[]),
+        by_person(post("/api/me/totp/recovery-codes", &[], Unrelated, json!({})), &[]),
+        by_person(delete("/api/me/totp", &[]), &[]),
         post("/api/auth/refresh", &[], Unrelated, json!({"refresh_token": "mst_refresh_"}))
             .needing(Needs::Own("refresh token")),
         post("/api/auth/register", &[], Unrelated, setup_again).needing(Needs::Nothing),
