@@ -5,12 +5,13 @@ use std::collections::BTreeSet;
 use crate::{literals, sources};
 
 /// What an action changes: the kinds of subjects.
-const RESOURCES: [&str; 20] = [
+const RESOURCES: [&str; 21] = [
     "agent",
     "agent_key",
     "api_key",
     "approval",
     "approval_rule",
+    "audit",
     "command",
     "device_login",
     "group",
@@ -28,7 +29,7 @@ const RESOURCES: [&str; 20] = [
     "webhook_secret",
 ];
 /// What happens to it, in the imperative.
-const VERBS: [&str; 33] = [
+const VERBS: [&str; 35] = [
     "abort",
     "accept",
     "adopt",
@@ -42,6 +43,7 @@ const VERBS: [&str; 33] = [
     "disable",
     "draft",
     "enable",
+    "expire",
     "export",
     "halt",
     "limit",
@@ -50,6 +52,7 @@ const VERBS: [&str; 33] = [
     "read",
     "refuse",
     "regenerate",
+    "remove",
     "resend",
     "restore",
     "resume",

@@ -30,7 +30,7 @@ fn configure(fixture: &mut Fixture, provider: &IdentityProvider, more: &str) {
     std::fs::write(&file, text).expect("write the settings");
     fixture.server.stop();
     let options = ServerOptions::default().with("MUSTER_CONFIG", file.display());
-    fixture.server.resume_with(options.with("MUSTER_DEMO_PRINT_CODES", "true"));
+    fixture.server.resume_with(options);
 }
 
 fn says(claims: Value) -> ProviderBehaviour {
@@ -90,6 +90,10 @@ async fn invited_person_joins_at_the_first_sign_in_and_only_with_a_verified_addr
         refused.expect_problem(401, "wrong_sign_in");
     }
     // Nor does anybody get one by mail: it would outlast the provider's word.
+    let settings = fixture.test_dir.path().join("sso/settings.toml");
+    let options = ServerOptions::default().with("MUSTER_CONFIG", settings.display());
+    fixture.server.stop();
+    fixture.server.resume_with(options.with("MUSTER_DEMO_PRINT_CODES", "true"));
     let people = [("grace@example.com", "0"), ("ada@example.com", "1")];
     for (email, tokens) in people {
         fixture.api.post("/api/auth/password-reset", json!({"email": email})).await.expect(202);
