@@ -10,6 +10,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use zeroize::Zeroizing;
 
 use crate::adapters::database_password;
+use crate::adapters::oidc_client::OidcClient;
 use crate::adapters::program_files::ProgramFiles;
 use crate::adapters::release_files::ReleaseFiles;
 use crate::adapters::smtp_client::SmtpClient;
@@ -57,6 +58,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         webhooks: WebhookClient::new(config.webhooks, config.webhook_ca_file.as_deref())?,
         mail: smtp_client(&config.mail)?,
         public_url: config.public_url.clone(),
+        oidc: oidc_clients(&config)?,
     };
     let services = Services::new(&store, &hub, &clock, &secret_box, outside, config.settings);
     bootstrap(&services, &config).await?;
@@ -129,6 +131,11 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     store.system().flush().await.context("failed to flush the database")?;
     tracing::info!("stopped");
     Ok(())
+}
+
+fn oidc_clients(config: &Config) -> anyhow::Result<Vec<OidcClient>> {
+    let clients = config.oidc_providers.iter().cloned().map(OidcClient::new);
+    clients.collect::<Result<_, _>>().context("failed to set up single sign-on")
 }
 
 /// Makes a person an owner of the first tenant. The server must be stopped.

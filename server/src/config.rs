@@ -15,8 +15,11 @@ use serde::Deserialize;
 pub use self::mail::MailConfig;
 use crate::adapters::smtp_settings::InvalidSmtp;
 use crate::adapters::webhook_client::WebhookLimits;
-use crate::domain::integrations::webhook::WebhookReach;
+use crate::domain::access::people::oidc_provider::{
+    InvalidProvider, OidcProvider, OidcProviderSettings,
+};
 use crate::domain::origin::{InvalidOrigin, Origin};
+use crate::domain::outbound::OutboundReach;
 use crate::domain::source::{InvalidNetwork, TrustedProxies};
 use crate::listener::{Certificate, Limits, TlsFiles};
 use crate::services::Settings;
@@ -168,6 +171,9 @@ pub struct PartialConfig {
     /// Interval between two checks of the certificate files, in milliseconds
     #[arg(long, env = "MUSTER_TLS_CHECK_MS", value_name = "MS", hide = true)]
     pub tls_check_ms: Option<u64>,
+    /// Providers of single sign-on, only in the file.
+    #[arg(skip)]
+    pub oidc_provider: Option<Vec<OidcProviderSettings>>,
 }
 
 /// Validated settings with defaults applied.
@@ -198,6 +204,8 @@ pub struct Config {
     pub max_connections: Option<usize>,
     pub max_connections_per_source: Option<usize>,
     pub trusted_proxies: TrustedProxies,
+    /// Of single sign-on.
+    pub oidc_providers: Vec<OidcProvider>,
 }
 
 /// A setting is invalid.
@@ -211,6 +219,8 @@ pub enum ConfigError {
     PublicUrl(#[source] InvalidOrigin),
     #[error("the setting `trusted_proxy` is invalid")]
     TrustedProxy(#[source] InvalidNetwork),
+    #[error("the setting `oidc_provider` is invalid")]
+    OidcProvider(#[source] InvalidProvider),
     #[error("the setting `{name}` {problem}")]
     Value { name: &'static str, problem: &'static str },
     #[error("the settings of the mail server are invalid")]
@@ -271,6 +281,8 @@ impl ConfigSources {
         }
         let trusted_proxies = TrustedProxies::parse(&given.trusted_proxy.unwrap_or_default())
             .map_err(ConfigError::TrustedProxy)?;
+        let oidc_providers = OidcProvider::all(given.oidc_provider.unwrap_or_default())
+            .map_err(ConfigError::OidcProvider)?;
         let or = |ms: Option<u64>, default| ms.map_or(default, Duration::from_millis);
         check("heartbeat_interval_ms", settings.heartbeat_interval_ms, 100..=3_600_000)?;
         check("lost_after_ms", settings.lost_after_ms, 100..=30 * 24 * 3_600_000)?;
@@ -282,7 +294,7 @@ impl ConfigSources {
         check("webhook_timeout_ms", webhook_timeout_ms, 100..=60_000)?;
         let is_private_allowed = given.allow_private_webhooks.unwrap_or(false);
         let webhooks = WebhookLimits {
-            reach: if is_private_allowed { WebhookReach::Private } else { WebhookReach::Public },
+            reach: if is_private_allowed { OutboundReach::Private } else { OutboundReach::Public },
             timeout: Duration::from_millis(webhook_timeout_ms),
         };
         let public_url = match given.public_url.filter(|url| !url.is_empty()) {
@@ -311,6 +323,7 @@ impl ConfigSources {
             max_connections: given.max_connections,
             max_connections_per_source: given.max_connections_per_source,
             trusted_proxies,
+            oidc_providers,
         })
     }
 }
@@ -357,6 +370,7 @@ impl PartialConfig {
             request_head_timeout_ms: self.request_head_timeout_ms.or(next.request_head_timeout_ms),
             answer_timeout_ms: self.answer_timeout_ms.or(next.answer_timeout_ms),
             tls_check_ms: self.tls_check_ms.or(next.tls_check_ms),
+            oidc_provider: self.oidc_provider.or(next.oidc_provider),
         }
     }
 }

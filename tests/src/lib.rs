@@ -31,6 +31,10 @@ pub use clients::api::{Api, ApiResponse, is_terminal};
 pub use clients::cli::{Cli, ProgramOutput, ended, unread};
 pub use clients::live_stream::{LiveEvent, LiveStream};
 pub use clients::person::{PASSWORD, Person, sign_in};
+pub use clients::sso_browser::{
+    ATTEMPT_COOKIE, BegunSignIn, begin, browse, come_back, cookie_of, signed_in, single_sign_on,
+};
+pub use clients::totp::totp_code;
 pub use clients::webhook_sink::{Reaction, ReceivedMessage, WebhookSink};
 pub use databases::cluster::PostgresCluster;
 pub use databases::database::PostgresDatabase;
@@ -52,6 +56,9 @@ pub use proxies::socks_proxy::{SocksBehaviour, SocksProxy};
 pub use proxies::tinyproxy::Tinyproxy;
 pub use proxies::tls_terminator::TlsTerminator;
 pub use servers::authority::{Authority, Certificate, Issued, Secured, connect, shown};
+pub use servers::identity_provider::{
+    CLIENT_ID, CLIENT_SECRET, IdentityProvider, ProviderBehaviour, TokenSignature,
+};
 pub use servers::server::{Database, Server, ServerOptions};
 pub use servers::smtp_sink::{MailReaction, ReceivedMail, SmtpSink};
 pub use wait::{eventually, eventually_shown, pass, within};

@@ -5,6 +5,8 @@ pub mod database_password;
 mod file_sums;
 pub mod master_key_file;
 pub mod memory;
+pub mod oidc_client;
+pub mod oidc_token;
 pub mod program_files;
 pub mod readiness;
 pub mod release_files;

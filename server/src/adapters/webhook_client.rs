@@ -14,8 +14,8 @@ use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::header::{CONTENT_TYPE, RETRY_AFTER};
 use reqwest::{Certificate, Client, Response, redirect};
 
-use crate::domain::integrations::webhook::{InvalidUrl, WebhookReach, WebhookUrl};
 use crate::domain::name::clean;
+use crate::domain::outbound::{InvalidUrl, OutboundReach, OutboundUrl};
 
 /// Most bytes of a response that are read.
 const READ_BYTES: usize = 512;
@@ -33,7 +33,7 @@ pub enum ClientError {
 /// Where webhooks may be sent, and how long that may take.
 #[derive(Debug, Clone, Copy)]
 pub struct WebhookLimits {
-    pub reach: WebhookReach,
+    pub reach: OutboundReach,
     /// From the name lookup to the last byte that is read.
     pub timeout: Duration,
 }
@@ -100,7 +100,7 @@ impl WebhookClient {
     }
 
     /// Where webhooks may be sent.
-    pub fn reach(&self) -> WebhookReach {
+    pub fn reach(&self) -> OutboundReach {
         self.limits.reach
     }
 
@@ -114,7 +114,7 @@ impl WebhookClient {
 
     async fn try_send(&self, message: WebhookMessage) -> WebhookResponse {
         // The URL may not be allowed any more since the job was created.
-        let url = match WebhookUrl::parse(&message.url, self.limits.reach) {
+        let url = match OutboundUrl::parse(&message.url, self.limits.reach) {
             Ok(url) => url,
             Err(invalid) => return WebhookResponse::failed(format!("the webhook URL {invalid}")),
         };
@@ -190,9 +190,9 @@ impl WebhookResponse {
 
 /// Resolves names by the system, and returns only checked addresses.
 #[derive(Debug)]
-struct CheckingResolver {
-    reach: WebhookReach,
-    is_secure: bool,
+pub(super) struct CheckingResolver {
+    pub reach: OutboundReach,
+    pub is_secure: bool,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -219,7 +219,7 @@ impl Resolve for CheckingResolver {
             }
             // One refused address refuses all, because which one is used would be random.
             for address in &addresses {
-                WebhookUrl::check_address(address.ip(), is_secure, reach)
+                OutboundUrl::check_address(address.ip(), is_secure, reach)
                     .map_err(|invalid| ResolveError::Refused(name.clone(), invalid))?;
             }
             Ok(Box::new(addresses.into_iter()) as Addrs)
@@ -227,7 +227,7 @@ impl Resolve for CheckingResolver {
     }
 }
 
-fn read_authorities(file: &Path) -> Result<Vec<Certificate>, ClientError> {
+pub(super) fn read_authorities(file: &Path) -> Result<Vec<Certificate>, ClientError> {
     let describe =
         |problem: String| ClientError::Authorities { file: file.display().to_string(), problem };
     let pem = std::fs::read(file).map_err(|error| describe(error.to_string()))?;

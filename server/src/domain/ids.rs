@@ -63,6 +63,10 @@ id!(
     TokenKeyId
 );
 id!(
+    /// A person at a provider of single sign-on.
+    IdentityId
+);
+id!(
     /// A sign-in of a program that a person decides about elsewhere.
     DeviceLoginId
 );

@@ -13,8 +13,10 @@ pub mod access {
     pub mod people {
         pub mod access_token;
         pub mod email;
+        pub mod oidc_provider;
         pub mod password;
         pub mod refresh_token;
+        pub mod totp;
         pub mod user_code;
         pub mod verification_code;
     }
@@ -67,6 +69,7 @@ pub mod operations {
     pub mod master_key;
 }
 pub mod origin;
+pub mod outbound;
 pub mod page;
 /// Releases of agent and supervisor, and the groups that follow them.
 pub mod releases {

@@ -11,12 +11,15 @@ use super::AppState;
 use super::origin::request_origin;
 use super::problem::Problem;
 use crate::domain::time::Timestamp;
+use crate::services::access::people::oidc::OIDC_ATTEMPT_MS;
 use crate::services::access::people::sign_in::SessionTokens;
 
 /// The access token. `__Host-`: from this host, over TLS, and for all of its paths.
 pub const ACCESS_COOKIE: &str = "__Host-muster_access";
 /// The refresh token.
 pub const REFRESH_COOKIE: &str = "__Host-muster_refresh";
+/// A single sign-on that has begun.
+pub const ATTEMPT_COOKIE: &str = "__Host-muster_sign_in";
 const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 /// The value of a cookie.
@@ -59,6 +62,26 @@ pub fn set_tokens(headers: &mut HeaderMap, tokens: &SessionTokens, now: Timestam
 /// Deletes both cookies.
 pub fn clear_tokens(headers: &mut HeaderMap) {
     append(headers, [set(ACCESS_COOKIE, "", 0), set(REFRESH_COOKIE, "", 0)]);
+}
+
+/// The cookie of a single sign-on that has begun. The provider sends the browser back from another site, so
+/// it can't be `Strict`.
+pub fn attempt_cookie(sealed: &str) -> Option<HeaderValue> {
+    lax(sealed, OIDC_ATTEMPT_MS / 1_000)
+}
+
+/// Deletes it.
+pub fn clear_attempt(headers: &mut HeaderMap) {
+    append(headers, [lax("", 0), None]);
+}
+
+fn lax(value: &str, max_age_s: u64) -> Option<HeaderValue> {
+    let text = format!(
+        "{ATTEMPT_COOKIE}={value}; Path=/; Secure; HttpOnly; SameSite=Lax; Max-Age={max_age_s}"
+    );
+    let mut value = HeaderValue::try_from(text).ok()?;
+    value.set_sensitive(true);
+    Some(value)
 }
 
 fn append(headers: &mut HeaderMap, cookies: [Option<HeaderValue>; 2]) {

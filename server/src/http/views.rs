@@ -3,7 +3,7 @@
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::domain::integrations::webhook::WebhookUrl;
+use crate::domain::outbound::OutboundUrl;
 use crate::domain::page::Page;
 use crate::services::access::caller::Caller;
 
@@ -29,7 +29,7 @@ pub fn stored_json(text: &str) -> serde_json::Value {
 /// The URL of a webhook as the caller may see it.
 pub fn shown_webhook(url: &str, caller: &Caller) -> String {
     match caller.may_see_webhook_urls() {
-        true => WebhookUrl::shown(url).to_owned(),
-        false => WebhookUrl::shown_to_readers(url),
+        true => OutboundUrl::shown(url).to_owned(),
+        false => OutboundUrl::shown_to_readers(url),
     }
 }

@@ -55,6 +55,7 @@ use self::commands::preflight::{ManifestCache, Preflight};
 use self::commands::submission_limiter::SubmissionLimiter;
 use self::releases::catalog::ReleaseCatalog;
 use self::sessions::Heartbeats;
+use crate::adapters::oidc_client::OidcClient;
 use crate::adapters::program_files::ProgramFiles;
 use crate::adapters::release_files::ReleaseFiles;
 use crate::adapters::smtp_client::SmtpClient;
@@ -101,6 +102,8 @@ pub struct Adapters {
     pub mail: SmtpClient,
     /// Where people reach this server; `None` if that is not configured.
     pub public_url: Option<Origin>,
+    /// Providers of single sign-on.
+    pub oidc: Vec<OidcClient>,
 }
 
 /// Every use case of the server. Cheap to clone.
@@ -127,6 +130,7 @@ pub struct Services {
     pub mails: access::mails::Mails,
     pub members: access::people::members::Members,
     pub monitoring: operations::monitoring::Monitoring,
+    pub oidc: access::people::oidc::OidcSignIn,
     pub output: commands::output::read::Output,
     pub output_compaction: commands::output::compaction::OutputCompaction,
     pub readiness: operations::readiness::Readiness,
@@ -328,6 +332,7 @@ impl Services {
             accounts: Accounts::new(&sign_in, settings.is_registration_open),
             mails: mails.clone(),
             monitoring: operations::monitoring::Monitoring::new(store(), hub(), &parts),
+            oidc: access::people::oidc::OidcSignIn::new(sign_in.clone(), outside.oidc),
             output: commands::output::read::Output { store: store(), hub: hub() },
             output_compaction: commands::output::compaction::OutputCompaction {
                 store: store(),

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use crate::{literals, sources};
 
 /// What an action changes: the kinds of subjects.
-const RESOURCES: [&str; 21] = [
+const RESOURCES: [&str; 23] = [
     "agent",
     "agent_key",
     "api_key",
@@ -17,6 +17,7 @@ const RESOURCES: [&str; 21] = [
     "device_login",
     "group",
     "hook",
+    "identity",
     "invitation",
     "job",
     "ladder",
@@ -25,6 +26,7 @@ const RESOURCES: [&str; 21] = [
     "schedule",
     "session",
     "tenant",
+    "totp",
     "webhook",
     "webhook_secret",
 ];

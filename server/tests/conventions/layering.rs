@@ -104,6 +104,7 @@ const SERVER_CRATES: [(&str, &[&str]); 15] = [
             "ring",
             "strsim",
             "strum",
+            "totp_rs",
             "url",
             "utoipa",
             "winnow",
@@ -129,7 +130,21 @@ const SERVER_CRATES: [(&str, &[&str]); 15] = [
         ],
     ),
     ("hub", &["tokio"]),
-    ("adapters", &["data_encoding", "lettre", "nix", "reqwest", "ring", "tokio", "url", "zeroize"]),
+    (
+        "adapters",
+        &[
+            "chrono",
+            "data_encoding",
+            "lettre",
+            "nix",
+            "openidconnect",
+            "reqwest",
+            "ring",
+            "tokio",
+            "url",
+            "zeroize",
+        ],
+    ),
     (
         "services",
         &[

@@ -75,7 +75,14 @@ impl Fixture {
         let (id, audits) = (session.id, vec![audit(self.tenant_id)]);
         let password_hash = hash.to_owned();
         let device_login = None;
-        let new = NewSession { session, password_hash, replaces: None, device_login, audits };
+        let new = NewSession {
+            session,
+            password_hash,
+            factor: None,
+            replaces: None,
+            device_login,
+            audits,
+        };
         self.store.system().create_session(new).await.map(|_| id)
     }
 

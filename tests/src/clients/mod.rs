@@ -4,4 +4,6 @@ pub mod api;
 pub mod cli;
 pub mod live_stream;
 pub mod person;
+pub mod sso_browser;
+pub mod totp;
 pub mod webhook_sink;

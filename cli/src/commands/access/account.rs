@@ -1,6 +1,7 @@
 //! `muster whoami`, `muster confirm` and `muster logout`. [`own`] is `muster account`.
 
 pub mod own;
+mod totp;
 
 use chrono::{DateTime, Utc};
 use reqwest::Method;

@@ -27,7 +27,7 @@ const MAX_KEY_BYTES: u64 = 4096;
 ///
 /// At a terminal it shows a code, which you approve in a browser or with `muster login approve` where you
 /// are signed in. Otherwise, the key comes from MUSTER_API_KEY, else from standard input. With --email, the
-/// password comes from a prompt or standard input. Session or key are stored in
+/// password comes from a prompt or standard input, as the code of a second factor does. Session or key are stored in
 /// ~/.config/muster/config.toml, readable by its owner only.
 #[derive(Debug, clap::Args)]
 #[command(args_conflicts_with_subcommands = true)]
@@ -142,7 +142,7 @@ async fn sign_in(
     (email, tenant): (String, Option<String>),
     output: Output,
 ) -> Result<u8, CliError> {
-    let password = read_password("Password: ")?;
+    let (password, code) = read_password_and_code()?;
     let api = ApiClient::new(&context)?;
     let mut body = json!({ "email": email, "password": password.as_str() });
     let (id, name) = match tenant {
@@ -154,6 +154,14 @@ async fn sign_in(
     }
     let request = api.request(Method::POST, &["auth", "login"]).json(&body);
     let answer = api.json(request).await?;
+    let answer = match answer.get("challenge").and_then(Value::as_str) {
+        Some(challenge) => {
+            let code = code.map_or_else(read_code, Ok)?;
+            let body = json!({ "challenge": challenge, "code": code });
+            api.json(api.request(Method::POST, &["auth", "login", "code"]).json(&body)).await?
+        }
+        None => answer,
+    };
     let context = with_tokens(context, &answer)?;
     let member = answer.get("member").cloned().unwrap_or_default();
     let (context, member) = match name {
@@ -195,6 +203,27 @@ fn store_session(
 /// [`CliError::Usage`] if it is empty, [`CliError::Terminal`] if it cannot be read.
 pub fn read_password(prompt: &str) -> Result<String, CliError> {
     given(read_secret(prompt)?)
+}
+
+/// A password, and the code of a second factor if standard input has a second line. A terminal asks for the
+/// code later.
+fn read_password_and_code() -> Result<(String, Option<String>), CliError> {
+    let text = read_password("Password: ")?;
+    if std::io::stdin().is_terminal() {
+        return Ok((text, None));
+    }
+    let mut lines = text.lines().map(str::to_owned);
+    Ok((given(lines.next().unwrap_or_default())?, lines.next()))
+}
+
+fn read_code() -> Result<String, CliError> {
+    if !std::io::stdin().is_terminal() {
+        return Err(CliError::Usage(
+            "the account has a second factor; give its code as the second line of standard input"
+                .into(),
+        ));
+    }
+    read_secret("Code, or a recovery code: ")
 }
 
 /// A new password. A terminal asks for it twice, because nobody sees what they type.

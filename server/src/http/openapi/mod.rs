@@ -64,6 +64,8 @@ pub(super) fn documented() -> OpenApiRouter<AppState> {
         .merge(super::access::tenants::administration::routes())
         .merge(super::access::people::sign_in::routes())
         .merge(super::access::people::device_login::routes())
+        .merge(super::access::people::oidc::routes())
+        .merge(super::access::people::totp::routes())
         .merge(super::access::people::account::routes())
         .merge(super::access::people::members::routes())
         .merge(super::access::people::email_change::routes())

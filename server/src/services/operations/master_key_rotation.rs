@@ -14,6 +14,7 @@ use super::{audit_key, master_key};
 use crate::adapters::master_key_file;
 use crate::domain::secret_box::SecretBox;
 use crate::services::access::mails;
+use crate::services::access::people::totp;
 use crate::services::commands::secret_parameters;
 use crate::services::integrations::webhooks::signature;
 use crate::services::schedules::hooks;
@@ -82,6 +83,7 @@ pub async fn rotate(store: &Store, locations: KeyLocations) -> Result<Rotation, 
         (SealedTable::WebhookKeys, signature::FIELD),
         (SealedTable::Hooks, hooks::FIELD),
         (SealedTable::Mails, mails::FIELD),
+        (SealedTable::TotpSecrets, totp::FIELD),
     ] {
         seal_table(store, &both, table, field, &mut counts).await?;
     }

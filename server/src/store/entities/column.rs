@@ -19,9 +19,9 @@ use crate::domain::commands::trigger::Trigger;
 use crate::domain::fleet::agent::{AgentEventKind, AgentLevel, NameSource, Transport};
 use crate::domain::ids::{
     AgentId, AgentKeyId, ApiKeyId, ApprovalId, ApprovalRuleId, AuditId, CalendarId, CommandId,
-    DeviceLoginId, EventId, FireId, GroupId, HookDeliveryId, HookId, InvitationId, JobId, MailId,
-    MemberId, PrincipalId, RegistrationId, ReleaseId, ScheduleId, SessionId, TenantId, TokenKeyId,
-    UserId, WebhookDeliveryId, WebhookKeyId,
+    DeviceLoginId, EventId, FireId, GroupId, HookDeliveryId, HookId, IdentityId, InvitationId,
+    JobId, MailId, MemberId, PrincipalId, RegistrationId, ReleaseId, ScheduleId, SessionId,
+    TenantId, TokenKeyId, UserId, WebhookDeliveryId, WebhookKeyId,
 };
 use crate::domain::integrations::webhook::WebhookDeliveryState;
 use crate::domain::releases::group::{GroupState, UpdateState};
@@ -190,7 +190,7 @@ macro_rules! newtype_columns {
     )+};
 }
 
-newtype_columns!(Uuid: AgentId, AgentKeyId, ApiKeyId, ApprovalId, ApprovalRuleId, AuditId, CalendarId, CommandId, WebhookDeliveryId, EventId, FireId, GroupId, HookDeliveryId, HookId, JobId, MemberId, PrincipalId, ReleaseId, ScheduleId, SessionId, TenantId, UserId, WebhookKeyId, InvitationId, TokenKeyId, MailId, RegistrationId, DeviceLoginId);
+newtype_columns!(Uuid: AgentId, AgentKeyId, ApiKeyId, ApprovalId, ApprovalRuleId, AuditId, CalendarId, CommandId, DeviceLoginId, EventId, FireId, GroupId, HookDeliveryId, HookId, IdentityId, InvitationId, JobId, MailId, MemberId, PrincipalId, RegistrationId, ReleaseId, ScheduleId, SessionId, TenantId, TokenKeyId, UserId, WebhookDeliveryId, WebhookKeyId);
 newtype_columns!(i64: Timestamp);
 
 #[cfg(test)]

@@ -11,14 +11,17 @@ pub mod access {
     pub mod audit_link;
     pub mod device_login;
     pub mod email_change;
+    pub mod identity;
     pub mod invitation;
     pub mod mail;
     pub mod member;
     pub mod password_reset;
+    pub mod recovery_code;
     pub mod registration;
     pub mod retired_agent_secret;
     pub mod tenant;
     pub mod token_key;
+    pub mod totp_secret;
     pub mod user;
     pub mod user_session;
 }

@@ -116,6 +116,19 @@ CREATE TABLE members (
 CREATE UNIQUE INDEX members_user ON members (tenant_id, user_id) WHERE removed_at IS NULL;
 CREATE INDEX members_of_user ON members (user_id, id);
 
+-- People as providers of single sign-on know them.
+CREATE TABLE identities (
+    id uuid NOT NULL PRIMARY KEY,
+    user_id uuid NOT NULL,
+    issuer text NOT NULL,
+    subject text NOT NULL,
+    created_at bigint NOT NULL,
+    -- The tenant in which the person is a member because the provider grants it.
+    follows_in uuid
+);
+CREATE UNIQUE INDEX identities_subject ON identities (issuer, subject);
+CREATE INDEX identities_user ON identities (user_id);
+
 CREATE TABLE user_sessions (
     id uuid NOT NULL PRIMARY KEY,
     tenant_id uuid NOT NULL,
@@ -132,6 +145,27 @@ CREATE TABLE user_sessions (
     source text
 );
 CREATE INDEX user_sessions_member ON user_sessions (member_id, id);
+
+-- The second factor of people: what their devices compute codes from, sealed under the master key.
+CREATE TABLE totp_secrets (
+    user_id uuid NOT NULL PRIMARY KEY,
+    sealed {bytes} NOT NULL,
+    created_at bigint NOT NULL,
+    -- When the first code was typed; null until then, and nobody is asked for codes.
+    confirmed_at bigint,
+    -- Of the last code that counted: it counts once.
+    last_step bigint NOT NULL,
+    -- Codes that were tried since then, without one that counted.
+    tries integer NOT NULL,
+    tried_since bigint NOT NULL
+);
+
+-- For people without the device. A row is deleted with its use.
+CREATE TABLE recovery_codes (
+    user_id uuid NOT NULL,
+    code_hash {bytes} NOT NULL,
+    PRIMARY KEY (user_id, code_hash)
+);
 
 -- Ed25519 keys that sign access tokens, sealed under the master key.
 CREATE TABLE token_keys (

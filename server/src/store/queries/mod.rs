@@ -14,6 +14,7 @@ pub mod access {
     pub mod people {
         pub(in crate::store::queries) mod device_logins;
         pub(in crate::store::queries) mod email_changes;
+        pub(in crate::store::queries) mod identities;
         pub(in crate::store::queries) mod invitations;
         pub(in crate::store::queries) mod members;
         pub(in crate::store::queries) mod password_changes;
@@ -21,6 +22,7 @@ pub mod access {
         pub(in crate::store::queries) mod refresh;
         pub(in crate::store::queries) mod registrations;
         pub(in crate::store::queries) mod token_keys;
+        pub(in crate::store::queries) mod totp_secrets;
         pub(in crate::store::queries) mod user_sessions;
     }
     /// Keys: API keys and agent keys.
@@ -100,11 +102,13 @@ pub use self::access::keys::agent_keys::AgentKeyChange;
 pub use self::access::keys::api_key_changes::{ApiKeyChange, ChangedApiKey, Rotation, SecretUses};
 pub use self::access::keys::api_keys::CreatedApiKey;
 pub use self::access::people::email_changes::{EmailChanged, NewEmail};
+pub use self::access::people::identities::IdentityJoin;
 pub use self::access::people::invitations::{Accepted, NewMember};
 pub use self::access::people::members::{NewOwner, SetupResult, SetupState};
 pub use self::access::people::password_resets::{NewPassword, PasswordReset};
 pub use self::access::people::refresh::Refreshed;
 pub use self::access::people::registrations::{Letters, NewAccount, Registered, Verified};
+pub use self::access::people::totp_secrets::{TotpTry, UsedFactor};
 pub use self::access::people::user_sessions::{LiveSession, NewSession, SessionsToEnd};
 pub use self::access::tenants::administration::{TenantAudit, TenantChange};
 pub use self::commands::approvals::{

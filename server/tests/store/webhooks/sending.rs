@@ -8,8 +8,9 @@ use muster_server::adapters::release_files::ReleaseFiles;
 use muster_server::adapters::smtp_client::SmtpClient;
 use muster_server::adapters::webhook_client::{WebhookClient, WebhookLimits};
 use muster_server::domain::ids::WebhookDeliveryId;
-use muster_server::domain::integrations::webhook::{WebhookDeliveryState, WebhookReach};
+use muster_server::domain::integrations::webhook::WebhookDeliveryState;
 use muster_server::domain::operations::master_key::MasterKey;
+use muster_server::domain::outbound::OutboundReach;
 use muster_server::domain::secret_box::SecretBox;
 use muster_server::domain::time::Clock;
 use muster_server::hub::Hub;
@@ -37,13 +38,14 @@ impl Fixture {
         // One of the tests in this process comes first.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let limits =
-            WebhookLimits { reach: WebhookReach::Private, timeout: Duration::from_secs(30) };
+            WebhookLimits { reach: OutboundReach::Private, timeout: Duration::from_secs(30) };
         let outside = Adapters {
             files: ProgramFiles::new(self.test_dir.path().to_owned()),
             releases: ReleaseFiles::new(self.test_dir.folder("releases")),
             webhooks: WebhookClient::new(limits, None).expect("a client"),
             mail: SmtpClient::None,
             public_url: None,
+            oidc: Vec::new(),
         };
         let settings = Settings {
             heartbeat_interval_ms: 30_000,

@@ -5,6 +5,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::super::login::{read_secret, read_with_new_password};
+use super::totp;
 use crate::error::CliError;
 use crate::explanation::{OptionNames, option};
 use crate::output::printer::print_note;
@@ -27,6 +28,9 @@ const COLUMNS: [Column; 6] = [
     Column::of("ID", "id"),
 ];
 
+const PROVIDER_COLUMNS: [Column; 3] =
+    [Column::of("NAME", "name"), Column::of("TITLE", "title"), Column::of("START", "start_path")];
+
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(subcommand)]
@@ -47,6 +51,10 @@ enum Action {
     /// standard input. Your other sessions end
     #[command(visible_alias = "password")]
     ChangePassword,
+    /// Codes of a device as a second factor: show, enable, confirm, disable, or replace recovery codes
+    Totp(totp::Args),
+    /// List the providers of single sign-on that you can sign in with in a browser
+    Providers,
     /// List where you are signed in, or end one of these sessions
     Sessions(SessionsArgs),
 }
@@ -92,6 +100,14 @@ pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
                 .await
         }
         Action::ChangePassword => change_password(session).await,
+        Action::Totp(args) => totp::run(args, session).await,
+        Action::Providers => {
+            let request = session.api.request(Method::GET, &["auth", "oidc", "providers"]);
+            let providers = session.api.json(request).await?;
+            let none = "No providers. The operator sets them.";
+            session.output.list(&providers, &PROVIDER_COLUMNS, none)?;
+            Ok(0)
+        }
         Action::Sessions(args) => match args.action.unwrap_or(SessionAction::List) {
             SessionAction::List => {
                 let request = session.api.request(Method::GET, &["me", "sessions"]);

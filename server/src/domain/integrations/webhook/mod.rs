@@ -1,28 +1,13 @@
-//! Webhooks: allowed URLs, signatures and retries.
-//!
-//! Opens no connections. Names are resolved elsewhere, and [`address`] classifies every address.
+//! Webhooks: signatures, retries and the states of deliveries.
 
-pub mod address;
 pub mod retry;
 pub mod signature;
-mod target;
 
 use serde::{Deserialize, Serialize};
 use strum::{EnumIter, EnumString, IntoStaticStr};
 
-pub use self::target::{InvalidUrl, MAX_URL_BYTES, WebhookUrl};
-
 /// The only event.
 pub const JOB_FINISHED: &str = "job.finished";
-
-/// Where webhooks may be sent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum WebhookReach {
-    /// Only to public addresses, by `https`.
-    Public,
-    /// Also to private addresses, by `https` or `http`.
-    Private,
-}
 
 /// The state of a delivery.
 #[derive(

@@ -19,7 +19,10 @@ use crate::http::cookies::{REFRESH_COOKIE, check_same_origin, clear_tokens, cook
 use crate::http::extract::{Body, Empty, has_credential, unknown_client};
 use crate::http::problem::{ApiResult, Problem, rate_limit_headers};
 use crate::services::access::caller::{Caller, Client};
-use crate::services::access::people::sign_in::{Credentials, SessionTokens, SignedIn};
+use crate::services::access::people::sign_in::{
+    Credentials, SessionTokens, SignInAnswer, SignedIn,
+};
+use crate::services::access::people::sign_in_challenge::WaitingSignIn;
 
 pub(in crate::http) fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new()
@@ -85,6 +88,14 @@ pub(super) struct SignedInView {
     member: MemberView,
 }
 
+/// The password was right, and a code is missing.
+#[derive(Serialize, ToSchema)]
+struct ChallengeView {
+    /// For `POST /api/auth/login/code`.
+    challenge: String,
+    expires_at: Timestamp,
+}
+
 /// When the password was proven.
 #[derive(Debug, Serialize, ToSchema)]
 struct ConfirmationView {
@@ -126,6 +137,14 @@ pub(super) fn signed_in(state: &AppState, made: SignedIn, in_cookies: bool) -> R
     with_tokens(state, &made.tokens, in_cookies, view)
 }
 
+fn challenge(waiting: &WaitingSignIn) -> Response {
+    let (challenge, expires_at) = (waiting.challenge.to_string(), waiting.expires_at);
+    let view = ChallengeView { challenge, expires_at };
+    let mut response = (StatusCode::ACCEPTED, axum::Json(view)).into_response();
+    response.headers_mut().insert("cache-control", HeaderValue::from_static("no-store"));
+    response
+}
+
 fn limited(mut response: Response, allowance: Allowance) -> Response {
     rate_limit_headers(response.headers_mut(), allowance);
     response
@@ -134,10 +153,11 @@ fn limited(mut response: Response, allowance: Allowance) -> Response {
 /// Sign in with an address and a password.
 ///
 /// The answer tells neither by its content nor by its time whether the address is known. Ten attempts a
-/// minute are allowed from one address and for one account.
+/// minute are allowed from one address and for one account. For a person with a second factor the answer is a
+/// challenge, and `POST /api/auth/login/code` completes the sign-in.
 #[utoipa::path(post, path = "/api/auth/login", tag = "accounts", security(()), request_body = SignInBody,
-    responses((status = 200, body = SignedInView), (status = 401, body = Problem), (status = 403, body = Problem),
-        (status = 422, body = Problem), (status = 429, body = Problem), (status = 503, body = Problem)))]
+    responses((status = 200, body = SignedInView), (status = 202, body = ChallengeView),
+        (status = 401, body = Problem), (status = 403, body = Problem), (status = 422, body = Problem), (status = 429, body = Problem), (status = 503, body = Problem)))]
 async fn sign_in(
     State(state): State<AppState>,
     parts: Parts,
@@ -151,7 +171,8 @@ async fn sign_in(
     let given = Credentials { email: body.email, password, tenant_id: body.tenant_id };
     let (allowance, result) = state.services.sign_in.sign_in(&client, given).await?;
     let response = match result {
-        Ok(made) => signed_in(&state, made, body.cookies),
+        Ok(SignInAnswer::SignedIn(made)) => signed_in(&state, made, body.cookies),
+        Ok(SignInAnswer::Waiting(waiting)) => challenge(&waiting),
         Err(error) => Problem::from(error).into_response(),
     };
     Ok(limited(response, allowance))

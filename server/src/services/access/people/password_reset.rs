@@ -59,6 +59,8 @@ impl PasswordResets {
             .map_err(|problem| ServiceError::invalid_field("email", &problem.to_string()))?;
         self.limiter.attempt(client.limited_as, email.as_str())?;
         let user = self.store.system().user(email.as_str()).await?;
+        // A person who only signs in with a provider gets no password by mail: that would outlast the provider.
+        let user = user.filter(|user| !user.password_hash.is_empty());
         let secret = NewSecret::random(PASSWORD_RESET_PREFIX)?;
         let now = self.clock.now();
         let token_hash = secret.hash.0.to_vec();

@@ -101,6 +101,8 @@ impl Passwords {
         password: Zeroizing<String>,
         hash: Option<String>,
     ) -> Result<bool> {
+        // A person who only signs in with a provider has none.
+        let hash = hash.filter(|hash| !hash.is_empty());
         self.run(move |memory| {
             let parsed = PasswordHash::new(hash.as_deref().unwrap_or(HASH_OF_NOTHING));
             let is_same =

@@ -5,18 +5,22 @@ use serde_json::{Value, json};
 use crate::domain::ids::{DeviceLoginId, SessionId};
 use crate::domain::time::Timestamp;
 use crate::store::entities::access::{audit_entry, user_session};
+use crate::store::queries::UsedFactor;
 
 /// A session whose person has not proven itself for what needs a recent proof.
 pub(super) const UNCONFIRMED: Timestamp = Timestamp(0);
 
 /// How a session begins.
 pub(super) struct SessionStart {
+    pub id: SessionId,
     /// When the person last proved itself.
     pub confirmed_at: Timestamp,
     /// Of the audit entry; without secrets.
     pub detail: Value,
     /// A session that ends by it, with the entry of its end.
     pub replaces: Option<(SessionId, audit_entry::Model)>,
+    /// A second factor that it uses up.
+    pub factor: Option<UsedFactor>,
     /// A sign-in of a program, which is used up by it.
     pub device_login: Option<DeviceLoginId>,
 }
@@ -24,7 +28,14 @@ pub(super) struct SessionStart {
 impl SessionStart {
     /// With a proof that was given just now.
     pub(super) fn confirmed(now: Timestamp) -> Self {
-        Self { confirmed_at: now, detail: json!({}), replaces: None, device_login: None }
+        Self {
+            id: SessionId::new(),
+            confirmed_at: now,
+            detail: json!({}),
+            replaces: None,
+            factor: None,
+            device_login: None,
+        }
     }
 
     /// In another tenant, instead of this session.

@@ -12,6 +12,7 @@ use super::own_attempts::OwnAttempts;
 use super::passwords::Passwords;
 use super::session_start::SessionStart;
 use super::setup::record;
+use super::sign_in_challenge::{WaitingSignIn, waiting};
 use super::sign_in_limiter::SignInLimiter;
 use crate::domain::access::allowance::Allowance;
 use crate::domain::access::people::email::EmailAddress;
@@ -86,6 +87,13 @@ pub struct SignedIn {
     pub member: MemberRecord,
 }
 
+/// The answer to the right password.
+pub enum SignInAnswer {
+    SignedIn(SignedIn),
+    /// The person has a second factor.
+    Waiting(WaitingSignIn),
+}
+
 /// What a sign-in is checked against.
 struct Account {
     user: Option<user::Model>,
@@ -102,18 +110,18 @@ impl SignIn {
         &self,
         client: &Client,
         given: Credentials,
-    ) -> Result<(Allowance, Result<SignedIn>)> {
+    ) -> Result<(Allowance, Result<SignInAnswer>)> {
         let (source, email) = (client.limited_as, given.email.clone());
         let known = self.own_attempts.check_known(source, &email);
         let allowance = known.unwrap_or_else(|| self.limiter.attempt(source, &email))?;
         let signed_in = self.try_sign_in(client, given).await;
-        if signed_in.is_ok() {
+        if matches!(signed_in, Ok(SignInAnswer::SignedIn(_))) {
             self.own_attempts.remember(source, &email);
         }
         Ok((allowance, signed_in))
     }
 
-    async fn try_sign_in(&self, client: &Client, given: Credentials) -> Result<SignedIn> {
+    async fn try_sign_in(&self, client: &Client, given: Credentials) -> Result<SignInAnswer> {
         check_length("password", &given.password)?;
         let account = self.account(&given.email).await?;
         let hash = account.user.as_ref().map(|user| user.password_hash.clone());
@@ -127,12 +135,16 @@ impl SignIn {
             self.record_failure(client, &account.memberships).await?;
             return Err(WRONG_PASSWORD);
         };
-        let start = SessionStart::confirmed(self.clock.now());
+        let (parts, now) = ((&self.store, &self.secret_box), self.clock.now());
+        if let Some(waiting) = waiting(parts, user, &member, now).await? {
+            return Ok(SignInAnswer::Waiting(waiting));
+        }
+        let start = SessionStart::confirmed(now);
         let made = self.create_session(client, user, (&member, &tenant), start).await;
         match made {
             // The password was changed, or the member removed, since it was checked.
             Err(ServiceError::Unauthenticated { code: "session_ended", .. }) => Err(WRONG_PASSWORD),
-            made => made,
+            made => made.map(SignInAnswer::SignedIn),
         }
     }
 
@@ -146,7 +158,7 @@ impl SignIn {
     }
 
     /// Each tenant of the person learns of it. An address that nobody has costs an entry, too.
-    async fn record_failure(
+    pub(super) async fn record_failure(
         &self,
         client: &Client,
         memberships: &[(member::Model, tenant::Model)],
@@ -182,7 +194,7 @@ impl SignIn {
         start: SessionStart,
     ) -> Result<SignedIn> {
         let now = self.clock.now();
-        let id = SessionId::new();
+        let id = start.id;
         let refresh_token = RefreshToken::first(id, &self.secret_box)?;
         let refresh_expires_at = now.plus_ms(REFRESH_TOKEN_MS);
         let session = user_session::Model {
@@ -204,7 +216,8 @@ impl SignIn {
         let replaces = start.replaces.as_ref().map(|(id, _)| *id);
         audits.extend(start.replaces.map(|(_, audit)| audit));
         let (password_hash, device_login) = (user.password_hash.clone(), start.device_login);
-        let new = NewSession { session, password_hash, replaces, device_login, audits };
+        let factor = start.factor;
+        let new = NewSession { session, password_hash, factor, replaces, device_login, audits };
         let ended = self.store.system().create_session(new).await?;
         // The oldest one of a member beyond the limit, or the one that this one replaces.
         if !ended.is_empty() {

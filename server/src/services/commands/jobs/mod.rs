@@ -29,7 +29,7 @@ use crate::domain::commands::trigger::Trigger;
 use crate::domain::commands::work::WorkKind;
 use crate::domain::fleet::target::TargetSpec;
 use crate::domain::ids::{AgentId, JobId};
-use crate::domain::integrations::webhook::WebhookReach;
+use crate::domain::outbound::OutboundReach;
 use crate::domain::page::{Page, PageRequest};
 use crate::domain::time::Clock;
 use crate::hub::{Hub, SessionMessage};
@@ -55,7 +55,7 @@ pub struct Jobs {
     pub(in crate::services) settings: Settings,
     pub(in crate::services) delivery: CommandDelivery,
     pub(in crate::services) presence: Presence,
-    pub(in crate::services) webhook_reach: WebhookReach,
+    pub(in crate::services) webhook_reach: OutboundReach,
     pub(in crate::services) preflight: Preflight,
     pub(in crate::services) limiter: SubmissionLimiter,
     pub(in crate::services) guard: WorkGuard,

@@ -11,7 +11,7 @@ use crate::domain::commands::offline_policy::OfflinePolicy;
 use crate::domain::fleet::target::Target;
 use crate::domain::fleet::target::facts::Facts;
 use crate::domain::ids::{AgentId, JobId};
-use crate::domain::integrations::webhook::WebhookUrl;
+use crate::domain::outbound::OutboundUrl;
 use crate::domain::schedules::calendar::Start;
 use crate::hub::Hub;
 use crate::services::access::caller::Caller;
@@ -35,7 +35,7 @@ const SHOWN: usize = 3;
 struct JobParts {
     /// JSON.
     target: String,
-    webhook_url: Option<WebhookUrl>,
+    webhook_url: Option<OutboundUrl>,
     retry_of: Option<JobId>,
 }
 

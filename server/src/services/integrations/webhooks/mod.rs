@@ -16,7 +16,7 @@ use crate::domain::access::principal::Scope;
 use crate::domain::ids::WebhookDeliveryId;
 use crate::domain::integrations::records::WebhookDeliveryRecord;
 use crate::domain::integrations::webhook::retry::TRIED_FOR_MS;
-use crate::domain::integrations::webhook::{WebhookReach, WebhookUrl};
+use crate::domain::outbound::{OutboundReach, OutboundUrl};
 use crate::domain::page::{Page, PageRequest};
 use crate::domain::secret_box::SecretBox;
 use crate::domain::time::Clock;
@@ -89,8 +89,8 @@ impl Webhooks {
 ///
 /// # Errors
 /// 422 `invalid_webhook` with the reason.
-pub fn check_url(text: &str, reach: WebhookReach) -> Result<WebhookUrl> {
-    WebhookUrl::parse(text, reach).map_err(|odd| ServiceError::Invalid {
+pub fn check_url(text: &str, reach: OutboundReach) -> Result<OutboundUrl> {
+    OutboundUrl::parse(text, reach).map_err(|odd| ServiceError::Invalid {
         code: "invalid_webhook",
         detail: format!("the webhook URL {odd}"),
     })

@@ -13,7 +13,8 @@ use crate::domain::ids::{AuditId, SessionId};
 use crate::domain::time::Timestamp;
 use crate::store::StoreError;
 use crate::store::entities::access::audit_entry;
-use crate::store::queries::TenantScope;
+use crate::store::queries::{SystemScope, TenantScope};
+use crate::store::requester::write_audit;
 
 /// Most entries that one page looks at. A page of a filter that matches few of them is shorter.
 pub const MAX_SCANNED: u64 = 20_000;
@@ -49,6 +50,23 @@ type Row = (
     String,
     Option<String>,
 );
+
+impl SystemScope {
+    /// Stores entries about what changed no other row.
+    pub async fn append_audit(&self, audits: Vec<audit_entry::Model>) -> Result<(), StoreError> {
+        self.writer
+            .change(move |transaction| {
+                let audits = audits.clone();
+                Box::pin(async move {
+                    for audit in audits {
+                        write_audit(transaction, audit).await?;
+                    }
+                    Ok(())
+                })
+            })
+            .await
+    }
+}
 
 impl TenantScope {
     /// One page of entries that match, at most `limit`. Looks at a bounded number of entries.

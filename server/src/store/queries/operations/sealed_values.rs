@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use crate::domain::ids::TenantId;
 use crate::store::StoreError;
-use crate::store::entities::access::{mail, token_key};
+use crate::store::entities::access::{mail, token_key, totp_secret};
 use crate::store::entities::commands::command;
 use crate::store::entities::integrations::webhook_key;
 use crate::store::entities::operations::setting;
@@ -25,6 +25,8 @@ pub enum SealedTable {
     TokenKeys,
     /// Of the whole server.
     Mails,
+    /// Of the whole server, by person.
+    TotpSecrets,
 }
 
 /// A sealed value of a row.
@@ -98,6 +100,16 @@ impl SystemScope {
                     .await?;
                 of_no_tenant(keys)
             }
+            SealedTable::TotpSecrets => {
+                let secrets = totp_secret::Entity::find()
+                    .select_only()
+                    .column(totp_secret::Column::UserId)
+                    .column(totp_secret::Column::Sealed)
+                    .filter(totp_secret::Column::UserId.gt(after))
+                    .order_by_asc(totp_secret::Column::UserId)
+                    .limit(limit);
+                of_no_tenant(secrets.into_tuple().all(&self.reader).await?)
+            }
             SealedTable::Mails => {
                 let mails = mail::Entity::find()
                     .select_only()
@@ -158,6 +170,13 @@ impl SystemScope {
                                 token_key::Entity::update_many()
                                     .col_expr(token_key::Column::Sealed, Expr::value(sealed))
                                     .filter(token_key::Column::Id.eq(id))
+                                    .exec(transaction)
+                                    .await?;
+                            }
+                            SealedTable::TotpSecrets => {
+                                totp_secret::Entity::update_many()
+                                    .col_expr(totp_secret::Column::Sealed, Expr::value(sealed))
+                                    .filter(totp_secret::Column::UserId.eq(id))
                                     .exec(transaction)
                                     .await?;
                             }

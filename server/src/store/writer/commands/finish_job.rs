@@ -10,7 +10,8 @@ use sea_orm::{
 use crate::domain::commands::job_state::JobState;
 use crate::domain::ids::{JobId, TenantId, WebhookDeliveryId};
 use crate::domain::integrations::webhook::retry::TRIED_FOR_MS;
-use crate::domain::integrations::webhook::{JOB_FINISHED, WebhookDeliveryState, WebhookUrl};
+use crate::domain::integrations::webhook::{JOB_FINISHED, WebhookDeliveryState};
+use crate::domain::outbound::OutboundUrl;
 use crate::domain::time::Timestamp;
 use crate::store::StoreError;
 use crate::store::entities::commands::job;
@@ -92,7 +93,7 @@ impl FinishJob {
             tenant_id: self.tenant_id,
             job_id: self.job_id,
             event: JOB_FINISHED.to_owned(),
-            host: WebhookUrl::host_of(&url),
+            host: OutboundUrl::host_of(&url),
             url,
             state: WebhookDeliveryState::Pending,
             created_at: self.finished_at,

@@ -113,6 +113,7 @@ fn another_address() -> String {
 fn path(operation: &Operation, ids: &Ids) -> String {
     let template = operation.path;
     let template = template.replace("{version}", "9.9.9").replace("{platform}", "linux-x86_64");
+    let template = template.replace("{provider}", "corp");
     let template = template.replace("{program}", "muster-agent");
     let Some((before, after)) = template.split_once("{id}") else { return template };
     let id = ids.get(before).unwrap_or_else(|| panic!("no id for {before}"));
@@ -302,8 +303,8 @@ impl AccessFixture {
                 let mut cells = Vec::new();
                 for key in ["", MALFORMED[0], &self.agent_key, &owner] {
                     let got = status(&self.fixture, key, operation, &self.ids).await;
-                    // Set-up is closed: the server has an owner.
-                    assert!(matches!(got, 401 | 410), "{name} with {key:?}: {got}");
+                    // Set-up is closed: the server has an owner. No provider is configured.
+                    assert!(matches!(got, 401 | 404 | 410), "{name} with {key:?}: {got}");
                     cells.push(got.to_string());
                 }
                 cells[3] = "–".to_owned();

@@ -188,6 +188,13 @@ pub fn operations() -> Vec<Operation> {
         act("/api/agents/keys/{id}/regenerate", AGENT_KEYS_WRITE),
         post("/api/setup", &[], Unrelated, setup).needing(Needs::Own("set-up token")),
         post("/api/auth/login", &[], Unrelated, wrong_login).needing(Needs::Own("password")),
+        post("/api/auth/login/code", &[], Unrelated, json!({"challenge": "", "code": "000000"}))
+            .needing(Needs::Own("challenge")),
+        by_person(get("/api/me/totp", &[], Hidden), &[]),
+        by_person(post("/api/me/totp", &[], Unrelated, json!({})), &[]),
+        by_person(post("/api/me/totp/confirm", &[], Unrelated, json!({"code": "000000"})), &[]),
+        by_person(post("/api/me/totp/recovery-codes", &[], Unrelated, json!({})), &[]),
+        by_person(delete("/api/me/totp", &[]), &[]),
         post("/api/auth/refresh", &[], Unrelated, json!({"refresh_token": "mst_refresh_"}))
             .needing(Needs::Own("refresh token")),
         post("/api/auth/register", &[], Unrelated, setup_again).needing(Needs::Nothing),
@@ -207,6 +214,10 @@ pub fn operations() -> Vec<Operation> {
         by_person(post("/api/auth/device/show", &[], Unrelated, user_code()), &[]),
         post("/api/auth/device/token", &[], Unrelated, json!({"device_code": "mst_device_"}))
             .needing(Needs::Own("device code")),
+        get("/api/auth/oidc/providers", &[], Unrelated).needing(Needs::Nothing),
+        get("/api/auth/oidc/{provider}/start", &[], Unrelated).needing(Needs::Own("provider")),
+        get("/api/auth/oidc/{provider}/callback", &[], Unrelated).needing(Needs::Own("provider")),
+        by_person(post("/api/auth/oidc/{provider}/link", &[], Unrelated, json!({})), &[]),
         by_person(post("/api/auth/confirm", &[], Unrelated, password), &[]),
         by_person(post("/api/auth/switch", &[], Unrelated, json!({"tenant_id": nothing})), &[]),
         by_person(post("/api/auth/logout", &[], Unrelated, json!({})), &[]),

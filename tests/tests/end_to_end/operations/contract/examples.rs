@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use muster_protocol::release::Platform;
 use muster_tests::{
     AgentOptions, Fixture, JsonFields as _, Publisher, Script, ServerOptions, eventually,
-    repository,
+    repository, totp_code,
 };
 use reqwest::Method;
 use serde_json::{Map, Value, json};
@@ -152,8 +152,13 @@ async fn examples_are_taken_from_a_run_and_have_the_documented_shapes() {
         .collect();
     // A host that lost its key pair, bytes of agents, lines about everything, and streams without end.
     let endless = ["follow_audit", "follow_events"];
-    let known: BTreeSet<_> =
-        ["adopt_agent", "exchange_frames", "export_tenant"].into_iter().chain(endless).collect();
+    // They need a provider.
+    let abroad = ["complete_single_sign_on", "link_identity", "start_single_sign_on"];
+    let known: BTreeSet<_> = ["adopt_agent", "exchange_frames", "export_tenant"]
+        .into_iter()
+        .chain(endless)
+        .chain(abroad)
+        .collect();
     assert_eq!(missing, known);
     check(&fixture, &document, &examples);
     let file = repository().join("server/src/http/openapi/examples.json");
@@ -491,10 +496,27 @@ async fn accounts(run: &mut Recorder<'_>) {
     let login = json!({"email": email, "password": "tired giraffe on a bus"});
     let signed = run.fixture.api.post("/api/auth/login", login).await.expect(200);
     let key = signed.text("access_token");
+    second_factor(run, key, email).await;
     let body = json!({"email": "joan.clarke@example.com"});
     run.call_with(key, Method::POST, "/api/me/email", Some(body)).await;
     let code = printed(run, "joan.clarke@example.com", 1).await;
     run.call_with(key, Method::POST, "/api/me/email/verify", Some(json!({"code": code}))).await;
+}
+
+async fn second_factor(run: &mut Recorder<'_>, key: &str, email: &str) {
+    let made = run.call_with(key, Method::POST, "/api/me/totp", Some(json!({}))).await;
+    let code = totp_code(made.text("secret"), 0);
+    let path = "/api/me/totp/confirm";
+    run.call_with(key, Method::POST, path, Some(json!({"code": code}))).await;
+    let path = "/api/me/totp/recovery-codes";
+    run.call_with(key, Method::POST, path, Some(json!({}))).await;
+    let body = json!({"email": email, "password": "tired giraffe on a bus"});
+    let waiting = run.call_with("", Method::POST, "/api/auth/login", Some(body)).await;
+    let code = totp_code(made.text("secret"), 1);
+    let body = json!({"challenge": waiting.text("challenge"), "code": code});
+    run.call_with("", Method::POST, "/api/auth/login/code", Some(body)).await;
+    run.call_with(key, Method::GET, "/api/me/totp", None).await;
+    run.call_with(key, Method::DELETE, "/api/me/totp", None).await;
 }
 
 /// The code or token of a printed mail to an address, counted from 1.
@@ -510,6 +532,7 @@ async fn printed(run: &Recorder<'_>, to: &str, count: usize) -> String {
 }
 
 async fn device_logins(run: &mut Recorder<'_>, key: &str) {
+    run.call_with("", Method::GET, "/api/auth/oidc/providers", None).await;
     for action in ["approve", "refuse"] {
         let started = run.call_with("", Method::POST, "/api/auth/device", Some(json!({}))).await;
         let code = json!({"user_code": started.text("user_code")});

@@ -9,6 +9,7 @@ use sea_orm::{
 use serde_json::json;
 
 use super::device_logins::use_device_login;
+use super::totp_secrets::{UsedFactor, use_factor};
 use crate::domain::access::principal::ActorKind;
 use crate::domain::ids::{ApiKeyId, AuditId, DeviceLoginId, MemberId, SessionId, TenantId, UserId};
 use crate::domain::time::Timestamp;
@@ -41,6 +42,8 @@ pub struct NewSession {
     /// The hash that the password was checked against. Another one in the database means that the
     /// password was changed meanwhile.
     pub password_hash: String,
+    /// A second factor that it uses up. Such a session begins once.
+    pub factor: Option<UsedFactor>,
     /// A session that this one replaces.
     pub replaces: Option<SessionId>,
     /// A sign-in of a program that it uses up.
@@ -112,6 +115,12 @@ impl SystemScope {
                     let user =
                         user::Entity::find_by_id(member.user_id).all(transaction).await?.pop();
                     if user.is_none_or(|user| user.password_hash != new.password_hash) {
+                        return Err(StoreError::SessionEnded);
+                    }
+                    if let Some(factor) = new.factor
+                        && (has_begun(transaction, new.session.id).await?
+                            || !use_factor(transaction, member.user_id, factor).await?)
+                    {
                         return Err(StoreError::SessionEnded);
                     }
                     if let Some(id) = new.replaces
@@ -195,21 +204,6 @@ impl SystemScope {
             })
             .await
     }
-
-    /// Stores entries about what changed no other row.
-    pub async fn append_audit(&self, audits: Vec<audit_entry::Model>) -> Result<(), StoreError> {
-        self.writer
-            .change(move |transaction| {
-                let audits = audits.clone();
-                Box::pin(async move {
-                    for audit in audits {
-                        write_audit(transaction, audit).await?;
-                    }
-                    Ok(())
-                })
-            })
-            .await
-    }
 }
 
 /// A member, unless it was removed.
@@ -219,6 +213,10 @@ pub(in crate::store::queries) async fn live_member(
 ) -> Result<Option<member::Model>, StoreError> {
     let query = member::Entity::find_by_id(id).filter(member::Column::RemovedAt.is_null());
     Ok(query.all(connection).await?.pop())
+}
+
+async fn has_begun(transaction: &DatabaseTransaction, id: SessionId) -> Result<bool, StoreError> {
+    Ok(!user_session::Entity::find_by_id(id).all(transaction).await?.is_empty())
 }
 
 pub(super) async fn confirm(

@@ -1,21 +1,21 @@
-//! The URL of a webhook.
+//! The URL of a receiver or a provider.
 
 use std::fmt;
 use std::net::IpAddr;
 
 use url::{Host, Url};
 
-use super::WebhookReach;
+use super::OutboundReach;
 use super::address::{Kind, kind};
 
 /// Longest address.
 pub const MAX_URL_BYTES: usize = 2_048;
 
-/// A URL that webhooks may be sent to, as far as that is known before its name is resolved.
+/// A URL that requests may be sent to, as far as that is known before its name is resolved.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct WebhookUrl(Url);
+pub struct OutboundUrl(Url);
 
-/// A URL that webhooks cannot be sent to. Each text continues "the webhook URL".
+/// A URL that requests cannot be sent to. Each text continues "the webhook URL" or "the issuer".
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidUrl {
     #[error("must be at most {MAX_URL_BYTES} bytes long")]
@@ -36,12 +36,12 @@ pub enum InvalidUrl {
     Private,
 }
 
-impl WebhookUrl {
+impl OutboundUrl {
     /// Validates the URL that a caller gave.
     ///
     /// # Errors
     /// [`InvalidUrl`] with the reason.
-    pub fn parse(text: &str, reach: WebhookReach) -> Result<Self, InvalidUrl> {
+    pub fn parse(text: &str, reach: OutboundReach) -> Result<Self, InvalidUrl> {
         if text.len() > MAX_URL_BYTES {
             return Err(InvalidUrl::TooLong);
         }
@@ -51,7 +51,7 @@ impl WebhookUrl {
         }
         let url = Url::parse(text).map_err(|_| InvalidUrl::Unreadable)?;
         match (url.scheme(), reach) {
-            ("https", _) | ("http", WebhookReach::Private) => {}
+            ("https", _) | ("http", OutboundReach::Private) => {}
             _ => return Err(InvalidUrl::NotHttps),
         }
         // The parser accepts missing or additional slashes, and an empty user, so the parsed URL is
@@ -87,7 +87,7 @@ impl WebhookUrl {
     pub fn check_address(
         address: IpAddr,
         is_secure: bool,
-        reach: WebhookReach,
+        reach: OutboundReach,
     ) -> Result<(), InvalidUrl> {
         match kind(address) {
             Kind::Unusable => Err(InvalidUrl::Unusable),
@@ -139,7 +139,7 @@ impl WebhookUrl {
     }
 }
 
-impl fmt::Display for WebhookUrl {
+impl fmt::Display for OutboundUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(Self::shown(self.as_str()))
     }
@@ -150,8 +150,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn odd(text: &str, reach: WebhookReach) -> Option<InvalidUrl> {
-        WebhookUrl::parse(text, reach).err()
+    fn odd(text: &str, reach: OutboundReach) -> Option<InvalidUrl> {
+        OutboundUrl::parse(text, reach).err()
     }
 
     #[test]
@@ -195,13 +195,13 @@ mod tests {
             ("https://0.0.0.0/", Unusable),
             ("https://[fe80::1]/", Unusable),
         ] {
-            assert_eq!(odd(text, WebhookReach::Public), Some(reason), "{text}");
+            assert_eq!(odd(text, OutboundReach::Public), Some(reason), "{text}");
         }
-        assert_eq!(odd("https://a.example/hook?token=1", WebhookReach::Public), None);
-        assert_eq!(odd("https://A.Example:8443", WebhookReach::Public), None);
-        assert_eq!(odd("HTTPS://a.example/@b?to=c@d", WebhookReach::Public), None);
+        assert_eq!(odd("https://a.example/hook?token=1", OutboundReach::Public), None);
+        assert_eq!(odd("https://A.Example:8443", OutboundReach::Public), None);
+        assert_eq!(odd("HTTPS://a.example/@b?to=c@d", OutboundReach::Public), None);
         assert_eq!(
-            odd("https://localhost/", WebhookReach::Public),
+            odd("https://localhost/", OutboundReach::Public),
             None,
             "its addresses are checked later"
         );
@@ -209,23 +209,23 @@ mod tests {
 
     #[test]
     fn http_is_only_allowed_to_private_networks_that_the_operator_allowed() {
-        assert_eq!(odd("http://127.0.0.1:9/", WebhookReach::Private), None);
-        assert_eq!(odd("http://intranet/", WebhookReach::Private), None);
-        assert_eq!(odd("http://1.1.1.1/", WebhookReach::Private), Some(InvalidUrl::NotHttps));
+        assert_eq!(odd("http://127.0.0.1:9/", OutboundReach::Private), None);
+        assert_eq!(odd("http://intranet/", OutboundReach::Private), None);
+        assert_eq!(odd("http://1.1.1.1/", OutboundReach::Private), Some(InvalidUrl::NotHttps));
         assert_eq!(
-            odd("http://169.254.169.254/", WebhookReach::Private),
+            odd("http://169.254.169.254/", OutboundReach::Private),
             Some(InvalidUrl::Unusable)
         );
     }
 
     #[test]
     fn the_query_is_not_shown_to_people() {
-        let url = WebhookUrl::parse("https://a.example/hook?token=1", WebhookReach::Public)
+        let url = OutboundUrl::parse("https://a.example/hook?token=1", OutboundReach::Public)
             .expect("fits");
         assert_eq!(url.to_string(), "https://a.example/hook");
         let with_port = "https://a.example:8443/hook/secret?token=1";
-        assert_eq!(WebhookUrl::shown_to_readers(with_port), "https://a.example:8443");
-        assert_eq!(WebhookUrl::shown_to_readers("odd"), "");
+        assert_eq!(OutboundUrl::shown_to_readers(with_port), "https://a.example:8443");
+        assert_eq!(OutboundUrl::shown_to_readers("odd"), "");
         assert_eq!((url.host(), url.as_str()), ("a.example", "https://a.example/hook?token=1"));
     }
 
@@ -235,7 +235,7 @@ mod tests {
             text in "(.{0,60}|[/:@?#.a-z0-9]{0,20})"
         ) {
             for text in [text.clone(), format!("https:{text}"), format!("https://{text}")] {
-                if let Ok(url) = WebhookUrl::parse(&text, WebhookReach::Public) {
+                if let Ok(url) = OutboundUrl::parse(&text, OutboundReach::Public) {
                     prop_assert!(url.is_secure() && !url.host().is_empty());
                     prop_assert!(url.0.username().is_empty() && url.0.password().is_none());
                     let literal = url.literal();

@@ -1,9 +1,9 @@
-//! Which addresses a webhook may be sent to. The server must not reach addresses for a caller who
+//! Which addresses requests may be sent to. The server must not reach addresses for a caller who
 //! could not reach them directly.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::WebhookReach;
+use super::OutboundReach;
 
 /// The kind of an address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -12,15 +12,15 @@ pub enum Kind {
     Public,
     /// This machine, or one of the operator's own networks.
     Private,
-    /// Never a receiver of webhooks: cloud metadata, broadcast, documentation and reserved
+    /// Never a receiver: cloud metadata, broadcast, documentation and reserved
     /// addresses.
     Unusable,
 }
 
 impl Kind {
     /// True if a webhook may be sent to it.
-    pub const fn is_within(self, reach: WebhookReach) -> bool {
-        matches!((self, reach), (Self::Public, _) | (Self::Private, WebhookReach::Private))
+    pub const fn is_within(self, reach: OutboundReach) -> bool {
+        matches!((self, reach), (Self::Public, _) | (Self::Private, OutboundReach::Private))
     }
 }
 
@@ -186,13 +186,13 @@ mod tests {
     #[test]
     fn cloud_metadata_is_refused_even_if_private_networks_are_allowed() {
         assert!(
-            of("10.0.0.1").is_within(WebhookReach::Private)
-                && !of("10.0.0.1").is_within(WebhookReach::Public)
+            of("10.0.0.1").is_within(OutboundReach::Private)
+                && !of("10.0.0.1").is_within(OutboundReach::Public)
         );
         for metadata in ["169.254.169.254", "100.100.100.200", "fd00:ec2::254", "fd20:ce::254"] {
-            assert!(!of(metadata).is_within(WebhookReach::Private), "{metadata}");
+            assert!(!of(metadata).is_within(OutboundReach::Private), "{metadata}");
         }
-        assert!(of("1.1.1.1").is_within(WebhookReach::Public));
+        assert!(of("1.1.1.1").is_within(OutboundReach::Public));
     }
 
     proptest! {

@@ -1,0 +1,245 @@
+//! The second factor of people.
+
+use sea_orm::{
+    ColumnTrait as _, DatabaseTransaction, EntityTrait as _, IntoActiveModel as _,
+    PaginatorTrait as _, QueryFilter as _,
+};
+
+use crate::domain::access::credential::SecretHash;
+use crate::domain::access::people::totp::{MAX_TOTP_TRIES, TOTP_TRIES_MS};
+use crate::domain::ids::UserId;
+use crate::domain::time::Timestamp;
+use crate::store::StoreError;
+use crate::store::entities::access::{audit_entry, recovery_code, totp_secret};
+use crate::store::queries::SystemScope;
+use crate::store::requester::write_audit;
+
+/// A second factor that was right when it was checked.
+#[derive(Debug, Clone)]
+pub enum UsedFactor {
+    /// The step of a code of this secret.
+    Totp {
+        sealed: Vec<u8>,
+        step: i64,
+    },
+    Recovery(SecretHash),
+}
+
+/// Whether a code may be tried.
+#[derive(Debug, Clone)]
+pub enum TotpTry {
+    /// With this secret. The try was counted.
+    Counted(totp_secret::Model),
+    /// Too many wrong ones came; the next one counts after so many milliseconds.
+    Wait(u64),
+    /// The person has no secret.
+    NoSecret,
+}
+
+impl SystemScope {
+    /// The secret of a person.
+    pub async fn totp_secret(
+        &self,
+        user_id: UserId,
+    ) -> Result<Option<totp_secret::Model>, StoreError> {
+        Ok(totp_secret::Entity::find_by_id(user_id).all(&self.reader).await?.pop())
+    }
+
+    /// How many recovery codes a person has not used.
+    pub async fn recovery_codes_left(&self, user_id: UserId) -> Result<u64, StoreError> {
+        let codes = recovery_code::Entity::find()
+            .filter(recovery_code::Column::UserId.eq(user_id))
+            .count(&self.reader);
+        Ok(codes.await?)
+    }
+
+    /// Stores a secret that waits for its first code, in place of an earlier one; false if the person has one
+    /// that counts.
+    pub async fn enrol_totp(
+        &self,
+        row: totp_secret::Model,
+        audit: audit_entry::Model,
+    ) -> Result<bool, StoreError> {
+        self.writer
+            .change(move |transaction| {
+                let (row, audit) = (row.clone(), audit.clone());
+                Box::pin(async move {
+                    let known = find(transaction, row.user_id).await?;
+                    if known.as_ref().is_some_and(|known| known.confirmed_at.is_some()) {
+                        return Ok(false);
+                    }
+                    write_audit(transaction, audit).await?;
+                    totp_secret::Entity::delete_by_id(row.user_id).exec(transaction).await?;
+                    // Another secret gives no more tries.
+                    let (tries, tried_since) = known
+                        .map_or((row.tries, row.tried_since), |row| (row.tries, row.tried_since));
+                    let row = totp_secret::Model { tries, tried_since, ..row };
+                    totp_secret::Entity::insert(row.into_active_model())
+                        .exec_without_returning(transaction)
+                        .await?;
+                    Ok(true)
+                })
+            })
+            .await
+    }
+
+    /// Counts a try of a code.
+    pub async fn try_totp(&self, user_id: UserId, now: Timestamp) -> Result<TotpTry, StoreError> {
+        self.writer
+            .change(move |transaction| {
+                Box::pin(async move {
+                    let Some(row) = find(transaction, user_id).await? else {
+                        return Ok(TotpTry::NoSecret);
+                    };
+                    // Later ones are of a clock that was ahead.
+                    let counts =
+                        row.tried_since <= now && now.ms_since(row.tried_since) < TOTP_TRIES_MS;
+                    let (tries, since) =
+                        if counts { (row.tries, row.tried_since) } else { (0, now) };
+                    if tries >= MAX_TOTP_TRIES {
+                        return Ok(TotpTry::Wait(TOTP_TRIES_MS - now.ms_since(since)));
+                    }
+                    totp_secret::Entity::update_many()
+                        .col_expr(totp_secret::Column::Tries, (tries + 1).into())
+                        .col_expr(totp_secret::Column::TriedSince, since.0.into())
+                        .filter(totp_secret::Column::UserId.eq(user_id))
+                        .exec(transaction)
+                        .await?;
+                    Ok(TotpTry::Counted(row))
+                })
+            })
+            .await
+    }
+
+    /// Begins to ask the person for codes, after the first one was right; false if the secret was replaced
+    /// or confirmed meanwhile.
+    pub async fn confirm_totp(
+        &self,
+        user_id: UserId,
+        (sealed, step): (Vec<u8>, i64),
+        codes: Vec<SecretHash>,
+        now: Timestamp,
+        audit: audit_entry::Model,
+    ) -> Result<bool, StoreError> {
+        self.writer
+            .change(move |transaction| {
+                let (sealed, codes, audit) = (sealed.clone(), codes.clone(), audit.clone());
+                Box::pin(async move {
+                    let changed = totp_secret::Entity::update_many()
+                        .col_expr(totp_secret::Column::ConfirmedAt, now.0.into())
+                        .col_expr(totp_secret::Column::LastStep, step.into())
+                        .col_expr(totp_secret::Column::Tries, 0.into())
+                        .filter(totp_secret::Column::UserId.eq(user_id))
+                        .filter(totp_secret::Column::Sealed.eq(sealed))
+                        .filter(totp_secret::Column::ConfirmedAt.is_null())
+                        .exec(transaction)
+                        .await?;
+                    if changed.rows_affected == 0 {
+                        return Ok(false);
+                    }
+                    write_audit(transaction, audit).await?;
+                    replace_codes(transaction, user_id, codes).await?;
+                    Ok(true)
+                })
+            })
+            .await
+    }
+
+    /// Replaces the recovery codes of a person; false without a secret that counts.
+    pub async fn replace_recovery_codes(
+        &self,
+        user_id: UserId,
+        codes: Vec<SecretHash>,
+        audit: audit_entry::Model,
+    ) -> Result<bool, StoreError> {
+        self.writer
+            .change(move |transaction| {
+                let (codes, audit) = (codes.clone(), audit.clone());
+                Box::pin(async move {
+                    let known = find(transaction, user_id).await?;
+                    if known.is_none_or(|known| known.confirmed_at.is_none()) {
+                        return Ok(false);
+                    }
+                    write_audit(transaction, audit).await?;
+                    replace_codes(transaction, user_id, codes).await?;
+                    Ok(true)
+                })
+            })
+            .await
+    }
+
+    /// Deletes the secret and the recovery codes of a person; false without a secret.
+    pub async fn disable_totp(
+        &self,
+        user_id: UserId,
+        audit: audit_entry::Model,
+    ) -> Result<bool, StoreError> {
+        self.writer
+            .change(move |transaction| {
+                let audit = audit.clone();
+                Box::pin(async move {
+                    if find(transaction, user_id).await?.is_none() {
+                        return Ok(false);
+                    }
+                    write_audit(transaction, audit).await?;
+                    totp_secret::Entity::delete_by_id(user_id).exec(transaction).await?;
+                    replace_codes(transaction, user_id, Vec::new()).await?;
+                    Ok(true)
+                })
+            })
+            .await
+    }
+}
+
+/// Uses up a second factor; false if it was used, or the secret replaced, meanwhile.
+pub(super) async fn use_factor(
+    transaction: &DatabaseTransaction,
+    user_id: UserId,
+    factor: UsedFactor,
+) -> Result<bool, StoreError> {
+    let used = match factor {
+        UsedFactor::Totp { sealed, step } => {
+            totp_secret::Entity::update_many()
+                .col_expr(totp_secret::Column::LastStep, step.into())
+                .col_expr(totp_secret::Column::Tries, 0.into())
+                .filter(totp_secret::Column::UserId.eq(user_id))
+                .filter(totp_secret::Column::Sealed.eq(sealed))
+                .filter(totp_secret::Column::LastStep.lt(step))
+                .exec(transaction)
+                .await?
+                .rows_affected
+        }
+        UsedFactor::Recovery(hash) => {
+            recovery_code::Entity::delete_by_id((user_id, hash.0.to_vec()))
+                .exec(transaction)
+                .await?
+                .rows_affected
+        }
+    };
+    Ok(used == 1)
+}
+
+async fn find(
+    transaction: &DatabaseTransaction,
+    user_id: UserId,
+) -> Result<Option<totp_secret::Model>, StoreError> {
+    Ok(totp_secret::Entity::find_by_id(user_id).all(transaction).await?.pop())
+}
+
+async fn replace_codes(
+    transaction: &DatabaseTransaction,
+    user_id: UserId,
+    codes: Vec<SecretHash>,
+) -> Result<(), StoreError> {
+    recovery_code::Entity::delete_many()
+        .filter(recovery_code::Column::UserId.eq(user_id))
+        .exec(transaction)
+        .await?;
+    if codes.is_empty() {
+        return Ok(());
+    }
+    let row = |hash: SecretHash| recovery_code::Model { user_id, code_hash: hash.0.to_vec() };
+    let rows = codes.into_iter().map(|hash| row(hash).into_active_model());
+    recovery_code::Entity::insert_many(rows).exec_without_returning(transaction).await?;
+    Ok(())
+}
