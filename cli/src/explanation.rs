@@ -45,7 +45,7 @@ const PREFLIGHT_CODES: [&str; 4] =
 /// it names the reason and what to do, without fields or paths of the API. A test compares this list with
 /// the server's codes.
 #[cfg(test)]
-const SHOWN_AS_ANSWERED: [&str; 122] = [
+const SHOWN_AS_ANSWERED: [&str; 128] = [
     "access_denied",
     "agent_busy",
     "agent_count_unconfirmed",
@@ -77,6 +77,10 @@ const SHOWN_AS_ANSWERED: [&str; 122] = [
     "group_exists",
     "idempotency_key_reused",
     "incomplete_release",
+    "integration_changed",
+    "integration_disabled",
+    "integration_exists",
+    "integration_unreadable",
     "invalid_access_token",
     "invalid_api_key",
     "invalid_argv",
@@ -106,6 +110,7 @@ const SHOWN_AS_ANSWERED: [&str; 122] = [
     "missing_api_key",
     "missing_host",
     "missing_scope",
+    "no_receivers",
     "no_release",
     "no_rollout",
     "no_space",
@@ -148,6 +153,7 @@ const SHOWN_AS_ANSWERED: [&str; 122] = [
     "too_many_device_logins",
     "too_many_drafts",
     "too_many_exports",
+    "too_many_integrations",
     "too_many_invitations",
     "too_many_mails",
     "too_many_registrations",

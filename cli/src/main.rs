@@ -90,8 +90,9 @@ mod commands {
         pub mod ping;
         pub mod target_options;
     }
-    /// Webhooks.
+    /// Integrations and webhooks.
     pub mod integrations {
+        pub mod integrations;
         pub mod webhooks;
     }
     /// Releases and the groups that install them.

@@ -111,6 +111,10 @@ id!(
     WebhookKeyId
 );
 id!(
+    /// An integration, which sends events of a tenant elsewhere.
+    IntegrationId
+);
+id!(
     /// A release.
     ReleaseId
 );

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use crate::{literals, sources};
 
 /// What an action changes: the kinds of subjects.
-const RESOURCES: [&str; 18] = [
+const RESOURCES: [&str; 19] = [
     "agent",
     "agent_key",
     "api_key",
@@ -14,6 +14,7 @@ const RESOURCES: [&str; 18] = [
     "command",
     "device_login",
     "group",
+    "integration",
     "invitation",
     "job",
     "ladder",
@@ -26,7 +27,7 @@ const RESOURCES: [&str; 18] = [
     "webhook_secret",
 ];
 /// What happens to it, in the imperative.
-const VERBS: [&str; 33] = [
+const VERBS: [&str; 34] = [
     "abort",
     "accept",
     "adopt",
@@ -57,6 +58,7 @@ const VERBS: [&str; 33] = [
     "send",
     "stop",
     "submit",
+    "test",
     "update",
     "upload",
     "withdraw",

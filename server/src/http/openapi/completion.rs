@@ -134,6 +134,7 @@ fn tags() -> Value {
         {"name": "jobs", "description": "Scripts on many agents, at once or in waves."},
         {"name": "approvals", "description": "Work that waits for somebody else's yes."},
         {"name": "schedules", "description": "Jobs that start at due times."},
+        {"name": "integrations", "description": "Where events are sent: webhooks, chat, incidents, metrics and mail."},
         {"name": "targets", "description": "Which agents a target matches."},
         {"name": "groups", "description": "Agents that follow one version."},
         {"name": "releases", "description": "Signed versions of the programs for hosts."},

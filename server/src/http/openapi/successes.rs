@@ -41,6 +41,14 @@ const SENTENCES: &[(&str, &str, &str)] = &[
     ("create_api_key", "201", "The API key with its secret."),
     ("create_group", "201", "The group."),
     ("create_schedule", "201", "The schedule."),
+    ("create_integration", "201", "The integration."),
+    ("get_integration", "200", "The integration."),
+    ("list_integrations", "200", "A page of integrations."),
+    ("update_integration", "200", "The integration."),
+    ("delete_integration", "204", "The integration is deleted."),
+    ("test_integration", "200", "How the receiver answered."),
+    ("list_integration_deliveries", "200", "A page of deliveries."),
+    ("resend_integration_delivery", "202", "The delivery, which waits for its turn."),
     ("create_tenant", "201", "The tenant with the API key of its owner."),
     ("create_invitation", "201", "The invitation with its token."),
     ("delete_agent", "204", "The agent is deleted."),
@@ -165,7 +173,12 @@ pub fn sentence(operation: &str, status: &str) -> Option<&'static str> {
 pub fn has_location(operation: &str, status: &str) -> bool {
     let creates = matches!(
         operation,
-        "create_agent_key" | "create_group" | "create_schedule" | "run_schedule" | "submit_job"
+        "create_agent_key"
+            | "create_group"
+            | "create_integration"
+            | "create_schedule"
+            | "run_schedule"
+            | "submit_job"
     );
     let acts_on_job = status == "202" && operation.ends_with("_job");
     creates && matches!(status, "201" | "202")

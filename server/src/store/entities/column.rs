@@ -19,10 +19,12 @@ use crate::domain::commands::trigger::Trigger;
 use crate::domain::fleet::agent::{AgentEventKind, AgentLevel, NameSource, Transport};
 use crate::domain::ids::{
     AgentId, AgentKeyId, ApiKeyId, ApprovalId, ApprovalRuleId, AuditId, CommandId, DeviceLoginId,
-    EventId, FireId, GroupId, InvitationId, JobId, MailId, MemberId, PrincipalId, RegistrationId,
-    ReleaseId, ScheduleId, SessionId, TenantId, TokenKeyId, UserId, WebhookDeliveryId,
-    WebhookKeyId,
+    EventId, FireId, GroupId, IntegrationId, InvitationId, JobId, MailId, MemberId, PrincipalId,
+    RegistrationId, ReleaseId, ScheduleId, SessionId, TenantId, TokenKeyId, UserId,
+    WebhookDeliveryId, WebhookKeyId,
 };
+use crate::domain::integrations::event_type::EventType;
+use crate::domain::integrations::integration::{IntegrationKind, IntegrationSettings};
 use crate::domain::integrations::webhook::WebhookDeliveryState;
 use crate::domain::releases::group::{GroupState, UpdateState};
 use crate::domain::schedules::fire::{FireReason, FireState, ScheduleState};
@@ -53,6 +55,16 @@ pub struct StoredCondition(pub RuleCondition);
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, FromJsonQueryResult)]
 #[serde(transparent)]
 pub struct StoredLadder(pub Ladder);
+
+/// The types of events that an integration sends, stored as a JSON array.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, FromJsonQueryResult)]
+#[serde(transparent)]
+pub struct StoredEventTypes(pub Vec<EventType>);
+
+/// Settings of an integration that are no secrets, stored as a JSON object.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, FromJsonQueryResult)]
+#[serde(transparent)]
+pub struct StoredSettings(pub IntegrationSettings);
 
 /// Stores an enum by the name that `strum` gives it. An unknown name in the database is an error.
 macro_rules! text_columns {
@@ -121,6 +133,7 @@ text_columns!(
     FireReason,
     FireState,
     GroupState,
+    IntegrationKind,
     JobState,
     MissedPolicy,
     OverlapPolicy,
@@ -187,7 +200,7 @@ macro_rules! newtype_columns {
     )+};
 }
 
-newtype_columns!(Uuid: AgentId, AgentKeyId, ApiKeyId, ApprovalId, ApprovalRuleId, AuditId, CommandId, WebhookDeliveryId, EventId, FireId, GroupId, JobId, MemberId, PrincipalId, ReleaseId, ScheduleId, SessionId, TenantId, UserId, WebhookKeyId, InvitationId, TokenKeyId, MailId, RegistrationId, DeviceLoginId);
+newtype_columns!(Uuid: IntegrationId, AgentId, AgentKeyId, ApiKeyId, ApprovalId, ApprovalRuleId, AuditId, CommandId, WebhookDeliveryId, EventId, FireId, GroupId, JobId, MemberId, PrincipalId, ReleaseId, ScheduleId, SessionId, TenantId, UserId, WebhookKeyId, InvitationId, TokenKeyId, MailId, RegistrationId, DeviceLoginId);
 newtype_columns!(i64: Timestamp);
 
 #[cfg(test)]
@@ -220,6 +233,7 @@ mod tests {
             FireReason,
             FireState,
             GroupState,
+            IntegrationKind,
             JobState,
             MissedPolicy,
             OverlapPolicy,

@@ -41,6 +41,8 @@ pub enum WebhookReach {
 #[strum(serialize_all = "snake_case")]
 #[serde(rename_all = "snake_case")]
 pub enum WebhookDeliveryState {
+    /// A message of an integration that waits for its turn, or for the end of a grace period.
+    Queued,
     /// Attempts are made until it is delivered or fails.
     Pending,
     /// The receiver answered with a 2xx status.
@@ -53,6 +55,7 @@ impl WebhookDeliveryState {
     /// The name in API and database.
     pub const fn as_str(self) -> &'static str {
         match self {
+            Self::Queued => "queued",
             Self::Pending => "pending",
             Self::Delivered => "delivered",
             Self::Failed => "failed",

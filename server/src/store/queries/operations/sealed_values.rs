@@ -10,7 +10,7 @@ use crate::domain::ids::TenantId;
 use crate::store::StoreError;
 use crate::store::entities::access::{mail, token_key};
 use crate::store::entities::commands::command;
-use crate::store::entities::integrations::webhook_key;
+use crate::store::entities::integrations::{integration, webhook_key};
 use crate::store::entities::operations::setting;
 use crate::store::queries::SystemScope;
 
@@ -19,6 +19,7 @@ use crate::store::queries::SystemScope;
 pub enum SealedTable {
     Commands,
     WebhookKeys,
+    Integrations,
     /// Of the whole server.
     TokenKeys,
     /// Of the whole server.
@@ -65,6 +66,19 @@ impl SystemScope {
                     .column(webhook_key::Column::Sealed)
                     .filter(webhook_key::Column::Id.gt(after))
                     .order_by_asc(webhook_key::Column::Id)
+                    .limit(limit)
+                    .into_tuple()
+                    .all(&self.reader)
+                    .await?
+            }
+            SealedTable::Integrations => {
+                integration::Entity::find()
+                    .select_only()
+                    .column(integration::Column::Id)
+                    .column(integration::Column::TenantId)
+                    .column(integration::Column::Sealed)
+                    .filter(integration::Column::Id.gt(after))
+                    .order_by_asc(integration::Column::Id)
                     .limit(limit)
                     .into_tuple()
                     .all(&self.reader)
@@ -129,6 +143,13 @@ impl SystemScope {
                                 webhook_key::Entity::update_many()
                                     .col_expr(webhook_key::Column::Sealed, Expr::value(sealed))
                                     .filter(webhook_key::Column::Id.eq(id))
+                                    .exec(transaction)
+                                    .await?;
+                            }
+                            SealedTable::Integrations => {
+                                integration::Entity::update_many()
+                                    .col_expr(integration::Column::Sealed, Expr::value(sealed))
+                                    .filter(integration::Column::Id.eq(id))
                                     .exec(transaction)
                                     .await?;
                             }

@@ -28,13 +28,14 @@ const SLICE_AGENTS: u64 = 20;
 
 /// Tables whose rows are deleted by `tenant_id` alone, with a column that tells rows of a slice apart.
 /// Commands, agents, members and the tenant itself have functions of their own.
-const TABLES: [(&str, &str); 22] = [
+const TABLES: [(&str, &str); 23] = [
     ("approvals", "id"),
     ("approval_rules", "id"),
     ("ladders", "tenant_id"),
     ("fires", "id"),
     ("schedules", "id"),
-    ("webhook_deliveries", "id"),
+    ("deliveries", "id"),
+    ("integrations", "id"),
     ("webhook_keys", "id"),
     ("idempotency_records", "key"),
     ("agent_updates", "agent_id"),

@@ -25,7 +25,7 @@ use crate::store::entities::commands::{
     rollout,
 };
 use crate::store::entities::fleet::{agent, agent_event, agent_manifest};
-use crate::store::entities::integrations::webhook_delivery;
+use crate::store::entities::integrations::{delivery, integration};
 use crate::store::entities::releases::{agent_update, group};
 use crate::store::entities::schedules::{fire, schedule};
 use crate::store::queries::TenantScope;
@@ -35,7 +35,7 @@ const PAGE_ROWS: u64 = 100;
 
 /// What is exported, in this order. Rows that belong to others follow them: the person of a member, the
 /// manifest of an agent, the report and the output of a command.
-pub const TABLES: [&str; 19] = [
+pub const TABLES: [&str; 20] = [
     "tenants",
     "api_keys",
     "agent_keys",
@@ -50,7 +50,8 @@ pub const TABLES: [&str; 19] = [
     "rollouts",
     "commands",
     "agent_events",
-    "webhook_deliveries",
+    "integrations",
+    "deliveries",
     "approval_rules",
     "ladders",
     "approvals",
@@ -69,13 +70,15 @@ pub const NOT_EXPORTED_TABLES: [(&str, &str); 7] = [
 ];
 
 /// Columns that are secrets, hashes of them, or of this server only.
-const HIDDEN: [&str; 9] = [
+const HIDDEN: [&str; 11] = [
     "secret_hash",
     "previous_secret_hash",
     "next_fingerprint",
     "password_hash",
     "token_hash",
     "sealed_parameters",
+    "sealed",
+    "queue_changes",
     "is_indexed",
     "manifest_bytes",
     "manifest_scripts",
@@ -126,9 +129,8 @@ impl TenantScope {
             }
             "commands" => self.commands_with_output(after).await,
             "agent_events" => self.table::<agent_event::Entity>("agent_events", after).await,
-            "webhook_deliveries" => {
-                self.table::<webhook_delivery::Entity>("webhook_deliveries", after).await
-            }
+            "integrations" => self.table::<integration::Entity>("integrations", after).await,
+            "deliveries" => self.table::<delivery::Entity>("deliveries", after).await,
             "approval_rules" => self.table::<approval_rule::Entity>("approval_rules", after).await,
             "ladders" => {
                 let keys = ("tenant_id", "tenant_id");

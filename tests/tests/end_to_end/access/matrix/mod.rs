@@ -19,7 +19,7 @@ use self::operations::{Foreign, Needs, Operation, operations};
 use self::people::People;
 use self::scopes::check_scopes;
 
-const ALL_SCOPES: [&str; 23] = [
+const ALL_SCOPES: [&str; 25] = [
     "agents:read",
     "agents:write",
     "agents:manage",
@@ -39,6 +39,8 @@ const ALL_SCOPES: [&str; 23] = [
     "members:read",
     "members:write",
     "webhooks:write",
+    "integrations:read",
+    "integrations:write",
     "tenant:manage",
     "metrics:read",
     "releases:manage",
@@ -114,6 +116,7 @@ fn path(operation: &Operation, ids: &Ids) -> String {
     let template = operation.path;
     let template = template.replace("{version}", "9.9.9").replace("{platform}", "linux-x86_64");
     let template = template.replace("{program}", "muster-agent");
+    let template = template.replace("{delivery_id}", "01980000-0000-7000-8000-000000000000");
     let Some((before, after)) = template.split_once("{id}") else { return template };
     let id = ids.get(before).unwrap_or_else(|| panic!("no id for {before}"));
     format!("{before}{id}{after}")
@@ -152,6 +155,9 @@ impl AccessFixture {
         let schedule = json!({"name": "first", "rule": {"cron": "@yearly"},
             "job": {"script": "deploy", "target": {"tags": ["none"]}}});
         let schedule = text(&fixture.api.post("/api/schedules", schedule).await.expect(201), "id");
+        let integration = json!({"kind": "slack", "name": "first", "event_types": ["job.failed"],
+            "settings": {"url": "https://hooks.invalid/secret"}});
+        let integration = fixture.api.post("/api/integrations", integration).await.expect(201);
         let first_key = fixture.api.get("/api/keys").await.expect(200);
         let own_tenant = fixture.api.get("/api/tenant").await.expect(200);
         let command = text(&command, "command_id");
@@ -166,6 +172,7 @@ impl AccessFixture {
             ("/api/approvals/", text(&approval["items"][0], "id")),
             ("/api/approvals/rules/", text(&rule, "id")),
             ("/api/schedules/", schedule),
+            ("/api/integrations/", text(&integration, "id")),
             ("/api/members/", people.owner.member_id.clone()),
             ("/api/me/sessions/", people.owner.session_id.clone()),
             ("/api/invitations/", invitation),
