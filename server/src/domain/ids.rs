@@ -111,7 +111,7 @@ id!(
     WebhookKeyId
 );
 id!(
-    /// An integration, which sends events of a tenant elsewhere.
+    /// An integration, which sends events of a tenant to another service.
     IntegrationId
 );
 id!(

@@ -1,6 +1,7 @@
 //! Fields of integrations: bounds and patterns from the constants that the server checks.
 
 use serde_json::{Value, json};
+use strum::IntoEnumIterator as _;
 
 use super::shapes::{or_null, reference};
 use crate::domain::integrations::event_type::EventType;
@@ -8,7 +9,6 @@ use crate::domain::integrations::integration::{
     IntegrationKind, MAX_KEY_BYTES, MAX_OFFLINE_AFTER_MS, MAX_RECEIVERS,
 };
 use crate::domain::integrations::webhook::MAX_URL_BYTES;
-use strum::IntoEnumIterator as _;
 
 /// Schema, field, and what the field is.
 pub(super) fn all() -> Vec<(&'static str, &'static str, Value)> {

@@ -48,7 +48,7 @@ const SENTENCES: &[(&str, &str, &str)] = &[
     ("delete_integration", "204", "The integration is deleted."),
     ("test_integration", "200", "How the receiver answered."),
     ("list_integration_deliveries", "200", "A page of deliveries."),
-    ("resend_integration_delivery", "202", "The delivery, which waits for its turn."),
+    ("resend_integration_delivery", "202", "The delivery, which waits for earlier ones."),
     ("create_tenant", "201", "The tenant with the API key of its owner."),
     ("create_invitation", "201", "The invitation with its token."),
     ("delete_agent", "204", "The agent is deleted."),

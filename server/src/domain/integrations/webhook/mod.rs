@@ -41,7 +41,7 @@ pub enum WebhookReach {
 #[strum(serialize_all = "snake_case")]
 #[serde(rename_all = "snake_case")]
 pub enum WebhookDeliveryState {
-    /// A message of an integration that waits for its turn, or for the end of a grace period.
+    /// A message of an integration that waits for earlier ones, or for the end of a grace period.
     Queued,
     /// Attempts are made until it is delivered or fails.
     Pending,
