@@ -169,13 +169,14 @@ impl Webhooks {
         let (now, first_retry) = (self.clock.now(), self.first_retry);
         // Longer than an attempt takes, so that no other server starts one meanwhile.
         let timeout_ms = u64::try_from(self.client.timeout().as_millis()).unwrap_or(u64::MAX);
-        let lease_until =
-            now.plus_ms(timeout_ms.saturating_mul(POSTS_AT_MOST).saturating_add(LEASE_MS));
         let plan = move |row: &mut delivery::Model| {
             if row.tries == 1 && row.integration_id.is_none() {
                 // The server may have been down: the day starts with the first attempt.
                 row.give_up_at = now.plus_ms(TRIED_FOR_MS);
             }
+            let posts = if row.integration_id.is_some() { POSTS_AT_MOST } else { 1 };
+            let lease_until =
+                now.plus_ms(timeout_ms.saturating_mul(posts).saturating_add(LEASE_MS));
             let retry_at = due_unless_recorded(row.tries.unsigned_abs(), first_retry, now);
             row.due_at = Ord::max(retry_at, lease_until);
         };

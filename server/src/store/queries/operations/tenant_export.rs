@@ -278,7 +278,13 @@ fn field<C: ColumnTrait>(row: &QueryResult, column: &C) -> Result<Value, DbErr> 
 
 /// Instants are named `…_at`, with these exceptions.
 fn is_instant(name: &str) -> bool {
-    const OTHERS: [&str; 5] =
-        ["at", "handled_until", "previous_valid_until", "valid_until", "in_force_since"];
+    const OTHERS: [&str; 6] = [
+        "at",
+        "failing_since",
+        "handled_until",
+        "in_force_since",
+        "previous_valid_until",
+        "valid_until",
+    ];
     name.ends_with("_at") || OTHERS.contains(&name)
 }

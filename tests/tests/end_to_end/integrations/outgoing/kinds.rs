@@ -91,11 +91,11 @@ async fn agent_that_goes_and_comes_back_opens_and_resolves_one_incident() {
     let settings = json!({"url": receiver.url(), "key": "routing"});
     let web = json!({"settings": settings, "target": {"expression": "tag:web"},
         "event_types": ["agent.offline", "agent.online"]});
-    let path = integration(&fixture, "pagerduty", web).await;
     let (mut other, _) = fixture.agent(AgentOptions::named("other")).await;
     let (mut agent, id) = fixture.agent(AgentOptions::named("web-1")).await;
     let tags = json!({"tags": ["web"]});
     fixture.api.patch(&format!("/api/agents/{id}"), tags).await.expect(200);
+    let path = integration(&fixture, "pagerduty", web).await;
     other.kill_9();
     agent.kill_9();
     let opened = receiver.receives(1).await.remove(0).json();

@@ -301,6 +301,9 @@ async fn integrations(run: &mut Recorder<'_>) {
     run.call(Method::PATCH, &path, Some(json!({"offline_after_ms": 300_000}))).await;
     run.post(&format!("{path}/test"), json!({})).await;
     run.get(&format!("{path}/deliveries")).await;
+    run.call(Method::PATCH, &path, Some(json!({"is_enabled": false}))).await;
+    let delivery = "{delivery_id=01980000-0000-7000-8000-000000000000}";
+    run.post(&format!("{path}/deliveries/{delivery}/resend"), json!({})).await;
     run.call(Method::DELETE, &path, None).await;
 }
 
