@@ -175,8 +175,10 @@ mod tests {
             events.extend([(AgentOffline, at), (AgentOnline, at + 61_000)]);
         }
         let told = messages(&events);
-        assert!(told.len() <= 4 + 5, "{told:?}");
-        assert!(told.iter().any(|(_, repeats)| *repeats >= 3), "{told:?}");
+        assert_eq!(told.len(), 4, "it is as it was reported: {told:?}");
+        events.push((AgentOffline, 2_400_000));
+        let told = messages(&events);
+        assert_eq!((told.len(), told[4].0), (5, AgentOffline), "{told:?}");
     }
 
     #[test]

@@ -93,7 +93,7 @@ async fn agent_that_goes_and_comes_back_opens_and_resolves_one_incident() {
         "event_types": ["agent.offline", "agent.online"]});
     let (mut other, _) = fixture.agent(AgentOptions::named("other")).await;
     let (mut agent, id) = fixture.agent(AgentOptions::named("web-1")).await;
-    let tags = json!({"tags": ["web"]});
+    let tags = json!({"name": "web-1", "tags": ["web"]});
     fixture.api.patch(&format!("/api/agents/{id}"), tags).await.expect(200);
     let path = integration(&fixture, "pagerduty", web).await;
     other.kill_9();
