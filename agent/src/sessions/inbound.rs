@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use muster_protocol::CommandName;
+use muster_protocol::capsule::Capsule;
 use muster_protocol::frame::{
     Ack, AgentFrame, Command, DecodeError, Outcome, ServerFrame, decode_server_frame,
 };
@@ -146,6 +147,8 @@ impl Session<'_> {
             update: self.agent.update_requests.check_available(),
             now_ms: unix_ms(),
             is_capsule_used: self.agent.used_capsules.contains(id),
+            forgotten_until_ms: self.agent.used_capsules.forgotten_until_ms(),
+            fingerprint: self.agent.fingerprint(),
             is_deregistering: self.deregistration.is_some(),
         };
         let decision = decision::decide(command, &input);
@@ -159,7 +162,10 @@ impl Session<'_> {
         if let Some(record) = RequestRecord::of(command, &decision) {
             self.agent.request_log.append(&record);
         }
-        if uses_capsule && let Err(error) = self.agent.used_capsules.add(id, unix_ms()) {
+        let used = command.capsule.as_ref().filter(|_| uses_capsule);
+        if let Some(Ok(approved)) = used.map(Capsule::read)
+            && let Err(error) = self.agent.used_capsules.add(id, approved.expires_at_ms)
+        {
             self.reject(id, &error);
             return;
         }

@@ -11,6 +11,7 @@ const RESOURCES: [&str; 19] = [
     "api_key",
     "approval",
     "approval_rule",
+    "audit",
     "command",
     "device_login",
     "group",
@@ -27,7 +28,7 @@ const RESOURCES: [&str; 19] = [
     "webhook_secret",
 ];
 /// What happens to it, in the imperative.
-const VERBS: [&str; 34] = [
+const VERBS: [&str; 36] = [
     "abort",
     "accept",
     "adopt",
@@ -41,6 +42,7 @@ const VERBS: [&str; 34] = [
     "disable",
     "draft",
     "enable",
+    "expire",
     "export",
     "halt",
     "limit",
@@ -49,6 +51,7 @@ const VERBS: [&str; 34] = [
     "read",
     "refuse",
     "regenerate",
+    "remove",
     "resend",
     "restore",
     "resume",

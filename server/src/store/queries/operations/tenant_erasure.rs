@@ -52,6 +52,7 @@ const TABLES: [(&str, &str); 23] = [
     ("audit_entries", "id"),
     ("audit_links", "number"),
     ("audit_heads", "tenant_id"),
+    ("audit_anchors", "tenant_id"),
 ];
 
 /// The result of a slice.
