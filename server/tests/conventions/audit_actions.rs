@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use crate::{literals, sources};
 
 /// What an action changes: the kinds of subjects.
-const RESOURCES: [&str; 19] = [
+const RESOURCES: [&str; 20] = [
     "agent",
     "agent_key",
     "api_key",
