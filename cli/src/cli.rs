@@ -14,7 +14,7 @@ use crate::commands::commands::{
     approvals, approver, command_history, executions, jobs, logs, raw_command, run, verify,
 };
 use crate::commands::fleet::{agents, ping, suggestions};
-use crate::commands::integrations::webhooks;
+use crate::commands::integrations::{integrations, webhooks};
 use crate::commands::releases::{groups, release};
 use crate::commands::schedules::{calendars, hooks, schedules};
 use crate::completion;
@@ -124,6 +124,8 @@ pub enum Action {
     Groups(groups::Args),
     /// Build, sign and publish releases of the agent and the supervisor
     Release(release::Args),
+    /// Manage integrations: where events are sent
+    Integrations(integrations::Args),
     /// List and resend webhook deliveries, and manage their signing secrets
     Webhooks(webhooks::Args),
     /// Send an agent a command such as ping, info, restart or update
@@ -234,6 +236,9 @@ pub async fn dispatch(cli: Cli) -> Result<u8, CliError> {
         Action::Jobs(args) => (jobs::OPTIONS, jobs::run(args, &session).await),
         Action::Executions(args) => (executions::OPTIONS, executions::run(args, &session).await),
         Action::Verify(args) => (&[][..], verify::run(args, &session).await),
+        Action::Integrations(args) => {
+            (integrations::OPTIONS, integrations::run(args, &session).await)
+        }
         Action::Webhooks(args) => (webhooks::OPTIONS, webhooks::run(args, &session).await),
         Action::Calendars(args) => (calendars::OPTIONS, calendars::run(args, &session).await),
         Action::Hooks(args) => (hooks::OPTIONS, hooks::run(args, &session).await),

@@ -45,7 +45,7 @@ const PREFLIGHT_CODES: [&str; 4] =
 /// it names the reason and what to do, without fields or paths of the API. A test compares this list with
 /// the server's codes.
 #[cfg(test)]
-const SHOWN_AS_ANSWERED: [&str; 148] = [
+const SHOWN_AS_ANSWERED: [&str; 154] = [
     "access_denied",
     "account_changed",
     "agent_busy",
@@ -90,6 +90,10 @@ const SHOWN_AS_ANSWERED: [&str; 148] = [
     "identity_not_linked",
     "identity_taken",
     "incomplete_release",
+    "integration_changed",
+    "integration_disabled",
+    "integration_exists",
+    "integration_unreadable",
     "invalid_access_token",
     "invalid_api_key",
     "invalid_argv",
@@ -122,6 +126,7 @@ const SHOWN_AS_ANSWERED: [&str; 148] = [
     "missing_api_key",
     "missing_host",
     "missing_scope",
+    "no_receivers",
     "no_release",
     "no_rollout",
     "no_space",
@@ -172,6 +177,7 @@ const SHOWN_AS_ANSWERED: [&str; 148] = [
     "too_many_drafts",
     "too_many_exports",
     "too_many_hooks",
+    "too_many_integrations",
     "too_many_invitations",
     "too_many_mails",
     "too_many_registrations",

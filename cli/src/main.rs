@@ -98,8 +98,9 @@ mod commands {
         pub mod suggestions;
         pub mod target_options;
     }
-    /// Webhooks.
+    /// Integrations and webhooks.
     pub mod integrations {
+        pub mod integrations;
         pub mod webhooks;
     }
     /// Releases and the groups that install them.

@@ -10,7 +10,7 @@ use crate::error::problem::Problem;
 use crate::explanation::OptionNames;
 
 /// Each command with the options that its refusals name.
-const COMMANDS: [(&str, OptionNames); 19] = [
+const COMMANDS: [(&str, OptionNames); 20] = [
     ("account", account::own::OPTIONS),
     ("access", access::OPTIONS),
     ("approvals", approvals::OPTIONS),
@@ -27,6 +27,7 @@ const COMMANDS: [(&str, OptionNames); 19] = [
     ("groups", groups::OPTIONS),
     ("calendars", calendars::OPTIONS),
     ("hooks", hooks::OPTIONS),
+    ("integrations", integrations::OPTIONS),
     ("schedules", schedules::OPTIONS),
     ("tenant", tenant::OPTIONS),
     ("tenants", tenants::OPTIONS),
@@ -61,6 +62,7 @@ const LOCAL_ARGUMENTS: [&str; 12] = [
     "FILE",
     "GROUP",
     "ID",
+    "INTEGRATION",
     "INVITATION",
     "JOB",
     "KEY",

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::header::{CONTENT_TYPE, RETRY_AFTER};
-use reqwest::{Certificate, Client, Response, redirect};
+use reqwest::{Certificate, Client, RequestBuilder, Response, redirect};
 
 use crate::domain::name::clean;
 use crate::domain::outbound::{InvalidUrl, OutboundReach, OutboundUrl};
@@ -42,11 +42,8 @@ pub struct WebhookLimits {
 #[derive(Debug)]
 pub struct WebhookMessage {
     pub url: String,
-    pub id: String,
-    /// Seconds since the Unix epoch.
-    pub timestamp_s: i64,
-    /// Signatures, separated by spaces.
-    pub signature: String,
+    /// Names in lower case.
+    pub headers: Vec<(&'static str, String)>,
     /// JSON.
     pub body: Vec<u8>,
 }
@@ -104,6 +101,11 @@ impl WebhookClient {
         self.limits.reach
     }
 
+    /// The longest time of an attempt.
+    pub fn timeout(&self) -> Duration {
+        self.limits.timeout
+    }
+
     /// Sends a message once and waits for the response.
     pub async fn send(&self, message: WebhookMessage) -> WebhookResponse {
         let started = Instant::now();
@@ -119,13 +121,11 @@ impl WebhookClient {
             Err(invalid) => return WebhookResponse::failed(format!("the webhook URL {invalid}")),
         };
         let client = if url.is_secure() { &self.secure } else { &self.plain };
-        let request = client
-            .post(url.as_str())
-            .header(CONTENT_TYPE, "application/json")
-            .header("webhook-id", message.id)
-            .header("webhook-timestamp", message.timestamp_s)
-            .header("webhook-signature", message.signature)
-            .body(message.body);
+        let request = client.post(url.as_str()).header(CONTENT_TYPE, "application/json");
+        let with = |request: RequestBuilder, (name, value): (&'static str, String)| {
+            request.header(name, value)
+        };
+        let request = message.headers.into_iter().fold(request, with).body(message.body);
         match request.send().await {
             Ok(response) => self.read(response).await,
             Err(error) => WebhookResponse::failed(self.reason(&error)),
@@ -176,6 +176,11 @@ impl WebhookClient {
 }
 
 impl WebhookResponse {
+    /// Taken over without a request.
+    pub fn accepted() -> Self {
+        Self { took: Duration::ZERO, status: None, retry_after: None, error: None, excerpt: None }
+    }
+
     /// The message was not delivered, for this reason.
     pub fn failed(error: String) -> Self {
         Self {

@@ -115,6 +115,10 @@ id!(
     WebhookKeyId
 );
 id!(
+    /// An integration, which sends events of a tenant to another service.
+    IntegrationId
+);
+id!(
     /// A release.
     ReleaseId
 );

@@ -57,8 +57,12 @@ pub mod fleet {
     pub mod target;
 }
 pub mod ids;
-/// The event feed, and webhooks.
+/// The event feed, webhooks, and integrations.
 pub mod integrations {
+    pub mod event_type;
+    pub mod formats;
+    pub mod grouping;
+    pub mod integration;
     pub mod records;
     pub mod tenant_event;
     pub mod webhook;

@@ -277,6 +277,20 @@ impl<S: Send + Sync> FromRequestParts<S> for Id {
     }
 }
 
+/// Two ids in the path, one of a part of the other.
+pub struct Ids(pub Uuid, pub Uuid);
+
+impl<S: Send + Sync> FromRequestParts<S> for Ids {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        axum::extract::Path::<(Uuid, Uuid)>::from_request_parts(parts, state)
+            .await
+            .map(|axum::extract::Path((id, of))| Self(id, of))
+            .map_err(|_| Problem::not_found("id"))
+    }
+}
+
 /// Selects a page of a list.
 #[derive(Debug, Clone, Default, Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]

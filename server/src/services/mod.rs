@@ -14,9 +14,11 @@ pub mod fleet {
     pub(super) mod presence;
     pub mod targets;
 }
-/// The event feed, and webhooks.
+/// The event feed, webhooks, and integrations.
 pub mod integrations {
     pub mod events;
+    pub mod integrations;
+    mod template;
     pub mod webhooks;
 }
 /// Operations of the server itself: maintenance, metrics, installation, the master key.
@@ -124,6 +126,7 @@ pub struct Services {
     pub groups: releases::groups::Groups,
     pub installation: operations::installation::Installation,
     pub jobs: commands::jobs::Jobs,
+    pub integrations: integrations::integrations::Integrations,
     pub invitations: access::people::invitations::Invitations,
     pub job_reconciler: commands::job_reconciler::JobReconciler,
     pub live_output: commands::output::live::LiveOutput,
@@ -237,6 +240,16 @@ impl Services {
             preflight: preflight.clone(),
             limiter: limiter.clone(),
             guard: guard.clone(),
+        };
+        let webhooks = integrations::webhooks::Webhooks {
+            store: store(),
+            hub: hub(),
+            clock: clock(),
+            secret_box: secret_box.clone(),
+            client: outside.webhooks,
+            first_retry: settings.webhook_first_retry,
+            metrics: parts.webhooks.clone(),
+            mails: mails.clone(),
         };
         Self {
             authentication: access::authentication::Authentication {
@@ -427,15 +440,13 @@ impl Services {
                 uses,
             },
             viewers,
-            webhooks: integrations::webhooks::Webhooks {
+            integrations: integrations::integrations::Integrations {
                 store: store(),
-                hub: hub(),
                 clock: clock(),
                 secret_box: secret_box.clone(),
-                client: outside.webhooks,
-                first_retry: settings.webhook_first_retry,
-                metrics: parts.webhooks.clone(),
+                webhooks: webhooks.clone(),
             },
+            webhooks,
         }
     }
 }

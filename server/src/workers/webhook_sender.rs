@@ -44,6 +44,7 @@ pub async fn run(webhooks: Webhooks, hub: Arc<Hub>) {
         }
         has_free_slot = tokio::select! {
             () = due => false,
+            () = webhooks.outbox_written() => false,
             () = tokio::time::sleep_until(look_at) => false,
             () = post.one_ended() => true,
         };

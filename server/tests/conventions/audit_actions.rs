@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use crate::{literals, sources};
 
 /// What an action changes: the kinds of subjects.
-const RESOURCES: [&str; 23] = [
+const RESOURCES: [&str; 24] = [
     "agent",
     "agent_key",
     "api_key",
@@ -18,6 +18,7 @@ const RESOURCES: [&str; 23] = [
     "group",
     "hook",
     "identity",
+    "integration",
     "invitation",
     "job",
     "ladder",

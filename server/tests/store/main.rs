@@ -19,6 +19,7 @@ mod manifests;
 mod master_key;
 mod members;
 mod model;
+mod outbox;
 mod output;
 mod plans;
 mod reconciliation;

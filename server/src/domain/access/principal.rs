@@ -103,6 +103,12 @@ pub enum Scope {
     /// The secrets that webhooks are signed with.
     #[serde(rename = "webhooks:write")]
     WebhooksWrite,
+    /// Integrations, without their secrets, and what they sent.
+    #[serde(rename = "integrations:read")]
+    IntegrationsRead,
+    /// Creates, changes, tests and deletes integrations, and sends their messages again.
+    #[serde(rename = "integrations:write")]
+    IntegrationsWrite,
     /// The tenant itself: its name, its export and its deletion.
     #[serde(rename = "tenant:manage")]
     TenantManage,
@@ -119,7 +125,7 @@ pub enum Scope {
 
 impl Scope {
     /// Every scope.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 25] = [
         Self::AgentsRead,
         Self::AgentsWrite,
         Self::AgentsManage,
@@ -139,6 +145,8 @@ impl Scope {
         Self::MembersRead,
         Self::MembersWrite,
         Self::WebhooksWrite,
+        Self::IntegrationsRead,
+        Self::IntegrationsWrite,
         Self::TenantManage,
         Self::MetricsRead,
         Self::ReleasesManage,
@@ -167,6 +175,8 @@ impl Scope {
             Self::MembersRead => "members:read",
             Self::MembersWrite => "members:write",
             Self::WebhooksWrite => "webhooks:write",
+            Self::IntegrationsRead => "integrations:read",
+            Self::IntegrationsWrite => "integrations:write",
             Self::TenantManage => "tenant:manage",
             Self::MetricsRead => "metrics:read",
             Self::ReleasesManage => "releases:manage",
@@ -259,6 +269,7 @@ impl Role {
                 Scope::MembersRead,
                 Scope::MembersWrite,
                 Scope::WebhooksWrite,
+                Scope::IntegrationsWrite,
                 Scope::TenantManage,
                 Scope::MetricsRead,
                 Scope::ReleasesManage,
@@ -273,6 +284,7 @@ impl Role {
                     Scope::AuditRead,
                     Scope::SchedulesRead,
                     Scope::MembersRead,
+                    Scope::IntegrationsRead,
                 ]);
             }
         };

@@ -4,14 +4,16 @@
 use serde::{Deserialize, Serialize};
 
 use super::webhook::WebhookDeliveryState;
-use crate::domain::ids::{JobId, WebhookDeliveryId};
+use crate::domain::ids::{IntegrationId, JobId, WebhookDeliveryId};
 use crate::domain::time::Timestamp;
 
-/// One message to a webhook.
+/// One message to a webhook or an integration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WebhookDeliveryRecord {
     pub id: WebhookDeliveryId,
-    pub job_id: JobId,
+    /// `None` for the webhook of a job.
+    pub integration_id: Option<IntegrationId>,
+    pub job_id: Option<JobId>,
     pub event: String,
     pub url: String,
     pub state: WebhookDeliveryState,
@@ -25,6 +27,8 @@ pub struct WebhookDeliveryRecord {
     pub attempt_count: i32,
     /// The newest attempts, oldest first.
     pub attempts: Vec<WebhookAttempt>,
+    /// Events that this message stands for beside its own.
+    pub repeat_count: i32,
 }
 
 /// One attempt.

@@ -1,4 +1,6 @@
-//! The event feed, and webhooks.
+//! The event feed, webhooks, and integrations.
 
 pub(super) mod events;
+mod integration_views;
+pub(super) mod integrations;
 pub(super) mod webhooks;

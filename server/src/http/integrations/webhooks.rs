@@ -32,7 +32,8 @@ pub(in crate::http) fn routes() -> OpenApiRouter<AppState> {
 struct WebhookDeliveryView {
     /// The `webhook-id` of every attempt.
     id: WebhookDeliveryId,
-    job_id: JobId,
+    #[schema(value_type = JobId)]
+    job_id: Option<JobId>,
     /// `job.finished`.
     event: String,
     /// Without the query string. Callers who may only read see the host.

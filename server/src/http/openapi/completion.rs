@@ -136,6 +136,7 @@ fn tags() -> Value {
         {"name": "schedules", "description": "Jobs that start at due times."},
         {"name": "calendars", "description": "When work may start: freezes, exclusions and maintenance windows."},
         {"name": "hooks", "description": "Jobs that start when another program asks for it."},
+        {"name": "integrations", "description": "Where events are sent: webhooks, chat, incidents, metrics and mail."},
         {"name": "targets", "description": "Which agents a target matches."},
         {"name": "groups", "description": "Agents that follow one version."},
         {"name": "releases", "description": "Signed versions of the programs for hosts."},

@@ -55,6 +55,8 @@ pub fn body_of(operation: &str) -> Option<Value> {
     match operation {
         "create_group" => Some(reference("CreateGroup")),
         "update_group" => Some(reference("UpdateGroup")),
+        "create_integration" => Some(reference("CreateIntegration")),
+        "update_integration" => Some(reference("UpdateIntegration")),
         "create_schedule" => Some(reference("CreateSchedule")),
         "update_schedule" => Some(reference("UpdateSchedule")),
         "create_calendar" => Some(reference("CreateCalendar")),
@@ -72,6 +74,7 @@ pub fn complete(schemas: &mut Map<String, Value>) {
     split(schemas, "Calendar", &["name", "entries"]);
     split(schemas, "Hook", &["name", "authentication", "job"]);
     split(schemas, "Schedule", &["name", "rule", "job"]);
+    split(schemas, "Integration", &["kind", "name", "settings", "event_types"]);
     for (schema, field, completed) in all() {
         if let Some(property) = property(schemas, schema, field) {
             let description = property.get("description").cloned();
@@ -398,6 +401,7 @@ fn all() -> Vec<(&'static str, &'static str, Value)> {
         ]);
     }
     fields.extend(super::schedule_fields::all());
+    fields.extend(super::integration_fields::all());
     fields
 }
 

@@ -3,6 +3,7 @@
 mod completion;
 mod examples;
 mod fields;
+mod integration_fields;
 mod operations;
 mod parameters;
 mod refusals;
@@ -44,6 +45,7 @@ pub(super) fn documented() -> OpenApiRouter<AppState> {
         .merge(super::commands::jobs::routes())
         .merge(super::commands::executions::routes())
         .merge(super::integrations::webhooks::routes())
+        .merge(super::integrations::integrations::routes())
         .merge(super::releases::releases::routes())
         .merge(super::releases::groups::routes())
         .merge(super::schedules::schedules::routes())

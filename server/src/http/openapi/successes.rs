@@ -54,6 +54,14 @@ const SENTENCES: &[(&str, &str, &str)] = &[
     ("create_calendar", "201", "The calendar."),
     ("create_hook", "201", "The hook with its secret."),
     ("create_schedule", "201", "The schedule."),
+    ("create_integration", "201", "The integration."),
+    ("get_integration", "200", "The integration."),
+    ("list_integrations", "200", "A page of integrations."),
+    ("update_integration", "200", "The integration."),
+    ("delete_integration", "204", "The integration is deleted."),
+    ("test_integration", "200", "How the receiver answered."),
+    ("list_integration_deliveries", "200", "A page of deliveries."),
+    ("resend_integration_delivery", "202", "The delivery, which waits for earlier ones."),
     ("create_tenant", "201", "The tenant with the API key of its owner."),
     ("create_invitation", "201", "The invitation with its token."),
     ("delete_agent", "204", "The agent is deleted."),
@@ -197,6 +205,7 @@ pub fn has_location(operation: &str, status: &str) -> bool {
             | "create_group"
             | "create_calendar"
             | "create_hook"
+            | "create_integration"
             | "create_schedule"
             | "run_schedule"
             | "submit_job"

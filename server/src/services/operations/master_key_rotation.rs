@@ -16,6 +16,7 @@ use crate::domain::secret_box::SecretBox;
 use crate::services::access::mails;
 use crate::services::access::people::totp;
 use crate::services::commands::secret_parameters;
+use crate::services::integrations::integrations;
 use crate::services::integrations::webhooks::signature;
 use crate::services::schedules::hooks;
 use crate::store::queries::{SealedTable, SealedValue};
@@ -82,6 +83,7 @@ pub async fn rotate(store: &Store, locations: KeyLocations) -> Result<Rotation, 
         (SealedTable::Commands, secret_parameters::FIELD),
         (SealedTable::WebhookKeys, signature::FIELD),
         (SealedTable::Hooks, hooks::FIELD),
+        (SealedTable::Integrations, integrations::FIELD),
         (SealedTable::Mails, mails::FIELD),
         (SealedTable::TotpSecrets, totp::FIELD),
     ] {

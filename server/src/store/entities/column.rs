@@ -19,10 +19,12 @@ use crate::domain::commands::trigger::Trigger;
 use crate::domain::fleet::agent::{AgentEventKind, AgentLevel, NameSource, Transport};
 use crate::domain::ids::{
     AgentId, AgentKeyId, ApiKeyId, ApprovalId, ApprovalRuleId, AuditId, CalendarId, CommandId,
-    DeviceLoginId, EventId, FireId, GroupId, HookDeliveryId, HookId, IdentityId, InvitationId,
-    JobId, MailId, MemberId, PrincipalId, RegistrationId, ReleaseId, ScheduleId, SessionId,
-    TenantId, TokenKeyId, UserId, WebhookDeliveryId, WebhookKeyId,
+    DeviceLoginId, EventId, FireId, GroupId, HookDeliveryId, HookId, IdentityId, IntegrationId,
+    InvitationId, JobId, MailId, MemberId, PrincipalId, RegistrationId, ReleaseId, ScheduleId,
+    SessionId, TenantId, TokenKeyId, UserId, WebhookDeliveryId, WebhookKeyId,
 };
+use crate::domain::integrations::event_type::EventType;
+use crate::domain::integrations::integration::{IntegrationKind, IntegrationSettings};
 use crate::domain::integrations::webhook::WebhookDeliveryState;
 use crate::domain::releases::group::{GroupState, UpdateState};
 use crate::domain::schedules::fire::{FireReason, FireState, ScheduleState};
@@ -54,6 +56,16 @@ pub struct StoredCondition(pub RuleCondition);
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, FromJsonQueryResult)]
 #[serde(transparent)]
 pub struct StoredLadder(pub Ladder);
+
+/// The types of events that an integration sends, stored as a JSON array.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, FromJsonQueryResult)]
+#[serde(transparent)]
+pub struct StoredEventTypes(pub Vec<EventType>);
+
+/// Settings of an integration that are no secrets, stored as a JSON object.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, FromJsonQueryResult)]
+#[serde(transparent)]
+pub struct StoredSettings(pub IntegrationSettings);
 
 /// Stores an enum by the name that `strum` gives it. An unknown name in the database is an error.
 macro_rules! text_columns {
@@ -124,6 +136,7 @@ text_columns!(
     GroupState,
     HookAuthentication,
     HookDeliveryState,
+    IntegrationKind,
     JobState,
     MissedPolicy,
     OverlapPolicy,
@@ -190,7 +203,7 @@ macro_rules! newtype_columns {
     )+};
 }
 
-newtype_columns!(Uuid: AgentId, AgentKeyId, ApiKeyId, ApprovalId, ApprovalRuleId, AuditId, CalendarId, CommandId, DeviceLoginId, EventId, FireId, GroupId, HookDeliveryId, HookId, IdentityId, InvitationId, JobId, MailId, MemberId, PrincipalId, RegistrationId, ReleaseId, ScheduleId, SessionId, TenantId, TokenKeyId, UserId, WebhookDeliveryId, WebhookKeyId);
+newtype_columns!(Uuid: AgentId, AgentKeyId, ApiKeyId, ApprovalId, ApprovalRuleId, AuditId, CalendarId, CommandId, DeviceLoginId, EventId, FireId, GroupId, HookDeliveryId, HookId, IdentityId, IntegrationId, InvitationId, JobId, MailId, MemberId, PrincipalId, RegistrationId, ReleaseId, ScheduleId, SessionId, TenantId, TokenKeyId, UserId, WebhookDeliveryId, WebhookKeyId);
 newtype_columns!(i64: Timestamp);
 
 #[cfg(test)]
@@ -225,6 +238,7 @@ mod tests {
             GroupState,
             HookAuthentication,
             HookDeliveryState,
+            IntegrationKind,
             JobState,
             MissedPolicy,
             OverlapPolicy,

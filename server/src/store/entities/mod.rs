@@ -47,9 +47,10 @@ pub mod fleet {
     pub mod agent_manifest;
     pub mod telemetry_sample;
 }
-/// Webhook deliveries and signing keys.
+/// Integrations, deliveries and signing keys.
 pub mod integrations {
-    pub mod webhook_delivery;
+    pub mod delivery;
+    pub mod integration;
     pub mod webhook_key;
 }
 /// Operations of the server itself.

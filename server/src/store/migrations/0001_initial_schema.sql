@@ -668,27 +668,74 @@ CREATE TABLE webhook_keys (
 CREATE UNIQUE INDEX webhook_keys_present ON webhook_keys (tenant_id) WHERE valid_until IS NULL;
 CREATE INDEX webhook_keys_tenant ON webhook_keys (tenant_id, id);
 
-CREATE TABLE webhook_deliveries (
+CREATE TABLE integrations (
     id uuid NOT NULL PRIMARY KEY,
     tenant_id uuid NOT NULL,
-    job_id uuid NOT NULL,
+    kind text NOT NULL,
+    name text NOT NULL,
+    host text NOT NULL,
+    -- Settings that are no secrets.
+    shown json NOT NULL,
+    -- All settings, sealed under the master key.
+    sealed {bytes} NOT NULL,
+    event_types json NOT NULL,
+    -- A `TargetSpec`, JSON; null for every agent.
+    target text,
+    template text,
+    is_enabled boolean NOT NULL,
+    offline_after_ms bigint NOT NULL,
+    -- Since when no message arrives. While it is set, one message is tried at a time.
+    failing_since bigint,
+    retry_at bigint,
+    last_error text,
+    -- Counts what was added to its queue. Whoever changes the queue locks this row.
+    queue_changes bigint NOT NULL,
+    created_by uuid NOT NULL,
+    created_at bigint NOT NULL,
+    changed_at bigint NOT NULL
+);
+CREATE UNIQUE INDEX integrations_name ON integrations (tenant_id, name);
+CREATE INDEX integrations_tenant ON integrations (tenant_id, id);
+
+-- The outbox: everything that leaves for a webhook of a job or for an integration.
+CREATE TABLE deliveries (
+    id uuid NOT NULL PRIMARY KEY,
+    tenant_id uuid NOT NULL,
+    -- Null for the webhook of a job.
+    integration_id uuid,
+    job_id uuid,
     event text NOT NULL,
+    -- Empty for an integration, whose settings are sealed.
     url text NOT NULL,
     host text NOT NULL,
     state text NOT NULL,
     created_at bigint NOT NULL,
+    -- The place in the queue of an integration; not sent before.
+    ready_at bigint NOT NULL,
     due_at bigint NOT NULL,
     give_up_at bigint NOT NULL,
     finished_at bigint,
     attempt_count integer NOT NULL,
     tries integer NOT NULL,
-    attempts json NOT NULL
+    attempts json NOT NULL,
+    -- What the event is about, and what was known of it; null for the webhook of a job.
+    subject_id uuid,
+    data text,
+    -- Events of a resource that are grouped, and how many this message stands for beside its own.
+    group_key text,
+    repeat_count integer NOT NULL
 );
-CREATE INDEX webhook_deliveries_tenant ON webhook_deliveries (tenant_id, id);
-CREATE INDEX webhook_deliveries_job ON webhook_deliveries (job_id, id);
--- Read from its beginning: as small as what is pending, and enough to choose by.
-CREATE INDEX webhook_deliveries_due ON webhook_deliveries (due_at, host, id) WHERE state = 'pending';
-CREATE INDEX webhook_deliveries_state ON webhook_deliveries (tenant_id, state, id);
+CREATE INDEX deliveries_tenant ON deliveries (tenant_id, id);
+CREATE INDEX deliveries_job ON deliveries (job_id, id) WHERE job_id IS NOT NULL;
+-- Read from its beginning: as small as what is pending, and enough to choose by. Of each integration
+-- the first of the queue is pending.
+CREATE INDEX deliveries_due ON deliveries (due_at, host, id) WHERE state = 'pending';
+CREATE INDEX deliveries_state ON deliveries (tenant_id, state, id);
+CREATE INDEX deliveries_integration ON deliveries (integration_id, id) WHERE integration_id IS NOT NULL;
+CREATE INDEX deliveries_queue ON deliveries (integration_id, state, ready_at, id)
+    WHERE integration_id IS NOT NULL;
+CREATE INDEX deliveries_group ON deliveries (integration_id, subject_id, id)
+    WHERE group_key IS NOT NULL;
 
 -- schedules
 

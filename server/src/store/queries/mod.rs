@@ -62,8 +62,10 @@ pub mod fleet {
     pub(super) mod targets;
     pub(super) mod telemetry;
 }
-/// Webhook deliveries and signing keys.
+/// Integrations, deliveries and signing keys.
 pub mod integrations {
+    pub(super) mod integrations;
+    pub(super) mod messages;
     pub(super) mod webhook_keys;
     pub(super) mod webhooks;
 }
@@ -129,6 +131,7 @@ pub use self::fleet::adoption::{Adopted, Adoption};
 pub use self::fleet::agent_deletion::Deletion;
 pub use self::fleet::agents::AgentChange;
 pub use self::fleet::host_rules::StoredRules;
+pub use self::integrations::integrations::{IntegrationChange, TOO_MANY_INTEGRATIONS};
 pub use self::integrations::webhooks::{
     FailedExecution, PendingWebhookDelivery, WebhookDeliveriesToSkip, WebhookDeliveryFilter,
 };

@@ -7,6 +7,7 @@ use tokio::sync::mpsc;
 
 use super::access::audit_chain::{AuditShared, seal};
 use super::connection::{Connection, WriteTx, is_locked, is_read_only, is_unreachable};
+use super::integrations::{OutboxShared, store_events};
 use super::{
     AdvanceRollout, AppendAudit, AppendOutput, BatchOperation, Change, CloseSession, FinishJob,
     IndexHistory, MAX_BATCH, MarkDelivered, OpenSession, Reconcile, RecordHeartbeat,
@@ -93,7 +94,7 @@ async fn commit_alone<Op: BatchOperation>(
 ) -> Result<Op::Done, StoreError> {
     let tx = connection.begin().await?;
     let applied = match Op::apply(&tx, std::slice::from_ref(operation)).await {
-        Ok(results) => seal(tx.transaction, tx.audit).await.map(|()| results),
+        Ok(results) => finish(&tx).await.map(|()| results),
         Err(error) => Err(error),
     };
     let done = match applied {
@@ -149,8 +150,7 @@ macro_rules! operations {
                         Box::pin($kind::apply(tx, &self.$field.operations)).await?
                     },)+
                 };
-                // Last, because it locks the logs of the tenants until the commit.
-                Box::pin(seal(tx.transaction, tx.audit)).await?;
+                Box::pin(finish(tx)).await?;
                 Ok(results)
             }
 
@@ -198,15 +198,22 @@ operations! {
     history_indexing: IndexHistory,
 }
 
+/// Stores what the operations added to the transaction: events, and audit entries last, because they lock
+/// the logs of the tenants until the commit.
+async fn finish(tx: &WriteTx<'_>) -> Result<(), DbErr> {
+    store_events(tx.transaction, tx.outbox).await?;
+    seal(tx.transaction, tx.audit).await
+}
+
 /// Runs until every [`super::Writer`] is dropped.
 pub(super) async fn run(
     connection: DatabaseConnection,
     blobs: Blobs,
-    audit: AuditShared,
+    (audit, outbox): (AuditShared, OutboxShared),
     mut queue: mpsc::Receiver<Operation>,
     metrics: WriterMetrics,
 ) {
-    let mut connection = Connection::new(connection, blobs, audit, metrics.clone());
+    let mut connection = Connection::new(connection, blobs, audit, outbox, metrics.clone());
     while let Some(first) = queue.recv().await {
         let mut batch = Batch::default();
         batch.push(first);

@@ -9,12 +9,15 @@ use sea_orm::{DatabaseTransaction, DbErr, TransactionTrait as _};
 
 use super::BatchOperation;
 use super::connection::WriteTx;
+use crate::domain::integrations::integration::IntegrationEvent;
 use crate::store::StoreError;
 use crate::store::entities::access::audit_entry;
 
 tokio::task_local! {
     /// The audit entries of the change that runs. They are dropped with its savepoint if it fails.
     static ENTRIES: RefCell<Vec<audit_entry::Model>>;
+    /// The same for its events.
+    static EVENTS: RefCell<Vec<IntegrationEvent>>;
 }
 
 type Running<'a> = Pin<Box<dyn Future<Output = Result<(), StoreError>> + Send + 'a>>;
@@ -88,6 +91,13 @@ pub(in crate::store) fn add_audit(entry: audit_entry::Model) -> Result<(), Store
         .map_err(|_| StoreError::Refused("an audit entry was written outside of a change"))
 }
 
+/// Adds events to the change that runs; at the end of the transaction they are stored as messages of the
+/// integrations that take them. Outside of a change they are dropped.
+pub(in crate::store) fn add_events(events: impl IntoIterator<Item = IntegrationEvent>) {
+    let added = EVENTS.try_with(|known| known.borrow_mut().extend(events));
+    debug_assert!(added.is_ok(), "an event was added outside of a change");
+}
+
 impl BatchOperation for Change {
     type Done = ();
 
@@ -101,13 +111,15 @@ impl BatchOperation for Change {
             let savepoint = transaction.begin().await?;
             let run = async {
                 let result = operation.0.run(&savepoint).await;
-                (result, ENTRIES.with(RefCell::take))
+                (result, ENTRIES.with(RefCell::take), EVENTS.with(RefCell::take))
             };
-            let (result, entries) = ENTRIES.scope(RefCell::default(), run).await;
+            let run = EVENTS.scope(RefCell::default(), run);
+            let (result, entries, events) = ENTRIES.scope(RefCell::default(), run).await;
             match result {
                 Ok(()) => {
                     savepoint.commit().await?;
                     tx.audit.append(entries);
+                    tx.outbox.append(events);
                 }
                 Err(StoreError::Database(error)) => return Err(error),
                 Err(_) => savepoint.rollback().await?,

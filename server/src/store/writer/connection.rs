@@ -14,6 +14,7 @@ use sea_orm::{
 use super::access::audit_chain::{AuditChain, AuditShared};
 use super::commit_metrics::CommitMetrics;
 use super::epoch_cache::EpochCache;
+use super::integrations::{OutboxEvents, OutboxShared};
 use crate::domain::ids::AgentId;
 use crate::metrics::WriterMetrics;
 use crate::store::blobs::Blobs;
@@ -30,6 +31,7 @@ pub(super) struct Connection {
     metrics: WriterMetrics,
     blobs: Blobs,
     audit: AuditChain,
+    outbox: OutboxEvents,
 }
 
 /// A transaction in progress, with cached data.
@@ -42,6 +44,8 @@ pub struct WriteTx<'a> {
     pub(super) blobs: &'a Blobs,
     /// The audit entries of the transaction.
     pub(super) audit: &'a AuditChain,
+    /// The events of the transaction.
+    pub(super) outbox: &'a OutboxEvents,
 }
 
 impl Connection {
@@ -49,11 +53,13 @@ impl Connection {
         pool: DatabaseConnection,
         blobs: Blobs,
         audit: AuditShared,
+        outbox: OutboxShared,
         metrics: WriterMetrics,
     ) -> Self {
         let (epochs, tx_metrics) = (EpochCache::default(), CommitMetrics::default());
         let audit = AuditChain::new(audit);
-        Self { pool, held: None, epochs, tx_metrics, metrics, blobs, audit }
+        let outbox = OutboxEvents::new(outbox);
+        Self { pool, held: None, epochs, tx_metrics, metrics, blobs, audit, outbox }
     }
 
     /// Starts a transaction. On SQLite it takes the write lock at once, because a transaction that
@@ -61,6 +67,7 @@ impl Connection {
     pub(super) async fn begin(&mut self) -> Result<WriteTx<'_>, DbErr> {
         self.tx_metrics.clear();
         self.audit.begin();
+        self.outbox.begin();
         if let Some(held) = &self.held {
             match held.execute_unprepared(begin_statement(held)).await {
                 Ok(_) => {}
@@ -81,6 +88,7 @@ impl Connection {
             metrics: &self.tx_metrics,
             blobs: &self.blobs,
             audit: &self.audit,
+            outbox: &self.outbox,
         })
     }
 
@@ -93,6 +101,7 @@ impl Connection {
         held.execute_unprepared("COMMIT").await?;
         self.tx_metrics.add_to(&self.metrics);
         self.audit.committed();
+        self.outbox.committed();
         Ok(())
     }
 

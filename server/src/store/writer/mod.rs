@@ -15,6 +15,7 @@ mod commit_metrics;
 mod connection;
 mod epoch;
 mod epoch_cache;
+pub mod integrations;
 pub(super) mod rows;
 pub mod sessions;
 
@@ -30,7 +31,7 @@ pub use self::access::AppendAudit;
 use self::access::audit_chain::AuditShared;
 pub use self::batch::Operation;
 use self::change::Change;
-pub(super) use self::change::add_audit;
+pub(super) use self::change::{add_audit, add_events};
 pub(super) use self::commands::advance_rollout::hold_queued;
 pub use self::commands::advance_rollout::{AdvanceRollout, RolloutChange};
 pub use self::commands::append_output::AppendOutput;
@@ -42,6 +43,7 @@ pub use self::commands::settle::{Report, Settle, Settled};
 pub use self::commands::submit_command::{Idempotency, SubmitCommand, Submitted};
 pub use self::commands::submit_job::{NewExecution, SubmitJob, SubmittedJob};
 use self::connection::WriteTx;
+use self::integrations::OutboxShared;
 pub use self::sessions::close_session::CloseSession;
 pub use self::sessions::open_session::{
     AgentIdentity, OpenSession, OpenedSession, SessionOpening, admit_secret,
@@ -90,6 +92,7 @@ pub struct Writer {
     queue: mpsc::Sender<Operation>,
     metrics: WriterMetrics,
     audit: AuditShared,
+    outbox: OutboxShared,
 }
 
 /// The result of a write, after its commit.
@@ -100,9 +103,10 @@ impl Writer {
     pub fn start(connection: DatabaseConnection, blobs: Blobs) -> Self {
         let (queue, operations) = mpsc::channel(MAX_QUEUED);
         let metrics = WriterMetrics::default();
-        let audit = AuditShared::default();
-        tokio::spawn(batch::run(connection, blobs, audit.clone(), operations, metrics.clone()));
-        Self { queue, metrics, audit }
+        let (audit, outbox) = (AuditShared::default(), OutboxShared::default());
+        let shared = (audit.clone(), outbox.clone());
+        tokio::spawn(batch::run(connection, blobs, shared, operations, metrics.clone()));
+        Self { queue, metrics, audit, outbox }
     }
 
     /// Sets the key that signs audit logs. A second call changes nothing.
@@ -118,6 +122,11 @@ impl Writer {
     /// Counts commits with audit entries, to wait for the next.
     pub fn audit_commits(&self) -> watch::Receiver<u64> {
         self.audit.commits()
+    }
+
+    /// Waits until this server wrote to the outbox; returns at once if it did before.
+    pub async fn outbox_written(&self) {
+        self.outbox.written().await;
     }
 
     /// The metrics of the writer.

@@ -1,6 +1,7 @@
 //! What leaves, and when again, while the database takes no writes and can still be read.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use muster_server::adapters::program_files::ProgramFiles;
@@ -16,7 +17,7 @@ use muster_server::domain::time::Clock;
 use muster_server::hub::Hub;
 use muster_server::services::integrations::webhooks::Webhooks;
 use muster_server::services::{Adapters, Services, Settings};
-use muster_server::store::entities::integrations::webhook_delivery;
+use muster_server::store::entities::integrations::delivery;
 use muster_tests::WebhookSink;
 use sea_orm::ConnectionTrait as _;
 
@@ -60,7 +61,12 @@ impl Fixture {
         };
         let key = MasterKey::random().expect("a key");
         let secret_box = SecretBox::new(&key).expect("a box");
-        let (hub, clock) = (Arc::new(Hub::default()), Clock::from_fn(|| NOW.plus_ms(1)));
+        // Each look at the clock is hours later, so that a delayed delivery is due again.
+        let looks = AtomicU64::new(0);
+        let clock = Clock::from_fn(move || {
+            NOW.plus_ms(1 + looks.fetch_add(1, Ordering::Relaxed) * 10_800_000)
+        });
+        let hub = Arc::new(Hub::default());
         Services::new(&self.store, &hub, &clock, &secret_box, outside, settings).webhooks
     }
 
@@ -69,7 +75,7 @@ impl Fixture {
         self.deliveries(self.tenant_id).await[0].id
     }
 
-    async fn delivery(&self, id: WebhookDeliveryId) -> webhook_delivery::Model {
+    async fn delivery(&self, id: WebhookDeliveryId) -> delivery::Model {
         let tenant = self.store.tenant(self.tenant_id);
         tenant.webhook_delivery(id).await.expect("read").expect("there")
     }
@@ -78,13 +84,13 @@ impl Fixture {
     async fn refuse_updates(&self, condition: &str) {
         let rule = match self.postgres_url() {
             None => format!(
-                "CREATE TRIGGER no_space BEFORE UPDATE ON webhook_deliveries WHEN {condition}
+                "CREATE TRIGGER no_space BEFORE UPDATE ON deliveries WHEN {condition}
                 BEGIN SELECT RAISE(ABORT, 'no space is left'); END"
             ),
             Some(_) => format!(
                 "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
                 $$ BEGIN RAISE EXCEPTION 'no space is left'; END $$;
-                CREATE TRIGGER no_space BEFORE UPDATE ON webhook_deliveries
+                CREATE TRIGGER no_space BEFORE UPDATE ON deliveries
                 FOR EACH ROW WHEN ({condition}) EXECUTE FUNCTION refuse()"
             ),
         };
@@ -94,7 +100,7 @@ impl Fixture {
     async fn take_updates(&self) {
         let rule = match self.postgres_url() {
             None => "DROP TRIGGER no_space",
-            Some(_) => "DROP TRIGGER no_space ON webhook_deliveries",
+            Some(_) => "DROP TRIGGER no_space ON deliveries",
         };
         self.run(rule.to_owned()).await;
     }
@@ -153,14 +159,15 @@ async fn an_attempt_without_a_recorded_result_counts_and_is_delayed(fixture: Fix
 async fn a_delivery_resent_during_an_attempt_starts_a_new_round(fixture: Fixture) {
     let id = fixture.told_to(&WebhookSink::start([]).await).await;
     let system = fixture.store.system();
-    let claimed = system.claim_webhook(id, |_| ()).await.expect("claim").expect("it waits");
+    let claimed = system.claim_webhook(id, NOW, |_| ()).await.expect("claim");
+    let (claimed, _) = claimed.expect("it waits");
     assert_eq!(claimed.tries, 1);
     let tenant = fixture.store.tenant(fixture.tenant_id);
     let entry = audit(fixture.tenant_id);
     tenant.resend_webhook(id, NOW, NOW, entry).await.expect("resend").expect("there");
-    let judge = |row: &mut webhook_delivery::Model| row.state = WebhookDeliveryState::Failed;
-    system.record_webhook_attempt(id, super::attempt(500), judge).await.expect("record");
+    let judge = |row: &mut delivery::Model| row.state = WebhookDeliveryState::Failed;
+    system.record_webhook_attempt(id, super::attempt(500), vec![], judge).await.expect("record");
     assert_eq!(fixture.delivery(id).await.tries, 1);
-    let over = system.claim_webhook(id, |_| ()).await.expect("try");
+    let over = system.claim_webhook(id, NOW, |_| ()).await.expect("try");
     assert!(over.is_none(), "it waits no more");
 }

@@ -1,4 +1,5 @@
 //! Webhooks and the event stream.
 
 mod events;
+mod outgoing;
 mod webhooks;

@@ -26,6 +26,8 @@ pub const JOB_FINISHED: &str = "job.finished";
 #[strum(serialize_all = "snake_case")]
 #[serde(rename_all = "snake_case")]
 pub enum WebhookDeliveryState {
+    /// A message of an integration that waits for earlier ones, or for the end of a grace period.
+    Queued,
     /// Attempts are made until it is delivered or fails.
     Pending,
     /// The receiver answered with a 2xx status.
@@ -38,6 +40,7 @@ impl WebhookDeliveryState {
     /// The name in API and database.
     pub const fn as_str(self) -> &'static str {
         match self {
+            Self::Queued => "queued",
             Self::Pending => "pending",
             Self::Delivered => "delivered",
             Self::Failed => "failed",

@@ -152,6 +152,13 @@ impl Letter<'_> {
 }
 
 impl Content {
+    /// A mail whose text is not of a template.
+    pub(super) fn plain(to: &str, subject: &str, text: &str) -> Self {
+        let escaped = text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
+        let html = format!("<!doctype html><html><body><pre>{escaped}</pre></body></html>");
+        Self { to: to.to_owned(), subject: subject.to_owned(), text: text.to_owned(), html }
+    }
+
     pub(super) fn to_bytes(&self) -> Result<Zeroizing<Vec<u8>>> {
         serde_json::to_vec(self).map(Zeroizing::new).map_err(|_| ServiceError::Sealing(Unsealable))
     }

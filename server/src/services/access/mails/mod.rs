@@ -30,6 +30,10 @@ const MAILS_AT_ONCE: u64 = 8;
 /// Kind of a mail that is not sent: it costs as much as one that is, so that neither answer nor time tells
 /// whether there was one.
 const DECOY: &str = "none";
+/// Kind of a mail of an integration.
+const INTEGRATION: &str = "integration";
+/// How long a mail of an integration is worth sending: a day.
+const INTEGRATION_MS: u64 = 24 * 3_600_000;
 
 /// Composes and sends mails.
 #[derive(Clone, Debug)]
@@ -83,6 +87,24 @@ impl Mails {
         letter: &Letter<'_>,
     ) -> Result<Option<mail::Model>> {
         self.client.is_configured().then(|| self.compose(to, letter)).transpose()
+    }
+
+    /// A message of an integration, for a member of the tenant. The text is shown as it is.
+    ///
+    /// # Errors
+    /// [`ServiceError::Sealing`].
+    pub(in crate::services) fn integration_message(
+        &self,
+        to: &str,
+        subject: &str,
+        text: &str,
+    ) -> Result<mail::Model> {
+        self.row(INTEGRATION, &Content::plain(to, subject, text), INTEGRATION_MS)
+    }
+
+    /// Where people reach this server.
+    pub(in crate::services) fn server(&self) -> Option<String> {
+        self.server.as_ref().map(ToString::to_string)
     }
 
     /// What stands for a mail that is not sent, because nobody may learn that.

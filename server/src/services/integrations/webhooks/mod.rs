@@ -1,6 +1,7 @@
 //! Webhook deliveries and secrets: use cases of the API. [`delivery`] sends them.
 
 mod delivery;
+mod outgoing;
 mod payload;
 pub(in crate::services) mod signature;
 
@@ -10,6 +11,8 @@ use std::time::Duration;
 use serde_json::json;
 
 pub use self::delivery::Responsiveness;
+pub(super) use self::delivery::recorded;
+pub(super) use self::outgoing::Outgoing;
 pub use self::signature::{Rotated, UrlSecret};
 use crate::adapters::webhook_client::WebhookClient;
 use crate::domain::access::principal::Scope;
@@ -23,6 +26,7 @@ use crate::domain::time::Clock;
 use crate::hub::Hub;
 use crate::metrics::WebhookMetrics;
 use crate::services::access::caller::{Caller, Subject};
+use crate::services::access::mails::Mails;
 use crate::services::error::{Result, ServiceError};
 use crate::store::Store;
 use crate::store::queries::WebhookDeliveryFilter;
@@ -40,6 +44,8 @@ pub struct Webhooks {
     /// Upper bound of the first delay between two attempts.
     pub(in crate::services) first_retry: Duration,
     pub(in crate::services) metrics: WebhookMetrics,
+    /// For email integrations, and for links to this server.
+    pub(in crate::services) mails: Mails,
 }
 
 impl Webhooks {

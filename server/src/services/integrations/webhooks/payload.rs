@@ -84,6 +84,16 @@ impl WebhookPayload {
     }
 }
 
+impl WebhookPayload {
+    /// The job alone, for the events of integrations.
+    pub fn into_job(self) -> Value {
+        let duration_ms = self.data.finished_at.ms_since(self.data.created_at);
+        let mut job = serde_json::to_value(self.data).unwrap_or_default();
+        job["duration_ms"] = duration_ms.into();
+        job
+    }
+}
+
 impl From<FailedExecution> for Failed {
     fn from(failed: FailedExecution) -> Self {
         let FailedExecution { command, agent_name, report } = failed;

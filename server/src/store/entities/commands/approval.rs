@@ -5,8 +5,12 @@ use sea_orm::entity::prelude::{
     EnumIter, PrimaryKeyTrait,
 };
 
+use serde_json::json;
+
 use crate::domain::commands::approval::{ApprovalRecord, ApprovalState, WorkApproval};
 use crate::domain::ids::{ApprovalId, CommandId, JobId, PrincipalId, TenantId};
+use crate::domain::integrations::event_type::EventType;
+use crate::domain::integrations::integration::IntegrationEvent;
 use crate::domain::time::Timestamp;
 use crate::store::entities::column::{StoredPins, StringList};
 
@@ -45,6 +49,23 @@ pub struct Model {
 pub enum Relation {}
 
 impl ActiveModelBehavior for ActiveModel {}
+
+impl Model {
+    /// What integrations hear of a new request.
+    pub fn requested_event(&self) -> IntegrationEvent {
+        IntegrationEvent {
+            tenant_id: self.tenant_id,
+            event: EventType::ApprovalRequested,
+            at: self.created_at,
+            subject_id: self.id.0,
+            agent_id: None,
+            job_id: self.job_id,
+            data: json!({"rules": self.rules.0, "command": self.command, "script": self.script,
+                "agent_count": self.agent_count, "command_id": self.command_id,
+                "requested_by": self.requested_by, "expires_at": self.expires_at}),
+        }
+    }
+}
 
 impl From<Model> for WorkApproval {
     fn from(row: Model) -> Self {

@@ -1,15 +1,19 @@
 //! Table `agents`: one agent for each host.
 
 use muster_protocol::identity::{AgentPublicKey, Fingerprint};
+use muster_protocol::release::{UpdateOutcome, UpdateResult};
 use sea_orm::entity::prelude::{
     ActiveModelBehavior, DeriveEntityModel, DerivePrimaryKey, DeriveRelation, EntityTrait,
     EnumIter, PrimaryKeyTrait,
 };
+use serde_json::json;
 use uuid::Uuid;
 
 use crate::domain::fleet::agent::{AgentLevel, NameSource, Transport};
 use crate::domain::fleet::records::AgentRecord;
 use crate::domain::ids::{AgentId, AgentKeyId, TenantId};
+use crate::domain::integrations::event_type::EventType;
+use crate::domain::integrations::integration::IntegrationEvent;
 use crate::domain::time::Timestamp;
 use crate::store::entities::column::StringList;
 
@@ -106,4 +110,24 @@ impl Model {
         let bytes: &[u8] = self.next_fingerprint.as_deref()?;
         bytes.try_into().ok().map(Fingerprint::from_bytes)
     }
+}
+
+/// What integrations hear of an update result, as it is stored; `None` unless the host rolled back.
+pub fn rolled_back_event(
+    tenant_id: TenantId,
+    id: AgentId,
+    stored: &str,
+    at: Timestamp,
+) -> Option<IntegrationEvent> {
+    let result: UpdateResult = serde_json::from_str(stored).ok()?;
+    (result.outcome == UpdateOutcome::RolledBack).then(|| IntegrationEvent {
+        tenant_id,
+        event: EventType::UpdateRolledBack,
+        at,
+        subject_id: id.0,
+        agent_id: Some(id),
+        job_id: None,
+        data: json!({"from_version": result.from_version, "to_version": result.to_version,
+            "code": result.code, "message": result.message}),
+    })
 }

@@ -5,9 +5,13 @@ use sea_orm::entity::prelude::{
     EnumIter, PrimaryKeyTrait,
 };
 
+use serde_json::json;
+
 use crate::domain::fleet::agent::AgentEventKind;
 use crate::domain::fleet::records::AgentEventRecord;
 use crate::domain::ids::{AgentId, EventId, TenantId};
+use crate::domain::integrations::event_type::EventType;
+use crate::domain::integrations::integration::IntegrationEvent;
 use crate::domain::time::Timestamp;
 
 /// A change of an agent's state.
@@ -31,5 +35,34 @@ impl ActiveModelBehavior for ActiveModel {}
 impl From<Model> for AgentEventRecord {
     fn from(row: Model) -> Self {
         Self { id: row.id, kind: row.kind, detail: row.detail, at: row.at }
+    }
+}
+
+impl Model {
+    /// What integrations hear of it; `None` for events that they do not send.
+    pub fn integration_event(&self) -> Option<IntegrationEvent> {
+        let event = match self.kind {
+            AgentEventKind::Enrolled => EventType::AgentEnrolled,
+            AgentEventKind::Online => EventType::AgentOnline,
+            AgentEventKind::Offline => EventType::AgentOffline,
+            AgentEventKind::IdentityConflict
+            | AgentEventKind::NameConflict
+            | AgentEventKind::KeyPairChanged => EventType::IdentityAlert,
+            _ => return None,
+        };
+        let detail = match self.kind {
+            AgentEventKind::Offline => json!({"reason": self.detail}),
+            AgentEventKind::Enrolled | AgentEventKind::Online => json!({}),
+            kind => json!({"alert": kind, "detail": self.detail}),
+        };
+        Some(IntegrationEvent {
+            tenant_id: self.tenant_id,
+            event,
+            at: self.at,
+            subject_id: self.agent_id.0,
+            agent_id: Some(self.agent_id),
+            job_id: None,
+            data: detail,
+        })
     }
 }

@@ -106,6 +106,29 @@ impl SystemScope {
     }
 }
 
+impl SystemScope {
+    /// Adds mails of an integration. Half of the room stays for mails that people wait for.
+    ///
+    /// # Errors
+    /// [`StoreError::TooManyMails`].
+    pub async fn queue_integration_mails(&self, mails: Vec<mail::Model>) -> Result<(), StoreError> {
+        self.writer
+            .change(move |transaction| {
+                let mails = mails.clone();
+                Box::pin(async move {
+                    if waiting(transaction).await? >= MAX_WAITING_MAILS / 2 {
+                        return Err(StoreError::TooManyMails);
+                    }
+                    for mail in mails {
+                        insert(transaction, mail).await?;
+                    }
+                    Ok(())
+                })
+            })
+            .await
+    }
+}
+
 /// Adds a mail to those that wait.
 ///
 /// # Errors
@@ -132,9 +155,11 @@ pub(in crate::store::queries) async fn queue_notice(
 }
 
 async fn is_full(transaction: &DatabaseTransaction) -> Result<bool, StoreError> {
-    let waiting =
-        mail::Entity::find().filter(Expr::cust("NOT is_failed")).count(transaction).await?;
-    Ok(waiting >= MAX_WAITING_MAILS)
+    Ok(waiting(transaction).await? >= MAX_WAITING_MAILS)
+}
+
+async fn waiting(transaction: &DatabaseTransaction) -> Result<u64, StoreError> {
+    Ok(mail::Entity::find().filter(Expr::cust("NOT is_failed")).count(transaction).await?)
 }
 
 async fn insert(transaction: &DatabaseTransaction, mail: mail::Model) -> Result<(), StoreError> {

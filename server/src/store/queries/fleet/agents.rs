@@ -20,6 +20,7 @@ use crate::store::entities::column::StringList;
 use crate::store::entities::fleet::{agent, agent_event, agent_manifest};
 use crate::store::queries::TenantScope;
 use crate::store::requester::write_audit;
+use crate::store::writer::add_events;
 
 /// Changes to an agent. `None` keeps the value.
 #[derive(Debug, Clone, Default)]
@@ -240,7 +241,8 @@ impl TenantScope {
             .change(move |transaction| {
                 let result = result.clone();
                 Box::pin(async move {
-                    agent::Entity::update_many()
+                    let event = agent::rolled_back_event(tenant_id, id, &result, now);
+                    let stored = agent::Entity::update_many()
                         .col_expr(agent::Column::UpdateResult, Expr::value(result.clone()))
                         .col_expr(agent::Column::UpdateResultAt, Expr::value(now))
                         .filter(agent::Column::Id.eq(id))
@@ -253,6 +255,9 @@ impl TenantScope {
                         )
                         .exec(transaction)
                         .await?;
+                    if stored.rows_affected > 0 {
+                        add_events(event);
+                    }
                     Ok(())
                 })
             })

@@ -18,11 +18,13 @@ use crate::store::command_completion::FAILURES;
 use crate::store::entities::access::audit_entry;
 use crate::store::entities::commands::command;
 use crate::store::entities::fleet::agent;
-use crate::store::entities::integrations::webhook_delivery;
+use crate::store::entities::integrations::{delivery, integration};
 use crate::store::queries::access::tenants::tenant_deletion::closed_tenants;
 use crate::store::queries::commands::history::with_reports;
+use crate::store::queries::integrations::messages::settle;
 use crate::store::queries::{SystemScope, TenantScope};
 use crate::store::requester::write_audit;
+use crate::store::writer::integrations::queue;
 use crate::store::writer::rows::pad_to_power_of_two;
 
 /// A filter of deliveries.
@@ -63,19 +65,20 @@ impl TenantScope {
         &self,
         filter: WebhookDeliveryFilter,
         page: PageRequest,
-    ) -> Result<Vec<webhook_delivery::Model>, StoreError> {
-        let mut query = webhook_delivery::Entity::find()
-            .filter(webhook_delivery::Column::TenantId.eq(self.tenant_id))
-            .order_by_desc(webhook_delivery::Column::Id)
+    ) -> Result<Vec<delivery::Model>, StoreError> {
+        let mut query = delivery::Entity::find()
+            .filter(delivery::Column::TenantId.eq(self.tenant_id))
+            .filter(delivery::Column::IntegrationId.is_null())
+            .order_by_desc(delivery::Column::Id)
             .limit(page.limit + 1);
         if let Some(before) = page.after {
-            query = query.filter(webhook_delivery::Column::Id.lt(before));
+            query = query.filter(delivery::Column::Id.lt(before));
         }
         if let Some(job_id) = filter.job_id {
-            query = query.filter(webhook_delivery::Column::JobId.eq(job_id));
+            query = query.filter(delivery::Column::JobId.eq(job_id));
         }
         if let Some(state) = filter.state {
-            query = query.filter(webhook_delivery::Column::State.eq(state));
+            query = query.filter(delivery::Column::State.eq(state));
         }
         Ok(query.all(&self.reader).await?)
     }
@@ -84,9 +87,10 @@ impl TenantScope {
     pub async fn webhook_delivery(
         &self,
         id: WebhookDeliveryId,
-    ) -> Result<Option<webhook_delivery::Model>, StoreError> {
-        let query = webhook_delivery::Entity::find_by_id(id)
-            .filter(webhook_delivery::Column::TenantId.eq(self.tenant_id));
+    ) -> Result<Option<delivery::Model>, StoreError> {
+        let query = delivery::Entity::find_by_id(id)
+            .filter(delivery::Column::TenantId.eq(self.tenant_id))
+            .filter(delivery::Column::IntegrationId.is_null());
         Ok(query.all(&self.reader).await?.pop())
     }
 
@@ -97,18 +101,19 @@ impl TenantScope {
         now: Timestamp,
         give_up_at: Timestamp,
         audit: audit_entry::Model,
-    ) -> Result<Option<webhook_delivery::Model>, StoreError> {
+    ) -> Result<Option<delivery::Model>, StoreError> {
         let tenant_id = self.tenant_id;
         self.writer
             .change(move |transaction| {
                 let audit = audit.clone();
                 Box::pin(async move {
-                    let found = webhook_delivery::Entity::find_by_id(id)
-                        .filter(webhook_delivery::Column::TenantId.eq(tenant_id))
+                    let found = delivery::Entity::find_by_id(id)
+                        .filter(delivery::Column::TenantId.eq(tenant_id))
+                        .filter(delivery::Column::IntegrationId.is_null())
                         .one(transaction)
                         .await?;
                     let Some(row) = found else { return Ok(None) };
-                    let row = webhook_delivery::Model {
+                    let row = delivery::Model {
                         state: WebhookDeliveryState::Pending,
                         due_at: now,
                         give_up_at,
@@ -167,22 +172,22 @@ impl SystemScope {
         busy: &WebhookDeliveriesToSkip,
         limit: u64,
     ) -> Result<Vec<PendingWebhookDelivery>, StoreError> {
-        let mut query = webhook_delivery::Entity::find()
+        let mut query = delivery::Entity::find()
             .select_only()
-            .column(webhook_delivery::Column::Id)
-            .column(webhook_delivery::Column::Host)
-            .column(webhook_delivery::Column::DueAt)
-            .filter(webhook_delivery::Column::State.eq(WebhookDeliveryState::Pending))
-            .filter(webhook_delivery::Column::TenantId.not_in_subquery(closed_tenants()))
-            .order_by_asc(webhook_delivery::Column::DueAt)
+            .column(delivery::Column::Id)
+            .column(delivery::Column::Host)
+            .column(delivery::Column::DueAt)
+            .filter(delivery::Column::State.eq(WebhookDeliveryState::Pending))
+            .filter(delivery::Column::TenantId.not_in_subquery(closed_tenants()))
+            .order_by_asc(delivery::Column::DueAt)
             .limit(limit);
         if !busy.hosts.is_empty() {
             let hosts = pad_to_power_of_two(busy.hosts.iter().map(String::as_str));
-            query = query.filter(webhook_delivery::Column::Host.is_not_in(hosts));
+            query = query.filter(delivery::Column::Host.is_not_in(hosts));
         }
         if !busy.ids.is_empty() {
             let ids = pad_to_power_of_two(busy.ids.iter().copied());
-            query = query.filter(webhook_delivery::Column::Id.is_not_in(ids));
+            query = query.filter(delivery::Column::Id.is_not_in(ids));
         }
         let rows: Vec<(WebhookDeliveryId, String, Timestamp)> =
             query.into_tuple().all(&self.reader).await?;
@@ -192,53 +197,72 @@ impl SystemScope {
             .collect())
     }
 
-    /// Starts an attempt of a pending delivery: counts it, and lets `plan` set when the next
-    /// attempt is due if no result of this one is recorded. `None` if the delivery is no longer
-    /// pending.
+    /// Starts an attempt of a due delivery: counts it, and lets `plan` set when the next attempt is due if
+    /// no result of this one is recorded. `None` if the delivery is not pending or not due any more,
+    /// because another server started an attempt.
     pub async fn claim_webhook(
         &self,
         id: WebhookDeliveryId,
-        plan: impl Fn(&mut webhook_delivery::Model) + Clone + Send + Sync + 'static,
-    ) -> Result<Option<webhook_delivery::Model>, StoreError> {
+        now: Timestamp,
+        plan: impl Fn(&mut delivery::Model) + Clone + Send + Sync + 'static,
+    ) -> Result<Option<(delivery::Model, Option<integration::Model>)>, StoreError> {
         self.writer
             .change(move |transaction| {
                 let plan = plan.clone();
                 Box::pin(async move {
-                    let found = webhook_delivery::Entity::find_by_id(id)
-                        .filter(webhook_delivery::Column::State.eq(WebhookDeliveryState::Pending))
-                        .one(transaction)
-                        .await?;
+                    let found = delivery::Entity::find_by_id(id)
+                        .filter(delivery::Column::State.eq(WebhookDeliveryState::Pending))
+                        .filter(delivery::Column::DueAt.lte(now))
+                        .lock_exclusive()
+                        .all(transaction)
+                        .await?
+                        .pop();
                     let Some(mut row) = found else { return Ok(None) };
                     row.tries = row.tries.saturating_add(1);
                     plan(&mut row);
                     let row = row.into_active_model().reset_all().update(transaction).await?;
-                    Ok(Some(row))
+                    let integration = match row.integration_id {
+                        Some(id) => {
+                            integration::Entity::find_by_id(id).all(transaction).await?.pop()
+                        }
+                        None => None,
+                    };
+                    Ok(Some((row, integration)))
                 })
             })
             .await
     }
 
-    /// Records an attempt, and applies `decide` to the delivery.
+    /// Records an attempt, and applies `decide` to the delivery. `merged`: queued messages that it carried
+    /// too. The queue of an integration moves on.
     pub async fn record_webhook_attempt(
         &self,
         id: WebhookDeliveryId,
         attempt: WebhookAttempt,
-        decide: impl Fn(&mut webhook_delivery::Model) + Clone + Send + Sync + 'static,
+        merged: Vec<WebhookDeliveryId>,
+        decide: impl Fn(&mut delivery::Model) + Clone + Send + Sync + 'static,
     ) -> Result<(), StoreError> {
         self.writer
             .change(move |transaction| {
-                let (attempt, decide) = (attempt.clone(), decide.clone());
+                let (attempt, decide, merged) = (attempt.clone(), decide.clone(), merged.clone());
                 Box::pin(async move {
-                    let found = webhook_delivery::Entity::find_by_id(id).one(transaction).await?;
-                    // The delivery was deleted, because it was too old.
+                    let found = delivery::Entity::find_by_id(id).all(transaction).await?.pop();
+                    // The delivery was deleted: it was too old, or its integration was deleted.
                     let Some(mut row) = found else { return Ok(()) };
+                    if let Some(integration_id) = row.integration_id {
+                        queue::lock(transaction, integration_id).await?;
+                    }
+                    let (now, error) = (attempt.at.plus_ms(attempt.took_ms), attempt.error.clone());
                     row.attempts.push(attempt);
                     row.attempt_count = row.attempt_count.saturating_add(1);
                     // A person may have sent it again since it was claimed. Then this attempt
                     // counts for the new round.
                     row.tries = row.tries.max(1);
                     decide(&mut row);
-                    row.into_active_model().reset_all().update(transaction).await?;
+                    let row = row.into_active_model().reset_all().update(transaction).await?;
+                    if let Some(integration_id) = row.integration_id {
+                        settle(transaction, integration_id, &row, (now, error), merged).await?;
+                    }
                     Ok(())
                 })
             })

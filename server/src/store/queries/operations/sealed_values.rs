@@ -10,7 +10,7 @@ use crate::domain::ids::TenantId;
 use crate::store::StoreError;
 use crate::store::entities::access::{mail, token_key, totp_secret};
 use crate::store::entities::commands::command;
-use crate::store::entities::integrations::webhook_key;
+use crate::store::entities::integrations::{integration, webhook_key};
 use crate::store::entities::operations::setting;
 use crate::store::entities::schedules::hook;
 use crate::store::queries::SystemScope;
@@ -21,6 +21,7 @@ pub enum SealedTable {
     Commands,
     WebhookKeys,
     Hooks,
+    Integrations,
     /// Of the whole server.
     TokenKeys,
     /// Of the whole server.
@@ -82,6 +83,19 @@ impl SystemScope {
                     .column(hook::Column::Sealed)
                     .filter(hook::Column::Id.gt(after))
                     .order_by_asc(hook::Column::Id)
+                    .limit(limit)
+                    .into_tuple()
+                    .all(&self.reader)
+                    .await?
+            }
+            SealedTable::Integrations => {
+                integration::Entity::find()
+                    .select_only()
+                    .column(integration::Column::Id)
+                    .column(integration::Column::TenantId)
+                    .column(integration::Column::Sealed)
+                    .filter(integration::Column::Id.gt(after))
+                    .order_by_asc(integration::Column::Id)
                     .limit(limit)
                     .into_tuple()
                     .all(&self.reader)
@@ -163,6 +177,13 @@ impl SystemScope {
                                 hook::Entity::update_many()
                                     .col_expr(hook::Column::Sealed, Expr::value(sealed))
                                     .filter(hook::Column::Id.eq(id))
+                                    .exec(transaction)
+                                    .await?;
+                            }
+                            SealedTable::Integrations => {
+                                integration::Entity::update_many()
+                                    .col_expr(integration::Column::Sealed, Expr::value(sealed))
+                                    .filter(integration::Column::Id.eq(id))
                                     .exec(transaction)
                                     .await?;
                             }

@@ -10,7 +10,7 @@ use crate::domain::commands::command_state::CommandState;
 use crate::domain::integrations::webhook::WebhookDeliveryState;
 use crate::store::StoreError;
 use crate::store::entities::commands::command;
-use crate::store::entities::integrations::webhook_delivery;
+use crate::store::entities::integrations::delivery;
 use crate::store::queries::SystemScope;
 
 impl SystemScope {
@@ -44,8 +44,8 @@ impl SystemScope {
 
     /// Webhook deliveries that are pending.
     pub async fn pending_webhooks(&self) -> Result<u64, StoreError> {
-        Ok(webhook_delivery::Entity::find()
-            .filter(webhook_delivery::Column::State.eq(WebhookDeliveryState::Pending))
+        Ok(delivery::Entity::find()
+            .filter(delivery::Column::State.eq(WebhookDeliveryState::Pending))
             .count(&self.reader)
             .await?)
     }

@@ -28,7 +28,7 @@ const SLICE_AGENTS: u64 = 20;
 
 /// Tables whose rows are deleted by `tenant_id` alone, with a column that tells rows of a slice apart.
 /// Commands, agents, members and the tenant itself have functions of their own.
-const TABLES: [(&str, &str); 26] = [
+const TABLES: [(&str, &str); 27] = [
     ("approvals", "id"),
     ("approval_rules", "id"),
     ("ladders", "tenant_id"),
@@ -37,7 +37,8 @@ const TABLES: [(&str, &str); 26] = [
     ("hook_deliveries", "id"),
     ("hooks", "id"),
     ("schedules", "id"),
-    ("webhook_deliveries", "id"),
+    ("deliveries", "id"),
+    ("integrations", "id"),
     ("webhook_keys", "id"),
     ("idempotency_records", "key"),
     ("agent_updates", "agent_id"),

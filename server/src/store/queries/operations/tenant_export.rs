@@ -25,7 +25,7 @@ use crate::store::entities::commands::{
     rollout,
 };
 use crate::store::entities::fleet::{agent, agent_event, agent_manifest};
-use crate::store::entities::integrations::webhook_delivery;
+use crate::store::entities::integrations::{delivery, integration};
 use crate::store::entities::releases::{agent_update, group};
 use crate::store::entities::schedules::{calendar, fire, hook, hook_delivery, schedule};
 use crate::store::queries::TenantScope;
@@ -35,7 +35,7 @@ const PAGE_ROWS: u64 = 100;
 
 /// What is exported, in this order. Rows that belong to others follow them: the person of a member, the
 /// manifest of an agent, the report and the output of a command.
-pub const TABLES: [&str; 22] = [
+pub const TABLES: [&str; 23] = [
     "tenants",
     "api_keys",
     "agent_keys",
@@ -53,7 +53,8 @@ pub const TABLES: [&str; 22] = [
     "rollouts",
     "commands",
     "agent_events",
-    "webhook_deliveries",
+    "integrations",
+    "deliveries",
     "approval_rules",
     "ladders",
     "approvals",
@@ -73,7 +74,7 @@ pub const NOT_EXPORTED_TABLES: [(&str, &str); 8] = [
 ];
 
 /// Columns that are secrets, hashes of them, or of this server only.
-const HIDDEN: [&str; 10] = [
+const HIDDEN: [&str; 11] = [
     "secret_hash",
     "previous_secret_hash",
     "next_fingerprint",
@@ -81,6 +82,7 @@ const HIDDEN: [&str; 10] = [
     "token_hash",
     "sealed_parameters",
     "sealed",
+    "queue_changes",
     "is_indexed",
     "manifest_bytes",
     "manifest_scripts",
@@ -136,9 +138,8 @@ impl TenantScope {
             }
             "commands" => self.commands_with_output(after).await,
             "agent_events" => self.table::<agent_event::Entity>("agent_events", after).await,
-            "webhook_deliveries" => {
-                self.table::<webhook_delivery::Entity>("webhook_deliveries", after).await
-            }
+            "integrations" => self.table::<integration::Entity>("integrations", after).await,
+            "deliveries" => self.table::<delivery::Entity>("deliveries", after).await,
             "approval_rules" => self.table::<approval_rule::Entity>("approval_rules", after).await,
             "ladders" => {
                 let keys = ("tenant_id", "tenant_id");
@@ -286,7 +287,13 @@ fn field<C: ColumnTrait>(row: &QueryResult, column: &C) -> Result<Value, DbErr> 
 
 /// Instants are named `…_at`, with these exceptions.
 fn is_instant(name: &str) -> bool {
-    const OTHERS: [&str; 5] =
-        ["at", "handled_until", "previous_valid_until", "valid_until", "in_force_since"];
+    const OTHERS: [&str; 6] = [
+        "at",
+        "failing_since",
+        "handled_until",
+        "in_force_since",
+        "previous_valid_until",
+        "valid_until",
+    ];
     name.ends_with("_at") || OTHERS.contains(&name)
 }

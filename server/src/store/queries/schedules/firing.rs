@@ -6,8 +6,11 @@ use sea_orm::{
     ColumnTrait as _, Condition, DatabaseTransaction, EntityTrait as _, IntoActiveModel as _,
     QueryFilter as _, QueryOrder as _, QuerySelect as _, Select,
 };
+use serde_json::{Value, json};
 
 use crate::domain::ids::{FireId, JobId, ScheduleId};
+use crate::domain::integrations::event_type::EventType;
+use crate::domain::integrations::integration::IntegrationEvent;
 use crate::domain::schedules::fire::{FireReason, FireState, ScheduleState};
 use crate::domain::time::Timestamp;
 use crate::store::StoreError;
@@ -16,7 +19,7 @@ use crate::store::entities::schedules::{fire, schedule};
 use crate::store::fire_start::open_jobs;
 use crate::store::queries::SystemScope;
 use crate::store::queries::access::tenants::tenant_deletion::closed_tenants;
-use crate::store::writer::add_audit;
+use crate::store::writer::{add_audit, add_events};
 
 /// Rows of one statement.
 const ROWS: usize = 50;
@@ -108,6 +111,7 @@ impl SystemScope {
                     for one in recorded {
                         if move_on(transaction, &one).await? {
                             stored += 1;
+                            add_events(missed_event(transaction, &one).await?);
                             fires.extend(one.fires);
                         }
                     }
@@ -184,6 +188,10 @@ impl SystemScope {
             .change(move |transaction| {
                 let decision = decision.clone();
                 Box::pin(async move {
+                    let refused = match &decision {
+                        FireDecision::Refuse { detail } => Some(detail.clone()),
+                        _ => None,
+                    };
                     let update = fire::Entity::update_many()
                         .filter(fire::Column::Id.eq(id))
                         .filter(fire::Column::LookAt.is_not_null());
@@ -202,7 +210,11 @@ impl SystemScope {
                             .col_expr(fire::Column::State, Expr::value(FireState::Waiting))
                             .col_expr(fire::Column::LookAt, Expr::value(look_at.0)),
                     };
-                    Ok(update.exec(transaction).await?.rows_affected > 0)
+                    let is_decided = update.exec(transaction).await?.rows_affected > 0;
+                    if let (true, Some(detail)) = (is_decided, refused) {
+                        add_events(refused_event(transaction, id, detail).await?);
+                    }
+                    Ok(is_decided)
                 })
             })
             .await
@@ -220,11 +232,12 @@ impl SystemScope {
             .change(move |transaction| {
                 let (reason, audit) = (reason.clone(), audit.clone());
                 let (id, was_changed_at) = (row.id, row.changed_at);
+                let (tenant_id, name) = (row.tenant_id, row.name.clone());
                 Box::pin(async move {
                     let changed_at = audit.at.max(was_changed_at.plus_ms(1));
                     let stopped = schedule::Entity::update_many()
                         .col_expr(schedule::Column::State, Expr::value(ScheduleState::Stopped))
-                        .col_expr(schedule::Column::StopReason, Expr::value(reason))
+                        .col_expr(schedule::Column::StopReason, Expr::value(reason.clone()))
                         .col_expr(schedule::Column::NextDueAt, Expr::value(None::<i64>))
                         .col_expr(schedule::Column::ChangedAt, Expr::value(changed_at.0))
                         .filter(schedule::Column::Id.eq(id))
@@ -236,6 +249,15 @@ impl SystemScope {
                     }
                     close_fires(transaction, id, FireReason::OwnerInvalid).await?;
                     add_audit(audit)?;
+                    add_events([IntegrationEvent {
+                        tenant_id,
+                        event: EventType::ScheduleStopped,
+                        at: changed_at,
+                        subject_id: id.0,
+                        agent_id: None,
+                        job_id: None,
+                        data: json!({"schedule_id": id, "schedule_name": name, "reason": reason}),
+                    }]);
                     Ok(true)
                 })
             })
@@ -304,4 +326,54 @@ pub(super) async fn close_fires(
         .exec(transaction)
         .await?;
     Ok(())
+}
+
+/// What integrations hear of due times that the server got to late.
+async fn missed_event(
+    transaction: &DatabaseTransaction,
+    recorded: &RecordedFires,
+) -> Result<Option<IntegrationEvent>, StoreError> {
+    let omitted: i64 = recorded.fires.iter().map(|fire| fire.omitted_before).sum();
+    let missed: Vec<_> = recorded.fires.iter().filter(|fire| fire.is_missed).collect();
+    let Some(last) = missed.last() else { return Ok(None) };
+    let count = omitted + missed.len() as i64;
+    let data = json!({"missed_count": count, "last_due_at": last.due_at});
+    let event = EventType::ScheduleMissed;
+    schedule_event(transaction, recorded.schedule_id, event, last.recorded_at, data).await
+}
+
+/// What integrations hear of a fire whose job was refused.
+async fn refused_event(
+    transaction: &DatabaseTransaction,
+    id: FireId,
+    detail: String,
+) -> Result<Option<IntegrationEvent>, StoreError> {
+    let found = fire::Entity::find_by_id(id).all(transaction).await?.pop();
+    let Some(fire) = found else { return Ok(None) };
+    let data = json!({"due_at": fire.due_at, "reason": detail});
+    let event = EventType::ScheduleFailed;
+    schedule_event(transaction, fire.schedule_id, event, fire.planned_at, data).await
+}
+
+async fn schedule_event(
+    transaction: &DatabaseTransaction,
+    id: ScheduleId,
+    event: EventType,
+    at: Timestamp,
+    mut data: Value,
+) -> Result<Option<IntegrationEvent>, StoreError> {
+    let found = schedule::Entity::find_by_id(id).all(transaction).await?.pop();
+    let Some(row) = found else { return Ok(None) };
+    data["schedule_id"] = json!(id);
+    data["schedule_name"] = json!(row.name);
+    let tenant_id = row.tenant_id;
+    Ok(Some(IntegrationEvent {
+        tenant_id,
+        event,
+        at,
+        subject_id: id.0,
+        agent_id: None,
+        job_id: None,
+        data,
+    }))
 }

@@ -5,10 +5,13 @@ use sea_orm::{
     ColumnTrait as _, DatabaseTransaction, DbErr, EntityTrait as _, QueryFilter as _,
     QuerySelect as _, UpdateMany,
 };
+use serde_json::json;
 
 use crate::domain::commands::command_state::{CommandState, EndReason};
 use crate::domain::commands::job_state::JobState;
 use crate::domain::ids::{CommandId, JobId, TenantId};
+use crate::domain::integrations::event_type::EventType;
+use crate::domain::integrations::integration::IntegrationEvent;
 use crate::domain::time::Timestamp;
 use crate::store::StoreError;
 use crate::store::command_completion::end_of;
@@ -101,6 +104,15 @@ impl AdvanceRollout {
                 self.write(transaction, halted).await?;
                 hold_queued(transaction, self.job_id).await?;
                 tx.audit.append([(**audit).clone()]);
+                tx.outbox.append([IntegrationEvent {
+                    tenant_id: self.tenant_id,
+                    event: EventType::RolloutHalted,
+                    at: self.now,
+                    subject_id: self.job_id.0,
+                    agent_id: None,
+                    job_id: Some(self.job_id),
+                    data: json!({"reason": reason, "wave": self.wave}),
+                }]);
             }
         }
         Ok(true)

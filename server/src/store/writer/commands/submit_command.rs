@@ -181,6 +181,8 @@ async fn write(
     let approvals = new.iter().filter_map(|(operation, _)| operation.approval.clone());
     let approvals: Vec<_> = approvals.map(|approval| approval.into_active_model()).collect();
     if !approvals.is_empty() {
+        let requested = new.iter().filter_map(|(operation, _)| operation.approval.as_ref());
+        tx.outbox.append(requested.map(approval::Model::requested_event));
         rows::insert(tx.transaction, approvals, None).await?;
     }
     tx.audit.append(new.iter().map(|(operation, _)| operation.audit.clone()));

@@ -125,6 +125,7 @@ impl SubmitJob {
         }
         rows::insert(transaction, new, None).await?;
         if let Some(approval) = self.approval.clone() {
+            tx.outbox.append([approval.requested_event()]);
             let approval = approval.into_active_model();
             approval::Entity::insert(approval).exec_without_returning(transaction).await?;
         }

@@ -57,16 +57,21 @@ impl BatchOperation for CloseSession {
                 .filter(agent::Column::Id.is_in(pad_to_power_of_two(online.iter().copied())))
                 .exec(transaction)
                 .await?;
-            let events =
-                ended.iter().filter(|op| online.contains(&op.agent_id)).map(|op| op.event());
-            rows::insert(transaction, events.collect(), None).await?;
+            let events: Vec<_> = ended
+                .iter()
+                .filter(|op| online.contains(&op.agent_id))
+                .map(|op| op.event())
+                .collect();
+            tx.outbox.append(events.iter().filter_map(agent_event::Model::integration_event));
+            let events = events.into_iter().map(agent_event::Model::into_active_model).collect();
+            rows::insert(transaction, events, None).await?;
         }
         Ok(operations.iter().map(|_| Ok(())).collect())
     }
 }
 
 impl CloseSession {
-    fn event(&self) -> agent_event::ActiveModel {
+    fn event(&self) -> agent_event::Model {
         agent_event::Model {
             id: EventId::new(),
             tenant_id: self.tenant_id,
@@ -75,6 +80,5 @@ impl CloseSession {
             detail: Some(self.reason.to_owned()),
             at: self.now,
         }
-        .into_active_model()
     }
 }

@@ -19,7 +19,7 @@ use self::operations::{Foreign, Needs, Operation, operations};
 use self::people::People;
 use self::scopes::check_scopes;
 
-const ALL_SCOPES: [&str; 23] = [
+const ALL_SCOPES: [&str; 25] = [
     "agents:read",
     "agents:write",
     "agents:manage",
@@ -39,6 +39,8 @@ const ALL_SCOPES: [&str; 23] = [
     "members:read",
     "members:write",
     "webhooks:write",
+    "integrations:read",
+    "integrations:write",
     "tenant:manage",
     "metrics:read",
     "releases:manage",
@@ -115,6 +117,7 @@ fn path(operation: &Operation, ids: &Ids) -> String {
     let template = template.replace("{version}", "9.9.9").replace("{platform}", "linux-x86_64");
     let template = template.replace("{provider}", "corp");
     let template = template.replace("{program}", "muster-agent");
+    let template = template.replace("{delivery_id}", "01980000-0000-7000-8000-000000000000");
     let Some((before, after)) = template.split_once("{id}") else { return template };
     let id = ids.get(before).unwrap_or_else(|| panic!("no id for {before}"));
     format!("{before}{id}{after}")
@@ -158,6 +161,9 @@ impl AccessFixture {
         let hook = text(&fixture.api.post("/api/hooks", hook).await.expect(201), "id");
         let calendar = json!({"name": "first", "entries": []});
         let calendar = text(&fixture.api.post("/api/calendars", calendar).await.expect(201), "id");
+        let integration = json!({"kind": "slack", "name": "first", "event_types": ["job.failed"],
+            "settings": {"url": "https://hooks.invalid/secret"}});
+        let integration = fixture.api.post("/api/integrations", integration).await.expect(201);
         let first_key = fixture.api.get("/api/keys").await.expect(200);
         let own_tenant = fixture.api.get("/api/tenant").await.expect(200);
         let command = text(&command, "command_id");
@@ -175,6 +181,7 @@ impl AccessFixture {
             ("/api/calendars/", calendar),
             ("/hooks/", hook.clone()),
             ("/api/hooks/", hook),
+            ("/api/integrations/", text(&integration, "id")),
             ("/api/members/", people.owner.member_id.clone()),
             ("/api/me/sessions/", people.owner.session_id.clone()),
             ("/api/invitations/", invitation),

@@ -112,6 +112,8 @@ const SCHEDULES_READ: &[&[&str]] = &[&["schedules:read"]];
 const SCHEDULES_CONTROL: &[&[&str]] = &[&["schedules:write"], &["commands:run", "commands:manage"]];
 const SCHEDULES_RUN: &[&[&str]] = &[&["schedules:write"], &["commands:run"]];
 const CALENDARS_WRITE: &[&[&str]] = &[&["schedules:write"], &["commands:manage"]];
+const INTEGRATIONS_READ: &[&[&str]] = &[&["integrations:read"]];
+const INTEGRATIONS_WRITE: &[&[&str]] = &[&["integrations:write"]];
 const MEMBERS_READ: &[&[&str]] = &[&["members:read"]];
 const MEMBERS_WRITE: &[&[&str]] = &[&["members:write"]];
 const WEBHOOKS_WRITE: &[&[&str]] = &[&["webhooks:write"]];
@@ -140,6 +142,8 @@ pub fn operations() -> Vec<Operation> {
     let new_group = json!({"name": "new", "target": nobody});
     let argv = json!({"argv": ["true"], "target": nobody});
     let rule = json!({"cron": "0 9 * * *"});
+    let new_integration = json!({"kind": "slack", "name": "new", "event_types": ["job.failed"],
+        "settings": {"url": "https://hooks.invalid/x"}});
     let new_schedule =
         json!({"name": "new", "rule": rule, "job": {"script": "hi", "target": nobody}});
     let new_calendar = json!({"name": "new", "entries": []});
@@ -273,6 +277,14 @@ pub fn operations() -> Vec<Operation> {
         delete("/api/groups/{id}", GROUPS),
         act("/api/groups/{id}/pause", GROUPS),
         act("/api/groups/{id}/resume", GROUPS),
+        get("/api/integrations", INTEGRATIONS_READ, Hidden),
+        post("/api/integrations", INTEGRATIONS_WRITE, Unrelated, new_integration),
+        get("/api/integrations/{id}", INTEGRATIONS_READ, NotFound),
+        patch("/api/integrations/{id}", INTEGRATIONS_WRITE, json!({"name": "renamed"})),
+        delete("/api/integrations/{id}", INTEGRATIONS_WRITE),
+        get("/api/integrations/{id}/deliveries", INTEGRATIONS_READ, NotFound),
+        act("/api/integrations/{id}/deliveries/{delivery_id}/resend", INTEGRATIONS_WRITE),
+        act("/api/integrations/{id}/test", INTEGRATIONS_WRITE),
         get("/api/jobs", COMMANDS_READ, Hidden),
         post("/api/jobs", RUN, Unrelated, json!({"script": "hi", "target": nobody})),
         post("/api/jobs", SHELL, Unrelated, argv).variant("ad hoc"),

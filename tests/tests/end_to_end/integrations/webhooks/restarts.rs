@@ -36,7 +36,7 @@ async fn outlives(fixture: Fixture) {
 
 #[tokio::test]
 async fn message_without_a_recorded_answer_is_sent_again_with_the_same_id() {
-    let (mut fixture, _agent) = fixture(options().with("MUSTER_WEBHOOK_TIMEOUT_MS", 60_000)).await;
+    let (mut fixture, _agent) = fixture(options().with("MUSTER_WEBHOOK_TIMEOUT_MS", 3_000)).await;
     let receiver = WebhookSink::start([Reaction::Silence]).await;
     let id = job(&fixture, &receiver.url()).await;
     receiver.receives(1).await;

@@ -118,6 +118,7 @@ async fn examples_are_taken_from_a_run_and_have_the_documented_shapes() {
     jobs(&mut run, &id).await;
     schedules(&mut run).await;
     hooks(&mut run).await;
+    integrations(&mut run).await;
     agent.stop();
     let key_id = fixture.api.get(&format!("/api/agents/{id}")).await.expect(200);
     fixture.with_status(key_id.text("key_id"), "offline").await;
@@ -330,6 +331,23 @@ async fn hooks(run: &mut Recorder<'_>) {
     run.call_with(&secret, Method::POST, &delivered, Some(sent)).await;
     run.get(&format!("{path}/deliveries")).await;
     run.post(&format!("{path}/rotate"), json!({})).await;
+    run.call(Method::DELETE, &path, None).await;
+}
+
+async fn integrations(run: &mut Recorder<'_>) {
+    let body = json!({"kind": "slack", "name": "operations", "target": {"expression": "tag:web"},
+        "settings": {"url": "https://hooks.invalid/services/T/B/X"},
+        "event_types": ["agent.offline", "agent.online", "job.failed"]});
+    let integration = run.post("/api/integrations", body).await.id().to_owned();
+    let path = format!("/api/integrations/{{id={integration}}}");
+    run.get("/api/integrations").await;
+    run.get(&path).await;
+    run.call(Method::PATCH, &path, Some(json!({"offline_after_ms": 300_000}))).await;
+    run.post(&format!("{path}/test"), json!({})).await;
+    run.get(&format!("{path}/deliveries")).await;
+    run.call(Method::PATCH, &path, Some(json!({"is_enabled": false}))).await;
+    let delivery = "{delivery_id=01980000-0000-7000-8000-000000000000}";
+    run.post(&format!("{path}/deliveries/{delivery}/resend"), json!({})).await;
     run.call(Method::DELETE, &path, None).await;
 }
 

@@ -7,13 +7,12 @@ use sea_orm::{
 
 use crate::domain::access::tenants::plan::Plan;
 use crate::domain::ids::{TenantId, first_id_at};
-use crate::domain::integrations::webhook::WebhookDeliveryState;
 use crate::domain::time::Timestamp;
 use crate::store::StoreError;
 use crate::store::entities::access::tenant;
 use crate::store::entities::commands::{command, job};
 use crate::store::entities::fleet::{agent, agent_event};
-use crate::store::entities::integrations::webhook_delivery;
+use crate::store::entities::integrations::delivery;
 use crate::store::queries::SystemScope;
 
 impl SystemScope {
@@ -32,11 +31,9 @@ impl SystemScope {
         let jobs = own(job::Entity, job::Column::TenantId)
             .and_where(Expr::col((job::Entity, job::Column::Id)).lt(first_kept))
             .take();
-        let deliveries = own(webhook_delivery::Entity, webhook_delivery::Column::TenantId)
-            .and_where(
-                Expr::col((webhook_delivery::Entity, webhook_delivery::Column::Id)).lt(first_kept),
-            )
-            .and_where(webhook_delivery::Column::State.ne(WebhookDeliveryState::Pending))
+        let deliveries = own(delivery::Entity, delivery::Column::TenantId)
+            .and_where(Expr::col((delivery::Entity, delivery::Column::Id)).lt(first_kept))
+            .and_where(delivery::Column::FinishedAt.is_not_null())
             .take();
         let events = own(agent::Entity, agent::Column::TenantId)
             .inner_join(

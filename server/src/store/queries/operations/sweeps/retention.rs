@@ -9,7 +9,6 @@ use uuid::Uuid;
 
 use crate::domain::commands::approval::ApprovalState;
 use crate::domain::ids::{CommandId, TenantId, first_id_at};
-use crate::domain::integrations::webhook::WebhookDeliveryState;
 use crate::domain::time::Timestamp;
 use crate::store::StoreError;
 use crate::store::blobs::BlobName;
@@ -20,8 +19,8 @@ use crate::store::entities::commands::{
 use crate::store::entities::fleet::agent_event::Column::Id as EventId;
 use crate::store::entities::fleet::telemetry_sample::Column::At as TelemetryAt;
 use crate::store::entities::fleet::{agent, agent_event, telemetry_sample};
-use crate::store::entities::integrations::webhook_delivery;
-use crate::store::entities::integrations::webhook_delivery::Column::Id as WebhookDeliveryId;
+use crate::store::entities::integrations::delivery;
+use crate::store::entities::integrations::delivery::Column::Id as WebhookDeliveryId;
 use crate::store::entities::schedules::fire::Column::Id as FireId;
 use crate::store::entities::schedules::{fire, hook_delivery};
 
@@ -172,14 +171,14 @@ async fn drop_deliveries(
     of: Option<TenantId>,
     before: Timestamp,
 ) -> Result<bool, StoreError> {
-    let mut old = webhook_delivery::Entity::find()
+    let mut old = delivery::Entity::find()
         .filter(WebhookDeliveryId.lt(first_id_at(before)))
-        .filter(webhook_delivery::Column::State.ne(WebhookDeliveryState::Pending));
+        .filter(delivery::Column::FinishedAt.is_not_null());
     if let Some(tenant_id) = of {
-        old = old.filter(webhook_delivery::Column::TenantId.eq(tenant_id));
+        old = old.filter(delivery::Column::TenantId.eq(tenant_id));
     }
     let ids = ids_of(transaction, WebhookDeliveryId, old).await?;
-    drop_by_id::<webhook_delivery::Entity>(transaction, WebhookDeliveryId, ids).await
+    drop_by_id::<delivery::Entity>(transaction, WebhookDeliveryId, ids).await
 }
 
 /// Deletes the oldest minute of rows before an instant, in a table whose rows have no id. True if

@@ -18,6 +18,7 @@ use crate::domain::fleet::agent::{
     Transport,
 };
 use crate::domain::ids::{AgentId, AgentKeyId, CommandId, EventId, TenantId};
+use crate::domain::integrations::integration::IntegrationEvent;
 use crate::domain::time::Timestamp;
 use crate::store::StoreError;
 use crate::store::entities::access::agent_key;
@@ -134,6 +135,8 @@ struct Changes {
     /// Agents of whose ledger nothing is known any more.
     forgotten: Vec<(AgentId, Timestamp)>,
     events: Vec<agent_event::Model>,
+    /// Updates that hosts undid.
+    rolled_back: Vec<IntegrationEvent>,
 }
 
 /// The key, if it and the presented secret are valid at this moment. True beside it if the secret was
@@ -363,6 +366,9 @@ impl OpenSession {
         row.max_executions = self.max_executions;
         row.transport = self.transport;
         if self.update_result.is_some() && self.update_result != row.update_result {
+            let stored = self.update_result.as_deref().unwrap_or_default();
+            let rolled_back = agent::rolled_back_event(row.tenant_id, row.id, stored, self.now);
+            changes.rolled_back.extend(rolled_back);
             row.update_result.clone_from(&self.update_result);
             row.update_result_at = Some(self.now);
         }

@@ -58,6 +58,8 @@ pub(super) async fn write(
         lost.extend(sent);
     }
     record_progress::write_counts(transaction, changes.counts).await?;
+    tx.outbox.append(changes.events.iter().filter_map(agent_event::Model::integration_event));
+    tx.outbox.append(changes.rolled_back);
     let events = changes.events.into_iter().map(agent_event::Model::into_active_model).collect();
     rows::insert(transaction, events, None).await?;
     Ok(lost)

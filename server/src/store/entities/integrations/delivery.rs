@@ -1,4 +1,4 @@
-//! Table `webhook_deliveries`: one message to a webhook, and its attempts.
+//! Table `deliveries`: the outbox, one message to a webhook or an integration, and its attempts.
 
 use sea_orm::FromJsonQueryResult;
 use sea_orm::entity::prelude::{
@@ -7,7 +7,9 @@ use sea_orm::entity::prelude::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::domain::ids::{JobId, TenantId, WebhookDeliveryId};
+use uuid::Uuid;
+
+use crate::domain::ids::{IntegrationId, JobId, TenantId, WebhookDeliveryId};
 use crate::domain::integrations::records::{WebhookAttempt, WebhookDeliveryRecord};
 use crate::domain::integrations::webhook::WebhookDeliveryState;
 use crate::domain::time::Timestamp;
@@ -15,20 +17,24 @@ use crate::domain::time::Timestamp;
 /// Most attempts that are stored for a delivery: the newest.
 pub const KEPT_ATTEMPTS: usize = 20;
 
-/// One message to a webhook. Its body is rendered from the job for every attempt.
+/// One message. Its body is rendered for every attempt.
 #[derive(Debug, Clone, PartialEq, Eq, DeriveEntityModel)]
-#[sea_orm(table_name = "webhook_deliveries")]
+#[sea_orm(table_name = "deliveries")]
 pub struct Model {
     /// The same for every attempt, so that receivers recognise repeated messages.
     #[sea_orm(primary_key, auto_increment = false)]
     pub id: WebhookDeliveryId,
     pub tenant_id: TenantId,
-    pub job_id: JobId,
+    /// `None` for the webhook of a job.
+    pub integration_id: Option<IntegrationId>,
+    pub job_id: Option<JobId>,
     pub event: String,
     pub url: String,
     pub host: String,
     pub state: WebhookDeliveryState,
     pub created_at: Timestamp,
+    /// The place in the queue of an integration; not sent before.
+    pub ready_at: Timestamp,
     /// When the next attempt is due, while the delivery is pending.
     pub due_at: Timestamp,
     /// No attempt is made after this time.
@@ -40,6 +46,13 @@ pub struct Model {
     /// whose result could not be recorded.
     pub tries: i32,
     pub attempts: WebhookAttempts,
+    /// The resource that the event of an integration is about.
+    pub subject_id: Option<Uuid>,
+    /// What was known of the event, JSON.
+    pub data: Option<String>,
+    pub group_key: Option<String>,
+    /// Events that this message stands for beside its own.
+    pub repeat_count: i32,
 }
 
 /// The newest attempts, oldest first, as a JSON array.
@@ -65,6 +78,7 @@ impl From<Model> for WebhookDeliveryRecord {
     fn from(row: Model) -> Self {
         Self {
             id: row.id,
+            integration_id: row.integration_id,
             job_id: row.job_id,
             event: row.event,
             url: row.url,
@@ -75,6 +89,7 @@ impl From<Model> for WebhookDeliveryRecord {
             finished_at: row.finished_at,
             attempt_count: row.attempt_count,
             attempts: row.attempts.0,
+            repeat_count: row.repeat_count,
         }
     }
 }
