@@ -4,6 +4,7 @@
 mod approval;
 pub mod decision;
 pub mod execute;
+pub mod library;
 
 pub use self::approval::is_needed as needs_capsule;
 

@@ -146,6 +146,7 @@ impl Session<'_> {
             update: self.agent.update_requests.check_available(),
             now_ms: unix_ms(),
             is_capsule_used: self.agent.used_capsules.contains(id),
+            minimum_versions: &self.agent.minimum_versions,
             is_deregistering: self.deregistration.is_some(),
         };
         let decision = decision::decide(command, &input);
@@ -160,6 +161,13 @@ impl Session<'_> {
             self.agent.request_log.append(&record);
         }
         if uses_capsule && let Err(error) = self.agent.used_capsules.add(id, unix_ms()) {
+            self.reject(id, &error);
+            return;
+        }
+        if let CommandDecision::Accept(NewCommand { minimum: Some((name, version)), .. }) =
+            &decision
+            && let Err(error) = self.agent.minimum_versions.raise(name, *version)
+        {
             self.reject(id, &error);
             return;
         }

@@ -134,6 +134,18 @@ id!(
     /// A due time of a schedule, and what the server did about it.
     FireId
 );
+id!(
+    /// A script of the library.
+    ScriptId
+);
+id!(
+    /// A version of a script.
+    ScriptVersionId
+);
+id!(
+    /// A publisher's signature of a version.
+    ScriptSignatureId
+);
 
 impl PrincipalId {
     /// The operator of the server, at its terminal.

@@ -20,13 +20,14 @@ const RESOURCES: [&str; 18] = [
     "member",
     "release",
     "schedule",
+    "script",
     "session",
     "tenant",
     "webhook",
     "webhook_secret",
 ];
 /// What happens to it, in the imperative.
-const VERBS: [&str; 33] = [
+const VERBS: [&str; 35] = [
     "abort",
     "accept",
     "adopt",
@@ -54,7 +55,9 @@ const VERBS: [&str; 33] = [
     "revoke",
     "rotate",
     "run",
+    "save",
     "send",
+    "sign",
     "stop",
     "submit",
     "update",

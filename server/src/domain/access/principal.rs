@@ -94,6 +94,12 @@ pub enum Scope {
     /// Schedules, whose jobs run with the rights of who changed them last.
     #[serde(rename = "schedules:write")]
     SchedulesWrite,
+    /// Scripts of the library with their text.
+    #[serde(rename = "scripts:read")]
+    ScriptsRead,
+    /// Scripts of the library: what hosts that allow it run.
+    #[serde(rename = "scripts:write")]
+    ScriptsWrite,
     /// The people of the tenant, with their addresses and roles.
     #[serde(rename = "members:read")]
     MembersRead,
@@ -119,7 +125,7 @@ pub enum Scope {
 
 impl Scope {
     /// Every scope.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 25] = [
         Self::AgentsRead,
         Self::AgentsWrite,
         Self::AgentsManage,
@@ -136,6 +142,8 @@ impl Scope {
         Self::AuditRead,
         Self::SchedulesRead,
         Self::SchedulesWrite,
+        Self::ScriptsRead,
+        Self::ScriptsWrite,
         Self::MembersRead,
         Self::MembersWrite,
         Self::WebhooksWrite,
@@ -164,6 +172,8 @@ impl Scope {
             Self::AuditRead => "audit:read",
             Self::SchedulesRead => "schedules:read",
             Self::SchedulesWrite => "schedules:write",
+            Self::ScriptsRead => "scripts:read",
+            Self::ScriptsWrite => "scripts:write",
             Self::MembersRead => "members:read",
             Self::MembersWrite => "members:write",
             Self::WebhooksWrite => "webhooks:write",
@@ -246,6 +256,7 @@ impl Role {
                 Scope::TenantsManage,
             ],
             Self::Member => &[
+                Scope::ScriptsWrite,
                 Scope::AgentsWrite,
                 Scope::AgentsManage,
                 Scope::AgentKeysWrite,
@@ -272,6 +283,7 @@ impl Role {
                     Scope::ApiKeysRead,
                     Scope::AuditRead,
                     Scope::SchedulesRead,
+                    Scope::ScriptsRead,
                     Scope::MembersRead,
                 ]);
             }

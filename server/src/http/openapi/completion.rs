@@ -133,6 +133,7 @@ fn tags() -> Value {
         {"name": "executions", "description": "Runs of scripts, and their output."},
         {"name": "jobs", "description": "Scripts on many agents, at once or in waves."},
         {"name": "approvals", "description": "Work that waits for somebody else's yes."},
+        {"name": "library", "description": "Scripts that the server keeps, and their versions."},
         {"name": "schedules", "description": "Jobs that start at due times."},
         {"name": "targets", "description": "Which agents a target matches."},
         {"name": "groups", "description": "Agents that follow one version."},

@@ -3,6 +3,7 @@
 mod completion;
 mod examples;
 mod fields;
+mod library_fields;
 mod operations;
 mod parameters;
 mod refusals;
@@ -46,6 +47,7 @@ pub(super) fn documented() -> OpenApiRouter<AppState> {
         .merge(super::integrations::webhooks::routes())
         .merge(super::releases::releases::routes())
         .merge(super::releases::groups::routes())
+        .merge(super::library::scripts::routes())
         .merge(super::schedules::schedules::routes())
         .merge(super::commands::output::routes())
         .merge(super::commands::live_output::routes())

@@ -20,8 +20,8 @@ use crate::domain::fleet::agent::{AgentEventKind, AgentLevel, NameSource, Transp
 use crate::domain::ids::{
     AgentId, AgentKeyId, ApiKeyId, ApprovalId, ApprovalRuleId, AuditId, CommandId, DeviceLoginId,
     EventId, FireId, GroupId, InvitationId, JobId, MailId, MemberId, PrincipalId, RegistrationId,
-    ReleaseId, ScheduleId, SessionId, TenantId, TokenKeyId, UserId, WebhookDeliveryId,
-    WebhookKeyId,
+    ReleaseId, ScheduleId, ScriptId, ScriptSignatureId, ScriptVersionId, SessionId, TenantId,
+    TokenKeyId, UserId, WebhookDeliveryId, WebhookKeyId,
 };
 use crate::domain::integrations::webhook::WebhookDeliveryState;
 use crate::domain::releases::group::{GroupState, UpdateState};
@@ -187,7 +187,7 @@ macro_rules! newtype_columns {
     )+};
 }
 
-newtype_columns!(Uuid: AgentId, AgentKeyId, ApiKeyId, ApprovalId, ApprovalRuleId, AuditId, CommandId, WebhookDeliveryId, EventId, FireId, GroupId, JobId, MemberId, PrincipalId, ReleaseId, ScheduleId, SessionId, TenantId, UserId, WebhookKeyId, InvitationId, TokenKeyId, MailId, RegistrationId, DeviceLoginId);
+newtype_columns!(Uuid: AgentId, AgentKeyId, ApiKeyId, ApprovalId, ApprovalRuleId, AuditId, CommandId, WebhookDeliveryId, EventId, FireId, GroupId, JobId, MemberId, PrincipalId, ReleaseId, ScheduleId, ScriptId, ScriptSignatureId, ScriptVersionId, SessionId, TenantId, UserId, WebhookKeyId, InvitationId, TokenKeyId, MailId, RegistrationId, DeviceLoginId);
 newtype_columns!(i64: Timestamp);
 
 #[cfg(test)]

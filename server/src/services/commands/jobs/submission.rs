@@ -14,6 +14,7 @@ use crate::hub::Hub;
 use crate::services::access::caller::Caller;
 use crate::services::access::work_guard::Clearance;
 use crate::services::commands::CommandRequest;
+use crate::services::commands::library_pin::pin_script;
 use crate::services::commands::preflight::{OnMismatch, PreflightHost};
 use crate::services::commands::request::ValidatedCommand;
 use crate::services::commands::request::{find_earlier, request_hash};
@@ -71,7 +72,7 @@ impl Jobs {
             Some(url) => Some(check_url(url, self.webhook_reach)?),
             None => None,
         };
-        let validated = request.into_command().validate(CommandName::Execute)?;
+        let mut validated = request.into_command().validate(CommandName::Execute)?;
         validated.check_scope(caller)?;
         if !validated.secret_parameters.is_empty() && target.needs_facts() {
             return Err(ServiceError::Invalid {
@@ -103,6 +104,7 @@ impl Jobs {
             }
             Lookup::New(agents, hosts, clearance) => (agents, hosts, clearance),
         };
+        pin_script(&self.library, caller.principal.tenant_id, &mut validated).await?;
         // Without a permit: slow hosts must not delay other submissions.
         if let Some(request) = validated.preflight_request() {
             let tenant_id = caller.principal.tenant_id;

@@ -19,7 +19,7 @@ use self::operations::{Foreign, Needs, Operation, operations};
 use self::people::People;
 use self::scopes::check_scopes;
 
-const ALL_SCOPES: [&str; 23] = [
+const ALL_SCOPES: [&str; 25] = [
     "agents:read",
     "agents:write",
     "agents:manage",
@@ -36,6 +36,8 @@ const ALL_SCOPES: [&str; 23] = [
     "audit:read",
     "schedules:read",
     "schedules:write",
+    "scripts:read",
+    "scripts:write",
     "members:read",
     "members:write",
     "webhooks:write",
@@ -111,7 +113,8 @@ fn another_address() -> String {
 }
 
 fn path(operation: &Operation, ids: &Ids) -> String {
-    let template = operation.path;
+    // Versions of scripts have numbers.
+    let template = operation.path.replace("/versions/{version}", "/versions/1");
     let template = template.replace("{version}", "9.9.9").replace("{platform}", "linux-x86_64");
     let template = template.replace("{program}", "muster-agent");
     let Some((before, after)) = template.split_once("{id}") else { return template };
@@ -152,6 +155,8 @@ impl AccessFixture {
         let schedule = json!({"name": "first", "rule": {"cron": "@yearly"},
             "job": {"script": "deploy", "target": {"tags": ["none"]}}});
         let schedule = text(&fixture.api.post("/api/schedules", schedule).await.expect(201), "id");
+        let script = json!({"name": "first", "body": "true\n", "interpreter": "sh"});
+        let script = text(&fixture.api.post("/api/scripts", script).await.expect(201), "id");
         let first_key = fixture.api.get("/api/keys").await.expect(200);
         let own_tenant = fixture.api.get("/api/tenant").await.expect(200);
         let command = text(&command, "command_id");
@@ -166,6 +171,7 @@ impl AccessFixture {
             ("/api/approvals/", text(&approval["items"][0], "id")),
             ("/api/approvals/rules/", text(&rule, "id")),
             ("/api/schedules/", schedule),
+            ("/api/scripts/", script),
             ("/api/members/", people.owner.member_id.clone()),
             ("/api/me/sessions/", people.owner.session_id.clone()),
             ("/api/invitations/", invitation),
