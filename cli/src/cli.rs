@@ -15,6 +15,7 @@ use crate::commands::commands::{
 };
 use crate::commands::fleet::{agents, ping};
 use crate::commands::integrations::webhooks;
+use crate::commands::library::{publisher, scripts};
 use crate::commands::releases::{groups, release};
 use crate::commands::schedules::schedules;
 use crate::context::{self, Overrides};
@@ -99,6 +100,10 @@ pub enum Action {
     Approvals(approvals::Args),
     /// Create the key with which you sign approvals
     Approver(approver::Args),
+    /// Manage the library: scripts that the server keeps, and their versions
+    Scripts(Box<scripts::Args>),
+    /// Create the key with which you sign scripts, and sign versions
+    Publisher(publisher::Args),
     /// Manage schedules: jobs that start at due times
     Schedules(schedules::Args),
     /// Show, rename, export and delete your tenant
@@ -159,6 +164,9 @@ pub async fn dispatch(cli: Cli) -> Result<u8, CliError> {
         Action::Verify(args) if args.is_offline() => return verify::run_offline(&args, output),
         Action::Audit(args) if args.is_offline() => return audit::run_offline(args, output),
         Action::Approver(args) => return approver::run(args, output),
+        Action::Publisher(args) if args.is_offline() => {
+            return publisher::run_offline(args, output);
+        }
         Action::Release(args) if args.is_offline() => return release::run_offline(args, output),
         action => action,
     };
@@ -203,6 +211,8 @@ pub async fn dispatch(cli: Cli) -> Result<u8, CliError> {
         Action::Executions(args) => (executions::OPTIONS, executions::run(args, &session).await),
         Action::Verify(args) => (&[][..], verify::run(args, &session).await),
         Action::Webhooks(args) => (webhooks::OPTIONS, webhooks::run(args, &session).await),
+        Action::Scripts(args) => (scripts::OPTIONS, Box::pin(scripts::run(*args, &session)).await),
+        Action::Publisher(args) => (scripts::OPTIONS, publisher::run(args, &session).await),
         Action::Schedules(args) => (schedules::OPTIONS, schedules::run(args, &session).await),
         Action::Groups(args) => (groups::OPTIONS, groups::run(args, &session).await),
         Action::Release(args) => (&[][..], release::run(args, &session).await),

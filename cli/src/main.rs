@@ -99,6 +99,11 @@ mod commands {
         pub mod groups;
         pub mod release;
     }
+    /// The library of scripts, and the keys that sign them.
+    pub mod library {
+        pub mod publisher;
+        pub mod scripts;
+    }
     /// Schedules of jobs.
     pub mod schedules {
         pub mod schedules;

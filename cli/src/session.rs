@@ -27,6 +27,7 @@ pub enum ResourceKind {
     ApiKey,
     Group,
     Schedule,
+    Script,
     Tenant,
     ApprovalRule,
 }
@@ -39,6 +40,7 @@ impl ResourceKind {
             Self::ApiKey => "API key",
             Self::Group => "group",
             Self::Schedule => "schedule",
+            Self::Script => "script",
             Self::Tenant => "tenant",
             Self::ApprovalRule => "rule",
         }
@@ -51,6 +53,7 @@ impl ResourceKind {
             Self::ApiKey => &["keys"],
             Self::Group => &["groups"],
             Self::Schedule => &["schedules"],
+            Self::Script => &["scripts"],
             Self::Tenant => &["tenants"],
             Self::ApprovalRule => &["approvals", "rules"],
         }

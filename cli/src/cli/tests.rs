@@ -10,7 +10,7 @@ use crate::error::problem::Problem;
 use crate::explanation::OptionNames;
 
 /// Each command with the options that its refusals name.
-const COMMANDS: [(&str, OptionNames); 17] = [
+const COMMANDS: [(&str, OptionNames); 18] = [
     ("account", account::own::OPTIONS),
     ("access", access::OPTIONS),
     ("approvals", approvals::OPTIONS),
@@ -26,6 +26,7 @@ const COMMANDS: [(&str, OptionNames); 17] = [
     ("webhooks", webhooks::OPTIONS),
     ("groups", groups::OPTIONS),
     ("schedules", schedules::OPTIONS),
+    ("scripts", scripts::OPTIONS),
     ("tenant", tenant::OPTIONS),
     ("tenants", tenants::OPTIONS),
 ];
@@ -117,6 +118,15 @@ fn every_option_is_named_by_a_field_or_is_local() {
                 ("audit", "--output"),
                 ("audit", "--public-key"),
                 ("audit", "--save-head"),
+                ("scripts", "--dry-run"),
+                ("scripts", "--body"),
+                ("scripts", "--file"),
+                ("scripts", "--keep-current"),
+                ("scripts", "--minimum"),
+                ("scripts", "FOLDER"),
+                ("scripts", "FROM"),
+                ("scripts", "TO"),
+                ("scripts", "WHAT"),
                 ("schedules", "ARGUMENT"),
                 ("schedules", "NAME=VALUE"),
                 ("run", "ARGUMENT"),
