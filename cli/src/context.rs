@@ -212,6 +212,17 @@ pub fn store(path: &Path, context: &Context) -> Result<(), CliError> {
     write_private(path, text.as_bytes()).map_err(CliError::file("write", path))
 }
 
+/// Stores another context. Waits for commands that renew the session that was there, so that none of them
+/// stores it again.
+///
+/// # Errors
+/// [`CliError::File`].
+pub fn replace(path: &Path, context: &Context) -> Result<(), CliError> {
+    // A folder that can't be written to has no lock, and the next line says so.
+    let _lock = lock(path).ok();
+    store(path, context)
+}
+
 /// Removes the stored context. Without one nothing happens.
 ///
 /// # Errors

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::identity::{AgentKeyPair, AgentPublicKey, SignedMessage};
+use crate::identity::{AgentKeyPair, AgentPublicKey, Fingerprint, SignedMessage};
 
 /// The version of the document.
 pub const CAPSULE_VERSION: u32 = 1;
@@ -38,6 +38,8 @@ pub struct ApprovedCommand {
     pub approver: AgentPublicKey,
     pub command_id: Uuid,
     pub agent_id: Uuid,
+    /// Of the host's own key pair. A server hands out ids, and can't hand out this.
+    pub host: Fingerprint,
     /// `execute`, or a life-cycle command.
     pub command: String,
     /// Hex SHA-256 of the data of the command: [`data_sha256`].
@@ -117,7 +119,7 @@ impl ApprovedCommand {
     /// [`CapsuleError`] names what differs.
     pub fn check(
         &self,
-        (command_id, agent_id): (Uuid, Uuid),
+        (command_id, agent_id, host): (Uuid, Uuid, Fingerprint),
         command: &str,
         data: &Value,
         now_ms: u64,
@@ -128,6 +130,9 @@ impl ApprovedCommand {
         }
         if self.agent_id != agent_id {
             return other("agent");
+        }
+        if self.host != host {
+            return other("host: it has another key pair");
         }
         if self.command != command {
             return other("kind of command");
@@ -184,12 +189,17 @@ mod tests {
         AgentKeyPair::from_seed(&[seed; 32]).expect("a seed")
     }
 
+    fn host() -> Fingerprint {
+        pair(9).public_key().fingerprint()
+    }
+
     fn approved(pair: &AgentKeyPair) -> ApprovedCommand {
         ApprovedCommand {
             version: CAPSULE_VERSION,
             approver: pair.public_key(),
             command_id: Uuid::from_u128(1),
             agent_id: Uuid::from_u128(2),
+            host: host(),
             command: "execute".into(),
             data_sha256: data_sha256(&json!({"script": "deploy", "parameters": {"A": "1"}})),
             program_sha256: Some("ab".repeat(32)),
@@ -222,10 +232,15 @@ mod tests {
         let (id, agent) = (approved.command_id, approved.agent_id);
         let data = json!({"parameters": {"A": "1"}, "script": "deploy"});
         let check = |ids, command, data: &Value, now_ms| approved.check(ids, command, data, now_ms);
-        assert_eq!(check((id, agent), "execute", &data, 999), Ok(()));
-        for (ids, command) in
-            [((agent, agent), "execute"), ((id, id), "execute"), ((id, agent), "restart")]
-        {
+        let ids = (id, agent, host());
+        assert_eq!(check(ids, "execute", &data, 999), Ok(()));
+        let other_host = pair(8).public_key().fingerprint();
+        for (ids, command) in [
+            ((agent, agent, host()), "execute"),
+            ((id, id, host()), "execute"),
+            ((id, agent, other_host), "execute"),
+            (ids, "restart"),
+        ] {
             let refused = check(ids, command, &data, 0);
             assert!(matches!(refused, Err(CapsuleError::Other(_))), "{refused:?}");
         }
@@ -235,12 +250,12 @@ mod tests {
             json!({"script": "deploy"}),
             json!(null),
         ] {
-            let refused = check((id, agent), "execute", &changed, 0);
+            let refused = check(ids, "execute", &changed, 0);
             assert!(matches!(refused, Err(CapsuleError::Other(_))), "{changed}");
         }
-        assert_eq!(check((id, agent), "execute", &data, 1_000), Err(CapsuleError::Expired));
+        assert_eq!(check(ids, "execute", &data, 1_000), Err(CapsuleError::Expired));
         let long = ApprovedCommand { expires_at_ms: u64::MAX, ..approved.clone() };
-        assert_eq!(long.check((id, agent), "execute", &data, 0), Err(CapsuleError::TooLong));
+        assert_eq!(long.check(ids, "execute", &data, 0), Err(CapsuleError::TooLong));
     }
 
     #[test]

@@ -89,6 +89,9 @@ pub struct PartialConfig {
     /// How long finished commands and their output are kept, in days [default: 90]
     #[arg(long, env = "MUSTER_HISTORY_DAYS", value_name = "DAYS")]
     pub history_days: Option<u64>,
+    /// How long entries of the audit log are kept, in days [default: 400]
+    #[arg(long, env = "MUSTER_AUDIT_DAYS", value_name = "DAYS")]
+    pub audit_days: Option<u64>,
     /// Maximum output of one execution, in bytes. The agent drops output above it and marks the
     /// execution as truncated [default: 1073741824, which is also the maximum]
     #[arg(long, env = "MUSTER_MAX_OUTPUT_BYTES", value_name = "BYTES")]
@@ -242,6 +245,7 @@ impl ConfigSources {
                 given.webhook_first_retry_ms.unwrap_or(10_000),
             ),
             history_retention_ms: given.history_days.unwrap_or(90).saturating_mul(24 * 3_600_000),
+            audit_retention_ms: given.audit_days.unwrap_or(400).saturating_mul(24 * 3_600_000),
             max_output_bytes: given.max_output_bytes.unwrap_or(MAX_OUTPUT_BYTES),
             output_quota_bytes: given.output_quota_bytes.unwrap_or(DEFAULT_OUTPUT_QUOTA_BYTES),
             is_registration_open,
@@ -273,6 +277,7 @@ impl ConfigSources {
         check("max_output_bytes", settings.max_output_bytes, 1..=MAX_OUTPUT_BYTES)?;
         check("output_quota_bytes", settings.output_quota_bytes, 0..=i64::MAX.cast_unsigned())?;
         check("history_days", settings.history_retention_ms / (24 * 3_600_000), 1..=3_650)?;
+        check("audit_days", settings.audit_retention_ms / (24 * 3_600_000), 30..=36_500)?;
         let webhook_timeout_ms = given.webhook_timeout_ms.unwrap_or(15_000);
         check("webhook_timeout_ms", webhook_timeout_ms, 100..=60_000)?;
         let is_private_allowed = given.allow_private_webhooks.unwrap_or(false);
@@ -322,6 +327,7 @@ impl PartialConfig {
             heartbeat_interval_ms: self.heartbeat_interval_ms.or(next.heartbeat_interval_ms),
             lost_after_ms: self.lost_after_ms.or(next.lost_after_ms),
             history_days: self.history_days.or(next.history_days),
+            audit_days: self.audit_days.or(next.audit_days),
             max_output_bytes: self.max_output_bytes.or(next.max_output_bytes),
             output_quota_bytes: self.output_quota_bytes.or(next.output_quota_bytes),
             public_url: self.public_url.or(next.public_url),

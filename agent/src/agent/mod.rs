@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use muster_protocol::frame::{AgentFrame, Registered, Registration};
-use muster_protocol::identity::{AgentKeyPair, Challenge};
+use muster_protocol::identity::{AgentKeyPair, Challenge, Fingerprint};
 use muster_protocol::limits::MAX_MAX_EXECUTIONS;
 use muster_protocol::{CommandName, PROTOCOL_VERSION, library, release, secret_parameters};
 use uuid::Uuid;
@@ -18,7 +18,6 @@ use crate::agent::frame_log::FrameLog;
 use crate::agent::request_log::{RequestLog, RequestRecord};
 use crate::agent::status_file::StatusFile;
 use crate::agent::telemetry::TelemetryCollector;
-use crate::clock::unix_ms;
 use crate::commands::CommandContext;
 use crate::commands::execute::OutputLimits;
 use crate::executions::ledger::record::Attestor;
@@ -126,7 +125,7 @@ impl Agent {
             key_pair,
             host_info: HostInfo::this_host(),
             manifest: ManifestFile::open(&state)?,
-            used_capsules: UsedCapsules::open(&state, unix_ms())?,
+            used_capsules: UsedCapsules::open(&state)?,
             minimum_versions: MinimumVersions::open(&state)?,
             policy,
             telemetry: TelemetryCollector::new(state.path()),
@@ -271,6 +270,11 @@ impl Agent {
             ticket: self.identity.ticket.clone(),
         };
         claims.prove(&self.key_pair, challenge, agent_key_id)
+    }
+
+    /// Of the host's key pair.
+    pub fn fingerprint(&self) -> Fingerprint {
+        self.key_pair.public_key().fingerprint()
     }
 
     /// Signs results, in a session that is registered.

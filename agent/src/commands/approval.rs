@@ -3,6 +3,7 @@
 use muster_protocol::CommandName;
 use muster_protocol::capsule::ApprovedCommand;
 use muster_protocol::frame::Command;
+use muster_protocol::identity::Fingerprint;
 use serde_json::Value;
 use uuid::Uuid;
 
@@ -15,10 +16,14 @@ type Refusal = (&'static str, String);
 /// What a capsule is compared with, beside its command.
 pub struct HostFacts {
     pub agent_id: Uuid,
+    /// Of its key pair.
+    pub fingerprint: Fingerprint,
     /// The host's clock, in milliseconds since the Unix epoch.
     pub now_ms: u64,
     /// The capsule of the command was used before.
     pub is_capsule_used: bool,
+    /// Capsules that expire until then may have been used: their ids are forgotten.
+    pub forgotten_until_ms: u64,
 }
 
 /// Checks the capsule of a command. `None` if the policy asks for none.
@@ -52,9 +57,10 @@ pub fn check(
         let text = "the signed approval of this command was used before; submit the work again";
         return Err(("capsule_used", text.into()));
     }
-    let ids = (command.command_id, host.agent_id);
+    let ids = (command.command_id, host.agent_id, host.fingerprint);
+    let now_ms = host.now_ms.max(host.forgotten_until_ms);
     let approved = capsule.open(&needed.approvers).and_then(|approved| {
-        approved.check(ids, name.as_str(), &command.data, host.now_ms)?;
+        approved.check(ids, name.as_str(), &command.data, now_ms)?;
         Ok(approved)
     });
     approved.map(Some).map_err(|error| {

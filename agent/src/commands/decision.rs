@@ -4,6 +4,7 @@ use std::str::FromStr as _;
 
 use muster_protocol::command::Durability;
 use muster_protocol::frame::{Command, Outcome, Response};
+use muster_protocol::identity::Fingerprint;
 use muster_protocol::limits::MAX_COMMAND_DATA_BYTES;
 use muster_protocol::manifest::Manifest;
 use muster_protocol::manifest_mismatch::ManifestMismatch;
@@ -68,6 +69,10 @@ pub struct DecisionInput<'a> {
     /// The capsule of this command was used before.
     pub is_capsule_used: bool,
     pub minimum_versions: &'a MinimumVersions,
+    /// Capsules that expire until then may have been used.
+    pub forgotten_until_ms: u64,
+    /// The host's own.
+    pub fingerprint: Fingerprint,
     /// The host is being deregistered and starts nothing.
     pub is_deregistering: bool,
 }
@@ -135,6 +140,8 @@ pub fn decide(command: &Command, input: &DecisionInput<'_>) -> CommandDecision {
         agent_id: input.context.agent_id.unwrap_or_default(),
         now_ms: input.now_ms,
         is_capsule_used: input.is_capsule_used,
+        forgotten_until_ms: input.forgotten_until_ms,
+        fingerprint: input.fingerprint,
     };
     let approved = match approval::check(name, command, policy, &host) {
         Ok(approved) => approved,

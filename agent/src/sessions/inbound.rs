@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use muster_protocol::CommandName;
+use muster_protocol::capsule::Capsule;
 use muster_protocol::frame::{
     Ack, AgentFrame, Command, DecodeError, Outcome, ServerFrame, decode_server_frame,
 };
@@ -147,6 +148,8 @@ impl Session<'_> {
             now_ms: unix_ms(),
             is_capsule_used: self.agent.used_capsules.contains(id),
             minimum_versions: &self.agent.minimum_versions,
+            forgotten_until_ms: self.agent.used_capsules.forgotten_until_ms(),
+            fingerprint: self.agent.fingerprint(),
             is_deregistering: self.deregistration.is_some(),
         };
         let decision = decision::decide(command, &input);
@@ -160,7 +163,10 @@ impl Session<'_> {
         if let Some(record) = RequestRecord::of(command, &decision) {
             self.agent.request_log.append(&record);
         }
-        if uses_capsule && let Err(error) = self.agent.used_capsules.add(id, unix_ms()) {
+        let used = command.capsule.as_ref().filter(|_| uses_capsule);
+        if let Some(Ok(approved)) = used.map(Capsule::read)
+            && let Err(error) = self.agent.used_capsules.add(id, approved.expires_at_ms)
+        {
             self.reject(id, &error);
             return;
         }

@@ -38,6 +38,13 @@ pub enum FindingKind {
     BreakRecorded,
 }
 
+impl FindingKind {
+    /// True for what the log itself says: the server has found and recorded it before.
+    pub const fn is_recorded(self) -> bool {
+        matches!(self, Self::BreakRecorded)
+    }
+}
+
 /// One thing that is wrong.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Finding {

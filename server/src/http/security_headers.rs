@@ -2,8 +2,8 @@
 
 use axum::extract::{Request, State};
 use axum::http::header::{
-    CONTENT_SECURITY_POLICY, REFERRER_POLICY, STRICT_TRANSPORT_SECURITY, X_CONTENT_TYPE_OPTIONS,
-    X_FRAME_OPTIONS,
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, REFERRER_POLICY, STRICT_TRANSPORT_SECURITY,
+    X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
 };
 use axum::http::{HeaderName, HeaderValue};
 use axum::middleware::Next;
@@ -30,11 +30,16 @@ const TRANSPORT: HeaderValue = HeaderValue::from_static("max-age=31536000");
 /// proxy adds the last one.
 pub(super) async fn add(State(is_secure): State<bool>, request: Request, next: Next) -> Response {
     let is_docs = request.uri().path().starts_with("/docs");
+    let is_api = request.uri().path().starts_with("/api/");
     let mut response = next.run(request).await;
     let headers = response.headers_mut();
     headers.entry(CONTENT_SECURITY_POLICY).or_insert(if is_docs { DOCS_POLICY } else { POLICY });
     for (name, value) in OTHERS {
         headers.insert(name, value);
+    }
+    if is_api {
+        // Cookies authenticate too: neither a browser nor a proxy may keep an answer for the next person.
+        headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     }
     if is_secure {
         headers.insert(STRICT_TRANSPORT_SECURITY, TRANSPORT);

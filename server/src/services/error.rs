@@ -151,8 +151,24 @@ impl ServiceError {
         Self::field(FieldError::with_limit(field, FieldErrorCode::Conflict, other), problem)
     }
 
-    fn field(error: FieldError, problem: &str) -> Self {
+    /// An error of a field, with its problem.
+    pub fn field(error: FieldError, problem: &str) -> Self {
         Self::InvalidField { detail: format!("`{}` {problem}", error.field), error }
+    }
+
+    /// The same error for a request that has the field elsewhere: its path without `old`, behind `new`.
+    pub fn moved(self, old: &str, new: &str) -> Self {
+        match self {
+            Self::InvalidField { detail, mut error } => {
+                let field =
+                    format!("{new}{}", error.field.strip_prefix(old).unwrap_or(&error.field));
+                let detail =
+                    detail.replacen(&format!("`{}`", error.field), &format!("`{field}`"), 1);
+                error.field = field;
+                Self::InvalidField { detail, error }
+            }
+            error => error,
+        }
     }
 }
 

@@ -73,6 +73,7 @@ pub struct Settings {
     pub heartbeat_interval_ms: u64,
     pub lost_after_ms: u64,
     pub history_retention_ms: u64,
+    pub audit_retention_ms: u64,
     /// Bounds the first delay between two attempts to send a webhook.
     pub webhook_first_retry: Duration,
     /// Payload of one execution that agents may store.
@@ -329,7 +330,7 @@ impl Services {
                 viewers: viewers.clone(),
             },
             accounts: Accounts::new(&sign_in, settings.is_registration_open),
-            mails,
+            mails: mails.clone(),
             monitoring: operations::monitoring::Monitoring::new(store(), hub(), &parts),
             output: commands::output::read::Output { store: store(), hub: hub() },
             output_compaction: commands::output::compaction::OutputCompaction {
@@ -364,6 +365,7 @@ impl Services {
                 passwords,
                 limiter: sign_in_limiter,
                 lookups,
+                mails,
             },
             members: access::people::members::Members {
                 store: store(),

@@ -5,12 +5,13 @@ use std::collections::BTreeSet;
 use crate::{literals, sources};
 
 /// What an action changes: the kinds of subjects.
-const RESOURCES: [&str; 18] = [
+const RESOURCES: [&str; 19] = [
     "agent",
     "agent_key",
     "api_key",
     "approval",
     "approval_rule",
+    "audit",
     "command",
     "device_login",
     "group",
@@ -41,6 +42,7 @@ const VERBS: [&str; 35] = [
     "disable",
     "draft",
     "enable",
+    "expire",
     "export",
     "halt",
     "limit",
@@ -49,6 +51,7 @@ const VERBS: [&str; 35] = [
     "read",
     "refuse",
     "regenerate",
+    "remove",
     "resend",
     "restore",
     "resume",

@@ -5,6 +5,7 @@ use muster_server::domain::commands::command_state::CommandState;
 use muster_server::domain::ids::{ApprovalId, CommandId, PrincipalId, TenantId};
 use muster_server::domain::page::PageRequest;
 use muster_server::domain::time::Timestamp;
+use muster_server::store::entities::access::audit_entry;
 use muster_server::store::entities::column::{StoredPins, StringList};
 use muster_server::store::entities::commands::approval;
 use muster_server::store::queries::{Decision, DecisionResult, ReleasedWork, Retention};
@@ -16,11 +17,16 @@ use crate::on_both_databases;
 on_both_databases!(
     one_decision_counts_and_only_in_its_tenant,
     an_overdue_request_ends_with_its_work_and_one_whose_work_ended_is_withdrawn,
+    requests_of_ended_work_are_withdrawn_behind_any_number_of_pending_ones,
     ended_requests_are_deleted_with_old_history_and_pending_ones_stay,
 );
 
 const REQUESTER: PrincipalId = PrincipalId(Uuid::from_u128(7));
 const OTHER: PrincipalId = PrincipalId(Uuid::from_u128(8));
+
+fn entry(row: &approval::Model, _: ApprovalState, _: Timestamp) -> audit_entry::Model {
+    audit(row.tenant_id)
+}
 
 impl Fixture {
     /// A held command that waits for an approval.
@@ -103,7 +109,7 @@ async fn an_overdue_request_ends_with_its_work_and_one_whose_work_ended_is_withd
     let system = fixture.store.system();
     assert_eq!(system.next_approval_end().await.expect("read"), Some(NOW.plus_ms(10)));
     tenant.cancel_command(ended, NOW, audit(fixture.tenant_id)).await.expect("cancel");
-    let swept = system.end_overdue_approvals(NOW.plus_ms(10)).await.expect("sweep");
+    let swept = system.end_overdue_approvals(NOW.plus_ms(10), entry).await.expect("sweep");
     let states: Vec<_> = swept.iter().map(|swept| (swept.id, swept.state)).collect();
     let expected = [(overdue, ApprovalState::Expired), (cancelled, ApprovalState::Withdrawn)];
     assert_eq!(states, expected);
@@ -112,6 +118,23 @@ async fn an_overdue_request_ends_with_its_work_and_one_whose_work_ended_is_withd
     let late = fixture.decide(fixture.tenant_id, overdue, OTHER).await;
     assert_eq!(late, DecisionResult::NotPending(ApprovalState::Expired));
     assert_eq!(system.next_approval_end().await.expect("read"), Some(NOW.plus_ms(500)));
+}
+
+async fn requests_of_ended_work_are_withdrawn_behind_any_number_of_pending_ones(fixture: Fixture) {
+    let mut pending = Vec::new();
+    for number in 0..101 {
+        pending.push(fixture.waiting(NOW.plus_ms(100 + number)).await.0);
+    }
+    let (cancelled, ended) = fixture.waiting(NOW.plus_ms(1_000)).await;
+    let tenant = fixture.store.tenant(fixture.tenant_id);
+    tenant.cancel_command(ended, NOW, audit(fixture.tenant_id)).await.expect("cancel");
+    let system = fixture.store.system();
+    let swept = system.end_overdue_approvals(NOW, entry).await.expect("sweep");
+    let states: Vec<_> = swept.iter().map(|swept| (swept.id, swept.state)).collect();
+    assert_eq!(states, [(cancelled, ApprovalState::Withdrawn)]);
+    // Each page of them is swept, not only the first.
+    let swept = system.end_overdue_approvals(NOW.plus_ms(500), entry).await.expect("sweep");
+    assert_eq!(swept.len(), pending.len());
 }
 
 async fn ended_requests_are_deleted_with_old_history_and_pending_ones_stay(fixture: Fixture) {

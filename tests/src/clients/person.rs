@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use crate::clients::api::{Api, ApiResponse};
 use crate::fixture::Fixture;
 use crate::json::JsonFields as _;
+use crate::servers::smtp_sink::SmtpSink;
 
 /// The password of everybody.
 pub const PASSWORD: &str = "correct horse battery";
@@ -39,10 +40,23 @@ impl Person {
         made.text("token").to_owned()
     }
 
+    /// Invites somebody to the tenant of this owner, whose server sends mails to this sink. Returns the token.
+    pub async fn invite_by_mail(&self, sink: &SmtpSink, email: &str, role: &str) -> String {
+        let earlier = sink.received().iter().filter(|mail| mail.to == email).count();
+        let body = json!({"email": email, "role": role});
+        let made = self.api.post("/api/invitations", body).await.expect(201);
+        assert!(made.get("token").is_none(), "the token is for the address alone: {made}");
+        sink.mail(email, earlier + 1).await.secret().to_owned()
+    }
+
     /// Invites somebody who has no account, and signs that person in.
     pub async fn add(&self, email: &str, role: &str) -> Self {
-        let token = self.invite(email, role).await;
-        let accept = self.api.with_key(&token);
+        self.accepted(&self.invite(email, role).await, email).await
+    }
+
+    /// As a new person, with the token of an invitation.
+    pub async fn accepted(&self, token: &str, email: &str) -> Self {
+        let accept = self.api.with_key(token);
         accept.post("/api/invitations/accept", json!({"password": PASSWORD})).await.expect(201);
         let answer = sign_in(&self.api, email, PASSWORD).await.expect(200);
         Self::of(&self.api, email, &answer)

@@ -7,6 +7,7 @@ use crate::error::CliError;
 use crate::listing::{Limit, List};
 use crate::output::printer::print_note;
 use crate::output::table::Column;
+use crate::output::text::sanitize;
 use crate::session::Session;
 
 const COLUMNS: [Column; 5] = [
@@ -17,7 +18,7 @@ const COLUMNS: [Column; 5] = [
     Column::of("ID", "id"),
 ];
 
-/// Invites a person and prints the token alone on standard output.
+/// Invites a person and prints the token alone on standard output, unless the server mailed it.
 ///
 /// # Errors
 /// [`CliError`].
@@ -26,7 +27,10 @@ pub async fn invite(session: &Session, email: &str, role: &str) -> Result<u8, Cl
     let request = session.api.request(Method::POST, &["invitations"]).json(&body);
     let answer = session.api.json(request).await?;
     let Some(token) = answer.get("token").and_then(Value::as_str) else {
-        return Err(CliError::Answer("the invitation has no token".into()));
+        session.output.answer(&answer, |_| {
+            sanitize(&format!("invited; the token was sent to {email} and works for 7 days"))
+        })?;
+        return Ok(0);
     };
     session.output.new_secret(&answer, token)?;
     print_note("Give it to the person, who stores it in a file and runs, within 7 days:");

@@ -127,7 +127,7 @@ pub async fn run(args: Args, overrides: Overrides, output: Output) -> Result<u8,
     let context = Context { server, api_key, renewal: None, insecure, ca_file };
     let api = ApiClient::new(&context)?;
     api.json(api.request(Method::GET, &["agents"]).query(&[("limit", "1")])).await?;
-    context::store(&path, &context)?;
+    context::replace(&path, &context)?;
 
     let stored = json!({ "server_url": context.server.as_str(), "path": path });
     output.answer(&stored, |_| {
@@ -173,7 +173,7 @@ fn store_session(
     member: &Value,
     output: Output,
 ) -> Result<u8, CliError> {
-    context::store(path, context)?;
+    context::replace(path, context)?;
     let stored = json!({ "server_url": context.server.as_str(), "path": path, "member": member });
     let text = |field: &str| member.get(field).and_then(Value::as_str).unwrap_or_default();
     output.answer(&stored, |_| {

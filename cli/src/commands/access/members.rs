@@ -37,7 +37,7 @@ pub struct Args {
 enum Action {
     /// List the members of the tenant (default action)
     List(Limit),
-    /// Invite a person and print the token of the invitation, which is shown only once
+    /// Invite a person; a server without mail prints the token of the invitation, which is shown only once
     Invite {
         /// Address of the person
         email: String,

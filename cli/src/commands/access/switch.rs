@@ -25,7 +25,7 @@ pub struct Args {
 pub async fn run(args: Args, context: Context, output: Output) -> Result<u8, CliError> {
     let (context, member) = switched(&context, &args.tenant).await?;
     if let (Some(context), Some(path)) = (context, context::default_path()) {
-        context::store(&path, &context)?;
+        context::replace(&path, &context)?;
     }
     output.answer(&member, |member| {
         let text = |field: &str| member.get(field).and_then(Value::as_str).unwrap_or_default();

@@ -2,15 +2,18 @@
 
 mod rules;
 mod sign;
+mod work_to_sign;
 
 use clap::{Subcommand, ValueEnum};
 use reqwest::Method;
 use serde_json::{Value, json};
 
 use self::sign::SignOptions;
+use self::work_to_sign::WorkToSign;
 use crate::error::CliError;
 use crate::explanation::{OptionNames, option};
 use crate::listing::{LatestLimit, List};
+use crate::output::printer::print_note;
 use crate::output::table::Column;
 use crate::output::text::{pluralize, sanitize};
 use crate::session::Session;
@@ -126,7 +129,17 @@ pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
             let empty = "No requests for approval.";
             List { segments, filters: &filters, limit, columns, empty }.show(session).await
         }
-        Action::Show { id } => session.show(&["approvals", &id_of(session, &id).await?]).await,
+        Action::Show { id } => {
+            let id = id_of(session, &id).await?;
+            let request = session.api.request(Method::GET, &["approvals", &id]);
+            let shown = session.api.json(request).await?;
+            session.output.details(&shown)?;
+            let is_pending = shown.get("state").is_some_and(|state| state == "pending");
+            if is_pending && let Ok(work) = WorkToSign::read(&shown) {
+                print_note(&format!("to sign exactly this: --expect {}", work.digest()));
+            }
+            Ok(0)
+        }
         Action::Approve { id, reason, sign } => {
             let id = id_of(session, &id).await?;
             let mut body = with_reason(reason);

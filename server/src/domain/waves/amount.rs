@@ -2,6 +2,8 @@
 
 use serde_json::Value;
 
+use crate::domain::field_error::{FieldError, FieldErrorCode};
+
 /// Most agents in a wave, and the highest failure limit.
 pub const MAX_AMOUNT: u64 = 10_000;
 
@@ -19,7 +21,19 @@ pub enum Amount {
     "must be a number from {least} to {MAX_AMOUNT}, or a percentage from \"{least}%\" to \"100%\""
 )]
 pub struct AmountError {
-    pub least: u64,
+    least: u64,
+    /// The bound that the value violates; `None` if it has another shape.
+    bound: Option<(FieldErrorCode, u64)>,
+}
+
+impl AmountError {
+    /// The error of the field that has the value.
+    pub fn of(self, field: &str) -> FieldError {
+        match self.bound {
+            Some((code, limit)) => FieldError::with_limit(field, code, limit),
+            None => FieldError::new(field, FieldErrorCode::Invalid),
+        }
+    }
 }
 
 impl Amount {
@@ -33,11 +47,17 @@ impl Amount {
             Value::String(text) => percent(text).map(Self::Percent),
             _ => None,
         };
-        let fits = |amount: &Self| match amount {
-            Self::Count(count) => (least..=MAX_AMOUNT).contains(count),
-            Self::Percent(percent) => (least..=100).contains(percent),
+        let amount = amount.ok_or(AmountError { least, bound: None })?;
+        let (number, most) = match amount {
+            Self::Count(count) => (count, MAX_AMOUNT),
+            Self::Percent(percent) => (percent, 100),
         };
-        amount.filter(fits).ok_or(AmountError { least })
+        let bound = match number {
+            _ if number < least => (FieldErrorCode::TooSmall, least),
+            _ if number > most => (FieldErrorCode::TooLarge, most),
+            _ => return Ok(amount),
+        };
+        Err(AmountError { least, bound: Some(bound) })
     }
 
     /// Agents in a wave, of `all`: percentages are rounded up, and a wave has at least one agent.
@@ -81,6 +101,11 @@ mod tests {
         }
         assert_eq!(read(json!(MAX_AMOUNT)), Ok(Amount::Count(MAX_AMOUNT)));
         assert!(read(json!(MAX_AMOUNT + 1)).is_err());
+        let limit = |value| read(value).expect_err("refused").of("wave_size").limit;
+        assert_eq!(limit(json!(0)), Some(1.into()));
+        assert_eq!(limit(json!("101%")), Some(100.into()));
+        assert_eq!(limit(json!(MAX_AMOUNT + 1)), Some(MAX_AMOUNT.into()));
+        assert_eq!(limit(json!(-1)), None);
         let text = read(json!(0)).expect_err("too little").to_string();
         assert_eq!(
             text,

@@ -5,7 +5,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, header};
 use axum::response::sse::Event;
 use axum::response::{IntoResponse as _, Response};
-use muster_protocol::audit::{AuditHead, AuditLink, EXPORT_FORMAT};
+use muster_protocol::audit::{AuditAnchor, AuditHead, AuditLink, EXPORT_FORMAT};
 use serde::{Deserialize, Serialize};
 use utoipa::IntoParams;
 use utoipa_axum::router::OpenApiRouter;
@@ -65,6 +65,7 @@ enum LineView {
         public_key: Option<String>,
         is_complete: bool,
     },
+    Anchor(AuditAnchor),
     Link(AuditLink),
     Entry(Box<AuditEntryView>),
     Head(AuditHead),
@@ -80,6 +81,7 @@ impl From<ExportLine> for LineView {
                 let public_key = public_key.map(|key| key.to_string());
                 Self::Header { format: EXPORT_FORMAT, tenant_id, after, public_key, is_complete }
             }
+            ExportLine::Anchor(anchor) => Self::Anchor(anchor),
             ExportLine::Link(link) => Self::Link(link),
             ExportLine::Entry(entry) => Self::Entry(Box::new((*entry).into())),
             ExportLine::Head(head) => Self::Head(head),
@@ -90,7 +92,8 @@ impl From<ExportLine> for LineView {
 
 /// Export the audit log as JSON lines, oldest first.
 ///
-/// The first line is a `header`. Without a filter, each `link` of the hash chain is followed by its
+/// The first line is a `header`. If retention removed older entries, a signed `anchor` follows: the link
+/// behind which the log starts. Without a filter, each `link` of the hash chain is followed by its
 /// `entry` lines, and the last line is the signed `head`: `muster audit verify --from` checks such a file
 /// without the server. With a filter there are only `entry` lines, and an `end` with the position to
 /// continue from. A body without a `head` or an `end` was cut off.

@@ -86,6 +86,9 @@ struct ApprovalDetailView {
 struct WorkToSignView {
     command_id: CommandId,
     agent_id: AgentId,
+    /// The fingerprint of the host's key pair. Absent for a host without one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    host_fingerprint: Option<String>,
     /// SHA-256 that the manifest of the host requires of the script's file, while the request is
     /// pending. Absent if it requires none.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -137,6 +140,7 @@ impl From<ApprovalSnapshot> for ApprovalDetailView {
         let commands = found.work.into_iter().map(|work| WorkToSignView {
             command_id: work.command_id,
             agent_id: work.agent_id,
+            host_fingerprint: work.host_fingerprint.map(|fingerprint| fingerprint.to_string()),
             program_sha256: work.program_sha256,
         });
         let (commands, agent_names) = (commands.collect(), found.agent_names);

@@ -11,6 +11,7 @@ use crate::domain::ids::{AgentId, CommandId};
 use crate::domain::time::{Clock, Timestamp};
 use crate::hub::Hub;
 use crate::services::Settings;
+use crate::services::access::audit_log;
 use crate::services::access::keys::key_uses::KeyUses;
 use crate::services::sessions::Heartbeats;
 use crate::store::queries::{Retention, TenantRetention};
@@ -199,6 +200,11 @@ impl Maintenance {
         }
         if slices > 0 {
             tracing::info!(slices, "deleted old history");
+        }
+        let audit_before = now.minus_ms(self.settings.audit_retention_ms);
+        let parts = audit_log::retention::remove_old(&self.store, audit_before, now).await?;
+        if parts > 0 {
+            tracing::info!(parts, "removed old audit entries");
         }
         Ok(())
     }

@@ -172,7 +172,8 @@ impl Schedules {
         }
         let due_times = row.due_times()?;
         let job = template(&row)?;
-        self.jobs.check_template(caller, job.request())?;
+        let checked = self.jobs.check_template(caller, job.request());
+        checked.map_err(|error| error.moved("", "job."))?;
         if moves {
             row.handled_until = now;
             if row.state == ScheduleState::Ended {

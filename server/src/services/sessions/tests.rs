@@ -28,6 +28,7 @@ const SETTINGS: Settings = Settings {
     heartbeat_interval_ms: 30_000,
     lost_after_ms: 86_400_000,
     history_retention_ms: 86_400_000,
+    audit_retention_ms: 86_400_000,
     webhook_first_retry: Duration::from_secs(1),
     max_output_bytes: 1 << 20,
     output_quota_bytes: 1 << 30,

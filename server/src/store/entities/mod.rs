@@ -5,6 +5,7 @@ pub mod access {
     pub mod agent_key;
     pub mod api_key;
     pub mod api_key_secret;
+    pub mod audit_anchor;
     pub mod audit_entry;
     pub mod audit_head;
     pub mod audit_link;

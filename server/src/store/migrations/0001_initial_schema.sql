@@ -274,6 +274,16 @@ CREATE TABLE audit_heads (
     signature text NOT NULL
 );
 
+-- Where a log starts after retention removed its older links.
+CREATE TABLE audit_anchors (
+    tenant_id uuid NOT NULL PRIMARY KEY,
+    -- The last link that was removed.
+    number bigint NOT NULL,
+    hash {bytes} NOT NULL,
+    -- Of number and hash, in base64.
+    signature text NOT NULL
+);
+
 -- fleet
 
 CREATE TABLE agents (

@@ -16,6 +16,7 @@ pub mod access {
         pub(in crate::store::queries) mod email_changes;
         pub(in crate::store::queries) mod invitations;
         pub(in crate::store::queries) mod members;
+        pub(in crate::store::queries) mod password_changes;
         pub(in crate::store::queries) mod password_resets;
         pub(in crate::store::queries) mod refresh;
         pub(in crate::store::queries) mod registrations;
@@ -108,7 +109,9 @@ pub use self::access::people::refresh::Refreshed;
 pub use self::access::people::registrations::{Letters, NewAccount, Registered, Verified};
 pub use self::access::people::user_sessions::{LiveSession, NewSession, SessionsToEnd};
 pub use self::access::tenants::administration::{TenantAudit, TenantChange};
-pub use self::commands::approvals::{Decision, DecisionResult, ExpiredApproval, ReleasedWork};
+pub use self::commands::approvals::{
+    AuditOfEnd, Decision, DecisionResult, ExpiredApproval, ReleasedWork,
+};
 pub use self::commands::changes::{ChangedCommand, EndedJob};
 pub use self::commands::commands::{Cancelled, CommandWithReport};
 pub use self::commands::history::{CommandFilter, Effort, Explained};

@@ -49,6 +49,7 @@ impl Fixture {
             heartbeat_interval_ms: 30_000,
             lost_after_ms: 1_000,
             history_retention_ms: 1_000,
+            audit_retention_ms: 1_000,
             webhook_first_retry: Duration::from_secs(3_600),
             max_output_bytes: 1_000,
             output_quota_bytes: 1_000,

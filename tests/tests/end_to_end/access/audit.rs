@@ -1,12 +1,16 @@
 //! The audit log: its hash chain, exports, filters and the stream of new entries.
 
-use muster_tests::{Cli, Fixture, JsonFields as _, LiveStream, on_both_databases};
+use muster_tests::{
+    Cli, Fixture, JsonFields as _, LiveStream, ServerOptions, eventually, fake_time,
+    on_both_databases,
+};
 use serde_json::{Value, json};
 
 on_both_databases!(
     every_way_to_change_the_log_is_found_and_named,
     a_log_that_was_cut_off_is_found_by_a_head_that_was_kept,
     a_long_log_is_checked_in_parts_and_a_stream_and_an_export_continue,
+    old_entries_are_removed_and_what_stays_is_still_proven,
 );
 
 async fn logged_in(fixture: &Fixture) -> Cli {
@@ -248,4 +252,46 @@ async fn a_long_log_is_checked_in_parts_and_a_stream_and_an_export_continue(fixt
     assert_eq!(header["after"], number - 1, "{header}");
     let tail: Vec<_> = rest.lines().skip(1).collect();
     assert!(whole.ends_with(&format!("{}\n", tail.join("\n"))), "the same lines again");
+}
+
+async fn old_entries_are_removed_and_what_stays_is_still_proven(mut fixture: Fixture) {
+    let cli = logged_in(&fixture).await;
+    for name in ["one", "two"] {
+        change(&fixture, name).await;
+    }
+    let head = cli.home().join("head.json");
+    let kept = head.to_str().expect("a path").to_owned();
+    cli.run(&["audit", "verify", "--save-head", &kept]).await.expect(0);
+    // Two months later. Time runs faster, so that the next sweep comes soon.
+    fixture.server.stop();
+    let later = fake_time("+60d x60");
+    let options = ServerOptions::default().with("MUSTER_AUDIT_DAYS", 30);
+    let options = later.iter().fold(options, |options, (name, value)| options.with(name, value));
+    fixture.server.resume_with(options);
+    fixture.server.ready().await;
+    change(&fixture, "three").await;
+    eventually("only the last key's entry stays", async || {
+        let page = fixture.api.get("/api/audit?action=agent_key.create").await.expect(200);
+        (page.list("items").len() == 1).then_some(())
+    })
+    .await;
+    let page = fixture.api.get("/api/audit?action=audit.remove").await.expect(200);
+    let removed = &page["items"][0];
+    let through = removed["detail"]["through_link"].as_u64().expect("a link");
+    let left = entries(&fixture).await;
+    assert!(left.iter().all(|entry| entry["link"].as_u64() > Some(through)), "{left:?}");
+
+    assert_eq!(findings(&fixture, &cli).await, []);
+    // Nothing says any more that the kept head was part of it.
+    let compared = cli.run(&["audit", "verify", "--head", &kept]).await.expect(0);
+    assert!(compared.contains("not checked: the kept head"), "{compared}");
+    // Somebody with the database removes more than the server did.
+    let more = format!("WHERE {{}} = {}", through + 1);
+    fixture.server.query(&format!("DELETE FROM audit_entries {}", more.replace("{}", "link")));
+    fixture.server.query(&format!("DELETE FROM audit_links {}", more.replace("{}", "number")));
+    let found = findings(&fixture, &cli).await;
+    assert_eq!(found, [("link_removed".to_owned(), through + 1, None)]);
+    fixture.server.query(&format!("UPDATE audit_anchors SET number = {}", through + 1));
+    let found = findings(&fixture, &cli).await;
+    assert!(found.iter().any(|(kind, ..)| kind == "signature_invalid"), "{found:?}");
 }

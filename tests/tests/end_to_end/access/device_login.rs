@@ -141,7 +141,13 @@ async fn codes_starts_and_polls_are_limited() {
             answer.expect(200);
         }
     }
-    start_from("10.2.0.1".into()).await.expect_problem(503, "too_many_device_logins");
+    // The source with the most makes room for one that has none; nobody does for its second.
+    start_from("10.2.0.1".into()).await.expect(200);
+    redeem(&fixture, &first).await.expect_problem(410, "expired_token");
+    for n in 0..8 {
+        start_from(format!("10.2.1.{n}")).await.expect(200);
+    }
+    start_from("10.2.2.1".into()).await.expect_problem(503, "too_many_device_logins");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

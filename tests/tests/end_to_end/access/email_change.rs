@@ -14,7 +14,8 @@ async fn fixture(sink: &SmtpSink, database: Database) -> Fixture {
 
 async fn address_is_changed(fixture: Fixture, sink: SmtpSink) {
     let owner = fixture.owner().await;
-    let bob = owner.add("bob@example.com", "member").await;
+    let invitation = owner.invite_by_mail(&sink, "bob@example.com", "member").await;
+    let bob = owner.accepted(&invitation, "bob@example.com").await;
     let want = async |email: &str| owner.api.post("/api/me/email", json!({"email": email})).await;
     let verify =
         async |code: &str| owner.api.post("/api/me/email/verify", json!({"code": code})).await;
@@ -23,7 +24,7 @@ async fn address_is_changed(fixture: Fixture, sink: SmtpSink) {
     want("no address").await.expect_problem(422, "invalid_field");
     // Another person's address: the same answer, and a notice.
     want(&bob.email).await.expect(202);
-    let notice = sink.mail(&bob.email, 1).await;
+    let notice = sink.mail(&bob.email, 2).await;
     assert!(notice.text.contains("account with this address already"), "{}", notice.text);
     want("new@example.com").await.expect(202);
     let code = sink.mail("new@example.com", 1).await.secret().to_owned();

@@ -80,6 +80,13 @@ async fn tags_and_names_are_changed_only_by_who_may_grant_them(fixture: Fixture)
     assert!(refused.text("detail").contains("`production`"), "{refused}");
     let refused = admin.patch(&path, tags(&["prod"])).await.expect_problem(403, "tags_are_guarded");
     assert!(refused.text("detail").contains("`web`"), "{refused}");
+    // A tag that the ladder counts.
+    let steps = json!({"steps": [{"tag": "critical", "from_agents": 1, "demand": "refuse"}]});
+    let set = fixture.api.send(Method::PUT, "/api/access/ladder", Some(steps)).await;
+    set.expect(200);
+    let more = admin.patch(&path, tags(&["web", "prod", "critical"])).await;
+    let refused = more.expect_problem(403, "tags_are_guarded");
+    assert!(refused.text("detail").contains("ladder"), "{refused}");
     // Other tags, names, and everything for an owner.
     let free = json!({"name": "front", "tags": ["web", "prod", "eu"]});
     admin.patch(&path, free).await.expect(200);

@@ -147,3 +147,14 @@ async fn without_a_mail_server_what_needs_mail_is_refused_with_the_setting() {
     }
     assert_eq!(fixture.server.query("SELECT COUNT(*) FROM mails"), ["0"]);
 }
+
+#[tokio::test]
+async fn invitation_is_mailed_to_its_address_and_shown_to_nobody_else() {
+    let sink = SmtpSink::start().await;
+    let fixture = Fixture::with(sending(&sink)).await;
+    let owner = fixture.owner().await;
+    let token = owner.invite_by_mail(&sink, "grace@example.com", "admin").await;
+    assert!(token.starts_with("mst_invite_"));
+    assert!(!fixture.server.log().contains(&token), "the log shows a token");
+    owner.accepted(&token, "grace@example.com").await;
+}

@@ -36,7 +36,7 @@ async fn password_is_reset(fixture: Fixture, sink: SmtpSink) {
     let made = owner.api.post("/api/keys", json!({"name": "k", "role": "owner"})).await.expect(201);
     let kept = api.with_key(made["key"].as_str().expect("a key"));
     kept.get("/api/agents").await.expect(200);
-    let invitation = owner.invite("bob@example.com", "member").await;
+    let invitation = owner.invite_by_mail(&sink, "bob@example.com", "member").await;
     for wrong in
         ["", &guess, &token[..token.len() - 1], &format!("{token}0"), &invitation, api.key()]
     {
@@ -75,6 +75,29 @@ async fn token_by_mail_sets_a_new_password_once_on_postgres() {
     let sink = SmtpSink::start().await;
     let database = Database::Postgres(PostgresDatabase::empty());
     password_is_reset(fixture(&sink, database).await, sink).await;
+}
+
+#[tokio::test]
+async fn change_of_the_password_ends_tokens_by_mail_and_is_in_the_log_of_every_tenant() {
+    let sink = SmtpSink::start().await;
+    let fixture = fixture(&sink, Database::Sqlite).await;
+    let owner = fixture.owner().await;
+    let other = fixture.other_tenant().await;
+    let insert = "INSERT INTO members (id, tenant_id, user_id, role, created_at, is_from_setup) SELECT \
+                  randomblob(16), tenants.id, users.id, 'auditor', 1, 0 FROM tenants, users \
+                  WHERE tenants.name = 'other tenant'";
+    fixture.server.query(insert);
+    request(&fixture.api, &owner.email).await.expect(202);
+    let token = sink.mail(&owner.email, 1).await.secret().to_owned();
+    let body = json!({"current_password": PASSWORD, "new_password": NEW});
+    owner.api.post("/api/me/password", body).await.expect(204);
+    let refused = complete(&fixture.api, &token, "another long password").await;
+    refused.expect_problem(401, "invalid_reset_token");
+    for api in [&fixture.api, &other] {
+        let log = api.get("/api/audit?action=member.update").await.expect(200);
+        let changed = &log["items"][0]["detail"]["changed"];
+        assert_eq!(changed, &json!(["password"]), "{log}");
+    }
 }
 
 #[tokio::test]

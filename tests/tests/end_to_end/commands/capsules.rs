@@ -4,14 +4,16 @@
 use std::path::PathBuf;
 
 use muster_tests::{
-    Agent, AgentOptions, Api, Cli, Fixture, JsonFields as _, Script, eventually, on_both_databases,
-    write_policy,
+    Agent, AgentOptions, Api, Cli, Fixture, JsonFields as _, ProgramOutput, Script, eventually,
+    on_both_databases, write_policy,
 };
 use serde_json::{Value, json};
 
 on_both_databases!(
     a_host_runs_what_its_approver_signed_and_nothing_else,
     a_changed_database_starts_nothing_on_a_host_with_approvers,
+    a_signature_for_one_host_starts_nothing_on_another_that_gets_its_id,
+    nothing_is_signed_that_nobody_has_seen,
 );
 
 /// A host whose policy pins an approver, the approver's key file, and a key of somebody else.
@@ -76,6 +78,20 @@ async fn deploy(fixture: &Fixture, id: &str, what: &str) -> String {
     fixture.api.execute(id, "deploy", json!({"parameters": {"WHAT": what}})).await
 }
 
+/// Approves with a signature over what the command line shows now.
+async fn sign(cli: &Cli, request: &str, options: &[&str]) -> ProgramOutput {
+    let digest = digest(cli, request).await;
+    let approve = ["approvals", "approve", request, "--expect", &digest];
+    cli.run(&[&approve[..], options].concat()).await
+}
+
+/// The digest of what would be signed, as it is shown.
+async fn digest(cli: &Cli, request: &str) -> String {
+    let shown = cli.run(&["approvals", "show", request]).await;
+    let digest = shown.stderr.split("--expect ").nth(1).map(|rest| rest.trim().to_owned());
+    digest.unwrap_or_else(|| panic!("{}", shown.stderr))
+}
+
 async fn a_host_runs_what_its_approver_signed_and_nothing_else(fixture: Fixture) {
     let Pinned { agent, id, key, grace } = pinned(&fixture).await;
     let cli = fixture.cli().await;
@@ -97,8 +113,7 @@ async fn a_host_runs_what_its_approver_signed_and_nothing_else(fixture: Fixture)
     let command = deploy(&fixture, &id, "stranger").await;
     let other = other.to_str().expect("text");
     let request = pending(&grace).await;
-    let sign = ["approvals", "approve", &request, "--sign", other, "--script-file", own];
-    cli.run(&sign).await.expect(0);
+    sign(&cli, &request, &["--sign", other, "--script-file", own]).await.expect(0);
     refused(&fixture, &command, "capsule_invalid").await;
     // Another script than the one on the host.
     let copy = fixture.test_dir.path().join("copy.sh");
@@ -106,8 +121,7 @@ async fn a_host_runs_what_its_approver_signed_and_nothing_else(fixture: Fixture)
     let command = deploy(&fixture, &id, "other-file").await;
     let request = pending(&grace).await;
     let copy = copy.to_str().expect("text");
-    let sign = ["approvals", "approve", &request, "--sign", key, "--script-file", copy];
-    cli.run(&sign).await.expect(0);
+    sign(&cli, &request, &["--sign", key, "--script-file", copy]).await.expect(0);
     let ended = fixture.api.finished(&command).await;
     assert_ne!(ended["state"], "succeeded", "{ended}");
     assert_eq!(started(&fixture), "");
@@ -117,11 +131,10 @@ async fn a_host_runs_what_its_approver_signed_and_nothing_else(fixture: Fixture)
     let job = fixture.api.post("/api/jobs", body).await.expect(202).id().to_owned();
     let request = pending(&grace).await;
     // Without a hash in the manifest, the approver's own copy of the script is needed.
-    let without = cli.run(&["approvals", "approve", &request, "--sign", key]).await;
+    let without = sign(&cli, &request, &["--sign", key]).await;
     without.expect(2);
     assert!(without.stderr.contains("--script-file"), "{}", without.stderr);
-    let sign = ["approvals", "approve", &request, "--sign", key, "--script-file", own];
-    cli.run(&sign).await.expect(0);
+    sign(&cli, &request, &["--sign", key, "--script-file", own]).await.expect(0);
     eventually("the signed job ends", async || {
         let job = fixture.api.get(&format!("/api/jobs/{job}")).await.expect(200);
         assert_ne!(job["state"], "failed", "{job}");
@@ -131,15 +144,14 @@ async fn a_host_runs_what_its_approver_signed_and_nothing_else(fixture: Fixture)
     assert_eq!(started(&fixture), "signed\n");
     let words = json!({"command": "execute", "data": {"argv": ["uname"]}});
     let words = fixture.api.post(&format!("/api/agents/{id}/command"), words).await.expect(202);
-    cli.run(&["approvals", "approve", &pending(&grace).await, "--sign", key]).await.expect(0);
+    sign(&cli, &pending(&grace).await, &["--sign", key]).await.expect(0);
     assert_eq!(fixture.api.finished(words.id()).await["state"], "succeeded");
     // Secret parameters can't be signed, because the approver does not see them.
     let secret = json!({"command": "execute", "data":
         {"script": "deploy", "secret_parameters": {"WHAT": "hunter2-secret"}}});
     let secret = fixture.api.post(&format!("/api/agents/{id}/command"), secret).await.expect(202);
     let request = pending(&grace).await;
-    let sign = ["approvals", "approve", &request, "--sign", key, "--script-file", own];
-    cli.run(&sign).await.expect(0);
+    sign(&cli, &request, &["--sign", key, "--script-file", own]).await.expect(0);
     refused(&fixture, secret.id(), "capsule_invalid").await;
     assert_eq!(started(&fixture), "signed\n");
     // The server refuses signatures that are about something else, before anybody waits for a host.
@@ -162,8 +174,7 @@ async fn a_changed_database_starts_nothing_on_a_host_with_approvers(fixture: Fix
     let (own, key) = (own.to_str().expect("text"), key.to_str().expect("text"));
     let signed = deploy(&fixture, &id, "signed").await;
     let request = pending(&grace).await;
-    let sign = ["approvals", "approve", &request, "--sign", key, "--script-file", own];
-    cli.run(&sign).await.expect(0);
+    sign(&cli, &request, &["--sign", key, "--script-file", own]).await.expect(0);
     assert_eq!(fixture.api.finished(&signed).await["state"], "succeeded");
     assert_eq!(started(&fixture), "signed\n");
 
@@ -192,8 +203,7 @@ async fn a_changed_database_starts_nothing_on_a_host_with_approvers(fixture: Fix
         "UPDATE commands SET data = REPLACE(data, 'before', 'after') WHERE id = {}",
         literal(&fixture, &held)
     ));
-    let sign = ["approvals", "approve", &request, "--sign", key, "--script-file", own];
-    cli.run(&sign).await.expect(0);
+    sign(&cli, &request, &["--sign", key, "--script-file", own]).await.expect(0);
     refused(&fixture, &held, "capsule_invalid").await;
     // The signed command once more: the host has used its signature.
     let again = literal(&fixture, &signed);
@@ -223,4 +233,79 @@ fn literal(fixture: &Fixture, id: &str) -> String {
         true => format!("'{id}'"),
         false => format!("X'{}'", id.replace('-', "")),
     }
+}
+
+async fn nothing_is_signed_that_nobody_has_seen(fixture: Fixture) {
+    let Pinned { agent, id, key, grace } = pinned(&fixture).await;
+    let cli = fixture.cli().await;
+    let login = ["login", "--server", &fixture.server.url()];
+    cli.run_with_input(&login, grace.key()).await.expect(0);
+    let own = agent.state_dir().join("scripts/deploy.sh");
+    let (own, key) = (own.to_str().expect("text"), key.to_str().expect("text"));
+    let command = deploy(&fixture, &id, "seen").await;
+    let request = pending(&grace).await;
+    let approve = ["approvals", "approve", &request, "--sign", key, "--script-file", own];
+    // Nobody can be asked.
+    let unseen = cli.run(&approve).await;
+    unseen.expect(2);
+    assert!(unseen.stderr.contains("--expect"), "{}", unseen.stderr);
+    // The server shows something else than when somebody looked.
+    let seen = digest(&cli, &request).await;
+    for table in ["approvals", "commands"] {
+        fixture.server.query(&format!("UPDATE {table} SET data = REPLACE(data, 'seen', 'evil')"));
+    }
+    let changed = cli.run(&[&approve[..], &["--expect", &seen]].concat()).await;
+    changed.expect(2);
+    assert!(changed.stderr.contains("nothing was signed"), "{}", changed.stderr);
+    // A host that the approver does not know.
+    let now = digest(&cli, &request).await;
+    let unknown = "SHA256:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+    let options = ["--expect", &now, "--host", unknown];
+    let refused = cli.run(&[&approve[..], &options].concat()).await;
+    refused.expect(2);
+    assert!(refused.stderr.contains("no --host names"), "{}", refused.stderr);
+    assert_eq!(fixture.api.command(&command).await["is_held"], true);
+    assert_eq!(started(&fixture), "");
+}
+
+/// The server hands out ids, so whoever controls it can give one host's id to another.
+async fn a_signature_for_one_host_starts_nothing_on_another_that_gets_its_id(mut fixture: Fixture) {
+    let Pinned { mut agent, id, key, grace } = pinned(&fixture).await;
+    let cli = fixture.cli().await;
+    let login = ["login", "--server", &fixture.server.url()];
+    cli.run_with_input(&login, grace.key()).await.expect(0);
+    let own = agent.state_dir().join("scripts/deploy.sh");
+    let (own, key) = (own.to_str().expect("text"), key.to_str().expect("text"));
+    // Another host with the same policy and the same script.
+    let policy = std::fs::read(agent.state_dir().join("policy.json")).expect("read");
+    let marker = fixture.test_dir.path().join("started");
+    let script = Script::new("deploy", &format!("echo $WHAT >> {}", marker.display()));
+    let options = AgentOptions::with_scripts([script.taking(["WHAT"])]);
+    write_policy(&fixture.test_dir.folder(&options.name), &String::from_utf8_lossy(&policy));
+    let (mut other, other_id) = fixture.agent(options).await;
+    agent.stop();
+    let command = deploy(&fixture, &id, "once").await;
+    let request = pending(&grace).await;
+    sign(&cli, &request, &["--sign", key, "--script-file", own]).await.expect(0);
+
+    other.stop();
+    fixture.server.stop();
+    let (one, two) = (literal(&fixture, &id), literal(&fixture, &other_id));
+    let swap = |statement: &str| fixture.server.query(statement);
+    swap(&format!(
+        "CREATE TABLE keys_before AS SELECT id, public_key FROM agents WHERE id IN ({one}, {two})"
+    ));
+    swap(&format!("UPDATE agents SET public_key = NULL WHERE id IN ({one}, {two})"));
+    for (to, from) in [(&one, &two), (&two, &one)] {
+        swap(&format!(
+            "UPDATE agents SET public_key = (SELECT public_key FROM keys_before WHERE id = {from}) WHERE id = {to}"
+        ));
+    }
+    swap("DROP TABLE keys_before");
+    fixture.server.resume();
+    fixture.server.ready().await;
+    other.resume();
+    refused(&fixture, &command, "capsule_invalid").await;
+    assert!(other.log().contains("enrolled this host again"), "{}", other.log());
+    assert_eq!(started(&fixture), "");
 }

@@ -18,8 +18,9 @@ use crate::domain::time::Timestamp;
 
 /// How long a refresh token is valid: 7 days.
 pub const REFRESH_TOKEN_MS: u64 = 7 * 24 * 3_600_000;
-/// How long a token that was replaced still gets the same next one.
-pub const REFRESH_OVERLAP_MS: u64 = 10_000;
+/// How long a token that was replaced still gets the same next one: longer than clients wait for an answer
+/// that is lost.
+pub const REFRESH_OVERLAP_MS: u64 = 60_000;
 /// Prefix of a refresh token.
 pub const REFRESH_TOKEN_PREFIX: &str = "mst_refresh_";
 /// Characters of an id, a secret and a tag.

@@ -168,8 +168,9 @@ impl Rollout {
 }
 
 fn amount(field: &'static str, value: &Value, least: u64) -> Result<Amount, RolloutError> {
-    Amount::read(value, least).map_err(|error: AmountError| {
-        RolloutError::new(field, FieldErrorCode::Invalid, error.to_string())
+    Amount::read(value, least).map_err(|error: AmountError| RolloutError {
+        error: error.of(field),
+        problem: error.to_string(),
     })
 }
 

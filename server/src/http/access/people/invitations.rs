@@ -40,11 +40,13 @@ struct InvitationView {
     expires_at: Timestamp,
 }
 
-/// An invitation with its token, which is only shown once.
+/// An invitation with its token, which is only shown once, or sent to the address.
 #[derive(Debug, Serialize, ToSchema)]
 struct CreatedInvitationView {
-    /// The token, `mst_invite_…`, for the person who is invited. It can't be shown again.
-    token: String,
+    /// The token, `mst_invite_…`, for the person who is invited. It can't be shown again. Absent if the
+    /// server sent it to the address by mail.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    token: Option<String>,
     #[serde(flatten)]
     view: InvitationView,
 }
@@ -97,8 +99,8 @@ impl FromRequestParts<AppState> for Invited {
     }
 }
 
-/// Invite a person. The token, which the answer alone shows, makes whoever has it a member once, within 7
-/// days. Only for a person who gave the password in the last 15 minutes.
+/// Invite a person. The token makes whoever has it a member once, within 7 days. A server that sends mails
+/// sends it to the address, and to nobody else; otherwise the answer alone shows it. Only for a person who gave the password in the last 15 minutes.
 #[utoipa::path(post, path = "/api/invitations", tag = "accounts", request_body = CreateInvitation,
     responses((status = 201, body = CreatedInvitationView), (status = 409, body = Problem)))]
 async fn create_invitation(

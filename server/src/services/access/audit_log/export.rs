@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 
-use muster_protocol::audit::{AuditHead, AuditLink};
+use muster_protocol::audit::{AuditAnchor, AuditHead, AuditLink};
 use muster_protocol::identity::AgentPublicKey;
 
 use super::verification::read_part;
@@ -32,6 +32,8 @@ pub enum ExportLine {
         /// True if it contains every entry, and links.
         is_complete: bool,
     },
+    /// Where the log starts, if retention removed older links that the export would have.
+    Anchor(AuditAnchor),
     Link(AuditLink),
     Entry(Box<AuditRecord>),
     /// The last line of a complete export.
@@ -51,6 +53,8 @@ pub struct AuditExport {
     tenant_id: TenantId,
     filter: AuditFilter,
     position: AuditPosition,
+    /// The link behind which the log started when the export started.
+    start: u64,
     /// The last link when the export started. Later ones are for the next export.
     head: Option<AuditHead>,
     lines: VecDeque<ExportLine>,
@@ -72,7 +76,10 @@ impl AuditLog {
         let viewer = self.viewers.admit(caller)?;
         let tenant_id = caller.principal.tenant_id;
         let tenant = self.store.tenant(tenant_id);
+        // The head before the anchor: what is removed in between is missing, not the other way round.
         let head = read_head(&tenant, tenant_id).await?;
+        let anchor = tenant.audit_anchor().await?.filter(|_| filter.is_empty());
+        let start = anchor.as_ref().map_or(0, |anchor| anchor.number);
         let position = match after {
             None => AuditPosition::end_of(0),
             // A link is only complete with all its entries.
@@ -81,14 +88,18 @@ impl AuditLog {
             }
             Some(after) => after,
         };
+        let position = position.max(AuditPosition::end_of(start));
         let header = ExportLine::Header {
             tenant_id,
             after: position.link,
             public_key: tenant.audit_key().map(|key| key.public_key()),
             is_complete: filter.is_empty(),
         };
-        let lines = VecDeque::from([header]);
-        Ok(AuditExport { viewer, tenant, tenant_id, filter, position, head, lines, is_over: false })
+        let mut lines = VecDeque::from([header]);
+        let anchor = anchor.filter(|_| position.link == start);
+        lines.extend(anchor.map(ExportLine::Anchor));
+        let is_over = false;
+        Ok(AuditExport { viewer, tenant, tenant_id, filter, position, start, head, lines, is_over })
     }
 }
 
@@ -115,7 +126,8 @@ impl AuditExport {
 
     async fn read_links(&mut self) -> std::result::Result<(), StoreError> {
         let until = self.head.as_ref().map_or(0, |head| head.number);
-        let part = read_part(&self.tenant, self.tenant_id, self.position.link, until).await?;
+        let part = read_part(&self.tenant, self.tenant_id, (self.start, self.position.link), until)
+            .await?;
         self.position = AuditPosition::end_of(part.last);
         let mut entries = part.entries;
         for entries in entries.values_mut() {

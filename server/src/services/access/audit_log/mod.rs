@@ -2,6 +2,7 @@
 
 mod export;
 mod follow;
+pub(in crate::services) mod retention;
 mod verification;
 
 use muster_protocol::audit::AuditHead;

@@ -56,12 +56,21 @@ impl AuditLog {
         let tenant = self.store.tenant(tenant_id);
         let head = read_head(&tenant, tenant_id).await?;
         let until = head.as_ref().map_or(0, |head| head.number);
-        let part = read_part(&tenant, tenant_id, after, until).await?;
-        let hash = match after {
-            0 => AuditHash::default(),
+        let anchor = tenant.audit_anchor().await?;
+        let start = anchor.as_ref().map_or(0, |anchor| anchor.number);
+        let after = after.max(start);
+        let part = read_part(&tenant, tenant_id, (start, after), until).await?;
+        let hash = match &anchor {
+            Some(anchor) if after == start => anchor.hash,
+            None if after == 0 => AuditHash::default(),
             _ => hash_before(&tenant, after, &part).await?,
         };
         let mut verifier = ChainVerifier::new(tenant_id.0, after, hash, None);
+        if let Some(anchor) = anchor.filter(|anchor| after == start && !anchor.is_signed()) {
+            let message =
+                "the anchor, where retention cut the log, is not signed by the server's key";
+            verifier.add(FindingKind::SignatureInvalid, anchor.number, None, message.to_owned());
+        }
         let mut entries = part.entries;
         for link in &part.links {
             let stored = entries.remove(&link.number).unwrap_or_default();
@@ -96,11 +105,12 @@ async fn hash_before(
     Ok(stored.map(|link| link.hash).or(next).unwrap_or_default())
 }
 
-/// Reads the links behind `after`, and what is stored under them.
+/// Reads the links behind `after`, and what is stored under them. `start`: the link behind which the log
+/// starts.
 pub(super) async fn read_part(
     tenant: &TenantScope,
     tenant_id: TenantId,
-    after: u64,
+    (start, after): (u64, u64),
     until: u64,
 ) -> std::result::Result<Part, StoreError> {
     let mut links = tenant.audit_links(after, until, MAX_LINKS).await?;
@@ -129,8 +139,9 @@ pub(super) async fn read_part(
     if is_end {
         rows.extend(read_strays(tenant, tenant_id, last).await?);
     }
-    if after == 0 {
-        rows.extend(tenant.audit_entries_of_links(i64::MIN.cast_unsigned(), 0, MAX_STRAY).await?);
+    if after == start {
+        let first = i64::MIN.cast_unsigned();
+        rows.extend(tenant.audit_entries_of_links(first, start, MAX_STRAY).await?);
     }
     let mut entries: BTreeMap<u64, Vec<AuditRecord>> = BTreeMap::new();
     for row in rows {
@@ -157,7 +168,7 @@ async fn read_strays(
     Ok(found)
 }
 
-fn stored_entries(entries: &[AuditRecord], tenant_id: TenantId) -> Vec<StoredEntry> {
+pub(super) fn stored_entries(entries: &[AuditRecord], tenant_id: TenantId) -> Vec<StoredEntry> {
     entries.iter().map(|entry| stored_entry(entry, tenant_id)).collect()
 }
 

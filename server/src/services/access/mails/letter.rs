@@ -24,6 +24,10 @@ pub(in crate::services) enum Letter<'a> {
     },
     /// Somebody wants an account for an address that has one.
     AddressInUse,
+    /// The token of an invitation, which proves the address.
+    Invitation {
+        token: &'a str,
+    },
     /// The token for a new password.
     PasswordReset {
         token: &'a str,
@@ -68,6 +72,7 @@ static TEMPLATES: LazyLock<Environment<'static>> = LazyLock::new(|| {
     let all = templates!(
         "registration_code",
         "address_in_use",
+        "invitation",
         "password_reset",
         "password_changed",
         "email_code",
@@ -87,6 +92,7 @@ impl Letter<'_> {
         match self {
             Self::RegistrationCode { .. } => "registration_code",
             Self::AddressInUse => "address_in_use",
+            Self::Invitation { .. } => "invitation",
             Self::PasswordReset { .. } => "password_reset",
             Self::PasswordChanged => "password_changed",
             Self::EmailCode { .. } => "email_code",
@@ -98,6 +104,7 @@ impl Letter<'_> {
         match self {
             Self::RegistrationCode { .. } => "Your code for Muster",
             Self::AddressInUse => "Your account at Muster",
+            Self::Invitation { .. } => "An invitation to Muster",
             Self::PasswordReset { .. } => "A new password for Muster",
             Self::PasswordChanged => "Your password was changed",
             Self::EmailCode { .. } => "Your code for a new address",
@@ -110,7 +117,10 @@ impl Letter<'_> {
         match self {
             Self::RegistrationCode { .. } | Self::EmailCode { .. } => CODE_MS,
             Self::PasswordReset { .. } => RESET_MS,
-            Self::AddressInUse | Self::PasswordChanged | Self::EmailChanged { .. } => NOTICE_MS,
+            Self::AddressInUse
+            | Self::Invitation { .. }
+            | Self::PasswordChanged
+            | Self::EmailChanged { .. } => NOTICE_MS,
         }
     }
 
@@ -119,7 +129,7 @@ impl Letter<'_> {
     pub(super) fn render(&self, to: &str, server: Option<&str>) -> Result<Content> {
         let secret = match self {
             Self::RegistrationCode { code } | Self::EmailCode { code } => *code,
-            Self::PasswordReset { token } => *token,
+            Self::Invitation { token } | Self::PasswordReset { token } => *token,
             _ => "",
         };
         let detail = match self {
@@ -161,6 +171,7 @@ mod tests {
         let all = [
             Letter::RegistrationCode { code: odd },
             Letter::AddressInUse,
+            Letter::Invitation { token: odd },
             Letter::PasswordReset { token: odd },
             Letter::PasswordChanged,
             Letter::EmailCode { code: odd },

@@ -1,6 +1,6 @@
 //! Who the caller is, its sessions and its password.
 
-use serde_json::json;
+use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
 use super::confirmation::require_session;
@@ -10,10 +10,13 @@ use crate::domain::access::people::email::EmailAddress;
 use crate::domain::access::people::password::check_password;
 use crate::domain::access::records::{MemberRecord, UserSessionRecord};
 use crate::domain::ids::SessionId;
-use crate::services::access::caller::{Caller, Subject};
+use crate::domain::time::Timestamp;
+use crate::services::access::caller::{AuditAction, Caller, Subject};
 use crate::services::access::mails::Letter;
 use crate::services::error::{Result, ServiceError};
-use crate::store::queries::SessionsToEnd;
+use crate::store::Store;
+use crate::store::entities::access::{audit_entry, member, tenant};
+use crate::store::queries::{LiveSession, SessionsToEnd};
 
 /// What a person or a key sees of itself.
 #[derive(Debug, Clone, Copy)]
@@ -97,13 +100,33 @@ impl Account<'_> {
         let new_hash = self.0.passwords.hash(new).await?;
         let now = self.0.clock.now();
         let subject = Subject { kind: "member", id: live.member.id.0 };
-        let audit = caller.audit("member.update", subject, &json!({"changed": ["password"]}), now);
+        let detail = json!({"changed": ["password"]});
+        let mut audits = vec![caller.audit("member.update", subject, &detail, now)];
+        audits.extend(entries_elsewhere(&self.0.store, &live, &detail, now).await?);
         let hashes = (live.user.password_hash, new_hash);
         let notice = self.0.mails.notice(&live.user.email, &Letter::PasswordChanged)?;
-        let (system, reported) = (self.0.store.system(), (audit, notice));
+        let (system, reported) = (self.0.store.system(), (audits, notice));
         system.change_password(live.user.id, hashes, live.session.id, now, reported).await?;
         self.0.cache.forget_principals();
         self.0.mails.wake();
         Ok(())
     }
+}
+
+/// Entries for the person's other tenants, which learn that something of their member changed, and nothing
+/// of where.
+pub(super) async fn entries_elsewhere(
+    store: &Store,
+    live: &LiveSession,
+    detail: &Value,
+    now: Timestamp,
+) -> Result<Vec<audit_entry::Model>> {
+    let memberships = store.system().memberships(live.user.id).await?;
+    let others = memberships.into_iter().filter(|(member, _)| member.id != live.member.id);
+    let entry = |(member, tenant): (member::Model, tenant::Model)| {
+        let subject = Subject { kind: "member", id: member.id.0 };
+        let (tenant_id, action) = (tenant.id, "member.update");
+        AuditAction { tenant_id, action, subject, detail, at: now }.by_system()
+    };
+    Ok(others.map(entry).collect())
 }

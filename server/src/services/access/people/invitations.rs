@@ -19,6 +19,7 @@ use crate::domain::page::{Page, PageRequest};
 use crate::domain::time::{Clock, Timestamp};
 use crate::services::access::caller::{AuditAction, Caller, Client, Subject};
 use crate::services::access::keys::lookup_limiter::LookupLimiter;
+use crate::services::access::mails::{Letter, Mails};
 use crate::services::error::{Result, ServiceError};
 use crate::store::Store;
 use crate::store::entities::access::{invitation, member, user};
@@ -44,12 +45,14 @@ pub struct Invitations {
     pub(in crate::services) passwords: Passwords,
     pub(in crate::services) limiter: SignInLimiter,
     pub(in crate::services) lookups: LookupLimiter,
+    pub(in crate::services) mails: Mails,
 }
 
 /// An invitation with its token, which is shown only once.
 pub struct MadeInvitation {
     pub row: InvitationRecord,
-    pub token: String,
+    /// `None` if it was sent to the address by mail.
+    pub token: Option<String>,
 }
 
 /// What the person who accepts types.
@@ -61,7 +64,8 @@ pub struct Acceptance {
 }
 
 impl Invitations {
-    /// Invites a person by address.
+    /// Invites a person by address. Where mails arrive, the token goes to the address alone, so that nobody
+    /// else can accept in its owner's name; otherwise whoever invites hands it over.
     ///
     /// # Errors
     /// 403 without `members:write`, for an API key and without a recent proof of the password; 409
@@ -87,13 +91,17 @@ impl Invitations {
         let detail = json!({"email": row.email, "role": role});
         let audit = caller.audit("invitation.create", subject(row.id), &detail, now);
         let tenant = self.store.tenant(row.tenant_id);
-        if !tenant.create_invitation(row.clone(), audit).await? {
+        let letter = Letter::Invitation { token: &secret.secret };
+        let mail = self.mails.notice(email.as_str(), &letter)?;
+        let is_mailed = mail.is_some();
+        if !tenant.create_invitation(row.clone(), mail, audit).await? {
             return Err(ServiceError::Conflict {
                 code: "too_many_invitations",
                 detail: "the tenant has 200 open invitations; withdraw some first".into(),
             });
         }
-        Ok(MadeInvitation { row: row.into(), token: secret.secret })
+        self.mails.wake();
+        Ok(MadeInvitation { row: row.into(), token: (!is_mailed).then_some(secret.secret) })
     }
 
     /// One page of open invitations.

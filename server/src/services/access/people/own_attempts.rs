@@ -15,19 +15,19 @@ use moka::sync::Cache;
 
 use crate::domain::access::allowance::Allowance;
 use crate::domain::access::credential::SecretHash;
-use crate::domain::ids::SessionId;
+use crate::domain::ids::UserId;
 use crate::domain::source::ClientSource;
 use crate::services::error::{Result, ServiceError};
 
-/// Passwords that may be tried per minute, and at once: from one known address for one account, and in one
-/// session.
+/// Passwords that may be tried per minute, and at once: from one known address for one account, and in all
+/// sessions of one person.
 const OWN_ATTEMPTS_PER_MINUTE: NonZeroU32 = NonZeroU32::new(10).unwrap();
-/// Addresses with their accounts that are remembered, and sessions.
+/// Addresses with their accounts that are remembered, and people.
 const MAX_OWN_LIMITS: u64 = 20_000;
 /// How long an address is remembered after its last sign-in: 30 days.
 const KNOWN_FOR: Duration = Duration::from_secs(30 * 24 * 3_600);
-/// How long the limit of a session is remembered: until all of it is free again.
-const SESSION_FOR: Duration = Duration::from_secs(60);
+/// How long the limit of a person's sessions is remembered: until all of it is free again.
+const PERSON_FOR: Duration = Duration::from_secs(60);
 
 type Limiter = RateLimiter<
     governor::state::NotKeyed,
@@ -41,17 +41,15 @@ type Limiter = RateLimiter<
 pub(in crate::services) struct OwnAttempts {
     /// By the address, and by the hash of the account's address.
     known: Cache<(ClientSource, SecretHash), Arc<Limiter>>,
-    sessions: Cache<SessionId, Arc<Limiter>>,
+    /// By the person, because `switch` replaces one session by another.
+    people: Cache<UserId, Arc<Limiter>>,
 }
 
 impl Default for OwnAttempts {
     fn default() -> Self {
         Self {
             known: Cache::builder().max_capacity(MAX_OWN_LIMITS).time_to_idle(KNOWN_FOR).build(),
-            sessions: Cache::builder()
-                .max_capacity(MAX_OWN_LIMITS)
-                .time_to_idle(SESSION_FOR)
-                .build(),
+            people: Cache::builder().max_capacity(MAX_OWN_LIMITS).time_to_idle(PERSON_FOR).build(),
         }
     }
 }
@@ -73,12 +71,12 @@ impl OwnAttempts {
         self.known.get_with((source, account(email)), limiter);
     }
 
-    /// Counts an attempt in a session, whose person is signed in.
+    /// Counts an attempt in a session of this person, who is signed in.
     ///
     /// # Errors
     /// [`ServiceError::RateLimited`].
-    pub(super) fn in_session(&self, id: SessionId) -> Result<Allowance> {
-        check(&self.sessions.get_with(id, limiter))
+    pub(super) fn in_session_of(&self, id: UserId) -> Result<Allowance> {
+        check(&self.people.get_with(id, limiter))
     }
 }
 
@@ -113,7 +111,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn known_addresses_and_sessions_have_limits_of_their_own() {
+    fn known_addresses_and_people_have_limits_of_their_own() {
         let own = OwnAttempts::default();
         let source = |text: &str| Some(ClientSource::of(text.parse().expect("an address")));
         let (home, other) = (source("192.0.2.1"), source("192.0.2.2"));
@@ -122,14 +120,14 @@ mod tests {
         assert!(own.check_known(other, "ada@example.com").is_none(), "another address");
         assert!(own.check_known(home, "bob@example.com").is_none(), "another account");
         assert!(own.check_known(None, "ada@example.com").is_none());
-        let (one, two) = (SessionId::new(), SessionId::new());
+        let (one, two) = (UserId::new(), UserId::new());
         for left in (0..OWN_ATTEMPTS_PER_MINUTE.get()).rev() {
             let known = own.check_known(home, " ADA@example.com").expect("known");
             assert_eq!(known.expect("within the limit").remaining, left);
-            assert_eq!(own.in_session(one).expect("within the limit").remaining, left);
+            assert_eq!(own.in_session_of(one).expect("within the limit").remaining, left);
         }
         let is_refused = |result| matches!(result, Err(ServiceError::RateLimited { .. }));
         assert!(own.check_known(home, "ada@example.com").is_some_and(is_refused));
-        assert!(is_refused(own.in_session(one)) && !is_refused(own.in_session(two)));
+        assert!(is_refused(own.in_session_of(one)) && !is_refused(own.in_session_of(two)));
     }
 }

@@ -335,12 +335,12 @@ impl SignIn {
     }
 
     /// # Errors
-    /// 403 `wrong_password`; [`ServiceError::RateLimited`] by the session, so that guesses from other
-    /// addresses do not keep its person from it.
+    /// 403 `wrong_password`; [`ServiceError::RateLimited`] by the person, so that guesses without a session
+    /// do not keep them from it.
     pub(super) async fn prove(&self, given: Proof<'_>) -> Result<()> {
         let Proof { caller, password, user, field } = given;
         match caller.principal.session_id() {
-            Some(session_id) => self.own_attempts.in_session(session_id)?,
+            Some(_) => self.own_attempts.in_session_of(user.id)?,
             None => self.limiter.attempt(caller.client().limited_as, &user.email)?,
         };
         check_length(field, &password)?;

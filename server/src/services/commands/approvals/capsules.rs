@@ -1,8 +1,9 @@
 //! Signatures of approvers. The server stores and sends them; only the hosts know which keys they trust.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use muster_protocol::capsule::{Capsule, data_sha256};
+use muster_protocol::identity::Fingerprint;
 use serde_json::Value;
 
 use crate::domain::ids::{AgentId, CommandId};
@@ -13,18 +14,15 @@ use crate::store::entities::commands::approval;
 pub const MAX_CAPSULES: usize = 1_000;
 
 /// Checks that the capsules are about the work, one for each command, so that a person learns of a
-/// mistake here and not from each host. Returns them as they are stored; nothing if none were sent.
+/// mistake here and not from each host. Returns them as they are stored.
 ///
 /// # Errors
 /// 422 names the capsule.
 pub(super) fn check(
     row: &approval::Model,
-    work: &[(CommandId, AgentId)],
+    (work, hosts): (&[(CommandId, AgentId)], &HashMap<AgentId, Fingerprint>),
     capsules: Vec<Capsule>,
 ) -> Result<Vec<(CommandId, String)>> {
-    if capsules.is_empty() {
-        return Ok(Vec::new());
-    }
     if capsules.len() > MAX_CAPSULES {
         let bounds = 0..=MAX_CAPSULES as u64;
         return Err(ServiceError::out_of_range("capsules", capsules.len() as u64, bounds));
@@ -52,6 +50,9 @@ pub(super) fn check(
         let is_same = approved.command == row.command && approved.data_sha256 == data_sha256;
         if !is_of_work || !is_same {
             return invalid("is about other work than this request");
+        }
+        if hosts.get(&AgentId(approved.agent_id)) != Some(&approved.host) {
+            return invalid("is for a host with another key pair");
         }
         if !signed.insert(command_id) {
             return invalid("repeats a command");

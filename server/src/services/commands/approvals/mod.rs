@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use muster_protocol::CommandName;
 use muster_protocol::capsule::Capsule;
+use muster_protocol::identity::Fingerprint;
 use serde_json::json;
 
 pub use self::capsules::MAX_CAPSULES;
@@ -25,11 +26,12 @@ use crate::domain::ids::{AgentId, ApprovalId, CommandId, TenantId};
 use crate::domain::integrations::tenant_event::TenantEvent;
 use crate::domain::name::is_invisible;
 use crate::domain::page::{Page, PageRequest};
-use crate::domain::time::Clock;
+use crate::domain::time::{Clock, Timestamp};
 use crate::hub::Hub;
-use crate::services::access::caller::{Caller, Subject};
+use crate::services::access::caller::{AuditAction, Caller, Subject};
 use crate::services::access::work_guard::WorkGuard;
 use crate::services::error::{Result, ServiceError};
+use crate::store::entities::access::audit_entry;
 use crate::store::entities::commands::approval;
 use crate::store::queries::{Decision, DecisionResult};
 use crate::store::{Store, StoreError};
@@ -60,6 +62,8 @@ pub struct ApprovalSnapshot {
 pub struct WorkToSign {
     pub command_id: CommandId,
     pub agent_id: AgentId,
+    /// Of the host's key pair; `None` for a host without one.
+    pub host_fingerprint: Option<Fingerprint>,
     /// The hash that the host's manifest requires of the script's file, as the host reported it.
     pub program_sha256: Option<String>,
 }
@@ -105,8 +109,11 @@ impl Approvals {
         let mut signed = Vec::new();
         if row.state == ApprovalState::Pending {
             let work = tenant.commands_of_approval(&row).await?;
-            signed = capsules::check(&row, &work, capsules)?;
-            let agents: Vec<_> = work.into_iter().map(|(_, agent_id)| agent_id).collect();
+            let agents: Vec<_> = work.iter().map(|(_, agent_id)| *agent_id).collect();
+            if !capsules.is_empty() {
+                let hosts = tenant.agent_fingerprints(agents.clone()).await?;
+                signed = capsules::check(&row, (&work, &hosts), capsules)?;
+            }
             let kind = WorkKind::of_command(&row.command, row.script.as_deref());
             self.guard.check_limits(caller, kind, &agents).await?;
             self.check_script(&row, &agents).await?;
@@ -147,7 +154,7 @@ impl Approvals {
     /// [`StoreError`]; the next call ends what this one did not.
     pub async fn sweep(&self) -> std::result::Result<Option<u64>, StoreError> {
         let system = self.store.system();
-        for ended in system.end_overdue_approvals(self.clock.now()).await? {
+        for ended in system.end_overdue_approvals(self.clock.now(), audit_of_end).await? {
             tracing::info!(approval_id = %ended.id, state = ended.state.as_str(), "a request for approval ended");
             for command_id in ended.ended {
                 self.hub.notify_ended(command_id, ended.job_id);
@@ -229,9 +236,11 @@ impl Approvals {
             }
             None => HashMap::new(),
         };
+        let hosts = tenant.agent_fingerprints(agents.clone()).await?;
         let work = commands.into_iter().map(|(command_id, agent_id)| WorkToSign {
             command_id,
             agent_id,
+            host_fingerprint: hosts.get(&agent_id).copied(),
             program_sha256: entries.get(&agent_id).and_then(|entry| entry.sha256.clone()),
         });
         let mut row = ApprovalRecord::from(row);
@@ -268,4 +277,20 @@ fn ended(state: ApprovalState) -> ServiceError {
         code: "approval_ended",
         detail: format!("the request is {} and can't be decided any more", state.as_str()),
     }
+}
+
+/// The entry of a request that ended without a decision.
+fn audit_of_end(row: &approval::Model, state: ApprovalState, now: Timestamp) -> audit_entry::Model {
+    let is_expired = state == ApprovalState::Expired;
+    let detail = json!({
+        "job_id": row.job_id, "command_id": row.command_id, "requested_by": row.requested_by,
+    });
+    AuditAction {
+        tenant_id: row.tenant_id,
+        action: if is_expired { "approval.expire" } else { "approval.withdraw" },
+        subject: Subject { kind: "approval", id: row.id.0 },
+        detail: &detail,
+        at: now,
+    }
+    .by_system()
 }

@@ -58,7 +58,8 @@ impl Jobs {
         caller.require(Scope::CommandsRun)?;
         Target::try_from(request.target.clone())?;
         request.valid_rollout()?;
-        request.into_command().validate(CommandName::Execute)?.check_scope(caller)
+        let validated = request.into_command().validate(CommandName::Execute);
+        validated.map_err(|error| error.moved("data.", ""))?.check_scope(caller)
     }
 
     /// Checks the agents that a schedule's job would reach now. Each fire is checked again.

@@ -72,7 +72,9 @@ impl Jobs {
             Some(url) => Some(check_url(url, self.webhook_reach)?),
             None => None,
         };
-        let mut validated = request.into_command().validate(CommandName::Execute)?;
+        let validated = request.into_command().validate(CommandName::Execute);
+        // A job has the fields of the data at its top.
+        let mut validated = validated.map_err(|error| error.moved("data.", ""))?;
         validated.check_scope(caller)?;
         if !validated.secret_parameters.is_empty() && target.needs_facts() {
             return Err(ServiceError::Invalid {

@@ -53,7 +53,7 @@ impl Groups {
         }
         let amount = |field: &'static str, value: &Value, least| {
             Amount::read(value, least)
-                .map_err(|problem| ServiceError::invalid_field(field, &problem.to_string()))
+                .map_err(|error| ServiceError::field(error.of(field), &error.to_string()))
         };
         if let Some(value) = request.wave_size {
             amount("wave_size", &value, 1)?;

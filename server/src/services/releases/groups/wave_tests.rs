@@ -33,6 +33,7 @@ fn groups(store: &Store) -> Groups {
         heartbeat_interval_ms: 30_000,
         lost_after_ms: 60_000,
         history_retention_ms: 60_000,
+        audit_retention_ms: 60_000,
         webhook_first_retry: std::time::Duration::from_secs(1),
         max_output_bytes: 1,
         output_quota_bytes: 1,

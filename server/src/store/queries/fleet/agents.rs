@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use muster_protocol::identity::{AgentPublicKey, Fingerprint};
 use sea_orm::sea_query::Expr;
 use sea_orm::{
     ActiveModelTrait as _, ActiveValue::Set, ColumnTrait as _, EntityTrait as _, ExprTrait as _,
@@ -26,7 +27,7 @@ pub struct AgentChange {
     pub name: Option<String>,
     pub tags: Option<Vec<String>>,
     /// False refuses tags with which the agent enters or leaves the target of a rule of approval or of
-    /// an API key.
+    /// an API key, or a step of the ladder.
     pub may_change_targets: bool,
 }
 
@@ -71,6 +72,26 @@ impl TenantScope {
             .all(&self.reader)
             .await?;
         Ok(rows.into_iter().collect())
+    }
+
+    /// The fingerprints of these agents' key pairs. Agents without a key pair are missing.
+    pub async fn agent_fingerprints(
+        &self,
+        ids: Vec<AgentId>,
+    ) -> Result<HashMap<AgentId, Fingerprint>, StoreError> {
+        let rows: Vec<(AgentId, Option<Vec<u8>>)> = agent::Entity::find()
+            .select_only()
+            .columns([agent::Column::Id, agent::Column::PublicKey])
+            .filter(agent::Column::Id.is_in(ids))
+            .filter(agent::Column::TenantId.eq(self.tenant_id))
+            .into_tuple()
+            .all(&self.reader)
+            .await?;
+        let fingerprint = |(id, key): (AgentId, Option<Vec<u8>>)| {
+            let key: [u8; 32] = key?.try_into().ok()?;
+            Some((id, AgentPublicKey::from_bytes(key).fingerprint()))
+        };
+        Ok(rows.into_iter().filter_map(fingerprint).collect())
     }
 
     /// One page of the agents with this name or hostname that have a session, according to the

@@ -5,13 +5,14 @@ use sea_orm::{ColumnTrait as _, DatabaseTransaction, EntityTrait as _, QueryFilt
 use crate::domain::fleet::target::expression::Expression;
 use crate::store::StoreError;
 use crate::store::entities::access::api_key;
-use crate::store::entities::commands::approval_rule;
+use crate::store::entities::commands::{approval_rule, ladder};
 use crate::store::entities::fleet::agent;
 
-/// Refuses tags with which the agent enters or leaves the target of a rule of approval or of an API key.
+/// Refuses tags with which the agent enters or leaves the target of a rule of approval or of an API key, or
+/// a step of the ladder.
 ///
 /// # Errors
-/// [`StoreError::TargetChanged`] names the rule or the key.
+/// [`StoreError::TargetChanged`] names the rule, the key or the step.
 pub(super) async fn check_keeps_targets(
     transaction: &DatabaseTransaction,
     row: &agent::Model,
@@ -30,6 +31,14 @@ pub(super) async fn check_keeps_targets(
         rules.iter().find(|rule| rule.condition.0.target.as_deref().is_some_and(moves))
     {
         return Err(StoreError::TargetChanged(format!("the rule of approval `{}`", rule.name)));
+    }
+    let ladder = ladder::Entity::find_by_id(row.tenant_id).all(transaction).await?.pop();
+    let steps = ladder.map(|ladder| ladder.steps.0.0).unwrap_or_default();
+    let counts = |tag: &String| row.tags.0.contains(tag) != tags.contains(tag);
+    if let Some(tag) = steps.into_iter().filter_map(|step| step.tag).find(counts) {
+        return Err(StoreError::TargetChanged(format!(
+            "the step of the ladder for the tag `{tag}`"
+        )));
     }
     let keys = api_key::Entity::find()
         .filter(api_key::Column::TenantId.eq(row.tenant_id))

@@ -28,7 +28,7 @@ const SLICE_AGENTS: u64 = 20;
 
 /// Tables whose rows are deleted by `tenant_id` alone, with a column that tells rows of a slice apart.
 /// Commands, agents, members and the tenant itself have functions of their own.
-const TABLES: [(&str, &str); 26] = [
+const TABLES: [(&str, &str); 27] = [
     ("approvals", "id"),
     ("approval_rules", "id"),
     ("ladders", "tenant_id"),
@@ -55,6 +55,7 @@ const TABLES: [(&str, &str); 26] = [
     ("audit_entries", "id"),
     ("audit_links", "number"),
     ("audit_heads", "tenant_id"),
+    ("audit_anchors", "tenant_id"),
 ];
 
 /// The result of a slice.

@@ -63,8 +63,9 @@ pub const TABLES: [&str; 23] = [
 ];
 
 /// Tables of a tenant that are not exported, and why.
-pub const NOT_EXPORTED_TABLES: [(&str, &str); 7] = [
+pub const NOT_EXPORTED_TABLES: [(&str, &str); 8] = [
     ("api_key_secrets", "hashes of secrets"),
+    ("audit_anchors", "part of the export of the audit log, which can be verified"),
     ("audit_heads", "part of the export of the audit log, which can be verified"),
     ("audit_links", "part of the export of the audit log, which can be verified"),
     ("idempotency_records", "belong to requests, and are deleted after a day"),

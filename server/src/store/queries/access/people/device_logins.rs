@@ -1,8 +1,10 @@
 //! Sign-ins of programs that a person decides about elsewhere: each makes one session, once.
 
+use std::collections::BTreeMap;
+
 use sea_orm::{
     ColumnTrait as _, ConnectionTrait, DatabaseTransaction, EntityTrait as _, IntoActiveModel as _,
-    PaginatorTrait as _, QueryFilter as _,
+    PaginatorTrait as _, QueryFilter as _, QueryOrder as _, QuerySelect as _,
 };
 
 use crate::domain::access::credential::SecretHash;
@@ -17,7 +19,8 @@ use crate::store::requester::{is_live_session, write_audit};
 const MAX_DEVICE_LOGINS: u64 = 1_000;
 
 impl SystemScope {
-    /// Stores a sign-in, and forgets those that have expired; false if too many wait.
+    /// Stores a sign-in, and forgets those that have expired. If too many wait, the oldest of the source with
+    /// the most makes room for a source with fewer; false if there is none.
     pub async fn open_device_login(&self, row: device_login::Model) -> Result<bool, StoreError> {
         self.writer
             .change(move |transaction| {
@@ -27,7 +30,8 @@ impl SystemScope {
                         .filter(device_login::Column::ExpiresAt.lte(row.created_at))
                         .exec(transaction)
                         .await?;
-                    if device_login::Entity::find().count(transaction).await? >= MAX_DEVICE_LOGINS {
+                    let count = device_login::Entity::find().count(transaction).await?;
+                    if count >= MAX_DEVICE_LOGINS && !make_room(transaction, &row.source).await? {
                         return Ok(false);
                     }
                     device_login::Entity::insert(row.into_active_model())
@@ -122,4 +126,32 @@ async fn mark_used(
         .exec(connection)
         .await?;
     Ok(used.rows_affected == 1)
+}
+
+/// Forgets the oldest undecided sign-in of the source with the most, unless this one would then have as many.
+async fn make_room(
+    transaction: &DatabaseTransaction,
+    source: &Option<String>,
+) -> Result<bool, StoreError> {
+    let waiting: Vec<(Option<String>, DeviceLoginId)> = device_login::Entity::find()
+        .select_only()
+        .columns([device_login::Column::Source, device_login::Column::Id])
+        .filter(device_login::Column::DecidedAt.is_null())
+        .order_by_asc(device_login::Column::Id)
+        .limit(MAX_DEVICE_LOGINS)
+        .into_tuple()
+        .all(transaction)
+        .await?;
+    let mut sources: BTreeMap<&Option<String>, (usize, DeviceLoginId)> = BTreeMap::new();
+    for (source, id) in &waiting {
+        sources.entry(source).or_insert((0, *id)).0 += 1;
+    }
+    let own = sources.get(source).map_or(0, |(count, _)| *count);
+    match sources.values().max_by_key(|(count, _)| *count) {
+        Some((most, oldest)) if *most > own + 1 => {
+            device_login::Entity::delete_by_id(*oldest).exec(transaction).await?;
+            Ok(true)
+        }
+        _ => Ok(false),
+    }
 }

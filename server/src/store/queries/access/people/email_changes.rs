@@ -19,7 +19,8 @@ const TRIES_COUNT_MS: u64 = 3_600_000;
 pub struct NewEmail {
     pub user_id: UserId,
     pub presented: Option<[u8; 32]>,
-    pub audit: audit_entry::Model,
+    /// For each tenant of the person.
+    pub audits: Vec<audit_entry::Model>,
     /// To the old address.
     pub notice: Option<mail::Model>,
 }
@@ -98,7 +99,9 @@ impl SystemScope {
                     if !is_right || has_account(transaction, &row.email).await? {
                         return Ok(EmailChanged::Invalid);
                     }
-                    write_audit(transaction, new.audit).await?;
+                    for audit in new.audits {
+                        write_audit(transaction, audit).await?;
+                    }
                     user::Entity::update_many()
                         .col_expr(user::Column::Email, row.email.into())
                         .filter(user::Column::Id.eq(new.user_id))

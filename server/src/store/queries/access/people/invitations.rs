@@ -12,7 +12,8 @@ use crate::domain::ids::{InvitationId, TenantId};
 use crate::domain::page::PageRequest;
 use crate::domain::time::Timestamp;
 use crate::store::StoreError;
-use crate::store::entities::access::{audit_entry, invitation, member, user};
+use crate::store::entities::access::{audit_entry, invitation, mail, member, user};
+use crate::store::queries::access::mails::queue_notice;
 use crate::store::queries::{SystemScope, TenantScope};
 use crate::store::requester::write_audit;
 use crate::store::writer::add_audit;
@@ -46,11 +47,12 @@ impl TenantScope {
     pub async fn create_invitation(
         &self,
         row: invitation::Model,
+        mail: Option<mail::Model>,
         audit: audit_entry::Model,
     ) -> Result<bool, StoreError> {
         self.writer
             .change(move |transaction| {
-                let (row, audit) = (row.clone(), audit.clone());
+                let (row, mail, audit) = (row.clone(), mail.clone(), audit.clone());
                 Box::pin(async move {
                     let open = open(row.tenant_id, row.created_at).count(transaction).await?;
                     if open >= MAX_INVITATIONS {
@@ -61,6 +63,7 @@ impl TenantScope {
                     invitation::Entity::insert(row.into_active_model())
                         .exec_without_returning(transaction)
                         .await?;
+                    queue_notice(transaction, mail).await?;
                     write_audit(transaction, audit).await?;
                     Ok(true)
                 })

@@ -13,12 +13,11 @@ use crate::domain::access::principal::ActorKind;
 use crate::domain::ids::{ApiKeyId, AuditId, DeviceLoginId, MemberId, SessionId, TenantId, UserId};
 use crate::domain::time::Timestamp;
 use crate::store::StoreError;
-use crate::store::entities::access::{audit_entry, mail, member, tenant, user, user_session};
+use crate::store::entities::access::{audit_entry, member, tenant, user, user_session};
 use crate::store::queries::SystemScope;
 use crate::store::queries::access::keys::key_lineage::all_keys;
 use crate::store::queries::access::keys::known_secrets::end_secrets;
 use crate::store::queries::access::keys::known_secrets::{all_secrets, known_to_sessions};
-use crate::store::queries::access::mails::queue_notice;
 use crate::store::requester::write_audit;
 use crate::store::writer::add_audit;
 
@@ -179,48 +178,6 @@ impl SystemScope {
             .await
     }
 
-    /// Replaces the password of a person, if it is still the one that was checked, and ends the other
-    /// sessions with the secrets of API keys that were made in them: somebody else may have made them. The
-    /// session's password counts as proven.
-    ///
-    /// # Errors
-    /// [`StoreError::SessionEnded`] if the password was changed meanwhile.
-    pub async fn change_password(
-        &self,
-        user_id: UserId,
-        (old_hash, new_hash): (String, String),
-        session_id: SessionId,
-        now: Timestamp,
-        (audit, notice): (audit_entry::Model, Option<mail::Model>),
-    ) -> Result<(), StoreError> {
-        self.writer
-            .change(move |transaction| {
-                let (old, new, audit) = (old_hash.clone(), new_hash.clone(), audit.clone());
-                let notice = notice.clone();
-                Box::pin(async move {
-                    write_audit(transaction, audit.clone()).await?;
-                    let changed = user::Entity::update_many()
-                        .col_expr(user::Column::PasswordHash, new.into())
-                        .filter(user::Column::Id.eq(user_id))
-                        .filter(user::Column::PasswordHash.eq(old))
-                        .exec(transaction)
-                        .await?;
-                    if changed.rows_affected == 0 {
-                        return Err(StoreError::SessionEnded);
-                    }
-                    let others = SessionsToEnd::AllBut(session_id);
-                    let ids = sessions_to_end(transaction, user_id, others).await?;
-                    for entry in end_keys_of(transaction, &ids, &audit, now).await? {
-                        add_audit(entry)?;
-                    }
-                    end_all(transaction, ids, now).await?;
-                    queue_notice(transaction, notice).await?;
-                    confirm(transaction, session_id, now).await
-                })
-            })
-            .await
-    }
-
     /// Records that the person of a session proved the password.
     pub async fn confirm_session(
         &self,
@@ -264,7 +221,7 @@ pub(in crate::store::queries) async fn live_member(
     Ok(query.all(connection).await?.pop())
 }
 
-async fn confirm(
+pub(super) async fn confirm(
     transaction: &DatabaseTransaction,
     id: SessionId,
     now: Timestamp,
@@ -288,7 +245,7 @@ async fn members_of(
     Ok(query.into_tuple().all(connection).await?)
 }
 
-async fn sessions_to_end(
+pub(super) async fn sessions_to_end(
     transaction: &DatabaseTransaction,
     user_id: UserId,
     which: SessionsToEnd,
@@ -314,7 +271,7 @@ pub(super) async fn end_one(
     end_all(transaction, vec![id], now).await
 }
 
-async fn end_all(
+pub(super) async fn end_all(
     transaction: &DatabaseTransaction,
     ids: Vec<SessionId>,
     now: Timestamp,

@@ -1,30 +1,26 @@
-//! How requests for approval end: somebody else decides, the time is over, or the work ended before.
-//!
-//! Each end is one transaction with what follows from it for the work.
+//! How somebody else decides about a request for approval, in one transaction with what follows for the
+//! work.
 
 use sea_orm::sea_query::Expr;
 use sea_orm::{
     ActiveModelTrait as _, ActiveValue::Set, ColumnTrait as _, Condition, DatabaseTransaction,
-    EntityTrait as _, IntoActiveModel as _, QueryFilter as _, QueryOrder as _, QuerySelect as _,
+    EntityTrait as _, IntoActiveModel as _, QueryFilter as _, QuerySelect as _,
 };
 
 use crate::domain::access::same_person::{Ownership, ServerAccess};
 use crate::domain::commands::approval::ApprovalState;
 use crate::domain::commands::command_state::{CommandState, EndReason};
 use crate::domain::commands::job_state::JobState;
-use crate::domain::ids::{AgentId, ApprovalId, CommandId, JobId, PrincipalId, TenantId};
+use crate::domain::ids::{AgentId, ApprovalId, CommandId, PrincipalId, TenantId};
 use crate::domain::time::Timestamp;
 use crate::store::StoreError;
 use crate::store::command_completion::end_of;
 use crate::store::entities::access::{audit_entry, member};
 use crate::store::entities::commands::{approval, command, job, rollout};
+use crate::store::queries::TenantScope;
 use crate::store::queries::access::keys::key_lineage::all_keys;
 use crate::store::queries::access::keys::known_secrets::all_secrets;
-use crate::store::queries::{SystemScope, TenantScope};
 use crate::store::requester::write_audit;
-
-/// Requests that one sweep ends.
-const SWEPT_AT_ONCE: u64 = 100;
 
 /// A decision of somebody.
 #[derive(Debug, Clone)]
@@ -57,16 +53,6 @@ pub enum DecisionResult {
     OwnRequest,
 }
 
-/// A request whose time was over, or whose work had ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ExpiredApproval {
-    pub id: ApprovalId,
-    pub tenant_id: TenantId,
-    pub job_id: Option<JobId>,
-    pub state: ApprovalState,
-    pub ended: Vec<CommandId>,
-}
-
 impl TenantScope {
     /// Stores a decision, and releases or ends the work.
     pub async fn decide_approval(
@@ -91,61 +77,8 @@ impl TenantScope {
     }
 }
 
-impl SystemScope {
-    /// Ends requests whose time is over with their work, and those whose work has ended.
-    pub async fn end_overdue_approvals(
-        &self,
-        now: Timestamp,
-    ) -> Result<Vec<ExpiredApproval>, StoreError> {
-        let pending = approval::Entity::find()
-            .filter(approval::Column::State.eq(ApprovalState::Pending))
-            .order_by_asc(approval::Column::ExpiresAt)
-            .limit(SWEPT_AT_ONCE)
-            .all(&self.reader)
-            .await?;
-        let mut ended = Vec::new();
-        for row in pending {
-            let is_over = row.expires_at <= now;
-            if !is_over && self.is_waiting(&row).await? {
-                continue;
-            }
-            let swept = self
-                .writer
-                .change(move |transaction| {
-                    let row = row.clone();
-                    Box::pin(async move { end_overdue(transaction, row, now).await })
-                })
-                .await?;
-            if let Some(swept) = &swept {
-                let count = swept.ended.len() as u64;
-                self.writer.metrics().ended(CommandState::Expired.as_str(), count);
-            }
-            ended.extend(swept);
-        }
-        Ok(ended)
-    }
-
-    /// When the next request expires; `None` if none waits.
-    pub async fn next_approval_end(&self) -> Result<Option<Timestamp>, StoreError> {
-        Ok(approval::Entity::find()
-            .select_only()
-            .column(approval::Column::ExpiresAt)
-            .filter(approval::Column::State.eq(ApprovalState::Pending))
-            .order_by_asc(approval::Column::ExpiresAt)
-            .limit(1)
-            .into_tuple()
-            .one(&self.reader)
-            .await?)
-    }
-
-    async fn is_waiting(&self, row: &approval::Model) -> Result<bool, StoreError> {
-        let held = held_of(row, command::Entity::find()).limit(1).all(&self.reader).await?;
-        Ok(!held.is_empty())
-    }
-}
-
 /// Limits a query to the commands of the work that wait.
-fn held_of<Q: sea_orm::QueryFilter>(row: &approval::Model, query: Q) -> Q {
+pub(super) fn held_of<Q: sea_orm::QueryFilter>(row: &approval::Model, query: Q) -> Q {
     let is_of_work = match (row.job_id, row.command_id) {
         (Some(id), _) => command::Column::JobId.eq(id),
         (None, id) => command::Column::Id.eq(id),
@@ -218,7 +151,7 @@ async fn decide(
 }
 
 /// The commands of the work that wait, with their agents.
-async fn waiting(
+pub(super) async fn waiting(
     transaction: &DatabaseTransaction,
     row: &approval::Model,
 ) -> Result<Vec<(CommandId, AgentId)>, StoreError> {
@@ -261,7 +194,7 @@ async fn release(
     Ok(())
 }
 
-async fn end(
+pub(super) async fn end(
     transaction: &DatabaseTransaction,
     row: &approval::Model,
     (state, reason): (CommandState, EndReason),
@@ -281,38 +214,6 @@ async fn end(
             .await?;
     }
     Ok(())
-}
-
-async fn end_overdue(
-    transaction: &DatabaseTransaction,
-    row: approval::Model,
-    now: Timestamp,
-) -> Result<Option<ExpiredApproval>, StoreError> {
-    let stored = approval::Entity::find_by_id(row.id).all(transaction).await?.pop();
-    let Some(row) = stored.filter(|row| row.state == ApprovalState::Pending) else {
-        return Ok(None);
-    };
-    let held = waiting(transaction, &row).await?;
-    let state = match held.is_empty() {
-        true => ApprovalState::Withdrawn,
-        false if row.expires_at <= now => ApprovalState::Expired,
-        false => return Ok(None),
-    };
-    if state == ApprovalState::Expired {
-        end(transaction, &row, (CommandState::Expired, EndReason::ApprovalExpired), now).await?;
-    }
-    let ended = ExpiredApproval {
-        id: row.id,
-        tenant_id: row.tenant_id,
-        job_id: row.job_id,
-        state,
-        ended: held.into_iter().map(|(id, _)| id).collect(),
-    };
-    let mut changed = row.into_active_model();
-    changed.state = Set(state);
-    changed.decided_at = Set(Some(now));
-    changed.update(transaction).await?;
-    Ok(Some(ended))
 }
 
 /// Who acts for whom in a tenant: keys for everybody who ever created or rotated them, members for their

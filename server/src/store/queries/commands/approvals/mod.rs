@@ -1,8 +1,10 @@
 //! Requests for approval and their rules.
 
 mod decisions;
+mod overdue;
 
-pub use self::decisions::{Decision, DecisionResult, ExpiredApproval, ReleasedWork};
+pub use self::decisions::{Decision, DecisionResult, ReleasedWork};
+pub use self::overdue::{AuditOfEnd, ExpiredApproval};
 use sea_orm::{
     ColumnTrait as _, EntityTrait as _, IntoActiveModel as _, PaginatorTrait as _,
     QueryFilter as _, QueryOrder as _, QuerySelect as _,
