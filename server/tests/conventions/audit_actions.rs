@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use crate::{literals, sources};
 
 /// What an action changes: the kinds of subjects.
-const RESOURCES: [&str; 19] = [
+const RESOURCES: [&str; 20] = [
     "agent",
     "agent_key",
     "api_key",
@@ -28,7 +28,7 @@ const RESOURCES: [&str; 19] = [
     "webhook_secret",
 ];
 /// What happens to it, in the imperative.
-const VERBS: [&str; 35] = [
+const VERBS: [&str; 37] = [
     "abort",
     "accept",
     "adopt",

@@ -17,7 +17,8 @@ use crate::domain::name::MAX_TAGS;
 const INTERPRETER: &str =
     "^([A-Za-z0-9_][A-Za-z0-9._+-]*|(?!.*/\\.\\.(/|$))/([A-Za-z0-9._+/-]*[A-Za-z0-9._+-]))$";
 /// Parts with `/` between them.
-const FOLDER: &str = "^(?!\\.{1,2}(/|$))(?!.*/\\.{1,2}(/|$))([A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)*)?$";
+pub(super) const FOLDER: &str =
+    "^(?!\\.{1,2}(/|$))(?!.*/\\.{1,2}(/|$))([A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)*)?$";
 
 /// Schema, field, and what the field is.
 pub(super) fn all() -> Vec<(&'static str, &'static str, Value)> {

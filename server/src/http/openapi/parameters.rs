@@ -4,9 +4,11 @@ use muster_protocol::limits::MAX_POLL_WAIT_MS;
 use serde_json::{Value, json};
 
 use super::fields::{TIMESTAMP, VERSION, one_of_names};
-use super::shapes::SCRIPT;
+use super::library_fields::FOLDER;
+use super::shapes::{SCRIPT, reference};
 use crate::domain::commands::command_state::CommandState;
 use crate::domain::commands::trigger::Trigger;
+use crate::domain::library::rules::{MAX_FOLDER_BYTES, MAX_SEARCH_CHARS};
 use crate::domain::page::{DEFAULT_LIMIT, MAX_LIMIT};
 use crate::http::access::audit_query::MAX_LINK;
 use crate::http::fleet::agent_history::MAX_SAMPLES;
@@ -107,6 +109,19 @@ fn rule(operation: &str, name: &str) -> Option<(&'static str, Value)> {
         "state" if operation.ends_with("executions") => (
             "States.",
             json!({"type": "array", "items": one_of_names::<CommandState>(), "minItems": 1}),
+        ),
+        "search" => (
+            "A part of the name or the description, in any case.",
+            json!({"type": "string", "maxLength": MAX_SEARCH_CHARS}),
+        ),
+        "folder" => (
+            "Scripts of this folder and of those in it.",
+            json!({"type": "string", "pattern": FOLDER, "maxLength": MAX_FOLDER_BYTES}),
+        ),
+        "tag" => ("Scripts with this tag.", reference("Tag")),
+        "name" if operation == "list_scripts" => (
+            "The script of exactly this name.",
+            json!({"type": "string", "maxLength": MAX_SEARCH_CHARS}),
         ),
         "name" => ("A name.", json!({"type": "string"})),
         "script" if operation != "follow_events" => (
