@@ -12,7 +12,7 @@ use muster_protocol::secret_parameters::{SecretDelivery, SecretParameters};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::library::LibraryRefusal;
+use super::library_refusal::LibraryRefusal;
 use crate::executions::ledger::record::{Launch, ParameterRecord};
 use crate::policy::Allow;
 

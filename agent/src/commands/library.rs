@@ -7,7 +7,7 @@ use muster_protocol::frame::Command;
 use muster_protocol::identity::AgentPublicKey;
 use muster_protocol::library::{
     ContentError, LIBRARY_PREFIX, LibraryReference, ScriptContent, ScriptDocument, ScriptPin,
-    SignatureError, find_valid,
+    find_valid,
 };
 use muster_protocol::manifest_mismatch::ManifestMismatch;
 use muster_protocol::parameter;
@@ -15,35 +15,10 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::execute::{ExecuteData, ExecuteRefusal, OutputLimits, names, request_of};
+use super::library_refusal::LibraryRefusal;
 use crate::executions::ledger::record::{Launch, LibraryLaunch, ParameterRecord};
 use crate::executions::library_cache::LibraryFile;
 use crate::policy::{Allow, Policy};
-
-/// Why the library's script is refused, beside the reasons that any `execute` has.
-#[derive(Debug, thiserror::Error)]
-pub enum LibraryRefusal {
-    #[error(transparent)]
-    Content(#[from] ContentError),
-    #[error(
-        "the policy of this host asks for the signature of one of its publishers: {0}; sign the version with `muster publisher sign`"
-    )]
-    Signature(#[from] SignatureError),
-    #[error(
-        "a publisher has stated that version {minimum} is the oldest of `{name}` that this host may run; run a newer one, or save the content as a new version and sign it"
-    )]
-    Outdated { name: String, minimum: u32 },
-}
-
-impl LibraryRefusal {
-    /// The stable code for programs.
-    pub fn code(&self) -> &'static str {
-        match self {
-            Self::Content(error) => error.code(),
-            Self::Signature(_) => "publisher_required",
-            Self::Outdated { .. } => "version_outdated",
-        }
-    }
-}
 
 /// What the host knows beside the command.
 pub struct LibraryRules<'a> {

@@ -28,7 +28,7 @@ async fn a_host_runs_the_pinned_version_with_its_parameters(fixture: Fixture) {
     assert!(output_of.starts_with("world 3 ") && !output_of.contains("hunter"), "{output_of}");
     // Execution and attestation name number and hash.
     assert_eq!(
-        (&ended["script"], &ended["data"]["library"]["version"]),
+        (&ended["data"]["script"], &ended["data"]["library"]["version"]),
         (&json!("library:greet"), &json!(1))
     );
     assert_eq!(ended["data"]["library"]["sha256"], sha256(body.as_bytes()));

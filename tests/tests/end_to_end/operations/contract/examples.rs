@@ -119,7 +119,7 @@ async fn examples_are_taken_from_a_run_and_have_the_documented_shapes() {
     agents(&mut run, &id).await;
     jobs(&mut run, &id).await;
     schedules(&mut run).await;
-    scripts(&mut run).await;
+    library(&mut run).await;
     agent.stop();
     let key_id = fixture.api.get(&format!("/api/agents/{id}")).await.expect(200);
     fixture.with_status(key_id.text("key_id"), "offline").await;
@@ -292,7 +292,7 @@ async fn schedules(run: &mut Recorder<'_>) {
     run.call(Method::DELETE, &path, None).await;
 }
 
-async fn scripts(run: &mut Recorder<'_>) {
+async fn library(run: &mut Recorder<'_>) {
     let body = json!({"name": "disk-report", "folder": "ops", "tags": ["disk"], "body": "df -h\n",
         "interpreter": "sh", "description": "Shows how full the disks are",
         "parameters": [{"name": "THRESHOLD", "type": "integer", "default": "90"}]});
