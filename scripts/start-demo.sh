@@ -104,10 +104,13 @@ Stop        make demo-stop
 TEXT
 
 # The token is behind `#`, so that browsers send it to no server and no log has it. It makes the first owner,
-# once; the page signs in with it at once.
+# once, and signs in at once.
+owner=demo@example.com
 if [ -s "$demo/server/setup_token" ] && [ "$(curl -s -o /dev/null -w '%{http_code}' -H @- -H 'content-type: application/json' -d '{}' "$url/api/setup" <<<"authorization: Bearer $(cat "$demo/server/setup_token")")" = 422 ]; then
-    echo "Dashboard   $url/set-up#token=$(cat "$demo/server/setup_token")"
-    echo "            Open this link once to choose your email and password. Afterwards: $url"
+    [ -s "$demo/owner_password" ] || od -An -N12 -tx1 /dev/urandom | tr -d ' \n' >"$demo/owner_password"
+    echo "Dashboard   $url/set-up#token=$(cat "$demo/server/setup_token")&email=$owner&password=$(cat "$demo/owner_password")"
+    echo "            This link signs you in, once. Afterwards: $url"
 else
-    echo "Dashboard   $url   (sign in with the account that you made)"
+    echo "Dashboard   $url"
 fi
+if [ -s "$demo/owner_password" ]; then echo "            Account $owner, its password is in $demo/owner_password"; fi

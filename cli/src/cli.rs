@@ -17,7 +17,7 @@ use crate::commands::fleet::{agents, ping};
 use crate::commands::integrations::webhooks;
 use crate::commands::library::{publisher, scripts};
 use crate::commands::releases::{groups, release};
-use crate::commands::schedules::schedules;
+use crate::commands::schedules::{calendars, hooks, schedules};
 use crate::context::{self, Overrides};
 use crate::error::CliError;
 use crate::explanation::explain;
@@ -104,6 +104,10 @@ pub enum Action {
     Scripts(Box<scripts::Args>),
     /// Create the key with which you sign scripts, and sign versions
     Publisher(publisher::Args),
+    /// Manage calendars: freezes, excluded days and maintenance windows
+    Calendars(calendars::Args),
+    /// Manage inbound hooks: jobs that start when another program asks for it
+    Hooks(hooks::Args),
     /// Manage schedules: jobs that start at due times
     Schedules(schedules::Args),
     /// Show, rename, export and delete your tenant
@@ -213,6 +217,8 @@ pub async fn dispatch(cli: Cli) -> Result<u8, CliError> {
         Action::Webhooks(args) => (webhooks::OPTIONS, webhooks::run(args, &session).await),
         Action::Scripts(args) => (scripts::OPTIONS, Box::pin(scripts::run(*args, &session)).await),
         Action::Publisher(args) => (scripts::OPTIONS, publisher::run(args, &session).await),
+        Action::Calendars(args) => (calendars::OPTIONS, calendars::run(args, &session).await),
+        Action::Hooks(args) => (hooks::OPTIONS, hooks::run(args, &session).await),
         Action::Schedules(args) => (schedules::OPTIONS, schedules::run(args, &session).await),
         Action::Groups(args) => (groups::OPTIONS, groups::run(args, &session).await),
         Action::Release(args) => (&[][..], release::run(args, &session).await),

@@ -105,7 +105,10 @@ mod commands {
         pub mod scripts;
     }
     /// Schedules of jobs.
+    /// Schedules of jobs, calendars and inbound hooks.
     pub mod schedules {
+        pub mod calendars;
+        pub mod hooks;
         pub mod schedules;
     }
 }

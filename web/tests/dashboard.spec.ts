@@ -1,34 +1,12 @@
-// The dashboard in a real browser, with the real server and real agents. The harness gives the address,
-// the set-up token and a folder: a file in it asks for what only the harness can do.
+// The dashboard in a real browser, with the real server and real agents.
 import AxeBuilder from '@axe-core/playwright';
 import { type BrowserContext, expect, type Page, test } from '@playwright/test';
-import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
-
-const folder = process.env.MUSTER_CONTROL!;
-const EMAIL = 'ada@example.com';
-const PASSWORD = 'correct horse battery';
+import { ask, complaints, EMAIL, ids, PASSWORD, watch } from './story';
 
 let context: BrowserContext;
 let page: Page;
-/** What the browser complained about: errors of scripts, and everything that the policy of the page refused. */
-const complaints: string[] = [];
-
-/** Asks the harness for something, and waits until it is done. */
-async function ask(what: string, value = ''): Promise<void> {
-  // In one step, so that the harness reads all of it.
-  writeFileSync(join(folder, `${what}.draft`), value);
-  renameSync(join(folder, `${what}.draft`), join(folder, what));
-  await expect.poll(() => existsSync(join(folder, `${what}.done`)), { timeout: 60_000 }).toBe(true);
-}
-
-function watch(watched: Page): void {
-  watched.on('pageerror', (error) => complaints.push(error.message));
-  watched.on('console', (message) => {
-    // A refused request is logged by the browser itself; the tests look at what the page makes of it.
-    if (message.type() === 'error' && !/Failed to load resource/.test(message.text())) complaints.push(message.text());
-  });
-}
 
 test.describe.configure({ mode: 'serial' });
 test.beforeAll(async ({ browser }) => {
@@ -209,18 +187,24 @@ const SCREENS: [name: string, path: () => string][] = [
   ['execution', () => `/executions/${ids().execution}`],
   ['history', () => '/history'],
   ['schedules', () => '/schedules'],
+  ['calendar', () => '/schedules?view=calendar'],
+  ['schedule-new', () => '/schedules/new?q=tag:shop&script=hello'],
+  ['schedule-edit', () => `/schedules/${ids().schedule}/edit`],
   ['schedule', () => `/schedules/${ids().schedule}`],
   ['approvals', () => '/approvals'],
+  ['approval-rules', () => '/approvals/rules'],
   ['approval', () => `/approvals/${ids().approval}`],
   ['updates', () => '/updates'],
+  ['group-new', () => '/updates/groups/new'],
   ['audit', () => '/audit'],
   ['members', () => '/settings'],
   ['api-keys', () => '/settings/api-keys'],
   ['agent-keys', () => '/settings/agent-keys'],
+  ['account', () => '/settings/account'],
+  ['device', () => '/device'],
   ['sessions', () => '/settings/sessions'],
   ['missing', () => '/nothing-here'],
 ];
-const ids = (): Record<string, string> => JSON.parse(readFileSync(join(folder, 'ids.json'), 'utf8')) as Record<string, string>;
 
 test('no screen has a violation of accessibility, in either theme and on a phone', async () => {
   test.setTimeout(420_000);
@@ -249,7 +233,7 @@ test('an auditor sees the fleet and the audit, and nothing to run', async ({ bro
   const { auditor_email: email } = ids();
   const visitor = await (await browser.newContext()).newPage();
   watch(visitor);
-  for (const path of ['/set-up', '/audit']) {
+  for (const path of ['/set-up', '/register', '/register?registration=1', '/reset', '/reset?step=complete', '/accept', '/audit']) {
     await visitor.goto(path);
     await expect(visitor.getByRole('heading', { level: 1 })).toBeVisible();
     const { violations } = await new AxeBuilder({ page: visitor }).analyze();
@@ -269,12 +253,18 @@ test('an auditor sees the fleet and the audit, and nothing to run', async ({ bro
   await visitor.context().close();
 });
 
-test('a second person approves, and the job runs', async () => {
+test('a second person approves with the keyboard alone, and the job runs', async () => {
   await page.setViewportSize({ width: 1440, height: 900 });
   await page.goto('/');
-  await page.getByRole('link', { name: /Review/ }).click();
-  await page.getByLabel('Reason').fill('checked');
-  await page.getByRole('button', { name: 'Approve for 1 agent' }).click();
+  await page.getByRole('link', { name: /Review/ }).focus();
+  await page.keyboard.press('Enter');
+  await page.getByLabel('Reason').focus();
+  await page.keyboard.type('checked');
+  await page.keyboard.press('Tab');
+  await expect(page.getByRole('button', { name: 'Refuse' })).toBeFocused();
+  await page.keyboard.press('Tab');
+  await expect(page.getByRole('button', { name: 'Approve for 1 agent' })).toBeFocused();
+  await page.keyboard.press('Enter');
   await expect(page.getByText('approved').first()).toBeVisible();
   await page.getByRole('link', { name: 'Job', exact: true }).click();
   await expect(page.getByText('The execution is over.')).toBeVisible();

@@ -10,7 +10,7 @@ use crate::error::problem::Problem;
 use crate::explanation::OptionNames;
 
 /// Each command with the options that its refusals name.
-const COMMANDS: [(&str, OptionNames); 18] = [
+const COMMANDS: [(&str, OptionNames); 20] = [
     ("account", account::own::OPTIONS),
     ("access", access::OPTIONS),
     ("approvals", approvals::OPTIONS),
@@ -25,6 +25,8 @@ const COMMANDS: [(&str, OptionNames); 18] = [
     ("executions", executions::OPTIONS),
     ("webhooks", webhooks::OPTIONS),
     ("groups", groups::OPTIONS),
+    ("calendars", calendars::OPTIONS),
+    ("hooks", hooks::OPTIONS),
     ("schedules", schedules::OPTIONS),
     ("scripts", scripts::OPTIONS),
     ("tenant", tenant::OPTIONS),
@@ -127,6 +129,8 @@ fn every_option_is_named_by_a_field_or_is_local() {
                 ("scripts", "FROM"),
                 ("scripts", "TO"),
                 ("scripts", "WHAT"),
+                ("hooks", "ARGUMENT"),
+                ("hooks", "NAME=VALUE"),
                 ("schedules", "ARGUMENT"),
                 ("schedules", "NAME=VALUE"),
                 ("run", "ARGUMENT"),

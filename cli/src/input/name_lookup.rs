@@ -147,6 +147,8 @@ mod tests {
             ("API key", "`muster api-keys`"),
             ("rule", "`muster approvals rules`"),
             ("schedule", "`muster schedules`"),
+            ("calendar", "`muster calendars`"),
+            ("hook", "`muster hooks`"),
         ] {
             let error = find(kind, "nope", &agents()).unwrap_err().to_string();
             assert!(error.ends_with(command), "{error}");

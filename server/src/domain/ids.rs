@@ -146,6 +146,18 @@ id!(
     /// A publisher's signature of a version.
     ScriptSignatureId
 );
+id!(
+    /// A calendar.
+    CalendarId
+);
+id!(
+    /// An inbound hook.
+    HookId
+);
+id!(
+    /// A delivery to an inbound hook.
+    HookDeliveryId
+);
 
 impl PrincipalId {
     /// The operator of the server, at its terminal.

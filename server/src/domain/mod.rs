@@ -79,16 +79,21 @@ pub mod releases {
 }
 /// Schedules, their due times and their fires.
 pub mod schedules {
+    pub mod calendar;
+    #[cfg(test)]
+    mod calendar_tests;
     pub mod cron;
     mod cron_problem;
     #[cfg(test)]
     mod cron_tests;
     pub mod fire;
+    pub mod hook;
     pub mod policy;
     pub mod records;
     pub mod rule;
     pub mod rule_error;
     mod sentence;
+    pub mod simulation;
 }
 pub mod secret_box;
 pub mod source;

@@ -51,6 +51,14 @@ const RIGHTS: &[(&str, &str, &[Scope])] = &[
     ("PATCH", "/api/scripts/{id}", &[Scope::ScriptsWrite]),
     ("POST", "/api/scripts/{id}/versions", &[Scope::ScriptsWrite]),
     ("POST", "/api/scripts/{id}/versions/{version}/signatures", &[Scope::ScriptsWrite]),
+    ("POST", "/api/calendars", &[Scope::SchedulesWrite]),
+    ("PATCH", "/api/calendars/{id}", &[Scope::SchedulesWrite]),
+    ("POST", "/api/schedules/simulate", &[Scope::SchedulesRead]),
+    ("POST", "/api/schedules/{id}/snooze", &[Scope::SchedulesWrite]),
+    ("POST", "/api/hooks", &[Scope::SchedulesWrite]),
+    ("PATCH", "/api/hooks/{id}", &[Scope::SchedulesWrite]),
+    ("POST", "/api/hooks/{id}/rotate", &[Scope::SchedulesWrite]),
+    ("POST", "/api/hooks/{id}/test", &[Scope::SchedulesWrite]),
     ("POST", "/api/releases", &[Scope::ReleasesManage]),
     ("POST", "/api/releases/{version}/publish", &[Scope::ReleasesManage]),
     ("POST", "/api/releases/{version}/withdraw", &[Scope::ReleasesManage]),
@@ -96,10 +104,11 @@ mod tests {
                     || (method == "delete" && operation["requestBody"].is_object());
                 // Agents have rights of their own, programs are not held in memory, and people sign in
                 // with what the body holds, or change what is their own.
-                let is_own = ["/api/setup", "/api/auth/", "/api/me/", "/api/invitations/accept"]
-                    .iter()
-                    .any(|own| path.starts_with(own))
-                    || path.ends_with("/{program}");
+                let is_own =
+                    ["/api/setup", "/api/auth/", "/api/me/", "/api/invitations/accept", "/hooks/"]
+                        .iter()
+                        .any(|own| path.starts_with(own))
+                        || path.ends_with("/{program}");
                 if !is_change || operation["tags"][0] == "agent link" || is_own {
                     continue;
                 }

@@ -166,7 +166,7 @@ fn require_right(request: &Request, principal: &Principal) -> Result<(), Problem
 }
 
 /// True for `application/json`, with parameters or without.
-fn is_json(kind: &HeaderValue) -> bool {
+pub(super) fn is_json(kind: &HeaderValue) -> bool {
     let essence = kind.to_str().unwrap_or_default().split(';').next().unwrap_or_default();
     essence.trim().eq_ignore_ascii_case("application/json")
 }

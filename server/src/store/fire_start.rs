@@ -17,6 +17,8 @@ use crate::domain::time::Timestamp;
 pub struct FireStart {
     pub fire_id: FireId,
     pub schedule_id: ScheduleId,
+    /// A person asked for it; it is not a due time of the rule.
+    pub is_manual: bool,
     /// It starts although another job of the schedule has not finished.
     pub allows_overlap: bool,
 }

@@ -5,16 +5,18 @@ use std::collections::BTreeSet;
 use crate::{literals, sources};
 
 /// What an action changes: the kinds of subjects.
-const RESOURCES: [&str; 20] = [
+const RESOURCES: [&str; 22] = [
     "agent",
     "agent_key",
     "api_key",
     "approval",
     "approval_rule",
     "audit",
+    "calendar",
     "command",
     "device_login",
     "group",
+    "hook",
     "invitation",
     "job",
     "ladder",
@@ -28,7 +30,7 @@ const RESOURCES: [&str; 20] = [
     "webhook_secret",
 ];
 /// What happens to it, in the imperative.
-const VERBS: [&str; 37] = [
+const VERBS: [&str; 40] = [
     "abort",
     "accept",
     "adopt",
@@ -38,6 +40,7 @@ const VERBS: [&str; 37] = [
     "confirm",
     "create",
     "delete",
+    "deliver",
     "deregister",
     "disable",
     "draft",
@@ -61,8 +64,10 @@ const VERBS: [&str; 37] = [
     "save",
     "send",
     "sign",
+    "snooze",
     "stop",
     "submit",
+    "test",
     "update",
     "upload",
     "withdraw",

@@ -59,6 +59,7 @@ impl Fixture {
             changed_at: NOW,
             handled_until: NOW,
             next_due_at: Some(due(1)),
+            snoozed_until: None,
         };
         let tenant = self.store.tenant(self.tenant_id);
         let created = tenant.create_schedule(row.clone(), 10, audit(self.tenant_id)).await;
@@ -115,7 +116,12 @@ impl Fixture {
     }
 
     fn job_of(&self, fire: &fire::Model, allows_overlap: bool) -> SubmitJob {
-        let start = FireStart { fire_id: fire.id, schedule_id: fire.schedule_id, allows_overlap };
+        let start = FireStart {
+            fire_id: fire.id,
+            schedule_id: fire.schedule_id,
+            is_manual: false,
+            allows_overlap,
+        };
         SubmitJob {
             row: self.job_row(JobId::new()),
             rollout: None,

@@ -12,11 +12,16 @@ export interface Line {
 
 export class OutputLines {
   readonly lines: Line[] = [];
-  /** Where the next bytes continue. */
-  offset = 0;
+  /** The first line of stderr. */
+  firstError: number | undefined;
   #open: Partial<Record<StreamName, number>> = {};
   #styles: Record<StreamName, Style> = { stdout: {}, stderr: {} };
   #decoders: Record<StreamName, TextDecoder> = { stdout: new TextDecoder(), stderr: new TextDecoder() };
+
+  /** Lines before this one no longer change. */
+  get settled(): number {
+    return Math.min(this.lines.length, ...Object.values(this.#open));
+  }
 
   appendBytes(stream: StreamName, bytes: Uint8Array): void {
     this.append(stream, this.#decoders[stream].decode(bytes, { stream: true }));
@@ -28,8 +33,10 @@ export class OutputLines {
       const isLast = i === pieces.length - 1;
       const open = this.#open[stream];
       if (open !== undefined) this.lines[open]!.raw += piece;
-      else if (piece !== '' || !isLast) this.lines.push({ stream, raw: piece, start: this.#styles[stream] });
-      else return;
+      else if (piece !== '' || !isLast) {
+        if (stream === 'stderr') this.firstError ??= this.lines.length;
+        this.lines.push({ stream, raw: piece, start: this.#styles[stream] });
+      } else return;
       const index = open ?? this.lines.length - 1;
       if (isLast) {
         this.#open[stream] = index;

@@ -5,6 +5,8 @@ const dark = matchMedia('(prefers-color-scheme: dark)');
 
 class ThemeChoice {
   choice = $state<Theme>((localStorage.getItem(STORE) as Theme | null) ?? 'system');
+  /** What is on the screen. */
+  shown = $state<'light' | 'dark'>('light');
   constructor() {
     dark.addEventListener('change', () => this.#apply());
     this.#apply();
@@ -17,7 +19,8 @@ class ThemeChoice {
   }
   #apply(): void {
     const isDark = this.choice === 'dark' || (this.choice === 'system' && dark.matches);
-    document.documentElement.dataset.theme = isDark ? 'dark' : 'light';
+    this.shown = isDark ? 'dark' : 'light';
+    document.documentElement.dataset.theme = this.shown;
   }
 }
 export const theme = new ThemeChoice();

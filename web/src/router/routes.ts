@@ -1,3 +1,4 @@
+/// <reference types="vite/client" />
 import type { Component } from 'svelte';
 
 export type Section = 'overview' | 'fleet' | 'jobs' | 'history' | 'schedules' | 'approvals' | 'updates' | 'audit' | 'settings';
@@ -22,15 +23,25 @@ const ENTRIES: Entry[] = [
   ['/history', 'history', () => import('../commands/History.svelte')],
   ['/executions/:id', 'history', () => import('../commands/Execution.svelte')],
   ['/schedules', 'schedules', () => import('../schedules/Schedules.svelte')],
+  ['/schedules/new', 'schedules', () => import('../schedules/ScheduleForm.svelte')],
+  ['/schedules/:id/edit', 'schedules', () => import('../schedules/ScheduleForm.svelte')],
   ['/schedules/:id', 'schedules', () => import('../schedules/Schedule.svelte')],
   ['/approvals', 'approvals', () => import('../commands/Approvals.svelte')],
+  ['/approvals/rules', 'approvals', () => import('../commands/ApprovalRules.svelte')],
   ['/approvals/:id', 'approvals', () => import('../commands/Approval.svelte')],
   ['/updates', 'updates', () => import('../releases/Updates.svelte')],
+  ['/updates/groups/new', 'updates', () => import('../releases/GroupForm.svelte')],
+  ['/updates/groups/:id/edit', 'updates', () => import('../releases/GroupForm.svelte')],
+  ['/updates/groups/:id', 'updates', () => import('../releases/Group.svelte')],
   ['/audit', 'audit', () => import('../access/Audit.svelte')],
   ['/settings', 'settings', () => import('../access/Members.svelte')],
   ['/settings/api-keys', 'settings', () => import('../access/ApiKeys.svelte')],
   ['/settings/agent-keys', 'settings', () => import('../access/AgentKeys.svelte')],
+  ['/settings/account', 'settings', () => import('../access/Account.svelte')],
+  ['/device', 'settings', () => import('../access/Device.svelte')],
   ['/settings/sessions', 'settings', () => import('../access/Sessions.svelte')],
+  // Every component in every state, while the dashboard is developed.
+  ...(import.meta.env.DEV ? [['/ui', 'settings', () => import('../components/Components.svelte')] satisfies Entry] : []),
 ];
 
 export const SECTIONS: { section: Section; href: string }[] = [

@@ -33,6 +33,7 @@ pub const OPTIONS: OptionNames = &[
     option("timeout_ms", "--timeout"),
     option("expires_in_ms", "--expires"),
     option("on_mismatch", "--on-mismatch"),
+    option("calendar_override", "--override-calendar").expects("a reason of 1 to 200 characters"),
     option("confirm_agent_count", "--confirm-agents"),
     option("webhook", "--webhook"),
     option("webhook.url", "--webhook"),
@@ -100,6 +101,9 @@ pub struct Args {
     /// Confirm that the run reaches this number of agents, where your tenant asks for it
     #[arg(long, value_name = "N", help_heading = EXECUTION)]
     confirm_agents: Option<u32>,
+    /// Start although a calendar holds it back, for this reason, which is audited
+    #[arg(long, value_name = "REASON", help_heading = EXECUTION)]
+    override_calendar: Option<String>,
     /// Send a webhook to this https:// URL when the job has ended; needs --on or --tag
     #[arg(long, value_name = "URL", help_heading = EXECUTION)]
     webhook: Option<String>,
@@ -197,6 +201,9 @@ impl Args {
         }
         if let Some(count) = self.confirm_agents {
             body["confirm_agent_count"] = count.into();
+        }
+        if let Some(reason) = &self.override_calendar {
+            body["calendar_override"] = reason.as_str().into();
         }
     }
 }

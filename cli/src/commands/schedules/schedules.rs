@@ -1,8 +1,9 @@
 //! `muster schedules`: jobs that start at due times.
 
-mod job_options;
+pub(super) mod job_options;
 mod settings;
 
+use chrono::Utc;
 use clap::Subcommand;
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -13,6 +14,7 @@ use crate::commands::commands::approval_note::approval_note;
 use crate::commands::fleet::target_options::{TARGET_EXPRESSION, TARGET_TAGS, target_expression};
 use crate::error::CliError;
 use crate::explanation::{OptionNames, option};
+use crate::input::instants::instant;
 use crate::listing::{LatestLimit, Limit, List};
 use crate::output::printer::print_note;
 use crate::output::table::Column;
@@ -81,6 +83,9 @@ pub const OPTIONS: OptionNames = &[
     option("job.rollout.health_gate.within_ms", "--healthy-within"),
     option("job.rollout.offline", "--offline"),
     option("count", "--count"),
+    option("until", "--until").expects("a time in the future such as 2026-11-21T10:00:00Z"),
+    option("for_ms", "--days"),
+    option("calendar_override", "--override-calendar").expects("a reason of 1 to 200 characters"),
     option("limit", "--limit"),
 ];
 
@@ -129,6 +134,25 @@ enum Action {
     Run {
         /// Schedule: an id, a name, or a unique prefix of one
         schedule: String,
+        /// Start although a calendar holds it back, for this reason, which is audited
+        #[arg(long, value_name = "REASON")]
+        override_calendar: Option<String>,
+    },
+    /// Skip the due times of a schedule until an instant
+    Snooze {
+        /// Schedule: an id, a name, or a unique prefix of one
+        schedule: String,
+        /// Until this time, such as 2026-11-21T10:00:00Z [default: end the snooze]
+        #[arg(long, value_name = "INSTANT")]
+        until: Option<String>,
+    },
+    /// Show what one schedule or all will do: changes of the clocks, blocked times, collisions, load
+    Simulate {
+        /// Schedule: an id, a name, or a unique prefix of one [default: all that are active]
+        schedule: Option<String>,
+        /// Look this many days ahead, at most 731
+        #[arg(long, value_name = "N", default_value_t = 730)]
+        days: u64,
     },
     /// Delete a schedule with its history; its jobs stay
     Delete {
@@ -185,14 +209,21 @@ pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
         Action::Disable { schedule } => {
             session.act(&["schedules", &id_of(&schedule).await?, "disable"]).await
         }
-        Action::Run { schedule } => {
+        Action::Snooze { schedule, until } => {
+            let id = id_of(&schedule).await?;
+            let until = until.map(|typed| instant(&typed, Utc::now())).transpose()?;
+            let body = json!({ "until": until });
+            session.change(Method::POST, &["schedules", &id, "snooze"], &body).await
+        }
+        Action::Simulate { schedule, days } => simulate(session, schedule, days).await,
+        Action::Run { schedule, override_calendar } => {
             let id = id_of(&schedule).await?;
             // The same key for every attempt: a repeated request creates no second job.
             let request = session
                 .api
                 .request(Method::POST, &["schedules", &id, "run"])
                 .header("Idempotency-Key", Uuid::now_v7().to_string())
-                .json(&json!({}));
+                .json(&json!({ "calendar_override": override_calendar }));
             let answer = session.api.json_with_retries(request).await?;
             session.output.answer(&answer, |answer| text(answer, "job_id"))?;
             print_approval(session, &text(&answer, "job_id")).await;
@@ -254,6 +285,17 @@ async fn preview(
         }
     }
     session.output.list(&answer, &PREVIEW_COLUMNS, "It is not due again.")?;
+    Ok(0)
+}
+
+async fn simulate(session: &Session, schedule: Option<String>, days: u64) -> Result<u8, CliError> {
+    let mut body = json!({"for_ms": days.saturating_mul(86_400_000)});
+    if let Some(schedule) = schedule {
+        body["schedule_id"] = session.id_of(ResourceKind::Schedule, &schedule).await?.into();
+    }
+    let request = session.api.request(Method::POST, &["schedules", "simulate"]).json(&body);
+    let answer = session.api.json(request).await?;
+    session.output.details(&answer)?;
     Ok(0)
 }
 

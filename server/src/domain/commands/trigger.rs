@@ -29,6 +29,8 @@ pub enum Trigger {
     Group,
     /// A due time of a schedule, or a request to run it now.
     Schedule,
+    /// A delivery to an inbound hook, or a test of it.
+    Hook,
 }
 
 impl Trigger {
@@ -39,6 +41,7 @@ impl Trigger {
             Self::Retry => "retry",
             Self::Group => "group",
             Self::Schedule => "schedule",
+            Self::Hook => "hook",
         }
     }
 }

@@ -97,6 +97,10 @@ pub enum FireReason {
     OwnerInvalid,
     /// The job was refused; the detail says why.
     JobRefused,
+    /// A calendar did not allow it; the detail says which.
+    Calendar,
+    /// The schedule was snoozed.
+    Snoozed,
 }
 
 /// The delay of a due time, from 0 to `jitter_ms`. The same for every server and every attempt.

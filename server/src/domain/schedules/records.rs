@@ -63,6 +63,8 @@ pub struct ScheduleRecord {
     pub handled_until: Timestamp,
     /// Only while it is active.
     pub next_due_at: Option<Timestamp>,
+    /// Due times before this instant are skipped.
+    pub snoozed_until: Option<Timestamp>,
 }
 
 impl ScheduleRecord {

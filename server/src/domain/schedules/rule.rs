@@ -170,6 +170,14 @@ impl DueTimes {
         due.take(count).map(|at| self.previewed(at)).collect()
     }
 
+    /// What a change of the clocks did to a due time.
+    pub fn clock_change(&self, at: Timestamp) -> Option<ClockChange> {
+        match &self.rule {
+            Rule::Cron(entry) => entry.clock_change(at),
+            Rule::Interval { .. } | Rule::Once { .. } => None,
+        }
+    }
+
     fn previewed(&self, at: Timestamp) -> PreviewedFire {
         let (local, clock_change) = match &self.rule {
             Rule::Cron(entry) => (entry.local(at), entry.clock_change(at)),

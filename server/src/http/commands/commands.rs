@@ -55,6 +55,8 @@ pub(in crate::http) struct CommandBody {
     on_mismatch: Mismatch,
     /// 1, to confirm a durable command. Needed where the ladder of the tenant asks for it.
     confirm_agent_count: Option<u64>,
+    /// Why it starts although a calendar holds it back: 1 to 200 characters, for the audit log.
+    calendar_override: Option<String>,
 }
 
 /// What happens to a request that hosts would refuse.
@@ -92,6 +94,7 @@ impl From<PingBody> for CommandBody {
             expires_in_ms: None,
             on_mismatch: Mismatch::default(),
             confirm_agent_count: None,
+            calendar_override: None,
         }
     }
 }
@@ -225,6 +228,7 @@ impl CommandBody {
             idempotency_key,
             on_mismatch: self.on_mismatch.into(),
             confirmation: self.confirm_agent_count.map(Confirmation::Exactly),
+            calendar_override: self.calendar_override,
         }
     }
 }

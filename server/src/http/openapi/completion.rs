@@ -135,6 +135,8 @@ fn tags() -> Value {
         {"name": "approvals", "description": "Work that waits for somebody else's yes."},
         {"name": "library", "description": "Scripts that the server keeps, and their versions."},
         {"name": "schedules", "description": "Jobs that start at due times."},
+        {"name": "calendars", "description": "When work may start: freezes, exclusions and maintenance windows."},
+        {"name": "hooks", "description": "Jobs that start when another program asks for it."},
         {"name": "targets", "description": "Which agents a target matches."},
         {"name": "groups", "description": "Agents that follow one version."},
         {"name": "releases", "description": "Signed versions of the programs for hosts."},

@@ -57,6 +57,10 @@ pub fn body_of(operation: &str) -> Option<Value> {
         "update_group" => Some(reference("UpdateGroup")),
         "create_schedule" => Some(reference("CreateSchedule")),
         "update_schedule" => Some(reference("UpdateSchedule")),
+        "create_calendar" => Some(reference("CreateCalendar")),
+        "update_calendar" => Some(reference("UpdateCalendar")),
+        "create_hook" => Some(reference("CreateHook")),
+        "update_hook" => Some(reference("UpdateHook")),
         _ => None,
     }
 }
@@ -65,6 +69,8 @@ pub fn body_of(operation: &str) -> Option<Value> {
 pub fn complete(schemas: &mut Map<String, Value>) {
     add_named(schemas);
     split(schemas, "Group", &["name", "target"]);
+    split(schemas, "Calendar", &["name", "entries"]);
+    split(schemas, "Hook", &["name", "authentication", "job"]);
     split(schemas, "Schedule", &["name", "rule", "job"]);
     for (schema, field, completed) in all() {
         if let Some(property) = property(schemas, schema, field) {

@@ -49,6 +49,8 @@ pub(super) fn documented() -> OpenApiRouter<AppState> {
         .merge(super::releases::groups::routes())
         .merge(super::library::scripts::routes())
         .merge(super::schedules::schedules::routes())
+        .merge(super::schedules::hooks::routes())
+        .merge(super::schedules::calendars::routes())
         .merge(super::commands::output::routes())
         .merge(super::commands::live_output::routes())
         .merge(super::integrations::events::routes())

@@ -6,8 +6,11 @@ use serde_json::{Value, json};
 use super::shapes::{RUNNABLE_SCRIPT, or_null, reference};
 use crate::domain::schedules::cron::MAX_CRON_CHARS;
 use crate::domain::schedules::fire::MAX_JITTER_MS;
+use crate::domain::schedules::hook::proof::{MAX_REPLAY_WINDOW_MS, MIN_REPLAY_WINDOW_MS};
+use crate::domain::schedules::hook::template::{MAX_CONDITIONS, MAX_FIELDS, MAX_POINTER_CHARS};
 use crate::domain::schedules::policy::MAX_CATCH_UP;
 use crate::domain::schedules::rule::{MAX_INTERVAL_MS, MIN_INTERVAL_MS};
+use crate::domain::schedules::simulation::MAX_SIMULATED_MS;
 use crate::services::schedules::{MAX_COUNT, MAX_LATE_LIMIT_MS};
 
 /// Schema, field, and what the field is.
@@ -30,7 +33,33 @@ pub(super) fn all() -> Vec<(&'static str, &'static str, Value)> {
             (schedule, "jitter_ms", most(0, MAX_JITTER_MS)),
         ]);
     }
+    let pointers = |most: usize| {
+        json!({"type": ["object", "null"], "maxProperties": most,
+            "additionalProperties": {"type": "string", "maxLength": MAX_POINTER_CHARS}})
+    };
+    for hook in ["CreateHook", "UpdateHook"] {
+        let given = |schema: &str| match hook {
+            "CreateHook" => reference(schema),
+            _ => or_null(&reference(schema)),
+        };
+        fields.extend([
+            (hook, "name", given("Name")),
+            (hook, "authentication", given("HookAuthentication")),
+            (hook, "job", given("ScheduledJob")),
+            (hook, "parameters", pointers(MAX_FIELDS)),
+            (hook, "conditions", pointers(MAX_CONDITIONS)),
+            (hook, "replay_window_ms", most(MIN_REPLAY_WINDOW_MS, MAX_REPLAY_WINDOW_MS)),
+        ]);
+    }
+    for calendar in ["CreateCalendar", "UpdateCalendar"] {
+        let name = match calendar {
+            "CreateCalendar" => reference("Name"),
+            _ => or_null(&reference("Name")),
+        };
+        fields.push((calendar, "name", name));
+    }
     fields.extend([
+        ("SimulateBody", "for_ms", most(1, MAX_SIMULATED_MS)),
         ("RulePreviewBody", "count", most(1, MAX_COUNT)),
         (
             "RuleSpec",

@@ -40,6 +40,8 @@ const SENTENCES: &[(&str, &str, &str)] = &[
     ("create_agent_key", "201", "The agent key with its secret."),
     ("create_api_key", "201", "The API key with its secret."),
     ("create_group", "201", "The group."),
+    ("create_calendar", "201", "The calendar."),
+    ("create_hook", "201", "The hook with its secret."),
     ("create_schedule", "201", "The schedule."),
     ("create_tenant", "201", "The tenant with the API key of its owner."),
     ("create_invitation", "201", "The invitation with its token."),
@@ -48,6 +50,9 @@ const SENTENCES: &[(&str, &str, &str)] = &[
     ("delete_group", "204", "The group is deleted."),
     ("delete_own_tenant", "202", "The tenant, and when it is deleted."),
     ("delete_tenant", "202", "The tenant, and when it is deleted."),
+    ("delete_calendar", "204", "The calendar is deleted."),
+    ("delete_hook", "204", "The hook is deleted."),
+    ("deliver_hook", "202", "The delivery, with its job if it has one."),
     ("delete_schedule", "204", "The schedule is deleted."),
     ("disable_schedule", "200", "The schedule, which is disabled."),
     ("draft_release", "201", "The release as a draft."),
@@ -76,6 +81,8 @@ const SENTENCES: &[(&str, &str, &str)] = &[
     ("get_own_tenant", "200", "The tenant of the caller."),
     ("get_readiness", "200", "The server can do its work."),
     ("get_release", "200", "The release with its programs."),
+    ("get_calendar", "200", "The calendar."),
+    ("get_hook", "200", "The hook."),
     ("get_schedule", "200", "The schedule."),
     ("get_tenant", "200", "The tenant and how much it has."),
     ("list_agent_events", "200", "A page of events."),
@@ -107,6 +114,9 @@ const SENTENCES: &[(&str, &str, &str)] = &[
     ("save_script_version", "201", "The version."),
     ("sign_script_version", "200", "The version with its signatures."),
     ("update_script", "200", "The script."),
+    ("list_calendars", "200", "All calendars."),
+    ("list_hook_deliveries", "200", "A page of deliveries."),
+    ("list_hooks", "200", "A page of hooks."),
     ("list_schedules", "200", "A page of schedules."),
     ("list_tenants", "200", "A page of tenants."),
     ("pause_group", "200", "The group, which is paused."),
@@ -145,6 +155,9 @@ const SENTENCES: &[(&str, &str, &str)] = &[
         "When the secrets changed, and how long the previous ones are valid.",
     ),
     ("run_schedule", "202", "The job, which is stored with its executions."),
+    ("rotate_hook", "200", "The hook with its new secret."),
+    ("simulate_schedules", "200", "What the schedules will do."),
+    ("snooze_schedule", "200", "The schedule."),
     ("set_up", "201", "The first owner. Set-up is closed."),
     ("show_secret", "200", "The secret."),
     ("sign_in", "200", "The tokens of the new session."),
@@ -155,6 +168,9 @@ const SENTENCES: &[(&str, &str, &str)] = &[
     ("update_agent_key", "200", "The agent key."),
     ("update_api_key", "200", "The API key, and the keys that were narrowed with it."),
     ("update_group", "200", "The group and the state of its agents."),
+    ("test_hook", "200", "What a delivery with this body does."),
+    ("update_calendar", "200", "The calendar."),
+    ("update_hook", "200", "The hook."),
     ("update_schedule", "200", "The schedule."),
     ("update_tenant", "200", "The tenant."),
     ("upload_program", "204", "The program is stored."),
@@ -175,7 +191,13 @@ pub fn sentence(operation: &str, status: &str) -> Option<&'static str> {
 pub fn has_location(operation: &str, status: &str) -> bool {
     let creates = matches!(
         operation,
-        "create_agent_key" | "create_group" | "create_schedule" | "run_schedule" | "submit_job"
+        "create_agent_key"
+            | "create_group"
+            | "create_calendar"
+            | "create_hook"
+            | "create_schedule"
+            | "run_schedule"
+            | "submit_job"
     );
     let acts_on_job = status == "202" && operation.ends_with("_job");
     creates && matches!(status, "201" | "202")

@@ -6,8 +6,9 @@ use axum::response::{IntoResponse as _, Response};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::views::{RunView, ScheduleBody, ScheduleView};
+use super::views::{RunBody, RunView, ScheduleBody, ScheduleView, SimulateBody, SnoozeBody};
 use crate::domain::ids::ScheduleId;
+use crate::domain::schedules::simulation::Simulation;
 use crate::http::AppState;
 use crate::http::extract::{Body, Empty, Id, PageParams, Params, idempotency_key};
 use crate::http::problem::{ApiResult, Problem};
@@ -21,6 +22,8 @@ pub(in crate::http) fn routes() -> OpenApiRouter<AppState> {
         .routes(routes!(enable_schedule))
         .routes(routes!(disable_schedule))
         .routes(routes!(run_schedule))
+        .routes(routes!(snooze_schedule))
+        .routes(routes!(simulate_schedules))
         .merge(super::fires::routes())
 }
 
@@ -118,10 +121,41 @@ async fn disable_schedule(
     Ok(axum::Json(state.services.schedules.disable(&caller, ScheduleId(id)).await?.into()))
 }
 
+/// Snooze a schedule until an instant: its due times before are skipped, each with a record. Without
+/// `until`, it is not snoozed any more.
+#[utoipa::path(post, path = "/api/schedules/{id}/snooze", tag = "schedules", params(("id" = uuid::Uuid, Path)),
+    request_body = SnoozeBody,
+    responses((status = 200, body = ScheduleView), (status = 403, body = Problem), (status = 404, body = Problem),
+        (status = 409, body = Problem), (status = 422, body = Problem)))]
+async fn snooze_schedule(
+    State(state): State<AppState>,
+    caller: Caller,
+    Id(id): Id,
+    Body(body): Body<SnoozeBody>,
+) -> ApiResult<axum::Json<ScheduleView>> {
+    let schedules = &state.services.schedules;
+    Ok(axum::Json(schedules.snooze(&caller, ScheduleId(id), body.until).await?.into()))
+}
+
+/// Simulate a schedule, or all that are active, for up to two years: changes of the clocks, times that
+/// calendars block, schedules that are due at once, and the busiest hours. Without jitter, and without
+/// calendars that hold for some agents only.
+#[utoipa::path(post, path = "/api/schedules/simulate", tag = "schedules", request_body = SimulateBody,
+    responses((status = 200, body = Simulation), (status = 404, body = Problem), (status = 422, body = Problem)))]
+async fn simulate_schedules(
+    State(state): State<AppState>,
+    caller: Caller,
+    Body(body): Body<SimulateBody>,
+) -> ApiResult<axum::Json<Simulation>> {
+    let schedules = &state.services.schedules;
+    let simulation = schedules.simulate(&caller, body.schedule_id, body.from, body.for_ms).await?;
+    Ok(axum::Json(simulation))
+}
+
 /// Run a schedule's job now, with the rights of the caller, also if the schedule is disabled or its
 /// previous job has not ended.
 #[utoipa::path(post, path = "/api/schedules/{id}/run", tag = "schedules",
-    params(("id" = uuid::Uuid, Path), ("Idempotency-Key" = Option<String>, Header)),
+    params(("id" = uuid::Uuid, Path), ("Idempotency-Key" = Option<String>, Header)), request_body = RunBody,
     responses((status = 202, body = RunView), (status = 403, body = Problem), (status = 404, body = Problem),
         (status = 422, body = Problem), (status = 429, body = Problem)))]
 async fn run_schedule(
@@ -129,10 +163,11 @@ async fn run_schedule(
     caller: Caller,
     Id(id): Id,
     headers: HeaderMap,
-    Body(Empty {}): Body<Empty>,
+    Body(body): Body<RunBody>,
 ) -> ApiResult<Response> {
     let key = idempotency_key(&headers)?;
-    let job_id = state.services.schedules.run(&caller, ScheduleId(id), key).await?;
+    let job_id =
+        state.services.schedules.run(&caller, ScheduleId(id), key, body.calendar_override).await?;
     let location = [(header::LOCATION, format!("/api/jobs/{job_id}"))];
     Ok((StatusCode::ACCEPTED, location, axum::Json(RunView { job_id })).into_response())
 }

@@ -118,6 +118,8 @@ pub(super) struct ScheduleView {
     changed_at: Timestamp,
     /// `null` unless it is active.
     next_due_at: Option<Timestamp>,
+    /// Due times before this instant are skipped.
+    snoozed_until: Option<Timestamp>,
 }
 
 /// A due time, planned and actual.
@@ -150,6 +152,34 @@ pub(super) struct RulePreviewView {
     #[schema(example = "every weekday at 09:00, Europe/Berlin")]
     sentence: String,
     items: Vec<PreviewedFire>,
+}
+
+/// How to run a schedule now.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RunBody {
+    /// Why it starts although a calendar holds it back: 1 to 200 characters, for the audit log.
+    pub calendar_override: Option<String>,
+}
+
+/// How long to snooze a schedule.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SnoozeBody {
+    /// Due times before this instant are skipped; `null` or nothing ends that.
+    pub until: Option<Timestamp>,
+}
+
+/// What to simulate.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SimulateBody {
+    /// One schedule, enabled or not. Default: all that are active.
+    pub schedule_id: Option<ScheduleId>,
+    /// Default: now.
+    pub from: Option<Timestamp>,
+    /// How far to look: up to 731 days, default 30 days.
+    pub for_ms: Option<u64>,
 }
 
 /// The job of a schedule that was run now.
@@ -221,6 +251,7 @@ impl From<ScheduleSnapshot> for ScheduleView {
             created_at: row.created_at,
             changed_at: row.changed_at,
             next_due_at: row.next_due_at,
+            snoozed_until: row.snoozed_until,
         }
     }
 }

@@ -4,6 +4,7 @@
 //! It checks what the key may reach. Scopes are checked before, and the rules of the hosts after it. The
 //! writer checks target and scripts again in the transaction that marks a command as sent.
 
+use std::borrow::Borrow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -17,6 +18,8 @@ use crate::domain::field_error::{FieldError, FieldErrorCode};
 use crate::domain::fleet::target::Target;
 use crate::domain::fleet::target::facts::Facts;
 use crate::domain::ids::{AgentId, TenantId};
+use crate::domain::schedules::calendar::{Block, Calendar, CalendarRecord, EntryKind, Start};
+use crate::domain::time::Timestamp;
 use crate::services::access::caller::Caller;
 use crate::services::error::{Result, ServiceError};
 use crate::store::Store;
@@ -38,11 +41,12 @@ pub(in crate::services) struct WorkGuard {
     revision: Arc<AtomicU64>,
 }
 
-/// The rules of approval and the ladder of a tenant.
+/// The rules of approval, the ladder and the calendars of a tenant.
 #[derive(Debug)]
 struct TenantRules {
     approval: Vec<ApprovalRule>,
     ladder: Ladder,
+    calendars: Vec<Calendar>,
 }
 
 /// What work needs before it starts.
@@ -70,6 +74,31 @@ pub(in crate::services) struct NeededApproval {
     pub rules: Vec<String>,
     /// How long it waits: the shortest time of these rules.
     pub wait_ms: u64,
+}
+
+/// The first calendar that holds back work on these agents.
+fn first_block(
+    calendars: &[Calendar],
+    start: Start,
+    agents: &[impl Borrow<Facts>],
+    now: Timestamp,
+) -> Option<Block> {
+    let concerns = |calendar: &&Calendar| {
+        calendar
+            .target()
+            .is_none_or(|target| agents.iter().any(|facts| target.matches(facts.borrow())))
+    };
+    calendars.iter().filter(concerns).find_map(|calendar| calendar.block(start, now))
+}
+
+fn blocked(block: &Block) -> ServiceError {
+    let detail = format!("{block}; wait, or override it with a reason");
+    match block.kind {
+        EntryKind::Window => ServiceError::Conflict { code: "outside_window", detail },
+        EntryKind::Freeze | EntryKind::Exclusion => {
+            ServiceError::Conflict { code: "frozen", detail }
+        }
+    }
 }
 
 impl WorkGuard {
@@ -129,6 +158,41 @@ impl WorkGuard {
         }
         demands.approval = wait_ms.map(|wait_ms| NeededApproval { rules: names, wait_ms });
         Ok(demands)
+    }
+
+    /// Checks that the calendars of the tenant let work on these agents start now. `schedule`: whose due
+    /// time it is, if it is one.
+    ///
+    /// # Errors
+    /// 409 `frozen` or `outside_window`.
+    pub async fn check_calendars(
+        &self,
+        caller: &Caller,
+        start: Start,
+        agents: &[AgentId],
+        now: Timestamp,
+    ) -> Result<()> {
+        let rules = self.rules(caller.principal.tenant_id).await?;
+        let needs_facts = |calendar: &Calendar| {
+            calendar.target().is_some() && calendar.block(start, now).is_some()
+        };
+        let known = match rules.calendars.iter().any(needs_facts) {
+            true => self.facts(caller, agents).await?,
+            false => Vec::new(),
+        };
+        first_block(&rules.calendars, start, &known, now)
+            .map_or(Ok(()), |block| Err(blocked(&block)))
+    }
+
+    /// Why the calendars of a tenant do not let the updates of a group start now.
+    pub async fn calendar_block(
+        &self,
+        tenant_id: TenantId,
+        agents: &[&Facts],
+        now: Timestamp,
+    ) -> Result<Option<Block>> {
+        let rules = self.rules(tenant_id).await?;
+        Ok(first_block(&rules.calendars, Start::Work, agents, now))
     }
 
     /// The rules of approval that concern this kind of work on some agents.
@@ -196,7 +260,19 @@ impl WorkGuard {
         let tenant = self.store.tenant(tenant_id);
         let rows = tenant.approval_rules().await?;
         let approval = rows.into_iter().map(ApprovalRule::from).collect();
-        let known = Arc::new(TenantRules { approval, ladder: tenant.ladder().await? });
+        let records = tenant.calendars().await?.into_iter().map(CalendarRecord::from);
+        let calendars = records.filter_map(|record| {
+            let id = record.id;
+            let known = Calendar::new(&record);
+            // It was checked before it was stored; only a newer version stores what this one can't read.
+            known
+                .inspect_err(
+                    |error| tracing::warn!(calendar = %id, %error, "can't read a calendar"),
+                )
+                .ok()
+        });
+        let calendars = calendars.collect();
+        let known = Arc::new(TenantRules { approval, ladder: tenant.ladder().await?, calendars });
         self.rules.insert(tenant_id, Arc::clone(&known));
         if self.revision.load(Ordering::SeqCst) != read_at {
             self.rules.invalidate(&tenant_id);

@@ -17,6 +17,7 @@ use crate::domain::commands::approval::WorkApproval;
 use crate::domain::commands::command_state::CommandState;
 use crate::domain::commands::trigger::Trigger;
 use crate::domain::ids::CommandId;
+use crate::domain::schedules::calendar::Start;
 use crate::services::access::caller::{Caller, Subject};
 use crate::services::access::work_guard::Clearance;
 use crate::services::error::Result;
@@ -60,6 +61,7 @@ impl Commands {
         let content = validated.content.take();
         let tenant_id = caller.principal.tenant_id;
         let sealed_parameters = seal(&self.delivery.secret_box, tenant_id, &secrets)?;
+        let overridden = validated.calendar_override.take();
         let mut row = self.row(caller, &target, name, validated, sealed_parameters);
         let approval =
             draft.map(|draft| draft.into_row(&WaitingWork::Command(row.id), row.created_at));
@@ -69,7 +71,10 @@ impl Commands {
         let subject = Subject { kind: "command", id: row.id.0 };
         let approval_id = approval.as_ref().map(|approval| approval.id);
         let waits_for = approval.clone().map(WorkApproval::from);
-        let detail = json!({"command": name, "agent_id": row.agent_id, what: work, "approval_id": approval_id});
+        let mut detail = json!({"command": name, "agent_id": row.agent_id, what: work, "approval_id": approval_id});
+        if let Some(reason) = overridden {
+            detail["calendar_override"] = json!(reason);
+        }
         let audit = caller.audit("command.submit", subject, &detail, row.created_at);
         let reservation = target.session.filter(|_| !row.is_held).and_then(|session| {
             self.delivery.reserve_new(&session, &row, (&secrets, content.as_ref()))
@@ -106,6 +111,10 @@ impl Commands {
         validated: &mut ValidatedCommand,
     ) -> Result<Option<ApprovalDraft>> {
         let agents = [target.agent_id];
+        if validated.calendar_override.is_none() {
+            let now = self.clock.now();
+            self.guard.check_calendars(caller, Start::Work, &agents, now).await?;
+        }
         let (kind, confirmation) = (validated.kind(), validated.confirmation);
         let clearance = self.guard.check(caller, kind, &agents, confirmation).await?;
         self.choose_release(caller, target, name, validated).await?;

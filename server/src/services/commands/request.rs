@@ -38,6 +38,8 @@ pub const MAX_WAIT_MS: u64 = 60_000;
 /// Most words of an ad-hoc command in an audit entry, and most characters.
 const MAX_AUDITED_WORDS: usize = 64;
 const MAX_AUDITED_CHARS: usize = 2_000;
+/// Longest reason for overriding a calendar, in characters.
+pub const MAX_OVERRIDE_CHARS: usize = 200;
 /// Longest idempotency key, in characters.
 pub const MAX_IDEMPOTENCY_KEY_CHARS: usize = 255;
 
@@ -52,6 +54,8 @@ pub struct CommandRequest {
     pub on_mismatch: OnMismatch,
     /// The number of agents that the caller expects.
     pub confirmation: Option<Confirmation>,
+    /// Why it starts although a calendar holds it back.
+    pub calendar_override: Option<String>,
 }
 
 /// A validated command.
@@ -71,6 +75,7 @@ pub(in crate::services) struct ValidatedCommand {
     pub content: Option<Arc<ScriptContent>>,
     pub on_mismatch: OnMismatch,
     pub confirmation: Option<Confirmation>,
+    pub calendar_override: Option<String>,
 }
 
 /// `data` of an `execute`: exactly one of a script and an ad-hoc command.
@@ -141,6 +146,16 @@ impl CommandRequest {
                 "must be 1 to 255 printable ASCII characters",
             ));
         }
+        let is_reason = |reason: &str| {
+            (1..=MAX_OVERRIDE_CHARS).contains(&reason.trim().chars().count())
+                && !reason.chars().any(char::is_control)
+        };
+        if self.calendar_override.as_deref().is_some_and(|reason| !is_reason(reason)) {
+            return Err(ServiceError::invalid_field(
+                "calendar_override",
+                "must be a reason of 1 to 200 characters, without control characters",
+            ));
+        }
         Ok(ValidatedCommand {
             data,
             secret_parameters,
@@ -153,6 +168,7 @@ impl CommandRequest {
             content: None,
             on_mismatch: self.on_mismatch,
             confirmation: self.confirmation,
+            calendar_override: self.calendar_override,
         })
     }
 }

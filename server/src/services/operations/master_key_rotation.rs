@@ -16,6 +16,7 @@ use crate::domain::secret_box::SecretBox;
 use crate::services::access::mails;
 use crate::services::commands::secret_parameters;
 use crate::services::integrations::webhooks::signature;
+use crate::services::schedules::hooks;
 use crate::store::queries::{SealedTable, SealedValue};
 use crate::store::{Store, StoreError};
 
@@ -79,6 +80,7 @@ pub async fn rotate(store: &Store, locations: KeyLocations) -> Result<Rotation, 
     for (table, field) in [
         (SealedTable::Commands, secret_parameters::FIELD),
         (SealedTable::WebhookKeys, signature::FIELD),
+        (SealedTable::Hooks, hooks::FIELD),
         (SealedTable::Mails, mails::FIELD),
     ] {
         seal_table(store, &both, table, field, &mut counts).await?;

@@ -100,6 +100,7 @@ impl Schedules {
         caller: &Caller,
         id: ScheduleId,
         idempotency_key: Option<String>,
+        calendar_override: Option<String>,
     ) -> Result<JobId> {
         let row = self.find_to_change(caller, id).await?;
         let request = template(&row)?.request();
@@ -125,8 +126,13 @@ impl Schedules {
         let audit = caller.audit("schedule.run", subject(id), &json!({}), now);
         let tenant = self.store.tenant(row.tenant_id);
         let manual = tenant.record_manual_fire(manual, audit).await?.ok_or(UNKNOWN)?;
-        let start = FireStart { fire_id: manual.id, schedule_id: id, allows_overlap: true };
-        let request = JobRequest { idempotency_key, ..request };
+        let start = FireStart {
+            fire_id: manual.id,
+            schedule_id: id,
+            is_manual: true,
+            allows_overlap: true,
+        };
+        let request = JobRequest { idempotency_key, calendar_override, ..request };
         let system = self.store.system();
         match self.jobs.submit_fire(caller, request, start).await {
             Ok(FireResult::Submitted(job_id)) => {
@@ -142,6 +148,24 @@ impl Schedules {
                 Err(refusal)
             }
         }
+    }
+
+    /// Skips due times before an instant, each with a record; `None` ends that. Repeatable.
+    ///
+    /// # Errors
+    /// 409 `schedule_changed`; 422 if the instant has passed.
+    pub async fn snooze(
+        &self,
+        caller: &Caller,
+        id: ScheduleId,
+        until: Option<Timestamp>,
+    ) -> Result<ScheduleSnapshot> {
+        if until.is_some_and(|until| until <= self.clock.now()) {
+            return Err(ServiceError::invalid_field("until", "must be in the future"));
+        }
+        let change =
+            |row: ScheduleRecord, _| Ok(Some(ScheduleRecord { snoozed_until: until, ..row }));
+        self.change(caller, id, "schedule.snooze", change).await
     }
 
     /// Applies a change to what is stored; `None` changes nothing.

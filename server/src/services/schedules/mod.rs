@@ -1,10 +1,13 @@
 //! Schedules: use cases of the API. [`firing`] starts what is due.
 
+pub mod calendars;
 mod changes;
 mod firing;
+pub mod hooks;
 mod owner;
 mod preview;
 mod request;
+mod simulation;
 mod starts;
 
 use std::sync::Arc;

@@ -79,6 +79,7 @@ impl JobTemplate {
             trigger: Trigger::Schedule,
             // One host without the script must not keep the others from running it.
             on_mismatch: OnMismatch::Send,
+            calendar_override: None,
             confirmation: self.confirm_agent_count.map(Confirmation::AtMost),
         }
     }
@@ -121,6 +122,7 @@ impl Schedules {
             changed_at: now,
             handled_until: now,
             next_due_at: None,
+            snoozed_until: None,
         };
         self.with_changes(caller, blank, request, now)
     }

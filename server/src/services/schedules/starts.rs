@@ -44,6 +44,9 @@ impl Schedules {
         if let Some(reason) = reason_to_skip(ready, now, row.catch_up()) {
             return self.skip(&fire, reason).await;
         }
+        if row.snoozed_until.is_some_and(|until| fire.due_at < until) {
+            return self.skip(&fire, FireReason::Snoozed).await;
+        }
         let Some(owner) = self.owner(&row, now).await? else {
             return self.stop(&row, OWNER_INVALID.into()).await;
         };
@@ -65,6 +68,7 @@ impl Schedules {
         let start = FireStart {
             fire_id: fire.id,
             schedule_id: row.id,
+            is_manual: false,
             allows_overlap: row.overlap == OverlapPolicy::Allow,
         };
         let submitted = match template(row) {
@@ -86,6 +90,11 @@ impl Schedules {
             Err(ServiceError::Unauthenticated { .. }) => self.stop(row, OWNER_INVALID.into()).await,
             Err(ServiceError::Forbidden { code: "missing_scope", detail }) => {
                 self.stop(row, format!("its owner may not run it any more: {detail}")).await
+            }
+            Err(ServiceError::Conflict { code: "frozen" | "outside_window", detail }) => {
+                tracing::info!(schedule = %row.id, fire = %fire.id, detail, "a calendar skips a fire");
+                let (reason, detail) = (FireReason::Calendar, Some(detail));
+                self.decide(fire, FireDecision::Skip { reason, detail }).await
             }
             Err(refusal) => {
                 let detail = refusal.to_string();

@@ -18,14 +18,15 @@ use crate::domain::commands::ladder::Ladder;
 use crate::domain::commands::trigger::Trigger;
 use crate::domain::fleet::agent::{AgentEventKind, AgentLevel, NameSource, Transport};
 use crate::domain::ids::{
-    AgentId, AgentKeyId, ApiKeyId, ApprovalId, ApprovalRuleId, AuditId, CommandId, DeviceLoginId,
-    EventId, FireId, GroupId, InvitationId, JobId, MailId, MemberId, PrincipalId, RegistrationId,
-    ReleaseId, ScheduleId, ScriptId, ScriptSignatureId, ScriptVersionId, SessionId, TenantId,
-    TokenKeyId, UserId, WebhookDeliveryId, WebhookKeyId,
+    AgentId, AgentKeyId, ApiKeyId, ApprovalId, ApprovalRuleId, AuditId, CalendarId, CommandId,
+    DeviceLoginId, EventId, FireId, GroupId, HookDeliveryId, HookId, InvitationId, JobId, MailId,
+    MemberId, PrincipalId, RegistrationId, ReleaseId, ScheduleId, ScriptId, ScriptSignatureId,
+    ScriptVersionId, SessionId, TenantId, TokenKeyId, UserId, WebhookDeliveryId, WebhookKeyId,
 };
 use crate::domain::integrations::webhook::WebhookDeliveryState;
 use crate::domain::releases::group::{GroupState, UpdateState};
 use crate::domain::schedules::fire::{FireReason, FireState, ScheduleState};
+use crate::domain::schedules::hook::{HookAuthentication, HookDeliveryState};
 use crate::domain::schedules::policy::{MissedPolicy, OverlapPolicy};
 use crate::domain::time::Timestamp;
 
@@ -121,6 +122,8 @@ text_columns!(
     FireReason,
     FireState,
     GroupState,
+    HookAuthentication,
+    HookDeliveryState,
     JobState,
     MissedPolicy,
     OverlapPolicy,
@@ -187,7 +190,7 @@ macro_rules! newtype_columns {
     )+};
 }
 
-newtype_columns!(Uuid: AgentId, AgentKeyId, ApiKeyId, ApprovalId, ApprovalRuleId, AuditId, CommandId, WebhookDeliveryId, EventId, FireId, GroupId, JobId, MemberId, PrincipalId, ReleaseId, ScheduleId, ScriptId, ScriptSignatureId, ScriptVersionId, SessionId, TenantId, UserId, WebhookKeyId, InvitationId, TokenKeyId, MailId, RegistrationId, DeviceLoginId);
+newtype_columns!(Uuid: ScriptId, ScriptSignatureId, ScriptVersionId, AgentId, AgentKeyId, ApiKeyId, ApprovalId, ApprovalRuleId, AuditId, CalendarId, CommandId, WebhookDeliveryId, EventId, FireId, GroupId, HookDeliveryId, HookId, JobId, MemberId, PrincipalId, ReleaseId, ScheduleId, SessionId, TenantId, UserId, WebhookKeyId, InvitationId, TokenKeyId, MailId, RegistrationId, DeviceLoginId);
 newtype_columns!(i64: Timestamp);
 
 #[cfg(test)]
@@ -220,6 +223,8 @@ mod tests {
             FireReason,
             FireState,
             GroupState,
+            HookAuthentication,
+            HookDeliveryState,
             JobState,
             MissedPolicy,
             OverlapPolicy,

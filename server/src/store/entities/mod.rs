@@ -67,8 +67,11 @@ pub mod releases {
     pub mod release;
     pub mod release_key_change;
 }
-/// Schedules and their fires.
+/// Schedules and their fires; hooks and their deliveries.
 pub mod schedules {
+    pub mod calendar;
     pub mod fire;
+    pub mod hook;
+    pub mod hook_delivery;
     pub mod schedule;
 }

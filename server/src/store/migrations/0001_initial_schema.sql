@@ -737,7 +737,8 @@ CREATE TABLE schedules (
     -- All due times up to here have a row in `fires`, or are counted in one.
     handled_until bigint NOT NULL,
     -- Null unless it is active.
-    next_due_at bigint
+    next_due_at bigint,
+    snoozed_until bigint
 );
 CREATE UNIQUE INDEX schedules_name ON schedules (tenant_id, name);
 CREATE INDEX schedules_tenant ON schedules (tenant_id, id);
@@ -767,6 +768,58 @@ CREATE UNIQUE INDEX fires_due ON fires (schedule_id, due_at);
 CREATE INDEX fires_schedule ON fires (schedule_id, id);
 CREATE INDEX fires_open ON fires (look_at, id) WHERE look_at IS NOT NULL;
 CREATE INDEX fires_job ON fires (job_id) WHERE job_id IS NOT NULL;
+
+CREATE TABLE calendars (
+    id uuid NOT NULL PRIMARY KEY,
+    tenant_id uuid NOT NULL,
+    name text NOT NULL,
+    time_zone text NOT NULL,
+    entries text NOT NULL,
+    target text,
+    schedule_ids text NOT NULL,
+    created_by uuid NOT NULL,
+    created_at bigint NOT NULL,
+    changed_at bigint NOT NULL
+);
+CREATE UNIQUE INDEX calendars_name ON calendars (tenant_id, name);
+CREATE INDEX calendars_tenant ON calendars (tenant_id, id);
+
+CREATE TABLE hooks (
+    id uuid NOT NULL PRIMARY KEY,
+    tenant_id uuid NOT NULL,
+    name text NOT NULL,
+    authentication text NOT NULL,
+    job text NOT NULL,
+    parameters text NOT NULL,
+    conditions text NOT NULL,
+    replay_window_ms bigint NOT NULL,
+    is_enabled boolean NOT NULL,
+    owner_id uuid NOT NULL,
+    created_by uuid NOT NULL,
+    created_at bigint NOT NULL,
+    changed_at bigint NOT NULL,
+    sealed {bytes} NOT NULL
+);
+CREATE UNIQUE INDEX hooks_name ON hooks (tenant_id, name);
+CREATE INDEX hooks_tenant ON hooks (tenant_id, id);
+
+CREATE TABLE hook_deliveries (
+    id uuid NOT NULL PRIMARY KEY,
+    tenant_id uuid NOT NULL,
+    hook_id uuid NOT NULL,
+    -- Null if its sender gave nothing by which a repetition is known.
+    delivery_key text,
+    is_test boolean NOT NULL,
+    state text NOT NULL,
+    detail text,
+    job_id uuid,
+    source text,
+    received_at bigint NOT NULL
+);
+-- However often it is sent: one delivery.
+CREATE UNIQUE INDEX hook_deliveries_key ON hook_deliveries (hook_id, delivery_key);
+CREATE INDEX hook_deliveries_hook ON hook_deliveries (hook_id, id);
+CREATE INDEX hook_deliveries_tenant ON hook_deliveries (tenant_id, id);
 
 -- operations
 

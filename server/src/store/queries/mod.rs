@@ -82,10 +82,13 @@ pub mod releases {
     pub(super) mod groups;
     pub(super) mod releases;
 }
-/// Schedules and their fires.
+/// Schedules and their fires; hooks and their deliveries.
 pub mod schedules {
+    pub(super) mod calendars;
     pub(super) mod fires;
     pub(super) mod firing;
+    pub(super) mod hook_deliveries;
+    pub(super) mod hooks;
     pub(super) mod owner;
     pub(super) mod schedules;
 }
@@ -141,7 +144,10 @@ pub use self::operations::tenant_export::{
 };
 pub use self::releases::groups::GroupChange;
 pub use self::releases::releases::Publication;
+pub use self::schedules::calendars::TOO_MANY_CALENDARS;
 pub use self::schedules::firing::{FireDecision, OpenFire, RecordedFires};
+pub use self::schedules::hook_deliveries::HookOutcome;
+pub use self::schedules::hooks::TOO_MANY_HOOKS;
 pub use self::schedules::owner::ScheduleOwner;
 pub use self::schedules::schedules::{ScheduleChange, TOO_MANY_SCHEDULES};
 use super::Writer;

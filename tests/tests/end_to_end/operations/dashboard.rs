@@ -1,13 +1,13 @@
 //! The dashboard: its files as the server sends them, and all of it in Debian's Chromium with real agents.
-//! The browser's part is `web/tests/dashboard.spec.ts`.
+//! The browser's part is in `web/tests`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use muster_tests::{
-    ALL, Agent, AgentOptions, Fixture, JsonFields as _, PASSWORD, Process, Script, eventually,
-    repository, within,
+    ALL, Agent, AgentOptions, Fixture, JsonFields as _, PASSWORD, Process, Script, ServerOptions,
+    eventually, repository, within,
 };
 use reqwest::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING};
 use reqwest::{Client, Response};
@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 const PAGE: &str = "text/html,application/xhtml+xml,*/*;q=0.8";
 /// A browser with a busy machine beside it takes minutes for all screens.
-const PATIENCE: Duration = Duration::from_secs(600);
+const PATIENCE: Duration = Duration::from_secs(1200);
 
 async fn get(fixture: &Fixture, path: &str, accept: &str) -> Response {
     let client = Client::builder().no_proxy().build().expect("make a client");
@@ -86,9 +86,10 @@ struct Story {
 }
 
 impl Story {
-    /// Starts a server and three agents.
+    /// Starts a server that prints its mails, and three agents.
     async fn begin() -> Self {
-        let fixture = Fixture::on_sqlite().await;
+        let options = ServerOptions::default().with("MUSTER_REGISTRATION", "open");
+        let fixture = Fixture::with(options.with("MUSTER_DEMO_PRINT_CODES", true)).await;
         let control = fixture.test_dir.folder("control");
         let mut story = Self { fixture, control, agents: Vec::new(), first: None };
         for number in 1..=3 {
@@ -116,11 +117,14 @@ impl Story {
             go_on.display()
         );
         let deploy = "for i in 1 2 3; do printf '\\033[32mstep %s\\033[0m\\n' $i; done\necho released $VERSION\n";
+        let big = "yes 'INFO request handled in 12 ms path=/api/items/123 status=200 size=4711 user=ada' | \
+                   head -c 100000000\necho\necho needle-at-the-end\n";
         let hostile = "printf '<img src=x onerror=alert(1)>\\n\\033]0;owned\\007title\\nbidi \\342\\200\\256 evil\\n'\n";
         let options = AgentOptions::with_scripts([
             Script::new("hello", &format!("echo hello from {name}\n")),
             Script::new("check", check),
             Script::new("count", &count),
+            Script::new("big", big),
             Script::new("hostile", hostile)
                 .with("description", json!("<b>bold</b> \u{202e}desrever")),
             Script::new("deploy", deploy)
@@ -138,6 +142,10 @@ impl Story {
             "stop_agent" => self.agents[2].stop(),
             "resume_agent" => self.agents[2].resume(),
             "make_examples" => self.make_examples().await,
+            "read_log" => {
+                let log = self.fixture.server.log();
+                fs::write(self.control.join("server.log"), log).expect("write the log");
+            }
             _ => {}
         }
     }
@@ -215,7 +223,7 @@ async fn people_set_up_run_watch_and_approve_in_a_browser() {
     let args = ["test", "--config", &config];
     let mut browser = Process::start("browser", &program, &args, environment, &folder);
 
-    const ASKED: [&str; 7] = [
+    const ASKED: [&str; 8] = [
         "start_agent",
         "kill_server",
         "start_server",
@@ -223,6 +231,7 @@ async fn people_set_up_run_watch_and_approve_in_a_browser() {
         "stop_agent",
         "resume_agent",
         "make_examples",
+        "read_log",
     ];
     let status = within(PATIENCE, "the browser's tests end", async || {
         for what in ASKED {

@@ -2,8 +2,10 @@
 
 mod api;
 mod approvals;
+mod calendars;
 mod clocks;
 mod command_line;
+mod hooks;
 mod kills;
 mod overlap;
 mod owners;

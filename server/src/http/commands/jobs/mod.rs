@@ -78,6 +78,8 @@ struct JobBody {
     /// The number of agents that the request reaches, repeated to confirm it. Needed where the ladder of
     /// the tenant asks for it; a request with another number is refused with `agent_count_unconfirmed`.
     confirm_agent_count: Option<u64>,
+    /// Why it starts although a calendar holds it back: 1 to 200 characters, for the audit log.
+    calendar_override: Option<String>,
 }
 
 /// Receives a `job.finished` message, signed as the Standard Webhooks specification defines it with
@@ -208,6 +210,7 @@ async fn submit_job(
         trigger: Trigger::Api,
         on_mismatch: body.on_mismatch.into(),
         confirmation: body.confirm_agent_count.map(Confirmation::Exactly),
+        calendar_override: body.calendar_override,
     };
     Ok(accepted(state.services.jobs.submit(&caller, request).await?, &caller))
 }

@@ -82,6 +82,8 @@ pub struct JobRequest {
     pub on_mismatch: OnMismatch,
     /// The number of agents that the caller expects.
     pub confirmation: Option<Confirmation>,
+    /// Why it starts although a calendar holds it back.
+    pub calendar_override: Option<String>,
 }
 
 /// Which executions of a job to retry.

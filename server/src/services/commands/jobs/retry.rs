@@ -63,6 +63,7 @@ impl Jobs {
             // The first job passed its preflight; now each host decides for itself.
             on_mismatch: OnMismatch::Send,
             confirmation,
+            calendar_override: None,
         };
         self.submit(caller, request).await
     }

@@ -54,6 +54,9 @@ impl Jobs {
         let tenant_id = row.tenant_id;
         let mut detail =
             json!({what: work, "agents": agents.len(), "waves": waves, "approval_id": approval_id});
+        if let Some(reason) = &validated.calendar_override {
+            detail["calendar_override"] = json!(reason);
+        }
         if let Some(fire) = &fire {
             detail["schedule_id"] = json!(fire.schedule_id);
         }

@@ -10,6 +10,7 @@ use crate::domain::commands::job_state::JobState;
 use crate::domain::fleet::target::Target;
 use crate::domain::ids::{AgentId, JobId};
 use crate::domain::integrations::webhook::WebhookUrl;
+use crate::domain::schedules::calendar::Start;
 use crate::hub::Hub;
 use crate::services::access::caller::Caller;
 use crate::services::access::work_guard::Clearance;
@@ -99,7 +100,10 @@ impl Jobs {
             parts.extend(webhook_url.iter().map(|url| url.as_str().as_bytes()));
             Idempotency { key, request_hash: request_hash(&parts) }
         });
-        let lookup = self.look_up(caller, &target, &validated, idempotency.as_ref());
+        // A person who runs a schedule now asks for work.
+        let is_fire = fire.as_ref().filter(|fire| !fire.is_manual);
+        let start = is_fire.map_or(Start::Work, |fire| Start::Fire(fire.schedule_id));
+        let lookup = self.look_up(caller, &target, &validated, idempotency.as_ref(), start);
         let (agents, hosts, clearance) = match self.limiter.with_read_permit(lookup).await? {
             Lookup::Repeated(job_id) => {
                 return self.limiter.with_read_permit(self.snapshot(caller, job_id)).await;
@@ -143,6 +147,7 @@ impl Jobs {
         target: &Target,
         validated: &ValidatedCommand,
         idempotency: Option<&Idempotency>,
+        start: Start,
     ) -> Result<Lookup> {
         // First, because the target may match other agents by now.
         if let Some(idempotency) = idempotency
@@ -151,6 +156,10 @@ impl Jobs {
             return Ok(Lookup::Repeated(JobId(id.0)));
         }
         let agents = self.resolve_target(caller, target).await?;
+        if validated.calendar_override.is_none() {
+            let now = self.clock.now();
+            self.guard.check_calendars(caller, start, &agents, now).await?;
+        }
         let (kind, confirmation) = (validated.kind(), validated.confirmation);
         let clearance = self.guard.check(caller, kind, &agents, confirmation).await?;
         let hosts = match validated.on_mismatch {
@@ -254,6 +263,7 @@ impl JobRequest {
             idempotency_key: self.idempotency_key,
             on_mismatch: self.on_mismatch,
             confirmation: self.confirmation,
+            calendar_override: self.calendar_override,
         }
     }
 }

@@ -153,11 +153,16 @@ impl Groups {
             return Ok(ReconcileOutcome::Busy);
         }
         let release = self.desired_release(version).await?;
+        let all = members;
         let members: Vec<_> = members
             .iter()
             .filter(|member| is_compatible(&member.facts, release.as_ref()))
             .map(|member| planned_member(member, version, &updates))
             .collect();
+        let facts: Vec<_> = all.iter().map(|member| &member.facts).collect();
+        let block = self.guard.calendar_block(row.tenant_id, &facts, now).await;
+        // Updates wait if it is not known.
+        let Ok(block) = block else { return Ok(ReconcileOutcome::UNCHANGED) };
         loop {
             let wave = CurrentWave { number: row.wave, is_healthy: row.wave <= row.healthy_wave };
             match plan_group(rollout_policy(&row), wave, &members, now) {
@@ -169,6 +174,12 @@ impl Groups {
                 NextStep::Wait | NextStep::WaveHealthy => {}
                 NextStep::Halt(reason) => {
                     self.halt(row, reason, now).await?;
+                    return Ok(ReconcileOutcome::UNCHANGED);
+                }
+                // The next round asks again.
+                NextStep::StartWave(_) if block.is_some() => {
+                    let reason = block.map(|block| block.to_string());
+                    tracing::debug!(group_id = %row.id, reason, "a calendar holds back a wave");
                     return Ok(ReconcileOutcome::UNCHANGED);
                 }
                 NextStep::StartWave(_) if release.is_none() => {

@@ -38,6 +38,7 @@ pub struct Model {
     pub changed_at: Timestamp,
     pub handled_until: Timestamp,
     pub next_due_at: Option<Timestamp>,
+    pub snoozed_until: Option<Timestamp>,
 }
 
 #[derive(Debug, Clone, Copy, EnumIter, DeriveRelation)]
@@ -68,6 +69,7 @@ impl From<Model> for ScheduleRecord {
             changed_at: row.changed_at,
             handled_until: row.handled_until,
             next_due_at: row.next_due_at,
+            snoozed_until: row.snoozed_until,
         }
     }
 }
@@ -95,6 +97,7 @@ impl From<ScheduleRecord> for Model {
             changed_at: record.changed_at,
             handled_until: record.handled_until,
             next_due_at: record.next_due_at,
+            snoozed_until: record.snoozed_until,
         }
     }
 }

@@ -12,6 +12,7 @@ use crate::store::entities::access::{mail, token_key};
 use crate::store::entities::commands::command;
 use crate::store::entities::integrations::webhook_key;
 use crate::store::entities::operations::setting;
+use crate::store::entities::schedules::hook;
 use crate::store::queries::SystemScope;
 
 /// A table with a sealed column.
@@ -19,6 +20,7 @@ use crate::store::queries::SystemScope;
 pub enum SealedTable {
     Commands,
     WebhookKeys,
+    Hooks,
     /// Of the whole server.
     TokenKeys,
     /// Of the whole server.
@@ -65,6 +67,19 @@ impl SystemScope {
                     .column(webhook_key::Column::Sealed)
                     .filter(webhook_key::Column::Id.gt(after))
                     .order_by_asc(webhook_key::Column::Id)
+                    .limit(limit)
+                    .into_tuple()
+                    .all(&self.reader)
+                    .await?
+            }
+            SealedTable::Hooks => {
+                hook::Entity::find()
+                    .select_only()
+                    .column(hook::Column::Id)
+                    .column(hook::Column::TenantId)
+                    .column(hook::Column::Sealed)
+                    .filter(hook::Column::Id.gt(after))
+                    .order_by_asc(hook::Column::Id)
                     .limit(limit)
                     .into_tuple()
                     .all(&self.reader)
@@ -129,6 +144,13 @@ impl SystemScope {
                                 webhook_key::Entity::update_many()
                                     .col_expr(webhook_key::Column::Sealed, Expr::value(sealed))
                                     .filter(webhook_key::Column::Id.eq(id))
+                                    .exec(transaction)
+                                    .await?;
+                            }
+                            SealedTable::Hooks => {
+                                hook::Entity::update_many()
+                                    .col_expr(hook::Column::Sealed, Expr::value(sealed))
+                                    .filter(hook::Column::Id.eq(id))
                                     .exec(transaction)
                                     .await?;
                             }

@@ -28,7 +28,7 @@ const SLICE_AGENTS: u64 = 20;
 
 /// Tables whose rows are deleted by `tenant_id` alone, with a column that tells rows of a slice apart.
 /// Commands, agents, members and the tenant itself have functions of their own.
-const TABLES: [(&str, &str); 27] = [
+const TABLES: [(&str, &str); 30] = [
     ("approvals", "id"),
     ("approval_rules", "id"),
     ("ladders", "tenant_id"),
@@ -36,7 +36,10 @@ const TABLES: [(&str, &str); 27] = [
     ("script_bodies", "id"),
     ("script_versions", "id"),
     ("scripts", "id"),
+    ("calendars", "id"),
     ("fires", "id"),
+    ("hook_deliveries", "id"),
+    ("hooks", "id"),
     ("schedules", "id"),
     ("webhook_deliveries", "id"),
     ("webhook_keys", "id"),

@@ -28,7 +28,7 @@ use crate::store::entities::fleet::{agent, agent_event, agent_manifest};
 use crate::store::entities::integrations::webhook_delivery;
 use crate::store::entities::library::{script, script_body, script_signature, script_version};
 use crate::store::entities::releases::{agent_update, group};
-use crate::store::entities::schedules::{fire, schedule};
+use crate::store::entities::schedules::{calendar, fire, hook, hook_delivery, schedule};
 use crate::store::queries::TenantScope;
 
 /// Rows of a page.
@@ -36,7 +36,7 @@ const PAGE_ROWS: u64 = 100;
 
 /// What is exported, in this order. Rows that belong to others follow them: the person of a member, the
 /// manifest of an agent, the report and the output of a command.
-pub const TABLES: [&str; 23] = [
+pub const TABLES: [&str; 26] = [
     "tenants",
     "api_keys",
     "agent_keys",
@@ -51,6 +51,9 @@ pub const TABLES: [&str; 23] = [
     "script_signatures",
     "schedules",
     "fires",
+    "calendars",
+    "hooks",
+    "hook_deliveries",
     "jobs",
     "rollouts",
     "commands",
@@ -75,13 +78,14 @@ pub const NOT_EXPORTED_TABLES: [(&str, &str); 8] = [
 ];
 
 /// Columns that are secrets, hashes of them, or of this server only.
-const HIDDEN: [&str; 9] = [
+const HIDDEN: [&str; 10] = [
     "secret_hash",
     "previous_secret_hash",
     "next_fingerprint",
     "password_hash",
     "token_hash",
     "sealed_parameters",
+    "sealed",
     "is_indexed",
     "manifest_bytes",
     "manifest_scripts",
@@ -133,6 +137,11 @@ impl TenantScope {
             }
             "schedules" => self.table::<schedule::Entity>("schedules", after).await,
             "fires" => self.table::<fire::Entity>("fires", after).await,
+            "calendars" => self.table::<calendar::Entity>("calendars", after).await,
+            "hooks" => self.table::<hook::Entity>("hooks", after).await,
+            "hook_deliveries" => {
+                self.table::<hook_delivery::Entity>("hook_deliveries", after).await
+            }
             "jobs" => self.table::<job::Entity>("jobs", after).await,
             "rollouts" => {
                 let keys = ("tenant_id", "job_id");

@@ -157,6 +157,11 @@ impl AccessFixture {
         let schedule = text(&fixture.api.post("/api/schedules", schedule).await.expect(201), "id");
         let script = json!({"name": "first", "body": "true\n", "interpreter": "sh"});
         let script = text(&fixture.api.post("/api/scripts", script).await.expect(201), "id");
+        let hook = json!({"name": "first", "authentication": "github",
+            "job": {"script": "deploy", "target": {"tags": ["none"]}}});
+        let hook = text(&fixture.api.post("/api/hooks", hook).await.expect(201), "id");
+        let calendar = json!({"name": "first", "entries": []});
+        let calendar = text(&fixture.api.post("/api/calendars", calendar).await.expect(201), "id");
         let first_key = fixture.api.get("/api/keys").await.expect(200);
         let own_tenant = fixture.api.get("/api/tenant").await.expect(200);
         let command = text(&command, "command_id");
@@ -172,6 +177,9 @@ impl AccessFixture {
             ("/api/approvals/rules/", text(&rule, "id")),
             ("/api/schedules/", schedule),
             ("/api/scripts/", script),
+            ("/api/calendars/", calendar),
+            ("/hooks/", hook.clone()),
+            ("/api/hooks/", hook),
             ("/api/members/", people.owner.member_id.clone()),
             ("/api/me/sessions/", people.owner.session_id.clone()),
             ("/api/invitations/", invitation),

@@ -112,6 +112,7 @@ const SCHEDULES_CONTROL: &[&[&str]] = &[&["schedules:write"], &["commands:run", 
 const SCHEDULES_RUN: &[&[&str]] = &[&["schedules:write"], &["commands:run"]];
 const SCRIPTS_READ: &[&[&str]] = &[&["scripts:read"]];
 const SCRIPTS_WRITE: &[&[&str]] = &[&["scripts:write"]];
+const CALENDARS_WRITE: &[&[&str]] = &[&["schedules:write"], &["commands:manage"]];
 const MEMBERS_READ: &[&[&str]] = &[&["members:read"]];
 const MEMBERS_WRITE: &[&[&str]] = &[&["members:write"]];
 const WEBHOOKS_WRITE: &[&[&str]] = &[&["webhooks:write"]];
@@ -145,6 +146,9 @@ pub fn operations() -> Vec<Operation> {
     let rule = json!({"cron": "0 9 * * *"});
     let new_schedule =
         json!({"name": "new", "rule": rule, "job": {"script": "hi", "target": nobody}});
+    let new_calendar = json!({"name": "new", "entries": []});
+    let new_hook = json!({"name": "new", "authentication": "signature",
+        "job": {"script": "hi", "target": nobody}});
     let setup = json!({"email": "ada@example.com", "password": "correct horse battery"});
     let setup_again = setup.clone();
     let wrong_code = json!({"registration_id": nothing, "code": "000000"});
@@ -313,6 +317,22 @@ pub fn operations() -> Vec<Operation> {
         get("/api/schedules/{id}/preview", SCHEDULES_READ, NotFound),
         act("/api/schedules/{id}/run", SCHEDULES_RUN),
         post("/api/schedules/preview", SCHEDULES_READ, Unrelated, json!({"rule": rule})),
+        act("/api/schedules/{id}/snooze", SCHEDULES_CONTROL),
+        post("/api/schedules/simulate", SCHEDULES_READ, Unrelated, json!({"for_ms": 1})),
+        get("/api/calendars", SCHEDULES_READ, Hidden),
+        post("/api/calendars", CALENDARS_WRITE, Unrelated, new_calendar),
+        get("/api/calendars/{id}", SCHEDULES_READ, NotFound),
+        patch("/api/calendars/{id}", CALENDARS_WRITE, json!({"name": "renamed"})),
+        delete("/api/calendars/{id}", CALENDARS_WRITE),
+        get("/api/hooks", SCHEDULES_READ, Hidden),
+        post("/api/hooks", SCHEDULES_RUN, Unrelated, new_hook),
+        get("/api/hooks/{id}", SCHEDULES_READ, NotFound),
+        patch("/api/hooks/{id}", SCHEDULES_RUN, json!({"name": "renamed"})),
+        delete("/api/hooks/{id}", SCHEDULES_CONTROL),
+        get("/api/hooks/{id}/deliveries", SCHEDULES_READ, NotFound),
+        act("/api/hooks/{id}/rotate", SCHEDULES_CONTROL),
+        act("/api/hooks/{id}/test", SCHEDULES_RUN),
+        post("/hooks/{id}", &[], Unrelated, json!({})).needing(Needs::Own("hook secret")),
         get("/api/tenant", AGENTS_READ, Hidden),
         patch("/api/tenant", TENANT_MANAGE, json!({})).unrelated(),
         delete("/api/tenant", TENANT_MANAGE).with(json!({"name": "another"})).unrelated(),

@@ -88,6 +88,12 @@ fn body(bounded: &Bounded, agent: &str) -> Value {
             };
             json!({"name": "bounds", "rule": rule, "job": job(agent, field)})
         }
+        ("/api/hooks", field) => {
+            json!({"name": "bounds", "authentication": "bearer", "job": job(agent, field)})
+        }
+        ("/api/hooks/{id}", field) if field.starts_with("job.") => {
+            json!({"job": job(agent, field)})
+        }
         ("/api/schedules/preview", "count") => json!({"rule": {"every_ms": 60_000}}),
         ("/api/schedules/preview", _) => json!({"rule": {}}),
         ("/api/schedules/{id}", field) if field.starts_with("rule.") => json!({"rule": {}}),
@@ -118,6 +124,9 @@ async fn number_out_of_its_bounds_is_refused_by_one_rule_in_every_operation() {
     let job = json!({"script": "deploy", "target": {"ids": [agent]}});
     let schedule = json!({"name": "nightly", "rule": {"every_ms": 3_600_000}, "job": job});
     let schedule = fixture.api.post("/api/schedules", schedule).await.expect(201).id().to_owned();
+    let hook = json!({"name": "deploys", "authentication": "bearer",
+        "job": {"script": "deploy", "target": {"ids": [agent]}}});
+    let hook = fixture.api.post("/api/hooks", hook).await.expect(201).id().to_owned();
     let api_key = fixture.api.post("/api/keys", json!({"name": "ci", "role": "member"})).await;
     let api_key = api_key.expect(201).id().to_owned();
     let (_, basic) = fixture.api.agent_key(json!({})).await;
@@ -136,6 +145,7 @@ async fn number_out_of_its_bounds_is_refused_by_one_rule_in_every_operation() {
             Some("agents") => &agent,
             Some("groups") => &group,
             Some("schedules") => &schedule,
+            Some("hooks") => &hook,
             Some("keys") => &api_key,
             _ => &command,
         };

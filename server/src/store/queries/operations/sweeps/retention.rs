@@ -22,8 +22,8 @@ use crate::store::entities::fleet::telemetry_sample::Column::At as TelemetryAt;
 use crate::store::entities::fleet::{agent, agent_event, telemetry_sample};
 use crate::store::entities::integrations::webhook_delivery;
 use crate::store::entities::integrations::webhook_delivery::Column::Id as WebhookDeliveryId;
-use crate::store::entities::schedules::fire;
 use crate::store::entities::schedules::fire::Column::Id as FireId;
+use crate::store::entities::schedules::{fire, hook_delivery};
 
 /// Rows of one kind in a slice.
 const SLICE_ROWS: u64 = 500;
@@ -114,8 +114,10 @@ async fn drop_history(
     let commands = drop_commands(transaction, of, before).await?;
     let jobs = drop_jobs(transaction, of, first_kept).await?;
     let fires = drop_fires(transaction, of, first_kept).await?;
+    let deliveries = drop_hook_deliveries(transaction, of, first_kept).await?;
     let approvals = drop_approvals(transaction, of, first_kept).await?;
-    let may_have_more = events || commands.may_have_more || jobs || fires || approvals;
+    let may_have_more =
+        events || commands.may_have_more || jobs || fires || deliveries || approvals;
     Ok(Dropped { may_have_more, ..commands })
 }
 
@@ -132,6 +134,20 @@ async fn drop_fires(
     }
     let ids = ids_of(transaction, FireId, old).await?;
     drop_by_id::<fire::Entity>(transaction, FireId, ids).await
+}
+
+/// A slice of deliveries to hooks.
+async fn drop_hook_deliveries(
+    transaction: &DatabaseTransaction,
+    of: Option<TenantId>,
+    before: Uuid,
+) -> Result<bool, StoreError> {
+    let mut old = hook_delivery::Entity::find().filter(hook_delivery::Column::Id.lt(before));
+    if let Some(tenant_id) = of {
+        old = old.filter(hook_delivery::Column::TenantId.eq(tenant_id));
+    }
+    let ids = ids_of(transaction, hook_delivery::Column::Id, old).await?;
+    drop_by_id::<hook_delivery::Entity>(transaction, hook_delivery::Column::Id, ids).await
 }
 
 /// A slice of requests for approval that have ended.
