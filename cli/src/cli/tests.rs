@@ -128,6 +128,7 @@ fn every_option_is_named_by_a_field_or_is_local() {
                 ("scripts", "FOLDER"),
                 ("scripts", "FROM"),
                 ("scripts", "TO"),
+                ("scripts", "SCRIPT"),
                 ("scripts", "WHAT"),
                 ("hooks", "ARGUMENT"),
                 ("hooks", "NAME=VALUE"),

@@ -51,6 +51,7 @@ pub const OPTIONS: OptionNames = &[
     option("timeout_ms", "--timeout"),
     option("current_version", "VERSION"),
     option("search", "--search"),
+    option("limit", "--limit"),
     option("statement", "--key"),
 ];
 
