@@ -51,6 +51,8 @@ Options for installing:
                      lists), library (also scripts of the server's library), shell (any command)
   --forbid LIST      what the server may not do to the agent, with commas: restart, update,
                      redeploy, shutdown, rekey (replace the agent key); none allows all again
+  --publisher KEYS   run scripts of the library only if one of these keys has signed them: public
+                     keys of muster publisher keygen, with commas; none accepts any again
   --run-as USER      user that scripts run as; default: muster, created if missing. Not with --user
   --insecure         allow http:// and ws:// to other hosts. Anyone on the network path can read
                      the key
@@ -98,7 +100,7 @@ main() {
 }
 
 parse_arguments() {
-    action='' key='' key_file='' server='' scope='' dir='' allow='' forbid='' run_as='' insecure='' ca=''
+    action='' key='' key_file='' server='' scope='' dir='' allow='' forbid='' publisher='' run_as='' insecure='' ca=''
     version='' min_version='' release_key='' from='' mode='' image='' yes='' kill_executions='' keep_state=''
     host_network='' capabilities='' privileged=''
     while [ $# -gt 0 ]; do
@@ -111,7 +113,7 @@ parse_arguments() {
             ;;
         esac
         case $option in
-        --key | --key-file | --server | --dir | --allow | --forbid | --run-as | --ca | --version | --min-version | --release-key | --from | --image | --cap-add)
+        --key | --key-file | --server | --dir | --allow | --forbid | --publisher | --run-as | --ca | --version | --min-version | --release-key | --from | --image | --cap-add)
             [ $# -gt 0 ] || usage_error "$option needs a value"
             value=$1
             shift
@@ -125,6 +127,7 @@ parse_arguments() {
         --dir) dir=$value ;;
         --allow) allow=$value ;;
         --forbid) forbid=$value ;;
+        --publisher) publisher=$value ;;
         --run-as) run_as=$value ;;
         --ca) ca=$value ;;
         --version) version=$value ;;
@@ -175,6 +178,13 @@ check_arguments() {
         restart | update | redeploy | shutdown | rekey) ;;
         none) [ "$forbid" = none ] || usage_error "--forbid none can't be combined with other words" ;;
         *) usage_error "--forbid takes restart, update, redeploy, shutdown, rekey or none, with commas between them, not '$word'" ;;
+        esac
+    done
+    for word in $(printf %s "$publisher" | tr ',' ' '); do
+        case $word in
+        none) [ "$publisher" = none ] || usage_error "--publisher none can't be combined with keys" ;;
+        *[!A-Za-z0-9+/=]*) usage_error "--publisher takes public keys with commas between them, not '$word'" ;;
+        *) [ ${#word} -eq 44 ] || usage_error "--publisher takes public keys with commas between them, not '$word'" ;;
         esac
     done
     [ -z "$action" ] || [ -z "$key$key_file" ] || usage_error "--$action takes no key"
@@ -907,12 +917,13 @@ check_connection() {
 
 # Writes the host's policy. An existing policy changes only if an option asks for it.
 write_policy() {
-    if [ -f "$state/policy.json" ] && [ -z "$allow$forbid$run_as" ]; then
+    if [ -f "$state/policy.json" ] && [ -z "$allow$forbid$publisher$run_as" ]; then
         return 0
     fi
     policy=$(cat "$state/policy.json" 2>/dev/null || true)
     [ -n "$allow" ] || allow=$(policy_value allow)
     [ -n "$forbid" ] || forbid=$(policy_forbids)
+    [ -n "$publisher" ] || publisher=$(policy_publishers)
     [ -n "$run_as" ] || run_as=$(policy_value run_as)
     if [ "$scope" = system ]; then
         # An existing policy without a user runs scripts as root.
@@ -934,13 +945,20 @@ policy_value() { printf %s "$policy" | tr '\n' ' ' | sed -n "s/.*\"$1\" *: *\"\(
 # What $policy forbids, with commas.
 policy_forbids() { printf %s "$policy" | tr '\n' ' ' | sed -n 's/.*"forbid" *: *\[\([^]]*\)\].*/\1/p' | tr -d '" \t'; }
 
-# Prints the policy of $allow, $forbid and the user $1.
+# The publishers of $policy, with commas.
+policy_publishers() { printf %s "$policy" | tr '\n' ' ' | sed -n 's/.*"publishers" *: *\[\([^]]*\)\].*/\1/p' | tr -d '" \t'; }
+
+# Prints the policy of $allow, $forbid, $publisher and the user $1.
 policy_text() {
     printf '{"allow": "%s"' "${allow:-manifest}"
     [ -z "$1" ] || printf ', "run_as": "%s"' "$1"
     case $forbid in
     '' | none) ;;
     *) printf ', "forbid": ["%s"]' "$(printf %s "$forbid" | sed 's/,/", "/g')" ;;
+    esac
+    case $publisher in
+    '' | none) ;;
+    *) printf ', "publishers": ["%s"]' "$(printf %s "$publisher" | sed 's/,/", "/g')" ;;
     esac
     printf '}\n'
 }
@@ -1921,10 +1939,11 @@ fill_volumes() {
     check_pinned_key "$(in_volumes "$staging/etc/agent.env" 'cat /opt/muster/release_key 2>/dev/null || true' </dev/null)"
     [ -z "$release_key" ] || printf '%s\n' "$release_key" | put_file /opt/muster/release_key 644
     [ -z "$min_version" ] || printf '%s\n' "$min_version" | put_file /opt/muster/release_floor 644
-    if [ -n "$allow$forbid" ]; then
+    if [ -n "$allow$forbid$publisher" ]; then
         policy=$(in_volumes "$staging/etc/agent.env" 'cat /var/lib/muster/policy.json 2>/dev/null || true' </dev/null)
         [ -n "$allow" ] || allow=$(policy_value allow)
         [ -n "$forbid" ] || forbid=$(policy_forbids)
+        [ -n "$publisher" ] || publisher=$(policy_publishers)
         policy_text "$(policy_value run_as)" | put_file /var/lib/muster/policy.json 644
     fi
     [ -z "$key" ] || in_volumes "$staging/etc/agent.env" "mv $key_path /etc/muster/agent_key" </dev/null

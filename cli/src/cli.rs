@@ -15,6 +15,7 @@ use crate::commands::commands::{
 };
 use crate::commands::fleet::{agents, ping, suggestions};
 use crate::commands::integrations::{integrations, webhooks};
+use crate::commands::library::{publisher, scripts};
 use crate::commands::releases::{groups, release};
 use crate::commands::schedules::{calendars, hooks, schedules};
 use crate::completion;
@@ -106,6 +107,10 @@ pub enum Action {
     Approvals(approvals::Args),
     /// Create the key with which you sign approvals
     Approver(approver::Args),
+    /// Manage the library: scripts that the server keeps, and their versions
+    Scripts(Box<scripts::Args>),
+    /// Create the key with which you sign scripts, and sign versions
+    Publisher(publisher::Args),
     /// Manage calendars: freezes, excluded days and maintenance windows
     Calendars(calendars::Args),
     /// Manage inbound hooks: jobs that start when another program asks for it
@@ -191,6 +196,9 @@ pub async fn dispatch(cli: Cli) -> Result<u8, CliError> {
         Action::Verify(args) if args.is_offline() => return verify::run_offline(&args, output),
         Action::Audit(args) if args.is_offline() => return audit::run_offline(args, output),
         Action::Approver(args) => return approver::run(args, output),
+        Action::Publisher(args) if args.is_offline() => {
+            return publisher::run_offline(args, output);
+        }
         Action::Release(args) if args.is_offline() => return release::run_offline(args, output),
         action => action,
     };
@@ -240,6 +248,8 @@ pub async fn dispatch(cli: Cli) -> Result<u8, CliError> {
             (integrations::OPTIONS, integrations::run(args, &session).await)
         }
         Action::Webhooks(args) => (webhooks::OPTIONS, webhooks::run(args, &session).await),
+        Action::Scripts(args) => (scripts::OPTIONS, Box::pin(scripts::run(*args, &session)).await),
+        Action::Publisher(args) => (scripts::OPTIONS, publisher::run(args, &session).await),
         Action::Calendars(args) => (calendars::OPTIONS, calendars::run(args, &session).await),
         Action::Hooks(args) => (hooks::OPTIONS, hooks::run(args, &session).await),
         Action::Schedules(args) => (schedules::OPTIONS, schedules::run(args, &session).await),

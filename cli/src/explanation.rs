@@ -38,14 +38,20 @@ impl OptionName {
 }
 
 /// Codes of the preflight: hosts would refuse the script or command. Their detail names the hosts.
-const PREFLIGHT_CODES: [&str; 4] =
-    ["unknown_script", "invalid_parameters", "argv_not_allowed", "hosts_would_refuse"];
+const PREFLIGHT_CODES: [&str; 6] = [
+    "unknown_script",
+    "invalid_parameters",
+    "argv_not_allowed",
+    "library_not_allowed",
+    "library_unsupported",
+    "hosts_would_refuse",
+];
 
 /// Codes of refusals that are shown with the server's own `detail`, because it reads well at a terminal:
 /// it names the reason and what to do, without fields or paths of the API. A test compares this list with
 /// the server's codes.
 #[cfg(test)]
-const SHOWN_AS_ANSWERED: [&str; 154] = [
+const SHOWN_AS_ANSWERED: [&str; 161] = [
     "access_denied",
     "account_changed",
     "agent_busy",
@@ -119,6 +125,7 @@ const SHOWN_AS_ANSWERED: [&str; 154] = [
     "key_not_held",
     "last_owner",
     "last_publisher",
+    "library_full",
     "limit_not_held",
     "mail_not_configured",
     "malformed_json",
@@ -157,6 +164,8 @@ const SHOWN_AS_ANSWERED: [&str; 154] = [
     "schedule_ended",
     "schedule_exists",
     "scope_not_held",
+    "script_changed",
+    "script_exists",
     "script_not_in_key",
     "secrets_gone",
     "secrets_unsupported",
@@ -184,11 +193,15 @@ const SHOWN_AS_ANSWERED: [&str; 154] = [
     "too_many_requests",
     "too_many_rules",
     "too_many_schedules",
+    "too_many_scripts",
     "too_many_sign_ins",
+    "too_many_signatures",
     "too_many_streams",
     "too_many_unknown_keys",
     "totp_enabled",
+    "too_many_versions",
     "unknown_host",
+    "unknown_version",
     "unsupported_command",
     "unsupported_media_type",
     "untrusted_release_key",

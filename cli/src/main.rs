@@ -108,6 +108,12 @@ mod commands {
         pub mod groups;
         pub mod release;
     }
+    /// The library of scripts, and the keys that sign them.
+    pub mod library {
+        pub mod publisher;
+        pub mod scripts;
+    }
+    /// Schedules of jobs.
     /// Schedules of jobs, calendars and inbound hooks.
     pub mod schedules {
         pub mod calendars;

@@ -33,6 +33,7 @@ pub enum ResourceKind {
     Hook,
     Integration,
     Schedule,
+    Script,
     Tenant,
     ApprovalRule,
 }
@@ -48,6 +49,7 @@ impl ResourceKind {
             Self::Hook => "hook",
             Self::Integration => "integration",
             Self::Schedule => "schedule",
+            Self::Script => "script",
             Self::Tenant => "tenant",
             Self::ApprovalRule => "rule",
         }
@@ -63,6 +65,7 @@ impl ResourceKind {
             Self::Hook => &["hooks"],
             Self::Integration => &["integrations"],
             Self::Schedule => &["schedules"],
+            Self::Script => &["scripts"],
             Self::Tenant => &["tenants"],
             Self::ApprovalRule => &["approvals", "rules"],
         }

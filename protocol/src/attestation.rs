@@ -48,9 +48,13 @@ pub struct AttestedExecution {
 /// What was started.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AttestedRun {
-    /// The script's name in the manifest; absent for an ad-hoc command.
+    /// The script's name in the manifest, or `library:` and its name in the library; absent for an ad-hoc
+    /// command.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub script: Option<String>,
+    /// The version of a script of the library, whose name then starts with `library:`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub library_version: Option<u32>,
     /// Hex SHA-256 of the script's file as it was before its start, or of the words of an ad-hoc
     /// command. Absent if the file could not be read.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -14,6 +14,7 @@ pub mod escape;
 pub mod exit_code;
 pub mod frame;
 pub mod identity;
+pub mod library;
 pub mod limits;
 pub mod manifest;
 pub mod manifest_mismatch;

@@ -20,6 +20,12 @@ pub enum ManifestMismatch {
         "the host's policy does not allow ad-hoc commands; set {{\"allow\": \"shell\"}} in policy.json on the host, or run a script of its manifest"
     )]
     ArgvNotAllowed,
+    #[error(
+        "the host's policy does not allow scripts of the library; set {{\"allow\": \"library\"}} in policy.json on the host, or run a script of its manifest"
+    )]
+    LibraryNotAllowed,
+    #[error("the host's agent is too old to run scripts of the library; update the agent")]
+    LibraryUnsupported,
 }
 
 impl ManifestMismatch {
@@ -35,6 +41,8 @@ impl ManifestMismatch {
             Self::Parameters(_) => "invalid_parameters",
             Self::Argv(_) => "invalid_argv",
             Self::ArgvNotAllowed => "argv_not_allowed",
+            Self::LibraryNotAllowed => "library_not_allowed",
+            Self::LibraryUnsupported => "library_unsupported",
         }
     }
 }

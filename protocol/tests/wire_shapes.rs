@@ -31,6 +31,7 @@ fn server_frames_have_the_shapes_of_the_basic_protocol() {
             timestamp: AT.into(),
             start_within_ms: None,
             capsule: None,
+            content: None,
         })),
     ];
     insta::assert_json_snapshot!(frames);

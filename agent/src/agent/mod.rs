@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use muster_protocol::frame::{AgentFrame, Registered, Registration};
 use muster_protocol::identity::{AgentKeyPair, Challenge, Fingerprint};
 use muster_protocol::limits::MAX_MAX_EXECUTIONS;
-use muster_protocol::{CommandName, PROTOCOL_VERSION, release, secret_parameters};
+use muster_protocol::{CommandName, PROTOCOL_VERSION, library, release, secret_parameters};
 use uuid::Uuid;
 
 use crate::agent::frame_log::FrameLog;
@@ -27,6 +27,7 @@ use crate::identity::key::KeyRing;
 use crate::identity::key_pair::{self, KeyPairError};
 use crate::identity::{HostInfo, Identity, KeyRejected};
 use crate::policy::manifest::ManifestFile;
+use crate::policy::minimum_versions::MinimumVersions;
 use crate::policy::used_capsules::UsedCapsules;
 use crate::policy::{Forbidden, Policy, PolicyFile};
 use crate::releases::UpdateRequests;
@@ -50,6 +51,8 @@ pub struct Agent {
     pub policy: PolicyFile,
     /// Signed approvals that were used, which count once.
     pub used_capsules: UsedCapsules,
+    /// Old versions of library scripts that this host runs no more.
+    pub minimum_versions: MinimumVersions,
     pub telemetry: TelemetryCollector,
     pub executions: ExecutionManager,
     /// Requests to install another version of this program.
@@ -123,6 +126,7 @@ impl Agent {
             host_info: HostInfo::this_host(),
             manifest: ManifestFile::open(&state)?,
             used_capsules: UsedCapsules::open(&state)?,
+            minimum_versions: MinimumVersions::open(&state)?,
             policy,
             telemetry: TelemetryCollector::new(state.path()),
             executions: ExecutionManager::open(&state, shim_program, limits.max_executions)?,
@@ -248,7 +252,7 @@ impl Agent {
             capabilities: CommandName::ALL
                 .iter()
                 .map(|name| name.as_str())
-                .chain([secret_parameters::CAPABILITY, release::CAPABILITY])
+                .chain([secret_parameters::CAPABILITY, release::CAPABILITY, library::CAPABILITY])
                 .map(str::to_owned)
                 .collect(),
             protocol: Some(PROTOCOL_VERSION),

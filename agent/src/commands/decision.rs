@@ -13,10 +13,12 @@ use muster_protocol::{CommandName, ExitCode, Permissions, version};
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::commands::library::{self, PlannedLibrary};
 use crate::commands::{self, CommandContext, approval, execute};
 use crate::executions::ledger::record::{Launch, refusal};
 use crate::executions::ledger::{KnownState, NewCommand};
 use crate::platform::BootInstant;
+use crate::policy::minimum_versions::MinimumVersions;
 use crate::policy::{self, Policy};
 
 /// Free disk space that must remain after a command is accepted.
@@ -66,6 +68,7 @@ pub struct DecisionInput<'a> {
     pub now_ms: u64,
     /// The capsule of this command was used before.
     pub is_capsule_used: bool,
+    pub minimum_versions: &'a MinimumVersions,
     /// Capsules that expire until then may have been used.
     pub forgotten_until_ms: u64,
     /// The host's own.
@@ -176,17 +179,35 @@ pub fn decide(command: &Command, input: &DecisionInput<'_>) -> CommandDecision {
         return refuse("invalid_policy", reason.to_string());
     }
     let allowed = execute::AllowedScripts { manifest: input.manifest, allow: policy.allow };
-    match execute::plan(&command.data, allowed, input.output) {
-        Ok((launch, parameters)) => match approval::pin_program(launch, approved.as_ref()) {
-            Ok(launch) => CommandDecision::Accept(NewCommand {
-                command_id: id,
-                command: name,
-                start_by: command.start_within_ms.map(BootInstant::after_ms),
-                launch: Some(Launch { run_as: policy.run_as.clone(), ..launch }),
-                parameters,
-            }),
-            Err((code, text)) => refuse(code, text),
-        },
+    let planned = if library::is_requested(&command.data) {
+        let rules = library::LibraryRules {
+            policy,
+            minimum_version: &|name: &str| input.minimum_versions.of(name),
+            now_ms: input.now_ms,
+        };
+        library::plan(command, &rules, input.output).map(|planned| {
+            let PlannedLibrary { launch, parameters, file, minimum } = planned;
+            (launch, parameters, Some(file), minimum)
+        })
+    } else {
+        let planned = execute::plan(&command.data, allowed, input.output);
+        planned.map(|(launch, parameters)| (launch, parameters, None, None))
+    };
+    match planned {
+        Ok((launch, parameters, file, minimum)) => {
+            match approval::pin_program(launch, approved.as_ref()) {
+                Ok(launch) => CommandDecision::Accept(NewCommand {
+                    file,
+                    minimum,
+                    command_id: id,
+                    command: name,
+                    start_by: command.start_within_ms.map(BootInstant::after_ms),
+                    launch: Some(Launch { run_as: policy.run_as.clone(), ..launch }),
+                    parameters,
+                }),
+                Err((code, text)) => refuse(code, text),
+            }
+        }
         Err(reason) => {
             let is_unlisted = matches!(
                 reason,

@@ -12,25 +12,26 @@ use muster_protocol::secret_parameters::{SecretDelivery, SecretParameters};
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::library_refusal::LibraryRefusal;
 use crate::executions::ledger::record::{Launch, ParameterRecord};
 use crate::policy::Allow;
 
 /// The data of an `execute`. Unknown fields are ignored: they are for later agents.
 #[derive(Debug, Deserialize)]
-struct ExecuteData {
-    /// The script's name in the manifest.
+pub(super) struct ExecuteData {
+    /// The script's name in the manifest, or `library:` and its name in the library.
     #[serde(default)]
-    script: Option<String>,
+    pub script: Option<String>,
     /// A program and its arguments, instead of a script.
     #[serde(default)]
-    argv: Option<Vec<String>>,
+    pub argv: Option<Vec<String>>,
     #[serde(default)]
-    parameters: Parameters,
+    pub parameters: Parameters,
     #[serde(default)]
-    secret_parameters: SecretParameters,
+    pub secret_parameters: SecretParameters,
     /// May shorten the time that the manifest allows, never lengthen it.
     #[serde(default)]
-    timeout_ms: Option<u64>,
+    pub timeout_ms: Option<u64>,
 }
 
 /// The host's limits on stored output.
@@ -49,6 +50,8 @@ pub enum ExecuteRefusal {
     Ambiguous,
     #[error("{0}")]
     ManifestMismatch(#[from] ManifestMismatch),
+    #[error("{0}")]
+    Library(#[from] LibraryRefusal),
     #[error("timeout_ms must be between 1 and {MAX_TIMEOUT_MS}")]
     Timeout,
 }
@@ -59,6 +62,7 @@ impl ExecuteRefusal {
         match self {
             Self::Malformed(_) | Self::Ambiguous | Self::Timeout => "invalid_data",
             Self::ManifestMismatch(mismatch) => mismatch.code(),
+            Self::Library(refusal) => refusal.code(),
         }
     }
 }
@@ -79,24 +83,11 @@ pub fn plan(
     allowed: AllowedScripts<'_>,
     bounds: OutputLimits,
 ) -> Result<(Launch, ParameterRecord), ExecuteRefusal> {
-    let request = ExecuteData::deserialize(data).map_err(ExecuteRefusal::Malformed)?;
+    let request = request_of(data)?;
     let asked_ms = request.timeout_ms;
-    if asked_ms.is_some_and(|asked| asked == 0 || asked > MAX_TIMEOUT_MS) {
-        return Err(ExecuteRefusal::Timeout);
-    }
     let launch = Launch {
-        path: String::new(),
-        argv: Vec::new(),
-        interpreter: None,
-        args: Vec::new(),
-        sha256: None,
-        script: None,
-        policy: Some(allowed.allow.as_str().to_owned()),
-        run_as: None,
-        secrets: SecretDelivery::Environment,
         timeout_ms: asked_ms.unwrap_or(DEFAULT_TIMEOUT_MS),
-        output_limit_bytes: bounds.limit_bytes,
-        output_quota_bytes: bounds.quota_bytes,
+        ..Launch::empty(allowed.allow, bounds)
     };
     let (parameters, secrets) = (request.parameters, request.secret_parameters);
     match (request.script, request.argv) {
@@ -142,7 +133,43 @@ pub fn plan(
     }
 }
 
-fn names(parameters: &Parameters, secrets: &SecretParameters) -> impl Iterator<Item = String> {
+/// Reads the data of an `execute`.
+///
+/// # Errors
+/// [`ExecuteRefusal`] if it has another form, or an invalid time limit.
+pub(super) fn request_of(data: &Value) -> Result<ExecuteData, ExecuteRefusal> {
+    let request = ExecuteData::deserialize(data).map_err(ExecuteRefusal::Malformed)?;
+    if request.timeout_ms.is_some_and(|asked| asked == 0 || asked > MAX_TIMEOUT_MS) {
+        return Err(ExecuteRefusal::Timeout);
+    }
+    Ok(request)
+}
+
+impl Launch {
+    /// Nothing to run yet.
+    pub(super) fn empty(allow: Allow, bounds: OutputLimits) -> Self {
+        Self {
+            path: String::new(),
+            argv: Vec::new(),
+            interpreter: None,
+            args: Vec::new(),
+            sha256: None,
+            script: None,
+            library: None,
+            policy: Some(allow.as_str().to_owned()),
+            run_as: None,
+            secrets: SecretDelivery::Environment,
+            timeout_ms: DEFAULT_TIMEOUT_MS,
+            output_limit_bytes: bounds.limit_bytes,
+            output_quota_bytes: bounds.quota_bytes,
+        }
+    }
+}
+
+pub(super) fn names(
+    parameters: &Parameters,
+    secrets: &SecretParameters,
+) -> impl Iterator<Item = String> {
     parameters.keys().cloned().chain(secrets.iter().map(|(name, _)| name.to_owned()))
 }
 

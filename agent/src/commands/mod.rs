@@ -4,6 +4,8 @@
 mod approval;
 pub mod decision;
 pub mod execute;
+pub mod library;
+mod library_refusal;
 
 pub use self::approval::is_needed as needs_capsule;
 

@@ -7,6 +7,7 @@
 pub mod environment;
 mod launcher;
 pub mod ledger;
+pub mod library_cache;
 mod manager;
 mod notifier;
 mod orphans;

@@ -7,12 +7,14 @@
 pub mod file_fingerprint;
 pub mod guard;
 pub mod manifest;
+pub mod minimum_versions;
 pub mod needs_approval;
 pub mod used_capsules;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
+use muster_protocol::identity::AgentPublicKey;
 use muster_protocol::{CommandName, object};
 use serde::Deserialize;
 
@@ -24,6 +26,8 @@ use crate::storage::layout::StateDir;
 
 /// A policy is short.
 const MAX_BYTES: u64 = 64 * 1024;
+/// Most publishers of a host.
+const MAX_PUBLISHERS: usize = 16;
 
 /// The policy of one host.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
@@ -41,6 +45,11 @@ pub struct Policy {
     /// version before this field refuses the whole policy.
     #[serde(default)]
     pub needs_approval: Option<NeedsApproval>,
+    /// Public keys, as `muster publisher keygen` prints them: scripts of the library run only if one of
+    /// them has signed the version; without the field, any. An agent of a version before this field
+    /// refuses the whole policy.
+    #[serde(default)]
+    pub publishers: Option<Vec<AgentPublicKey>>,
 }
 
 /// Something that the server does to the agent itself, and that a policy can forbid.
@@ -130,6 +139,12 @@ impl Policy {
             object::read(text).map_err(|error| format!("invalid policy.json: {error}"))?;
         if let Some(Err(problem)) = policy.needs_approval.as_ref().map(NeedsApproval::check) {
             return Err(format!("invalid policy.json: {problem}"));
+        }
+        let publishers = policy.publishers.as_ref().map_or(1, Vec::len);
+        if !(1..=MAX_PUBLISHERS).contains(&publishers) {
+            return Err(format!(
+                "invalid policy.json: publishers must hold 1 to {MAX_PUBLISHERS} keys"
+            ));
         }
         Ok(policy)
     }
@@ -237,7 +252,8 @@ impl PolicyFile {
                 let forbid = policy.forbidden_names().join(" ");
                 let approvers =
                     policy.needs_approval.as_ref().map_or(0, |needed| needed.approvers.len());
-                tracing::info!(allow, run_as, forbid, approvers, "policy read");
+                let publishers = policy.publishers.as_ref().map_or(0, Vec::len);
+                tracing::info!(allow, run_as, forbid, approvers, publishers, "policy read");
             }
             Err(reason) => tracing::error!("{reason}"),
         }

@@ -147,6 +147,7 @@ impl Session<'_> {
             update: self.agent.update_requests.check_available(),
             now_ms: unix_ms(),
             is_capsule_used: self.agent.used_capsules.contains(id),
+            minimum_versions: &self.agent.minimum_versions,
             forgotten_until_ms: self.agent.used_capsules.forgotten_until_ms(),
             fingerprint: self.agent.fingerprint(),
             is_deregistering: self.deregistration.is_some(),
@@ -165,6 +166,13 @@ impl Session<'_> {
         let used = command.capsule.as_ref().filter(|_| uses_capsule);
         if let Some(Ok(approved)) = used.map(Capsule::read)
             && let Err(error) = self.agent.used_capsules.add(id, approved.expires_at_ms)
+        {
+            self.reject(id, &error);
+            return;
+        }
+        if let CommandDecision::Accept(NewCommand { minimum: Some((name, version)), .. }) =
+            &decision
+            && let Err(error) = self.agent.minimum_versions.raise(name, *version)
         {
             self.reject(id, &error);
             return;

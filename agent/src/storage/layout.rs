@@ -91,6 +91,14 @@ impl StateDir {
     pub fn used_capsules(&self) -> PathBuf {
         self.0.join("used_capsules")
     }
+    /// The oldest versions of library scripts that run.
+    pub fn minimum_versions(&self) -> PathBuf {
+        self.0.join("minimum_versions")
+    }
+    /// Bodies of library scripts.
+    pub fn library(&self) -> PathBuf {
+        self.0.join(LIBRARY)
+    }
     pub fn scripts(&self) -> PathBuf {
         self.0.join("scripts")
     }
@@ -154,6 +162,9 @@ impl StateDir {
 /// Name of the folder for secret files.
 const SECRETS: &str = "secrets";
 
+/// Name of the folder for bodies of library scripts.
+pub const LIBRARY: &str = "library";
+
 /// Name of the socket on which shims notify the agent.
 pub const NOTIFICATION_SOCKET: &str = "wake.sock";
 
@@ -184,6 +195,10 @@ impl ExecutionDir {
     /// which the user that scripts run as can't enter.
     pub fn secrets(&self) -> Option<PathBuf> {
         Some(self.state()?.join(SECRETS).join(self.0.file_name()?))
+    }
+    /// The body of a library script: a second link to the file in the cache.
+    pub fn body(&self) -> PathBuf {
+        self.0.join("body")
     }
     /// The parameter values, apart from the rest because they may be secret.
     pub fn parameters(&self) -> PathBuf {

@@ -141,6 +141,7 @@ impl Server {
             timestamp: "2026-01-01T00:00:00Z".into(),
             start_within_ms: None,
             capsule: None,
+            content: None,
         })))
         .await;
     }

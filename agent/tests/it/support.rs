@@ -77,6 +77,7 @@ impl Host {
                 args: vec![],
                 sha256: None,
                 script: None,
+                library: None,
                 run_as: None,
                 secrets: Default::default(),
                 timeout_ms: 60_000,
@@ -84,6 +85,8 @@ impl Host {
                 output_quota_bytes: 5 << 30,
             }),
             parameters: ParameterRecord::default(),
+            file: None,
+            minimum: None,
         }
     }
 

@@ -10,7 +10,7 @@ use crate::error::problem::Problem;
 use crate::explanation::OptionNames;
 
 /// Each command with the options that its refusals name.
-const COMMANDS: [(&str, OptionNames); 20] = [
+const COMMANDS: [(&str, OptionNames); 21] = [
     ("account", account::own::OPTIONS),
     ("access", access::OPTIONS),
     ("approvals", approvals::OPTIONS),
@@ -29,6 +29,7 @@ const COMMANDS: [(&str, OptionNames); 20] = [
     ("hooks", hooks::OPTIONS),
     ("integrations", integrations::OPTIONS),
     ("schedules", schedules::OPTIONS),
+    ("scripts", scripts::OPTIONS),
     ("tenant", tenant::OPTIONS),
     ("tenants", tenants::OPTIONS),
 ];
@@ -130,6 +131,16 @@ fn every_option_is_named_by_a_field_or_is_local() {
                 ("audit", "--output"),
                 ("audit", "--public-key"),
                 ("audit", "--save-head"),
+                ("scripts", "--dry-run"),
+                ("scripts", "--body"),
+                ("scripts", "--file"),
+                ("scripts", "--keep-current"),
+                ("scripts", "--minimum"),
+                ("scripts", "FOLDER"),
+                ("scripts", "FROM"),
+                ("scripts", "TO"),
+                ("scripts", "SCRIPT"),
+                ("scripts", "WHAT"),
                 ("hooks", "ARGUMENT"),
                 ("hooks", "NAME=VALUE"),
                 ("schedules", "ARGUMENT"),

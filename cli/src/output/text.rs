@@ -29,6 +29,12 @@ pub fn sanitize(text: &str) -> String {
     text.chars().map(|c| if is_control(c) { char::REPLACEMENT_CHARACTER } else { c }).collect()
 }
 
+/// As [`sanitize`], for a text with lines.
+pub fn sanitize_lines(text: &str) -> String {
+    let is_strange = |c: char| !matches!(c, '\n' | '\t') && is_control(c);
+    text.chars().map(|c| if is_strange(c) { char::REPLACEMENT_CHARACTER } else { c }).collect()
+}
+
 /// True for control characters and for marks that change the reading direction.
 pub fn is_control(c: char) -> bool {
     c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')

@@ -6,6 +6,7 @@ use uuid::Uuid;
 
 use crate::capsule::Capsule;
 use crate::identity::Challenge;
+use crate::library::ScriptContent;
 use crate::permission::Permissions;
 
 /// A text frame from a server.
@@ -106,6 +107,10 @@ pub struct Command {
     /// checks it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub capsule: Option<Capsule>,
+    /// Durable: the script of the library that the data pins. Sent to agents with the capability
+    /// `library`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub content: Option<Box<ScriptContent>>,
 }
 
 /// What the server has committed for a command.

@@ -73,6 +73,14 @@ pub enum ParameterError {
     Undeclared { name: String, line: String },
     #[error("parameter `{0}` is required")]
     Missing(String),
+    #[error(
+        "parameter `{0}` is not declared by this version of the script; save a version that declares it"
+    )]
+    NotOfVersion(String),
+    #[error("parameter `{name}` must be {expected}")]
+    Type { name: String, expected: &'static str },
+    #[error("parameter `{name}` must match the pattern `{pattern}` as a whole")]
+    Pattern { name: String, pattern: String },
     #[error("parameter `{name}` must be one of: {choices}")]
     NotAChoice { name: String, choices: String },
 }

@@ -143,6 +143,18 @@ id!(
     FireId
 );
 id!(
+    /// A script of the library.
+    ScriptId
+);
+id!(
+    /// A version of a script.
+    ScriptVersionId
+);
+id!(
+    /// A publisher's signature of a version.
+    ScriptSignatureId
+);
+id!(
     /// A calendar.
     CalendarId
 );

@@ -67,6 +67,12 @@ pub mod integrations {
     pub mod tenant_event;
     pub mod webhook;
 }
+/// The library's scripts and their versions.
+pub mod library {
+    pub mod difference;
+    pub mod records;
+    pub mod rules;
+}
 pub mod name;
 /// Operations of the server itself.
 pub mod operations {

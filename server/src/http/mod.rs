@@ -11,6 +11,7 @@ mod extract;
 pub mod fleet;
 pub mod integrations;
 mod key_lifetime;
+mod library;
 pub mod openapi;
 pub mod operations;
 mod origin;

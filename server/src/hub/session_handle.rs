@@ -66,6 +66,8 @@ pub struct SessionParams {
     pub is_http: bool,
     /// The agent protects secret parameters and masks them in output.
     pub supports_secrets: bool,
+    /// The agent runs scripts of the library.
+    pub supports_library: bool,
     /// Most durable commands that the agent may have at once.
     pub max_in_flight: usize,
     pub grant: Arc<KeyGrant>,
@@ -82,6 +84,7 @@ pub struct SessionHandle {
     pub is_full: bool,
     pub is_http: bool,
     pub supports_secrets: bool,
+    pub supports_library: bool,
     pub pending_replies: PendingReplies,
     /// Reported by full agents.
     pub rules: ReportedRules,
@@ -117,6 +120,7 @@ impl SessionHandle {
             is_full: params.is_full,
             is_http: params.is_http,
             supports_secrets: params.supports_secrets,
+            supports_library: params.supports_library,
             pending_replies: PendingReplies::default(),
             rules: ReportedRules::default(),
             capabilities: params.capabilities,

@@ -21,6 +21,7 @@ pub mod integrations {
     mod template;
     pub mod webhooks;
 }
+pub mod library;
 /// Operations of the server itself: maintenance, metrics, installation, the master key.
 pub mod operations {
     pub mod audit_key;
@@ -129,6 +130,7 @@ pub struct Services {
     pub integrations: integrations::integrations::Integrations,
     pub invitations: access::people::invitations::Invitations,
     pub job_reconciler: commands::job_reconciler::JobReconciler,
+    pub library: library::Library,
     pub live_output: commands::output::live::LiveOutput,
     pub mails: access::mails::Mails,
     pub members: access::people::members::Members,
@@ -229,7 +231,9 @@ impl Services {
             settings,
             counting: Arc::new(Semaphore::new(1)),
         };
+        let library = library::Library { store: store(), clock: clock() };
         let jobs = commands::jobs::Jobs {
+            library: library.clone(),
             store: store(),
             hub: hub(),
             clock: clock(),
@@ -288,6 +292,7 @@ impl Services {
                 hub: hub(),
             },
             commands: commands::Commands {
+                library: library.clone(),
                 store: store(),
                 hub: hub(),
                 clock: clock(),
@@ -303,6 +308,7 @@ impl Services {
             },
             device_logins: access::people::device_login::DeviceLogins::new(sign_in.clone()),
             dispatcher: commands::dispatch::Dispatcher {
+                library: library.clone(),
                 store: store(),
                 hub: hub(),
                 clock: clock(),
@@ -337,6 +343,7 @@ impl Services {
                 settings,
                 presence,
             },
+            library,
             live_output: commands::output::live::LiveOutput {
                 store: store(),
                 hub: hub(),

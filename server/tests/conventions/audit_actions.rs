@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use crate::{literals, sources};
 
 /// What an action changes: the kinds of subjects.
-const RESOURCES: [&str; 24] = [
+const RESOURCES: [&str; 25] = [
     "agent",
     "agent_key",
     "api_key",
@@ -25,6 +25,7 @@ const RESOURCES: [&str; 24] = [
     "member",
     "release",
     "schedule",
+    "script",
     "session",
     "tenant",
     "totp",
@@ -32,7 +33,7 @@ const RESOURCES: [&str; 24] = [
     "webhook_secret",
 ];
 /// What happens to it, in the imperative.
-const VERBS: [&str; 38] = [
+const VERBS: [&str; 40] = [
     "abort",
     "accept",
     "adopt",
@@ -63,7 +64,9 @@ const VERBS: [&str; 38] = [
     "revoke",
     "rotate",
     "run",
+    "save",
     "send",
+    "sign",
     "snooze",
     "stop",
     "submit",

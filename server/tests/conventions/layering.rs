@@ -62,6 +62,7 @@ const FEATURES: [(&str, &[&str]); 6] = [
             "fleet",
             "releases",
             "integrations",
+            "library",
             "commands",
             "sessions",
             "schedules",
@@ -77,13 +78,22 @@ const FEATURES: [(&str, &[&str]); 6] = [
             "sessions",
             "releases",
             "integrations",
+            "library",
             "schedules",
             "operations",
         ],
     ),
 ];
-const ORDER: &[&str] =
-    &["access", "fleet", "commands", "releases", "integrations", "schedules", "operations"];
+const ORDER: &[&str] = &[
+    "access",
+    "fleet",
+    "library",
+    "commands",
+    "releases",
+    "integrations",
+    "schedules",
+    "operations",
+];
 
 /// Crates that every layer may use.
 const COMMON: [&str; 6] =
@@ -102,6 +112,7 @@ const SERVER_CRATES: [(&str, &[&str]); 15] = [
             "http_range_header",
             "httpdate",
             "ring",
+            "similar",
             "strsim",
             "strum",
             "totp_rs",

@@ -5,6 +5,7 @@ mod commands;
 mod fleet;
 mod install;
 mod integrations;
+mod library;
 mod operations;
 mod releases;
 mod schedules;

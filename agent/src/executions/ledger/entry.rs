@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::record::{CommandRecord, Launch, ParameterRecord};
+use crate::executions::library_cache::LibraryFile;
 use crate::platform::BootInstant;
 
 /// The ledger's identity and counters.
@@ -55,6 +56,10 @@ pub struct NewCommand {
     pub start_by: Option<BootInstant>,
     pub launch: Option<Launch>,
     pub parameters: ParameterRecord,
+    /// The body of a script of the library.
+    pub file: Option<LibraryFile>,
+    /// The oldest version of a script of the library that may run once this command is accepted.
+    pub minimum: Option<(String, u32)>,
 }
 
 impl Entry {

@@ -11,6 +11,7 @@ use uuid::Uuid;
 use super::record::{CommandRecord, EXIT_BYTES, ParameterRecord, Settlement};
 use super::recovery::OnDiskState;
 use super::{checkpoints, window};
+use crate::executions::library_cache::{self, LibraryFile};
 use crate::executions::secret_files;
 use crate::platform::{FileLock, LockError, make_fifo};
 use crate::storage::layout::{ExecutionDir, StateDir};
@@ -22,18 +23,23 @@ pub fn write_command(
     execution: &ExecutionDir,
     record: &CommandRecord,
     parameters: &ParameterRecord,
+    file: Option<&LibraryFile>,
 ) -> Result<Vec<UnsyncedFile>, StorageError> {
     make_folder(execution)?;
     // Only a folder that was created here may be removed: an existing one belongs to another
     // command.
-    write_files(execution, record, parameters).inspect_err(|_| remove_execution(execution))
+    write_files(execution, record, parameters, file).inspect_err(|_| remove_execution(execution))
 }
 
 fn write_files(
     execution: &ExecutionDir,
     record: &CommandRecord,
     parameters: &ParameterRecord,
+    file: Option<&LibraryFile>,
 ) -> Result<Vec<UnsyncedFile>, StorageError> {
+    if let (Some(file), Some(state)) = (file, execution.state()) {
+        library_cache::keep(&StateDir::at(state), execution, file)?;
+    }
     let mut written = Vec::with_capacity(3);
     if record.launch.is_some() {
         make_fifo(&execution.control())

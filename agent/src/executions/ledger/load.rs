@@ -137,6 +137,8 @@ mod tests {
                 secret_parameters: Parameters::from([("SECRET".into(), "value".into())]).into(),
                 ..ParameterRecord::default()
             },
+            file: None,
+            minimum: None,
         }]);
         assert!(matches!(outcomes[..], [(_, Ok(1))]), "{outcomes:?}");
         command_id

@@ -118,7 +118,10 @@ impl Ledger {
                 launch: new.launch,
             };
             let execution = self.state.execution(new.command_id);
-            written.push((files::write_command(&execution, &record, &new.parameters), record));
+            written.push((
+                files::write_command(&execution, &record, &new.parameters, new.file.as_ref()),
+                record,
+            ));
         }
         let mut accepted = Vec::with_capacity(written.len());
         for (files, record) in written {

@@ -74,6 +74,7 @@ fn new_command(number: u8) -> NewCommand {
         args: vec![],
         sha256: None,
         script: None,
+        library: None,
         run_as: None,
         secrets: Default::default(),
         timeout_ms: 1,
@@ -89,6 +90,8 @@ fn new_command(number: u8) -> NewCommand {
             secret_parameters: Parameters::from([("SECRET".into(), "value".into())]).into(),
             ..ParameterRecord::default()
         },
+        file: None,
+        minimum: None,
     }
 }
 

@@ -58,6 +58,9 @@ pub struct Launch {
     /// The script's name in the manifest, for people.
     #[serde(default)]
     pub script: Option<String>,
+    /// For a script of the library, whose `path` is the name of a file in the cache.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub library: Option<LibraryLaunch>,
     /// What the host's policy allowed when the command was accepted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub policy: Option<String>,
@@ -69,6 +72,12 @@ pub struct Launch {
     pub timeout_ms: u64,
     pub output_limit_bytes: u64,
     pub output_quota_bytes: u64,
+}
+
+/// What only scripts of the library have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LibraryLaunch {
+    pub version: u32,
 }
 
 /// Parameter values, in a file of their own.
@@ -310,7 +319,7 @@ mod tests {
                     stderr_sha256: Some("f".repeat(64)),
                 },
                 run: Some(AttestedRun {
-                    script: Some("s".repeat(128)), program_sha256: Some("f".repeat(64)),
+                    script: Some("s".repeat(136)), library_version: Some(u32::MAX), program_sha256: Some("f".repeat(64)),
                     parameters_sha256: "f".repeat(64), secret_count: u32::MAX,
                     defaults_sha256: Some("f".repeat(64)), policy: Some("manifest".into()),
                     started_at_ms: u64::MAX, ended_at_ms: u64::MAX,

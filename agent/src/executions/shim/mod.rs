@@ -38,7 +38,7 @@ use crate::executions::notifier::Notifier;
 use crate::executions::secret_files;
 use crate::fault::Fault;
 use crate::platform::{self, Account, FileLock, LockError, ProcessStat};
-use crate::storage::layout::ExecutionDir;
+use crate::storage::layout::{self, ExecutionDir};
 use crate::storage::{self, StorageError, UnsyncedFile};
 use muster_protocol::error_chain;
 
@@ -86,6 +86,7 @@ struct Execution {
     notifier: Notifier,
     log: Log,
     scripts: PathBuf,
+    library: PathBuf,
 }
 
 /// Runs one execution from its folder to its exit record. Blocks until the execution has ended.
@@ -122,9 +123,18 @@ fn run_execution(dir: ExecutionDir, log: Log) -> Result<(), ShimError> {
         .open(dir.exit())
         .map_err(ShimError::system("open the exit record"))?;
     let notifier = Notifier::new(&state);
-    let scripts = state.join("scripts");
-    let mut execution =
-        Execution { dir, command_id, launch, has_parameters, exit, notifier, log, scripts };
+    let (scripts, library) = (state.join("scripts"), state.join(layout::LIBRARY));
+    let mut execution = Execution {
+        dir,
+        command_id,
+        launch,
+        has_parameters,
+        exit,
+        notifier,
+        log,
+        scripts,
+        library,
+    };
     let ended = execution.execute();
     // Before the result is written: no secret outlives an execution that counts as ended.
     secret_files::remove(&execution.dir);
@@ -153,6 +163,9 @@ impl Execution {
         let looked_up = verify::account(launch).and_then(|account| {
             let program = match launch.argv.first() {
                 Some(program) => verify::program(program)?,
+                None if launch.library.is_some() => {
+                    verify::library_body(&self.library, &launch.path, launch.sha256.as_deref())?
+                }
                 None => verify::script(
                     &self.scripts,
                     &launch.path,
@@ -162,6 +175,10 @@ impl Execution {
             };
             let interpreter = match launch.argv.first() {
                 Some(_) => None,
+                None if launch.library.is_some() => {
+                    let name = launch.interpreter.as_deref().unwrap_or_default();
+                    Some(verify::library_interpreter(name)?)
+                }
                 None => verify::interpreter(&program, launch.interpreter.as_deref())?,
             };
             Ok((account, program, interpreter))
@@ -267,6 +284,7 @@ impl Execution {
         let (parameters_sha256, secret_count) = hash_of(false);
         AttestedRun {
             script: self.launch.script.clone(),
+            library_version: self.launch.library.map(|library| library.version),
             program_sha256: match self.launch.argv.is_empty() {
                 true => verify::hash(program).ok(),
                 false => Some(hash(&attestation::words_message(&self.launch.argv))),

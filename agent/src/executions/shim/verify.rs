@@ -34,6 +34,10 @@ pub enum ScriptRefusal {
         "the script's file `{0}` does not match the manifest's SHA-256; check the change, then update the manifest"
     )]
     Hash(String),
+    #[error(
+        "the copy of the library's script on the host is missing or was changed; send it again"
+    )]
+    LibraryBody,
     #[error("the program `{0}` is not in {FIXED_PATH}; install it or use its full path")]
     UnknownProgram(String),
     #[error("the program `{0}` does not exist on the host; install it or use another one")]
@@ -60,7 +64,7 @@ impl ScriptRefusal {
         match self {
             Self::Missing(_) => "script_missing",
             Self::Outside(_) => "path_outside",
-            Self::Hash(_) => "hash_mismatch",
+            Self::Hash(_) | Self::LibraryBody => "hash_mismatch",
             Self::UnknownProgram(_) | Self::MissingProgram(_) => "program_missing",
             Self::NotExecutable(_) => "not_executable",
             Self::Unsafe(_) => "unsafe_permissions",
@@ -135,6 +139,49 @@ pub fn script(
         }
     }
     Ok(path)
+}
+
+/// Finds the body of a library script in the cache, and checks that it is still the accepted one.
+///
+/// # Errors
+/// [`ScriptRefusal`] with a message that says what to do.
+pub fn library_body(
+    folder: &Path,
+    name: &str,
+    sha256: Option<&str>,
+) -> Result<PathBuf, ScriptRefusal> {
+    let path = folder.join(name);
+    if path.parent() != Some(folder) {
+        return Err(ScriptRefusal::LibraryBody);
+    }
+    folder.parent().map_or(Ok(()), guard::check)?;
+    guard::check(folder)?;
+    guard::check(&path).map_err(|error| match error.is_missing() {
+        true => ScriptRefusal::LibraryBody,
+        false => error.into(),
+    })?;
+    let found = hash(&path).map_err(|_| ScriptRefusal::LibraryBody)?;
+    if sha256 != Some(found.as_str()) {
+        return Err(ScriptRefusal::LibraryBody);
+    }
+    Ok(path)
+}
+
+/// The program that runs a library script.
+///
+/// # Errors
+/// [`ScriptRefusal`] if the host does not have it.
+pub fn library_interpreter(name: &str) -> Result<PathBuf, ScriptRefusal> {
+    let ending = match name {
+        "python" => "py",
+        "node" => "js",
+        "powershell" => "ps1",
+        _ => return program(name),
+    };
+    let usual = USUAL_INTERPRETERS.iter().find(|(known, _)| *known == ending);
+    let mut programs = usual.iter().flat_map(|(_, programs)| programs.iter());
+    let found = programs.find_map(|name| program(name).ok());
+    found.ok_or_else(|| ScriptRefusal::UnknownProgram(name.to_owned()))
 }
 
 /// The program that runs a script's file: the listed one, or for a file that is not executable the

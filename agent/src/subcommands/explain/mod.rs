@@ -47,6 +47,9 @@ pub struct Explanation {
     pub ad_hoc_commands: bool,
     /// The server may run scripts of its library.
     pub library: bool,
+    /// Fingerprints of the publishers one of whom must have signed a script of the library; absent if the
+    /// host runs any.
+    pub publishers: Option<Vec<String>>,
     /// The user that all of this runs as.
     pub runs_as: String,
     pub life_cycle: Vec<LifeCycleEntry>,
@@ -162,7 +165,11 @@ impl Explanation {
             manifest_error,
             scripts: manifest.scripts.iter().map(script).collect(),
             ad_hoc_commands: policy.is_ok() && in_force.allow == Allow::Shell,
-            library: policy.is_ok() && in_force.allow == Allow::Library,
+            library: policy.is_ok() && in_force.allow != Allow::Manifest,
+            publishers: in_force
+                .publishers
+                .as_ref()
+                .map(|keys| keys.iter().map(|key| key.fingerprint().to_string()).collect()),
             runs_as: runs_as(&in_force, state_dir),
             life_cycle: life_cycle(policy.is_ok().then_some(&in_force)),
             needs_approval: in_force.needs_approval.as_ref().map(ApprovalEntry::of),

@@ -49,7 +49,13 @@ impl Explanation {
             false => "  Run other programs: no.".to_owned(),
         });
         line(match self.library {
-            true => format!("  Run scripts of its library as {user} (policy \"library\")."),
+            true => match &self.publishers {
+                Some(keys) => format!(
+                    "  Run scripts of its library as {user}, if one of these publishers has signed the version: {}.",
+                    keys.join(", ")
+                ),
+                None => format!("  Run ANY script of its library as {user}, signed or not."),
+            },
             false => "  Run scripts of its library: no.".to_owned(),
         });
         let named = |is_allowed: bool| {

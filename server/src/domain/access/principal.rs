@@ -94,6 +94,12 @@ pub enum Scope {
     /// Schedules, whose jobs run with the rights of who changed them last.
     #[serde(rename = "schedules:write")]
     SchedulesWrite,
+    /// Scripts of the library with their text.
+    #[serde(rename = "scripts:read")]
+    ScriptsRead,
+    /// Scripts of the library: what hosts that allow it run.
+    #[serde(rename = "scripts:write")]
+    ScriptsWrite,
     /// The people of the tenant, with their addresses and roles.
     #[serde(rename = "members:read")]
     MembersRead,
@@ -142,6 +148,8 @@ impl Scope {
         Self::AuditRead,
         Self::SchedulesRead,
         Self::SchedulesWrite,
+        Self::ScriptsRead,
+        Self::ScriptsWrite,
         Self::MembersRead,
         Self::MembersWrite,
         Self::WebhooksWrite,
@@ -172,6 +180,8 @@ impl Scope {
             Self::AuditRead => "audit:read",
             Self::SchedulesRead => "schedules:read",
             Self::SchedulesWrite => "schedules:write",
+            Self::ScriptsRead => "scripts:read",
+            Self::ScriptsWrite => "scripts:write",
             Self::MembersRead => "members:read",
             Self::MembersWrite => "members:write",
             Self::WebhooksWrite => "webhooks:write",
@@ -256,6 +266,7 @@ impl Role {
                 Scope::TenantsManage,
             ],
             Self::Member => &[
+                Scope::ScriptsWrite,
                 Scope::AgentsWrite,
                 Scope::AgentsManage,
                 Scope::AgentKeysWrite,
@@ -283,6 +294,7 @@ impl Role {
                     Scope::ApiKeysRead,
                     Scope::AuditRead,
                     Scope::SchedulesRead,
+                    Scope::ScriptsRead,
                     Scope::MembersRead,
                     Scope::IntegrationsRead,
                 ]);

@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 use strum::IntoEnumIterator;
 
-use super::shapes::{NAME, or_null, reference};
+use super::shapes::{RUNNABLE_SCRIPT, SCRIPT, or_null, reference};
 use crate::domain::access::keys::key_limits::{MAX_FAN_OUT, MAX_KEY_SCRIPTS};
 use crate::domain::access::principal::Scope;
 use crate::domain::commands::approval::{MAX_APPROVAL_WAIT_MS, MAX_DECISION_CHARS};
@@ -248,9 +248,9 @@ fn all() -> Vec<(&'static str, &'static str, Value)> {
         json!({"type": ["integer", "null"], "minimum": 1, "maximum": MAX_AGENTS_OF_KEY});
     let argv = json!({"type": ["array", "null"], "items": {"type": "string"}, "minItems": 1,
         "maxItems": MAX_ARGV_WORDS});
-    let script = json!({"type": ["string", "null"], "pattern": NAME});
+    let script = json!({"type": ["string", "null"], "pattern": RUNNABLE_SCRIPT});
     let scripts = json!({"type": ["array", "null"], "maxItems": MAX_KEY_SCRIPTS,
-        "items": {"type": "string", "pattern": NAME}});
+        "items": {"type": "string", "pattern": SCRIPT}});
     let target =
         json!({"type": ["string", "null"], "minLength": 1, "maxLength": MAX_EXPRESSION_BYTES});
     let url = json!({"type": "string", "maxLength": 2048, "pattern": "^https?://"});
@@ -267,7 +267,7 @@ fn all() -> Vec<(&'static str, &'static str, Value)> {
             "CreateApprovalRule",
             "scripts",
             json!({"type": "array", "maxItems": MAX_KEY_SCRIPTS,
-            "items": {"type": "string", "pattern": NAME}}),
+            "items": {"type": "string", "pattern": SCRIPT}}),
         ),
         ("CreateApprovalRule", "fan_out_above", most(0, MAX_FAN_OUT.into())),
         ("CreateApprovalRule", "wait_ms", most(1, MAX_APPROVAL_WAIT_MS)),
@@ -400,6 +400,7 @@ fn all() -> Vec<(&'static str, &'static str, Value)> {
             (group, "healthy_for_ms", most(0, day)),
         ]);
     }
+    fields.extend(super::library_fields::all());
     fields.extend(super::schedule_fields::all());
     fields.extend(super::integration_fields::all());
     fields

@@ -4,6 +4,7 @@ mod completion;
 mod examples;
 mod fields;
 mod integration_fields;
+mod library_fields;
 mod operations;
 mod parameters;
 mod refusals;
@@ -48,6 +49,7 @@ pub(super) fn documented() -> OpenApiRouter<AppState> {
         .merge(super::integrations::integrations::routes())
         .merge(super::releases::releases::routes())
         .merge(super::releases::groups::routes())
+        .merge(super::library::scripts::routes())
         .merge(super::schedules::schedules::routes())
         .merge(super::schedules::hooks::routes())
         .merge(super::schedules::calendars::routes())

@@ -4,16 +4,19 @@ use muster_protocol::limits::MAX_POLL_WAIT_MS;
 use serde_json::{Value, json};
 
 use super::fields::{TIMESTAMP, VERSION, one_of_names};
-use super::shapes::NAME;
+use super::library_fields::FOLDER;
+use super::shapes::{SCRIPT, reference};
 use crate::domain::commands::command_state::CommandState;
 use crate::domain::commands::job_state::JobState;
 use crate::domain::commands::trigger::Trigger;
 use crate::domain::fleet::target::syntax::MAX_EXPRESSION_BYTES;
+use crate::domain::library::rules::{MAX_FOLDER_BYTES, MAX_SEARCH_CHARS};
 use crate::domain::page::{DEFAULT_LIMIT, MAX_LIMIT};
 use crate::http::access::audit_query::MAX_LINK;
 use crate::http::fleet::agent_history::MAX_SAMPLES;
 use crate::services::commands::{MAX_IDEMPOTENCY_KEY_CHARS, MAX_WAIT_MS};
 use crate::services::schedules::{DEFAULT_COUNT, MAX_COUNT};
+use muster_protocol::library::MAX_VERSION_NUMBER;
 
 /// A cursor as lists return it. Opaque: the form may change.
 const CURSOR: &str = "^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$";
@@ -114,11 +117,36 @@ fn rule(operation: &str, name: &str) -> Option<(&'static str, Value)> {
             "A target expression.",
             json!({"type": "string", "minLength": 1, "maxLength": MAX_EXPRESSION_BYTES}),
         ),
+        "search" => (
+            "A part of the name or the description, in any case.",
+            json!({"type": "string", "maxLength": MAX_SEARCH_CHARS}),
+        ),
+        "folder" => (
+            "Scripts of this folder and of those in it.",
+            json!({"type": "string", "pattern": FOLDER, "maxLength": MAX_FOLDER_BYTES}),
+        ),
+        "tag" => ("Scripts with this tag.", reference("Tag")),
+        "name" if operation == "list_scripts" => (
+            "The script of exactly this name.",
+            json!({"type": "string", "maxLength": MAX_SEARCH_CHARS}),
+        ),
         "name" => ("A name.", json!({"type": "string"})),
         "script" if operation != "follow_events" => (
             "A script's full name.",
             json!({
-            "type": "string", "pattern": NAME}),
+            "type": "string", "pattern": SCRIPT}),
+        ),
+        "version" if operation.contains("script") => (
+            "The number of a version.",
+            json!({"type": "integer", "minimum": 1, "maximum": MAX_VERSION_NUMBER}),
+        ),
+        "from" if operation.contains("script") => (
+            "The number of the older version.",
+            json!({"type": "integer", "minimum": 0, "maximum": u32::MAX}),
+        ),
+        "to" if operation.contains("script") => (
+            "The number of the newer version.",
+            json!({"type": "integer", "minimum": 0, "maximum": u32::MAX}),
         ),
         "version" => ("The version of a release.", json!({"type": "string", "pattern": VERSION})),
         _ => return None,

@@ -3,7 +3,7 @@
 use muster_protocol::limits::{MAX_ARGV_WORDS, MAX_EXPIRES_IN_MS, MAX_TIMEOUT_MS};
 use serde_json::{Value, json};
 
-use super::shapes::{NAME, or_null, reference};
+use super::shapes::{RUNNABLE_SCRIPT, or_null, reference};
 use crate::domain::schedules::cron::MAX_CRON_CHARS;
 use crate::domain::schedules::fire::MAX_JITTER_MS;
 use crate::domain::schedules::hook::proof::{MAX_REPLAY_WINDOW_MS, MIN_REPLAY_WINDOW_MS};
@@ -70,7 +70,7 @@ pub(super) fn all() -> Vec<(&'static str, &'static str, Value)> {
         ("ScheduledJob", "argv", argv),
         ("ScheduledJob", "expires_in_ms", most(1, MAX_EXPIRES_IN_MS)),
         ("ScheduledJob", "parameters", or_null(&reference("ScriptParameters"))),
-        ("ScheduledJob", "script", json!({"type": ["string", "null"], "pattern": NAME})),
+        ("ScheduledJob", "script", json!({"type": ["string", "null"], "pattern": RUNNABLE_SCRIPT})),
         ("ScheduledJob", "timeout_ms", most(1, MAX_TIMEOUT_MS)),
     ]);
     fields

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use muster_protocol::CloseCode;
+use muster_protocol::library::ScriptContent;
 use muster_protocol::secret_parameters::SecretParameters;
 
 use super::secret_parameters::OutgoingCommand;
@@ -92,13 +93,15 @@ impl CommandDelivery {
         &self,
         session: &Arc<SessionHandle>,
         row: &command::Model,
-        secrets: &Arc<SecretParameters>,
+        (secrets, content): (&Arc<SecretParameters>, Option<&Arc<ScriptContent>>),
     ) -> Option<Reservation> {
         let is_sendable = secrets.is_empty() || session.supports_secrets;
         if !is_sendable || !session.try_acquire_new(row.id) {
             return None;
         }
-        let outgoing = OutgoingCommand::new(row.clone(), Arc::clone(secrets));
+        // An agent that does not know the library refuses the command by the name of its script.
+        let content = content.filter(|_| session.supports_library).map(Arc::clone);
+        let outgoing = OutgoingCommand::new(row.clone(), Arc::clone(secrets)).with_content(content);
         let reserved_new_at = Some(Instant::now());
         Some(Reservation { session: Arc::clone(session), outgoing, reserved_new_at })
     }
@@ -111,6 +114,7 @@ impl CommandDelivery {
         &self,
         session: &Arc<SessionHandle>,
         row: command::Model,
+        content: Option<&Arc<ScriptContent>>,
     ) -> Result<Option<Reservation>, EndReason> {
         let permissions = &session.grant().permissions;
         if !row.command.parse().is_ok_and(|name| permissions.allows(name)) {
@@ -124,6 +128,8 @@ impl CommandDelivery {
                 return Err(EndReason::SecretsUndeliverable);
             }
         };
+        let content = content.filter(|_| session.supports_library).map(Arc::clone);
+        let outgoing = outgoing.with_content(content);
         let is_acquired = session.acquire(outgoing.row.id);
         let session = Arc::clone(session);
         Ok(is_acquired.then_some(Reservation { session, outgoing, reserved_new_at: None }))

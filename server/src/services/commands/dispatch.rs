@@ -10,6 +10,8 @@ use crate::domain::commands::command_state::EndReason;
 use crate::domain::ids::{AgentId, CommandId, PrincipalId};
 use crate::domain::time::{Clock, Timestamp};
 use crate::hub::{Hub, SessionHandle};
+use crate::services::library::Library;
+use crate::services::library::content::{Contents, key_of};
 use crate::store::entities::commands::command;
 use crate::store::writer::MarkDelivered;
 use crate::store::{Store, StoreError};
@@ -24,6 +26,7 @@ pub struct Dispatcher {
     pub(in crate::services) hub: Arc<Hub>,
     pub(in crate::services) clock: Clock,
     pub(in crate::services) delivery: CommandDelivery,
+    pub(in crate::services) library: Library,
 }
 
 type ReadySessions = HashMap<AgentId, Arc<SessionHandle>>;
@@ -88,11 +91,14 @@ impl Dispatcher {
             true => BTreeSet::new(),
             false => self.store.system().outside_limits(&rows).await?,
         };
+        let keys =
+            rows.iter().filter_map(|row| key_of(row.tenant_id, row.script.as_deref(), &row.data));
+        let contents = self.library.contents(keys.collect()).await?;
         let excluded = Excluded { invalid_requesters, outside_limits };
         // Read again: `delivered_at` must not precede `created_at` of a command that was just read.
         let now = self.clock.now();
         let is_truncated = rows.len() as u64 == COMMANDS_PER_CALL;
-        let selection = self.select(&sessions, rows, &excluded);
+        let selection = self.select(&sessions, rows, &excluded, &contents);
         for session in sessions.values() {
             let agent_id = session.agent_id;
             let read_count = selection.read_counts.get(&agent_id).copied().unwrap_or(0);
@@ -134,6 +140,7 @@ impl Dispatcher {
         sessions: &ReadySessions,
         rows: Vec<command::Model>,
         excluded: &Excluded,
+        contents: &Contents,
     ) -> Selection {
         let mut selection = Selection::default();
         for row in rows {
@@ -143,7 +150,9 @@ impl Dispatcher {
                 selection.refused.entry(reason).or_default().push((id, agent_id));
                 continue;
             }
-            match self.delivery.reserve_queued(&sessions[&agent_id], row) {
+            let key = key_of(row.tenant_id, row.script.as_deref(), &row.data);
+            let content = key.and_then(|key| contents.get(&key));
+            match self.delivery.reserve_queued(&sessions[&agent_id], row, content) {
                 Ok(Some(reservation)) => {
                     selection.reserved.entry(agent_id).or_default().push(reservation);
                 }

@@ -6,6 +6,7 @@ use muster_protocol::CommandName;
 use serde_json::json;
 
 use super::approvals::request::{ApprovalDraft, WaitingWork, hold};
+use super::library_pin::pin_script;
 use super::preflight::OnMismatch;
 use super::request::ValidatedCommand;
 use super::request::{find_earlier, key_reused};
@@ -57,6 +58,7 @@ impl Commands {
         };
         let (what, work) = validated.audit_detail();
         let secrets = Arc::new(std::mem::take(&mut validated.secret_parameters));
+        let content = validated.content.take();
         let tenant_id = caller.principal.tenant_id;
         let sealed_parameters = seal(&self.delivery.secret_box, tenant_id, &secrets)?;
         let overridden = validated.calendar_override.take();
@@ -74,10 +76,9 @@ impl Commands {
             detail["calendar_override"] = json!(reason);
         }
         let audit = caller.audit("command.submit", subject, &detail, row.created_at);
-        let reservation = target
-            .session
-            .filter(|_| !row.is_held)
-            .and_then(|session| self.delivery.reserve_new(&session, &row, &secrets));
+        let reservation = target.session.filter(|_| !row.is_held).and_then(|session| {
+            self.delivery.reserve_new(&session, &row, (&secrets, content.as_ref()))
+        });
         let operation = SubmitCommand {
             row: row.clone(),
             deliver_in_epoch: reservation.as_ref().map(|reservation| reservation.epoch()),
@@ -117,6 +118,7 @@ impl Commands {
         let (kind, confirmation) = (validated.kind(), validated.confirmation);
         let clearance = self.guard.check(caller, kind, &agents, confirmation).await?;
         self.choose_release(caller, target, name, validated).await?;
+        pin_script(&self.library, caller.principal.tenant_id, validated).await?;
         match (validated.preflight_request(), target.host()) {
             (Some(request), Some(host)) if validated.on_mismatch == OnMismatch::Refuse => {
                 self.preflight.check(caller.principal.tenant_id, vec![host], 1, request).await?;

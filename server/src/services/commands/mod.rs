@@ -9,6 +9,7 @@ mod executions;
 pub mod explanation;
 pub mod job_reconciler;
 pub mod jobs;
+mod library_pin;
 pub mod output;
 pub mod preflight;
 mod releases;
@@ -39,6 +40,7 @@ use super::access::work_guard::WorkGuard;
 use super::error::{Result, ServiceError};
 use super::fleet::group_membership::GroupMembership;
 use super::fleet::presence::Presence;
+use super::library::Library;
 use super::releases::catalog::ReleaseCatalog;
 use crate::domain::access::principal::Scope;
 use crate::domain::commands::work::WorkKind;
@@ -64,6 +66,7 @@ pub struct Commands {
     pub(super) catalog: ReleaseCatalog,
     pub(super) membership: GroupMembership,
     pub(super) guard: WorkGuard,
+    pub(super) library: Library,
 }
 
 /// The result of sending a command.

@@ -1,6 +1,9 @@
 //! Requests for commands, their validation before they are stored or sent, and their idempotency keys:
 //! a repeated request returns what the first one created.
 
+use std::sync::Arc;
+
+use muster_protocol::library::{LIBRARY_PREFIX, LibraryReference, ScriptContent};
 use muster_protocol::limits::{
     DEFAULT_EXPIRES_IN_MS, DEFAULT_TIMEOUT_MS, MAX_COMMAND_DATA_BYTES, MAX_EXPIRES_IN_MS,
     MAX_TIMEOUT_MS,
@@ -68,6 +71,8 @@ pub(in crate::services) struct ValidatedCommand {
     pub idempotency_key: Option<String>,
     /// For an `execute`.
     pub executable: Option<Executable>,
+    /// What a script of the library runs, once its version is pinned.
+    pub content: Option<Arc<ScriptContent>>,
     pub on_mismatch: OnMismatch,
     pub confirmation: Option<Confirmation>,
     pub calendar_override: Option<String>,
@@ -160,6 +165,7 @@ impl CommandRequest {
             timeout_ms,
             idempotency_key: self.idempotency_key,
             executable,
+            content: None,
             on_mismatch: self.on_mismatch,
             confirmation: self.confirmation,
             calendar_override: self.calendar_override,
@@ -193,7 +199,11 @@ impl ValidatedCommand {
     /// The script of an `execute`.
     pub(in crate::services) fn script(&self) -> Option<&str> {
         match &self.executable {
-            Some(Executable::Script { name, .. } | Executable::NamedScript(name)) => Some(name),
+            Some(
+                Executable::Script { name, .. }
+                | Executable::NamedScript(name)
+                | Executable::Library { name, .. },
+            ) => Some(name),
             Some(Executable::Argv) | None => None,
         }
     }
@@ -201,9 +211,11 @@ impl ValidatedCommand {
     /// The kind of a durable command, for limits.
     pub(in crate::services) fn kind(&self) -> WorkKind<'_> {
         match &self.executable {
-            Some(Executable::Script { name, .. } | Executable::NamedScript(name)) => {
-                WorkKind::Script(name)
-            }
+            Some(
+                Executable::Script { name, .. }
+                | Executable::NamedScript(name)
+                | Executable::Library { name, .. },
+            ) => WorkKind::Script(name),
             Some(Executable::Argv) => WorkKind::AdHoc,
             None => WorkKind::LifeCycle,
         }
@@ -255,11 +267,18 @@ fn validate_execute(data: &mut Value) -> Result<(u64, Executable, SecretParamete
         code: mismatch.code(),
         detail: mismatch.to_string(),
     };
+    let reference = execute.script.as_deref().and_then(LibraryReference::parse);
     match (&execute.script, &execute.argv) {
-        (Some(script), None) if !is_script_name(script) => {
+        (Some(script), None) if script.starts_with(LIBRARY_PREFIX) && reference.is_none() => {
             return Err(ServiceError::invalid_field(
                 "data.script",
-                "must be 1 to 128 of letters, digits, `.`, `_`, `-`",
+                "must be `library:NAME` or `library:NAME@VERSION`",
+            ));
+        }
+        (Some(script), None) if reference.is_none() && !is_script_name(script) => {
+            return Err(ServiceError::invalid_field(
+                "data.script",
+                "must be 1 to 128 of letters, digits, `.`, `_`, `-`, or `library:` and such a name",
             ));
         }
         (Some(_), None) => {}
@@ -280,6 +299,10 @@ fn validate_execute(data: &mut Value) -> Result<(u64, Executable, SecretParamete
         return Err(ServiceError::out_of_range("data.timeout_ms", timeout_ms, bounds));
     }
     let executable = match execute.script {
+        Some(_) if let Some(reference) = reference => {
+            let (name, parameters) = (reference.full_name(), execute.parameters);
+            Executable::Library { name, reference, parameters }
+        }
         Some(name) => Executable::Script { name, parameters: execute.parameters },
         None => Executable::Argv,
     };

@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use muster_protocol::frame::Command;
+use muster_protocol::library::ScriptContent;
 use muster_protocol::secret_parameters::SecretParameters;
 use serde_json::Value;
 use zeroize::Zeroizing;
@@ -47,12 +48,19 @@ fn plain(secrets: &SecretParameters) -> Zeroizing<Vec<u8>> {
 pub struct OutgoingCommand {
     pub row: command::Model,
     secrets: Arc<SecretParameters>,
+    /// What a script of the library runs; `None` if it was deleted meanwhile.
+    content: Option<Arc<ScriptContent>>,
 }
 
 impl OutgoingCommand {
     /// A command whose secrets are known from its request.
     pub fn new(row: command::Model, secrets: Arc<SecretParameters>) -> Self {
-        Self { row, secrets }
+        Self { row, secrets, content: None }
+    }
+
+    /// The same command with the script of the library that it runs.
+    pub fn with_content(self, content: Option<Arc<ScriptContent>>) -> Self {
+        Self { content, ..self }
     }
 
     /// A stored command, with its secrets opened.
@@ -89,6 +97,7 @@ impl OutgoingCommand {
             start_within_ms: Some(self.row.expires_at.ms_since(now)),
             // Validated before it was stored.
             capsule: self.row.capsule.and_then(|text| serde_json::from_str(&text).ok()),
+            content: self.content.map(|content| Box::new(ScriptContent::clone(&content))),
         }
     }
 }

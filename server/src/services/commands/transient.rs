@@ -53,6 +53,7 @@ impl Commands {
             timestamp: now.to_string(),
             start_within_ms: None,
             capsule: None,
+            content: None,
         };
         let message = SessionMessage::Command { frame: Box::new(frame), is_durable: false };
         let wait = Duration::from_millis(validated.wait_ms);

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use muster_protocol::frame::{Registered, Registration, ServerFrame};
 use muster_protocol::identity::Challenge;
+use muster_protocol::library;
 use muster_protocol::limits::{DEFAULT_MAX_EXECUTIONS, MAX_EPOCH, MAX_MAX_EXECUTIONS};
 use muster_protocol::release::Version;
 use muster_protocol::secret_parameters::CAPABILITY;
@@ -92,6 +93,8 @@ impl Sessions {
             capabilities: registration.capabilities.iter().filter_map(|c| c.parse().ok()).collect(),
             supports_secrets: registration.is_full()
                 && registration.capabilities.iter().any(|name| name == CAPABILITY),
+            supports_library: registration.is_full()
+                && registration.capabilities.iter().any(|name| name == library::CAPABILITY),
             max_in_flight: usize::try_from(max_executions).unwrap_or(1),
             grant: Arc::clone(&grant),
             secret_until: (opened.key.secret_hash != request.secret_hash.0)

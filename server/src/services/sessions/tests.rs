@@ -111,6 +111,7 @@ async fn handle(
         capabilities: Vec::new(),
         is_http: false,
         supports_secrets: is_full,
+        supports_library: is_full,
         max_in_flight: 1,
         grant: Arc::new(to_grant(&key)),
         secret_until: None,

@@ -21,7 +21,8 @@ use crate::domain::ids::{
     AgentId, AgentKeyId, ApiKeyId, ApprovalId, ApprovalRuleId, AuditId, CalendarId, CommandId,
     DeviceLoginId, EventId, FireId, GroupId, HookDeliveryId, HookId, IdentityId, IntegrationId,
     InvitationId, JobId, MailId, MemberId, PrincipalId, RegistrationId, ReleaseId, ScheduleId,
-    SessionId, TenantId, TokenKeyId, UserId, WebhookDeliveryId, WebhookKeyId,
+    ScriptId, ScriptSignatureId, ScriptVersionId, SessionId, TenantId, TokenKeyId, UserId,
+    WebhookDeliveryId, WebhookKeyId,
 };
 use crate::domain::integrations::event_type::EventType;
 use crate::domain::integrations::integration::{IntegrationKind, IntegrationSettings};
@@ -203,7 +204,7 @@ macro_rules! newtype_columns {
     )+};
 }
 
-newtype_columns!(Uuid: AgentId, AgentKeyId, ApiKeyId, ApprovalId, ApprovalRuleId, AuditId, CalendarId, CommandId, DeviceLoginId, EventId, FireId, GroupId, HookDeliveryId, HookId, IdentityId, IntegrationId, InvitationId, JobId, MailId, MemberId, PrincipalId, RegistrationId, ReleaseId, ScheduleId, SessionId, TenantId, TokenKeyId, UserId, WebhookDeliveryId, WebhookKeyId);
+newtype_columns!(Uuid: AgentId, AgentKeyId, ApiKeyId, ApprovalId, ApprovalRuleId, AuditId, CalendarId, CommandId, DeviceLoginId, EventId, FireId, GroupId, HookDeliveryId, HookId, IdentityId, IntegrationId, InvitationId, JobId, MailId, MemberId, PrincipalId, RegistrationId, ReleaseId, ScheduleId, ScriptId, ScriptSignatureId, ScriptVersionId, SessionId, TenantId, TokenKeyId, UserId, WebhookDeliveryId, WebhookKeyId);
 newtype_columns!(i64: Timestamp);
 
 #[cfg(test)]

@@ -53,6 +53,13 @@ pub mod integrations {
     pub mod integration;
     pub mod webhook_key;
 }
+/// The library's scripts, their versions and their signatures.
+pub mod library {
+    pub mod script;
+    pub mod script_body;
+    pub mod script_signature;
+    pub mod script_version;
+}
 /// Operations of the server itself.
 pub mod operations {
     pub mod setting;

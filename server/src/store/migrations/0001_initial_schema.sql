@@ -737,6 +737,64 @@ CREATE INDEX deliveries_queue ON deliveries (integration_id, state, ready_at, id
 CREATE INDEX deliveries_group ON deliveries (integration_id, subject_id, id)
     WHERE group_key IS NOT NULL;
 
+-- library
+
+-- A script of the library. What it runs is in its versions.
+CREATE TABLE scripts (
+    id uuid NOT NULL PRIMARY KEY,
+    tenant_id uuid NOT NULL,
+    name text NOT NULL,
+    folder text NOT NULL,
+    tags json NOT NULL,
+    description text NOT NULL,
+    default_target text,
+    current_version integer NOT NULL,
+    latest_version integer NOT NULL,
+    created_by uuid NOT NULL,
+    created_at bigint NOT NULL,
+    changed_at bigint NOT NULL
+);
+CREATE UNIQUE INDEX scripts_name ON scripts (tenant_id, name);
+CREATE INDEX scripts_tenant ON scripts (tenant_id, id);
+
+-- Rows never change.
+CREATE TABLE script_versions (
+    id uuid NOT NULL PRIMARY KEY,
+    tenant_id uuid NOT NULL,
+    script_id uuid NOT NULL,
+    version integer NOT NULL,
+    -- JSON, byte for byte as hosts get it and publishers sign it.
+    document text NOT NULL,
+    body_bytes bigint NOT NULL,
+    message text NOT NULL,
+    author_id uuid NOT NULL,
+    created_at bigint NOT NULL
+);
+CREATE UNIQUE INDEX script_versions_number ON script_versions (script_id, version);
+CREATE INDEX script_versions_script ON script_versions (script_id, id);
+CREATE INDEX script_versions_tenant ON script_versions (tenant_id, id);
+
+-- The text of the version with the same id, apart because lists do not read it.
+CREATE TABLE script_bodies (
+    id uuid NOT NULL PRIMARY KEY,
+    tenant_id uuid NOT NULL,
+    body text NOT NULL
+);
+CREATE INDEX script_bodies_tenant ON script_bodies (tenant_id, id);
+
+-- What publishers have signed. The server can't make a row that a host accepts.
+CREATE TABLE script_signatures (
+    id uuid NOT NULL PRIMARY KEY,
+    tenant_id uuid NOT NULL,
+    version_id uuid NOT NULL,
+    publisher text NOT NULL,
+    statement text NOT NULL,
+    signature text NOT NULL,
+    created_at bigint NOT NULL
+);
+CREATE UNIQUE INDEX script_signatures_version ON script_signatures (version_id, publisher);
+CREATE INDEX script_signatures_tenant ON script_signatures (tenant_id, id);
+
 -- schedules
 
 CREATE TABLE schedules (

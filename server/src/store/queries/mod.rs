@@ -96,6 +96,11 @@ pub mod schedules {
     pub(super) mod owner;
     pub(super) mod schedules;
 }
+/// The library's scripts, their versions and their signatures.
+pub mod library {
+    pub(super) mod scripts;
+    pub(super) mod versions;
+}
 use sea_orm::DatabaseConnection;
 
 pub use self::access::audit::{AuditPage, AuditRange, MAX_SCANNED};
@@ -135,6 +140,8 @@ pub use self::integrations::integrations::{IntegrationChange, TOO_MANY_INTEGRATI
 pub use self::integrations::webhooks::{
     FailedExecution, PendingWebhookDelivery, WebhookDeliveriesToSkip, WebhookDeliveryFilter,
 };
+pub use self::library::scripts::{SCRIPT_NAME_TAKEN, ScriptFilter, TOO_MANY_SCRIPTS};
+pub use self::library::versions::{LIBRARY_FULL, MAX_LIBRARY_BYTES, NewVersion};
 pub use self::operations::api_key_revocation::{Revocation, RevocationScope};
 pub use self::operations::member_changes::MemberChange;
 pub use self::operations::sealed_values::{SealedTable, SealedValue};

@@ -224,6 +224,7 @@ mod tests {
             error_code: Some("exit_code".into()),
             run: Some(AttestedRun {
                 script: None,
+                library_version: None,
                 program_sha256: Some(sha256(&words_message(&["echo".into(), "a".into()]))),
                 parameters_sha256: sha256(&parameters_message(
                     [("A", "1")].into_iter(),

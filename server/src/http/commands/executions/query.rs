@@ -1,6 +1,6 @@
 //! The filters of a list of executions, as a query has them.
 
-use muster_protocol::manifest::is_script_name;
+use muster_protocol::library::is_runnable_name;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
@@ -160,7 +160,7 @@ fn id(name: &str, text: Option<String>) -> Result<Option<Uuid>, Problem> {
 
 fn script(name: Option<String>) -> Result<Option<String>, Problem> {
     match name {
-        Some(name) if !is_script_name(&name) => {
+        Some(name) if !is_runnable_name(&name) => {
             Err(invalid_value("script", "must be 1 to 128 of letters, digits, `.`, `_`, `-`"))
         }
         name => Ok(name),

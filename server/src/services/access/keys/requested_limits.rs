@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use muster_protocol::manifest::is_script_name;
+use muster_protocol::library::is_runnable_name;
 
 use crate::domain::access::keys::key_limits::{
     KeyLimits, MAX_FAN_OUT, MAX_KEY_SCRIPTS, MAX_KEY_TARGETS,
@@ -99,7 +99,7 @@ fn check_scripts(scripts: Vec<String>) -> Result<BTreeSet<String>> {
         let detail = format!("`scripts` has more than {MAX_KEY_SCRIPTS} names");
         return Err(ServiceError::InvalidField { detail, error });
     }
-    match scripts.iter().all(|name| is_script_name(name)) {
+    match scripts.iter().all(|name| is_runnable_name(name)) {
         true => Ok(scripts),
         false => Err(ServiceError::invalid_field(
             "scripts",

@@ -208,7 +208,8 @@ impl Approvals {
         let (Some(pinned), Some(script)) = (&row.pinned.0.script_sha256, script) else {
             return Ok(());
         };
-        let reported = self.preflight.reported_script(row.tenant_id, agents, script).await?;
+        let preflight = &self.preflight;
+        let reported = preflight.reported_script(row.tenant_id, agents, script, &row.data).await?;
         if reported.sha256 == *pinned {
             return Ok(());
         }
@@ -229,7 +230,10 @@ impl Approvals {
         let agent_names = agents.iter().map(|id| names.get(id).cloned()).collect();
         let script = row.script.as_deref().filter(|script| !script.is_empty());
         let entries = match script.filter(|_| row.state == ApprovalState::Pending) {
-            Some(script) => self.preflight.script_entries(row.tenant_id, &agents, script).await?,
+            Some(script) => {
+                let preflight = &self.preflight;
+                preflight.script_entries(row.tenant_id, &agents, script, &row.data).await?
+            }
             None => HashMap::new(),
         };
         let hosts = tenant.agent_fingerprints(agents.clone()).await?;

@@ -62,7 +62,9 @@ impl Preflight {
             _ => None,
         };
         let reported = match script.as_deref().filter(|script| !script.is_empty()) {
-            Some(script) => Some(self.reported_script(tenant_id, agents, script).await?),
+            Some(script) => {
+                Some(self.reported_script(tenant_id, agents, script, &validated.data_text).await?)
+            }
             None => None,
         };
         let secrets = secrets.as_ref().map_or(&[][..], |digest| &digest[..]);
@@ -94,8 +96,9 @@ impl Preflight {
         tenant_id: TenantId,
         agents: &[AgentId],
         script: &str,
+        data: &str,
     ) -> Result<ReportedScript> {
-        let entries = self.script_entries(tenant_id, agents, script).await?;
+        let entries = self.script_entries(tenant_id, agents, script, data).await?;
         let mut sorted: Vec<AgentId> = agents.to_vec();
         sorted.sort_unstable();
         let mut counts: BTreeMap<Option<String>, u64> = BTreeMap::new();

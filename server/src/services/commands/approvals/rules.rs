@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use muster_protocol::manifest::is_script_name;
+use muster_protocol::library::is_runnable_name;
 use serde_json::json;
 
 use super::Approvals;
@@ -94,7 +94,7 @@ impl Approvals {
             check_target(target)?;
         }
         let scripts: BTreeSet<String> = new.scripts.into_iter().collect();
-        let are_names = scripts.iter().all(|name| is_script_name(name));
+        let are_names = scripts.iter().all(|name| is_runnable_name(name));
         if scripts.len() > MAX_KEY_SCRIPTS || !are_names {
             return Err(ServiceError::invalid_field(
                 "scripts",

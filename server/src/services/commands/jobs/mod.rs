@@ -38,6 +38,7 @@ use crate::services::access::caller::{Caller, Subject};
 use crate::services::access::work_guard::WorkGuard;
 use crate::services::error::{Result, ServiceError};
 use crate::services::fleet::presence::Presence;
+use crate::services::library::Library;
 use crate::store::Store;
 use crate::store::queries::{EndedIn, JobFilter, JobProgress, RolloutProgress};
 
@@ -59,6 +60,7 @@ pub struct Jobs {
     pub(in crate::services) preflight: Preflight,
     pub(in crate::services) limiter: SubmissionLimiter,
     pub(in crate::services) guard: WorkGuard,
+    pub(in crate::services) library: Library,
 }
 
 /// A request for a job.

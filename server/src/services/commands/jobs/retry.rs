@@ -58,7 +58,7 @@ impl Jobs {
         }
         let data: Value = serde_json::from_str(&job.row.data).unwrap_or(Value::Null);
         let request = JobRequest {
-            script: Some(job.row.script).filter(|script| !script.is_empty()),
+            script: Some(script_of(job.row.script, &data)).filter(|script| !script.is_empty()),
             argv: data.get("argv").cloned(),
             parameters: data.get("parameters").cloned(),
             secret_parameters: None,
@@ -77,5 +77,13 @@ impl Jobs {
             calendar_override: None,
         };
         self.submit(caller, request).await
+    }
+}
+
+/// The script of the old job; of the library the version that it ran.
+fn script_of(script: String, data: &Value) -> String {
+    match data.pointer("/library/version").and_then(Value::as_u64) {
+        Some(version) => format!("{script}@{version}"),
+        None => script,
     }
 }

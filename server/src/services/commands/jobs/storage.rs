@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use muster_protocol::CommandName;
+use muster_protocol::library::ScriptContent;
 use muster_protocol::secret_parameters::SecretParameters;
 use serde_json::json;
 
@@ -74,6 +75,7 @@ impl Jobs {
         }
         let audit = caller.audit("job.submit", subject(id), &detail, created_at);
         let secrets = Arc::new(std::mem::take(&mut validated.secret_parameters));
+        let content = validated.content.take();
         let mut initial_states = planned.as_ref().map(PlannedRollout::initial_states);
         let mut reservations = Vec::new();
         let mut executions = Vec::with_capacity(agents.len());
@@ -91,7 +93,7 @@ impl Jobs {
                     hold(&mut execution);
                     None
                 }
-                true => self.reserve(&mut execution, &secrets),
+                true => self.reserve(&mut execution, (&secrets, content.as_ref())),
                 false => None,
             };
             let deliver_in_epoch = reservation.as_ref().map(Reservation::epoch);
@@ -126,7 +128,7 @@ impl Jobs {
     fn reserve(
         &self,
         row: &mut command::Model,
-        secrets: &Arc<SecretParameters>,
+        parts: (&Arc<SecretParameters>, Option<&Arc<ScriptContent>>),
     ) -> Option<Reservation> {
         let session = self.hub.session(row.agent_id)?;
         if !session.grant().permissions.allows(CommandName::Execute) {
@@ -136,7 +138,7 @@ impl Jobs {
             row.sealed_parameters = None;
             return None;
         }
-        self.delivery.reserve_new(&session, row, secrets)
+        self.delivery.reserve_new(&session, row, parts)
     }
 
     fn execution(

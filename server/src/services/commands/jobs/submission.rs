@@ -17,6 +17,7 @@ use crate::hub::Hub;
 use crate::services::access::caller::Caller;
 use crate::services::access::work_guard::Clearance;
 use crate::services::commands::CommandRequest;
+use crate::services::commands::library_pin::pin_script;
 use crate::services::commands::preflight::{OnMismatch, PreflightHost};
 use crate::services::commands::request::ValidatedCommand;
 use crate::services::commands::request::{find_earlier, request_hash};
@@ -78,7 +79,7 @@ impl Jobs {
         };
         let validated = request.into_command().validate(CommandName::Execute);
         // A job has the fields of the data at its top.
-        let validated = validated.map_err(|error| error.moved("data.", ""))?;
+        let mut validated = validated.map_err(|error| error.moved("data.", ""))?;
         validated.check_scope(caller)?;
         if !validated.secret_parameters.is_empty() && target.needs_facts() {
             return Err(ServiceError::Invalid {
@@ -114,6 +115,7 @@ impl Jobs {
             }
             Lookup::New(known, hosts, clearance) => (known, hosts, clearance),
         };
+        pin_script(&self.library, caller.principal.tenant_id, &mut validated).await?;
         let agents: Vec<AgentId> = known.iter().map(|agent| agent.id).collect();
         // Without a permit: slow hosts must not delay other submissions.
         let skipped = self.skipped_agents(caller, &known, hosts, &validated, offline).await?;

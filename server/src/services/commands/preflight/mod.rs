@@ -14,6 +14,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use moka::sync::Cache;
 use muster_protocol::frame::Command;
+use muster_protocol::library::{self, LIBRARY_PREFIX, LibraryReference};
 use muster_protocol::manifest::{Manifest, Script};
 use muster_protocol::manifest_mismatch::ManifestMismatch;
 use muster_protocol::parameter::Parameters;
@@ -28,6 +29,7 @@ use crate::domain::ids::{AgentId, CommandId, TenantId};
 use crate::domain::time::{Clock, Timestamp};
 use crate::hub::{HostRules, Hub, SessionHandle, SessionMessage};
 use crate::services::error::Result;
+use crate::services::library::content::pin_of;
 use crate::store::Store;
 use crate::store::queries::StoredRules;
 
@@ -63,9 +65,26 @@ pub(in crate::services) enum Executable {
         name: String,
         parameters: Parameters,
     },
+    /// A script of the library.
+    Library {
+        /// `library:` and its name.
+        name: String,
+        reference: LibraryReference,
+        parameters: Parameters,
+    },
     /// A script whose parameters are not known: only whether hosts have it is checked.
     NamedScript(String),
     Argv,
+}
+
+impl Executable {
+    fn is_of_library(&self) -> bool {
+        match self {
+            Self::Library { .. } => true,
+            Self::NamedScript(name) => name.starts_with(LIBRARY_PREFIX),
+            Self::Script { .. } | Self::Argv => false,
+        }
+    }
 }
 
 /// The part of a request that hosts decide on.
@@ -254,13 +273,25 @@ impl Preflight {
     async fn check_host(
         &self,
         tenant_id: TenantId,
-        PreflightHost { agent_id, rules, .. }: &PreflightHost,
+        PreflightHost { agent_id, rules, session }: &PreflightHost,
         request: PreflightRequest<'_>,
         results: &mut PreflightResults,
     ) -> Result<Option<ManifestMismatch>> {
+        if request.executable.is_of_library() {
+            let policy = rules.policy.as_deref();
+            let is_allowed = policy.is_none_or(|policy| library::POLICIES.contains(&policy));
+            return Ok(match session {
+                _ if !is_allowed => Some(ManifestMismatch::LibraryNotAllowed),
+                Some(session) if !session.supports_library => {
+                    Some(ManifestMismatch::LibraryUnsupported)
+                }
+                _ => None,
+            });
+        }
         let (name, parameters) = match request.executable {
             Executable::Script { name, parameters } => (name, Some(parameters)),
             Executable::NamedScript(name) => (name, None),
+            Executable::Library { .. } => return Ok(None),
             Executable::Argv => {
                 let policy = rules.policy.as_deref();
                 let is_refused = policy.is_some_and(|policy| policy != argv::POLICY);
@@ -285,13 +316,21 @@ impl Preflight {
         Ok(result)
     }
 
-    /// The entry of a script in the manifest of each host that reported one.
+    /// The entry of a script in the manifest of each host that reported one. For a script of the library,
+    /// the version that the data (JSON) of the request pins, which is the same for all.
     pub async fn script_entries(
         &self,
         tenant_id: TenantId,
         agents: &[AgentId],
         name: &str,
+        data: &str,
     ) -> Result<HashMap<AgentId, Arc<ScriptEntry>>> {
+        if name.starts_with(LIBRARY_PREFIX) {
+            let Some(pin) = pin_of(data) else { return Ok(HashMap::new()) };
+            let text = json!(pin).to_string();
+            let entry = Arc::new(ScriptEntry { text, sha256: Some(pin.sha256) });
+            return Ok(agents.iter().map(|id| (*id, Arc::clone(&entry))).collect());
+        }
         let mut known: HashMap<ManifestDigest, Option<Arc<ScriptEntry>>> = HashMap::new();
         let mut entries = HashMap::new();
         for host in self.hosts(tenant_id, agents).await? {
@@ -358,6 +397,7 @@ async fn refresh(session: &SessionHandle, until: Instant, timestamp: &str) -> bo
         timestamp: timestamp.to_owned(),
         start_within_ms: None,
         capsule: None,
+        content: None,
     };
     let message = SessionMessage::Command { frame: Box::new(frame), is_durable: false };
     let query = async { session.send(message).await.is_ok() && reply.await.is_ok() };

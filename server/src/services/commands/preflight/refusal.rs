@@ -108,7 +108,11 @@ impl Preflight {
         let detail = format!("{summary}: {}{more}{hint}. Nothing was sent", reasons.join("; "));
         let code = mismatches.code;
         Ok(match mismatches.first.first().map(|mismatch| &mismatch.mismatch) {
-            Some(ManifestMismatch::ArgvNotAllowed) => ServiceError::Conflict { code, detail },
+            Some(
+                ManifestMismatch::ArgvNotAllowed
+                | ManifestMismatch::LibraryNotAllowed
+                | ManifestMismatch::LibraryUnsupported,
+            ) => ServiceError::Conflict { code, detail },
             _ => ServiceError::Invalid { code, detail },
         })
     }

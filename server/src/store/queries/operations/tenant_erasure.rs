@@ -28,10 +28,14 @@ const SLICE_AGENTS: u64 = 20;
 
 /// Tables whose rows are deleted by `tenant_id` alone, with a column that tells rows of a slice apart.
 /// Commands, agents, members and the tenant itself have functions of their own.
-const TABLES: [(&str, &str); 27] = [
+const TABLES: [(&str, &str); 31] = [
     ("approvals", "id"),
     ("approval_rules", "id"),
     ("ladders", "tenant_id"),
+    ("script_signatures", "id"),
+    ("script_bodies", "id"),
+    ("script_versions", "id"),
+    ("scripts", "id"),
     ("calendars", "id"),
     ("fires", "id"),
     ("hook_deliveries", "id"),

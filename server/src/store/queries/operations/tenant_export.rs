@@ -26,6 +26,7 @@ use crate::store::entities::commands::{
 };
 use crate::store::entities::fleet::{agent, agent_event, agent_manifest};
 use crate::store::entities::integrations::{delivery, integration};
+use crate::store::entities::library::{script, script_body, script_signature, script_version};
 use crate::store::entities::releases::{agent_update, group};
 use crate::store::entities::schedules::{calendar, fire, hook, hook_delivery, schedule};
 use crate::store::queries::TenantScope;
@@ -35,7 +36,7 @@ const PAGE_ROWS: u64 = 100;
 
 /// What is exported, in this order. Rows that belong to others follow them: the person of a member, the
 /// manifest of an agent, the report and the output of a command.
-pub const TABLES: [&str; 23] = [
+pub const TABLES: [&str; 27] = [
     "tenants",
     "api_keys",
     "agent_keys",
@@ -44,6 +45,10 @@ pub const TABLES: [&str; 23] = [
     "agents",
     "agent_groups",
     "agent_updates",
+    "scripts",
+    "script_versions",
+    "script_bodies",
+    "script_signatures",
     "schedules",
     "fires",
     "calendars",
@@ -123,6 +128,14 @@ impl TenantScope {
             "agent_updates" => {
                 let keys = ("tenant_id", "agent_id");
                 self.page::<agent_update::Entity>("agent_updates", keys, after).await
+            }
+            "scripts" => self.table::<script::Entity>("scripts", after).await,
+            "script_versions" => {
+                self.table::<script_version::Entity>("script_versions", after).await
+            }
+            "script_bodies" => self.table::<script_body::Entity>("script_bodies", after).await,
+            "script_signatures" => {
+                self.table::<script_signature::Entity>("script_signatures", after).await
             }
             "schedules" => self.table::<schedule::Entity>("schedules", after).await,
             "fires" => self.table::<fire::Entity>("fires", after).await,

@@ -36,6 +36,8 @@ const ALL_SCOPES: [&str; 25] = [
     "audit:read",
     "schedules:read",
     "schedules:write",
+    "scripts:read",
+    "scripts:write",
     "members:read",
     "members:write",
     "webhooks:write",
@@ -113,7 +115,8 @@ fn another_address() -> String {
 }
 
 fn path(operation: &Operation, ids: &Ids) -> String {
-    let template = operation.path;
+    // Versions of scripts have numbers.
+    let template = operation.path.replace("/versions/{version}", "/versions/1");
     let template = template.replace("{version}", "9.9.9").replace("{platform}", "linux-x86_64");
     let template = template.replace("{provider}", "corp");
     let template = template.replace("{program}", "muster-agent");
@@ -156,6 +159,8 @@ impl AccessFixture {
         let schedule = json!({"name": "first", "rule": {"cron": "@yearly"},
             "job": {"script": "deploy", "target": {"tags": ["none"]}}});
         let schedule = text(&fixture.api.post("/api/schedules", schedule).await.expect(201), "id");
+        let script = json!({"name": "first", "body": "true\n", "interpreter": "sh"});
+        let script = text(&fixture.api.post("/api/scripts", script).await.expect(201), "id");
         let hook = json!({"name": "first", "authentication": "github",
             "job": {"script": "deploy", "target": {"tags": ["none"]}}});
         let hook = text(&fixture.api.post("/api/hooks", hook).await.expect(201), "id");
@@ -178,6 +183,7 @@ impl AccessFixture {
             ("/api/approvals/", text(&approval["items"][0], "id")),
             ("/api/approvals/rules/", text(&rule, "id")),
             ("/api/schedules/", schedule),
+            ("/api/scripts/", script),
             ("/api/calendars/", calendar),
             ("/hooks/", hook.clone()),
             ("/api/hooks/", hook),

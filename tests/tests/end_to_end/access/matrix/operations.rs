@@ -111,6 +111,8 @@ const SCHEDULES_READ: &[&[&str]] = &[&["schedules:read"]];
 /// For the schedules of the caller. For those of others it must be `commands:manage`.
 const SCHEDULES_CONTROL: &[&[&str]] = &[&["schedules:write"], &["commands:run", "commands:manage"]];
 const SCHEDULES_RUN: &[&[&str]] = &[&["schedules:write"], &["commands:run"]];
+const SCRIPTS_READ: &[&[&str]] = &[&["scripts:read"]];
+const SCRIPTS_WRITE: &[&[&str]] = &[&["scripts:write"]];
 const CALENDARS_WRITE: &[&[&str]] = &[&["schedules:write"], &["commands:manage"]];
 const INTEGRATIONS_READ: &[&[&str]] = &[&["integrations:read"]];
 const INTEGRATIONS_WRITE: &[&[&str]] = &[&["integrations:write"]];
@@ -134,6 +136,9 @@ pub fn operations() -> Vec<Operation> {
     let open = |path| get(path, &[], Unrelated).needing(Needs::Nothing);
     let by_agent = |operation: Operation| operation.needing(Needs::AgentKey);
     let nobody = json!({"tags": ["of-no-agent"]});
+    let new_script = json!({"name": "matrix", "body": "true\n", "interpreter": "sh"});
+    let new_version = json!({"body": "true\n", "interpreter": "sh"});
+    let signature = json!({"statement": "{}", "signature": "x"});
     let heartbeat = json!({"status": {}});
     let nothing = "00000000-0000-7000-8000-000000000000";
     let result = json!({"command_id": nothing, "result": {}});
@@ -316,6 +321,16 @@ pub fn operations() -> Vec<Operation> {
             Operators,
         )
         .with(json!({})),
+        get("/api/scripts", SCRIPTS_READ, Hidden),
+        post("/api/scripts", SCRIPTS_WRITE, Unrelated, new_script.clone()),
+        get("/api/scripts/{id}", SCRIPTS_READ, NotFound),
+        patch("/api/scripts/{id}", SCRIPTS_WRITE, json!({"folder": "moved"})),
+        delete("/api/scripts/{id}", SCRIPTS_WRITE),
+        get("/api/scripts/{id}/diff", SCRIPTS_READ, NotFound).query("?from=1&to=1"),
+        get("/api/scripts/{id}/versions", SCRIPTS_READ, NotFound),
+        post("/api/scripts/{id}/versions", SCRIPTS_WRITE, NotFound, new_version),
+        get("/api/scripts/{id}/versions/{version}", SCRIPTS_READ, NotFound),
+        post("/api/scripts/{id}/versions/{version}/signatures", SCRIPTS_WRITE, NotFound, signature),
         get("/api/schedules", SCHEDULES_READ, Hidden),
         post("/api/schedules", SCHEDULES_RUN, Unrelated, new_schedule),
         get("/api/schedules/{id}", SCHEDULES_READ, NotFound),

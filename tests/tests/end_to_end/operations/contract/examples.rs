@@ -6,6 +6,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use muster_protocol::identity::AgentKeyPair;
+use muster_protocol::library::{STATEMENT_FORMAT, ScriptSignature, SignedScript};
 use muster_protocol::release::Platform;
 use muster_tests::{
     AgentOptions, Fixture, JsonFields as _, Publisher, Script, ServerOptions, eventually,
@@ -117,6 +119,7 @@ async fn examples_are_taken_from_a_run_and_have_the_documented_shapes() {
     agents(&mut run, &id).await;
     jobs(&mut run, &id).await;
     schedules(&mut run).await;
+    library(&mut run).await;
     hooks(&mut run).await;
     integrations(&mut run).await;
     agent.stop();
@@ -348,6 +351,36 @@ async fn integrations(run: &mut Recorder<'_>) {
     run.call(Method::PATCH, &path, Some(json!({"is_enabled": false}))).await;
     let delivery = "{delivery_id=01980000-0000-7000-8000-000000000000}";
     run.post(&format!("{path}/deliveries/{delivery}/resend"), json!({})).await;
+}
+
+async fn library(run: &mut Recorder<'_>) {
+    let body = json!({"name": "disk-report", "folder": "ops", "tags": ["disk"], "body": "df -h\n",
+        "interpreter": "sh", "description": "Shows how full the disks are",
+        "parameters": [{"name": "THRESHOLD", "type": "integer", "default": "90"}]});
+    let script = run.post("/api/scripts", body).await.id().to_owned();
+    let path = format!("/api/scripts/{{id={script}}}");
+    let versions = format!("{path}/versions");
+    let body = json!({"body": "df -h | sort\n", "interpreter": "sh", "message": "sort"});
+    run.post(&versions, body).await;
+    run.get("/api/scripts").await;
+    run.get(&path).await;
+    run.get(&versions).await;
+    run.get(&format!("{path}/diff?from=1&to=2")).await;
+    let version = format!("{versions}/{{version=2}}");
+    let shown = run.get(&version).await;
+    let pair = AgentKeyPair::from_seed(&[7; 32]).expect("a seed");
+    let signed = SignedScript {
+        format: STATEMENT_FORMAT,
+        publisher: pair.public_key(),
+        name: "disk-report".into(),
+        version: 2,
+        document_sha256: shown.text("document_sha256").into(),
+        minimum_version: 2,
+        expires_at_ms: 4_000_000_000_000,
+    };
+    let signature = json!(ScriptSignature::sign(&signed, &pair));
+    run.post(&format!("{version}/signatures"), signature).await;
+    run.call(Method::PATCH, &path, Some(json!({"current_version": 1}))).await;
     run.call(Method::DELETE, &path, None).await;
 }
 

@@ -1,0 +1,29 @@
+//! Why a script of the library is refused, with stable codes.
+
+use muster_protocol::library::{ContentError, SignatureError};
+
+/// Why the library's script is refused, beside the reasons that any `execute` has.
+#[derive(Debug, thiserror::Error)]
+pub enum LibraryRefusal {
+    #[error(transparent)]
+    Content(#[from] ContentError),
+    #[error(
+        "the policy of this host asks for the signature of one of its publishers: {0}; sign the version with `muster publisher sign`"
+    )]
+    Signature(#[from] SignatureError),
+    #[error(
+        "a publisher has stated that version {minimum} is the oldest of `{name}` that this host may run; run a newer one, or save the content as a new version and sign it"
+    )]
+    Outdated { name: String, minimum: u32 },
+}
+
+impl LibraryRefusal {
+    /// The stable code for programs.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Content(error) => error.code(),
+            Self::Signature(_) => "publisher_required",
+            Self::Outdated { .. } => "version_outdated",
+        }
+    }
+}

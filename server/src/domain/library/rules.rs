@@ -1,0 +1,59 @@
+//! Rules for what people type about a script, beside those that hosts share.
+
+use crate::domain::name::is_invisible;
+
+/// Longest folder, in bytes.
+pub const MAX_FOLDER_BYTES: usize = 256;
+/// Longest description of a script, in characters.
+pub const MAX_SCRIPT_DESCRIPTION_CHARS: usize = 2_048;
+/// Longest message of a version, in characters.
+pub const MAX_VERSION_MESSAGE_CHARS: usize = 512;
+/// Longest text of a search, in characters.
+pub const MAX_SEARCH_CHARS: usize = 128;
+
+/// Checks a folder: empty, or parts of letters, digits and `. _ -` with `/` between them.
+///
+/// # Errors
+/// A problem as the end of a sentence about it.
+pub fn check_folder(folder: &str) -> Result<(), &'static str> {
+    let is_part = |part: &str| {
+        !matches!(part, "" | "." | "..")
+            && part.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
+    };
+    if folder.is_empty() || (folder.len() <= MAX_FOLDER_BYTES && folder.split('/').all(is_part)) {
+        return Ok(());
+    }
+    Err(
+        "must be empty or parts of letters, digits, `.`, `_`, `-` with `/` between them, at most 256 bytes",
+    )
+}
+
+/// Checks a text for people, which may have lines.
+///
+/// # Errors
+/// A problem as the end of a sentence about it.
+pub fn check_text(text: &str, max_chars: usize) -> Result<(), String> {
+    if text.chars().count() > max_chars || text.chars().any(|c| c != '\n' && is_invisible(c)) {
+        return Err(format!(
+            "must be at most {max_chars} characters, without control or invisible characters"
+        ));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_is_a_path_without_a_way_out() {
+        for folder in ["", "a", "ops/disk.d", "a-b/c_d/e"] {
+            assert_eq!(check_folder(folder), Ok(()), "{folder}");
+        }
+        for folder in ["/", "/a", "a/", "a//b", "..", "a/../b", "a b", "ü", &"a".repeat(257)] {
+            assert!(check_folder(folder).is_err(), "{folder}");
+        }
+        assert!(check_text("two\nlines", 9).is_ok());
+        assert!(check_text("ten chars!", 9).is_err() && check_text("a\u{202e}b", 9).is_err());
+    }
+}

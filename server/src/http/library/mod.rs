@@ -1,0 +1,5 @@
+//! The library: scripts and their versions.
+
+pub(super) mod scripts;
+mod versions;
+mod views;

@@ -1,0 +1,90 @@
+//! `muster scripts` and `muster run`.
+
+use std::fs;
+
+use muster_tests::{Fixture, JsonFields as _};
+use serde_json::json;
+
+use super::agent_with_policy;
+
+#[tokio::test]
+async fn a_folder_is_pushed_compared_pulled_and_run_and_a_second_push_changes_nothing() {
+    let fixture = Fixture::on_sqlite().await;
+    let (_agent, _) = agent_with_policy(&fixture, json!({"allow": "library"})).await;
+    let cli = fixture.cli().await;
+    let folder = fixture.test_dir.path().join("tree");
+    let report = folder.join("ops/report");
+    fs::create_dir_all(&report).expect("created");
+    let description = "file = \"report.sh\"\ninterpreter = \"sh\"\nfolder = \"ops\"\n\
+                       tags = [\"read\"]\n\n[[parameters]]\nname = \"WHO\"\ndefault = \"me\"\n";
+    fs::write(report.join("script.toml"), description).expect("written");
+    fs::write(report.join("report.sh"), "echo \"report for $WHO\"\n").expect("written");
+    let path = folder.to_str().expect("text");
+    let compared = cli.run(&["scripts", "diff", path]).await.expect(0);
+    assert!(compared.contains("create     report"), "{compared}");
+    assert!(compared.contains("nothing was changed"), "{compared}");
+    let dry = cli.run(&["scripts", "push", path, "--dry-run", "--json"]).await.json();
+    assert_eq!(dry["items"][0]["action"], "create");
+    let listed = cli.run(&["scripts"]).await.expect(0);
+    assert!(listed.contains("no scripts"), "{listed}");
+    cli.run(&["scripts", "push", path, "-m", "first"]).await.expect(0);
+    let again = cli.run(&["scripts", "push", path, "--json"]).await.json();
+    assert_eq!(again["items"][0]["action"], "unchanged");
+    let listed = cli.run(&["scripts", "list", "--folder", "ops"]).await.expect(0);
+    assert!(listed.contains("report"), "{listed}");
+
+    let page = fixture.api.get("/api/agents").await.expect(200);
+    let agent = page["items"][0].text("id").to_owned();
+    let ran = cli.run(&["run", &agent, "library:report", "WHO=you"]).await.expect(0);
+    assert!(ran.contains("report for you"), "{ran}");
+
+    fs::write(report.join("report.sh"), "echo changed\n").expect("written");
+    let pushed = cli.run(&["scripts", "push", path, "--json"]).await.json();
+    assert_eq!(pushed["items"][0]["action"], "save");
+    let diff = cli.run(&["scripts", "diff", "report"]).await.expect(0);
+    assert!(diff.contains("+echo changed"), "{diff}");
+    let history = cli.run(&["scripts", "history", "report"]).await.expect(0);
+    assert!(history.contains("first"), "{history}");
+    let replaced = fixture.test_dir.path().join("new.sh");
+    fs::write(&replaced, "echo edited\n").expect("written");
+    let replaced = replaced.to_str().expect("text");
+    cli.run(&["scripts", "edit", "report", "--file", replaced]).await.expect(0);
+    let body = cli.run(&["scripts", "show", "report", "--body"]).await.expect(0);
+    assert_eq!(body, "echo edited\n");
+    cli.run(&["scripts", "rollback", "report", "2"]).await.expect(0);
+
+    let pulled = fixture.test_dir.path().join("pulled");
+    let target = pulled.to_str().expect("text");
+    cli.run(&["scripts", "pull", target]).await.expect(0);
+    let text = fs::read_to_string(pulled.join("ops/report/report.sh")).expect("pulled");
+    assert_eq!(text, "echo changed\n");
+    let same = cli.run(&["scripts", "push", target, "--json"]).await.json();
+    assert_eq!(same["items"][0]["action"], "unchanged");
+    let pull_again = cli.run(&["scripts", "pull", target, "--json"]).await.json();
+    assert_eq!(pull_again["items"][0]["action"], "unchanged");
+    cli.run(&["scripts", "delete", "report"]).await.expect(0);
+}
+
+#[tokio::test]
+async fn a_pushed_folder_is_signed_before_it_becomes_current() {
+    let fixture = Fixture::on_sqlite().await;
+    let cli = fixture.cli().await;
+    let key = fixture.test_dir.path().join("key.pem");
+    let key = key.to_str().expect("text");
+    let made = cli.run(&["publisher", "keygen", key, "--json"]).await.json();
+    let policy = json!({"allow": "library", "publishers": [made.text("public_key")]});
+    let (_agent, agent) = agent_with_policy(&fixture, policy).await;
+    let folder = fixture.test_dir.path().join("tree/say");
+    fs::create_dir_all(&folder).expect("created");
+    fs::write(folder.join("script.toml"), "file = \"say.sh\"\ninterpreter = \"sh\"\n")
+        .expect("written");
+    let path = folder.to_str().expect("text");
+    for text in ["one", "two"] {
+        fs::write(folder.join("say.sh"), format!("echo {text}\n")).expect("written");
+        cli.run(&["scripts", "push", path, "--key", key]).await.expect(0);
+        let ran = cli.run(&["run", &agent, "library:say"]).await.expect(0);
+        assert!(ran.contains(text), "{ran}");
+    }
+    let again = cli.run(&["scripts", "push", path, "--key", key, "--json"]).await.json();
+    assert_eq!(again["items"][0]["action"], "unchanged");
+}

@@ -1,0 +1,135 @@
+//! Hosts that pin publishers run nothing of the library without a signature of one of them, whatever the
+//! server and its database say.
+
+use std::path::PathBuf;
+
+use muster_tests::{Agent, Cli, Fixture, JsonFields as _, on_both_databases};
+use serde_json::json;
+
+use super::{agent_with_policy, create, output, save};
+
+on_both_databases!(a_host_runs_what_its_publisher_signed_and_nothing_else);
+
+struct Pinned {
+    _agent: Agent,
+    id: String,
+    key: PathBuf,
+}
+
+async fn keygen(fixture: &Fixture, name: &str) -> (PathBuf, String) {
+    let file = fixture.test_dir.path().join(name);
+    let path = file.to_str().expect("text").to_owned();
+    let cli = Cli::new(&fixture.test_dir);
+    let made = cli.run(&["publisher", "keygen", &path, "--json"]).await.json();
+    (file, made.text("public_key").to_owned())
+}
+
+async fn pinned(fixture: &Fixture) -> Pinned {
+    let (key, public_key) = keygen(fixture, "publisher.pem").await;
+    let policy = json!({"allow": "library", "publishers": [public_key]});
+    let (agent, id) = agent_with_policy(fixture, policy).await;
+    Pinned { _agent: agent, id, key }
+}
+
+async fn sign(fixture: &Fixture, key: &PathBuf, script: &str, version: &str, body: &str) {
+    let cli = fixture.cli().await;
+    let copy = fixture.test_dir.path().join("copy.sh");
+    std::fs::write(&copy, body).expect("written");
+    let (copy, key) = (copy.to_str().expect("text"), key.to_str().expect("text"));
+    let args = ["publisher", "sign", script, "--version", version, "--key", key, "--file", copy];
+    cli.run(&args).await.expect(0);
+}
+
+async fn refused(fixture: &Fixture, agent: &str, script: &str, code: &str) {
+    let command = fixture.api.execute(agent, script, json!({})).await;
+    let ended = fixture.api.finished(&command).await;
+    assert_eq!(
+        (&ended["state"], &ended["error_code"]),
+        (&json!("rejected"), &json!(code)),
+        "{ended}"
+    );
+}
+
+async fn a_host_runs_what_its_publisher_signed_and_nothing_else(fixture: Fixture) {
+    let Pinned { _agent, id, key } = pinned(&fixture).await;
+    let script = create(&fixture, "say", "echo good\n").await;
+    // A stolen owner key can save a version, and nobody can run it here.
+    refused(&fixture, &id, "library:say", "publisher_required").await;
+    sign(&fixture, &key, "say", "1", "echo good\n").await;
+    let command = fixture.api.execute(&id, "library:say", json!({})).await;
+    let ended = fixture.api.finished(&command).await;
+    assert_eq!(ended["state"], "succeeded", "{ended}");
+    assert_eq!(output(&fixture, &command).await, "good\n");
+    save(&fixture, &script, "echo evil\n").await;
+    refused(&fixture, &id, "library:say", "publisher_required").await;
+
+    // The key of somebody whom the host has not pinned.
+    let (stranger, _) = keygen(&fixture, "stranger.pem").await;
+    sign(&fixture, &stranger, "say", "2", "echo evil\n").await;
+    refused(&fixture, &id, "library:say", "publisher_required").await;
+
+    // A changed database: the signature of another script, and of another version.
+    create(&fixture, "other", "echo other\n").await;
+    sign(&fixture, &key, "other", "1", "echo other\n").await;
+    fixture.server.query(
+        "UPDATE script_signatures SET statement = (SELECT max(statement) FROM script_signatures \
+         WHERE statement LIKE '%\"name\":\"other\"%')",
+    );
+    fixture.server.query(
+        "UPDATE script_signatures SET signature = (SELECT max(signature) FROM script_signatures \
+         WHERE version_id = (SELECT v.id FROM script_versions v JOIN scripts s ON s.id = v.script_id \
+         WHERE s.name = 'other'))",
+    );
+    refused(&fixture, &id, "library:say", "publisher_required").await;
+    refused(&fixture, &id, "library:say@1", "publisher_required").await;
+    let command = fixture.api.execute(&id, "library:other", json!({})).await;
+    assert_eq!(fixture.api.finished(&command).await["state"], "succeeded");
+}
+
+#[tokio::test]
+async fn an_old_version_never_runs_again_after_a_newer_one_also_after_a_restart() {
+    let fixture = Fixture::on_sqlite().await;
+    let Pinned { _agent: mut agent, id, key } = pinned(&fixture).await;
+    let script = create(&fixture, "say", "echo hole\n").await;
+    sign(&fixture, &key, "say", "1", "echo hole\n").await;
+    let command = fixture.api.execute(&id, "library:say", json!({})).await;
+    assert_eq!(fixture.api.finished(&command).await["state"], "succeeded");
+    save(&fixture, &script, "echo mended\n").await;
+    sign(&fixture, &key, "say", "2", "echo mended\n").await;
+    let command = fixture.api.execute(&id, "library:say", json!({})).await;
+    assert_eq!(fixture.api.finished(&command).await["state"], "succeeded");
+    refused(&fixture, &id, "library:say@1", "version_outdated").await;
+    agent.kill_9();
+    agent.resume();
+    refused(&fixture, &id, "library:say@1", "version_outdated").await;
+    // A roll back is a new version with the old content, signed.
+    save(&fixture, &script, "echo hole\n").await;
+    sign(&fixture, &key, "say", "3", "echo hole\n").await;
+    let command = fixture.api.execute(&id, "library:say", json!({})).await;
+    assert_eq!(fixture.api.finished(&command).await["state"], "succeeded");
+}
+
+#[tokio::test]
+async fn a_publisher_signs_only_the_own_text_and_the_server_accepts_only_fitting_signatures() {
+    let fixture = Fixture::on_sqlite().await;
+    let (key, _) = keygen(&fixture, "publisher.pem").await;
+    let script = create(&fixture, "say", "echo evil\n").await;
+    let cli = fixture.cli().await;
+    let own = fixture.test_dir.path().join("own.sh");
+    std::fs::write(&own, "echo good\n").expect("written");
+    let (own, key_path) = (own.to_str().expect("text"), key.to_str().expect("text"));
+    let args = ["publisher", "sign", "say", "--key", key_path, "--file", own];
+    let refused = cli.run(&args).await;
+    assert_eq!(refused.code, Some(1), "{refused:?}");
+    create(&fixture, "other", "echo other\n").await;
+    sign(&fixture, &key, "other", "1", "echo other\n").await;
+    let page = fixture.api.get("/api/scripts?name=other").await.expect(200);
+    let path = format!("/api/scripts/{}/versions/1", page["items"][0].id());
+    let signature = fixture.api.get(&path).await.expect(200)["signatures"][0].clone();
+    let path = format!("/api/scripts/{script}/versions/1/signatures");
+    let refused = fixture.api.post(&path, signature.clone()).await;
+    refused.expect_problem(422, "invalid_field");
+    let mut changed = signature;
+    changed["statement"] = changed.text("statement").replace("other", "say").into();
+    fixture.api.post(&path, changed).await.expect_problem(422, "invalid_field");
+}
