@@ -57,7 +57,7 @@ const LOCAL_OPTIONS: [&str; 18] = [
 ];
 
 /// Arguments that select a resource or a file, which no field of a body holds.
-const LOCAL_ARGUMENTS: [&str; 12] = [
+const LOCAL_ARGUMENTS: [&str; 13] = [
     "AGENT",
     "DELIVERY",
     "FILE",

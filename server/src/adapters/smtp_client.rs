@@ -94,6 +94,11 @@ impl SmtpClient {
         !matches!(self, Self::None)
     }
 
+    /// True if mails leave this server for people's mailboxes.
+    pub fn reaches_people(&self) -> bool {
+        matches!(self, Self::Server { .. })
+    }
+
     /// How long an attempt takes at most.
     pub fn timeout(&self) -> Duration {
         match self {

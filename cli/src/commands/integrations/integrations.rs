@@ -10,6 +10,7 @@ use crate::explanation::{OptionNames, option};
 use crate::input::quantities::milliseconds;
 use crate::listing::{LatestLimit, Limit, List};
 use crate::output::table::Column;
+use crate::output::text::about;
 use crate::session::{ResourceKind, Session};
 
 const COLUMNS: [Column; 7] = [
@@ -200,20 +201,23 @@ pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
             let mut body = settings.body();
             body.insert("name".into(), json!(name));
             body.insert("kind".into(), json!(kind));
-            session.change(Method::POST, &["integrations"], &body.into()).await
+            let said = about("Integration", "is created");
+            session.change(Method::POST, &["integrations"], &body.into(), said).await
         }
         Action::Edit { integration, name, settings } => {
             let id = id_of(&integration).await?;
             let mut body = settings.body();
             body.extend(name.map(|name| ("name".to_owned(), json!(name))));
-            session.change(Method::PATCH, &["integrations", &id], &body.into()).await
+            let said = about("Integration", "is changed");
+            session.change(Method::PATCH, &["integrations", &id], &body.into(), said).await
         }
         Action::Remove { integration } => {
             let id = session.exact_id_of(ResourceKind::Integration, &integration).await?;
             session.delete(&["integrations", &id]).await
         }
         Action::Test { integration } => {
-            session.act(&["integrations", &id_of(&integration).await?, "test"]).await
+            let segments = ["integrations", &id_of(&integration).await?, "test"];
+            session.change_and_show(Method::POST, &segments, &json!({})).await
         }
         Action::Deliveries { integration, state, limit } => {
             let id = id_of(&integration).await?;
@@ -229,7 +233,8 @@ pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
         }
         Action::Resend { integration, delivery } => {
             let id = id_of(&integration).await?;
-            session.act(&["integrations", &id, "deliveries", &delivery, "resend"]).await
+            let segments = ["integrations", &id, "deliveries", &delivery, "resend"];
+            session.act(&segments, |_| "It is sent again.".to_owned()).await
         }
     }
 }

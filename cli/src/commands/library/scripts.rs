@@ -17,7 +17,7 @@ use crate::explanation::{OptionNames, option};
 use crate::listing::{LatestLimit, Limit, List};
 use crate::output::printer::print;
 use crate::output::table::Column;
-use crate::output::text::sanitize_lines;
+use crate::output::text::{about, sanitize_lines};
 use crate::session::{ResourceKind, Session};
 
 const COLUMNS: [Column; 6] = [
@@ -178,7 +178,8 @@ pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
                 "name": name, "body": text, "interpreter": interpreter, "folder": folder, "tags": tags,
                 "description": description, "message": message,
             });
-            session.change(Method::POST, &["scripts"], &request).await
+            let said = about("Script", "is created");
+            session.change(Method::POST, &["scripts"], &request, said).await
         }
         Action::Edit(options) => edit::run(options, session).await,
         Action::History { script, limit } => {
@@ -195,7 +196,9 @@ pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
         Action::Rollback { script, version } => {
             let id = session.id_of(ResourceKind::Script, &script).await?;
             let change = json!({ "current_version": version });
-            session.change(Method::PATCH, &["scripts", &id], &change).await
+            let done = format!("runs version {version} now");
+            let said = about("Script", &done);
+            session.change(Method::PATCH, &["scripts", &id], &change, said).await
         }
         Action::Delete { script } => {
             let id = session.exact_id_of(ResourceKind::Script, &script).await?;

@@ -131,7 +131,7 @@ pub enum Scope {
 
 impl Scope {
     /// Every scope.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 27] = [
         Self::AgentsRead,
         Self::AgentsWrite,
         Self::AgentsManage,

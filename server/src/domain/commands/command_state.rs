@@ -131,6 +131,8 @@ pub enum EndReason {
     SkippedInvalidParameters,
     /// The host's policy did not allow ad-hoc commands, and its job skips such hosts.
     SkippedArgvNotAllowed,
+    /// The host runs no scripts of the library, and its job skips such hosts.
+    SkippedLibraryNotAllowed,
     /// Its rollout was aborted before it was sent.
     AbortedInQueue,
 }
@@ -156,6 +158,7 @@ impl EndReason {
             Self::SkippedUnknownScript => "skipped_unknown_script",
             Self::SkippedInvalidParameters => "skipped_invalid_parameters",
             Self::SkippedArgvNotAllowed => "skipped_argv_not_allowed",
+            Self::SkippedLibraryNotAllowed => "skipped_library_not_allowed",
             Self::AbortedInQueue => "aborted_in_queue",
         }
     }
@@ -207,6 +210,9 @@ impl EndReason {
             }
             Self::SkippedArgvNotAllowed => {
                 "the host's policy does not allow ad-hoc commands, and the job skips such hosts; it was never sent"
+            }
+            Self::SkippedLibraryNotAllowed => {
+                "the host's policy or its agent's version does not allow scripts of the library, and the job skips such hosts; it was never sent"
             }
             Self::AbortedInQueue => "the job was aborted before it was sent",
         }
@@ -278,7 +284,8 @@ pub fn step(state: CommandState, event: CommandEvent) -> CommandTransition {
                 EndReason::SkippedOffline
                 | EndReason::SkippedUnknownScript
                 | EndReason::SkippedInvalidParameters
-                | EndReason::SkippedArgvNotAllowed,
+                | EndReason::SkippedArgvNotAllowed
+                | EndReason::SkippedLibraryNotAllowed,
             ),
         ) => CommandTransition::To(Skipped),
         (

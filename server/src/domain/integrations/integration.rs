@@ -4,10 +4,10 @@ use serde::{Deserialize, Serialize};
 use strum::{EnumIter, EnumString, IntoStaticStr};
 
 use super::event_type::EventType;
-use super::webhook::{InvalidUrl, WebhookReach, WebhookUrl};
 use crate::domain::access::people::email::EmailAddress;
 use crate::domain::fleet::target::TargetSpec;
 use crate::domain::ids::{AgentId, IntegrationId, JobId, PrincipalId, TenantId};
+use crate::domain::outbound::{InvalidUrl, OutboundReach, OutboundUrl};
 use crate::domain::time::Timestamp;
 
 /// Longest key or token.
@@ -159,7 +159,11 @@ impl IntegrationSettings {
     ///
     /// # Errors
     /// [`InvalidSettings`] names the field.
-    pub fn check(&self, kind: IntegrationKind, reach: WebhookReach) -> Result<(), InvalidSettings> {
+    pub fn check(
+        &self,
+        kind: IntegrationKind,
+        reach: OutboundReach,
+    ) -> Result<(), InvalidSettings> {
         use IntegrationKind as Kind;
         let has_own_url = matches!(kind, Kind::Pagerduty | Kind::Datadog);
         let needs_url = !has_own_url && kind != Kind::Email;
@@ -222,7 +226,7 @@ impl IntegrationSettings {
     pub fn host(&self, kind: IntegrationKind) -> String {
         match kind {
             IntegrationKind::Email => "mail".to_owned(),
-            kind => WebhookUrl::host_of(&self.address(kind, "/")),
+            kind => OutboundUrl::host_of(&self.address(kind, "/")),
         }
     }
 
@@ -246,8 +250,8 @@ fn require(
     Err(InvalidSettings { field, problem: problem.to_owned() })
 }
 
-fn check_url(url: &str, reach: WebhookReach) -> Result<WebhookUrl, InvalidSettings> {
-    WebhookUrl::parse(url, reach).map_err(|invalid: InvalidUrl| InvalidSettings {
+fn check_url(url: &str, reach: OutboundReach) -> Result<OutboundUrl, InvalidSettings> {
+    OutboundUrl::parse(url, reach).map_err(|invalid: InvalidUrl| InvalidSettings {
         field: "url",
         problem: invalid.to_string(),
     })
@@ -280,11 +284,11 @@ mod tests {
             (Email, settings(None, None, None), "to"),
             (Email, mails, "to"),
         ] {
-            let found = settings.check(kind, WebhookReach::Public).expect_err("refused");
+            let found = settings.check(kind, OutboundReach::Public).expect_err("refused");
             assert_eq!(found.field, field, "{kind:?} {settings:?}");
         }
         let eu = settings(None, Some("key"), Some("eu"));
-        assert_eq!(eu.check(Pagerduty, WebhookReach::Public), Ok(()));
+        assert_eq!(eu.check(Pagerduty, OutboundReach::Public), Ok(()));
         assert_eq!(eu.host(Pagerduty), "events.eu.pagerduty.com");
         let datadog = settings(None, Some("key"), Some("datadoghq.eu"));
         assert_eq!(

@@ -8,7 +8,7 @@ use crate::domain::integrations::event_type::EventType;
 use crate::domain::integrations::integration::{
     IntegrationKind, MAX_KEY_BYTES, MAX_OFFLINE_AFTER_MS, MAX_RECEIVERS,
 };
-use crate::domain::integrations::webhook::MAX_URL_BYTES;
+use crate::domain::outbound::MAX_URL_BYTES;
 
 /// Schema, field, and what the field is.
 pub(super) fn all() -> Vec<(&'static str, &'static str, Value)> {

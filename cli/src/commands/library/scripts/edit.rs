@@ -49,7 +49,7 @@ pub async fn run(options: EditOptions, session: &Session) -> Result<u8, CliError
         "timeout_ms": version["timeout_ms"], "message": options.message,
         "make_current": !options.keep_current, "expected_version": script["latest_version"],
     });
-    session.change(Method::POST, &["scripts", &id, "versions"], &request).await
+    session.change_and_show(Method::POST, &["scripts", &id, "versions"], &request).await
 }
 
 /// The text as the person leaves it in the editor.

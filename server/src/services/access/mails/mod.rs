@@ -107,6 +107,18 @@ impl Mails {
         self.server.as_ref().map(ToString::to_string)
     }
 
+    /// A mail whose receiver proves the address by it; `None` if mails reach no mailbox.
+    ///
+    /// # Errors
+    /// [`ServiceError::Sealing`].
+    pub(in crate::services) fn to_mailbox(
+        &self,
+        to: &str,
+        letter: &Letter<'_>,
+    ) -> Result<Option<mail::Model>> {
+        self.client.reaches_people().then(|| self.compose(to, letter)).transpose()
+    }
+
     /// What stands for a mail that is not sent, because nobody may learn that.
     ///
     /// # Errors

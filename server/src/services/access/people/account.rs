@@ -102,7 +102,7 @@ impl Account<'_> {
         let subject = Subject { kind: "member", id: live.member.id.0 };
         let detail = json!({"changed": ["password"]});
         let mut audits = vec![caller.audit("member.update", subject, &detail, now)];
-        audits.extend(entries_elsewhere(&self.0.store, &live, &detail, now).await?);
+        audits.extend(entries_of_other_tenants(&self.0.store, &live, &detail, now).await?);
         let hashes = (live.user.password_hash, new_hash);
         let notice = self.0.mails.notice(&live.user.email, &Letter::PasswordChanged)?;
         let (system, reported) = (self.0.store.system(), (audits, notice));
@@ -115,7 +115,7 @@ impl Account<'_> {
 
 /// Entries for the person's other tenants, which learn that something of their member changed, and nothing
 /// of where.
-pub(super) async fn entries_elsewhere(
+pub(super) async fn entries_of_other_tenants(
     store: &Store,
     live: &LiveSession,
     detail: &Value,

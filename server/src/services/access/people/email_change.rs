@@ -4,7 +4,7 @@ use serde_json::json;
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
-use super::account::entries_elsewhere;
+use super::account::entries_of_other_tenants;
 use super::confirmation::{require_confirmed, require_session};
 use super::sign_in_limiter::SignInLimiter;
 use crate::domain::access::people::email::EmailAddress;
@@ -83,7 +83,7 @@ impl EmailChanges {
         let subject = Subject { kind: "member", id: live.member.id.0 };
         let detail = json!({"changed": ["email"], "email": email});
         let mut audits = vec![caller.audit("member.update", subject, &detail, now)];
-        audits.extend(entries_elsewhere(&self.store, &live, &detail, now).await?);
+        audits.extend(entries_of_other_tenants(&self.store, &live, &detail, now).await?);
         let new = NewEmail {
             user_id: live.user.id,
             presented: presented_hash(&self.secret_box, request_id, &code),

@@ -92,7 +92,7 @@ impl Invitations {
         let audit = caller.audit("invitation.create", subject(row.id), &detail, now);
         let tenant = self.store.tenant(row.tenant_id);
         let letter = Letter::Invitation { token: &secret.secret };
-        let mail = self.mails.notice(email.as_str(), &letter)?;
+        let mail = self.mails.to_mailbox(email.as_str(), &letter)?;
         let is_mailed = mail.is_some();
         if !tenant.create_invitation(row.clone(), mail, audit).await? {
             return Err(ServiceError::Conflict {

@@ -18,6 +18,7 @@ use crate::services::integrations::integrations::FIELD;
 use crate::services::integrations::template;
 use crate::store::entities::access::mail;
 use crate::store::entities::integrations::{delivery, integration};
+use crate::store::queries::EndedIn;
 
 /// Most messages that one carries.
 const MERGED_AT_ONCE: u64 = 200;
@@ -165,7 +166,7 @@ impl Webhooks {
         let agents = match (agent_of(row), row.job_id) {
             (Some(agent_id), _) => vec![agent_id],
             (None, Some(job_id)) => {
-                self.store.tenant(row.tenant_id).agents_of_job(job_id, false).await?
+                self.store.tenant(row.tenant_id).agents_of_job(job_id, &EndedIn::Any).await?
             }
             (None, None) => return Ok(true),
         };

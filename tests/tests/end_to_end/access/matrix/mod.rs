@@ -19,7 +19,7 @@ use self::operations::{Foreign, Needs, Operation, operations};
 use self::people::People;
 use self::scopes::check_scopes;
 
-const ALL_SCOPES: [&str; 25] = [
+const ALL_SCOPES: [&str; 27] = [
     "agents:read",
     "agents:write",
     "agents:manage",
