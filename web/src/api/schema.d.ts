@@ -694,7 +694,8 @@ export interface paths {
         };
         /**
          * Export the audit log as JSON lines, oldest first.
-         * @description The first line is a `header`. Without a filter, each `link` of the hash chain is followed by its
+         * @description The first line is a `header`. If retention removed older entries, a signed `anchor` follows: the link
+         *     behind which the log starts. Without a filter, each `link` of the hash chain is followed by its
          *     `entry` lines, and the last line is the signed `head`: `muster audit verify --from` checks such a file
          *     without the server. With a filter there are only `entry` lines, and an `end` with the position to
          *     continue from. A body without a `head` or an `end` was cut off.
@@ -926,9 +927,31 @@ export interface paths {
         /**
          * Sign in with an address and a password.
          * @description The answer tells neither by its content nor by its time whether the address is known. Ten attempts a
-         *     minute are allowed from one address and for one account.
+         *     minute are allowed from one address and for one account. For a person with a second factor the answer is a
+         *     challenge, and `POST /api/auth/login/code` completes the sign-in.
          */
         post: operations["sign_in"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/auth/login/code": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Complete a sign-in with a code, after the password was right and the answer was a challenge.
+         * @description The code is one of the device, or a recovery code. Each one works once. Five wrong codes of six digits are
+         *     allowed in 15 minutes.
+         */
+        post: operations["complete_sign_in"];
         delete?: never;
         options?: never;
         head?: never;
@@ -951,6 +974,92 @@ export interface paths {
          *     Only for a person who is signed in.
          */
         post: operations["sign_out"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/auth/oidc/providers": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List the providers of single sign-on.
+         * @description List the providers of single sign-on.
+         */
+        get: operations["list_sign_in_providers"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/auth/oidc/{provider}/callback": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Come back from a provider.
+         * @description It signs the person in, sets the tokens as cookies, and sends the browser to the path that it wanted.
+         *
+         *     A person joins at the first sign-in: by a group or a domain of the provider, by an invitation to the
+         *     address that the provider has verified, or with a tenant of its own where the operator allows that. An
+         *     address that has an account is never enough: its person signs in and links the provider.
+         */
+        get: operations["complete_single_sign_on"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/auth/oidc/{provider}/link": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Begin to link an identity at a provider to the account of the person, who then can sign in with both.
+         * @description Only for a person who gave the password in the last 15 minutes.
+         *
+         *     Only for a person who is signed in.
+         */
+        post: operations["link_identity"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/auth/oidc/{provider}/start": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Begin to sign in with a provider: send a browser there.
+         * @description It comes back to the callback.
+         */
+        get: operations["start_single_sign_on"];
+        put?: never;
+        post?: never;
         delete?: never;
         options?: never;
         head?: never;
@@ -1105,6 +1214,68 @@ export interface paths {
         options?: never;
         head?: never;
         patch?: never;
+        trace?: never;
+    };
+    "/api/calendars": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List all calendars, oldest first.
+         * @description List all calendars, oldest first.
+         *
+         *     Needs the scope `schedules:read`.
+         */
+        get: operations["list_calendars"];
+        put?: never;
+        /**
+         * Create a calendar.
+         * @description `name` and `entries` are required. It holds for work that starts after the answer; jobs that run continue.
+         *
+         *     Needs the scope `schedules:write` and `commands:manage`.
+         */
+        post: operations["create_calendar"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/calendars/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get a calendar.
+         * @description Get a calendar.
+         *
+         *     Needs the scope `schedules:read`.
+         */
+        get: operations["get_calendar"];
+        put?: never;
+        post?: never;
+        /**
+         * Delete a calendar.
+         * @description Delete a calendar.
+         *
+         *     Needs the scope `schedules:write` and `commands:manage`.
+         */
+        delete: operations["delete_calendar"];
+        options?: never;
+        head?: never;
+        /**
+         * Change a calendar.
+         * @description Change a calendar.
+         *
+         *     Needs the scope `schedules:write` and `commands:manage`.
+         */
+        patch: operations["update_calendar"];
         trace?: never;
     };
     "/api/commands": {
@@ -1447,6 +1618,262 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/hooks": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List hooks, oldest first.
+         * @description List hooks, oldest first.
+         *
+         *     Needs the scope `schedules:read`.
+         */
+        get: operations["list_hooks"];
+        put?: never;
+        /**
+         * Create a hook.
+         * @description `name`, `authentication` and `job` are required. Its jobs run with the rights of the caller, who must be able to submit the job. The answer shows the secret once.
+         *
+         *     Needs the scope `schedules:write` and `commands:run`.
+         */
+        post: operations["create_hook"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/hooks/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get a hook.
+         * @description Get a hook.
+         *
+         *     Needs the scope `schedules:read`.
+         */
+        get: operations["get_hook"];
+        put?: never;
+        post?: never;
+        /**
+         * Delete a hook with its deliveries.
+         * @description Its jobs stay.
+         *
+         *     Needs the scope `schedules:write` and `commands:run` or `commands:manage`.
+         */
+        delete: operations["delete_hook"];
+        options?: never;
+        head?: never;
+        /**
+         * Change a hook.
+         * @description The caller becomes its owner, with whose rights its jobs run, unless it is only renamed or disabled.
+         *
+         *     Needs the scope `schedules:write` and `commands:run`.
+         */
+        patch: operations["update_hook"];
+        trace?: never;
+    };
+    "/api/hooks/{id}/deliveries": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List the deliveries to a hook, newest first.
+         * @description List the deliveries to a hook, newest first.
+         *
+         *     Needs the scope `schedules:read`.
+         */
+        get: operations["list_hook_deliveries"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/hooks/{id}/rotate": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Replace the secret of a hook.
+         * @description The old one is not valid any more. The answer shows the new one once.
+         *
+         *     Needs the scope `schedules:write` and `commands:run` or `commands:manage`.
+         */
+        post: operations["rotate_hook"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/hooks/{id}/test": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Test a hook with a body, as a delivery would, with the rights of the caller.
+         * @description Test a hook with a body, as a delivery would, with the rights of the caller.
+         *
+         *     Needs the scope `schedules:write` and `commands:run`.
+         */
+        post: operations["test_hook"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/integrations": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List integrations, oldest first.
+         * @description List integrations, oldest first.
+         *
+         *     Needs the scope `integrations:read`.
+         */
+        get: operations["list_integrations"];
+        put?: never;
+        /**
+         * Create an integration.
+         * @description `kind`, `name`, `settings` and `event_types` are required.
+         *
+         *     Needs the scope `integrations:write`.
+         */
+        post: operations["create_integration"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/integrations/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get an integration.
+         * @description Addresses and keys are never shown.
+         *
+         *     Needs the scope `integrations:read`.
+         */
+        get: operations["get_integration"];
+        put?: never;
+        post?: never;
+        /**
+         * Delete an integration with its deliveries.
+         * @description Delete an integration with its deliveries.
+         *
+         *     Needs the scope `integrations:write`.
+         */
+        delete: operations["delete_integration"];
+        options?: never;
+        head?: never;
+        /**
+         * Change an integration.
+         * @description `settings` replaces all settings. Disabling it ends what waits, which can be sent again later.
+         *
+         *     Needs the scope `integrations:write`.
+         */
+        patch: operations["update_integration"];
+        trace?: never;
+    };
+    "/api/integrations/{id}/deliveries": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List the deliveries of an integration, newest first.
+         * @description List the deliveries of an integration, newest first.
+         *
+         *     Needs the scope `integrations:read`.
+         */
+        get: operations["list_integration_deliveries"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/integrations/{id}/deliveries/{delivery_id}/resend": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Send a delivery again under the same id, with retries for another day.
+         * @description Repeatable.
+         *
+         *     Needs the scope `integrations:write`.
+         */
+        post: operations["resend_integration_delivery"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/integrations/{id}/test": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Send a test message now, past the queue, and show how the receiver answered.
+         * @description Send a test message now, past the queue, and show how the receiver answered.
+         *
+         *     Needs the scope `integrations:write`.
+         */
+        post: operations["test_integration"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/invitations": {
         parameters: {
             query?: never;
@@ -1464,7 +1891,7 @@ export interface paths {
         put?: never;
         /**
          * Invite a person.
-         * @description The token, which the answer alone shows, makes whoever has it a member once, within 7 days. Only for a person who gave the password in the last 15 minutes.
+         * @description The token makes whoever has it a member once, within 7 days. A server that sends mails sends it to the address, and to nobody else; otherwise the answer alone shows it. Only for a person who gave the password in the last 15 minutes.
          *
          *     Only for a person who is signed in. Needs the scope `members:write`.
          */
@@ -1539,6 +1966,31 @@ export interface paths {
          *     Needs the scope `commands:run`.
          */
         post: operations["submit_job"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/jobs/preview": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Preview a job: which agents would run it, wait, be skipped or refuse it.
+         * @description Stores and sends nothing.
+         *
+         *     Connected hosts that seem to refuse are asked for their current manifest first. The host decides again
+         *     when it gets the job.
+         *
+         *     Needs the scope `commands:run` and `agents:read`.
+         */
+        post: operations["preview_job"];
         delete?: never;
         options?: never;
         head?: never;
@@ -1949,6 +2401,84 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/me/totp": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Show whether the person has a second factor.
+         * @description Show whether the person has a second factor.
+         *
+         *     Only for a person who is signed in.
+         */
+        get: operations["get_totp"];
+        put?: never;
+        /**
+         * Make a secret for a device that shows codes.
+         * @description Codes are asked for only after the first one of it was typed. Only for a person who gave the password in the last 15 minutes.
+         *
+         *     Only for a person who is signed in.
+         */
+        post: operations["enrol_totp"];
+        /**
+         * Disable the second factor.
+         * @description Only for a person who gave the password in the last 15 minutes.
+         *
+         *     Only for a person who is signed in.
+         */
+        delete: operations["disable_totp"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/me/totp/confirm": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Enable the second factor with the first code of the device.
+         * @description The answer has ten recovery codes.
+         *
+         *     Only for a person who is signed in.
+         */
+        post: operations["confirm_totp"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/me/totp/recovery-codes": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Replace the recovery codes of the person.
+         * @description Only for a person who gave the password in the last 15 minutes.
+         *
+         *     Only for a person who is signed in.
+         */
+        post: operations["replace_recovery_codes"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/members": {
         parameters: {
             query?: never;
@@ -2190,6 +2720,28 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/schedules/simulate": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Simulate a schedule, or all that are active, for up to two years: changes of the clocks, times that calendars block, schedules that are due at once, and the busiest hours.
+         * @description Without jitter, and without calendars that hold for some agents only.
+         *
+         *     Needs the scope `schedules:read`.
+         */
+        post: operations["simulate_schedules"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/schedules/{id}": {
         parameters: {
             query?: never;
@@ -2328,6 +2880,184 @@ export interface paths {
          *     Needs the scope `schedules:write` and `commands:run`.
          */
         post: operations["run_schedule"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/schedules/{id}/snooze": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Snooze a schedule until an instant: its due times before are skipped, each with a record.
+         * @description Without `until`, it is not snoozed any more.
+         *
+         *     Needs the scope `schedules:write` and `commands:run` or `commands:manage`.
+         */
+        post: operations["snooze_schedule"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/scripts": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List scripts, oldest first, with what their current versions run.
+         * @description List scripts, oldest first, with what their current versions run.
+         *
+         *     Needs the scope `scripts:read`.
+         */
+        get: operations["list_scripts"];
+        put?: never;
+        /**
+         * Create a script with its first version.
+         * @description Jobs and commands run it as `library:NAME`, on hosts whose policy allows the library.
+         *
+         *     Needs the scope `scripts:write`.
+         */
+        post: operations["create_script"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/scripts/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get a script.
+         * @description Get a script.
+         *
+         *     Needs the scope `scripts:read`.
+         */
+        get: operations["get_script"];
+        put?: never;
+        post?: never;
+        /**
+         * Delete a script with its versions.
+         * @description Executions that wait for their hosts do not run any more; the history keeps the numbers and hashes of what ran.
+         *
+         *     Needs the scope `scripts:write`.
+         */
+        delete: operations["delete_script"];
+        options?: never;
+        head?: never;
+        /**
+         * Change folder, tags, description or default target of a script, or point to another version: with `current_version` a script is rolled back.
+         * @description What a version runs never changes.
+         *
+         *     Needs the scope `scripts:write`.
+         */
+        patch: operations["update_script"];
+        trace?: never;
+    };
+    "/api/scripts/{id}/diff": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Compare two versions of a script.
+         * @description Compare two versions of a script.
+         *
+         *     Needs the scope `scripts:read`.
+         */
+        get: operations["diff_script_versions"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/scripts/{id}/versions": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List the versions of a script, newest first, without their text.
+         * @description List the versions of a script, newest first, without their text.
+         *
+         *     Needs the scope `scripts:read`.
+         */
+        get: operations["list_script_versions"];
+        put?: never;
+        /**
+         * Save a version of a script.
+         * @description Versions never change.
+         *
+         *     Needs the scope `scripts:write`.
+         */
+        post: operations["save_script_version"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/scripts/{id}/versions/{version}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get one version with its text and its signatures.
+         * @description Get one version with its text and its signatures.
+         *
+         *     Needs the scope `scripts:read`.
+         */
+        get: operations["get_script_version"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/scripts/{id}/versions/{version}/signatures": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Store what a publisher has signed about a version, made with `muster publisher sign`.
+         * @description A later signature of the same publisher replaces it. The server can't make one.
+         *
+         *     Needs the scope `scripts:write`.
+         */
+        post: operations["sign_script_version"];
         delete?: never;
         options?: never;
         head?: never;
@@ -2676,6 +3406,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/hooks/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Deliver to a hook.
+         * @description Any JSON is a valid body. The sender proves that it knows the secret of the hook, by a signature or a bearer header as the hook says; the address alone starts nothing. A repeated delivery gets the same job.
+         */
+        post: operations["deliver_hook"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/metrics": {
         parameters: {
             query?: never;
@@ -2805,6 +3555,15 @@ export interface components {
          * @enum {string}
          */
         AgentLevel: "basic" | "full";
+        /** @description What a job would do on one agent. */
+        AgentPreviewView: {
+            decision: components["schemas"]["PreviewDecision"];
+            id: components["schemas"]["AgentId"];
+            is_online: boolean;
+            name: string;
+            /** @description Why its host would refuse. */
+            reason?: string | null;
+        };
         /** @description Why an agent is not up to date. */
         AgentProblemView: {
             agent_id: components["schemas"]["AgentId"];
@@ -3140,12 +3899,43 @@ export interface components {
              */
             next_after?: number | null;
         };
+        /** @description Where the browser must go. The answer sets a cookie that it must keep. */
+        AuthorizationView: {
+            authorization_url: string;
+        };
+        /**
+         * Format: uuid
+         * @description A calendar.
+         */
+        CalendarId: string;
+        /** @description A calendar. */
+        CalendarView: {
+            changed_at: components["schemas"]["Timestamp"];
+            created_at: components["schemas"]["Timestamp"];
+            created_by: components["schemas"]["PrincipalId"];
+            entries: components["schemas"]["EntrySpec"][];
+            id: components["schemas"]["CalendarId"];
+            name: string;
+            schedule_ids: components["schemas"]["ScheduleId"][];
+            target?: components["schemas"]["TargetSpec"] | null;
+            time_zone: string;
+        };
+        /** @description The calendars of a tenant, which has at most 100. */
+        CalendarsView: {
+            items: components["schemas"]["CalendarView"][];
+        };
         /** @description What an approver has signed about one command. Hosts that name approvers in their policy check it. */
         CapsuleBody: {
             /** @description JSON, byte for byte as it was signed. */
             document: string;
             /** @description base64, by the approver's key. */
             signature: string;
+        };
+        /** @description The password was right, and a code is missing. */
+        ChallengeView: {
+            /** @description For `POST /api/auth/login/code`. */
+            challenge: string;
+            expires_at: components["schemas"]["Timestamp"];
         };
         ChangeEmail: {
             /** @description The six digits of the mail. */
@@ -3164,8 +3954,15 @@ export interface components {
          * @enum {string}
          */
         ClockChange: "after_gap" | "repeated_time";
+        /** @description An instant at which several schedules are due. */
+        Collision: {
+            at: components["schemas"]["Timestamp"];
+            schedule_ids: components["schemas"]["ScheduleId"][];
+        };
         /** @description A command for one agent. */
         CommandBody: {
+            /** @description Why it starts although a calendar holds it back: 1 to 200 characters, for the audit log. */
+            calendar_override?: string | null;
             /**
              * @description `ping`, `info`, `echo` and `scripts` are transient: the agent replies at once. `execute`,
              *     `restart`, `update`, `redeploy` and `shutdown` are durable: they are stored and delivered.
@@ -3244,7 +4041,7 @@ export interface components {
          * @description The state of a durable command. Terminal states never change.
          * @enum {string}
          */
-        CommandState: "queued" | "delivered" | "running" | "succeeded" | "failed" | "timed_out" | "cancelled" | "expired" | "rejected" | "lost";
+        CommandState: "queued" | "delivered" | "running" | "succeeded" | "failed" | "timed_out" | "cancelled" | "expired" | "rejected" | "lost" | "skipped";
         /** @description A durable command. */
         CommandView: {
             agent_id: components["schemas"]["AgentId"];
@@ -3285,8 +4082,23 @@ export interface components {
              */
             wave?: number | null;
         };
+        CompleteSignIn: {
+            /** @description Of the answer to the password. */
+            challenge: string;
+            /** @description Six digits of the device, or a recovery code. */
+            code: string;
+            /**
+             * @description Set the tokens as cookies, for a browser, and leave them out of the answer. Only a page of this
+             *     server may ask for that.
+             */
+            cookies?: boolean;
+        };
         ConfirmBody: {
             password: string;
+        };
+        ConfirmTotp: {
+            /** @description The present six digits of the device. */
+            code: string;
         };
         /** @description When the password was proven. */
         ConfirmationView: {
@@ -3352,6 +4164,19 @@ export interface components {
             /** @description How long a request waits for a decision: at most 30 days, default 24 h. */
             wait_ms?: number | null;
         };
+        /** @description A new calendar. */
+        CreateCalendar: {
+            entries: components["schemas"]["EntrySpec"][] | null;
+            name: components["schemas"]["Name"];
+            /** @description Holds only for these schedules. Without both it holds for all work of the tenant. */
+            schedule_ids?: components["schemas"]["ScheduleId"][] | null;
+            target?: components["schemas"]["TargetSpec"] | null;
+            /**
+             * @description IANA name of the zone of dates and times. Default: UTC.
+             * @example Europe/Berlin
+             */
+            time_zone?: string | null;
+        };
         /** @description A new group. */
         CreateGroup: {
             /**
@@ -3380,6 +4205,46 @@ export interface components {
             /** @description Agents updated at the same time: a number, or a percentage such as `"10%"`. Default: 1. */
             wave_size?: components["schemas"]["WaveSize"] | null;
         };
+        /** @description A new hook. */
+        CreateHook: {
+            authentication: components["schemas"]["HookAuthentication"];
+            /** @description Values that the body must have: texts by JSON pointer. Other deliveries are ignored. */
+            conditions?: {
+                [key: string]: string;
+            } | null;
+            /** @description Default true. */
+            enabled?: boolean | null;
+            job: components["schemas"]["ScheduledJob"];
+            name: components["schemas"]["Name"];
+            /**
+             * @description Fields of the body that become parameters of the job: JSON pointers by the name of the parameter.
+             *     Each must be there as a text, a number or a boolean. No other field is used.
+             */
+            parameters?: {
+                [key: string]: string;
+            } | null;
+            /** @description How far the time stamp of a `signature` may be off, in both directions: 1 s to 1 h, default 5 minutes. */
+            replay_window_ms?: number | null;
+        };
+        /** @description A new integration. */
+        CreateIntegration: {
+            /** @description The types of events that it sends: at least one. */
+            event_types: ("agent.enrolled" | "agent.online" | "agent.offline" | "identity.alert" | "job.succeeded" | "job.failed" | "job.cancelled" | "rollout.halted" | "schedule.missed" | "schedule.failed" | "schedule.recovered" | "schedule.stopped" | "update.rolled_back" | "approval.requested")[];
+            /** @description Default: true. */
+            is_enabled?: boolean | null;
+            /** @enum {string} */
+            kind: "webhook" | "slack" | "discord" | "teams" | "pagerduty" | "datadog" | "splunk" | "email";
+            name: components["schemas"]["Name"];
+            /** @description How long an agent is disconnected before `agent.offline`: at most 24 h, default 60 s. */
+            offline_after_ms?: number | null;
+            settings: components["schemas"]["IntegrationSettings"];
+            target?: components["schemas"]["TargetSpec"] | null;
+            /**
+             * @description The text of a message, in the syntax of Jinja: at most 4,096 bytes; `null` removes it. It may name
+             *     `type`, `title`, `timestamp`, `link` and `data`. Not for webhooks.
+             */
+            template?: string | null;
+        };
         CreateInvitation: {
             email: string;
             role: components["schemas"]["Role"];
@@ -3403,6 +4268,25 @@ export interface components {
             rule: components["schemas"]["RuleSpec"];
             starts_at?: components["schemas"]["Timestamp"] | null;
         };
+        /** @description A new script. */
+        CreateScriptBody: {
+            /** @description The text of the script: at most 256 KiB. */
+            body: string;
+            default_target?: components["schemas"]["TargetSpec"] | null;
+            description?: string | null;
+            /** @description Parts with `/` between them; without it, the top. */
+            folder?: string | null;
+            /** @description `sh`, `bash`, `python`, `node`, `powershell`, the name of another program, or its full path. */
+            interpreter: string;
+            /** @description Why it was saved. */
+            message?: string | null;
+            /** @description 1 to 128 of letters, digits, `.`, `_`, `-`. It never changes, because publishers sign it. */
+            name: string;
+            parameters?: components["schemas"]["ScriptParameterView"][];
+            tags?: components["schemas"]["Tag"][] | null;
+            /** @description How long an execution may run: at most 7 days, default 1 h. A request can shorten it. */
+            timeout_ms?: number | null;
+        };
         CreateTenant: {
             name: components["schemas"]["Name"];
             plan?: components["schemas"]["Plan"] | null;
@@ -3422,24 +4306,51 @@ export interface components {
             /** @description The secret, `mst_live_…`. It can't be shown again. */
             key: string;
         };
-        /** @description An invitation with its token, which is only shown once. */
+        /** @description An invitation with its token, which is only shown once, or sent to the address. */
         CreatedInvitationView: components["schemas"]["InvitationView"] & {
-            /** @description The token, `mst_invite_…`, for the person who is invited. It can't be shown again. */
-            token: string;
+            /**
+             * @description The token, `mst_invite_…`, for the person who is invited. It can't be shown again. Absent if the
+             *     server sent it to the address by mail.
+             */
+            token?: string | null;
         };
         /** @description A tenant with its owner's API key, whose secret is only shown once. */
         CreatedTenantView: components["schemas"]["TenantView"] & {
             /** @description The secret of the owner's key, `mst_live_…`. It can't be shown again. */
             key: string;
         };
+        /**
+         * @description A day of the week.
+         * @enum {string}
+         */
+        Day: "mon" | "tue" | "wed" | "thu" | "fri" | "sat" | "sun";
         /** @description Why somebody decided. */
         DecisionBody: {
             /** @description 1 to 500 characters. Required to refuse. */
             reason?: string | null;
         };
+        /** @description Number of agents by decision. */
+        DecisionCounts: {
+            /** Format: int64 */
+            refuse: number;
+            /** Format: int64 */
+            run: number;
+            /** Format: int64 */
+            skip: number;
+            /** Format: int64 */
+            wait: number;
+        };
         DeleteTenant: {
             /** @description The name of the tenant, as a person typed it. */
             name: string;
+        };
+        /** @description What the sender of a delivery gets. */
+        DeliveredView: {
+            delivery_id: components["schemas"]["HookDeliveryId"];
+            /** @description The same delivery came before, and has this job. */
+            is_repeated: boolean;
+            job_id?: components["schemas"]["JobId"] | null;
+            state: components["schemas"]["HookDeliveryState"];
         };
         DesiredReleaseView: {
             /** @description The desired version of the agent's group, or the newest release. */
@@ -3468,6 +4379,29 @@ export interface components {
         };
         /** @description No data. */
         EmptyData: Record<string, never>;
+        /** @description A secret for a device. It is shown only once. */
+        EnrolledTotpView: {
+            /** @description The same for a device that reads it, as a QR code. */
+            otpauth_url: string;
+            /** @description For a person who types it: base32. */
+            secret: string;
+        };
+        /**
+         * @description What an entry does.
+         * @enum {string}
+         */
+        EntryKind: "freeze" | "exclusion" | "window";
+        /** @description An entry of a calendar. It has exactly one of a span (`starts_at` and `ends_at`), `dates` and `weekly`. */
+        EntrySpec: {
+            /** @description Whole days in the zone of the calendar, `YYYY-MM-DD`. */
+            dates?: string[] | null;
+            ends_at?: components["schemas"]["Timestamp"] | null;
+            kind: components["schemas"]["EntryKind"];
+            /** @description Shown where work is refused. */
+            note?: string | null;
+            starts_at?: components["schemas"]["Timestamp"] | null;
+            weekly?: components["schemas"]["WeeklySpan"] | null;
+        };
         /** @description An event `entry` of a stream. */
         EntryStreamEvent: {
             data: string;
@@ -3481,6 +4415,11 @@ export interface components {
          * @description A transition of an agent between online and offline, or an alert.
          */
         EventId: string;
+        /**
+         * @description What happened. The name in the API is `<resource>.<what happened>`.
+         * @enum {string}
+         */
+        EventType: "agent.enrolled" | "agent.online" | "agent.offline" | "identity.alert" | "job.succeeded" | "job.failed" | "job.cancelled" | "rollout.halted" | "schedule.missed" | "schedule.failed" | "schedule.recovered" | "schedule.stopped" | "update.rolled_back" | "approval.requested" | "integration.test";
         ExecutionEventData: {
             agent_id: components["schemas"]["AgentId"];
             id: components["schemas"]["CommandId"];
@@ -3533,6 +4472,7 @@ export interface components {
             agent_id: components["schemas"]["AgentId"];
             /** @description Current name of the agent. */
             agent_name?: string | null;
+            agent_offline_since?: components["schemas"]["Timestamp"] | null;
             approval?: components["schemas"]["WorkApproval"] | null;
             /** @description The ad-hoc command. */
             argv?: string[] | null;
@@ -3545,6 +4485,11 @@ export interface components {
             /** @description Stable code for `error`. */
             error_code?: string | null;
             expires_at?: components["schemas"]["Timestamp"] | null;
+            /**
+             * @description Why it has not ended, what happens next and when, and what a person can do; `null` once it has
+             *     ended.
+             */
+            explanation?: string | null;
             finished_at?: components["schemas"]["Timestamp"] | null;
             id: components["schemas"]["CommandId"];
             /** @description Its rollout still holds it, or it waits for an approval. */
@@ -3615,7 +4560,7 @@ export interface components {
          * @description Why a fire has no job.
          * @enum {string}
          */
-        FireReason: "missed" | "replaced" | "over_limit" | "too_late" | "overlap" | "not_active" | "owner_invalid" | "job_refused";
+        FireReason: "missed" | "replaced" | "over_limit" | "too_late" | "overlap" | "not_active" | "owner_invalid" | "job_refused" | "calendar" | "snoozed";
         /**
          * @description The state of a fire.
          * @enum {string}
@@ -3731,6 +4676,141 @@ export interface components {
             type: "heartbeat_ack";
         };
         /**
+         * @description How the sender of a delivery proves that it knows the secret.
+         * @enum {string}
+         */
+        HookAuthentication: "signature" | "github" | "bearer";
+        /**
+         * Format: uuid
+         * @description A delivery to an inbound hook.
+         */
+        HookDeliveryId: string;
+        /**
+         * @description What a delivery led to.
+         * @enum {string}
+         */
+        HookDeliveryState: "received" | "started" | "ignored" | "refused";
+        /** @description A delivery to a hook. */
+        HookDeliveryView: {
+            /** @description By what a repeated delivery is known: its id, or the signature of GitHub. */
+            delivery_key?: string | null;
+            /** @description Why it has no job. */
+            detail?: string | null;
+            id: components["schemas"]["HookDeliveryId"];
+            /** @description A person tested the hook. */
+            is_test: boolean;
+            job_id?: components["schemas"]["JobId"] | null;
+            received_at: components["schemas"]["Timestamp"];
+            /** @description The address that it came from. */
+            source?: string | null;
+            state: components["schemas"]["HookDeliveryState"];
+        };
+        /**
+         * Format: uuid
+         * @description An inbound hook.
+         */
+        HookId: string;
+        /** @description An inbound hook. */
+        HookView: {
+            authentication: components["schemas"]["HookAuthentication"];
+            changed_at: components["schemas"]["Timestamp"];
+            /** @description Expected texts by JSON pointer. */
+            conditions: Record<string, never>;
+            created_at: components["schemas"]["Timestamp"];
+            created_by: components["schemas"]["PrincipalId"];
+            enabled: boolean;
+            id: components["schemas"]["HookId"];
+            job: components["schemas"]["ScheduledJob"];
+            name: string;
+            /** @description With whose rights its jobs run: who created it, or changed more than its name last. */
+            owner_id: components["schemas"]["PrincipalId"];
+            /** @description Current name of the owner; `null` in the answer to a change. */
+            owner_name?: string | null;
+            /** @description JSON pointers by the name of the parameter. */
+            parameters: Record<string, never>;
+            /**
+             * @description Where deliveries are sent to, on this server.
+             * @example /hooks/0198e0a4-0000-7000-8000-000000000000
+             */
+            path: string;
+            /** Format: int64 */
+            replay_window_ms: number;
+        };
+        /** @description The due times of one hour. */
+        HourLoad: {
+            /** @description The start of the hour. */
+            at: components["schemas"]["Timestamp"];
+            /** Format: int64 */
+            due_count: number;
+        };
+        /** @description A delivery of an integration: one message and its state. */
+        IntegrationDeliveryView: {
+            /** Format: int32 */
+            attempt_count: number;
+            created_at: components["schemas"]["Timestamp"];
+            due_at?: components["schemas"]["Timestamp"] | null;
+            event: string;
+            finished_at?: components["schemas"]["Timestamp"] | null;
+            /** @description No attempt is made after this time. */
+            give_up_at: components["schemas"]["Timestamp"];
+            /** @description The same for every attempt. A webhook has it as `webhook-id`. */
+            id: components["schemas"]["WebhookDeliveryId"];
+            job_id?: components["schemas"]["JobId"] | null;
+            last_attempt?: components["schemas"]["WebhookAttempt"] | null;
+            /**
+             * Format: int32
+             * @description Further events that this message stands for.
+             */
+            repeat_count: number;
+            state: components["schemas"]["WebhookDeliveryState"];
+        };
+        /**
+         * Format: uuid
+         * @description An integration, which sends events of a tenant to another service.
+         */
+        IntegrationId: string;
+        /**
+         * @description What receives the events.
+         * @enum {string}
+         */
+        IntegrationKind: "webhook" | "slack" | "discord" | "teams" | "pagerduty" | "datadog" | "splunk" | "email";
+        /** @description Where and how an integration sends. Which fields there are depends on the kind. */
+        IntegrationSettings: {
+            /** @description The routing key of PagerDuty, the API key of Datadog, or the token of Splunk. Never shown again. */
+            key?: string | null;
+            /** @description `us` or `eu` for PagerDuty; the site of Datadog, such as `datadoghq.eu`. */
+            site?: string | null;
+            /** @description Addresses of members of the tenant, for email: 1 to 20. */
+            to?: string[] | null;
+            /**
+             * @description Of webhooks, Slack, Discord, Teams and Splunk: where to POST. Never shown again, except its
+             *     host. For PagerDuty and Datadog it replaces the provider's own address, for a proxy.
+             */
+            url?: string | null;
+        };
+        /** @description An integration. */
+        IntegrationView: {
+            changed_at: components["schemas"]["Timestamp"];
+            created_at: components["schemas"]["Timestamp"];
+            created_by: components["schemas"]["PrincipalId"];
+            event_types: components["schemas"]["EventType"][];
+            failing_since?: components["schemas"]["Timestamp"] | null;
+            /** @description Where it sends: a host, or `mail`. */
+            host: string;
+            id: components["schemas"]["IntegrationId"];
+            is_enabled: boolean;
+            kind: components["schemas"]["IntegrationKind"];
+            last_error?: string | null;
+            name: string;
+            /** Format: int64 */
+            offline_after_ms: number;
+            retry_at?: components["schemas"]["Timestamp"] | null;
+            /** @description Settings that are no secrets. Callers who may only read do not see mail addresses. */
+            settings: components["schemas"]["IntegrationSettings"];
+            target?: components["schemas"]["TargetSpec"] | null;
+            template?: string | null;
+        };
+        /**
          * Format: uuid
          * @description An invitation to become a member.
          */
@@ -3755,6 +4835,8 @@ export interface components {
              *     with the policy `shell` and the scope `commands:shell`.
              */
             argv?: string[] | null;
+            /** @description Why it starts although a calendar holds it back: 1 to 200 characters, for the audit log. */
+            calendar_override?: string | null;
             /**
              * Format: int64
              * @description The number of agents that the request reaches, repeated to confirm it. Needed where the ladder of
@@ -3767,10 +4849,15 @@ export interface components {
              */
             expires_in_ms?: number | null;
             /**
-             * @description If hosts would refuse it by their last reported manifest and policy: `refuse` the whole job
-             *     (default), or `send` it and let each host decide.
+             * @description What to do about agents that are offline now: `wait` for them (default), `skip` them, or `fail`,
+             *     which refuses the job. A rollout sets `rollout.offline` instead of `skip`.
              */
-            on_mismatch?: components["schemas"]["Mismatch"];
+            offline?: components["schemas"]["OfflinePolicy"];
+            /**
+             * @description If hosts would refuse it by their last reported manifest and policy: `refuse` the whole job
+             *     (default), `send` it and let each host decide, or `skip` these hosts.
+             */
+            on_mismatch?: components["schemas"]["JobMismatch"];
             /** @description Object of strings. */
             parameters?: components["schemas"]["ScriptParameters"] | null;
             rollout?: components["schemas"]["RolloutSpec"] | null;
@@ -3799,6 +4886,26 @@ export interface components {
          */
         JobId: string;
         /**
+         * @description What happens to a job that some of its hosts would refuse.
+         * @enum {string}
+         */
+        JobMismatch: "refuse" | "send" | "skip";
+        /** @description What a job would do. */
+        JobPreviewView: {
+            /**
+             * Format: int64
+             * @description Number of agents of the target.
+             */
+            agent_count: number;
+            /** @description The first 500 agents: those that would refuse, then those that are skipped, wait and run. */
+            agents: components["schemas"]["AgentPreviewView"][];
+            counts: components["schemas"]["DecisionCounts"];
+            /** @description It would wait for somebody else's approval first. */
+            needs_approval: boolean;
+            /** @description False if the request would be refused as it is: see `agents` for the reasons. */
+            would_start: boolean;
+        };
+        /**
          * @description The state of a job. Terminal states never change.
          * @enum {string}
          */
@@ -3824,6 +4931,11 @@ export interface components {
             /** @description Number of executions by state. States without executions are left out. */
             counts: components["schemas"]["StateCounts"];
             created_at: components["schemas"]["Timestamp"];
+            /**
+             * @description Why it has not ended, what happens next and when, and what a person can do; `null` once it has
+             *     ended.
+             */
+            explanation?: string | null;
             finished_at?: components["schemas"]["Timestamp"] | null;
             /** @description Why its rollout is halted, and what to do. */
             halt_reason?: string | null;
@@ -3831,6 +4943,7 @@ export interface components {
             parameters?: components["schemas"]["ScriptParameters"] | null;
             requested_by: components["schemas"]["PrincipalId"];
             requested_from?: string | null;
+            retry_of?: components["schemas"]["JobId"] | null;
             rollout?: components["schemas"]["RolloutView"] | null;
             /** @description Absent if it is an ad-hoc command. */
             script?: string | null;
@@ -3894,6 +5007,39 @@ export interface components {
             reported_at: components["schemas"]["Timestamp"];
             result: components["schemas"]["ReplyData"];
             state: components["schemas"]["CommandState"];
+        };
+        /** @description A script of the library, with what its current version runs. */
+        LibraryScriptView: {
+            changed_at: components["schemas"]["Timestamp"];
+            created_at: components["schemas"]["Timestamp"];
+            created_by: components["schemas"]["PrincipalId"];
+            /**
+             * Format: int32
+             * @description The version that runs if a request names none.
+             */
+            current_version: number;
+            default_target?: components["schemas"]["TargetSpec"] | null;
+            description: string;
+            folder: string;
+            id: components["schemas"]["ScriptId"];
+            interpreter: string;
+            /**
+             * Format: int32
+             * @description The highest number.
+             */
+            latest_version: number;
+            /** @example disk-report */
+            name: string;
+            parameters: components["schemas"]["ScriptParameterView"][];
+            /** @description Hex SHA-256 of the text. */
+            sha256: string;
+            tags: string[];
+            /** Format: int64 */
+            timeout_ms?: number | null;
+        };
+        LinkIdentity: {
+            /** @description A path of this server where the browser goes afterwards, default `/`. */
+            return_to?: string | null;
         };
         /**
          * @description Which manifest of a host is in force.
@@ -3963,11 +5109,21 @@ export interface components {
          * @enum {string}
          */
         NameSource: "given" | "reported";
+        /** @description A hook with its secret. Without `Debug`, because it holds a secret. */
+        NewHookView: components["schemas"]["HookView"] & {
+            /** @description The secret: `whsec_` and base64. It is not shown again. */
+            secret: string;
+        };
         /**
          * @description How a rollout treats agents that are offline.
          * @enum {string}
          */
         Offline: "last_wave" | "skip";
+        /**
+         * @description How a job without waves treats agents that are offline.
+         * @enum {string}
+         */
+        OfflinePolicy: "wait" | "skip" | "fail";
         /** @description The terminal states that an agent may report. */
         Outcome: "succeeded" | "failed" | "timed_out" | "cancelled" | "expired" | "rejected" | "lost";
         /** @enum {string} */
@@ -4061,6 +5217,30 @@ export interface components {
             next_cursor: string | null;
         };
         /** @description One page of a list. */
+        PageView_HookDeliveryView: {
+            items: components["schemas"]["HookDeliveryView"][];
+            /** @description Pass it as `cursor` for the next page; `null` on the last. */
+            next_cursor: string | null;
+        };
+        /** @description One page of a list. */
+        PageView_HookView: {
+            items: components["schemas"]["HookView"][];
+            /** @description Pass it as `cursor` for the next page; `null` on the last. */
+            next_cursor: string | null;
+        };
+        /** @description One page of a list. */
+        PageView_IntegrationDeliveryView: {
+            items: components["schemas"]["IntegrationDeliveryView"][];
+            /** @description Pass it as `cursor` for the next page; `null` on the last. */
+            next_cursor: string | null;
+        };
+        /** @description One page of a list. */
+        PageView_IntegrationView: {
+            items: components["schemas"]["IntegrationView"][];
+            /** @description Pass it as `cursor` for the next page; `null` on the last. */
+            next_cursor: string | null;
+        };
+        /** @description One page of a list. */
         PageView_InvitationView: {
             items: components["schemas"]["InvitationView"][];
             /** @description Pass it as `cursor` for the next page; `null` on the last. */
@@ -4069,6 +5249,12 @@ export interface components {
         /** @description One page of a list. */
         PageView_JobView: {
             items: components["schemas"]["JobView"][];
+            /** @description Pass it as `cursor` for the next page; `null` on the last. */
+            next_cursor: string | null;
+        };
+        /** @description One page of a list. */
+        PageView_LibraryScriptView: {
+            items: components["schemas"]["LibraryScriptView"][];
             /** @description Pass it as `cursor` for the next page; `null` on the last. */
             next_cursor: string | null;
         };
@@ -4087,6 +5273,12 @@ export interface components {
         /** @description One page of a list. */
         PageView_ScheduleView: {
             items: components["schemas"]["ScheduleView"][];
+            /** @description Pass it as `cursor` for the next page; `null` on the last. */
+            next_cursor: string | null;
+        };
+        /** @description One page of a list. */
+        PageView_ScriptVersionView: {
+            items: components["schemas"]["ScriptVersionView"][];
             /** @description Pass it as `cursor` for the next page; `null` on the last. */
             next_cursor: string | null;
         };
@@ -4120,6 +5312,11 @@ export interface components {
              */
             secret?: boolean;
         };
+        /**
+         * @description What a value must be.
+         * @enum {string}
+         */
+        ParameterType: "string" | "integer" | "boolean" | "choice" | "secret";
         /** @description How long to wait for the reply. */
         PingBody: {
             /**
@@ -4156,6 +5353,11 @@ export interface components {
         PollView: {
             commands: components["schemas"]["CommandFrame"][];
         };
+        /**
+         * @description What would happen, in the order in which a preview lists it.
+         * @enum {string}
+         */
+        PreviewDecision: "refuse" | "skip" | "wait" | "run";
         /** @description The agents that a target matches now. */
         PreviewView: {
             /** @description The first 50 matched agents by name. */
@@ -4235,6 +5437,10 @@ export interface components {
             event: "ready";
             /** @description For `Last-Event-ID`. */
             id: string;
+        };
+        /** @description Recovery codes. They are shown only once, and each one works once. */
+        RecoveryCodesView: {
+            recovery_codes: string[];
         };
         RedeemDeviceLogin: {
             device_code: string;
@@ -4484,6 +5690,8 @@ export interface components {
         };
         /** @description Which executions to retry. */
         RetryBody: {
+            /** @description Only on these agents. */
+            agent_ids?: components["schemas"]["AgentId"][] | null;
             /**
              * Format: int64
              * @description The number of agents that the request reaches, repeated to confirm it. Needed where the ladder of
@@ -4492,6 +5700,8 @@ export interface components {
             confirm_agent_count?: number | null;
             /** @description `failed`: those that did not succeed (default). `all`: every execution. */
             executions?: components["schemas"]["RetryChoice"];
+            /** @description Only executions that ended in one of these states, instead of `executions`. */
+            states?: components["schemas"]["CommandState"][] | null;
         };
         /** @enum {string} */
         RetryChoice: "failed" | "all";
@@ -4541,8 +5751,7 @@ export interface components {
             held: number;
             /**
              * Format: int64
-             * @description Agents that were skipped because they were offline. Their executions are `cancelled`, with
-             *     the code `skipped_offline`.
+             * @description Executions that were skipped.
              */
             skipped: number;
             /**
@@ -4610,6 +5819,11 @@ export interface components {
             /** @description `validity`, `scope`, `limits`, `ladder`, `approval` or `agent`. */
             rule: string;
         };
+        /** @description How to run a schedule now. */
+        RunBody: {
+            /** @description Why it starts although a calendar holds it back: 1 to 200 characters, for the audit log. */
+            calendar_override?: string | null;
+        };
         /** @description The job of a schedule that was run now. */
         RunView: {
             job_id: components["schemas"]["JobId"];
@@ -4652,6 +5866,7 @@ export interface components {
              * @example every weekday at 09:00, Europe/Berlin
              */
             sentence: string;
+            snoozed_until?: components["schemas"]["Timestamp"] | null;
             starts_at?: components["schemas"]["Timestamp"] | null;
             state: components["schemas"]["ScheduleState"];
             /** @description Why it is stopped, and what to do. */
@@ -4683,7 +5898,7 @@ export interface components {
          * @description One right of an API key.
          * @enum {string}
          */
-        Scope: "agents:read" | "agents:write" | "agents:manage" | "agent_keys:read" | "agent_keys:write" | "commands:read" | "commands:run" | "commands:shell" | "commands:manage" | "approvals:decide" | "approvals:manage" | "api_keys:read" | "api_keys:write" | "audit:read" | "schedules:read" | "schedules:write" | "members:read" | "members:write" | "webhooks:write" | "tenant:manage" | "metrics:read" | "releases:manage" | "tenants:manage";
+        Scope: "agents:read" | "agents:write" | "agents:manage" | "agent_keys:read" | "agent_keys:write" | "commands:read" | "commands:run" | "commands:shell" | "commands:manage" | "approvals:decide" | "approvals:manage" | "api_keys:read" | "api_keys:write" | "audit:read" | "schedules:read" | "schedules:write" | "scripts:read" | "scripts:write" | "members:read" | "members:write" | "webhooks:write" | "integrations:read" | "integrations:write" | "tenant:manage" | "metrics:read" | "releases:manage" | "tenants:manage";
         /** @description One script that may be run. */
         Script: {
             /** @description Arguments after the path, passed unchanged. */
@@ -4708,9 +5923,82 @@ export interface components {
              */
             timeout_ms?: number | null;
         };
+        /**
+         * Format: uuid
+         * @description A script of the library.
+         */
+        ScriptId: string;
+        /** @description One parameter. The script gets it as an environment variable. */
+        ScriptParameterView: {
+            /** @description The values of a `choice`. */
+            choices?: string[];
+            /** @description The value if the request has none. A secret has none. */
+            default?: string | null;
+            /** @description For people. */
+            help?: string | null;
+            /** @example SERVICE */
+            name: string;
+            /** @description A regular expression that the whole value must match, for `string` and `secret`: at most 256 bytes. */
+            pattern?: string | null;
+            /** @description A request without a value is refused, unless there is a default. */
+            required?: boolean;
+            /** @description `string` (default), `integer`, `boolean`, `choice` or `secret`. */
+            type?: components["schemas"]["ParameterType"];
+        };
         /** @description Values by the name of the parameter. */
         ScriptParameters: {
             [key: string]: string;
+        };
+        /** @description What a publisher has signed about a version. */
+        ScriptSignatureBody: {
+            /** @description base64, by the publisher's key pair. */
+            signature: string;
+            /** @description JSON, byte for byte as it was signed. */
+            statement: string;
+        };
+        /** @description What a version runs. */
+        ScriptVersionBody: {
+            /** @description The text of the script: at most 256 KiB. */
+            body: string;
+            /** @description The latest version that the caller knows. If it is not the latest any more, nothing is saved. */
+            expected_version?: number | null;
+            /** @description `sh`, `bash`, `python`, `node`, `powershell`, the name of another program, or its full path. */
+            interpreter: string;
+            /** @description False keeps the current version, for example until the new one is signed. Default true. */
+            make_current?: boolean | null;
+            /** @description Why it was saved. */
+            message?: string | null;
+            parameters?: components["schemas"]["ScriptParameterView"][];
+            /** @description How long an execution may run: at most 7 days, default 1 h. A request can shorten it. */
+            timeout_ms?: number | null;
+        };
+        /** @description A version of a script. */
+        ScriptVersionView: {
+            author_id: components["schemas"]["PrincipalId"];
+            /** @description Current name of the author. */
+            author_name?: string | null;
+            /** @description The text, only in the view of one version. */
+            body?: string | null;
+            /** Format: int64 */
+            body_bytes: number;
+            created_at: components["schemas"]["Timestamp"];
+            /** @description Everything that decides what runs, JSON: what hosts get and publishers sign. */
+            document: string;
+            /** @description Hex SHA-256 of the document. */
+            document_sha256: string;
+            interpreter: string;
+            /** @description It runs if a request names none. */
+            is_current: boolean;
+            message: string;
+            parameters: components["schemas"]["ScriptParameterView"][];
+            /** @description Hex SHA-256 of the text. */
+            sha256: string;
+            /** @description Only in the view of one version. */
+            signatures: components["schemas"]["ScriptSignatureBody"][];
+            /** Format: int64 */
+            timeout_ms?: number | null;
+            /** Format: int32 */
+            version: number;
         };
         /** @description The scripts that a host allows. */
         ScriptsView: {
@@ -4774,9 +6062,67 @@ export interface components {
             password: string;
             tenant_id?: components["schemas"]["TenantId"] | null;
         };
+        /** @description A provider of single sign-on. */
+        SignInProviderView: {
+            /** @description Part of the paths. */
+            name: string;
+            /** @description Where a browser begins to sign in. */
+            start_path: string;
+            /** @description For people. */
+            title: string;
+        };
+        /** @description The providers that the operator of the server configured. */
+        SignInProvidersView: {
+            items: components["schemas"]["SignInProviderView"][];
+        };
         /** @description A person who is signed in. */
         SignedInView: components["schemas"]["TokensView"] & {
             member: components["schemas"]["MemberView"];
+        };
+        /** @description What to simulate. */
+        SimulateBody: {
+            /** @description How far to look: up to 731 days, default 30 days. */
+            for_ms?: number | null;
+            from?: components["schemas"]["Timestamp"] | null;
+            schedule_id?: components["schemas"]["ScheduleId"] | null;
+        };
+        /** @description A due time that stands out. */
+        SimulatedFire: {
+            at: components["schemas"]["Timestamp"];
+            /** @description Why a calendar blocks it. */
+            blocked?: string | null;
+            clock_change?: components["schemas"]["ClockChange"] | null;
+            schedule_id: components["schemas"]["ScheduleId"];
+        };
+        /** @description What schedules will do. Each list has its first items; the counts are of all. */
+        Simulation: {
+            blocked: components["schemas"]["SimulatedFire"][];
+            /** Format: int64 */
+            blocked_count: number;
+            /** @description The busiest hours, the busiest first, without blocked due times. */
+            busiest_hours: components["schemas"]["HourLoad"][];
+            /** Format: int64 */
+            clock_change_count: number;
+            clock_changes: components["schemas"]["SimulatedFire"][];
+            /** Format: int64 */
+            collision_count: number;
+            collisions: components["schemas"]["Collision"][];
+            /** Format: int64 */
+            due_count: number;
+            from: components["schemas"]["Timestamp"];
+            /** @description It ended early, because there are too many due times. */
+            is_cut: boolean;
+            /**
+             * Format: int64
+             * @description Those that start a job.
+             */
+            start_count: number;
+            /** @description Everything before this instant is in the simulation. */
+            until: components["schemas"]["Timestamp"];
+        };
+        /** @description How long to snooze a schedule. */
+        SnoozeBody: {
+            until?: components["schemas"]["Timestamp"] | null;
         };
         /** @description A sign-in of a program, with the names of RFC 8628. */
         StartedDeviceLoginView: {
@@ -4809,6 +6155,7 @@ export interface components {
             queued?: number;
             rejected?: number;
             running?: number;
+            skipped?: number;
             succeeded?: number;
             timed_out?: number;
         };
@@ -4888,6 +6235,21 @@ export interface components {
             name: string;
             plan: components["schemas"]["Plan"];
         };
+        /** @description A body for a test. */
+        TestHookBody: {
+            /** @description As a sender would send it; default `{}`. */
+            body?: unknown;
+            /** @description Submit no job, and only show its parameters. */
+            dry_run?: boolean;
+        };
+        /** @description What a delivery with this body does. */
+        TestedHookView: {
+            delivery?: components["schemas"]["HookDeliveryView"] | null;
+            /** @description Why the hook ignores the body. */
+            ignored?: string | null;
+            /** @description The parameters of the job; `null` if the hook ignores the body. */
+            parameters?: Record<string, never> | null;
+        };
         /**
          * Format: date-time
          * @description RFC 3339, UTC, milliseconds
@@ -4903,6 +6265,12 @@ export interface components {
             refresh_token?: string | null;
             session_id: components["schemas"]["SessionId"];
         };
+        /** @description The second factor of the person. */
+        TotpView: {
+            enabled_at?: components["schemas"]["Timestamp"] | null;
+            /** Format: int64 */
+            recovery_codes_left: number;
+        };
         /**
          * @description The transport of a session.
          * @enum {string}
@@ -4912,7 +6280,7 @@ export interface components {
          * @description Why a durable command exists.
          * @enum {string}
          */
-        Trigger: "api" | "retry" | "group" | "schedule";
+        Trigger: "api" | "retry" | "group" | "schedule" | "hook";
         UpdateAgent: {
             name?: components["schemas"]["Name"] | null;
             tags?: components["schemas"]["Tag"][] | null;
@@ -4941,6 +6309,19 @@ export interface components {
              */
             target?: string | null;
         };
+        /** @description Changes to a calendar. Missing fields keep their values. */
+        UpdateCalendar: {
+            entries?: components["schemas"]["EntrySpec"][] | null;
+            name?: components["schemas"]["Name"] | null;
+            /** @description Holds only for these schedules. Without both it holds for all work of the tenant. */
+            schedule_ids?: components["schemas"]["ScheduleId"][] | null;
+            target?: components["schemas"]["TargetSpec"] | null;
+            /**
+             * @description IANA name of the zone of dates and times. Default: UTC.
+             * @example Europe/Berlin
+             */
+            time_zone?: string | null;
+        };
         /** @description Changes to a group. Missing fields keep their values. */
         UpdateGroup: {
             /**
@@ -4968,6 +6349,45 @@ export interface components {
             target?: components["schemas"]["TargetSpec"] | null;
             /** @description Agents updated at the same time: a number, or a percentage such as `"10%"`. Default: 1. */
             wave_size?: components["schemas"]["WaveSize"] | null;
+        };
+        /** @description Changes to a hook. Missing fields keep their values. */
+        UpdateHook: {
+            authentication?: components["schemas"]["HookAuthentication"] | null;
+            /** @description Values that the body must have: texts by JSON pointer. Other deliveries are ignored. */
+            conditions?: {
+                [key: string]: string;
+            } | null;
+            /** @description Default true. */
+            enabled?: boolean | null;
+            job?: components["schemas"]["ScheduledJob"] | null;
+            name?: components["schemas"]["Name"] | null;
+            /**
+             * @description Fields of the body that become parameters of the job: JSON pointers by the name of the parameter.
+             *     Each must be there as a text, a number or a boolean. No other field is used.
+             */
+            parameters?: {
+                [key: string]: string;
+            } | null;
+            /** @description How far the time stamp of a `signature` may be off, in both directions: 1 s to 1 h, default 5 minutes. */
+            replay_window_ms?: number | null;
+        };
+        /** @description Changes to an integration. Missing fields keep their values. */
+        UpdateIntegration: {
+            /** @description The types of events that it sends: at least one. */
+            event_types?: ("agent.enrolled" | "agent.online" | "agent.offline" | "identity.alert" | "job.succeeded" | "job.failed" | "job.cancelled" | "rollout.halted" | "schedule.missed" | "schedule.failed" | "schedule.recovered" | "schedule.stopped" | "update.rolled_back" | "approval.requested")[] | null;
+            /** @description Default: true. */
+            is_enabled?: boolean | null;
+            kind?: ("webhook" | "slack" | "discord" | "teams" | "pagerduty" | "datadog" | "splunk" | "email") | null;
+            name?: components["schemas"]["Name"] | null;
+            /** @description How long an agent is disconnected before `agent.offline`: at most 24 h, default 60 s. */
+            offline_after_ms?: number | null;
+            settings?: components["schemas"]["IntegrationSettings"] | null;
+            target?: components["schemas"]["TargetSpec"] | null;
+            /**
+             * @description The text of a message, in the syntax of Jinja: at most 4,096 bytes; `null` removes it. It may name
+             *     `type`, `title`, `timestamp`, `link` and `data`. Not for webhooks.
+             */
+            template?: string | null;
         };
         UpdateMember: {
             role: components["schemas"]["Role"];
@@ -5009,6 +6429,16 @@ export interface components {
             overlap?: components["schemas"]["OverlapPolicy"] | null;
             rule?: components["schemas"]["RuleSpec"] | null;
             starts_at?: components["schemas"]["Timestamp"] | null;
+        };
+        /** @description Changes to a script. Missing fields keep their values. */
+        UpdateScriptBody: {
+            /** @description The version that runs if a request names none. */
+            current_version?: number | null;
+            default_target?: components["schemas"]["TargetSpec"] | null;
+            description?: string | null;
+            /** @description Parts with `/` between them; empty moves it to the top. */
+            folder?: string | null;
+            tags?: components["schemas"]["Tag"][] | null;
         };
         /**
          * @description The state of one agent in its group's current generation.
@@ -5055,6 +6485,17 @@ export interface components {
             code: string;
             registration_id: components["schemas"]["RegistrationId"];
         };
+        /** @description The difference between two versions, as unified diffs. */
+        VersionDiffView: {
+            /** @description Of the texts; empty if they are equal. */
+            body: string;
+            /** @description Of interpreter, parameters and timeout; empty if they are equal. */
+            document: string;
+            /** Format: int32 */
+            from: number;
+            /** Format: int32 */
+            to: number;
+        };
         /** @description Agents of a wave: a number, or a percentage of all agents such as `25%`, rounded up. */
         WaveSize: number | string;
         /** @description One attempt. */
@@ -5092,7 +6533,7 @@ export interface components {
          * @description The state of a delivery.
          * @enum {string}
          */
-        WebhookDeliveryState: "pending" | "delivered" | "failed";
+        WebhookDeliveryState: "queued" | "pending" | "delivered" | "failed";
         /** @description A webhook delivery: one message and its state. */
         WebhookDeliveryView: {
             /**
@@ -5120,6 +6561,21 @@ export interface components {
             /** @description The newest 20, oldest first. */
             attempts: components["schemas"]["WebhookAttempt"][];
         };
+        /** @description A span of local time on days of the week. It ends on the next day if `until` is not later than `from`. */
+        WeeklySpan: {
+            /** @description The days on which it begins. */
+            days: components["schemas"]["Day"][];
+            /**
+             * @description Local time, `HH:MM`.
+             * @example 22:00
+             */
+            from: string;
+            /**
+             * @description Local time, `HH:MM`, not included.
+             * @example 04:00
+             */
+            until: string;
+        };
         /** @description The request for approval of a job or a command, in answers about that work. */
         WorkApproval: {
             decided_by?: components["schemas"]["PrincipalId"] | null;
@@ -5137,6 +6593,8 @@ export interface components {
         WorkToSignView: {
             agent_id: components["schemas"]["AgentId"];
             command_id: components["schemas"]["CommandId"];
+            /** @description The fingerprint of the host's key pair. Absent for a host without one. */
+            host_fingerprint?: string | null;
             /**
              * @description SHA-256 that the manifest of the host requires of the script's file, while the request is
              *     pending. Absent if it requires none.
@@ -5531,9 +6989,11 @@ export interface operations {
     list_agents: {
         parameters: {
             query?: {
+                /** @description Only agents that this target expression matches now, such as `tag:web & status:offline`. */
+                expression?: string;
                 /** @description `next_cursor` of the previous page. */
                 cursor?: string;
-                /** @description Most items of the page: 1 to 500, default 50. */
+                /** @description Items per page, from 1 to 500. Default: 50. */
                 limit?: number;
             };
             header?: never;
@@ -5566,15 +7026,16 @@ export interface operations {
                      *             "redeploy",
                      *             "shutdown",
                      *             "secret_parameters",
-                     *             "releases"
+                     *             "releases",
+                     *             "library"
                      *           ],
                      *           "connected_at": "2026-01-31T12:00:00.000Z",
                      *           "created_at": "2026-01-31T12:00:00.000Z",
-                     *           "fingerprint": "SHA256:l0e8FvU2Phacz2goLZGxrw+jKO2LuMtPMpsuwgcjtn0",
+                     *           "fingerprint": "SHA256:6pS/er7XBAahfDUaepl4MrSG2NWfGQz2MMs6eBH3Ezw",
                      *           "hostname": "vm",
                      *           "id": "01900000-0000-7000-8000-000000000003",
                      *           "ip": "192.0.2.2",
-                     *           "key_id": "01900000-0000-7000-8000-000000000028",
+                     *           "key_id": "01900000-0000-7000-8000-000000000037",
                      *           "last_seen_at": "2026-01-31T12:00:00.000Z",
                      *           "level": "full",
                      *           "max_executions": 16,
@@ -5583,7 +7044,7 @@ export interface operations {
                      *           "next_fingerprint": null,
                      *           "os": "Linux 6.18.44-fc-v657",
                      *           "policy": "manifest",
-                     *           "public_key": "uFfJ6fjoCTQThaNvgT+7Y1B7auyiXFJbNTXkmSFYZn8=",
+                     *           "public_key": "vZJcudwxhYTByL9tE327nsilapz5tg82PxOtNtftTeM=",
                      *           "status": "online",
                      *           "tags": [
                      *             "web",
@@ -5708,15 +7169,16 @@ export interface operations {
                      *             "redeploy",
                      *             "shutdown",
                      *             "secret_parameters",
-                     *             "releases"
+                     *             "releases",
+                     *             "library"
                      *           ],
                      *           "connected_at": "2026-01-31T12:00:00.000Z",
                      *           "created_at": "2026-01-31T12:00:00.000Z",
-                     *           "fingerprint": "SHA256:l0e8FvU2Phacz2goLZGxrw+jKO2LuMtPMpsuwgcjtn0",
+                     *           "fingerprint": "SHA256:6pS/er7XBAahfDUaepl4MrSG2NWfGQz2MMs6eBH3Ezw",
                      *           "hostname": "vm",
                      *           "id": "01900000-0000-7000-8000-000000000003",
                      *           "ip": "192.0.2.2",
-                     *           "key_id": "01900000-0000-7000-8000-000000000028",
+                     *           "key_id": "01900000-0000-7000-8000-000000000037",
                      *           "last_seen_at": "2026-01-31T12:00:00.000Z",
                      *           "level": "full",
                      *           "max_executions": 16,
@@ -5725,7 +7187,7 @@ export interface operations {
                      *           "next_fingerprint": null,
                      *           "os": "Linux 6.18.44-fc-v657",
                      *           "policy": "manifest",
-                     *           "public_key": "uFfJ6fjoCTQThaNvgT+7Y1B7auyiXFJbNTXkmSFYZn8=",
+                     *           "public_key": "vZJcudwxhYTByL9tE327nsilapz5tg82PxOtNtftTeM=",
                      *           "status": "online",
                      *           "tags": [
                      *             "web",
@@ -6174,7 +7636,7 @@ export interface operations {
                      *         {
                      *           "created_at": "2026-01-31T12:00:00.000Z",
                      *           "expires_at": null,
-                     *           "id": "01900000-0000-7000-8000-000000000028",
+                     *           "id": "01900000-0000-7000-8000-000000000037",
                      *           "max_agents": 1,
                      *           "name": "a key",
                      *           "permissions": [
@@ -6197,7 +7659,7 @@ export interface operations {
                      *         {
                      *           "created_at": "2026-01-31T12:00:00.000Z",
                      *           "expires_at": null,
-                     *           "id": "01900000-0000-7000-8000-000000000016",
+                     *           "id": "01900000-0000-7000-8000-000000000019",
                      *           "max_agents": 20,
                      *           "name": "web servers",
                      *           "permissions": [
@@ -6319,7 +7781,7 @@ export interface operations {
                      * @example {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "expires_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000016",
+                     *       "id": "01900000-0000-7000-8000-000000000019",
                      *       "install_line": "curl -fsSL http://127.0.0.1:8080/install/deploy.sh | sudo sh -s -- --key mst_agent_0000000000000000000000000000000000000000000000000000000000000000",
                      *       "key": "mst_agent_0000000000000000000000000000000000000000000000000000000000000000",
                      *       "max_agents": 20,
@@ -6442,7 +7904,7 @@ export interface operations {
                      * @example {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "expires_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000016",
+                     *       "id": "01900000-0000-7000-8000-000000000019",
                      *       "max_agents": 20,
                      *       "name": "web servers",
                      *       "permissions": [
@@ -6617,7 +8079,7 @@ export interface operations {
                      * @example {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "expires_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000016",
+                     *       "id": "01900000-0000-7000-8000-000000000019",
                      *       "max_agents": 50,
                      *       "name": "web servers",
                      *       "permissions": [
@@ -6917,7 +8379,7 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "command_id": "01900000-0000-7000-8000-000000000077",
+                     *       "command_id": "01900000-0000-7000-8000-000000000100",
                      *       "data": {
                      *         "pong": true,
                      *         "timestamp": "2026-01-31T12:00:00.000Z"
@@ -7066,7 +8528,7 @@ export interface operations {
                      * @example {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "expires_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000016",
+                     *       "id": "01900000-0000-7000-8000-000000000019",
                      *       "install_line": "curl -fsSL http://127.0.0.1:8080/install/deploy.sh | sudo sh -s -- --key mst_agent_0000000000000000000000000000000000000000000000000000000000000000",
                      *       "key": "mst_agent_0000000000000000000000000000000000000000000000000000000000000000",
                      *       "max_agents": 50,
@@ -7199,7 +8661,7 @@ export interface operations {
                      *       "commands": [
                      *         {
                      *           "command": "execute",
-                     *           "command_id": "01900000-0000-7000-8000-000000000035",
+                     *           "command_id": "01900000-0000-7000-8000-000000000044",
                      *           "data": {
                      *             "script": "deploy"
                      *           },
@@ -7329,15 +8791,16 @@ export interface operations {
                      *         "redeploy",
                      *         "shutdown",
                      *         "secret_parameters",
-                     *         "releases"
+                     *         "releases",
+                     *         "library"
                      *       ],
                      *       "connected_at": "2026-01-31T12:00:00.000Z",
                      *       "created_at": "2026-01-31T12:00:00.000Z",
-                     *       "fingerprint": "SHA256:l0e8FvU2Phacz2goLZGxrw+jKO2LuMtPMpsuwgcjtn0",
+                     *       "fingerprint": "SHA256:6pS/er7XBAahfDUaepl4MrSG2NWfGQz2MMs6eBH3Ezw",
                      *       "hostname": "vm",
                      *       "id": "01900000-0000-7000-8000-000000000003",
                      *       "ip": "192.0.2.2",
-                     *       "key_id": "01900000-0000-7000-8000-000000000028",
+                     *       "key_id": "01900000-0000-7000-8000-000000000037",
                      *       "last_seen_at": "2026-01-31T12:00:00.000Z",
                      *       "level": "full",
                      *       "matched_by": "given_name",
@@ -7347,7 +8810,7 @@ export interface operations {
                      *       "next_fingerprint": null,
                      *       "os": "Linux 6.18.44-fc-v657",
                      *       "policy": "manifest",
-                     *       "public_key": "uFfJ6fjoCTQThaNvgT+7Y1B7auyiXFJbNTXkmSFYZn8=",
+                     *       "public_key": "vZJcudwxhYTByL9tE327nsilapz5tg82PxOtNtftTeM=",
                      *       "status": "online",
                      *       "tags": [
                      *         "web",
@@ -7453,7 +8916,7 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "command_id": "01900000-0000-7000-8000-000000000035",
+                 *       "command_id": "01900000-0000-7000-8000-000000000044",
                  *       "result": {
                  *         "data": {},
                  *         "success": true
@@ -7619,15 +9082,16 @@ export interface operations {
                      *         "redeploy",
                      *         "shutdown",
                      *         "secret_parameters",
-                     *         "releases"
+                     *         "releases",
+                     *         "library"
                      *       ],
                      *       "connected_at": "2026-01-31T12:00:00.000Z",
                      *       "created_at": "2026-01-31T12:00:00.000Z",
-                     *       "fingerprint": "SHA256:l0e8FvU2Phacz2goLZGxrw+jKO2LuMtPMpsuwgcjtn0",
+                     *       "fingerprint": "SHA256:6pS/er7XBAahfDUaepl4MrSG2NWfGQz2MMs6eBH3Ezw",
                      *       "hostname": "vm",
                      *       "id": "01900000-0000-7000-8000-000000000003",
                      *       "ip": "192.0.2.2",
-                     *       "key_id": "01900000-0000-7000-8000-000000000028",
+                     *       "key_id": "01900000-0000-7000-8000-000000000037",
                      *       "last_seen_at": "2026-01-31T12:00:00.000Z",
                      *       "level": "full",
                      *       "max_executions": 16,
@@ -7636,7 +9100,7 @@ export interface operations {
                      *       "next_fingerprint": null,
                      *       "os": "Linux 6.18.44-fc-v657",
                      *       "policy": "manifest",
-                     *       "public_key": "uFfJ6fjoCTQThaNvgT+7Y1B7auyiXFJbNTXkmSFYZn8=",
+                     *       "public_key": "vZJcudwxhYTByL9tE327nsilapz5tg82PxOtNtftTeM=",
                      *       "status": "online",
                      *       "tags": [
                      *         "web",
@@ -7823,15 +9287,16 @@ export interface operations {
                      *         "redeploy",
                      *         "shutdown",
                      *         "secret_parameters",
-                     *         "releases"
+                     *         "releases",
+                     *         "library"
                      *       ],
                      *       "connected_at": "2026-01-31T12:00:00.000Z",
                      *       "created_at": "2026-01-31T12:00:00.000Z",
-                     *       "fingerprint": "SHA256:l0e8FvU2Phacz2goLZGxrw+jKO2LuMtPMpsuwgcjtn0",
+                     *       "fingerprint": "SHA256:6pS/er7XBAahfDUaepl4MrSG2NWfGQz2MMs6eBH3Ezw",
                      *       "hostname": "vm",
                      *       "id": "01900000-0000-7000-8000-000000000003",
                      *       "ip": "192.0.2.2",
-                     *       "key_id": "01900000-0000-7000-8000-000000000028",
+                     *       "key_id": "01900000-0000-7000-8000-000000000037",
                      *       "last_seen_at": "2026-01-31T12:00:00.000Z",
                      *       "level": "full",
                      *       "max_executions": 16,
@@ -7840,7 +9305,7 @@ export interface operations {
                      *       "next_fingerprint": null,
                      *       "os": "Linux 6.18.44-fc-v657",
                      *       "policy": "manifest",
-                     *       "public_key": "uFfJ6fjoCTQThaNvgT+7Y1B7auyiXFJbNTXkmSFYZn8=",
+                     *       "public_key": "vZJcudwxhYTByL9tE327nsilapz5tg82PxOtNtftTeM=",
                      *       "status": "online",
                      *       "tags": [
                      *         "web",
@@ -8259,13 +9724,13 @@ export interface operations {
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": null,
-                     *           "id": "01900000-0000-7000-8000-000000000032",
+                     *           "id": "01900000-0000-7000-8000-000000000041",
                      *           "kind": "online"
                      *         },
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": null,
-                     *           "id": "01900000-0000-7000-8000-000000000033",
+                     *           "id": "01900000-0000-7000-8000-000000000042",
                      *           "kind": "enrolled"
                      *         }
                      *       ],
@@ -8477,7 +9942,7 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "command_id": "01900000-0000-7000-8000-000000000080",
+                     *       "command_id": "01900000-0000-7000-8000-000000000099",
                      *       "data": {
                      *         "pong": true,
                      *         "timestamp": "2026-01-31T12:00:00.000Z"
@@ -8712,7 +10177,7 @@ export interface operations {
                      *       "items": [
                      *         {
                      *           "agent_count": 1,
-                     *           "agents_sha256": "4ae96bb10ae5fdd443d9e255b78658eb3e20b92c59a210326cba6a7a7a09aff2",
+                     *           "agents_sha256": "160123a4cd6142b7d79b356e01f8e18b227479d25ce173e66e1bd41c4638aa4b",
                      *           "command": "execute",
                      *           "command_id": null,
                      *           "created_at": "2026-01-31T12:00:00.000Z",
@@ -8740,7 +10205,7 @@ export interface operations {
                      *             "every script"
                      *           ],
                      *           "script": "deploy",
-                     *           "script_sha256": "286245da3a651867fe19296927250738f23f24a1989c9b499c6186c508dd700a",
+                     *           "script_sha256": "9e8142556183f13a545d922650d71d552d93b877933525b03613851add15dfb3",
                      *           "state": "pending"
                      *         }
                      *       ],
@@ -8835,7 +10300,7 @@ export interface operations {
                      *           "created_at": "2026-01-31T12:00:00.000Z",
                      *           "created_by": "01900000-0000-7000-8000-000000000002",
                      *           "fan_out_above": 10,
-                     *           "id": "01900000-0000-7000-8000-000000000018",
+                     *           "id": "01900000-0000-7000-8000-000000000021",
                      *           "life_cycle": false,
                      *           "name": "production",
                      *           "scripts": [
@@ -8930,7 +10395,7 @@ export interface operations {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "fan_out_above": 10,
-                     *       "id": "01900000-0000-7000-8000-000000000018",
+                     *       "id": "01900000-0000-7000-8000-000000000021",
                      *       "life_cycle": false,
                      *       "name": "production",
                      *       "scripts": [
@@ -9131,7 +10596,7 @@ export interface operations {
                      *       "agent_names": [
                      *         "old-1"
                      *       ],
-                     *       "agents_sha256": "4ae96bb10ae5fdd443d9e255b78658eb3e20b92c59a210326cba6a7a7a09aff2",
+                     *       "agents_sha256": "160123a4cd6142b7d79b356e01f8e18b227479d25ce173e66e1bd41c4638aa4b",
                      *       "command": "execute",
                      *       "command_id": null,
                      *       "commands": [
@@ -9165,7 +10630,7 @@ export interface operations {
                      *         "every script"
                      *       ],
                      *       "script": "deploy",
-                     *       "script_sha256": "286245da3a651867fe19296927250738f23f24a1989c9b499c6186c508dd700a",
+                     *       "script_sha256": "9e8142556183f13a545d922650d71d552d93b877933525b03613851add15dfb3",
                      *       "state": "pending"
                      *     }
                      */
@@ -9261,7 +10726,7 @@ export interface operations {
                      *       "agent_names": [
                      *         "old-1"
                      *       ],
-                     *       "agents_sha256": "4ae96bb10ae5fdd443d9e255b78658eb3e20b92c59a210326cba6a7a7a09aff2",
+                     *       "agents_sha256": "160123a4cd6142b7d79b356e01f8e18b227479d25ce173e66e1bd41c4638aa4b",
                      *       "command": "execute",
                      *       "command_id": null,
                      *       "commands": [
@@ -9295,7 +10760,7 @@ export interface operations {
                      *         "every script"
                      *       ],
                      *       "script": "deploy",
-                     *       "script_sha256": "286245da3a651867fe19296927250738f23f24a1989c9b499c6186c508dd700a",
+                     *       "script_sha256": "9e8142556183f13a545d922650d71d552d93b877933525b03613851add15dfb3",
                      *       "state": "approved"
                      *     }
                      */
@@ -9436,13 +10901,13 @@ export interface operations {
                      *       "agent_names": [
                      *         "old-1"
                      *       ],
-                     *       "agents_sha256": "4ae96bb10ae5fdd443d9e255b78658eb3e20b92c59a210326cba6a7a7a09aff2",
+                     *       "agents_sha256": "160123a4cd6142b7d79b356e01f8e18b227479d25ce173e66e1bd41c4638aa4b",
                      *       "command": "execute",
                      *       "command_id": null,
                      *       "commands": [
                      *         {
                      *           "agent_id": "01900000-0000-7000-8000-000000000006",
-                     *           "command_id": "01900000-0000-7000-8000-000000000093"
+                     *           "command_id": "01900000-0000-7000-8000-000000000102"
                      *         }
                      *       ],
                      *       "created_at": "2026-01-31T12:00:00.000Z",
@@ -9459,8 +10924,8 @@ export interface operations {
                      *           "sha256": null
                      *         }
                      *       ],
-                     *       "id": "01900000-0000-7000-8000-000000000094",
-                     *       "job_id": "01900000-0000-7000-8000-000000000095",
+                     *       "id": "01900000-0000-7000-8000-000000000103",
+                     *       "job_id": "01900000-0000-7000-8000-000000000104",
                      *       "parameters_sha256": "e885777a181900f632021219f03c1f1652b74ee33109a345b1f8aa96a055c9fa",
                      *       "reason": "checked with the team",
                      *       "requested_by": "01900000-0000-7000-8000-000000000002",
@@ -9470,7 +10935,7 @@ export interface operations {
                      *         "every script"
                      *       ],
                      *       "script": "deploy",
-                     *       "script_sha256": "286245da3a651867fe19296927250738f23f24a1989c9b499c6186c508dd700a",
+                     *       "script_sha256": "9e8142556183f13a545d922650d71d552d93b877933525b03613851add15dfb3",
                      *       "state": "refused"
                      *     }
                      */
@@ -9619,8 +11084,8 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000026",
-                     *           "link": 58,
+                     *           "id": "01900000-0000-7000-8000-000000000035",
+                     *           "link": 78,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000003",
@@ -9639,11 +11104,11 @@ export interface operations {
                      *             "command": "execute",
                      *             "script": "deploy"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000034",
-                     *           "link": 57,
+                     *           "id": "01900000-0000-7000-8000-000000000043",
+                     *           "link": 77,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000035",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000044",
                      *           "subject_kind": "command",
                      *           "subject_name": null
                      *         },
@@ -9669,11 +11134,11 @@ export interface operations {
                      *             ],
                      *             "trusts_holders": false
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000036",
-                     *           "link": 56,
+                     *           "id": "01900000-0000-7000-8000-000000000045",
+                     *           "link": 76,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000037",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000046",
                      *           "subject_kind": "agent_key",
                      *           "subject_name": "a key"
                      *         },
@@ -9684,14 +11149,14 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {
-                     *             "new": "6bcb5a5c303d65e63a00e53b3ebc04469308d84143b09b686e77b5dc4bfd5de0",
-                     *             "old": "a2bba0ef6509abb9bdbb184052a5db18f97cc3bdb10420347aad17f65faf9c8c"
+                     *             "new": "bf72c7575d21a9b0505581c653135f46a822cbc4037bff43e6abe6778d25d2a7",
+                     *             "old": "3dad5c46f2a3708d6bccbc961d4b46f599883d4332f528e4930d60326410c831"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000038",
-                     *           "link": 55,
+                     *           "id": "01900000-0000-7000-8000-000000000047",
+                     *           "link": 75,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000039",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000048",
                      *           "subject_kind": "release_key_change",
                      *           "subject_name": null
                      *         },
@@ -9704,11 +11169,11 @@ export interface operations {
                      *           "detail": {
                      *             "version": "0.2.0"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000040",
-                     *           "link": 54,
+                     *           "id": "01900000-0000-7000-8000-000000000049",
+                     *           "link": 74,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000025",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000034",
                      *           "subject_kind": "release",
                      *           "subject_name": null
                      *         },
@@ -9730,11 +11195,11 @@ export interface operations {
                      *             ],
                      *             "trusts_holders": false
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000041",
-                     *           "link": 53,
+                     *           "id": "01900000-0000-7000-8000-000000000050",
+                     *           "link": 73,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000042",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000051",
                      *           "subject_kind": "agent_key",
                      *           "subject_name": "a key"
                      *         },
@@ -9745,11 +11210,11 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000043",
-                     *           "link": 52,
+                     *           "id": "01900000-0000-7000-8000-000000000052",
+                     *           "link": 72,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000019",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000024",
                      *           "subject_kind": "group",
                      *           "subject_name": null
                      *         },
@@ -9764,11 +11229,11 @@ export interface operations {
                      *             "name": "web",
                      *             "state": "active"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000044",
-                     *           "link": 51,
+                     *           "id": "01900000-0000-7000-8000-000000000053",
+                     *           "link": 71,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000019",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000024",
                      *           "subject_kind": "group",
                      *           "subject_name": null
                      *         },
@@ -9783,11 +11248,11 @@ export interface operations {
                      *             "name": "web",
                      *             "state": "paused"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000045",
-                     *           "link": 50,
+                     *           "id": "01900000-0000-7000-8000-000000000054",
+                     *           "link": 70,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000019",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000024",
                      *           "subject_kind": "group",
                      *           "subject_name": null
                      *         },
@@ -9802,11 +11267,11 @@ export interface operations {
                      *             "name": "web",
                      *             "state": "active"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000046",
-                     *           "link": 49,
+                     *           "id": "01900000-0000-7000-8000-000000000055",
+                     *           "link": 69,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000019",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000024",
                      *           "subject_kind": "group",
                      *           "subject_name": null
                      *         },
@@ -9821,11 +11286,11 @@ export interface operations {
                      *             "name": "web",
                      *             "state": "active"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000047",
-                     *           "link": 48,
+                     *           "id": "01900000-0000-7000-8000-000000000056",
+                     *           "link": 68,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000019",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000024",
                      *           "subject_kind": "group",
                      *           "subject_name": null
                      *         },
@@ -9836,14 +11301,14 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {
-                     *             "key": "a2bba0ef6509abb9bdbb184052a5db18f97cc3bdb10420347aad17f65faf9c8c",
+                     *             "key": "3dad5c46f2a3708d6bccbc961d4b46f599883d4332f528e4930d60326410c831",
                      *             "version": "0.2.0"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000048",
-                     *           "link": 47,
+                     *           "id": "01900000-0000-7000-8000-000000000057",
+                     *           "link": 67,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000025",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000034",
                      *           "subject_kind": "release",
                      *           "subject_name": null
                      *         },
@@ -9856,14 +11321,14 @@ export interface operations {
                      *           "detail": {
                      *             "platform": "linux-x86_64",
                      *             "program": "muster-supervisor",
-                     *             "sha256": "b5113e8c1c81c9aa171e3e7bab4a8bcbf7a7b9288fd59abc62c728a3275d7ee0",
+                     *             "sha256": "e2b6f691561b4bb36a56a201a2ce7bdfdf1cd61bc0e43f0a88e07a4bc0e36e3c",
                      *             "version": "0.2.0"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000049",
-                     *           "link": 46,
+                     *           "id": "01900000-0000-7000-8000-000000000058",
+                     *           "link": 66,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000025",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000034",
                      *           "subject_kind": "release",
                      *           "subject_name": null
                      *         },
@@ -9876,14 +11341,14 @@ export interface operations {
                      *           "detail": {
                      *             "platform": "linux-x86_64",
                      *             "program": "muster-agent",
-                     *             "sha256": "28161f6d4ec9a2f7baf2625bb8f5b2d78114b28b827b0bb522388ee710dcea29",
+                     *             "sha256": "cb57dd861dad6986f7ffae33cb4083a84125326cdf05ad0629cd044ed84e7352",
                      *             "version": "0.2.0"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000050",
-                     *           "link": 45,
+                     *           "id": "01900000-0000-7000-8000-000000000059",
+                     *           "link": 65,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000025",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000034",
                      *           "subject_kind": "release",
                      *           "subject_name": null
                      *         },
@@ -9894,14 +11359,14 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {
-                     *             "key": "a2bba0ef6509abb9bdbb184052a5db18f97cc3bdb10420347aad17f65faf9c8c",
+                     *             "key": "3dad5c46f2a3708d6bccbc961d4b46f599883d4332f528e4930d60326410c831",
                      *             "version": "0.2.0"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000051",
-                     *           "link": 44,
+                     *           "id": "01900000-0000-7000-8000-000000000060",
+                     *           "link": 64,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000025",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000034",
                      *           "subject_kind": "release",
                      *           "subject_name": null
                      *         },
@@ -9912,8 +11377,8 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000052",
-                     *           "link": 43,
+                     *           "id": "01900000-0000-7000-8000-000000000061",
+                     *           "link": 63,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000012",
@@ -9932,8 +11397,8 @@ export interface operations {
                      *             "command": "execute",
                      *             "script": "deploy"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000053",
-                     *           "link": 42,
+                     *           "id": "01900000-0000-7000-8000-000000000062",
+                     *           "link": 62,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000012",
@@ -9947,8 +11412,8 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000054",
-                     *           "link": 41,
+                     *           "id": "01900000-0000-7000-8000-000000000063",
+                     *           "link": 61,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000011",
@@ -9967,8 +11432,8 @@ export interface operations {
                      *             "command": "execute",
                      *             "script": "deploy"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000055",
-                     *           "link": 40,
+                     *           "id": "01900000-0000-7000-8000-000000000064",
+                     *           "link": 60,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000011",
@@ -9982,8 +11447,8 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000056",
-                     *           "link": 39,
+                     *           "id": "01900000-0000-7000-8000-000000000065",
+                     *           "link": 59,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000013",
@@ -10002,8 +11467,8 @@ export interface operations {
                      *             "script": "deploy",
                      *             "waves": 1
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000057",
-                     *           "link": 38,
+                     *           "id": "01900000-0000-7000-8000-000000000066",
+                     *           "link": 58,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000013",
@@ -10017,8 +11482,8 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000058",
-                     *           "link": 37,
+                     *           "id": "01900000-0000-7000-8000-000000000067",
+                     *           "link": 57,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000001",
@@ -10032,8 +11497,8 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000059",
-                     *           "link": 36,
+                     *           "id": "01900000-0000-7000-8000-000000000068",
+                     *           "link": 56,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000001",
@@ -10047,8 +11512,8 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000060",
-                     *           "link": 35,
+                     *           "id": "01900000-0000-7000-8000-000000000069",
+                     *           "link": 55,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000001",
@@ -10067,13 +11532,334 @@ export interface operations {
                      *             "script": "deploy",
                      *             "waves": 1
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000061",
-                     *           "link": 34,
+                     *           "id": "01900000-0000-7000-8000-000000000070",
+                     *           "link": 54,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000001",
                      *           "subject_kind": "job",
                      *           "subject_name": "deploy"
+                     *         },
+                     *         {
+                     *           "action": "integration.delete",
+                     *           "actor_id": "01900000-0000-7000-8000-000000000002",
+                     *           "actor_kind": "api_key",
+                     *           "actor_name": "bootstrap",
+                     *           "at": "2026-01-31T12:00:00.000Z",
+                     *           "detail": {},
+                     *           "id": "01900000-0000-7000-8000-000000000071",
+                     *           "link": 53,
+                     *           "session_id": null,
+                     *           "source": "127.0.0.1",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000026",
+                     *           "subject_kind": "integration",
+                     *           "subject_name": null
+                     *         },
+                     *         {
+                     *           "action": "integration.update",
+                     *           "actor_id": "01900000-0000-7000-8000-000000000002",
+                     *           "actor_kind": "api_key",
+                     *           "actor_name": "bootstrap",
+                     *           "at": "2026-01-31T12:00:00.000Z",
+                     *           "detail": {
+                     *             "event_types": [
+                     *               "agent.online",
+                     *               "agent.offline",
+                     *               "job.failed"
+                     *             ],
+                     *             "host": "hooks.invalid",
+                     *             "is_enabled": false,
+                     *             "kind": "slack",
+                     *             "name": "operations"
+                     *           },
+                     *           "id": "01900000-0000-7000-8000-000000000072",
+                     *           "link": 52,
+                     *           "session_id": null,
+                     *           "source": "127.0.0.1",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000026",
+                     *           "subject_kind": "integration",
+                     *           "subject_name": null
+                     *         },
+                     *         {
+                     *           "action": "integration.test",
+                     *           "actor_id": "01900000-0000-7000-8000-000000000002",
+                     *           "actor_kind": "api_key",
+                     *           "actor_name": "bootstrap",
+                     *           "at": "2026-01-31T12:00:00.000Z",
+                     *           "detail": {
+                     *             "host": "hooks.invalid"
+                     *           },
+                     *           "id": "01900000-0000-7000-8000-000000000073",
+                     *           "link": 51,
+                     *           "session_id": null,
+                     *           "source": "127.0.0.1",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000026",
+                     *           "subject_kind": "integration",
+                     *           "subject_name": null
+                     *         },
+                     *         {
+                     *           "action": "integration.update",
+                     *           "actor_id": "01900000-0000-7000-8000-000000000002",
+                     *           "actor_kind": "api_key",
+                     *           "actor_name": "bootstrap",
+                     *           "at": "2026-01-31T12:00:00.000Z",
+                     *           "detail": {
+                     *             "event_types": [
+                     *               "agent.online",
+                     *               "agent.offline",
+                     *               "job.failed"
+                     *             ],
+                     *             "host": "hooks.invalid",
+                     *             "is_enabled": true,
+                     *             "kind": "slack",
+                     *             "name": "operations"
+                     *           },
+                     *           "id": "01900000-0000-7000-8000-000000000074",
+                     *           "link": 50,
+                     *           "session_id": null,
+                     *           "source": "127.0.0.1",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000026",
+                     *           "subject_kind": "integration",
+                     *           "subject_name": null
+                     *         },
+                     *         {
+                     *           "action": "integration.create",
+                     *           "actor_id": "01900000-0000-7000-8000-000000000002",
+                     *           "actor_kind": "api_key",
+                     *           "actor_name": "bootstrap",
+                     *           "at": "2026-01-31T12:00:00.000Z",
+                     *           "detail": {
+                     *             "event_types": [
+                     *               "agent.online",
+                     *               "agent.offline",
+                     *               "job.failed"
+                     *             ],
+                     *             "host": "hooks.invalid",
+                     *             "is_enabled": true,
+                     *             "kind": "slack",
+                     *             "name": "operations"
+                     *           },
+                     *           "id": "01900000-0000-7000-8000-000000000075",
+                     *           "link": 49,
+                     *           "session_id": null,
+                     *           "source": "127.0.0.1",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000026",
+                     *           "subject_kind": "integration",
+                     *           "subject_name": null
+                     *         },
+                     *         {
+                     *           "action": "hook.delete",
+                     *           "actor_id": "01900000-0000-7000-8000-000000000002",
+                     *           "actor_kind": "api_key",
+                     *           "actor_name": "bootstrap",
+                     *           "at": "2026-01-31T12:00:00.000Z",
+                     *           "detail": {},
+                     *           "id": "01900000-0000-7000-8000-000000000076",
+                     *           "link": 48,
+                     *           "session_id": null,
+                     *           "source": "127.0.0.1",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000025",
+                     *           "subject_kind": "hook",
+                     *           "subject_name": null
+                     *         },
+                     *         {
+                     *           "action": "hook.rotate",
+                     *           "actor_id": "01900000-0000-7000-8000-000000000002",
+                     *           "actor_kind": "api_key",
+                     *           "actor_name": "bootstrap",
+                     *           "at": "2026-01-31T12:00:00.000Z",
+                     *           "detail": {
+                     *             "authentication": "bearer",
+                     *             "enabled": true,
+                     *             "name": "releases",
+                     *             "owner_id": "01900000-0000-7000-8000-000000000002"
+                     *           },
+                     *           "id": "01900000-0000-7000-8000-000000000077",
+                     *           "link": 47,
+                     *           "session_id": null,
+                     *           "source": "127.0.0.1",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000025",
+                     *           "subject_kind": "hook",
+                     *           "subject_name": null
+                     *         },
+                     *         {
+                     *           "action": "hook.deliver",
+                     *           "actor_id": null,
+                     *           "actor_kind": "system",
+                     *           "actor_name": null,
+                     *           "at": "2026-01-31T12:00:00.000Z",
+                     *           "detail": {
+                     *             "delivery_id": "01900000-0000-7000-8000-000000000032",
+                     *             "job_id": "01900000-0000-7000-8000-000000000033"
+                     *           },
+                     *           "id": "01900000-0000-7000-8000-000000000078",
+                     *           "link": 46,
+                     *           "session_id": null,
+                     *           "source": "127.0.0.1",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000025",
+                     *           "subject_kind": "hook",
+                     *           "subject_name": null
+                     *         },
+                     *         {
+                     *           "action": "job.submit",
+                     *           "actor_id": "01900000-0000-7000-8000-000000000002",
+                     *           "actor_kind": "api_key",
+                     *           "actor_name": "bootstrap",
+                     *           "at": "2026-01-31T12:00:00.000Z",
+                     *           "detail": {
+                     *             "agents": 1,
+                     *             "approval_id": null,
+                     *             "script": "deploy",
+                     *             "waves": null
+                     *           },
+                     *           "id": "01900000-0000-7000-8000-000000000079",
+                     *           "link": 45,
+                     *           "session_id": null,
+                     *           "source": "127.0.0.1",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000033",
+                     *           "subject_kind": "job",
+                     *           "subject_name": "deploy"
+                     *         },
+                     *         {
+                     *           "action": "hook.update",
+                     *           "actor_id": "01900000-0000-7000-8000-000000000002",
+                     *           "actor_kind": "api_key",
+                     *           "actor_name": "bootstrap",
+                     *           "at": "2026-01-31T12:00:00.000Z",
+                     *           "detail": {
+                     *             "authentication": "bearer",
+                     *             "enabled": true,
+                     *             "name": "releases",
+                     *             "owner_id": "01900000-0000-7000-8000-000000000002"
+                     *           },
+                     *           "id": "01900000-0000-7000-8000-000000000080",
+                     *           "link": 44,
+                     *           "session_id": null,
+                     *           "source": "127.0.0.1",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000025",
+                     *           "subject_kind": "hook",
+                     *           "subject_name": null
+                     *         },
+                     *         {
+                     *           "action": "hook.create",
+                     *           "actor_id": "01900000-0000-7000-8000-000000000002",
+                     *           "actor_kind": "api_key",
+                     *           "actor_name": "bootstrap",
+                     *           "at": "2026-01-31T12:00:00.000Z",
+                     *           "detail": {
+                     *             "authentication": "bearer",
+                     *             "enabled": true,
+                     *             "name": "deploys",
+                     *             "owner_id": "01900000-0000-7000-8000-000000000002"
+                     *           },
+                     *           "id": "01900000-0000-7000-8000-000000000081",
+                     *           "link": 43,
+                     *           "session_id": null,
+                     *           "source": "127.0.0.1",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000025",
+                     *           "subject_kind": "hook",
+                     *           "subject_name": null
+                     *         },
+                     *         {
+                     *           "action": "script.delete",
+                     *           "actor_id": "01900000-0000-7000-8000-000000000002",
+                     *           "actor_kind": "api_key",
+                     *           "actor_name": "bootstrap",
+                     *           "at": "2026-01-31T12:00:00.000Z",
+                     *           "detail": {
+                     *             "latest_version": 2,
+                     *             "name": "disk-report"
+                     *           },
+                     *           "id": "01900000-0000-7000-8000-000000000082",
+                     *           "link": 42,
+                     *           "session_id": null,
+                     *           "source": "127.0.0.1",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000029",
+                     *           "subject_kind": "script",
+                     *           "subject_name": null
+                     *         },
+                     *         {
+                     *           "action": "script.update",
+                     *           "actor_id": "01900000-0000-7000-8000-000000000002",
+                     *           "actor_kind": "api_key",
+                     *           "actor_name": "bootstrap",
+                     *           "at": "2026-01-31T12:00:00.000Z",
+                     *           "detail": {
+                     *             "current_version": 1,
+                     *             "folder": "ops",
+                     *             "name": "disk-report",
+                     *             "previous_version": 2,
+                     *             "tags": [
+                     *               "disk"
+                     *             ]
+                     *           },
+                     *           "id": "01900000-0000-7000-8000-000000000083",
+                     *           "link": 41,
+                     *           "session_id": null,
+                     *           "source": "127.0.0.1",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000029",
+                     *           "subject_kind": "script",
+                     *           "subject_name": null
+                     *         },
+                     *         {
+                     *           "action": "script.sign",
+                     *           "actor_id": "01900000-0000-7000-8000-000000000002",
+                     *           "actor_kind": "api_key",
+                     *           "actor_name": "bootstrap",
+                     *           "at": "2026-01-31T12:00:00.000Z",
+                     *           "detail": {
+                     *             "document_sha256": "dd49cc7030e20599629702076ac5ea52f03d8865412aece762d2cfe9b9605d82",
+                     *             "name": "disk-report",
+                     *             "publisher": "SHA256:/oEsEvOrTOasXbaaw1L5BssbEe9D+zPiUu9/9VImOIk",
+                     *             "version": 2
+                     *           },
+                     *           "id": "01900000-0000-7000-8000-000000000084",
+                     *           "link": 40,
+                     *           "session_id": null,
+                     *           "source": "127.0.0.1",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000029",
+                     *           "subject_kind": "script",
+                     *           "subject_name": null
+                     *         },
+                     *         {
+                     *           "action": "script.save",
+                     *           "actor_id": "01900000-0000-7000-8000-000000000002",
+                     *           "actor_kind": "api_key",
+                     *           "actor_name": "bootstrap",
+                     *           "at": "2026-01-31T12:00:00.000Z",
+                     *           "detail": {
+                     *             "current_version": 2,
+                     *             "document_sha256": "dd49cc7030e20599629702076ac5ea52f03d8865412aece762d2cfe9b9605d82",
+                     *             "latest_version": 2,
+                     *             "name": "disk-report"
+                     *           },
+                     *           "id": "01900000-0000-7000-8000-000000000085",
+                     *           "link": 39,
+                     *           "session_id": null,
+                     *           "source": "127.0.0.1",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000029",
+                     *           "subject_kind": "script",
+                     *           "subject_name": null
+                     *         },
+                     *         {
+                     *           "action": "script.create",
+                     *           "actor_id": "01900000-0000-7000-8000-000000000002",
+                     *           "actor_kind": "api_key",
+                     *           "actor_name": "bootstrap",
+                     *           "at": "2026-01-31T12:00:00.000Z",
+                     *           "detail": {
+                     *             "current_version": 1,
+                     *             "document_sha256": "3861eca2acd22e16526d7de105f09aa69ad6f8b1e657e27ebbc9c6304a86e245",
+                     *             "latest_version": 1,
+                     *             "name": "disk-report"
+                     *           },
+                     *           "id": "01900000-0000-7000-8000-000000000086",
+                     *           "link": 38,
+                     *           "session_id": null,
+                     *           "source": "127.0.0.1",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000029",
+                     *           "subject_kind": "script",
+                     *           "subject_name": null
                      *         },
                      *         {
                      *           "action": "schedule.delete",
@@ -10082,12 +11868,88 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000062",
-                     *           "link": 33,
+                     *           "id": "01900000-0000-7000-8000-000000000087",
+                     *           "link": 37,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000022",
                      *           "subject_kind": "schedule",
+                     *           "subject_name": null
+                     *         },
+                     *         {
+                     *           "action": "calendar.delete",
+                     *           "actor_id": "01900000-0000-7000-8000-000000000002",
+                     *           "actor_kind": "api_key",
+                     *           "actor_name": "bootstrap",
+                     *           "at": "2026-01-31T12:00:00.000Z",
+                     *           "detail": {},
+                     *           "id": "01900000-0000-7000-8000-000000000088",
+                     *           "link": 36,
+                     *           "session_id": null,
+                     *           "source": "127.0.0.1",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000023",
+                     *           "subject_kind": "calendar",
+                     *           "subject_name": null
+                     *         },
+                     *         {
+                     *           "action": "schedule.snooze",
+                     *           "actor_id": "01900000-0000-7000-8000-000000000002",
+                     *           "actor_kind": "api_key",
+                     *           "actor_name": "bootstrap",
+                     *           "at": "2026-01-31T12:00:00.000Z",
+                     *           "detail": {
+                     *             "name": "reports",
+                     *             "owner_id": "01900000-0000-7000-8000-000000000002",
+                     *             "rule": {
+                     *               "cron": "0 9 * * MON-FRI",
+                     *               "time_zone": "Europe/Berlin"
+                     *             },
+                     *             "state": "active"
+                     *           },
+                     *           "id": "01900000-0000-7000-8000-000000000089",
+                     *           "link": 35,
+                     *           "session_id": null,
+                     *           "source": "127.0.0.1",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000022",
+                     *           "subject_kind": "schedule",
+                     *           "subject_name": null
+                     *         },
+                     *         {
+                     *           "action": "calendar.update",
+                     *           "actor_id": "01900000-0000-7000-8000-000000000002",
+                     *           "actor_kind": "api_key",
+                     *           "actor_name": "bootstrap",
+                     *           "at": "2026-01-31T12:00:00.000Z",
+                     *           "detail": {
+                     *             "entry_count": 2,
+                     *             "name": "weekends",
+                     *             "time_zone": "Europe/Berlin"
+                     *           },
+                     *           "id": "01900000-0000-7000-8000-000000000090",
+                     *           "link": 34,
+                     *           "session_id": null,
+                     *           "source": "127.0.0.1",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000023",
+                     *           "subject_kind": "calendar",
+                     *           "subject_name": null
+                     *         },
+                     *         {
+                     *           "action": "calendar.create",
+                     *           "actor_id": "01900000-0000-7000-8000-000000000002",
+                     *           "actor_kind": "api_key",
+                     *           "actor_name": "bootstrap",
+                     *           "at": "2026-01-31T12:00:00.000Z",
+                     *           "detail": {
+                     *             "entry_count": 2,
+                     *             "name": "nights",
+                     *             "time_zone": "Europe/Berlin"
+                     *           },
+                     *           "id": "01900000-0000-7000-8000-000000000091",
+                     *           "link": 33,
+                     *           "session_id": null,
+                     *           "source": "127.0.0.1",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000023",
+                     *           "subject_kind": "calendar",
                      *           "subject_name": null
                      *         },
                      *         {
@@ -10105,7 +11967,7 @@ export interface operations {
                      *             },
                      *             "state": "active"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000063",
+                     *           "id": "01900000-0000-7000-8000-000000000092",
                      *           "link": 32,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
@@ -10128,7 +11990,7 @@ export interface operations {
                      *             },
                      *             "state": "disabled"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000064",
+                     *           "id": "01900000-0000-7000-8000-000000000093",
                      *           "link": 31,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
@@ -10149,11 +12011,11 @@ export interface operations {
                      *             "script": "deploy",
                      *             "waves": null
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000065",
+                     *           "id": "01900000-0000-7000-8000-000000000094",
                      *           "link": 30,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000066",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000095",
                      *           "subject_kind": "job",
                      *           "subject_name": "deploy"
                      *         },
@@ -10164,382 +12026,16 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000067",
+                     *           "id": "01900000-0000-7000-8000-000000000096",
                      *           "link": 29,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000022",
                      *           "subject_kind": "schedule",
                      *           "subject_name": null
-                     *         },
-                     *         {
-                     *           "action": "schedule.update",
-                     *           "actor_id": "01900000-0000-7000-8000-000000000002",
-                     *           "actor_kind": "api_key",
-                     *           "actor_name": "bootstrap",
-                     *           "at": "2026-01-31T12:00:00.000Z",
-                     *           "detail": {
-                     *             "name": "reports",
-                     *             "owner_id": "01900000-0000-7000-8000-000000000002",
-                     *             "rule": {
-                     *               "cron": "0 9 * * MON-FRI",
-                     *               "time_zone": "Europe/Berlin"
-                     *             },
-                     *             "state": "active"
-                     *           },
-                     *           "id": "01900000-0000-7000-8000-000000000068",
-                     *           "link": 28,
-                     *           "session_id": null,
-                     *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000022",
-                     *           "subject_kind": "schedule",
-                     *           "subject_name": null
-                     *         },
-                     *         {
-                     *           "action": "schedule.create",
-                     *           "actor_id": "01900000-0000-7000-8000-000000000002",
-                     *           "actor_kind": "api_key",
-                     *           "actor_name": "bootstrap",
-                     *           "at": "2026-01-31T12:00:00.000Z",
-                     *           "detail": {
-                     *             "name": "reports",
-                     *             "owner_id": "01900000-0000-7000-8000-000000000002",
-                     *             "rule": {
-                     *               "cron": "0 9 * * MON-FRI",
-                     *               "time_zone": "Europe/Berlin"
-                     *             },
-                     *             "state": "active"
-                     *           },
-                     *           "id": "01900000-0000-7000-8000-000000000069",
-                     *           "link": 27,
-                     *           "session_id": null,
-                     *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000022",
-                     *           "subject_kind": "schedule",
-                     *           "subject_name": null
-                     *         },
-                     *         {
-                     *           "action": "webhook_secret.rotate",
-                     *           "actor_id": "01900000-0000-7000-8000-000000000002",
-                     *           "actor_kind": "api_key",
-                     *           "actor_name": "bootstrap",
-                     *           "at": "2026-01-31T12:00:00.000Z",
-                     *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000070",
-                     *           "link": 26,
-                     *           "session_id": null,
-                     *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000005",
-                     *           "subject_kind": "tenant",
-                     *           "subject_name": "Example Ltd"
-                     *         },
-                     *         {
-                     *           "action": "webhook.resend",
-                     *           "actor_id": "01900000-0000-7000-8000-000000000002",
-                     *           "actor_kind": "api_key",
-                     *           "actor_name": "bootstrap",
-                     *           "at": "2026-01-31T12:00:00.000Z",
-                     *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000071",
-                     *           "link": 25,
-                     *           "session_id": null,
-                     *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000030",
-                     *           "subject_kind": "webhook_delivery",
-                     *           "subject_name": null
-                     *         },
-                     *         {
-                     *           "action": "webhook_secret.read",
-                     *           "actor_id": "01900000-0000-7000-8000-000000000002",
-                     *           "actor_kind": "api_key",
-                     *           "actor_name": "bootstrap",
-                     *           "at": "2026-01-31T12:00:00.000Z",
-                     *           "detail": {
-                     *             "host": "hooks.invalid"
-                     *           },
-                     *           "id": "01900000-0000-7000-8000-000000000072",
-                     *           "link": 24,
-                     *           "session_id": null,
-                     *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000005",
-                     *           "subject_kind": "tenant",
-                     *           "subject_name": "Example Ltd"
-                     *         },
-                     *         {
-                     *           "action": "job.submit",
-                     *           "actor_id": "01900000-0000-7000-8000-000000000002",
-                     *           "actor_kind": "api_key",
-                     *           "actor_name": "bootstrap",
-                     *           "at": "2026-01-31T12:00:00.000Z",
-                     *           "detail": {
-                     *             "agents": 1,
-                     *             "approval_id": null,
-                     *             "script": "deploy",
-                     *             "waves": null
-                     *           },
-                     *           "id": "01900000-0000-7000-8000-000000000073",
-                     *           "link": 23,
-                     *           "session_id": null,
-                     *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000074",
-                     *           "subject_kind": "job",
-                     *           "subject_name": "deploy"
-                     *         },
-                     *         {
-                     *           "action": "job.submit",
-                     *           "actor_id": "01900000-0000-7000-8000-000000000002",
-                     *           "actor_kind": "api_key",
-                     *           "actor_name": "bootstrap",
-                     *           "at": "2026-01-31T12:00:00.000Z",
-                     *           "detail": {
-                     *             "agents": 1,
-                     *             "approval_id": null,
-                     *             "script": "deploy",
-                     *             "waves": null
-                     *           },
-                     *           "id": "01900000-0000-7000-8000-000000000075",
-                     *           "link": 22,
-                     *           "session_id": null,
-                     *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000029",
-                     *           "subject_kind": "job",
-                     *           "subject_name": "deploy"
-                     *         },
-                     *         {
-                     *           "action": "command.send",
-                     *           "actor_id": "01900000-0000-7000-8000-000000000002",
-                     *           "actor_kind": "api_key",
-                     *           "actor_name": "bootstrap",
-                     *           "at": "2026-01-31T12:00:00.000Z",
-                     *           "detail": {
-                     *             "command": "echo",
-                     *             "command_id": "01900000-0000-7000-8000-000000000015"
-                     *           },
-                     *           "id": "01900000-0000-7000-8000-000000000076",
-                     *           "link": 21,
-                     *           "session_id": null,
-                     *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000003",
-                     *           "subject_kind": "agent",
-                     *           "subject_name": "web-1"
-                     *         },
-                     *         {
-                     *           "action": "command.send",
-                     *           "actor_id": "01900000-0000-7000-8000-000000000002",
-                     *           "actor_kind": "api_key",
-                     *           "actor_name": "bootstrap",
-                     *           "at": "2026-01-31T12:00:00.000Z",
-                     *           "detail": {
-                     *             "command": "ping",
-                     *             "command_id": "01900000-0000-7000-8000-000000000077"
-                     *           },
-                     *           "id": "01900000-0000-7000-8000-000000000078",
-                     *           "link": 20,
-                     *           "session_id": null,
-                     *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000003",
-                     *           "subject_kind": "agent",
-                     *           "subject_name": "web-1"
-                     *         },
-                     *         {
-                     *           "action": "command.send",
-                     *           "actor_id": "01900000-0000-7000-8000-000000000002",
-                     *           "actor_kind": "api_key",
-                     *           "actor_name": "bootstrap",
-                     *           "at": "2026-01-31T12:00:00.000Z",
-                     *           "detail": {
-                     *             "command": "echo",
-                     *             "command_id": "01900000-0000-7000-8000-000000000014"
-                     *           },
-                     *           "id": "01900000-0000-7000-8000-000000000079",
-                     *           "link": 19,
-                     *           "session_id": null,
-                     *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000003",
-                     *           "subject_kind": "agent",
-                     *           "subject_name": "web-1"
-                     *         },
-                     *         {
-                     *           "action": "command.send",
-                     *           "actor_id": "01900000-0000-7000-8000-000000000002",
-                     *           "actor_kind": "api_key",
-                     *           "actor_name": "bootstrap",
-                     *           "at": "2026-01-31T12:00:00.000Z",
-                     *           "detail": {
-                     *             "command": "ping",
-                     *             "command_id": "01900000-0000-7000-8000-000000000080"
-                     *           },
-                     *           "id": "01900000-0000-7000-8000-000000000081",
-                     *           "link": 18,
-                     *           "session_id": null,
-                     *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000003",
-                     *           "subject_kind": "agent",
-                     *           "subject_name": "web-1"
-                     *         },
-                     *         {
-                     *           "action": "agent.update",
-                     *           "actor_id": "01900000-0000-7000-8000-000000000002",
-                     *           "actor_kind": "api_key",
-                     *           "actor_name": "bootstrap",
-                     *           "at": "2026-01-31T12:00:00.000Z",
-                     *           "detail": {
-                     *             "name": "web-1",
-                     *             "tags": [
-                     *               "web",
-                     *               "stage:production"
-                     *             ]
-                     *           },
-                     *           "id": "01900000-0000-7000-8000-000000000082",
-                     *           "link": 17,
-                     *           "session_id": null,
-                     *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000003",
-                     *           "subject_kind": "agent",
-                     *           "subject_name": "web-1"
-                     *         },
-                     *         {
-                     *           "action": "tenant.restore",
-                     *           "actor_id": "01900000-0000-7000-8000-000000000002",
-                     *           "actor_kind": "api_key",
-                     *           "actor_name": "bootstrap",
-                     *           "at": "2026-01-31T12:00:00.000Z",
-                     *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000083",
-                     *           "link": 16,
-                     *           "session_id": null,
-                     *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000023",
-                     *           "subject_kind": "tenant",
-                     *           "subject_name": null
-                     *         },
-                     *         {
-                     *           "action": "tenant.delete",
-                     *           "actor_id": "01900000-0000-7000-8000-000000000002",
-                     *           "actor_kind": "api_key",
-                     *           "actor_name": "bootstrap",
-                     *           "at": "2026-01-31T12:00:00.000Z",
-                     *           "detail": {
-                     *             "delete_at": "2026-01-31T12:00:00.000Z"
-                     *           },
-                     *           "id": "01900000-0000-7000-8000-000000000084",
-                     *           "link": 15,
-                     *           "session_id": null,
-                     *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000023",
-                     *           "subject_kind": "tenant",
-                     *           "subject_name": null
-                     *         },
-                     *         {
-                     *           "action": "tenant.update",
-                     *           "actor_id": "01900000-0000-7000-8000-000000000002",
-                     *           "actor_kind": "api_key",
-                     *           "actor_name": "bootstrap",
-                     *           "at": "2026-01-31T12:00:00.000Z",
-                     *           "detail": {
-                     *             "name": null,
-                     *             "plan": "pro"
-                     *           },
-                     *           "id": "01900000-0000-7000-8000-000000000085",
-                     *           "link": 14,
-                     *           "session_id": null,
-                     *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000023",
-                     *           "subject_kind": "tenant",
-                     *           "subject_name": null
-                     *         },
-                     *         {
-                     *           "action": "tenant.create",
-                     *           "actor_id": "01900000-0000-7000-8000-000000000002",
-                     *           "actor_kind": "api_key",
-                     *           "actor_name": "bootstrap",
-                     *           "at": "2026-01-31T12:00:00.000Z",
-                     *           "detail": {
-                     *             "name": "Another Ltd",
-                     *             "plan": "starter"
-                     *           },
-                     *           "id": "01900000-0000-7000-8000-000000000086",
-                     *           "link": 13,
-                     *           "session_id": null,
-                     *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000023",
-                     *           "subject_kind": "tenant",
-                     *           "subject_name": null
-                     *         },
-                     *         {
-                     *           "action": "tenant.update",
-                     *           "actor_id": "01900000-0000-7000-8000-000000000002",
-                     *           "actor_kind": "api_key",
-                     *           "actor_name": "bootstrap",
-                     *           "at": "2026-01-31T12:00:00.000Z",
-                     *           "detail": {
-                     *             "name": "Example Ltd",
-                     *             "plan": null
-                     *           },
-                     *           "id": "01900000-0000-7000-8000-000000000087",
-                     *           "link": 12,
-                     *           "session_id": null,
-                     *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000005",
-                     *           "subject_kind": "tenant",
-                     *           "subject_name": "Example Ltd"
-                     *         },
-                     *         {
-                     *           "action": "api_key.revoke",
-                     *           "actor_id": "01900000-0000-7000-8000-000000000002",
-                     *           "actor_kind": "api_key",
-                     *           "actor_name": "bootstrap",
-                     *           "at": "2026-01-31T12:00:00.000Z",
-                     *           "detail": {
-                     *             "cancelled_commands": 0,
-                     *             "paused_groups": [],
-                     *             "paused_jobs": [],
-                     *             "revoked_keys": 1
-                     *           },
-                     *           "id": "01900000-0000-7000-8000-000000000088",
-                     *           "link": 11,
-                     *           "session_id": null,
-                     *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000017",
-                     *           "subject_kind": "api_key",
-                     *           "subject_name": "deployments"
-                     *         },
-                     *         {
-                     *           "action": "api_key.rotate",
-                     *           "actor_id": "01900000-0000-7000-8000-000000000002",
-                     *           "actor_kind": "api_key",
-                     *           "actor_name": "bootstrap",
-                     *           "at": "2026-01-31T12:00:00.000Z",
-                     *           "detail": {
-                     *             "ended": "previous"
-                     *           },
-                     *           "id": "01900000-0000-7000-8000-000000000089",
-                     *           "link": 10,
-                     *           "session_id": null,
-                     *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000017",
-                     *           "subject_kind": "api_key",
-                     *           "subject_name": "deployments"
-                     *         },
-                     *         {
-                     *           "action": "api_key.rotate",
-                     *           "actor_id": "01900000-0000-7000-8000-000000000002",
-                     *           "actor_kind": "api_key",
-                     *           "actor_name": "bootstrap",
-                     *           "at": "2026-01-31T12:00:00.000Z",
-                     *           "detail": {
-                     *             "grace_ms": 86400000
-                     *           },
-                     *           "id": "01900000-0000-7000-8000-000000000090",
-                     *           "link": 9,
-                     *           "session_id": null,
-                     *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000017",
-                     *           "subject_kind": "api_key",
-                     *           "subject_name": "deployments"
                      *         }
                      *       ],
-                     *       "next_cursor": "9.01a205f2-0203-732d-b8f6-1135d382fc7a"
+                     *       "next_cursor": "29.01a2069d-ed61-7330-adf0-e33050de9bcf"
                      *     }
                      */
                     "application/json": components["schemas"]["PageView_AuditEntryView"];
@@ -10643,9 +12139,9 @@ export interface operations {
                 };
                 content: {
                     /**
-                     * @example {"type":"header","format":"muster audit 1","tenant_id":"01900000-0000-7000-8000-000000000005","after":0,"public_key":"M0/8fJ52Lm5SBRA2TxI+4eo2JqtLuoJyGXqrGqCJzrw=","is_complete":false}
-                     *     {"type":"entry","id":"01900000-0000-7000-8000-000000000026","link":58,"at":"2026-01-31T12:00:00.000Z","actor_kind":"api_key","actor_id":"01900000-0000-7000-8000-000000000002","actor_name":"bootstrap","session_id":null,"action":"agent.delete","subject_kind":"agent","subject_id":"01900000-0000-7000-8000-000000000003","subject_name":"web-1","detail":{},"source":"127.0.0.1"}
-                     *     {"type":"end","position":"58.01a205f2-076b-7117-88ba-9e1ad38a8ac3"}
+                     * @example {"type":"header","format":"muster audit 1","tenant_id":"01900000-0000-7000-8000-000000000005","after":0,"public_key":"uCchHJVz7pDw1fzhy9DllGUs5VwiJHXjBAVPFwYomAQ=","is_complete":false}
+                     *     {"type":"entry","id":"01900000-0000-7000-8000-000000000035","link":78,"at":"2026-01-31T12:00:00.000Z","actor_kind":"api_key","actor_id":"01900000-0000-7000-8000-000000000002","actor_name":"bootstrap","session_id":null,"action":"agent.delete","subject_kind":"agent","subject_id":"01900000-0000-7000-8000-000000000003","subject_name":"web-1","detail":{},"source":"127.0.0.1"}
+                     *     {"type":"end","position":"78.01a2069d-f16d-75c1-a11f-3dd31f774c53"}
                      */
                     "application/x-ndjson": string;
                 };
@@ -10720,10 +12216,10 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "hash": "a02ad7f9ec43ef8fc4113ba1e1d4a5f837839ed733b4861f181254180fbc3817",
-                     *       "number": 58,
-                     *       "public_key": "M0/8fJ52Lm5SBRA2TxI+4eo2JqtLuoJyGXqrGqCJzrw=",
-                     *       "signature": "w0oZtrUdkeI7l+ha9ZIIzYQYGwe89VhLzF8DzgYTZe+itLsABZG4yTdaREfaIvgrHlGvnt2WnG8TdaMlgOvIDg==",
+                     *       "hash": "06ae37903aeb00afec47d73373d8a6304b3b4a6daacca365304eb6940f85c85a",
+                     *       "number": 78,
+                     *       "public_key": "uCchHJVz7pDw1fzhy9DllGUs5VwiJHXjBAVPFwYomAQ=",
+                     *       "signature": "9N2YmQkGa/p/NKK8X/XWSKmRIqjfl7oiX8aSA1IVEnvRQrKmNePmqw1eTlMIrEhJox1upm+C5PIL1utfGQmGBA==",
                      *       "tenant_id": "01900000-0000-7000-8000-000000000005"
                      *     }
                      */
@@ -10889,19 +12385,19 @@ export interface operations {
                     /**
                      * @example {
                      *       "after": 0,
-                     *       "entry_count": 58,
+                     *       "entry_count": 78,
                      *       "finding_count": 0,
                      *       "findings": [],
                      *       "head": {
-                     *         "hash": "a02ad7f9ec43ef8fc4113ba1e1d4a5f837839ed733b4861f181254180fbc3817",
-                     *         "number": 58,
-                     *         "public_key": "M0/8fJ52Lm5SBRA2TxI+4eo2JqtLuoJyGXqrGqCJzrw=",
-                     *         "signature": "w0oZtrUdkeI7l+ha9ZIIzYQYGwe89VhLzF8DzgYTZe+itLsABZG4yTdaREfaIvgrHlGvnt2WnG8TdaMlgOvIDg==",
+                     *         "hash": "06ae37903aeb00afec47d73373d8a6304b3b4a6daacca365304eb6940f85c85a",
+                     *         "number": 78,
+                     *         "public_key": "uCchHJVz7pDw1fzhy9DllGUs5VwiJHXjBAVPFwYomAQ=",
+                     *         "signature": "9N2YmQkGa/p/NKK8X/XWSKmRIqjfl7oiX8aSA1IVEnvRQrKmNePmqw1eTlMIrEhJox1upm+C5PIL1utfGQmGBA==",
                      *         "tenant_id": "01900000-0000-7000-8000-000000000005"
                      *       },
                      *       "is_intact": true,
-                     *       "last_link": 58,
-                     *       "link_count": 58,
+                     *       "last_link": 78,
+                     *       "link_count": 78,
                      *       "next_after": null
                      *     }
                      */
@@ -11573,7 +13069,7 @@ export interface operations {
                      *       "member": {
                      *         "created_at": "2026-01-31T12:00:00.000Z",
                      *         "email": "ada@example.com",
-                     *         "id": "01900000-0000-7000-8000-000000000020",
+                     *         "id": "01900000-0000-7000-8000-000000000027",
                      *         "name": "Ada",
                      *         "role": "owner",
                      *         "tenant_id": "01900000-0000-7000-8000-000000000005",
@@ -11581,7 +13077,7 @@ export interface operations {
                      *       },
                      *       "refresh_expires_at": "2026-01-31T12:00:00.000Z",
                      *       "refresh_token": "mst_refresh_000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000",
-                     *       "session_id": "01900000-0000-7000-8000-000000000092"
+                     *       "session_id": "01900000-0000-7000-8000-000000000101"
                      *     }
                      */
                     "application/json": components["schemas"]["SignedInView"];
@@ -11706,7 +13202,7 @@ export interface operations {
                      *       "member": {
                      *         "created_at": "2026-01-31T12:00:00.000Z",
                      *         "email": "ada@example.com",
-                     *         "id": "01900000-0000-7000-8000-000000000020",
+                     *         "id": "01900000-0000-7000-8000-000000000027",
                      *         "name": "Ada",
                      *         "role": "owner",
                      *         "tenant_id": "01900000-0000-7000-8000-000000000005",
@@ -11714,7 +13210,142 @@ export interface operations {
                      *       },
                      *       "refresh_expires_at": "2026-01-31T12:00:00.000Z",
                      *       "refresh_token": "mst_refresh_000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000",
-                     *       "session_id": "01900000-0000-7000-8000-000000000031"
+                     *       "session_id": "01900000-0000-7000-8000-000000000040"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["SignedInView"];
+                };
+            };
+            /** @description The password was right. The challenge waits for a code. */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ChallengeView"];
+                };
+            };
+            /** @description The query, a header or the body cannot be read. `errors` names the parameter. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No key was sent, or the key is not valid. */
+            401: {
+                headers: {
+                    /** @description The scheme to authenticate with. */
+                    "WWW-Authenticate"?: "Bearer";
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The key does not have the scope that this operation needs. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body is too large. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body has another content type than this operation accepts. */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A field of the body is invalid, or a number is out of its bounds. `errors` names the field. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The key has too much in progress. Try again after `Retry-After` seconds. */
+            429: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The server cannot answer now. Try again after `Retry-After` seconds. */
+            503: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    complete_sign_in: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "challenge": "mst_challenge_AeybHVDyoFkBNA7W9Kf8upmx2D_zEi3u9qBS8SeIN_NFUb8Ion8IwwhhSaw1mJ1FwkzYjIhRVp5_3XHr6ucJYc4wNJDVs5d14WklrDTAlaE2440LB9K-m5vrx0kpnLDBtsRtB13_we9FhliUoSoEoneevzn1lcYmpQW0z_P8GVgxM1WK2bo6O6o8zC4fx00nkusZ6XSZ5HBmeuCBuzOf-HtwOg5zc2Mh1nhjwe3VX-3LMfx4UtVbXu9t6PtojHfcdL1AzbrSmFRqYrmTLJrhzFksKoenUN4qbn7As0gxoHyutQfSjFhA_cHLQYKz5aHRWTcU1a6cECypq82bDtdVp1ESWpOBVsdzvo4xC3Zq2vFge_-D9IeCh9poBtHVbb-qD_ZbTjunHRZhJPPH98lOHyCdhDafFGxJ1DuLjpJUBWenuh02RVCmqMSE4stqUAcMfty5aVznVatENTIobC1NIwA",
+                 *       "code": "764589"
+                 *     }
+                 */
+                "application/json": components["schemas"]["CompleteSignIn"];
+            };
+        };
+        responses: {
+            /** @description The tokens of the session, and the member. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "access_expires_at": "2026-01-31T12:00:00.000Z",
+                     *       "access_token": "eyJhbGciOiJFZERTQSJ9.e30.AA",
+                     *       "member": {
+                     *         "created_at": "2026-01-31T12:00:00.000Z",
+                     *         "email": "joan@example.com",
+                     *         "id": "01900000-0000-7000-8000-000000000016",
+                     *         "name": "Joan",
+                     *         "role": "owner",
+                     *         "tenant_id": "01900000-0000-7000-8000-000000000017",
+                     *         "tenant_name": "Example Ltd"
+                     *       },
+                     *       "refresh_expires_at": "2026-01-31T12:00:00.000Z",
+                     *       "refresh_token": "mst_refresh_000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000",
+                     *       "session_id": "01900000-0000-7000-8000-000000000018"
                      *     }
                      */
                     "application/json": components["schemas"]["SignedInView"];
@@ -11856,6 +13487,320 @@ export interface operations {
             };
             /** @description The body has another content type than this operation accepts. */
             415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A field of the body is invalid, or a number is out of its bounds. `errors` names the field. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The key has too much in progress. Try again after `Retry-After` seconds. */
+            429: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The server cannot answer now. Try again after `Retry-After` seconds. */
+            503: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    list_sign_in_providers: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The providers. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "items": []
+                     *     }
+                     */
+                    "application/json": components["schemas"]["SignInProvidersView"];
+                };
+            };
+        };
+    };
+    complete_single_sign_on: {
+        parameters: {
+            query?: {
+                /** @description The code of the provider. */
+                code?: string;
+                /** @description What this server sent along. */
+                state?: string;
+                /** @description The provider, as RFC 9207 says. */
+                iss?: string;
+            };
+            header?: never;
+            path: {
+                /** @description The name of the provider. */
+                provider: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The person is signed in, and the browser goes on. */
+            303: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description The query, a header or the body cannot be read. `errors` names the parameter. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No key was sent, or the key is not valid. */
+            401: {
+                headers: {
+                    /** @description The scheme to authenticate with. */
+                    "WWW-Authenticate"?: "Bearer";
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The key does not have the scope that this operation needs. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such resource in this tenant. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The current state does not permit this. `code` says why. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The key has too much in progress. Try again after `Retry-After` seconds. */
+            429: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The server cannot answer now. Try again after `Retry-After` seconds. */
+            503: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    link_identity: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The name of the provider. */
+                provider: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: {
+            content: {
+                "application/json": components["schemas"]["LinkIdentity"];
+            };
+        };
+        responses: {
+            /** @description Where the browser must go. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AuthorizationView"];
+                };
+            };
+            /** @description The query, a header or the body cannot be read. `errors` names the parameter. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No key was sent, or the key is not valid. */
+            401: {
+                headers: {
+                    /** @description The scheme to authenticate with. */
+                    "WWW-Authenticate"?: "Bearer";
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `session_required`: the caller is no person who is signed in. Other codes say why. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such resource in this tenant. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body is too large. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body has another content type than this operation accepts. */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A field of the body is invalid, or a number is out of its bounds. `errors` names the field. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The key has too much in progress. Try again after `Retry-After` seconds. */
+            429: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The server cannot answer now. Try again after `Retry-After` seconds. */
+            503: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    start_single_sign_on: {
+        parameters: {
+            query?: {
+                /** @description A path of this server where the browser goes afterwards, default `/`. */
+                return_to?: string;
+                /**
+                 * @description Ask the provider to prove the person again. The session then counts as confirmed, if the provider
+                 *     says when the person signed in.
+                 */
+                confirm?: boolean;
+            };
+            header?: never;
+            path: {
+                /** @description The name of the provider. */
+                provider: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The browser goes to the provider. */
+            303: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description The query, a header or the body cannot be read. `errors` names the parameter. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such resource in this tenant. */
+            404: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -12119,7 +14064,7 @@ export interface operations {
                      *       "access_token": "eyJhbGciOiJFZERTQSJ9.e30.AA",
                      *       "refresh_expires_at": "2026-01-31T12:00:00.000Z",
                      *       "refresh_token": "mst_refresh_000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000",
-                     *       "session_id": "01900000-0000-7000-8000-000000000031"
+                     *       "session_id": "01900000-0000-7000-8000-000000000040"
                      *     }
                      */
                     "application/json": components["schemas"]["TokensView"];
@@ -12235,7 +14180,7 @@ export interface operations {
                     /**
                      * @example {
                      *       "expires_at": "2026-01-31T12:00:00.000Z",
-                     *       "registration_id": "01900000-0000-7000-8000-000000000096"
+                     *       "registration_id": "01900000-0000-7000-8000-000000000105"
                      *     }
                      */
                     "application/json": components["schemas"]["RegistrationView"];
@@ -12330,7 +14275,7 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "registration_id": "01900000-0000-7000-8000-000000000096"
+                 *       "registration_id": "01900000-0000-7000-8000-000000000105"
                  *     }
                  */
                 "application/json": components["schemas"]["ResendCode"];
@@ -12346,7 +14291,7 @@ export interface operations {
                     /**
                      * @example {
                      *       "expires_at": "2026-01-31T12:00:00.000Z",
-                     *       "registration_id": "01900000-0000-7000-8000-000000000096"
+                     *       "registration_id": "01900000-0000-7000-8000-000000000105"
                      *     }
                      */
                     "application/json": components["schemas"]["RegistrationView"];
@@ -12441,8 +14386,8 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "code": "971051",
-                 *       "registration_id": "01900000-0000-7000-8000-000000000096"
+                 *       "code": "883739",
+                 *       "registration_id": "01900000-0000-7000-8000-000000000105"
                  *     }
                  */
                 "application/json": components["schemas"]["VerifyRegistration"];
@@ -12459,10 +14404,10 @@ export interface operations {
                      * @example {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "email": "joan@example.com",
-                     *       "id": "01900000-0000-7000-8000-000000000098",
+                     *       "id": "01900000-0000-7000-8000-000000000016",
                      *       "name": "Joan",
                      *       "role": "owner",
-                     *       "tenant_id": "01900000-0000-7000-8000-000000000099",
+                     *       "tenant_id": "01900000-0000-7000-8000-000000000017",
                      *       "tenant_name": "Example Ltd"
                      *     }
                      */
@@ -12589,7 +14534,7 @@ export interface operations {
                      *       "member": {
                      *         "created_at": "2026-01-31T12:00:00.000Z",
                      *         "email": "ada@example.com",
-                     *         "id": "01900000-0000-7000-8000-000000000020",
+                     *         "id": "01900000-0000-7000-8000-000000000027",
                      *         "name": "Ada",
                      *         "role": "owner",
                      *         "tenant_id": "01900000-0000-7000-8000-000000000005",
@@ -12597,7 +14542,7 @@ export interface operations {
                      *       },
                      *       "refresh_expires_at": "2026-01-31T12:00:00.000Z",
                      *       "refresh_token": "mst_refresh_000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000",
-                     *       "session_id": "01900000-0000-7000-8000-000000000097"
+                     *       "session_id": "01900000-0000-7000-8000-000000000108"
                      *     }
                      */
                     "application/json": components["schemas"]["SignedInView"];
@@ -12692,6 +14637,624 @@ export interface operations {
             };
         };
     };
+    list_calendars: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description All calendars. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "items": [
+                     *         {
+                     *           "changed_at": "2026-01-31T12:00:00.000Z",
+                     *           "created_at": "2026-01-31T12:00:00.000Z",
+                     *           "created_by": "01900000-0000-7000-8000-000000000002",
+                     *           "entries": [
+                     *             {
+                     *               "kind": "window",
+                     *               "weekly": {
+                     *                 "days": [
+                     *                   "sat",
+                     *                   "sun"
+                     *                 ],
+                     *                 "from": "22:00",
+                     *                 "until": "04:00"
+                     *               }
+                     *             },
+                     *             {
+                     *               "dates": [
+                     *                 "2026-12-25"
+                     *               ],
+                     *               "kind": "exclusion",
+                     *               "note": "Christmas"
+                     *             }
+                     *           ],
+                     *           "id": "01900000-0000-7000-8000-000000000023",
+                     *           "name": "nights",
+                     *           "schedule_ids": [
+                     *             "01900000-0000-7000-8000-000000000022"
+                     *           ],
+                     *           "target": null,
+                     *           "time_zone": "Europe/Berlin"
+                     *         }
+                     *       ]
+                     *     }
+                     */
+                    "application/json": components["schemas"]["CalendarsView"];
+                };
+            };
+            /** @description No key was sent, or the key is not valid. */
+            401: {
+                headers: {
+                    /** @description The scheme to authenticate with. */
+                    "WWW-Authenticate"?: "Bearer";
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The key has too much in progress. Try again after `Retry-After` seconds. */
+            429: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The server cannot answer now. Try again after `Retry-After` seconds. */
+            503: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    create_calendar: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "entries": [
+                 *         {
+                 *           "kind": "window",
+                 *           "weekly": {
+                 *             "days": [
+                 *               "sat",
+                 *               "sun"
+                 *             ],
+                 *             "from": "22:00",
+                 *             "until": "04:00"
+                 *           }
+                 *         },
+                 *         {
+                 *           "dates": [
+                 *             "2026-12-25"
+                 *           ],
+                 *           "kind": "exclusion",
+                 *           "note": "Christmas"
+                 *         }
+                 *       ],
+                 *       "name": "nights",
+                 *       "schedule_ids": [
+                 *         "01900000-0000-7000-8000-000000000022"
+                 *       ],
+                 *       "time_zone": "Europe/Berlin"
+                 *     }
+                 */
+                "application/json": components["schemas"]["CreateCalendar"];
+            };
+        };
+        responses: {
+            /** @description The calendar. */
+            201: {
+                headers: {
+                    /** @description The path of the resource. */
+                    Location?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "changed_at": "2026-01-31T12:00:00.000Z",
+                     *       "created_at": "2026-01-31T12:00:00.000Z",
+                     *       "created_by": "01900000-0000-7000-8000-000000000002",
+                     *       "entries": [
+                     *         {
+                     *           "kind": "window",
+                     *           "weekly": {
+                     *             "days": [
+                     *               "sat",
+                     *               "sun"
+                     *             ],
+                     *             "from": "22:00",
+                     *             "until": "04:00"
+                     *           }
+                     *         },
+                     *         {
+                     *           "dates": [
+                     *             "2026-12-25"
+                     *           ],
+                     *           "kind": "exclusion",
+                     *           "note": "Christmas"
+                     *         }
+                     *       ],
+                     *       "id": "01900000-0000-7000-8000-000000000023",
+                     *       "name": "nights",
+                     *       "schedule_ids": [
+                     *         "01900000-0000-7000-8000-000000000022"
+                     *       ],
+                     *       "target": null,
+                     *       "time_zone": "Europe/Berlin"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["CalendarView"];
+                };
+            };
+            /** @description The query, a header or the body cannot be read. `errors` names the parameter. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No key was sent, or the key is not valid. */
+            401: {
+                headers: {
+                    /** @description The scheme to authenticate with. */
+                    "WWW-Authenticate"?: "Bearer";
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The current state does not permit this. `code` says why. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body is too large. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body has another content type than this operation accepts. */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A field of the body is invalid, or a number is out of its bounds. `errors` names the field. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The key has too much in progress. Try again after `Retry-After` seconds. */
+            429: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The server cannot answer now. Try again after `Retry-After` seconds. */
+            503: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    get_calendar: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The id. */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The calendar. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "changed_at": "2026-01-31T12:00:00.000Z",
+                     *       "created_at": "2026-01-31T12:00:00.000Z",
+                     *       "created_by": "01900000-0000-7000-8000-000000000002",
+                     *       "entries": [
+                     *         {
+                     *           "kind": "window",
+                     *           "weekly": {
+                     *             "days": [
+                     *               "sat",
+                     *               "sun"
+                     *             ],
+                     *             "from": "22:00",
+                     *             "until": "04:00"
+                     *           }
+                     *         },
+                     *         {
+                     *           "dates": [
+                     *             "2026-12-25"
+                     *           ],
+                     *           "kind": "exclusion",
+                     *           "note": "Christmas"
+                     *         }
+                     *       ],
+                     *       "id": "01900000-0000-7000-8000-000000000023",
+                     *       "name": "nights",
+                     *       "schedule_ids": [
+                     *         "01900000-0000-7000-8000-000000000022"
+                     *       ],
+                     *       "target": null,
+                     *       "time_zone": "Europe/Berlin"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["CalendarView"];
+                };
+            };
+            /** @description No key was sent, or the key is not valid. */
+            401: {
+                headers: {
+                    /** @description The scheme to authenticate with. */
+                    "WWW-Authenticate"?: "Bearer";
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such resource in this tenant. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The key has too much in progress. Try again after `Retry-After` seconds. */
+            429: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The server cannot answer now. Try again after `Retry-After` seconds. */
+            503: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    delete_calendar: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The id. */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The calendar is deleted. */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description No key was sent, or the key is not valid. */
+            401: {
+                headers: {
+                    /** @description The scheme to authenticate with. */
+                    "WWW-Authenticate"?: "Bearer";
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such resource in this tenant. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The key has too much in progress. Try again after `Retry-After` seconds. */
+            429: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The server cannot answer now. Try again after `Retry-After` seconds. */
+            503: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    update_calendar: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The id. */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: {
+            content: {
+                /**
+                 * @example {
+                 *       "name": "weekends"
+                 *     }
+                 */
+                "application/json": components["schemas"]["UpdateCalendar"];
+            };
+        };
+        responses: {
+            /** @description The calendar. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "changed_at": "2026-01-31T12:00:00.000Z",
+                     *       "created_at": "2026-01-31T12:00:00.000Z",
+                     *       "created_by": "01900000-0000-7000-8000-000000000002",
+                     *       "entries": [
+                     *         {
+                     *           "kind": "window",
+                     *           "weekly": {
+                     *             "days": [
+                     *               "sat",
+                     *               "sun"
+                     *             ],
+                     *             "from": "22:00",
+                     *             "until": "04:00"
+                     *           }
+                     *         },
+                     *         {
+                     *           "dates": [
+                     *             "2026-12-25"
+                     *           ],
+                     *           "kind": "exclusion",
+                     *           "note": "Christmas"
+                     *         }
+                     *       ],
+                     *       "id": "01900000-0000-7000-8000-000000000023",
+                     *       "name": "weekends",
+                     *       "schedule_ids": [
+                     *         "01900000-0000-7000-8000-000000000022"
+                     *       ],
+                     *       "target": null,
+                     *       "time_zone": "Europe/Berlin"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["CalendarView"];
+                };
+            };
+            /** @description The query, a header or the body cannot be read. `errors` names the parameter. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No key was sent, or the key is not valid. */
+            401: {
+                headers: {
+                    /** @description The scheme to authenticate with. */
+                    "WWW-Authenticate"?: "Bearer";
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such resource in this tenant. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The current state does not permit this. `code` says why. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body is too large. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body has another content type than this operation accepts. */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A field of the body is invalid, or a number is out of its bounds. `errors` names the field. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The key has too much in progress. Try again after `Retry-After` seconds. */
+            429: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The server cannot answer now. Try again after `Retry-After` seconds. */
+            503: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     list_commands: {
         parameters: {
             query?: {
@@ -12702,7 +15265,7 @@ export interface operations {
                 /** @description Only commands of this agent. */
                 agent_id?: string;
                 /** @description Only commands in this state. */
-                state?: "queued" | "delivered" | "running" | "succeeded" | "failed" | "timed_out" | "cancelled" | "expired" | "rejected" | "lost";
+                state?: "queued" | "delivered" | "running" | "succeeded" | "failed" | "timed_out" | "cancelled" | "expired" | "rejected" | "lost" | "skipped";
             };
             header?: never;
             path?: never;
@@ -12733,15 +15296,15 @@ export interface operations {
                      *           "error_code": "exit_code",
                      *           "expires_at": "2026-01-31T12:00:00.000Z",
                      *           "finished_at": "2026-01-31T12:00:00.000Z",
-                     *           "id": "01900000-0000-7000-8000-000000000027",
+                     *           "id": "01900000-0000-7000-8000-000000000036",
                      *           "is_held": false,
-                     *           "job_id": "01900000-0000-7000-8000-000000000029",
+                     *           "job_id": "01900000-0000-7000-8000-000000000038",
                      *           "late_result": null,
                      *           "requested_by": "01900000-0000-7000-8000-000000000002",
                      *           "requested_from": "127.0.0.1",
                      *           "result": {
                      *             "dropped_bytes": 0,
-                     *             "duration_ms": 1,
+                     *             "duration_ms": 5,
                      *             "exit_code": 3,
                      *             "output_bytes": 9,
                      *             "output_complete": true,
@@ -12861,16 +15424,16 @@ export interface operations {
                      *       "error_code": "exit_code",
                      *       "expires_at": "2026-01-31T12:00:00.000Z",
                      *       "finished_at": "2026-01-31T12:00:00.000Z",
-                     *       "id": "01900000-0000-7000-8000-000000000027",
+                     *       "id": "01900000-0000-7000-8000-000000000036",
                      *       "is_held": false,
-                     *       "job_id": "01900000-0000-7000-8000-000000000029",
+                     *       "job_id": "01900000-0000-7000-8000-000000000038",
                      *       "late_result": null,
                      *       "output_bytes": 9,
                      *       "requested_by": "01900000-0000-7000-8000-000000000002",
                      *       "requested_from": "127.0.0.1",
                      *       "result": {
                      *         "dropped_bytes": 0,
-                     *         "duration_ms": 1,
+                     *         "duration_ms": 5,
                      *         "exit_code": 3,
                      *         "output_bytes": 9,
                      *         "output_complete": true,
@@ -13341,13 +15904,13 @@ export interface operations {
                 /** @description Only executions of this script, by its full name. */
                 script?: string;
                 /** @description Only executions in this state, or in one of several: `failed,lost`. Can be repeated. */
-                state?: ("queued" | "delivered" | "running" | "succeeded" | "failed" | "timed_out" | "cancelled" | "expired" | "rejected" | "lost")[];
+                state?: ("queued" | "delivered" | "running" | "succeeded" | "failed" | "timed_out" | "cancelled" | "expired" | "rejected" | "lost" | "skipped")[];
                 /** @description Only executions created at this instant or later, RFC 3339. */
                 created_after?: components["schemas"]["Timestamp"];
                 /** @description Only executions created before this instant, RFC 3339. */
                 created_before?: components["schemas"]["Timestamp"];
                 /** @description Only executions with this trigger: `api` or `retry`. */
-                trigger?: "api" | "retry" | "group" | "schedule";
+                trigger?: "api" | "retry" | "group" | "schedule" | "hook";
                 /** @description Only executions requested with this API key. */
                 requested_by?: string;
             };
@@ -13369,22 +15932,24 @@ export interface operations {
                      *         {
                      *           "agent_id": "01900000-0000-7000-8000-000000000003",
                      *           "agent_name": "web-1",
+                     *           "agent_offline_since": null,
                      *           "approval": null,
                      *           "attestation": null,
                      *           "cancel_requested_at": null,
                      *           "created_at": "2026-01-31T12:00:00.000Z",
                      *           "delivered_at": "2026-01-31T12:00:00.000Z",
                      *           "dropped_bytes": 0,
-                     *           "duration_ms": 1,
+                     *           "duration_ms": 5,
                      *           "error": "the script exited with code 3",
                      *           "error_code": "exit_code",
                      *           "exit_code": 3,
                      *           "expires_at": "2026-01-31T12:00:00.000Z",
+                     *           "explanation": null,
                      *           "finished_at": "2026-01-31T12:00:00.000Z",
-                     *           "id": "01900000-0000-7000-8000-000000000027",
+                     *           "id": "01900000-0000-7000-8000-000000000036",
                      *           "is_held": false,
                      *           "is_output_incomplete": false,
-                     *           "job_id": "01900000-0000-7000-8000-000000000029",
+                     *           "job_id": "01900000-0000-7000-8000-000000000038",
                      *           "late_result": null,
                      *           "output_bytes": 9,
                      *           "output_dropped_at": null,
@@ -13496,25 +16061,27 @@ export interface operations {
                      * @example {
                      *       "agent_id": "01900000-0000-7000-8000-000000000003",
                      *       "agent_name": "web-1",
+                     *       "agent_offline_since": null,
                      *       "approval": null,
                      *       "attestation": {
-                     *         "document": "{\"version\":1,\"command_id\":\"01900000-0000-7000-8000-000000000027\",\"agent_id\":\"01900000-0000-7000-8000-000000000003\",\"public_key\":\"uFfJ6fjoCTQThaNvgT+7Y1B7auyiXFJbNTXkmSFYZn8=\",\"outcome\":\"failed\",\"error_code\":\"exit_code\",\"run\":{\"script\":\"deploy\",\"program_sha256\":\"4be1d021dd6b72e283a69706d30934ea99db893366228036a866f3b851d73979\",\"parameters_sha256\":\"7f7618a36a48dd28214f5fbaab7a4293907b4a226c0174e23dd1dddddb3c773d\",\"secret_count\":0,\"policy\":\"manifest\",\"started_at_ms\":1795396076214,\"ended_at_ms\":1795396076218},\"result\":{\"exit_code\":3,\"duration_ms\":1,\"output_bytes\":9,\"stdout_bytes\":9,\"stderr_bytes\":0,\"dropped_bytes\":0,\"output_complete\":true,\"output_sha256\":\"b0f2c37ccb90fce43fcb488f7ee4ff1fbcdd9c80a27ffc2329c88a06baf0f51d\",\"stdout_sha256\":\"b0f2c37ccb90fce43fcb488f7ee4ff1fbcdd9c80a27ffc2329c88a06baf0f51d\",\"stderr_sha256\":\"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\"}}",
-                     *         "signature": "NZCdIGdc99JalAsMsY8UXA35ilnLE1dCvCydOyTWsZFUUqIJ1RtZk2tRY6WpITlWCtRyWc29E4Id70vI2pOGAg=="
+                     *         "document": "{\"version\":1,\"command_id\":\"01900000-0000-7000-8000-000000000036\",\"agent_id\":\"01900000-0000-7000-8000-000000000003\",\"public_key\":\"vZJcudwxhYTByL9tE327nsilapz5tg82PxOtNtftTeM=\",\"outcome\":\"failed\",\"error_code\":\"exit_code\",\"run\":{\"script\":\"deploy\",\"program_sha256\":\"4be1d021dd6b72e283a69706d30934ea99db893366228036a866f3b851d73979\",\"parameters_sha256\":\"7f7618a36a48dd28214f5fbaab7a4293907b4a226c0174e23dd1dddddb3c773d\",\"secret_count\":0,\"policy\":\"manifest\",\"started_at_ms\":1795407342836,\"ended_at_ms\":1795407342846},\"result\":{\"exit_code\":3,\"duration_ms\":5,\"output_bytes\":9,\"stdout_bytes\":9,\"stderr_bytes\":0,\"dropped_bytes\":0,\"output_complete\":true,\"output_sha256\":\"b0f2c37ccb90fce43fcb488f7ee4ff1fbcdd9c80a27ffc2329c88a06baf0f51d\",\"stdout_sha256\":\"b0f2c37ccb90fce43fcb488f7ee4ff1fbcdd9c80a27ffc2329c88a06baf0f51d\",\"stderr_sha256\":\"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\"}}",
+                     *         "signature": "HgkqxZXLy6XxZoke+fML2phwzbN/AZzbsvNZslPo7InLa0KxfToBVKGB2WhUG5ojRvqhF19uA0WFcpY28q7FDQ=="
                      *       },
                      *       "cancel_requested_at": null,
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "delivered_at": "2026-01-31T12:00:00.000Z",
                      *       "dropped_bytes": 0,
-                     *       "duration_ms": 1,
+                     *       "duration_ms": 5,
                      *       "error": "the script exited with code 3",
                      *       "error_code": "exit_code",
                      *       "exit_code": 3,
                      *       "expires_at": "2026-01-31T12:00:00.000Z",
+                     *       "explanation": null,
                      *       "finished_at": "2026-01-31T12:00:00.000Z",
-                     *       "id": "01900000-0000-7000-8000-000000000027",
+                     *       "id": "01900000-0000-7000-8000-000000000036",
                      *       "is_held": false,
                      *       "is_output_incomplete": false,
-                     *       "job_id": "01900000-0000-7000-8000-000000000029",
+                     *       "job_id": "01900000-0000-7000-8000-000000000038",
                      *       "late_result": null,
                      *       "output_bytes": 9,
                      *       "output_dropped_at": null,
@@ -13629,6 +16196,7 @@ export interface operations {
                      * @example {
                      *       "agent_id": "01900000-0000-7000-8000-000000000003",
                      *       "agent_name": "web-1",
+                     *       "agent_offline_since": "2026-01-31T12:00:00.000Z",
                      *       "approval": null,
                      *       "attestation": null,
                      *       "cancel_requested_at": "2026-01-31T12:00:00.000Z",
@@ -13640,6 +16208,7 @@ export interface operations {
                      *       "error_code": "cancelled_in_queue",
                      *       "exit_code": null,
                      *       "expires_at": "2026-01-31T12:00:00.000Z",
+                     *       "explanation": null,
                      *       "finished_at": "2026-01-31T12:00:00.000Z",
                      *       "id": "01900000-0000-7000-8000-000000000012",
                      *       "is_held": false,
@@ -14041,7 +16610,7 @@ export interface operations {
                      *           "desired_version": "0.2.0",
                      *           "halt_reason": null,
                      *           "healthy_for_ms": 60000,
-                     *           "id": "01900000-0000-7000-8000-000000000019",
+                     *           "id": "01900000-0000-7000-8000-000000000024",
                      *           "max_failures": 1,
                      *           "name": "web",
                      *           "requested_by": "01900000-0000-7000-8000-000000000002",
@@ -14168,7 +16737,7 @@ export interface operations {
                      *       "failed_count": 0,
                      *       "halt_reason": null,
                      *       "healthy_for_ms": 60000,
-                     *       "id": "01900000-0000-7000-8000-000000000019",
+                     *       "id": "01900000-0000-7000-8000-000000000024",
                      *       "incompatible_count": 0,
                      *       "max_failures": 1,
                      *       "name": "web",
@@ -14308,7 +16877,7 @@ export interface operations {
                      *       "failed_count": 0,
                      *       "halt_reason": null,
                      *       "healthy_for_ms": 60000,
-                     *       "id": "01900000-0000-7000-8000-000000000019",
+                     *       "id": "01900000-0000-7000-8000-000000000024",
                      *       "incompatible_count": 0,
                      *       "max_failures": 1,
                      *       "name": "web",
@@ -14493,7 +17062,7 @@ export interface operations {
                      *       "failed_count": 0,
                      *       "halt_reason": null,
                      *       "healthy_for_ms": 60000,
-                     *       "id": "01900000-0000-7000-8000-000000000019",
+                     *       "id": "01900000-0000-7000-8000-000000000024",
                      *       "incompatible_count": 0,
                      *       "max_failures": 1,
                      *       "name": "web",
@@ -14642,7 +17211,7 @@ export interface operations {
                      *       "failed_count": 0,
                      *       "halt_reason": null,
                      *       "healthy_for_ms": 60000,
-                     *       "id": "01900000-0000-7000-8000-000000000019",
+                     *       "id": "01900000-0000-7000-8000-000000000024",
                      *       "incompatible_count": 0,
                      *       "max_failures": 1,
                      *       "name": "web",
@@ -14791,7 +17360,7 @@ export interface operations {
                      *       "failed_count": 0,
                      *       "halt_reason": null,
                      *       "healthy_for_ms": 60000,
-                     *       "id": "01900000-0000-7000-8000-000000000019",
+                     *       "id": "01900000-0000-7000-8000-000000000024",
                      *       "incompatible_count": 0,
                      *       "max_failures": 1,
                      *       "name": "web",
@@ -14912,6 +17481,1980 @@ export interface operations {
             };
         };
     };
+    list_hooks: {
+        parameters: {
+            query?: {
+                /** @description `next_cursor` of the previous page. */
+                cursor?: string;
+                /** @description Most items of the page: 1 to 500, default 50. */
+                limit?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description A page of hooks. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "items": [
+                     *         {
+                     *           "authentication": "bearer",
+                     *           "changed_at": "2026-01-31T12:00:00.000Z",
+                     *           "conditions": {
+                     *             "/action": "published"
+                     *           },
+                     *           "created_at": "2026-01-31T12:00:00.000Z",
+                     *           "created_by": "01900000-0000-7000-8000-000000000002",
+                     *           "enabled": true,
+                     *           "id": "01900000-0000-7000-8000-000000000025",
+                     *           "job": {
+                     *             "script": "deploy",
+                     *             "target": {
+                     *               "expression": "all"
+                     *             }
+                     *           },
+                     *           "name": "deploys",
+                     *           "owner_id": "01900000-0000-7000-8000-000000000002",
+                     *           "owner_name": "bootstrap",
+                     *           "parameters": {
+                     *             "VERSION": "/release/tag"
+                     *           },
+                     *           "path": "/hooks/01900000-0000-7000-8000-000000000025",
+                     *           "replay_window_ms": 300000
+                     *         }
+                     *       ],
+                     *       "next_cursor": null
+                     *     }
+                     */
+                    "application/json": components["schemas"]["PageView_HookView"];
+                };
+            };
+            /** @description The query, a header or the body cannot be read. `errors` names the parameter. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No key was sent, or the key is not valid. */
+            401: {
+                headers: {
+                    /** @description The scheme to authenticate with. */
+                    "WWW-Authenticate"?: "Bearer";
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A field of the body is invalid, or a number is out of its bounds. `errors` names the field. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The key has too much in progress. Try again after `Retry-After` seconds. */
+            429: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The server cannot answer now. Try again after `Retry-After` seconds. */
+            503: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    create_hook: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "authentication": "bearer",
+                 *       "conditions": {
+                 *         "/action": "published"
+                 *       },
+                 *       "job": {
+                 *         "script": "deploy",
+                 *         "target": {
+                 *           "expression": "all"
+                 *         }
+                 *       },
+                 *       "name": "deploys",
+                 *       "parameters": {
+                 *         "VERSION": "/release/tag"
+                 *       }
+                 *     }
+                 */
+                "application/json": components["schemas"]["CreateHook"];
+            };
+        };
+        responses: {
+            /** @description The hook with its secret. */
+            201: {
+                headers: {
+                    /** @description The path of the resource. */
+                    Location?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "authentication": "bearer",
+                     *       "changed_at": "2026-01-31T12:00:00.000Z",
+                     *       "conditions": {
+                     *         "/action": "published"
+                     *       },
+                     *       "created_at": "2026-01-31T12:00:00.000Z",
+                     *       "created_by": "01900000-0000-7000-8000-000000000002",
+                     *       "enabled": true,
+                     *       "id": "01900000-0000-7000-8000-000000000025",
+                     *       "job": {
+                     *         "script": "deploy",
+                     *         "target": {
+                     *           "expression": "all"
+                     *         }
+                     *       },
+                     *       "name": "deploys",
+                     *       "owner_id": "01900000-0000-7000-8000-000000000002",
+                     *       "owner_name": null,
+                     *       "parameters": {
+                     *         "VERSION": "/release/tag"
+                     *       },
+                     *       "path": "/hooks/01900000-0000-7000-8000-000000000025",
+                     *       "replay_window_ms": 300000,
+                     *       "secret": "whsec_000/DR43L7aRQNAZfqicEkYiHZdocXHNZzshzRkUTps="
+                     *     }
+                     */
+                    "application/json": components["schemas"]["NewHookView"];
+                };
+            };
+            /** @description The query, a header or the body cannot be read. `errors` names the parameter. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No key was sent, or the key is not valid. */
+            401: {
+                headers: {
+                    /** @description The scheme to authenticate with. */
+                    "WWW-Authenticate"?: "Bearer";
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The current state does not permit this. `code` says why. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body is too large. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body has another content type than this operation accepts. */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A field of the body is invalid, or a number is out of its bounds. `errors` names the field. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The key has too much in progress. Try again after `Retry-After` seconds. */
+            429: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The server cannot answer now. Try again after `Retry-After` seconds. */
+            503: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    get_hook: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The id. */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The hook. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "authentication": "bearer",
+                     *       "changed_at": "2026-01-31T12:00:00.000Z",
+                     *       "conditions": {
+                     *         "/action": "published"
+                     *       },
+                     *       "created_at": "2026-01-31T12:00:00.000Z",
+                     *       "created_by": "01900000-0000-7000-8000-000000000002",
+                     *       "enabled": true,
+                     *       "id": "01900000-0000-7000-8000-000000000025",
+                     *       "job": {
+                     *         "script": "deploy",
+                     *         "target": {
+                     *           "expression": "all"
+                     *         }
+                     *       },
+                     *       "name": "deploys",
+                     *       "owner_id": "01900000-0000-7000-8000-000000000002",
+                     *       "owner_name": "bootstrap",
+                     *       "parameters": {
+                     *         "VERSION": "/release/tag"
+                     *       },
+                     *       "path": "/hooks/01900000-0000-7000-8000-000000000025",
+                     *       "replay_window_ms": 300000
+                     *     }
+                     */
+                    "application/json": components["schemas"]["HookView"];
+                };
+            };
+            /** @description No key was sent, or the key is not valid. */
+            401: {
+                headers: {
+                    /** @description The scheme to authenticate with. */
+                    "WWW-Authenticate"?: "Bearer";
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such resource in this tenant. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The key has too much in progress. Try again after `Retry-After` seconds. */
+            429: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The server cannot answer now. Try again after `Retry-After` seconds. */
+            503: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    delete_hook: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The id. */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The hook is deleted. */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description No key was sent, or the key is not valid. */
+            401: {
+                headers: {
+                    /** @description The scheme to authenticate with. */
+                    "WWW-Authenticate"?: "Bearer";
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such resource in this tenant. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The key has too much in progress. Try again after `Retry-After` seconds. */
+            429: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The server cannot answer now. Try again after `Retry-After` seconds. */
+            503: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    update_hook: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The id. */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: {
+            content: {
+                /**
+                 * @example {
+                 *       "name": "releases"
+                 *     }
+                 */
+                "application/json": components["schemas"]["UpdateHook"];
+            };
+        };
+        responses: {
+            /** @description The hook. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "authentication": "bearer",
+                     *       "changed_at": "2026-01-31T12:00:00.000Z",
+                     *       "conditions": {
+                     *         "/action": "published"
+                     *       },
+                     *       "created_at": "2026-01-31T12:00:00.000Z",
+                     *       "created_by": "01900000-0000-7000-8000-000000000002",
+                     *       "enabled": true,
+                     *       "id": "01900000-0000-7000-8000-000000000025",
+                     *       "job": {
+                     *         "script": "deploy",
+                     *         "target": {
+                     *           "expression": "all"
+                     *         }
+                     *       },
+                     *       "name": "releases",
+                     *       "owner_id": "01900000-0000-7000-8000-000000000002",
+                     *       "owner_name": null,
+                     *       "parameters": {
+                     *         "VERSION": "/release/tag"
+                     *       },
+                     *       "path": "/hooks/01900000-0000-7000-8000-000000000025",
+                     *       "replay_window_ms": 300000
+                     *     }
+                     */
+                    "application/json": components["schemas"]["HookView"];
+                };
+            };
+            /** @description The query, a header or the body cannot be read. `errors` names the parameter. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No key was sent, or the key is not valid. */
+            401: {
+                headers: {
+                    /** @description The scheme to authenticate with. */
+                    "WWW-Authenticate"?: "Bearer";
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such resource in this tenant. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The current state does not permit this. `code` says why. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body is too large. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body has another content type than this operation accepts. */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A field of the body is invalid, or a number is out of its bounds. `errors` names the field. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The key has too much in progress. Try again after `Retry-After` seconds. */
+            429: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The server cannot answer now. Try again after `Retry-After` seconds. */
+            503: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    list_hook_deliveries: {
+        parameters: {
+            query?: {
+                /** @description `next_cursor` of the previous page. */
+                cursor?: string;
+                /** @description Most items of the page: 1 to 500, default 50. */
+                limit?: number;
+            };
+            header?: never;
+            path: {
+                /** @description The id. */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description A page of deliveries. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "items": [
+                     *         {
+                     *           "delivery_key": null,
+                     *           "detail": null,
+                     *           "id": "01900000-0000-7000-8000-000000000032",
+                     *           "is_test": false,
+                     *           "job_id": "01900000-0000-7000-8000-000000000033",
+                     *           "received_at": "2026-01-31T12:00:00.000Z",
+                     *           "source": "127.0.0.1",
+                     *           "state": "started"
+                     *         }
+                     *       ],
+                     *       "next_cursor": null
+                     *     }
+                     */
+                    "application/json": components["schemas"]["PageView_HookDeliveryView"];
+                };
+            };
+            /** @description The query, a header or the body cannot be read. `errors` names the parameter. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No key was sent, or the key is not valid. */
+            401: {
+                headers: {
+                    /** @description The scheme to authenticate with. */
+                    "WWW-Authenticate"?: "Bearer";
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such resource in this tenant. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A field of the body is invalid, or a number is out of its bounds. `errors` names the field. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The key has too much in progress. Try again after `Retry-After` seconds. */
+            429: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The server cannot answer now. Try again after `Retry-After` seconds. */
+            503: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    rotate_hook: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The id. */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The hook with its new secret. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "authentication": "bearer",
+                     *       "changed_at": "2026-01-31T12:00:00.000Z",
+                     *       "conditions": {
+                     *         "/action": "published"
+                     *       },
+                     *       "created_at": "2026-01-31T12:00:00.000Z",
+                     *       "created_by": "01900000-0000-7000-8000-000000000002",
+                     *       "enabled": true,
+                     *       "id": "01900000-0000-7000-8000-000000000025",
+                     *       "job": {
+                     *         "script": "deploy",
+                     *         "target": {
+                     *           "expression": "all"
+                     *         }
+                     *       },
+                     *       "name": "releases",
+                     *       "owner_id": "01900000-0000-7000-8000-000000000002",
+                     *       "owner_name": null,
+                     *       "parameters": {
+                     *         "VERSION": "/release/tag"
+                     *       },
+                     *       "path": "/hooks/01900000-0000-7000-8000-000000000025",
+                     *       "replay_window_ms": 300000,
+                     *       "secret": "whsec_000+ArAFOtcrRWdFT7ydio1/TSYgepgmxcE7JBNgSB0="
+                     *     }
+                     */
+                    "application/json": components["schemas"]["NewHookView"];
+                };
+            };
+            /** @description The query, a header or the body cannot be read. `errors` names the parameter. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No key was sent, or the key is not valid. */
+            401: {
+                headers: {
+                    /** @description The scheme to authenticate with. */
+                    "WWW-Authenticate"?: "Bearer";
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such resource in this tenant. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The current state does not permit this. `code` says why. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body is too large. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body has another content type than this operation accepts. */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A field of the body is invalid, or a number is out of its bounds. `errors` names the field. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The key has too much in progress. Try again after `Retry-After` seconds. */
+            429: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The server cannot answer now. Try again after `Retry-After` seconds. */
+            503: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    test_hook: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The id. */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: {
+            content: {
+                /**
+                 * @example {
+                 *       "body": {
+                 *         "action": "published",
+                 *         "release": {
+                 *           "tag": "1.4.0"
+                 *         }
+                 *       },
+                 *       "dry_run": true
+                 *     }
+                 */
+                "application/json": components["schemas"]["TestHookBody"];
+            };
+        };
+        responses: {
+            /** @description What a delivery with this body does. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "delivery": null,
+                     *       "ignored": null,
+                     *       "parameters": {
+                     *         "VERSION": "1.4.0"
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["TestedHookView"];
+                };
+            };
+            /** @description The query, a header or the body cannot be read. `errors` names the parameter. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No key was sent, or the key is not valid. */
+            401: {
+                headers: {
+                    /** @description The scheme to authenticate with. */
+                    "WWW-Authenticate"?: "Bearer";
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such resource in this tenant. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The current state does not permit this. `code` says why. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body is too large. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body has another content type than this operation accepts. */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A field of the body is invalid, or a number is out of its bounds. `errors` names the field. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The key has too much in progress. Try again after `Retry-After` seconds. */
+            429: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The server cannot answer now. Try again after `Retry-After` seconds. */
+            503: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    list_integrations: {
+        parameters: {
+            query?: {
+                /** @description `next_cursor` of the previous page. */
+                cursor?: string;
+                /** @description Most items of the page: 1 to 500, default 50. */
+                limit?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description A page of integrations. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "items": [
+                     *         {
+                     *           "changed_at": "2026-01-31T12:00:00.000Z",
+                     *           "created_at": "2026-01-31T12:00:00.000Z",
+                     *           "created_by": "01900000-0000-7000-8000-000000000002",
+                     *           "event_types": [
+                     *             "agent.online",
+                     *             "agent.offline",
+                     *             "job.failed"
+                     *           ],
+                     *           "failing_since": null,
+                     *           "host": "hooks.invalid",
+                     *           "id": "01900000-0000-7000-8000-000000000026",
+                     *           "is_enabled": true,
+                     *           "kind": "slack",
+                     *           "last_error": null,
+                     *           "name": "operations",
+                     *           "offline_after_ms": 60000,
+                     *           "retry_at": null,
+                     *           "settings": {},
+                     *           "target": {
+                     *             "expression": "tag:web"
+                     *           },
+                     *           "template": null
+                     *         }
+                     *       ],
+                     *       "next_cursor": null
+                     *     }
+                     */
+                    "application/json": components["schemas"]["PageView_IntegrationView"];
+                };
+            };
+            /** @description The query, a header or the body cannot be read. `errors` names the parameter. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No key was sent, or the key is not valid. */
+            401: {
+                headers: {
+                    /** @description The scheme to authenticate with. */
+                    "WWW-Authenticate"?: "Bearer";
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A field of the body is invalid, or a number is out of its bounds. `errors` names the field. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The key has too much in progress. Try again after `Retry-After` seconds. */
+            429: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The server cannot answer now. Try again after `Retry-After` seconds. */
+            503: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    create_integration: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "event_types": [
+                 *         "agent.offline",
+                 *         "agent.online",
+                 *         "job.failed"
+                 *       ],
+                 *       "kind": "slack",
+                 *       "name": "operations",
+                 *       "settings": {
+                 *         "url": "https://hooks.invalid/services/T/B/X"
+                 *       },
+                 *       "target": {
+                 *         "expression": "tag:web"
+                 *       }
+                 *     }
+                 */
+                "application/json": components["schemas"]["CreateIntegration"];
+            };
+        };
+        responses: {
+            /** @description The integration. */
+            201: {
+                headers: {
+                    /** @description The path of the resource. */
+                    Location?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "changed_at": "2026-01-31T12:00:00.000Z",
+                     *       "created_at": "2026-01-31T12:00:00.000Z",
+                     *       "created_by": "01900000-0000-7000-8000-000000000002",
+                     *       "event_types": [
+                     *         "agent.online",
+                     *         "agent.offline",
+                     *         "job.failed"
+                     *       ],
+                     *       "failing_since": null,
+                     *       "host": "hooks.invalid",
+                     *       "id": "01900000-0000-7000-8000-000000000026",
+                     *       "is_enabled": true,
+                     *       "kind": "slack",
+                     *       "last_error": null,
+                     *       "name": "operations",
+                     *       "offline_after_ms": 60000,
+                     *       "retry_at": null,
+                     *       "settings": {},
+                     *       "target": {
+                     *         "expression": "tag:web"
+                     *       },
+                     *       "template": null
+                     *     }
+                     */
+                    "application/json": components["schemas"]["IntegrationView"];
+                };
+            };
+            /** @description The query, a header or the body cannot be read. `errors` names the parameter. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No key was sent, or the key is not valid. */
+            401: {
+                headers: {
+                    /** @description The scheme to authenticate with. */
+                    "WWW-Authenticate"?: "Bearer";
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The current state does not permit this. `code` says why. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body is too large. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body has another content type than this operation accepts. */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A field of the body is invalid, or a number is out of its bounds. `errors` names the field. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The key has too much in progress. Try again after `Retry-After` seconds. */
+            429: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The server cannot answer now. Try again after `Retry-After` seconds. */
+            503: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    get_integration: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The id. */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The integration. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "changed_at": "2026-01-31T12:00:00.000Z",
+                     *       "created_at": "2026-01-31T12:00:00.000Z",
+                     *       "created_by": "01900000-0000-7000-8000-000000000002",
+                     *       "event_types": [
+                     *         "agent.online",
+                     *         "agent.offline",
+                     *         "job.failed"
+                     *       ],
+                     *       "failing_since": null,
+                     *       "host": "hooks.invalid",
+                     *       "id": "01900000-0000-7000-8000-000000000026",
+                     *       "is_enabled": true,
+                     *       "kind": "slack",
+                     *       "last_error": null,
+                     *       "name": "operations",
+                     *       "offline_after_ms": 60000,
+                     *       "retry_at": null,
+                     *       "settings": {},
+                     *       "target": {
+                     *         "expression": "tag:web"
+                     *       },
+                     *       "template": null
+                     *     }
+                     */
+                    "application/json": components["schemas"]["IntegrationView"];
+                };
+            };
+            /** @description No key was sent, or the key is not valid. */
+            401: {
+                headers: {
+                    /** @description The scheme to authenticate with. */
+                    "WWW-Authenticate"?: "Bearer";
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such resource in this tenant. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The key has too much in progress. Try again after `Retry-After` seconds. */
+            429: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The server cannot answer now. Try again after `Retry-After` seconds. */
+            503: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    delete_integration: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The id. */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The integration is deleted. */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description No key was sent, or the key is not valid. */
+            401: {
+                headers: {
+                    /** @description The scheme to authenticate with. */
+                    "WWW-Authenticate"?: "Bearer";
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such resource in this tenant. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The key has too much in progress. Try again after `Retry-After` seconds. */
+            429: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The server cannot answer now. Try again after `Retry-After` seconds. */
+            503: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    update_integration: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The id. */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: {
+            content: {
+                /**
+                 * @example {
+                 *       "offline_after_ms": 300000
+                 *     }
+                 */
+                "application/json": components["schemas"]["UpdateIntegration"];
+            };
+        };
+        responses: {
+            /** @description The integration. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "changed_at": "2026-01-31T12:00:00.000Z",
+                     *       "created_at": "2026-01-31T12:00:00.000Z",
+                     *       "created_by": "01900000-0000-7000-8000-000000000002",
+                     *       "event_types": [
+                     *         "agent.online",
+                     *         "agent.offline",
+                     *         "job.failed"
+                     *       ],
+                     *       "failing_since": null,
+                     *       "host": "hooks.invalid",
+                     *       "id": "01900000-0000-7000-8000-000000000026",
+                     *       "is_enabled": true,
+                     *       "kind": "slack",
+                     *       "last_error": null,
+                     *       "name": "operations",
+                     *       "offline_after_ms": 300000,
+                     *       "retry_at": null,
+                     *       "settings": {},
+                     *       "target": {
+                     *         "expression": "tag:web"
+                     *       },
+                     *       "template": null
+                     *     }
+                     */
+                    "application/json": components["schemas"]["IntegrationView"];
+                };
+            };
+            /** @description The query, a header or the body cannot be read. `errors` names the parameter. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No key was sent, or the key is not valid. */
+            401: {
+                headers: {
+                    /** @description The scheme to authenticate with. */
+                    "WWW-Authenticate"?: "Bearer";
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such resource in this tenant. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The current state does not permit this. `code` says why. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body is too large. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body has another content type than this operation accepts. */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A field of the body is invalid, or a number is out of its bounds. `errors` names the field. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The key has too much in progress. Try again after `Retry-After` seconds. */
+            429: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The server cannot answer now. Try again after `Retry-After` seconds. */
+            503: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    list_integration_deliveries: {
+        parameters: {
+            query?: {
+                /** @description `next_cursor` of the previous page. Opaque. */
+                cursor?: string;
+                /** @description Items of the page at most. */
+                limit?: number;
+                /** @description Only deliveries in this state. */
+                state?: "queued" | "pending" | "delivered" | "failed";
+            };
+            header?: never;
+            path: {
+                /** @description The id. */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description A page of deliveries. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "items": [
+                     *         {
+                     *           "attempt_count": 0,
+                     *           "created_at": "2026-01-31T12:00:00.000Z",
+                     *           "due_at": "2026-01-31T12:00:00.000Z",
+                     *           "event": "job.failed",
+                     *           "finished_at": null,
+                     *           "give_up_at": "2026-01-31T12:00:00.000Z",
+                     *           "id": "01900000-0000-7000-8000-000000000098",
+                     *           "job_id": "01900000-0000-7000-8000-000000000033",
+                     *           "last_attempt": null,
+                     *           "repeat_count": 0,
+                     *           "state": "pending"
+                     *         }
+                     *       ],
+                     *       "next_cursor": null
+                     *     }
+                     */
+                    "application/json": components["schemas"]["PageView_IntegrationDeliveryView"];
+                };
+            };
+            /** @description The query, a header or the body cannot be read. `errors` names the parameter. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No key was sent, or the key is not valid. */
+            401: {
+                headers: {
+                    /** @description The scheme to authenticate with. */
+                    "WWW-Authenticate"?: "Bearer";
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such resource in this tenant. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A field of the body is invalid, or a number is out of its bounds. `errors` names the field. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The key has too much in progress. Try again after `Retry-After` seconds. */
+            429: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The server cannot answer now. Try again after `Retry-After` seconds. */
+            503: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    resend_integration_delivery: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The id. */
+                id: string;
+                delivery_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The delivery, which waits for earlier ones. */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["IntegrationDeliveryView"];
+                };
+            };
+            /** @description The query, a header or the body cannot be read. `errors` names the parameter. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No key was sent, or the key is not valid. */
+            401: {
+                headers: {
+                    /** @description The scheme to authenticate with. */
+                    "WWW-Authenticate"?: "Bearer";
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such resource in this tenant. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The current state does not permit this. `code` says why. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "integration_disabled",
+                     *       "detail": "the integration is disabled; enable it first",
+                     *       "request_id": "01900000-0000-7000-8000-000000000106",
+                     *       "status": 409,
+                     *       "title": "Conflict",
+                     *       "type": "about:blank"
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body is too large. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body has another content type than this operation accepts. */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A field of the body is invalid, or a number is out of its bounds. `errors` names the field. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The key has too much in progress. Try again after `Retry-After` seconds. */
+            429: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The server cannot answer now. Try again after `Retry-After` seconds. */
+            503: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    test_integration: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The id. */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description How the receiver answered. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "at": "2026-01-31T12:00:00.000Z",
+                     *       "error": "failed to resolve the name hooks.invalid: failed to lookup address information: Name or service not known",
+                     *       "response": null,
+                     *       "status": null,
+                     *       "took_ms": 0
+                     *     }
+                     */
+                    "application/json": components["schemas"]["WebhookAttempt"];
+                };
+            };
+            /** @description The query, a header or the body cannot be read. `errors` names the parameter. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No key was sent, or the key is not valid. */
+            401: {
+                headers: {
+                    /** @description The scheme to authenticate with. */
+                    "WWW-Authenticate"?: "Bearer";
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such resource in this tenant. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body is too large. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body has another content type than this operation accepts. */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A field of the body is invalid, or a number is out of its bounds. `errors` names the field. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The key has too much in progress. Try again after `Retry-After` seconds. */
+            429: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The server cannot answer now. Try again after `Retry-After` seconds. */
+            503: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     list_invitations: {
         parameters: {
             query?: {
@@ -14937,10 +19480,10 @@ export interface operations {
                      *       "items": [
                      *         {
                      *           "created_at": "2026-01-31T12:00:00.000Z",
-                     *           "created_by": "01900000-0000-7000-8000-000000000020",
+                     *           "created_by": "01900000-0000-7000-8000-000000000027",
                      *           "email": "grace@example.com",
                      *           "expires_at": "2026-01-31T12:00:00.000Z",
-                     *           "id": "01900000-0000-7000-8000-000000000021",
+                     *           "id": "01900000-0000-7000-8000-000000000028",
                      *           "role": "member"
                      *         }
                      *       ],
@@ -15040,10 +19583,10 @@ export interface operations {
                     /**
                      * @example {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
-                     *       "created_by": "01900000-0000-7000-8000-000000000020",
+                     *       "created_by": "01900000-0000-7000-8000-000000000027",
                      *       "email": "grace@example.com",
                      *       "expires_at": "2026-01-31T12:00:00.000Z",
-                     *       "id": "01900000-0000-7000-8000-000000000021",
+                     *       "id": "01900000-0000-7000-8000-000000000028",
                      *       "role": "member",
                      *       "token": "mst_invite_0000000000000000000000000000000000000000000000000000000000000000"
                      *     }
@@ -15334,9 +19877,17 @@ export interface operations {
     list_jobs: {
         parameters: {
             query?: {
+                /** @description Only jobs in this state. */
+                state?: "running" | "awaiting_approval" | "paused" | "halted" | "succeeded" | "failed" | "cancelled" | "aborted";
+                /** @description Only jobs of this script. */
+                script?: string;
+                /** @description Only jobs that were created at this instant or later. */
+                created_after?: components["schemas"]["Timestamp"];
+                /** @description Only jobs that were created before this instant. */
+                created_before?: components["schemas"]["Timestamp"];
                 /** @description `next_cursor` of the previous page. */
                 cursor?: string;
-                /** @description Most items of the page: 1 to 500, default 50. */
+                /** @description Items per page, from 1 to 500. Default: 50. */
                 limit?: number;
             };
             header?: never;
@@ -15361,12 +19912,14 @@ export interface operations {
                      *             "failed": 1
                      *           },
                      *           "created_at": "2026-01-31T12:00:00.000Z",
+                     *           "explanation": null,
                      *           "finished_at": "2026-01-31T12:00:00.000Z",
                      *           "halt_reason": null,
-                     *           "id": "01900000-0000-7000-8000-000000000029",
+                     *           "id": "01900000-0000-7000-8000-000000000038",
                      *           "parameters": null,
                      *           "requested_by": "01900000-0000-7000-8000-000000000002",
                      *           "requested_from": "127.0.0.1",
+                     *           "retry_of": null,
                      *           "rollout": null,
                      *           "script": "deploy",
                      *           "secret_names": [],
@@ -15493,12 +20046,14 @@ export interface operations {
                      *         "delivered": 1
                      *       },
                      *       "created_at": "2026-01-31T12:00:00.000Z",
+                     *       "explanation": "0 of 1 executions have ended, 1 are on their hosts and 0 are queued. The job ends when all have ended; each execution says what it waits for. You can cancel the job.",
                      *       "finished_at": null,
                      *       "halt_reason": null,
-                     *       "id": "01900000-0000-7000-8000-000000000029",
+                     *       "id": "01900000-0000-7000-8000-000000000038",
                      *       "parameters": null,
                      *       "requested_by": "01900000-0000-7000-8000-000000000002",
                      *       "requested_from": "127.0.0.1",
+                     *       "retry_of": null,
                      *       "rollout": null,
                      *       "script": "deploy",
                      *       "secret_names": [],
@@ -15604,6 +20159,143 @@ export interface operations {
             };
         };
     };
+    preview_job: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "script": "deploy",
+                 *       "target": {
+                 *         "ids": [
+                 *           "01900000-0000-7000-8000-000000000003"
+                 *         ]
+                 *       },
+                 *       "webhook": {
+                 *         "url": "https://hooks.invalid/muster"
+                 *       }
+                 *     }
+                 */
+                "application/json": components["schemas"]["JobBody"];
+            };
+        };
+        responses: {
+            /** @description What the job would do on each agent. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "agent_count": 1,
+                     *       "agents": [
+                     *         {
+                     *           "decision": "run",
+                     *           "id": "01900000-0000-7000-8000-000000000003",
+                     *           "is_online": true,
+                     *           "name": "web-1",
+                     *           "reason": null
+                     *         }
+                     *       ],
+                     *       "counts": {
+                     *         "refuse": 0,
+                     *         "run": 1,
+                     *         "skip": 0,
+                     *         "wait": 0
+                     *       },
+                     *       "needs_approval": false,
+                     *       "would_start": true
+                     *     }
+                     */
+                    "application/json": components["schemas"]["JobPreviewView"];
+                };
+            };
+            /** @description The query, a header or the body cannot be read. `errors` names the parameter. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No key was sent, or the key is not valid. */
+            401: {
+                headers: {
+                    /** @description The scheme to authenticate with. */
+                    "WWW-Authenticate"?: "Bearer";
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body is too large. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body has another content type than this operation accepts. */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A field of the body is invalid, or a number is out of its bounds. `errors` names the field. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The key has too much in progress. Try again after `Retry-After` seconds. */
+            429: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The server cannot answer now. Try again after `Retry-After` seconds. */
+            503: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     get_job: {
         parameters: {
             query?: never;
@@ -15630,12 +20322,14 @@ export interface operations {
                      *         "failed": 1
                      *       },
                      *       "created_at": "2026-01-31T12:00:00.000Z",
+                     *       "explanation": null,
                      *       "finished_at": "2026-01-31T12:00:00.000Z",
                      *       "halt_reason": null,
-                     *       "id": "01900000-0000-7000-8000-000000000029",
+                     *       "id": "01900000-0000-7000-8000-000000000038",
                      *       "parameters": null,
                      *       "requested_by": "01900000-0000-7000-8000-000000000002",
                      *       "requested_from": "127.0.0.1",
+                     *       "retry_of": null,
                      *       "rollout": null,
                      *       "script": "deploy",
                      *       "secret_names": [],
@@ -15733,12 +20427,14 @@ export interface operations {
                      *         "cancelled": 1
                      *       },
                      *       "created_at": "2026-01-31T12:00:00.000Z",
+                     *       "explanation": "1 of 1 executions have ended, 0 are on their hosts and 0 are queued. The job ends when all have ended; each execution says what it waits for. You can cancel the job.",
                      *       "finished_at": null,
                      *       "halt_reason": null,
                      *       "id": "01900000-0000-7000-8000-000000000001",
                      *       "parameters": null,
                      *       "requested_by": "01900000-0000-7000-8000-000000000002",
                      *       "requested_from": "127.0.0.1",
+                     *       "retry_of": null,
                      *       "rollout": {
                      *         "asked": {
                      *           "max_failures": 0,
@@ -15891,12 +20587,14 @@ export interface operations {
                      *         "cancelled": 1
                      *       },
                      *       "created_at": "2026-01-31T12:00:00.000Z",
+                     *       "explanation": "1 of 1 executions have ended, 0 are on their hosts and 0 are queued. The job ends when all have ended; each execution says what it waits for. You can cancel the job.",
                      *       "finished_at": null,
                      *       "halt_reason": null,
                      *       "id": "01900000-0000-7000-8000-000000000013",
                      *       "parameters": null,
                      *       "requested_by": "01900000-0000-7000-8000-000000000002",
                      *       "requested_from": "127.0.0.1",
+                     *       "retry_of": null,
                      *       "rollout": {
                      *         "asked": {
                      *           "max_failures": 0,
@@ -16020,7 +20718,7 @@ export interface operations {
                 /** @description Most items of the page: 1 to 500, default 50. */
                 limit?: number;
                 /** @description Only executions in this state, or in one of several: `failed,lost`. Can be repeated. */
-                state?: ("queued" | "delivered" | "running" | "succeeded" | "failed" | "timed_out" | "cancelled" | "expired" | "rejected" | "lost")[];
+                state?: ("queued" | "delivered" | "running" | "succeeded" | "failed" | "timed_out" | "cancelled" | "expired" | "rejected" | "lost" | "skipped")[];
             };
             header?: never;
             path: {
@@ -16043,6 +20741,7 @@ export interface operations {
                      *         {
                      *           "agent_id": "01900000-0000-7000-8000-000000000003",
                      *           "agent_name": "web-1",
+                     *           "agent_offline_since": null,
                      *           "approval": null,
                      *           "attestation": null,
                      *           "cancel_requested_at": null,
@@ -16054,11 +20753,12 @@ export interface operations {
                      *           "error_code": null,
                      *           "exit_code": null,
                      *           "expires_at": "2026-01-31T12:00:00.000Z",
+                     *           "explanation": "It was sent to web-1, which has not reported its start. It starts when the host has room for it. You can cancel it.",
                      *           "finished_at": null,
-                     *           "id": "01900000-0000-7000-8000-000000000027",
+                     *           "id": "01900000-0000-7000-8000-000000000036",
                      *           "is_held": false,
                      *           "is_output_incomplete": null,
-                     *           "job_id": "01900000-0000-7000-8000-000000000029",
+                     *           "job_id": "01900000-0000-7000-8000-000000000038",
                      *           "late_result": null,
                      *           "output_bytes": null,
                      *           "output_dropped_at": null,
@@ -16182,12 +20882,14 @@ export interface operations {
                      *         "queued": 1
                      *       },
                      *       "created_at": "2026-01-31T12:00:00.000Z",
+                     *       "explanation": "0 of 1 executions have ended, 0 are on their hosts and 1 are queued. A person paused it: nothing starts until somebody resumes it. Resume, abort or cancel it.",
                      *       "finished_at": null,
                      *       "halt_reason": null,
                      *       "id": "01900000-0000-7000-8000-000000000001",
                      *       "parameters": null,
                      *       "requested_by": "01900000-0000-7000-8000-000000000002",
                      *       "requested_from": "127.0.0.1",
+                     *       "retry_of": null,
                      *       "rollout": {
                      *         "asked": {
                      *           "max_failures": 0,
@@ -16340,12 +21042,14 @@ export interface operations {
                      *         "queued": 1
                      *       },
                      *       "created_at": "2026-01-31T12:00:00.000Z",
+                     *       "explanation": "0 of 1 executions have ended, 0 are on their hosts and 1 are queued. The job ends when all have ended; each execution says what it waits for. You can cancel the job.",
                      *       "finished_at": null,
                      *       "halt_reason": null,
                      *       "id": "01900000-0000-7000-8000-000000000001",
                      *       "parameters": null,
                      *       "requested_by": "01900000-0000-7000-8000-000000000002",
                      *       "requested_from": "127.0.0.1",
+                     *       "retry_of": null,
                      *       "rollout": {
                      *         "asked": {
                      *           "max_failures": 0,
@@ -16510,12 +21214,14 @@ export interface operations {
                      *         "delivered": 1
                      *       },
                      *       "created_at": "2026-01-31T12:00:00.000Z",
+                     *       "explanation": "0 of 1 executions have ended, 1 are on their hosts and 0 are queued. The job ends when all have ended; each execution says what it waits for. You can cancel the job.",
                      *       "finished_at": null,
                      *       "halt_reason": null,
-                     *       "id": "01900000-0000-7000-8000-000000000074",
+                     *       "id": "01900000-0000-7000-8000-000000000107",
                      *       "parameters": null,
                      *       "requested_by": "01900000-0000-7000-8000-000000000002",
                      *       "requested_from": "127.0.0.1",
+                     *       "retry_of": "01900000-0000-7000-8000-000000000038",
                      *       "rollout": null,
                      *       "script": "deploy",
                      *       "secret_names": [],
@@ -16683,9 +21389,13 @@ export interface operations {
                      *             "audit:read",
                      *             "schedules:read",
                      *             "schedules:write",
+                     *             "scripts:read",
+                     *             "scripts:write",
                      *             "members:read",
                      *             "members:write",
                      *             "webhooks:write",
+                     *             "integrations:read",
+                     *             "integrations:write",
                      *             "tenant:manage",
                      *             "metrics:read",
                      *             "releases:manage",
@@ -16699,7 +21409,7 @@ export interface operations {
                      *           "created_by": "01900000-0000-7000-8000-000000000002",
                      *           "created_by_name": "bootstrap",
                      *           "expires_at": null,
-                     *           "id": "01900000-0000-7000-8000-000000000017",
+                     *           "id": "01900000-0000-7000-8000-000000000020",
                      *           "last_used_at": null,
                      *           "max_fan_out": null,
                      *           "name": "deployments",
@@ -16817,7 +21527,7 @@ export interface operations {
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "created_by_name": null,
                      *       "expires_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000017",
+                     *       "id": "01900000-0000-7000-8000-000000000020",
                      *       "key": "mst_live_0000000000000000000000000000000000000000000000000000000000000000",
                      *       "last_used_at": null,
                      *       "max_fan_out": null,
@@ -16941,7 +21651,7 @@ export interface operations {
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "created_by_name": "bootstrap",
                      *       "expires_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000017",
+                     *       "id": "01900000-0000-7000-8000-000000000020",
                      *       "last_used_at": null,
                      *       "max_fan_out": null,
                      *       "name": "deployments",
@@ -17049,7 +21759,7 @@ export interface operations {
                      *       "paused_groups": [],
                      *       "paused_jobs": [],
                      *       "revoked_keys": [
-                     *         "01900000-0000-7000-8000-000000000017"
+                     *         "01900000-0000-7000-8000-000000000020"
                      *       ]
                      *     }
                      */
@@ -17164,7 +21874,7 @@ export interface operations {
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "created_by_name": null,
                      *       "expires_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000017",
+                     *       "id": "01900000-0000-7000-8000-000000000020",
                      *       "last_used_at": null,
                      *       "max_fan_out": 10,
                      *       "name": "deployments",
@@ -17308,7 +22018,7 @@ export interface operations {
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "created_by_name": null,
                      *       "expires_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000017",
+                     *       "id": "01900000-0000-7000-8000-000000000020",
                      *       "last_used_at": null,
                      *       "max_fan_out": 10,
                      *       "name": "deployments",
@@ -17415,7 +22125,7 @@ export interface operations {
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "created_by_name": null,
                      *       "expires_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000017",
+                     *       "id": "01900000-0000-7000-8000-000000000020",
                      *       "key": "mst_live_0000000000000000000000000000000000000000000000000000000000000000",
                      *       "last_used_at": null,
                      *       "max_fan_out": 10,
@@ -17548,13 +22258,13 @@ export interface operations {
                     /**
                      * @example {
                      *       "expires_at": "2026-01-31T12:00:00.000Z",
-                     *       "id": "01900000-0000-7000-8000-000000000020",
+                     *       "id": "01900000-0000-7000-8000-000000000027",
                      *       "kind": "member",
                      *       "memberships": [
                      *         {
                      *           "created_at": "2026-01-31T12:00:00.000Z",
                      *           "email": "ada@example.com",
-                     *           "id": "01900000-0000-7000-8000-000000000020",
+                     *           "id": "01900000-0000-7000-8000-000000000027",
                      *           "name": "Ada",
                      *           "role": "owner",
                      *           "tenant_id": "01900000-0000-7000-8000-000000000005",
@@ -17580,18 +22290,22 @@ export interface operations {
                      *         "audit:read",
                      *         "schedules:read",
                      *         "schedules:write",
+                     *         "scripts:read",
+                     *         "scripts:write",
                      *         "members:read",
                      *         "members:write",
                      *         "webhooks:write",
+                     *         "integrations:read",
+                     *         "integrations:write",
                      *         "tenant:manage"
                      *       ],
                      *       "session": {
                      *         "confirmed_at": "2026-01-31T12:00:00.000Z",
                      *         "created_at": "2026-01-31T12:00:00.000Z",
                      *         "expires_at": "2026-01-31T12:00:00.000Z",
-                     *         "id": "01900000-0000-7000-8000-000000000031",
+                     *         "id": "01900000-0000-7000-8000-000000000040",
                      *         "is_current": true,
-                     *         "member_id": "01900000-0000-7000-8000-000000000020",
+                     *         "member_id": "01900000-0000-7000-8000-000000000027",
                      *         "refreshed_at": "2026-01-31T12:00:00.000Z",
                      *         "source": "127.0.0.1",
                      *         "tenant_id": "01900000-0000-7000-8000-000000000005"
@@ -17779,7 +22493,7 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "code": "755304"
+                 *       "code": "373236"
                  *     }
                  */
                 "application/json": components["schemas"]["ChangeEmail"];
@@ -18001,9 +22715,9 @@ export interface operations {
                      *           "confirmed_at": "2026-01-31T12:00:00.000Z",
                      *           "created_at": "2026-01-31T12:00:00.000Z",
                      *           "expires_at": "2026-01-31T12:00:00.000Z",
-                     *           "id": "01900000-0000-7000-8000-000000000031",
+                     *           "id": "01900000-0000-7000-8000-000000000040",
                      *           "is_current": true,
-                     *           "member_id": "01900000-0000-7000-8000-000000000020",
+                     *           "member_id": "01900000-0000-7000-8000-000000000027",
                      *           "refreshed_at": "2026-01-31T12:00:00.000Z",
                      *           "source": "127.0.0.1",
                      *           "tenant_id": "01900000-0000-7000-8000-000000000005"
@@ -18130,6 +22844,511 @@ export interface operations {
             };
         };
     };
+    get_totp: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The second factor of the person. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "enabled_at": "2026-01-31T12:00:00.000Z",
+                     *       "recovery_codes_left": 10
+                     *     }
+                     */
+                    "application/json": components["schemas"]["TotpView"];
+                };
+            };
+            /** @description No key was sent, or the key is not valid. */
+            401: {
+                headers: {
+                    /** @description The scheme to authenticate with. */
+                    "WWW-Authenticate"?: "Bearer";
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `session_required`: the caller is no person who is signed in. Other codes say why. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The key has too much in progress. Try again after `Retry-After` seconds. */
+            429: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The server cannot answer now. Try again after `Retry-After` seconds. */
+            503: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    enrol_totp: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The secret for a device. */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "otpauth_url": "otpauth://totp/Muster:joan%40example.com?secret=2AYE5TKRR72Q7RQSMOE7YK4DEIW3MKIC&issuer=Muster&algorithm=SHA1&digits=6&period=30",
+                     *       "secret": "2AYE5TKRR72Q7RQSMOE7YK4DEIW3MKIC"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["EnrolledTotpView"];
+                };
+            };
+            /** @description The query, a header or the body cannot be read. `errors` names the parameter. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No key was sent, or the key is not valid. */
+            401: {
+                headers: {
+                    /** @description The scheme to authenticate with. */
+                    "WWW-Authenticate"?: "Bearer";
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `session_required`: the caller is no person who is signed in. Other codes say why. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The current state does not permit this. `code` says why. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body is too large. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body has another content type than this operation accepts. */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A field of the body is invalid, or a number is out of its bounds. `errors` names the field. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The key has too much in progress. Try again after `Retry-After` seconds. */
+            429: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The server cannot answer now. Try again after `Retry-After` seconds. */
+            503: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    disable_totp: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The second factor is disabled. */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description No key was sent, or the key is not valid. */
+            401: {
+                headers: {
+                    /** @description The scheme to authenticate with. */
+                    "WWW-Authenticate"?: "Bearer";
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `session_required`: the caller is no person who is signed in. Other codes say why. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such resource in this tenant. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The key has too much in progress. Try again after `Retry-After` seconds. */
+            429: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The server cannot answer now. Try again after `Retry-After` seconds. */
+            503: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    confirm_totp: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "code": "724842"
+                 *     }
+                 */
+                "application/json": components["schemas"]["ConfirmTotp"];
+            };
+        };
+        responses: {
+            /** @description The recovery codes. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "recovery_codes": [
+                     *         "7qxi-62le-vnrs-444e",
+                     *         "b5x6-mflc-enbw-e6u6",
+                     *         "nmzp-npxl-6sf5-6msu",
+                     *         "b4mz-5oah-54ig-umio",
+                     *         "ayoz-epbp-tolm-zx4x",
+                     *         "k4ip-orhw-gutr-v3jf",
+                     *         "cbz4-2x6a-lrn4-mdbt",
+                     *         "kgyf-ecwi-t6mm-xmyl",
+                     *         "qli2-gd2j-26u5-5grk",
+                     *         "euj4-k43g-kylc-2rpz"
+                     *       ]
+                     *     }
+                     */
+                    "application/json": components["schemas"]["RecoveryCodesView"];
+                };
+            };
+            /** @description The query, a header or the body cannot be read. `errors` names the parameter. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No key was sent, or the key is not valid. */
+            401: {
+                headers: {
+                    /** @description The scheme to authenticate with. */
+                    "WWW-Authenticate"?: "Bearer";
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `session_required`: the caller is no person who is signed in. Other codes say why. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such resource in this tenant. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body is too large. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body has another content type than this operation accepts. */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A field of the body is invalid, or a number is out of its bounds. `errors` names the field. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The key has too much in progress. Try again after `Retry-After` seconds. */
+            429: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The server cannot answer now. Try again after `Retry-After` seconds. */
+            503: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    replace_recovery_codes: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The new recovery codes. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "recovery_codes": [
+                     *         "lwbt-73zt-ulax-pnir",
+                     *         "zobu-qghu-6u6p-4em2",
+                     *         "762y-utpw-5rqs-hxit",
+                     *         "sdbn-xa5e-df33-zxsk",
+                     *         "o6f4-lfum-j3fw-r57a",
+                     *         "uwam-okcj-62ob-sj6a",
+                     *         "3tg7-ngve-iql5-3lbf",
+                     *         "x6hx-yz25-rna6-2bwb",
+                     *         "adad-atyf-aoyn-byaw",
+                     *         "5ov3-s6f3-x57h-wdhx"
+                     *       ]
+                     *     }
+                     */
+                    "application/json": components["schemas"]["RecoveryCodesView"];
+                };
+            };
+            /** @description The query, a header or the body cannot be read. `errors` names the parameter. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No key was sent, or the key is not valid. */
+            401: {
+                headers: {
+                    /** @description The scheme to authenticate with. */
+                    "WWW-Authenticate"?: "Bearer";
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `session_required`: the caller is no person who is signed in. Other codes say why. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such resource in this tenant. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body is too large. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body has another content type than this operation accepts. */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A field of the body is invalid, or a number is out of its bounds. `errors` names the field. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The key has too much in progress. Try again after `Retry-After` seconds. */
+            429: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The server cannot answer now. Try again after `Retry-After` seconds. */
+            503: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     list_members: {
         parameters: {
             query?: {
@@ -18156,7 +23375,7 @@ export interface operations {
                      *         {
                      *           "created_at": "2026-01-31T12:00:00.000Z",
                      *           "email": "ada@example.com",
-                     *           "id": "01900000-0000-7000-8000-000000000020",
+                     *           "id": "01900000-0000-7000-8000-000000000027",
                      *           "name": "Ada",
                      *           "role": "owner",
                      *           "tenant_id": "01900000-0000-7000-8000-000000000005",
@@ -18478,8 +23697,8 @@ export interface operations {
                      *           "created_at": "2026-01-31T12:00:00.000Z",
                      *           "created_by": "01900000-0000-7000-8000-000000000002",
                      *           "floor": "0.1.0",
-                     *           "id": "01900000-0000-7000-8000-000000000025",
-                     *           "key_fingerprint": "a2bba0ef6509abb9bdbb184052a5db18f97cc3bdb10420347aad17f65faf9c8c",
+                     *           "id": "01900000-0000-7000-8000-000000000034",
+                     *           "key_fingerprint": "3dad5c46f2a3708d6bccbc961d4b46f599883d4332f528e4930d60326410c831",
                      *           "platforms": [
                      *             "linux-x86_64"
                      *           ],
@@ -18569,8 +23788,8 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "manifest": "{\n  \"format\": 1,\n  \"version\": \"0.2.0\",\n  \"floor\": \"0.1.0\",\n  \"created_at\": \"2026-11-23T01:07:57Z\",\n  \"targets\": {\n    \"linux-x86_64\": [\n      {\n        \"name\": \"muster-agent\",\n        \"bytes\": 23697752,\n        \"sha256\": \"28161f6d4ec9a2f7baf2625bb8f5b2d78114b28b827b0bb522388ee710dcea29\"\n      },\n      {\n        \"name\": \"muster-supervisor\",\n        \"bytes\": 4745792,\n        \"sha256\": \"b5113e8c1c81c9aa171e3e7bab4a8bcbf7a7b9288fd59abc62c728a3275d7ee0\"\n      }\n    ]\n  }\n}",
-                 *       "signature": "{\n  \"key\": \"M9XEkyh0GiV9xdGJTY+jlUaPf0y64YexxV7qDvIZ47M=\",\n  \"signature\": \"InBD/TwhlXfuCpbQ7WbKwMfJE8rarksU9pL3II9pTSTlCL7tq2YGVoSya40lryvkLjlJxyjl+EmU0ioVE70DBQ==\"\n}"
+                 *       "manifest": "{\n  \"format\": 1,\n  \"version\": \"0.2.0\",\n  \"floor\": \"0.1.0\",\n  \"created_at\": \"2026-11-23T04:15:43Z\",\n  \"targets\": {\n    \"linux-x86_64\": [\n      {\n        \"name\": \"muster-agent\",\n        \"bytes\": 24413752,\n        \"sha256\": \"cb57dd861dad6986f7ffae33cb4083a84125326cdf05ad0629cd044ed84e7352\"\n      },\n      {\n        \"name\": \"muster-supervisor\",\n        \"bytes\": 4758376,\n        \"sha256\": \"e2b6f691561b4bb36a56a201a2ce7bdfdf1cd61bc0e43f0a88e07a4bc0e36e3c\"\n      }\n    ]\n  }\n}",
+                 *       "signature": "{\n  \"key\": \"ikP/bPNLX+l5SVjZ5mODlkEB3eZsTV+LUJRJLSSrlX4=\",\n  \"signature\": \"4Crs1NnfzC1CGYnDbMYK1013TSFdQ4mWAemccJ9gLOK+ZLhY785VF3CeqZ0xJgVo+XAY1Tjj5Mz9HIHFgyXiDA==\"\n}"
                  *     }
                  */
                 "application/json": components["schemas"]["DraftBody"];
@@ -18588,8 +23807,8 @@ export interface operations {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "floor": "0.1.0",
-                     *       "id": "01900000-0000-7000-8000-000000000025",
-                     *       "key_fingerprint": "a2bba0ef6509abb9bdbb184052a5db18f97cc3bdb10420347aad17f65faf9c8c",
+                     *       "id": "01900000-0000-7000-8000-000000000034",
+                     *       "key_fingerprint": "3dad5c46f2a3708d6bccbc961d4b46f599883d4332f528e4930d60326410c831",
                      *       "platforms": [
                      *         "linux-x86_64"
                      *       ],
@@ -18702,9 +23921,9 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "new": "X/BD/nlokb3VCcrggTvygfk/rAgiAWwdFLS4KVJgAGk=",
-                 *       "old": "M9XEkyh0GiV9xdGJTY+jlUaPf0y64YexxV7qDvIZ47M=",
-                 *       "signature": "L4drMXCIoxmt2iho2mYwrTs5dDWYXYyWZ39yBx2BLSXnf/k4tVgFLXeFqs5hNrdW0iNwv6TgmxPSFRTk/Bw4DA=="
+                 *       "new": "GmUslTnndg9bHcjfrOjVtueAqNqzWTA66RhG4i+AfOM=",
+                 *       "old": "ikP/bPNLX+l5SVjZ5mODlkEB3eZsTV+LUJRJLSSrlX4=",
+                 *       "signature": "kpEAccKvl2+/RLmc6Q7Ex08bf0qRVZeTWUxpN6wDaU8x6zYml4QOMACG/xSKE48DDsxIuVcU4MmAroiJqHveBQ=="
                  *     }
                  */
                 "application/json": components["schemas"]["KeyChangeBody"];
@@ -18719,8 +23938,8 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "new_fingerprint": "6bcb5a5c303d65e63a00e53b3ebc04469308d84143b09b686e77b5dc4bfd5de0",
-                     *       "old_fingerprint": "a2bba0ef6509abb9bdbb184052a5db18f97cc3bdb10420347aad17f65faf9c8c"
+                     *       "new_fingerprint": "bf72c7575d21a9b0505581c653135f46a822cbc4037bff43e6abe6778d25d2a7",
+                     *       "old_fingerprint": "3dad5c46f2a3708d6bccbc961d4b46f599883d4332f528e4930d60326410c831"
                      *     }
                      */
                     "application/json": components["schemas"]["KeyChangeView"];
@@ -18838,25 +24057,25 @@ export interface operations {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "floor": "0.1.0",
-                     *       "id": "01900000-0000-7000-8000-000000000025",
-                     *       "key_fingerprint": "a2bba0ef6509abb9bdbb184052a5db18f97cc3bdb10420347aad17f65faf9c8c",
+                     *       "id": "01900000-0000-7000-8000-000000000034",
+                     *       "key_fingerprint": "3dad5c46f2a3708d6bccbc961d4b46f599883d4332f528e4930d60326410c831",
                      *       "platforms": [
                      *         "linux-x86_64"
                      *       ],
                      *       "programs": [
                      *         {
-                     *           "bytes": 23697752,
+                     *           "bytes": 24413752,
                      *           "is_uploaded": true,
                      *           "name": "muster-agent",
                      *           "platform": "linux-x86_64",
-                     *           "sha256": "28161f6d4ec9a2f7baf2625bb8f5b2d78114b28b827b0bb522388ee710dcea29"
+                     *           "sha256": "cb57dd861dad6986f7ffae33cb4083a84125326cdf05ad0629cd044ed84e7352"
                      *         },
                      *         {
-                     *           "bytes": 4745792,
+                     *           "bytes": 4758376,
                      *           "is_uploaded": true,
                      *           "name": "muster-supervisor",
                      *           "platform": "linux-x86_64",
-                     *           "sha256": "b5113e8c1c81c9aa171e3e7bab4a8bcbf7a7b9288fd59abc62c728a3275d7ee0"
+                     *           "sha256": "e2b6f691561b4bb36a56a201a2ce7bdfdf1cd61bc0e43f0a88e07a4bc0e36e3c"
                      *         }
                      *       ],
                      *       "published_at": "2026-01-31T12:00:00.000Z",
@@ -18945,8 +24164,8 @@ export interface operations {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "floor": "0.1.0",
-                     *       "id": "01900000-0000-7000-8000-000000000025",
-                     *       "key_fingerprint": "a2bba0ef6509abb9bdbb184052a5db18f97cc3bdb10420347aad17f65faf9c8c",
+                     *       "id": "01900000-0000-7000-8000-000000000034",
+                     *       "key_fingerprint": "3dad5c46f2a3708d6bccbc961d4b46f599883d4332f528e4930d60326410c831",
                      *       "platforms": [
                      *         "linux-x86_64"
                      *       ],
@@ -19081,8 +24300,8 @@ export interface operations {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "floor": "0.1.0",
-                     *       "id": "01900000-0000-7000-8000-000000000025",
-                     *       "key_fingerprint": "a2bba0ef6509abb9bdbb184052a5db18f97cc3bdb10420347aad17f65faf9c8c",
+                     *       "id": "01900000-0000-7000-8000-000000000034",
+                     *       "key_fingerprint": "3dad5c46f2a3708d6bccbc961d4b46f599883d4332f528e4930d60326410c831",
                      *       "platforms": [
                      *         "linux-x86_64"
                      *       ],
@@ -19330,6 +24549,7 @@ export interface operations {
                      *             "time_zone": "Europe/Berlin"
                      *           },
                      *           "sentence": "every weekday at 09:00, Europe/Berlin",
+                     *           "snoozed_until": null,
                      *           "starts_at": null,
                      *           "state": "active",
                      *           "stop_reason": null
@@ -19467,6 +24687,7 @@ export interface operations {
                      *         "time_zone": "Europe/Berlin"
                      *       },
                      *       "sentence": "every weekday at 09:00, Europe/Berlin",
+                     *       "snoozed_until": null,
                      *       "starts_at": null,
                      *       "state": "active",
                      *       "stop_reason": null
@@ -19690,6 +24911,250 @@ export interface operations {
             };
         };
     };
+    simulate_schedules: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: {
+            content: {
+                /**
+                 * @example {
+                 *       "for_ms": 2592000000,
+                 *       "from": "2026-10-01T00:00:00Z"
+                 *     }
+                 */
+                "application/json": components["schemas"]["SimulateBody"];
+            };
+        };
+        responses: {
+            /** @description What the schedules will do. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "blocked": [
+                     *         {
+                     *           "at": "2026-01-31T12:00:00.000Z",
+                     *           "blocked": "the calendar `weekends` has no maintenance window now",
+                     *           "schedule_id": "01900000-0000-7000-8000-000000000022"
+                     *         },
+                     *         {
+                     *           "at": "2026-01-31T12:00:00.000Z",
+                     *           "blocked": "the calendar `weekends` has no maintenance window now",
+                     *           "schedule_id": "01900000-0000-7000-8000-000000000022"
+                     *         },
+                     *         {
+                     *           "at": "2026-01-31T12:00:00.000Z",
+                     *           "blocked": "the calendar `weekends` has no maintenance window now",
+                     *           "schedule_id": "01900000-0000-7000-8000-000000000022"
+                     *         },
+                     *         {
+                     *           "at": "2026-01-31T12:00:00.000Z",
+                     *           "blocked": "the calendar `weekends` has no maintenance window now",
+                     *           "schedule_id": "01900000-0000-7000-8000-000000000022"
+                     *         },
+                     *         {
+                     *           "at": "2026-01-31T12:00:00.000Z",
+                     *           "blocked": "the calendar `weekends` has no maintenance window now",
+                     *           "schedule_id": "01900000-0000-7000-8000-000000000022"
+                     *         },
+                     *         {
+                     *           "at": "2026-01-31T12:00:00.000Z",
+                     *           "blocked": "the calendar `weekends` has no maintenance window now",
+                     *           "schedule_id": "01900000-0000-7000-8000-000000000022"
+                     *         },
+                     *         {
+                     *           "at": "2026-01-31T12:00:00.000Z",
+                     *           "blocked": "the calendar `weekends` has no maintenance window now",
+                     *           "schedule_id": "01900000-0000-7000-8000-000000000022"
+                     *         },
+                     *         {
+                     *           "at": "2026-01-31T12:00:00.000Z",
+                     *           "blocked": "the calendar `weekends` has no maintenance window now",
+                     *           "schedule_id": "01900000-0000-7000-8000-000000000022"
+                     *         },
+                     *         {
+                     *           "at": "2026-01-31T12:00:00.000Z",
+                     *           "blocked": "the calendar `weekends` has no maintenance window now",
+                     *           "schedule_id": "01900000-0000-7000-8000-000000000022"
+                     *         },
+                     *         {
+                     *           "at": "2026-01-31T12:00:00.000Z",
+                     *           "blocked": "the calendar `weekends` has no maintenance window now",
+                     *           "schedule_id": "01900000-0000-7000-8000-000000000022"
+                     *         },
+                     *         {
+                     *           "at": "2026-01-31T12:00:00.000Z",
+                     *           "blocked": "the calendar `weekends` has no maintenance window now",
+                     *           "schedule_id": "01900000-0000-7000-8000-000000000022"
+                     *         },
+                     *         {
+                     *           "at": "2026-01-31T12:00:00.000Z",
+                     *           "blocked": "the calendar `weekends` has no maintenance window now",
+                     *           "schedule_id": "01900000-0000-7000-8000-000000000022"
+                     *         },
+                     *         {
+                     *           "at": "2026-01-31T12:00:00.000Z",
+                     *           "blocked": "the calendar `weekends` has no maintenance window now",
+                     *           "schedule_id": "01900000-0000-7000-8000-000000000022"
+                     *         },
+                     *         {
+                     *           "at": "2026-01-31T12:00:00.000Z",
+                     *           "blocked": "the calendar `weekends` has no maintenance window now",
+                     *           "schedule_id": "01900000-0000-7000-8000-000000000022"
+                     *         },
+                     *         {
+                     *           "at": "2026-01-31T12:00:00.000Z",
+                     *           "blocked": "the calendar `weekends` has no maintenance window now",
+                     *           "schedule_id": "01900000-0000-7000-8000-000000000022"
+                     *         },
+                     *         {
+                     *           "at": "2026-01-31T12:00:00.000Z",
+                     *           "blocked": "the calendar `weekends` has no maintenance window now",
+                     *           "schedule_id": "01900000-0000-7000-8000-000000000022"
+                     *         },
+                     *         {
+                     *           "at": "2026-01-31T12:00:00.000Z",
+                     *           "blocked": "the calendar `weekends` has no maintenance window now",
+                     *           "schedule_id": "01900000-0000-7000-8000-000000000022"
+                     *         },
+                     *         {
+                     *           "at": "2026-01-31T12:00:00.000Z",
+                     *           "blocked": "the calendar `weekends` has no maintenance window now",
+                     *           "schedule_id": "01900000-0000-7000-8000-000000000022"
+                     *         },
+                     *         {
+                     *           "at": "2026-01-31T12:00:00.000Z",
+                     *           "blocked": "the calendar `weekends` has no maintenance window now",
+                     *           "schedule_id": "01900000-0000-7000-8000-000000000022"
+                     *         },
+                     *         {
+                     *           "at": "2026-01-31T12:00:00.000Z",
+                     *           "blocked": "the calendar `weekends` has no maintenance window now",
+                     *           "schedule_id": "01900000-0000-7000-8000-000000000022"
+                     *         },
+                     *         {
+                     *           "at": "2026-01-31T12:00:00.000Z",
+                     *           "blocked": "the calendar `weekends` has no maintenance window now",
+                     *           "schedule_id": "01900000-0000-7000-8000-000000000022"
+                     *         },
+                     *         {
+                     *           "at": "2026-01-31T12:00:00.000Z",
+                     *           "blocked": "the calendar `weekends` has no maintenance window now",
+                     *           "schedule_id": "01900000-0000-7000-8000-000000000022"
+                     *         }
+                     *       ],
+                     *       "blocked_count": 22,
+                     *       "busiest_hours": [],
+                     *       "clock_change_count": 0,
+                     *       "clock_changes": [],
+                     *       "collision_count": 0,
+                     *       "collisions": [],
+                     *       "due_count": 22,
+                     *       "from": "2026-01-31T12:00:00.000Z",
+                     *       "is_cut": false,
+                     *       "start_count": 0,
+                     *       "until": "2026-01-31T12:00:00.000Z"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Simulation"];
+                };
+            };
+            /** @description The query, a header or the body cannot be read. `errors` names the parameter. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No key was sent, or the key is not valid. */
+            401: {
+                headers: {
+                    /** @description The scheme to authenticate with. */
+                    "WWW-Authenticate"?: "Bearer";
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such resource in this tenant. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body is too large. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body has another content type than this operation accepts. */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A field of the body is invalid, or a number is out of its bounds. `errors` names the field. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The key has too much in progress. Try again after `Retry-After` seconds. */
+            429: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The server cannot answer now. Try again after `Retry-After` seconds. */
+            503: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     get_schedule: {
         parameters: {
             query?: never;
@@ -19735,6 +25200,7 @@ export interface operations {
                      *         "time_zone": "Europe/Berlin"
                      *       },
                      *       "sentence": "every weekday at 09:00, Europe/Berlin",
+                     *       "snoozed_until": null,
                      *       "starts_at": null,
                      *       "state": "active",
                      *       "stop_reason": null
@@ -19923,6 +25389,7 @@ export interface operations {
                      *         "time_zone": "Europe/Berlin"
                      *       },
                      *       "sentence": "every weekday at 09:00, Europe/Berlin",
+                     *       "snoozed_until": null,
                      *       "starts_at": null,
                      *       "state": "active",
                      *       "stop_reason": null
@@ -20074,6 +25541,7 @@ export interface operations {
                      *         "time_zone": "Europe/Berlin"
                      *       },
                      *       "sentence": "every weekday at 09:00, Europe/Berlin",
+                     *       "snoozed_until": null,
                      *       "starts_at": null,
                      *       "state": "disabled",
                      *       "stop_reason": null
@@ -20225,6 +25693,7 @@ export interface operations {
                      *         "time_zone": "Europe/Berlin"
                      *       },
                      *       "sentence": "every weekday at 09:00, Europe/Berlin",
+                     *       "snoozed_until": null,
                      *       "starts_at": null,
                      *       "state": "active",
                      *       "stop_reason": null
@@ -20361,10 +25830,10 @@ export interface operations {
                      *           "detail": null,
                      *           "due_at": "2026-01-31T12:00:00.000Z",
                      *           "fired_at": "2026-01-31T12:00:00.000Z",
-                     *           "id": "01900000-0000-7000-8000-000000000091",
+                     *           "id": "01900000-0000-7000-8000-000000000097",
                      *           "is_manual": true,
                      *           "is_missed": false,
-                     *           "job_id": "01900000-0000-7000-8000-000000000066",
+                     *           "job_id": "01900000-0000-7000-8000-000000000095",
                      *           "omitted_before": 0,
                      *           "planned_at": "2026-01-31T12:00:00.000Z",
                      *           "reason": null,
@@ -20563,7 +26032,11 @@ export interface operations {
             };
             cookie?: never;
         };
-        requestBody?: never;
+        requestBody?: {
+            content: {
+                "application/json": components["schemas"]["RunBody"];
+            };
+        };
         responses: {
             /** @description The job, which is stored with its executions. */
             202: {
@@ -20575,7 +26048,7 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "job_id": "01900000-0000-7000-8000-000000000066"
+                     *       "job_id": "01900000-0000-7000-8000-000000000095"
                      *     }
                      */
                     "application/json": components["schemas"]["RunView"];
@@ -20670,6 +26143,1416 @@ export interface operations {
             };
         };
     };
+    snooze_schedule: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The id. */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: {
+            content: {
+                /**
+                 * @example {
+                 *       "until": "2099-01-01T00:00:00Z"
+                 *     }
+                 */
+                "application/json": components["schemas"]["SnoozeBody"];
+            };
+        };
+        responses: {
+            /** @description The schedule. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "changed_at": "2026-01-31T12:00:00.000Z",
+                     *       "created_at": "2026-01-31T12:00:00.000Z",
+                     *       "created_by": "01900000-0000-7000-8000-000000000002",
+                     *       "ends_at": null,
+                     *       "id": "01900000-0000-7000-8000-000000000022",
+                     *       "jitter_ms": 0,
+                     *       "job": {
+                     *         "script": "deploy",
+                     *         "target": {
+                     *           "expression": "all"
+                     *         }
+                     *       },
+                     *       "late_limit_ms": 86400000,
+                     *       "max_catch_up": 3,
+                     *       "missed": "all",
+                     *       "name": "reports",
+                     *       "next_due_at": "2026-01-31T12:00:00.000Z",
+                     *       "overlap": "queue",
+                     *       "owner_id": "01900000-0000-7000-8000-000000000002",
+                     *       "owner_name": null,
+                     *       "rule": {
+                     *         "cron": "0 9 * * MON-FRI",
+                     *         "time_zone": "Europe/Berlin"
+                     *       },
+                     *       "sentence": "every weekday at 09:00, Europe/Berlin",
+                     *       "snoozed_until": "2026-01-31T12:00:00.000Z",
+                     *       "starts_at": null,
+                     *       "state": "active",
+                     *       "stop_reason": null
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ScheduleView"];
+                };
+            };
+            /** @description The query, a header or the body cannot be read. `errors` names the parameter. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No key was sent, or the key is not valid. */
+            401: {
+                headers: {
+                    /** @description The scheme to authenticate with. */
+                    "WWW-Authenticate"?: "Bearer";
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such resource in this tenant. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The current state does not permit this. `code` says why. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body is too large. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body has another content type than this operation accepts. */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A field of the body is invalid, or a number is out of its bounds. `errors` names the field. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The key has too much in progress. Try again after `Retry-After` seconds. */
+            429: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The server cannot answer now. Try again after `Retry-After` seconds. */
+            503: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    list_scripts: {
+        parameters: {
+            query?: {
+                /** @description Where the previous page ended. */
+                cursor?: string;
+                /** @description Items of a page: 1 to 500, default 50. */
+                limit?: number;
+                /** @description A part of the name or the description, in any case. */
+                search?: string;
+                /** @description Scripts of this folder and of those in it. */
+                folder?: string;
+                /** @description Scripts with this tag. */
+                tag?: components["schemas"]["Tag"];
+                /** @description The script of exactly this name. */
+                name?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description A page of scripts. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "items": [
+                     *         {
+                     *           "changed_at": "2026-01-31T12:00:00.000Z",
+                     *           "created_at": "2026-01-31T12:00:00.000Z",
+                     *           "created_by": "01900000-0000-7000-8000-000000000002",
+                     *           "current_version": 2,
+                     *           "default_target": null,
+                     *           "description": "Shows how full the disks are",
+                     *           "folder": "ops",
+                     *           "id": "01900000-0000-7000-8000-000000000029",
+                     *           "interpreter": "sh",
+                     *           "latest_version": 2,
+                     *           "name": "disk-report",
+                     *           "parameters": [],
+                     *           "sha256": "ebbb7a364dea48b7d7f583b158916c217ae46c1295f8fe2e326333ef6fe11ca3",
+                     *           "tags": [
+                     *             "disk"
+                     *           ],
+                     *           "timeout_ms": null
+                     *         }
+                     *       ],
+                     *       "next_cursor": null
+                     *     }
+                     */
+                    "application/json": components["schemas"]["PageView_LibraryScriptView"];
+                };
+            };
+            /** @description The query, a header or the body cannot be read. `errors` names the parameter. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No key was sent, or the key is not valid. */
+            401: {
+                headers: {
+                    /** @description The scheme to authenticate with. */
+                    "WWW-Authenticate"?: "Bearer";
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A field of the body is invalid, or a number is out of its bounds. `errors` names the field. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The key has too much in progress. Try again after `Retry-After` seconds. */
+            429: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The server cannot answer now. Try again after `Retry-After` seconds. */
+            503: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    create_script: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "body": "df -h\n",
+                 *       "description": "Shows how full the disks are",
+                 *       "folder": "ops",
+                 *       "interpreter": "sh",
+                 *       "name": "disk-report",
+                 *       "parameters": [
+                 *         {
+                 *           "default": "90",
+                 *           "name": "THRESHOLD",
+                 *           "type": "integer"
+                 *         }
+                 *       ],
+                 *       "tags": [
+                 *         "disk"
+                 *       ]
+                 *     }
+                 */
+                "application/json": components["schemas"]["CreateScriptBody"];
+            };
+        };
+        responses: {
+            /** @description The script with its first version. */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "changed_at": "2026-01-31T12:00:00.000Z",
+                     *       "created_at": "2026-01-31T12:00:00.000Z",
+                     *       "created_by": "01900000-0000-7000-8000-000000000002",
+                     *       "current_version": 1,
+                     *       "default_target": null,
+                     *       "description": "Shows how full the disks are",
+                     *       "folder": "ops",
+                     *       "id": "01900000-0000-7000-8000-000000000029",
+                     *       "interpreter": "sh",
+                     *       "latest_version": 1,
+                     *       "name": "disk-report",
+                     *       "parameters": [
+                     *         {
+                     *           "choices": [],
+                     *           "default": "90",
+                     *           "help": null,
+                     *           "name": "THRESHOLD",
+                     *           "pattern": null,
+                     *           "required": false,
+                     *           "type": "integer"
+                     *         }
+                     *       ],
+                     *       "sha256": "3242baedf369c64515b1cb0c47ea519e0e5c71911d863ff0e41d4ae9426fcd97",
+                     *       "tags": [
+                     *         "disk"
+                     *       ],
+                     *       "timeout_ms": null
+                     *     }
+                     */
+                    "application/json": components["schemas"]["LibraryScriptView"];
+                };
+            };
+            /** @description The query, a header or the body cannot be read. `errors` names the parameter. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No key was sent, or the key is not valid. */
+            401: {
+                headers: {
+                    /** @description The scheme to authenticate with. */
+                    "WWW-Authenticate"?: "Bearer";
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The current state does not permit this. `code` says why. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body is too large. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body has another content type than this operation accepts. */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A field of the body is invalid, or a number is out of its bounds. `errors` names the field. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The key has too much in progress. Try again after `Retry-After` seconds. */
+            429: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The server cannot answer now. Try again after `Retry-After` seconds. */
+            503: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    get_script: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The id. */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The script. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "changed_at": "2026-01-31T12:00:00.000Z",
+                     *       "created_at": "2026-01-31T12:00:00.000Z",
+                     *       "created_by": "01900000-0000-7000-8000-000000000002",
+                     *       "current_version": 2,
+                     *       "default_target": null,
+                     *       "description": "Shows how full the disks are",
+                     *       "folder": "ops",
+                     *       "id": "01900000-0000-7000-8000-000000000029",
+                     *       "interpreter": "sh",
+                     *       "latest_version": 2,
+                     *       "name": "disk-report",
+                     *       "parameters": [],
+                     *       "sha256": "ebbb7a364dea48b7d7f583b158916c217ae46c1295f8fe2e326333ef6fe11ca3",
+                     *       "tags": [
+                     *         "disk"
+                     *       ],
+                     *       "timeout_ms": null
+                     *     }
+                     */
+                    "application/json": components["schemas"]["LibraryScriptView"];
+                };
+            };
+            /** @description No key was sent, or the key is not valid. */
+            401: {
+                headers: {
+                    /** @description The scheme to authenticate with. */
+                    "WWW-Authenticate"?: "Bearer";
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such resource in this tenant. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The key has too much in progress. Try again after `Retry-After` seconds. */
+            429: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The server cannot answer now. Try again after `Retry-After` seconds. */
+            503: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    delete_script: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The id. */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The script is deleted. */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description No key was sent, or the key is not valid. */
+            401: {
+                headers: {
+                    /** @description The scheme to authenticate with. */
+                    "WWW-Authenticate"?: "Bearer";
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such resource in this tenant. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The key has too much in progress. Try again after `Retry-After` seconds. */
+            429: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The server cannot answer now. Try again after `Retry-After` seconds. */
+            503: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    update_script: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The id. */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: {
+            content: {
+                /**
+                 * @example {
+                 *       "current_version": 1
+                 *     }
+                 */
+                "application/json": components["schemas"]["UpdateScriptBody"];
+            };
+        };
+        responses: {
+            /** @description The script. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "changed_at": "2026-01-31T12:00:00.000Z",
+                     *       "created_at": "2026-01-31T12:00:00.000Z",
+                     *       "created_by": "01900000-0000-7000-8000-000000000002",
+                     *       "current_version": 1,
+                     *       "default_target": null,
+                     *       "description": "Shows how full the disks are",
+                     *       "folder": "ops",
+                     *       "id": "01900000-0000-7000-8000-000000000029",
+                     *       "interpreter": "sh",
+                     *       "latest_version": 2,
+                     *       "name": "disk-report",
+                     *       "parameters": [
+                     *         {
+                     *           "choices": [],
+                     *           "default": "90",
+                     *           "help": null,
+                     *           "name": "THRESHOLD",
+                     *           "pattern": null,
+                     *           "required": false,
+                     *           "type": "integer"
+                     *         }
+                     *       ],
+                     *       "sha256": "3242baedf369c64515b1cb0c47ea519e0e5c71911d863ff0e41d4ae9426fcd97",
+                     *       "tags": [
+                     *         "disk"
+                     *       ],
+                     *       "timeout_ms": null
+                     *     }
+                     */
+                    "application/json": components["schemas"]["LibraryScriptView"];
+                };
+            };
+            /** @description The query, a header or the body cannot be read. `errors` names the parameter. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No key was sent, or the key is not valid. */
+            401: {
+                headers: {
+                    /** @description The scheme to authenticate with. */
+                    "WWW-Authenticate"?: "Bearer";
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such resource in this tenant. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The current state does not permit this. `code` says why. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body is too large. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body has another content type than this operation accepts. */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A field of the body is invalid, or a number is out of its bounds. `errors` names the field. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The key has too much in progress. Try again after `Retry-After` seconds. */
+            429: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The server cannot answer now. Try again after `Retry-After` seconds. */
+            503: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    diff_script_versions: {
+        parameters: {
+            query: {
+                /** @description The number of the older version. */
+                from: number;
+                /** @description The number of the newer version. */
+                to: number;
+            };
+            header?: never;
+            path: {
+                /** @description The id. */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The difference. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "body": "--- disk-report@1\n+++ disk-report@2\n@@ -1 +1 @@\n-df -h\n+df -h | sort\n",
+                     *       "document": "--- disk-report@1\n+++ disk-report@2\n@@ -1,12 +1,5 @@\n {\n   \"format\": 1,\n   \"interpreter\": \"sh\",\n-  \"name\": \"disk-report\",\n-  \"parameters\": [\n-    {\n-      \"default\": \"90\",\n-      \"name\": \"THRESHOLD\",\n-      \"type\": \"integer\"\n-    }\n-  ]\n+  \"name\": \"disk-report\"\n }\n",
+                     *       "from": 1,
+                     *       "to": 2
+                     *     }
+                     */
+                    "application/json": components["schemas"]["VersionDiffView"];
+                };
+            };
+            /** @description The query, a header or the body cannot be read. `errors` names the parameter. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No key was sent, or the key is not valid. */
+            401: {
+                headers: {
+                    /** @description The scheme to authenticate with. */
+                    "WWW-Authenticate"?: "Bearer";
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such resource in this tenant. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The key has too much in progress. Try again after `Retry-After` seconds. */
+            429: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The server cannot answer now. Try again after `Retry-After` seconds. */
+            503: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    list_script_versions: {
+        parameters: {
+            query?: {
+                /** @description `next_cursor` of the previous page. */
+                cursor?: string;
+                /** @description Most items of the page: 1 to 500, default 50. */
+                limit?: number;
+            };
+            header?: never;
+            path: {
+                /** @description The id. */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description A page of versions. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "items": [
+                     *         {
+                     *           "author_id": "01900000-0000-7000-8000-000000000002",
+                     *           "author_name": "bootstrap",
+                     *           "body": null,
+                     *           "body_bytes": 13,
+                     *           "created_at": "2026-01-31T12:00:00.000Z",
+                     *           "document": "{\"format\":1,\"name\":\"disk-report\",\"version\":2,\"sha256\":\"ebbb7a364dea48b7d7f583b158916c217ae46c1295f8fe2e326333ef6fe11ca3\",\"interpreter\":\"sh\"}",
+                     *           "document_sha256": "dd49cc7030e20599629702076ac5ea52f03d8865412aece762d2cfe9b9605d82",
+                     *           "interpreter": "sh",
+                     *           "is_current": true,
+                     *           "message": "sort",
+                     *           "parameters": [],
+                     *           "sha256": "ebbb7a364dea48b7d7f583b158916c217ae46c1295f8fe2e326333ef6fe11ca3",
+                     *           "signatures": [],
+                     *           "timeout_ms": null,
+                     *           "version": 2
+                     *         },
+                     *         {
+                     *           "author_id": "01900000-0000-7000-8000-000000000002",
+                     *           "author_name": "bootstrap",
+                     *           "body": null,
+                     *           "body_bytes": 6,
+                     *           "created_at": "2026-01-31T12:00:00.000Z",
+                     *           "document": "{\"format\":1,\"name\":\"disk-report\",\"version\":1,\"sha256\":\"3242baedf369c64515b1cb0c47ea519e0e5c71911d863ff0e41d4ae9426fcd97\",\"interpreter\":\"sh\",\"parameters\":[{\"name\":\"THRESHOLD\",\"type\":\"integer\",\"default\":\"90\"}]}",
+                     *           "document_sha256": "3861eca2acd22e16526d7de105f09aa69ad6f8b1e657e27ebbc9c6304a86e245",
+                     *           "interpreter": "sh",
+                     *           "is_current": false,
+                     *           "message": "",
+                     *           "parameters": [
+                     *             {
+                     *               "choices": [],
+                     *               "default": "90",
+                     *               "help": null,
+                     *               "name": "THRESHOLD",
+                     *               "pattern": null,
+                     *               "required": false,
+                     *               "type": "integer"
+                     *             }
+                     *           ],
+                     *           "sha256": "3242baedf369c64515b1cb0c47ea519e0e5c71911d863ff0e41d4ae9426fcd97",
+                     *           "signatures": [],
+                     *           "timeout_ms": null,
+                     *           "version": 1
+                     *         }
+                     *       ],
+                     *       "next_cursor": null
+                     *     }
+                     */
+                    "application/json": components["schemas"]["PageView_ScriptVersionView"];
+                };
+            };
+            /** @description The query, a header or the body cannot be read. `errors` names the parameter. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No key was sent, or the key is not valid. */
+            401: {
+                headers: {
+                    /** @description The scheme to authenticate with. */
+                    "WWW-Authenticate"?: "Bearer";
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such resource in this tenant. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A field of the body is invalid, or a number is out of its bounds. `errors` names the field. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The key has too much in progress. Try again after `Retry-After` seconds. */
+            429: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The server cannot answer now. Try again after `Retry-After` seconds. */
+            503: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    save_script_version: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The id. */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "body": "df -h | sort\n",
+                 *       "interpreter": "sh",
+                 *       "message": "sort"
+                 *     }
+                 */
+                "application/json": components["schemas"]["ScriptVersionBody"];
+            };
+        };
+        responses: {
+            /** @description The version. */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "author_id": "01900000-0000-7000-8000-000000000002",
+                     *       "author_name": "bootstrap",
+                     *       "body": "df -h | sort\n",
+                     *       "body_bytes": 13,
+                     *       "created_at": "2026-01-31T12:00:00.000Z",
+                     *       "document": "{\"format\":1,\"name\":\"disk-report\",\"version\":2,\"sha256\":\"ebbb7a364dea48b7d7f583b158916c217ae46c1295f8fe2e326333ef6fe11ca3\",\"interpreter\":\"sh\"}",
+                     *       "document_sha256": "dd49cc7030e20599629702076ac5ea52f03d8865412aece762d2cfe9b9605d82",
+                     *       "interpreter": "sh",
+                     *       "is_current": true,
+                     *       "message": "sort",
+                     *       "parameters": [],
+                     *       "sha256": "ebbb7a364dea48b7d7f583b158916c217ae46c1295f8fe2e326333ef6fe11ca3",
+                     *       "signatures": [],
+                     *       "timeout_ms": null,
+                     *       "version": 2
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ScriptVersionView"];
+                };
+            };
+            /** @description The query, a header or the body cannot be read. `errors` names the parameter. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No key was sent, or the key is not valid. */
+            401: {
+                headers: {
+                    /** @description The scheme to authenticate with. */
+                    "WWW-Authenticate"?: "Bearer";
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such resource in this tenant. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The current state does not permit this. `code` says why. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body is too large. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body has another content type than this operation accepts. */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A field of the body is invalid, or a number is out of its bounds. `errors` names the field. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The key has too much in progress. Try again after `Retry-After` seconds. */
+            429: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The server cannot answer now. Try again after `Retry-After` seconds. */
+            503: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    get_script_version: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The id. */
+                id: string;
+                /** @description The number of a version. */
+                version: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The version with its text. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "author_id": "01900000-0000-7000-8000-000000000002",
+                     *       "author_name": "bootstrap",
+                     *       "body": "df -h | sort\n",
+                     *       "body_bytes": 13,
+                     *       "created_at": "2026-01-31T12:00:00.000Z",
+                     *       "document": "{\"format\":1,\"name\":\"disk-report\",\"version\":2,\"sha256\":\"ebbb7a364dea48b7d7f583b158916c217ae46c1295f8fe2e326333ef6fe11ca3\",\"interpreter\":\"sh\"}",
+                     *       "document_sha256": "dd49cc7030e20599629702076ac5ea52f03d8865412aece762d2cfe9b9605d82",
+                     *       "interpreter": "sh",
+                     *       "is_current": true,
+                     *       "message": "sort",
+                     *       "parameters": [],
+                     *       "sha256": "ebbb7a364dea48b7d7f583b158916c217ae46c1295f8fe2e326333ef6fe11ca3",
+                     *       "signatures": [],
+                     *       "timeout_ms": null,
+                     *       "version": 2
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ScriptVersionView"];
+                };
+            };
+            /** @description No key was sent, or the key is not valid. */
+            401: {
+                headers: {
+                    /** @description The scheme to authenticate with. */
+                    "WWW-Authenticate"?: "Bearer";
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such resource in this tenant. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The key has too much in progress. Try again after `Retry-After` seconds. */
+            429: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The server cannot answer now. Try again after `Retry-After` seconds. */
+            503: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    sign_script_version: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The id. */
+                id: string;
+                /** @description The number of a version. */
+                version: number;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "signature": "VmEg/kjXJ1xsawQUbN3EV3ORq1+E3Z7juOFuqKt5jp/OP/dw/X4DyLtX1juICmwthFFnMTOj3yVhzXjb7+dvAw==",
+                 *       "statement": "{\"format\":1,\"publisher\":\"6kpsY+KcUgq+9VB7Ey7F+ZVHdq6+vnuSQh7qaRRG0iw=\",\"name\":\"disk-report\",\"version\":2,\"document_sha256\":\"dd49cc7030e20599629702076ac5ea52f03d8865412aece762d2cfe9b9605d82\",\"minimum_version\":2,\"expires_at_ms\":4000000000000}"
+                 *     }
+                 */
+                "application/json": components["schemas"]["ScriptSignatureBody"];
+            };
+        };
+        responses: {
+            /** @description The version with its signatures. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "author_id": "01900000-0000-7000-8000-000000000002",
+                     *       "author_name": "bootstrap",
+                     *       "body": "df -h | sort\n",
+                     *       "body_bytes": 13,
+                     *       "created_at": "2026-01-31T12:00:00.000Z",
+                     *       "document": "{\"format\":1,\"name\":\"disk-report\",\"version\":2,\"sha256\":\"ebbb7a364dea48b7d7f583b158916c217ae46c1295f8fe2e326333ef6fe11ca3\",\"interpreter\":\"sh\"}",
+                     *       "document_sha256": "dd49cc7030e20599629702076ac5ea52f03d8865412aece762d2cfe9b9605d82",
+                     *       "interpreter": "sh",
+                     *       "is_current": true,
+                     *       "message": "sort",
+                     *       "parameters": [],
+                     *       "sha256": "ebbb7a364dea48b7d7f583b158916c217ae46c1295f8fe2e326333ef6fe11ca3",
+                     *       "signatures": [
+                     *         {
+                     *           "signature": "VmEg/kjXJ1xsawQUbN3EV3ORq1+E3Z7juOFuqKt5jp/OP/dw/X4DyLtX1juICmwthFFnMTOj3yVhzXjb7+dvAw==",
+                     *           "statement": "{\"format\":1,\"publisher\":\"6kpsY+KcUgq+9VB7Ey7F+ZVHdq6+vnuSQh7qaRRG0iw=\",\"name\":\"disk-report\",\"version\":2,\"document_sha256\":\"dd49cc7030e20599629702076ac5ea52f03d8865412aece762d2cfe9b9605d82\",\"minimum_version\":2,\"expires_at_ms\":4000000000000}"
+                     *         }
+                     *       ],
+                     *       "timeout_ms": null,
+                     *       "version": 2
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ScriptVersionView"];
+                };
+            };
+            /** @description The query, a header or the body cannot be read. `errors` names the parameter. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No key was sent, or the key is not valid. */
+            401: {
+                headers: {
+                    /** @description The scheme to authenticate with. */
+                    "WWW-Authenticate"?: "Bearer";
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such resource in this tenant. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The current state does not permit this. `code` says why. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body is too large. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body has another content type than this operation accepts. */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A field of the body is invalid, or a number is out of its bounds. `errors` names the field. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The key has too much in progress. Try again after `Retry-After` seconds. */
+            429: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The server cannot answer now. Try again after `Retry-After` seconds. */
+            503: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     set_up: {
         parameters: {
             query?: never;
@@ -20700,7 +27583,7 @@ export interface operations {
                      * @example {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "email": "ada@example.com",
-                     *       "id": "01900000-0000-7000-8000-000000000020",
+                     *       "id": "01900000-0000-7000-8000-000000000027",
                      *       "name": "Ada",
                      *       "role": "owner",
                      *       "tenant_id": "01900000-0000-7000-8000-000000000005",
@@ -21059,7 +27942,7 @@ export interface operations {
                      * @example {
                      *       "code": "first_tenant",
                      *       "detail": "this is the tenant of the server's operator, which can't be deleted",
-                     *       "request_id": "01900000-0000-7000-8000-000000000024",
+                     *       "request_id": "01900000-0000-7000-8000-000000000031",
                      *       "status": 409,
                      *       "title": "Conflict",
                      *       "type": "about:blank"
@@ -21473,7 +28356,7 @@ export interface operations {
                      *         {
                      *           "created_at": "2026-01-31T12:00:00.000Z",
                      *           "delete_at": null,
-                     *           "id": "01900000-0000-7000-8000-000000000023",
+                     *           "id": "01900000-0000-7000-8000-000000000030",
                      *           "limits": {
                      *             "history_days": 7,
                      *             "max_agents": 3,
@@ -21580,7 +28463,7 @@ export interface operations {
                      * @example {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "delete_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000023",
+                     *       "id": "01900000-0000-7000-8000-000000000030",
                      *       "key": "mst_live_0000000000000000000000000000000000000000000000000000000000000000",
                      *       "limits": {
                      *         "history_days": 7,
@@ -21696,7 +28579,7 @@ export interface operations {
                      * @example {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "delete_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000023",
+                     *       "id": "01900000-0000-7000-8000-000000000030",
                      *       "limits": {
                      *         "history_days": 7,
                      *         "max_agents": 3,
@@ -21799,7 +28682,7 @@ export interface operations {
                      * @example {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "delete_at": "2026-01-31T12:00:00.000Z",
-                     *       "id": "01900000-0000-7000-8000-000000000023",
+                     *       "id": "01900000-0000-7000-8000-000000000030",
                      *       "limits": {
                      *         "history_days": 90,
                      *         "max_agents": null,
@@ -21947,7 +28830,7 @@ export interface operations {
                      * @example {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "delete_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000023",
+                     *       "id": "01900000-0000-7000-8000-000000000030",
                      *       "limits": {
                      *         "history_days": 90,
                      *         "max_agents": null,
@@ -22077,7 +28960,7 @@ export interface operations {
                      * @example {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "delete_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000023",
+                     *       "id": "01900000-0000-7000-8000-000000000030",
                      *       "limits": {
                      *         "history_days": 90,
                      *         "max_agents": null,
@@ -22195,7 +29078,7 @@ export interface operations {
                 /** @description Only deliveries of this job. */
                 job_id?: string;
                 /** @description Only deliveries in this state. */
-                state?: "pending" | "delivered" | "failed";
+                state?: "queued" | "pending" | "delivered" | "failed";
             };
             header?: never;
             path?: never;
@@ -22219,14 +29102,14 @@ export interface operations {
                      *           "event": "job.finished",
                      *           "finished_at": null,
                      *           "give_up_at": "2026-01-31T12:00:00.000Z",
-                     *           "id": "01900000-0000-7000-8000-000000000030",
-                     *           "job_id": "01900000-0000-7000-8000-000000000029",
+                     *           "id": "01900000-0000-7000-8000-000000000039",
+                     *           "job_id": "01900000-0000-7000-8000-000000000038",
                      *           "last_attempt": {
                      *             "at": "2026-01-31T12:00:00.000Z",
                      *             "error": "failed to resolve the name hooks.invalid: failed to lookup address information: Name or service not known",
                      *             "response": null,
                      *             "status": null,
-                     *             "took_ms": 3
+                     *             "took_ms": 1
                      *           },
                      *           "state": "pending",
                      *           "url": "https://hooks.invalid/muster"
@@ -22327,7 +29210,7 @@ export interface operations {
                      *           "error": "failed to resolve the name hooks.invalid: failed to lookup address information: Name or service not known",
                      *           "response": null,
                      *           "status": null,
-                     *           "took_ms": 3
+                     *           "took_ms": 1
                      *         }
                      *       ],
                      *       "created_at": "2026-01-31T12:00:00.000Z",
@@ -22335,14 +29218,14 @@ export interface operations {
                      *       "event": "job.finished",
                      *       "finished_at": null,
                      *       "give_up_at": "2026-01-31T12:00:00.000Z",
-                     *       "id": "01900000-0000-7000-8000-000000000030",
-                     *       "job_id": "01900000-0000-7000-8000-000000000029",
+                     *       "id": "01900000-0000-7000-8000-000000000039",
+                     *       "job_id": "01900000-0000-7000-8000-000000000038",
                      *       "last_attempt": {
                      *         "at": "2026-01-31T12:00:00.000Z",
                      *         "error": "failed to resolve the name hooks.invalid: failed to lookup address information: Name or service not known",
                      *         "response": null,
                      *         "status": null,
-                     *         "took_ms": 3
+                     *         "took_ms": 1
                      *       },
                      *       "state": "pending",
                      *       "url": "https://hooks.invalid/muster"
@@ -22430,14 +29313,14 @@ export interface operations {
                      *       "event": "job.finished",
                      *       "finished_at": null,
                      *       "give_up_at": "2026-01-31T12:00:00.000Z",
-                     *       "id": "01900000-0000-7000-8000-000000000030",
-                     *       "job_id": "01900000-0000-7000-8000-000000000029",
+                     *       "id": "01900000-0000-7000-8000-000000000039",
+                     *       "job_id": "01900000-0000-7000-8000-000000000038",
                      *       "last_attempt": {
                      *         "at": "2026-01-31T12:00:00.000Z",
                      *         "error": "failed to resolve the name hooks.invalid: failed to lookup address information: Name or service not known",
                      *         "response": null,
                      *         "status": null,
-                     *         "took_ms": 3
+                     *         "took_ms": 1
                      *       },
                      *       "state": "pending",
                      *       "url": "https://hooks.invalid/muster"
@@ -22561,7 +29444,7 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "secret": "whsec_0000000000000000000000000000000000000000000="
+                     *       "secret": "whsec_0000000000000000000000000000000000/5jOIddlE="
                      *     }
                      */
                     "application/json": components["schemas"]["SecretView"];
@@ -22782,6 +29665,154 @@ export interface operations {
                      *     }
                      */
                     "application/json": components["schemas"]["HealthView"];
+                };
+            };
+        };
+    };
+    deliver_hook: {
+        parameters: {
+            query?: never;
+            header?: {
+                Authorization?: string | null;
+                "Webhook-Id"?: string | null;
+                "Webhook-Timestamp"?: string | null;
+                "Webhook-Signature"?: string | null;
+                "X-Hub-Signature-256"?: string | null;
+                "X-GitHub-Event"?: string | null;
+                /** @description A repeated request with the same key within 24 hours gets the answer of the first one. */
+                "Idempotency-Key"?: string;
+            };
+            path: {
+                /** @description The id. */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "action": "published",
+                 *       "release": {
+                 *         "tag": "1.4.0"
+                 *       }
+                 *     }
+                 */
+                "application/json": unknown;
+            };
+        };
+        responses: {
+            /** @description The delivery, with its job if it has one. */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "delivery_id": "01900000-0000-7000-8000-000000000032",
+                     *       "is_repeated": false,
+                     *       "job_id": "01900000-0000-7000-8000-000000000033",
+                     *       "state": "started"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["DeliveredView"];
+                };
+            };
+            /** @description The query, a header or the body cannot be read. `errors` names the parameter. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No key was sent, or the key is not valid. */
+            401: {
+                headers: {
+                    /** @description The scheme to authenticate with. */
+                    "WWW-Authenticate"?: "Bearer";
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The key does not have the scope that this operation needs. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such resource in this tenant. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The current state does not permit this. `code` says why. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body is too large. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body has another content type than this operation accepts. */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A field of the body is invalid, or a number is out of its bounds. `errors` names the field. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The key has too much in progress. Try again after `Retry-After` seconds. */
+            429: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The server cannot answer now. Try again after `Retry-After` seconds. */
+            503: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
         };

@@ -351,6 +351,7 @@ async fn integrations(run: &mut Recorder<'_>) {
     run.call(Method::PATCH, &path, Some(json!({"is_enabled": false}))).await;
     let delivery = "{delivery_id=01980000-0000-7000-8000-000000000000}";
     run.post(&format!("{path}/deliveries/{delivery}/resend"), json!({})).await;
+    run.call(Method::DELETE, &path, None).await;
 }
 
 async fn library(run: &mut Recorder<'_>) {
