@@ -33,7 +33,7 @@ pub enum CommandDecision {
     Repeat(KnownState),
     /// Refuse it and store the refusal.
     Refuse(Response),
-    Accept(NewCommand),
+    Accept(Box<NewCommand>),
     /// Write an update request for the supervisor, then end the agent's process.
     Update {
         version: Version,
@@ -196,7 +196,7 @@ pub fn decide(command: &Command, input: &DecisionInput<'_>) -> CommandDecision {
     match planned {
         Ok((launch, parameters, file, minimum)) => {
             match approval::pin_program(launch, approved.as_ref()) {
-                Ok(launch) => CommandDecision::Accept(NewCommand {
+                Ok(launch) => CommandDecision::Accept(Box::new(NewCommand {
                     file,
                     minimum,
                     command_id: id,
@@ -204,7 +204,7 @@ pub fn decide(command: &Command, input: &DecisionInput<'_>) -> CommandDecision {
                     start_by: command.start_within_ms.map(BootInstant::after_ms),
                     launch: Some(Launch { run_as: policy.run_as.clone(), ..launch }),
                     parameters,
-                }),
+                })),
                 Err((code, text)) => refuse(code, text),
             }
         }

@@ -170,8 +170,8 @@ impl Session<'_> {
             self.reject(id, &error);
             return;
         }
-        if let CommandDecision::Accept(NewCommand { minimum: Some((name, version)), .. }) =
-            &decision
+        if let CommandDecision::Accept(new) = &decision
+            && let Some((name, version)) = &new.minimum
             && let Err(error) = self.agent.minimum_versions.raise(name, *version)
         {
             self.reject(id, &error);
@@ -179,7 +179,7 @@ impl Session<'_> {
         }
         match decision {
             CommandDecision::Answer(response) => self.push(&AgentFrame::Response(response)),
-            CommandDecision::Accept(new) => accepting.push(new),
+            CommandDecision::Accept(new) => accepting.push(*new),
             CommandDecision::Repeat(known) => self.resend_state(id, known),
             CommandDecision::Refuse(response) => {
                 tracing::info!(command_id = %id, code = ?response.error_code, "refused");

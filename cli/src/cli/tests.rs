@@ -57,11 +57,13 @@ const LOCAL_OPTIONS: [&str; 18] = [
 ];
 
 /// Arguments that select a resource or a file, which no field of a body holds.
-const LOCAL_ARGUMENTS: [&str; 13] = [
+const LOCAL_ARGUMENTS: [&str; 15] = [
     "AGENT",
+    "CALENDAR",
     "DELIVERY",
     "FILE",
     "GROUP",
+    "HOOK",
     "ID",
     "INTEGRATION",
     "INVITATION",

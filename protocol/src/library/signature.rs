@@ -188,7 +188,7 @@ mod tests {
         assert_eq!(find(&[other.clone(), own.clone()], 1_000), Ok(statement(&pair(1))));
         assert_eq!(find(&[], 1_000), Err(SignatureError::Unsigned));
         assert_eq!(find(&[other], 1_000), Err(SignatureError::Unsigned));
-        assert_eq!(find(&[own.clone()], 2_000), Err(SignatureError::Expired));
+        assert_eq!(find(std::slice::from_ref(&own), 2_000), Err(SignatureError::Expired));
         let long = SignedScript {
             expires_at_ms: 1_001 + MAX_SIGNATURE_LIFETIME_MS,
             ..statement(&pair(1))

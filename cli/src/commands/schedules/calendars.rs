@@ -27,7 +27,7 @@ pub const OPTIONS: OptionNames = &[
     option("name", "NAME or --name")
         .expects("1 to 128 characters, without control characters or spaces at the ends"),
     option("time_zone", "--time-zone").expects("a name such as Europe/Berlin"),
-    option("entries", "--freeze, --exclude or --window"),
+    option("entries", "--freeze or --exclude or --window"),
     option("target", "--on"),
     TARGET_EXPRESSION,
     option("schedule_ids", "--schedule"),

@@ -59,6 +59,11 @@ pub(super) fn all() -> Vec<(&'static str, &'static str, Value)> {
         fields.push((calendar, "name", name));
     }
     fields.extend([
+        (
+            "HookView",
+            "conditions",
+            json!({"type": "object", "additionalProperties": {"type": "string"}}),
+        ),
         ("SimulateBody", "for_ms", most(1, MAX_SIMULATED_MS)),
         ("RulePreviewBody", "count", most(1, MAX_COUNT)),
         (

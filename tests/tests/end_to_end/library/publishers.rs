@@ -1,7 +1,7 @@
 //! Hosts that pin publishers run nothing of the library without a signature of one of them, whatever the
 //! server and its database say.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use muster_tests::{Agent, Cli, Fixture, JsonFields as _, on_both_databases};
 use serde_json::json;
@@ -31,7 +31,7 @@ async fn pinned(fixture: &Fixture) -> Pinned {
     Pinned { _agent: agent, id, key }
 }
 
-async fn sign(fixture: &Fixture, key: &PathBuf, script: &str, version: &str, body: &str) {
+async fn sign(fixture: &Fixture, key: &Path, script: &str, version: &str, body: &str) {
     let cli = fixture.cli().await;
     let copy = fixture.test_dir.path().join("copy.sh");
     std::fs::write(&copy, body).expect("written");
