@@ -4715,7 +4715,9 @@ export interface components {
             authentication: components["schemas"]["HookAuthentication"];
             changed_at: components["schemas"]["Timestamp"];
             /** @description Expected texts by JSON pointer. */
-            conditions: Record<string, never>;
+            conditions: {
+                [key: string]: string;
+            };
             created_at: components["schemas"]["Timestamp"];
             created_by: components["schemas"]["PrincipalId"];
             enabled: boolean;
