@@ -2,7 +2,7 @@
 
 use muster_server::domain::commands::approval::{ApprovalState, PinnedWork};
 use muster_server::domain::commands::command_state::CommandState;
-use muster_server::domain::ids::{ApprovalId, CommandId, PrincipalId, TenantId};
+use muster_server::domain::ids::{AgentId, ApprovalId, CommandId, PrincipalId, TenantId};
 use muster_server::domain::page::PageRequest;
 use muster_server::domain::time::Timestamp;
 use muster_server::store::entities::access::audit_entry;
@@ -32,7 +32,15 @@ impl Fixture {
     /// A held command that waits for an approval.
     async fn waiting(&self, expires_at: Timestamp) -> (ApprovalId, CommandId) {
         let session = self.agent(&Uuid::now_v7().to_string()).await;
-        let mut submission = self.submission(session.agent_id);
+        self.waiting_on(session.agent_id, expires_at).await
+    }
+
+    async fn waiting_on(
+        &self,
+        agent_id: AgentId,
+        expires_at: Timestamp,
+    ) -> (ApprovalId, CommandId) {
+        let mut submission = self.submission(agent_id);
         submission.row.is_held = true;
         submission.row.expires_at = Timestamp::NEVER;
         let (id, command_id) = (ApprovalId::new(), submission.row.id);
@@ -121,11 +129,12 @@ async fn an_overdue_request_ends_with_its_work_and_one_whose_work_ended_is_withd
 }
 
 async fn requests_of_ended_work_are_withdrawn_behind_any_number_of_pending_ones(fixture: Fixture) {
+    let agent_id = fixture.agent("host").await.agent_id;
     let mut pending = Vec::new();
     for number in 0..101 {
-        pending.push(fixture.waiting(NOW.plus_ms(100 + number)).await.0);
+        pending.push(fixture.waiting_on(agent_id, NOW.plus_ms(100 + number)).await.0);
     }
-    let (cancelled, ended) = fixture.waiting(NOW.plus_ms(1_000)).await;
+    let (cancelled, ended) = fixture.waiting_on(agent_id, NOW.plus_ms(1_000)).await;
     let tenant = fixture.store.tenant(fixture.tenant_id);
     tenant.cancel_command(ended, NOW, audit(fixture.tenant_id)).await.expect("cancel");
     let system = fixture.store.system();

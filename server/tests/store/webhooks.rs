@@ -124,6 +124,7 @@ async fn attempts_are_limited_and_old_finished_deliveries_are_deleted(fixture: F
         let decide = move |row: &mut delivery::Model| {
             if row.attempt_count as usize > KEPT_ATTEMPTS {
                 row.state = WebhookDeliveryState::Failed;
+                row.finished_at = Some(NOW);
             }
         };
         system.record_webhook_attempt(id, attempt(status), vec![], decide).await.expect("record");

@@ -4729,7 +4729,9 @@ export interface components {
             /** @description Current name of the owner; `null` in the answer to a change. */
             owner_name?: string | null;
             /** @description JSON pointers by the name of the parameter. */
-            parameters: Record<string, never>;
+            parameters: {
+                [key: string]: string;
+            };
             /**
              * @description Where deliveries are sent to, on this server.
              * @example /hooks/0198e0a4-0000-7000-8000-000000000000

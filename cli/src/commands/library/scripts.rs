@@ -48,7 +48,6 @@ pub const OPTIONS: OptionNames = &[
     option("tag", "--tag").expects("letters, digits and . _ : / -"),
     option("description", "--description"),
     option("message", "--message").expects("at most 512 characters"),
-    option("timeout_ms", "--timeout"),
     option("current_version", "VERSION"),
     option("search", "--search"),
     option("limit", "--limit"),

@@ -58,12 +58,10 @@ pub(super) fn all() -> Vec<(&'static str, &'static str, Value)> {
         };
         fields.push((calendar, "name", name));
     }
+    let texts = json!({"type": "object", "additionalProperties": {"type": "string"}});
     fields.extend([
-        (
-            "HookView",
-            "conditions",
-            json!({"type": "object", "additionalProperties": {"type": "string"}}),
-        ),
+        ("HookView", "conditions", texts.clone()),
+        ("HookView", "parameters", texts),
         ("SimulateBody", "for_ms", most(1, MAX_SIMULATED_MS)),
         ("RulePreviewBody", "count", most(1, MAX_COUNT)),
         (

@@ -262,6 +262,7 @@ async fn old_entries_are_removed_and_what_stays_is_still_proven(mut fixture: Fix
     let head = cli.home().join("head.json");
     let kept = head.to_str().expect("a path").to_owned();
     cli.run(&["audit", "verify", "--save-head", &kept]).await.expect(0);
+    change(&fixture, "after the head").await;
     // Two months later. Time runs faster, so that the next sweep comes soon.
     fixture.server.stop();
     let later = fake_time("+60d x60");

@@ -23,7 +23,7 @@ async fn begin(fixture: &Fixture, key: &str) -> TcpStream {
 /// The answer, as far as it came at once.
 async fn answer(mut stream: TcpStream) -> String {
     let mut bytes = Vec::new();
-    while !String::from_utf8_lossy(&bytes).contains("\"code\"") {
+    while !String::from_utf8_lossy(&bytes).contains("\"detail\"") {
         let read = stream.read_buf(&mut bytes).await.expect("an answer");
         assert!(read > 0, "no answer");
     }

@@ -280,7 +280,8 @@ async fn a_signature_for_one_host_starts_nothing_on_another_that_gets_its_id(mut
     let policy = std::fs::read(agent.state_dir().join("policy.json")).expect("read");
     let marker = fixture.test_dir.path().join("started");
     let script = Script::new("deploy", &format!("echo $WHAT >> {}", marker.display()));
-    let options = AgentOptions::with_scripts([script.taking(["WHAT"])]);
+    let scripts = vec![script.taking(["WHAT"])];
+    let options = AgentOptions { scripts, ..AgentOptions::named("other") };
     write_policy(&fixture.test_dir.folder(&options.name), &String::from_utf8_lossy(&policy));
     let (mut other, other_id) = fixture.agent(options).await;
     agent.stop();

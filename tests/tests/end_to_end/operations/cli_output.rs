@@ -127,7 +127,7 @@ async fn refusal_names_the_matching_options() {
         (&["keys", "create", "k", "--max-agents", "0"], "--max-agents must be"),
         (&["executions", "list", "--trigger", "odd"], "--trigger must be"),
         (&["commands", "list", "--state", "odd"], "--state must be"),
-        (&["keys", "create", "k", "--expires", "2020-01-01"], "--expires must be a future time"),
+        (&["keys", "create", "k", "--expires", "2020-01-01"], "--expires is in the past"),
         (&["executions", "list", "--job", "odd"], "--job must be an id"),
         (&["jobs", "executions", "01a1fdb4-5130-7149-8191-20f9622b2a14"], "there is no such job"),
     ] {

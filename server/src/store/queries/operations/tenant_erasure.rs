@@ -14,7 +14,9 @@ use crate::domain::ids::{AgentId, CommandId, TenantId, UserId};
 use crate::domain::time::Timestamp;
 use crate::store::StoreError;
 use crate::store::blobs::BlobName;
-use crate::store::entities::access::{email_change, member, password_reset, tenant, user};
+use crate::store::entities::access::{
+    email_change, identity, member, password_reset, recovery_code, tenant, totp_secret, user,
+};
 use crate::store::entities::commands::command;
 use crate::store::entities::fleet::{
     agent, agent_event, agent_ledger, agent_manifest, telemetry_sample,
@@ -222,22 +224,27 @@ async fn erase_members(transaction: &DatabaseTransaction, id: TenantId) -> Resul
         .all(transaction)
         .await?;
     member::Entity::delete_many().filter(member::Column::TenantId.eq(id)).exec(transaction).await?;
+    identity::Entity::update_many()
+        .col_expr(identity::Column::FollowsIn, Expr::value(Option::<uuid::Uuid>::None))
+        .filter(identity::Column::FollowsIn.eq(id))
+        .exec(transaction)
+        .await?;
     for users in users.chunks(usize::try_from(SLICE_ROWS).unwrap_or(1)) {
         let in_other_tenants = Query::select()
             .column(member::Column::UserId)
             .from(member::Entity)
             .and_where(member::Column::UserId.is_in(users.iter().copied()))
             .take();
-        password_reset::Entity::delete_many()
-            .filter(password_reset::Column::UserId.is_in(users.iter().copied()))
-            .filter(password_reset::Column::UserId.not_in_subquery(in_other_tenants.clone()))
-            .exec(transaction)
-            .await?;
-        email_change::Entity::delete_many()
-            .filter(email_change::Column::UserId.is_in(users.iter().copied()))
-            .filter(email_change::Column::UserId.not_in_subquery(in_other_tenants.clone()))
-            .exec(transaction)
-            .await?;
+        macro_rules! erase_of_users {
+            ($($entity:ident),+) => {$(
+                $entity::Entity::delete_many()
+                    .filter($entity::Column::UserId.is_in(users.iter().copied()))
+                    .filter($entity::Column::UserId.not_in_subquery(in_other_tenants.clone()))
+                    .exec(transaction)
+                    .await?;
+            )+};
+        }
+        erase_of_users!(password_reset, email_change, identity, totp_secret, recovery_code);
         user::Entity::delete_many()
             .filter(user::Column::Id.is_in(users.iter().copied()))
             .filter(user::Column::Id.not_in_subquery(in_other_tenants))

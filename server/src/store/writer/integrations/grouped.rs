@@ -10,7 +10,7 @@ use sea_orm::{
 use uuid::Uuid;
 
 use super::queue;
-use crate::domain::ids::{WebhookDeliveryId, first_id_at};
+use crate::domain::ids::WebhookDeliveryId;
 use crate::domain::integrations::event_type::EventType;
 use crate::domain::integrations::grouping::{FAILURE_HOLD_MS, GroupStep, KnownMessage, group};
 use crate::domain::integrations::integration::IntegrationEvent;
@@ -93,7 +93,7 @@ async fn read_known(
     let mut known = Known::new();
     let grouped: Vec<_> = events.iter().filter(|event| event.event.group().is_some()).collect();
     let Some(first) = grouped.iter().map(|event| event.at).min() else { return Ok(known) };
-    let since = first_id_at(Timestamp(first.0 - FAILURE_HOLD_MS.cast_signed()));
+    let since = first.minus_ms(FAILURE_HOLD_MS);
     let of_integration = || {
         delivery::Entity::find()
             .filter(delivery::Column::IntegrationId.eq(row.id))
@@ -103,7 +103,7 @@ async fn read_known(
         let subjects = pad_to_power_of_two(subjects.iter().map(|event| event.subject_id));
         let found = of_integration()
             .filter(delivery::Column::SubjectId.is_in(subjects))
-            .filter(delivery::Column::Id.gt(since))
+            .filter(delivery::Column::CreatedAt.gt(since))
             .order_by_asc(delivery::Column::Id)
             .all(transaction)
             .await?;

@@ -107,7 +107,7 @@ fn body(bounded: &Bounded, agent: &str) -> Value {
         ("/api/agents/{id}/command" | "/api/agents/keys/{id}/command", _) => {
             json!({"command": "execute", "data": {"script": "deploy"}})
         }
-        ("/api/jobs", field) => job(agent, field),
+        ("/api/jobs" | "/api/jobs/preview", field) => job(agent, field),
         _ => json!({}),
     }
 }
