@@ -6252,7 +6252,9 @@ export interface components {
             /** @description Why the hook ignores the body. */
             ignored?: string | null;
             /** @description The parameters of the job; `null` if the hook ignores the body. */
-            parameters?: Record<string, never> | null;
+            parameters?: {
+                [key: string]: string;
+            };
         };
         /**
          * Format: date-time

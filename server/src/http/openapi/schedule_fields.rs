@@ -61,7 +61,8 @@ pub(super) fn all() -> Vec<(&'static str, &'static str, Value)> {
     let texts = json!({"type": "object", "additionalProperties": {"type": "string"}});
     fields.extend([
         ("HookView", "conditions", texts.clone()),
-        ("HookView", "parameters", texts),
+        ("HookView", "parameters", texts.clone()),
+        ("TestedHookView", "parameters", texts),
         ("SimulateBody", "for_ms", most(1, MAX_SIMULATED_MS)),
         ("RulePreviewBody", "count", most(1, MAX_COUNT)),
         (

@@ -303,6 +303,11 @@ async fn a_signature_for_one_host_starts_nothing_on_another_that_gets_its_id(mut
         ));
     }
     swap("DROP TABLE keys_before");
+    // Both count as hosts of one agent key, which is how the server finds a host.
+    swap(&format!(
+        "UPDATE agents SET key_id = (SELECT key_id FROM agents WHERE id = {two}) WHERE id = {one}"
+    ));
+    swap("UPDATE agent_keys SET max_agents = 10");
     fixture.server.resume();
     fixture.server.ready().await;
     other.resume();

@@ -111,7 +111,8 @@ impl Hooks {
             }
             row.replay_window_ms = window.cast_signed();
         }
-        self.jobs.check_template(caller, with_placeholders(&row)?)?;
+        let checked = self.jobs.check_template(caller, with_placeholders(&row)?);
+        checked.map_err(|error| error.moved("", "job."))?;
         // Two changes within one millisecond must differ.
         row.changed_at = now.max(row.changed_at.plus_ms(1));
         Ok(row)

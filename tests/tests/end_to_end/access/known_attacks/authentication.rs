@@ -9,8 +9,11 @@ use super::{bearer, raw, status_of};
 const IN_THE_BODY: [&str; 3] =
     ["/api/auth/device/token", "/api/auth/login", "/api/auth/login/code"];
 /// They start nothing that counts without a further proof.
-const FOR_STRANGERS: [&str; 5] = [
+const FOR_STRANGERS: [&str; 8] = [
     "/api/auth/device",
+    "/api/auth/oidc/providers",
+    "/api/auth/oidc/{provider}/callback",
+    "/api/auth/oidc/{provider}/start",
     "/api/auth/password-reset",
     "/api/auth/register",
     "/api/auth/register/resend",
