@@ -11,7 +11,7 @@ use uuid::Uuid;
 use super::views::{ScriptSignatureBody, ScriptVersionBody, ScriptVersionView, VersionDiffView};
 use crate::domain::ids::ScriptId;
 use crate::http::AppState;
-use crate::http::extract::{Body, Id, PageParams, Params};
+use crate::http::extract::{Body, Id, PageParams, Params, within};
 use crate::http::problem::{ApiResult, Problem};
 use crate::http::views::PageView;
 use crate::services::access::caller::Caller;
@@ -30,9 +30,9 @@ pub(super) fn routes() -> OpenApiRouter<AppState> {
 #[into_params(parameter_in = Query)]
 struct DiffParams {
     /// The number of the older version.
-    from: u32,
+    from: u64,
     /// The number of the newer version.
-    to: u32,
+    to: u64,
 }
 
 /// List the versions of a script, newest first, without their text.
@@ -108,7 +108,11 @@ async fn diff_script_versions(
     Id(id): Id,
     Params(params): Params<DiffParams>,
 ) -> ApiResult<axum::Json<VersionDiffView>> {
-    let versions = (params.from, params.to);
+    let version = |name: &str, number: u64| {
+        let within = within(name, number, 0..=u32::MAX.into())?;
+        Ok::<_, Problem>(u32::try_from(within).unwrap_or(u32::MAX))
+    };
+    let versions = (version("from", params.from)?, version("to", params.to)?);
     Ok(axum::Json(state.services.library.diff(&caller, ScriptId(id), versions).await?.into()))
 }
 

@@ -1,6 +1,6 @@
 //! Changes of scripts by people: each save is a version of its own, and a roll back only points to one.
 
-use muster_protocol::library::ScriptDocument;
+use muster_protocol::library::{MAX_VERSION_NUMBER, ScriptDocument};
 use serde_json::json;
 
 use super::{
@@ -74,6 +74,7 @@ impl Library {
         let was = self.find(caller, id).await?;
         let mut row = was.clone();
         if let Some(version) = request.current_version {
+            check_number("current_version", version)?;
             if !(1..=was.latest_version).contains(&version) {
                 let bounds = 1..=u64::from(was.latest_version);
                 return Err(ServiceError::out_of_range("current_version", version.into(), bounds));
@@ -111,6 +112,7 @@ impl Library {
         expected: Option<u32>,
     ) -> Result<VersionSnapshot> {
         require_write(caller)?;
+        expected.map_or(Ok(()), |expected| check_number("expected_version", expected))?;
         let was = self.find(caller, id).await?;
         if expected.is_some_and(|expected| expected != was.latest_version) {
             return Err(changed_meanwhile());
@@ -211,5 +213,14 @@ fn changed_meanwhile() -> ServiceError {
     ServiceError::Conflict {
         code: "script_changed",
         detail: "the script was changed meanwhile; read it again, then repeat".into(),
+    }
+}
+
+/// A number that any version could have.
+fn check_number(field: &str, version: u32) -> Result<()> {
+    let bounds = 1..=u64::from(MAX_VERSION_NUMBER);
+    match bounds.contains(&version.into()) {
+        true => Ok(()),
+        false => Err(ServiceError::out_of_range(field, version.into(), bounds)),
     }
 }

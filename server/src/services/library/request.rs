@@ -3,6 +3,7 @@
 use muster_protocol::library::{
     DOCUMENT_FORMAT, ScriptDocument, ScriptParameter, check_body, sha256_hex,
 };
+use muster_protocol::limits::MAX_TIMEOUT_MS;
 use serde_json::json;
 
 use crate::domain::fleet::target::{Target, TargetSpec};
@@ -78,6 +79,11 @@ impl ScriptContentRequest {
         check_body(&self.body).map_err(|problem| invalid("body", problem))?;
         check_text(&self.message, MAX_VERSION_MESSAGE_CHARS)
             .map_err(|problem| invalid("message", &problem))?;
+        if let Some(timeout_ms) = self.timeout_ms
+            && !(1..=MAX_TIMEOUT_MS).contains(&timeout_ms)
+        {
+            return Err(ServiceError::out_of_range("timeout_ms", timeout_ms, 1..=MAX_TIMEOUT_MS));
+        }
         let document = ScriptDocument {
             format: DOCUMENT_FORMAT,
             name: name.to_owned(),

@@ -177,8 +177,7 @@ impl Schedules {
         }
         let due_times = row.due_times()?;
         let job = template(&row)?;
-        let checked = self.jobs.check_template(caller, job.request());
-        checked.map_err(|error| error.moved("", "job."))?;
+        self.jobs.check_template(caller, job.request())?;
         if moves {
             row.handled_until = now;
             if row.state == ScheduleState::Ended {

@@ -66,7 +66,8 @@ impl Jobs {
             _ if skips_offline_wave => OfflinePolicy::Skip,
             offline => offline,
         };
-        let validated = request.into_command().validate(CommandName::Execute)?;
+        let validated = request.into_command().validate(CommandName::Execute);
+        let validated = validated.map_err(|error| error.moved("data.", ""))?;
         validated.check_scope(caller)?;
         let read = resolve_agents(&self.store, &self.hub, caller, &target);
         let known = self.limiter.with_read_permit(read).await?;

@@ -57,9 +57,9 @@ impl Jobs {
     ) -> Result<()> {
         caller.require(Scope::CommandsRun)?;
         Target::try_from(request.target.clone())?;
-        request.valid_rollout()?;
-        let validated = request.into_command().validate(CommandName::Execute);
-        validated.map_err(|error| error.moved("data.", ""))?.check_scope(caller)
+        let rollout = request.valid_rollout();
+        let validated = rollout.and_then(|_| request.into_command().validate(CommandName::Execute));
+        validated.map_err(|error| error.moved("data.", "job."))?.check_scope(caller)
     }
 
     /// Checks the agents that a schedule's job would reach now. Each fire is checked again.
@@ -75,7 +75,8 @@ impl Jobs {
         let tenant = self.store.tenant(caller.principal.tenant_id);
         let resolved = tenant.resolve(&target, |id| self.hub.is_connected(id)).await?;
         let agents: Vec<_> = resolved.agents.into_iter().map(|facts| facts.id).collect();
-        let validated = request.into_command().validate(CommandName::Execute)?;
+        let validated = request.into_command().validate(CommandName::Execute);
+        let validated = validated.map_err(|error| error.moved("data.", "job."))?;
         let (kind, confirmation) = (validated.kind(), validated.confirmation);
         // An approval is asked for at each fire.
         let _ = self.guard.check(caller, kind, &agents, confirmation).await?;

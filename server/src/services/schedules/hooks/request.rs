@@ -111,8 +111,7 @@ impl Hooks {
             }
             row.replay_window_ms = window.cast_signed();
         }
-        let checked = self.jobs.check_template(caller, with_placeholders(&row)?);
-        checked.map_err(|error| error.moved("", "job."))?;
+        self.jobs.check_template(caller, with_placeholders(&row)?)?;
         // Two changes within one millisecond must differ.
         row.changed_at = now.max(row.changed_at.plus_ms(1));
         Ok(row)

@@ -107,6 +107,10 @@ fn body(bounded: &Bounded, agent: &str) -> Value {
         ("/api/agents/{id}/command" | "/api/agents/keys/{id}/command", _) => {
             json!({"command": "execute", "data": {"script": "deploy"}})
         }
+        ("/api/integrations", _) => json!({"kind": "slack", "name": "bounds",
+            "event_types": ["job.failed"], "settings": {"url": "https://hooks.invalid/x"}}),
+        ("/api/scripts", _) => json!({"name": "bounds", "body": "true\n", "interpreter": "sh"}),
+        ("/api/scripts/{id}/versions", _) => json!({"body": "true\n", "interpreter": "sh"}),
         ("/api/jobs" | "/api/jobs/preview", field) => job(agent, field),
         _ => json!({}),
     }
@@ -129,6 +133,11 @@ async fn number_out_of_its_bounds_is_refused_by_one_rule_in_every_operation() {
     let hook = fixture.api.post("/api/hooks", hook).await.expect(201).id().to_owned();
     let api_key = fixture.api.post("/api/keys", json!({"name": "ci", "role": "member"})).await;
     let api_key = api_key.expect(201).id().to_owned();
+    let integration = json!({"kind": "slack", "name": "chat", "event_types": ["job.failed"],
+        "settings": {"url": "https://hooks.invalid/x"}});
+    let integration = fixture.api.post("/api/integrations", integration).await.expect(201);
+    let script = json!({"name": "disk", "body": "df\n", "interpreter": "sh"});
+    let script = fixture.api.post("/api/scripts", script).await.expect(201).id().to_owned();
     let (_, basic) = fixture.api.agent_key(json!({})).await;
     let basic = fixture.api.with_key(&basic);
 
@@ -146,6 +155,8 @@ async fn number_out_of_its_bounds_is_refused_by_one_rule_in_every_operation() {
             Some("groups") => &group,
             Some("schedules") => &schedule,
             Some("hooks") => &hook,
+            Some("integrations") => integration.id(),
+            Some("scripts") => &script,
             Some("keys") => &api_key,
             _ => &command,
         };
@@ -154,7 +165,14 @@ async fn number_out_of_its_bounds_is_refused_by_one_rule_in_every_operation() {
         let above = one.most.map(|most| (most + 1, "too_large", most));
         for (value, code, limit) in below.into_iter().chain(above) {
             let answer = if one.is_query {
-                api.send(one.method.clone(), &format!("{path}?{}={value}", one.field), None).await
+                // The other version of two.
+                let more = match (path.ends_with("/diff"), one.field.as_str()) {
+                    (true, "from") => "&to=1",
+                    (true, _) => "&from=1",
+                    (false, _) => "",
+                };
+                let path = format!("{path}?{}={value}{more}", one.field);
+                api.send(one.method.clone(), &path, None).await
             } else {
                 let mut body = body(one, &agent);
                 let pointer = format!("/{}", one.field.replace('.', "/"));
