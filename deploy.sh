@@ -654,7 +654,9 @@ verify_programs() {
     signed=$staging/signed
     mkdir -p "$signed"
     # The version is read from the file, as the program must not run yet.
-    stamp=$(LC_ALL=C tr -c '0-9A-Za-z.:+-' '\n' <"$staging/bin/muster-agent" | sed -n 's/^.*muster-version:\([0-9][0-9A-Za-z.+-]*\)$/\1/p' | awk 'NR == 1')
+    # grep goes first: sed would search every line of a large program for the beginning of the stamp.
+    stamp=$(LC_ALL=C tr -c '0-9A-Za-z.:+-' '\n' <"$staging/bin/muster-agent" | grep -F muster-version: |
+        sed -n 's/^.*muster-version:\([0-9][0-9A-Za-z.+-]*\)$/\1/p' | awk 'NR == 1')
     if [ -z "$stamp" ] || ! download "/install/releases/$stamp/release.json" "$signed/release.json"; then
         [ -z "$release_key$pinned$min_version" ] || refuse_unsigned "$stamp"
         return 0
