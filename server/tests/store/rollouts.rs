@@ -24,6 +24,7 @@ on_both_databases!(
     an_execution_that_an_agent_returns_is_held_again,
     an_execution_that_an_agent_has_is_not_held,
     old_rollouts_are_deleted_with_their_jobs,
+    executions_that_fail_while_they_are_counted_are_not_missed,
 );
 
 impl Fixture {
@@ -279,4 +280,35 @@ async fn old_rollouts_are_deleted_with_their_jobs(fixture: Fixture) {
     let tenant = fixture.store.tenant(fixture.tenant_id);
     assert!(tenant.job(job).await.expect("read").is_none());
     assert!(tenant.rollouts(&[job]).await.expect("read").is_empty());
+}
+
+async fn executions_that_fail_while_they_are_counted_are_not_missed(fixture: Fixture) {
+    const EXECUTIONS: u64 = 40;
+    let one = fixture.agent("one").await;
+    let (job, commands) = fixture.rollout(&[(&one, 1); 40]).await;
+    for (number, id) in (1..).zip(&commands) {
+        let expires_at = NOW.plus_ms(number);
+        let change = RolloutChange::LiftHolds { command_ids: vec![*id], expires_at };
+        assert!(fixture.step(job, 1, change).await);
+    }
+    let system = fixture.store.system();
+    let fail_one_by_one = async {
+        for number in 1..=EXECUTIONS {
+            let expired = system.expire_queued(NOW.plus_ms(number)).await.expect("sweep");
+            assert_eq!(expired.len(), 1);
+        }
+    };
+    let count_meanwhile = async {
+        loop {
+            let counts = fixture.counts(job, 1).await;
+            assert!(
+                counts.failures + counts.in_flight >= EXECUTIONS,
+                "some were missed: {counts:?}"
+            );
+            if counts.failures == EXECUTIONS {
+                break;
+            }
+        }
+    };
+    tokio::join!(fail_one_by_one, count_meanwhile);
 }
