@@ -76,7 +76,23 @@ impl Session {
     /// The id that `typed` matches: an id, a name, or a prefix of one that is unique. For an agent:
     /// see [`Session::agent_id`]. Does not check that an id exists.
     pub async fn id_of(&self, kind: ResourceKind, typed: &str) -> Result<String, CliError> {
-        self.look_up(kind, typed, name_lookup::find).await
+        match (kind, id_prefix::checked(typed)) {
+            (ResourceKind::Agent, Some(prefix)) => self.agent_id_or_prefix(typed, &prefix).await,
+            _ => self.look_up(kind, typed, name_lookup::find).await,
+        }
+    }
+
+    /// The agent that a word names which may be the beginning of an id. What runs is never chosen by a
+    /// prefix; what is shown or changed may be. A host chooses its name, so a name never wins over an id.
+    async fn agent_id_or_prefix(&self, typed: &str, prefix: &str) -> Result<String, CliError> {
+        let named = match self.agent_id(typed, false).await {
+            Ok(id) => Some(id),
+            Err(CliError::Usage(_)) => None,
+            Err(error) => return Err(error),
+        };
+        let page = self.api.list(&["agents"], &[], None).await?;
+        let items = page.get("items").and_then(Value::as_array).map(Vec::as_slice);
+        id_prefix::find_unless_named("agent", prefix, items.unwrap_or_default(), named.as_deref())
     }
 
     /// The id of the agent with this id, name or hostname. The server decides: no prefixes, and
@@ -125,15 +141,7 @@ impl Session {
         find: fn(&str, &str, &[Value]) -> Result<String, CliError>,
     ) -> Result<String, CliError> {
         if matches!(kind, ResourceKind::Agent) {
-            return match (self.agent_id(typed, false).await, id_prefix::checked(typed)) {
-                // What runs is never chosen by a prefix; what is shown or changed may be.
-                (Err(CliError::Usage(_)), Some(prefix)) => {
-                    let page = self.api.list(&["agents"], &[], None).await?;
-                    let items = page.get("items").and_then(Value::as_array).map(Vec::as_slice);
-                    id_prefix::find("agent", &prefix, items.unwrap_or_default())
-                }
-                (found, _) => found,
-            };
+            return self.agent_id(typed, false).await;
         }
         if uuid::Uuid::try_parse(typed).is_ok() {
             return Ok(typed.to_owned());
@@ -200,12 +208,22 @@ impl Session {
                 format!("\"{typed}\" is not an id of a {noun}; see `muster {collection}`");
             return Err(CliError::Usage(message));
         };
-        let query =
-            [("cursor", id_prefix::cursor(&prefix)), ("limit", id_prefix::PAGE.to_string())];
+        id_prefix::find(noun, &prefix, &self.starting_with(collection, &prefix).await?)
+    }
+
+    /// Items of a collection, among them the first whose ids start with `prefix`.
+    ///
+    /// # Errors
+    /// [`CliError`].
+    pub async fn starting_with(
+        &self,
+        collection: &str,
+        prefix: &str,
+    ) -> Result<Vec<Value>, CliError> {
+        let query = [("cursor", id_prefix::cursor(prefix)), ("limit", id_prefix::PAGE.to_string())];
         let request = self.api.request(Method::GET, &[collection]).query(&query);
         let page = self.api.json_with_retries(request).await?;
-        let items = page.get("items").and_then(Value::as_array).map(Vec::as_slice);
-        id_prefix::find(noun, &prefix, items.unwrap_or_default())
+        Ok(page.get("items").and_then(Value::as_array).cloned().unwrap_or_default())
     }
 
     /// Deletes one object and confirms it.

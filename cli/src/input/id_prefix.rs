@@ -5,6 +5,7 @@
 use serde_json::Value;
 
 use crate::error::CliError;
+use crate::output::text::sanitize;
 
 /// Least characters of a prefix.
 const MIN_CHARS: usize = 8;
@@ -57,6 +58,45 @@ pub fn find(noun: &str, prefix: &str, items: &[Value]) -> Result<String, CliErro
     }
 }
 
+/// True if an id among these items starts with `prefix`.
+pub fn any(prefix: &str, items: &[Value]) -> bool {
+    let mut ids = items.iter().filter_map(|item| item.get("id").and_then(Value::as_str));
+    ids.any(|id| id.starts_with(prefix))
+}
+
+/// [`find`], where the word that was typed also names the item `named`, if any.
+///
+/// # Errors
+/// As [`find`], and if the name and the prefix are of different items; it lists them.
+pub fn find_unless_named(
+    noun: &str,
+    prefix: &str,
+    items: &[Value],
+    named: Option<&str>,
+) -> Result<String, CliError> {
+    let Some(named) = named else {
+        return find(noun, prefix, items);
+    };
+    let text = |item: &Value, field: &str| {
+        item.get(field).and_then(Value::as_str).unwrap_or_default().to_owned()
+    };
+    let is_meant =
+        |item: &&Value| text(item, "id").starts_with(prefix) || text(item, "id") == named;
+    let meant: Vec<_> = items.iter().filter(is_meant).collect();
+    if meant.iter().all(|item| text(item, "id") == named) {
+        return Ok(named.to_owned());
+    }
+    let line = |item: &&Value| {
+        let line = format!("  {}  {}", text(item, "id"), text(item, "name"));
+        sanitize(line.trim_end())
+    };
+    let lines: Vec<_> = meant.iter().take(MAX_LISTED).map(line).collect();
+    Err(CliError::Usage(format!(
+        "\"{prefix}\" is the name of one {noun} and the start of the id of another; type a whole id:\n{}",
+        lines.join("\n")
+    )))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -75,6 +115,19 @@ mod tests {
         ] {
             assert_eq!(checked(typed), None, "{typed}");
         }
+    }
+
+    #[test]
+    fn a_name_never_wins_over_the_id_of_another() {
+        let items = [
+            json!({"id": "01a2063f-c6", "name": "web"}),
+            json!({"id": "01b00000-d7", "name": "01a2063f"}),
+        ];
+        let find = |named| find_unless_named("agent", "01a2063f", &items, named);
+        let refused = find(Some("01b00000-d7")).expect_err("ambiguous").to_string();
+        assert!(refused.contains("01a2063f-c6") && refused.contains("01b00000-d7"), "{refused}");
+        assert_eq!(find(Some("01a2063f-c6")).expect("one"), "01a2063f-c6");
+        assert_eq!(find(None).expect("one"), "01a2063f-c6");
     }
 
     #[test]

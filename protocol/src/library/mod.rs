@@ -81,7 +81,10 @@ impl ScriptDocument {
             return refused("format", "is not known to this program");
         }
         if !crate::manifest::is_script_name(&self.name) {
-            return refused("name", "must be 1 to 128 of letters, digits, `.`, `_`, `-`");
+            return refused(
+                "name",
+                "must be 1 to 128 of letters, digits, `.`, `_`, `-`, and must not start with a dot",
+            );
         }
         if !(1..=MAX_VERSION_NUMBER).contains(&self.version) {
             return refused("version", "must be 1 to 1000000");
@@ -142,6 +145,12 @@ impl ScriptDocument {
         }
         Ok(())
     }
+}
+
+/// True for a valid folder of scripts, apart from its length: empty, or names of scripts with `/` between
+/// them.
+pub fn is_script_folder(folder: &str) -> bool {
+    folder.is_empty() || folder.split('/').all(crate::manifest::is_script_name)
 }
 
 /// Hex SHA-256.
@@ -216,6 +225,10 @@ mod tests {
             changed.check().expect_err("refused").0
         };
         assert_eq!(field(|document| document.name = "a/b".into()), "name");
+        for name in [".", "..", ".git", ""] {
+            let named = ScriptDocument { name: name.into(), ..document() };
+            assert_eq!(named.check().expect_err(name).0, "name");
+        }
         assert_eq!(field(|document| document.version = 0), "version");
         assert_eq!(field(|document| document.timeout_ms = Some(0)), "timeout_ms");
         assert_eq!(field(|document| document.parameters[1].name = "LINES".into()), "parameters[1]");
@@ -228,6 +241,17 @@ mod tests {
         }
         for right in ["sh", "python3.12", "/usr/bin/perl", "g++"] {
             assert!(is_interpreter(right), "{right}");
+        }
+    }
+
+    #[test]
+    fn a_folder_has_no_way_out_and_no_hidden_part() {
+        for folder in ["", "a", "ops/disk.d", "a-b/c_d/e"] {
+            assert!(is_script_folder(folder), "{folder}");
+        }
+        for folder in ["/", "/a", "a/", "a//b", ".", "..", "a/../b", ".git", "a/.git/hooks", "a b"]
+        {
+            assert!(!is_script_folder(folder), "{folder}");
         }
     }
 

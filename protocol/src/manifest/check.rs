@@ -38,7 +38,7 @@ impl Script {
 
     fn check(&self) -> Result<(), String> {
         if !is_script_name(&self.name) {
-            return Err("the name must be 1 to 128 of letters, digits, `.`, `_`, `-`".into());
+            return Err("the name must be 1 to 128 of letters, digits, `.`, `_`, `-`, and must not start with a dot".into());
         }
         if !is_inner_path(&self.path) {
             return Err(format!(
@@ -121,9 +121,11 @@ fn check_description(description: Option<&str>) -> Result<(), String> {
     Ok(())
 }
 
-/// True for a valid script name.
+/// True for a valid script name. It becomes a file or folder elsewhere, so it never starts with a dot:
+/// neither `..` nor a hidden file such as `.git`.
 pub fn is_script_name(name: &str) -> bool {
     (1..=128).contains(&name.len())
+        && !name.starts_with('.')
         && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
 }
 

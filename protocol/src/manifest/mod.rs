@@ -24,7 +24,7 @@ pub struct Manifest {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Script {
-    /// The name that callers use: 1 to 128 of letters, digits, `.`, `_`, `-`.
+    /// The name that callers use: 1 to 128 of letters, digits, `.`, `_`, `-`, without a dot at the start.
     pub name: String,
     /// Relative to the scripts folder; must not leave it by `..` or a link.
     pub path: String,

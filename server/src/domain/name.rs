@@ -7,6 +7,11 @@ pub const MAX_TAG_BYTES: usize = 64;
 /// Most tags of one agent, agent key or target.
 pub const MAX_TAGS: usize = 64;
 
+/// Fewest characters of an id that people type instead of all of it.
+const MIN_ID_CHARS: usize = 8;
+/// Characters of an id.
+const ID_CHARS: usize = 36;
+
 /// Checks a name: 1 to 128 characters, all of them visible.
 pub fn check_name(name: &str) -> Result<(), &'static str> {
     let trimmed = name.trim();
@@ -39,6 +44,22 @@ pub fn clean(text: &str, max_chars: usize) -> String {
     text.chars().filter(|c| !is_invisible(*c)).take(max_chars).collect()
 }
 
+/// [`clean`] for the name that a host reports. One that looks like the beginning of an id gets `host-`
+/// before it: people type beginnings of ids, and would address this host instead of the one they mean.
+pub fn clean_host_name(text: &str, max_chars: usize) -> String {
+    let name = clean(text, max_chars);
+    if is_like_id(&name) { format!("host-{name}") } else { name }
+}
+
+/// True for the first 8 characters or more of an id: hexadecimal digits, and dashes where an id has them.
+fn is_like_id(name: &str) -> bool {
+    let is_like = |(at, c): (usize, char)| match at {
+        8 | 13 | 18 | 23 => c == '-',
+        _ => c.is_ascii_hexdigit(),
+    };
+    (MIN_ID_CHARS..=ID_CHARS).contains(&name.len()) && name.chars().enumerate().all(is_like)
+}
+
 /// True for control and format characters and for line separators: the Unicode categories Cc, Cf,
 /// Zl and Zp. Such characters make different names look equal, or reorder text.
 pub fn is_invisible(c: char) -> bool {
@@ -55,6 +76,24 @@ pub fn is_invisible(c: char) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_host_name_that_looks_like_the_beginning_of_an_id_is_marked() {
+        for like in [
+            "01a20734",
+            "01A20734-",
+            "01a20734-678c-71",
+            "01a20734-678c-7107-8123-0123456789ab",
+            "01a2\u{200b}0734",
+        ] {
+            let name = clean_host_name(like, 99);
+            assert_eq!(name, format!("host-{}", clean(like, 99)));
+        }
+        for unlike in ["01a2073", "web-1", "3f4e9a1b2c3d", "01a20734-678c.example", "facade-1", ""]
+        {
+            assert_eq!(clean_host_name(unlike, 99), unlike);
+        }
+    }
 
     #[test]
     fn names_lose_invisible_characters_and_given_names_must_not_contain_them() {

@@ -11,6 +11,7 @@ use uuid::Uuid;
 use crate::api::output_stream::{OutputRequest, Stream, read_output};
 use crate::error::CliError;
 use crate::explanation::{OptionNames, option};
+use crate::input::id_prefix;
 use crate::output::printer::print_note;
 use crate::session::Session;
 use stream_printer::{MISSING_OUTPUT, StreamPrinter, is_incomplete};
@@ -28,7 +29,8 @@ pub const OPTIONS: OptionNames = &[
 /// result of the script.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Id of an execution or a job; lines of a job start with the name of their agent
+    /// Id of an execution or a job, or its first 8 characters or more; lines of a job start with the name
+    /// of their agent
     id: String,
     /// Wait for more output until the execution or job has ended
     #[arg(short, long)]
@@ -53,19 +55,13 @@ pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
         let message = "`muster logs` has no JSON form; use the API, see docs/API.md";
         return Err(CliError::Usage(message.into()));
     }
-    if Uuid::try_parse(&args.id).is_err() {
-        let message = format!(
-            "\"{}\" is not an id of an execution or a job; see `muster executions` and `muster jobs`",
-            args.id
-        );
-        return Err(CliError::Usage(message));
-    }
+    let id = full_id(session, &args.id).await?;
     let request = OutputRequest { stream: args.stream, from_bytes: args.from, follow: args.follow };
-    match look_up(session, &args.id).await? {
+    match look_up(session, &id).await? {
         OutputOwner::Execution => {
-            print_if_not_started(session, &args.id).await?;
+            print_if_not_started(session, &id).await?;
             let mut printer = StreamPrinter::new(args.stream, args.raw);
-            let end = read_output(&session.api, &args.id, request, |stream, bytes| {
+            let end = read_output(&session.api, &id, request, |stream, bytes| {
                 printer.print(stream, bytes)
             });
             let end = end.await?;
@@ -75,15 +71,37 @@ pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
             }
         }
         OutputOwner::Job if args.from > 0 => {
-            let message = format!(
-                "--from needs the id of an execution; see `muster jobs executions {}`",
-                args.id
-            );
+            let message =
+                format!("--from needs the id of an execution; see `muster jobs executions {id}`");
             return Err(CliError::Usage(message));
         }
-        OutputOwner::Job => job_logs::print(&session.api, &args.id, request, args.raw).await?,
+        OutputOwner::Job => job_logs::print(&session.api, &id, request, args.raw).await?,
     }
     Ok(0)
+}
+
+/// The id that was typed, in full or as its beginning. A job is created together with its executions, so
+/// their ids begin alike: the only job with a prefix is meant before its executions.
+async fn full_id(session: &Session, typed: &str) -> Result<String, CliError> {
+    if Uuid::try_parse(typed).is_ok() {
+        return Ok(typed.to_owned());
+    }
+    let Some(prefix) = id_prefix::checked(typed) else {
+        let message = format!(
+            "\"{typed}\" is not an id of an execution or a job; see `muster executions` and `muster jobs`"
+        );
+        return Err(CliError::Usage(message));
+    };
+    let jobs = session.starting_with("jobs", &prefix).await?;
+    let executions = session.starting_with("executions", &prefix).await?;
+    match (id_prefix::find("job", &prefix, &jobs), id_prefix::find("", &prefix, &executions)) {
+        (Ok(job), _) => Ok(job),
+        (Err(_), Ok(execution)) if !id_prefix::any(&prefix, &jobs) => Ok(execution),
+        _ => {
+            let both: Vec<_> = jobs.into_iter().chain(executions).collect();
+            id_prefix::find("execution or job", &prefix, &both)
+        }
+    }
 }
 
 /// Says why nothing comes from an execution that has not started.

@@ -5,14 +5,13 @@ use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
 use muster_protocol::identity::AgentKeyPair;
-use muster_protocol::library::sha256_hex;
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::scripts::signing::{SignatureOptions, read_key, sign_version};
+use super::scripts::signing::{SignatureOptions, read_key, sign_folder};
 use crate::commands::releases::release::key_file;
 use crate::error::CliError;
 use crate::output::printer::Output;
-use crate::session::{ResourceKind, Session};
+use crate::session::Session;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -32,18 +31,16 @@ enum Action {
         /// File with the private key
         file: PathBuf,
     },
-    /// Sign a version of a script, and store the signature on the server
+    /// Sign the version of the server that is the script of your own folder
     ///
-    /// Compare it with your own copy: the server may show another text than you wrote.
+    /// Text, interpreter, parameters and timeout come from the folder. If the server shows anything else,
+    /// nothing is signed. For a script that was written elsewhere: `muster scripts pull`, read it, then sign it.
     Sign {
-        /// Script: an id, a name, or a unique prefix of one
-        script: String,
-        /// Sign this version [default: the latest]
+        /// Folder with the `script.toml` of the script
+        folder: PathBuf,
+        /// Sign this version, whichever versions this key has signed [default: the latest]
         #[arg(long, value_name = "N")]
         version: Option<u32>,
-        /// Your own copy of the text, which must be the same
-        #[arg(long, value_name = "FILE")]
-        file: PathBuf,
         #[command(flatten)]
         signature: SignatureOptions,
     },
@@ -95,22 +92,10 @@ pub fn run_offline(args: Args, output: Output) -> Result<u8, CliError> {
 /// # Errors
 /// [`CliError`].
 pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
-    let Action::Sign { script, version, file, signature } = args.action else {
+    let Action::Sign { folder, version, signature } = args.action else {
         return run_offline(args, session.output);
     };
-    let id = session.id_of(ResourceKind::Script, &script).await?;
-    let version = match version {
-        Some(version) => u64::from(version),
-        None => {
-            let request = session.api.request(reqwest::Method::GET, &["scripts", &id]);
-            let shown = session.api.json_with_retries(request).await?;
-            let latest = shown.get("latest_version").and_then(Value::as_u64);
-            latest.ok_or_else(|| CliError::Answer("the script has no latest version".into()))?
-        }
-    };
-    let own = std::fs::read(&file).map_err(CliError::file("read", &file))?;
-    let own = sha256_hex(&own);
-    let signed = sign_version(session, &id, version, &signature, Some(&own)).await?;
+    let signed = sign_folder(session, &folder, version, &signature).await?;
     session.output.details(&signed)?;
     Ok(0)
 }

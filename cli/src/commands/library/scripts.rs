@@ -3,6 +3,7 @@
 mod edit;
 mod folder;
 mod local_script;
+mod open_folder;
 pub mod signing;
 
 use std::path::PathBuf;
@@ -39,11 +40,12 @@ const VERSION_COLUMNS: [Column; 6] = [
 
 /// The options that set fields of the API.
 pub const OPTIONS: OptionNames = &[
-    option("name", "NAME").expects("1 to 128 letters, digits and . _ -"),
+    option("name", "NAME").expects("1 to 128 letters, digits and . _ -, no dot at the start"),
     option("body", "FILE").expects("text of at most 256 KiB without control characters"),
     option("interpreter", "--interpreter")
         .expects("sh, bash, python, node, powershell, another program's name, or its full path"),
-    option("folder", "--folder").expects("parts such as ops/disk, of letters, digits and . _ -"),
+    option("folder", "--folder")
+        .expects("parts such as ops/disk, of letters, digits and . _ -, no dot at the start"),
     option("tags", "--tag").expects("letters, digits and . _ : / -"),
     option("tag", "--tag").expects("letters, digits and . _ : / -"),
     option("description", "--description"),

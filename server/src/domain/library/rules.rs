@@ -1,5 +1,7 @@
 //! Rules for what people type about a script, beside those that hosts share.
 
+use muster_protocol::library::is_script_folder;
+
 use crate::domain::name::is_invisible;
 
 /// Longest folder, in bytes.
@@ -11,20 +13,16 @@ pub const MAX_VERSION_MESSAGE_CHARS: usize = 512;
 /// Longest text of a search, in characters.
 pub const MAX_SEARCH_CHARS: usize = 128;
 
-/// Checks a folder: empty, or parts of letters, digits and `. _ -` with `/` between them.
+/// Checks a folder: empty, or parts like names of scripts with `/` between them.
 ///
 /// # Errors
 /// A problem as the end of a sentence about it.
 pub fn check_folder(folder: &str) -> Result<(), &'static str> {
-    let is_part = |part: &str| {
-        !matches!(part, "" | "." | "..")
-            && part.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
-    };
-    if folder.is_empty() || (folder.len() <= MAX_FOLDER_BYTES && folder.split('/').all(is_part)) {
+    if folder.len() <= MAX_FOLDER_BYTES && is_script_folder(folder) {
         return Ok(());
     }
     Err(
-        "must be empty or parts of letters, digits, `.`, `_`, `-` with `/` between them, at most 256 bytes",
+        "must be empty or parts of letters, digits, `.`, `_`, `-` with `/` between them, none of which starts with a dot or has more than 128; at most 256 bytes",
     )
 }
 
@@ -50,7 +48,9 @@ mod tests {
         for folder in ["", "a", "ops/disk.d", "a-b/c_d/e"] {
             assert_eq!(check_folder(folder), Ok(()), "{folder}");
         }
-        for folder in ["/", "/a", "a/", "a//b", "..", "a/../b", "a b", "ü", &"a".repeat(257)] {
+        for folder in
+            ["/", "/a", "a/", "a//b", "..", "a/../b", ".git", "a/.b", "a b", "ü", &"a".repeat(257)]
+        {
             assert!(check_folder(folder).is_err(), "{folder}");
         }
         assert!(check_text("two\nlines", 9).is_ok());

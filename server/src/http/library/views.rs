@@ -18,7 +18,7 @@ use crate::services::library::{
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct CreateScriptBody {
-    /// 1 to 128 of letters, digits, `.`, `_`, `-`. It never changes, because publishers sign it.
+    /// 1 to 128 of letters, digits, `.`, `_`, `-`, without a dot at the start. It never changes, because publishers sign it.
     name: String,
     /// Parts with `/` between them; without it, the top.
     folder: Option<String>,

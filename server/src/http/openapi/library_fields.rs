@@ -18,7 +18,7 @@ const INTERPRETER: &str =
     "^([A-Za-z0-9_][A-Za-z0-9._+-]*|(?!.*/\\.\\.(/|$))/([A-Za-z0-9._+/-]*[A-Za-z0-9._+-]))$";
 /// Parts with `/` between them.
 pub(super) const FOLDER: &str =
-    "^(?!\\.{1,2}(/|$))(?!.*/\\.{1,2}(/|$))([A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)*)?$";
+    "^([A-Za-z0-9_-][A-Za-z0-9._-]{0,127}(/[A-Za-z0-9_-][A-Za-z0-9._-]{0,127})*)?$";
 
 /// Schema, field, and what the field is.
 pub(super) fn all() -> Vec<(&'static str, &'static str, Value)> {

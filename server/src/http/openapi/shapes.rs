@@ -3,12 +3,11 @@
 use serde_json::{Value, json};
 
 /// The name of a script.
-pub(super) const NAME: &str = "^[A-Za-z0-9._-]{1,128}$";
+pub(super) const NAME: &str = "^[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}$";
 /// A script of a manifest or of the library, for limits, rules and filters.
-pub(super) const SCRIPT: &str = "^(library:)?[A-Za-z0-9._-]{1,128}$";
+pub(super) const SCRIPT: &str = "^(library:)?[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}$";
 /// A script to run: of the library perhaps with a version.
-pub(super) const RUNNABLE_SCRIPT: &str =
-    "^([A-Za-z0-9._-]{1,128}|library:[A-Za-z0-9._-]{1,128}(@([1-9][0-9]{0,5}|1000000))?)$";
+pub(super) const RUNNABLE_SCRIPT: &str = "^([A-Za-z0-9_-][A-Za-z0-9._-]{0,127}|library:[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}(@([1-9][0-9]{0,5}|1000000))?)$";
 
 /// A schema by its name.
 pub(super) fn reference(schema: &str) -> Value {

@@ -278,7 +278,7 @@ fn validate_execute(data: &mut Value) -> Result<(u64, Executable, SecretParamete
         (Some(script), None) if reference.is_none() && !is_script_name(script) => {
             return Err(ServiceError::invalid_field(
                 "data.script",
-                "must be 1 to 128 of letters, digits, `.`, `_`, `-`, or `library:` and such a name",
+                "must be 1 to 128 of letters, digits, `.`, `_`, `-`, no dot at the start, or `library:` and such a name",
             ));
         }
         (Some(_), None) => {}

@@ -19,7 +19,7 @@ use super::{
 use crate::domain::access::credential::SecretHash;
 use crate::domain::fleet::agent::Transport;
 use crate::domain::ids::{AgentId, TenantId};
-use crate::domain::name::clean;
+use crate::domain::name::{clean, clean_host_name};
 use crate::hub::{HostRules, KeyGrant, SessionHandle, SessionMessage, SessionParams};
 use crate::services::access::authentication::to_grant;
 use crate::services::releases::catalog::platform_of;
@@ -72,7 +72,7 @@ impl Sessions {
             Ok(SessionOpening::Refused(code)) => {
                 tracing::info!(key_id = %request.grant.key_id, reason = code.reason(), "agent refused");
                 if code == CloseCode::PlanLimit {
-                    let hostname = clean(&registration.hostname, MAX_TEXT);
+                    let hostname = clean_host_name(&registration.hostname, MAX_TEXT);
                     self.report_plan_refusal(request, hostname);
                 }
                 return Err(SessionEnd::Closed(code));
@@ -261,7 +261,7 @@ impl Sessions {
             key_id: request.grant.key_id,
             secret_hash: request.secret_hash.0.to_vec(),
             identity,
-            hostname: clean(&registration.hostname, MAX_TEXT),
+            hostname: clean_host_name(&registration.hostname, MAX_TEXT),
             ip: clean(&registration.ip, MAX_TEXT),
             version: clean(&registration.version, MAX_TEXT),
             os: clean(&registration.os, MAX_TEXT),

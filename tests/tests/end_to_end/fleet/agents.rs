@@ -117,6 +117,33 @@ async fn name_that_a_host_reports_takes_neither_commands_nor_secrets_of_another(
 }
 
 #[tokio::test]
+async fn a_host_named_like_the_beginning_of_an_id_gets_nothing_meant_for_that_agent() {
+    let fixture = Fixture::on_sqlite().await;
+    let cli = fixture.cli().await;
+    let shown = async |id: &str| fixture.api.get(&format!("/api/agents/{id}")).await.expect(200);
+    let (_victim, victim) = enrolled(&fixture, "payments").await;
+    let typed = &victim[..20];
+    let (_thief, thief) = enrolled(&fixture, typed).await;
+    let marked = shown(&thief).await;
+    let expected = json!(format!("host-{typed}"));
+    assert_eq!((&marked["name"], &marked["hostname"]), (&expected, &expected), "{marked}");
+    cli.run(&["agents", "tag", typed, "meant"]).await.expect(0);
+    assert_eq!(shown(&victim).await["tags"], json!(["meant"]));
+    // What cannot be undone takes no prefix.
+    cli.run(&["agents", "delete", typed]).await.expect(2);
+    shown(&victim).await;
+
+    // A name from before this rule, as older servers stored it.
+    fixture.server.query(&format!(
+        "UPDATE agents SET name = '{typed}', hostname = '{typed}' WHERE hostname = 'host-{typed}'"
+    ));
+    let refused = cli.run(&["agents", "tag", typed, "other"]).await;
+    assert_eq!(refused.code, Some(2), "{refused:?}");
+    assert!(refused.stderr.contains(&victim) && refused.stderr.contains(&thief), "{refused:?}");
+    assert_eq!(shown(&thief).await["tags"], json!([]));
+}
+
+#[tokio::test]
 async fn full_agent_with_its_key_in_the_url_is_refused() {
     let fixture = Fixture::on_sqlite().await;
     let (_, key) = fixture.api.agent_key(json!({})).await;

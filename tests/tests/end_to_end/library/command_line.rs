@@ -5,7 +5,7 @@ use std::fs;
 use muster_tests::{Fixture, JsonFields as _};
 use serde_json::json;
 
-use super::agent_with_policy;
+use super::{agent_with_policy, create};
 
 #[tokio::test]
 async fn a_folder_is_pushed_compared_pulled_and_run_and_a_second_push_changes_nothing() {
@@ -87,4 +87,49 @@ async fn a_pushed_folder_is_signed_before_it_becomes_current() {
     }
     let again = cli.run(&["scripts", "push", path, "--key", key, "--json"]).await.json();
     assert_eq!(again["items"][0]["action"], "unchanged");
+}
+
+#[tokio::test]
+async fn a_pull_writes_nothing_outside_its_folder_and_one_bad_script_stops_no_other() {
+    let fixture = Fixture::on_sqlite().await;
+    let cli = fixture.cli().await;
+    for (name, folder) in
+        [("..", ""), (".", ""), (".git", ""), ("x", "a/.git"), ("x", "../x"), ("x", ".ssh")]
+    {
+        let script = json!({"name": name, "folder": folder, "body": "x", "interpreter": "sh"});
+        let refused = fixture.api.post("/api/scripts", script).await;
+        refused.expect_problem(422, "invalid_field");
+    }
+    for name in ["up", "hooked", "linked", "script.toml", "good"] {
+        create(&fixture, name, "echo pulled\n").await;
+    }
+    // What a hostile server, or one with a changed database, shows.
+    fixture.server.query("UPDATE scripts SET name = '..' WHERE name = 'up'");
+    fixture.server.query("UPDATE scripts SET folder = '.git/hooks' WHERE name = 'hooked'");
+    let outer = fixture.test_dir.path().join("outer");
+    let (tree, outside) = (outer.join("tree"), outer.join("outside"));
+    fs::create_dir_all(tree.join(".git/hooks")).expect("created");
+    fs::create_dir_all(&outside).expect("created");
+    std::os::unix::fs::symlink(&outside, tree.join("linked")).expect("linked");
+    let path = tree.to_str().expect("text");
+    let pulled = cli.run(&["scripts", "pull", path]).await;
+    let listed = pulled.expect(1);
+    assert!(listed.contains("write      good"), "{listed}");
+    assert_eq!(listed.matches("skipped").count(), 3, "{listed}");
+    assert!(pulled.stderr.contains("tree/linked is a symbolic link"), "{}", pulled.stderr);
+    let text = fs::read_to_string(tree.join("good/good.sh")).expect("pulled");
+    assert_eq!(text, "echo pulled\n");
+    for folder in [&outside, &tree.join(".git/hooks")] {
+        assert_eq!(fs::read_dir(folder).expect("listed").count(), 0, "{}", folder.display());
+    }
+    assert!(!outer.join("script.toml").exists());
+
+    // Nor does a push read through links.
+    let good = tree.join("good");
+    fs::write(outside.join("secret"), "a secret\n").expect("written");
+    fs::remove_file(good.join("good.sh")).expect("removed");
+    std::os::unix::fs::symlink(outside.join("secret"), good.join("good.sh")).expect("linked");
+    let refused = cli.run(&["scripts", "push", path]).await;
+    assert_eq!(refused.code, Some(2), "{refused:?}");
+    assert!(refused.stderr.contains("good/good.sh is a symbolic link"), "{refused:?}");
 }

@@ -31,13 +31,26 @@ async fn pinned(fixture: &Fixture) -> Pinned {
     Pinned { _agent: agent, id, key }
 }
 
+/// The publisher's own folder of a script.
+fn own_folder(fixture: &Fixture, script: &str, settings: &str, body: &str) -> String {
+    let folder = fixture.test_dir.path().join("own").join(script);
+    std::fs::create_dir_all(&folder).expect("created");
+    let description = format!("file = \"own.sh\"\ninterpreter = \"sh\"\n{settings}");
+    std::fs::write(folder.join("script.toml"), description).expect("written");
+    std::fs::write(folder.join("own.sh"), body).expect("written");
+    folder.to_str().expect("text").to_owned()
+}
+
 async fn sign(fixture: &Fixture, key: &Path, script: &str, version: &str, body: &str) {
     let cli = fixture.cli().await;
-    let copy = fixture.test_dir.path().join("copy.sh");
-    std::fs::write(&copy, body).expect("written");
-    let (copy, key) = (copy.to_str().expect("text"), key.to_str().expect("text"));
-    let args = ["publisher", "sign", script, "--version", version, "--key", key, "--file", copy];
+    let own = own_folder(fixture, script, "", body);
+    let key = key.to_str().expect("text");
+    let args = ["publisher", "sign", &own, "--version", version, "--key", key];
     cli.run(&args).await.expect(0);
+}
+
+fn signatures(fixture: &Fixture) -> Vec<String> {
+    fixture.server.query("SELECT count(*) FROM script_signatures")
 }
 
 async fn refused(fixture: &Fixture, agent: &str, script: &str, code: &str) {
@@ -115,10 +128,8 @@ async fn a_publisher_signs_only_the_own_text_and_the_server_accepts_only_fitting
     let (key, _) = keygen(&fixture, "publisher.pem").await;
     let script = create(&fixture, "say", "echo evil\n").await;
     let cli = fixture.cli().await;
-    let own = fixture.test_dir.path().join("own.sh");
-    std::fs::write(&own, "echo good\n").expect("written");
-    let (own, key_path) = (own.to_str().expect("text"), key.to_str().expect("text"));
-    let args = ["publisher", "sign", "say", "--key", key_path, "--file", own];
+    let own = own_folder(&fixture, "say", "", "echo good\n");
+    let args = ["publisher", "sign", &own, "--key", key.to_str().expect("text")];
     let refused = cli.run(&args).await;
     assert_eq!(refused.code, Some(1), "{refused:?}");
     create(&fixture, "other", "echo other\n").await;
@@ -132,4 +143,98 @@ async fn a_publisher_signs_only_the_own_text_and_the_server_accepts_only_fitting
     let mut changed = signature;
     changed["statement"] = changed.text("statement").replace("other", "say").into();
     fixture.api.post(&path, changed).await.expect_problem(422, "invalid_field");
+}
+
+#[tokio::test]
+async fn a_publisher_signs_no_field_that_differs_from_the_own_folder() {
+    let fixture = Fixture::on_sqlite().await;
+    let (key, _) = keygen(&fixture, "publisher.pem").await;
+    let key = key.to_str().expect("text");
+    let settings = "timeout_ms = 5000\n\n[[parameters]]\nname = \"WHO\"\npattern = \"[a-z]+\"\n";
+    let own = own_folder(&fixture, "say", settings, "echo good\n");
+    let cli = fixture.cli().await;
+    cli.run(&["scripts", "push", &own]).await.expect(0);
+    let document = fixture.server.query("SELECT document FROM script_versions").remove(0);
+    let show = |shown: &str| {
+        let shown = shown.replace('\'', "''");
+        fixture.server.query(&format!("UPDATE script_versions SET document = '{shown}'"));
+    };
+    let hash = document.split("\"sha256\":\"").nth(1).expect("a hash")[..64].to_owned();
+    let sign = ["publisher", "sign", &own, "--key", key];
+    for (was, shown) in [
+        ("\"format\":1", "\"format\":2"),
+        ("\"name\":\"say\"", "\"name\":\"deploy\""),
+        ("\"version\":1", "\"version\":7"),
+        (&hash, &"0".repeat(64)),
+        ("\"interpreter\":\"sh\"", "\"interpreter\":\"/usr/bin/python3\""),
+        ("\"WHO\"", "\"EDITOR\""),
+        ("[a-z]+", ".*"),
+        ("5000", "500000"),
+        ("{\"format\"", "{\"more\":1,\"format\""),
+        ("{\"format\"", "{ \"format\""),
+    ] {
+        assert!(document.contains(was), "{was}: {document}");
+        show(&document.replace(was, shown));
+        let refused = cli.run(&sign).await;
+        assert!(refused.code != Some(0), "{shown}: {refused:?}");
+        assert!(refused.stderr.contains("nothing was signed"), "{shown}: {refused:?}");
+        assert_eq!(signatures(&fixture), ["0"], "{shown}");
+    }
+    show(&document);
+    cli.run(&sign).await.expect(0);
+    assert_eq!(signatures(&fixture), ["1"]);
+}
+
+#[tokio::test]
+async fn a_push_signs_nothing_that_the_server_changed_while_it_saved_it() {
+    let fixture = Fixture::on_sqlite().await;
+    let (key, _) = keygen(&fixture, "publisher.pem").await;
+    let key = key.to_str().expect("text");
+    let own = own_folder(&fixture, "say", "", "echo one\n");
+    let cli = fixture.cli().await;
+    let push = ["scripts", "push", &own, "--key", key];
+    cli.run(&push).await.expect(0);
+    assert_eq!(signatures(&fixture), ["1"]);
+    fixture.server.query(
+        "CREATE TRIGGER hostile AFTER INSERT ON script_versions BEGIN UPDATE script_versions \
+         SET document = replace(document, '\"sh\"', '\"bash\"') WHERE id = NEW.id; END",
+    );
+    own_folder(&fixture, "say", "", "echo two\n");
+    let refused = cli.run(&push).await;
+    assert_eq!(refused.code, Some(1), "{refused:?}");
+    assert!(refused.stderr.contains("another interpreter"), "{refused:?}");
+    assert_eq!(signatures(&fixture), ["1"]);
+    let page = fixture.api.get("/api/scripts?name=say").await.expect(200);
+    assert_eq!(page["items"][0]["current_version"], 1, "{page}");
+}
+
+#[tokio::test]
+async fn a_number_that_leaps_is_signed_only_if_the_publisher_says_so() {
+    let fixture = Fixture::on_sqlite().await;
+    let (key, _) = keygen(&fixture, "publisher.pem").await;
+    let key = key.to_str().expect("text");
+    let script = create(&fixture, "say", "echo good\n").await;
+    for _ in 2..=3 {
+        save(&fixture, &script, "echo good\n").await;
+    }
+    let own = own_folder(&fixture, "say", "", "echo good\n");
+    let cli = fixture.cli().await;
+    let sign = ["publisher", "sign", &own, "--key", key];
+    let refused = cli.run(&sign).await;
+    assert_eq!(refused.code, Some(2), "{refused:?}");
+    assert!(refused.stderr.contains("--max-leap"), "{refused:?}");
+    own_folder(&fixture, "say", "", "echo changed\n");
+    let refused = cli.run(&["scripts", "push", &own, "--key", key]).await;
+    assert_eq!(refused.code, Some(2), "{refused:?}");
+    let page = fixture.api.get("/api/scripts?name=say").await.expect(200);
+    assert_eq!(page["items"][0]["latest_version"], 3, "nothing was saved: {page}");
+    assert_eq!(signatures(&fixture), ["0"]);
+    own_folder(&fixture, "say", "", "echo good\n");
+    let leaping: Vec<_> = sign.into_iter().chain(["--max-leap", "3"]).collect();
+    cli.run(&leaping).await.expect(0);
+    // The next one, and a renewal, are no leaps.
+    save(&fixture, &script, "echo good\n").await;
+    cli.run(&sign).await.expect(0);
+    cli.run(&sign).await.expect(0);
+    assert_eq!(signatures(&fixture), ["2"]);
 }

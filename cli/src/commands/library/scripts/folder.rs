@@ -2,11 +2,13 @@
 
 use std::path::PathBuf;
 
+use muster_protocol::error_chain;
 use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::local_script::LocalScript;
-use super::signing::{SignatureOptions, sign_version};
+use super::open_folder::OpenFolder;
+use super::signing::{SignatureOptions, check_leap, is_signed_by, sign_version};
 use super::{get, number_of};
 use crate::error::CliError;
 use crate::output::printer::print_note;
@@ -63,7 +65,9 @@ pub async fn push(options: PushOptions, session: &Session) -> Result<u8, CliErro
     for local in LocalScript::read_all(&options.folder)? {
         let server = find(session, &local.name).await?;
         let is_signed = match (&server, options.signature.publisher()?) {
-            (Some(server), Some(publisher)) => is_signed_by(&server.version, &publisher),
+            (Some(server), Some(publisher)) => {
+                is_signed_by(&server.version, &publisher, &local.name, server.current_version)
+            }
             (_, publisher) => publisher.is_none(),
         };
         let action = match &server {
@@ -97,6 +101,14 @@ async fn save(
         session.api.json(session.api.request(method, segments).json(body))
     };
     let signs = options.signature.publisher()?.is_some();
+    if let Some(server) = server.filter(|_| signs) {
+        let version = match action {
+            "save" => server.latest_version.saturating_add(1),
+            _ => server.current_version,
+        };
+        // Before anything is saved that nobody would sign.
+        check_leap(session, &server.id, &local.name, version, &options.signature).await?;
+    }
     let (id, version) = match server {
         None => {
             let mut body = local.content(message);
@@ -115,6 +127,10 @@ async fn save(
                 body["make_current"] = (!signs).into();
                 let saved = send(Method::POST, &["scripts", &id, "versions"], &body).await?;
                 version = number_of(&saved, "version")?;
+                if version != server.latest_version.saturating_add(1) {
+                    let text = "the server saved another version than the next one".into();
+                    return Err(CliError::Answer(text));
+                }
             }
             if !local.shows_the_same(&server.script) {
                 send(Method::PATCH, &["scripts", &id], &local.metadata()).await?;
@@ -123,7 +139,7 @@ async fn save(
         }
     };
     if signs {
-        sign_version(session, &id, version, &options.signature, Some(&local.sha256())).await?;
+        sign_version(session, &id, local, version, &options.signature).await?;
         if server.is_some() {
             let change = json!({ "current_version": version });
             send(Method::PATCH, &["scripts", &id], &change).await?;
@@ -132,35 +148,55 @@ async fn save(
     Ok(())
 }
 
-/// Writes the current versions to a folder each.
+/// Writes the current versions to a folder each. What can't be written is skipped with a note.
 ///
 /// # Errors
-/// [`CliError`] names the file.
+/// [`CliError`] if the server or the folder can't be used at all.
 pub async fn pull(options: PullOptions, session: &Session) -> Result<u8, CliError> {
     let page = session.api.list(&["scripts"], &[], None).await?;
     let scripts = page.get("items").and_then(Value::as_array).cloned().unwrap_or_default();
+    let root = match options.dry_run {
+        false => Some(OpenFolder::create(&options.folder)?),
+        true if options.folder.exists() => Some(OpenFolder::open(&options.folder)?),
+        true => None,
+    };
     let mut items = Vec::with_capacity(scripts.len());
+    let mut skipped = 0;
     for script in &scripts {
-        let server = read(session, script).await?;
-        let folder = options.folder.join(&server.script.description.folder);
-        let folder = folder.join(&server.script.name);
-        let before = LocalScript::read_all(&folder).ok();
-        let is_same = before.is_some_and(|before| {
-            before.first().is_some_and(|before| {
-                before.runs_the_same(&server.script) && before.shows_the_same(&server.script)
-            })
-        });
-        let action = if is_same { "unchanged" } else { "write" };
-        if !is_same && !options.dry_run {
-            server.script.write(&folder)?;
-        }
-        items.push(json!({
-            "name": server.script.name, "action": action, "sha256": server.script.sha256(),
-        }));
+        let item = match pull_one(session, script, root.as_ref(), options.dry_run).await {
+            Ok(item) => item,
+            // The other scripts have nothing to do with it.
+            Err(error @ (CliError::Answer(_) | CliError::Usage(_) | CliError::File { .. })) => {
+                skipped += 1;
+                let name = text(script, "name");
+                let reason = sanitize(&error_chain(&error));
+                print_note(&format!("`{}` is skipped: {reason}", sanitize(&name)));
+                json!({"name": name, "action": "skipped", "reason": reason})
+            }
+            Err(error) => return Err(error),
+        };
+        items.push(item);
     }
     let answer = json!({"items": items, "dry_run": options.dry_run});
     session.output.answer(&answer, lines)?;
-    Ok(0)
+    Ok(u8::from(skipped > 0))
+}
+
+async fn pull_one(
+    session: &Session,
+    script: &Value,
+    root: Option<&OpenFolder>,
+    is_dry_run: bool,
+) -> Result<Value, CliError> {
+    let script = read(session, script).await?.script;
+    let before = root.and_then(|root| script.written(root).ok().flatten());
+    let is_same =
+        before.is_some_and(|was| was.runs_the_same(&script) && was.shows_the_same(&script));
+    if let (false, false, Some(root)) = (is_same, is_dry_run, root) {
+        script.write(root)?;
+    }
+    let action = if is_same { "unchanged" } else { "write" };
+    Ok(json!({"name": script.name, "action": action, "sha256": script.sha256()}))
 }
 
 async fn find(session: &Session, name: &str) -> Result<Option<ServerScript>, CliError> {
@@ -178,26 +214,8 @@ async fn read(session: &Session, script: &Value) -> Result<ServerScript, CliErro
     let number = current_version.to_string();
     let version = get(session, &["scripts", &id, "versions", &number]).await?;
     let local = LocalScript::of_server(script, &version)?;
-    // It becomes a path.
-    if !muster_protocol::manifest::is_script_name(&local.name)
-        || local.description.folder.split('/').any(|part| part == "..")
-        || local.description.folder.starts_with('/')
-    {
-        return Err(CliError::Answer("a script has an invalid name or folder".into()));
-    }
     let latest_version = number_of(script, "latest_version")?;
     Ok(ServerScript { id, latest_version, current_version, script: local, version })
-}
-
-fn is_signed_by(version: &Value, publisher: &str) -> bool {
-    let signatures = version.get("signatures").and_then(Value::as_array);
-    signatures.into_iter().flatten().any(|signature| {
-        let statement: Option<Value> = signature
-            .get("statement")
-            .and_then(Value::as_str)
-            .and_then(|text| serde_json::from_str(text).ok());
-        statement.is_some_and(|statement| statement["publisher"] == publisher)
-    })
 }
 
 fn merge(into: &mut Value, other: Value) {

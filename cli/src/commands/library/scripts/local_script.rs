@@ -1,13 +1,18 @@
 //! A script in a folder: `script.toml` and the file with its text.
 
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use muster_protocol::library::{MAX_SCRIPT_BYTES, ScriptParameter, sha256_hex};
+use muster_protocol::library::{
+    DOCUMENT_FORMAT, MAX_SCRIPT_BYTES, ScriptDocument, ScriptParameter, check_body,
+    is_script_folder, sha256_hex,
+};
+use muster_protocol::manifest::is_script_name;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::open_folder::OpenFolder;
 use crate::error::CliError;
+use crate::output::text::sanitize;
 
 /// The name of the description of a script.
 pub const DESCRIPTION_FILE: &str = "script.toml";
@@ -15,6 +20,10 @@ pub const DESCRIPTION_FILE: &str = "script.toml";
 const MAX_FOLDER_DEPTH: usize = 8;
 /// Most scripts of one folder.
 const MAX_LOCAL_SCRIPTS: usize = 1_000;
+
+/// The end of a sentence about a name or folder that can't be a path.
+const INVALID_PATH: &str = "name and the parts of its folder must be 1 to 128 of letters, digits, `.`, `_`, `-`, \
+     and must not start with a dot";
 
 /// `script.toml`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,7 +62,7 @@ impl LocalScript {
     /// [`CliError`] names the file.
     pub fn read_all(folder: &Path) -> Result<Vec<Self>, CliError> {
         let mut scripts = Vec::new();
-        find(folder, 0, &mut scripts)?;
+        find(&OpenFolder::open(folder)?, 0, &mut scripts)?;
         scripts.sort_by(|one, other| one.name.cmp(&other.name));
         if let Some(pair) = scripts.windows(2).find(|pair| pair[0].name == pair[1].name) {
             let text = format!("two scripts have the name `{}`", pair[0].name);
@@ -68,44 +77,87 @@ impl LocalScript {
         }
     }
 
-    fn read(folder: &Path) -> Result<Self, CliError> {
-        let path = folder.join(DESCRIPTION_FILE);
-        let text = fs::read_to_string(&path).map_err(CliError::file("read", &path))?;
-        let description: Description = toml::from_str(&text)
-            .map_err(|error| CliError::Usage(format!("{}: {error}", path.display())))?;
-        let is_name = Path::new(&description.file).components().count() == 1
-            && Path::new(&description.file).file_name().is_some();
-        if !is_name {
-            let text = format!("{}: `file` must be a file of this folder", path.display());
-            return Err(CliError::Usage(text));
-        }
-        let file = folder.join(&description.file);
-        let length = fs::metadata(&file).map_err(CliError::file("read", &file))?.len();
-        if length > MAX_SCRIPT_BYTES as u64 {
-            return Err(CliError::Usage(format!("{} is larger than 256 KiB", file.display())));
-        }
-        let body = fs::read_to_string(&file).map_err(CliError::file("read", &file))?;
-        let own_name = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
-        let own_name = own_name.file_name().map(|name| name.to_string_lossy().into_owned());
-        let name = description.name.clone().or(own_name).unwrap_or_default();
-        Ok(Self { name, description, body })
-    }
-
-    /// Writes it to a folder of its own.
+    /// Reads the script of one folder.
     ///
     /// # Errors
     /// [`CliError`] names the file.
-    pub fn write(&self, folder: &Path) -> Result<(), CliError> {
-        fs::create_dir_all(folder).map_err(CliError::file("create", folder))?;
+    pub fn read_one(folder: &Path) -> Result<Self, CliError> {
+        let script = Self::read(&OpenFolder::open(folder)?)?;
+        script.ok_or_else(|| {
+            CliError::Usage(format!("{} has no {DESCRIPTION_FILE}", folder.display()))
+        })
+    }
+
+    /// Reads the script of an open folder; `None` if it has none.
+    ///
+    /// # Errors
+    /// [`CliError`] names the file.
+    pub fn read(folder: &OpenFolder) -> Result<Option<Self>, CliError> {
+        let path = folder.path().join(DESCRIPTION_FILE);
+        let wrong = |problem: String| CliError::Usage(format!("{}: {problem}", path.display()));
+        let Some(text) = folder.read(DESCRIPTION_FILE.as_ref(), MAX_SCRIPT_BYTES)? else {
+            return Ok(None);
+        };
+        let description: Description =
+            toml::from_str(&text).map_err(|error| wrong(error.to_string()))?;
+        let file = &description.file;
+        if file.is_empty() || file.starts_with('.') || file.contains('/') {
+            return Err(wrong(
+                "`file` must be a file of this folder, without a dot at the start".into(),
+            ));
+        }
+        let Some(body) = folder.read(file.as_ref(), MAX_SCRIPT_BYTES)? else {
+            return Err(wrong(format!("the folder has no file `{file}`")));
+        };
+        let own_name = folder.path().canonicalize().unwrap_or_else(|_| folder.path().to_owned());
+        let own_name = own_name.file_name().map(|name| name.to_string_lossy().into_owned());
+        let name = description.name.clone().or(own_name).unwrap_or_default();
+        let script = Self { name, description, body };
+        match script.has_safe_path() {
+            true => Ok(Some(script)),
+            false => Err(wrong(INVALID_PATH.into())),
+        }
+    }
+
+    /// Writes it to a folder of its own in this one.
+    ///
+    /// # Errors
+    /// [`CliError`] names the file.
+    pub fn write(&self, root: &OpenFolder) -> Result<(), CliError> {
         let text = toml::to_string_pretty(&self.description)
             .map_err(|error| CliError::Answer(error.to_string()))?;
-        for (path, text) in [
-            (folder.join(DESCRIPTION_FILE), &text),
-            (folder.join(&self.description.file), &self.body),
-        ] {
-            fs::write(&path, text).map_err(CliError::file("write", &path))?;
+        let mut folder = None;
+        for part in self.parts() {
+            folder = Some(folder.as_ref().unwrap_or(root).create_folder(part.as_ref())?);
         }
-        Ok(())
+        let folder = folder.as_ref().unwrap_or(root);
+        folder.write(DESCRIPTION_FILE.as_ref(), &text)?;
+        folder.write(self.description.file.as_ref(), &self.body)
+    }
+
+    /// What its folder in `root` has now.
+    ///
+    /// # Errors
+    /// As [`LocalScript::read`].
+    pub fn written(&self, root: &OpenFolder) -> Result<Option<Self>, CliError> {
+        let mut folder: Option<OpenFolder> = None;
+        for part in self.parts() {
+            match folder.as_ref().unwrap_or(root).folder(part.as_ref())? {
+                Some(inner) => folder = Some(inner),
+                None => return Ok(None),
+            }
+        }
+        Self::read(folder.as_ref().unwrap_or(root))
+    }
+
+    /// The folders of its path, from the outside to the inside.
+    fn parts(&self) -> impl Iterator<Item = &str> {
+        let folder = self.description.folder.split('/').filter(|part| !part.is_empty());
+        folder.chain([self.name.as_str()])
+    }
+
+    fn has_safe_path(&self) -> bool {
+        is_script_name(&self.name) && is_script_folder(&self.description.folder)
     }
 
     /// The script as the server shows it, with the text of its current version.
@@ -119,8 +171,12 @@ impl LocalScript {
         let parameters: Vec<ScriptParameter> = serde_json::from_value(parameters)
             .map_err(|error| CliError::Answer(error.to_string()))?;
         let tags = script.get("tags").cloned().unwrap_or_default();
+        let mut file = format!("{name}{}", ending(&interpreter));
+        if file.eq_ignore_ascii_case(DESCRIPTION_FILE) {
+            file.push_str(".txt");
+        }
         let description = Description {
-            file: format!("{name}{}", ending(&interpreter)),
+            file,
             name: None,
             interpreter,
             description: text(script, "description"),
@@ -129,7 +185,12 @@ impl LocalScript {
             timeout_ms: version.get("timeout_ms").and_then(Value::as_u64),
             parameters,
         };
-        Ok(Self { name, description, body: text(version, "body") })
+        let script = Self { name, description, body: text(version, "body") };
+        // They become a path.
+        match script.has_safe_path() {
+            true => Ok(script),
+            false => Err(CliError::Answer(format!("the script's {INVALID_PATH}"))),
+        }
     }
 
     /// True if the other one runs the same.
@@ -172,15 +233,37 @@ impl LocalScript {
         })
     }
 
+    /// The document of its version with this number, as hosts get it and publishers sign it.
+    ///
+    /// # Errors
+    /// [`CliError::Usage`] names what breaks a rule.
+    pub fn document(&self, version: u32) -> Result<ScriptDocument, CliError> {
+        let wrong = |field: &str, problem: &str| {
+            CliError::Usage(format!("`{}`: `{field}` {problem}", sanitize(&self.name)))
+        };
+        check_body(&self.body).map_err(|problem| wrong(&self.description.file, problem))?;
+        let document = ScriptDocument {
+            format: DOCUMENT_FORMAT,
+            name: self.name.clone(),
+            version,
+            sha256: self.sha256(),
+            interpreter: self.description.interpreter.clone(),
+            parameters: self.description.parameters.clone(),
+            timeout_ms: self.description.timeout_ms,
+        };
+        document.check().map_err(|(field, problem)| wrong(&field, &problem))?;
+        Ok(document)
+    }
+
     /// Hex SHA-256 of the text.
     pub fn sha256(&self) -> String {
         sha256_hex(self.body.as_bytes())
     }
 }
 
-fn find(folder: &Path, depth: usize, found: &mut Vec<LocalScript>) -> Result<(), CliError> {
-    if folder.join(DESCRIPTION_FILE).is_file() {
-        found.push(LocalScript::read(folder)?);
+fn find(folder: &OpenFolder, depth: usize, found: &mut Vec<LocalScript>) -> Result<(), CliError> {
+    if let Some(script) = LocalScript::read(folder)? {
+        found.push(script);
         if found.len() > MAX_LOCAL_SCRIPTS {
             return Err(CliError::Usage("the folder has more than 1000 scripts".into()));
         }
@@ -189,15 +272,12 @@ fn find(folder: &Path, depth: usize, found: &mut Vec<LocalScript>) -> Result<(),
     if depth == MAX_FOLDER_DEPTH {
         return Ok(());
     }
-    let entries = fs::read_dir(folder).map_err(CliError::file("list", folder))?;
-    let folders = entries.flatten().filter(|entry| {
-        // A link may lead anywhere, also back.
-        entry.file_type().is_ok_and(|kind| kind.is_dir())
-            && !entry.file_name().to_string_lossy().starts_with('.')
-    });
-    let mut folders: Vec<PathBuf> = folders.map(|entry| entry.path()).collect();
-    folders.sort_unstable();
-    folders.iter().try_for_each(|folder| find(folder, depth + 1, found))
+    for name in folder.folder_names()? {
+        if let Some(inner) = folder.folder(&name)? {
+            find(&inner, depth + 1, found)?;
+        }
+    }
+    Ok(())
 }
 
 fn ending(interpreter: &str) -> &'static str {
@@ -212,6 +292,8 @@ fn ending(interpreter: &str) -> &'static str {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]
@@ -220,6 +302,7 @@ mod tests {
         let description = Description {
             file: "a.sh".into(),
             interpreter: "sh".into(),
+            folder: "deep".into(),
             tags: vec!["ops".into()],
             parameters: vec![ScriptParameter {
                 default: Some("5".into()),
@@ -228,7 +311,7 @@ mod tests {
             ..Description::default()
         };
         let script = LocalScript { name: "a".into(), description, body: "echo \"ü\"\n".into() };
-        script.write(&folder.path().join("deep/a")).expect("written");
+        script.write(&OpenFolder::open(folder.path()).expect("open")).expect("written");
         assert_eq!(LocalScript::read_all(folder.path()).expect("read"), [script]);
     }
 
@@ -238,7 +321,10 @@ mod tests {
             "file = \"../x\"\ninterpreter = \"sh\"",
             "file = \"/etc/passwd\"\ninterpreter = \"sh\"",
             "file = \"..\"\ninterpreter = \"sh\"",
-            "file = \"a.sh\"\ninterpreter = \"sh\"\nmore = 1",
+            "file = \".env\"\ninterpreter = \"sh\"",
+            "file = \"a.sh\"\ninterpreter = \"sh\"\nname = \"..\"",
+            "file = \"a.sh\"\ninterpreter = \"sh\"\nname = \"a\"\nfolder = \"a/.git\"",
+            "file = \"a.sh\"\ninterpreter = \"sh\"\nname = \"a\"\nmore = 1",
             "interpreter = \"sh\"",
         ] {
             let folder = tempfile::tempdir().expect("temporary folder");

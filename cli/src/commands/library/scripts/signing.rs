@@ -1,21 +1,27 @@
 //! Signs a version with a publisher's own key, so that hosts need not trust the server.
+//!
+//! What is signed is made from the publisher's own folder alone. The server must show the same, byte for
+//! byte; it chooses neither text nor interpreter, parameters, name or number.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use muster_protocol::identity::AgentKeyPair;
+use clap::value_parser;
+use muster_protocol::identity::{AgentKeyPair, AgentPublicKey};
 use muster_protocol::library::{
-    MAX_SIGNATURE_LIFETIME_MS, STATEMENT_FORMAT, ScriptContent, ScriptDocument, ScriptPin,
-    ScriptSignature, SignedScript, sha256_hex,
+    MAX_SIGNATURE_LIFETIME_MS, STATEMENT_FORMAT, ScriptSignature, SignedScript, sha256_hex,
 };
 use reqwest::Method;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
-use super::get;
+use super::local_script::LocalScript;
+use super::{get, number_of};
 use crate::commands::releases::release::key_file;
 use crate::error::CliError;
 use crate::input::quantities::milliseconds;
 use crate::output::printer::print_note;
+use crate::output::text::sanitize;
 use crate::session::Session;
 
 /// How long a signature is valid unless the command line says otherwise: 180 days.
@@ -32,51 +38,92 @@ pub struct SignatureOptions {
     /// Let hosts run versions from this number on; lower ones never run there again [default: the version]
     #[arg(long, value_name = "N", requires = "key")]
     minimum: Option<u32>,
+    /// Sign a version at most this many numbers after one that this key has signed [default: 1]
+    #[arg(long, value_name = "N", requires = "key", value_parser = value_parser!(u32).range(1..=1000))]
+    max_leap: Option<u32>,
 }
 
 impl SignatureOptions {
-    /// The public key, base64, if something is to be signed.
+    /// The public key, if something is to be signed.
     ///
     /// # Errors
     /// As [`read_key`].
-    pub fn publisher(&self) -> Result<Option<String>, CliError> {
-        let read = |path: &PathBuf| Ok(read_key(path)?.public_key().to_string());
+    pub fn publisher(&self) -> Result<Option<AgentPublicKey>, CliError> {
+        let read = |path: &PathBuf| Ok(read_key(path)?.public_key());
         self.key.as_ref().map(read).transpose()
+    }
+
+    fn pair(&self) -> Result<AgentKeyPair, CliError> {
+        let missing = || CliError::Usage("--key FILE is needed to sign".into());
+        read_key(self.key.as_ref().ok_or_else(missing)?)
     }
 }
 
-/// Signs a version as the server shows it, and stores the signature there. `own_sha256`: the hash of the
-/// person's own copy of the text.
+/// Signs the version of the script in a folder: the one with this number, or the latest.
 ///
 /// # Errors
-/// [`CliError`] if the version is not what it seems, or the server refuses.
+/// [`CliError`] names the file or what differs, or says that the number leaps.
+pub async fn sign_folder(
+    session: &Session,
+    folder: &Path,
+    version: Option<u32>,
+    options: &SignatureOptions,
+) -> Result<Value, CliError> {
+    let script = LocalScript::read_one(folder)?;
+    let page = session.api.list(&["scripts"], &[("name", &script.name)], None).await?;
+    let found = page.get("items").and_then(Value::as_array).and_then(|items| items.first());
+    let Some(found) = found else {
+        let name = sanitize(&script.name);
+        return Err(CliError::Usage(format!("the server has no script `{name}`; push it first")));
+    };
+    let id = found.get("id").and_then(Value::as_str).unwrap_or_default();
+    let version = match version {
+        // The person chose the number, not the server.
+        Some(version) => version.into(),
+        None => {
+            let latest = number_of(found, "latest_version")?;
+            check_leap(session, id, &script.name, latest, options).await?;
+            latest
+        }
+    };
+    sign_version(session, id, &script, version, options).await
+}
+
+/// Signs a version of a script, if the server shows it exactly as the person's own folder has it, and
+/// stores the signature there.
+///
+/// # Errors
+/// [`CliError`] names what differs, or the server refuses.
 pub async fn sign_version(
     session: &Session,
     id: &str,
+    script: &LocalScript,
     version: u64,
     options: &SignatureOptions,
-    own_sha256: Option<&str>,
 ) -> Result<Value, CliError> {
-    let Some(key) = &options.key else {
-        return Err(CliError::Usage("--key FILE is needed to sign".into()));
-    };
-    let pair = read_key(key)?;
+    let pair = options.pair()?;
     let valid_ms = options.valid.unwrap_or(DEFAULT_VALID_MS);
     if valid_ms > MAX_SIGNATURE_LIFETIME_MS {
         return Err(CliError::Usage("--valid must be at most 400d".into()));
     }
+    let document = script.document(u32::try_from(version).unwrap_or(u32::MAX))?;
+    let own = document.to_text();
     let number = version.to_string();
-    let path = ["scripts", id, "versions", &number];
-    let shown = get(session, &path).await?;
-    let document = checked_document(&shown, own_sha256)?;
-    if u64::from(document.version) != version {
-        return Err(CliError::Answer("the server sent another version".into()));
+    let shown = get(session, &["scripts", id, "versions", &number]).await?;
+    let shown = shown.get("document").and_then(Value::as_str).unwrap_or_default();
+    if shown != own {
+        return Err(CliError::Answer(format!(
+            "the server shows {} for `{}` version {version} than your own folder has; nothing was signed",
+            difference(shown, &own),
+            document.name,
+        )));
     }
-    print_note(&format!("signing {}@{} (SHA-256 {})", document.name, version, document.sha256));
+    let document_sha256 = sha256_hex(own.as_bytes());
+    print_note(&format!("signing {}@{version} (document {document_sha256})", document.name));
     let signed = SignedScript {
         format: STATEMENT_FORMAT,
         publisher: pair.public_key(),
-        document_sha256: sha256_hex(document.to_text().as_bytes()),
+        document_sha256,
         minimum_version: options.minimum.unwrap_or(document.version).min(document.version),
         name: document.name,
         version: document.version,
@@ -87,31 +134,72 @@ pub async fn sign_version(
     session.api.json(session.api.request(Method::POST, &path).json(&signature)).await
 }
 
-/// The document, if it is what the hosts will see and has the text that the person knows.
-fn checked_document(shown: &Value, own_sha256: Option<&str>) -> Result<ScriptDocument, CliError> {
-    let wrong = |what: &str| CliError::Answer(format!("the version {what}; nothing was signed"));
-    let text = |field: &str| shown.get(field).and_then(Value::as_str).unwrap_or_default();
-    let document: ScriptDocument =
-        serde_json::from_str(text("document")).map_err(|_| wrong("can't be read"))?;
-    let content = ScriptContent {
-        document: text("document").to_owned(),
-        body: text("body").to_owned(),
-        signatures: Vec::new(),
-    };
-    let pin = ScriptPin {
-        version: document.version,
-        sha256: document.sha256.clone(),
-        document_sha256: sha256_hex(content.document.as_bytes()),
-    };
-    content.open(&document.name, &pin).map_err(|error| wrong(&format!("is damaged: {error}")))?;
-    // What is signed is the document that this program understands, byte for byte.
-    if document.to_text() != content.document {
-        return Err(wrong("has fields that this program does not know"));
+/// Refuses a number that leaps. The server counts the versions, and a host that has run the highest number
+/// runs no lower one: a server that leaps there would leave the publisher none.
+///
+/// # Errors
+/// [`CliError::Usage`] if neither this version nor one shortly before it has a signature by this key.
+pub async fn check_leap(
+    session: &Session,
+    id: &str,
+    name: &str,
+    version: u64,
+    options: &SignatureOptions,
+) -> Result<(), CliError> {
+    let publisher = options.pair()?.public_key();
+    let leap = u64::from(options.max_leap.unwrap_or(1));
+    if version <= leap {
+        return Ok(());
     }
-    if own_sha256.is_some_and(|own| own != document.sha256) {
-        return Err(wrong("has another text than your own file"));
+    for number in (version - leap..=version).rev() {
+        match get(session, &["scripts", id, "versions", &number.to_string()]).await {
+            Ok(shown) if is_signed_by(&shown, &publisher, name, number) => return Ok(()),
+            Ok(_) => {}
+            // It is not saved yet.
+            Err(CliError::Refused(problem)) if problem.status == 404 => {}
+            Err(error) => return Err(error),
+        }
     }
-    Ok(document)
+    Err(CliError::Usage(format!(
+        "version {version} of `{0}` is not the next after one that this key has signed; nothing was signed. \
+         Look at `muster scripts history {0}`, then repeat with --max-leap N, the number of versions between",
+        sanitize(name)
+    )))
+}
+
+/// True if this key has signed a version with this name and number. The signature itself is checked: the
+/// server can't make one.
+pub fn is_signed_by(version: &Value, publisher: &AgentPublicKey, name: &str, number: u64) -> bool {
+    let signatures = version.get("signatures").and_then(Value::as_array);
+    signatures.into_iter().flatten().any(|signature| {
+        let text = |field: &str| {
+            signature.get(field).and_then(Value::as_str).unwrap_or_default().to_owned()
+        };
+        let signature =
+            ScriptSignature { statement: text("statement"), signature: text("signature") };
+        signature
+            .open(&[*publisher])
+            .is_ok_and(|signed| signed.name == name && u64::from(signed.version) == number)
+    })
+}
+
+/// What differs between the document of the server and the own one, as the object of a sentence.
+fn difference(shown: &str, own: &str) -> String {
+    let fields = |text: &str| serde_json::from_str::<Map<String, Value>>(text).unwrap_or_default();
+    let (shown, own) = (fields(shown), fields(own));
+    if shown.is_empty() {
+        return "another document".to_owned();
+    }
+    let names: BTreeSet<_> = shown.keys().chain(own.keys()).collect();
+    let names: Vec<_> =
+        names.into_iter().filter(|name| shown.get(*name) != own.get(*name)).collect();
+    match names.is_empty() {
+        true => "another form of the document".to_owned(),
+        false => {
+            let names: Vec<_> = names.iter().map(|name| sanitize(name)).collect();
+            format!("another {}", names.join(", "))
+        }
+    }
 }
 
 /// Reads a key that `muster publisher keygen` created.

@@ -160,9 +160,10 @@ fn id(name: &str, text: Option<String>) -> Result<Option<Uuid>, Problem> {
 
 fn script(name: Option<String>) -> Result<Option<String>, Problem> {
     match name {
-        Some(name) if !is_runnable_name(&name) => {
-            Err(invalid_value("script", "must be 1 to 128 of letters, digits, `.`, `_`, `-`"))
-        }
+        Some(name) if !is_runnable_name(&name) => Err(invalid_value(
+            "script",
+            "must be 1 to 128 of letters, digits, `.`, `_`, `-`, no dot at the start",
+        )),
         name => Ok(name),
     }
 }

@@ -103,7 +103,7 @@ fn check_scripts(scripts: Vec<String>) -> Result<BTreeSet<String>> {
         true => Ok(scripts),
         false => Err(ServiceError::invalid_field(
             "scripts",
-            "must be names of scripts: 1 to 128 of letters, digits, `.`, `_`, `-`",
+            "must be names of scripts: 1 to 128 of letters, digits, `.`, `_`, `-`, no dot at the start",
         )),
     }
 }

@@ -27,7 +27,11 @@ async fn logs_print_each_stream_to_its_own_descriptor() {
     assert_eq!((alone.code, alone.stdout.as_slice()), (Some(0), b"oh\n".as_slice()));
     let behind = cli.run(&["logs", &run, "--from", "4", "--stream", "stdout"]).await;
     assert_eq!((behind.code, behind.stdout.len()), (Some(0), 1), "{}", behind.stderr);
-    for wrong in [&["logs", "both"][..], &["logs", &id], &["logs", &run, "--json"]] {
+    let short = cli.run(&["logs", &run[..8]]).await;
+    assert_eq!((short.code, short.stdout), (said.code, said.stdout));
+    for wrong in
+        [&["logs", "both"][..], &["logs", "00000000"], &["logs", &id], &["logs", &run, "--json"]]
+    {
         cli.run(wrong).await.expect(2);
     }
 }
@@ -113,4 +117,7 @@ async fn logs_of_a_job_prefix_lines_with_agent_names_until_it_ends() {
     assert_eq!(sorted(&said.expect(0)), ["one | last", "two | last"], "{}", said.stderr);
     let all = cli.run(&["logs", job]).await.expect(0);
     assert_eq!(sorted(&all), ["one | begun", "one | last", "two | begun", "two | last"]);
+    // The executions were created with the job, so their ids begin alike.
+    let short = cli.run(&["logs", &job[..8]]).await.expect(0);
+    assert_eq!(sorted(&short), sorted(&all));
 }
