@@ -26,6 +26,7 @@ use crate::hub::Hub;
 use crate::listener::{Bound, Certificate, Limits, open_file_limit};
 use crate::services::access::authentication::Authentication;
 use crate::services::access::people::setup::{NewPerson, Setup, TOKEN_FILE};
+use crate::services::access::people::totp::reset::SecondFactorReset;
 use crate::services::operations::audit_key;
 use crate::services::operations::master_key::{KeyLocations, unlock};
 use crate::services::operations::master_key_rotation::{Rotation, rotate};
@@ -153,6 +154,17 @@ pub async fn create_owner(config: &Config, person: NewPerson) -> anyhow::Result<
         .context("failed to create the first API key")?;
     let setup = Setup::new(store, Clock::system());
     setup.create_owner(&config.data_dir, person).await.context("failed to create the owner")
+}
+
+/// Resets the second factor of a person. The server must be stopped; it sends the mail about it when it starts.
+///
+/// # Errors
+/// The reason why not, as a sentence for the operator.
+pub async fn reset_second_factor(config: &Config, email: &str) -> anyhow::Result<String> {
+    let (store, secret_box) = open_store(config).await?;
+    let mail = (smtp_client(&config.mail)?, config.public_url.clone());
+    let reset = SecondFactorReset::new(store, Clock::system(), secret_box, mail);
+    reset.reset(email).await.context("failed to reset the second factor")
 }
 
 /// Opens the database, and its secrets with the master key.

@@ -55,6 +55,14 @@ enum Command {
         #[command(flatten)]
         sources: Box<ConfigSources>,
     },
+    /// Reset the second factor of a person who has lost the device and the recovery codes, while the server is
+    /// stopped. The password stays, and the person is signed out. Takes the options of `serve`
+    ResetSecondFactor {
+        /// Address by which the person signs in
+        email: String,
+        #[command(flatten)]
+        sources: Box<ConfigSources>,
+    },
     /// Replace the master key while the server is stopped: seal every secret in the database with a new key. If it
     /// is interrupted, a server can start with both keys; run it again to finish. Takes the options of `serve`
     RotateMasterKey(Box<ConfigSources>),
@@ -73,6 +81,10 @@ fn main() -> ExitCode {
             .resolve()
             .map_err(anyhow::Error::from)
             .and_then(|config| create_owner(&config, email, name)),
+        Command::ResetSecondFactor { email, sources } => sources
+            .resolve()
+            .map_err(anyhow::Error::from)
+            .and_then(|config| reset_second_factor(&config, &email)),
         Command::RotateMasterKey(sources) => sources
             .resolve()
             .map_err(anyhow::Error::from)
@@ -158,6 +170,16 @@ fn create_owner(config: &Config, email: String, name: Option<String>) -> anyhow:
         .build()?
         .block_on(muster_server::boot::create_owner(config, person))?;
     print(&format!("{} is an owner of the tenant {}\n", made.email, made.tenant_name))
+}
+
+fn reset_second_factor(config: &Config, email: &str) -> anyhow::Result<()> {
+    close_new_files_to_others();
+    choose_cryptography()?;
+    let email = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?
+        .block_on(muster_server::boot::reset_second_factor(config, email))?;
+    print(&format!("{email} has no second factor any more, and is signed out\n"))
 }
 
 fn read_line() -> std::io::Result<String> {

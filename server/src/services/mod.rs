@@ -229,6 +229,7 @@ impl Services {
             store: store(),
             clock: clock(),
             settings,
+            cache: cache.clone(),
             counting: Arc::new(Semaphore::new(1)),
         };
         let library = library::Library { store: store(), clock: clock() };
