@@ -11,7 +11,7 @@ let context: BrowserContext;
 let page: Page;
 const EMAIL = 'lovelace@example.com';
 const paths: [name: string, path: string][] = [];
-test.describe.configure({ mode: 'default' });
+test.describe.configure({ mode: 'serial' });
 test.beforeAll(async ({ browser }) => {
   context = await browser.newContext();
   page = await context.newPage();
@@ -226,10 +226,10 @@ test('the ladder is changed, and the plan shows what is used', async () => {
   await expect(page.getByText('Renamed.')).toBeVisible();
   await expect(page.getByRole('link', { name: 'Download the export' })).toBeVisible();
   await page.getByRole('button', { name: 'Delete the tenant' }).click();
-  const remove_tenant = page.getByRole('dialog').getByRole('button', { name: 'Delete the tenant' });
-  await expect(remove_tenant).toBeDisabled();
+  const deletion = page.getByRole('dialog').getByRole('button', { name: 'Delete the tenant' });
+  await expect(deletion).toBeDisabled();
   await page.getByRole('dialog').getByLabel('Type Analytical Engines').fill('Analytical Engines');
-  await expect(remove_tenant).toBeEnabled();
+  await expect(deletion).toBeEnabled();
   await page.getByRole('dialog').getByRole('button', { name: 'Cancel' }).click();
 });
 
