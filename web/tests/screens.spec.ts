@@ -5,7 +5,7 @@ import { type BrowserContext, expect, type Page, test } from '@playwright/test';
 import { createHmac } from 'node:crypto';
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
-import { complaints, PASSWORD, signIn, watch } from './story';
+import { complaints, ids, PASSWORD, signIn, watch } from './story';
 
 let context: BrowserContext;
 let page: Page;
@@ -233,6 +233,26 @@ test('the ladder is changed, and the plan shows what is used', async () => {
   await page.getByRole('dialog').getByRole('button', { name: 'Cancel' }).click();
 });
 
+test('an auditor sees all of it and can change none of it', async ({ browser }) => {
+  const auditor = await (await browser.newContext()).newPage();
+  watch(auditor);
+  await signIn(auditor, ids().auditor_email!);
+  await expect(auditor.getByRole('heading', { name: 'Overview' })).toBeVisible();
+  const change = /^(New |Edit|Run|Make|Change|Delete|Disable|Enable|Send|Add|Rename|Download|Only show|Start)/;
+  for (const [path, seen] of [['/library', 'disk-report'], [paths.find(([name]) => name === 'script')![1], 'Versions'], ['/settings/integrations', 'night shift'], [paths.find(([name]) => name === 'hook')![1], 'What it does'], ['/schedules/calendars', 'year-end'], ['/approvals/ladder', 'From 50 agents'], ['/settings/plan', 'Plan Pro']] as const) {
+    await auditor.goto(path);
+    await expect(auditor.getByRole('main').getByText(seen).first(), path).toBeVisible();
+    await expect(auditor.getByRole('status').filter({ hasText: 'Loading' })).toHaveCount(0);
+    await expect(auditor.getByRole('main').getByRole('button', { name: change }), path).toHaveCount(0);
+    await expect(auditor.getByRole('main').getByRole('link', { name: change }), path).toHaveCount(0);
+  }
+  for (const [path, why] of [['/library/new', 'not change scripts'], ['/settings/integrations/new', 'not change integrations'], ['/settings/hooks/new', 'not change hooks'], ['/schedules/calendars/new', 'not change calendars']] as const) {
+    await auditor.goto(path);
+    await expect(auditor.getByText(why)).toBeVisible();
+  }
+  await auditor.context().close();
+});
+
 /** What the app on the phone shows. */
 function codeAt(secret: string, step: number): string {
   const bits = [...secret].map((char) => 'ABCDEFGHIJKLMNOPQRSTUVWXYZ234567'.indexOf(char).toString(2).padStart(5, '0')).join('');
@@ -248,6 +268,7 @@ test('a second factor is set up, asked for at the sign-in, and disabled', async 
   await page.getByRole('button', { name: 'Set up the second factor' }).click();
   await confirmed(page.getByRole('img', { name: 'QR code for the app' }));
   const secret = await page.getByRole('region', { name: 'Second factor' }).locator('code').innerText();
+  if (process.env.MUSTER_SCREENSHOTS) await page.screenshot({ path: join(process.env.MUSTER_SCREENSHOTS, 'totp.png'), fullPage: true });
   const step = Math.floor(Date.now() / 30_000);
   await page.getByLabel('Code that the app shows').fill('000000');
   await page.getByRole('button', { name: 'Enable' }).click();
@@ -256,6 +277,7 @@ test('a second factor is set up, asked for at the sign-in, and disabled', async 
   await page.getByRole('button', { name: 'Enable' }).click();
   const codes = page.getByRole('list', { name: 'Recovery codes' }).getByRole('listitem');
   await expect(codes).toHaveCount(10);
+  if (process.env.MUSTER_SCREENSHOTS) await page.screenshot({ path: join(process.env.MUSTER_SCREENSHOTS, 'recovery-codes.png'), fullPage: true });
   const recovery = await codes.first().innerText();
   await page.getByRole('button', { name: 'I keep them' }).click();
   await expect(page.getByText('10 recovery codes are left.')).toBeVisible();
