@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, Permissions, TryLockError};
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::str::FromStr as _;
 use std::time::Duration;
 
@@ -14,7 +14,6 @@ use sea_orm::sqlx::{Connection as _, Executor as _, PgConnection, Row as _};
 use sea_orm::{DatabaseConnection, SqlxPostgresConnector, SqlxSqliteConnector};
 
 use super::StoreError;
-use super::backup::restore_folder;
 
 /// Permissions of the group and of other users.
 const OTHERS: u32 = 0o077;
@@ -84,6 +83,11 @@ pub async fn open(
         Backend::Sqlite => open_sqlite(url).await,
         Backend::Postgres => open_postgres(url, password).await,
     }
+}
+
+/// The folder in a data directory that a restore fills. While it exists, no server starts.
+pub fn restore_folder(data_dir: &Path) -> PathBuf {
+    data_dir.join("restore.new")
 }
 
 /// Holds `<data-dir>/lock` until the process ends.

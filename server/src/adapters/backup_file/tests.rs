@@ -127,7 +127,7 @@ fn header_bytes() -> u64 {
 }
 
 #[test]
-fn names_that_lead_elsewhere_are_refused() {
+fn names_that_lead_out_of_the_directory_are_refused() {
     for name in [
         "files/output/../../etc/passwd",
         "files/output//x",

@@ -10,13 +10,14 @@ mod sqlite;
 
 use std::fs::File;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use sea_orm::sqlx;
 use serde::{Deserialize, Serialize};
 
 pub use self::postgres::PostgresLoader;
 pub use self::sqlite::{database_file, finish_file};
+pub use super::connect::restore_folder;
 use super::{Backend, StoreError};
 
 /// The name of the SQLite database in a backup.
@@ -132,9 +133,4 @@ impl Snapshot {
 /// [`StoreError::Locked`] if one does.
 pub fn hold_directory(data_dir: &Path) -> Result<(), StoreError> {
     super::connect::lock_directory(data_dir)
-}
-
-/// The folder in a data directory that a restore fills. While it exists, no server starts.
-pub fn restore_folder(data_dir: &Path) -> PathBuf {
-    data_dir.join("restore.new")
 }
