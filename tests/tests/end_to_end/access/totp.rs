@@ -13,14 +13,14 @@ on_both_databases!(
 );
 
 /// A code that is wrong now, and at the turn of the step.
-fn wrong_code(secret: &str) -> String {
+pub(super) fn wrong_code(secret: &str) -> String {
     let near: Vec<_> = (-3..=3).map(|off| totp_code(secret, off)).collect();
     let wrong = (0..10).map(|digit| format!("{digit}").repeat(6)).find(|code| !near.contains(code));
     wrong.expect("ten codes")
 }
 
 /// Enables the second factor. Returns the secret and the recovery codes.
-async fn enable(person: &Person) -> (String, Vec<String>) {
+pub(super) async fn enable(person: &Person) -> (String, Vec<String>) {
     let made = person.api.post("/api/me/totp", json!({})).await.expect(201);
     let secret = made.text("secret").to_owned();
     assert!(made.text("otpauth_url").contains(&format!("secret={secret}&issuer=Muster")), "{made}");
@@ -33,13 +33,13 @@ async fn enable(person: &Person) -> (String, Vec<String>) {
     (secret, codes)
 }
 
-async fn complete(api: &Api, challenge: &str, code: &str) -> ApiResponse {
+pub(super) async fn complete(api: &Api, challenge: &str, code: &str) -> ApiResponse {
     let body = json!({"challenge": challenge, "code": code});
     api.with_key("").post("/api/auth/login/code", body).await
 }
 
 /// The challenge for the right password.
-async fn challenge(api: &Api, email: &str, password: &str) -> String {
+pub(super) async fn challenge(api: &Api, email: &str, password: &str) -> String {
     let answer = sign_in(api, email, password).await.expect(202);
     assert_eq!(answer["access_token"], Value::Null, "no token before the code");
     answer.text("challenge").to_owned()
@@ -54,7 +54,7 @@ async fn forget_limits(fixture: &mut Fixture) {
 }
 
 /// The connections of the client ended with the server.
-async fn reconnected(fixture: &Fixture) {
+pub(super) async fn reconnected(fixture: &Fixture) {
     let answer = async || fixture.api.try_send(Method::GET, "/healthz", &[], None).await.ok();
     eventually("the server answers", answer).await;
 }

@@ -33,6 +33,9 @@ pub(in crate::services) enum Letter<'a> {
         token: &'a str,
     },
     PasswordChanged,
+    SecondFactorEnabled,
+    SecondFactorDisabled,
+    RecoveryCodeUsed,
     /// The code for a new address, to that address.
     EmailCode {
         code: &'a str,
@@ -75,6 +78,9 @@ static TEMPLATES: LazyLock<Environment<'static>> = LazyLock::new(|| {
         "invitation",
         "password_reset",
         "password_changed",
+        "second_factor_enabled",
+        "second_factor_disabled",
+        "recovery_code_used",
         "email_code",
         "email_changed",
     );
@@ -95,6 +101,9 @@ impl Letter<'_> {
             Self::Invitation { .. } => "invitation",
             Self::PasswordReset { .. } => "password_reset",
             Self::PasswordChanged => "password_changed",
+            Self::SecondFactorEnabled => "second_factor_enabled",
+            Self::SecondFactorDisabled => "second_factor_disabled",
+            Self::RecoveryCodeUsed => "recovery_code_used",
             Self::EmailCode { .. } => "email_code",
             Self::EmailChanged { .. } => "email_changed",
         }
@@ -107,6 +116,9 @@ impl Letter<'_> {
             Self::Invitation { .. } => "An invitation to Muster",
             Self::PasswordReset { .. } => "A new password for Muster",
             Self::PasswordChanged => "Your password was changed",
+            Self::SecondFactorEnabled => "Your second factor was enabled",
+            Self::SecondFactorDisabled => "Your second factor was disabled",
+            Self::RecoveryCodeUsed => "A recovery code of yours was used",
             Self::EmailCode { .. } => "Your code for a new address",
             Self::EmailChanged { .. } => "The address of your account was changed",
         }
@@ -120,6 +132,9 @@ impl Letter<'_> {
             Self::AddressInUse
             | Self::Invitation { .. }
             | Self::PasswordChanged
+            | Self::SecondFactorEnabled
+            | Self::SecondFactorDisabled
+            | Self::RecoveryCodeUsed
             | Self::EmailChanged { .. } => NOTICE_MS,
         }
     }
@@ -181,6 +196,9 @@ mod tests {
             Letter::Invitation { token: odd },
             Letter::PasswordReset { token: odd },
             Letter::PasswordChanged,
+            Letter::SecondFactorEnabled,
+            Letter::SecondFactorDisabled,
+            Letter::RecoveryCodeUsed,
             Letter::EmailCode { code: odd },
             Letter::EmailChanged { new: odd },
         ];

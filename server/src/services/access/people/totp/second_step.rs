@@ -74,7 +74,7 @@ impl SignIn {
     }
 
     /// What the person typed, if it is right now. It is used up with the session that it begins.
-    async fn factor(
+    pub(in crate::services::access::people) async fn factor(
         &self,
         user: &user::Model,
         typed: &str,
