@@ -51,7 +51,7 @@ const PREFLIGHT_CODES: [&str; 6] = [
 /// it names the reason and what to do, without fields or paths of the API. A test compares this list with
 /// the server's codes.
 #[cfg(test)]
-const SHOWN_AS_ANSWERED: [&str; 161] = [
+const SHOWN_AS_ANSWERED: [&str; 165] = [
     "access_denied",
     "account_changed",
     "agent_busy",
@@ -125,10 +125,12 @@ const SHOWN_AS_ANSWERED: [&str; 161] = [
     "key_not_held",
     "last_owner",
     "last_publisher",
+    "last_way_in",
     "library_full",
     "limit_not_held",
     "mail_not_configured",
     "malformed_json",
+    "member_removed",
     "method_not_allowed",
     "missing_api_key",
     "missing_host",
@@ -167,6 +169,7 @@ const SHOWN_AS_ANSWERED: [&str; 161] = [
     "script_changed",
     "script_exists",
     "script_not_in_key",
+    "second_factor_required",
     "secrets_gone",
     "secrets_unsupported",
     "server_busy",
@@ -186,6 +189,7 @@ const SHOWN_AS_ANSWERED: [&str; 161] = [
     "too_many_drafts",
     "too_many_exports",
     "too_many_hooks",
+    "too_many_identities",
     "too_many_integrations",
     "too_many_invitations",
     "too_many_mails",

@@ -72,7 +72,7 @@ pub mod integrations {
 /// Operations of the server itself: settings, statistics, sweeps.
 pub mod operations {
     pub(super) mod api_key_revocation;
-    pub(super) mod member_changes;
+    pub(in crate::store::queries) mod member_changes;
     pub(super) mod sealed_values;
     pub(super) mod settings;
     pub(super) mod statistics;
@@ -109,7 +109,7 @@ pub use self::access::keys::agent_keys::AgentKeyChange;
 pub use self::access::keys::api_key_changes::{ApiKeyChange, ChangedApiKey, Rotation, SecretUses};
 pub use self::access::keys::api_keys::CreatedApiKey;
 pub use self::access::people::email_changes::{EmailChanged, NewEmail};
-pub use self::access::people::identities::IdentityJoin;
+pub use self::access::people::identities::{IdentityJoin, IdentityLink, IdentityRemoval};
 pub use self::access::people::invitations::{Accepted, NewMember};
 pub use self::access::people::members::{NewOwner, SetupResult, SetupState};
 pub use self::access::people::password_resets::{NewPassword, PasswordReset};

@@ -33,6 +33,10 @@ pub(in crate::services) enum Letter<'a> {
         token: &'a str,
     },
     PasswordChanged,
+    /// A provider signs the person in from now on.
+    IdentityLinked {
+        provider: &'a str,
+    },
     /// The code for a new address, to that address.
     EmailCode {
         code: &'a str,
@@ -75,6 +79,7 @@ static TEMPLATES: LazyLock<Environment<'static>> = LazyLock::new(|| {
         "invitation",
         "password_reset",
         "password_changed",
+        "identity_linked",
         "email_code",
         "email_changed",
     );
@@ -95,6 +100,7 @@ impl Letter<'_> {
             Self::Invitation { .. } => "invitation",
             Self::PasswordReset { .. } => "password_reset",
             Self::PasswordChanged => "password_changed",
+            Self::IdentityLinked { .. } => "identity_linked",
             Self::EmailCode { .. } => "email_code",
             Self::EmailChanged { .. } => "email_changed",
         }
@@ -107,6 +113,7 @@ impl Letter<'_> {
             Self::Invitation { .. } => "An invitation to Muster",
             Self::PasswordReset { .. } => "A new password for Muster",
             Self::PasswordChanged => "Your password was changed",
+            Self::IdentityLinked { .. } => "Another way to sign in to your account",
             Self::EmailCode { .. } => "Your code for a new address",
             Self::EmailChanged { .. } => "The address of your account was changed",
         }
@@ -120,6 +127,7 @@ impl Letter<'_> {
             Self::AddressInUse
             | Self::Invitation { .. }
             | Self::PasswordChanged
+            | Self::IdentityLinked { .. }
             | Self::EmailChanged { .. } => NOTICE_MS,
         }
     }
@@ -134,6 +142,7 @@ impl Letter<'_> {
         };
         let detail = match self {
             Self::EmailChanged { new } => *new,
+            Self::IdentityLinked { provider } => *provider,
             _ => "",
         };
         let place = server.unwrap_or("your Muster server");
@@ -181,6 +190,7 @@ mod tests {
             Letter::Invitation { token: odd },
             Letter::PasswordReset { token: odd },
             Letter::PasswordChanged,
+            Letter::IdentityLinked { provider: odd },
             Letter::EmailCode { code: odd },
             Letter::EmailChanged { new: odd },
         ];

@@ -5,7 +5,7 @@ use sea_orm::{
     PaginatorTrait as _, QueryFilter as _, QueryOrder as _, QuerySelect as _,
 };
 
-use crate::domain::access::principal::Role;
+use crate::domain::access::principal::{ActorKind, Role};
 use crate::domain::ids::{ApiKeyId, MemberId, TenantId, UserId};
 use crate::domain::page::PageRequest;
 use crate::domain::time::Timestamp;
@@ -111,7 +111,7 @@ impl TenantScope {
     }
 
     /// Removes a member: its sessions, its invitations and its queued work end, and so do the keys that it
-    /// created and every secret that it knows.
+    /// created and every secret that it knows. If a member is the actor of the entry, that is remembered.
     pub async fn remove_member(
         &self,
         id: MemberId,
@@ -129,9 +129,16 @@ impl TenantScope {
                     if is_last_owner(transaction, &known).await? {
                         return Ok(MemberChange::LastOwner);
                     }
+                    let by_person = audit.actor_kind == ActorKind::Member;
+                    let removed_by = audit.actor_id.filter(|_| by_person);
                     write_audit(transaction, audit).await?;
                     end_invitations(transaction, &known, now).await?;
                     end(transaction, &known, now).await?;
+                    member::Entity::update_many()
+                        .col_expr(member::Column::RemovedBy, removed_by.into())
+                        .filter(member::Column::Id.eq(id))
+                        .exec(transaction)
+                        .await?;
                     Ok(MemberChange::Changed(known))
                 })
             })
@@ -178,6 +185,26 @@ async fn end_invitations(
         invitations::end_for(transaction, row.tenant_id, &person.email, now).await?;
     }
     Ok(())
+}
+
+/// Ends the membership of a person in a tenant, unless it is the last owner's. Returns its id.
+pub(in crate::store::queries) async fn end_membership(
+    transaction: &DatabaseTransaction,
+    tenant_id: TenantId,
+    user_id: UserId,
+    now: Timestamp,
+) -> Result<Option<MemberId>, StoreError> {
+    let known = member::Entity::find()
+        .filter(member::Column::TenantId.eq(tenant_id))
+        .filter(member::Column::UserId.eq(user_id))
+        .filter(member::Column::RemovedAt.is_null());
+    let Some(known) = known.all(transaction).await?.pop() else { return Ok(None) };
+    if is_last_owner(transaction, &known).await? {
+        return Ok(None);
+    }
+    end_invitations(transaction, &known, now).await?;
+    end(transaction, &known, now).await?;
+    Ok(Some(known.id))
 }
 
 async fn end(

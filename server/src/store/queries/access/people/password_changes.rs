@@ -2,6 +2,7 @@
 
 use sea_orm::{ColumnTrait as _, EntityTrait as _, QueryFilter as _};
 
+use super::identities::remove_all_identities;
 use super::user_sessions::{SessionsToEnd, confirm, end_all, end_keys_of, sessions_to_end};
 use crate::domain::ids::{SessionId, UserId};
 use crate::domain::time::Timestamp;
@@ -12,10 +13,14 @@ use crate::store::queries::access::mails::queue_notice;
 use crate::store::requester::write_audit;
 use crate::store::writer::add_audit;
 
+/// Why what was made in other sessions ends.
+pub(super) const PASSWORD_CHANGED: &str = "password_changed";
+
 impl SystemScope {
     /// Replaces the password of a person, if it is still the one that was checked, and ends the other
     /// sessions with the secrets of API keys that were made in them: somebody else may have made them. The
-    /// session's password counts as proven. `audits`: the entry of the session first, then those of the
+    /// session's password counts as proven. `remove_identities`: the person signs in with no provider any
+    /// more. `audits`: the entry of the session first, then those of the
     /// person's other tenants.
     ///
     /// # Errors
@@ -24,7 +29,7 @@ impl SystemScope {
         &self,
         user_id: UserId,
         (old_hash, new_hash): (String, String),
-        session_id: SessionId,
+        (session_id, remove_identities): (SessionId, bool),
         now: Timestamp,
         (audits, notice): (Vec<audit_entry::Model>, Option<mail::Model>),
     ) -> Result<(), StoreError> {
@@ -53,11 +58,17 @@ impl SystemScope {
                     let others = SessionsToEnd::AllBut(session_id);
                     let ids = sessions_to_end(transaction, user_id, others).await?;
                     if let Some(audit) = audits.first() {
-                        for entry in end_keys_of(transaction, &ids, audit, now).await? {
+                        for entry in
+                            end_keys_of(transaction, &ids, audit, PASSWORD_CHANGED, now).await?
+                        {
                             add_audit(entry)?;
                         }
                     }
                     end_all(transaction, ids, now).await?;
+                    if remove_identities {
+                        let audit = audits.first();
+                        remove_all_identities(transaction, user_id, audit, now).await?;
+                    }
                     queue_notice(transaction, notice).await?;
                     confirm(transaction, session_id, now).await
                 })

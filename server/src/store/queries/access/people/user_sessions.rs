@@ -7,6 +7,7 @@ use sea_orm::{
     QueryFilter as _, QueryOrder as _, QuerySelect as _,
 };
 use serde_json::json;
+use uuid::Uuid;
 
 use super::device_logins::use_device_login;
 use super::totp_secrets::{UsedFactor, use_factor};
@@ -288,6 +289,7 @@ pub(super) async fn end_keys_of(
     transaction: &DatabaseTransaction,
     ids: &[SessionId],
     audit: &audit_entry::Model,
+    reason: &'static str,
     now: Timestamp,
 ) -> Result<Vec<audit_entry::Model>, StoreError> {
     let tenants: BTreeSet<TenantId> = user_session::Entity::find()
@@ -308,23 +310,36 @@ pub(super) async fn end_keys_of(
         let keys: Vec<ApiKeyId> = known.keys.iter().map(|key| key.id).collect();
         end_secrets(transaction, &keys, &known.previous, now).await?;
         for (action, ids) in [("api_key.revoke", keys), ("api_key.rotate", known.previous)] {
-            // A tenant learns nothing of the others of its member.
-            let is_own = tenant_id == audit.tenant_id;
-            entries.extend(ids.into_iter().map(|id| audit_entry::Model {
-                id: AuditId::new(),
-                tenant_id,
-                actor_kind: if is_own { audit.actor_kind } else { ActorKind::System },
-                actor_id: audit.actor_id.filter(|_| is_own),
-                session_id: audit.session_id.filter(|_| is_own),
-                action: action.to_owned(),
-                subject_kind: "api_key".to_owned(),
-                subject_id: Some(id.0),
-                detail: json!({"reason": "password_changed"}).to_string(),
-                ..audit.clone()
-            }));
+            let subject = |id: ApiKeyId| ("api_key", id.0);
+            let entry = |id| entry_beside(audit, tenant_id, action, subject(id), reason);
+            entries.extend(ids.into_iter().map(entry));
         }
     }
     Ok(entries)
+}
+
+/// An entry for what ends together with what another entry is about.
+pub(super) fn entry_beside(
+    audit: &audit_entry::Model,
+    tenant_id: TenantId,
+    action: &'static str,
+    (subject_kind, subject_id): (&'static str, Uuid),
+    reason: &'static str,
+) -> audit_entry::Model {
+    // A tenant learns nothing of the others of its member.
+    let is_own = tenant_id == audit.tenant_id;
+    audit_entry::Model {
+        id: AuditId::new(),
+        tenant_id,
+        actor_kind: if is_own { audit.actor_kind } else { ActorKind::System },
+        actor_id: audit.actor_id.filter(|_| is_own),
+        session_id: audit.session_id.filter(|_| is_own),
+        action: action.to_owned(),
+        subject_kind: subject_kind.to_owned(),
+        subject_id: Some(subject_id),
+        detail: json!({"reason": reason}).to_string(),
+        ..audit.clone()
+    }
 }
 
 /// Makes room for one more session of a member. Returns the sessions that ended for it.
