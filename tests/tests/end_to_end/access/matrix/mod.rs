@@ -175,8 +175,9 @@ impl AccessFixture {
         let (people, invitation) = People::new(&fixture).await;
         // Each one has the id of the person's member.
         fixture.server.query(
-            "INSERT INTO identities SELECT id, user_id, 'https://sso.example', user_id, created_at, NULL \
-             FROM members",
+            "INSERT INTO identities SELECT m.id, m.user_id, 'https://sso.example', \
+             u.email || m.created_at, m.created_at, NULL \
+             FROM members m JOIN users u ON u.id = m.user_id",
         );
         let ids = Ids::from([
             ("/api/agents/", agent_id),
