@@ -924,8 +924,8 @@ write_policy() {
     fi
     policy=$(cat "$state/policy.json" 2>/dev/null || true)
     [ -n "$allow" ] || allow=$(policy_value allow)
-    [ -n "$forbid" ] || forbid=$(policy_forbids)
-    [ -n "$publisher" ] || publisher=$(policy_publishers)
+    [ -n "$forbid" ] || forbid=$(policy_list forbid)
+    [ -n "$publisher" ] || publisher=$(policy_list publishers)
     [ -n "$run_as" ] || run_as=$(policy_value run_as)
     if [ "$scope" = system ]; then
         # An existing policy without a user runs scripts as root.
@@ -941,16 +941,51 @@ write_policy() {
     mv "$state/policy.json.new" "$state/policy.json"
 }
 
+# The fields of $policy, one a line: the name, a space and the JSON value. Awk, because a host may have no jq.
+policy_fields() {
+    printf '%s' "$policy" | tr '\n\r\t' '   ' | LC_ALL=C awk '
+        function flush() {
+            if (key != "") print substr(key, 2, length(key) - 2), token
+            key = token = ""
+        }
+        {
+            for (at = 1; at <= length($0); at++) {
+                c = substr($0, at, 1)
+                if (in_text) {
+                    token = token c
+                    if (is_escaped) is_escaped = 0
+                    else if (c == "\\") is_escaped = 1
+                    else if (c == "\"") in_text = 0
+                    continue
+                }
+                if (c == " ") continue
+                if (c == "\"") in_text = 1
+                if (c == "}" || c == "]") depth--
+                if (depth == 0 && c == "}") { flush(); continue }
+                if (depth == 1 && c == ",") { flush(); continue }
+                if (depth == 1 && c == ":") { key = token; token = ""; continue }
+                if (c == "{" || c == "[") { depth++; if (depth == 1) continue }
+                token = token c
+            }
+        }'
+}
+
 # A text field of $policy.
-policy_value() { printf %s "$policy" | tr '\n' ' ' | sed -n "s/.*\"$1\" *: *\"\([a-zA-Z0-9_.-]*\)\".*/\1/p"; }
+policy_value() { policy_fields | sed -n "s/^$1 \"\([a-zA-Z0-9_.-]*\)\"\$/\1/p"; }
 
-# What $policy forbids, with commas.
-policy_forbids() { printf %s "$policy" | tr '\n' ' ' | sed -n 's/.*"forbid" *: *\[\([^]]*\)\].*/\1/p' | tr -d '" \t'; }
+# A list of texts in $policy, with commas.
+policy_list() { policy_fields | sed -n "s/^$1 \[\(.*\)\]\$/\1/p" | tr -d '"'; }
 
-# The publishers of $policy, with commas.
-policy_publishers() { printf %s "$policy" | tr '\n' ' ' | sed -n 's/.*"publishers" *: *\[\([^]]*\)\].*/\1/p' | tr -d '" \t'; }
+# The fields of $policy that no option sets, as JSON after a comma.
+policy_rest() {
+    policy_fields | awk '$1 !~ /^(allow|run_as|forbid|publishers)$/ {
+        name = $1
+        sub(/^[^ ]* /, "")
+        printf ", \"%s\": %s", name, $0
+    }'
+}
 
-# Prints the policy of $allow, $forbid, $publisher and the user $1.
+# Prints the policy of $allow, $forbid, $publisher and the user $1, with all other fields of $policy.
 policy_text() {
     printf '{"allow": "%s"' "${allow:-manifest}"
     [ -z "$1" ] || printf ', "run_as": "%s"' "$1"
@@ -962,6 +997,7 @@ policy_text() {
     '' | none) ;;
     *) printf ', "publishers": ["%s"]' "$(printf %s "$publisher" | sed 's/,/", "/g')" ;;
     esac
+    policy_rest
     printf '}\n'
 }
 
@@ -1944,8 +1980,8 @@ fill_volumes() {
     if [ -n "$allow$forbid$publisher" ]; then
         policy=$(in_volumes "$staging/etc/agent.env" 'cat /var/lib/muster/policy.json 2>/dev/null || true' </dev/null)
         [ -n "$allow" ] || allow=$(policy_value allow)
-        [ -n "$forbid" ] || forbid=$(policy_forbids)
-        [ -n "$publisher" ] || publisher=$(policy_publishers)
+        [ -n "$forbid" ] || forbid=$(policy_list forbid)
+        [ -n "$publisher" ] || publisher=$(policy_list publishers)
         policy_text "$(policy_value run_as)" | put_file /var/lib/muster/policy.json 644
     fi
     [ -z "$key" ] || in_volumes "$staging/etc/agent.env" "mv $key_path /etc/muster/agent_key" </dev/null

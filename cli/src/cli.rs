@@ -76,8 +76,8 @@ pub enum Action {
     Whoami,
     /// End the stored session on the server, and remove the session or the key from this host
     Logout,
-    /// Give your password again, which dangerous changes need every 15 minutes
-    Confirm,
+    /// Give your password again, or a code of your second factor, which dangerous changes need every 15 minutes
+    Confirm(account::ConfirmArgs),
     AcceptInvitation(accept_invitation::Args),
     Register(register::Args),
     VerifyEmail(register::VerifyArgs),
@@ -228,7 +228,7 @@ pub async fn dispatch(cli: Cli) -> Result<u8, CliError> {
         Action::Identities(args) => (&[][..], identities::run(args, &session).await),
         Action::Login(args) => (&[][..], login::decide(args, &session).await),
         Action::Whoami => (&[][..], account::whoami(&session).await),
-        Action::Confirm => (&[][..], account::confirm(&session).await),
+        Action::Confirm(args) => (&[][..], account::confirm(&args, &session).await),
         Action::Members(args) => (members::OPTIONS, members::run(args, &session).await),
         Action::Agents(args) => (agents::OPTIONS, agents::run(args, &session).await),
         Action::Keys(args) => (keys::OPTIONS, keys::run(args, &session).await),

@@ -51,7 +51,7 @@ const PREFLIGHT_CODES: [&str; 6] = [
 /// it names the reason and what to do, without fields or paths of the API. A test compares this list with
 /// the server's codes.
 #[cfg(test)]
-const SHOWN_AS_ANSWERED: [&str; 165] = [
+const SHOWN_AS_ANSWERED: [&str; 167] = [
     "access_denied",
     "account_changed",
     "agent_busy",
@@ -74,6 +74,7 @@ const SHOWN_AS_ANSWERED: [&str; 165] = [
     "calendar_changed",
     "calendar_exists",
     "cancel_unsupported",
+    "code_required",
     "cross_origin",
     "data_dir_not_writable",
     "deleted_by_operator",
@@ -169,10 +170,11 @@ const SHOWN_AS_ANSWERED: [&str; 165] = [
     "script_changed",
     "script_exists",
     "script_not_in_key",
-    "second_factor_required",
+    "secret_of_another",
     "secrets_gone",
     "secrets_unsupported",
     "server_busy",
+    "second_factor_missing",
     "server_stopping",
     "session_ended",
     "session_required",
@@ -290,7 +292,12 @@ fn sentence(code: &str) -> Option<&'static str> {
              that a person gave with `muster agents rename`"
         }
         "confirmation_required" => {
-            "this needs your password again; run `muster confirm`, then repeat the command"
+            "this needs your password again; run `muster confirm`, or `muster confirm --code` with a code of your second \
+             factor, then repeat the command"
+        }
+        "second_factor_required" => {
+            "this tenant requires a second factor; run `muster account totp enable`, then `muster account totp confirm` with \
+             the first code, and repeat the command"
         }
         "ambiguous_agent" => "the name matches more than one agent; use an id from `muster agents`",
         _ => return None,

@@ -1,6 +1,7 @@
 //! Starts and stops the server. The only module that uses all layers.
 
 use std::io::{IsTerminal as _, Write as _};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,11 +27,15 @@ use crate::hub::Hub;
 use crate::listener::{Bound, Certificate, Limits, open_file_limit};
 use crate::services::access::authentication::Authentication;
 use crate::services::access::people::setup::{NewPerson, Setup, TOKEN_FILE};
+use crate::services::access::people::totp::reset::SecondFactorReset;
 use crate::services::operations::audit_key;
+use crate::services::operations::backup::{self, BackupContents, DataLocation};
 use crate::services::operations::master_key::{KeyLocations, unlock};
 use crate::services::operations::master_key_rotation::{Rotation, rotate};
+use crate::services::operations::restore;
 use crate::services::{Adapters, Services};
 use crate::store::Store;
+use crate::store::blobs::permit_changes;
 use crate::workers::Workers;
 use crate::ws;
 
@@ -158,6 +163,17 @@ pub async fn create_owner(
     setup.create_owner(&config.data_dir, person).await.context("failed to create the owner")
 }
 
+/// Resets the second factor of a person. The server must be stopped; it sends the mail about it when it starts.
+///
+/// # Errors
+/// The reason why not, as a sentence for the operator.
+pub async fn reset_second_factor(config: &Config, email: &str) -> anyhow::Result<String> {
+    let (store, secret_box) = open_store(config).await?;
+    let mail = (smtp_client(&config.mail)?, config.public_url.clone());
+    let reset = SecondFactorReset::new(store, Clock::system(), secret_box, mail);
+    reset.reset(email).await.context("failed to reset the second factor")
+}
+
 /// Opens the database, and its secrets with the master key.
 async fn open_store(config: &Config) -> anyhow::Result<(Store, SecretBox)> {
     let store = open_database(config).await?;
@@ -188,9 +204,13 @@ fn smtp_client(config: &MailConfig) -> anyhow::Result<SmtpClient> {
     SmtpClient::new(settings, password?).context("failed to prepare the mail client")
 }
 
-async fn open_database(config: &Config) -> anyhow::Result<Store> {
+fn read_password(config: &Config) -> anyhow::Result<Option<Zeroizing<String>>> {
     let password_file = config.database_password_file.as_deref();
-    let password = database_password::read(&config.database_url, password_file)?;
+    Ok(database_password::read(&config.database_url, password_file)?)
+}
+
+async fn open_database(config: &Config) -> anyhow::Result<Store> {
+    let password = read_password(config)?;
     let password = password.as_ref().map(|password| password.as_str());
     Store::open_with_password(&config.database_url, password, &config.data_dir)
         .await
@@ -216,7 +236,47 @@ fn key_locations(config: &Config) -> KeyLocations {
 /// The reason why not, as a sentence for the operator. Run it again to finish an interrupted rotation.
 pub async fn rotate_master_key(config: &Config) -> anyhow::Result<Rotation> {
     let store = open_database(config).await?;
+    let permit = permit_changes(&config.data_dir.join("output"))?;
+    let _permit = permit.context("a backup is being made; wait for its end")?;
     rotate(&store, key_locations(config)).await.context("failed to replace the master key")
+}
+
+/// Writes a backup, while the server runs or is stopped.
+///
+/// # Errors
+/// The reason why not, as a sentence for the operator.
+pub async fn back_up(
+    config: &Config,
+    file: &Path,
+    with_keys: bool,
+) -> anyhow::Result<BackupContents> {
+    let password = read_password(config)?;
+    let location = data_location(config, password.as_ref());
+    let keys = with_keys.then(|| key_locations(config));
+    let done = backup::back_up(file, location, keys, &Clock::system()).await;
+    done.context("failed to write the backup")
+}
+
+/// Restores a backup into an empty data directory and database.
+///
+/// # Errors
+/// The reason why not, as a sentence for the operator.
+pub async fn restore(config: &Config, file: &Path) -> anyhow::Result<BackupContents> {
+    let password = read_password(config)?;
+    let location = data_location(config, password.as_ref());
+    let done = restore::restore(file, location, &Clock::system()).await;
+    done.context("failed to restore the backup")
+}
+
+fn data_location<'a>(
+    config: &'a Config,
+    password: Option<&'a Zeroizing<String>>,
+) -> DataLocation<'a> {
+    DataLocation {
+        data_dir: &config.data_dir,
+        database_url: &config.database_url,
+        password: password.map(|password| password.as_str()),
+    }
 }
 
 async fn bootstrap(services: &Services, config: &Config) -> anyhow::Result<()> {

@@ -4,14 +4,17 @@
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
 use std::io::{self, IsTerminal as _, Read as _, Write as _};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use muster_server::adapters::close_new_files_to_others;
 use muster_server::adapters::readiness;
 use muster_server::config::{Config, ConfigSources};
+use muster_server::domain::time::Timestamp;
 use muster_server::http::openapi;
 use muster_server::services::access::people::setup::NewPerson;
+use muster_server::services::operations::backup::{self, BackupContents};
 use tracing_subscriber::EnvFilter;
 use zeroize::Zeroizing;
 
@@ -55,6 +58,37 @@ enum Command {
         #[command(flatten)]
         sources: Box<ConfigSources>,
     },
+    /// Reset the second factor of a person who has lost the device and the recovery codes, while the server is
+    /// stopped. The password stays, and the person is signed out. Takes the options of `serve`
+    ResetSecondFactor {
+        /// Address by which the person signs in
+        email: String,
+        #[command(flatten)]
+        sources: Box<ConfigSources>,
+    },
+    /// Write everything that the server stores into one file, while it runs or is stopped. Takes the options of
+    /// `serve`
+    Backup {
+        /// File to write, which must not exist
+        file: PathBuf,
+        /// Add the master key, so that the file alone is enough. Whoever has it can then read all secrets
+        #[arg(long)]
+        with_keys: bool,
+        #[command(flatten)]
+        sources: Box<ConfigSources>,
+    },
+    /// Restore a backup into an empty data directory and an empty database. Takes the options of `serve`
+    Restore {
+        /// Backup to read
+        file: PathBuf,
+        #[command(flatten)]
+        sources: Box<ConfigSources>,
+    },
+    /// Check that a backup is complete and undamaged, and print what it contains
+    Verify {
+        /// Backup to read
+        file: PathBuf,
+    },
     /// Replace the master key while the server is stopped: seal every secret in the database with a new key. If it
     /// is interrupted, a server can start with both keys; run it again to finish. Takes the options of `serve`
     RotateMasterKey(Box<ConfigSources>),
@@ -73,6 +107,21 @@ fn main() -> ExitCode {
             .resolve()
             .map_err(anyhow::Error::from)
             .and_then(|config| create_owner(&config, email, name)),
+        Command::ResetSecondFactor { email, sources } => sources
+            .resolve()
+            .map_err(anyhow::Error::from)
+            .and_then(|config| reset_second_factor(&config, &email)),
+        Command::Backup { file, with_keys, sources } => sources
+            .resolve()
+            .map_err(anyhow::Error::from)
+            .and_then(|config| back_up(&config, &file, with_keys)),
+        Command::Restore { file, sources } => sources
+            .resolve()
+            .map_err(anyhow::Error::from)
+            .and_then(|config| restore(&config, &file)),
+        Command::Verify { file } => backup::verify(&file)
+            .map_err(anyhow::Error::from)
+            .and_then(|contents| print(&format!("{}\n", described(&file, &contents)))),
         Command::RotateMasterKey(sources) => sources
             .resolve()
             .map_err(anyhow::Error::from)
@@ -145,6 +194,53 @@ fn rotate_master_key(config: &Config) -> anyhow::Result<()> {
     ))
 }
 
+fn back_up(config: &Config, file: &Path, with_keys: bool) -> anyhow::Result<()> {
+    close_new_files_to_others();
+    let contents = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?
+        .block_on(muster_server::boot::back_up(config, file, with_keys))?;
+    print(&format!("{}\n", described(file, &contents)))
+}
+
+fn restore(config: &Config, file: &Path) -> anyhow::Result<()> {
+    close_new_files_to_others();
+    let contents = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?
+        .block_on(muster_server::boot::restore(config, file))?;
+    print(&format!(
+        "{}\nrestored into {}; start the server with the same options. Schedules do not make up what was due \
+         since the backup\n",
+        described(file, &contents),
+        config.data_dir.display()
+    ))
+}
+
+/// What a backup contains, in a sentence for each matter.
+fn described(file: &Path, contents: &BackupContents) -> String {
+    let (header, totals) = (&contents.header, &contents.totals);
+    let key = match (&header.master_key_id, header.has_keys) {
+        (_, true) => "it contains the master key: keep it as safe as the server".to_owned(),
+        (Some(id), false) => {
+            format!(
+                "it does not contain the master key {id}: keep that elsewhere, and restore both"
+            )
+        }
+        (None, false) => "it needs no master key".to_owned(),
+    };
+    format!(
+        "{} is complete: {} entries, {} bytes, of {}, version {}, schema {}, {}\n{key}",
+        file.display(),
+        totals.entries,
+        totals.bytes,
+        Timestamp(header.created_at),
+        header.server_version.escape_debug(),
+        header.schema.join(", ").escape_debug(),
+        header.database.escape_debug(),
+    )
+}
+
 fn create_owner(config: &Config, email: String, name: Option<String>) -> anyhow::Result<()> {
     close_new_files_to_others();
     choose_cryptography()?;
@@ -162,6 +258,16 @@ fn create_owner(config: &Config, email: String, name: Option<String>) -> anyhow:
         count => format!("its links to providers of single sign-on are removed: {count}\n"),
     };
     print(&format!("{} is an owner of the tenant {}\n{identities}", made.email, made.tenant_name))
+}
+
+fn reset_second_factor(config: &Config, email: &str) -> anyhow::Result<()> {
+    close_new_files_to_others();
+    choose_cryptography()?;
+    let email = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?
+        .block_on(muster_server::boot::reset_second_factor(config, email))?;
+    print(&format!("{email} has no second factor any more, and is signed out\n"))
 }
 
 fn read_line() -> std::io::Result<String> {

@@ -1,6 +1,8 @@
 //! Adapters to the outside world: files, other servers, webhooks. Each has the interface that
 //! services need.
 
+pub mod backup_file;
+pub mod data_directory;
 pub mod database_password;
 mod file_sums;
 pub mod master_key_file;

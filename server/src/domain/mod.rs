@@ -4,6 +4,7 @@
 pub mod access {
     pub mod allowance;
     pub mod audit;
+    pub mod audit_actions;
     pub mod credential;
     pub mod mail_retry;
     pub mod principal;

@@ -10,7 +10,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use data_encoding::BASE64URL_NOPAD;
+use data_encoding::{BASE64URL_NOPAD, HEXLOWER};
 use muster_protocol::identity::SignedMessage;
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use ring::hmac;
@@ -43,6 +43,11 @@ struct Keys {
     sealing: LessSafeKey,
     digest: hmac::Key,
     tickets: hmac::Key,
+}
+
+/// Names the key that sealed a record, without revealing it; `None` if this is no record.
+pub fn key_id_of(sealed: &[u8]) -> Option<String> {
+    Some(HEXLOWER.encode(sealed.get(1..HEAD_BYTES)?))
 }
 
 impl SecretBox {

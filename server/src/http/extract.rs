@@ -45,6 +45,7 @@ impl FromRequestParts<AppState> for Caller {
         if !serves_closed_tenants(parts) {
             authentication.require_open(principal.tenant_id)?;
         }
+        require_second_factor(parts, &principal)?;
         if let Some(slot) = parts.extensions.get::<KeySlot>() {
             slot.set(watch);
         }
@@ -64,6 +65,7 @@ impl FromRequestParts<AppState> for DegradedCaller {
         let secret = secret(parts, state)?;
         let principal =
             state.services.authentication.authenticate_watcher(secret, client(parts)).await?;
+        require_second_factor(parts, &principal)?;
         Ok(Self(Caller { principal, source: source(parts) }))
     }
 }
@@ -72,6 +74,27 @@ impl FromRequestParts<AppState> for DegradedCaller {
 fn serves_closed_tenants(parts: &Parts) -> bool {
     let route = parts.extensions.get::<MatchedPath>();
     route.is_some_and(|route| ["/api/tenant", "/api/tenant/restore"].contains(&route.as_str()))
+}
+
+/// What a person may do who must enable a second factor first: that, and to look at itself, prove the
+/// password and leave.
+const WITHOUT_SECOND_FACTOR: [&str; 6] = [
+    "/api/me",
+    "/api/me/totp",
+    "/api/me/totp/confirm",
+    "/api/auth/confirm",
+    "/api/auth/logout",
+    "/api/auth/switch",
+];
+
+/// Refuses a person who must enable a second factor first.
+fn require_second_factor(parts: &Parts, principal: &Principal) -> Result<(), Problem> {
+    let route = parts.extensions.get::<MatchedPath>();
+    let is_open = route.is_some_and(|route| WITHOUT_SECOND_FACTOR.contains(&route.as_str()));
+    match principal.lacks_second_factor && !is_open {
+        true => Err(ServiceError::second_factor_required().into()),
+        false => Ok(()),
+    }
 }
 
 /// True for a request with a header for a credential, even one that can't be read: it never falls back

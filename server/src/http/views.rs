@@ -26,9 +26,9 @@ pub fn stored_json(text: &str) -> serde_json::Value {
     serde_json::from_str(text).unwrap_or(serde_json::Value::Null)
 }
 
-/// The URL of a webhook as the caller may see it.
-pub fn shown_webhook(url: &str, caller: &Caller) -> String {
-    match caller.may_see_webhook_urls() {
+/// The URL of a webhook as the caller may see it. `is_own`: the caller wrote it.
+pub fn shown_webhook(url: &str, caller: &Caller, is_own: bool) -> String {
+    match is_own || caller.may_see_webhook_urls() {
         true => OutboundUrl::shown(url).to_owned(),
         false => OutboundUrl::shown_to_readers(url),
     }

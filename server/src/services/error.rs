@@ -106,6 +106,9 @@ impl From<StoreError> for ServiceError {
 impl ServiceError {
     /// The principal lacks this scope.
     pub fn missing_scope(principal: &Principal, scope: Scope) -> Self {
+        if principal.lacks_second_factor {
+            return Self::second_factor_required();
+        }
         let (name, role) = (&principal.name, principal.role.as_str());
         let detail = match principal.actor_kind() {
             _ if scope.is_operators() => {
@@ -122,6 +125,15 @@ impl ServiceError {
             }
         };
         Self::Forbidden { code: "missing_scope", detail }
+    }
+
+    /// The tenant requires a second factor that the person does not have.
+    pub fn second_factor_required() -> Self {
+        Self::Forbidden {
+            code: "second_factor_required",
+            detail: "this tenant requires a second factor; enable yours, and everything else works again"
+                .into(),
+        }
     }
 
     /// The field is invalid.

@@ -25,12 +25,14 @@ pub mod library;
 /// Operations of the server itself: maintenance, metrics, installation, the master key.
 pub mod operations {
     pub mod audit_key;
+    pub mod backup;
     pub mod installation;
     pub mod maintenance;
     pub mod master_key;
     pub mod master_key_rotation;
     pub mod monitoring;
     pub mod readiness;
+    pub mod restore;
 }
 pub mod releases;
 pub mod schedules;
@@ -229,6 +231,7 @@ impl Services {
             store: store(),
             clock: clock(),
             settings,
+            cache: cache.clone(),
             counting: Arc::new(Semaphore::new(1)),
         };
         let library = library::Library { store: store(), clock: clock() };

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, Permissions, TryLockError};
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::str::FromStr as _;
 use std::time::Duration;
 
@@ -76,14 +76,22 @@ pub async fn open(
     data_dir: &Path,
 ) -> Result<Connections, StoreError> {
     lock_directory(data_dir)?;
+    if restore_folder(data_dir).exists() {
+        return Err(StoreError::RestoreUnfinished);
+    }
     match Backend::of(url)? {
         Backend::Sqlite => open_sqlite(url).await,
         Backend::Postgres => open_postgres(url, password).await,
     }
 }
 
+/// The folder in a data directory that a restore fills. While it exists, no server starts.
+pub fn restore_folder(data_dir: &Path) -> PathBuf {
+    data_dir.join("restore.new")
+}
+
 /// Holds `<data-dir>/lock` until the process ends.
-fn lock_directory(data_dir: &Path) -> Result<(), StoreError> {
+pub(super) fn lock_directory(data_dir: &Path) -> Result<(), StoreError> {
     let describe = |error: std::io::Error| StoreError::Directory(error.to_string());
     fs::DirBuilder::new().recursive(true).mode(0o700).create(data_dir).map_err(describe)?;
     close_to_others(data_dir).map_err(describe)?;
@@ -160,8 +168,12 @@ async fn open_sqlite(url: &str) -> Result<Connections, StoreError> {
     })
 }
 
-async fn open_postgres(url: &str, password: Option<&str>) -> Result<Connections, StoreError> {
-    let mut options = PgConnectOptions::from_str(url)
+/// How to connect to a PostgreSQL database.
+pub(super) fn postgres_options(
+    url: &str,
+    password: Option<&str>,
+) -> Result<PgConnectOptions, StoreError> {
+    let options = PgConnectOptions::from_str(url)
         .map_err(|error| StoreError::Url(error.to_string()))?
         // A server that vanished without closing its connection must not keep its lock for hours.
         .options([
@@ -170,9 +182,14 @@ async fn open_postgres(url: &str, password: Option<&str>) -> Result<Connections,
             ("tcp_keepalives_interval", "5"),
             ("tcp_keepalives_count", "3"),
         ]);
-    if let Some(password) = password {
-        options = options.password(password);
-    }
+    Ok(match password {
+        Some(password) => options.password(password),
+        None => options,
+    })
+}
+
+async fn open_postgres(url: &str, password: Option<&str>) -> Result<Connections, StoreError> {
+    let options = postgres_options(url, password)?;
     // The first connection is opened directly, because its error distinguishes "locked" from
     // "unreachable". The pool only reports a timeout.
     let mut probe = PgConnection::connect_with(&options).await.map_err(to_store_error)?;
@@ -236,7 +253,9 @@ async fn is_writable(connection: &mut PgConnection) -> Result<bool, sea_orm::sql
     connection.fetch_one(sea_orm::sqlx::query(query)).await?.try_get(0)
 }
 
-async fn take_advisory_lock(connection: &mut PgConnection) -> Result<bool, sea_orm::sqlx::Error> {
+pub(super) async fn take_advisory_lock(
+    connection: &mut PgConnection,
+) -> Result<bool, sea_orm::sqlx::Error> {
     let row = connection
         .fetch_one(sea_orm::sqlx::query("SELECT pg_try_advisory_lock($1)").bind(ADVISORY_LOCK))
         .await?;

@@ -11,6 +11,10 @@ pub enum StoreError {
     Url(String),
     #[error("another muster-server is using this database; stop it first")]
     Locked,
+    #[error(
+        "a restore into this data directory did not end; run `muster-server restore` again, or empty the directory"
+    )]
+    RestoreUnfinished,
     #[error("the data directory cannot be used: {0}")]
     Directory(String),
     #[error("the database failed")]

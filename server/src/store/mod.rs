@@ -4,6 +4,7 @@
 //! sweeps) takes [`Store::system`]. All writes go through the [`writer`]; reads have their own
 //! connections.
 
+pub mod backup;
 pub mod blobs;
 mod command_completion;
 mod connect;

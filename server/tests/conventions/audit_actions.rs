@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use muster_server::domain::access::audit_actions::AUDIT_ACTIONS;
+
 use crate::{literals, sources};
 
 /// What an action changes: the kinds of subjects.
@@ -33,7 +35,7 @@ const RESOURCES: [&str; 25] = [
     "webhook_secret",
 ];
 /// What happens to it, in the imperative.
-const VERBS: [&str; 40] = [
+const VERBS: [&str; 41] = [
     "abort",
     "accept",
     "adopt",
@@ -59,6 +61,7 @@ const VERBS: [&str; 40] = [
     "regenerate",
     "remove",
     "resend",
+    "reset",
     "restore",
     "resume",
     "revoke",
@@ -117,6 +120,9 @@ fn audit_actions_are_named_by_resource_and_verb() {
     assert!(actions.len() > 20, "the audit moved: this test finds {actions:?}");
     let problems: Vec<_> = actions.iter().filter_map(|action| problem(action)).collect();
     assert!(problems.is_empty(), "{}", problems.join("\n"));
+    // Only these can be filtered by.
+    let listed: BTreeSet<_> = AUDIT_ACTIONS.into_iter().map(str::to_owned).collect();
+    assert_eq!(listed, actions, "AUDIT_ACTIONS in server/src/domain/access/audit_actions.rs");
     // A resource or verb that no action uses hides a spelling mistake.
     let unused = |words: &[&str], part: fn(&str) -> Option<&str>| -> Vec<String> {
         let used: BTreeSet<_> = actions.iter().filter_map(|action| part(action)).collect();

@@ -154,6 +154,7 @@ const SERVER_CRATES: [(&str, &[&str]); 15] = [
             "tokio",
             "url",
             "zeroize",
+            "zstd",
         ],
     ),
     (

@@ -1,5 +1,5 @@
 //! Conventions of the repository that a compiler does not check: documented limits, and the words of
-//! the glossary. Reads sources and documentation, and runs nothing.
+//! the glossary. Reads sources and documentation, and runs nothing but `cargo tree`.
 
 mod agent_columns;
 mod audit_actions;
@@ -12,5 +12,6 @@ mod modules;
 mod records;
 mod refusals;
 mod security_tests;
+mod shared_dependencies;
 mod sources;
 mod table;

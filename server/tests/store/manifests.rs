@@ -33,6 +33,7 @@ impl Fixture {
             created_at: NOW,
             delete_at: None,
             is_deleted_by_operator: false,
+            requires_second_factor: false,
             manifest_bytes: 0,
             manifest_scripts: 0,
         };

@@ -23,7 +23,7 @@ on_both_databases!(
 impl Fixture {
     /// Gives the fixture's tenant a plan.
     async fn plan(&self, plan: Plan) {
-        let change = TenantChange { name: None, plan: Some(plan) };
+        let change = TenantChange { name: None, plan: Some(plan), ..TenantChange::default() };
         let audit = TenantAudit { requested: audit(self.tenant_id), in_tenant: None };
         let tenant = self.store.tenant(self.tenant_id);
         tenant.update_tenant(change, audit).await.expect("change").expect("the tenant");
@@ -135,7 +135,11 @@ async fn tenants_are_listed_counted_and_changed(fixture: Fixture) {
     let tenant = fixture.store.tenant(fixture.tenant_id);
     let usage = tenant.tenant_usage().await.expect("count");
     assert_eq!((usage.agents, usage.executions, usage.output_bytes), (1, 1, 0));
-    let change = TenantChange { name: Some("new".into()), plan: Some(Plan::Starter) };
+    let change = TenantChange {
+        name: Some("new".into()),
+        plan: Some(Plan::Starter),
+        ..TenantChange::default()
+    };
     let entries = TenantAudit { requested: audit(fixture.tenant_id), in_tenant: None };
     let changed = tenant.update_tenant(change.clone(), entries.clone()).await.expect("change");
     let changed = changed.expect("the tenant");

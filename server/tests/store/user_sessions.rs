@@ -83,6 +83,7 @@ impl Fixture {
             replaces: None,
             device_login,
             audits,
+            notice: None,
         };
         self.store.system().create_session(new).await.map(|_| id)
     }

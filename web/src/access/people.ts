@@ -14,3 +14,6 @@ export const peopleQuery = () => ({
     return new Map([...(members?.items ?? []), ...(keys?.items ?? [])].map((item) => [item.id, item.name]));
   },
 });
+
+/** Who else may vouch for a person; everybody may ask. */
+export const providersQuery = () => ({ queryKey: ['sign-in-providers'], staleTime: 300_000, queryFn: () => data(api.GET('/api/auth/oidc/providers')) });

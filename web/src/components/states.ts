@@ -10,6 +10,8 @@ export type AnyState =
   | Schemas['ScheduleState']
   | Schemas['FireState']
   | Schemas['ReleaseState']
+  | Schemas['HookDeliveryState']
+  | 'failing'
   | 'held';
 
 export type Shape = 'dot' | 'ring' | 'check' | 'cross' | 'dashes' | 'pause' | 'slash' | 'question' | 'hourglass' | 'stop';
@@ -45,6 +47,10 @@ const LOOKS: Record<AnyState, [Shape, Tone]> = {
   waiting: ['dashes', 'quiet'],
   fired: ['check', 'good'],
   skipped: ['slash', 'quiet'],
+  failing: ['stop', 'warn'],
+  received: ['dashes', 'accent'],
+  started: ['check', 'good'],
+  ignored: ['slash', 'quiet'],
   draft: ['dashes', 'quiet'],
   published: ['check', 'good'],
 };

@@ -1,7 +1,7 @@
 /// <reference types="vite/client" />
 import type { Component } from 'svelte';
 
-export type Section = 'overview' | 'fleet' | 'jobs' | 'history' | 'schedules' | 'approvals' | 'updates' | 'audit' | 'settings';
+export type Section = 'overview' | 'fleet' | 'jobs' | 'schedules' | 'library' | 'approvals' | 'updates' | 'audit' | 'settings';
 
 export interface Route {
   section: Section;
@@ -20,14 +20,22 @@ const ENTRIES: Entry[] = [
   ['/run', 'jobs', () => import('../commands/Run.svelte')],
   ['/jobs', 'jobs', () => import('../commands/Jobs.svelte')],
   ['/jobs/:id', 'jobs', () => import('../commands/Job.svelte')],
-  ['/history', 'history', () => import('../commands/History.svelte')],
-  ['/executions/:id', 'history', () => import('../commands/Execution.svelte')],
+  ['/history', 'jobs', () => import('../commands/History.svelte')],
+  ['/executions/:id', 'jobs', () => import('../commands/Execution.svelte')],
   ['/schedules', 'schedules', () => import('../schedules/Schedules.svelte')],
   ['/schedules/new', 'schedules', () => import('../schedules/ScheduleForm.svelte')],
+  ['/schedules/calendars', 'schedules', () => import('../schedules/Calendars.svelte')],
+  ['/schedules/calendars/new', 'schedules', () => import('../schedules/CalendarForm.svelte')],
+  ['/schedules/calendars/:id', 'schedules', () => import('../schedules/CalendarForm.svelte')],
   ['/schedules/:id/edit', 'schedules', () => import('../schedules/ScheduleForm.svelte')],
   ['/schedules/:id', 'schedules', () => import('../schedules/Schedule.svelte')],
+  ['/library', 'library', () => import('../library/Library.svelte')],
+  ['/library/new', 'library', () => import('../library/ScriptForm.svelte')],
+  ['/library/:id/edit', 'library', () => import('../library/ScriptForm.svelte')],
+  ['/library/:id', 'library', () => import('../library/Script.svelte')],
   ['/approvals', 'approvals', () => import('../commands/Approvals.svelte')],
   ['/approvals/rules', 'approvals', () => import('../commands/ApprovalRules.svelte')],
+  ['/approvals/ladder', 'approvals', () => import('../commands/Ladder.svelte')],
   ['/approvals/:id', 'approvals', () => import('../commands/Approval.svelte')],
   ['/updates', 'updates', () => import('../releases/Updates.svelte')],
   ['/updates/groups/new', 'updates', () => import('../releases/GroupForm.svelte')],
@@ -37,6 +45,15 @@ const ENTRIES: Entry[] = [
   ['/settings', 'settings', () => import('../access/Members.svelte')],
   ['/settings/api-keys', 'settings', () => import('../access/ApiKeys.svelte')],
   ['/settings/agent-keys', 'settings', () => import('../access/AgentKeys.svelte')],
+  ['/settings/integrations', 'settings', () => import('../integrations/Integrations.svelte')],
+  ['/settings/integrations/new', 'settings', () => import('../integrations/IntegrationForm.svelte')],
+  ['/settings/integrations/:id/edit', 'settings', () => import('../integrations/IntegrationForm.svelte')],
+  ['/settings/integrations/:id', 'settings', () => import('../integrations/Integration.svelte')],
+  ['/settings/hooks', 'settings', () => import('../integrations/Hooks.svelte')],
+  ['/settings/hooks/new', 'settings', () => import('../integrations/HookForm.svelte')],
+  ['/settings/hooks/:id/edit', 'settings', () => import('../integrations/HookForm.svelte')],
+  ['/settings/hooks/:id', 'settings', () => import('../integrations/Hook.svelte')],
+  ['/settings/plan', 'settings', () => import('../access/Tenant.svelte')],
   ['/settings/account', 'settings', () => import('../access/Account.svelte')],
   ['/device', 'settings', () => import('../access/Device.svelte')],
   ['/settings/sessions', 'settings', () => import('../access/Sessions.svelte')],
@@ -48,8 +65,8 @@ export const SECTIONS: { section: Section; href: string }[] = [
   { section: 'overview', href: '/' },
   { section: 'fleet', href: '/fleet' },
   { section: 'jobs', href: '/jobs' },
-  { section: 'history', href: '/history' },
   { section: 'schedules', href: '/schedules' },
+  { section: 'library', href: '/library' },
   { section: 'approvals', href: '/approvals' },
   { section: 'updates', href: '/updates' },
   { section: 'audit', href: '/audit' },

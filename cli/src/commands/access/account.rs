@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::login::read_password;
+use super::login::{read_password, read_secret};
 use crate::api::client::ApiClient;
 use crate::context::{self, Context};
 use crate::error::CliError;
@@ -54,12 +54,22 @@ fn summary(me: &Value, server: &str, now: DateTime<Utc>) -> String {
     format!("{who}, {place} (session until {until}; password confirmed {confirmed})")
 }
 
-/// Proves the password again.
+#[derive(Debug, clap::Args)]
+pub struct ConfirmArgs {
+    /// Ask for a code of the second factor instead of the password
+    #[arg(long)]
+    code: bool,
+}
+
+/// Proves the password again, or the second factor.
 ///
 /// # Errors
 /// [`CliError`].
-pub async fn confirm(session: &Session) -> Result<u8, CliError> {
-    let body = json!({ "password": read_password("Password: ")? });
+pub async fn confirm(args: &ConfirmArgs, session: &Session) -> Result<u8, CliError> {
+    let body = match args.code {
+        true => json!({ "code": read_secret("Code: ")?.trim() }),
+        false => json!({ "password": read_password("Password: ")? }),
+    };
     session
         .change(Method::POST, &["auth", "confirm"], &body, |_| {
             "Confirmed: dangerous changes are allowed for 15 minutes.".to_owned()

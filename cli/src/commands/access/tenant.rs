@@ -45,6 +45,19 @@ enum Action {
         /// New name of the tenant
         name: String,
     },
+    /// Require a second factor of every member with a password, or stop to require it. Needs your password or a
+    /// code of the last 15 minutes
+    RequireSecondFactor {
+        /// Whether it is required
+        #[arg(value_enum)]
+        setting: Setting,
+    },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Setting {
+    On,
+    Off,
 }
 
 /// Runs one action.
@@ -60,6 +73,15 @@ pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
         }
         Action::Restore => {
             session.act(&["tenant", "restore"], about("Tenant", "is restored")).await
+        }
+        Action::RequireSecondFactor { setting } => {
+            let is_required = setting == Setting::On;
+            let body = json!({ "requires_second_factor": is_required });
+            let result = match is_required {
+                true => "requires a second factor of its members",
+                false => "requires no second factor of its members",
+            };
+            session.change(Method::PATCH, &["tenant"], &body, about("Tenant", result)).await
         }
         Action::Rename { name } => {
             session

@@ -334,6 +334,9 @@ pub struct Principal {
     pub limits: KeyLimits,
     /// The secret with which an API key authenticated: it may have two for a while.
     pub secret_hash: Option<SecretHash>,
+    /// True for a member whose tenant requires a second factor that the person does not have. It has no
+    /// scopes then.
+    pub lacks_second_factor: bool,
 }
 
 impl Principal {

@@ -1,5 +1,6 @@
 //! Calendars: when work may start. Pure: whether an instant is blocked follows from the calendar alone.
 
+use std::collections::BTreeSet;
 use std::str::FromStr as _;
 
 use chrono::{DateTime, Datelike as _, NaiveDate, NaiveDateTime, NaiveTime, TimeZone as _, Utc};
@@ -119,7 +120,7 @@ struct Entry {
 #[derive(Debug, Clone)]
 enum Span {
     Dated { from: Timestamp, until: Timestamp },
-    Dates(Vec<NaiveDate>),
+    Dates(BTreeSet<NaiveDate>),
     Weekly { days: Vec<Day>, from: NaiveTime, until: NaiveTime },
 }
 
@@ -199,6 +200,11 @@ impl Calendar {
         })
     }
 
+    /// What [`Calendar::block`] compares an instant with, at most.
+    pub fn entry_count(&self) -> usize {
+        self.entries.len()
+    }
+
     /// The agents that it concerns; `None`: all.
     pub fn target(&self) -> Option<&Target> {
         self.target.as_ref()
@@ -271,9 +277,10 @@ impl Entry {
                 return invalid(".ends_at", "must be later than `starts_at`");
             }
             (None, None, Some(dates), None) => {
-                let parsed: Option<Vec<_>> = dates.iter().map(|date| parse_date(date)).collect();
+                let parsed: Option<BTreeSet<_>> =
+                    dates.iter().map(|date| parse_date(date)).collect();
                 match parsed {
-                    Some(dates) if (1..=MAX_DATES).contains(&dates.len()) => Span::Dates(dates),
+                    Some(parsed) if (1..=MAX_DATES).contains(&dates.len()) => Span::Dates(parsed),
                     _ => return invalid(".dates", "must be 1 to 366 dates such as 2026-12-25"),
                 }
             }

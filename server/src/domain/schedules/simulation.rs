@@ -16,6 +16,8 @@ use crate::domain::time::Timestamp;
 pub const MAX_SIMULATED_MS: u64 = 731 * 86_400_000;
 /// Most due times of a simulation.
 pub const MAX_SIMULATED: usize = 50_000;
+/// Most entries of calendars that a simulation compares with due times.
+pub const MAX_CHECKS: usize = 5_000_000;
 /// Most items of each list of a simulation.
 pub const MAX_LISTED: usize = 200;
 const HOUR_MS: i64 = 3_600_000;
@@ -61,7 +63,7 @@ pub struct Simulation {
     pub from: Timestamp,
     /// Everything before this instant is in the simulation.
     pub until: Timestamp,
-    /// It ended early, because there are too many due times.
+    /// It ended early, because there are too many due times or entries of calendars.
     pub is_cut: bool,
     pub due_count: u64,
     /// Those that start a job.
@@ -91,13 +93,15 @@ pub fn simulate(
         .filter_map(|(n, schedule)| Some(Reverse((schedule.due_times.next_after(from)?, n))))
         .collect();
     let mut at_once: Option<Collision> = None;
+    let checks = calendars.iter().map(Calendar::entry_count).sum::<usize>().max(1);
+    let most = MAX_SIMULATED.min(MAX_CHECKS / checks);
     while let Some(Reverse((at, n))) = next.pop() {
         if at >= until {
             break;
         }
         let same_time = at_once.as_ref().is_some_and(|known| known.at == at);
         // Whole instants only: the end of a cut simulation is one that it does not have.
-        if simulation.due_count as usize >= MAX_SIMULATED && !same_time {
+        if simulation.due_count as usize >= most && !same_time {
             simulation.until = at;
             simulation.is_cut = true;
             break;

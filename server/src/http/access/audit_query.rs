@@ -3,6 +3,7 @@
 use uuid::Uuid;
 
 use crate::domain::access::audit::{AuditFilter, AuditPosition};
+use crate::domain::access::audit_actions::{is_audit_action, nearest_audit_action};
 use crate::domain::access::principal::ActorKind;
 use crate::domain::field_error::{FieldError, FieldErrorCode};
 use crate::domain::time::Timestamp;
@@ -23,14 +24,12 @@ pub(super) fn filter(
     (subject_kind, subject_id): (Option<String>, Option<Uuid>),
     (after, before): (Option<&str>, Option<&str>),
 ) -> ApiResult<AuditFilter> {
-    let is_action = |text: &String| {
-        text.split_once('.').is_some_and(|(kind, verb)| is_word(kind) && is_word(verb))
-    };
-    if action.as_ref().is_some_and(|text| !is_action(text)) {
-        return Err(invalid(
-            "action",
-            "`action` must be the name of an action, such as `agent.update`",
-        ));
+    if let Some(unknown) = action.as_deref().filter(|text| !is_audit_action(text)) {
+        let hint = match nearest_audit_action(unknown) {
+            Some(nearest) => format!("did you mean `{nearest}`?"),
+            None => "such as `agent.update`; the API document lists them".to_owned(),
+        };
+        return Err(invalid("action", &format!("`action` must be the name of an action ({hint})")));
     }
     if subject_kind.as_deref().is_some_and(|text| !is_word(text)) {
         return Err(invalid(

@@ -36,7 +36,7 @@ struct WebhookDeliveryView {
     job_id: Option<JobId>,
     /// `job.finished`.
     event: String,
-    /// Without the query string. Callers who may only read see the host.
+    /// Without the query string. Callers without `commands:manage` or `webhooks:write` see the host.
     url: String,
     state: WebhookDeliveryState,
     /// All attempts, including those that are no longer stored.
@@ -67,7 +67,7 @@ impl WebhookDeliveryView {
             id: row.id,
             job_id: row.job_id,
             event: row.event,
-            url: shown_webhook(&row.url, caller),
+            url: shown_webhook(&row.url, caller, false),
             state: row.state,
             attempt_count: row.attempt_count,
             created_at: row.created_at,

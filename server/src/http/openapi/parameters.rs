@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use super::fields::{TIMESTAMP, VERSION, one_of_names};
 use super::library_fields::FOLDER;
 use super::shapes::{SCRIPT, reference};
+use crate::domain::access::audit_actions::AUDIT_ACTIONS;
 use crate::domain::commands::command_state::CommandState;
 use crate::domain::commands::job_state::JobState;
 use crate::domain::commands::trigger::Trigger;
@@ -61,7 +62,8 @@ fn rule(operation: &str, name: &str) -> Option<(&'static str, Value)> {
         ),
         "after" => ("A position.", json!({"type": "string", "pattern": POSITION})),
         "action" => {
-            ("An action.", json!({"type": "string", "pattern": "^[a-z_]{1,64}\\.[a-z_]{1,64}$"}))
+            let names = AUDIT_ACTIONS.join("|").replace('.', "\\.");
+            ("An action.", json!({"type": "string", "pattern": format!("^({names})$")}))
         }
         "subject_kind" => {
             ("A kind of subject.", json!({"type": "string", "pattern": "^[a-z_]{1,64}$"}))

@@ -160,7 +160,7 @@ const SENTENCES: &[(&str, &str, &str)] = &[
     ("read_output", "206", "The bytes of the range."),
     ("refresh_session", "200", "The next tokens."),
     ("regenerate_agent_key", "200", "The agent key with its new secret."),
-    ("rename_tenant", "200", "The tenant with its new name."),
+    ("update_own_tenant", "200", "The changed tenant."),
     ("remove_member", "204", "The member is removed."),
     ("resend_delivery", "202", "The delivery, which is sent again."),
     ("resolve_agent", "200", "The agent, and what matched."),

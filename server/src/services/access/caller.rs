@@ -72,10 +72,9 @@ impl Caller {
         self.require_control(self.principal.id)
     }
 
-    /// True for a caller who may see where webhooks are sent: it may send or sign them, and not only
-    /// read.
+    /// True for a caller who may see where the webhooks of others are sent: their paths are often secret.
     pub fn may_see_webhook_urls(&self) -> bool {
-        self.principal.may(Scope::CommandsRun) || self.principal.may(Scope::WebhooksWrite)
+        self.principal.may(Scope::CommandsManage) || self.principal.may(Scope::WebhooksWrite)
     }
 
     /// Where it asks from.

@@ -13,6 +13,7 @@ use super::request::{find_earlier, key_reused};
 use super::secret_parameters::{digest, seal};
 use super::target_agent::{TargetAgent, UNKNOWN_AGENT};
 use super::{Commands, SendResult};
+use crate::domain::access::principal::Scope;
 use crate::domain::commands::approval::WorkApproval;
 use crate::domain::commands::command_state::CommandState;
 use crate::domain::commands::trigger::Trigger;
@@ -111,9 +112,10 @@ impl Commands {
         validated: &mut ValidatedCommand,
     ) -> Result<Option<ApprovalDraft>> {
         let agents = [target.agent_id];
-        if validated.calendar_override.is_none() {
-            let now = self.clock.now();
-            self.guard.check_calendars(caller, Start::Work, &agents, now).await?;
+        let now = self.clock.now();
+        match validated.calendar_override {
+            Some(_) => caller.require(Scope::CommandsManage)?,
+            None => self.guard.check_calendars(caller, Start::Work, &agents, now).await?,
         }
         let (kind, confirmation) = (validated.kind(), validated.confirmation);
         let clearance = self.guard.check(caller, kind, &agents, confirmation).await?;

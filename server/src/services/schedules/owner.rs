@@ -46,6 +46,7 @@ pub(super) async fn current_owner(
                 expires_at: rights.expires_at,
                 limits: rights.limits,
                 secret_hash: None,
+                lacks_second_factor: false,
             }
         }
         Some(ScheduleOwner::Member(member)) => Principal {
@@ -58,6 +59,7 @@ pub(super) async fn current_owner(
             expires_at: None,
             limits: KeyLimits::default(),
             secret_hash: None,
+            lacks_second_factor: false,
         },
         None => return Ok(None),
     };

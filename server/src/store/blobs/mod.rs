@@ -16,6 +16,7 @@ mod block_reader;
 mod block_writer;
 mod error;
 mod format;
+mod hold;
 mod sweep;
 
 use std::fs::{DirBuilder, File, OpenOptions};
@@ -30,6 +31,7 @@ use nix::sys::statvfs::statvfs;
 pub use self::block_reader::{Block, BlockReader};
 pub use self::block_writer::{BlockWriter, Written};
 pub use self::error::BlobError;
+pub use self::hold::{LOCK_NAME, hold_files, permit_changes};
 use crate::domain::ids::CommandId;
 
 /// Free space that output never uses, so that the database can still store results and new commands
@@ -85,6 +87,8 @@ impl Blobs {
             .mode(0o700)
             .create(folder)
             .map_err(BlobError::io("make the folder for output"))?;
+        // Here, so that it belongs to the server's user, whoever makes backups.
+        hold::lock_file(folder).map_err(BlobError::io("make the folder for output"))?;
         Ok(Self { folder: folder.into() })
     }
 
@@ -178,11 +182,16 @@ impl Blobs {
         Ok(NewBlob { file, unfinished, path, is_finished: false })
     }
 
-    /// Removes a file. A missing file is no error.
+    /// Removes a file that no row references. A missing file is no error. While a backup is made, the file
+    /// stays, because the backup's rows may reference it; a sweep removes it later.
     ///
     /// # Errors
     /// [`BlobError::Io`].
     pub fn delete(&self, name: BlobName) -> Result<(), BlobError> {
+        let permit = permit_changes(&self.folder);
+        let Some(_permit) = permit.map_err(BlobError::io("remove a file of output"))? else {
+            return Ok(());
+        };
         remove(&name.path_in(&self.folder)).map_err(BlobError::io("remove a file of output"))
     }
 

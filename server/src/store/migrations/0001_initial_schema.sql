@@ -17,6 +17,8 @@ CREATE TABLE tenants (
     delete_at bigint,
     -- True if the operator asked for it; then only the operator withdraws it.
     is_deleted_by_operator boolean NOT NULL,
+    -- True if members with a password may do nothing without a second factor.
+    requires_second_factor boolean NOT NULL,
     manifest_bytes bigint NOT NULL,
     manifest_scripts bigint NOT NULL
 );

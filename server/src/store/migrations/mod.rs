@@ -7,9 +7,27 @@ use sea_orm_migration::prelude::*;
 use sea_orm_migration::sea_orm::DbBackend;
 use sea_orm_migration::{MigrationTrait, MigratorTrait, async_trait};
 
+use super::backup::SnapshotError;
+
 /// The steps, oldest first.
 const STEPS: [SqlStep; 1] =
     [SqlStep { name: "0001_initial_schema", statements: include_str!("0001_initial_schema.sql") }];
+
+/// The statements of the first steps, which must have these names, for a database whose byte columns have
+/// this type.
+///
+/// # Errors
+/// [`SnapshotError::UnknownSchema`]
+pub(super) fn statements(names: &[String], bytes: &str) -> Result<Vec<String>, SnapshotError> {
+    let is_known = !names.is_empty()
+        && names.len() <= STEPS.len()
+        && names.iter().zip(&STEPS).all(|(name, step)| name == step.name);
+    if !is_known {
+        let shown = names.last().map_or("nothing", String::as_str);
+        return Err(SnapshotError::UnknownSchema(shown.chars().take(64).collect()));
+    }
+    Ok(STEPS[..names.len()].iter().map(|step| step.statements.replace("{bytes}", bytes)).collect())
+}
 
 /// Applies the steps that a database does not have yet.
 pub struct Migrator;

@@ -22,6 +22,7 @@ pub mod access {
         pub(in crate::store::queries) mod refresh;
         pub(in crate::store::queries) mod registrations;
         pub(in crate::store::queries) mod token_keys;
+        mod totp_reset;
         pub(in crate::store::queries) mod totp_secrets;
         pub(in crate::store::queries) mod user_sessions;
     }
@@ -115,7 +116,7 @@ pub use self::access::people::members::{NewOwner, SetupResult, SetupState};
 pub use self::access::people::password_resets::{NewPassword, PasswordReset};
 pub use self::access::people::refresh::Refreshed;
 pub use self::access::people::registrations::{Letters, NewAccount, Registered, Verified};
-pub use self::access::people::totp_secrets::{TotpTry, UsedFactor};
+pub use self::access::people::totp_secrets::{ReportedChange, TotpTry, UsedFactor};
 pub use self::access::people::user_sessions::{LiveSession, NewSession, SessionsToEnd};
 pub use self::access::tenants::administration::{TenantAudit, TenantChange};
 pub use self::commands::approvals::{

@@ -276,6 +276,9 @@ async fn old_entries_are_removed_and_what_stays_is_still_proven(mut fixture: Fix
         (page.list("items").len() == 1).then_some(())
     })
     .await;
+    let refused = fixture.api.get("/api/audit?action=agent_keys.create").await;
+    let refused = refused.expect_problem(400, "invalid_query");
+    assert!(refused.to_string().contains("did you mean `agent_key.create`?"), "{refused}");
     let page = fixture.api.get("/api/audit?action=audit.remove").await.expect(200);
     let removed = &page["items"][0];
     let through = removed["detail"]["through_link"].as_u64().expect("a link");

@@ -13,6 +13,7 @@ on_both_databases!(
     a_rotated_key_has_two_secrets_until_the_overlap_ends,
     an_old_secret_takes_no_key_over,
     both_secrets_of_a_rotated_key_end_with_its_revocation,
+    both_secrets_and_the_keys_that_they_made_are_narrowed_with_a_rotated_key,
     streams_and_polls_of_an_old_secret_end_with_the_overlap,
     the_last_use_of_a_key_and_of_its_old_secret_is_shown,
 );
@@ -108,6 +109,45 @@ async fn both_secrets_of_a_rotated_key_end_with_its_revocation(fixture: Fixture)
     }
     for stream in streams {
         expect_end(stream).await;
+    }
+}
+
+async fn both_secrets_and_the_keys_that_they_made_are_narrowed_with_a_rotated_key(
+    fixture: Fixture,
+) {
+    let (id, first) = made(&fixture.api, json!({"name": "ci", "role": "owner"})).await;
+    let (_, child) = made(&first, json!({"name": "child", "role": "member"})).await;
+    let (_, second) = rotated(&fixture.api, &id, 3_600_000).await;
+    let (_, grandchild) = made(&second, json!({"name": "grandchild", "role": "member"})).await;
+    let all = [&first, &second, &child, &grandchild];
+    for key in all {
+        key.get("/api/agents").await.expect(200);
+        key.get("/api/jobs").await.expect(200);
+    }
+    // Before the old secret ends.
+    let expires_at = (Utc::now() + chrono::Duration::minutes(30)).to_rfc3339();
+    let narrower = json!({"scopes": ["agents:read", "api_keys:read", "api_keys:write"],
+        "target": "tag:web", "scripts": ["report"], "max_fan_out": 2, "expires_at": expires_at});
+    let path = format!("/api/keys/{id}");
+    let changed = fixture.api.patch(&path, narrower).await.expect(200);
+    assert_eq!(changed.list("narrowed_keys").len(), 2, "{changed}");
+    for key in all {
+        key.get("/api/jobs").await.expect_problem(403, "missing_scope");
+        key.get("/api/agents").await.expect(200);
+        let me = key.get("/api/me").await.expect(200);
+        assert_eq!(me["expires_at"], changed["expires_at"], "{me}");
+    }
+    let keys = fixture.api.get("/api/keys").await.expect(200);
+    for name in ["ci", "child", "grandchild"] {
+        let key = keys.list("items").iter().find(|key| key["name"] == name).expect("the key");
+        for field in ["target", "scripts", "max_fan_out", "expires_at"] {
+            assert_eq!(key[field], changed[field], "{field} of {key}");
+        }
+    }
+    // Nor does another rotation give anything back.
+    let (_, third) = rotated(&fixture.api, &id, 3_600_000).await;
+    for key in [&second, &third] {
+        key.get("/api/jobs").await.expect_problem(403, "missing_scope");
     }
 }
 

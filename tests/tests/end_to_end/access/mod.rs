@@ -28,6 +28,7 @@ mod registration;
 mod request_bodies;
 mod revocation;
 mod scopes;
+mod second_factor;
 mod sessions;
 mod setup;
 mod sign_in;

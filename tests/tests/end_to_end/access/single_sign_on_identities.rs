@@ -181,7 +181,7 @@ async fn linked_identity_is_reported_listed_and_removed(mut fixture: Fixture) {
     let code = json!({"code": totp_code(made.text("secret"), 0)});
     ada.api.post("/api/me/totp/confirm", code.clone()).await.expect(200);
     let without = link(&fixture, &corp, &ada.api, json!({})).await;
-    without.expect_problem(403, "second_factor_required");
+    without.expect_problem(403, "code_required");
     link(&fixture, &corp, &ada.api, code).await.expect_problem(422, "wrong_code");
     assert!(identities(&ada.api).await.is_empty());
     let next = json!({"code": totp_code(made.text("secret"), 1)});

@@ -13,14 +13,14 @@ on_both_databases!(
 );
 
 /// A code that is wrong now, and at the turn of the step.
-fn wrong_code(secret: &str) -> String {
+pub(super) fn wrong_code(secret: &str) -> String {
     let near: Vec<_> = (-3..=3).map(|off| totp_code(secret, off)).collect();
     let wrong = (0..10).map(|digit| format!("{digit}").repeat(6)).find(|code| !near.contains(code));
     wrong.expect("ten codes")
 }
 
 /// Enables the second factor. Returns the secret and the recovery codes.
-async fn enable(person: &Person) -> (String, Vec<String>) {
+pub(super) async fn enable(person: &Person) -> (String, Vec<String>) {
     let made = person.api.post("/api/me/totp", json!({})).await.expect(201);
     let secret = made.text("secret").to_owned();
     assert!(made.text("otpauth_url").contains(&format!("secret={secret}&issuer=Muster")), "{made}");
@@ -33,13 +33,13 @@ async fn enable(person: &Person) -> (String, Vec<String>) {
     (secret, codes)
 }
 
-async fn complete(api: &Api, challenge: &str, code: &str) -> ApiResponse {
+pub(super) async fn complete(api: &Api, challenge: &str, code: &str) -> ApiResponse {
     let body = json!({"challenge": challenge, "code": code});
     api.with_key("").post("/api/auth/login/code", body).await
 }
 
 /// The challenge for the right password.
-async fn challenge(api: &Api, email: &str, password: &str) -> String {
+pub(super) async fn challenge(api: &Api, email: &str, password: &str) -> String {
     let answer = sign_in(api, email, password).await.expect(202);
     assert_eq!(answer["access_token"], Value::Null, "no token before the code");
     answer.text("challenge").to_owned()
@@ -54,7 +54,7 @@ async fn forget_limits(fixture: &mut Fixture) {
 }
 
 /// The connections of the client ended with the server.
-async fn reconnected(fixture: &Fixture) {
+pub(super) async fn reconnected(fixture: &Fixture) {
     let answer = async || fixture.api.try_send(Method::GET, "/healthz", &[], None).await.ok();
     eventually("the server answers", answer).await;
 }
@@ -154,7 +154,7 @@ async fn recovery_code_counts_once_and_with_the_password_disables_the_second_fac
     let shown = owner.api.get("/api/me/totp").await.expect(200);
     assert_eq!(shown["recovery_codes_left"], 9);
     let other = owner.api.post("/api/me/totp/recovery-codes", json!({})).await;
-    other.expect_problem(403, "second_factor_required");
+    other.expect_problem(403, "code_required");
     let body = json!({"code": codes[0]});
     let spent = owner.api.post("/api/me/totp/recovery-codes", body).await;
     spent.expect_problem(422, "wrong_code");
@@ -185,7 +185,7 @@ async fn recovery_code_counts_once_and_with_the_password_disables_the_second_fac
     }
     person.api.post("/api/auth/confirm", json!({"password": new})).await.expect(200);
     // The password alone disables nothing: a session may be older than the second factor.
-    person.api.delete("/api/me/totp").await.expect_problem(403, "second_factor_required");
+    person.api.delete("/api/me/totp").await.expect_problem(403, "code_required");
     let disable = async |code: &str| {
         person.api.send(Method::DELETE, "/api/me/totp", Some(json!({"code": code}))).await
     };

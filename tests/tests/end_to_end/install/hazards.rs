@@ -3,6 +3,7 @@
 use std::fs;
 
 use muster_tests::{Manager, binary};
+use serde_json::{Value, json};
 
 use super::{DEPLOY, NewHost, complaint, new_files};
 
@@ -139,6 +140,17 @@ async fn settings_of_the_owner_survive_a_reinstallation() {
         "an option changes only its own field"
     );
     assert_eq!(policy_after("--forbid none").await, "{\"allow\": \"manifest\"}");
+
+    // Fields that no option sets stay, however they are written: they protect the host.
+    let needs = json!({"approvers": ["11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo="],
+        "scripts": ["a } \"b\", {c"], "ad_hoc": true});
+    let written = json!({"needs_approval": needs, "allow": "manifest", "forbid": ["update"]});
+    let pretty = serde_json::to_string_pretty(&written).expect("JSON");
+    let write = format!("cat >/var/lib/muster/policy.json <<'END'\n{pretty}\nEND");
+    new_host.host.run(&write).await.expect(0);
+    let kept: Value = serde_json::from_str(&policy_after("--allow library").await).expect("JSON");
+    let expected = json!({"needs_approval": needs, "allow": "library", "forbid": ["update"]});
+    assert_eq!(kept, expected);
 }
 
 #[tokio::test]

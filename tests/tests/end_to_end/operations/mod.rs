@@ -1,5 +1,6 @@
 //! The programs as operators run them: storage, health, metrics, images, the command line, and chaos.
 
+mod backups;
 mod chaos;
 mod cli;
 mod cli_output;

@@ -48,6 +48,11 @@ async fn freeze_skips_due_times_with_a_reason_and_refuses_runs_unless_overridden
     let command = json!({"command": "execute", "data": {"script": "count"}});
     let path = format!("/api/agents/{agent}/command");
     fixture.api.post(&path, command).await.expect_problem(409, "frozen");
+    let member = fixture.api.post("/api/keys", json!({"name": "m", "role": "member"})).await;
+    let member = fixture.api.with_key(member.expect(201).text("key"));
+    let mut refused = job.clone();
+    refused["calendar_override"] = json!("in a hurry");
+    member.post("/api/jobs", refused).await.expect_problem(403, "missing_scope");
     let mut overridden = job.clone();
     overridden["calendar_override"] = json!(" ");
     fixture.api.post("/api/jobs", overridden.clone()).await.expect_problem(422, "invalid_field");

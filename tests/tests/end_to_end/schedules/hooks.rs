@@ -155,7 +155,14 @@ async fn hook_of_a_revoked_key_starts_nothing_until_somebody_takes_it_over(fixtu
     let path = format!("/api/hooks/{}", hook.id);
     fixture.api.patch(&path, json!({"name": "renamed"})).await.expect(200);
     hook.send(&headers, &json!({})).await.expect_problem(403, "hook_owner_invalid");
-    fixture.api.patch(&path, json!({"enabled": true})).await.expect(200);
+    // Whoever knows the secret would act with the rights of the new owner, so it changes hands with it.
+    let taken = fixture.api.patch(&path, json!({"enabled": true})).await;
+    taken.expect_problem(409, "secret_of_another");
+    let rotated = fixture.api.post(&format!("{path}/rotate"), json!({})).await.expect(200);
+    assert_ne!(rotated["hook"]["owner_id"], made.id(), "{rotated}");
+    hook.send(&headers, &json!({})).await.expect_problem(401, "hook_not_authenticated");
+    let bearer = format!("Bearer {}", rotated.text("secret"));
+    let headers = [("authorization", bearer.as_str()), ("idempotency-key", "build-1")];
     // A delivery that got no job is tried again.
     let delivered = hook.send(&headers, &json!({})).await.expect(202);
     assert_eq!((&delivered["is_repeated"], &delivered["state"]), (&json!(true), &json!("started")));
@@ -232,4 +239,26 @@ async fn hooks_are_managed_from_the_command_line() {
         listed.list("items").is_empty().then_some(())
     })
     .await;
+}
+
+/// Somebody who replaces the secret of a colleague's hook must not approve what then arrives.
+#[tokio::test]
+async fn who_got_the_secret_of_a_hook_approves_none_of_its_jobs() {
+    let fixture = Fixture::on_sqlite().await;
+    let (_agent, _) = counting_agent(&fixture).await;
+    let owner = fixture.owner().await;
+    let admin = owner.add("admin@example.com", "admin").await;
+    let hook = Hook::new(&owner.api, "bearer", json!({})).await;
+    let rule = json!({"name": "all", "scripts": ["count"]});
+    owner.api.post("/api/approvals/rules", rule).await.expect(201);
+    let rotate = format!("/api/hooks/{}/rotate", hook.id);
+    let rotated = admin.api.post(&rotate, json!({})).await.expect(200);
+    let bearer = format!("Bearer {}", rotated.text("secret"));
+    let headers = [("authorization", bearer.as_str()), ("idempotency-key", "mine")];
+    hook.send(&headers, &json!({})).await.expect(202);
+    let waiting = admin.api.get("/api/approvals?state=pending").await.expect(200);
+    let path = format!("/api/approvals/{}/approve", waiting["items"][0].id());
+    let reason = json!({"reason": "looks good"});
+    admin.api.post(&path, reason.clone()).await.expect_problem(403, "own_request");
+    owner.api.post(&path, reason).await.expect(200);
 }

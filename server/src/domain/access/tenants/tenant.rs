@@ -13,6 +13,8 @@ pub struct TenantRecord {
     pub created_at: Timestamp,
     /// When everything of it is deleted; `None` unless that was asked for.
     pub delete_at: Option<Timestamp>,
+    /// True if members with a password may do nothing without a second factor.
+    pub requires_second_factor: bool,
 }
 
 /// How much a tenant has.

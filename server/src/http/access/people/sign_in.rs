@@ -19,10 +19,12 @@ use crate::http::cookies::{REFRESH_COOKIE, check_same_origin, clear_tokens, cook
 use crate::http::extract::{Body, Empty, has_credential, unknown_client};
 use crate::http::problem::{ApiResult, Problem, rate_limit_headers};
 use crate::services::access::caller::{Caller, Client};
+use crate::services::access::people::session_confirmation::GivenProof;
 use crate::services::access::people::sign_in::{
     Credentials, SessionTokens, SignInAnswer, SignedIn,
 };
 use crate::services::access::people::sign_in_challenge::WaitingSignIn;
+use crate::services::error::ServiceError;
 
 pub(in crate::http) fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new()
@@ -57,7 +59,10 @@ struct RefreshBody {
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct ConfirmBody {
-    password: String,
+    /// Either this or `code`.
+    password: Option<String>,
+    /// The present six digits of the device of the second factor. Recovery codes do not count here.
+    code: Option<String>,
 }
 
 #[derive(Debug, Deserialize, ToSchema)]
@@ -222,16 +227,29 @@ async fn sign_out(
     Ok(response)
 }
 
-/// Prove the password again. Operations that need it then work for 15 minutes.
+/// Prove the password again, or give a code of the second factor. Operations that need it then work for 15
+/// minutes.
 #[utoipa::path(post, path = "/api/auth/confirm", tag = "accounts", request_body = ConfirmBody,
-    responses((status = 200, body = ConfirmationView)))]
+    responses((status = 200, body = ConfirmationView), (status = 409, body = Problem)))]
 async fn confirm_session(
     State(state): State<AppState>,
     caller: Caller,
     Body(body): Body<ConfirmBody>,
 ) -> ApiResult<axum::Json<ConfirmationView>> {
-    let password = Zeroizing::new(body.password);
-    let confirmed_at = state.services.sign_in.confirm(&caller, password).await?;
+    let (password, code) = (body.password.map(Zeroizing::new), body.code.map(Zeroizing::new));
+    let given = match (password, code) {
+        (Some(password), None) => GivenProof::Password(password),
+        (None, Some(code)) => GivenProof::Code(code),
+        (None, None) => {
+            let problem = "is missing; give either the password or `code`";
+            return Err(ServiceError::invalid_field("password", problem).into());
+        }
+        (Some(_), Some(_)) => {
+            let problem = "must not be given with the password";
+            return Err(ServiceError::invalid_field("code", problem).into());
+        }
+    };
+    let confirmed_at = state.services.sign_in.confirm(&caller, given).await?;
     Ok(axum::Json(ConfirmationView { confirmed_at }))
 }
 

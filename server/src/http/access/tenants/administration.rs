@@ -16,14 +16,14 @@ use crate::http::extract::{Body, Id, PageParams, Params};
 use crate::http::problem::{ApiResult, Problem};
 use crate::http::views::PageView;
 use crate::services::access::caller::Caller;
-use crate::services::access::tenants::administration::TenantDetails;
+use crate::services::access::tenants::administration::{OwnChange, TenantDetails};
 use crate::store::queries::TenantChange;
 
 pub(in crate::http) fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new()
         .routes(routes!(create_tenant, list_tenants))
         .routes(routes!(get_tenant, update_tenant))
-        .routes(routes!(get_own_tenant, rename_tenant))
+        .routes(routes!(get_own_tenant, update_own_tenant))
 }
 
 /// A tenant and the limits of its plan.
@@ -36,6 +36,8 @@ pub(super) struct TenantView {
     created_at: Timestamp,
     /// When everything of it is deleted; null unless that was asked for.
     delete_at: Option<Timestamp>,
+    /// True if members with a password may do nothing without a second factor.
+    requires_second_factor: bool,
 }
 
 /// The limits of a plan on this server. Null: there is no limit.
@@ -95,8 +97,12 @@ struct UpdateTenant {
 
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct RenameTenant {
+struct UpdateOwnTenant {
     name: Option<String>,
+    /// True: a member with a password can sign in without a second factor, and then only enable one. API keys
+    /// are not affected, nor members who sign in at a provider and have no password. Only an owner who is
+    /// signed in, and who gave the password or a code in the last 15 minutes, changes it.
+    requires_second_factor: Option<bool>,
 }
 
 impl TenantView {
@@ -113,6 +119,7 @@ impl TenantView {
             },
             created_at: row.created_at,
             delete_at: row.delete_at,
+            requires_second_factor: row.requires_second_factor,
         }
     }
 }
@@ -181,7 +188,7 @@ async fn update_tenant(
     Id(id): Id,
     Body(body): Body<UpdateTenant>,
 ) -> ApiResult<axum::Json<TenantDetailsView>> {
-    let change = TenantChange { name: body.name, plan: body.plan };
+    let change = TenantChange { name: body.name, plan: body.plan, ..TenantChange::default() };
     let changed = state.services.tenants.update(&caller, TenantId(id), change).await?;
     Ok(axum::Json(changed.into()))
 }
@@ -196,13 +203,15 @@ async fn get_own_tenant(
     Ok(axum::Json(state.services.tenants.own(&caller).await?.into()))
 }
 
-/// Rename the tenant of the caller.
-#[utoipa::path(patch, path = "/api/tenant", tag = "tenants", request_body = RenameTenant,
-    responses((status = 200, body = TenantDetailsView), (status = 422, body = Problem)))]
-async fn rename_tenant(
+/// Change the name of the caller's tenant, or whether it requires a second factor of its members.
+#[utoipa::path(patch, path = "/api/tenant", tag = "tenants", request_body = UpdateOwnTenant,
+    responses((status = 200, body = TenantDetailsView), (status = 409, body = Problem), (status = 422, body = Problem)))]
+async fn update_own_tenant(
     State(state): State<AppState>,
     caller: Caller,
-    Body(body): Body<RenameTenant>,
+    Body(body): Body<UpdateOwnTenant>,
 ) -> ApiResult<axum::Json<TenantDetailsView>> {
-    Ok(axum::Json(state.services.tenants.rename(&caller, body.name).await?.into()))
+    let UpdateOwnTenant { name, requires_second_factor } = body;
+    let change = OwnChange { name, requires_second_factor };
+    Ok(axum::Json(state.services.tenants.update_own(&caller, change).await?.into()))
 }

@@ -203,7 +203,7 @@ struct JobView {
     /// Number of executions by state. States without executions are left out.
     #[schema(value_type = Object)]
     counts: BTreeMap<&'static str, u64>,
-    /// Address of its webhook, without the query. Callers who may only read see the host.
+    /// Address of its webhook, without the query. Others than its requester see the host, unless they have `commands:manage` or `webhooks:write`.
     #[serde(skip_serializing_if = "Option::is_none")]
     webhook_url: Option<String>,
     /// Number of executions at its start.
@@ -243,7 +243,9 @@ impl JobView {
             state: row.state,
             approval,
             counts,
-            webhook_url: row.webhook_url.map(|url| shown_webhook(&url, caller)),
+            webhook_url: row
+                .webhook_url
+                .map(|url| shown_webhook(&url, caller, row.requested_by == caller.principal.id)),
             agent_count: row.agent_count,
             requested_by: row.requested_by,
             requested_from: row.requested_from,

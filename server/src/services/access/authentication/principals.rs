@@ -1,5 +1,7 @@
 //! The principals of API keys and of sessions, as the database has them.
 
+use std::collections::BTreeSet;
+
 use super::{Authentication, INVALID};
 use crate::domain::access::credential::SecretHash;
 use crate::domain::access::keys::key_limits::KeyLimits;
@@ -98,6 +100,7 @@ pub(in crate::services) fn of_api_key(
         expires_at: rights.expires_at.into_iter().chain(ends_at).min(),
         limits: rights.limits,
         secret_hash: Some(secret_hash),
+        lacks_second_factor: false,
     })
 }
 
@@ -108,9 +111,14 @@ fn of_session(live: LiveSession, expires_at: Option<Timestamp>) -> Principal {
         kind: PrincipalKind::Member { session_id: live.session.id },
         name: live.user.name,
         role: live.member.role,
-        scopes: live.member.role.tenant_scopes(),
+        // Without scopes, streams end too, which are checked without a request.
+        scopes: match live.lacks_second_factor {
+            true => BTreeSet::new(),
+            false => live.member.role.tenant_scopes(),
+        },
         expires_at,
         limits: KeyLimits::default(),
         secret_hash: None,
+        lacks_second_factor: live.lacks_second_factor,
     }
 }

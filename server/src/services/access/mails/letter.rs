@@ -37,6 +37,9 @@ pub(in crate::services) enum Letter<'a> {
     IdentityLinked {
         provider: &'a str,
     },
+    SecondFactorEnabled,
+    SecondFactorDisabled,
+    RecoveryCodeUsed,
     /// The code for a new address, to that address.
     EmailCode {
         code: &'a str,
@@ -80,6 +83,9 @@ static TEMPLATES: LazyLock<Environment<'static>> = LazyLock::new(|| {
         "password_reset",
         "password_changed",
         "identity_linked",
+        "second_factor_enabled",
+        "second_factor_disabled",
+        "recovery_code_used",
         "email_code",
         "email_changed",
     );
@@ -101,6 +107,9 @@ impl Letter<'_> {
             Self::PasswordReset { .. } => "password_reset",
             Self::PasswordChanged => "password_changed",
             Self::IdentityLinked { .. } => "identity_linked",
+            Self::SecondFactorEnabled => "second_factor_enabled",
+            Self::SecondFactorDisabled => "second_factor_disabled",
+            Self::RecoveryCodeUsed => "recovery_code_used",
             Self::EmailCode { .. } => "email_code",
             Self::EmailChanged { .. } => "email_changed",
         }
@@ -114,6 +123,9 @@ impl Letter<'_> {
             Self::PasswordReset { .. } => "A new password for Muster",
             Self::PasswordChanged => "Your password was changed",
             Self::IdentityLinked { .. } => "Another way to sign in to your account",
+            Self::SecondFactorEnabled => "Your second factor was enabled",
+            Self::SecondFactorDisabled => "Your second factor was disabled",
+            Self::RecoveryCodeUsed => "A recovery code of yours was used",
             Self::EmailCode { .. } => "Your code for a new address",
             Self::EmailChanged { .. } => "The address of your account was changed",
         }
@@ -128,6 +140,9 @@ impl Letter<'_> {
             | Self::Invitation { .. }
             | Self::PasswordChanged
             | Self::IdentityLinked { .. }
+            | Self::SecondFactorEnabled
+            | Self::SecondFactorDisabled
+            | Self::RecoveryCodeUsed
             | Self::EmailChanged { .. } => NOTICE_MS,
         }
     }
@@ -191,6 +206,9 @@ mod tests {
             Letter::PasswordReset { token: odd },
             Letter::PasswordChanged,
             Letter::IdentityLinked { provider: odd },
+            Letter::SecondFactorEnabled,
+            Letter::SecondFactorDisabled,
+            Letter::RecoveryCodeUsed,
             Letter::EmailCode { code: odd },
             Letter::EmailChanged { new: odd },
         ];

@@ -1,4 +1,4 @@
-//! What a person does only with a password that was proven a short time ago.
+//! What a person does only with a password, or a code of the second factor, that was given a short time ago.
 
 use crate::domain::time::Clock;
 use crate::services::access::caller::Caller;
@@ -59,7 +59,7 @@ pub(in crate::services) async fn require_confirmed(
     }
     Err(ServiceError::Forbidden {
         code: "confirmation_required",
-        detail: "this needs your password again, because you last gave it more than 15 minutes ago"
+        detail: "this needs your password or a code of your second factor again, because you last gave one more than 15 minutes ago"
             .into(),
     })
 }

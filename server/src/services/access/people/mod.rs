@@ -14,6 +14,7 @@ pub(in crate::services) mod own_attempts;
 pub mod password_reset;
 pub(in crate::services) mod passwords;
 pub mod registration;
+pub mod session_confirmation;
 mod session_start;
 pub mod setup;
 pub mod sign_in;

@@ -188,6 +188,7 @@ fn account(row: &registration::Model, client: &Client, now: Timestamp) -> NewAcc
         created_at: now,
         delete_at: None,
         is_deleted_by_operator: false,
+        requires_second_factor: false,
         manifest_bytes: 0,
         manifest_scripts: 0,
     };

@@ -28,10 +28,10 @@ use crate::domain::time::{Clock, Timestamp};
 use crate::services::access::caller::{AuditAction, Caller, Client, Subject};
 use crate::services::access::keys::key_cache::KeyCache;
 use crate::services::access::keys::lookup_limiter::LookupLimiter;
-use crate::services::access::mails::Mails;
+use crate::services::access::mails::{Letter, Mails};
 use crate::services::error::{Result, ServiceError};
 use crate::store::entities::access::{audit_entry, member, tenant, user, user_session};
-use crate::store::queries::{NewSession, Refreshed, SessionsToEnd};
+use crate::store::queries::{NewSession, Refreshed, SessionsToEnd, UsedFactor};
 use crate::store::{Store, StoreError};
 
 /// The entries about addresses that no tenant knows belong to no tenant.
@@ -217,8 +217,19 @@ impl SignIn {
         audits.extend(start.replaces.map(|(_, audit)| audit));
         let (password_hash, device_login) = (user.password_hash.clone(), start.device_login);
         let factor = start.factor;
-        let new = NewSession { session, password_hash, factor, replaces, device_login, audits };
+        let notice = match factor {
+            Some(UsedFactor::Recovery(_)) => {
+                self.mails.notice(&user.email, &Letter::RecoveryCodeUsed)?
+            }
+            Some(UsedFactor::Totp { .. }) | None => None,
+        };
+        let has_notice = notice.is_some();
+        let new =
+            NewSession { session, password_hash, factor, replaces, device_login, audits, notice };
         let ended = self.store.system().create_session(new).await?;
+        if has_notice {
+            self.mails.wake();
+        }
         // The oldest one of a member beyond the limit, or the one that this one replaces.
         if !ended.is_empty() {
             self.cache.forget_principals();
@@ -332,21 +343,6 @@ impl SignIn {
         self.create_session(&caller.client(), &live.user, (member, tenant), start).await
     }
 
-    /// Records that the caller proved the password again.
-    ///
-    /// # Errors
-    /// 403 `session_required` for an API key, 403 `wrong_password`; [`ServiceError::RateLimited`].
-    pub async fn confirm(&self, caller: &Caller, password: Zeroizing<String>) -> Result<Timestamp> {
-        let live = require_session(&self.store, caller).await?;
-        let given = Proof { caller, password, user: &live.user, field: "password" };
-        self.prove(given).await?;
-        let now = self.clock.now();
-        let subject = Subject { kind: "session", id: live.session.id.0 };
-        let audit = caller.audit("session.confirm", subject, &json!({}), now);
-        self.store.system().confirm_session(live.session.id, now, audit).await?;
-        Ok(now)
-    }
-
     /// # Errors
     /// 403 `wrong_password`; [`ServiceError::RateLimited`] by the person, so that guesses without a session
     /// do not keep them from it.
@@ -363,7 +359,7 @@ impl SignIn {
         }
         let principal = &caller.principal;
         let subject = Subject { kind: "member", id: principal.id.0 };
-        let audit = caller.audit("session.refuse", subject, &json!({}), self.clock.now());
+        let audit = caller.audit("session.refuse", subject, &NO_DETAIL, self.clock.now());
         self.store.system().append_audit(vec![audit]).await?;
         Err(ServiceError::Forbidden {
             code: "wrong_password",

@@ -17,6 +17,8 @@ use crate::domain::time::Clock;
 use crate::services::Settings;
 use crate::services::access::authentication::Authentication;
 use crate::services::access::caller::{AuditAction, Caller, Subject};
+use crate::services::access::keys::key_cache::KeyCache;
+use crate::services::access::people::confirmation::require_confirmed;
 use crate::services::error::{Result, ServiceError};
 use crate::store::Store;
 use crate::store::entities::access::audit_entry;
@@ -32,6 +34,7 @@ pub struct Tenants {
     pub(in crate::services) store: Store,
     pub(in crate::services) clock: Clock,
     pub(in crate::services) settings: Settings,
+    pub(in crate::services) cache: KeyCache,
     /// One usage is counted at a time, because a count reads a whole history.
     pub(in crate::services) counting: Arc<Semaphore>,
 }
@@ -43,6 +46,13 @@ pub struct TenantDetails {
     /// How long its history is kept: by the plan and by the setting of the server.
     pub history_days: u64,
     pub usage: TenantUsage,
+}
+
+/// What an owner changes. `None` keeps the value.
+#[derive(Debug, Clone, Default)]
+pub struct OwnChange {
+    pub name: Option<String>,
+    pub requires_second_factor: Option<bool>,
 }
 
 /// A new tenant with the secret of its owner's API key, which is shown only once.
@@ -113,14 +123,31 @@ impl Tenants {
         self.change(caller, id, change).await
     }
 
-    /// Renames the caller's tenant.
+    /// Changes the caller's tenant.
     ///
     /// # Errors
-    /// 422 for a name.
-    pub async fn rename(&self, caller: &Caller, name: Option<String>) -> Result<TenantDetails> {
+    /// 422 for a name. Whether a second factor is required changes only an owner who is signed in: 403
+    /// `session_required`, `confirmation_required`, and 409 `second_factor_missing` for one who has none.
+    pub async fn update_own(&self, caller: &Caller, change: OwnChange) -> Result<TenantDetails> {
         caller.require(Scope::TenantManage)?;
-        let change = TenantChange { name, plan: None };
-        self.change(caller, caller.principal.tenant_id, change).await
+        let OwnChange { name, requires_second_factor } = change;
+        if let Some(is_required) = requires_second_factor {
+            let live = require_confirmed(&self.store, &self.clock, caller).await?;
+            if is_required && self.store.system().lacks_second_factor(&live.user).await? {
+                return Err(ServiceError::Conflict {
+                    code: "second_factor_missing",
+                    detail:
+                        "enable your own second factor first; without it you could not undo this"
+                            .into(),
+                });
+            }
+        }
+        let change = TenantChange { name, requires_second_factor, plan: None };
+        let details = self.change(caller, caller.principal.tenant_id, change).await?;
+        if requires_second_factor.is_some() {
+            self.cache.forget_principals();
+        }
+        Ok(details)
     }
 
     async fn change(
@@ -132,7 +159,10 @@ impl Tenants {
         if let Some(name) = &change.name {
             check(name)?;
         }
-        let detail = json!({"name": change.name, "plan": change.plan});
+        let mut detail = json!({"name": change.name, "plan": change.plan});
+        if let Some(is_required) = change.requires_second_factor {
+            detail["requires_second_factor"] = is_required.into();
+        }
         let audit = self.audit(caller, "tenant.update", id, &detail);
         self.store.tenant(id).update_tenant(change, audit).await?.ok_or(UNKNOWN)?;
         self.details(id).await

@@ -321,6 +321,7 @@ fn of_member(row: &member::Model, name: String) -> Principal {
         expires_at: None,
         limits: Default::default(),
         secret_hash: None,
+        lacks_second_factor: false,
     }
 }
 

@@ -165,9 +165,9 @@ impl Jobs {
         }
         let known = resolve_agents(&self.store, &self.hub, caller, target).await?;
         let agents: Vec<AgentId> = known.iter().map(|agent| agent.id).collect();
-        if validated.calendar_override.is_none() {
-            let now = self.clock.now();
-            self.guard.check_calendars(caller, start, &agents, now).await?;
+        match validated.calendar_override {
+            Some(_) => caller.require(Scope::CommandsManage)?,
+            None => self.guard.check_calendars(caller, start, &agents, self.clock.now()).await?,
         }
         let (kind, confirmation) = (validated.kind(), validated.confirmation);
         let clearance = self.guard.check(caller, kind, &agents, confirmation).await?;

@@ -174,7 +174,7 @@ impl Hooks {
         let Some(owner) = owner else {
             return Err(ServiceError::Forbidden {
                 code: "hook_owner_invalid",
-                detail: "the API key of the hook's owner was revoked or has expired, or its owner left; change the hook to become its owner".into(),
+                detail: "the API key of the hook's owner was revoked or has expired, or its owner left; replace its secret to become its owner".into(),
             });
         };
         let owner = Caller { source: client.source.clone(), ..owner };

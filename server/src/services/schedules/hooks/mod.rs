@@ -103,11 +103,12 @@ impl Hooks {
         Ok(found)
     }
 
-    /// Changes a hook. The caller becomes its owner, unless only the name changes or it is disabled.
+    /// Changes a hook. Its work is changed only by its owner: who knows the secret is the one whose rights
+    /// its jobs have, so that nobody approves what their own delivery asked for.
     ///
     /// # Errors
     /// As [`Hooks::create`]; 403 if another principal owns it and the caller lacks `commands:manage`; 409
-    /// `hook_changed`.
+    /// `secret_of_another`, `hook_changed`.
     pub async fn update(
         &self,
         caller: &Caller,
@@ -117,6 +118,12 @@ impl Hooks {
         let known = self.find_to_change(caller, id).await?;
         let now = self.clock.now();
         let takes_over = request.changes_work();
+        if takes_over && known.owner_id != caller.principal.id {
+            return Err(ServiceError::Conflict {
+                code: "secret_of_another",
+                detail: "the owner of this hook knows its secret, and its jobs would run with your rights; replace the secret first, which makes you the owner".into(),
+            });
+        }
         let row = self.with_changes(caller, known.clone().into(), request, now)?;
         if takes_over {
             self.jobs.check_reach(caller, template(&row)?.request()).await?;
@@ -124,7 +131,7 @@ impl Hooks {
         self.store_change(caller, "hook.update", known.sealed.clone(), row, known).await
     }
 
-    /// Replaces the secret. The old one is not valid any more.
+    /// Replaces the secret, and makes the caller the owner. The old one is not valid any more.
     ///
     /// # Errors
     /// As [`Hooks::update`].
@@ -132,7 +139,8 @@ impl Hooks {
         let known = self.find_to_change(caller, id).await?;
         let (secret, sealed) = self.new_secret(known.tenant_id)?;
         let changed_at = self.clock.now().max(known.changed_at.plus_ms(1));
-        let row = HookRecord { changed_at, ..known.clone().into() };
+        let owner_id = caller.principal.id;
+        let row = HookRecord { owner_id, changed_at, ..known.clone().into() };
         let hook = self.store_change(caller, "hook.rotate", sealed, row, known).await?;
         Ok(NewSecret { hook, secret })
     }

@@ -24,6 +24,8 @@ pub struct Model {
     pub delete_at: Option<Timestamp>,
     /// True if the operator asked for it; then only the operator withdraws it.
     pub is_deleted_by_operator: bool,
+    /// True if members with a password may do nothing without a second factor.
+    pub requires_second_factor: bool,
     /// Size of the manifests that its agents reported, and how many scripts they list.
     pub manifest_bytes: i64,
     pub manifest_scripts: i64,
@@ -42,6 +44,7 @@ impl From<Model> for TenantRecord {
             plan: row.plan,
             created_at: row.created_at,
             delete_at: row.delete_at,
+            requires_second_factor: row.requires_second_factor,
         }
     }
 }

@@ -151,6 +151,7 @@ impl OidcSignIn {
             created_at: now,
             delete_at: None,
             is_deleted_by_operator: false,
+            requires_second_factor: false,
             manifest_bytes: 0,
             manifest_scripts: 0,
         };

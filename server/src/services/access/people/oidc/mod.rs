@@ -127,7 +127,7 @@ impl OidcSignIn {
     ///
     /// # Errors
     /// 403 `session_required` for an API key, 403 `confirmation_required` without a recent proof of the
-    /// password, 403 `second_factor_required` and 422 `wrong_code` for a person with a second factor; as
+    /// password, 403 `code_required` and 422 `wrong_code` for a person with a second factor; as
     /// [`OidcSignIn::start`].
     pub async fn link(
         &self,

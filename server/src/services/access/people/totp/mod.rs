@@ -1,11 +1,13 @@
 //! The second factor of people: they enrol a device, and are asked for its codes at each sign-in with a
 //! password.
 
+pub mod reset;
 mod second_step;
 
 use serde_json::json;
 use zeroize::Zeroizing;
 
+use super::account::entries_of_other_tenants;
 use super::confirmation::{require_confirmed, require_session};
 use super::sign_in::SignIn;
 use crate::domain::access::allowance::Allowance;
@@ -13,9 +15,10 @@ use crate::domain::access::people::totp::{MAX_TOTP_TRIES, RecoveryCodes, TotpSec
 use crate::domain::ids::{TenantId, UserId};
 use crate::domain::time::Timestamp;
 use crate::services::access::caller::{Caller, Subject};
+use crate::services::access::mails::Letter;
 use crate::services::error::{Result, ServiceError};
 use crate::store::entities::access::{audit_entry, totp_secret};
-use crate::store::queries::{LiveSession, TotpTry};
+use crate::store::queries::{LiveSession, ReportedChange, TotpTry};
 
 /// What a sealed secret is the secret of.
 pub(in crate::services) const FIELD: &str = "totp_secret";
@@ -110,21 +113,22 @@ impl SecondFactor<'_> {
                 .into(),
         })?;
         let codes = RecoveryCodes::random()?;
-        let audit = self.audit(caller, &live, "totp.enable");
+        let letter = Letter::SecondFactorEnabled;
+        let reported = self.reported(caller, &live, "totp.enable", &letter).await?;
         let (system, used) = (self.0.store.system(), (row.sealed, step));
-        match system.confirm_totp(live.user.id, used, codes.hashes, now, audit).await? {
-            true => {
-                self.0.cache.forget_principals();
-                Ok(codes.texts)
-            }
-            false => Err(NO_TOTP),
+        if !system.confirm_totp(live.user.id, used, codes.hashes, now, reported).await? {
+            return Err(NO_TOTP);
         }
+        // What the person may do in a tenant that requires it has changed.
+        self.0.cache.forget_principals();
+        self.0.mails.wake();
+        Ok(codes.texts)
     }
 
     /// Replaces the recovery codes.
     ///
     /// # Errors
-    /// 403 for an API key, without a recent proof of the password, and `second_factor_required` without a
+    /// 403 for an API key, without a recent proof of the password, and `code_required` without a
     /// code; 404 without a second factor; 422 `wrong_code`; [`ServiceError::RateLimited`].
     pub async fn replace_recovery_codes(
         &self,
@@ -145,16 +149,35 @@ impl SecondFactor<'_> {
     /// Disables the second factor.
     ///
     /// # Errors
-    /// 403 for an API key, without a recent proof of the password, and `second_factor_required` without a
+    /// 403 for an API key, without a recent proof of the password, and `code_required` without a
     /// code; 404 without a second factor; 422 `wrong_code`; [`ServiceError::RateLimited`].
     pub async fn disable(&self, caller: &Caller, code: Option<Zeroizing<String>>) -> Result<()> {
         let live = require_confirmed(&self.0.store, &self.0.clock, caller).await?;
         self.0.require_factor(&live.user, code).await?;
-        let audit = self.audit(caller, &live, "totp.disable");
-        match self.0.store.system().disable_totp(live.user.id, audit).await? {
-            true => Ok(()),
-            false => Err(NO_TOTP),
+        let letter = Letter::SecondFactorDisabled;
+        let reported = self.reported(caller, &live, "totp.disable", &letter).await?;
+        if !self.0.store.system().disable_totp(live.user.id, reported).await? {
+            return Err(NO_TOTP);
         }
+        self.0.cache.forget_principals();
+        self.0.mails.wake();
+        Ok(())
+    }
+
+    /// The entries of a change in all tenants of the person, and the mail about it.
+    async fn reported(
+        &self,
+        caller: &Caller,
+        live: &LiveSession,
+        action: &'static str,
+        letter: &Letter<'_>,
+    ) -> Result<ReportedChange> {
+        let detail = json!({"changed": ["second_factor"]});
+        let mut audits = vec![self.audit(caller, live, action)];
+        let now = self.0.clock.now();
+        audits.extend(entries_of_other_tenants(&self.0.store, live, &detail, now).await?);
+        let notice = self.0.mails.notice(&live.user.email, letter)?;
+        Ok(ReportedChange { audits, notice })
     }
 
     fn audit(

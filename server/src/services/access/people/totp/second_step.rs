@@ -62,7 +62,7 @@ impl SignIn {
     /// Uses up a code of a person who has a second factor. Others need none.
     ///
     /// # Errors
-    /// 403 `second_factor_required` without a code; 422 `wrong_code`; [`ServiceError::RateLimited`].
+    /// 403 `code_required` without a code; 422 `wrong_code`; [`ServiceError::RateLimited`].
     pub(in crate::services) async fn require_factor(
         &self,
         user: &user::Model,
@@ -74,7 +74,7 @@ impl SignIn {
             return Ok(());
         }
         let typed = typed.ok_or_else(|| ServiceError::Forbidden {
-            code: "second_factor_required",
+            code: "code_required",
             detail: "this needs a code of your device, or a recovery code".into(),
         })?;
         let factor = self.factor(user, &typed, self.clock.now()).await?;
@@ -103,7 +103,7 @@ impl SignIn {
     }
 
     /// What the person typed, if it is right now. It is used up with the session that it begins.
-    async fn factor(
+    pub(in crate::services::access::people) async fn factor(
         &self,
         user: &user::Model,
         typed: &str,

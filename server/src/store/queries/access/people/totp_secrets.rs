@@ -1,7 +1,7 @@
 //! The second factor of people.
 
 use sea_orm::{
-    ColumnTrait as _, DatabaseTransaction, EntityTrait as _, IntoActiveModel as _,
+    ColumnTrait as _, ConnectionTrait, DatabaseTransaction, EntityTrait as _, IntoActiveModel as _,
     PaginatorTrait as _, QueryFilter as _,
 };
 
@@ -11,8 +11,9 @@ use crate::domain::access::people::totp::{MAX_TOTP_TRIES, TOTP_TRIES_MS};
 use crate::domain::ids::UserId;
 use crate::domain::time::Timestamp;
 use crate::store::StoreError;
-use crate::store::entities::access::{audit_entry, recovery_code, totp_secret};
+use crate::store::entities::access::{audit_entry, mail, recovery_code, totp_secret, user};
 use crate::store::queries::SystemScope;
+use crate::store::queries::access::mails::queue_notice;
 use crate::store::requester::write_audit;
 
 /// A second factor that was right when it was checked.
@@ -44,6 +45,11 @@ impl SystemScope {
         user_id: UserId,
     ) -> Result<Option<totp_secret::Model>, StoreError> {
         Ok(totp_secret::Entity::find_by_id(user_id).all(&self.reader).await?.pop())
+    }
+
+    /// True for a person who signs in with a password alone.
+    pub async fn lacks_second_factor(&self, user: &user::Model) -> Result<bool, StoreError> {
+        lacks_second_factor(&self.reader, user).await
     }
 
     /// How many recovery codes a person has not used.
@@ -112,19 +118,19 @@ impl SystemScope {
             .await
     }
 
-    /// Begins to ask the person for codes, after the first one was right, and ends the other sessions; false if the secret was replaced
-    /// or confirmed meanwhile.
+    /// Begins to ask the person for codes, after the first one was right, and ends the other sessions; false
+    /// if the secret was replaced or confirmed meanwhile.
     pub async fn confirm_totp(
         &self,
         user_id: UserId,
         (sealed, step): (Vec<u8>, i64),
         codes: Vec<SecretHash>,
         now: Timestamp,
-        audit: audit_entry::Model,
+        reported: ReportedChange,
     ) -> Result<bool, StoreError> {
         self.writer
             .change(move |transaction| {
-                let (sealed, codes, audit) = (sealed.clone(), codes.clone(), audit.clone());
+                let (sealed, codes, reported) = (sealed.clone(), codes.clone(), reported.clone());
                 Box::pin(async move {
                     let changed = totp_secret::Entity::update_many()
                         .col_expr(totp_secret::Column::ConfirmedAt, now.0.into())
@@ -138,9 +144,10 @@ impl SystemScope {
                     if changed.rows_affected == 0 {
                         return Ok(false);
                     }
-                    write_audit(transaction, audit.clone()).await?;
+                    let session_id = reported.audits.first().and_then(|audit| audit.session_id);
+                    report(transaction, reported).await?;
                     replace_codes(transaction, user_id, codes).await?;
-                    if let Some(session_id) = audit.session_id {
+                    if let Some(session_id) = session_id {
                         let others = SessionsToEnd::AllBut(session_id);
                         let ids = sessions_to_end(transaction, user_id, others).await?;
                         end_all(transaction, ids, now).await?;
@@ -192,23 +199,61 @@ impl SystemScope {
     pub async fn disable_totp(
         &self,
         user_id: UserId,
-        audit: audit_entry::Model,
+        reported: ReportedChange,
     ) -> Result<bool, StoreError> {
         self.writer
             .change(move |transaction| {
-                let audit = audit.clone();
+                let reported = reported.clone();
                 Box::pin(async move {
                     if find(transaction, user_id).await?.is_none() {
                         return Ok(false);
                     }
-                    write_audit(transaction, audit).await?;
-                    totp_secret::Entity::delete_by_id(user_id).exec(transaction).await?;
-                    replace_codes(transaction, user_id, Vec::new()).await?;
+                    report(transaction, reported).await?;
+                    delete_factor(transaction, user_id).await?;
                     Ok(true)
                 })
             })
             .await
     }
+}
+
+/// The audit entries of a change, with that of the session first, and the mail about it.
+#[derive(Debug, Clone, Default)]
+pub struct ReportedChange {
+    pub audits: Vec<audit_entry::Model>,
+    pub notice: Option<mail::Model>,
+}
+
+pub(super) async fn report(
+    transaction: &DatabaseTransaction,
+    reported: ReportedChange,
+) -> Result<(), StoreError> {
+    for audit in reported.audits {
+        write_audit(transaction, audit).await?;
+    }
+    queue_notice(transaction, reported.notice).await
+}
+
+pub(super) async fn delete_factor(
+    transaction: &DatabaseTransaction,
+    user_id: UserId,
+) -> Result<(), StoreError> {
+    totp_secret::Entity::delete_by_id(user_id).exec(transaction).await?;
+    replace_codes(transaction, user_id, Vec::new()).await
+}
+
+/// True for a person who signs in with a password alone. One without a password signs in at a provider,
+/// which decides how people prove who they are.
+pub(super) async fn lacks_second_factor(
+    connection: &impl ConnectionTrait,
+    user: &user::Model,
+) -> Result<bool, StoreError> {
+    if user.password_hash.is_empty() {
+        return Ok(false);
+    }
+    let query = totp_secret::Entity::find_by_id(user.id)
+        .filter(totp_secret::Column::ConfirmedAt.is_not_null());
+    Ok(query.all(connection).await?.is_empty())
 }
 
 /// Uses up a second factor; false if it was used, or the secret replaced, meanwhile.
@@ -239,7 +284,7 @@ pub(super) async fn use_factor(
     Ok(used == 1)
 }
 
-async fn find(
+pub(super) async fn find(
     transaction: &DatabaseTransaction,
     user_id: UserId,
 ) -> Result<Option<totp_secret::Model>, StoreError> {

@@ -10,16 +10,17 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::device_logins::use_device_login;
-use super::totp_secrets::{UsedFactor, use_factor};
+use super::totp_secrets::{UsedFactor, lacks_second_factor, use_factor};
 use crate::domain::access::principal::ActorKind;
 use crate::domain::ids::{ApiKeyId, AuditId, DeviceLoginId, MemberId, SessionId, TenantId, UserId};
 use crate::domain::time::Timestamp;
 use crate::store::StoreError;
-use crate::store::entities::access::{audit_entry, member, tenant, user, user_session};
+use crate::store::entities::access::{audit_entry, mail, member, tenant, user, user_session};
 use crate::store::queries::SystemScope;
 use crate::store::queries::access::keys::key_lineage::all_keys;
 use crate::store::queries::access::keys::known_secrets::end_secrets;
 use crate::store::queries::access::keys::known_secrets::{all_secrets, known_to_sessions};
+use crate::store::queries::access::mails::queue_notice;
 use crate::store::requester::write_audit;
 use crate::store::writer::add_audit;
 
@@ -34,6 +35,8 @@ pub struct LiveSession {
     pub session: user_session::Model,
     pub member: member::Model,
     pub user: user::Model,
+    /// True if the tenant requires a second factor that the person does not have.
+    pub lacks_second_factor: bool,
 }
 
 /// A sign-in.
@@ -50,6 +53,8 @@ pub struct NewSession {
     /// A sign-in of a program that it uses up.
     pub device_login: Option<DeviceLoginId>,
     pub audits: Vec<audit_entry::Model>,
+    /// A mail about it.
+    pub notice: Option<mail::Model>,
 }
 
 /// Which sessions of a person end.
@@ -57,6 +62,7 @@ pub struct NewSession {
 pub enum SessionsToEnd {
     One(SessionId),
     AllBut(SessionId),
+    All,
 }
 
 impl SystemScope {
@@ -96,7 +102,14 @@ impl SystemScope {
         let member = live_member(&self.reader, session.member_id).await?;
         let Some(member) = member else { return Ok(None) };
         let user = user::Entity::find_by_id(member.user_id).all(&self.reader).await?.pop();
-        Ok(user.map(|user| LiveSession { session, member, user }))
+        let Some(user) = user else { return Ok(None) };
+        let required = tenant::Entity::find_by_id(member.tenant_id)
+            .filter(tenant::Column::RequiresSecondFactor.eq(true))
+            .all(&self.reader)
+            .await?;
+        let lacks_second_factor =
+            !required.is_empty() && lacks_second_factor(&self.reader, &user).await?;
+        Ok(Some(LiveSession { session, member, user, lacks_second_factor }))
     }
 
     /// Stores a sign-in, and ends the oldest sessions of its member beyond the limit. Returns the sessions
@@ -139,6 +152,7 @@ impl SystemScope {
                     user_session::Entity::insert(new.session.into_active_model())
                         .exec_without_returning(transaction)
                         .await?;
+                    queue_notice(transaction, new.notice).await?;
                     for audit in new.audits {
                         // The session that it names began or ended just now.
                         add_audit(audit)?;
@@ -188,19 +202,27 @@ impl SystemScope {
             .await
     }
 
-    /// Records that the person of a session proved the password.
+    /// Records that the person of a session proved the password, or used a second factor. False if that was
+    /// used meanwhile.
     pub async fn confirm_session(
         &self,
         id: SessionId,
+        factor: Option<(UserId, UsedFactor)>,
         now: Timestamp,
         audit: audit_entry::Model,
-    ) -> Result<(), StoreError> {
+    ) -> Result<bool, StoreError> {
         self.writer
             .change(move |transaction| {
-                let audit = audit.clone();
+                let (factor, audit) = (factor.clone(), audit.clone());
                 Box::pin(async move {
+                    if let Some((user_id, factor)) = factor
+                        && !use_factor(transaction, user_id, factor).await?
+                    {
+                        return Ok(false);
+                    }
                     write_audit(transaction, audit).await?;
-                    confirm(transaction, id, now).await
+                    confirm(transaction, id, now).await?;
+                    Ok(true)
                 })
             })
             .await
@@ -254,11 +276,12 @@ pub(super) async fn sessions_to_end(
         .select_only()
         .column(user_session::Column::Id)
         .filter(user_session::Column::MemberId.is_in(members))
-        .filter(user_session::Column::RevokedAt.is_null())
-        .filter(match which {
-            SessionsToEnd::One(id) => user_session::Column::Id.eq(id),
-            SessionsToEnd::AllBut(id) => user_session::Column::Id.ne(id),
-        });
+        .filter(user_session::Column::RevokedAt.is_null());
+    let query = match which {
+        SessionsToEnd::One(id) => query.filter(user_session::Column::Id.eq(id)),
+        SessionsToEnd::AllBut(id) => query.filter(user_session::Column::Id.ne(id)),
+        SessionsToEnd::All => query,
+    };
     Ok(query.into_tuple().all(transaction).await?)
 }
 

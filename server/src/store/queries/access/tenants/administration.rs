@@ -23,6 +23,7 @@ use crate::store::writer::add_audit;
 pub struct TenantChange {
     pub name: Option<String>,
     pub plan: Option<Plan>,
+    pub requires_second_factor: Option<bool>,
 }
 
 /// The audit entries of a change: one of whoever requested it, and one in the log of the tenant if
@@ -95,6 +96,9 @@ impl TenantScope {
                     }
                     if let Some(plan) = change.plan {
                         row.plan = Set(plan);
+                    }
+                    if let Some(is_required) = change.requires_second_factor {
+                        row.requires_second_factor = Set(is_required);
                     }
                     let row = row.update(transaction).await?;
                     write_audit(transaction, audit.requested).await?;

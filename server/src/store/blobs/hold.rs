@@ -1,0 +1,77 @@
+//! Keeps files of output while a backup copies them.
+//!
+//! A row stops to reference a file before the file is removed. So a backup that first takes this lock and
+//! then its snapshot finds every file that its rows reference. Whoever removes files holds the lock shared
+//! meanwhile; a backup holds it alone.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+use std::thread;
+use std::time::Duration;
+
+/// The file that is locked, in the folder of output.
+pub const LOCK_NAME: &str = "backup.lock";
+
+/// How often a backup looks whether nobody removes files any more, and the pause between.
+const TRIES: u32 = 100;
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// Waits until nobody removes files of this folder; from then on they stay, until the result is dropped.
+/// `None` if another backup, or a rotation of the master key, is running. Blocks.
+///
+/// # Errors
+/// Of the file system.
+pub fn hold_files(folder: &Path) -> io::Result<Option<File>> {
+    let file = lock_file(folder)?;
+    let mut locked = file.try_lock();
+    for _ in 1..TRIES {
+        if !matches!(locked, Err(TryLockError::WouldBlock)) {
+            break;
+        }
+        thread::sleep(PAUSE);
+        locked = file.try_lock();
+    }
+    granted(locked, file)
+}
+
+/// Permits to remove files, or to replace keys, while the result lives; `None` while a backup is made.
+///
+/// # Errors
+/// Of the file system.
+pub fn permit_changes(folder: &Path) -> io::Result<Option<File>> {
+    let file = lock_file(folder)?;
+    granted(file.try_lock_shared(), file)
+}
+
+pub(super) fn lock_file(folder: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.create(true).truncate(false).write(true).mode(0o600);
+    options.open(folder.join(LOCK_NAME))
+}
+
+fn granted(locked: Result<(), TryLockError>, file: File) -> io::Result<Option<File>> {
+    match locked {
+        Ok(()) => Ok(Some(file)),
+        Err(TryLockError::WouldBlock) => Ok(None),
+        Err(TryLockError::Error(error)) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_stay_while_a_backup_is_made_and_not_longer() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let one = permit_changes(folder.path()).expect("lock").expect("no backup runs");
+        let two = permit_changes(folder.path()).expect("lock").expect("removals do not wait");
+        drop((one, two));
+        let held = hold_files(folder.path()).expect("lock").expect("it is free");
+        assert!(permit_changes(folder.path()).expect("look").is_none());
+        drop(held);
+        assert!(permit_changes(folder.path()).expect("look").is_some());
+    }
+}

@@ -1,0 +1,35 @@
+//! The second factor of a person who lost it.
+
+use super::totp_secrets::{ReportedChange, delete_factor, find, report};
+use super::user_sessions::{SessionsToEnd, end_all, sessions_to_end};
+use crate::domain::ids::UserId;
+use crate::domain::time::Timestamp;
+use crate::store::StoreError;
+use crate::store::queries::SystemScope;
+
+impl SystemScope {
+    /// Deletes the secret and the recovery codes of a person who lost them, and ends the person's sessions; false
+    /// without a secret.
+    pub async fn reset_totp(
+        &self,
+        user_id: UserId,
+        now: Timestamp,
+        reported: ReportedChange,
+    ) -> Result<bool, StoreError> {
+        self.writer
+            .change(move |transaction| {
+                let reported = reported.clone();
+                Box::pin(async move {
+                    if find(transaction, user_id).await?.is_none() {
+                        return Ok(false);
+                    }
+                    report(transaction, reported).await?;
+                    delete_factor(transaction, user_id).await?;
+                    let open = sessions_to_end(transaction, user_id, SessionsToEnd::All).await?;
+                    end_all(transaction, open, now).await?;
+                    Ok(true)
+                })
+            })
+            .await
+    }
+}

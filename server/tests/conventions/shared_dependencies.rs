@@ -1,0 +1,40 @@
+//! Every selection of packages compiles its dependencies with the same features, so that none is
+//! compiled twice.
+
+use std::collections::BTreeSet;
+use std::process::Command;
+
+use crate::sources::root;
+
+/// The dependencies of a selection, each with its version and features, as its tests need them.
+fn dependencies(selection: &[&str]) -> BTreeSet<String> {
+    let tree = ["tree", "--frozen", "--edges", "normal,build,dev", "--prefix", "none"];
+    let output = Command::new(env!("CARGO"))
+        .args(tree)
+        .args(["--no-dedupe", "--format", "{p} [{f}]"])
+        .args(selection)
+        .current_dir(root())
+        .output()
+        .expect("run cargo tree");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "cargo tree {selection:?} failed: {errors}");
+    let lines = String::from_utf8(output.stdout).expect("text");
+    lines.lines().filter(|line| !line.contains('/')).map(str::to_owned).collect()
+}
+
+#[test]
+fn every_selection_of_packages_shares_compiled_dependencies() {
+    let all = dependencies(&["--workspace"]);
+    assert!(all.len() > 400, "only {} dependencies were found", all.len());
+    for package in ["protocol", "agent", "supervisor", "cli", "server", "tests", "benches", "fuzz"]
+    {
+        let package = format!("muster-{package}");
+        let selected = dependencies(&["--package", &package]);
+        let others: Vec<_> = selected.difference(&all).collect();
+        assert!(
+            others.is_empty(),
+            "the tests of {package} compile these again, with other features: {others:#?}\n\
+             run `cargo install cargo-hakari --locked && cargo hakari generate`"
+        );
+    }
+}

@@ -1,0 +1,26 @@
+import { expect, test } from 'vitest';
+import { heldNow, isInForce } from './calendarNow';
+
+const at = (text: string): number => Date.parse(text);
+
+test('a weekly span over midnight goes by the clocks of its zone', () => {
+  const entry = { kind: 'window', weekly: { days: ['sat'], from: '22:00', until: '04:00' } } as const;
+  const is = (instant: string): boolean => isInForce({ ...entry, weekly: { ...entry.weekly, days: ['sat'] } }, 'Europe/Berlin', at(instant));
+  expect(is('2026-11-28T20:59:00Z')).toBe(false);
+  expect(is('2026-11-28T21:00:00Z')).toBe(true);
+  expect(is('2026-11-29T02:59:00Z')).toBe(true);
+  expect(is('2026-11-29T03:00:00Z')).toBe(false);
+  expect(is('2026-11-28T02:00:00Z')).toBe(false);
+});
+
+test('a freeze holds everything, an exclusion due times, a window what is outside of it', () => {
+  const freeze = { kind: 'freeze', starts_at: '2026-11-27T00:00:00Z', ends_at: '2026-11-30T00:00:00Z' } as const;
+  const day = { kind: 'exclusion' as const, dates: ['2026-12-25'] };
+  const window = { kind: 'window' as const, weekly: { days: ['mon' as const], from: '08:00', until: '10:00' } };
+  const zone = { time_zone: 'UTC' };
+  expect(heldNow({ ...zone, entries: [day, freeze] }, at('2026-11-27T00:00:00Z')).held).toBe('freeze');
+  expect(heldNow({ ...zone, entries: [day, freeze] }, at('2026-11-30T00:00:00Z')).held).toBeUndefined();
+  expect(heldNow({ ...zone, entries: [day] }, at('2026-12-25T23:59:00Z')).held).toBe('exclusion');
+  expect(heldNow({ ...zone, entries: [window] }, at('2026-11-23T09:00:00Z')).held).toBeUndefined();
+  expect(heldNow({ ...zone, entries: [window] }, at('2026-11-23T10:00:00Z')).held).toBe('outside');
+});

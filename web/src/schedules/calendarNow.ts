@@ -1,0 +1,43 @@
+/** Which entry of a calendar is in force at an instant, by the clocks of its zone. */
+import type { Schemas } from '../api/client';
+
+type Entry = Schemas['EntrySpec'];
+const DAYS = ['sun', 'mon', 'tue', 'wed', 'thu', 'fri', 'sat'] as const;
+
+interface Local {
+  date: string;
+  day: number;
+  time: string;
+}
+
+function localOf(instant: number, zone: string): Local {
+  const format = new Intl.DateTimeFormat('en-CA', { timeZone: zone, hourCycle: 'h23', year: 'numeric', month: '2-digit', day: '2-digit', hour: '2-digit', minute: '2-digit' });
+  const part = Object.fromEntries(format.formatToParts(instant).map(({ type, value }) => [type, value]));
+  const date = `${part.year}-${part.month}-${part.day}`;
+  return { date, day: new Date(`${date}T00:00:00Z`).getUTCDay(), time: `${part.hour}:${part.minute}` };
+}
+
+export function isInForce(entry: Entry, zone: string, now: number): boolean {
+  if (entry.starts_at && entry.ends_at) return Date.parse(entry.starts_at) <= now && now < Date.parse(entry.ends_at);
+  const local = localOf(now, zone);
+  if (entry.dates?.length) return entry.dates.includes(local.date);
+  if (!entry.weekly) return false;
+  const { days, from, until } = entry.weekly;
+  const has = (day: number): boolean => days.includes(DAYS[(day + 7) % 7]!);
+  if (until > from) return has(local.day) && from <= local.time && local.time < until;
+  // It ends on the next day.
+  return (has(local.day) && from <= local.time) || (has(local.day - 1) && local.time < until);
+}
+
+export type Held = 'freeze' | 'exclusion' | 'outside';
+
+/** What the calendar holds back now: nothing, everything, or due times only. */
+export function heldNow(calendar: Pick<Schemas['CalendarView'], 'entries' | 'time_zone'>, now: number): { held?: Held; entry?: Entry } {
+  const inForce = calendar.entries.filter((entry) => isInForce(entry, calendar.time_zone, now));
+  const freeze = inForce.find((entry) => entry.kind === 'freeze');
+  if (freeze) return { held: 'freeze', entry: freeze };
+  const windows = calendar.entries.filter((entry) => entry.kind === 'window');
+  if (windows.length && !inForce.some((entry) => entry.kind === 'window')) return { held: 'outside', entry: windows[0] };
+  const exclusion = inForce.find((entry) => entry.kind === 'exclusion');
+  return exclusion ? { held: 'exclusion', entry: exclusion } : {};
+}
