@@ -7,8 +7,8 @@ use clap_complete::Shell;
 
 use crate::api::client::ApiClient;
 use crate::commands::access::{
-    accept_invitation, account, api_keys, audit, explain as access, keys, login, members, register,
-    reset_password, setup, switch, tenant, tenants,
+    accept_invitation, account, api_keys, audit, explain as access, identities, keys, login,
+    members, register, reset_password, setup, switch, tenant, tenants,
 };
 use crate::commands::commands::{
     approvals, approver, command_history, executions, jobs, logs, raw_command, run, verify,
@@ -86,6 +86,8 @@ pub enum Action {
     Switch(switch::Args),
     /// Change the address or the password of your account, and list and end your sessions
     Account(account::own::Args),
+    /// List and remove what you sign in with at providers of single sign-on
+    Identities(identities::Args),
     Run(run::Args),
     Logs(logs::Args),
     /// Manage jobs: scripts and commands on many agents
@@ -223,6 +225,7 @@ pub async fn dispatch(cli: Cli) -> Result<u8, CliError> {
         | Action::Switch(_)
         | Action::Logout => (&[][..], Ok(0)),
         Action::Account(args) => (account::own::OPTIONS, account::own::run(args, &session).await),
+        Action::Identities(args) => (&[][..], identities::run(args, &session).await),
         Action::Login(args) => (&[][..], login::decide(args, &session).await),
         Action::Whoami => (&[][..], account::whoami(&session).await),
         Action::Confirm(args) => (&[][..], account::confirm(&args, &session).await),

@@ -51,7 +51,7 @@ const PREFLIGHT_CODES: [&str; 6] = [
 /// it names the reason and what to do, without fields or paths of the API. A test compares this list with
 /// the server's codes.
 #[cfg(test)]
-const SHOWN_AS_ANSWERED: [&str; 163] = [
+const SHOWN_AS_ANSWERED: [&str; 167] = [
     "access_denied",
     "account_changed",
     "agent_busy",
@@ -74,6 +74,7 @@ const SHOWN_AS_ANSWERED: [&str; 163] = [
     "calendar_changed",
     "calendar_exists",
     "cancel_unsupported",
+    "code_required",
     "cross_origin",
     "data_dir_not_writable",
     "deleted_by_operator",
@@ -125,10 +126,12 @@ const SHOWN_AS_ANSWERED: [&str; 163] = [
     "key_not_held",
     "last_owner",
     "last_publisher",
+    "last_way_in",
     "library_full",
     "limit_not_held",
     "mail_not_configured",
     "malformed_json",
+    "member_removed",
     "method_not_allowed",
     "missing_api_key",
     "missing_host",
@@ -188,6 +191,7 @@ const SHOWN_AS_ANSWERED: [&str; 163] = [
     "too_many_drafts",
     "too_many_exports",
     "too_many_hooks",
+    "too_many_identities",
     "too_many_integrations",
     "too_many_invitations",
     "too_many_mails",

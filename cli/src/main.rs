@@ -60,6 +60,7 @@ mod commands {
         pub mod api_keys;
         pub mod audit;
         pub mod explain;
+        pub mod identities;
         pub mod invitations;
         pub mod keys;
         pub mod ladder;

@@ -147,7 +147,10 @@ fn oidc_clients(config: &Config) -> anyhow::Result<Vec<OidcClient>> {
 ///
 /// # Errors
 /// The reason why not, as a sentence for the operator.
-pub async fn create_owner(config: &Config, person: NewPerson) -> anyhow::Result<MemberRecord> {
+pub async fn create_owner(
+    config: &Config,
+    person: NewPerson,
+) -> anyhow::Result<(MemberRecord, usize)> {
     let (store, _) = open_store(config).await?;
     // Without the first tenant there is nothing to own.
     let authentication = Authentication::new(store.clone(), Clock::system());

@@ -249,11 +249,15 @@ fn create_owner(config: &Config, email: String, name: Option<String>) -> anyhow:
         false => read_line()?,
     });
     let person = NewPerson { email, name, password };
-    let made = tokio::runtime::Builder::new_multi_thread()
+    let (made, removed) = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?
         .block_on(muster_server::boot::create_owner(config, person))?;
-    print(&format!("{} is an owner of the tenant {}\n", made.email, made.tenant_name))
+    let identities = match removed {
+        0 => String::new(),
+        count => format!("its links to providers of single sign-on are removed: {count}\n"),
+    };
+    print(&format!("{} is an owner of the tenant {}\n{identities}", made.email, made.tenant_name))
 }
 
 fn reset_second_factor(config: &Config, email: &str) -> anyhow::Result<()> {

@@ -33,6 +33,7 @@ pub use clients::live_stream::{LiveEvent, LiveStream};
 pub use clients::person::{PASSWORD, Person, sign_in};
 pub use clients::sso_browser::{
     ATTEMPT_COOKIE, BegunSignIn, begin, browse, come_back, cookie_of, signed_in, single_sign_on,
+    single_sign_on_with,
 };
 pub use clients::totp::totp_code;
 pub use clients::webhook_sink::{Reaction, ReceivedMessage, WebhookSink};

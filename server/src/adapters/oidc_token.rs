@@ -103,7 +103,7 @@ pub fn verify(text: &str, expected: ExpectedToken<'_>) -> Result<OidcClaims, Tok
     let authenticated_at = claims.auth_time().map(|at| Timestamp(at.timestamp_millis()));
     Ok(OidcClaims {
         subject,
-        email: verified_email(provider.preset, &all),
+        email: verified_email(provider, &all),
         name: name.map(|name| name.trim().to_owned()).filter(|name| !name.is_empty()),
         values: values(all.get(&provider.role_claim)),
         authenticated_at,
@@ -117,19 +117,20 @@ fn payload(text: &str) -> Option<Value> {
 }
 
 /// Entra lets each directory claim any address, and says with `xms_edov` that the domain is its own.
-fn verified_email(preset: OidcPreset, claims: &Value) -> Option<EmailAddress> {
+/// A provider with `domains` proves only addresses in them, whatever it says of others.
+fn verified_email(provider: &OidcProvider, claims: &Value) -> Option<EmailAddress> {
     let is_true = |claim: &str| match claims.get(claim) {
         Some(Value::Bool(value)) => *value,
         Some(Value::String(text)) => text == "true" || text == "1",
         Some(Value::Number(number)) => number.as_u64() == Some(1),
         _ => false,
     };
-    let is_verified = match preset {
+    let is_verified = match provider.preset {
         OidcPreset::Entra => is_true("xms_edov"),
         OidcPreset::Google | OidcPreset::Generic => is_true("email_verified"),
     };
     let email = claims.get("email").and_then(Value::as_str).filter(|_| is_verified)?;
-    EmailAddress::parse(email).ok()
+    EmailAddress::parse(email).ok().filter(|email| provider.proves(email))
 }
 
 /// A claim with one text or several.

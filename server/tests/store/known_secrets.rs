@@ -122,6 +122,7 @@ impl Fixture {
             role: Role::Admin,
             created_at: NOW,
             removed_at: None,
+            removed_by: None,
             is_from_setup: false,
         };
         let id = row.id;

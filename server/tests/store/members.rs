@@ -37,6 +37,7 @@ fn owner(tenant_id: TenantId, email: &str) -> NewOwner {
         role: Role::Owner,
         created_at: NOW,
         removed_at: None,
+        removed_by: None,
         is_from_setup: true,
     };
     NewOwner { user, member, audit: audit(tenant_id) }

@@ -51,6 +51,7 @@ impl Fixture {
             role: Role::Owner,
             created_at: NOW,
             removed_at: None,
+            removed_by: None,
             is_from_setup: true,
         };
         let (user_id, audit) = (user.id, audit(self.tenant_id));

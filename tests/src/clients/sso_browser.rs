@@ -41,7 +41,12 @@ pub fn cookie_of(answer: &ApiResponse, name: &str) -> Option<String> {
 
 /// Begins to sign in with the provider `corp`.
 pub async fn begin(fixture: &Fixture, query: &str) -> BegunSignIn {
-    let url = format!("{}/api/auth/oidc/corp/start{query}", fixture.server.url());
+    begin_with(fixture, "corp", query).await
+}
+
+/// Begins to sign in with the provider of this name.
+pub async fn begin_with(fixture: &Fixture, name: &str, query: &str) -> BegunSignIn {
+    let url = format!("{}/api/auth/oidc/{name}/start{query}", fixture.server.url());
     let answer = browse(&url, "").await;
     assert_eq!(answer.status, 303, "{}", String::from_utf8_lossy(&answer.bytes));
     let cookie = cookie_of(&answer, ATTEMPT_COOKIE).expect("a cookie");
@@ -50,16 +55,36 @@ pub async fn begin(fixture: &Fixture, query: &str) -> BegunSignIn {
 
 /// Comes back from the provider.
 pub async fn come_back(fixture: &Fixture, cookie: &str, query: &[(&str, &str)]) -> ApiResponse {
-    let url = format!("{}/api/auth/oidc/corp/callback", fixture.server.url());
+    come_back_from(fixture, "corp", cookie, query).await
+}
+
+/// Comes back from the provider of this name.
+pub async fn come_back_from(
+    fixture: &Fixture,
+    name: &str,
+    cookie: &str,
+    query: &[(&str, &str)],
+) -> ApiResponse {
+    let url = format!("{}/api/auth/oidc/{name}/callback", fixture.server.url());
     let url = reqwest::Url::parse_with_params(&url, query).expect("an address");
     browse(url.as_str(), cookie).await
 }
 
 /// The complete sign-in of a person of the provider.
 pub async fn single_sign_on(fixture: &Fixture, provider: &IdentityProvider) -> ApiResponse {
-    let begun = begin(fixture, "").await;
+    single_sign_on_with(fixture, "corp", provider).await
+}
+
+/// The complete sign-in of a person of the provider of this name.
+pub async fn single_sign_on_with(
+    fixture: &Fixture,
+    name: &str,
+    provider: &IdentityProvider,
+) -> ApiResponse {
+    let begun = begin_with(fixture, name, "").await;
     let (code, query): (String, HashMap<String, String>) = provider.authorize(&begun.location);
-    come_back(fixture, &begun.cookie, &[("code", &code), ("state", &query["state"])]).await
+    let brought = [("code", code.as_str()), ("state", &query["state"])];
+    come_back_from(fixture, name, &begun.cookie, &brought).await
 }
 
 /// A client with the access token that a sign-in set as a cookie.

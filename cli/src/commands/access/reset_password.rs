@@ -63,5 +63,6 @@ async fn complete(context: Context, output: Output) -> Result<u8, CliError> {
     let request = api.request(Method::POST, &path).json(&json!({ "password": password }));
     let answer = api.json(request).await.map_err(|error| explain(error, OPTIONS))?;
     output.answer(&answer, |_| "the password is changed; sign in with it".to_owned())?;
+    print_note("links to providers of single sign-on, if there were any, are removed");
     Ok(0)
 }

@@ -4,7 +4,7 @@
 const LIKENESS: f64 = 0.75;
 
 /// Every action, `<resource>.<verb>`. A test compares this list with the entries that services write.
-pub const AUDIT_ACTIONS: [&str; 95] = [
+pub const AUDIT_ACTIONS: [&str; 96] = [
     "agent.adopt",
     "agent.delete",
     "agent.deregister",
@@ -46,6 +46,7 @@ pub const AUDIT_ACTIONS: [&str; 95] = [
     "hook.test",
     "hook.update",
     "identity.create",
+    "identity.delete",
     "integration.create",
     "integration.delete",
     "integration.resend",

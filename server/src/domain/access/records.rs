@@ -6,8 +6,8 @@ use uuid::Uuid;
 use super::keys::key_limits::KeyLimits;
 use super::principal::Role;
 use crate::domain::ids::{
-    AgentKeyId, ApiKeyId, AuditId, DeviceLoginId, InvitationId, MemberId, PrincipalId, SessionId,
-    TenantId,
+    AgentKeyId, ApiKeyId, AuditId, DeviceLoginId, IdentityId, InvitationId, MemberId, PrincipalId,
+    SessionId, TenantId,
 };
 use crate::domain::time::Timestamp;
 
@@ -87,6 +87,17 @@ pub struct UserSessionRecord {
     pub confirmed_at: Timestamp,
     /// The address of the sign-in.
     pub source: Option<String>,
+}
+
+/// A person as a provider of single sign-on knows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IdentityRecord {
+    pub id: IdentityId,
+    pub issuer: String,
+    pub subject: String,
+    pub created_at: Timestamp,
+    /// Where the person is a member because the provider grants it.
+    pub follows_in: Option<TenantId>,
 }
 
 /// A sign-in of a program that waits for a decision.

@@ -71,6 +71,7 @@ pub(super) fn documented() -> OpenApiRouter<AppState> {
         .merge(super::access::people::oidc::routes())
         .merge(super::access::people::totp::routes())
         .merge(super::access::people::account::routes())
+        .merge(super::access::people::identities::routes())
         .merge(super::access::people::members::routes())
         .merge(super::access::people::email_change::routes())
         .merge(super::access::people::invitations::routes())

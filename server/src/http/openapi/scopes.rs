@@ -124,6 +124,8 @@ const FOR_PEOPLE: &[(&str, &str)] = &[
     ("POST", "/api/auth/logout"),
     ("GET", "/api/me/sessions"),
     ("DELETE", "/api/me/sessions/{id}"),
+    ("GET", "/api/me/identities"),
+    ("DELETE", "/api/me/identities/{id}"),
     ("POST", "/api/me/password"),
     ("POST", "/api/me/email"),
     ("GET", "/api/me/totp"),

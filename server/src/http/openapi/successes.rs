@@ -33,6 +33,8 @@ const SENTENCES: &[(&str, &str, &str)] = &[
     ("enrol_totp", "201", "The secret for a device."),
     ("confirm_totp", "200", "The recovery codes."),
     ("replace_recovery_codes", "200", "The new recovery codes."),
+    ("list_my_identities", "200", "The identities of the person."),
+    ("remove_my_identity", "204", "The identity is removed."),
     ("disable_totp", "204", "The second factor is disabled."),
     ("sign_in", "202", "The password was right. The challenge waits for a code."),
     ("change_email", "204", "The address is changed."),

@@ -112,6 +112,9 @@ CREATE TABLE members (
     role text NOT NULL,
     created_at bigint NOT NULL,
     removed_at bigint,
+    -- The member who removed it; null if a provider or a change of the role ended it. A provider never makes
+    -- a person whom a member removed a member again.
+    removed_by uuid,
     -- True if whoever runs the server made it an owner, with the set-up token or at the terminal.
     is_from_setup boolean NOT NULL
 );

@@ -17,10 +17,12 @@ pub mod access {
         pub(in crate::store::queries) mod identities;
         pub(in crate::store::queries) mod invitations;
         pub(in crate::store::queries) mod members;
+        pub(in crate::store::queries) mod membership_end;
         pub(in crate::store::queries) mod password_changes;
         pub(in crate::store::queries) mod password_resets;
         pub(in crate::store::queries) mod refresh;
         pub(in crate::store::queries) mod registrations;
+        pub(in crate::store::queries) mod session_end;
         pub(in crate::store::queries) mod token_keys;
         mod totp_reset;
         pub(in crate::store::queries) mod totp_secrets;
@@ -73,7 +75,7 @@ pub mod integrations {
 /// Operations of the server itself: settings, statistics, sweeps.
 pub mod operations {
     pub(super) mod api_key_revocation;
-    pub(super) mod member_changes;
+    pub(in crate::store::queries) mod member_changes;
     pub(super) mod sealed_values;
     pub(super) mod settings;
     pub(super) mod statistics;
@@ -110,14 +112,15 @@ pub use self::access::keys::agent_keys::AgentKeyChange;
 pub use self::access::keys::api_key_changes::{ApiKeyChange, ChangedApiKey, Rotation, SecretUses};
 pub use self::access::keys::api_keys::CreatedApiKey;
 pub use self::access::people::email_changes::{EmailChanged, NewEmail};
-pub use self::access::people::identities::IdentityJoin;
+pub use self::access::people::identities::{IdentityJoin, IdentityLink, IdentityRemoval};
 pub use self::access::people::invitations::{Accepted, NewMember};
 pub use self::access::people::members::{NewOwner, SetupResult, SetupState};
 pub use self::access::people::password_resets::{NewPassword, PasswordReset};
 pub use self::access::people::refresh::Refreshed;
 pub use self::access::people::registrations::{Letters, NewAccount, Registered, Verified};
+pub use self::access::people::session_end::SessionsToEnd;
 pub use self::access::people::totp_secrets::{ReportedChange, TotpTry, UsedFactor};
-pub use self::access::people::user_sessions::{LiveSession, NewSession, SessionsToEnd};
+pub use self::access::people::user_sessions::{LiveSession, NewSession};
 pub use self::access::tenants::administration::{TenantAudit, TenantChange};
 pub use self::commands::approvals::{
     AuditOfEnd, Decision, DecisionResult, ExpiredApproval, ReleasedWork,

@@ -33,6 +33,7 @@ mod sessions;
 mod setup;
 mod sign_in;
 mod single_sign_on;
+mod single_sign_on_identities;
 mod sources;
 mod tenant_life;
 mod tenants;

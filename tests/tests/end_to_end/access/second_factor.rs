@@ -4,6 +4,7 @@ use muster_tests::{
     ApiResponse, Cli, Fixture, PASSWORD, Person, ServerOptions, SmtpSink, eventually,
     on_both_databases, sign_in, totp_code,
 };
+use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::totp::{challenge, complete, enable, reconnected, wrong_code};
@@ -15,6 +16,10 @@ on_both_databases!(
 );
 
 const OLD: &str = "UPDATE user_sessions SET confirmed_at = confirmed_at - 901000";
+
+async fn disable(person: &Person, code: &str) -> ApiResponse {
+    person.api.send(Method::DELETE, "/api/me/totp", Some(json!({"code": code}))).await
+}
 
 async fn require(person: &Person, is_required: bool) -> ApiResponse {
     person.api.patch("/api/tenant", json!({"requires_second_factor": is_required})).await
@@ -54,14 +59,13 @@ async fn member_without_a_required_second_factor_may_only_enable_it(fixture: Fix
     owner.api.get("/api/agents").await.expect(200);
     fixture.api.get("/api/agents").await.expect(200);
 
-    enable(&again).await;
-    for person in [&admin, &again] {
-        person.api.get("/api/agents").await.expect(200);
-    }
-    again.api.delete("/api/me/totp").await.expect(204);
-    admin.api.get("/api/agents").await.expect_problem(403, "second_factor_required");
+    let (_, codes) = enable(&again).await;
+    again.api.get("/api/agents").await.expect(200);
+    admin.api.get("/api/agents").await.expect_problem(401, "session_ended");
+    disable(&again, &codes[0]).await.expect(204);
+    again.api.get("/api/agents").await.expect_problem(403, "second_factor_required");
     require(&owner, false).await.expect(200);
-    admin.api.get("/api/agents").await.expect(200);
+    again.api.get("/api/agents").await.expect(200);
 
     fixture.server.query(OLD);
     require(&owner, true).await.expect_problem(403, "confirmation_required");
@@ -90,7 +94,8 @@ async fn code_confirms_dangerous_changes_as_the_password_does(fixture: Fixture) 
     owner.api.post(dangerous, json!({})).await.expect_problem(403, "confirmation_required");
     let right = json!({"code": totp_code(&secret, 1)});
     confirm(right.clone()).await.expect(200);
-    owner.api.post(dangerous, json!({})).await.expect(200);
+    let recovery = json!({"code": codes[0]});
+    owner.api.post(dangerous, recovery).await.expect(200);
     confirm(right).await.expect_problem(403, "wrong_second_factor");
     let log = fixture.api.get("/api/audit?action=session.confirm").await.expect(200);
     assert_eq!(log["items"][0]["detail"]["second_factor"], "totp", "{log}");
@@ -113,7 +118,7 @@ async fn changes_and_uses_of_the_second_factor_are_reported_by_mail() {
     complete(&fixture.api, &open, &codes[0]).await.expect(200);
     let used = sink.mail(&owner.email, 2).await;
     assert!(used.text.contains("A recovery code of yours was used"), "{}", used.text);
-    owner.api.delete("/api/me/totp").await.expect(204);
+    disable(&owner, &codes[1]).await.expect(204);
     let disabled = sink.mail(&owner.email, 3).await;
     assert!(disabled.text.contains("second factor was disabled"), "{}", disabled.text);
 }

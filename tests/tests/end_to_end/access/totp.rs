@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 on_both_databases!(
     code_is_asked_for_after_the_password_and_counts_once,
-    recovery_code_counts_once_and_the_password_disables_the_second_factor,
+    recovery_code_counts_once_and_with_the_password_disables_the_second_factor,
 );
 
 /// A code that is wrong now, and at the turn of the step.
@@ -137,11 +137,14 @@ async fn code_is_asked_for_after_the_password_and_counts_once(mut fixture: Fixtu
     complete(&fixture.api, &fifth, &codes[2]).await.expect(200);
 }
 
-async fn recovery_code_counts_once_and_the_password_disables_the_second_factor(
+async fn recovery_code_counts_once_and_with_the_password_disables_the_second_factor(
     mut fixture: Fixture,
 ) {
     let owner = fixture.owner().await;
+    let earlier = sign_in(&fixture.api, &owner.email, PASSWORD).await.expect(200);
+    let earlier = Person::of(&fixture.api, &owner.email, &earlier);
     let (_, codes) = enable(&owner).await;
+    earlier.api.get("/api/me").await.expect_problem(401, "session_ended");
     let typed = codes[0].to_uppercase().replace('-', " ");
     let first = challenge(&fixture.api, &owner.email, PASSWORD).await;
     complete(&fixture.api, &first, &typed).await.expect(200);
@@ -150,8 +153,15 @@ async fn recovery_code_counts_once_and_the_password_disables_the_second_factor(
     used.expect_problem(401, "wrong_second_factor");
     let shown = owner.api.get("/api/me/totp").await.expect(200);
     assert_eq!(shown["recovery_codes_left"], 9);
-    let answer = owner.api.post("/api/me/totp/recovery-codes", json!({})).await.expect(200);
+    let other = owner.api.post("/api/me/totp/recovery-codes", json!({})).await;
+    other.expect_problem(403, "code_required");
+    let body = json!({"code": codes[0]});
+    let spent = owner.api.post("/api/me/totp/recovery-codes", body).await;
+    spent.expect_problem(422, "wrong_code");
+    let body = json!({"code": codes[2]});
+    let answer = owner.api.post("/api/me/totp/recovery-codes", body).await.expect(200);
     let fresh = answer["recovery_codes"][0].as_str().expect("a code").to_owned();
+    let unused = answer["recovery_codes"][1].as_str().expect("a code").to_owned();
     let replaced = complete(&fixture.api, &second, &codes[1]).await;
     replaced.expect_problem(401, "wrong_second_factor");
     forget_limits(&mut fixture).await;
@@ -174,8 +184,14 @@ async fn recovery_code_counts_once_and_the_password_disables_the_second_factor(
         refused.expect_problem(403, "confirmation_required");
     }
     person.api.post("/api/auth/confirm", json!({"password": new})).await.expect(200);
-    person.api.delete("/api/me/totp").await.expect(204);
-    person.api.delete("/api/me/totp").await.expect(404);
+    // The password alone disables nothing: a session may be older than the second factor.
+    person.api.delete("/api/me/totp").await.expect_problem(403, "code_required");
+    let disable = async |code: &str| {
+        person.api.send(Method::DELETE, "/api/me/totp", Some(json!({"code": code}))).await
+    };
+    disable("000-000").await.expect_problem(422, "wrong_code");
+    disable(&unused).await.expect(204);
+    disable(&unused).await.expect(404);
     sign_in(&fixture.api, &owner.email, new).await.expect(200);
     assert_eq!(fixture.server.query("SELECT COUNT(*) FROM recovery_codes"), ["0"]);
 
@@ -254,5 +270,7 @@ async fn person_enables_the_second_factor_and_signs_in_at_the_command_line() {
     cli.run_with_input(&login, &right).await.expect(0);
     let shown = cli.run(&["account", "totp", "show"]).await.expect(0);
     assert!(shown.contains("is enabled") && shown.contains("left: 10"), "{shown}");
-    cli.run(&["account", "totp", "disable"]).await.expect(0);
+    let spent = cli.run_with_input(&["account", "totp", "disable"], &totp_code(&secret, 1)).await;
+    spent.expect(1);
+    cli.run_with_input(&["account", "totp", "disable"], codes[0]).await.expect(0);
 }

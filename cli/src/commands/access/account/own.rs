@@ -50,7 +50,11 @@ enum Action {
     /// Change your password; the current one and the new one come from prompts, or from two lines of
     /// standard input. Your other sessions end
     #[command(visible_alias = "password")]
-    ChangePassword,
+    ChangePassword {
+        /// Remove your identities at providers of single sign-on too [default: they stay]
+        #[arg(long)]
+        remove_identities: bool,
+    },
     /// Codes of a device as a second factor: show, enable, confirm, disable, or replace recovery codes
     Totp(totp::Args),
     /// List the providers of single sign-on that you can sign in with in a browser
@@ -99,7 +103,9 @@ pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
                 })
                 .await
         }
-        Action::ChangePassword => change_password(session).await,
+        Action::ChangePassword { remove_identities } => {
+            change_password(remove_identities, session).await
+        }
         Action::Totp(args) => totp::run(args, session).await,
         Action::Providers => {
             let request = session.api.request(Method::GET, &["auth", "oidc", "providers"]);
@@ -125,9 +131,13 @@ pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
     }
 }
 
-async fn change_password(session: &Session) -> Result<u8, CliError> {
+async fn change_password(remove_identities: bool, session: &Session) -> Result<u8, CliError> {
     let (current, new) = read_with_new_password("Current password: ")?;
-    let body = json!({ "current_password": current, "new_password": new });
+    let body = json!({
+        "current_password": current,
+        "new_password": new,
+        "remove_identities": remove_identities,
+    });
     let request = session.api.request(Method::POST, &["me", "password"]).json(&body);
     let answer: Value = session.api.json(request).await?;
     session.output.answer(&answer, |_| "the password was changed".to_owned())?;

@@ -25,9 +25,10 @@ enum Action {
     /// Enable the second factor with the present code of the device, which comes from a prompt or standard
     /// input. Shows the recovery codes, once
     Confirm,
-    /// Disable the second factor
+    /// Disable the second factor with a code, which comes from a prompt or standard input
     Disable,
-    /// Replace the recovery codes, and show the new ones, once
+    /// Replace the recovery codes with a code, which comes from a prompt or standard input. Shows the new ones,
+    /// once
     RecoveryCodes,
 }
 
@@ -58,15 +59,19 @@ pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
             let code = read_secret("Code: ")?;
             show_codes(&["me", "totp", "confirm"], &json!({ "code": code.trim() }), session)
                 .await?;
-            print_note("the second factor is enabled; `muster login` asks for codes from now on");
+            print_note(
+                "the second factor is enabled; `muster login` asks for codes from now on, and your other sessions have ended",
+            );
         }
         Action::Disable => {
-            let request = session.api.request(Method::DELETE, &["me", "totp"]);
+            let body = json!({ "code": read_secret("Code: ")?.trim() });
+            let request = session.api.request(Method::DELETE, &["me", "totp"]).json(&body);
             let answer = session.api.json(request).await?;
             session.output.answer(&answer, |_| "disabled".to_owned())?;
         }
         Action::RecoveryCodes => {
-            show_codes(&["me", "totp", "recovery-codes"], &json!({}), session).await?;
+            let body = json!({ "code": read_secret("Code: ")?.trim() });
+            show_codes(&["me", "totp", "recovery-codes"], &body, session).await?;
         }
     }
     Ok(0)

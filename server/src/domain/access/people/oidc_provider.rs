@@ -103,7 +103,7 @@ pub enum InvalidProvider {
     #[error("the issuer of the provider {0} {1}")]
     Issuer(String, InvalidUrl),
     #[error(
-        "the provider {0} needs `tenant_id` together with `roles` or `domains`, and these only with it"
+        "the provider {0} needs `tenant_id` for `roles`, and `roles` or `domains` for `tenant_id`"
     )]
     Tenant(String),
     #[error("two providers have the name {0}")]
@@ -170,7 +170,11 @@ impl OidcProvider {
         OutboundUrl::parse(&issuer, reach)
             .map_err(|invalid| InvalidProvider::Issuer(name.clone(), invalid))?;
         let follows = !given.roles.is_empty() || !given.domains.is_empty();
-        if follows != given.tenant_id.is_some() {
+        let is_invalid = match given.tenant_id {
+            Some(_) => !follows,
+            None => !given.roles.is_empty(),
+        };
+        if is_invalid {
             return Err(InvalidProvider::Tenant(name));
         }
         let role_claim = given.role_claim.unwrap_or_else(|| match given.preset {
@@ -234,12 +238,17 @@ impl OidcProvider {
         Some(url.into())
     }
 
+    /// Whether an address is one that this provider can prove: without `domains` each one.
+    pub fn proves(&self, email: &EmailAddress) -> bool {
+        let domain = email.as_str().rsplit('@').next().unwrap_or_default();
+        self.domains.is_empty() || self.domains.iter().any(|known| known == domain)
+    }
+
     /// What the claims grant in [`OidcProvider::tenant_id`]. Of several roles it is the highest.
     pub fn grant(&self, claims: &OidcClaims) -> Option<Grant> {
         self.tenant_id?;
-        let domain = claims.email.as_ref().and_then(|email| email.as_str().rsplit('@').next());
-        let is_of_domain = |domain: &str| self.domains.iter().any(|known| known == domain);
-        if !self.domains.is_empty() && !domain.is_some_and(is_of_domain) {
+        let proves = |email: &EmailAddress| self.proves(email);
+        if !self.domains.is_empty() && !claims.email.as_ref().is_some_and(proves) {
             return None;
         }
         if self.roles.is_empty() {
@@ -334,6 +343,13 @@ mod tests {
             assert_eq!(grant(other), None);
         }
         assert_eq!(Grant::Membership.first_role(), Role::Member);
+        let address = |text| EmailAddress::parse(text).expect("an address");
+        assert!(roles.proves(&address("ada@anywhere.example")));
+        assert!(domains.proves(&address("ada@example.com")));
+        assert!(!domains.proves(&address("ada@badexample.com")));
+        let alone = settings("preset = \"google\"\ndomains = [\"example.com\"]");
+        let alone = OidcProvider::new(alone).expect("domains need no tenant");
+        assert!(!alone.proves(&address("ada@elsewhere.example")));
     }
 
     #[test]

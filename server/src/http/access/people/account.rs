@@ -78,6 +78,10 @@ struct ChangePassword {
     /// At least 12 characters and at most 256 bytes, and not one of the passwords that attackers try
     /// first.
     new_password: String,
+    /// Remove the identities of the person, which then signs in with no provider of single sign-on. Default:
+    /// they stay.
+    #[serde(default)]
+    remove_identities: bool,
 }
 
 fn session_view(caller: &Caller, row: UserSessionRecord) -> UserSessionView {
@@ -151,6 +155,8 @@ async fn change_password(
     Body(body): Body<ChangePassword>,
 ) -> ApiResult<StatusCode> {
     let (current, new) = (Zeroizing::new(body.current_password), Zeroizing::new(body.new_password));
-    Account(&state.services.sign_in).change_password(&caller, current, new).await?;
+    Account(&state.services.sign_in)
+        .change_password(&caller, current, new, body.remove_identities)
+        .await?;
     Ok(StatusCode::NO_CONTENT)
 }

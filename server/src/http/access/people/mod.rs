@@ -3,6 +3,7 @@
 pub(in crate::http) mod account;
 pub(in crate::http) mod device_login;
 pub(in crate::http) mod email_change;
+pub(in crate::http) mod identities;
 pub(in crate::http) mod invitations;
 pub(in crate::http) mod members;
 pub(in crate::http) mod oidc;

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
+use zeroize::Zeroizing;
 
 use crate::http::AppState;
 use crate::http::cookies::{ATTEMPT_COOKIE, attempt_cookie, clear_attempt, cookie, set_tokens};
@@ -67,9 +68,12 @@ struct ReturnParams {
     iss: Option<String>,
 }
 
-#[derive(Debug, Deserialize, ToSchema)]
+// Without `Debug`, because it holds a code.
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct LinkIdentity {
+    /// Six digits of the device, or a recovery code, of a person who has a second factor.
+    code: Option<String>,
     /// A path of this server where the browser goes afterwards, default `/`.
     return_to: Option<String>,
 }
@@ -158,7 +162,8 @@ async fn complete_single_sign_on(
 }
 
 /// Begin to link an identity at a provider to the account of the person, who then can sign in with both. Only
-/// for a person who gave the password in the last 15 minutes.
+/// for a person who gave the password in the last 15 minutes, and a code if it has a second factor. A mail tells
+/// the person.
 #[utoipa::path(post, path = "/api/auth/oidc/{provider}/link", tag = "accounts", request_body = LinkIdentity,
     params(("provider" = String, Path, description = "The name of the provider.")),
     responses((status = 200, body = AuthorizationView), (status = 404, body = Problem)))]
@@ -176,7 +181,7 @@ async fn link_identity(
         return_to: body.return_to.as_deref(),
         confirms: false,
     };
-    let begun = state.services.oidc.link(&caller, start).await?;
+    let begun = state.services.oidc.link(&caller, start, body.code.map(Zeroizing::new)).await?;
     let view = AuthorizationView { authorization_url: begun.location.clone() };
     let mut response = axum::Json(view).into_response();
     keep(response.headers_mut(), &begun);

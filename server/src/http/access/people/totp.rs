@@ -48,6 +48,14 @@ struct ConfirmTotp {
     code: String,
 }
 
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct TotpProof {
+    /// The present six digits of the device, or a recovery code. A secret that waits for its first code needs
+    /// none.
+    code: Option<String>,
+}
+
 /// The second factor of the person.
 #[derive(Debug, Serialize, ToSchema)]
 struct TotpView {
@@ -118,7 +126,8 @@ async fn enrol_totp(
     Ok(secrets(StatusCode::CREATED, EnrolledTotpView { secret, otpauth_url }))
 }
 
-/// Enable the second factor with the first code of the device. The answer has ten recovery codes.
+/// Enable the second factor with the first code of the device. The answer has ten recovery codes. The person's
+/// other sessions end.
 #[utoipa::path(post, path = "/api/me/totp/confirm", tag = "accounts", request_body = ConfirmTotp,
     responses((status = 200, body = RecoveryCodesView), (status = 404, body = Problem)))]
 async fn confirm_totp(
@@ -131,23 +140,30 @@ async fn confirm_totp(
     Ok(recovery_codes(&codes))
 }
 
-/// Replace the recovery codes of the person. Only for a person who gave the password in the last 15 minutes.
-#[utoipa::path(post, path = "/api/me/totp/recovery-codes", tag = "accounts",
+/// Replace the recovery codes of the person. Only for a person who gave the password in the last 15 minutes,
+/// with a code.
+#[utoipa::path(post, path = "/api/me/totp/recovery-codes", tag = "accounts", request_body = TotpProof,
     responses((status = 200, body = RecoveryCodesView), (status = 404, body = Problem)))]
 async fn replace_recovery_codes(
     State(state): State<AppState>,
     caller: Caller,
-    Body(Empty {}): Body<Empty>,
+    Body(body): Body<TotpProof>,
 ) -> ApiResult<Response> {
-    let codes = SecondFactor(&state.services.sign_in).replace_recovery_codes(&caller).await?;
+    let factor = SecondFactor(&state.services.sign_in);
+    let codes = factor.replace_recovery_codes(&caller, body.code.map(Zeroizing::new)).await?;
     Ok(recovery_codes(&codes))
 }
 
-/// Disable the second factor. Only for a person who gave the password in the last 15 minutes.
-#[utoipa::path(delete, path = "/api/me/totp", tag = "accounts",
+/// Disable the second factor. Only for a person who gave the password in the last 15 minutes, with a code.
+#[utoipa::path(delete, path = "/api/me/totp", tag = "accounts", request_body = TotpProof,
     responses((status = 204), (status = 404, body = Problem)))]
-async fn disable_totp(State(state): State<AppState>, caller: Caller) -> ApiResult<StatusCode> {
-    SecondFactor(&state.services.sign_in).disable(&caller).await?;
+async fn disable_totp(
+    State(state): State<AppState>,
+    caller: Caller,
+    Body(body): Body<TotpProof>,
+) -> ApiResult<StatusCode> {
+    let code = body.code.map(Zeroizing::new);
+    SecondFactor(&state.services.sign_in).disable(&caller, code).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

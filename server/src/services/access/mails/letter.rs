@@ -33,6 +33,10 @@ pub(in crate::services) enum Letter<'a> {
         token: &'a str,
     },
     PasswordChanged,
+    /// A provider signs the person in from now on.
+    IdentityLinked {
+        provider: &'a str,
+    },
     SecondFactorEnabled,
     SecondFactorDisabled,
     RecoveryCodeUsed,
@@ -78,6 +82,7 @@ static TEMPLATES: LazyLock<Environment<'static>> = LazyLock::new(|| {
         "invitation",
         "password_reset",
         "password_changed",
+        "identity_linked",
         "second_factor_enabled",
         "second_factor_disabled",
         "recovery_code_used",
@@ -101,6 +106,7 @@ impl Letter<'_> {
             Self::Invitation { .. } => "invitation",
             Self::PasswordReset { .. } => "password_reset",
             Self::PasswordChanged => "password_changed",
+            Self::IdentityLinked { .. } => "identity_linked",
             Self::SecondFactorEnabled => "second_factor_enabled",
             Self::SecondFactorDisabled => "second_factor_disabled",
             Self::RecoveryCodeUsed => "recovery_code_used",
@@ -116,6 +122,7 @@ impl Letter<'_> {
             Self::Invitation { .. } => "An invitation to Muster",
             Self::PasswordReset { .. } => "A new password for Muster",
             Self::PasswordChanged => "Your password was changed",
+            Self::IdentityLinked { .. } => "Another way to sign in to your account",
             Self::SecondFactorEnabled => "Your second factor was enabled",
             Self::SecondFactorDisabled => "Your second factor was disabled",
             Self::RecoveryCodeUsed => "A recovery code of yours was used",
@@ -132,6 +139,7 @@ impl Letter<'_> {
             Self::AddressInUse
             | Self::Invitation { .. }
             | Self::PasswordChanged
+            | Self::IdentityLinked { .. }
             | Self::SecondFactorEnabled
             | Self::SecondFactorDisabled
             | Self::RecoveryCodeUsed
@@ -149,6 +157,7 @@ impl Letter<'_> {
         };
         let detail = match self {
             Self::EmailChanged { new } => *new,
+            Self::IdentityLinked { provider } => *provider,
             _ => "",
         };
         let place = server.unwrap_or("your Muster server");
@@ -196,6 +205,7 @@ mod tests {
             Letter::Invitation { token: odd },
             Letter::PasswordReset { token: odd },
             Letter::PasswordChanged,
+            Letter::IdentityLinked { provider: odd },
             Letter::SecondFactorEnabled,
             Letter::SecondFactorDisabled,
             Letter::RecoveryCodeUsed,

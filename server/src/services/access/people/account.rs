@@ -78,7 +78,7 @@ impl Account<'_> {
         Ok(())
     }
 
-    /// Replaces the password, and ends the person's other sessions.
+    /// Replaces the password, and ends the person's other sessions; removes its identities if it wants that.
     ///
     /// # Errors
     /// 403 `session_required` for an API key, 403 `wrong_password`; 422 for a new password that is not
@@ -88,6 +88,7 @@ impl Account<'_> {
         caller: &Caller,
         current: Zeroizing<String>,
         new: Zeroizing<String>,
+        remove_identities: bool,
     ) -> Result<()> {
         let live = require_session(&self.0.store, caller).await?;
         let email = EmailAddress::parse(&live.user.email);
@@ -106,7 +107,8 @@ impl Account<'_> {
         let hashes = (live.user.password_hash, new_hash);
         let notice = self.0.mails.notice(&live.user.email, &Letter::PasswordChanged)?;
         let (system, reported) = (self.0.store.system(), (audits, notice));
-        system.change_password(live.user.id, hashes, live.session.id, now, reported).await?;
+        let kept = (live.session.id, remove_identities);
+        system.change_password(live.user.id, hashes, kept, now, reported).await?;
         self.0.cache.forget_principals();
         self.0.mails.wake();
         Ok(())

@@ -184,6 +184,7 @@ impl Invitations {
             role: row.role,
             created_at: now,
             removed_at: None,
+            removed_by: None,
             is_from_setup: false,
         };
         let action = AuditAction {

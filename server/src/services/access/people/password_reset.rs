@@ -103,7 +103,7 @@ impl PasswordResets {
         Err(INVALID)
     }
 
-    /// Sets a new password, and signs the person out everywhere.
+    /// Sets a new password, signs the person out everywhere, and removes its identities.
     ///
     /// # Errors
     /// 401 `invalid_reset_token`; 422 for a password that is not good enough.

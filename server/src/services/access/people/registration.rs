@@ -206,6 +206,7 @@ fn account(row: &registration::Model, client: &Client, now: Timestamp) -> NewAcc
         role: Role::Owner,
         created_at: now,
         removed_at: None,
+        removed_by: None,
         is_from_setup: false,
     };
     let entry = |action, subject, detail: &serde_json::Value| {

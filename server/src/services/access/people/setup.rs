@@ -164,16 +164,20 @@ impl Setup {
     }
 
     /// Makes an owner of the first tenant, for an operator at the terminal. A person who is known by the
-    /// address gets the new password and is signed out everywhere.
+    /// address gets the new password, is signed out everywhere and loses its identities. Returns how many.
     ///
     /// # Errors
     /// 422 for a field.
-    pub async fn create_owner(&self, data_dir: &Path, person: NewPerson) -> Result<MemberRecord> {
+    pub async fn create_owner(
+        &self,
+        data_dir: &Path,
+        person: NewPerson,
+    ) -> Result<(MemberRecord, usize)> {
         let (owner, record) = self.owner(person).await?;
-        let id = self.store.system().create_owner(owner, self.clock.now()).await?;
+        let (id, removed) = self.store.system().create_owner(owner, self.clock.now()).await?;
         self.cache.forget_principals();
         remove_token_file(data_dir);
-        Ok(MemberRecord { id, ..record })
+        Ok((MemberRecord { id, ..record }, removed))
     }
 
     async fn owner(&self, person: NewPerson) -> Result<(NewOwner, MemberRecord)> {
@@ -195,6 +199,7 @@ impl Setup {
             role: Role::Owner,
             created_at: now,
             removed_at: None,
+            removed_by: None,
             is_from_setup: true,
         };
         let record = record(&user, &member, &tenant);

@@ -5,6 +5,7 @@ use sea_orm::entity::prelude::{
     EnumIter, PrimaryKeyTrait,
 };
 
+use crate::domain::access::records::IdentityRecord;
 use crate::domain::ids::{IdentityId, TenantId, UserId};
 use crate::domain::time::Timestamp;
 
@@ -26,3 +27,15 @@ pub struct Model {
 pub enum Relation {}
 
 impl ActiveModelBehavior for ActiveModel {}
+
+impl From<Model> for IdentityRecord {
+    fn from(row: Model) -> Self {
+        Self {
+            id: row.id,
+            issuer: row.issuer,
+            subject: row.subject,
+            created_at: row.created_at,
+            follows_in: row.follows_in,
+        }
+    }
+}

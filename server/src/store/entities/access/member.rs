@@ -21,6 +21,8 @@ pub struct Model {
     pub created_at: Timestamp,
     /// The row stays, because work names it.
     pub removed_at: Option<Timestamp>,
+    /// The member who removed it; `None` if a provider or a change of the role ended it.
+    pub removed_by: Option<MemberId>,
     /// True if whoever runs the server made it an owner, with the set-up token or at the terminal.
     pub is_from_setup: bool,
 }

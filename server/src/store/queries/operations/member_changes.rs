@@ -2,20 +2,17 @@
 
 use sea_orm::{
     ColumnTrait as _, ConnectionTrait, DatabaseTransaction, EntityTrait as _, IntoActiveModel as _,
-    PaginatorTrait as _, QueryFilter as _, QueryOrder as _, QuerySelect as _,
+    QueryFilter as _, QueryOrder as _, QuerySelect as _,
 };
 
-use crate::domain::access::principal::Role;
-use crate::domain::ids::{ApiKeyId, MemberId, TenantId, UserId};
+use crate::domain::access::principal::{ActorKind, Role};
+use crate::domain::ids::{MemberId, TenantId, UserId};
 use crate::domain::page::PageRequest;
 use crate::domain::time::Timestamp;
 use crate::store::StoreError;
-use crate::store::entities::access::{audit_entry, invitation, member, user, user_session};
+use crate::store::entities::access::{audit_entry, member, user};
 use crate::store::queries::TenantScope;
-use crate::store::queries::access::keys::key_lineage::all_keys;
-use crate::store::queries::access::keys::known_secrets::end_secrets;
-use crate::store::queries::access::keys::known_secrets::{all_secrets, known_to};
-use crate::store::queries::access::people::invitations;
+use crate::store::queries::access::people::membership_end::{end, end_invitations, is_last_owner};
 use crate::store::requester::write_audit;
 
 /// The result of a change.
@@ -111,7 +108,7 @@ impl TenantScope {
     }
 
     /// Removes a member: its sessions, its invitations and its queued work end, and so do the keys that it
-    /// created and every secret that it knows.
+    /// created and every secret that it knows. If a member is the actor of the entry, that is remembered.
     pub async fn remove_member(
         &self,
         id: MemberId,
@@ -129,9 +126,16 @@ impl TenantScope {
                     if is_last_owner(transaction, &known).await? {
                         return Ok(MemberChange::LastOwner);
                     }
+                    let by_person = audit.actor_kind == ActorKind::Member;
+                    let removed_by = audit.actor_id.filter(|_| by_person);
                     write_audit(transaction, audit).await?;
                     end_invitations(transaction, &known, now).await?;
                     end(transaction, &known, now).await?;
+                    member::Entity::update_many()
+                        .col_expr(member::Column::RemovedBy, removed_by.into())
+                        .filter(member::Column::Id.eq(id))
+                        .exec(transaction)
+                        .await?;
                     Ok(MemberChange::Changed(known))
                 })
             })
@@ -148,63 +152,4 @@ async fn find(
         .filter(member::Column::TenantId.eq(tenant_id))
         .filter(member::Column::RemovedAt.is_null());
     Ok(query.all(connection).await?.pop())
-}
-
-/// In a transaction of the writer this is exact: of two owners who remove each other at once, one is the
-/// last when the writer gets to it.
-async fn is_last_owner(
-    transaction: &DatabaseTransaction,
-    row: &member::Model,
-) -> Result<bool, StoreError> {
-    if row.role != Role::Owner {
-        return Ok(false);
-    }
-    let others = member::Entity::find()
-        .filter(member::Column::TenantId.eq(row.tenant_id))
-        .filter(member::Column::Role.eq(Role::Owner))
-        .filter(member::Column::RemovedAt.is_null())
-        .filter(member::Column::Id.ne(row.id));
-    Ok(others.count(transaction).await? == 0)
-}
-
-/// Ends the invitations for a member's own address: an older one could give its role back.
-async fn end_invitations(
-    transaction: &DatabaseTransaction,
-    row: &member::Model,
-    now: Timestamp,
-) -> Result<(), StoreError> {
-    let person = user::Entity::find_by_id(row.user_id).all(transaction).await?.pop();
-    if let Some(person) = person {
-        invitations::end_for(transaction, row.tenant_id, &person.email, now).await?;
-    }
-    Ok(())
-}
-
-async fn end(
-    transaction: &DatabaseTransaction,
-    row: &member::Model,
-    now: Timestamp,
-) -> Result<(), StoreError> {
-    member::Entity::update_many()
-        .col_expr(member::Column::RemovedAt, now.0.into())
-        .filter(member::Column::Id.eq(row.id))
-        .exec(transaction)
-        .await?;
-    user_session::Entity::update_many()
-        .col_expr(user_session::Column::RevokedAt, now.0.into())
-        .filter(user_session::Column::MemberId.eq(row.id))
-        .filter(user_session::Column::RevokedAt.is_null())
-        .exec(transaction)
-        .await?;
-    invitation::Entity::update_many()
-        .col_expr(invitation::Column::EndedAt, now.0.into())
-        .filter(invitation::Column::CreatedBy.eq(row.id))
-        .filter(invitation::Column::EndedAt.is_null())
-        .exec(transaction)
-        .await?;
-    let secrets = all_secrets(transaction, row.tenant_id).await?;
-    let all = all_keys(transaction, row.tenant_id).await?;
-    let known = known_to(row.id.into(), all, &secrets, now);
-    let keys: Vec<ApiKeyId> = known.keys.iter().map(|key| key.id).collect();
-    end_secrets(transaction, &keys, &known.previous, now).await
 }

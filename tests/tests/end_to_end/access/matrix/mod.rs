@@ -173,6 +173,12 @@ impl AccessFixture {
         let own_tenant = fixture.api.get("/api/tenant").await.expect(200);
         let command = text(&command, "command_id");
         let (people, invitation) = People::new(&fixture).await;
+        // Each one has the id of the person's member.
+        fixture.server.query(
+            "INSERT INTO identities SELECT m.id, m.user_id, 'https://sso.example', \
+             u.email || m.created_at, m.created_at, NULL \
+             FROM members m JOIN users u ON u.id = m.user_id",
+        );
         let ids = Ids::from([
             ("/api/agents/", agent_id),
             ("/api/agents/keys/", agent_key_id),
@@ -190,6 +196,7 @@ impl AccessFixture {
             ("/api/integrations/", text(&integration, "id")),
             ("/api/members/", people.owner.member_id.clone()),
             ("/api/me/sessions/", people.owner.session_id.clone()),
+            ("/api/me/identities/", people.owner.member_id.clone()),
             ("/api/invitations/", invitation),
             ("/api/keys/", text(&first_key["items"][0], "id")),
             ("/api/webhooks/deliveries/", delivery),

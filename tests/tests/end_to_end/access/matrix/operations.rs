@@ -233,6 +233,8 @@ pub fn operations() -> Vec<Operation> {
         get("/api/me", &[], Hidden),
         by_person(get("/api/me/sessions", &[], Hidden), &[]),
         by_person(delete("/api/me/sessions/{id}", &[]), &[]),
+        by_person(get("/api/me/identities", &[], Hidden), &[]),
+        by_person(delete("/api/me/identities/{id}", &[]), &[]),
         by_person(post("/api/me/password", &[], Unrelated, new_password), &[]),
         get("/api/members", MEMBERS_READ, Hidden),
         by_person(patch("/api/members/{id}", &[], json!({"role": "member"})), MEMBERS_WRITE),

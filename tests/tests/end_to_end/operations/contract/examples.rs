@@ -549,10 +549,21 @@ async fn accounts(run: &mut Recorder<'_>) {
     let signed = run.fixture.api.post("/api/auth/login", login).await.expect(200);
     let key = signed.text("access_token");
     second_factor(run, key, email).await;
+    identities(run, key).await;
     let body = json!({"email": "joan.clarke@example.com"});
     run.call_with(key, Method::POST, "/api/me/email", Some(body)).await;
     let code = printed(run, "joan.clarke@example.com", 1).await;
     run.call_with(key, Method::POST, "/api/me/email/verify", Some(json!({"code": code}))).await;
+}
+
+async fn identities(run: &mut Recorder<'_>, key: &str) {
+    run.fixture.server.query(
+        "INSERT INTO identities SELECT id, user_id, 'https://sso.example', 'subject-1', created_at, NULL \
+         FROM members ORDER BY created_at DESC LIMIT 1",
+    );
+    let listed = run.call_with(key, Method::GET, "/api/me/identities", None).await;
+    let path = format!("/api/me/identities/{{id={}}}", listed["items"][0].id());
+    run.call_with(key, Method::DELETE, &path, None).await;
 }
 
 async fn second_factor(run: &mut Recorder<'_>, key: &str, email: &str) {
@@ -561,14 +572,17 @@ async fn second_factor(run: &mut Recorder<'_>, key: &str, email: &str) {
     let path = "/api/me/totp/confirm";
     run.call_with(key, Method::POST, path, Some(json!({"code": code}))).await;
     let path = "/api/me/totp/recovery-codes";
-    run.call_with(key, Method::POST, path, Some(json!({}))).await;
+    run.fixture.server.query("UPDATE totp_secrets SET last_step = 0");
+    let proof = json!({"code": totp_code(made.text("secret"), 0)});
+    let codes = run.call_with(key, Method::POST, path, Some(proof)).await;
     let body = json!({"email": email, "password": "tired giraffe on a bus"});
     let waiting = run.call_with("", Method::POST, "/api/auth/login", Some(body)).await;
     let code = totp_code(made.text("secret"), 1);
     let body = json!({"challenge": waiting.text("challenge"), "code": code});
     run.call_with("", Method::POST, "/api/auth/login/code", Some(body)).await;
     run.call_with(key, Method::GET, "/api/me/totp", None).await;
-    run.call_with(key, Method::DELETE, "/api/me/totp", None).await;
+    let proof = json!({"code": codes["recovery_codes"][0]});
+    run.call_with(key, Method::DELETE, "/api/me/totp", Some(proof)).await;
 }
 
 /// The code or token of a printed mail to an address, counted from 1.

@@ -80,7 +80,7 @@ impl OidcSignIn {
                         .into(),
             });
         }
-        let reason = self.reason(provider, claims).await?.ok_or_else(not_invited)?;
+        let reason = self.reason(provider, claims, None).await?.ok_or_else(not_invited)?;
         let now = self.sign_in.clock.now();
         let user = new_user(email, claims.name.as_deref(), now);
         let identity = identity::Model {
@@ -108,29 +108,28 @@ impl OidcSignIn {
         identity: &identity::Model,
         user: &user::Model,
     ) -> Result<()> {
-        let reason = self.reason(provider, claims).await?.ok_or_else(not_invited)?;
+        let reason = self.reason(provider, claims, Some(user)).await?.ok_or_else(not_invited)?;
         let follows = reason.follows.then_some(identity.id);
         self.store(IdentityJoin { follows, ..self.join(provider, user, reason) }).await
     }
 
+    /// `user`: a person who has an account.
     async fn reason(
         &self,
         provider: &OidcProvider,
         claims: &OidcClaims,
+        user: Option<&user::Model>,
     ) -> Result<Option<JoinReason>> {
         let now = self.sign_in.clock.now();
         if let Some((tenant_id, grant)) = provider.tenant_id.zip(provider.grant(claims)) {
-            let role = grant.first_role();
-            return Ok(Some(JoinReason {
-                tenant: None,
-                tenant_id,
-                role,
-                invitation: None,
-                follows: true,
-            }));
+            let granted = self.granted(tenant_id, grant, claims, user).await?;
+            return granted.map(Some).ok_or_else(removed);
         }
         let Some(email) = &claims.email else { return Ok(None) };
-        let invitation = self.sign_in.store.system().invitation_for(email.as_str(), now).await?;
+        // A provider of one tenant proves nothing to another one.
+        let tenant_id = provider.tenant_id;
+        let system = self.sign_in.store.system();
+        let invitation = system.invitation_for(email.as_str(), tenant_id, now).await?;
         if let Some(row) = invitation {
             let (tenant_id, role) = (row.tenant_id, row.role);
             let invitation = Some(row.id);
@@ -166,6 +165,31 @@ impl OidcSignIn {
         }))
     }
 
+    /// Membership by a grant of the provider; `None` for a person whom a member removed, until it is
+    /// invited again.
+    async fn granted(
+        &self,
+        tenant_id: TenantId,
+        grant: Grant,
+        claims: &OidcClaims,
+        user: Option<&user::Model>,
+    ) -> Result<Option<JoinReason>> {
+        let system = self.sign_in.store.system();
+        let mut invitation = None;
+        if let Some(user) = user
+            && system.is_removed_by_member(tenant_id, user.id).await?
+        {
+            let now = self.sign_in.clock.now();
+            let Some(email) = &claims.email else { return Ok(None) };
+            invitation = system.invitation_for(email.as_str(), Some(tenant_id), now).await?;
+            if invitation.is_none() {
+                return Ok(None);
+            }
+        }
+        let (role, invitation) = (grant.first_role(), invitation.map(|row| row.id));
+        Ok(Some(JoinReason { tenant: None, tenant_id, role, invitation, follows: true }))
+    }
+
     fn join(
         &self,
         provider: &OidcProvider,
@@ -180,6 +204,7 @@ impl OidcSignIn {
             role: reason.role,
             created_at: now,
             removed_at: None,
+            removed_by: None,
             is_from_setup: false,
         };
         let detail = json!({"email": user.email, "role": member.role, "provider": provider.name,
@@ -227,9 +252,9 @@ impl OidcSignIn {
         let follows = identity.follows_in == Some(tenant_id);
         match (provider.grant(claims), member) {
             (Some(grant), None) => {
-                let role = grant.first_role();
-                let reason =
-                    JoinReason { tenant: None, tenant_id, role, invitation: None, follows: true };
+                let reason = self.granted(tenant_id, grant, claims, Some(user)).await?;
+                // A member has removed the person, who may be a member elsewhere.
+                let Some(reason) = reason else { return Ok(()) };
                 let follows = Some(identity.id);
                 self.store(IdentityJoin { follows, ..self.join(provider, user, reason) }).await
             }
@@ -275,6 +300,13 @@ impl OidcSignIn {
         }
         self.sign_in.cache.forget_principals();
         Ok(())
+    }
+}
+
+fn removed() -> ServiceError {
+    ServiceError::Forbidden {
+        code: "member_removed",
+        detail: "you were removed from the tenant; ask an owner to invite you again".into(),
     }
 }
 

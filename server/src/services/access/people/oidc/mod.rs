@@ -1,6 +1,7 @@
 //! Single sign-on with OpenID Connect: the code flow with PKCE, state and nonce.
 
 mod attempt;
+mod identities;
 mod joining;
 mod provider_cache;
 
@@ -20,13 +21,11 @@ use super::session_start::{SessionStart, UNCONFIRMED};
 use super::sign_in::{SessionTokens, SignIn};
 use crate::adapters::oidc_client::OidcClient;
 use crate::domain::access::people::oidc_provider::{AuthorizationRequest, OidcClaims, ReturnPath};
-use crate::domain::ids::{IdentityId, SessionId};
+use crate::domain::ids::SessionId;
 use crate::domain::source::ClientSource;
 use crate::domain::time::Timestamp;
-use crate::services::access::caller::{AuditAction, Caller, Client, Subject};
+use crate::services::access::caller::{Caller, Client};
 use crate::services::error::{Result, ServiceError};
-use crate::store::StoreError;
-use crate::store::entities::access::identity;
 
 /// Sign-ins that may begin, and those that may come back, in a minute from one address.
 const OIDC_PER_MINUTE: NonZeroU32 = NonZeroU32::new(20).unwrap();
@@ -128,9 +127,17 @@ impl OidcSignIn {
     ///
     /// # Errors
     /// 403 `session_required` for an API key, 403 `confirmation_required` without a recent proof of the
-    /// password; as [`OidcSignIn::start`].
-    pub async fn link(&self, caller: &Caller, start: OidcStart<'_>) -> Result<BegunSignIn> {
+    /// password, 403 `code_required` and 422 `wrong_code` for a person with a second factor; as
+    /// [`OidcSignIn::start`].
+    pub async fn link(
+        &self,
+        caller: &Caller,
+        start: OidcStart<'_>,
+        code: Option<Zeroizing<String>>,
+    ) -> Result<BegunSignIn> {
         let live = require_confirmed(&self.sign_in.store, &self.sign_in.clock, caller).await?;
+        self.provider(start.provider)?;
+        self.sign_in.require_factor(&live.user, code).await?;
         self.begin(start, Some(live.session.id)).await
     }
 
@@ -226,41 +233,5 @@ impl OidcSignIn {
         let membership = (&joined.member, &joined.tenant);
         let made = self.sign_in.create_session(client, &joined.user, membership, start).await?;
         Ok(made.tokens)
-    }
-
-    async fn complete_link(
-        &self,
-        client: &Client,
-        provider: &KnownProvider,
-        claims: &OidcClaims,
-        session_id: SessionId,
-    ) -> Result<()> {
-        let live = self.sign_in.store.system().live_session(session_id).await?;
-        let live = live.ok_or(StoreError::SessionEnded)?;
-        let now = self.sign_in.clock.now();
-        let row = identity::Model {
-            id: IdentityId::new(),
-            user_id: live.user.id,
-            issuer: provider.settings().issuer.clone(),
-            subject: claims.subject.clone(),
-            created_at: now,
-            follows_in: None,
-        };
-        let detail = json!({"provider": provider.settings().name});
-        let action = AuditAction {
-            tenant_id: live.member.tenant_id,
-            action: "identity.create",
-            subject: Subject { kind: "identity", id: row.id.0 },
-            detail: &detail,
-            at: now,
-        };
-        let audit = action.by_member(live.member.id, Some(session_id), client);
-        match self.sign_in.store.system().link_identity(row, audit).await? {
-            true => Ok(()),
-            false => Err(ServiceError::Conflict {
-                code: "identity_taken",
-                detail: "another account signs in with this person of the provider".into(),
-            }),
-        }
     }
 }

@@ -86,7 +86,8 @@ impl SecondFactor<'_> {
         Ok(EnrolledTotp { secret: secret.text(), otpauth_url })
     }
 
-    /// Enables the second factor with the first code of the device. Returns the recovery codes.
+    /// Enables the second factor with the first code of the device, and ends the person's other sessions, which
+    /// began without it. Returns the recovery codes.
     ///
     /// # Errors
     /// 403 `session_required` for an API key; 404 without a secret that waits; 422 `wrong_code`;
@@ -127,9 +128,15 @@ impl SecondFactor<'_> {
     /// Replaces the recovery codes.
     ///
     /// # Errors
-    /// 403 for an API key and without a recent proof of the password; 404 without a second factor.
-    pub async fn replace_recovery_codes(&self, caller: &Caller) -> Result<Vec<Zeroizing<String>>> {
+    /// 403 for an API key, without a recent proof of the password, and `code_required` without a
+    /// code; 404 without a second factor; 422 `wrong_code`; [`ServiceError::RateLimited`].
+    pub async fn replace_recovery_codes(
+        &self,
+        caller: &Caller,
+        code: Option<Zeroizing<String>>,
+    ) -> Result<Vec<Zeroizing<String>>> {
         let live = require_confirmed(&self.0.store, &self.0.clock, caller).await?;
+        self.0.require_factor(&live.user, code).await?;
         let codes = RecoveryCodes::random()?;
         let audit = self.audit(caller, &live, "totp.update");
         let system = self.0.store.system();
@@ -142,9 +149,11 @@ impl SecondFactor<'_> {
     /// Disables the second factor.
     ///
     /// # Errors
-    /// 403 for an API key and without a recent proof of the password; 404 without a second factor.
-    pub async fn disable(&self, caller: &Caller) -> Result<()> {
+    /// 403 for an API key, without a recent proof of the password, and `code_required` without a
+    /// code; 404 without a second factor; 422 `wrong_code`; [`ServiceError::RateLimited`].
+    pub async fn disable(&self, caller: &Caller, code: Option<Zeroizing<String>>) -> Result<()> {
         let live = require_confirmed(&self.0.store, &self.0.clock, caller).await?;
+        self.0.require_factor(&live.user, code).await?;
         let letter = Letter::SecondFactorDisabled;
         let reported = self.reported(caller, &live, "totp.disable", &letter).await?;
         if !self.0.store.system().disable_totp(live.user.id, reported).await? {

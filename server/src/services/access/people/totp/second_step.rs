@@ -59,6 +59,35 @@ impl SignIn {
         made.inspect(|_| self.own_attempts.remember(client.limited_as, &user.email))
     }
 
+    /// Uses up a code of a person who has a second factor. Others need none.
+    ///
+    /// # Errors
+    /// 403 `code_required` without a code; 422 `wrong_code`; [`ServiceError::RateLimited`].
+    pub(in crate::services) async fn require_factor(
+        &self,
+        user: &user::Model,
+        typed: Option<Zeroizing<String>>,
+    ) -> Result<()> {
+        let system = self.store.system();
+        let secret = system.totp_secret(user.id).await?;
+        if secret.is_none_or(|secret| secret.confirmed_at.is_none()) {
+            return Ok(());
+        }
+        let typed = typed.ok_or_else(|| ServiceError::Forbidden {
+            code: "code_required",
+            detail: "this needs a code of your device, or a recovery code".into(),
+        })?;
+        let factor = self.factor(user, &typed, self.clock.now()).await?;
+        let is_used = match factor {
+            Some((factor, _)) => system.use_factor(user.id, factor).await?,
+            None => false,
+        };
+        is_used.then_some(()).ok_or_else(|| ServiceError::Invalid {
+            code: "wrong_code",
+            detail: "the code is wrong, or was used before; wait for the next one, or use a recovery code".into(),
+        })
+    }
+
     async fn begin(
         &self,
         client: &Client,

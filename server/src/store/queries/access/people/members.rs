@@ -6,7 +6,8 @@ use sea_orm::{
     QueryFilter as _, QueryOrder as _, QuerySelect as _,
 };
 
-use super::user_sessions::end_keys_of;
+use super::identities::remove_all_identities;
+use super::session_end::{PASSWORD_CHANGED, end_keys_of};
 use crate::domain::access::credential::SecretHash;
 use crate::domain::access::principal::Role;
 use crate::domain::ids::{MemberId, SessionId, TenantId, UserId};
@@ -110,12 +111,13 @@ impl SystemScope {
     }
 
     /// Makes a person an owner, and closes set-up. A person who is known by the address gets the new
-    /// password, is signed out everywhere, and becomes an owner. Returns the id of the member.
+    /// password, is signed out everywhere, loses its identities, and becomes an owner. Returns the id of the
+    /// member, and how many identities were removed.
     pub async fn create_owner(
         &self,
         owner: NewOwner,
         now: Timestamp,
-    ) -> Result<MemberId, StoreError> {
+    ) -> Result<(MemberId, usize), StoreError> {
         self.writer
             .change(move |transaction| {
                 let owner = owner.clone();
@@ -129,15 +131,15 @@ impl SystemScope {
                     let Some(known) = known else {
                         let id = owner.member.id;
                         insert_owner(transaction, owner).await?;
-                        return Ok(id);
+                        return Ok((id, 0));
                     };
-                    let hash = &owner.user.password_hash;
-                    replace_password(transaction, known.id, hash, Some(&owner.audit), now).await?;
+                    let (hash, audit) = (&owner.user.password_hash, Some(&owner.audit));
+                    let removed = replace_password(transaction, known.id, hash, audit, now).await?;
                     let id = promote(transaction, known.id, owner.member).await?;
                     let subject_id = Some(id.0);
                     write_audit(transaction, audit_entry::Model { subject_id, ..owner.audit })
                         .await?;
-                    Ok(id)
+                    Ok((id, removed))
                 })
             })
             .await
@@ -194,7 +196,8 @@ async fn insert_owner(
 }
 
 /// Sets a password that the person did not prove, ends all sessions of the person, and the API keys that were
-/// made in them: whoever was signed in may have been somebody else. `audit`: the entry of
+/// made in them, and removes its identities: whoever was signed in or linked one may have been somebody else.
+/// Returns how many identities it had. `audit`: the entry of
 /// the change; `None` for a person without a tenant, who has no key.
 pub(super) async fn replace_password(
     transaction: &DatabaseTransaction,
@@ -202,7 +205,7 @@ pub(super) async fn replace_password(
     password_hash: &str,
     audit: Option<&audit_entry::Model>,
     now: Timestamp,
-) -> Result<(), StoreError> {
+) -> Result<usize, StoreError> {
     user::Entity::update_many()
         .col_expr(user::Column::PasswordHash, password_hash.into())
         .filter(user::Column::Id.eq(user_id))
@@ -224,7 +227,7 @@ pub(super) async fn replace_password(
         .all(transaction)
         .await?;
     if let Some(audit) = audit {
-        for entry in end_keys_of(transaction, &open, audit, now).await? {
+        for entry in end_keys_of(transaction, &open, audit, PASSWORD_CHANGED, now).await? {
             add_audit(entry)?;
         }
     }
@@ -233,7 +236,7 @@ pub(super) async fn replace_password(
         .filter(user_session::Column::Id.is_in(open))
         .exec(transaction)
         .await?;
-    Ok(())
+    remove_all_identities(transaction, user_id, audit, now).await
 }
 
 /// Makes a person an owner of the tenant of `new`, as the member it is, or as `new`.

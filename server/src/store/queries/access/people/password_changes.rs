@@ -2,7 +2,9 @@
 
 use sea_orm::{ColumnTrait as _, EntityTrait as _, QueryFilter as _};
 
-use super::user_sessions::{SessionsToEnd, confirm, end_all, end_keys_of, sessions_to_end};
+use super::identities::remove_all_identities;
+use super::session_end::{PASSWORD_CHANGED, SessionsToEnd, end_all, end_keys_of, sessions_to_end};
+use super::user_sessions::confirm;
 use crate::domain::ids::{SessionId, UserId};
 use crate::domain::time::Timestamp;
 use crate::store::StoreError;
@@ -15,7 +17,8 @@ use crate::store::writer::add_audit;
 impl SystemScope {
     /// Replaces the password of a person, if it is still the one that was checked, and ends the other
     /// sessions with the secrets of API keys that were made in them: somebody else may have made them. The
-    /// session's password counts as proven. `audits`: the entry of the session first, then those of the
+    /// session's password counts as proven. `remove_identities`: the person signs in with no provider any
+    /// more. `audits`: the entry of the session first, then those of the
     /// person's other tenants.
     ///
     /// # Errors
@@ -24,7 +27,7 @@ impl SystemScope {
         &self,
         user_id: UserId,
         (old_hash, new_hash): (String, String),
-        session_id: SessionId,
+        (session_id, remove_identities): (SessionId, bool),
         now: Timestamp,
         (audits, notice): (Vec<audit_entry::Model>, Option<mail::Model>),
     ) -> Result<(), StoreError> {
@@ -53,11 +56,17 @@ impl SystemScope {
                     let others = SessionsToEnd::AllBut(session_id);
                     let ids = sessions_to_end(transaction, user_id, others).await?;
                     if let Some(audit) = audits.first() {
-                        for entry in end_keys_of(transaction, &ids, audit, now).await? {
+                        for entry in
+                            end_keys_of(transaction, &ids, audit, PASSWORD_CHANGED, now).await?
+                        {
                             add_audit(entry)?;
                         }
                     }
                     end_all(transaction, ids, now).await?;
+                    if remove_identities {
+                        let audit = audits.first();
+                        remove_all_identities(transaction, user_id, audit, now).await?;
+                    }
                     queue_notice(transaction, notice).await?;
                     confirm(transaction, session_id, now).await
                 })

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use sea_orm::{ColumnTrait as _, DatabaseTransaction, EntityTrait as _, QueryFilter as _};
 
-use super::user_sessions::{end_one, live_member};
+use super::session_end::end_one;
+use super::user_sessions::live_member;
 use crate::domain::access::credential::SecretHash;
 use crate::domain::access::people::refresh_token::{
     PresentedRefresh, REFRESH_TOKEN_MS, RefreshDecision, RefreshState,

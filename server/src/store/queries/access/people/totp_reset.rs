@@ -1,7 +1,7 @@
 //! The second factor of a person who lost it.
 
+use super::session_end::{SessionsToEnd, end_all, sessions_to_end};
 use super::totp_secrets::{ReportedChange, delete_factor, find, report};
-use super::user_sessions::{SessionsToEnd, end_all, sessions_to_end};
 use crate::domain::ids::UserId;
 use crate::domain::time::Timestamp;
 use crate::store::StoreError;

@@ -5,6 +5,7 @@ use sea_orm::{
     PaginatorTrait as _, QueryFilter as _,
 };
 
+use super::session_end::{SessionsToEnd, end_all, sessions_to_end};
 use crate::domain::access::credential::SecretHash;
 use crate::domain::access::people::totp::{MAX_TOTP_TRIES, TOTP_TRIES_MS};
 use crate::domain::ids::UserId;
@@ -117,8 +118,8 @@ impl SystemScope {
             .await
     }
 
-    /// Begins to ask the person for codes, after the first one was right; false if the secret was replaced
-    /// or confirmed meanwhile.
+    /// Begins to ask the person for codes, after the first one was right, and ends the other sessions; false
+    /// if the secret was replaced or confirmed meanwhile.
     pub async fn confirm_totp(
         &self,
         user_id: UserId,
@@ -143,10 +144,30 @@ impl SystemScope {
                     if changed.rows_affected == 0 {
                         return Ok(false);
                     }
+                    let session_id = reported.audits.first().and_then(|audit| audit.session_id);
                     report(transaction, reported).await?;
                     replace_codes(transaction, user_id, codes).await?;
+                    if let Some(session_id) = session_id {
+                        let others = SessionsToEnd::AllBut(session_id);
+                        let ids = sessions_to_end(transaction, user_id, others).await?;
+                        end_all(transaction, ids, now).await?;
+                    }
                     Ok(true)
                 })
+            })
+            .await
+    }
+
+    /// Uses up a second factor; false if it was used, or the secret replaced, meanwhile.
+    pub async fn use_factor(
+        &self,
+        user_id: UserId,
+        factor: UsedFactor,
+    ) -> Result<bool, StoreError> {
+        self.writer
+            .change(move |transaction| {
+                let factor = factor.clone();
+                Box::pin(async move { use_factor(transaction, user_id, factor).await })
             })
             .await
     }
