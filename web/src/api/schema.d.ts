@@ -790,7 +790,7 @@ export interface paths {
         get?: never;
         put?: never;
         /**
-         * Prove the password again.
+         * Prove the password again, or give a code of the second factor.
          * @description Operations that need it then work for 15 minutes.
          *
          *     Only for a person who is signed in.
@@ -1035,7 +1035,7 @@ export interface paths {
         put?: never;
         /**
          * Begin to link an identity at a provider to the account of the person, who then can sign in with both.
-         * @description Only for a person who gave the password in the last 15 minutes.
+         * @description Only for a person who gave the password in the last 15 minutes, and a code if it has a second factor. A mail tells the person.
          *
          *     Only for a person who is signed in.
          */
@@ -2335,6 +2335,50 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/me/identities": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List the identities at providers of single sign-on that the person signs in with, the oldest first.
+         * @description List the identities at providers of single sign-on that the person signs in with, the oldest first.
+         *
+         *     Only for a person who is signed in.
+         */
+        get: operations["list_my_identities"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/me/identities/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /**
+         * Remove an identity of the person, which signs in with it no longer.
+         * @description The person's other sessions end, and so does a membership that the provider granted. Only for a person who gave the password in the last 15 minutes. The last way to sign in to an account without a password cannot be removed.
+         *
+         *     Only for a person who is signed in.
+         */
+        delete: operations["remove_my_identity"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/me/password": {
         parameters: {
             query?: never;
@@ -2425,7 +2469,7 @@ export interface paths {
         post: operations["enrol_totp"];
         /**
          * Disable the second factor.
-         * @description Only for a person who gave the password in the last 15 minutes.
+         * @description Only for a person who gave the password in the last 15 minutes, with a code.
          *
          *     Only for a person who is signed in.
          */
@@ -2446,7 +2490,7 @@ export interface paths {
         put?: never;
         /**
          * Enable the second factor with the first code of the device.
-         * @description The answer has ten recovery codes.
+         * @description The answer has ten recovery codes. The person's other sessions end.
          *
          *     Only for a person who is signed in.
          */
@@ -2468,7 +2512,7 @@ export interface paths {
         put?: never;
         /**
          * Replace the recovery codes of the person.
-         * @description Only for a person who gave the password in the last 15 minutes.
+         * @description Only for a person who gave the password in the last 15 minutes, with a code.
          *
          *     Only for a person who is signed in.
          */
@@ -3136,12 +3180,12 @@ export interface paths {
         options?: never;
         head?: never;
         /**
-         * Rename the tenant of the caller.
-         * @description Rename the tenant of the caller.
+         * Change the name of the caller's tenant, or whether it requires a second factor of its members.
+         * @description Change the name of the caller's tenant, or whether it requires a second factor of its members.
          *
          *     Needs the scope `tenant:manage`.
          */
-        patch: operations["rename_tenant"];
+        patch: operations["update_own_tenant"];
         trace?: never;
     };
     "/api/tenant/export": {
@@ -3948,6 +3992,11 @@ export interface components {
              *     first.
              */
             new_password: string;
+            /**
+             * @description Remove the identities of the person, which then signs in with no provider of single sign-on. Default:
+             *     they stay.
+             */
+            remove_identities?: boolean;
         };
         /**
          * @description What a change of the clocks did to a due time.
@@ -4094,7 +4143,10 @@ export interface components {
             cookies?: boolean;
         };
         ConfirmBody: {
-            password: string;
+            /** @description The present six digits of the device of the second factor. Recovery codes do not count here. */
+            code?: string | null;
+            /** @description Either this or `code`. */
+            password?: string | null;
         };
         ConfirmTotp: {
             /** @description The present six digits of the device. */
@@ -4280,7 +4332,7 @@ export interface components {
             interpreter: string;
             /** @description Why it was saved. */
             message?: string | null;
-            /** @description 1 to 128 of letters, digits, `.`, `_`, `-`. It never changes, because publishers sign it. */
+            /** @description 1 to 128 of letters, digits, `.`, `_`, `-`, without a dot at the start. It never changes, because publishers sign it. */
             name: string;
             parameters?: components["schemas"]["ScriptParameterView"][];
             tags?: components["schemas"]["Tag"][] | null;
@@ -4747,6 +4799,27 @@ export interface components {
             /** Format: int64 */
             due_count: number;
         };
+        /** @description The identities of a person, at most 16. */
+        IdentitiesView: {
+            items: components["schemas"]["IdentityView"][];
+        };
+        /**
+         * Format: uuid
+         * @description A person at a provider of single sign-on.
+         */
+        IdentityId: string;
+        /** @description A person as a provider of single sign-on knows it. */
+        IdentityView: {
+            created_at: components["schemas"]["Timestamp"];
+            follows_in?: components["schemas"]["TenantId"] | null;
+            id: components["schemas"]["IdentityId"];
+            /** @description The address of the provider. */
+            issuer: string;
+            /** @description The name of the provider; null if the operator of the server no longer configures it. */
+            provider?: string | null;
+            /** @description What the provider calls the person. */
+            subject: string;
+        };
         /** @description A delivery of an integration: one message and its state. */
         IntegrationDeliveryView: {
             /** Format: int32 */
@@ -4956,7 +5029,7 @@ export interface components {
             state: components["schemas"]["JobState"];
             stop?: components["schemas"]["Stop"] | null;
             target: components["schemas"]["TargetSpec"];
-            /** @description Address of its webhook, without the query. Callers who may only read see the host. */
+            /** @description Address of its webhook, without the query. Others than its requester see the host, unless they have `commands:manage` or `webhooks:write`. */
             webhook_url?: string | null;
         };
         /** @description A statement by the current key that another key signs releases from now on. */
@@ -5042,6 +5115,8 @@ export interface components {
             timeout_ms?: number | null;
         };
         LinkIdentity: {
+            /** @description Six digits of the device, or a recovery code, of a person who has a second factor. */
+            code?: string | null;
             /** @description A path of this server where the browser goes afterwards, default `/`. */
             return_to?: string | null;
         };
@@ -5101,7 +5176,7 @@ export interface components {
             memberships: components["schemas"]["MemberView"][];
             name: string;
             role: components["schemas"]["Role"];
-            scopes: string[];
+            scopes: components["schemas"]["Scope"][];
             session?: components["schemas"]["UserSessionView"] | null;
             tenant_id: components["schemas"]["TenantId"];
             tenant_name: string;
@@ -5588,9 +5663,6 @@ export interface components {
         /** @description A release with its programs. */
         ReleaseWithPrograms: components["schemas"]["ReleaseView"] & {
             programs: components["schemas"]["ProgramView"][];
-        };
-        RenameTenant: {
-            name?: components["schemas"]["Name"] | null;
         };
         /** @description What an agent replies. Its content depends on the command and the agent. */
         ReplyData: {
@@ -6114,7 +6186,7 @@ export interface components {
             /** Format: int64 */
             due_count: number;
             from: components["schemas"]["Timestamp"];
-            /** @description It ended early, because there are too many due times. */
+            /** @description It ended early, because there are too many due times or entries of calendars. */
             is_cut: boolean;
             /**
              * Format: int64
@@ -6238,6 +6310,8 @@ export interface components {
             limits: components["schemas"]["PlanLimitsView"];
             name: string;
             plan: components["schemas"]["Plan"];
+            /** @description True if members with a password may do nothing without a second factor. */
+            requires_second_factor: boolean;
         };
         /** @description A body for a test. */
         TestHookBody: {
@@ -6270,6 +6344,13 @@ export interface components {
             /** @description For `POST /api/auth/refresh`, once. Absent if it is in a cookie. */
             refresh_token?: string | null;
             session_id: components["schemas"]["SessionId"];
+        };
+        TotpProof: {
+            /**
+             * @description The present six digits of the device, or a recovery code. A secret that waits for its first code needs
+             *     none.
+             */
+            code?: string | null;
         };
         /** @description The second factor of the person. */
         TotpView: {
@@ -6400,6 +6481,15 @@ export interface components {
         };
         /** @description How an update ended. */
         UpdateOutcome: "installed" | "unchanged" | "rolled_back" | "refused" | "failed";
+        UpdateOwnTenant: {
+            name?: components["schemas"]["Name"] | null;
+            /**
+             * @description True: a member with a password can sign in without a second factor, and then only enable one. API keys
+             *     are not affected, nor members who sign in at a provider and have no password. Only an owner who is
+             *     signed in, and who gave the password or a code in the last 15 minutes, changes it.
+             */
+            requires_second_factor?: boolean | null;
+        };
         /** @description The result of an update request. */
         UpdateResult: {
             /** @description A stable code of the reason, unless the update succeeded. */
@@ -6559,7 +6649,7 @@ export interface components {
             job_id: components["schemas"]["JobId"];
             last_attempt?: components["schemas"]["WebhookAttempt"] | null;
             state: components["schemas"]["WebhookDeliveryState"];
-            /** @description Without the query string. Callers who may only read see the host. */
+            /** @description Without the query string. Callers without `commands:manage` or `webhooks:write` see the host. */
             url: string;
         };
         /** @description A delivery with its newest attempts. */
@@ -7037,7 +7127,7 @@ export interface operations {
                      *           ],
                      *           "connected_at": "2026-01-31T12:00:00.000Z",
                      *           "created_at": "2026-01-31T12:00:00.000Z",
-                     *           "fingerprint": "SHA256:6pS/er7XBAahfDUaepl4MrSG2NWfGQz2MMs6eBH3Ezw",
+                     *           "fingerprint": "SHA256:fUpUbVDEisIccK9qzcFuvC18oKnH4VkDt1WQYacUv4U",
                      *           "hostname": "vm",
                      *           "id": "01900000-0000-7000-8000-000000000003",
                      *           "ip": "192.0.2.2",
@@ -7050,7 +7140,7 @@ export interface operations {
                      *           "next_fingerprint": null,
                      *           "os": "Linux 6.18.44-fc-v657",
                      *           "policy": "manifest",
-                     *           "public_key": "vZJcudwxhYTByL9tE327nsilapz5tg82PxOtNtftTeM=",
+                     *           "public_key": "mfIBxHQ4pIcKlPCxjDGtIKljX8UcRujmeMtWZwd6ogk=",
                      *           "status": "online",
                      *           "tags": [
                      *             "web",
@@ -7180,7 +7270,7 @@ export interface operations {
                      *           ],
                      *           "connected_at": "2026-01-31T12:00:00.000Z",
                      *           "created_at": "2026-01-31T12:00:00.000Z",
-                     *           "fingerprint": "SHA256:6pS/er7XBAahfDUaepl4MrSG2NWfGQz2MMs6eBH3Ezw",
+                     *           "fingerprint": "SHA256:fUpUbVDEisIccK9qzcFuvC18oKnH4VkDt1WQYacUv4U",
                      *           "hostname": "vm",
                      *           "id": "01900000-0000-7000-8000-000000000003",
                      *           "ip": "192.0.2.2",
@@ -7193,7 +7283,7 @@ export interface operations {
                      *           "next_fingerprint": null,
                      *           "os": "Linux 6.18.44-fc-v657",
                      *           "policy": "manifest",
-                     *           "public_key": "vZJcudwxhYTByL9tE327nsilapz5tg82PxOtNtftTeM=",
+                     *           "public_key": "mfIBxHQ4pIcKlPCxjDGtIKljX8UcRujmeMtWZwd6ogk=",
                      *           "status": "online",
                      *           "tags": [
                      *             "web",
@@ -8802,7 +8892,7 @@ export interface operations {
                      *       ],
                      *       "connected_at": "2026-01-31T12:00:00.000Z",
                      *       "created_at": "2026-01-31T12:00:00.000Z",
-                     *       "fingerprint": "SHA256:6pS/er7XBAahfDUaepl4MrSG2NWfGQz2MMs6eBH3Ezw",
+                     *       "fingerprint": "SHA256:fUpUbVDEisIccK9qzcFuvC18oKnH4VkDt1WQYacUv4U",
                      *       "hostname": "vm",
                      *       "id": "01900000-0000-7000-8000-000000000003",
                      *       "ip": "192.0.2.2",
@@ -8816,7 +8906,7 @@ export interface operations {
                      *       "next_fingerprint": null,
                      *       "os": "Linux 6.18.44-fc-v657",
                      *       "policy": "manifest",
-                     *       "public_key": "vZJcudwxhYTByL9tE327nsilapz5tg82PxOtNtftTeM=",
+                     *       "public_key": "mfIBxHQ4pIcKlPCxjDGtIKljX8UcRujmeMtWZwd6ogk=",
                      *       "status": "online",
                      *       "tags": [
                      *         "web",
@@ -9093,7 +9183,7 @@ export interface operations {
                      *       ],
                      *       "connected_at": "2026-01-31T12:00:00.000Z",
                      *       "created_at": "2026-01-31T12:00:00.000Z",
-                     *       "fingerprint": "SHA256:6pS/er7XBAahfDUaepl4MrSG2NWfGQz2MMs6eBH3Ezw",
+                     *       "fingerprint": "SHA256:fUpUbVDEisIccK9qzcFuvC18oKnH4VkDt1WQYacUv4U",
                      *       "hostname": "vm",
                      *       "id": "01900000-0000-7000-8000-000000000003",
                      *       "ip": "192.0.2.2",
@@ -9106,12 +9196,21 @@ export interface operations {
                      *       "next_fingerprint": null,
                      *       "os": "Linux 6.18.44-fc-v657",
                      *       "policy": "manifest",
-                     *       "public_key": "vZJcudwxhYTByL9tE327nsilapz5tg82PxOtNtftTeM=",
+                     *       "public_key": "mfIBxHQ4pIcKlPCxjDGtIKljX8UcRujmeMtWZwd6ogk=",
                      *       "status": "online",
                      *       "tags": [
                      *         "web",
                      *         "stage:production"
                      *       ],
+                     *       "telemetry": {
+                     *         "at": "2026-01-31T12:00:00.000Z",
+                     *         "cpu_percent": 80.6,
+                     *         "disk_percent": 72.1,
+                     *         "load_1m": 5.64,
+                     *         "memory_percent": 41,
+                     *         "running_executions": 0,
+                     *         "uptime_seconds": 79200
+                     *       },
                      *       "transport": "websocket",
                      *       "update": null,
                      *       "updated_at": null,
@@ -9298,7 +9397,7 @@ export interface operations {
                      *       ],
                      *       "connected_at": "2026-01-31T12:00:00.000Z",
                      *       "created_at": "2026-01-31T12:00:00.000Z",
-                     *       "fingerprint": "SHA256:6pS/er7XBAahfDUaepl4MrSG2NWfGQz2MMs6eBH3Ezw",
+                     *       "fingerprint": "SHA256:fUpUbVDEisIccK9qzcFuvC18oKnH4VkDt1WQYacUv4U",
                      *       "hostname": "vm",
                      *       "id": "01900000-0000-7000-8000-000000000003",
                      *       "ip": "192.0.2.2",
@@ -9311,7 +9410,7 @@ export interface operations {
                      *       "next_fingerprint": null,
                      *       "os": "Linux 6.18.44-fc-v657",
                      *       "policy": "manifest",
-                     *       "public_key": "vZJcudwxhYTByL9tE327nsilapz5tg82PxOtNtftTeM=",
+                     *       "public_key": "mfIBxHQ4pIcKlPCxjDGtIKljX8UcRujmeMtWZwd6ogk=",
                      *       "status": "online",
                      *       "tags": [
                      *         "web",
@@ -9842,7 +9941,17 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "items": []
+                     *       "items": [
+                     *         {
+                     *           "at": "2026-01-31T12:00:00.000Z",
+                     *           "cpu_percent": 80.6,
+                     *           "disk_percent": 72.1,
+                     *           "load_1m": 5.64,
+                     *           "memory_percent": 41,
+                     *           "running_executions": 0,
+                     *           "uptime_seconds": 79200
+                     *         }
+                     *       ]
                      *     }
                      */
                     "application/json": components["schemas"]["MetricsView"];
@@ -10183,7 +10292,7 @@ export interface operations {
                      *       "items": [
                      *         {
                      *           "agent_count": 1,
-                     *           "agents_sha256": "160123a4cd6142b7d79b356e01f8e18b227479d25ce173e66e1bd41c4638aa4b",
+                     *           "agents_sha256": "995edc22a258c283c3e125e88690717072d53c1d35531b042384447391ed4ad1",
                      *           "command": "execute",
                      *           "command_id": null,
                      *           "created_at": "2026-01-31T12:00:00.000Z",
@@ -10211,7 +10320,7 @@ export interface operations {
                      *             "every script"
                      *           ],
                      *           "script": "deploy",
-                     *           "script_sha256": "9e8142556183f13a545d922650d71d552d93b877933525b03613851add15dfb3",
+                     *           "script_sha256": "8940366cc4f4475fbb789126d4497bc579093bc51430d836cdc49158ff959118",
                      *           "state": "pending"
                      *         }
                      *       ],
@@ -10602,7 +10711,7 @@ export interface operations {
                      *       "agent_names": [
                      *         "old-1"
                      *       ],
-                     *       "agents_sha256": "160123a4cd6142b7d79b356e01f8e18b227479d25ce173e66e1bd41c4638aa4b",
+                     *       "agents_sha256": "995edc22a258c283c3e125e88690717072d53c1d35531b042384447391ed4ad1",
                      *       "command": "execute",
                      *       "command_id": null,
                      *       "commands": [
@@ -10636,7 +10745,7 @@ export interface operations {
                      *         "every script"
                      *       ],
                      *       "script": "deploy",
-                     *       "script_sha256": "9e8142556183f13a545d922650d71d552d93b877933525b03613851add15dfb3",
+                     *       "script_sha256": "8940366cc4f4475fbb789126d4497bc579093bc51430d836cdc49158ff959118",
                      *       "state": "pending"
                      *     }
                      */
@@ -10732,7 +10841,7 @@ export interface operations {
                      *       "agent_names": [
                      *         "old-1"
                      *       ],
-                     *       "agents_sha256": "160123a4cd6142b7d79b356e01f8e18b227479d25ce173e66e1bd41c4638aa4b",
+                     *       "agents_sha256": "995edc22a258c283c3e125e88690717072d53c1d35531b042384447391ed4ad1",
                      *       "command": "execute",
                      *       "command_id": null,
                      *       "commands": [
@@ -10766,7 +10875,7 @@ export interface operations {
                      *         "every script"
                      *       ],
                      *       "script": "deploy",
-                     *       "script_sha256": "9e8142556183f13a545d922650d71d552d93b877933525b03613851add15dfb3",
+                     *       "script_sha256": "8940366cc4f4475fbb789126d4497bc579093bc51430d836cdc49158ff959118",
                      *       "state": "approved"
                      *     }
                      */
@@ -10907,7 +11016,7 @@ export interface operations {
                      *       "agent_names": [
                      *         "old-1"
                      *       ],
-                     *       "agents_sha256": "160123a4cd6142b7d79b356e01f8e18b227479d25ce173e66e1bd41c4638aa4b",
+                     *       "agents_sha256": "995edc22a258c283c3e125e88690717072d53c1d35531b042384447391ed4ad1",
                      *       "command": "execute",
                      *       "command_id": null,
                      *       "commands": [
@@ -10941,7 +11050,7 @@ export interface operations {
                      *         "every script"
                      *       ],
                      *       "script": "deploy",
-                     *       "script_sha256": "9e8142556183f13a545d922650d71d552d93b877933525b03613851add15dfb3",
+                     *       "script_sha256": "8940366cc4f4475fbb789126d4497bc579093bc51430d836cdc49158ff959118",
                      *       "state": "refused"
                      *     }
                      */
@@ -11155,8 +11264,8 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {
-                     *             "new": "bf72c7575d21a9b0505581c653135f46a822cbc4037bff43e6abe6778d25d2a7",
-                     *             "old": "3dad5c46f2a3708d6bccbc961d4b46f599883d4332f528e4930d60326410c831"
+                     *             "new": "42ef9dff85373e24648e4642277d05af54f8f5e254ed12e59f02f438638c1a6a",
+                     *             "old": "9cdb52aff57233023d22fb98c3930dc9327c8fa38d35a1424939c5b676b78f4d"
                      *           },
                      *           "id": "01900000-0000-7000-8000-000000000047",
                      *           "link": 75,
@@ -11307,7 +11416,7 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {
-                     *             "key": "3dad5c46f2a3708d6bccbc961d4b46f599883d4332f528e4930d60326410c831",
+                     *             "key": "9cdb52aff57233023d22fb98c3930dc9327c8fa38d35a1424939c5b676b78f4d",
                      *             "version": "0.2.0"
                      *           },
                      *           "id": "01900000-0000-7000-8000-000000000057",
@@ -11327,7 +11436,7 @@ export interface operations {
                      *           "detail": {
                      *             "platform": "linux-x86_64",
                      *             "program": "muster-supervisor",
-                     *             "sha256": "e2b6f691561b4bb36a56a201a2ce7bdfdf1cd61bc0e43f0a88e07a4bc0e36e3c",
+                     *             "sha256": "8f39f07d0a2382d6f2ebabd1baba37fd233fe04981a76a8f5dfb8f71df7ddf8a",
                      *             "version": "0.2.0"
                      *           },
                      *           "id": "01900000-0000-7000-8000-000000000058",
@@ -11347,7 +11456,7 @@ export interface operations {
                      *           "detail": {
                      *             "platform": "linux-x86_64",
                      *             "program": "muster-agent",
-                     *             "sha256": "cb57dd861dad6986f7ffae33cb4083a84125326cdf05ad0629cd044ed84e7352",
+                     *             "sha256": "d3077fc5fdb6ffe6387f6ad3c3f55d73db01e06fed13fc67d639f1fcf1335f0f",
                      *             "version": "0.2.0"
                      *           },
                      *           "id": "01900000-0000-7000-8000-000000000059",
@@ -11365,7 +11474,7 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {
-                     *             "key": "3dad5c46f2a3708d6bccbc961d4b46f599883d4332f528e4930d60326410c831",
+                     *             "key": "9cdb52aff57233023d22fb98c3930dc9327c8fa38d35a1424939c5b676b78f4d",
                      *             "version": "0.2.0"
                      *           },
                      *           "id": "01900000-0000-7000-8000-000000000060",
@@ -12041,7 +12150,7 @@ export interface operations {
                      *           "subject_name": null
                      *         }
                      *       ],
-                     *       "next_cursor": "29.01a2069d-ed61-7330-adf0-e33050de9bcf"
+                     *       "next_cursor": "29.01a2075b-2c3b-7636-b0e8-0c7f4cc62988"
                      *     }
                      */
                     "application/json": components["schemas"]["PageView_AuditEntryView"];
@@ -12145,9 +12254,9 @@ export interface operations {
                 };
                 content: {
                     /**
-                     * @example {"type":"header","format":"muster audit 1","tenant_id":"01900000-0000-7000-8000-000000000005","after":0,"public_key":"uCchHJVz7pDw1fzhy9DllGUs5VwiJHXjBAVPFwYomAQ=","is_complete":false}
+                     * @example {"type":"header","format":"muster audit 1","tenant_id":"01900000-0000-7000-8000-000000000005","after":0,"public_key":"7CyXV7ShNLi4XzE86sBvnzwsAXiHpuK9Ui7yKQmRq8c=","is_complete":false}
                      *     {"type":"entry","id":"01900000-0000-7000-8000-000000000035","link":78,"at":"2026-01-31T12:00:00.000Z","actor_kind":"api_key","actor_id":"01900000-0000-7000-8000-000000000002","actor_name":"bootstrap","session_id":null,"action":"agent.delete","subject_kind":"agent","subject_id":"01900000-0000-7000-8000-000000000003","subject_name":"web-1","detail":{},"source":"127.0.0.1"}
-                     *     {"type":"end","position":"78.01a2069d-f16d-75c1-a11f-3dd31f774c53"}
+                     *     {"type":"end","position":"78.01a2075b-3622-7321-8a74-254c6923fa98"}
                      */
                     "application/x-ndjson": string;
                 };
@@ -12222,10 +12331,10 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "hash": "06ae37903aeb00afec47d73373d8a6304b3b4a6daacca365304eb6940f85c85a",
+                     *       "hash": "bec8f38c9d5511d043a17a3ef7a9f15e8ff652b2aa6fa7b775acbcd64ab37009",
                      *       "number": 78,
-                     *       "public_key": "uCchHJVz7pDw1fzhy9DllGUs5VwiJHXjBAVPFwYomAQ=",
-                     *       "signature": "9N2YmQkGa/p/NKK8X/XWSKmRIqjfl7oiX8aSA1IVEnvRQrKmNePmqw1eTlMIrEhJox1upm+C5PIL1utfGQmGBA==",
+                     *       "public_key": "7CyXV7ShNLi4XzE86sBvnzwsAXiHpuK9Ui7yKQmRq8c=",
+                     *       "signature": "cHEnBQalebxFUN3/QYVi/nEqZPLjCtAl7jc72hfh+2DNV838X9rLggBbGXH71T4whoUoSE8VuEi/d1r8dErWCw==",
                      *       "tenant_id": "01900000-0000-7000-8000-000000000005"
                      *     }
                      */
@@ -12395,10 +12504,10 @@ export interface operations {
                      *       "finding_count": 0,
                      *       "findings": [],
                      *       "head": {
-                     *         "hash": "06ae37903aeb00afec47d73373d8a6304b3b4a6daacca365304eb6940f85c85a",
+                     *         "hash": "bec8f38c9d5511d043a17a3ef7a9f15e8ff652b2aa6fa7b775acbcd64ab37009",
                      *         "number": 78,
-                     *         "public_key": "uCchHJVz7pDw1fzhy9DllGUs5VwiJHXjBAVPFwYomAQ=",
-                     *         "signature": "9N2YmQkGa/p/NKK8X/XWSKmRIqjfl7oiX8aSA1IVEnvRQrKmNePmqw1eTlMIrEhJox1upm+C5PIL1utfGQmGBA==",
+                     *         "public_key": "7CyXV7ShNLi4XzE86sBvnzwsAXiHpuK9Ui7yKQmRq8c=",
+                     *         "signature": "cHEnBQalebxFUN3/QYVi/nEqZPLjCtAl7jc72hfh+2DNV838X9rLggBbGXH71T4whoUoSE8VuEi/d1r8dErWCw==",
                      *         "tenant_id": "01900000-0000-7000-8000-000000000005"
                      *       },
                      *       "is_intact": true,
@@ -12479,7 +12588,7 @@ export interface operations {
             path?: never;
             cookie?: never;
         };
-        requestBody: {
+        requestBody?: {
             content: {
                 /**
                  * @example {
@@ -12526,6 +12635,15 @@ export interface operations {
             };
             /** @description `session_required`: the caller is no person who is signed in. Other codes say why. */
             403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The current state does not permit this. `code` says why. */
+            409: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -13322,8 +13440,8 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "challenge": "mst_challenge_AeybHVDyoFkBNA7W9Kf8upmx2D_zEi3u9qBS8SeIN_NFUb8Ion8IwwhhSaw1mJ1FwkzYjIhRVp5_3XHr6ucJYc4wNJDVs5d14WklrDTAlaE2440LB9K-m5vrx0kpnLDBtsRtB13_we9FhliUoSoEoneevzn1lcYmpQW0z_P8GVgxM1WK2bo6O6o8zC4fx00nkusZ6XSZ5HBmeuCBuzOf-HtwOg5zc2Mh1nhjwe3VX-3LMfx4UtVbXu9t6PtojHfcdL1AzbrSmFRqYrmTLJrhzFksKoenUN4qbn7As0gxoHyutQfSjFhA_cHLQYKz5aHRWTcU1a6cECypq82bDtdVp1ESWpOBVsdzvo4xC3Zq2vFge_-D9IeCh9poBtHVbb-qD_ZbTjunHRZhJPPH98lOHyCdhDafFGxJ1DuLjpJUBWenuh02RVCmqMSE4stqUAcMfty5aVznVatENTIobC1NIwA",
-                 *       "code": "764589"
+                 *       "challenge": "mst_challenge_AcrWhYvtHDyxZo3bOAzDxnB5sxs1nT7iJT1ja3G8zo-XRw1BT338aBMjJR5xHyXb-eWK7ZMx-H8-uj7W8J_C5BbIXfqqZiQUKcearBIiYssumzrxtEAnXh_BM_M2v8ov_wn3fC7r7bkZ____XtfN74RO58lPpVNjfuXN0KLCryaK_kIaQWHnavGvIvuFEII_7eA21cqu7EBv7FexugkMOh57brFYAOlssxyC_kYIN9NDtn7Y6Bb-d36C70ZdjI8Vgu054EUhWUwdPRewBugyh9yNhCANq4-Du1frlCyVmoC7XGhcQblM-TzFx64Iso0A8qtdKfo7VdVyHYrOkv5cl6522Vk5U-9rDJEZEbYleK2u0lIih6xBZ5zUwrDUxzamVkAIk5shbH-us3Zt_brkQAWLoSiXBGuXwx_E_TJRCzYmuHOaFyB6YCz21Pbxpf1fgOFZYGbphPydyS95FA6tNkfyfNG9",
+                 *       "code": "104540"
                  *     }
                  */
                 "application/json": components["schemas"]["CompleteSignIn"];
@@ -14392,7 +14510,7 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "code": "883739",
+                 *       "code": "666996",
                  *       "registration_id": "01900000-0000-7000-8000-000000000105"
                  *     }
                  */
@@ -15310,7 +15428,7 @@ export interface operations {
                      *           "requested_from": "127.0.0.1",
                      *           "result": {
                      *             "dropped_bytes": 0,
-                     *             "duration_ms": 5,
+                     *             "duration_ms": 8,
                      *             "exit_code": 3,
                      *             "output_bytes": 9,
                      *             "output_complete": true,
@@ -15439,7 +15557,7 @@ export interface operations {
                      *       "requested_from": "127.0.0.1",
                      *       "result": {
                      *         "dropped_bytes": 0,
-                     *         "duration_ms": 5,
+                     *         "duration_ms": 8,
                      *         "exit_code": 3,
                      *         "output_bytes": 9,
                      *         "output_complete": true,
@@ -15945,7 +16063,7 @@ export interface operations {
                      *           "created_at": "2026-01-31T12:00:00.000Z",
                      *           "delivered_at": "2026-01-31T12:00:00.000Z",
                      *           "dropped_bytes": 0,
-                     *           "duration_ms": 5,
+                     *           "duration_ms": 8,
                      *           "error": "the script exited with code 3",
                      *           "error_code": "exit_code",
                      *           "exit_code": 3,
@@ -16070,14 +16188,14 @@ export interface operations {
                      *       "agent_offline_since": null,
                      *       "approval": null,
                      *       "attestation": {
-                     *         "document": "{\"version\":1,\"command_id\":\"01900000-0000-7000-8000-000000000036\",\"agent_id\":\"01900000-0000-7000-8000-000000000003\",\"public_key\":\"vZJcudwxhYTByL9tE327nsilapz5tg82PxOtNtftTeM=\",\"outcome\":\"failed\",\"error_code\":\"exit_code\",\"run\":{\"script\":\"deploy\",\"program_sha256\":\"4be1d021dd6b72e283a69706d30934ea99db893366228036a866f3b851d73979\",\"parameters_sha256\":\"7f7618a36a48dd28214f5fbaab7a4293907b4a226c0174e23dd1dddddb3c773d\",\"secret_count\":0,\"policy\":\"manifest\",\"started_at_ms\":1795407342836,\"ended_at_ms\":1795407342846},\"result\":{\"exit_code\":3,\"duration_ms\":5,\"output_bytes\":9,\"stdout_bytes\":9,\"stderr_bytes\":0,\"dropped_bytes\":0,\"output_complete\":true,\"output_sha256\":\"b0f2c37ccb90fce43fcb488f7ee4ff1fbcdd9c80a27ffc2329c88a06baf0f51d\",\"stdout_sha256\":\"b0f2c37ccb90fce43fcb488f7ee4ff1fbcdd9c80a27ffc2329c88a06baf0f51d\",\"stderr_sha256\":\"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\"}}",
-                     *         "signature": "HgkqxZXLy6XxZoke+fML2phwzbN/AZzbsvNZslPo7InLa0KxfToBVKGB2WhUG5ojRvqhF19uA0WFcpY28q7FDQ=="
+                     *         "document": "{\"version\":1,\"command_id\":\"01900000-0000-7000-8000-000000000036\",\"agent_id\":\"01900000-0000-7000-8000-000000000003\",\"public_key\":\"mfIBxHQ4pIcKlPCxjDGtIKljX8UcRujmeMtWZwd6ogk=\",\"outcome\":\"failed\",\"error_code\":\"exit_code\",\"run\":{\"script\":\"deploy\",\"program_sha256\":\"4be1d021dd6b72e283a69706d30934ea99db893366228036a866f3b851d73979\",\"parameters_sha256\":\"7f7618a36a48dd28214f5fbaab7a4293907b4a226c0174e23dd1dddddb3c773d\",\"secret_count\":0,\"policy\":\"manifest\",\"started_at_ms\":1795419745156,\"ended_at_ms\":1795419745181},\"result\":{\"exit_code\":3,\"duration_ms\":8,\"output_bytes\":9,\"stdout_bytes\":9,\"stderr_bytes\":0,\"dropped_bytes\":0,\"output_complete\":true,\"output_sha256\":\"b0f2c37ccb90fce43fcb488f7ee4ff1fbcdd9c80a27ffc2329c88a06baf0f51d\",\"stdout_sha256\":\"b0f2c37ccb90fce43fcb488f7ee4ff1fbcdd9c80a27ffc2329c88a06baf0f51d\",\"stderr_sha256\":\"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\"}}",
+                     *         "signature": "srm4O32ZJVpnf9P9FfLMeVcQEtNjzCDDyNKylDLUQYb1FS6GqLq26mULy65cIkVKkKECG2K+55E0WfVYstVICQ=="
                      *       },
                      *       "cancel_requested_at": null,
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "delivered_at": "2026-01-31T12:00:00.000Z",
                      *       "dropped_bytes": 0,
-                     *       "duration_ms": 5,
+                     *       "duration_ms": 8,
                      *       "error": "the script exited with code 3",
                      *       "error_code": "exit_code",
                      *       "exit_code": 3,
@@ -17668,7 +17786,7 @@ export interface operations {
                      *       },
                      *       "path": "/hooks/01900000-0000-7000-8000-000000000025",
                      *       "replay_window_ms": 300000,
-                     *       "secret": "whsec_000/DR43L7aRQNAZfqicEkYiHZdocXHNZzshzRkUTps="
+                     *       "secret": "whsec_0/MRnp1BI9UZ5WIPV9LUGQaGg/PsGPXd/v8LE1fMNVo="
                      *     }
                      */
                     "application/json": components["schemas"]["NewHookView"];
@@ -18248,7 +18366,7 @@ export interface operations {
                      *       },
                      *       "path": "/hooks/01900000-0000-7000-8000-000000000025",
                      *       "replay_window_ms": 300000,
-                     *       "secret": "whsec_000+ArAFOtcrRWdFT7ydio1/TSYgepgmxcE7JBNgSB0="
+                     *       "secret": "whsec_0000000+nNGV9vk/7/7YajzLbNsFQF6DosKAX6SxJn4="
                      *     }
                      */
                     "application/json": components["schemas"]["NewHookView"];
@@ -19122,7 +19240,7 @@ export interface operations {
                      * @example {
                      *       "items": [
                      *         {
-                     *           "attempt_count": 0,
+                     *           "attempt_count": 1,
                      *           "created_at": "2026-01-31T12:00:00.000Z",
                      *           "due_at": "2026-01-31T12:00:00.000Z",
                      *           "event": "job.failed",
@@ -19130,7 +19248,13 @@ export interface operations {
                      *           "give_up_at": "2026-01-31T12:00:00.000Z",
                      *           "id": "01900000-0000-7000-8000-000000000098",
                      *           "job_id": "01900000-0000-7000-8000-000000000033",
-                     *           "last_attempt": null,
+                     *           "last_attempt": {
+                     *             "at": "2026-01-31T12:00:00.000Z",
+                     *             "error": "failed to resolve the name hooks.invalid: failed to lookup address information: Name or service not known",
+                     *             "response": null,
+                     *             "status": null,
+                     *             "took_ms": 1
+                     *           },
                      *           "repeat_count": 0,
                      *           "state": "pending"
                      *         }
@@ -19366,7 +19490,7 @@ export interface operations {
                      *       "error": "failed to resolve the name hooks.invalid: failed to lookup address information: Name or service not known",
                      *       "response": null,
                      *       "status": null,
-                     *       "took_ms": 0
+                     *       "took_ms": 1
                      *     }
                      */
                     "application/json": components["schemas"]["WebhookAttempt"];
@@ -22499,7 +22623,7 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "code": "373236"
+                 *       "code": "742128"
                  *     }
                  */
                 "application/json": components["schemas"]["ChangeEmail"];
@@ -22562,6 +22686,163 @@ export interface operations {
             };
             /** @description A field of the body is invalid, or a number is out of its bounds. `errors` names the field. */
             422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The key has too much in progress. Try again after `Retry-After` seconds. */
+            429: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The server cannot answer now. Try again after `Retry-After` seconds. */
+            503: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    list_my_identities: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The identities of the person. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "items": [
+                     *         {
+                     *           "created_at": "2026-01-31T12:00:00.000Z",
+                     *           "follows_in": null,
+                     *           "id": "01900000-0000-7000-8000-000000000016",
+                     *           "issuer": "https://sso.example",
+                     *           "provider": null,
+                     *           "subject": "subject-1"
+                     *         }
+                     *       ]
+                     *     }
+                     */
+                    "application/json": components["schemas"]["IdentitiesView"];
+                };
+            };
+            /** @description No key was sent, or the key is not valid. */
+            401: {
+                headers: {
+                    /** @description The scheme to authenticate with. */
+                    "WWW-Authenticate"?: "Bearer";
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `session_required`: the caller is no person who is signed in. Other codes say why. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The key has too much in progress. Try again after `Retry-After` seconds. */
+            429: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The server cannot answer now. Try again after `Retry-After` seconds. */
+            503: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    remove_my_identity: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The id. */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The identity is removed. */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description No key was sent, or the key is not valid. */
+            401: {
+                headers: {
+                    /** @description The scheme to authenticate with. */
+                    "WWW-Authenticate"?: "Bearer";
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `session_required`: the caller is no person who is signed in. Other codes say why. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such resource in this tenant. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The current state does not permit this. `code` says why. */
+            409: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -22935,8 +23216,8 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "otpauth_url": "otpauth://totp/Muster:joan%40example.com?secret=2AYE5TKRR72Q7RQSMOE7YK4DEIW3MKIC&issuer=Muster&algorithm=SHA1&digits=6&period=30",
-                     *       "secret": "2AYE5TKRR72Q7RQSMOE7YK4DEIW3MKIC"
+                     *       "otpauth_url": "otpauth://totp/Muster:joan%40example.com?secret=DHC5JOPJUPARUYWIMYASIDBE6QDACLPM&issuer=Muster&algorithm=SHA1&digits=6&period=30",
+                     *       "secret": "DHC5JOPJUPARUYWIMYASIDBE6QDACLPM"
                      *     }
                      */
                     "application/json": components["schemas"]["EnrolledTotpView"];
@@ -23038,7 +23319,16 @@ export interface operations {
             path?: never;
             cookie?: never;
         };
-        requestBody?: never;
+        requestBody?: {
+            content: {
+                /**
+                 * @example {
+                 *       "code": "yfsb-kwwn-33i3-cc2g"
+                 *     }
+                 */
+                "application/json": components["schemas"]["TotpProof"];
+            };
+        };
         responses: {
             /** @description The second factor is disabled. */
             204: {
@@ -23111,7 +23401,7 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "code": "724842"
+                 *       "code": "170965"
                  *     }
                  */
                 "application/json": components["schemas"]["ConfirmTotp"];
@@ -23127,16 +23417,16 @@ export interface operations {
                     /**
                      * @example {
                      *       "recovery_codes": [
-                     *         "7qxi-62le-vnrs-444e",
-                     *         "b5x6-mflc-enbw-e6u6",
-                     *         "nmzp-npxl-6sf5-6msu",
-                     *         "b4mz-5oah-54ig-umio",
-                     *         "ayoz-epbp-tolm-zx4x",
-                     *         "k4ip-orhw-gutr-v3jf",
-                     *         "cbz4-2x6a-lrn4-mdbt",
-                     *         "kgyf-ecwi-t6mm-xmyl",
-                     *         "qli2-gd2j-26u5-5grk",
-                     *         "euj4-k43g-kylc-2rpz"
+                     *         "35na-fyqt-rjpj-wdqs",
+                     *         "idqq-mmij-xtck-eyyn",
+                     *         "snki-z5p2-r2bk-atnr",
+                     *         "fjxj-tdlo-ppzi-rmat",
+                     *         "rfoo-c62i-2tlr-d45u",
+                     *         "wftz-sbth-npoc-ie4u",
+                     *         "hkqp-zuf7-ol53-nz2h",
+                     *         "rabg-dcbe-ax2d-ptqe",
+                     *         "46an-pbhr-vgbi-3ay5",
+                     *         "cpzr-y4rv-ns44-h6ov"
                      *       ]
                      *     }
                      */
@@ -23239,7 +23529,16 @@ export interface operations {
             path?: never;
             cookie?: never;
         };
-        requestBody?: never;
+        requestBody?: {
+            content: {
+                /**
+                 * @example {
+                 *       "code": "170965"
+                 *     }
+                 */
+                "application/json": components["schemas"]["TotpProof"];
+            };
+        };
         responses: {
             /** @description The new recovery codes. */
             200: {
@@ -23250,16 +23549,16 @@ export interface operations {
                     /**
                      * @example {
                      *       "recovery_codes": [
-                     *         "lwbt-73zt-ulax-pnir",
-                     *         "zobu-qghu-6u6p-4em2",
-                     *         "762y-utpw-5rqs-hxit",
-                     *         "sdbn-xa5e-df33-zxsk",
-                     *         "o6f4-lfum-j3fw-r57a",
-                     *         "uwam-okcj-62ob-sj6a",
-                     *         "3tg7-ngve-iql5-3lbf",
-                     *         "x6hx-yz25-rna6-2bwb",
-                     *         "adad-atyf-aoyn-byaw",
-                     *         "5ov3-s6f3-x57h-wdhx"
+                     *         "yfsb-kwwn-33i3-cc2g",
+                     *         "53yy-fkdy-bu4m-3qi3",
+                     *         "djjb-u3b2-3rgs-ky6q",
+                     *         "7vnn-tvav-sei5-kcru",
+                     *         "ouir-vzsd-zdxq-rwnx",
+                     *         "uyt5-jlbe-ztb3-lulo",
+                     *         "jk5o-yyff-6723-mekp",
+                     *         "cm2s-kq4j-ckoi-vftg",
+                     *         "7bp6-yeqm-amac-bb54",
+                     *         "sjf7-z352-3yvb-2iob"
                      *       ]
                      *     }
                      */
@@ -23704,7 +24003,7 @@ export interface operations {
                      *           "created_by": "01900000-0000-7000-8000-000000000002",
                      *           "floor": "0.1.0",
                      *           "id": "01900000-0000-7000-8000-000000000034",
-                     *           "key_fingerprint": "3dad5c46f2a3708d6bccbc961d4b46f599883d4332f528e4930d60326410c831",
+                     *           "key_fingerprint": "9cdb52aff57233023d22fb98c3930dc9327c8fa38d35a1424939c5b676b78f4d",
                      *           "platforms": [
                      *             "linux-x86_64"
                      *           ],
@@ -23794,8 +24093,8 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "manifest": "{\n  \"format\": 1,\n  \"version\": \"0.2.0\",\n  \"floor\": \"0.1.0\",\n  \"created_at\": \"2026-11-23T04:15:43Z\",\n  \"targets\": {\n    \"linux-x86_64\": [\n      {\n        \"name\": \"muster-agent\",\n        \"bytes\": 24413752,\n        \"sha256\": \"cb57dd861dad6986f7ffae33cb4083a84125326cdf05ad0629cd044ed84e7352\"\n      },\n      {\n        \"name\": \"muster-supervisor\",\n        \"bytes\": 4758376,\n        \"sha256\": \"e2b6f691561b4bb36a56a201a2ce7bdfdf1cd61bc0e43f0a88e07a4bc0e36e3c\"\n      }\n    ]\n  }\n}",
-                 *       "signature": "{\n  \"key\": \"ikP/bPNLX+l5SVjZ5mODlkEB3eZsTV+LUJRJLSSrlX4=\",\n  \"signature\": \"4Crs1NnfzC1CGYnDbMYK1013TSFdQ4mWAemccJ9gLOK+ZLhY785VF3CeqZ0xJgVo+XAY1Tjj5Mz9HIHFgyXiDA==\"\n}"
+                 *       "manifest": "{\n  \"format\": 1,\n  \"version\": \"0.2.0\",\n  \"floor\": \"0.1.0\",\n  \"created_at\": \"2026-11-23T07:42:27Z\",\n  \"targets\": {\n    \"linux-x86_64\": [\n      {\n        \"name\": \"muster-agent\",\n        \"bytes\": 21015240,\n        \"sha256\": \"d3077fc5fdb6ffe6387f6ad3c3f55d73db01e06fed13fc67d639f1fcf1335f0f\"\n      },\n      {\n        \"name\": \"muster-supervisor\",\n        \"bytes\": 4580544,\n        \"sha256\": \"8f39f07d0a2382d6f2ebabd1baba37fd233fe04981a76a8f5dfb8f71df7ddf8a\"\n      }\n    ]\n  }\n}",
+                 *       "signature": "{\n  \"key\": \"7cF0Iti47I+AAGvXgi/a/kvIitGFMoedYs8aL2IgA4E=\",\n  \"signature\": \"LG+y21VgL5V6EakzeUKhv6hfJy7tVJ5R0bnbGoHIWF7QuwqNX+jm6wAZZf5kizrBC9Oni7kMf7NWCyqE1aO1CA==\"\n}"
                  *     }
                  */
                 "application/json": components["schemas"]["DraftBody"];
@@ -23814,7 +24113,7 @@ export interface operations {
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "floor": "0.1.0",
                      *       "id": "01900000-0000-7000-8000-000000000034",
-                     *       "key_fingerprint": "3dad5c46f2a3708d6bccbc961d4b46f599883d4332f528e4930d60326410c831",
+                     *       "key_fingerprint": "9cdb52aff57233023d22fb98c3930dc9327c8fa38d35a1424939c5b676b78f4d",
                      *       "platforms": [
                      *         "linux-x86_64"
                      *       ],
@@ -23927,9 +24226,9 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "new": "GmUslTnndg9bHcjfrOjVtueAqNqzWTA66RhG4i+AfOM=",
-                 *       "old": "ikP/bPNLX+l5SVjZ5mODlkEB3eZsTV+LUJRJLSSrlX4=",
-                 *       "signature": "kpEAccKvl2+/RLmc6Q7Ex08bf0qRVZeTWUxpN6wDaU8x6zYml4QOMACG/xSKE48DDsxIuVcU4MmAroiJqHveBQ=="
+                 *       "new": "+QL7FsqIU2RSVF7rqJCz+PcJToQGfdc6niSgI2U9DAM=",
+                 *       "old": "7cF0Iti47I+AAGvXgi/a/kvIitGFMoedYs8aL2IgA4E=",
+                 *       "signature": "RHP4/qJvXej72XnwtCvGF5m1E6kf9hBUOfxOyk0BzHvF5JlhgebtBGjeAHP94ZCJl0vZK6U1NciSBEWODtQWBw=="
                  *     }
                  */
                 "application/json": components["schemas"]["KeyChangeBody"];
@@ -23944,8 +24243,8 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "new_fingerprint": "bf72c7575d21a9b0505581c653135f46a822cbc4037bff43e6abe6778d25d2a7",
-                     *       "old_fingerprint": "3dad5c46f2a3708d6bccbc961d4b46f599883d4332f528e4930d60326410c831"
+                     *       "new_fingerprint": "42ef9dff85373e24648e4642277d05af54f8f5e254ed12e59f02f438638c1a6a",
+                     *       "old_fingerprint": "9cdb52aff57233023d22fb98c3930dc9327c8fa38d35a1424939c5b676b78f4d"
                      *     }
                      */
                     "application/json": components["schemas"]["KeyChangeView"];
@@ -24064,24 +24363,24 @@ export interface operations {
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "floor": "0.1.0",
                      *       "id": "01900000-0000-7000-8000-000000000034",
-                     *       "key_fingerprint": "3dad5c46f2a3708d6bccbc961d4b46f599883d4332f528e4930d60326410c831",
+                     *       "key_fingerprint": "9cdb52aff57233023d22fb98c3930dc9327c8fa38d35a1424939c5b676b78f4d",
                      *       "platforms": [
                      *         "linux-x86_64"
                      *       ],
                      *       "programs": [
                      *         {
-                     *           "bytes": 24413752,
+                     *           "bytes": 21015240,
                      *           "is_uploaded": true,
                      *           "name": "muster-agent",
                      *           "platform": "linux-x86_64",
-                     *           "sha256": "cb57dd861dad6986f7ffae33cb4083a84125326cdf05ad0629cd044ed84e7352"
+                     *           "sha256": "d3077fc5fdb6ffe6387f6ad3c3f55d73db01e06fed13fc67d639f1fcf1335f0f"
                      *         },
                      *         {
-                     *           "bytes": 4758376,
+                     *           "bytes": 4580544,
                      *           "is_uploaded": true,
                      *           "name": "muster-supervisor",
                      *           "platform": "linux-x86_64",
-                     *           "sha256": "e2b6f691561b4bb36a56a201a2ce7bdfdf1cd61bc0e43f0a88e07a4bc0e36e3c"
+                     *           "sha256": "8f39f07d0a2382d6f2ebabd1baba37fd233fe04981a76a8f5dfb8f71df7ddf8a"
                      *         }
                      *       ],
                      *       "published_at": "2026-01-31T12:00:00.000Z",
@@ -24171,7 +24470,7 @@ export interface operations {
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "floor": "0.1.0",
                      *       "id": "01900000-0000-7000-8000-000000000034",
-                     *       "key_fingerprint": "3dad5c46f2a3708d6bccbc961d4b46f599883d4332f528e4930d60326410c831",
+                     *       "key_fingerprint": "9cdb52aff57233023d22fb98c3930dc9327c8fa38d35a1424939c5b676b78f4d",
                      *       "platforms": [
                      *         "linux-x86_64"
                      *       ],
@@ -24307,7 +24606,7 @@ export interface operations {
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "floor": "0.1.0",
                      *       "id": "01900000-0000-7000-8000-000000000034",
-                     *       "key_fingerprint": "3dad5c46f2a3708d6bccbc961d4b46f599883d4332f528e4930d60326410c831",
+                     *       "key_fingerprint": "9cdb52aff57233023d22fb98c3930dc9327c8fa38d35a1424939c5b676b78f4d",
                      *       "platforms": [
                      *         "linux-x86_64"
                      *       ],
@@ -28008,7 +28307,7 @@ export interface operations {
             };
         };
     };
-    rename_tenant: {
+    update_own_tenant: {
         parameters: {
             query?: never;
             header?: never;
@@ -28017,41 +28316,16 @@ export interface operations {
         };
         requestBody?: {
             content: {
-                /**
-                 * @example {
-                 *       "name": "Example Ltd"
-                 *     }
-                 */
-                "application/json": components["schemas"]["RenameTenant"];
+                "application/json": components["schemas"]["UpdateOwnTenant"];
             };
         };
         responses: {
-            /** @description The tenant with its new name. */
+            /** @description The changed tenant. */
             200: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    /**
-                     * @example {
-                     *       "created_at": "2026-01-31T12:00:00.000Z",
-                     *       "delete_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000005",
-                     *       "limits": {
-                     *         "history_days": 90,
-                     *         "max_agents": null,
-                     *         "max_schedules": null
-                     *       },
-                     *       "limits_reached": [],
-                     *       "name": "Example Ltd",
-                     *       "plan": "pro",
-                     *       "usage": {
-                     *         "agents": 1,
-                     *         "executions": 0,
-                     *         "output_bytes": 0
-                     *       }
-                     *     }
-                     */
                     "application/json": components["schemas"]["TenantDetailsView"];
                 };
             };
@@ -28077,6 +28351,15 @@ export interface operations {
             };
             /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
             403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The current state does not permit this. `code` says why. */
+            409: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -29115,7 +29398,7 @@ export interface operations {
                      *             "error": "failed to resolve the name hooks.invalid: failed to lookup address information: Name or service not known",
                      *             "response": null,
                      *             "status": null,
-                     *             "took_ms": 1
+                     *             "took_ms": 4
                      *           },
                      *           "state": "pending",
                      *           "url": "https://hooks.invalid/muster"
@@ -29216,7 +29499,7 @@ export interface operations {
                      *           "error": "failed to resolve the name hooks.invalid: failed to lookup address information: Name or service not known",
                      *           "response": null,
                      *           "status": null,
-                     *           "took_ms": 1
+                     *           "took_ms": 4
                      *         }
                      *       ],
                      *       "created_at": "2026-01-31T12:00:00.000Z",
@@ -29231,7 +29514,7 @@ export interface operations {
                      *         "error": "failed to resolve the name hooks.invalid: failed to lookup address information: Name or service not known",
                      *         "response": null,
                      *         "status": null,
-                     *         "took_ms": 1
+                     *         "took_ms": 4
                      *       },
                      *       "state": "pending",
                      *       "url": "https://hooks.invalid/muster"
@@ -29326,7 +29609,7 @@ export interface operations {
                      *         "error": "failed to resolve the name hooks.invalid: failed to lookup address information: Name or service not known",
                      *         "response": null,
                      *         "status": null,
-                     *         "took_ms": 1
+                     *         "took_ms": 4
                      *       },
                      *       "state": "pending",
                      *       "url": "https://hooks.invalid/muster"
@@ -29450,7 +29733,7 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "secret": "whsec_0000000000000000000000000000000000/5jOIddlE="
+                     *       "secret": "whsec_00000000000000000000000000000000000+ZP9eIRc="
                      *     }
                      */
                     "application/json": components["schemas"]["SecretView"];
