@@ -130,7 +130,7 @@ async fn an_owner_made_at_the_terminal_closes_set_up_and_signs_a_known_person_ou
 ) {
     let (system, tenant_id) = (fixture.store.system(), fixture.tenant_id);
     assert!(system.open_setup(tenant_id, TOKEN).await.expect("open"));
-    let first = system.create_owner(owner(tenant_id, "a@b"), NOW).await.expect("create");
+    let (first, _) = system.create_owner(owner(tenant_id, "a@b"), NOW).await.expect("create");
     let set_up = system.set_up_owner(TOKEN, owner(tenant_id, "c@d")).await.expect("try");
     assert_eq!(set_up, SetupResult::Closed);
     let session = fixture.session_of(first).await;
@@ -139,7 +139,7 @@ async fn an_owner_made_at_the_terminal_closes_set_up_and_signs_a_known_person_ou
 
     let mut again = owner(tenant_id, "a@b");
     again.user.password_hash = "another".into();
-    assert_eq!(system.create_owner(again, NOW).await.expect("create"), first);
+    assert_eq!(system.create_owner(again, NOW).await.expect("create").0, first);
     let members = fixture.members().await;
     assert_eq!((members.len(), members[0].role), (1, Role::Owner));
     assert!(fixture.is_revoked(session).await);
@@ -149,14 +149,14 @@ async fn an_owner_made_at_the_terminal_closes_set_up_and_signs_a_known_person_ou
     let removed_at = Set(Some(NOW));
     let id = Set(first);
     fixture.change_member(member::ActiveModel { id, removed_at, ..Default::default() }).await;
-    let new = system.create_owner(owner(tenant_id, "a@b"), NOW).await.expect("create");
+    let (new, _) = system.create_owner(owner(tenant_id, "a@b"), NOW).await.expect("create");
     assert_ne!(new, first);
 }
 
 async fn work_of_a_member_who_was_removed_or_runs_nothing_any_more_is_refused(fixture: Fixture) {
     let session = fixture.agent("host").await;
     let system = fixture.store.system();
-    let id = system.create_owner(owner(fixture.tenant_id, "a@b"), NOW).await.expect("create");
+    let (id, _) = system.create_owner(owner(fixture.tenant_id, "a@b"), NOW).await.expect("create");
     let submit = async || {
         let mut submission: SubmitCommand = fixture.submission(session.agent_id);
         submission.row.requested_by = id.into();
@@ -183,7 +183,7 @@ async fn work_of_a_member_who_was_removed_or_runs_nothing_any_more_is_refused(fi
 
 async fn a_change_of_a_session_that_ended_is_not_stored(fixture: Fixture) {
     let system = fixture.store.system();
-    let id = system.create_owner(owner(fixture.tenant_id, "a@b"), NOW).await.expect("create");
+    let (id, _) = system.create_owner(owner(fixture.tenant_id, "a@b"), NOW).await.expect("create");
     let (revoked, unknown) = (fixture.session_of(id).await, SessionId::new());
     let change = user_session::ActiveModel {
         id: Set(revoked),

@@ -56,7 +56,7 @@ impl Fixture {
         };
         let (user_id, audit) = (user.id, audit(self.tenant_id));
         let owner = NewOwner { user, member, audit };
-        (user_id, self.store.system().create_owner(owner, NOW).await.expect("create"))
+        (user_id, self.store.system().create_owner(owner, NOW).await.expect("create").0)
     }
 
     async fn sign_in(&self, member_id: MemberId, hash: &str) -> Result<SessionId, StoreError> {
