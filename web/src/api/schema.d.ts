@@ -5983,7 +5983,7 @@ export interface components {
             description?: string | null;
             /** @description Program that runs the file; without it the file itself is started. */
             interpreter?: string | null;
-            /** @description The name that callers use: 1 to 128 of letters, digits, `.`, `_`, `-`. */
+            /** @description The name that callers use: 1 to 128 of letters, digits, `.`, `_`, `-`, without a dot at the start. */
             name: string;
             /** @description Parameters of the script: a list, or `"any"`. Absent: none are accepted. */
             parameters?: components["schemas"]["AcceptedParameters"];
@@ -7127,7 +7127,7 @@ export interface operations {
                      *           ],
                      *           "connected_at": "2026-01-31T12:00:00.000Z",
                      *           "created_at": "2026-01-31T12:00:00.000Z",
-                     *           "fingerprint": "SHA256:fUpUbVDEisIccK9qzcFuvC18oKnH4VkDt1WQYacUv4U",
+                     *           "fingerprint": "SHA256:xfASWqhW5+A5Ndt3umPWa+lm1Xm72JPxb7kXiTkURqM",
                      *           "hostname": "vm",
                      *           "id": "01900000-0000-7000-8000-000000000003",
                      *           "ip": "192.0.2.2",
@@ -7140,7 +7140,7 @@ export interface operations {
                      *           "next_fingerprint": null,
                      *           "os": "Linux 6.18.44-fc-v657",
                      *           "policy": "manifest",
-                     *           "public_key": "mfIBxHQ4pIcKlPCxjDGtIKljX8UcRujmeMtWZwd6ogk=",
+                     *           "public_key": "ZJ6R9nazi1Mj7gyVvPO4mhzyVES9brjLArRrUK/+l+o=",
                      *           "status": "online",
                      *           "tags": [
                      *             "web",
@@ -7270,7 +7270,7 @@ export interface operations {
                      *           ],
                      *           "connected_at": "2026-01-31T12:00:00.000Z",
                      *           "created_at": "2026-01-31T12:00:00.000Z",
-                     *           "fingerprint": "SHA256:fUpUbVDEisIccK9qzcFuvC18oKnH4VkDt1WQYacUv4U",
+                     *           "fingerprint": "SHA256:xfASWqhW5+A5Ndt3umPWa+lm1Xm72JPxb7kXiTkURqM",
                      *           "hostname": "vm",
                      *           "id": "01900000-0000-7000-8000-000000000003",
                      *           "ip": "192.0.2.2",
@@ -7283,7 +7283,7 @@ export interface operations {
                      *           "next_fingerprint": null,
                      *           "os": "Linux 6.18.44-fc-v657",
                      *           "policy": "manifest",
-                     *           "public_key": "mfIBxHQ4pIcKlPCxjDGtIKljX8UcRujmeMtWZwd6ogk=",
+                     *           "public_key": "ZJ6R9nazi1Mj7gyVvPO4mhzyVES9brjLArRrUK/+l+o=",
                      *           "status": "online",
                      *           "tags": [
                      *             "web",
@@ -8475,7 +8475,7 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "command_id": "01900000-0000-7000-8000-000000000100",
+                     *       "command_id": "01900000-0000-7000-8000-000000000099",
                      *       "data": {
                      *         "pong": true,
                      *         "timestamp": "2026-01-31T12:00:00.000Z"
@@ -8892,7 +8892,7 @@ export interface operations {
                      *       ],
                      *       "connected_at": "2026-01-31T12:00:00.000Z",
                      *       "created_at": "2026-01-31T12:00:00.000Z",
-                     *       "fingerprint": "SHA256:fUpUbVDEisIccK9qzcFuvC18oKnH4VkDt1WQYacUv4U",
+                     *       "fingerprint": "SHA256:xfASWqhW5+A5Ndt3umPWa+lm1Xm72JPxb7kXiTkURqM",
                      *       "hostname": "vm",
                      *       "id": "01900000-0000-7000-8000-000000000003",
                      *       "ip": "192.0.2.2",
@@ -8906,7 +8906,7 @@ export interface operations {
                      *       "next_fingerprint": null,
                      *       "os": "Linux 6.18.44-fc-v657",
                      *       "policy": "manifest",
-                     *       "public_key": "mfIBxHQ4pIcKlPCxjDGtIKljX8UcRujmeMtWZwd6ogk=",
+                     *       "public_key": "ZJ6R9nazi1Mj7gyVvPO4mhzyVES9brjLArRrUK/+l+o=",
                      *       "status": "online",
                      *       "tags": [
                      *         "web",
@@ -9183,7 +9183,7 @@ export interface operations {
                      *       ],
                      *       "connected_at": "2026-01-31T12:00:00.000Z",
                      *       "created_at": "2026-01-31T12:00:00.000Z",
-                     *       "fingerprint": "SHA256:fUpUbVDEisIccK9qzcFuvC18oKnH4VkDt1WQYacUv4U",
+                     *       "fingerprint": "SHA256:xfASWqhW5+A5Ndt3umPWa+lm1Xm72JPxb7kXiTkURqM",
                      *       "hostname": "vm",
                      *       "id": "01900000-0000-7000-8000-000000000003",
                      *       "ip": "192.0.2.2",
@@ -9196,21 +9196,12 @@ export interface operations {
                      *       "next_fingerprint": null,
                      *       "os": "Linux 6.18.44-fc-v657",
                      *       "policy": "manifest",
-                     *       "public_key": "mfIBxHQ4pIcKlPCxjDGtIKljX8UcRujmeMtWZwd6ogk=",
+                     *       "public_key": "ZJ6R9nazi1Mj7gyVvPO4mhzyVES9brjLArRrUK/+l+o=",
                      *       "status": "online",
                      *       "tags": [
                      *         "web",
                      *         "stage:production"
                      *       ],
-                     *       "telemetry": {
-                     *         "at": "2026-01-31T12:00:00.000Z",
-                     *         "cpu_percent": 80.6,
-                     *         "disk_percent": 72.1,
-                     *         "load_1m": 5.64,
-                     *         "memory_percent": 41,
-                     *         "running_executions": 0,
-                     *         "uptime_seconds": 79200
-                     *       },
                      *       "transport": "websocket",
                      *       "update": null,
                      *       "updated_at": null,
@@ -9397,7 +9388,7 @@ export interface operations {
                      *       ],
                      *       "connected_at": "2026-01-31T12:00:00.000Z",
                      *       "created_at": "2026-01-31T12:00:00.000Z",
-                     *       "fingerprint": "SHA256:fUpUbVDEisIccK9qzcFuvC18oKnH4VkDt1WQYacUv4U",
+                     *       "fingerprint": "SHA256:xfASWqhW5+A5Ndt3umPWa+lm1Xm72JPxb7kXiTkURqM",
                      *       "hostname": "vm",
                      *       "id": "01900000-0000-7000-8000-000000000003",
                      *       "ip": "192.0.2.2",
@@ -9410,7 +9401,7 @@ export interface operations {
                      *       "next_fingerprint": null,
                      *       "os": "Linux 6.18.44-fc-v657",
                      *       "policy": "manifest",
-                     *       "public_key": "mfIBxHQ4pIcKlPCxjDGtIKljX8UcRujmeMtWZwd6ogk=",
+                     *       "public_key": "ZJ6R9nazi1Mj7gyVvPO4mhzyVES9brjLArRrUK/+l+o=",
                      *       "status": "online",
                      *       "tags": [
                      *         "web",
@@ -9941,17 +9932,7 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "items": [
-                     *         {
-                     *           "at": "2026-01-31T12:00:00.000Z",
-                     *           "cpu_percent": 80.6,
-                     *           "disk_percent": 72.1,
-                     *           "load_1m": 5.64,
-                     *           "memory_percent": 41,
-                     *           "running_executions": 0,
-                     *           "uptime_seconds": 79200
-                     *         }
-                     *       ]
+                     *       "items": []
                      *     }
                      */
                     "application/json": components["schemas"]["MetricsView"];
@@ -10057,7 +10038,7 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "command_id": "01900000-0000-7000-8000-000000000099",
+                     *       "command_id": "01900000-0000-7000-8000-000000000098",
                      *       "data": {
                      *         "pong": true,
                      *         "timestamp": "2026-01-31T12:00:00.000Z"
@@ -10292,7 +10273,7 @@ export interface operations {
                      *       "items": [
                      *         {
                      *           "agent_count": 1,
-                     *           "agents_sha256": "995edc22a258c283c3e125e88690717072d53c1d35531b042384447391ed4ad1",
+                     *           "agents_sha256": "e7f6a2dd4e1e620c26d5a856ec9e69297091e1ab806159e2e5d8016334a1e1f8",
                      *           "command": "execute",
                      *           "command_id": null,
                      *           "created_at": "2026-01-31T12:00:00.000Z",
@@ -10320,7 +10301,7 @@ export interface operations {
                      *             "every script"
                      *           ],
                      *           "script": "deploy",
-                     *           "script_sha256": "8940366cc4f4475fbb789126d4497bc579093bc51430d836cdc49158ff959118",
+                     *           "script_sha256": "c0ddcf7fdd6f62983e9a29e0dee3366f6b722bc21f0677bd0812329fb4aa983f",
                      *           "state": "pending"
                      *         }
                      *       ],
@@ -10711,7 +10692,7 @@ export interface operations {
                      *       "agent_names": [
                      *         "old-1"
                      *       ],
-                     *       "agents_sha256": "995edc22a258c283c3e125e88690717072d53c1d35531b042384447391ed4ad1",
+                     *       "agents_sha256": "e7f6a2dd4e1e620c26d5a856ec9e69297091e1ab806159e2e5d8016334a1e1f8",
                      *       "command": "execute",
                      *       "command_id": null,
                      *       "commands": [
@@ -10745,7 +10726,7 @@ export interface operations {
                      *         "every script"
                      *       ],
                      *       "script": "deploy",
-                     *       "script_sha256": "8940366cc4f4475fbb789126d4497bc579093bc51430d836cdc49158ff959118",
+                     *       "script_sha256": "c0ddcf7fdd6f62983e9a29e0dee3366f6b722bc21f0677bd0812329fb4aa983f",
                      *       "state": "pending"
                      *     }
                      */
@@ -10841,7 +10822,7 @@ export interface operations {
                      *       "agent_names": [
                      *         "old-1"
                      *       ],
-                     *       "agents_sha256": "995edc22a258c283c3e125e88690717072d53c1d35531b042384447391ed4ad1",
+                     *       "agents_sha256": "e7f6a2dd4e1e620c26d5a856ec9e69297091e1ab806159e2e5d8016334a1e1f8",
                      *       "command": "execute",
                      *       "command_id": null,
                      *       "commands": [
@@ -10875,7 +10856,7 @@ export interface operations {
                      *         "every script"
                      *       ],
                      *       "script": "deploy",
-                     *       "script_sha256": "8940366cc4f4475fbb789126d4497bc579093bc51430d836cdc49158ff959118",
+                     *       "script_sha256": "c0ddcf7fdd6f62983e9a29e0dee3366f6b722bc21f0677bd0812329fb4aa983f",
                      *       "state": "approved"
                      *     }
                      */
@@ -11016,13 +10997,13 @@ export interface operations {
                      *       "agent_names": [
                      *         "old-1"
                      *       ],
-                     *       "agents_sha256": "995edc22a258c283c3e125e88690717072d53c1d35531b042384447391ed4ad1",
+                     *       "agents_sha256": "e7f6a2dd4e1e620c26d5a856ec9e69297091e1ab806159e2e5d8016334a1e1f8",
                      *       "command": "execute",
                      *       "command_id": null,
                      *       "commands": [
                      *         {
                      *           "agent_id": "01900000-0000-7000-8000-000000000006",
-                     *           "command_id": "01900000-0000-7000-8000-000000000102"
+                     *           "command_id": "01900000-0000-7000-8000-000000000101"
                      *         }
                      *       ],
                      *       "created_at": "2026-01-31T12:00:00.000Z",
@@ -11039,8 +11020,8 @@ export interface operations {
                      *           "sha256": null
                      *         }
                      *       ],
-                     *       "id": "01900000-0000-7000-8000-000000000103",
-                     *       "job_id": "01900000-0000-7000-8000-000000000104",
+                     *       "id": "01900000-0000-7000-8000-000000000102",
+                     *       "job_id": "01900000-0000-7000-8000-000000000103",
                      *       "parameters_sha256": "e885777a181900f632021219f03c1f1652b74ee33109a345b1f8aa96a055c9fa",
                      *       "reason": "checked with the team",
                      *       "requested_by": "01900000-0000-7000-8000-000000000002",
@@ -11050,7 +11031,7 @@ export interface operations {
                      *         "every script"
                      *       ],
                      *       "script": "deploy",
-                     *       "script_sha256": "8940366cc4f4475fbb789126d4497bc579093bc51430d836cdc49158ff959118",
+                     *       "script_sha256": "c0ddcf7fdd6f62983e9a29e0dee3366f6b722bc21f0677bd0812329fb4aa983f",
                      *       "state": "refused"
                      *     }
                      */
@@ -11264,8 +11245,8 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {
-                     *             "new": "42ef9dff85373e24648e4642277d05af54f8f5e254ed12e59f02f438638c1a6a",
-                     *             "old": "9cdb52aff57233023d22fb98c3930dc9327c8fa38d35a1424939c5b676b78f4d"
+                     *             "new": "05f9c6a40251f6efa042b68f99bfdb769716b1fbbf84c6094e4408b0f948e655",
+                     *             "old": "4e0672154edc80341d0eda5a5d956e8642ed02c56cc8343d92f739589a2c9921"
                      *           },
                      *           "id": "01900000-0000-7000-8000-000000000047",
                      *           "link": 75,
@@ -11416,7 +11397,7 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {
-                     *             "key": "9cdb52aff57233023d22fb98c3930dc9327c8fa38d35a1424939c5b676b78f4d",
+                     *             "key": "4e0672154edc80341d0eda5a5d956e8642ed02c56cc8343d92f739589a2c9921",
                      *             "version": "0.2.0"
                      *           },
                      *           "id": "01900000-0000-7000-8000-000000000057",
@@ -11436,7 +11417,7 @@ export interface operations {
                      *           "detail": {
                      *             "platform": "linux-x86_64",
                      *             "program": "muster-supervisor",
-                     *             "sha256": "8f39f07d0a2382d6f2ebabd1baba37fd233fe04981a76a8f5dfb8f71df7ddf8a",
+                     *             "sha256": "7b918947200b0c50dfefd517ab3fce7d5a97c281a5a456faccb5673be5925933",
                      *             "version": "0.2.0"
                      *           },
                      *           "id": "01900000-0000-7000-8000-000000000058",
@@ -11456,7 +11437,7 @@ export interface operations {
                      *           "detail": {
                      *             "platform": "linux-x86_64",
                      *             "program": "muster-agent",
-                     *             "sha256": "d3077fc5fdb6ffe6387f6ad3c3f55d73db01e06fed13fc67d639f1fcf1335f0f",
+                     *             "sha256": "a5e7ac3d8bade8d94f060c97ec12cba80d7ae22b25bb53cfa2400bbb0b036b7d",
                      *             "version": "0.2.0"
                      *           },
                      *           "id": "01900000-0000-7000-8000-000000000059",
@@ -11474,7 +11455,7 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {
-                     *             "key": "9cdb52aff57233023d22fb98c3930dc9327c8fa38d35a1424939c5b676b78f4d",
+                     *             "key": "4e0672154edc80341d0eda5a5d956e8642ed02c56cc8343d92f739589a2c9921",
                      *             "version": "0.2.0"
                      *           },
                      *           "id": "01900000-0000-7000-8000-000000000060",
@@ -12150,7 +12131,7 @@ export interface operations {
                      *           "subject_name": null
                      *         }
                      *       ],
-                     *       "next_cursor": "29.01a2075b-2c3b-7636-b0e8-0c7f4cc62988"
+                     *       "next_cursor": "29.01a2076a-1afc-77f3-8fa7-9426095ec184"
                      *     }
                      */
                     "application/json": components["schemas"]["PageView_AuditEntryView"];
@@ -12254,9 +12235,9 @@ export interface operations {
                 };
                 content: {
                     /**
-                     * @example {"type":"header","format":"muster audit 1","tenant_id":"01900000-0000-7000-8000-000000000005","after":0,"public_key":"7CyXV7ShNLi4XzE86sBvnzwsAXiHpuK9Ui7yKQmRq8c=","is_complete":false}
+                     * @example {"type":"header","format":"muster audit 1","tenant_id":"01900000-0000-7000-8000-000000000005","after":0,"public_key":"JQUEDTi9qOniFp/xJIFGEYiT6ZGyvPubNyZyknypjA8=","is_complete":false}
                      *     {"type":"entry","id":"01900000-0000-7000-8000-000000000035","link":78,"at":"2026-01-31T12:00:00.000Z","actor_kind":"api_key","actor_id":"01900000-0000-7000-8000-000000000002","actor_name":"bootstrap","session_id":null,"action":"agent.delete","subject_kind":"agent","subject_id":"01900000-0000-7000-8000-000000000003","subject_name":"web-1","detail":{},"source":"127.0.0.1"}
-                     *     {"type":"end","position":"78.01a2075b-3622-7321-8a74-254c6923fa98"}
+                     *     {"type":"end","position":"78.01a2076a-1fc4-753e-8e38-8fe9cafed991"}
                      */
                     "application/x-ndjson": string;
                 };
@@ -12331,10 +12312,10 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "hash": "bec8f38c9d5511d043a17a3ef7a9f15e8ff652b2aa6fa7b775acbcd64ab37009",
+                     *       "hash": "9367009dce162f6cfb3e7c317c073886325dadc9e46e86c1923dfdad92372a36",
                      *       "number": 78,
-                     *       "public_key": "7CyXV7ShNLi4XzE86sBvnzwsAXiHpuK9Ui7yKQmRq8c=",
-                     *       "signature": "cHEnBQalebxFUN3/QYVi/nEqZPLjCtAl7jc72hfh+2DNV838X9rLggBbGXH71T4whoUoSE8VuEi/d1r8dErWCw==",
+                     *       "public_key": "JQUEDTi9qOniFp/xJIFGEYiT6ZGyvPubNyZyknypjA8=",
+                     *       "signature": "ojWDw3aE/4GHOU3ENx7P6i1SOXY7Vn3NnyH+/GFYtrJrob8utjazRrAu5ST8eMAMa9TbC5GqB+/WMJG557yjDw==",
                      *       "tenant_id": "01900000-0000-7000-8000-000000000005"
                      *     }
                      */
@@ -12504,10 +12485,10 @@ export interface operations {
                      *       "finding_count": 0,
                      *       "findings": [],
                      *       "head": {
-                     *         "hash": "bec8f38c9d5511d043a17a3ef7a9f15e8ff652b2aa6fa7b775acbcd64ab37009",
+                     *         "hash": "9367009dce162f6cfb3e7c317c073886325dadc9e46e86c1923dfdad92372a36",
                      *         "number": 78,
-                     *         "public_key": "7CyXV7ShNLi4XzE86sBvnzwsAXiHpuK9Ui7yKQmRq8c=",
-                     *         "signature": "cHEnBQalebxFUN3/QYVi/nEqZPLjCtAl7jc72hfh+2DNV838X9rLggBbGXH71T4whoUoSE8VuEi/d1r8dErWCw==",
+                     *         "public_key": "JQUEDTi9qOniFp/xJIFGEYiT6ZGyvPubNyZyknypjA8=",
+                     *         "signature": "ojWDw3aE/4GHOU3ENx7P6i1SOXY7Vn3NnyH+/GFYtrJrob8utjazRrAu5ST8eMAMa9TbC5GqB+/WMJG557yjDw==",
                      *         "tenant_id": "01900000-0000-7000-8000-000000000005"
                      *       },
                      *       "is_intact": true,
@@ -13201,7 +13182,7 @@ export interface operations {
                      *       },
                      *       "refresh_expires_at": "2026-01-31T12:00:00.000Z",
                      *       "refresh_token": "mst_refresh_000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000",
-                     *       "session_id": "01900000-0000-7000-8000-000000000101"
+                     *       "session_id": "01900000-0000-7000-8000-000000000100"
                      *     }
                      */
                     "application/json": components["schemas"]["SignedInView"];
@@ -13440,8 +13421,8 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "challenge": "mst_challenge_AcrWhYvtHDyxZo3bOAzDxnB5sxs1nT7iJT1ja3G8zo-XRw1BT338aBMjJR5xHyXb-eWK7ZMx-H8-uj7W8J_C5BbIXfqqZiQUKcearBIiYssumzrxtEAnXh_BM_M2v8ov_wn3fC7r7bkZ____XtfN74RO58lPpVNjfuXN0KLCryaK_kIaQWHnavGvIvuFEII_7eA21cqu7EBv7FexugkMOh57brFYAOlssxyC_kYIN9NDtn7Y6Bb-d36C70ZdjI8Vgu054EUhWUwdPRewBugyh9yNhCANq4-Du1frlCyVmoC7XGhcQblM-TzFx64Iso0A8qtdKfo7VdVyHYrOkv5cl6522Vk5U-9rDJEZEbYleK2u0lIih6xBZ5zUwrDUxzamVkAIk5shbH-us3Zt_brkQAWLoSiXBGuXwx_E_TJRCzYmuHOaFyB6YCz21Pbxpf1fgOFZYGbphPydyS95FA6tNkfyfNG9",
-                 *       "code": "104540"
+                 *       "challenge": "mst_challenge_AaNiUOzhQXDLfL2u7BjS1-QlGC0bbFc59ZFco5v2mqR7PWUOC5BBQwkX9qJFiP1WgALc2FSjUgjWrW4QSxf4fyQiMOMSrsEixstEWlwkCNd7kHAM7QMUazBpoJob1QDttk1e9IgR4jMFJX6rPTTeyWnkNojMa0Gqb3w1PoQ37egk2Z1zY_3DXbPdpg6awOzqWWitUNEFaLtVJBaozc0xnncaoMrr16vPhGYSvVUvYo6eAQ3YFglQXJn7gmHLPxQz5Zo8j6Vb4y0Y5M7nWHRxBmBH_aNRF5XL0qOQ1ZYUmcZ2auZgPFlzQroA7mkG05fVeeG7QEIxJH9uBFgl_jYtxZ5QbNVEniYTJuiuJN3SffLHhM8LfZS2sOos7D2bv1iwEO2F-J0km-r8AfUcrKmEIXNTGq6s3efLphA4Kmxd2XLtyMMY8urzU60YMe183Y4L_rQoPQxkwblLrKo8tkI-Y6Z-XmKYYvU",
+                 *       "code": "772639"
                  *     }
                  */
                 "application/json": components["schemas"]["CompleteSignIn"];
@@ -14304,7 +14285,7 @@ export interface operations {
                     /**
                      * @example {
                      *       "expires_at": "2026-01-31T12:00:00.000Z",
-                     *       "registration_id": "01900000-0000-7000-8000-000000000105"
+                     *       "registration_id": "01900000-0000-7000-8000-000000000104"
                      *     }
                      */
                     "application/json": components["schemas"]["RegistrationView"];
@@ -14399,7 +14380,7 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "registration_id": "01900000-0000-7000-8000-000000000105"
+                 *       "registration_id": "01900000-0000-7000-8000-000000000104"
                  *     }
                  */
                 "application/json": components["schemas"]["ResendCode"];
@@ -14415,7 +14396,7 @@ export interface operations {
                     /**
                      * @example {
                      *       "expires_at": "2026-01-31T12:00:00.000Z",
-                     *       "registration_id": "01900000-0000-7000-8000-000000000105"
+                     *       "registration_id": "01900000-0000-7000-8000-000000000104"
                      *     }
                      */
                     "application/json": components["schemas"]["RegistrationView"];
@@ -14510,8 +14491,8 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "code": "666996",
-                 *       "registration_id": "01900000-0000-7000-8000-000000000105"
+                 *       "code": "650747",
+                 *       "registration_id": "01900000-0000-7000-8000-000000000104"
                  *     }
                  */
                 "application/json": components["schemas"]["VerifyRegistration"];
@@ -14666,7 +14647,7 @@ export interface operations {
                      *       },
                      *       "refresh_expires_at": "2026-01-31T12:00:00.000Z",
                      *       "refresh_token": "mst_refresh_000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000",
-                     *       "session_id": "01900000-0000-7000-8000-000000000108"
+                     *       "session_id": "01900000-0000-7000-8000-000000000107"
                      *     }
                      */
                     "application/json": components["schemas"]["SignedInView"];
@@ -15428,7 +15409,7 @@ export interface operations {
                      *           "requested_from": "127.0.0.1",
                      *           "result": {
                      *             "dropped_bytes": 0,
-                     *             "duration_ms": 8,
+                     *             "duration_ms": 2,
                      *             "exit_code": 3,
                      *             "output_bytes": 9,
                      *             "output_complete": true,
@@ -15557,7 +15538,7 @@ export interface operations {
                      *       "requested_from": "127.0.0.1",
                      *       "result": {
                      *         "dropped_bytes": 0,
-                     *         "duration_ms": 8,
+                     *         "duration_ms": 2,
                      *         "exit_code": 3,
                      *         "output_bytes": 9,
                      *         "output_complete": true,
@@ -16063,7 +16044,7 @@ export interface operations {
                      *           "created_at": "2026-01-31T12:00:00.000Z",
                      *           "delivered_at": "2026-01-31T12:00:00.000Z",
                      *           "dropped_bytes": 0,
-                     *           "duration_ms": 8,
+                     *           "duration_ms": 2,
                      *           "error": "the script exited with code 3",
                      *           "error_code": "exit_code",
                      *           "exit_code": 3,
@@ -16188,14 +16169,14 @@ export interface operations {
                      *       "agent_offline_since": null,
                      *       "approval": null,
                      *       "attestation": {
-                     *         "document": "{\"version\":1,\"command_id\":\"01900000-0000-7000-8000-000000000036\",\"agent_id\":\"01900000-0000-7000-8000-000000000003\",\"public_key\":\"mfIBxHQ4pIcKlPCxjDGtIKljX8UcRujmeMtWZwd6ogk=\",\"outcome\":\"failed\",\"error_code\":\"exit_code\",\"run\":{\"script\":\"deploy\",\"program_sha256\":\"4be1d021dd6b72e283a69706d30934ea99db893366228036a866f3b851d73979\",\"parameters_sha256\":\"7f7618a36a48dd28214f5fbaab7a4293907b4a226c0174e23dd1dddddb3c773d\",\"secret_count\":0,\"policy\":\"manifest\",\"started_at_ms\":1795419745156,\"ended_at_ms\":1795419745181},\"result\":{\"exit_code\":3,\"duration_ms\":8,\"output_bytes\":9,\"stdout_bytes\":9,\"stderr_bytes\":0,\"dropped_bytes\":0,\"output_complete\":true,\"output_sha256\":\"b0f2c37ccb90fce43fcb488f7ee4ff1fbcdd9c80a27ffc2329c88a06baf0f51d\",\"stdout_sha256\":\"b0f2c37ccb90fce43fcb488f7ee4ff1fbcdd9c80a27ffc2329c88a06baf0f51d\",\"stderr_sha256\":\"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\"}}",
-                     *         "signature": "srm4O32ZJVpnf9P9FfLMeVcQEtNjzCDDyNKylDLUQYb1FS6GqLq26mULy65cIkVKkKECG2K+55E0WfVYstVICQ=="
+                     *         "document": "{\"version\":1,\"command_id\":\"01900000-0000-7000-8000-000000000036\",\"agent_id\":\"01900000-0000-7000-8000-000000000003\",\"public_key\":\"ZJ6R9nazi1Mj7gyVvPO4mhzyVES9brjLArRrUK/+l+o=\",\"outcome\":\"failed\",\"error_code\":\"exit_code\",\"run\":{\"script\":\"deploy\",\"program_sha256\":\"4be1d021dd6b72e283a69706d30934ea99db893366228036a866f3b851d73979\",\"parameters_sha256\":\"7f7618a36a48dd28214f5fbaab7a4293907b4a226c0174e23dd1dddddb3c773d\",\"secret_count\":0,\"policy\":\"manifest\",\"started_at_ms\":1795420723819,\"ended_at_ms\":1795420723823},\"result\":{\"exit_code\":3,\"duration_ms\":2,\"output_bytes\":9,\"stdout_bytes\":9,\"stderr_bytes\":0,\"dropped_bytes\":0,\"output_complete\":true,\"output_sha256\":\"b0f2c37ccb90fce43fcb488f7ee4ff1fbcdd9c80a27ffc2329c88a06baf0f51d\",\"stdout_sha256\":\"b0f2c37ccb90fce43fcb488f7ee4ff1fbcdd9c80a27ffc2329c88a06baf0f51d\",\"stderr_sha256\":\"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\"}}",
+                     *         "signature": "h/ug78F7HOcZOiPmGP1y55wQh2gJNqOTyheXhE4cCeHBkb7c67FFxfEKqGcYb3Cms39UyL/dsq4PwNLFfQOeDg=="
                      *       },
                      *       "cancel_requested_at": null,
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "delivered_at": "2026-01-31T12:00:00.000Z",
                      *       "dropped_bytes": 0,
-                     *       "duration_ms": 8,
+                     *       "duration_ms": 2,
                      *       "error": "the script exited with code 3",
                      *       "error_code": "exit_code",
                      *       "exit_code": 3,
@@ -17786,7 +17767,7 @@ export interface operations {
                      *       },
                      *       "path": "/hooks/01900000-0000-7000-8000-000000000025",
                      *       "replay_window_ms": 300000,
-                     *       "secret": "whsec_0/MRnp1BI9UZ5WIPV9LUGQaGg/PsGPXd/v8LE1fMNVo="
+                     *       "secret": "whsec_0000000000000000000000000000000000000000000="
                      *     }
                      */
                     "application/json": components["schemas"]["NewHookView"];
@@ -18366,7 +18347,7 @@ export interface operations {
                      *       },
                      *       "path": "/hooks/01900000-0000-7000-8000-000000000025",
                      *       "replay_window_ms": 300000,
-                     *       "secret": "whsec_0000000+nNGV9vk/7/7YajzLbNsFQF6DosKAX6SxJn4="
+                     *       "secret": "whsec_00000/hCQEuxh0M5SOhKha6Bs57S9Hhxo5erHcjjxz8="
                      *     }
                      */
                     "application/json": components["schemas"]["NewHookView"];
@@ -19238,27 +19219,7 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "items": [
-                     *         {
-                     *           "attempt_count": 1,
-                     *           "created_at": "2026-01-31T12:00:00.000Z",
-                     *           "due_at": "2026-01-31T12:00:00.000Z",
-                     *           "event": "job.failed",
-                     *           "finished_at": null,
-                     *           "give_up_at": "2026-01-31T12:00:00.000Z",
-                     *           "id": "01900000-0000-7000-8000-000000000098",
-                     *           "job_id": "01900000-0000-7000-8000-000000000033",
-                     *           "last_attempt": {
-                     *             "at": "2026-01-31T12:00:00.000Z",
-                     *             "error": "failed to resolve the name hooks.invalid: failed to lookup address information: Name or service not known",
-                     *             "response": null,
-                     *             "status": null,
-                     *             "took_ms": 1
-                     *           },
-                     *           "repeat_count": 0,
-                     *           "state": "pending"
-                     *         }
-                     *       ],
+                     *       "items": [],
                      *       "next_cursor": null
                      *     }
                      */
@@ -19406,7 +19367,7 @@ export interface operations {
                      * @example {
                      *       "code": "integration_disabled",
                      *       "detail": "the integration is disabled; enable it first",
-                     *       "request_id": "01900000-0000-7000-8000-000000000106",
+                     *       "request_id": "01900000-0000-7000-8000-000000000105",
                      *       "status": 409,
                      *       "title": "Conflict",
                      *       "type": "about:blank"
@@ -21347,7 +21308,7 @@ export interface operations {
                      *       "explanation": "0 of 1 executions have ended, 1 are on their hosts and 0 are queued. The job ends when all have ended; each execution says what it waits for. You can cancel the job.",
                      *       "finished_at": null,
                      *       "halt_reason": null,
-                     *       "id": "01900000-0000-7000-8000-000000000107",
+                     *       "id": "01900000-0000-7000-8000-000000000106",
                      *       "parameters": null,
                      *       "requested_by": "01900000-0000-7000-8000-000000000002",
                      *       "requested_from": "127.0.0.1",
@@ -22623,7 +22584,7 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "code": "742128"
+                 *       "code": "117939"
                  *     }
                  */
                 "application/json": components["schemas"]["ChangeEmail"];
@@ -23216,8 +23177,8 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "otpauth_url": "otpauth://totp/Muster:joan%40example.com?secret=DHC5JOPJUPARUYWIMYASIDBE6QDACLPM&issuer=Muster&algorithm=SHA1&digits=6&period=30",
-                     *       "secret": "DHC5JOPJUPARUYWIMYASIDBE6QDACLPM"
+                     *       "otpauth_url": "otpauth://totp/Muster:joan%40example.com?secret=LY4BO6WRRUJ5PY4BTLJDFHCFBBXDX62G&issuer=Muster&algorithm=SHA1&digits=6&period=30",
+                     *       "secret": "LY4BO6WRRUJ5PY4BTLJDFHCFBBXDX62G"
                      *     }
                      */
                     "application/json": components["schemas"]["EnrolledTotpView"];
@@ -23323,7 +23284,7 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "code": "yfsb-kwwn-33i3-cc2g"
+                 *       "code": "2itc-xjyq-2dvk-d3dt"
                  *     }
                  */
                 "application/json": components["schemas"]["TotpProof"];
@@ -23401,7 +23362,7 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "code": "170965"
+                 *       "code": "892235"
                  *     }
                  */
                 "application/json": components["schemas"]["ConfirmTotp"];
@@ -23417,16 +23378,16 @@ export interface operations {
                     /**
                      * @example {
                      *       "recovery_codes": [
-                     *         "35na-fyqt-rjpj-wdqs",
-                     *         "idqq-mmij-xtck-eyyn",
-                     *         "snki-z5p2-r2bk-atnr",
-                     *         "fjxj-tdlo-ppzi-rmat",
-                     *         "rfoo-c62i-2tlr-d45u",
-                     *         "wftz-sbth-npoc-ie4u",
-                     *         "hkqp-zuf7-ol53-nz2h",
-                     *         "rabg-dcbe-ax2d-ptqe",
-                     *         "46an-pbhr-vgbi-3ay5",
-                     *         "cpzr-y4rv-ns44-h6ov"
+                     *         "h6oy-x7ul-x7hk-esc4",
+                     *         "dzec-aro2-6hgi-nvvu",
+                     *         "foar-bied-4urf-ly2p",
+                     *         "4qbt-2tku-j53l-sqt4",
+                     *         "m3pt-xeha-l37b-2e5l",
+                     *         "l3hl-qkqc-j4kp-zj32",
+                     *         "ghbr-jvld-mqo5-abkz",
+                     *         "bpic-6rlx-rkzf-2o7u",
+                     *         "yg7p-4ms4-4i3b-wbjb",
+                     *         "xzto-fnur-clrn-6x4n"
                      *       ]
                      *     }
                      */
@@ -23533,7 +23494,7 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "code": "170965"
+                 *       "code": "892235"
                  *     }
                  */
                 "application/json": components["schemas"]["TotpProof"];
@@ -23549,16 +23510,16 @@ export interface operations {
                     /**
                      * @example {
                      *       "recovery_codes": [
-                     *         "yfsb-kwwn-33i3-cc2g",
-                     *         "53yy-fkdy-bu4m-3qi3",
-                     *         "djjb-u3b2-3rgs-ky6q",
-                     *         "7vnn-tvav-sei5-kcru",
-                     *         "ouir-vzsd-zdxq-rwnx",
-                     *         "uyt5-jlbe-ztb3-lulo",
-                     *         "jk5o-yyff-6723-mekp",
-                     *         "cm2s-kq4j-ckoi-vftg",
-                     *         "7bp6-yeqm-amac-bb54",
-                     *         "sjf7-z352-3yvb-2iob"
+                     *         "2itc-xjyq-2dvk-d3dt",
+                     *         "4vkj-6np7-rgxl-l2ez",
+                     *         "y6g7-4rpg-3isb-b3if",
+                     *         "etwb-ctpn-d2j3-pmnl",
+                     *         "nfyd-ujh5-vr56-mk3p",
+                     *         "tthi-dxl4-2bwk-mar3",
+                     *         "7obw-bstv-tpc4-bdiv",
+                     *         "zsmp-5dlt-fwgv-sxd7",
+                     *         "hbxf-pozd-nbui-nrhw",
+                     *         "yz3n-u3x5-fldl-xj6c"
                      *       ]
                      *     }
                      */
@@ -24003,7 +23964,7 @@ export interface operations {
                      *           "created_by": "01900000-0000-7000-8000-000000000002",
                      *           "floor": "0.1.0",
                      *           "id": "01900000-0000-7000-8000-000000000034",
-                     *           "key_fingerprint": "9cdb52aff57233023d22fb98c3930dc9327c8fa38d35a1424939c5b676b78f4d",
+                     *           "key_fingerprint": "4e0672154edc80341d0eda5a5d956e8642ed02c56cc8343d92f739589a2c9921",
                      *           "platforms": [
                      *             "linux-x86_64"
                      *           ],
@@ -24093,8 +24054,8 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "manifest": "{\n  \"format\": 1,\n  \"version\": \"0.2.0\",\n  \"floor\": \"0.1.0\",\n  \"created_at\": \"2026-11-23T07:42:27Z\",\n  \"targets\": {\n    \"linux-x86_64\": [\n      {\n        \"name\": \"muster-agent\",\n        \"bytes\": 21015240,\n        \"sha256\": \"d3077fc5fdb6ffe6387f6ad3c3f55d73db01e06fed13fc67d639f1fcf1335f0f\"\n      },\n      {\n        \"name\": \"muster-supervisor\",\n        \"bytes\": 4580544,\n        \"sha256\": \"8f39f07d0a2382d6f2ebabd1baba37fd233fe04981a76a8f5dfb8f71df7ddf8a\"\n      }\n    ]\n  }\n}",
-                 *       "signature": "{\n  \"key\": \"7cF0Iti47I+AAGvXgi/a/kvIitGFMoedYs8aL2IgA4E=\",\n  \"signature\": \"LG+y21VgL5V6EakzeUKhv6hfJy7tVJ5R0bnbGoHIWF7QuwqNX+jm6wAZZf5kizrBC9Oni7kMf7NWCyqE1aO1CA==\"\n}"
+                 *       "manifest": "{\n  \"format\": 1,\n  \"version\": \"0.2.0\",\n  \"floor\": \"0.1.0\",\n  \"created_at\": \"2026-11-23T07:58:44Z\",\n  \"targets\": {\n    \"linux-x86_64\": [\n      {\n        \"name\": \"muster-agent\",\n        \"bytes\": 21014664,\n        \"sha256\": \"a5e7ac3d8bade8d94f060c97ec12cba80d7ae22b25bb53cfa2400bbb0b036b7d\"\n      },\n      {\n        \"name\": \"muster-supervisor\",\n        \"bytes\": 4582864,\n        \"sha256\": \"7b918947200b0c50dfefd517ab3fce7d5a97c281a5a456faccb5673be5925933\"\n      }\n    ]\n  }\n}",
+                 *       "signature": "{\n  \"key\": \"pQ++/ajRpG/M/jnI2pRwgw6u0AeAVaS7VUPZ5bjOD/w=\",\n  \"signature\": \"BBrGlDEoiZzsxsTt6/JTa1R298vRVICCcOVbiYChX492uc+AXAxSCARAOg8uVF2eCNhp0URHdSv53lJaeJziCw==\"\n}"
                  *     }
                  */
                 "application/json": components["schemas"]["DraftBody"];
@@ -24113,7 +24074,7 @@ export interface operations {
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "floor": "0.1.0",
                      *       "id": "01900000-0000-7000-8000-000000000034",
-                     *       "key_fingerprint": "9cdb52aff57233023d22fb98c3930dc9327c8fa38d35a1424939c5b676b78f4d",
+                     *       "key_fingerprint": "4e0672154edc80341d0eda5a5d956e8642ed02c56cc8343d92f739589a2c9921",
                      *       "platforms": [
                      *         "linux-x86_64"
                      *       ],
@@ -24226,9 +24187,9 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "new": "+QL7FsqIU2RSVF7rqJCz+PcJToQGfdc6niSgI2U9DAM=",
-                 *       "old": "7cF0Iti47I+AAGvXgi/a/kvIitGFMoedYs8aL2IgA4E=",
-                 *       "signature": "RHP4/qJvXej72XnwtCvGF5m1E6kf9hBUOfxOyk0BzHvF5JlhgebtBGjeAHP94ZCJl0vZK6U1NciSBEWODtQWBw=="
+                 *       "new": "8+PnAh9Z01wGyY/+sWyP6W1npp35FAx26HDM/0gpcpo=",
+                 *       "old": "pQ++/ajRpG/M/jnI2pRwgw6u0AeAVaS7VUPZ5bjOD/w=",
+                 *       "signature": "HbHLm8QrgEpnKmVE7VIAjW7m/H30Gah0rfso29HR68DgI2DX0bSmCc6yYvrhIziphrZ9ETWjzrUo6nKPRxazAg=="
                  *     }
                  */
                 "application/json": components["schemas"]["KeyChangeBody"];
@@ -24243,8 +24204,8 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "new_fingerprint": "42ef9dff85373e24648e4642277d05af54f8f5e254ed12e59f02f438638c1a6a",
-                     *       "old_fingerprint": "9cdb52aff57233023d22fb98c3930dc9327c8fa38d35a1424939c5b676b78f4d"
+                     *       "new_fingerprint": "05f9c6a40251f6efa042b68f99bfdb769716b1fbbf84c6094e4408b0f948e655",
+                     *       "old_fingerprint": "4e0672154edc80341d0eda5a5d956e8642ed02c56cc8343d92f739589a2c9921"
                      *     }
                      */
                     "application/json": components["schemas"]["KeyChangeView"];
@@ -24363,24 +24324,24 @@ export interface operations {
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "floor": "0.1.0",
                      *       "id": "01900000-0000-7000-8000-000000000034",
-                     *       "key_fingerprint": "9cdb52aff57233023d22fb98c3930dc9327c8fa38d35a1424939c5b676b78f4d",
+                     *       "key_fingerprint": "4e0672154edc80341d0eda5a5d956e8642ed02c56cc8343d92f739589a2c9921",
                      *       "platforms": [
                      *         "linux-x86_64"
                      *       ],
                      *       "programs": [
                      *         {
-                     *           "bytes": 21015240,
+                     *           "bytes": 21014664,
                      *           "is_uploaded": true,
                      *           "name": "muster-agent",
                      *           "platform": "linux-x86_64",
-                     *           "sha256": "d3077fc5fdb6ffe6387f6ad3c3f55d73db01e06fed13fc67d639f1fcf1335f0f"
+                     *           "sha256": "a5e7ac3d8bade8d94f060c97ec12cba80d7ae22b25bb53cfa2400bbb0b036b7d"
                      *         },
                      *         {
-                     *           "bytes": 4580544,
+                     *           "bytes": 4582864,
                      *           "is_uploaded": true,
                      *           "name": "muster-supervisor",
                      *           "platform": "linux-x86_64",
-                     *           "sha256": "8f39f07d0a2382d6f2ebabd1baba37fd233fe04981a76a8f5dfb8f71df7ddf8a"
+                     *           "sha256": "7b918947200b0c50dfefd517ab3fce7d5a97c281a5a456faccb5673be5925933"
                      *         }
                      *       ],
                      *       "published_at": "2026-01-31T12:00:00.000Z",
@@ -24470,7 +24431,7 @@ export interface operations {
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "floor": "0.1.0",
                      *       "id": "01900000-0000-7000-8000-000000000034",
-                     *       "key_fingerprint": "9cdb52aff57233023d22fb98c3930dc9327c8fa38d35a1424939c5b676b78f4d",
+                     *       "key_fingerprint": "4e0672154edc80341d0eda5a5d956e8642ed02c56cc8343d92f739589a2c9921",
                      *       "platforms": [
                      *         "linux-x86_64"
                      *       ],
@@ -24606,7 +24567,7 @@ export interface operations {
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "floor": "0.1.0",
                      *       "id": "01900000-0000-7000-8000-000000000034",
-                     *       "key_fingerprint": "9cdb52aff57233023d22fb98c3930dc9327c8fa38d35a1424939c5b676b78f4d",
+                     *       "key_fingerprint": "4e0672154edc80341d0eda5a5d956e8642ed02c56cc8343d92f739589a2c9921",
                      *       "platforms": [
                      *         "linux-x86_64"
                      *       ],
@@ -28127,6 +28088,7 @@ export interface operations {
                      *       "limits_reached": [],
                      *       "name": "default",
                      *       "plan": "pro",
+                     *       "requires_second_factor": false,
                      *       "usage": {
                      *         "agents": 1,
                      *         "executions": 0,
@@ -28316,6 +28278,11 @@ export interface operations {
         };
         requestBody?: {
             content: {
+                /**
+                 * @example {
+                 *       "name": "Example Ltd"
+                 *     }
+                 */
                 "application/json": components["schemas"]["UpdateOwnTenant"];
             };
         };
@@ -28326,6 +28293,27 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "created_at": "2026-01-31T12:00:00.000Z",
+                     *       "delete_at": null,
+                     *       "id": "01900000-0000-7000-8000-000000000005",
+                     *       "limits": {
+                     *         "history_days": 90,
+                     *         "max_agents": null,
+                     *         "max_schedules": null
+                     *       },
+                     *       "limits_reached": [],
+                     *       "name": "Example Ltd",
+                     *       "plan": "pro",
+                     *       "requires_second_factor": false,
+                     *       "usage": {
+                     *         "agents": 1,
+                     *         "executions": 0,
+                     *         "output_bytes": 0
+                     *       }
+                     *     }
+                     */
                     "application/json": components["schemas"]["TenantDetailsView"];
                 };
             };
@@ -28508,6 +28496,7 @@ export interface operations {
                      *       "limits_reached": [],
                      *       "name": "Example Ltd",
                      *       "plan": "pro",
+                     *       "requires_second_factor": false,
                      *       "usage": {
                      *         "agents": 1,
                      *         "executions": 0,
@@ -28640,7 +28629,8 @@ export interface operations {
                      *             "max_schedules": null
                      *           },
                      *           "name": "Example Ltd",
-                     *           "plan": "pro"
+                     *           "plan": "pro",
+                     *           "requires_second_factor": false
                      *         },
                      *         {
                      *           "created_at": "2026-01-31T12:00:00.000Z",
@@ -28652,7 +28642,8 @@ export interface operations {
                      *             "max_schedules": 5
                      *           },
                      *           "name": "Another Ltd",
-                     *           "plan": "starter"
+                     *           "plan": "starter",
+                     *           "requires_second_factor": false
                      *         }
                      *       ],
                      *       "next_cursor": null
@@ -28760,7 +28751,8 @@ export interface operations {
                      *         "max_schedules": 5
                      *       },
                      *       "name": "Another Ltd",
-                     *       "plan": "starter"
+                     *       "plan": "starter",
+                     *       "requires_second_factor": false
                      *     }
                      */
                     "application/json": components["schemas"]["CreatedTenantView"];
@@ -28877,6 +28869,7 @@ export interface operations {
                      *       "limits_reached": [],
                      *       "name": "Another Ltd",
                      *       "plan": "starter",
+                     *       "requires_second_factor": false,
                      *       "usage": {
                      *         "agents": 0,
                      *         "executions": 0,
@@ -28980,6 +28973,7 @@ export interface operations {
                      *       "limits_reached": [],
                      *       "name": "Another Ltd",
                      *       "plan": "pro",
+                     *       "requires_second_factor": false,
                      *       "usage": {
                      *         "agents": 0,
                      *         "executions": 0,
@@ -29128,6 +29122,7 @@ export interface operations {
                      *       "limits_reached": [],
                      *       "name": "Another Ltd",
                      *       "plan": "pro",
+                     *       "requires_second_factor": false,
                      *       "usage": {
                      *         "agents": 0,
                      *         "executions": 0,
@@ -29258,6 +29253,7 @@ export interface operations {
                      *       "limits_reached": [],
                      *       "name": "Another Ltd",
                      *       "plan": "pro",
+                     *       "requires_second_factor": false,
                      *       "usage": {
                      *         "agents": 0,
                      *         "executions": 0,
@@ -29398,7 +29394,7 @@ export interface operations {
                      *             "error": "failed to resolve the name hooks.invalid: failed to lookup address information: Name or service not known",
                      *             "response": null,
                      *             "status": null,
-                     *             "took_ms": 4
+                     *             "took_ms": 1
                      *           },
                      *           "state": "pending",
                      *           "url": "https://hooks.invalid/muster"
@@ -29499,7 +29495,7 @@ export interface operations {
                      *           "error": "failed to resolve the name hooks.invalid: failed to lookup address information: Name or service not known",
                      *           "response": null,
                      *           "status": null,
-                     *           "took_ms": 4
+                     *           "took_ms": 1
                      *         }
                      *       ],
                      *       "created_at": "2026-01-31T12:00:00.000Z",
@@ -29514,7 +29510,7 @@ export interface operations {
                      *         "error": "failed to resolve the name hooks.invalid: failed to lookup address information: Name or service not known",
                      *         "response": null,
                      *         "status": null,
-                     *         "took_ms": 4
+                     *         "took_ms": 1
                      *       },
                      *       "state": "pending",
                      *       "url": "https://hooks.invalid/muster"
@@ -29609,7 +29605,7 @@ export interface operations {
                      *         "error": "failed to resolve the name hooks.invalid: failed to lookup address information: Name or service not known",
                      *         "response": null,
                      *         "status": null,
-                     *         "took_ms": 4
+                     *         "took_ms": 1
                      *       },
                      *       "state": "pending",
                      *       "url": "https://hooks.invalid/muster"
@@ -29733,7 +29729,7 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "secret": "whsec_00000000000000000000000000000000000+ZP9eIRc="
+                     *       "secret": "whsec_0000/cd5p9CoHG99E8X2wL2t0e8FxyhuOHOhdcdFxWw="
                      *     }
                      */
                     "application/json": components["schemas"]["SecretView"];
