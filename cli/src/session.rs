@@ -92,7 +92,13 @@ impl Session {
         };
         let page = self.api.list(&["agents"], &[], None).await?;
         let items = page.get("items").and_then(Value::as_array).map(Vec::as_slice);
-        id_prefix::find_unless_named("agent", prefix, items.unwrap_or_default(), named.as_deref())
+        id_prefix::find_unless_named(
+            "agent",
+            prefix,
+            items.unwrap_or_default(),
+            named.as_deref(),
+            sanitize,
+        )
     }
 
     /// The id of the agent with this id, name or hostname. The server decides: no prefixes, and

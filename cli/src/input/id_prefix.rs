@@ -5,7 +5,6 @@
 use serde_json::Value;
 
 use crate::error::CliError;
-use crate::output::text::sanitize;
 
 /// Least characters of a prefix.
 const MIN_CHARS: usize = 8;
@@ -64,7 +63,8 @@ pub fn any(prefix: &str, items: &[Value]) -> bool {
     ids.any(|id| id.starts_with(prefix))
 }
 
-/// [`find`], where the word that was typed also names the item `named`, if any.
+/// [`find`], where the word that was typed also names the item `named`, if any. `shown` makes the text of
+/// hosts safe for a terminal.
 ///
 /// # Errors
 /// As [`find`], and if the name and the prefix are of different items; it lists them.
@@ -73,6 +73,7 @@ pub fn find_unless_named(
     prefix: &str,
     items: &[Value],
     named: Option<&str>,
+    shown: impl Fn(&str) -> String,
 ) -> Result<String, CliError> {
     let Some(named) = named else {
         return find(noun, prefix, items);
@@ -88,7 +89,7 @@ pub fn find_unless_named(
     }
     let line = |item: &&Value| {
         let line = format!("  {}  {}", text(item, "id"), text(item, "name"));
-        sanitize(line.trim_end())
+        shown(line.trim_end())
     };
     let lines: Vec<_> = meant.iter().take(MAX_LISTED).map(line).collect();
     Err(CliError::Usage(format!(
@@ -123,7 +124,7 @@ mod tests {
             json!({"id": "01a2063f-c6", "name": "web"}),
             json!({"id": "01b00000-d7", "name": "01a2063f"}),
         ];
-        let find = |named| find_unless_named("agent", "01a2063f", &items, named);
+        let find = |named| find_unless_named("agent", "01a2063f", &items, named, str::to_owned);
         let refused = find(Some("01b00000-d7")).expect_err("ambiguous").to_string();
         assert!(refused.contains("01a2063f-c6") && refused.contains("01b00000-d7"), "{refused}");
         assert_eq!(find(Some("01a2063f-c6")).expect("one"), "01a2063f-c6");

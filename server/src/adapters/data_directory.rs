@@ -22,11 +22,10 @@ const ALLOWED: [&str; 5] = ["lock", KEY_NAMES[0], KEY_NAMES[1], "lost+found", "r
 /// Of the file system, of `take`, or if a name can't be in a backup.
 pub fn each_file(
     data_dir: &Path,
-    left_out: &str,
     take: &mut dyn FnMut(&str, File) -> io::Result<()>,
 ) -> io::Result<()> {
     for folder in FOLDERS {
-        each_in(&data_dir.join(folder), &format!("files/{folder}"), left_out, take)?;
+        each_in(&data_dir.join(folder), &format!("files/{folder}"), take)?;
     }
     Ok(())
 }
@@ -34,7 +33,6 @@ pub fn each_file(
 fn each_in(
     folder: &Path,
     prefix: &str,
-    left_out: &str,
     take: &mut dyn FnMut(&str, File) -> io::Result<()>,
 ) -> io::Result<()> {
     let Some(entries) = unless_gone(fs::read_dir(folder))? else { return Ok(()) };
@@ -45,8 +43,8 @@ fn each_in(
         // Links are not followed: they may lead out of the directory.
         let kind = entry.file_type()?;
         if kind.is_dir() {
-            each_in(&entry.path(), &name, left_out, take)?;
-        } else if kind.is_file() && own != left_out && !is_unfinished(&own) {
+            each_in(&entry.path(), &name, take)?;
+        } else if kind.is_file() && !is_unfinished(&own) {
             if EntryName::parse(&name).is_none() {
                 let reason = format!("{name} has a name that a backup can't have; rename it");
                 return Err(io::Error::new(io::ErrorKind::InvalidFilename, reason));

@@ -78,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_host_name_that_looks_like_the_beginning_of_an_id_is_marked() {
+    fn a_host_name_that_looks_like_the_start_of_an_id_is_marked() {
         for like in [
             "01a20734",
             "01A20734-",

@@ -20,7 +20,7 @@ use crate::domain::secret_box;
 use crate::domain::time::Clock;
 use crate::store::Backend;
 use crate::store::backup::{Snapshot, SnapshotError, SnapshotSink, TableColumns};
-use crate::store::blobs::{LOCK_NAME, hold_files};
+use crate::store::blobs::hold_files;
 
 /// A server's data: what is saved, and what is restored.
 #[derive(Debug, Clone, Copy)]
@@ -91,7 +91,7 @@ pub async fn back_up(
     let mut writer = BackupWriter::create(path, &header)?;
     snapshot.write_to(&mut ToArchive(&mut writer)).await?;
     let mut add = |name: &str, file: File| ToArchive(&mut writer).write_file(name, &file);
-    data_directory::each_file(location.data_dir, LOCK_NAME, &mut add).map_err(BackupError::Add)?;
+    data_directory::each_file(location.data_dir, &mut add).map_err(BackupError::Add)?;
     if let Some(keys) = keys {
         add_keys(&mut writer, keys)?;
     }

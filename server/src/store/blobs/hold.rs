@@ -11,8 +11,8 @@ use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
-/// The file that is locked, in the folder of output.
-pub const LOCK_NAME: &str = "backup.lock";
+/// What the name of the file that is locked ends with; it lies beside the folder of output.
+const LOCK_ENDING: &str = "lock";
 
 /// How often a backup looks whether nobody removes files any more, and the pause between.
 const TRIES: u32 = 100;
@@ -48,7 +48,7 @@ pub fn permit_changes(folder: &Path) -> io::Result<Option<File>> {
 pub(super) fn lock_file(folder: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.create(true).truncate(false).write(true).mode(0o600);
-    options.open(folder.join(LOCK_NAME))
+    options.open(folder.with_extension(LOCK_ENDING))
 }
 
 fn granted(locked: Result<(), TryLockError>, file: File) -> io::Result<Option<File>> {
@@ -65,13 +65,14 @@ mod tests {
 
     #[test]
     fn files_stay_while_a_backup_is_made_and_not_longer() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let one = permit_changes(folder.path()).expect("lock").expect("no backup runs");
-        let two = permit_changes(folder.path()).expect("lock").expect("removals do not wait");
+        let data_dir = tempfile::tempdir().expect("a folder");
+        let folder = data_dir.path().join("output");
+        let one = permit_changes(&folder).expect("lock").expect("no backup runs");
+        let two = permit_changes(&folder).expect("lock").expect("removals do not wait");
         drop((one, two));
-        let held = hold_files(folder.path()).expect("lock").expect("it is free");
-        assert!(permit_changes(folder.path()).expect("look").is_none());
+        let held = hold_files(&folder).expect("lock").expect("it is free");
+        assert!(permit_changes(&folder).expect("look").is_none());
         drop(held);
-        assert!(permit_changes(folder.path()).expect("look").is_some());
+        assert!(permit_changes(&folder).expect("look").is_some());
     }
 }

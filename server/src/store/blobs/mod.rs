@@ -31,7 +31,7 @@ use nix::sys::statvfs::statvfs;
 pub use self::block_reader::{Block, BlockReader};
 pub use self::block_writer::{BlockWriter, Written};
 pub use self::error::BlobError;
-pub use self::hold::{LOCK_NAME, hold_files, permit_changes};
+pub use self::hold::{hold_files, permit_changes};
 use crate::domain::ids::CommandId;
 
 /// Free space that output never uses, so that the database can still store results and new commands
