@@ -39,6 +39,14 @@ test('100 MB of output are loaded on demand, shown in few elements, and searched
   // At first only the end is loaded.
   await expect(page.getByText(/^The first 92 MB are not loaded/)).toBeVisible({ timeout: 60_000 });
   await expect(page.getByRole('log')).toContainText('needle-at-the-end');
+  // A link to a line says from where lines count, and shows the same line later.
+  const last = page.getByRole('log').locator('div', { hasText: 'needle-at-the-end' }).last();
+  await last.locator('a').click();
+  await expect(page).toHaveURL(/from=\d+#L\d+$/);
+  const number = await last.locator('a').innerText();
+  await page.reload();
+  await expect(page.getByRole('log').locator('div', { hasText: 'needle-at-the-end' }).last().locator('a')).toHaveText(number);
+  await expect(page.getByRole('button', { name: `Copy the link to line ${number}` })).toBeVisible();
   // Lines of 80 bytes, an empty one, and the last.
   const lines = 100_000_000 / 80 + 2;
   let tasks = await watchTasks();

@@ -2,10 +2,9 @@
 // person. It goes on with the server of the other specs.
 import AxeBuilder from '@axe-core/playwright';
 import { type BrowserContext, expect, type Page, test } from '@playwright/test';
-import { createHmac } from 'node:crypto';
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
-import { complaints, ids, PASSWORD, signIn, watch } from './story';
+import { codeAt, complaints, confirmed, ids, PASSWORD, signIn, watch } from './story';
 
 let context: BrowserContext;
 let page: Page;
@@ -22,17 +21,6 @@ test.beforeAll(async ({ browser }) => {
 });
 test.afterAll(() => context.close());
 test.afterEach(() => expect(complaints).toEqual([]));
-
-/** Gives the password if the server asks for it. */
-async function confirmed(seen: ReturnType<Page['getByText']>): Promise<void> {
-  const dialog = page.getByRole('dialog', { name: 'Confirm that it is you' });
-  await expect(seen.or(dialog).first()).toBeVisible();
-  if (await dialog.isVisible()) {
-    await dialog.getByLabel('Password').fill(PASSWORD);
-    await dialog.getByRole('button', { name: 'Confirm' }).click();
-  }
-  await expect(seen.first()).toBeVisible();
-}
 
 test('a script is written, saved again, compared, rolled back and opened in the run dialog', async () => {
   await page.goto('/library');
@@ -120,7 +108,7 @@ test('an integration is added, tested, disabled, and its address is never shown 
   await page.getByLabel('An agent is back').check();
   await page.getByRole('textbox', { name: 'Text' }).fill('{{ title }}');
   await page.getByRole('button', { name: 'Create the integration' }).click();
-  await confirmed(page.getByRole('heading', { name: 'on-call' }));
+  await confirmed(page, page.getByRole('heading', { name: 'on-call' }));
   await expect(page.getByText('hooks.invalid')).toBeVisible();
   await expect(page.getByText('secret-part')).toHaveCount(0);
   paths.push(['integration', new URL(page.url()).pathname]);
@@ -132,7 +120,7 @@ test('an integration is added, tested, disabled, and its address is never shown 
   await expect(page.getByLabel('Address')).toHaveValue('');
   await page.getByLabel('Name').fill('night shift');
   await page.getByRole('button', { name: 'Save' }).click();
-  await confirmed(page.getByRole('heading', { name: 'night shift' }));
+  await confirmed(page, page.getByRole('heading', { name: 'night shift' }));
 });
 
 test('messages that were given up are sent again from the log', async () => {
@@ -164,7 +152,7 @@ test('a hook shows its secret once, and a dry run shows the parameters', async (
   await page.getByLabel('Only if').fill('/ref=refs/heads/main');
   await page.getByRole('button', { name: 'Create the hook' }).click();
   const secret = page.getByText(/^whsec_/);
-  await confirmed(secret);
+  await confirmed(page, secret);
   paths.push(['hook', new URL(page.url()).pathname]);
   await page.getByLabel('Body as JSON').fill('{"ref": "refs/heads/other"}');
   await page.getByRole('button', { name: 'Only show' }).click();
@@ -218,7 +206,7 @@ test('the ladder is changed, and the plan shows what is used', async () => {
   await page.getByLabel('From agents').fill('50');
   await page.getByLabel('Only agents with the tag').fill('critical');
   await page.getByRole('button', { name: 'Save' }).click();
-  await confirmed(page.getByText('From 50 agents with the tag critical, a request needs an approval by somebody else.'));
+  await confirmed(page, page.getByText('From 50 agents with the tag critical, a request needs an approval by somebody else.'));
   await page.goto('/settings/plan');
   await expect(page.getByRole('heading', { name: /^Plan / })).toBeVisible();
   await page.getByLabel('Name').fill('Analytical Engines');
@@ -253,20 +241,10 @@ test('an auditor sees all of it and can change none of it', async ({ browser }) 
   await auditor.context().close();
 });
 
-/** What the app on the phone shows. */
-function codeAt(secret: string, step: number): string {
-  const bits = [...secret].map((char) => 'ABCDEFGHIJKLMNOPQRSTUVWXYZ234567'.indexOf(char).toString(2).padStart(5, '0')).join('');
-  const key = Buffer.from(bits.match(/.{8}/g)!.map((byte) => parseInt(byte, 2)));
-  const counter = Buffer.alloc(8);
-  counter.writeBigUInt64BE(BigInt(step));
-  const mac = createHmac('sha1', key).update(counter).digest();
-  return String((mac.readUInt32BE(mac.at(-1)! & 15) & 0x7fffffff) % 1_000_000).padStart(6, '0');
-}
-
 test('a second factor is set up, asked for at the sign-in, and disabled', async ({ browser }) => {
   await page.goto('/settings/account');
   await page.getByRole('button', { name: 'Set up the second factor' }).click();
-  await confirmed(page.getByRole('img', { name: 'QR code for the app' }));
+  await confirmed(page, page.getByRole('img', { name: 'QR code for the app' }));
   const secret = await page.getByRole('region', { name: 'Second factor' }).locator('code').innerText();
   if (process.env.MUSTER_SCREENSHOTS) await page.screenshot({ path: join(process.env.MUSTER_SCREENSHOTS, 'totp.png'), fullPage: true });
   const step = Math.floor(Date.now() / 30_000);
@@ -301,7 +279,7 @@ test('a second factor is set up, asked for at the sign-in, and disabled', async 
   await page.getByRole('button', { name: 'Disable' }).click();
   await page.getByLabel('Code that the app shows, or a recovery code').fill(spare);
   await page.getByRole('dialog').getByRole('button', { name: 'Disable' }).click();
-  await confirmed(page.getByRole('button', { name: 'Set up the second factor' }));
+  await confirmed(page, page.getByRole('button', { name: 'Set up the second factor' }));
 });
 
 test('the sign-in page offers the providers that the server lists', async ({ browser }) => {

@@ -1,6 +1,7 @@
 // What the specs share. The harness gives the address, the set-up token and a folder: a file in it asks for
 // what only the harness can do.
-import { expect, type Page } from '@playwright/test';
+import { expect, type Locator, type Page } from '@playwright/test';
+import { createHmac } from 'node:crypto';
 import { existsSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 
@@ -50,4 +51,25 @@ export async function lastSecret(to: string, pattern: RegExp): Promise<string> {
     }, { timeout: 20_000 })
     .toBe(true);
   return found!;
+}
+
+/** Gives the password if the server asks for it. */
+export async function confirmed(page: Page, seen: Locator, password = PASSWORD): Promise<void> {
+  const dialog = page.getByRole('dialog', { name: 'Confirm that it is you' });
+  await expect(seen.or(dialog).first()).toBeVisible();
+  if (await dialog.isVisible()) {
+    await dialog.getByLabel('Password').fill(password);
+    await dialog.getByRole('button', { name: 'Confirm' }).click();
+  }
+  await expect(seen.first()).toBeVisible();
+}
+
+/** What the app on the phone shows. */
+export function codeAt(secret: string, step: number): string {
+  const bits = [...secret].map((char) => 'ABCDEFGHIJKLMNOPQRSTUVWXYZ234567'.indexOf(char).toString(2).padStart(5, '0')).join('');
+  const key = Buffer.from(bits.match(/.{8}/g)!.map((byte) => parseInt(byte, 2)));
+  const counter = Buffer.alloc(8);
+  counter.writeBigUInt64BE(BigInt(step));
+  const mac = createHmac('sha1', key).update(counter).digest();
+  return String((mac.readUInt32BE(mac.at(-1)! & 15) & 0x7fffffff) % 1_000_000).padStart(6, '0');
 }

@@ -1,14 +1,17 @@
 import createClient, { type Middleware } from 'openapi-fetch';
 import { problemOf, unreachable } from './problem';
 import type { components, paths } from './schema';
-import { fetchSignedIn } from './session';
+import { fetchSignedIn, requireFactor } from './session';
 
 export type Schemas = components['schemas'];
 
 /** Turns every answer that is not a success into an `ApiProblem`. */
 const problems: Middleware = {
   async onResponse({ response }) {
-    if (!response.ok) throw await problemOf(response);
+    if (response.ok) return;
+    const problem = await problemOf(response);
+    if (problem.code === 'second_factor_required') requireFactor();
+    throw problem;
   },
   onError({ error }) {
     if (error instanceof Error && error.name === 'AbortError') return error;

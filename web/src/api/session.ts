@@ -5,6 +5,7 @@
 
 const REFRESH = '/api/auth/refresh';
 const listeners = new Set<() => void>();
+const factorListeners = new Set<() => void>();
 /** Counts refreshes of this tab, so that requests that failed together refresh once. */
 let generation = 0;
 
@@ -13,6 +14,13 @@ export function onSignedOut(listener: () => void): () => void {
   listeners.add(listener);
   return () => listeners.delete(listener);
 }
+
+/** Calls `listener` when the tenant requires a second factor that the person does not have. */
+export function onFactorRequired(listener: () => void): () => void {
+  factorListeners.add(listener);
+  return () => factorListeners.delete(listener);
+}
+export const requireFactor = (): void => factorListeners.forEach((listener) => listener());
 
 async function refresh(seen: number): Promise<boolean> {
   // One tab at a time: a refresh token works once. The server accepts a repeat for ten seconds.

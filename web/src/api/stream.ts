@@ -1,5 +1,5 @@
 import { type ApiProblem, problemOf } from './problem';
-import { fetchSignedIn } from './session';
+import { fetchSignedIn, requireFactor } from './session';
 import { EventParser, type ServerEvent } from './sse';
 
 export type StreamStatus = 'connecting' | 'open' | 'waiting';
@@ -67,6 +67,7 @@ export class LiveStream {
       const response = await fetchSignedIn(this.#options.url, { headers, signal: attempt.signal, cache: 'no-store' });
       if (!response.ok || !response.body) {
         const problem = await problemOf(response);
+        if (problem.code === 'second_factor_required') requireFactor();
         if (problem.isPassing) return 'ended';
         this.#options.onRefused?.(problem);
         return 'refused';

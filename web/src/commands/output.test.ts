@@ -40,3 +40,8 @@ test('equal outputs are one group, and the others name what differs', () => {
   expect(groups.map((group) => group.members)).toEqual([[1, 3], [2]]);
   expect([...groups[1]!.differing]).toEqual([1]);
 });
+
+test('long outputs with the same start and another length are not the same', () => {
+  const groups = groupOutputs([{ of: 1, text: 'start', size: 100 }, { of: 2, text: 'start', size: 200 }, { of: 3, text: 'start', size: 100 }]);
+  expect(groups.map((group) => group.members)).toEqual([[1, 3], [2]]);
+});

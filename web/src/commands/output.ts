@@ -60,13 +60,18 @@ export interface OutputGroup<T> {
   differing: Set<number>;
 }
 
-/** Equal outputs together, the largest group first. */
-export function groupOutputs<T>(outputs: readonly { of: T; text: string }[]): OutputGroup<T>[] {
-  const groups = new Map<string, T[]>();
-  for (const { of, text } of outputs) groups.set(text, [...(groups.get(text) ?? []), of]);
-  const sorted = [...groups].sort((a, b) => b[1].length - a[1].length);
-  const usual = sorted[0]?.[0].split('\n') ?? [];
-  return sorted.map(([text, members], i) => {
+/** Equal outputs together, the largest group first. `size`: of an output whose text is only its start. */
+export function groupOutputs<T>(outputs: readonly { of: T; text: string; size?: number | undefined }[]): OutputGroup<T>[] {
+  const groups = new Map<string, { text: string; members: T[] }>();
+  for (const { of, text, size } of outputs) {
+    const key = `${size ?? ''}\n${text}`;
+    const group = groups.get(key);
+    if (group) group.members.push(of);
+    else groups.set(key, { text, members: [of] });
+  }
+  const sorted = [...groups.values()].sort((a, b) => b.members.length - a.members.length);
+  const usual = sorted[0]?.text.split('\n') ?? [];
+  return sorted.map(({ text, members }, i) => {
     const lines = text.split('\n');
     const differing = i === 0 ? [] : lines.flatMap((line, at) => (line === usual[at] ? [] : [at]));
     return { text, members, differing: new Set(differing) };

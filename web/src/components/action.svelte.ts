@@ -5,8 +5,11 @@ export class Action {
   error = $state.raw<unknown>();
   isBusy = $state(false);
 
-  /** True if the work was done. Asks for the password where the server wants it again. */
-  async run(work: () => Promise<unknown>): Promise<boolean> {
+  /**
+   * True if the work was done. Asks for the password where the server wants it again, and for the number of
+   * agents that the work reaches where the ladder wants it: work that takes this number is done again with it.
+   */
+  async run(work: (reach: number | undefined) => Promise<unknown>): Promise<boolean> {
     if (this.isBusy) return false;
     this.error = undefined;
     this.isBusy = true;

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 import type { Agent } from './queries';
-import { completions, isExpression, parse, plainWords, TargetError } from './target';
+import { completions, expressionOf, isExpression, parse, plainWords, TargetError } from './target';
 
 const agent = (values: Partial<Agent>): Agent =>
   ({ id: 'a', name: 'web-1', hostname: 'Web-1.example.com', os: 'Ubuntu 22.04', arch: 'x86_64', version: '0.1.0', ip: '10.0.0.7', status: 'online', level: 'full', tags: ['web', 'eu'], ...values }) as Agent;
@@ -49,4 +49,11 @@ test('completions go on from the word at the end', () => {
   expect(completions('tag:web & ta', [agent({})])).toEqual([{ insert: 'tag:web & tag:', label: 'tag:' }]);
   expect(completions('tag:e', [agent({})])).toEqual([{ insert: 'tag:eu ', label: 'eu' }]);
   expect(completions('name:', [agent({ name: 'a b' })])).toEqual([{ insert: 'name:"a b" ', label: 'a b' }]);
+});
+
+test('a target of tags or ids is shown as an expression that matches the same agents', () => {
+  expect(expressionOf({ tags: ['web', 'eu'] })).toBe('tag:web & tag:eu');
+  expect(expressionOf({ ids: ['1', '2'] })).toBe('id:1 | id:2');
+  expect(expressionOf({ expression: 'tag:web & !name:x' })).toBe('tag:web & !name:x');
+  expect(expressionOf(undefined)).toBe('');
 });

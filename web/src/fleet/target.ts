@@ -2,6 +2,7 @@
  * Target expressions, as docs/TARGETS.md describes them, over the agents that the browser already has. It
  * only filters what is shown: when something is run, the server decides who is matched.
  */
+import type { Schemas } from '../api/client';
 import type { Agent } from './queries';
 
 export const FACTS = ['tag', 'name', 'hostname', 'os', 'version', 'arch', 'id', 'status', 'level'] as const;
@@ -183,3 +184,7 @@ export function completions(text: string, agents: readonly Agent[]): { insert: s
     .slice(0, 8)
     .map((value) => ({ insert: `${before}${fact}:${quote(value)} `, label: value }));
 }
+
+/** A target as an expression. Tags match agents that have all of them. */
+export const expressionOf = (spec: Schemas['TargetSpec'] | null | undefined): string =>
+  spec?.expression ?? (spec?.tags?.length ? spec.tags.map((tag) => `tag:${tag}`).join(' & ') : (spec?.ids ?? []).map((agent) => `id:${agent}`).join(' | '));

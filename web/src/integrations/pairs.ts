@@ -1,10 +1,10 @@
 /** Lines of `NAME=value`, as a form has them. A line without a sign or a name is a mistake that the server names. */
 export function parsePairs(text: string): Record<string, string> {
-  const lines = text.split('\n').map((line) => line.trim()).filter(Boolean);
+  const lines = text.split('\n').filter((line) => line.trim());
   return Object.fromEntries(
     lines.map((line) => {
       const at = line.indexOf('=');
-      return at < 0 ? [line, ''] : [line.slice(0, at).trim(), line.slice(at + 1)];
+      return at < 0 ? [line.trim(), ''] : [line.slice(0, at).trim(), line.slice(at + 1)];
     }),
   );
 }

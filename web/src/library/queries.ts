@@ -34,6 +34,3 @@ export function parseName(script: string): { name: string; version?: number } | 
   const match = /^library:([^@]+)(?:@(\d+))?$/.exec(script);
   return match ? { name: match[1]!, ...(match[2] ? { version: Number(match[2]) } : {}) } : undefined;
 }
-
-export const expressionOf = (spec: Schemas['TargetSpec'] | null | undefined): string =>
-  spec?.expression ?? [...(spec?.tags ?? []).map((tag) => `tag:${tag}`), ...(spec?.ids ?? []).map((agent) => `id:${agent}`)].join(' | ');

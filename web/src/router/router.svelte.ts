@@ -1,11 +1,27 @@
 /** The address is the state: what a person sees can be reloaded, sent and gone back to. */
 
+/** Lists whose filters stay when a person leaves them and comes back by a link of the page. */
+const LISTS = ['/fleet', '/jobs', '/history', '/schedules', '/library', '/approvals', '/audit'];
+const STORE = 'muster-filters';
+
+function readKept(): Record<string, string> {
+  try {
+    const stored: unknown = JSON.parse(sessionStorage.getItem(STORE) ?? '{}');
+    return typeof stored === 'object' && stored !== null ? (stored as Record<string, string>) : {};
+  } catch {
+    return {};
+  }
+}
+
 class Router {
   path = $state(location.pathname);
   query = $state.raw(new URLSearchParams(location.search));
   hash = $state(location.hash);
+  /** The filters that each list had last, in this tab. */
+  #kept = $state.raw<Record<string, string>>(readKept());
 
   constructor() {
+    this.#keep();
     addEventListener('popstate', () => this.#read());
     document.addEventListener('click', (event) => this.#follow(event));
   }
@@ -33,6 +49,11 @@ class Router {
     this.go(this.path + (text ? `?${text}` : '') + this.hash, { replace });
   }
 
+  /** The address of a list with the filters that it had last. */
+  back(list: string): string {
+    return list + (this.#kept[list] ?? '');
+  }
+
   param(name: string): string {
     return this.query.get(name) ?? '';
   }
@@ -41,6 +62,13 @@ class Router {
     this.path = location.pathname;
     this.query = new URLSearchParams(location.search);
     this.hash = location.hash;
+    this.#keep();
+  }
+
+  #keep(): void {
+    if (!LISTS.includes(location.pathname) || this.#kept[location.pathname] === location.search) return;
+    this.#kept = { ...this.#kept, [location.pathname]: location.search };
+    sessionStorage.setItem(STORE, JSON.stringify(this.#kept));
   }
 
   /** Links are ordinary links: another tab, copying and the keyboard work. */

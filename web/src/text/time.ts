@@ -7,15 +7,32 @@ const UNITS: [Intl.RelativeTimeFormatUnit, number][] = [
   ['second', 1],
 ];
 
+// A formatter takes far longer to make than to use, and a list has hundreds of times.
+const formatters = new Map<string, unknown>();
+function kept<T>(key: string, make: () => T): T {
+  if (!formatters.has(key)) formatters.set(key, make());
+  return formatters.get(key) as T;
+}
+const dates = (locale: string, options: Intl.DateTimeFormatOptions): Intl.DateTimeFormat =>
+  kept(`${locale} ${options.dateStyle} ${options.timeStyle}`, () => new Intl.DateTimeFormat(locale, options));
+
 export function relative(instant: number, now: number, locale: string): string {
   const seconds = Math.round((instant - now) / 1_000);
   const [unit, length] = UNITS.find(([, length]) => Math.abs(seconds) >= length) ?? ['second', 1];
-  const format = new Intl.RelativeTimeFormat(locale, { numeric: Math.abs(seconds) < 1 ? 'auto' : 'always', style: 'short' });
-  return format.format(Math.trunc(seconds / length), unit);
+  const numeric = Math.abs(seconds) < 1 ? 'auto' : 'always';
+  return kept(`${locale} ${numeric}`, () => new Intl.RelativeTimeFormat(locale, { numeric, style: 'short' })).format(Math.trunc(seconds / length), unit);
 }
 
 export const absolute = (instant: number, locale: string): string =>
-  new Intl.DateTimeFormat(locale, { dateStyle: 'medium', timeStyle: 'medium' }).format(instant);
+  dates(locale, { dateStyle: 'medium', timeStyle: 'medium' }).format(instant);
+
+/** Without seconds, for sentences. */
+export const moment = (instant: number, locale: string): string =>
+  dates(locale, { dateStyle: 'medium', timeStyle: 'short' }).format(instant);
+
+/** A sentence of the server, whose times become those of the person. */
+export const withTimes = (text: string, locale: string): string =>
+  text.replace(/\b\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?Z/g, (found) => absolute(new Date(found).getTime(), locale));
 
 export function duration(ms: number): string {
   if (ms < 1_000) return `${Math.round(ms)} ms`;

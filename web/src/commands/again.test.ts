@@ -1,0 +1,29 @@
+import { expect, test } from 'vitest';
+import { againAt, readParameters, readRollout } from './again';
+
+const query = (address: string): URLSearchParams => new URLSearchParams(address.slice('/run?'.length));
+
+test('what ran is run again with its script, parameters, target and waves', () => {
+  const again = query(againAt({ script: 'library:deploy@3', parameters: { VERSION: '1 & 2' }, target: { tags: ['web', 'eu'] }, rollout: { wave_size: '25%', max_failures: 2, pause_ms: 5_000 } }));
+  expect(again.get('script')).toBe('library:deploy@3');
+  expect(again.get('q')).toBe('tag:web & tag:eu');
+  expect(readParameters(again.get('parameters'))).toEqual({ VERSION: '1 & 2' });
+  expect(readRollout(again.get('rollout'))).toEqual({ wave_size: '25%', max_failures: 2, pause_ms: 5_000 });
+});
+
+test('a command runs again with the same words', () => {
+  const again = query(againAt({ argv: ['echo', 'a b'], target: { ids: ['1', '2'] } }));
+  expect([again.get('mode'), again.get('argv'), again.get('q')]).toEqual(['argv', 'echo "a b"', 'id:1 | id:2']);
+});
+
+test('many ids are kept in the tab, and never become another target', () => {
+  const again = query(againAt({ script: 'x', target: { ids: Array.from({ length: 30 }, String) } }));
+  expect(again.get('selection')).toBe('kept');
+  expect(again.has('q')).toBe(false);
+});
+
+test('an address that was cut off has no parameters', () => {
+  expect(readParameters('{"A":"1"')).toEqual({});
+  expect(readParameters(null)).toEqual({});
+  expect(readRollout('[1]')).toBeUndefined();
+});
