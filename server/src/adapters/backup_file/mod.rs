@@ -93,7 +93,7 @@ pub enum BackupFileError {
     Format(u32),
     #[error("the backup is too large: {0}")]
     TooLarge(&'static str),
-    /// Of whoever takes the contents.
+    /// Of the receiver of the contents.
     #[error(transparent)]
     Sink(Box<dyn std::error::Error + Send + Sync>),
 }

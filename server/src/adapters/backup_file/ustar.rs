@@ -21,7 +21,7 @@ pub(super) fn encode(name: &str, bytes: u64) -> Option<[u8; BLOCK]> {
     head[..name.len()].copy_from_slice(name.as_bytes());
     head[PREFIX.start..PREFIX.start + prefix.len()].copy_from_slice(prefix.as_bytes());
     head[MODE].copy_from_slice(b"0000600\0");
-    // Owner, group and time are those of whoever unpacks it.
+    // Owner, group and time are set by the user who unpacks it.
     for number in [108..116, 116..124] {
         head[number].copy_from_slice(b"0000000\0");
     }

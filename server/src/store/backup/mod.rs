@@ -127,7 +127,7 @@ impl Snapshot {
     }
 }
 
-/// Holds the data directory, which may not exist yet, so that no server uses it, until this process ends.
+/// Locks the data directory, which may not exist yet, against servers until this process ends.
 ///
 /// # Errors
 /// [`StoreError::Locked`] if one does.

@@ -1,7 +1,7 @@
 //! Keeps files of output while a backup copies them.
 //!
 //! A row stops to reference a file before the file is removed. So a backup that first takes this lock and
-//! then its snapshot finds every file that its rows reference. Whoever removes files holds the lock shared
+//! then its snapshot finds every file that its rows reference. A worker that removes files holds the lock shared
 //! meanwhile; a backup holds it alone.
 
 use std::fs::{File, OpenOptions, TryLockError};
@@ -11,14 +11,15 @@ use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
-/// What the name of the file that is locked ends with; it lies beside the folder of output.
+/// The ending of the locked file, which is beside the folder of output.
 const LOCK_ENDING: &str = "lock";
 
-/// How often a backup looks whether nobody removes files any more, and the pause between.
+/// How often a backup tries to get the lock, and the pause between. The lock itself has no time limit, and another
+/// backup may hold it for hours.
 const TRIES: u32 = 100;
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// Waits until nobody removes files of this folder; from then on they stay, until the result is dropped.
+/// Waits until no worker removes files of this folder, and keeps them until the result is dropped.
 /// `None` if another backup, or a rotation of the master key, is running. Blocks.
 ///
 /// # Errors

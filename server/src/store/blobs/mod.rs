@@ -87,7 +87,7 @@ impl Blobs {
             .mode(0o700)
             .create(folder)
             .map_err(BlobError::io("make the folder for output"))?;
-        // Here, so that it belongs to the server's user, whoever makes backups.
+        // Here, so that it belongs to the server's user, also if root makes the backups.
         hold::lock_file(folder).map_err(BlobError::io("make the folder for output"))?;
         Ok(Self { folder: folder.into() })
     }

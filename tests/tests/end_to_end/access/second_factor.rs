@@ -55,7 +55,7 @@ async fn member_without_a_required_second_factor_may_only_enable_it(fixture: Fix
         assert_eq!(me["scopes"], json!([]), "{me}");
         person.api.get("/api/me/totp").await.expect(200);
     }
-    // Whoever has it, and keys, are not affected.
+    // People who have one, and API keys, are not affected.
     owner.api.get("/api/agents").await.expect(200);
     fixture.api.get("/api/agents").await.expect(200);
 

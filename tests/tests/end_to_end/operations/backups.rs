@@ -151,7 +151,7 @@ async fn a_backup_under_load_restores_what_was_promised_and_nothing_runs_twice(
     std::fs::write(fixture.server.data_dir().join("bootstrap_key"), key).expect("write");
     fixture.server.resume();
     fixture.server.ready().await;
-    eventually("the agent is back, over whatever link", async || {
+    eventually("the agent is back, over WebSocket or HTTP", async || {
         let shown = fixture.api.get(&format!("/api/agents/{id}")).await.expect(200);
         (shown["status"] == "online").then_some(())
     })

@@ -155,7 +155,7 @@ async fn hook_of_a_revoked_key_starts_nothing_until_somebody_takes_it_over(fixtu
     let path = format!("/api/hooks/{}", hook.id);
     fixture.api.patch(&path, json!({"name": "renamed"})).await.expect(200);
     hook.send(&headers, &json!({})).await.expect_problem(403, "hook_owner_invalid");
-    // Whoever knows the secret would act with the rights of the new owner, so it changes hands with it.
+    // A sender that knows the secret would act with the rights of the new owner, so both change together.
     let taken = fixture.api.patch(&path, json!({"enabled": true})).await;
     taken.expect_problem(409, "secret_of_another");
     let rotated = fixture.api.post(&format!("{path}/rotate"), json!({})).await.expect(200);

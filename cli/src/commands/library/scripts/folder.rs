@@ -106,7 +106,7 @@ async fn save(
             "save" => server.latest_version.saturating_add(1),
             _ => server.current_version,
         };
-        // Before anything is saved that nobody would sign.
+        // Before a version is saved that the publisher would refuse to sign.
         check_leap(session, &server.id, &local.name, version, &options.signature).await?;
     }
     let (id, version) = match server {

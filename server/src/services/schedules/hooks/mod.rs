@@ -104,7 +104,7 @@ impl Hooks {
     }
 
     /// Changes a hook. Its work is changed only by its owner: who knows the secret is the one whose rights
-    /// its jobs have, so that nobody approves what their own delivery asked for.
+    /// its jobs have, so that a person can't approve what their own delivery asked for.
     ///
     /// # Errors
     /// As [`Hooks::create`]; 403 if another principal owns it and the caller lacks `commands:manage`; 409
