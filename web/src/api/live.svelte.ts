@@ -25,15 +25,19 @@ const GATHER_MS = 150;
 
 type AgentEvent = Extract<TenantEvent, { kind: 'agent' }>;
 
-/** Changes the list of all agents in place, which is long. True if the list has the agent. */
+/**
+ * Changes the list of all agents in place, which is long. True if the list then is up to date: an answer that is
+ * on its way may be older than the event and would replace the change.
+ */
 function showStatus(client: QueryClient, event: AgentEvent): boolean {
+  const isLoading = client.isFetching({ queryKey: ['agents', 'all'] }) > 0;
   const list = client.getQueryData<Agent[]>(['agents', 'all']);
-  if (!list) return true;
+  if (!list) return !isLoading;
   const at = list.findIndex((agent) => agent.id === event.id);
   if (at < 0) return false;
   const seen = event.status === 'online' ? { last_seen_at: new Date().toISOString() } : {};
   client.setQueryData(['agents', 'all'], list.with(at, { ...list[at]!, ...seen, status: event.status }));
-  return true;
+  return !isLoading;
 }
 
 /** Reads data on the screen again when the server reports that it changed. */
