@@ -69,7 +69,7 @@ impl Fixture {
     pub async fn agent_through(&self, url: &str, options: AgentOptions) -> (Agent, String) {
         let (key_id, key) = self.api.agent_key(json!({"permissions": ALL})).await;
         let agent = Agent::start(&self.test_dir, url, &key, options);
-        let id = self.online(&key_id).await.id().to_owned();
+        let id = self.reported(&key_id).await.id().to_owned();
         (agent, id)
     }
 
@@ -105,6 +105,16 @@ impl Fixture {
         };
         let items = answer.json()["items"].as_array().cloned().unwrap_or_default();
         items.into_iter().filter(|agent| agent["key_id"] == key_id).collect()
+    }
+
+    /// Waits until the only agent of this key is online and has reported its scripts and its policy, and returns it.
+    ///
+    /// Agents report them after they registered. Until then the server accepts work that they may refuse.
+    pub async fn reported(&self, key_id: &str) -> Value {
+        eventually(&format!("the agent of key {key_id} has reported its policy"), async || {
+            Some(self.online(key_id).await).filter(|agent| agent["policy"].is_string())
+        })
+        .await
     }
 
     /// Waits until the agent is online over this transport.

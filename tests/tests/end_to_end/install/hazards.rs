@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use muster_tests::{Manager, binary};
+use muster_tests::{Manager, binary, eventually};
 use serde_json::{Value, json};
 
 use super::{DEPLOY, NewHost, complaint, new_files};
@@ -123,8 +123,12 @@ async fn settings_of_the_owner_survive_a_reinstallation() {
         .await
         .expect(0);
     new_host.host.run(&format!("{DEPLOY} --allow library")).await.expect(0);
-    let agent = new_host.fixture.online(&new_host.key_id).await;
-    assert_eq!((&agent["transport"], &agent["policy"]), (&"http".into(), &"library".into()));
+    let agent = eventually("the agent reports its new policy", async || {
+        let agent = new_host.fixture.online(&new_host.key_id).await;
+        (agent["policy"] == "library").then_some(agent)
+    })
+    .await;
+    assert_eq!(agent["transport"], "http", "{agent}");
     let policy = new_host.host.run("cat /var/lib/muster/policy.json").await.expect(0);
     assert_eq!(policy.trim(), "{\"allow\": \"library\"}");
 

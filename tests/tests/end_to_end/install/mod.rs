@@ -49,11 +49,11 @@ impl NewHost {
         )
     }
 
-    /// Installs an agent, and waits until it is online.
+    /// Installs an agent, and waits until it is online and has reported its policy.
     async fn install(&self) -> Value {
         let said = self.host.run(&self.line(&format!("--key {}", self.key))).await;
         said.expect(0);
-        self.fixture.online(&self.key_id).await
+        self.fixture.reported(&self.key_id).await
     }
 
     /// Runs a script on the agent and returns what it printed.
