@@ -160,6 +160,8 @@ async fn group_of_a_revoked_key_halts_before_its_next_wave_until_another_key_res
     fixture.api.delete(&format!("/api/keys/{}", made.id())).await.expect(200);
     // What was sent ends as it does, and nothing follows it.
     first.answers(&asked, true).await;
+    // The new connection ends the old one, so the answer has to be there first.
+    fixture.api.finished(asked.text("command_id")).await;
     first.said["version"] = json!("0.2.0");
     first.reconnect(&fixture).await;
     let shown = group(&fixture, &id, "it halts", |shown| shown["state"] == "halted").await;
