@@ -111,8 +111,11 @@ impl Fixture {
     ///
     /// Agents report them after they registered. Until then the server accepts work that they may refuse.
     pub async fn reported(&self, key_id: &str) -> Value {
-        eventually(&format!("the agent of key {key_id} has reported its policy"), async || {
-            Some(self.online(key_id).await).filter(|agent| agent["policy"].is_string())
+        eventually(&format!("the agent of key {key_id} has reported its scripts"), async || {
+            let agent = self.online(key_id).await;
+            let path = format!("/api/agents/{}/scripts", agent.id());
+            let scripts = self.api.get(&path).await.expect(200);
+            (scripts["reported_at"].is_string() && agent["policy"].is_string()).then_some(agent)
         })
         .await
     }

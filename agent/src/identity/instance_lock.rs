@@ -1,5 +1,6 @@
 //! Ensures that only one agent uses a state directory.
 
+use std::fs;
 use std::time::Duration;
 
 use crate::platform::{FileLock, LockError};
@@ -37,7 +38,9 @@ impl InstanceLock {
         let path = || state.path().display().to_string();
         let deadline = tokio::time::Instant::now() + PATIENCE;
         loop {
-            match FileLock::take(&state.lock()) {
+            // The last agent may have been killed while it was connected. The file is there for people only.
+            let forget = || drop(fs::remove_file(state.status()));
+            match FileLock::take_after(&state.lock(), forget) {
                 Ok(lock) => return Ok(Self(lock)),
                 Err(LockError::Held) if tokio::time::Instant::now() < deadline => {
                     tokio::time::sleep(RETRY).await;

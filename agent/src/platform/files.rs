@@ -23,12 +23,29 @@ pub enum LockError {
     Io(#[from] io::Error),
 }
 
+impl From<TryLockError> for LockError {
+    fn from(error: TryLockError) -> Self {
+        match error {
+            TryLockError::WouldBlock => Self::Held,
+            TryLockError::Error(error) => Self::Io(error),
+        }
+    }
+}
+
 impl FileLock {
     /// Takes the lock without waiting; creates the file if it is missing.
     ///
     /// # Errors
     /// [`LockError::Held`] if another process holds it.
     pub fn take(path: &Path) -> Result<Self, LockError> {
+        Self::take_after(path, || {})
+    }
+
+    /// [`FileLock::take`] that first calls `prepare`, while no process holds the lock.
+    ///
+    /// # Errors
+    /// [`LockError::Held`] if another process holds it.
+    pub fn take_after(path: &Path, prepare: impl FnOnce()) -> Result<Self, LockError> {
         let file = OpenOptions::new()
             .read(true)
             .write(true)
@@ -36,11 +53,11 @@ impl FileLock {
             .truncate(false)
             .mode(0o600)
             .open(path)?;
-        match file.try_lock() {
-            Ok(()) => Ok(Self(file)),
-            Err(TryLockError::WouldBlock) => Err(LockError::Held),
-            Err(TryLockError::Error(error)) => Err(LockError::Io(error)),
-        }
+        // No process can take the lock beside the shared one, and a check takes this one for free.
+        file.try_lock_shared()?;
+        prepare();
+        file.try_lock()?;
+        Ok(Self(file))
     }
 
     /// True if a process holds the lock. Creates nothing: without a file the lock is not held.

@@ -169,7 +169,7 @@ pub const LIBRARY: &str = "library";
 pub const NOTIFICATION_SOCKET: &str = "wake.sock";
 
 /// The folder of one execution.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ExecutionDir(PathBuf);
 
 impl ExecutionDir {

@@ -15,7 +15,7 @@ use crate::storage;
 use crate::storage::layout::{ExecutionDir, StateDir, id_of_name};
 
 /// An execution without a result.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct OpenExecution {
     pub command_id: Uuid,
     /// Its name in the manifest; absent for executions that an older agent has accepted.

@@ -13,8 +13,11 @@ use crate::agent::status_file::AgentStatus;
 use crate::platform::{FileLock, ProcessStat};
 use crate::storage::layout::StateDir;
 
+/// How often the files are read until two reads agree.
+const MAX_READS: usize = 5;
+
 /// The state of an agent.
-#[derive(Debug, Serialize)]
+#[derive(Debug, PartialEq, Eq, Serialize)]
 pub struct HostReport {
     pub state: AgentState,
     pub state_dir: String,
@@ -37,7 +40,7 @@ pub enum AgentState {
 }
 
 /// The fields that are read from the supervisor's file; others are ignored.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Supervisor {
     #[serde(default)]
     pub pid: u32,
@@ -62,7 +65,7 @@ impl Supervisor {
 }
 
 /// How the agent's last process ended.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LastExit {
     #[serde(default)]
     pub code: Option<i32>,
@@ -89,12 +92,25 @@ impl HostReport {
     /// [`InspectError`] if this user may not read it.
     pub fn read(state_dir: &Path) -> Result<Self, InspectError> {
         let state = StateDir::at(state_dir);
+        let mut report = Self::read_once(&state)?;
+        // The files change one by one during a restart, and together would show a state that never was.
+        for _ in 1..MAX_READS {
+            let again = Self::read_once(&state)?;
+            if again == report {
+                break;
+            }
+            report = again;
+        }
+        Ok(report)
+    }
+
+    fn read_once(state: &StateDir) -> Result<Self, InspectError> {
         let lock = state.lock();
         let is_running = FileLock::is_held(&lock).map_err(InspectError::of(&lock))?;
         let agent: Option<AgentStatus> = read(&state.status());
         let is_connected = agent.as_ref().is_some_and(|agent| agent.connected_since.is_some());
         let mut executions = Vec::new();
-        for execution in open_executions(&state)? {
+        for execution in open_executions(state)? {
             if execution.is_running()? {
                 executions.push(execution);
             }

@@ -48,8 +48,7 @@ async fn one_pasted_line_installs_and_another_removes_everything() {
     host.run(DEPLOY).await.expect(0);
     assert_eq!(new_host.fixture.online(&new_host.key_id).await["id"], id.as_str());
 
-    new_host.host.reboot().await;
-    assert_eq!(new_host.fixture.online(&new_host.key_id).await["id"], id.as_str());
+    assert_eq!(new_host.reboot().await["id"], id.as_str());
     let host = &new_host.host;
 
     host.run(&format!("{DEPLOY} --uninstall")).await.expect(0);

@@ -20,8 +20,7 @@ async fn lives_under(manager: Manager, shell: &str) {
     new_host.host.run(&format!("{shell} {DEPLOY} --start")).await.expect(0);
 
     if manager != Manager::Bare {
-        new_host.host.reboot().await;
-        new_host.fixture.online(&new_host.key_id).await;
+        new_host.reboot().await;
     }
     new_host.host.run(&format!("{shell} {DEPLOY} --uninstall")).await.expect(0);
     assert!(new_host.fixture.agents_of(&new_host.key_id).await.is_empty());

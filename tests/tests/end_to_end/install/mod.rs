@@ -15,7 +15,7 @@ mod trust;
 mod upgrade;
 mod user;
 
-use muster_tests::{ALL, Fixture, Host, Manager, ProgramOutput};
+use muster_tests::{ALL, Fixture, Host, Manager, ProgramOutput, eventually};
 use serde_json::{Value, json};
 
 /// The path of the installed copy of the script.
@@ -54,6 +54,17 @@ impl NewHost {
         let said = self.host.run(&self.line(&format!("--key {}", self.key))).await;
         said.expect(0);
         self.fixture.reported(&self.key_id).await
+    }
+
+    /// Restarts the host, and waits for a new connection: the server may still show the one from before.
+    async fn reboot(&mut self) -> Value {
+        let before = self.fixture.online(&self.key_id).await;
+        self.host.reboot().await;
+        eventually("the agent connects after the restart", async || {
+            let agent = self.fixture.online(&self.key_id).await;
+            (agent["connected_at"] != before["connected_at"]).then_some(agent)
+        })
+        .await
     }
 
     /// Runs a script on the agent and returns what it printed.

@@ -21,8 +21,7 @@ async fn lives_for_ada(manager: Manager) {
     new_host.host.run_as("ada", &format!("{deploy} --status")).await.expect(0);
     new_host.host.run("ps -o user= -C muster-agent | grep -qx ada").await.expect(0);
 
-    new_host.host.reboot().await;
-    new_host.fixture.online(&new_host.key_id).await;
+    new_host.reboot().await;
     new_host.host.run_as("ada", &format!("{deploy} --uninstall")).await.expect(0);
     assert!(new_host.fixture.agents_of(&new_host.key_id).await.is_empty());
     let left = new_files(&before, &new_host.host.changes());
