@@ -41,7 +41,7 @@ function showStatus(client: QueryClient, event: AgentEvent): boolean {
 }
 
 /** Reads data on the screen again when the server reports that it changed. */
-export function keepCurrent(client: QueryClient): () => void {
+export function keepCurrent(client: QueryClient, source: Pick<typeof events, 'subscribe'> = events): () => void {
   let waiting = new Map<string, unknown[]>();
   let timer: ReturnType<typeof setTimeout> | undefined;
   let isReading = false;
@@ -60,7 +60,7 @@ export function keepCurrent(client: QueryClient): () => void {
     if (isStopped || isReading || waiting.size === 0) return;
     timer ??= setTimeout(() => void flush(), GATHER_MS);
   };
-  const unsubscribe = events.subscribe((event) => {
+  const unsubscribe = source.subscribe((event) => {
     const keys = stale(event);
     if (event.kind === 'agent' && !showStatus(client, event)) keys.push(['agents', 'all']);
     for (const key of keys) waiting.set(JSON.stringify(key), key);

@@ -1,0 +1,53 @@
+import { QueryClient } from '@tanstack/svelte-query';
+import { afterEach, expect, test, vi } from 'vitest';
+import type { TenantEvent } from './events.svelte';
+import { keepCurrent } from './live.svelte';
+
+afterEach(() => vi.useRealTimers());
+
+/** A list of one agent whose reads end when the test says so. */
+function listOfOne() {
+  const client = new QueryClient();
+  const reads: ((status: string) => void)[] = [];
+  const queryFn = (): Promise<unknown> =>
+    new Promise((resolve) => reads.push((status) => resolve([{ id: 'shop-3', status }])));
+  const status = (): string => client.getQueryData<{ status: string }[]>(['agents', 'all'])![0]!.status;
+  const read = client.fetchQuery({ queryKey: ['agents', 'all'], queryFn });
+  let send: (event: TenantEvent) => void = () => undefined;
+  const stop = keepCurrent(client, {
+    subscribe: (listener) => {
+      send = listener;
+      return () => undefined;
+    },
+  });
+  return { client, reads, read, queryFn, status, stop, send: (event: TenantEvent) => send(event) };
+}
+
+const OFFLINE: TenantEvent = { kind: 'agent', id: 'shop-3', status: 'offline' };
+
+test('an event during the load of the list is not replaced by the older answer', async () => {
+  vi.useFakeTimers();
+  const list = listOfOne();
+  list.reads[0]!('online');
+  await list.read;
+  // The second read gets its answer from the server before the event and arrives after it.
+  void list.client.fetchQuery({ queryKey: ['agents', 'all'], queryFn: list.queryFn });
+  list.send(OFFLINE);
+  expect(list.status()).toBe('offline');
+  list.reads[1]!('online');
+  await vi.advanceTimersByTimeAsync(1_000);
+  expect(list.client.getQueryState(['agents', 'all'])?.isInvalidated).toBe(true);
+  list.stop();
+});
+
+test('an event changes a complete list without a request', async () => {
+  vi.useFakeTimers();
+  const list = listOfOne();
+  list.reads[0]!('online');
+  await list.read;
+  list.send(OFFLINE);
+  await vi.advanceTimersByTimeAsync(1_000);
+  expect(list.status()).toBe('offline');
+  expect(list.client.getQueryState(['agents', 'all'])?.isInvalidated).toBe(false);
+  list.stop();
+});
