@@ -1237,8 +1237,8 @@ runit_stop() { [ ! -e "/etc/sv/$name" ] || sv -w 30 stop "$name" >/dev/null; }
 runit_remove() {
     sv -w 30 stop "$name" >/dev/null 2>&1 || true
     watched=$(runit_folder) && rm -f "$watched/$name"
-    # runsv ends only when the folder is gone.
-    sv exit "/etc/sv/$name" >/dev/null 2>&1 || true
+    # runsv writes into the folder until it has ended.
+    sv -w 30 shutdown "/etc/sv/$name" >/dev/null 2>&1 || true
     rm -rf "/etc/sv/$name"
 }
 
