@@ -94,11 +94,11 @@ async fn password_of_postgresql_is_read_from_a_file() {
     server.ready().await;
     server.stop();
 
-    std::fs::write(&file, "another").expect("written");
+    std::fs::write(&file, "Xq7-wrong").expect("written");
     let mut process = server.spawn();
     assert!(!process.ended().await.success());
     let log = process.log();
-    assert!(log.contains("password authentication failed") && !log.contains("another"), "{log}");
+    assert!(log.contains("password authentication failed") && !log.contains("Xq7-wrong"), "{log}");
 }
 
 #[tokio::test]
