@@ -1,28 +1,48 @@
 // The dashboard in a real browser, with the real server and real agents.
 import { expect } from '@playwright/test';
-import { ask, checkScreen, EMAIL, ids, openScreen, PASSWORD, test, violationsOf } from './story';
+import { ask, checkScreen, chooseLanguage, EMAIL, ids, openScreen, PASSWORD, test, violationsOf } from './story';
 
 test.describe.configure({ mode: 'serial' });
 test.use({ account: null });
 
-test('a set-up token makes the first owner, who adds an agent and sees its first output', async ({ page }) => {
+test('a set-up token makes the first owner, who adds an agent and sees its first output, on a phone with the keyboard alone', async ({ page }) => {
+  const { keyboard } = page;
+  await page.setViewportSize({ width: 390, height: 844 });
   await page.goto(`/set-up#token=${process.env.MUSTER_SETUP_TOKEN}`);
   await expect(page).toHaveURL('/set-up');
-  await page.getByLabel('Name').fill('Ada');
-  await page.getByLabel('Email').fill(EMAIL);
-  await page.getByLabel('Password').fill(PASSWORD);
-  await page.getByRole('button', { name: 'Create the owner' }).click();
+  // The token is there: the cursor is in the first field that is empty.
+  await expect(page.getByLabel('Your name')).toBeFocused();
+  for (const text of ['Ada', EMAIL, PASSWORD]) {
+    await keyboard.type(text);
+    await keyboard.press(text === PASSWORD ? 'Enter' : 'Tab');
+  }
 
   await expect(page.getByRole('heading', { name: 'Add an agent' })).toBeVisible();
-  await page.getByLabel('Name of the key').fill('first');
-  await page.getByLabel('Tags of its agents').fill('web eu');
-  await page.getByRole('button', { name: 'Create the key' }).click();
+  await expect(page.getByLabel('Name of the key')).toBeFocused();
+  await keyboard.type('first');
+  await keyboard.press('Tab');
+  await keyboard.type('web eu');
+  await keyboard.press('Enter');
   await expect(page.getByText('Waiting for the agent')).toBeVisible();
+  await expect(page.getByRole('button', { name: 'Copy' })).toBeFocused();
+  await expect(page.getByText('leads only to the machine of the server')).toBeVisible();
+  expect(await page.evaluate(() => document.documentElement.scrollWidth > innerWidth)).toBe(false);
   const line = await page.locator('pre').first().innerText();
+
+  // A phone loads the page again when somebody comes back to it: the key is not shown again, and the wait goes on.
+  await page.reload();
+  await expect(page.getByText('The line with the key was shown once')).toBeVisible();
+  await expect(page.getByText('Waiting for the agent')).toBeVisible();
+  await expect(page.getByRole('main')).not.toContainText('mst_agent_');
   await ask('start_agent', /mst_agent_\w+/.exec(line)![0]);
-  await page.getByRole('button', { name: 'Run hello' }).click();
+  await expect(page.getByRole('button', { name: 'Run hello' })).toBeFocused();
+  await keyboard.press('Enter');
   await expect(page.getByRole('log')).toContainText('hello from first');
   await expect(page.getByText('That is all.')).toBeVisible();
+  await expect(page.getByRole('link', { name: 'Open the execution' })).toBeFocused();
+  await page.reload();
+  await expect(page.getByRole('log')).toContainText('hello from first');
+  await page.setViewportSize({ width: 1440, height: 900 });
 });
 
 test('a person signs out and in, and a wrong password says so', async ({ page }) => {
@@ -221,13 +241,14 @@ const SCREENS: [name: string, path: () => string][] = [
 test('no screen has a violation of accessibility, in either theme and on a phone', async ({ page }) => {
   test.setTimeout(420_000);
   await ask('make_examples');
-  for (const [theme, width] of [['light', 1440], ['dark', 390]] as const) {
+  for (const [theme, width, language] of [['light', 1440, 'en'], ['dark', 390, 'de']] as const) {
     await page.setViewportSize({ width, height: 844 });
     for (const [name, path] of SCREENS) {
-      await openScreen(page, path(), theme);
-      await checkScreen(page, `${name}-${width}-${theme}`);
+      await openScreen(page, path(), theme, language);
+      await checkScreen(page, `${name}-${width}-${theme}-${language}`);
     }
   }
+  await chooseLanguage(page, 'en');
 });
 
 test('an auditor sees the fleet and the audit, and nothing to run', async ({ newVisitor }) => {

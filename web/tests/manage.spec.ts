@@ -1,7 +1,7 @@
 // What people set up: schedules, rules, groups, keys, tags, accounts. It goes on with the server of
 // dashboard.spec.ts.
 import { expect, type Page } from '@playwright/test';
-import { ids, lastSecret, PASSWORD, signIn, test, violationsOf } from './story';
+import { chooseLanguage, ids, lastSecret, PASSWORD, signIn, test, violationsOf } from './story';
 
 test.describe.configure({ mode: 'serial' });
 
@@ -176,6 +176,14 @@ test('a job in waves shows when each wave ran', async ({ page }) => {
   await page.getByRole('button', { name: 'Run on 3 agents' }).click();
   await expect(page.getByText('Wave 1', { exact: true })).toBeVisible();
   await expect(page.getByText(/^\+0 ms, /)).toBeVisible();
+  // The server gives the reason in English. Another language has its own words, and the job has the reason.
+  await page.goto('/');
+  await expect(page.getByText(/^check: Halted: 1 failed/)).toBeVisible();
+  await chooseLanguage(page, 'de');
+  await page.reload();
+  await expect(page.getByText('check ist ein Auftrag, der anhielt')).toBeVisible();
+  await expect(page.getByText('Halted')).toHaveCount(0);
+  await chooseLanguage(page, 'en');
 });
 
 test('a person changes the password and the address, and forgets the password', async ({ page, newVisitor }) => {

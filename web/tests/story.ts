@@ -128,9 +128,13 @@ export async function violationsOf(page: Page, part = 'html'): Promise<string[]>
   return violations.map(({ id, nodes }) => `${id}: ${nodes.map((node) => node.html.slice(0, 160)).join(' | ')}`);
 }
 
-/** Opens the address in this theme, and waits until the screen has its data. */
-export async function openScreen(page: Page, path: string, theme: 'light' | 'dark'): Promise<void> {
+/** Takes effect with the next page that is loaded. */
+export const chooseLanguage = (page: Page, language: 'en' | 'de'): Promise<void> => page.evaluate((chosen) => localStorage.setItem('muster-language', chosen), language);
+
+/** Opens the address in this theme and language, and waits until the screen has its data. */
+export async function openScreen(page: Page, path: string, theme: 'light' | 'dark', language: 'en' | 'de'): Promise<void> {
   await page.evaluate((chosen) => localStorage.setItem('muster-theme', chosen), theme);
+  await chooseLanguage(page, language);
   await page.goto(path);
   await expect(page.getByRole('heading', { level: 1 })).toBeVisible();
   await expect(page.getByRole('status').filter({ hasText: /^(Loading|Lädt)/ })).toHaveCount(0);
