@@ -3,6 +3,8 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 
 const source = new URL('../src', import.meta.url).pathname;
+/** Files in one folder; a folder with more is split by feature. */
+const MAX_FILES = 18;
 const RULES = [
   { find: /\{@html/, why: 'markup from text: show it with <Text>' },
   { find: /\b(inner|outer)HTML\b|insertAdjacentHTML|document\.write|createContextualFragment|DOMParser/, why: 'markup from text: use text nodes' },
@@ -14,6 +16,12 @@ const RULES = [
 ];
 
 let found = 0;
+for (const folder of [source, ...readdirSync(source, { recursive: true, withFileTypes: true }).filter((entry) => entry.isDirectory()).map((entry) => join(entry.parentPath, entry.name))]) {
+  const count = readdirSync(folder, { withFileTypes: true }).filter((entry) => entry.isFile()).length;
+  if (count <= MAX_FILES) continue;
+  console.error(`${folder.slice(source.length - 3)}: ${count} files, at most ${MAX_FILES}: split it by feature`);
+  found += 1;
+}
 for (const entry of readdirSync(source, { recursive: true, withFileTypes: true })) {
   if (!entry.isFile() || !/\.(ts|svelte|css)$/.test(entry.name)) continue;
   const path = join(entry.parentPath, entry.name);

@@ -1,43 +1,51 @@
 // The dashboard in a real browser, with the real server and real agents.
-import AxeBuilder from '@axe-core/playwright';
-import { type BrowserContext, expect, type Page, test } from '@playwright/test';
-import { mkdirSync } from 'node:fs';
-import { join } from 'node:path';
-import { ask, complaints, EMAIL, ids, PASSWORD, watch } from './story';
-
-let context: BrowserContext;
-let page: Page;
+import { expect } from '@playwright/test';
+import { ask, checkScreen, chooseLanguage, EMAIL, ids, openScreen, PASSWORD, test, violationsOf } from './story';
 
 test.describe.configure({ mode: 'serial' });
-test.beforeAll(async ({ browser }) => {
-  context = await browser.newContext();
-  page = await context.newPage();
-  watch(page);
-});
-test.afterAll(() => context.close());
-test.afterEach(() => expect(complaints).toEqual([]));
+test.use({ account: null });
 
-test('a set-up token makes the first owner, who adds an agent and sees its first output', async () => {
+test('a set-up token makes the first owner, who adds an agent and sees its first output, on a phone with the keyboard alone', async ({ page }) => {
+  const { keyboard } = page;
+  await page.setViewportSize({ width: 390, height: 844 });
   await page.goto(`/set-up#token=${process.env.MUSTER_SETUP_TOKEN}`);
   await expect(page).toHaveURL('/set-up');
-  await page.getByLabel('Name').fill('Ada');
-  await page.getByLabel('Email').fill(EMAIL);
-  await page.getByLabel('Password').fill(PASSWORD);
-  await page.getByRole('button', { name: 'Create the owner' }).click();
+  // The token is there: the cursor is in the first field that is empty.
+  await expect(page.getByLabel('Your name')).toBeFocused();
+  for (const text of ['Ada', EMAIL, PASSWORD]) {
+    await keyboard.type(text);
+    await keyboard.press(text === PASSWORD ? 'Enter' : 'Tab');
+  }
 
   await expect(page.getByRole('heading', { name: 'Add an agent' })).toBeVisible();
-  await page.getByLabel('Name of the key').fill('first');
-  await page.getByLabel('Tags of its agents').fill('web eu');
-  await page.getByRole('button', { name: 'Create the key' }).click();
+  await expect(page.getByLabel('Name of the key')).toBeFocused();
+  await keyboard.type('first');
+  await keyboard.press('Tab');
+  await keyboard.type('web eu');
+  await keyboard.press('Enter');
   await expect(page.getByText('Waiting for the agent')).toBeVisible();
+  await expect(page.getByRole('button', { name: 'Copy' })).toBeFocused();
+  await expect(page.getByText('leads only to the machine of the server')).toBeVisible();
+  expect(await page.evaluate(() => document.documentElement.scrollWidth > innerWidth)).toBe(false);
   const line = await page.locator('pre').first().innerText();
+
+  // A phone loads the page again when somebody comes back to it: the key is not shown again, and the wait goes on.
+  await page.reload();
+  await expect(page.getByText('The line with the key was shown once')).toBeVisible();
+  await expect(page.getByText('Waiting for the agent')).toBeVisible();
+  await expect(page.getByRole('main')).not.toContainText('mst_agent_');
   await ask('start_agent', /mst_agent_\w+/.exec(line)![0]);
-  await page.getByRole('button', { name: 'Run hello' }).click();
+  await expect(page.getByRole('button', { name: 'Run hello' })).toBeFocused();
+  await keyboard.press('Enter');
   await expect(page.getByRole('log')).toContainText('hello from first');
   await expect(page.getByText('That is all.')).toBeVisible();
+  await expect(page.getByRole('link', { name: 'Open the execution' })).toBeFocused();
+  await page.reload();
+  await expect(page.getByRole('log')).toContainText('hello from first');
+  await page.setViewportSize({ width: 1440, height: 900 });
 });
 
-test('a person signs out and in, and a wrong password says so', async () => {
+test('a person signs out and in, and a wrong password says so', async ({ page }) => {
   await page.getByRole('button', { name: /Ada/ }).click();
   await page.getByRole('menuitem', { name: 'Sign out' }).click();
   await page.getByLabel('Email').fill(EMAIL);
@@ -54,7 +62,7 @@ test('a person signs out and in, and a wrong password says so', async () => {
   await expect(page.getByRole('heading', { name: 'Overview' })).toBeVisible();
 });
 
-test('a script runs on three hosts and is watched to its end, with the keyboard alone', async () => {
+test('a script runs on three hosts and is watched to its end, with the keyboard alone', async ({ page }) => {
   await page.goto('/');
   await expect(page.getByRole('heading', { name: 'Overview' })).toBeVisible();
   await page.keyboard.press('Control+k');
@@ -87,7 +95,7 @@ test('a script runs on three hosts and is watched to its end, with the keyboard 
   await expect(page.getByRole('log').getByText('step 3')).not.toContainText('[32m');
 });
 
-test('outputs are grouped by equality, and what failed is retried', async () => {
+test('outputs are grouped by equality, and what failed is retried', async ({ page }) => {
   await page.goto('/run?q=tag:shop&script=check');
   await page.getByRole('button', { name: 'Run on 3 agents' }).click();
   await expect(page.getByText('1 of 3 executions did not succeed.')).toBeVisible();
@@ -98,7 +106,7 @@ test('outputs are grouped by equality, and what failed is retried', async () => 
   await expect(page.getByText('1 of 1 executions did not succeed.')).toBeVisible();
 });
 
-test('the server is killed while a script runs, and the page goes on without losing or repeating a line', async () => {
+test('the server is killed while a script runs, and the page goes on without losing or repeating a line', async ({ page }) => {
   await page.goto('/run?q=name:shop-1&script=count');
   await page.getByRole('button', { name: 'Run on 1 agent' }).click();
   await page.getByRole('link', { name: /shop-1 · running/ }).click();
@@ -115,7 +123,7 @@ test('the server is killed while a script runs, and the page goes on without los
   expect(lines).toEqual(Array.from({ length: 40 }, (_, i) => `line ${String(i + 1).padStart(4, '0')}`));
 });
 
-test('filters of the fleet and of the history are in the address, and survive a reload', async () => {
+test('filters of the fleet and of the history are in the address, and survive a reload', async ({ page }) => {
   await page.goto('/fleet');
   await expect(page.getByText('4 of 4 online')).toBeVisible();
   await page.getByRole('searchbox').fill('tag:shop & !name:shop-3');
@@ -138,7 +146,7 @@ test('filters of the fleet and of the history are in the address, and survive a 
   await expect(page.locator('tbody tr')).toHaveCount(2);
 });
 
-test('an agent that goes offline and comes back is seen at once', async () => {
+test('an agent that goes offline and comes back is seen at once', async ({ page }) => {
   await page.goto('/fleet?q=shop-3');
   await expect(page.getByRole('row').filter({ hasText: 'shop-3' })).toContainText('online');
   await ask('stop_agent');
@@ -147,7 +155,7 @@ test('an agent that goes offline and comes back is seen at once', async () => {
   await expect(page.getByRole('row').filter({ hasText: 'shop-3' })).toContainText('online');
 });
 
-test('what a host says is shown as text', async () => {
+test('what a host says is shown as text', async ({ page }) => {
   await page.goto('/run?q=name:shop-1&script=hostile');
   await page.getByRole('button', { name: 'Run on 1 agent' }).click();
   await page.getByRole('link', { name: /shop-1 · succeeded/ }).click();
@@ -162,9 +170,8 @@ test('what a host says is shown as text', async () => {
   expect(await page.evaluate(() => document.querySelectorAll('main b, main img').length)).toBe(0);
 });
 
-test('two tabs share one stream of events', async () => {
+test('two tabs share one stream of events', async ({ page, context }) => {
   const other = await context.newPage();
-  watch(other);
   const streams: string[] = [];
   for (const tab of [page, other]) tab.on('request', (request) => request.url().endsWith('/api/events') && streams.push(request.url()));
   await other.goto('/fleet');
@@ -210,38 +217,26 @@ const SCREENS: [name: string, path: () => string][] = [
   ['missing', () => '/nothing-here'],
 ];
 
-test('no screen has a violation of accessibility, in either theme and on a phone', async () => {
+test('no screen has a violation of accessibility, in either theme and on a phone', async ({ page }) => {
   test.setTimeout(420_000);
   await ask('make_examples');
-  for (const [theme, width] of [['light', 1440], ['dark', 390]] as const) {
+  for (const [theme, width, language] of [['light', 1440, 'en'], ['dark', 390, 'de']] as const) {
     await page.setViewportSize({ width, height: 844 });
-    await page.evaluate((chosen) => localStorage.setItem('muster-theme', chosen), theme);
     for (const [name, path] of SCREENS) {
-      await page.goto(path());
-      await expect(page.getByRole('heading', { level: 1 })).toBeVisible();
-      await expect(page.getByRole('status').filter({ hasText: 'Loading' })).toHaveCount(0);
-      const { violations } = await new AxeBuilder({ page }).withTags(['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa']).analyze();
-      const found = violations.map(({ id, nodes }) => `${id}: ${nodes.map((node) => node.html.slice(0, 160)).join(' | ')}`);
-      expect.soft(found, `${name}, ${theme}, ${width} px`).toEqual([]);
-      const isWider = await page.evaluate(() => document.documentElement.scrollWidth > innerWidth);
-      expect.soft(isWider, `${name} scrolls sideways at ${width} px`).toBe(false);
-      if (process.env.MUSTER_SCREENSHOTS) {
-        mkdirSync(process.env.MUSTER_SCREENSHOTS, { recursive: true });
-        await page.screenshot({ path: join(process.env.MUSTER_SCREENSHOTS, `${name}-${width}-${theme}.png`) });
-      }
+      await openScreen(page, path(), theme, language);
+      await checkScreen(page, `${name}-${width}-${theme}-${language}`);
     }
   }
+  await chooseLanguage(page, 'en');
 });
 
-test('an auditor sees the fleet and the audit, and nothing to run', async ({ browser }) => {
+test('an auditor sees the fleet and the audit, and nothing to run', async ({ newVisitor }) => {
   const { auditor_email: email } = ids();
-  const visitor = await (await browser.newContext()).newPage();
-  watch(visitor);
+  const visitor = await newVisitor();
   for (const path of ['/set-up', '/register', '/register?registration=1', '/reset', '/reset?step=complete', '/accept', '/audit']) {
     await visitor.goto(path);
     await expect(visitor.getByRole('heading', { level: 1 })).toBeVisible();
-    const { violations } = await new AxeBuilder({ page: visitor }).analyze();
-    expect(violations.map(({ id }) => id)).toEqual([]);
+    expect(await violationsOf(visitor)).toEqual([]);
   }
   await visitor.getByLabel('Email').fill(email!);
   await visitor.getByLabel('Password').fill(PASSWORD);
@@ -254,10 +249,9 @@ test('an auditor sees the fleet and the audit, and nothing to run', async ({ bro
   await expect(visitor.getByText('Your role can look, and not run.')).toBeVisible();
   await visitor.goto(`/approvals/${ids().approval}`);
   await expect(visitor.getByText('Your role can look, and not decide.')).toBeVisible();
-  await visitor.context().close();
 });
 
-test('a second person approves with the keyboard alone, and the job runs', async () => {
+test('a second person approves with the keyboard alone, and the job runs', async ({ page }) => {
   await page.setViewportSize({ width: 1440, height: 900 });
   await page.goto('/');
   await page.getByRole('link', { name: /Review/ }).focus();
@@ -274,7 +268,7 @@ test('a second person approves with the keyboard alone, and the job runs', async
   await expect(page.getByText('The execution is over.')).toBeVisible();
 });
 
-test('the words change to German', async () => {
+test('the words change to German', async ({ page }) => {
   await page.goto('/fleet');
   await page.getByRole('button', { name: /Ada/ }).click();
   await page.getByRole('menuitemradio', { name: 'Deutsch' }).click();

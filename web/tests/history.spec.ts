@@ -1,23 +1,12 @@
 // Who started what, links that lead back, and what ran once more. It goes on with the server of dashboard.spec.ts.
-import { type BrowserContext, expect, type Page, test } from '@playwright/test';
-import { complaints, ids, signIn, watch } from './story';
+import { expect } from '@playwright/test';
+import { ids, test } from './story';
 
-let context: BrowserContext;
-let page: Page;
 test.describe.configure({ mode: 'serial' });
-test.beforeAll(async ({ browser }) => {
-  context = await browser.newContext();
-  page = await context.newPage();
-  watch(page);
-  await signIn(page);
-  await expect(page.getByRole('heading', { name: 'Overview' })).toBeVisible();
-});
-test.afterAll(() => context.close());
-test.afterEach(() => expect(complaints).toEqual([]));
 
 const BOB = 'Audrey (bob@example.com)';
 
-test('what somebody started is found by the person, and the filter is kept on every way back', async () => {
+test('what somebody started is found by the person, and the filter is kept on every way back', async ({ page }) => {
   await page.goto('/history');
   const rows = page.locator('tbody tr');
   await expect(rows.first()).toBeVisible();
@@ -52,7 +41,7 @@ test('what somebody started is found by the person, and the filter is kept on ev
   await expect(page).toHaveURL('/history');
 });
 
-test('a bar of the chart narrows the list to its time, and the time is taken away again', async () => {
+test('a bar of the chart narrows the list to its time, and the time is taken away again', async ({ page }) => {
   await page.goto('/history');
   const bar = page.getByRole('group', { name: 'Executions over time' }).getByRole('button', { disabled: false }).first();
   await bar.click();
@@ -61,7 +50,7 @@ test('a bar of the chart narrows the list to its time, and the time is taken awa
   await expect(page).toHaveURL('/history');
 });
 
-test('a search of the fleet is kept while its agents are looked at', async () => {
+test('a search of the fleet is kept while its agents are looked at', async ({ page }) => {
   await page.goto('/fleet?q=tag%3Ashop');
   await page.getByRole('link', { name: 'shop-2' }).click();
   await expect(page.getByRole('heading', { name: 'shop-2' })).toBeVisible();
@@ -75,7 +64,7 @@ test('a search of the fleet is kept while its agents are looked at', async () =>
   await expect(page.getByRole('row')).toHaveCount(5);
 });
 
-test('what ran is run again with everything that it had, and a reload loses nothing', async () => {
+test('what ran is run again with everything that it had, and a reload loses nothing', async ({ page }) => {
   await page.goto(`/executions/${ids().execution}`);
   await page.getByRole('link', { name: 'Run again…' }).click();
   await expect(page.locator('select#script')).toHaveValue('deploy');
@@ -96,16 +85,15 @@ test('what ran is run again with everything that it had, and a reload loses noth
   await expect(page.getByRole('button', { name: 'Run on 3 agents' })).toBeEnabled();
 });
 
-test('a selection that another tab made is never all agents', async () => {
+test('a selection that another tab made is never all agents', async ({ context }) => {
   const other = await context.newPage();
-  watch(other);
   await other.goto('/run?selection=kept&script=check');
   await expect(other.getByText('known only in the tab')).toBeVisible();
   await expect(other.getByRole('button', { name: 'Run…' })).toBeDisabled();
   await other.close();
 });
 
-test('the number on the button is of the target on the screen, and who would refuse is named', async () => {
+test('the number on the button is of the target on the screen, and who would refuse is named', async ({ page }) => {
   await page.goto('/run?q=name:shop-1&script=check');
   await expect(page.getByRole('button', { name: 'Run on 1 agent' })).toBeEnabled();
   let answer: () => void = () => undefined;
@@ -125,7 +113,7 @@ test('the number on the button is of the target on the screen, and who would ref
   await expect(page.getByText('The server refuses all of it')).toBeVisible();
 });
 
-test('the ladder asks for the number in the form, and takes it', async () => {
+test('the ladder asks for the number in the form, and takes it', async ({ page }) => {
   const setLadder = (steps: object[]): Promise<number> =>
     page.evaluate((body) => fetch('/api/access/ladder', { method: 'PUT', headers: { 'content-type': 'application/json' }, body }).then((answer) => answer.status), JSON.stringify({ steps }));
   expect(await setLadder([{ from_agents: 2, demand: 'confirm' }])).toBe(200);
@@ -152,7 +140,7 @@ test('the ladder asks for the number in the form, and takes it', async () => {
   expect(await setLadder([])).toBe(200);
 });
 
-test('a link to a line leads to the line, and one stream is shown alone', async () => {
+test('a link to a line leads to the line, and one stream is shown alone', async ({ page }) => {
   await page.goto(`/executions/${ids().execution}`);
   const log = page.getByRole('log');
   await log.getByText('2', { exact: true }).click();
@@ -170,7 +158,7 @@ test('a link to a line leads to the line, and one stream is shown alone', async 
   await expect(log).not.toContainText('checking');
 });
 
-test('what was cancelled is not retried with what failed', async () => {
+test('what was cancelled is not retried with what failed', async ({ page }) => {
   // A rollout that halts at its failure, and whose rest is cancelled.
   await page.goto('/run?q=tag:shop&script=check&waves=1&failures=0');
   await page.getByRole('button', { name: 'Run on 3 agents' }).click();

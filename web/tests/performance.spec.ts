@@ -1,24 +1,13 @@
 // Much of everything: 100 MB of output, and 10,000 agents. The figures are printed; what is checked is that the
 // page holds few elements, finds everything, and answers. It goes on with the server of the other specs.
-import { type BrowserContext, expect, type Page, test } from '@playwright/test';
-import { complaints, signIn, watch } from './story';
+import { expect, type Page } from '@playwright/test';
+import { LATER_EMAIL, test } from './story';
 
-let context: BrowserContext;
-let page: Page;
 test.describe.configure({ mode: 'serial' });
-test.beforeAll(async ({ browser }) => {
-  context = await browser.newContext();
-  page = await context.newPage();
-  watch(page);
-  // The address that manage.spec.ts gave her.
-  await signIn(page, 'lovelace@example.com');
-  await expect(page.getByRole('heading', { name: 'Overview' })).toBeVisible();
-});
-test.afterAll(() => context.close());
-test.afterEach(() => expect(complaints).toEqual([]));
+test.use({ account: LATER_EMAIL });
 
 /** Counts tasks that held the page for more than 50 ms from now on, and says what the longest was. */
-async function watchTasks(): Promise<() => Promise<string>> {
+async function watchTasks(page: Page): Promise<() => Promise<string>> {
   await page.evaluate(() => {
     const found: number[] = [];
     Object.assign(window, { found });
@@ -31,7 +20,7 @@ async function watchTasks(): Promise<() => Promise<string>> {
   };
 }
 
-test('100 MB of output are loaded on demand, shown in few elements, and searched', async () => {
+test('100 MB of output are loaded on demand, shown in few elements, and searched', async ({ page }) => {
   test.setTimeout(240_000);
   await page.goto('/run?q=name:shop-1&script=big');
   await page.getByRole('button', { name: 'Run on 1 agent' }).click();
@@ -49,7 +38,7 @@ test('100 MB of output are loaded on demand, shown in few elements, and searched
   await expect(page.getByRole('button', { name: `Copy the link to line ${number}` })).toBeVisible();
   // Lines of 80 bytes, an empty one, and the last.
   const lines = 100_000_000 / 80 + 2;
-  let tasks = await watchTasks();
+  let tasks = await watchTasks(page);
   await page.getByRole('button', { name: 'Load all' }).click();
   await expect(page.getByText(`${new Intl.NumberFormat('en').format(lines)} lines`)).toBeVisible({ timeout: 120_000 });
   console.log(`    100 MB loaded: ${await tasks()}`);
@@ -59,7 +48,7 @@ test('100 MB of output are loaded on demand, shown in few elements, and searched
   await expect(log.getByText('1', { exact: true })).toBeVisible();
   await log.evaluate((element) => element.scrollTo(0, element.scrollHeight / 2));
   await expect(log.getByText(String(Math.round(lines / 2)), { exact: true })).toBeAttached();
-  tasks = await watchTasks();
+  tasks = await watchTasks(page);
   await page.getByRole('searchbox').pressSequentially('NEEDLE-at');
   await expect(page.getByText('1 hit', { exact: true })).toBeVisible({ timeout: 60_000 });
   console.log(`    100 MB searched: ${await tasks()}`);
@@ -67,7 +56,7 @@ test('100 MB of output are loaded on demand, shown in few elements, and searched
   await expect(log.getByText('needle-at-the-end')).toBeVisible();
 });
 
-test('10,000 agents are shown in few rows, filtered, sorted and selected', async () => {
+test('10,000 agents are shown in few rows, filtered, sorted and selected', async ({ page }) => {
   const { items } = (await (await page.request.get('/api/agents?limit=1')).json()) as { items: Record<string, unknown>[] };
   await page.route('**/api/agents?*', async (route) => {
     const from = Number(new URL(route.request().url()).searchParams.get('cursor') ?? 0);
@@ -80,21 +69,21 @@ test('10,000 agents are shown in few rows, filtered, sorted and selected', async
   });
   await page.goto('/fleet');
   await expect(page.getByText('9,800 of 10,000 online')).toBeVisible({ timeout: 60_000 });
-  let tasks = await watchTasks();
+  let tasks = await watchTasks(page);
   expect(await page.getByRole('row').count()).toBeLessThan(120);
   await page.evaluate(() => scrollTo(0, document.documentElement.scrollHeight));
   await expect(page.getByRole('link', { name: 'web-9999' })).toBeVisible();
   expect(await page.getByRole('row').count()).toBeLessThan(120);
   console.log(`    10,000 agents scrolled to the end: ${await tasks()}`);
   await page.evaluate(() => scrollTo(0, 0));
-  tasks = await watchTasks();
+  tasks = await watchTasks(page);
   await page.getByRole('searchbox').pressSequentially('tag:db & status:offline');
   await expect(page.getByText('67 of 10,000', { exact: true })).toBeVisible();
   console.log(`    10,000 agents filtered while typing: ${await tasks()}`);
   await page.getByLabel('Select all 67').check();
   await expect(page.getByRole('region', { name: 'Selected agents' })).toContainText('67 of 10,000, 67 offline');
   await page.getByRole('searchbox').fill('');
-  tasks = await watchTasks();
+  tasks = await watchTasks(page);
   await page.getByRole('button', { name: 'Last seen' }).click();
   await page.getByRole('button', { name: 'Name' }).click();
   await expect(page.getByRole('link', { name: '<b>x</b>\\u{202e}' })).toBeVisible();

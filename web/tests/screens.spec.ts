@@ -1,28 +1,14 @@
 // What a tenant keeps on the server: scripts, integrations, hooks, calendars, its plan; and the second factor of a
 // person. It goes on with the server of the other specs.
-import AxeBuilder from '@axe-core/playwright';
-import { type BrowserContext, expect, type Page, test } from '@playwright/test';
-import { mkdirSync } from 'node:fs';
+import { expect } from '@playwright/test';
 import { join } from 'node:path';
-import { codeAt, complaints, confirmed, ids, PASSWORD, signIn, watch } from './story';
+import { checkScreen, chooseLanguage, codeAt, confirmed, ids, LATER_EMAIL, openScreen, signIn, test, violationsOf } from './story';
 
-let context: BrowserContext;
-let page: Page;
-const EMAIL = 'lovelace@example.com';
 const paths: [name: string, path: string][] = [];
 test.describe.configure({ mode: 'serial' });
-test.beforeAll(async ({ browser }) => {
-  context = await browser.newContext();
-  page = await context.newPage();
-  watch(page);
-  // The address that manage.spec.ts gave her.
-  await signIn(page, EMAIL);
-  await expect(page.getByRole('heading', { name: 'Overview' })).toBeVisible();
-});
-test.afterAll(() => context.close());
-test.afterEach(() => expect(complaints).toEqual([]));
+test.use({ account: LATER_EMAIL });
 
-test('a script is written, saved again, compared, rolled back and opened in the run dialog', async () => {
+test('a script is written, saved again, compared, rolled back and opened in the run dialog', async ({ page }) => {
   await page.goto('/library');
   await page.getByRole('main').getByRole('link', { name: 'New script' }).first().click();
   const [name, folder] = ['disk-report', 'ops/disks'];
@@ -80,7 +66,7 @@ test('a script is written, saved again, compared, rolled back and opened in the 
   await expect(page.getByRole('link', { name, exact: true })).toBeVisible();
 });
 
-test('a save after somebody else’s is refused, and nothing is lost', async () => {
+test('a save after somebody else’s is refused, and nothing is lost', async ({ page, context }) => {
   await page.goto('/library');
   await page.getByRole('link', { name: 'disk-report', exact: true }).click();
   await page.getByRole('link', { name: 'Edit' }).click();
@@ -100,7 +86,7 @@ test('a save after somebody else’s is refused, and nothing is lost', async () 
   await other.close();
 });
 
-test('an integration is added, tested, disabled, and its address is never shown again', async () => {
+test('an integration is added, tested, disabled, and its address is never shown again', async ({ page }) => {
   await page.goto('/settings/integrations/new');
   await page.getByLabel('Name').fill('on-call');
   await page.getByLabel('Kind').selectOption('Slack');
@@ -123,7 +109,7 @@ test('an integration is added, tested, disabled, and its address is never shown 
   await confirmed(page, page.getByRole('heading', { name: 'night shift' }));
 });
 
-test('messages that were given up are sent again from the log', async () => {
+test('messages that were given up are sent again from the log', async ({ page }) => {
   const id = '01a20000-0000-7000-8000-000000000001';
   const item = { id, event: 'job.failed', state: 'failed', attempt_count: 9, repeat_count: 3, created_at: new Date().toISOString(), give_up_at: new Date().toISOString(), last_attempt: { at: new Date().toISOString(), status: 503, response: '<b>busy</b>', took_ms: 12 } };
   let sent = '';
@@ -142,7 +128,7 @@ test('messages that were given up are sent again from the log', async () => {
   await page.unrouteAll();
 });
 
-test('a hook shows its secret once, and a dry run shows the parameters', async () => {
+test('a hook shows its secret once, and a dry run shows the parameters', async ({ page }) => {
   await page.goto('/settings/hooks/new');
   await page.getByLabel('Name').fill('deploy');
   await page.getByLabel('Proof').selectOption('GitHub');
@@ -165,7 +151,7 @@ test('a hook shows its secret once, and a dry run shows the parameters', async (
   await expect(secret).toHaveCount(0);
 });
 
-test('a freeze holds a schedule back, and a schedule is snoozed', async () => {
+test('a freeze holds a schedule back, and a schedule is snoozed', async ({ page }) => {
   await page.goto('/schedules/new?q=tag:shop&script=hello');
   await page.getByLabel('Name').fill('hourly');
   await page.getByLabel('Cron').fill('0 * * * *');
@@ -196,7 +182,7 @@ test('a freeze holds a schedule back, and a schedule is snoozed', async () => {
   paths.push(['calendar-form', new URL(page.url()).pathname]);
 });
 
-test('the ladder is changed, and the plan shows what is used', async () => {
+test('the ladder is changed, and the plan shows what is used', async ({ page }) => {
   await page.goto('/approvals/ladder');
   await page.getByRole('button', { name: 'Change the ladder' }).click();
   // The ladder of a new tenant has steps: these are ours.
@@ -221,9 +207,8 @@ test('the ladder is changed, and the plan shows what is used', async () => {
   await page.getByRole('dialog').getByRole('button', { name: 'Cancel' }).click();
 });
 
-test('an auditor sees all of it and can change none of it', async ({ browser }) => {
-  const auditor = await (await browser.newContext()).newPage();
-  watch(auditor);
+test('an auditor sees all of it and can change none of it', async ({ newVisitor }) => {
+  const auditor = await newVisitor();
   await signIn(auditor, ids().auditor_email!);
   await expect(auditor.getByRole('heading', { name: 'Overview' })).toBeVisible();
   const change = /^(New |Edit|Run|Make|Change|Delete|Disable|Enable|Send|Add|Rename|Download|Only show|Start)/;
@@ -238,10 +223,9 @@ test('an auditor sees all of it and can change none of it', async ({ browser }) 
     await auditor.goto(path);
     await expect(auditor.getByText(why)).toBeVisible();
   }
-  await auditor.context().close();
 });
 
-test('a second factor is set up, asked for at the sign-in, and disabled', async ({ browser }) => {
+test('a second factor is set up, asked for at the sign-in, and disabled', async ({ page, newVisitor }) => {
   await page.goto('/settings/account');
   await page.getByRole('button', { name: 'Set up the second factor' }).click();
   await confirmed(page, page.getByRole('img', { name: 'QR code for the app' }));
@@ -261,18 +245,15 @@ test('a second factor is set up, asked for at the sign-in, and disabled', async 
   await page.getByRole('button', { name: 'I keep them' }).click();
   await expect(page.getByText('10 recovery codes are left.')).toBeVisible();
 
-  const visitor = await (await browser.newContext()).newPage();
-  watch(visitor);
-  await signIn(visitor, EMAIL);
+  const visitor = await newVisitor();
+  await signIn(visitor, LATER_EMAIL);
   await visitor.getByLabel('Code').fill('000000');
   await visitor.getByRole('button', { name: 'Sign in' }).click();
   await expect(visitor.getByRole('alert')).toHaveText('The code is wrong, or was used before.');
-  const { violations } = await new AxeBuilder({ page: visitor }).analyze();
-  expect(violations.map(({ id }) => id)).toEqual([]);
+  expect(await violationsOf(visitor)).toEqual([]);
   await visitor.getByLabel('Code').fill(recovery);
   await visitor.getByRole('button', { name: 'Sign in' }).click();
   await expect(visitor.getByRole('heading', { name: 'Overview' })).toBeVisible();
-  await visitor.context().close();
 
   await page.reload();
   await expect(page.getByText('9 recovery codes are left.')).toBeVisible();
@@ -282,35 +263,25 @@ test('a second factor is set up, asked for at the sign-in, and disabled', async 
   await confirmed(page, page.getByRole('button', { name: 'Set up the second factor' }));
 });
 
-test('the sign-in page offers the providers that the server lists', async ({ browser }) => {
-  const visitor = await (await browser.newContext()).newPage();
+test('the sign-in page offers the providers that the server lists', async ({ newVisitor }) => {
+  const visitor = await newVisitor();
   await visitor.route('**/api/auth/oidc/providers', (route) => route.fulfill({ json: { items: [{ name: 'corp', title: 'Corp <b>', start_path: '/api/auth/oidc/corp/start' }] } }));
   await visitor.goto('/library?tag=disk');
   await expect(visitor.getByRole('link', { name: 'Sign in with Corp <b>' })).toHaveAttribute('href', '/api/auth/oidc/corp/start?return_to=%2Flibrary%3Ftag%3Ddisk');
-  await visitor.context().close();
 });
 
-test('none of these screens has a violation of accessibility or scrolls sideways, in both themes and three widths', async () => {
+test('none of these screens has a violation of accessibility or scrolls sideways, in both themes and three widths', async ({ page }) => {
   test.setTimeout(420_000);
   const screens: [string, string][] = [
     ['library', '/library'], ['script-new', '/library/new'], ['integrations', '/settings/integrations'], ['integration-new', '/settings/integrations/new'], ['hooks', '/settings/hooks'], ['hook-new', '/settings/hooks/new'],
     ['calendars', '/schedules/calendars'], ['calendar-new', '/schedules/calendars/new'], ['ladder', '/approvals/ladder'], ['plan', '/settings/plan'], ['security', '/settings/account'], ...paths,
   ];
-  for (const [theme, width] of [['light', 1440], ['dark', 1024], ['dark', 390]] as const) {
+  for (const [theme, width, language] of [['light', 1440, 'en'], ['dark', 1024, 'en'], ['dark', 390, 'de']] as const) {
     await page.setViewportSize({ width, height: 844 });
-    await page.evaluate((chosen) => localStorage.setItem('muster-theme', chosen), theme);
     for (const [name, path] of screens) {
-      await page.goto(path);
-      await expect(page.getByRole('heading', { level: 1 })).toBeVisible();
-      await expect(page.getByRole('status').filter({ hasText: 'Loading' })).toHaveCount(0);
-      const { violations } = await new AxeBuilder({ page }).withTags(['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa']).analyze();
-      const found = violations.map(({ id, nodes }) => `${id}: ${nodes.map((node) => node.html.slice(0, 160)).join(' | ')}`);
-      expect.soft(found, `${name}, ${theme}, ${width} px`).toEqual([]);
-      expect.soft(await page.evaluate(() => document.documentElement.scrollWidth > innerWidth), `${name} scrolls sideways at ${width} px`).toBe(false);
-      if (process.env.MUSTER_SCREENSHOTS) {
-        mkdirSync(process.env.MUSTER_SCREENSHOTS, { recursive: true });
-        await page.screenshot({ path: join(process.env.MUSTER_SCREENSHOTS, `${name}-${width}-${theme}.png`), fullPage: true });
-      }
+      await openScreen(page, path, theme, language);
+      await checkScreen(page, `${name}-${width}-${theme}-${language}`);
     }
   }
+  await chooseLanguage(page, 'en');
 });

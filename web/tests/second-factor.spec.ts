@@ -1,26 +1,11 @@
 // A tenant that requires a second factor, and the identities of a person. It goes on with the server of the other
 // specs, and leaves it as it was.
-import AxeBuilder from '@axe-core/playwright';
-import { type BrowserContext, expect, type Page, test } from '@playwright/test';
-import { mkdirSync } from 'node:fs';
-import { join } from 'node:path';
-import { codeAt, complaints, confirmed, ids, PASSWORD, signIn, watch } from './story';
+import { expect, type Page } from '@playwright/test';
+import { checkScreen, codeAt, confirmed, ids, LATER_EMAIL, PASSWORD, signIn, test } from './story';
 
-let context: BrowserContext;
-let page: Page;
 let recovery: string[] = [];
-// The address that manage.spec.ts gave her.
-const EMAIL = 'lovelace@example.com';
 test.describe.configure({ mode: 'serial' });
-test.beforeAll(async ({ browser }) => {
-  context = await browser.newContext();
-  page = await context.newPage();
-  watch(page);
-  await signIn(page, EMAIL);
-  await expect(page.getByRole('heading', { name: 'Overview' })).toBeVisible();
-});
-test.afterAll(() => context.close());
-test.afterEach(() => expect(complaints).toEqual([]));
+test.use({ account: LATER_EMAIL });
 
 const step = (): number => Math.floor(Date.now() / 30_000);
 /** Sets up the second factor on the page, and says the recovery codes. */
@@ -37,17 +22,11 @@ async function setUp(on: Page): Promise<string[]> {
 async function check(on: Page, name: string): Promise<void> {
   for (const theme of ['dark', 'light'] as const) {
     await on.evaluate((chosen) => (document.documentElement.dataset.theme = chosen), theme);
-    const { violations } = await new AxeBuilder({ page: on }).withTags(['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa']).analyze();
-    expect(violations.map(({ id, nodes }) => `${id}: ${nodes[0]?.html.slice(0, 120)}`), `${name}, ${theme}`).toEqual([]);
-  }
-  expect(await on.evaluate(() => document.documentElement.scrollWidth > innerWidth), `${name} scrolls sideways`).toBe(false);
-  if (process.env.MUSTER_SCREENSHOTS) {
-    mkdirSync(process.env.MUSTER_SCREENSHOTS, { recursive: true });
-    await on.screenshot({ path: join(process.env.MUSTER_SCREENSHOTS, `${name}.png`), fullPage: true });
+    await checkScreen(on, `${name}-${theme}`);
   }
 }
 
-test('an owner without a second factor cannot require one, and is led to it', async () => {
+test('an owner without a second factor cannot require one, and is led to it', async ({ page }) => {
   await page.goto('/settings/plan');
   await page.getByRole('button', { name: 'Require it of all members' }).click();
   await confirmed(page, page.getByText('You have no second factor. Set up yours first.'));
@@ -57,9 +36,8 @@ test('an owner without a second factor cannot require one, and is led to it', as
   await page.getByRole('button', { name: 'I keep them' }).click();
 });
 
-test('members without one see only how to set it up, also in the middle of their work, and then go on', async ({ browser }) => {
-  const audrey = await (await browser.newContext({ viewport: { width: 390, height: 844 } })).newPage();
-  watch(audrey);
+test('members without one see only how to set it up, also in the middle of their work, and then go on', async ({ page, newVisitor }) => {
+  const audrey = await newVisitor({ viewport: { width: 390, height: 844 } });
   await signIn(audrey, ids().auditor_email!);
   await expect(audrey.getByRole('heading', { name: 'Overview' })).toBeVisible();
 
@@ -73,10 +51,8 @@ test('members without one see only how to set it up, also in the middle of their
   await check(audrey, 'required-factor-390');
   await audrey.getByRole('button', { name: 'Sign out' }).click();
   await expect(audrey.getByRole('heading', { name: 'Sign in' })).toBeVisible();
-  await audrey.context().close();
 
-  const bob = await (await browser.newContext()).newPage();
-  watch(bob);
+  const bob = await newVisitor();
   await bob.goto('/history?state=succeeded');
   await bob.getByLabel('Email').fill('bob@example.com');
   await bob.getByLabel('Password', { exact: true }).fill(PASSWORD);
@@ -91,10 +67,9 @@ test('members without one see only how to set it up, also in the middle of their
   await expect(bob.getByRole('heading', { name: 'History' })).toBeVisible();
   await expect(bob).toHaveURL('/history?state=succeeded');
   await expect(bob.locator('tbody tr').first()).toBeVisible();
-  await bob.context().close();
 });
 
-test('a change is confirmed by a code of the second factor, too', async () => {
+test('a change is confirmed by a code of the second factor, too', async ({ page }) => {
   await page.goto('/settings/plan');
   await expect(page.getByRole('button', { name: 'No longer require it' })).toBeVisible();
   await page.route('**/api/tenant', (route) => route.fulfill({ status: 403, contentType: 'application/problem+json', json: { type: 'about:blank', title: 'Forbidden', status: 403, code: 'confirmation_required', detail: 'confirm first' } }), { times: 1 });
@@ -115,7 +90,7 @@ test('a change is confirmed by a code of the second factor, too', async () => {
   await expect(page.getByRole('button', { name: 'Set up the second factor' })).toBeVisible();
 });
 
-test('linked identities are listed and removed, and the last way in stays', async () => {
+test('linked identities are listed and removed, and the last way in stays', async ({ page }) => {
   const id = (last: string): string => `01a20000-0000-7000-8000-00000000000${last}`;
   const tenant = ((await (await page.request.get('/api/me')).json()) as { tenant_id: string }).tenant_id;
   let items = [

@@ -1,16 +1,69 @@
 // What the specs share. The harness gives the address, the set-up token and a folder: a file in it asks for
 // what only the harness can do.
-import { expect, type Locator, type Page } from '@playwright/test';
+import AxeBuilder from '@axe-core/playwright';
+import { type Browser, type BrowserContext, type BrowserContextOptions, expect, type Locator, type Page, test as base } from '@playwright/test';
 import { createHmac } from 'node:crypto';
-import { existsSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 
 export const folder = process.env.MUSTER_CONTROL!;
 export const EMAIL = 'ada@example.com';
+/** The address that manage.spec.ts gives her. */
+export const LATER_EMAIL = 'lovelace@example.com';
 export const PASSWORD = 'correct horse battery';
 
 /** What the browser complained about: errors of scripts, and everything that the policy of the page refused. */
-export const complaints: string[] = [];
+const complaints: string[] = [];
+
+interface Fixtures {
+  /** Who is signed in when the file begins; null: nobody. */
+  account: string | null;
+  /** Opens the browser of another person. */
+  newVisitor: (options?: BrowserContextOptions) => Promise<Page>;
+  noComplaints: void;
+}
+/** The tab that all tests of a file share: they are one story. */
+interface Shared { current: { file: string; page: Page } | undefined }
+
+export const test = base.extend<Fixtures, { shared: Shared }>({
+  account: [EMAIL, { option: true }],
+  shared: [
+    async ({}, use) => {
+      const shared: Shared = { current: undefined };
+      await use(shared);
+      await shared.current?.page.context().close();
+    },
+    { scope: 'worker' },
+  ],
+  page: async ({ browser, shared, account }, use, { file }) => {
+    if (shared.current?.file !== file) {
+      await shared.current?.page.context().close();
+      shared.current = { file, page: await (await newContext(browser)).newPage() };
+      if (account) {
+        await signIn(shared.current.page, account);
+        await expect(shared.current.page.getByRole('heading', { name: 'Overview' })).toBeVisible();
+      }
+    }
+    await use(shared.current.page);
+  },
+  context: async ({ page }, use) => use(page.context()),
+  newVisitor: async ({ browser }, use) => {
+    const opened: BrowserContext[] = [];
+    await use(async (options) => {
+      const context = await newContext(browser, options);
+      opened.push(context);
+      return context.newPage();
+    });
+    for (const context of opened) await context.close();
+  },
+  noComplaints: [
+    async ({}, use) => {
+      await use();
+      expect(complaints).toEqual([]);
+    },
+    { auto: true },
+  ],
+});
 
 /** Asks the harness for something, and waits until it is done. */
 export async function ask(what: string, value = ''): Promise<void> {
@@ -21,7 +74,12 @@ export async function ask(what: string, value = ''): Promise<void> {
   await expect.poll(() => existsSync(join(folder, `${what}.done`)), { timeout: 60_000 }).toBe(true);
 }
 
-export function watch(watched: Page): void {
+async function newContext(browser: Browser, options?: BrowserContextOptions): Promise<BrowserContext> {
+  const context = await browser.newContext(options);
+  context.on('page', watch);
+  return context;
+}
+function watch(watched: Page): void {
   watched.on('pageerror', (error) => complaints.push(error.message));
   watched.on('console', (message) => {
     // A refused request is logged by the browser itself; the tests look at what the page makes of it.
@@ -62,6 +120,33 @@ export async function confirmed(page: Page, seen: Locator, password = PASSWORD):
     await dialog.getByRole('button', { name: 'Confirm' }).click();
   }
   await expect(seen.first()).toBeVisible();
+}
+
+/** The names of what axe finds, with the elements. */
+export async function violationsOf(page: Page, part = 'html'): Promise<string[]> {
+  const { violations } = await new AxeBuilder({ page }).include(part).withTags(['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'best-practice']).analyze();
+  return violations.map(({ id, nodes }) => `${id}: ${nodes.map((node) => node.html.slice(0, 160)).join(' | ')}`);
+}
+
+/** Takes effect with the next page that is loaded. */
+export const chooseLanguage = (page: Page, language: 'en' | 'de'): Promise<void> => page.evaluate((chosen) => localStorage.setItem('muster-language', chosen), language);
+
+/** Opens the address in this theme and language, and waits until the screen has its data. */
+export async function openScreen(page: Page, path: string, theme: 'light' | 'dark', language: 'en' | 'de'): Promise<void> {
+  await page.evaluate((chosen) => localStorage.setItem('muster-theme', chosen), theme);
+  await chooseLanguage(page, language);
+  await page.goto(path);
+  await expect(page.getByRole('heading', { level: 1 })).toBeVisible();
+  await expect(page.getByRole('status').filter({ hasText: /^(Loading|Lädt)/ })).toHaveCount(0);
+}
+
+/** The screen has no violation and does not scroll sideways. Takes its picture if somebody wants to see it. */
+export async function checkScreen(page: Page, name: string): Promise<void> {
+  expect.soft(await violationsOf(page), name).toEqual([]);
+  expect.soft(await page.evaluate(() => document.documentElement.scrollWidth > innerWidth), `${name} scrolls sideways`).toBe(false);
+  if (!process.env.MUSTER_SCREENSHOTS) return;
+  mkdirSync(process.env.MUSTER_SCREENSHOTS, { recursive: true });
+  await page.screenshot({ path: join(process.env.MUSTER_SCREENSHOTS, `${name}.png`), fullPage: true });
 }
 
 /** What the app on the phone shows. */

@@ -1,4 +1,4 @@
-import { Cancelled, confirmation } from '../access/confirmation.svelte';
+import { Cancelled, confirmation } from '../access/sign_in/confirmation.svelte';
 
 /** What a button or a form does: at most once at a time, and the screen shows why it did not work. */
 export class Action {

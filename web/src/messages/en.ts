@@ -2,6 +2,18 @@
 const n = (value: number): string => new Intl.NumberFormat('en').format(value);
 const agents = (count: number): string => (count === 1 ? '1 agent' : `${n(count)} agents`);
 
+export type RuleUnit = 'day' | 'hour' | 'minute' | 'second';
+/** How a language says rules. English has none: the server's sentences are English. */
+export interface RuleWords {
+  locale: string;
+  every: (count: number, unit: RuleUnit, amount: string) => string;
+  once: (at: string) => string;
+  everyDay: string;
+  onWorkdays: string;
+  on: (days: string) => string;
+  at: (days: string, times: string) => string;
+}
+
 export const en = {
   common: {
     agents,
@@ -33,7 +45,7 @@ export const en = {
   shortcuts: { title: 'Keyboard shortcuts', palette: 'Find agents, jobs and actions', search: 'Go to the search of the page', run: 'Run something', help: 'Show this list' },
   palette: { title: 'Find', placeholder: 'Find an agent, a job or an action', go: 'Actions and pages', run: 'Run a script', addAgent: 'Add an agent', none: 'Nothing has this name.' },
   signIn: { title: 'Sign in', email: 'Email', password: 'Password', button: 'Sign in', wrong: 'The email or the password is wrong.', code: 'Code', codeHint: 'Six digits of your device, or one of your recovery codes.', wrongCode: 'The code is wrong, or was used before.', first: 'No account on this server yet?', footer: 'Muster, a self-hosted command bus for fleets', insecure: 'Browsers keep a session only over TLS, or on the machine of the server itself. Open this page with https, or as http://127.0.0.1.' },
-  setUp: { title: 'Set up this server', link: 'Set up the server', intro: 'Make the first owner. This works once.', token: 'Set-up token', tokenHint: 'The server wrote it to its data directory, in the file', name: 'Name', passwordHint: 'At least 12 characters.', button: 'Create the owner', gone: 'This server is set up already, or the token was used. Sign in instead.', wrong: 'The token is wrong. A restart of the server writes a new one.', signInInstead: 'Sign in with an account' },
+  setUp: { title: 'Set up this server', link: 'Set up the server', intro: 'Make the first owner. This works once.', token: 'Set-up token', tokenHint: 'The log of the server says where its data directory is. The token is there in the file', name: 'Your name (optional)', passwordHint: 'At least 12 characters.', button: 'Create the owner', gone: 'This server is set up already, or the token was used. Sign in instead.', wrong: 'The token is wrong. A restart of the server writes a new one.', signInInstead: 'Sign in with an account' },
   problems: {
     unknown: 'That did not work',
     unreachable: 'The server does not answer. What is on the screen may be old.',
@@ -81,12 +93,16 @@ export const en = {
     done: 'done',
     createKey: 'Create an agent key',
     keyName: 'Name of the key',
-    tags: 'Tags of its agents',
+    keyHint: 'It admits agents. Give it the name of the host, or of the group of hosts.',
+    tags: 'Tags of its agents (optional)',
     createKeyButton: 'Create the key',
     keyCreated: 'Created',
     paste: 'Paste this line on the host',
     pasteHint: 'It contains the key, which is not shown again. The line installs the agent and starts it.',
     noLine: 'Without TLS, or a --public-url, there is no line that keeps the key secret on its way. Install by hand with this key:',
+    lineGone: 'The line with the key was shown once. If the host does not have it:', anotherKey: 'create another key',
+    localOnly: 'This address leads only to the machine of the server. For another host, open the dashboard at an address that the host reaches, or set --public-url.',
+    notConnected: 'If it does not connect, this says why on the host:',
     connect: 'The agent connects',
     waiting: 'Waiting for the agent',
     runHello: 'Run its script hello',
@@ -192,10 +208,11 @@ export const en = {
     welcome: 'Welcome to Muster', needsYou: 'Needs you', nothing: 'Nothing needs you.',
     allOnline: (online: number, all: number) => `${n(online)} of ${agents(all)} ${all === 1 ? 'is' : 'are'} online.`,
     waitsForApproval: (count: number) => `waits for an approval, on ${agents(count)}`,
-    review: 'Review', open: 'Open', keyExpires: 'is an API key that expires', groupHalted: 'is a group whose update halted', scheduleStopped: 'is a schedule that stopped',
+    review: 'Review', open: 'Open', keyExpires: 'is an API key that expires', jobHalted: 'is a job that halted', identityAlert: 'is an agent whose identity needs attention', groupHalted: 'is a group whose update halted', scheduleStopped: 'is a schedule that stopped',
     runningNow: 'Running now', nothingRuns: 'Nothing runs.', troubled: 'Did not succeed in the last day', noTrouble: 'Everything succeeded.', all: 'All',
     noneOffline: 'All agents are online.', offlineSince: 'offline,', nextFires: 'Next fires', noFires: 'Nothing is planned.', recentJobs: 'Recent jobs',
   },
+  ruleWords: undefined as RuleWords | undefined,
   schedules: {
     none: 'No schedules yet', noneHint: 'A schedule runs a job at set times, such as every night.', create: 'New schedule', createButton: 'Create the schedule', edit: 'Change', editTitle: (name: string) => `Change ${name}`, delete: 'Delete', deleteTitle: 'Delete this schedule?', deleteText: 'Its list of fires is deleted with it. Jobs that it made stay.', noRight: 'Your role can look, and not change schedules. Ask an owner for the role of a member.',
     when: 'When', kinds: { cron: 'At times of day', every: 'Every so often', at: 'Once' }, cronHint: 'Minute, hour, day of the month, month, day of the week. Times are those of the zone.', every: 'Every', units: { minutes: 'minutes', hours: 'hours', days: 'days' }, at: 'At', atHint: 'In the time of this browser.', starts: 'Not before', ends: 'Not after', preview: 'Next fires', previewNone: 'The rule is never due.', parametersHint: 'NAME=value, one on each line. Secret parameters can’t be stored in a schedule.', jitter: 'Spread starts over minutes', lateLimit: 'Skip it when late by hours',
@@ -211,7 +228,7 @@ export const en = {
     title: 'Request for approval', none: 'Nothing waits for an approval', noneHint: 'A rule makes work wait until somebody else approves it:', rules: 'Rules', expires: 'expires', reason: 'Reason', refuse: 'Refuse', noRight: 'Your role can look, and not decide.', own: 'You asked for this. Somebody else decides.',
     approve: (count: number) => `Approve for ${agents(count)}`,
   },
-  updates: { createGroup: 'New group', createButton: 'Create the group', group: 'Group', keep: 'keeps its version', desiredHint: 'Agents of the group install it in waves, and go back if they stay unhealthy.', healthyFor: 'Healthy for minutes', noRight: 'Your role can look, and not change groups. Ask an owner.', rollout: 'Rollout', problems: 'Problems', noProblems: 'No agent has a problem.', noGroupsHint: 'A group brings its agents to one version, in waves.', deleteTitle: 'Delete this group?', deleteText: 'Its agents keep the version that they have:', counts: { upToDate: 'Up to date', updating: 'Updating', pending: 'Pending', unreachable: 'Not reachable', failed: 'Failed', incompatible: 'Without a program for them' }, versions: 'Versions in the fleet', groups: 'Groups', noGroups: 'No groups: agents keep their version', desired: 'Desired version', releases: 'Releases', noReleases: 'No releases yet', noReleasesHint: 'The operator uploads signed releases.', platforms: 'Platforms' },
+  updates: { createGroup: 'New group', createButton: 'Create the group', group: 'Group', keep: 'keeps its version', desiredHint: 'Agents of the group install it in waves, and go back if they stay unhealthy.', healthyFor: 'Healthy for minutes', healthyTime: 'Healthy for', noRight: 'Your role can look, and not change groups. Ask an owner.', rollout: 'Rollout', problems: 'Problems', noProblems: 'No agent has a problem.', noGroupsHint: 'A group brings its agents to one version, in waves.', deleteTitle: 'Delete this group?', deleteText: 'Its agents keep the version that they have:', counts: { upToDate: 'Up to date', updating: 'Updating', pending: 'Pending', unreachable: 'Not reachable', failed: 'Failed', incompatible: 'Without a program for them' }, versions: 'Versions in the fleet', groups: 'Groups', noGroups: 'No groups: agents keep their version', desired: 'Desired version', releases: 'Releases', noReleases: 'No releases yet', noReleasesHint: 'The operator uploads signed releases.', platforms: 'Platforms' },
   settings: {
     members: 'Members', apiKeys: 'API keys', agentKeys: 'Agent keys', sessions: 'Your sessions', noRight: 'Your role does not show this.', role: 'Role', invite: 'Invite', since: 'Added', you: '(you)', pendingInvitation: 'invited', withdraw: 'Withdraw', remove: 'Remove', removeTitle: 'Remove this member?', removeText: (name: string) => `The sessions and API keys of ${name} end, and work that waits is cancelled.`, roleOf: (name: string) => `Role of ${name}`,
     invitedByMail: (email: string) => `${email} gets the invitation by mail. It works for 7 days.`, invited: (email: string) => `Give this link to ${email}. It is not shown again. They open it and choose a password.`,

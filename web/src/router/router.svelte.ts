@@ -34,7 +34,11 @@ class Router {
     if (this.path !== before) {
       scrollTo(0, 0);
       // People who use a screen reader hear where they are.
-      requestAnimationFrame(() => document.querySelector<HTMLElement>('main')?.focus({ preventScroll: true }));
+      requestAnimationFrame(() => {
+        const main = document.querySelector<HTMLElement>('main');
+        // A form that begins with its first field keeps the cursor there.
+        if (!main?.contains(document.activeElement)) main?.focus({ preventScroll: true });
+      });
     }
   }
 

@@ -1,0 +1,79 @@
+/** The lines of an output, from pieces of two streams that arrive in any size. Knows no page. */
+import { afterReturns, type Span, type Style, spans } from '../../text/ansi';
+
+export type StreamName = 'stdout' | 'stderr';
+
+export interface Line {
+  stream: StreamName;
+  raw: string;
+  /** The colours that the line before left on. */
+  start: Style;
+}
+
+export class OutputLines {
+  readonly lines: Line[] = [];
+  /** The first line of stderr. */
+  firstError: number | undefined;
+  #open: Partial<Record<StreamName, number>> = {};
+  #styles: Record<StreamName, Style> = { stdout: {}, stderr: {} };
+  #decoders: Record<StreamName, TextDecoder> = { stdout: new TextDecoder(), stderr: new TextDecoder() };
+
+  /** Lines before this one no longer change. */
+  get settled(): number {
+    return Math.min(this.lines.length, ...Object.values(this.#open));
+  }
+
+  appendBytes(stream: StreamName, bytes: Uint8Array): void {
+    this.append(stream, this.#decoders[stream].decode(bytes, { stream: true }));
+  }
+
+  append(stream: StreamName, text: string): void {
+    const pieces = text.split('\n');
+    pieces.forEach((piece, i) => {
+      const isLast = i === pieces.length - 1;
+      const open = this.#open[stream];
+      if (open !== undefined) this.lines[open]!.raw += piece;
+      else if (piece !== '' || !isLast) {
+        if (stream === 'stderr') this.firstError ??= this.lines.length;
+        this.lines.push({ stream, raw: piece, start: this.#styles[stream] });
+      } else return;
+      const index = open ?? this.lines.length - 1;
+      if (isLast) {
+        this.#open[stream] = index;
+        return;
+      }
+      delete this.#open[stream];
+      const line = this.lines[index]!;
+      if (line.raw.includes('\u001b') || Object.keys(line.start).length) this.#styles[stream] = spans(line.raw, line.start).style;
+    });
+  }
+}
+
+/** What a terminal would show of a line, in parts of one style. */
+export const shownSpans = (line: Line): Span[] => spans(afterReturns(line.raw), line.start).spans;
+export const plain = (line: Line): string => shownSpans(line).map((span) => span.text).join('');
+
+export interface OutputGroup<T> {
+  text: string;
+  members: T[];
+  /** Numbers of the lines that the largest group does not have in the same place. */
+  differing: Set<number>;
+}
+
+/** Equal outputs together, the largest group first. `size`: of an output whose text is only its start. */
+export function groupOutputs<T>(outputs: readonly { of: T; text: string; size?: number | undefined }[]): OutputGroup<T>[] {
+  const groups = new Map<string, { text: string; members: T[] }>();
+  for (const { of, text, size } of outputs) {
+    const key = `${size ?? ''}\n${text}`;
+    const group = groups.get(key);
+    if (group) group.members.push(of);
+    else groups.set(key, { text, members: [of] });
+  }
+  const sorted = [...groups.values()].sort((a, b) => b.members.length - a.members.length);
+  const usual = sorted[0]?.text.split('\n') ?? [];
+  return sorted.map(({ text, members }, i) => {
+    const lines = text.split('\n');
+    const differing = i === 0 ? [] : lines.flatMap((line, at) => (line === usual[at] ? [] : [at]));
+    return { text, members, differing: new Set(differing) };
+  });
+}
