@@ -60,6 +60,7 @@ impl Fixture {
             handled_until: NOW,
             next_due_at: Some(due(1)),
             snoozed_until: None,
+            webhook_url: None,
         };
         let tenant = self.store.tenant(self.tenant_id);
         let created = tenant.create_schedule(row.clone(), 10, audit(self.tenant_id)).await;

@@ -132,7 +132,8 @@ impl Schedules {
             is_manual: true,
             allows_overlap: true,
         };
-        let request = JobRequest { idempotency_key, calendar_override, ..request };
+        let webhook_url = row.webhook_url;
+        let request = JobRequest { idempotency_key, calendar_override, webhook_url, ..request };
         let system = self.store.system();
         match self.jobs.submit_fire(caller, request, start).await {
             Ok(FireResult::Submitted(job_id)) => {

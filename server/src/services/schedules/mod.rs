@@ -124,8 +124,13 @@ impl Schedules {
     ) -> Result<Page<FireRecord>> {
         caller.require(Scope::SchedulesRead)?;
         self.find(caller, id).await?;
-        let rows = self.store.tenant(caller.principal.tenant_id).fires(id, page).await?;
-        Ok(Page::of(rows, page, |row| row.id.0).map(FireRecord::from))
+        let tenant = self.store.tenant(caller.principal.tenant_id);
+        let rows = tenant.fires(id, page).await?;
+        let ends = tenant.job_ends(rows.iter().filter_map(|row| row.job_id).collect()).await?;
+        Ok(Page::of(rows, page, |row| row.id.0).map(FireRecord::from).map(|fire| FireRecord {
+            ended_at: fire.job_id.and_then(|id| ends.get(&id).copied()),
+            ..fire
+        }))
     }
 
     /// Deletes a schedule with its history. Its jobs stay.

@@ -18,6 +18,7 @@ use crate::services::access::caller::Caller;
 use crate::services::commands::jobs::JobRequest;
 use crate::services::commands::preflight::OnMismatch;
 use crate::services::error::{Result, ServiceError};
+use crate::services::integrations::webhooks::check_url;
 
 /// Default of `late_limit_ms`: a day.
 const DEFAULT_LATE_LIMIT_MS: i64 = 86_400_000;
@@ -41,6 +42,8 @@ pub struct ScheduleRequest {
     pub late_limit_ms: Option<u64>,
     pub overlap: Option<OverlapPolicy>,
     pub jitter_ms: Option<u64>,
+    /// Where the result of each job is sent. `Some(None)` removes it.
+    pub webhook_url: Option<Option<String>>,
 }
 
 impl ScheduleRequest {
@@ -54,6 +57,7 @@ impl ScheduleRequest {
             || self.late_limit_ms.is_some()
             || self.overlap.is_some()
             || self.jitter_ms.is_some()
+            || self.webhook_url.is_some()
     }
 }
 
@@ -126,6 +130,7 @@ impl Schedules {
             handled_until: now,
             next_due_at: None,
             snoozed_until: None,
+            webhook_url: None,
         };
         self.with_changes(caller, blank, request, now)
     }
@@ -172,6 +177,11 @@ impl Schedules {
         row.late_limit_ms =
             bounded("late_limit_ms", request.late_limit_ms, MAX_LATE_LIMIT_MS, row.late_limit_ms)?;
         row.jitter_ms = bounded("jitter_ms", request.jitter_ms, MAX_JITTER_MS, row.jitter_ms)?;
+        if let Some(url) = request.webhook_url {
+            let reach = self.jobs.webhook_reach;
+            let url = url.map(|url| check_url(&url, reach)).transpose()?;
+            row.webhook_url = url.map(|url| url.as_str().to_owned());
+        }
         if is_other_work {
             row.owner_id = caller.principal.id;
         }

@@ -78,6 +78,9 @@ pub struct Settings {
     /// Delay each fire by up to this time [default of a new schedule: 0s]
     #[arg(long, value_name = "TIME", value_parser = milliseconds, help_heading = POLICY)]
     jitter: Option<u64>,
+    /// Send the result of each job to this address; `none` removes it
+    #[arg(long, value_name = "URL")]
+    webhook: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -116,6 +119,10 @@ impl Settings {
                 Some(typed) => instant(typed, Utc::now())?.into(),
             };
             body.insert(field.into(), value);
+        }
+        if let Some(url) = self.webhook.as_deref() {
+            let webhook = if url == "none" { Value::Null } else { json!({ "url": url }) };
+            body.insert("webhook".into(), webhook);
         }
         let numbers = [
             ("max_catch_up", self.max_catch_up),

@@ -39,6 +39,8 @@ pub struct Model {
     pub handled_until: Timestamp,
     pub next_due_at: Option<Timestamp>,
     pub snoozed_until: Option<Timestamp>,
+    /// Where the result of each job is sent.
+    pub webhook_url: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, EnumIter, DeriveRelation)]
@@ -70,6 +72,7 @@ impl From<Model> for ScheduleRecord {
             handled_until: row.handled_until,
             next_due_at: row.next_due_at,
             snoozed_until: row.snoozed_until,
+            webhook_url: row.webhook_url,
         }
     }
 }
@@ -98,6 +101,7 @@ impl From<ScheduleRecord> for Model {
             handled_until: record.handled_until,
             next_due_at: record.next_due_at,
             snoozed_until: record.snoozed_until,
+            webhook_url: record.webhook_url,
         }
     }
 }

@@ -1,7 +1,10 @@
 //! With whose rights a schedule runs.
 
-use sea_orm::{ColumnTrait as _, EntityTrait as _, QueryFilter as _};
+use sea_orm::{
+    ColumnTrait as _, EntityTrait as _, QueryFilter as _, QueryOrder as _, QuerySelect as _,
+};
 
+use crate::domain::access::principal::Role;
 use crate::domain::ids::PrincipalId;
 use crate::store::StoreError;
 use crate::store::entities::access::{api_key, member};
@@ -32,5 +35,33 @@ impl TenantScope {
             .filter(member::Column::TenantId.eq(self.tenant_id))
             .filter(member::Column::RemovedAt.is_null());
         Ok(members.all(&self.reader).await?.pop().map(ScheduleOwner::Member))
+    }
+
+    /// The owner of this id as it was, also if it was revoked or removed.
+    pub async fn former_schedule_owner(
+        &self,
+        id: PrincipalId,
+    ) -> Result<Option<ScheduleOwner>, StoreError> {
+        let keys = api_key::Entity::find()
+            .filter(api_key::Column::Id.eq(id))
+            .filter(api_key::Column::TenantId.eq(self.tenant_id));
+        if let Some(key) = keys.all(&self.reader).await?.pop() {
+            return Ok(Some(ScheduleOwner::ApiKey(Box::new(key))));
+        }
+        let members = member::Entity::find()
+            .filter(member::Column::Id.eq(id))
+            .filter(member::Column::TenantId.eq(self.tenant_id));
+        Ok(members.all(&self.reader).await?.pop().map(ScheduleOwner::Member))
+    }
+
+    /// The person who has been an owner of the tenant for the longest time; `None` without one.
+    pub async fn oldest_owner(&self) -> Result<Option<PrincipalId>, StoreError> {
+        let owners = member::Entity::find()
+            .filter(member::Column::TenantId.eq(self.tenant_id))
+            .filter(member::Column::Role.eq(Role::Owner))
+            .filter(member::Column::RemovedAt.is_null())
+            .order_by_asc(member::Column::Id)
+            .limit(1);
+        Ok(owners.all(&self.reader).await?.pop().map(|row| row.id.into()))
     }
 }
