@@ -57,13 +57,13 @@ async fn schedule_of_somebody_who_left_passes_to_the_owner_of_a_tenant_that_asks
     let member = owner.add("grace@example.com", "member").await;
     let created = member.api.post("/api/schedules", body("counts")).await.expect(201);
     // A key with limits could do less than the owner of the tenant.
-    let limits = json!({"name": "limited", "role": "member", "limits": {"max_agents": 1}});
+    let limits = json!({"name": "limited", "role": "member", "max_fan_out": 5});
     let (limited_id, limited) = key(&fixture, limits).await;
     let bounded = limited.post("/api/schedules", body("bounded")).await.expect(201);
     let on = json!({"passes_schedules_on": true});
     let tenant = owner.api.patch("/api/tenant", on).await.expect(200);
     assert_eq!(tenant["passes_schedules_on"], true);
-    owner.api.delete(&format!("/api/members/{}", member.member_id)).await.expect(200);
+    owner.api.delete(&format!("/api/members/{}", member.member_id)).await.expect(204);
     fixture.api.delete(&format!("/api/keys/{limited_id}")).await.expect(200);
     let path = format!("/api/schedules/{}", created.id());
     let passed = eventually("it has another owner", async || {

@@ -8,7 +8,7 @@ use sea_orm::{
 };
 use serde_json::{Value, json};
 
-use crate::domain::ids::{FireId, JobId, PrincipalId, ScheduleId};
+use crate::domain::ids::{FireId, JobId, ScheduleId};
 use crate::domain::integrations::event_type::EventType;
 use crate::domain::integrations::integration::IntegrationEvent;
 use crate::domain::schedules::fire::{FireReason, FireState, ScheduleState};
@@ -258,37 +258,6 @@ impl SystemScope {
                         job_id: None,
                         data: json!({"schedule_id": id, "schedule_name": name, "reason": reason}),
                     }]);
-                    Ok(true)
-                })
-            })
-            .await
-    }
-}
-
-impl SystemScope {
-    /// Gives a schedule to another owner. Its open fires stay; false if it was changed since it was read.
-    pub async fn pass_schedule_on(
-        &self,
-        row: schedule::Model,
-        owner_id: PrincipalId,
-        audit: audit_entry::Model,
-    ) -> Result<bool, StoreError> {
-        self.writer
-            .change(move |transaction| {
-                let (id, was_changed_at, audit) = (row.id, row.changed_at, audit.clone());
-                Box::pin(async move {
-                    let changed_at = audit.at.max(was_changed_at.plus_ms(1));
-                    let passed = schedule::Entity::update_many()
-                        .col_expr(schedule::Column::OwnerId, Expr::value(owner_id.0))
-                        .col_expr(schedule::Column::ChangedAt, Expr::value(changed_at.0))
-                        .filter(schedule::Column::Id.eq(id))
-                        .filter(schedule::Column::ChangedAt.eq(was_changed_at))
-                        .exec(transaction)
-                        .await?;
-                    if passed.rows_affected == 0 {
-                        return Ok(false);
-                    }
-                    add_audit(audit)?;
                     Ok(true)
                 })
             })

@@ -1,5 +1,6 @@
 //! With whose rights a schedule runs.
 
+use sea_orm::sea_query::Expr;
 use sea_orm::{
     ColumnTrait as _, EntityTrait as _, QueryFilter as _, QueryOrder as _, QuerySelect as _,
 };
@@ -7,8 +8,10 @@ use sea_orm::{
 use crate::domain::access::principal::Role;
 use crate::domain::ids::PrincipalId;
 use crate::store::StoreError;
-use crate::store::entities::access::{api_key, member};
-use crate::store::queries::TenantScope;
+use crate::store::entities::access::{api_key, audit_entry, member};
+use crate::store::entities::schedules::schedule;
+use crate::store::queries::{SystemScope, TenantScope};
+use crate::store::writer::add_audit;
 
 /// The row of a schedule's owner, as it is now.
 #[derive(Debug, Clone)]
@@ -63,5 +66,36 @@ impl TenantScope {
             .order_by_asc(member::Column::Id)
             .limit(1);
         Ok(owners.all(&self.reader).await?.pop().map(|row| row.id.into()))
+    }
+}
+
+impl SystemScope {
+    /// Gives a schedule to another owner. Its open fires stay; false if it was changed since it was read.
+    pub async fn pass_schedule_on(
+        &self,
+        row: schedule::Model,
+        owner_id: PrincipalId,
+        audit: audit_entry::Model,
+    ) -> Result<bool, StoreError> {
+        self.writer
+            .change(move |transaction| {
+                let (id, was_changed_at, audit) = (row.id, row.changed_at, audit.clone());
+                Box::pin(async move {
+                    let changed_at = audit.at.max(was_changed_at.plus_ms(1));
+                    let passed = schedule::Entity::update_many()
+                        .col_expr(schedule::Column::OwnerId, Expr::value(owner_id.0))
+                        .col_expr(schedule::Column::ChangedAt, Expr::value(changed_at.0))
+                        .filter(schedule::Column::Id.eq(id))
+                        .filter(schedule::Column::ChangedAt.eq(was_changed_at))
+                        .exec(transaction)
+                        .await?;
+                    if passed.rows_affected == 0 {
+                        return Ok(false);
+                    }
+                    add_audit(audit)?;
+                    Ok(true)
+                })
+            })
+            .await
     }
 }
