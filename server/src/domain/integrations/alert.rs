@@ -17,7 +17,7 @@ pub const MAX_HOLD_MS: u64 = 24 * 3_600_000;
 /// Time that a condition must hold by default.
 pub const DEFAULT_FOR_MS: u64 = 300_000;
 /// Largest threshold.
-pub const MAX_THRESHOLD: f64 = 1_000_000.0;
+pub const MAX_THRESHOLD: u32 = 1_000_000;
 /// A longer time between two checks interrupts what is measured, because the values in between are not known.
 pub const MAX_GAP_MS: u64 = 180_000;
 
@@ -180,7 +180,7 @@ impl AlertMetric {
     pub fn max_value(self) -> f64 {
         match self {
             Self::CpuPercent | Self::MemoryPercent | Self::DiskPercent => 100.0,
-            Self::AgentsOnline | Self::Load1m => MAX_THRESHOLD,
+            Self::AgentsOnline | Self::Load1m => f64::from(MAX_THRESHOLD),
         }
     }
 
