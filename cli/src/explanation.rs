@@ -51,7 +51,7 @@ const PREFLIGHT_CODES: [&str; 6] = [
 /// it names the reason and what to do, without fields or paths of the API. A test compares this list with
 /// the server's codes.
 #[cfg(test)]
-const SHOWN_AS_ANSWERED: [&str; 167] = [
+const SHOWN_AS_ANSWERED: [&str; 171] = [
     "access_denied",
     "account_changed",
     "agent_busy",
@@ -174,6 +174,7 @@ const SHOWN_AS_ANSWERED: [&str; 167] = [
     "script_not_in_key",
     "secret_of_another",
     "secrets_gone",
+    "secrets_unreadable",
     "secrets_unsupported",
     "server_busy",
     "second_factor_missing",

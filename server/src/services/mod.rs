@@ -395,6 +395,7 @@ impl Services {
                 store: store(),
                 clock: clock(),
                 jobs,
+                secret_box: secret_box.clone(),
                 changed: Arc::default(),
             },
             setup: access::people::setup::Setup {

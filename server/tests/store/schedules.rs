@@ -8,6 +8,7 @@ use muster_server::domain::page::PageRequest;
 use muster_server::domain::schedules::fire::{FireReason, FireState, ScheduleState};
 use muster_server::domain::schedules::policy::{MissedPolicy, OverlapPolicy};
 use muster_server::domain::time::Timestamp;
+use muster_server::store::entities::column::StringList;
 use muster_server::store::entities::schedules::{fire, schedule};
 use muster_server::store::queries::{FireDecision, JobFilter, RecordedFires, ScheduleChange};
 use muster_server::store::writer::{FinishJob, SubmitJob, SubmittedJob};
@@ -64,6 +65,8 @@ impl Fixture {
             next_due_at: Some(due(1)),
             snoozed_until: None,
             webhook_url: None,
+            sealed_parameters: None,
+            secret_names: StringList::default(),
         };
         let tenant = self.store.tenant(self.tenant_id);
         let created = tenant.create_schedule(row.clone(), 10, audit(self.tenant_id)).await;

@@ -72,6 +72,7 @@ pub const OPTIONS: OptionNames = &[
     option("late_limit_ms", "--late-limit"),
     option("overlap", "--overlap"),
     option("jitter_ms", "--jitter"),
+    option("secret_parameters", "--secret"),
     option("webhook", "--webhook"),
     option("webhook.url", "--webhook").expects("a complete URL such as https://hooks.example/x, or none"),
     option("job.script", "SCRIPT").expects("1 to 128 letters, digits and . _ -"),

@@ -67,6 +67,9 @@ pub struct ScheduleRecord {
     pub snoozed_until: Option<Timestamp>,
     /// Where the result of each job is sent.
     pub webhook_url: Option<String>,
+    /// Secret parameters of its jobs, sealed under the master key.
+    pub sealed_parameters: Option<Vec<u8>>,
+    pub secret_names: Vec<String>,
 }
 
 impl ScheduleRecord {

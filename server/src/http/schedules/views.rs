@@ -52,6 +52,11 @@ pub(super) struct ScheduleBody {
     #[serde(default, deserialize_with = "present")]
     #[schema(value_type = Option<WebhookBody>)]
     webhook: Option<Option<Object<WebhookBody>>>,
+    /// Secret parameters of each job, an object of texts; never shown again; `null` removes them. They need a
+    /// target of ids or tags, and must be given again with another job.
+    #[serde(default, deserialize_with = "present")]
+    #[schema(value_type = Option<Object>)]
+    secret_parameters: Option<Option<Value>>,
 }
 
 /// The job that each fire submits. Send exactly one of `script` and `argv`.
@@ -129,6 +134,8 @@ pub(super) struct ScheduleView {
     /// Address of the webhook of its jobs, without the query. Others than its owner see the host, unless they
     /// have `commands:manage` or `webhooks:write`.
     webhook_url: Option<String>,
+    /// Names of the secret parameters of its jobs.
+    secret_parameter_names: Vec<String>,
 }
 
 /// A due time, planned and actual.
@@ -236,6 +243,7 @@ impl From<ScheduleBody> for ScheduleRequest {
             late_limit_ms: body.late_limit_ms,
             overlap: body.overlap,
             jitter_ms: body.jitter_ms,
+            secret_parameters: body.secret_parameters,
             webhook_url: body.webhook.map(|webhook| webhook.map(|webhook| webhook.0.url)),
         }
     }
@@ -269,6 +277,7 @@ impl ScheduleView {
             next_due_at: row.next_due_at,
             snoozed_until: row.snoozed_until,
             webhook_url,
+            secret_parameter_names: row.secret_names,
         }
     }
 }

@@ -103,7 +103,7 @@ impl Schedules {
         calendar_override: Option<String>,
     ) -> Result<JobId> {
         let row = self.find_to_change(caller, id).await?;
-        let request = template(&row)?.request();
+        let request = self.complete(&row, template(&row)?.request())?;
         self.jobs.check_template(caller, request.clone())?;
         let now = self.clock.now();
         let manual = fire::Model {
@@ -132,8 +132,7 @@ impl Schedules {
             is_manual: true,
             allows_overlap: true,
         };
-        let webhook_url = row.webhook_url;
-        let request = JobRequest { idempotency_key, calendar_override, webhook_url, ..request };
+        let request = JobRequest { idempotency_key, calendar_override, ..request };
         let system = self.store.system();
         match self.jobs.submit_fire(caller, request, start).await {
             Ok(FireResult::Submitted(job_id)) => {

@@ -1,6 +1,6 @@
 //! Requests that create or change a schedule: validates them and writes them into the record.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{Schedules, never_due};
 use crate::domain::commands::ladder::Confirmation;
@@ -44,6 +44,8 @@ pub struct ScheduleRequest {
     pub jitter_ms: Option<u64>,
     /// Where the result of each job is sent. `Some(None)` removes it.
     pub webhook_url: Option<Option<String>>,
+    /// Secret parameters of the jobs, an object of texts. `Some(None)` removes them.
+    pub secret_parameters: Option<Option<Value>>,
 }
 
 impl ScheduleRequest {
@@ -58,6 +60,7 @@ impl ScheduleRequest {
             || self.overlap.is_some()
             || self.jitter_ms.is_some()
             || self.webhook_url.is_some()
+            || self.secret_parameters.is_some()
     }
 }
 
@@ -131,6 +134,8 @@ impl Schedules {
             next_due_at: None,
             snoozed_until: None,
             webhook_url: None,
+            sealed_parameters: None,
+            secret_names: vec![],
         };
         self.with_changes(caller, blank, request, now)
     }
@@ -160,9 +165,10 @@ impl Schedules {
         }
         row.starts_at = request.starts_at.unwrap_or(row.starts_at);
         row.ends_at = request.ends_at.unwrap_or(row.ends_at);
-        if let Some(job) = request.job {
-            row.job = json!(job).to_string();
-        }
+        let known_job = std::mem::take(&mut row.job);
+        row.job = request.job.map_or_else(|| known_job.clone(), |job| json!(job).to_string());
+        let is_other_job = row.job != known_job;
+        let secrets = self.set_secrets(&mut row, request.secret_parameters, is_other_job)?;
         row.missed = request.missed.unwrap_or(row.missed);
         row.overlap = request.overlap.unwrap_or(row.overlap);
         let bounded = |field, value: Option<u64>, most: u64, old: i64| match value {
@@ -187,7 +193,8 @@ impl Schedules {
         }
         let due_times = row.due_times()?;
         let job = template(&row)?;
-        self.jobs.check_template(caller, job.request())?;
+        let job = JobRequest { secret_parameters: secrets, ..job.request() };
+        self.jobs.check_template(caller, job)?;
         if moves {
             row.handled_until = now;
             if row.state == ScheduleState::Ended {

@@ -7,7 +7,7 @@ use crate::domain::schedules::fire::{FireReason, FireState, ScheduleState};
 use crate::domain::schedules::policy::{OverlapPolicy, ReadyFire, reason_to_skip};
 use crate::domain::schedules::records::ScheduleRecord;
 use crate::services::access::caller::{AuditAction, Caller};
-use crate::services::commands::jobs::{FireResult, JobRequest};
+use crate::services::commands::jobs::FireResult;
 use crate::services::error::ServiceError;
 use crate::store::entities::schedules::fire;
 use crate::store::queries::{FireDecision, OpenFire};
@@ -92,10 +92,10 @@ impl Schedules {
             allows_overlap: row.overlap == OverlapPolicy::Allow,
         };
         let submitted = match template(row) {
-            Ok(job) => {
-                let request = JobRequest { webhook_url: row.webhook_url.clone(), ..job.request() };
-                self.jobs.submit_fire(owner, request, start).await
-            }
+            Ok(job) => match self.complete(row, job.request()) {
+                Ok(request) => self.jobs.submit_fire(owner, request, start).await,
+                Err(error) => Err(error),
+            },
             Err(error) => Err(error),
         };
         match submitted {

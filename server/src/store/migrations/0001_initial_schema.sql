@@ -896,7 +896,10 @@ CREATE TABLE schedules (
     next_due_at bigint,
     snoozed_until bigint,
     -- Where the result of each job is sent.
-    webhook_url text
+    webhook_url text,
+    -- Secret parameters of its jobs, sealed under the master key, and their names.
+    sealed_parameters {bytes},
+    secret_names json NOT NULL
 );
 CREATE UNIQUE INDEX schedules_name ON schedules (tenant_id, name);
 CREATE INDEX schedules_tenant ON schedules (tenant_id, id);
