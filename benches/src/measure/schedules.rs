@@ -37,7 +37,9 @@ pub async fn measure() -> Result<Vec<Line>> {
             anchor_name: "the same server with one schedule",
             target: "<1",
             is_met: many.start_s < 1.0,
-            notes: vec![format!("{MANY} schedules, none of them due; the median of {STARTS} starts")],
+            notes: vec![format!(
+                "{MANY} schedules, none of them due; the median of {STARTS} starts"
+            )],
         },
         Line {
             id: "P15",

@@ -225,9 +225,8 @@ async fn a_key_is_reported_once_for_each_expiry(fixture: Fixture) {
         let sql = format!("UPDATE agent_keys SET expires_at = {}", expires_at.0);
         fixture.rows().await.execute_unprepared(&sql).await.expect("update");
     };
-    let report = async |now: Timestamp| {
-        system.report_expiring_keys(now, 7 * DAY_MS).await.expect("report")
-    };
+    let report =
+        async |now: Timestamp| system.report_expiring_keys(now, 7 * DAY_MS).await.expect("report");
     assert_eq!(report(NOW).await, 0, "it does not expire");
     set(expires_at).await;
     assert_eq!(report(NOW.plus_ms(22 * DAY_MS)).await, 0, "more than a week before");

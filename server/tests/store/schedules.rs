@@ -337,13 +337,15 @@ async fn a_schedule_passes_to_another_owner_once(fixture: Fixture) {
 async fn a_run_that_takes_much_longer_than_usual_is_an_event(fixture: Fixture) {
     let sent = fixture.integration(&[EventType::ScheduleUnusualDuration]).await;
     let row = fixture.schedule("nightly").await;
-    for (minutes, took_ms) in [60_000, 61_000, 59_000, 60_000, 62_000, 61_000, 600_000, 60_000]
-        .into_iter()
-        .enumerate()
+    for (minutes, took_ms) in
+        [60_000, 61_000, 59_000, 60_000, 62_000, 61_000, 600_000, 60_000].into_iter().enumerate()
     {
         let fire = fixture.fire(&row, due(minutes as u64));
         let known = fixture.stored(row.id).await;
-        let recorded = RecordedFires { fires: vec![fire.clone()], ..fixture.recorded(&known, due(minutes as u64 + 100)) };
+        let recorded = RecordedFires {
+            fires: vec![fire.clone()],
+            ..fixture.recorded(&known, due(minutes as u64 + 100))
+        };
         assert_eq!(fixture.store.system().record_fires(vec![recorded]).await.expect("record"), 1);
         let submission = fixture.job_of(&fire, true);
         let (tenant_id, job_id) = (fixture.tenant_id, submission.row.id);

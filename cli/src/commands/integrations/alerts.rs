@@ -8,8 +8,8 @@ use serde_json::{Map, Value, json};
 use crate::commands::fleet::target_options::{TARGET_EXPRESSION, target_expression};
 use crate::error::CliError;
 use crate::explanation::{OptionNames, option};
-use crate::input::quantities::milliseconds;
 use crate::input::instants::instant;
+use crate::input::quantities::milliseconds;
 use crate::listing::{LatestLimit, List};
 use crate::output::table::Column;
 use crate::output::text::about;
@@ -222,8 +222,10 @@ pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
             let id = id_of(&rule).await?;
             let until = until.map(|typed| instant(&typed, Utc::now())).transpose()?;
             let body = json!({ "until": until });
-            let said =
-                about("Alert rule", if until.is_some() { "is silenced" } else { "is not silenced" });
+            let said = about(
+                "Alert rule",
+                if until.is_some() { "is silenced" } else { "is not silenced" },
+            );
             let segments = ["alerts", "rules", &id, "silence"];
             session.change(Method::POST, &segments, &body, said).await
         }

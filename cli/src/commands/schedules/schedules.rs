@@ -74,7 +74,8 @@ pub const OPTIONS: OptionNames = &[
     option("jitter_ms", "--jitter"),
     option("secret_parameters", "--secret"),
     option("webhook", "--webhook"),
-    option("webhook.url", "--webhook").expects("a complete URL such as https://hooks.example/x, or none"),
+    option("webhook.url", "--webhook")
+        .expects("a complete URL such as https://hooks.example/x, or none"),
     option("job.script", "SCRIPT").expects("1 to 128 letters, digits and . _ -"),
     option("job.argv", "COMMAND"),
     option("job.parameters", "--parameter"),

@@ -18,8 +18,8 @@ pub fn unusual_duration(duration_ms: u64, before_ms: &[u64]) -> Option<u64> {
     sorted.sort_unstable();
     let usual_ms = sorted[sorted.len() / 2];
     let (shorter, longer) = (duration_ms.min(usual_ms), duration_ms.max(usual_ms));
-    let is_unusual = longer - shorter >= MIN_DIFFERENCE_MS
-        && longer > shorter.saturating_mul(UNUSUAL_FACTOR);
+    let is_unusual =
+        longer - shorter >= MIN_DIFFERENCE_MS && longer > shorter.saturating_mul(UNUSUAL_FACTOR);
     is_unusual.then_some(usual_ms)
 }
 

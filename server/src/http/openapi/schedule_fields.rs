@@ -60,7 +60,8 @@ pub(super) fn all() -> Vec<(&'static str, &'static str, Value)> {
         fields.push((calendar, "name", name));
     }
     for rule in ["CreateAlertRule", "UpdateAlertRule"] {
-        let given = |schema: Value| if rule == "CreateAlertRule" { schema } else { or_null(&schema) };
+        let given =
+            |schema: Value| if rule == "CreateAlertRule" { schema } else { or_null(&schema) };
         let value = json!({"type": "number", "minimum": 0, "maximum": MAX_THRESHOLD});
         fields.extend([
             (rule, "name", given(reference("Name"))),

@@ -58,11 +58,7 @@ impl Schedules {
     ///
     /// # Errors
     /// 409 if the secrets were sealed with another master key.
-    pub(super) fn complete(
-        &self,
-        row: &ScheduleRecord,
-        request: JobRequest,
-    ) -> Result<JobRequest> {
+    pub(super) fn complete(&self, row: &ScheduleRecord, request: JobRequest) -> Result<JobRequest> {
         let webhook_url = row.webhook_url.clone();
         let Some(sealed) = &row.sealed_parameters else {
             return Ok(JobRequest { webhook_url, ..request });

@@ -18,11 +18,11 @@ use crate::domain::commands::ladder::Ladder;
 use crate::domain::commands::trigger::Trigger;
 use crate::domain::fleet::agent::{AgentEventKind, AgentLevel, NameSource, Transport};
 use crate::domain::ids::{
-    AgentId, AgentKeyId, AlertId, AlertRuleId, ApiKeyId, ApprovalId, ApprovalRuleId, AuditId, CalendarId, CommandId,
-    DeviceLoginId, EventId, FireId, GroupId, HookDeliveryId, HookId, IdentityId, IntegrationId,
-    InvitationId, JobId, MailId, MemberId, PrincipalId, RegistrationId, ReleaseId, ScheduleId,
-    ScriptId, ScriptSignatureId, ScriptVersionId, SessionId, TenantId, TokenKeyId, UserId,
-    WebhookDeliveryId, WebhookKeyId,
+    AgentId, AgentKeyId, AlertId, AlertRuleId, ApiKeyId, ApprovalId, ApprovalRuleId, AuditId,
+    CalendarId, CommandId, DeviceLoginId, EventId, FireId, GroupId, HookDeliveryId, HookId,
+    IdentityId, IntegrationId, InvitationId, JobId, MailId, MemberId, PrincipalId, RegistrationId,
+    ReleaseId, ScheduleId, ScriptId, ScriptSignatureId, ScriptVersionId, SessionId, TenantId,
+    TokenKeyId, UserId, WebhookDeliveryId, WebhookKeyId,
 };
 use crate::domain::integrations::alert::{AlertEndReason, AlertMetric};
 use crate::domain::integrations::event_type::EventType;

@@ -13,8 +13,8 @@ pub mod access {
     pub mod email_change;
     pub mod identity;
     pub mod invitation;
-    pub mod mail;
     pub mod key_notice;
+    pub mod mail;
     pub mod member;
     pub mod password_reset;
     pub mod recovery_code;

@@ -1,9 +1,7 @@
 //! Alerts with real servers and agents: each opens once and is resolved once.
 
 use chrono::{Duration, Utc};
-use muster_tests::{
-    AgentOptions, FakeAgent, Fixture, JsonFields as _, WebhookSink, eventually,
-};
+use muster_tests::{AgentOptions, FakeAgent, Fixture, JsonFields as _, WebhookSink, eventually};
 use serde_json::{Value, json};
 
 use super::webhooks::{on_postgres, options};
@@ -84,7 +82,10 @@ async fn missing_agents(fixture: Fixture) {
     checked(&fixture, &path).await;
     let sent: Vec<_> = receiver.receives(2).await.iter().map(|one| one.json()).collect();
     assert_eq!(sent.len(), 2, "each once: {sent:?}");
-    assert_eq!((&sent[0]["type"], &sent[1]["type"]), (&json!("alert.opened"), &json!("alert.resolved")));
+    assert_eq!(
+        (&sent[0]["type"], &sent[1]["type"]),
+        (&json!("alert.opened"), &json!("alert.resolved"))
+    );
     assert_eq!(sent[0]["data"]["rule_name"], "web-down");
     assert_eq!(sent[0]["data"]["alert_id"], sent[1]["data"]["alert_id"]);
     assert_eq!(alerts(&fixture, "").await.len(), 1);
@@ -185,7 +186,8 @@ async fn rule_that_can_not_work_is_refused_with_its_field() {
     let half = json!({"name": "n", "metric": "agents_online", "threshold": 1.5});
     let problem = fixture.api.post("/api/alerts/rules", half).await.expect(422);
     assert_eq!(problem["errors"][0]["field"], "threshold", "{problem}");
-    let target = json!({"name": "n", "metric": "load_1m", "threshold": 1, "target": {"expression": "("}});
+    let target =
+        json!({"name": "n", "metric": "load_1m", "threshold": 1, "target": {"expression": "("}});
     fixture.api.post("/api/alerts/rules", target).await.expect(422);
     fixture.api.post("/api/alerts/rules", valid.clone()).await.expect(201);
     let again = fixture.api.post("/api/alerts/rules", valid).await;
@@ -205,7 +207,10 @@ async fn command_line_manages_alert_rules() {
     assert!(listed.contains("down") && listed.contains("agents_online"), "{listed}");
     cli.run(&["alerts", "edit", "down", "--disk-above", "90", "--clear-at", "85"]).await.expect(0);
     let shown = cli.run(&["alerts", "show", "down", "--json"]).await.json();
-    assert_eq!((&shown["metric"], &shown["clear_threshold"]), (&json!("disk_percent"), &json!(85.0)));
+    assert_eq!(
+        (&shown["metric"], &shown["clear_threshold"]),
+        (&json!("disk_percent"), &json!(85.0))
+    );
     let open = cli.run(&["alerts", "list", "--json"]).await.json();
     assert_eq!(open["items"], json!([]), "another metric resolves it");
     let until = ["alerts", "silence", "down", "--until", "2099-01-01T00:00:00Z"];

@@ -142,7 +142,10 @@ fn title(event: EventType, data: &Value, count: usize) -> String {
         EventType::AlertOpened => format!("Alert {}", rule()),
         EventType::AlertResolved => format!("Alert {} is resolved", rule()),
         EventType::KeyExpiring => {
-            format!("The key {} expires soon", shown(at(data, "/key_name").unwrap_or("of a caller")))
+            format!(
+                "The key {} expires soon",
+                shown(at(data, "/key_name").unwrap_or("of a caller"))
+            )
         }
         EventType::ScheduleUnusualDuration => {
             format!("Schedule {} took an unusual time", schedule())

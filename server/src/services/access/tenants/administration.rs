@@ -143,8 +143,7 @@ impl Tenants {
                 });
             }
         }
-        let change =
-            TenantChange { name, requires_second_factor, passes_schedules_on, plan: None };
+        let change = TenantChange { name, requires_second_factor, passes_schedules_on, plan: None };
         let details = self.change(caller, caller.principal.tenant_id, change).await?;
         if requires_second_factor.is_some() {
             self.cache.forget_principals();

@@ -62,7 +62,10 @@ impl Alerts {
     ///
     /// # Errors
     /// [`StoreError`]; the next call checks what this one did not.
-    pub async fn check_due(&self, with_presence: bool) -> std::result::Result<AlertWork, StoreError> {
+    pub async fn check_due(
+        &self,
+        with_presence: bool,
+    ) -> std::result::Result<AlertWork, StoreError> {
         let system = self.store.system();
         let mut with_presence = with_presence;
         loop {
@@ -192,11 +195,7 @@ impl Alerts {
 }
 
 /// Ends what concerns subjects that the rule does not have any more.
-fn forget_gone(
-    known: &AlertSubjects,
-    observed: &HashMap<Uuid, Observed>,
-    check: &mut AlertCheck,
-) {
+fn forget_gone(known: &AlertSubjects, observed: &HashMap<Uuid, Observed>, check: &mut AlertCheck) {
     for (subject_id, id) in &known.open {
         if !observed.contains_key(subject_id) {
             check.resolved.push((*id, AlertEndReason::OutsideTarget));

@@ -54,6 +54,7 @@ impl Model {
             agent_id: self.agent_id,
             job_id: None,
             data: json!({"alert_id": self.id, "rule_id": self.rule_id, "rule_name": self.rule_name,
+                "agent_id": self.agent_id,
                 "metric": self.metric, "threshold": self.threshold, "value": self.value,
                 "opened_at": self.opened_at, "resolved_at": self.resolved_at,
                 "reason": self.end_reason}),

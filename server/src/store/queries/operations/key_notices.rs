@@ -65,8 +65,7 @@ impl SystemScope {
         notice_ms: u64,
     ) -> Result<Vec<ExpiringKey>, StoreError> {
         let until = now.plus_ms(notice_ms);
-        let most_created_at =
-            |expires_at: Expr| expires_at.sub(notice_ms.cast_signed());
+        let most_created_at = |expires_at: Expr| expires_at.sub(notice_ms.cast_signed());
         let api_keys: Vec<(Uuid, TenantId, String, Timestamp)> = api_key::Entity::find()
             .select_only()
             .column(api_key::Column::Id)
@@ -87,27 +86,26 @@ impl SystemScope {
             .into_tuple()
             .all(&self.reader)
             .await?;
-        let agent_keys: Vec<(Uuid, TenantId, String, Timestamp)> = agent_key::Entity::find()
-            .select_only()
-            .column(agent_key::Column::Id)
-            .column(agent_key::Column::TenantId)
-            .column(agent_key::Column::Name)
-            .column(agent_key::Column::ExpiresAt)
-            .filter(agent_key::Column::ExpiresAt.gt(now))
-            .filter(agent_key::Column::ExpiresAt.lte(until))
-            .filter(agent_key::Column::IsDisabled.eq(false))
-            .filter(
-                Expr::col((agent_key::Entity, agent_key::Column::CreatedAt)).lt(most_created_at(
-                    Expr::col((agent_key::Entity, agent_key::Column::ExpiresAt)),
-                )),
-            )
-            .filter(Expr::exists(known_notice("agent_keys")).not())
-            .filter(agent_key::Column::TenantId.not_in_subquery(closed_tenants()))
-            .order_by_asc(agent_key::Column::ExpiresAt)
-            .limit(KEYS_AT_ONCE)
-            .into_tuple()
-            .all(&self.reader)
-            .await?;
+        let agent_keys: Vec<(Uuid, TenantId, String, Timestamp)> =
+            agent_key::Entity::find()
+                .select_only()
+                .column(agent_key::Column::Id)
+                .column(agent_key::Column::TenantId)
+                .column(agent_key::Column::Name)
+                .column(agent_key::Column::ExpiresAt)
+                .filter(agent_key::Column::ExpiresAt.gt(now))
+                .filter(agent_key::Column::ExpiresAt.lte(until))
+                .filter(agent_key::Column::IsDisabled.eq(false))
+                .filter(Expr::col((agent_key::Entity, agent_key::Column::CreatedAt)).lt(
+                    most_created_at(Expr::col((agent_key::Entity, agent_key::Column::ExpiresAt))),
+                ))
+                .filter(Expr::exists(known_notice("agent_keys")).not())
+                .filter(agent_key::Column::TenantId.not_in_subquery(closed_tenants()))
+                .order_by_asc(agent_key::Column::ExpiresAt)
+                .limit(KEYS_AT_ONCE)
+                .into_tuple()
+                .all(&self.reader)
+                .await?;
         let key = |kind| {
             move |(id, tenant_id, name, expires_at)| ExpiringKey {
                 id,
@@ -144,10 +142,9 @@ async fn report(
         tenant_id: key.tenant_id,
         sent_at: now,
     };
-    let known =
-        OnConflict::columns([key_notice::Column::KeyId, key_notice::Column::ExpiresAt])
-            .do_nothing()
-            .to_owned();
+    let known = OnConflict::columns([key_notice::Column::KeyId, key_notice::Column::ExpiresAt])
+        .do_nothing()
+        .to_owned();
     let stored = key_notice::Entity::insert_many([notice.into_active_model()])
         .on_conflict(known)
         .exec_without_returning(transaction)

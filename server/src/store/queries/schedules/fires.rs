@@ -36,10 +36,7 @@ impl TenantScope {
     }
 
     /// When jobs of the tenant ended that have.
-    pub async fn job_ends(
-        &self,
-        ids: Vec<JobId>,
-    ) -> Result<HashMap<JobId, Timestamp>, StoreError> {
+    pub async fn job_ends(&self, ids: Vec<JobId>) -> Result<HashMap<JobId, Timestamp>, StoreError> {
         let mut ends = HashMap::new();
         for ids in ids.chunks(ROWS) {
             let found: Vec<(JobId, Timestamp)> = job::Entity::find()

@@ -19,8 +19,8 @@ use crate::store::entities::commands::{
 use crate::store::entities::fleet::agent_event::Column::Id as EventId;
 use crate::store::entities::fleet::telemetry_sample::Column::At as TelemetryAt;
 use crate::store::entities::fleet::{agent, agent_event, telemetry_sample};
-use crate::store::entities::integrations::{alert, delivery};
 use crate::store::entities::integrations::delivery::Column::Id as WebhookDeliveryId;
+use crate::store::entities::integrations::{alert, delivery};
 use crate::store::entities::schedules::fire::Column::Id as FireId;
 use crate::store::entities::schedules::{fire, hook_delivery};
 
