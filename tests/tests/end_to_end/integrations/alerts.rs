@@ -96,7 +96,7 @@ async fn disk_above_its_threshold_opens_an_alert_of_the_agent_until_it_is_clear(
     let fixture = Fixture::with(options()).await;
     let receiver = WebhookSink::start([]).await;
     sending(&fixture, &receiver).await;
-    let (_, key) = fixture.api.agent_key(json!({"permissions": ["read"]})).await;
+    let (_, key) = fixture.api.agent_key(json!({})).await;
     let mut agent = FakeAgent::registered(&fixture.server.address(), &key, "db-1").await;
     let id = fixture.api.get("/api/agents").await.expect(200)["items"][0].id().to_owned();
     let mut report = async |percent: f64| {

@@ -16,7 +16,7 @@ async fn secrets_of_a_schedule_reach_its_job_alone_and_are_never_shown(fixture: 
     let body = json!({"name": "nightly", "rule": {"every_ms": 3_600_000}, "job": job,
         "secret_parameters": {"TOKEN": SECRET}});
     let mut by_facts = body.clone();
-    by_facts["job"]["target"] = json!({"expression": "hostname:web"});
+    by_facts["job"]["target"] = json!({"expression": "os:linux"});
     let refused = fixture.api.post("/api/schedules", by_facts).await;
     refused.expect_problem(422, "secrets_need_ids_or_tags");
     let created = fixture.api.post("/api/schedules", body).await.expect(201);
