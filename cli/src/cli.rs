@@ -14,7 +14,7 @@ use crate::commands::commands::{
     approvals, approver, command_history, executions, jobs, logs, raw_command, run, verify,
 };
 use crate::commands::fleet::{agents, ping, suggestions};
-use crate::commands::integrations::{integrations, webhooks};
+use crate::commands::integrations::{alerts, integrations, webhooks};
 use crate::commands::library::{publisher, scripts};
 use crate::commands::releases::{groups, release};
 use crate::commands::schedules::{calendars, hooks, schedules};
@@ -131,6 +131,8 @@ pub enum Action {
     Groups(groups::Args),
     /// Build, sign and publish releases of the agent and the supervisor
     Release(release::Args),
+    /// List alerts, and manage the rules that open them
+    Alerts(alerts::Args),
     /// Manage integrations: where events are sent
     Integrations(integrations::Args),
     /// List and resend webhook deliveries, and manage their signing secrets
@@ -247,6 +249,7 @@ pub async fn dispatch(cli: Cli) -> Result<u8, CliError> {
         Action::Jobs(args) => (jobs::OPTIONS, jobs::run(args, &session).await),
         Action::Executions(args) => (executions::OPTIONS, executions::run(args, &session).await),
         Action::Verify(args) => (&[][..], verify::run(args, &session).await),
+        Action::Alerts(args) => (alerts::OPTIONS, alerts::run(args, &session).await),
         Action::Integrations(args) => {
             (integrations::OPTIONS, integrations::run(args, &session).await)
         }

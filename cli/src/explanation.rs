@@ -51,7 +51,7 @@ const PREFLIGHT_CODES: [&str; 6] = [
 /// it names the reason and what to do, without fields or paths of the API. A test compares this list with
 /// the server's codes.
 #[cfg(test)]
-const SHOWN_AS_ANSWERED: [&str; 167] = [
+const SHOWN_AS_ANSWERED: [&str; 171] = [
     "access_denied",
     "account_changed",
     "agent_busy",
@@ -60,6 +60,8 @@ const SHOWN_AS_ANSWERED: [&str; 167] = [
     "agent_online",
     "agent_timeout",
     "agents_offline",
+    "alert_rule_changed",
+    "alert_rule_exists",
     "all_agents_skipped",
     "already_adopted",
     "already_member",
@@ -172,6 +174,7 @@ const SHOWN_AS_ANSWERED: [&str; 167] = [
     "script_not_in_key",
     "secret_of_another",
     "secrets_gone",
+    "secrets_unreadable",
     "secrets_unsupported",
     "server_busy",
     "second_factor_missing",
@@ -184,6 +187,7 @@ const SHOWN_AS_ANSWERED: [&str; 167] = [
     "successor_changed",
     "tags_are_guarded",
     "tenant_closed",
+    "too_many_alert_rules",
     "too_many_attempts",
     "too_many_calendars",
     "too_many_deliveries",

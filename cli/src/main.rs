@@ -101,6 +101,7 @@ mod commands {
     }
     /// Integrations and webhooks.
     pub mod integrations {
+        pub mod alerts;
         pub mod integrations;
         pub mod webhooks;
     }

@@ -36,6 +36,7 @@ pub enum ResourceKind {
     Script,
     Tenant,
     ApprovalRule,
+    AlertRule,
 }
 
 impl ResourceKind {
@@ -52,6 +53,7 @@ impl ResourceKind {
             Self::Script => "script",
             Self::Tenant => "tenant",
             Self::ApprovalRule => "rule",
+            Self::AlertRule => "alert rule",
         }
     }
 
@@ -68,6 +70,7 @@ impl ResourceKind {
             Self::Script => &["scripts"],
             Self::Tenant => &["tenants"],
             Self::ApprovalRule => &["approvals", "rules"],
+            Self::AlertRule => &["alerts", "rules"],
         }
     }
 }

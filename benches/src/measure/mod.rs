@@ -7,6 +7,7 @@ mod idle_fleet;
 mod one_host;
 mod output;
 mod round_trips;
+mod schedules;
 mod submit;
 
 use anyhow::Result;
@@ -42,6 +43,9 @@ pub async fn all(wanted: &[String]) -> Result<Vec<Line>> {
     }
     if is_wanted(&["P14"]) {
         show(&mut lines, history::measure().await?);
+    }
+    if is_wanted(&["P15"]) {
+        show(&mut lines, schedules::measure().await?);
     }
     lines.sort_by_key(|line| line.id[1..].parse::<u32>().unwrap_or(0));
     Ok(lines)

@@ -10,7 +10,7 @@ use crate::error::problem::Problem;
 use crate::explanation::OptionNames;
 
 /// Each command with the options that its refusals name.
-const COMMANDS: [(&str, OptionNames); 21] = [
+const COMMANDS: [(&str, OptionNames); 22] = [
     ("account", account::own::OPTIONS),
     ("access", access::OPTIONS),
     ("approvals", approvals::OPTIONS),
@@ -27,6 +27,7 @@ const COMMANDS: [(&str, OptionNames); 21] = [
     ("groups", groups::OPTIONS),
     ("calendars", calendars::OPTIONS),
     ("hooks", hooks::OPTIONS),
+    ("alerts", alerts::OPTIONS),
     ("integrations", integrations::OPTIONS),
     ("schedules", schedules::OPTIONS),
     ("scripts", scripts::OPTIONS),

@@ -46,6 +46,7 @@ fn list_command(kind: &str) -> String {
     match kind {
         "API key" => "muster api-keys".to_owned(),
         "rule" => "muster approvals rules".to_owned(),
+        "alert rule" => "muster alerts rules".to_owned(),
         "membership" => "muster whoami --json".to_owned(),
         kind => format!("muster {kind}s"),
     }

@@ -159,6 +159,14 @@ id!(
     CalendarId
 );
 id!(
+    /// A rule that opens alerts.
+    AlertRuleId
+);
+id!(
+    /// An alert.
+    AlertId
+);
+id!(
     /// An inbound hook.
     HookId
 );

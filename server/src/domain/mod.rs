@@ -60,6 +60,7 @@ pub mod fleet {
 pub mod ids;
 /// The event feed, webhooks, and integrations.
 pub mod integrations {
+    pub mod alert;
     pub mod event_type;
     pub mod formats;
     pub mod grouping;
@@ -97,6 +98,7 @@ pub mod schedules {
     mod cron_problem;
     #[cfg(test)]
     mod cron_tests;
+    pub mod duration;
     pub mod fire;
     pub mod hook;
     pub mod policy;

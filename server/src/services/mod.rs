@@ -16,6 +16,7 @@ pub mod fleet {
 }
 /// The event feed, webhooks, and integrations.
 pub mod integrations {
+    pub mod alerts;
     pub mod events;
     pub mod integrations;
     mod template;
@@ -118,6 +119,7 @@ pub struct Services {
     pub agent_keys: access::keys::agent_keys::AgentKeys,
     pub api_keys: access::keys::api_keys::ApiKeys,
     pub agents: fleet::agents::Agents,
+    pub alerts: integrations::alerts::Alerts,
     pub approvals: commands::approvals::Approvals,
     pub audit_log: access::audit_log::AuditLog,
     pub calendars: schedules::calendars::Calendars,
@@ -288,6 +290,13 @@ impl Services {
                 cache: cache.clone(),
                 guard: guard.clone(),
             },
+            alerts: integrations::alerts::Alerts {
+                store: store(),
+                clock: clock(),
+                settings,
+                guard: guard.clone(),
+                changed: Arc::default(),
+            },
             approvals,
             audit_log: access::audit_log::AuditLog { store: store(), viewers: viewers.clone() },
             change_publisher: commands::change_publisher::ChangePublisher {
@@ -386,6 +395,7 @@ impl Services {
                 store: store(),
                 clock: clock(),
                 jobs,
+                secret_box: secret_box.clone(),
                 changed: Arc::default(),
             },
             setup: access::people::setup::Setup {

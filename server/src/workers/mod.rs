@@ -1,5 +1,6 @@
 //! Background workers: loops that call services, so that timers and requests share one code path.
 
+mod alert_checker;
 mod approval_sweeper;
 mod change_processor;
 mod event_publisher;
@@ -99,6 +100,11 @@ impl Workers {
         tasks.spawn(async move {
             schedule_runner::run(schedules, for_schedules).await;
             "schedule runner"
+        });
+        let alerts = services.alerts.clone();
+        tasks.spawn(async move {
+            alert_checker::run(alerts).await;
+            "alert checker"
         });
         let scheduler = scheduler::Scheduler::start(&services.maintenance).await?;
         Ok(Self { tasks, scheduler })

@@ -14,6 +14,7 @@ use muster_protocol::error_chain;
 const EVERY_SECOND: &str = "* * * * * *";
 const EVERY_2_SECONDS: &str = "*/2 * * * * *";
 const EVERY_5_SECONDS: &str = "*/5 * * * * *";
+const EVERY_MINUTE: &str = "30 * * * * *";
 const EVERY_5_MINUTES: &str = "0 */5 * * * *";
 
 /// The running scheduler.
@@ -50,6 +51,10 @@ impl Scheduler {
             .await?;
         add(&scheduler, "retention", EVERY_5_MINUTES, maintenance, async |u| u.drop_old().await)
             .await?;
+        add(&scheduler, "expiring keys", EVERY_MINUTE, maintenance, async |u| {
+            u.report_expiring_keys().await
+        })
+        .await?;
         scheduler.start().await.context("failed to start the scheduler")?;
         Ok(Self(scheduler))
     }

@@ -7,9 +7,10 @@ use muster_server::domain::access::audit_actions::AUDIT_ACTIONS;
 use crate::{literals, sources};
 
 /// What an action changes: the kinds of subjects.
-const RESOURCES: [&str; 25] = [
+const RESOURCES: [&str; 26] = [
     "agent",
     "agent_key",
+    "alert_rule",
     "api_key",
     "approval",
     "approval_rule",
@@ -35,7 +36,7 @@ const RESOURCES: [&str; 25] = [
     "webhook_secret",
 ];
 /// What happens to it, in the imperative.
-const VERBS: [&str; 41] = [
+const VERBS: [&str; 43] = [
     "abort",
     "accept",
     "adopt",
@@ -54,6 +55,7 @@ const VERBS: [&str; 41] = [
     "export",
     "halt",
     "limit",
+    "pass_on",
     "pause",
     "publish",
     "read",
@@ -70,6 +72,7 @@ const VERBS: [&str; 41] = [
     "save",
     "send",
     "sign",
+    "silence",
     "snooze",
     "stop",
     "submit",

@@ -1,6 +1,7 @@
 //! The store on both databases: each test runs once on SQLite and once on PostgreSQL.
 
 mod agent_identity;
+mod alerts;
 mod api_keys;
 mod approvals;
 mod audit_chain;

@@ -30,7 +30,7 @@ const PAGE: PageRequest = PageRequest { after: None, limit: 5_000 };
 const GRACE_MS: u64 = 60_000;
 
 impl Fixture {
-    async fn integration(&self, types: &[EventType]) -> IntegrationId {
+    pub async fn integration(&self, types: &[EventType]) -> IntegrationId {
         let id = IntegrationId::new();
         let row = integration::Model {
             id,

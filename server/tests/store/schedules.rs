@@ -3,10 +3,12 @@
 
 use muster_server::domain::commands::job_state::JobState;
 use muster_server::domain::ids::{FireId, JobId, PrincipalId, ScheduleId, TenantId};
+use muster_server::domain::integrations::event_type::EventType;
 use muster_server::domain::page::PageRequest;
 use muster_server::domain::schedules::fire::{FireReason, FireState, ScheduleState};
 use muster_server::domain::schedules::policy::{MissedPolicy, OverlapPolicy};
 use muster_server::domain::time::Timestamp;
+use muster_server::store::entities::column::StringList;
 use muster_server::store::entities::schedules::{fire, schedule};
 use muster_server::store::queries::{FireDecision, JobFilter, RecordedFires, ScheduleChange};
 use muster_server::store::writer::{FinishJob, SubmitJob, SubmittedJob};
@@ -28,6 +30,8 @@ on_both_databases!(
     a_deleted_schedule_starts_nothing,
     next_work_is_the_earliest_due_time_or_fire,
     a_tenant_sees_no_schedules_of_another,
+    a_schedule_passes_to_another_owner_once,
+    a_run_that_takes_much_longer_than_usual_is_an_event,
 );
 
 const PAGE: PageRequest = PageRequest { after: None, limit: 100 };
@@ -60,6 +64,9 @@ impl Fixture {
             handled_until: NOW,
             next_due_at: Some(due(1)),
             snoozed_until: None,
+            webhook_url: None,
+            sealed_parameters: None,
+            secret_names: StringList::default(),
         };
         let tenant = self.store.tenant(self.tenant_id);
         let created = tenant.create_schedule(row.clone(), 10, audit(self.tenant_id)).await;
@@ -309,4 +316,48 @@ async fn a_tenant_sees_no_schedules_of_another(fixture: Fixture) {
     let manual = fire::Model { tenant_id: TenantId::new(), ..fixture.fire(&row, due(9)) };
     assert_eq!(stranger.record_manual_fire(manual, entry).await.expect("try"), None);
     assert_eq!(fixture.fires(row.id).await[0].id, fire.id);
+}
+
+async fn a_schedule_passes_to_another_owner_once(fixture: Fixture) {
+    let (row, fire) = fixture.fired("nightly").await;
+    let owner = PrincipalId(Uuid::from_u128(7));
+    let system = fixture.store.system();
+    let pass = async || {
+        let entry = audit(fixture.tenant_id);
+        system.pass_schedule_on(row.clone(), owner, entry).await.expect("pass on")
+    };
+    assert!(pass().await);
+    assert!(!pass().await, "it was changed meanwhile");
+    let passed = fixture.stored(row.id).await;
+    assert_eq!((passed.owner_id, passed.state), (owner, ScheduleState::Active));
+    let open = system.open_fires(fire.due_at, false, 10).await.expect("read");
+    assert_eq!(open.len(), 1, "its open fire stays");
+}
+
+async fn a_run_that_takes_much_longer_than_usual_is_an_event(fixture: Fixture) {
+    let sent = fixture.integration(&[EventType::ScheduleUnusualDuration]).await;
+    let row = fixture.schedule("nightly").await;
+    for (minutes, took_ms) in
+        [60_000, 61_000, 59_000, 60_000, 62_000, 61_000, 600_000, 60_000].into_iter().enumerate()
+    {
+        let fire = fixture.fire(&row, due(minutes as u64));
+        let known = fixture.stored(row.id).await;
+        let recorded = RecordedFires {
+            fires: vec![fire.clone()],
+            ..fixture.recorded(&known, due(minutes as u64 + 100))
+        };
+        assert_eq!(fixture.store.system().record_fires(vec![recorded]).await.expect("record"), 1);
+        let submission = fixture.job_of(&fire, true);
+        let (tenant_id, job_id) = (fixture.tenant_id, submission.row.id);
+        let finished_at = submission.row.created_at.plus_ms(took_ms);
+        fixture.store.writer().commit(submission).await.expect("submit");
+        let end = FinishJob { tenant_id, job_id, state: JobState::Succeeded, finished_at };
+        fixture.store.writer().commit(end).await.expect("finish");
+    }
+    let tenant = fixture.store.tenant(fixture.tenant_id);
+    let messages = tenant.integration_messages(sent, None, PAGE).await.expect("read");
+    assert_eq!(messages.len(), 1, "{messages:?}");
+    let data = messages[0].data.as_deref().expect("data");
+    assert!(data.contains("\"duration_ms\":600000"), "{data}");
+    assert!(data.contains("\"usual_duration_ms\":61000"), "{data}");
 }

@@ -7,7 +7,8 @@ export const KINDS: Kind[] = ['webhook', 'slack', 'discord', 'teams', 'pagerduty
 
 export const EVENT_TYPES: EventType[] = [
   'job.failed', 'job.succeeded', 'job.cancelled', 'rollout.halted', 'agent.offline', 'agent.online', 'agent.enrolled', 'identity.alert',
-  'schedule.failed', 'schedule.recovered', 'schedule.missed', 'schedule.stopped', 'update.rolled_back', 'approval.requested',
+  'schedule.failed', 'schedule.recovered', 'schedule.missed', 'schedule.stopped', 'schedule.unusual_duration',
+  'alert.opened', 'alert.resolved', 'key.expiring', 'update.rolled_back', 'approval.requested',
 ];
 
 /** What somebody wants to hear of who has not chosen yet. */

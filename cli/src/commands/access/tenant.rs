@@ -52,6 +52,12 @@ enum Action {
         #[arg(value_enum)]
         setting: Setting,
     },
+    /// Pass the schedules of somebody who left to an owner of the tenant, or stop them
+    PassSchedulesOn {
+        /// Whether they pass on [default of a new tenant: off]
+        #[arg(value_enum)]
+        setting: Setting,
+    },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -80,6 +86,15 @@ pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
             let result = match is_required {
                 true => "requires a second factor of its members",
                 false => "requires no second factor of its members",
+            };
+            session.change(Method::PATCH, &["tenant"], &body, about("Tenant", result)).await
+        }
+        Action::PassSchedulesOn { setting } => {
+            let passes_on = setting == Setting::On;
+            let body = json!({ "passes_schedules_on": passes_on });
+            let result = match passes_on {
+                true => "passes schedules of somebody who left to an owner",
+                false => "stops schedules of somebody who left",
             };
             session.change(Method::PATCH, &["tenant"], &body, about("Tenant", result)).await
         }

@@ -16,6 +16,7 @@ use crate::commands::fleet::target_options::{TARGET_EXPRESSION, TARGET_TAGS, tar
 use crate::error::CliError;
 use crate::explanation::{OptionNames, option};
 use crate::input::instants::instant;
+use crate::input::quantities::format_milliseconds;
 use crate::listing::{LatestLimit, Limit, List};
 use crate::output::printer::print_note;
 use crate::output::table::Column;
@@ -33,10 +34,14 @@ const COLUMNS: [Column; 8] = [
     Column::of("OWNER", "owner_name"),
     Column::of("ID", "id"),
 ];
-const FIRE_COLUMNS: [Column; 8] = [
+const FIRE_COLUMNS: [Column; 10] = [
     Column::of("DUE", "due_at"),
     Column::of("PLANNED", "planned_at"),
     Column::of("FIRED", "fired_at"),
+    Column::of("ENDED", "ended_at"),
+    Column::by("DURATION", |fire| {
+        fire["duration_ms"].as_u64().map(format_milliseconds).unwrap_or_default()
+    }),
     Column::by("START", start_of),
     Column::of("STATE", "state"),
     Column::of("REASON", "reason"),
@@ -67,6 +72,10 @@ pub const OPTIONS: OptionNames = &[
     option("late_limit_ms", "--late-limit"),
     option("overlap", "--overlap"),
     option("jitter_ms", "--jitter"),
+    option("secret_parameters", "--secret"),
+    option("webhook", "--webhook"),
+    option("webhook.url", "--webhook")
+        .expects("a complete URL such as https://hooks.example/x, or none"),
     option("job.script", "SCRIPT").expects("1 to 128 letters, digits and . _ -"),
     option("job.argv", "COMMAND"),
     option("job.parameters", "--parameter"),

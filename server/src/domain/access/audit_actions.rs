@@ -4,7 +4,7 @@
 const LIKENESS: f64 = 0.75;
 
 /// Every action, `<resource>.<verb>`. A test compares this list with the entries that services write.
-pub const AUDIT_ACTIONS: [&str; 96] = [
+pub const AUDIT_ACTIONS: [&str; 101] = [
     "agent.adopt",
     "agent.delete",
     "agent.deregister",
@@ -14,6 +14,10 @@ pub const AUDIT_ACTIONS: [&str; 96] = [
     "agent_key.limit",
     "agent_key.regenerate",
     "agent_key.update",
+    "alert_rule.create",
+    "alert_rule.delete",
+    "alert_rule.silence",
+    "alert_rule.update",
     "api_key.create",
     "api_key.revoke",
     "api_key.rotate",
@@ -74,6 +78,7 @@ pub const AUDIT_ACTIONS: [&str; 96] = [
     "schedule.delete",
     "schedule.disable",
     "schedule.enable",
+    "schedule.pass_on",
     "schedule.run",
     "schedule.snooze",
     "schedule.stop",

@@ -77,6 +77,22 @@ pub enum EventType {
     #[strum(serialize = "approval.requested")]
     #[serde(rename = "approval.requested")]
     ApprovalRequested,
+    /// The condition of a rule holds.
+    #[strum(serialize = "alert.opened")]
+    #[serde(rename = "alert.opened")]
+    AlertOpened,
+    /// The condition of a rule holds no more.
+    #[strum(serialize = "alert.resolved")]
+    #[serde(rename = "alert.resolved")]
+    AlertResolved,
+    /// An API key or an agent key expires soon.
+    #[strum(serialize = "key.expiring")]
+    #[serde(rename = "key.expiring")]
+    KeyExpiring,
+    /// The job of a schedule took much longer or shorter than the ones before.
+    #[strum(serialize = "schedule.unusual_duration")]
+    #[serde(rename = "schedule.unusual_duration")]
+    ScheduleUnusualDuration,
     /// A person asked for a test message. Sent to every integration, and not chosen.
     #[strum(serialize = "integration.test")]
     #[serde(rename = "integration.test")]
@@ -130,13 +146,18 @@ impl EventType {
     /// How urgent it is.
     pub fn severity(self) -> Severity {
         match self {
-            Self::AgentOffline | Self::JobFailed | Self::ScheduleFailed => Severity::Error,
+            Self::AgentOffline | Self::AlertOpened | Self::JobFailed | Self::ScheduleFailed => {
+                Severity::Error
+            }
             Self::IdentityAlert
             | Self::RolloutHalted
             | Self::ScheduleMissed
             | Self::ScheduleStopped
+            | Self::ScheduleUnusualDuration
+            | Self::KeyExpiring
             | Self::UpdateRolledBack => Severity::Warning,
             Self::AgentOnline
+            | Self::AlertResolved
             | Self::JobSucceeded
             | Self::JobCancelled
             | Self::ScheduleRecovered => Severity::Resolved,

@@ -254,6 +254,13 @@ impl Calendar {
         }
     }
 
+    /// True if no alert opens at this instant: in a freeze, on an excluded day, and within a maintenance
+    /// window, in which hosts are expected to be away.
+    pub fn holds_alerts(&self, at: Timestamp) -> bool {
+        let Some(local) = self.local(at).filter(|_| !self.is_for_schedules()) else { return false };
+        self.entries.iter().any(|entry| entry.span.covers(at, local))
+    }
+
     fn local(&self, at: Timestamp) -> Option<NaiveDateTime> {
         let utc = DateTime::<Utc>::from_timestamp_millis(at.0)?.naive_utc();
         Some(self.zone.from_utc_datetime(&utc).naive_local())

@@ -65,6 +65,11 @@ pub struct ScheduleRecord {
     pub next_due_at: Option<Timestamp>,
     /// Due times before this instant are skipped.
     pub snoozed_until: Option<Timestamp>,
+    /// Where the result of each job is sent.
+    pub webhook_url: Option<String>,
+    /// Secret parameters of its jobs, sealed under the master key.
+    pub sealed_parameters: Option<Vec<u8>>,
+    pub secret_names: Vec<String>,
 }
 
 impl ScheduleRecord {
@@ -102,8 +107,10 @@ pub struct FireRecord {
     pub reason: Option<FireReason>,
     pub detail: Option<String>,
     pub job_id: Option<JobId>,
-    /// When its job was created.
+    /// When its job was created, which starts it.
     pub fired_at: Option<Timestamp>,
+    /// When its job ended, where it was read.
+    pub ended_at: Option<Timestamp>,
     pub recorded_at: Timestamp,
     /// Missed due times right before this one that have no record.
     pub omitted_before: i64,

@@ -138,6 +138,7 @@ fn tags() -> Value {
         {"name": "calendars", "description": "When work may start: freezes, exclusions and maintenance windows."},
         {"name": "hooks", "description": "Jobs that start when another program asks for it."},
         {"name": "integrations", "description": "Where events are sent: webhooks, chat, incidents, metrics and mail."},
+        {"name": "alerts", "description": "Conditions on agents and their telemetry."},
         {"name": "targets", "description": "Which agents a target matches."},
         {"name": "groups", "description": "Agents that follow one version."},
         {"name": "releases", "description": "Signed versions of the programs for hosts."},

@@ -59,6 +59,8 @@ pub fn body_of(operation: &str) -> Option<Value> {
         "update_integration" => Some(reference("UpdateIntegration")),
         "create_schedule" => Some(reference("CreateSchedule")),
         "update_schedule" => Some(reference("UpdateSchedule")),
+        "create_alert_rule" => Some(reference("CreateAlertRule")),
+        "update_alert_rule" => Some(reference("UpdateAlertRule")),
         "create_calendar" => Some(reference("CreateCalendar")),
         "update_calendar" => Some(reference("UpdateCalendar")),
         "create_hook" => Some(reference("CreateHook")),
@@ -71,6 +73,7 @@ pub fn body_of(operation: &str) -> Option<Value> {
 pub fn complete(schemas: &mut Map<String, Value>) {
     add_named(schemas);
     split(schemas, "Group", &["name", "target"]);
+    split(schemas, "AlertRule", &["name", "metric", "threshold"]);
     split(schemas, "Calendar", &["name", "entries"]);
     split(schemas, "Hook", &["name", "authentication", "job"]);
     split(schemas, "Schedule", &["name", "rule", "job"]);

@@ -47,6 +47,7 @@ pub(super) fn documented() -> OpenApiRouter<AppState> {
         .merge(super::commands::executions::routes())
         .merge(super::integrations::webhooks::routes())
         .merge(super::integrations::integrations::routes())
+        .merge(super::integrations::alerts::routes())
         .merge(super::releases::releases::routes())
         .merge(super::releases::groups::routes())
         .merge(super::library::scripts::routes())

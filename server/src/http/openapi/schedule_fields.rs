@@ -4,6 +4,7 @@ use muster_protocol::limits::{MAX_ARGV_WORDS, MAX_EXPIRES_IN_MS, MAX_TIMEOUT_MS}
 use serde_json::{Value, json};
 
 use super::shapes::{RUNNABLE_SCRIPT, or_null, reference};
+use crate::domain::integrations::alert::{MAX_HOLD_MS, MAX_THRESHOLD};
 use crate::domain::schedules::cron::MAX_CRON_CHARS;
 use crate::domain::schedules::fire::MAX_JITTER_MS;
 use crate::domain::schedules::hook::proof::{MAX_REPLAY_WINDOW_MS, MIN_REPLAY_WINDOW_MS};
@@ -57,6 +58,19 @@ pub(super) fn all() -> Vec<(&'static str, &'static str, Value)> {
             _ => or_null(&reference("Name")),
         };
         fields.push((calendar, "name", name));
+    }
+    for rule in ["CreateAlertRule", "UpdateAlertRule"] {
+        let given =
+            |schema: Value| if rule == "CreateAlertRule" { schema } else { or_null(&schema) };
+        let value = json!({"type": "number", "minimum": 0, "maximum": MAX_THRESHOLD});
+        fields.extend([
+            (rule, "name", given(reference("Name"))),
+            (rule, "metric", given(reference("AlertMetric"))),
+            (rule, "threshold", given(value.clone())),
+            (rule, "clear_threshold", or_null(&value)),
+            (rule, "for_ms", most(0, MAX_HOLD_MS)),
+            (rule, "clear_for_ms", most(0, MAX_HOLD_MS)),
+        ]);
     }
     let texts = json!({"type": "object", "additionalProperties": {"type": "string"}});
     fields.extend([

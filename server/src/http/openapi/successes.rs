@@ -53,6 +53,7 @@ const SENTENCES: &[(&str, &str, &str)] = &[
     ("create_agent_key", "201", "The agent key with its secret."),
     ("create_api_key", "201", "The API key with its secret."),
     ("create_group", "201", "The group."),
+    ("create_alert_rule", "201", "The rule."),
     ("create_calendar", "201", "The calendar."),
     ("create_hook", "201", "The hook with its secret."),
     ("create_schedule", "201", "The schedule."),
@@ -71,6 +72,7 @@ const SENTENCES: &[(&str, &str, &str)] = &[
     ("delete_group", "204", "The group is deleted."),
     ("delete_own_tenant", "202", "The tenant, and when it is deleted."),
     ("delete_tenant", "202", "The tenant, and when it is deleted."),
+    ("delete_alert_rule", "204", "The rule is deleted."),
     ("delete_calendar", "204", "The calendar is deleted."),
     ("delete_hook", "204", "The hook is deleted."),
     ("deliver_hook", "202", "The delivery, with its job if it has one."),
@@ -102,6 +104,7 @@ const SENTENCES: &[(&str, &str, &str)] = &[
     ("get_own_tenant", "200", "The tenant of the caller."),
     ("get_readiness", "200", "The server can do its work."),
     ("get_release", "200", "The release with its programs."),
+    ("get_alert_rule", "200", "The rule."),
     ("get_calendar", "200", "The calendar."),
     ("get_hook", "200", "The hook."),
     ("get_schedule", "200", "The schedule."),
@@ -135,6 +138,8 @@ const SENTENCES: &[(&str, &str, &str)] = &[
     ("save_script_version", "201", "The version."),
     ("sign_script_version", "200", "The version with its signatures."),
     ("update_script", "200", "The script."),
+    ("list_alert_rules", "200", "All rules."),
+    ("list_alerts", "200", "Alerts."),
     ("list_calendars", "200", "All calendars."),
     ("list_hook_deliveries", "200", "A page of deliveries."),
     ("list_hooks", "200", "A page of hooks."),
@@ -191,6 +196,8 @@ const SENTENCES: &[(&str, &str, &str)] = &[
     ("update_api_key", "200", "The API key, and the keys that were narrowed with it."),
     ("update_group", "200", "The group and the state of its agents."),
     ("test_hook", "200", "What a delivery with this body does."),
+    ("silence_alert_rule", "200", "The rule."),
+    ("update_alert_rule", "200", "The rule."),
     ("update_calendar", "200", "The calendar."),
     ("update_hook", "200", "The hook."),
     ("update_schedule", "200", "The schedule."),
@@ -215,6 +222,7 @@ pub fn has_location(operation: &str, status: &str) -> bool {
         operation,
         "create_agent_key"
             | "create_group"
+            | "create_alert_rule"
             | "create_calendar"
             | "create_hook"
             | "create_integration"

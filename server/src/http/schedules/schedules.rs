@@ -36,7 +36,7 @@ async fn list_schedules(
     Params(params): Params<PageParams>,
 ) -> ApiResult<axum::Json<PageView<ScheduleView>>> {
     let page = state.services.schedules.list(&caller, params.read()?).await?;
-    Ok(axum::Json(page.map(ScheduleView::from).into()))
+    Ok(axum::Json(page.map(|row| ScheduleView::new(row, &caller)).into()))
 }
 
 /// Create a schedule. `name`, `rule` and `job` are required. Its jobs run with the rights of the
@@ -51,7 +51,7 @@ async fn create_schedule(
 ) -> ApiResult<Response> {
     let schedule = state.services.schedules.create(&caller, body.into()).await?;
     let location = [(header::LOCATION, format!("/api/schedules/{}", schedule.row.id))];
-    let view = axum::Json(ScheduleView::from(schedule));
+    let view = axum::Json(ScheduleView::new(schedule, &caller));
     Ok((StatusCode::CREATED, location, view).into_response())
 }
 
@@ -63,7 +63,8 @@ async fn get_schedule(
     caller: Caller,
     Id(id): Id,
 ) -> ApiResult<axum::Json<ScheduleView>> {
-    Ok(axum::Json(state.services.schedules.get(&caller, ScheduleId(id)).await?.into()))
+    let found = state.services.schedules.get(&caller, ScheduleId(id)).await?;
+    Ok(axum::Json(ScheduleView::new(found, &caller)))
 }
 
 /// Change a schedule. The caller becomes its owner, with whose rights its jobs run, unless only the name
@@ -79,7 +80,7 @@ async fn update_schedule(
     Body(body): Body<ScheduleBody>,
 ) -> ApiResult<axum::Json<ScheduleView>> {
     let schedule = state.services.schedules.update(&caller, ScheduleId(id), body.into()).await?;
-    Ok(axum::Json(schedule.into()))
+    Ok(axum::Json(ScheduleView::new(schedule, &caller)))
 }
 
 /// Delete a schedule with its fires. Its jobs stay.
@@ -105,7 +106,8 @@ async fn enable_schedule(
     Id(id): Id,
     Body(Empty {}): Body<Empty>,
 ) -> ApiResult<axum::Json<ScheduleView>> {
-    Ok(axum::Json(state.services.schedules.enable(&caller, ScheduleId(id)).await?.into()))
+    let changed = state.services.schedules.enable(&caller, ScheduleId(id)).await?;
+    Ok(axum::Json(ScheduleView::new(changed, &caller)))
 }
 
 /// Disable a schedule. Fires that have no job yet are skipped, and jobs continue. Repeatable.
@@ -118,7 +120,8 @@ async fn disable_schedule(
     Id(id): Id,
     Body(Empty {}): Body<Empty>,
 ) -> ApiResult<axum::Json<ScheduleView>> {
-    Ok(axum::Json(state.services.schedules.disable(&caller, ScheduleId(id)).await?.into()))
+    let changed = state.services.schedules.disable(&caller, ScheduleId(id)).await?;
+    Ok(axum::Json(ScheduleView::new(changed, &caller)))
 }
 
 /// Snooze a schedule until an instant: its due times before are skipped, each with a record. Without
@@ -134,7 +137,8 @@ async fn snooze_schedule(
     Body(body): Body<SnoozeBody>,
 ) -> ApiResult<axum::Json<ScheduleView>> {
     let schedules = &state.services.schedules;
-    Ok(axum::Json(schedules.snooze(&caller, ScheduleId(id), body.until).await?.into()))
+    let changed = schedules.snooze(&caller, ScheduleId(id), body.until).await?;
+    Ok(axum::Json(ScheduleView::new(changed, &caller)))
 }
 
 /// Simulate a schedule, or all that are active, for up to two years: changes of the clocks, times that

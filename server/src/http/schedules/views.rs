@@ -13,7 +13,9 @@ use crate::domain::schedules::policy::{MissedPolicy, OverlapPolicy};
 use crate::domain::schedules::records::{FireRecord, JobTemplate};
 use crate::domain::schedules::rule::{PreviewedFire, RuleSpec};
 use crate::domain::time::Timestamp;
-use crate::http::views::stored_json;
+use crate::http::commands::jobs::WebhookBody;
+use crate::http::views::{shown_webhook, stored_json};
+use crate::services::access::caller::Caller;
 use crate::services::schedules::{Preview, ScheduleRequest, ScheduleSnapshot};
 
 /// Changes to a schedule. Missing fields keep their values.
@@ -46,6 +48,15 @@ pub(super) struct ScheduleBody {
     /// Delays each fire by up to this time, always by the same for the same due time: at most 24 h,
     /// default 0.
     jitter_ms: Option<u64>,
+    /// Where the result of each job is sent, as for a job; `null` removes it.
+    #[serde(default, deserialize_with = "present")]
+    #[schema(value_type = Option<WebhookBody>)]
+    webhook: Option<Option<Object<WebhookBody>>>,
+    /// Secret parameters of each job, an object of texts; never shown again; `null` removes them. They need a
+    /// target of ids or tags, and must be given again with another job.
+    #[serde(default, deserialize_with = "present")]
+    #[schema(value_type = Option<Object>)]
+    secret_parameters: Option<Option<Value>>,
 }
 
 /// The job that each fire submits. Send exactly one of `script` and `argv`.
@@ -120,6 +131,11 @@ pub(super) struct ScheduleView {
     next_due_at: Option<Timestamp>,
     /// Due times before this instant are skipped.
     snoozed_until: Option<Timestamp>,
+    /// Address of the webhook of its jobs, without the query. Others than its owner see the host, unless they
+    /// have `commands:manage` or `webhooks:write`.
+    webhook_url: Option<String>,
+    /// Names of the secret parameters of its jobs.
+    secret_parameter_names: Vec<String>,
 }
 
 /// A due time, planned and actual.
@@ -129,8 +145,12 @@ pub(super) struct FireView {
     due_at: Timestamp,
     /// The due time with its jitter.
     planned_at: Timestamp,
-    /// When its job was created.
+    /// When its job was created, which starts it.
     fired_at: Option<Timestamp>,
+    /// When its job ended; `null` before.
+    ended_at: Option<Timestamp>,
+    /// From `fired_at` to `ended_at`.
+    duration_ms: Option<u64>,
     state: FireState,
     /// Why it has no job.
     reason: Option<FireReason>,
@@ -189,9 +209,9 @@ pub(super) struct RunView {
 }
 
 /// Distinguishes `null` from a missing field.
-fn present<'de, D: Deserializer<'de>>(
+fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
     deserializer: D,
-) -> Result<Option<Option<Timestamp>>, D::Error> {
+) -> Result<Option<Option<T>>, D::Error> {
     Option::deserialize(deserializer).map(Some)
 }
 
@@ -223,13 +243,17 @@ impl From<ScheduleBody> for ScheduleRequest {
             late_limit_ms: body.late_limit_ms,
             overlap: body.overlap,
             jitter_ms: body.jitter_ms,
+            secret_parameters: body.secret_parameters,
+            webhook_url: body.webhook.map(|webhook| webhook.map(|webhook| webhook.0.url)),
         }
     }
 }
 
-impl From<ScheduleSnapshot> for ScheduleView {
-    fn from(schedule: ScheduleSnapshot) -> Self {
+impl ScheduleView {
+    pub(super) fn new(schedule: ScheduleSnapshot, caller: &Caller) -> Self {
         let ScheduleSnapshot { row, sentence, owner_name } = schedule;
+        let is_own = row.owner_id == caller.principal.id;
+        let webhook_url = row.webhook_url.map(|url| shown_webhook(&url, caller, is_own));
         Self {
             id: row.id,
             name: row.name,
@@ -252,6 +276,8 @@ impl From<ScheduleSnapshot> for ScheduleView {
             changed_at: row.changed_at,
             next_due_at: row.next_due_at,
             snoozed_until: row.snoozed_until,
+            webhook_url,
+            secret_parameter_names: row.secret_names,
         }
     }
 }
@@ -263,6 +289,8 @@ impl From<FireRecord> for FireView {
             due_at: fire.due_at,
             planned_at: fire.planned_at,
             fired_at: fire.fired_at,
+            ended_at: fire.ended_at,
+            duration_ms: fire.ended_at.zip(fire.fired_at).map(|(end, start)| end.ms_since(start)),
             state: fire.state,
             reason: fire.reason,
             detail: fire.detail,

@@ -195,6 +195,17 @@ impl WorkGuard {
         Ok(first_block(&rules.calendars, Start::Work, agents, now))
     }
 
+    /// The calendars that hold back alerts now: for the agents of a target, or, with `None`, for all.
+    pub async fn alert_holds(
+        &self,
+        tenant_id: TenantId,
+        now: Timestamp,
+    ) -> Result<Vec<Option<Target>>> {
+        let rules = self.rules(tenant_id).await?;
+        let holding = rules.calendars.iter().filter(|calendar| calendar.holds_alerts(now));
+        Ok(holding.map(|calendar| calendar.target().cloned()).collect())
+    }
+
     /// The rules of approval that concern this kind of work on some agents.
     pub async fn rules_about(
         &self,

@@ -22,6 +22,8 @@ use crate::store::{Store, StoreError};
 const TELEMETRY_MS: u64 = 24 * 3_600_000;
 /// How long finished webhook deliveries are kept: 30 days, or as long as history.
 const DELIVERIES_MS: u64 = 30 * 24 * 3_600_000;
+/// How long before its end a key is reported: 7 days.
+const KEY_NOTICE_MS: u64 = 7 * 24 * 3_600_000;
 /// Most slices of old history that one sweep deletes.
 const MAX_SLICES: u32 = 2_000;
 /// Commands that one run indexes, which blocks the writer for about 50 ms. If more commands than
@@ -177,6 +179,16 @@ impl Maintenance {
                 session.close(CloseCode::KeyRegenerated);
             }
         }
+    }
+
+    /// Reports keys that expire soon, each once.
+    ///
+    /// # Errors
+    /// [`StoreError`]; the next sweep tries again.
+    pub async fn report_expiring_keys(&self) -> Result<(), StoreError> {
+        while self.store.system().report_expiring_keys(self.clock.now(), KEY_NOTICE_MS).await? > 0 {
+        }
+        Ok(())
     }
 
     /// Deletes data past its retention.

@@ -18,7 +18,7 @@ use crate::services::access::people::totp;
 use crate::services::commands::secret_parameters;
 use crate::services::integrations::integrations;
 use crate::services::integrations::webhooks::signature;
-use crate::services::schedules::hooks;
+use crate::services::schedules::{hooks, secrets as schedule_secrets};
 use crate::store::queries::{SealedTable, SealedValue};
 use crate::store::{Store, StoreError};
 
@@ -83,6 +83,7 @@ pub async fn rotate(store: &Store, locations: KeyLocations) -> Result<Rotation, 
         (SealedTable::Commands, secret_parameters::FIELD),
         (SealedTable::WebhookKeys, signature::FIELD),
         (SealedTable::Hooks, hooks::FIELD),
+        (SealedTable::Schedules, schedule_secrets::FIELD),
         (SealedTable::Integrations, integrations::FIELD),
         (SealedTable::Mails, mails::FIELD),
         (SealedTable::TotpSecrets, totp::FIELD),

@@ -103,7 +103,7 @@ impl Schedules {
         calendar_override: Option<String>,
     ) -> Result<JobId> {
         let row = self.find_to_change(caller, id).await?;
-        let request = template(&row)?.request();
+        let request = self.complete(&row, template(&row)?.request())?;
         self.jobs.check_template(caller, request.clone())?;
         let now = self.clock.now();
         let manual = fire::Model {

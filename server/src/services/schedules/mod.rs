@@ -7,6 +7,7 @@ pub mod hooks;
 mod owner;
 mod preview;
 mod request;
+pub mod secrets;
 mod simulation;
 mod starts;
 
@@ -24,6 +25,7 @@ use crate::domain::ids::ScheduleId;
 use crate::domain::page::{Page, PageRequest};
 use crate::domain::schedules::fire::ScheduleState;
 use crate::domain::schedules::records::{FireRecord, ScheduleRecord};
+use crate::domain::secret_box::SecretBox;
 use crate::domain::time::Clock;
 use crate::services::access::caller::{Caller, Subject};
 use crate::services::commands::jobs::Jobs;
@@ -41,6 +43,7 @@ pub struct Schedules {
     pub(in crate::services) store: Store,
     pub(in crate::services) clock: Clock,
     pub(in crate::services) jobs: Jobs,
+    pub(in crate::services) secret_box: SecretBox,
     /// Notified when a person changed a schedule.
     pub(in crate::services) changed: Arc<Notify>,
 }
@@ -124,8 +127,13 @@ impl Schedules {
     ) -> Result<Page<FireRecord>> {
         caller.require(Scope::SchedulesRead)?;
         self.find(caller, id).await?;
-        let rows = self.store.tenant(caller.principal.tenant_id).fires(id, page).await?;
-        Ok(Page::of(rows, page, |row| row.id.0).map(FireRecord::from))
+        let tenant = self.store.tenant(caller.principal.tenant_id);
+        let rows = tenant.fires(id, page).await?;
+        let ends = tenant.job_ends(rows.iter().filter_map(|row| row.job_id).collect()).await?;
+        Ok(Page::of(rows, page, |row| row.id.0).map(FireRecord::from).map(|fire| FireRecord {
+            ended_at: fire.job_id.and_then(|id| ends.get(&id).copied()),
+            ..fire
+        }))
     }
 
     /// Deletes a schedule with its history. Its jobs stay.

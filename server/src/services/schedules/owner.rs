@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::Schedules;
+use super::request::template;
 use crate::domain::access::keys::key_limits::KeyLimits;
 use crate::domain::access::principal::{Principal, PrincipalKind};
 use crate::domain::ids::{PrincipalId, TenantId};
@@ -24,6 +25,33 @@ impl Schedules {
     }
 }
 
+impl Schedules {
+    /// The owner of the tenant to whom a schedule passes whose own owner left; `None` if it has to stop:
+    /// the tenant does not pass schedules on, has no owner who is a member, or the former owner had limits
+    /// or lacked a right that the job needs, and so nothing may run with more rights than before.
+    pub(super) async fn successor(
+        &self,
+        row: &ScheduleRecord,
+    ) -> Result<Option<PrincipalId>, StoreError> {
+        let tenant = self.store.tenant(row.tenant_id);
+        if !tenant.tenant().await?.is_some_and(|tenant| tenant.passes_schedules_on) {
+            return Ok(None);
+        }
+        let Some(former) = tenant.former_schedule_owner(row.owner_id).await? else {
+            return Ok(None);
+        };
+        let principal = principal(row.tenant_id, row.owner_id, former);
+        let former = Caller { principal: Arc::new(principal), source: None };
+        let Ok(job) = template(row) else { return Ok(None) };
+        let may_run = former.principal.limits.is_empty()
+            && self.jobs.check_template(&former, job.request()).is_ok();
+        if !may_run {
+            return Ok(None);
+        }
+        tenant.oldest_owner().await
+    }
+}
+
 /// A principal with the rights that it has now; `None` if its key was revoked or has expired, or the
 /// member was removed.
 pub(super) async fn current_owner(
@@ -33,8 +61,16 @@ pub(super) async fn current_owner(
     now: Timestamp,
 ) -> Result<Option<Caller>, StoreError> {
     let found = store.tenant(tenant_id).schedule_owner(id).await?;
-    let principal = match found {
-        Some(ScheduleOwner::ApiKey(key)) => {
+    let Some(principal) = found.map(|found| principal(tenant_id, id, found)) else {
+        return Ok(None);
+    };
+    let is_valid = principal.expires_at.is_none_or(|at| at > now);
+    Ok(is_valid.then(|| Caller { principal: Arc::new(principal), source: None }))
+}
+
+fn principal(tenant_id: TenantId, id: PrincipalId, owner: ScheduleOwner) -> Principal {
+    match owner {
+        ScheduleOwner::ApiKey(key) => {
             let rights = key.rights();
             Principal {
                 tenant_id,
@@ -49,7 +85,7 @@ pub(super) async fn current_owner(
                 lacks_second_factor: false,
             }
         }
-        Some(ScheduleOwner::Member(member)) => Principal {
+        ScheduleOwner::Member(member) => Principal {
             tenant_id,
             id,
             kind: PrincipalKind::AbsentMember,
@@ -61,8 +97,5 @@ pub(super) async fn current_owner(
             secret_hash: None,
             lacks_second_factor: false,
         },
-        None => return Ok(None),
-    };
-    let is_valid = principal.expires_at.is_none_or(|at| at > now);
-    Ok(is_valid.then(|| Caller { principal: Arc::new(principal), source: None }))
+    }
 }

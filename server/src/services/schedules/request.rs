@@ -1,6 +1,6 @@
 //! Requests that create or change a schedule: validates them and writes them into the record.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{Schedules, never_due};
 use crate::domain::commands::ladder::Confirmation;
@@ -18,6 +18,7 @@ use crate::services::access::caller::Caller;
 use crate::services::commands::jobs::JobRequest;
 use crate::services::commands::preflight::OnMismatch;
 use crate::services::error::{Result, ServiceError};
+use crate::services::integrations::webhooks::check_url;
 
 /// Default of `late_limit_ms`: a day.
 const DEFAULT_LATE_LIMIT_MS: i64 = 86_400_000;
@@ -41,6 +42,10 @@ pub struct ScheduleRequest {
     pub late_limit_ms: Option<u64>,
     pub overlap: Option<OverlapPolicy>,
     pub jitter_ms: Option<u64>,
+    /// Where the result of each job is sent. `Some(None)` removes it.
+    pub webhook_url: Option<Option<String>>,
+    /// Secret parameters of the jobs, an object of texts. `Some(None)` removes them.
+    pub secret_parameters: Option<Option<Value>>,
 }
 
 impl ScheduleRequest {
@@ -54,6 +59,8 @@ impl ScheduleRequest {
             || self.late_limit_ms.is_some()
             || self.overlap.is_some()
             || self.jitter_ms.is_some()
+            || self.webhook_url.is_some()
+            || self.secret_parameters.is_some()
     }
 }
 
@@ -126,6 +133,9 @@ impl Schedules {
             handled_until: now,
             next_due_at: None,
             snoozed_until: None,
+            webhook_url: None,
+            sealed_parameters: None,
+            secret_names: vec![],
         };
         self.with_changes(caller, blank, request, now)
     }
@@ -155,9 +165,10 @@ impl Schedules {
         }
         row.starts_at = request.starts_at.unwrap_or(row.starts_at);
         row.ends_at = request.ends_at.unwrap_or(row.ends_at);
-        if let Some(job) = request.job {
-            row.job = json!(job).to_string();
-        }
+        let known_job = std::mem::take(&mut row.job);
+        row.job = request.job.map_or_else(|| known_job.clone(), |job| json!(job).to_string());
+        let is_other_job = row.job != known_job;
+        let secrets = self.set_secrets(&mut row, request.secret_parameters, is_other_job)?;
         row.missed = request.missed.unwrap_or(row.missed);
         row.overlap = request.overlap.unwrap_or(row.overlap);
         let bounded = |field, value: Option<u64>, most: u64, old: i64| match value {
@@ -172,12 +183,18 @@ impl Schedules {
         row.late_limit_ms =
             bounded("late_limit_ms", request.late_limit_ms, MAX_LATE_LIMIT_MS, row.late_limit_ms)?;
         row.jitter_ms = bounded("jitter_ms", request.jitter_ms, MAX_JITTER_MS, row.jitter_ms)?;
+        if let Some(url) = request.webhook_url {
+            let reach = self.jobs.webhook_reach;
+            let url = url.map(|url| check_url(&url, reach)).transpose()?;
+            row.webhook_url = url.map(|url| url.as_str().to_owned());
+        }
         if is_other_work {
             row.owner_id = caller.principal.id;
         }
         let due_times = row.due_times()?;
         let job = template(&row)?;
-        self.jobs.check_template(caller, job.request())?;
+        let job = JobRequest { secret_parameters: secrets, ..job.request() };
+        self.jobs.check_template(caller, job)?;
         if moves {
             row.handled_until = now;
             if row.state == ScheduleState::Ended {

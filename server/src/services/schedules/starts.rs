@@ -1,12 +1,12 @@
 //! One open fire: skip it, let it wait, or submit its job.
 
-use super::Schedules;
 use super::request::template;
+use super::{Schedules, subject};
 use crate::domain::ids::JobId;
 use crate::domain::schedules::fire::{FireReason, FireState, ScheduleState};
 use crate::domain::schedules::policy::{OverlapPolicy, ReadyFire, reason_to_skip};
 use crate::domain::schedules::records::ScheduleRecord;
-use crate::services::access::caller::Caller;
+use crate::services::access::caller::{AuditAction, Caller};
 use crate::services::commands::jobs::FireResult;
 use crate::services::error::ServiceError;
 use crate::store::entities::schedules::fire;
@@ -48,7 +48,7 @@ impl Schedules {
             return self.skip(&fire, FireReason::Snoozed).await;
         }
         let Some(owner) = self.owner(&row, now).await? else {
-            return self.stop(&row, OWNER_INVALID.into()).await;
+            return self.pass_on_or_stop(row).await;
         };
         if row.overlap != OverlapPolicy::Allow {
             let jobs = self.store.system().open_jobs_of_schedule(row.id).await?;
@@ -57,6 +57,26 @@ impl Schedules {
             }
         }
         self.submit(&owner, &row, &fire).await
+    }
+
+    /// The owner left: the tenant's owner takes over, or the schedule stops. The fire stays open, and the
+    /// next round starts it.
+    async fn pass_on_or_stop(&self, row: ScheduleRecord) -> Result<(), StoreError> {
+        let Some(successor) = self.successor(&row).await? else {
+            return self.stop(&row, OWNER_INVALID.into()).await;
+        };
+        let detail = serde_json::json!({"from": row.owner_id, "to": successor});
+        let action = AuditAction {
+            tenant_id: row.tenant_id,
+            action: "schedule.pass_on",
+            subject: subject(row.id),
+            detail: &detail,
+            at: self.clock.now(),
+        };
+        let audit = action.by_system();
+        tracing::info!(schedule = %row.id, to = %successor, "a schedule passes to an owner of the tenant");
+        self.store.system().pass_schedule_on(row.into(), successor, audit).await?;
+        Ok(())
     }
 
     async fn submit(
@@ -72,7 +92,10 @@ impl Schedules {
             allows_overlap: row.overlap == OverlapPolicy::Allow,
         };
         let submitted = match template(row) {
-            Ok(job) => self.jobs.submit_fire(owner, job.request(), start).await,
+            Ok(job) => match self.complete(row, job.request()) {
+                Ok(request) => self.jobs.submit_fire(owner, request, start).await,
+                Err(error) => Err(error),
+            },
             Err(error) => Err(error),
         };
         match submitted {

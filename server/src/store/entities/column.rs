@@ -18,12 +18,13 @@ use crate::domain::commands::ladder::Ladder;
 use crate::domain::commands::trigger::Trigger;
 use crate::domain::fleet::agent::{AgentEventKind, AgentLevel, NameSource, Transport};
 use crate::domain::ids::{
-    AgentId, AgentKeyId, ApiKeyId, ApprovalId, ApprovalRuleId, AuditId, CalendarId, CommandId,
-    DeviceLoginId, EventId, FireId, GroupId, HookDeliveryId, HookId, IdentityId, IntegrationId,
-    InvitationId, JobId, MailId, MemberId, PrincipalId, RegistrationId, ReleaseId, ScheduleId,
-    ScriptId, ScriptSignatureId, ScriptVersionId, SessionId, TenantId, TokenKeyId, UserId,
-    WebhookDeliveryId, WebhookKeyId,
+    AgentId, AgentKeyId, AlertId, AlertRuleId, ApiKeyId, ApprovalId, ApprovalRuleId, AuditId,
+    CalendarId, CommandId, DeviceLoginId, EventId, FireId, GroupId, HookDeliveryId, HookId,
+    IdentityId, IntegrationId, InvitationId, JobId, MailId, MemberId, PrincipalId, RegistrationId,
+    ReleaseId, ScheduleId, ScriptId, ScriptSignatureId, ScriptVersionId, SessionId, TenantId,
+    TokenKeyId, UserId, WebhookDeliveryId, WebhookKeyId,
 };
+use crate::domain::integrations::alert::{AlertEndReason, AlertMetric};
 use crate::domain::integrations::event_type::EventType;
 use crate::domain::integrations::integration::{IntegrationKind, IntegrationSettings};
 use crate::domain::integrations::webhook::WebhookDeliveryState;
@@ -137,6 +138,8 @@ text_columns!(
     GroupState,
     HookAuthentication,
     HookDeliveryState,
+    AlertEndReason,
+    AlertMetric,
     IntegrationKind,
     JobState,
     MissedPolicy,
@@ -204,7 +207,7 @@ macro_rules! newtype_columns {
     )+};
 }
 
-newtype_columns!(Uuid: AgentId, AgentKeyId, ApiKeyId, ApprovalId, ApprovalRuleId, AuditId, CalendarId, CommandId, DeviceLoginId, EventId, FireId, GroupId, HookDeliveryId, HookId, IdentityId, IntegrationId, InvitationId, JobId, MailId, MemberId, PrincipalId, RegistrationId, ReleaseId, ScheduleId, ScriptId, ScriptSignatureId, ScriptVersionId, SessionId, TenantId, TokenKeyId, UserId, WebhookDeliveryId, WebhookKeyId);
+newtype_columns!(Uuid: AgentId, AgentKeyId, AlertId, AlertRuleId, ApiKeyId, ApprovalId, ApprovalRuleId, AuditId, CalendarId, CommandId, DeviceLoginId, EventId, FireId, GroupId, HookDeliveryId, HookId, IdentityId, IntegrationId, InvitationId, JobId, MailId, MemberId, PrincipalId, RegistrationId, ReleaseId, ScheduleId, ScriptId, ScriptSignatureId, ScriptVersionId, SessionId, TenantId, TokenKeyId, UserId, WebhookDeliveryId, WebhookKeyId);
 newtype_columns!(i64: Timestamp);
 
 #[cfg(test)]
@@ -239,6 +242,8 @@ mod tests {
             GroupState,
             HookAuthentication,
             HookDeliveryState,
+            AlertEndReason,
+            AlertMetric,
             IntegrationKind,
             JobState,
             MissedPolicy,

@@ -13,6 +13,7 @@ pub mod access {
     pub mod email_change;
     pub mod identity;
     pub mod invitation;
+    pub mod key_notice;
     pub mod mail;
     pub mod member;
     pub mod password_reset;
@@ -49,6 +50,9 @@ pub mod fleet {
 }
 /// Integrations, deliveries and signing keys.
 pub mod integrations {
+    pub mod alert;
+    pub mod alert_rule;
+    pub mod alert_state;
     pub mod delivery;
     pub mod integration;
     pub mod webhook_key;

@@ -19,6 +19,8 @@ CREATE TABLE tenants (
     is_deleted_by_operator boolean NOT NULL,
     -- True if members with a password may do nothing without a second factor.
     requires_second_factor boolean NOT NULL,
+    -- True if the schedules of somebody who left pass to an owner. Otherwise they stop.
+    passes_schedules_on boolean NOT NULL DEFAULT FALSE,
     manifest_bytes bigint NOT NULL,
     manifest_scripts bigint NOT NULL
 );
@@ -50,6 +52,7 @@ CREATE TABLE api_keys (
 CREATE UNIQUE INDEX api_keys_secret ON api_keys (secret_hash);
 CREATE INDEX api_keys_previous ON api_keys (previous_secret_hash) WHERE previous_secret_hash IS NOT NULL;
 CREATE INDEX api_keys_tenant ON api_keys (tenant_id, id);
+CREATE INDEX api_keys_expiry ON api_keys (expires_at) WHERE expires_at IS NOT NULL AND revoked_at IS NULL;
 
 -- Every secret that an API key has had, with who made it and so knows it. Rows are only added.
 CREATE TABLE api_key_secrets (
@@ -83,6 +86,7 @@ CREATE TABLE agent_keys (
     expires_at bigint
 );
 CREATE UNIQUE INDEX agent_keys_secret ON agent_keys (secret_hash);
+CREATE INDEX agent_keys_expiry ON agent_keys (expires_at) WHERE expires_at IS NOT NULL;
 CREATE INDEX agent_keys_previous ON agent_keys (previous_secret_hash) WHERE previous_secret_hash IS NOT NULL;
 
 CREATE TABLE retired_agent_secrets (
@@ -742,6 +746,71 @@ CREATE INDEX deliveries_queue ON deliveries (integration_id, state, ready_at, id
 CREATE INDEX deliveries_group ON deliveries (integration_id, subject_id, id)
     WHERE group_key IS NOT NULL;
 
+-- Keys whose expiry was reported: each key once for each instant at which it expires.
+CREATE TABLE key_notices (
+    key_id uuid NOT NULL,
+    expires_at bigint NOT NULL,
+    tenant_id uuid NOT NULL,
+    sent_at bigint NOT NULL,
+    PRIMARY KEY (key_id, expires_at)
+);
+CREATE INDEX key_notices_tenant ON key_notices (tenant_id);
+
+CREATE TABLE alert_rules (
+    id uuid NOT NULL PRIMARY KEY,
+    tenant_id uuid NOT NULL,
+    name text NOT NULL,
+    metric text NOT NULL,
+    threshold double precision NOT NULL,
+    clear_threshold double precision NOT NULL,
+    for_ms bigint NOT NULL,
+    clear_for_ms bigint NOT NULL,
+    -- A `TargetSpec`, JSON.
+    target text NOT NULL,
+    is_enabled boolean NOT NULL,
+    silenced_until bigint,
+    created_by uuid NOT NULL,
+    created_at bigint NOT NULL,
+    changed_at bigint NOT NULL,
+    -- Of the last check. A check that another server was faster with changes nothing.
+    checked_at bigint NOT NULL,
+    -- Null while it is disabled.
+    check_at bigint
+);
+CREATE UNIQUE INDEX alert_rules_name ON alert_rules (tenant_id, name);
+CREATE INDEX alert_rules_tenant ON alert_rules (tenant_id, id);
+CREATE INDEX alert_rules_due ON alert_rules (check_at, id) WHERE check_at IS NOT NULL;
+
+-- Since when it holds that opens or resolves an alert. Without a row it does not hold.
+CREATE TABLE alert_states (
+    rule_id uuid NOT NULL,
+    -- The agent, or the rule itself for the agents of its target together.
+    subject_id uuid NOT NULL,
+    tenant_id uuid NOT NULL,
+    since bigint NOT NULL,
+    PRIMARY KEY (rule_id, subject_id)
+);
+CREATE INDEX alert_states_tenant ON alert_states (tenant_id);
+
+CREATE TABLE alerts (
+    id uuid NOT NULL PRIMARY KEY,
+    tenant_id uuid NOT NULL,
+    rule_id uuid NOT NULL,
+    rule_name text NOT NULL,
+    subject_id uuid NOT NULL,
+    agent_id uuid,
+    metric text NOT NULL,
+    threshold double precision NOT NULL,
+    value double precision NOT NULL,
+    opened_at bigint NOT NULL,
+    resolved_at bigint,
+    end_reason text
+);
+-- However many servers check: a subject has one open alert of a rule.
+CREATE UNIQUE INDEX alerts_open ON alerts (rule_id, subject_id) WHERE resolved_at IS NULL;
+CREATE INDEX alerts_tenant ON alerts (tenant_id, id);
+CREATE INDEX alerts_rule ON alerts (rule_id, id);
+
 -- library
 
 -- A script of the library. What it runs is in its versions.
@@ -825,7 +894,12 @@ CREATE TABLE schedules (
     handled_until bigint NOT NULL,
     -- Null unless it is active.
     next_due_at bigint,
-    snoozed_until bigint
+    snoozed_until bigint,
+    -- Where the result of each job is sent.
+    webhook_url text,
+    -- Secret parameters of its jobs, sealed under the master key, and their names.
+    sealed_parameters {bytes},
+    secret_names json NOT NULL
 );
 CREATE UNIQUE INDEX schedules_name ON schedules (tenant_id, name);
 CREATE INDEX schedules_tenant ON schedules (tenant_id, id);

@@ -67,6 +67,9 @@ pub mod fleet {
 }
 /// Integrations, deliveries and signing keys.
 pub mod integrations {
+    pub(super) mod alert_checks;
+    pub(super) mod alert_rules;
+    pub(super) mod alerts;
     pub(super) mod integrations;
     pub(super) mod messages;
     pub(super) mod webhook_keys;
@@ -75,6 +78,7 @@ pub mod integrations {
 /// Operations of the server itself: settings, statistics, sweeps.
 pub mod operations {
     pub(super) mod api_key_revocation;
+    pub(super) mod key_notices;
     pub(in crate::store::queries) mod member_changes;
     pub(super) mod sealed_values;
     pub(super) mod settings;
@@ -140,6 +144,9 @@ pub use self::fleet::adoption::{Adopted, Adoption};
 pub use self::fleet::agent_deletion::Deletion;
 pub use self::fleet::agents::AgentChange;
 pub use self::fleet::host_rules::StoredRules;
+pub use self::integrations::alert_checks::{AlertCheck, AlertSubjects, OpenedAlert};
+pub use self::integrations::alert_rules::{AlertReset, TOO_MANY_ALERT_RULES};
+pub use self::integrations::alerts::AlertFilter;
 pub use self::integrations::integrations::{IntegrationChange, TOO_MANY_INTEGRATIONS};
 pub use self::integrations::webhooks::{
     FailedExecution, PendingWebhookDelivery, WebhookDeliveriesToSkip, WebhookDeliveryFilter,

@@ -124,6 +124,11 @@ impl Writer {
         self.audit.commits()
     }
 
+    /// Waits until an agent of this server is online or offline; returns at once if one changed before.
+    pub async fn presence_changed(&self) {
+        self.outbox.presence_changed().await;
+    }
+
     /// Waits until this server wrote to the outbox; returns at once if it did before.
     pub async fn outbox_written(&self) {
         self.outbox.written().await;

@@ -9,6 +9,7 @@ mod hooks;
 mod kills;
 mod overlap;
 mod owners;
+mod secrets;
 
 use std::collections::BTreeSet;
 

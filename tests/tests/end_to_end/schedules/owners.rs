@@ -5,7 +5,10 @@ use serde_json::{Value, json};
 
 use super::{counting_agent, with_fires};
 
-on_both_databases!(schedule_of_a_revoked_key_stops_until_somebody_takes_it_over);
+on_both_databases!(
+    schedule_of_a_revoked_key_stops_until_somebody_takes_it_over,
+    schedule_of_somebody_who_left_passes_to_the_owner_of_a_tenant_that_asks_for_it,
+);
 
 fn body(name: &str) -> Value {
     json!({"name": name, "rule": {"every_ms": 1_000}, "overlap": "allow",
@@ -44,6 +47,46 @@ async fn schedule_of_a_revoked_key_stops_until_somebody_takes_it_over(fixture: F
     assert_ne!(enabled["owner_id"], key_id.as_str());
     let known = with_fires(&fixture, id, "fired", 1).await.len();
     with_fires(&fixture, id, "fired", known).await;
+}
+
+async fn schedule_of_somebody_who_left_passes_to_the_owner_of_a_tenant_that_asks_for_it(
+    fixture: Fixture,
+) {
+    let (_agent, _) = counting_agent(&fixture).await;
+    let owner = fixture.owner().await;
+    let member = owner.add("grace@example.com", "member").await;
+    let created = member.api.post("/api/schedules", body("counts")).await.expect(201);
+    // A key with limits could do less than the owner of the tenant.
+    let limits = json!({"name": "limited", "role": "member", "max_fan_out": 5});
+    let (limited_id, limited) = key(&fixture, limits).await;
+    let bounded = limited.post("/api/schedules", body("bounded")).await.expect(201);
+    let on = json!({"passes_schedules_on": true});
+    let tenant = owner.api.patch("/api/tenant", on).await.expect(200);
+    assert_eq!(tenant["passes_schedules_on"], true);
+    owner.api.delete(&format!("/api/members/{}", member.member_id)).await.expect(204);
+    fixture.api.delete(&format!("/api/keys/{limited_id}")).await.expect(200);
+    let path = format!("/api/schedules/{}", created.id());
+    let passed = eventually("it has another owner", async || {
+        let shown = fixture.api.get(&path).await.expect(200);
+        (shown["owner_id"] != member.member_id.as_str()).then_some(shown)
+    })
+    .await;
+    assert_eq!(passed["owner_id"], owner.member_id.as_str(), "{passed}");
+    assert_eq!(passed["state"], "active");
+    let known = with_fires(&fixture, created.id(), "fired", 1).await.len();
+    with_fires(&fixture, created.id(), "fired", known).await;
+    let audit = fixture.api.get("/api/audit?action=schedule.pass_on").await.expect(200);
+    let detail = &audit["items"][0]["detail"];
+    assert_eq!(
+        (&detail["from"], &detail["to"]),
+        (&json!(member.member_id), &json!(owner.member_id))
+    );
+    assert_eq!(audit.list("items").len(), 1, "{audit}");
+    eventually("the limited one stops", async || {
+        let shown = fixture.api.get(&format!("/api/schedules/{}", bounded.id())).await.expect(200);
+        (shown["state"] == "stopped").then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]

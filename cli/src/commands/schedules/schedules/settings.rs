@@ -2,12 +2,14 @@
 
 use chrono::Utc;
 use clap::ValueEnum;
+use muster_protocol::secret_parameters::SecretParameters;
 use serde_json::{Map, Value, json};
 
 use super::job_options::JobOptions;
 use crate::error::CliError;
 use crate::input::instants::instant;
 use crate::input::quantities::milliseconds;
+use crate::input::secret_sources::SecretSource;
 
 const POLICY: &str = "Late and overlapping runs";
 const WHEN: &str = "When";
@@ -78,6 +80,12 @@ pub struct Settings {
     /// Delay each fire by up to this time [default of a new schedule: 0s]
     #[arg(long, value_name = "TIME", value_parser = milliseconds, help_heading = POLICY)]
     jitter: Option<u64>,
+    /// Send the result of each job to this address; `none` removes it
+    #[arg(long, value_name = "URL")]
+    webhook: Option<String>,
+    /// Secret parameter of each job: NAME asks for it, NAME=@FILE and NAME=env read it; `none` removes all
+    #[arg(long = "secret", value_name = "NAME[=@FILE|=env]")]
+    secrets: Vec<String>,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -116,6 +124,15 @@ impl Settings {
                 Some(typed) => instant(typed, Utc::now())?.into(),
             };
             body.insert(field.into(), value);
+        }
+        if let Some(url) = self.webhook.as_deref() {
+            let webhook = if url == "none" { Value::Null } else { json!({ "url": url }) };
+            body.insert("webhook".into(), webhook);
+        }
+        if self.secrets == ["none"] {
+            body.insert("secret_parameters".into(), Value::Null);
+        } else if !self.secrets.is_empty() {
+            body.insert("secret_parameters".into(), json!(read_secrets(&self.secrets)?));
         }
         let numbers = [
             ("max_catch_up", self.max_catch_up),
@@ -218,6 +235,18 @@ impl EditSchedule {
         }
         Ok(body)
     }
+}
+
+fn read_secrets(typed: &[String]) -> Result<SecretParameters, CliError> {
+    let mut secrets = SecretParameters::default();
+    for text in typed {
+        // Not a clap parser: clap's error would print the argument, which may hold a secret.
+        let source: SecretSource = text.parse().map_err(|error: &str| usage(error))?;
+        if !secrets.insert(source.name.clone(), source.read()?) {
+            return Err(usage(&format!("secret parameter {} is given twice", source.name)));
+        }
+    }
+    Ok(secrets)
 }
 
 fn usage(message: &str) -> CliError {

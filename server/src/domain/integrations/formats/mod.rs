@@ -91,6 +91,7 @@ impl EventMessage {
         let suffix = match self.event {
             EventType::IdentityAlert => "-identity",
             EventType::UpdateRolledBack => "-update",
+            EventType::ScheduleUnusualDuration => "-duration",
             _ => "",
         };
         format!("muster-{}-{}{suffix}", self.event.resource(), self.subject_id)
@@ -130,7 +131,25 @@ fn title(event: EventType, data: &Value, count: usize) -> String {
     let job =
         || shown(at(data, "/job/script").filter(|name| !name.is_empty()).unwrap_or("command"));
     let schedule = || shown(at(data, "/schedule_name").unwrap_or("a schedule"));
+    let rule = || shown(at(data, "/rule_name").unwrap_or("a rule"));
     match event {
+        EventType::AlertOpened if data["agent"].is_object() => {
+            format!("Alert {} of agent {}", rule(), agent())
+        }
+        EventType::AlertResolved if data["agent"].is_object() => {
+            format!("Alert {} of agent {} is resolved", rule(), agent())
+        }
+        EventType::AlertOpened => format!("Alert {}", rule()),
+        EventType::AlertResolved => format!("Alert {} is resolved", rule()),
+        EventType::KeyExpiring => {
+            format!(
+                "The key {} expires soon",
+                shown(at(data, "/key_name").unwrap_or("of a caller"))
+            )
+        }
+        EventType::ScheduleUnusualDuration => {
+            format!("Schedule {} took an unusual time", schedule())
+        }
         EventType::AgentOffline if count > 1 => format!("{count} agents are offline"),
         EventType::AgentOnline if count > 1 => format!("{count} agents are online"),
         EventType::AgentEnrolled if count > 1 => format!("{count} agents enrolled"),
@@ -154,7 +173,7 @@ fn title(event: EventType, data: &Value, count: usize) -> String {
 
 /// The values of the data that people read, in this order.
 fn facts(data: &Value) -> Vec<(&'static str, String)> {
-    const FACTS: [(&str, &str); 17] = [
+    const FACTS: [(&str, &str); 23] = [
         ("Host", "/agent/hostname"),
         ("Alert", "/alert"),
         ("Detail", "/detail"),
@@ -171,6 +190,12 @@ fn facts(data: &Value) -> Vec<(&'static str, String)> {
         ("Script", "/script"),
         ("Agents", "/agent_count"),
         ("Expires", "/expires_at"),
+        ("Metric", "/metric"),
+        ("Value", "/value"),
+        ("Threshold", "/threshold"),
+        ("Key", "/key_kind"),
+        ("Duration in ms", "/duration_ms"),
+        ("Usual duration in ms", "/usual_duration_ms"),
         ("Integration", "/integration_name"),
     ];
     let mut found = Vec::new();

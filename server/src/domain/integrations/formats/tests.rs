@@ -158,6 +158,7 @@ fn pagerduty_opens_and_resolves_one_incident_of_a_resource() {
     pair(EventType::RolloutHalted, EventType::JobSucceeded);
     pair(EventType::JobFailed, EventType::JobSucceeded);
     pair(EventType::ScheduleMissed, EventType::ScheduleRecovered);
+    pair(EventType::AlertOpened, EventType::AlertResolved);
 }
 
 #[test]

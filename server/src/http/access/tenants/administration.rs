@@ -38,6 +38,8 @@ pub(super) struct TenantView {
     delete_at: Option<Timestamp>,
     /// True if members with a password may do nothing without a second factor.
     requires_second_factor: bool,
+    /// True if the schedules of somebody who left pass to an owner. Otherwise they stop.
+    passes_schedules_on: bool,
 }
 
 /// The limits of a plan on this server. Null: there is no limit.
@@ -103,6 +105,9 @@ struct UpdateOwnTenant {
     /// are not affected, nor members who sign in at a provider and have no password. Only an owner who is
     /// signed in, and who gave the password or a code in the last 15 minutes, changes it.
     requires_second_factor: Option<bool>,
+    /// True: a schedule whose owner left passes to the oldest owner of the tenant at its next fire. Default:
+    /// false, it stops.
+    passes_schedules_on: Option<bool>,
 }
 
 impl TenantView {
@@ -120,6 +125,7 @@ impl TenantView {
             created_at: row.created_at,
             delete_at: row.delete_at,
             requires_second_factor: row.requires_second_factor,
+            passes_schedules_on: row.passes_schedules_on,
         }
     }
 }
@@ -211,7 +217,7 @@ async fn update_own_tenant(
     caller: Caller,
     Body(body): Body<UpdateOwnTenant>,
 ) -> ApiResult<axum::Json<TenantDetailsView>> {
-    let UpdateOwnTenant { name, requires_second_factor } = body;
-    let change = OwnChange { name, requires_second_factor };
+    let UpdateOwnTenant { name, requires_second_factor, passes_schedules_on } = body;
+    let change = OwnChange { name, requires_second_factor, passes_schedules_on };
     Ok(axum::Json(state.services.tenants.update_own(&caller, change).await?.into()))
 }

@@ -140,9 +140,9 @@ impl From<JobMismatch> for OnMismatch {
 /// the secret from `POST /api/webhooks/secret`.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct WebhookBody {
+pub(in crate::http) struct WebhookBody {
     /// `https://…`, at most 2048 bytes, to a public address unless the server allows private ones.
-    url: String,
+    pub url: String,
 }
 
 /// Which executions to retry.

@@ -53,6 +53,7 @@ pub struct TenantDetails {
 pub struct OwnChange {
     pub name: Option<String>,
     pub requires_second_factor: Option<bool>,
+    pub passes_schedules_on: Option<bool>,
 }
 
 /// A new tenant with the secret of its owner's API key, which is shown only once.
@@ -130,7 +131,7 @@ impl Tenants {
     /// `session_required`, `confirmation_required`, and 409 `second_factor_missing` for one who has none.
     pub async fn update_own(&self, caller: &Caller, change: OwnChange) -> Result<TenantDetails> {
         caller.require(Scope::TenantManage)?;
-        let OwnChange { name, requires_second_factor } = change;
+        let OwnChange { name, requires_second_factor, passes_schedules_on } = change;
         if let Some(is_required) = requires_second_factor {
             let live = require_confirmed(&self.store, &self.clock, caller).await?;
             if is_required && self.store.system().lacks_second_factor(&live.user).await? {
@@ -142,7 +143,7 @@ impl Tenants {
                 });
             }
         }
-        let change = TenantChange { name, requires_second_factor, plan: None };
+        let change = TenantChange { name, requires_second_factor, passes_schedules_on, plan: None };
         let details = self.change(caller, caller.principal.tenant_id, change).await?;
         if requires_second_factor.is_some() {
             self.cache.forget_principals();
@@ -162,6 +163,9 @@ impl Tenants {
         let mut detail = json!({"name": change.name, "plan": change.plan});
         if let Some(is_required) = change.requires_second_factor {
             detail["requires_second_factor"] = is_required.into();
+        }
+        if let Some(passes_on) = change.passes_schedules_on {
+            detail["passes_schedules_on"] = passes_on.into();
         }
         let audit = self.audit(caller, "tenant.update", id, &detail);
         self.store.tenant(id).update_tenant(change, audit).await?.ok_or(UNKNOWN)?;

@@ -2,6 +2,7 @@
 
 use muster_protocol::CommandName;
 
+use super::submission::check_secret_target;
 use super::{JobRequest, Jobs};
 use crate::domain::access::principal::Scope;
 use crate::domain::fleet::target::Target;
@@ -56,10 +57,12 @@ impl Jobs {
         request: JobRequest,
     ) -> Result<()> {
         caller.require(Scope::CommandsRun)?;
-        Target::try_from(request.target.clone())?;
+        let target = Target::try_from(request.target.clone())?;
         let rollout = request.valid_rollout();
         let validated = rollout.and_then(|_| request.into_command().validate(CommandName::Execute));
-        validated.map_err(|error| error.moved("data.", "job."))?.check_scope(caller)
+        let validated = validated.map_err(|error| error.moved("data.", "job."))?;
+        check_secret_target(&validated, &target)?;
+        validated.check_scope(caller)
     }
 
     /// Checks the agents that a schedule's job would reach now. Each fire is checked again.

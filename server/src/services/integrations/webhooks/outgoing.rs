@@ -237,7 +237,15 @@ impl Webhooks {
 
 fn agent_of(row: &delivery::Model) -> Option<AgentId> {
     let event: EventType = row.event.parse().ok()?;
-    (event.resource() == "agent").then_some(AgentId(row.subject_id?))
+    match event.resource() {
+        "agent" => row.subject_id.map(AgentId),
+        // The alert is the subject, and some alerts are of one agent.
+        "alert" => {
+            let data: Value = serde_json::from_str(row.data.as_deref()?).ok()?;
+            serde_json::from_value(data.get("agent_id")?.clone()).ok()
+        }
+        _ => None,
+    }
 }
 
 fn json_post(url: String, body: &Value) -> WebhookMessage {

@@ -26,6 +26,8 @@ pub struct Model {
     pub is_deleted_by_operator: bool,
     /// True if members with a password may do nothing without a second factor.
     pub requires_second_factor: bool,
+    /// True if the schedules of somebody who left pass to an owner. Otherwise they stop.
+    pub passes_schedules_on: bool,
     /// Size of the manifests that its agents reported, and how many scripts they list.
     pub manifest_bytes: i64,
     pub manifest_scripts: i64,
@@ -45,6 +47,7 @@ impl From<Model> for TenantRecord {
             created_at: row.created_at,
             delete_at: row.delete_at,
             requires_second_factor: row.requires_second_factor,
+            passes_schedules_on: row.passes_schedules_on,
         }
     }
 }

@@ -52,6 +52,7 @@ impl From<Model> for FireRecord {
             detail: row.detail,
             job_id: row.job_id,
             fired_at: row.fired_at,
+            ended_at: None,
             recorded_at: row.recorded_at,
             omitted_before: row.omitted_before,
         }

@@ -10,6 +10,7 @@ use crate::domain::schedules::fire::ScheduleState;
 use crate::domain::schedules::policy::{MissedPolicy, OverlapPolicy};
 use crate::domain::schedules::records::ScheduleRecord;
 use crate::domain::time::Timestamp;
+use crate::store::entities::column::StringList;
 
 /// A schedule. Its due times follow from its rule alone.
 #[derive(Debug, Clone, PartialEq, Eq, DeriveEntityModel)]
@@ -39,6 +40,11 @@ pub struct Model {
     pub handled_until: Timestamp,
     pub next_due_at: Option<Timestamp>,
     pub snoozed_until: Option<Timestamp>,
+    /// Where the result of each job is sent.
+    pub webhook_url: Option<String>,
+    /// Secret parameters of its jobs, sealed under the master key.
+    pub sealed_parameters: Option<Vec<u8>>,
+    pub secret_names: StringList,
 }
 
 #[derive(Debug, Clone, Copy, EnumIter, DeriveRelation)]
@@ -70,6 +76,9 @@ impl From<Model> for ScheduleRecord {
             handled_until: row.handled_until,
             next_due_at: row.next_due_at,
             snoozed_until: row.snoozed_until,
+            webhook_url: row.webhook_url,
+            sealed_parameters: row.sealed_parameters,
+            secret_names: row.secret_names.0,
         }
     }
 }
@@ -98,6 +107,9 @@ impl From<ScheduleRecord> for Model {
             handled_until: record.handled_until,
             next_due_at: record.next_due_at,
             snoozed_until: record.snoozed_until,
+            webhook_url: record.webhook_url,
+            sealed_parameters: record.sealed_parameters,
+            secret_names: StringList(record.secret_names),
         }
     }
 }

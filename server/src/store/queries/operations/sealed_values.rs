@@ -12,7 +12,7 @@ use crate::store::entities::access::{mail, token_key, totp_secret};
 use crate::store::entities::commands::command;
 use crate::store::entities::integrations::{integration, webhook_key};
 use crate::store::entities::operations::setting;
-use crate::store::entities::schedules::hook;
+use crate::store::entities::schedules::{hook, schedule};
 use crate::store::queries::SystemScope;
 
 /// A table with a sealed column.
@@ -21,6 +21,7 @@ pub enum SealedTable {
     Commands,
     WebhookKeys,
     Hooks,
+    Schedules,
     Integrations,
     /// Of the whole server.
     TokenKeys,
@@ -83,6 +84,20 @@ impl SystemScope {
                     .column(hook::Column::Sealed)
                     .filter(hook::Column::Id.gt(after))
                     .order_by_asc(hook::Column::Id)
+                    .limit(limit)
+                    .into_tuple()
+                    .all(&self.reader)
+                    .await?
+            }
+            SealedTable::Schedules => {
+                schedule::Entity::find()
+                    .select_only()
+                    .column(schedule::Column::Id)
+                    .column(schedule::Column::TenantId)
+                    .column(schedule::Column::SealedParameters)
+                    .filter(schedule::Column::Id.gt(after))
+                    .filter(schedule::Column::SealedParameters.is_not_null())
+                    .order_by_asc(schedule::Column::Id)
                     .limit(limit)
                     .into_tuple()
                     .all(&self.reader)
@@ -177,6 +192,16 @@ impl SystemScope {
                                 hook::Entity::update_many()
                                     .col_expr(hook::Column::Sealed, Expr::value(sealed))
                                     .filter(hook::Column::Id.eq(id))
+                                    .exec(transaction)
+                                    .await?;
+                            }
+                            SealedTable::Schedules => {
+                                schedule::Entity::update_many()
+                                    .col_expr(
+                                        schedule::Column::SealedParameters,
+                                        Expr::value(sealed),
+                                    )
+                                    .filter(schedule::Column::Id.eq(id))
                                     .exec(transaction)
                                     .await?;
                             }

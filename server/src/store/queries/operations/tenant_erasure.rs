@@ -30,7 +30,7 @@ const SLICE_AGENTS: u64 = 20;
 
 /// Tables whose rows are deleted by `tenant_id` alone, with a column that tells rows of a slice apart.
 /// Commands, agents, members and the tenant itself have functions of their own.
-const TABLES: [(&str, &str); 31] = [
+const TABLES: [(&str, &str); 35] = [
     ("approvals", "id"),
     ("approval_rules", "id"),
     ("ladders", "tenant_id"),
@@ -44,6 +44,10 @@ const TABLES: [(&str, &str); 31] = [
     ("hooks", "id"),
     ("schedules", "id"),
     ("deliveries", "id"),
+    ("alert_states", "rule_id"),
+    ("alerts", "id"),
+    ("alert_rules", "id"),
+    ("key_notices", "key_id"),
     ("integrations", "id"),
     ("webhook_keys", "id"),
     ("idempotency_records", "key"),

@@ -25,7 +25,7 @@ use crate::store::entities::commands::{
     rollout,
 };
 use crate::store::entities::fleet::{agent, agent_event, agent_manifest};
-use crate::store::entities::integrations::{delivery, integration};
+use crate::store::entities::integrations::{alert, alert_rule, delivery, integration};
 use crate::store::entities::library::{script, script_body, script_signature, script_version};
 use crate::store::entities::releases::{agent_update, group};
 use crate::store::entities::schedules::{calendar, fire, hook, hook_delivery, schedule};
@@ -36,7 +36,7 @@ const PAGE_ROWS: u64 = 100;
 
 /// What is exported, in this order. Rows that belong to others follow them: the person of a member, the
 /// manifest of an agent, the report and the output of a command.
-pub const TABLES: [&str; 27] = [
+pub const TABLES: [&str; 29] = [
     "tenants",
     "api_keys",
     "agent_keys",
@@ -58,6 +58,8 @@ pub const TABLES: [&str; 27] = [
     "rollouts",
     "commands",
     "agent_events",
+    "alert_rules",
+    "alerts",
     "integrations",
     "deliveries",
     "approval_rules",
@@ -67,12 +69,14 @@ pub const TABLES: [&str; 27] = [
 ];
 
 /// Tables of a tenant that are not exported, and why.
-pub const NOT_EXPORTED_TABLES: [(&str, &str); 8] = [
+pub const NOT_EXPORTED_TABLES: [(&str, &str); 10] = [
+    ("alert_states", "what checks of alert rules have measured since minutes"),
     ("api_key_secrets", "hashes of secrets"),
     ("audit_anchors", "part of the export of the audit log, which can be verified"),
     ("audit_heads", "part of the export of the audit log, which can be verified"),
     ("audit_links", "part of the export of the audit log, which can be verified"),
     ("idempotency_records", "belong to requests, and are deleted after a day"),
+    ("key_notices", "which keys were reported before they expire"),
     ("retired_agent_secrets", "hashes of secrets"),
     ("user_sessions", "sign-ins, which are worth nothing outside of this server"),
     ("webhook_keys", "secrets"),
@@ -151,6 +155,8 @@ impl TenantScope {
             }
             "commands" => self.commands_with_output(after).await,
             "agent_events" => self.table::<agent_event::Entity>("agent_events", after).await,
+            "alert_rules" => self.table::<alert_rule::Entity>("alert_rules", after).await,
+            "alerts" => self.table::<alert::Entity>("alerts", after).await,
             "integrations" => self.table::<integration::Entity>("integrations", after).await,
             "deliveries" => self.table::<delivery::Entity>("deliveries", after).await,
             "approval_rules" => self.table::<approval_rule::Entity>("approval_rules", after).await,

@@ -1,14 +1,21 @@
 //! The history of schedules.
 
+use std::collections::HashMap;
+
 use sea_orm::{
     ColumnTrait as _, EntityTrait as _, QueryFilter as _, QueryOrder as _, QuerySelect as _,
 };
 
-use crate::domain::ids::{FireId, ScheduleId};
+use crate::domain::ids::{FireId, JobId, ScheduleId};
 use crate::domain::page::PageRequest;
+use crate::domain::time::Timestamp;
 use crate::store::StoreError;
+use crate::store::entities::commands::job;
 use crate::store::entities::schedules::fire;
 use crate::store::queries::TenantScope;
+
+/// Rows of one statement.
+const ROWS: usize = 50;
 
 impl TenantScope {
     /// One page of a schedule's fires, newest first, with one row more than the limit if there is one.
@@ -26,6 +33,25 @@ impl TenantScope {
             query = query.filter(fire::Column::Id.lt(before));
         }
         Ok(query.all(&self.reader).await?)
+    }
+
+    /// When jobs of the tenant ended that have.
+    pub async fn job_ends(&self, ids: Vec<JobId>) -> Result<HashMap<JobId, Timestamp>, StoreError> {
+        let mut ends = HashMap::new();
+        for ids in ids.chunks(ROWS) {
+            let found: Vec<(JobId, Timestamp)> = job::Entity::find()
+                .select_only()
+                .column(job::Column::Id)
+                .column(job::Column::FinishedAt)
+                .filter(job::Column::TenantId.eq(self.tenant_id))
+                .filter(job::Column::Id.is_in(ids.iter().copied()))
+                .filter(job::Column::FinishedAt.is_not_null())
+                .into_tuple()
+                .all(&self.reader)
+                .await?;
+            ends.extend(found);
+        }
+        Ok(ends)
     }
 
     /// One fire.

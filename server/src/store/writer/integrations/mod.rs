@@ -14,18 +14,28 @@ use sea_orm::{
 use tokio::sync::Notify;
 
 use crate::domain::ids::TenantId;
+use crate::domain::integrations::event_type::EventGroup;
 use crate::domain::integrations::integration::IntegrationEvent;
 use crate::store::entities::integrations::integration;
 use crate::store::writer::rows::pad_to_power_of_two;
 
-/// Notified after a commit that wrote to the outbox.
+/// Notified after a commit that wrote to the outbox, or after which agents are online or offline.
 #[derive(Debug, Clone, Default)]
-pub(in crate::store) struct OutboxShared(Arc<Notify>);
+pub(in crate::store) struct OutboxShared {
+    written: Arc<Notify>,
+    presence: Arc<Notify>,
+}
 
 impl OutboxShared {
     /// Waits for a commit that wrote to the outbox; returns at once if there was one before.
     pub(in crate::store) async fn written(&self) {
-        self.0.notified().await;
+        self.written.notified().await;
+    }
+
+    /// Waits for a commit after which an agent is online or offline; returns at once if there was one
+    /// before.
+    pub(in crate::store) async fn presence_changed(&self) {
+        self.presence.notified().await;
     }
 }
 
@@ -39,6 +49,7 @@ pub(in crate::store::writer) struct OutboxEvents {
 struct State {
     events: Vec<IntegrationEvent>,
     has_written: bool,
+    has_presence: bool,
 }
 
 impl OutboxEvents {
@@ -51,7 +62,11 @@ impl OutboxEvents {
         &self,
         events: impl IntoIterator<Item = IntegrationEvent>,
     ) {
-        self.state().events.extend(events);
+        let mut state = self.state();
+        for event in events {
+            state.has_presence |= event.event.group() == Some(EventGroup::Presence);
+            state.events.push(event);
+        }
     }
 
     /// Starts a transaction, without what the last one left if it failed.
@@ -61,8 +76,15 @@ impl OutboxEvents {
 
     /// After a commit.
     pub(in crate::store::writer) fn committed(&self) {
-        if std::mem::take(&mut self.state().has_written) {
-            self.shared.0.notify_one();
+        let (has_written, has_presence) = {
+            let mut state = self.state();
+            (std::mem::take(&mut state.has_written), std::mem::take(&mut state.has_presence))
+        };
+        if has_written {
+            self.shared.written.notify_one();
+        }
+        if has_presence {
+            self.shared.presence.notify_one();
         }
     }
 

@@ -164,6 +164,8 @@ impl AccessFixture {
         let hook = json!({"name": "first", "authentication": "github",
             "job": {"script": "deploy", "target": {"tags": ["none"]}}});
         let hook = text(&fixture.api.post("/api/hooks", hook).await.expect(201), "id");
+        let alert_rule = json!({"name": "first", "metric": "agents_online", "threshold": 1});
+        let alert_rule = fixture.api.post("/api/alerts/rules", alert_rule).await.expect(201);
         let calendar = json!({"name": "first", "entries": []});
         let calendar = text(&fixture.api.post("/api/calendars", calendar).await.expect(201), "id");
         let integration = json!({"kind": "slack", "name": "first", "event_types": ["job.failed"],
@@ -190,6 +192,7 @@ impl AccessFixture {
             ("/api/approvals/rules/", text(&rule, "id")),
             ("/api/schedules/", schedule),
             ("/api/scripts/", script),
+            ("/api/alerts/rules/", text(&alert_rule, "id")),
             ("/api/calendars/", calendar),
             ("/hooks/", hook.clone()),
             ("/api/hooks/", hook),

@@ -151,6 +151,7 @@ pub fn operations() -> Vec<Operation> {
         "settings": {"url": "https://hooks.invalid/x"}});
     let new_schedule =
         json!({"name": "new", "rule": rule, "job": {"script": "hi", "target": nobody}});
+    let new_rule = json!({"name": "new", "metric": "disk_percent", "threshold": 90});
     let new_calendar = json!({"name": "new", "entries": []});
     let new_hook = json!({"name": "new", "authentication": "signature",
         "job": {"script": "hi", "target": nobody}});
@@ -346,6 +347,13 @@ pub fn operations() -> Vec<Operation> {
         post("/api/schedules/preview", SCHEDULES_READ, Unrelated, json!({"rule": rule})),
         act("/api/schedules/{id}/snooze", SCHEDULES_CONTROL),
         post("/api/schedules/simulate", SCHEDULES_READ, Unrelated, json!({"for_ms": 1})),
+        get("/api/alerts", INTEGRATIONS_READ, Hidden),
+        get("/api/alerts/rules", INTEGRATIONS_READ, Hidden),
+        post("/api/alerts/rules", INTEGRATIONS_WRITE, Unrelated, new_rule),
+        get("/api/alerts/rules/{id}", INTEGRATIONS_READ, NotFound),
+        patch("/api/alerts/rules/{id}", INTEGRATIONS_WRITE, json!({"name": "renamed"})),
+        delete("/api/alerts/rules/{id}", INTEGRATIONS_WRITE),
+        act("/api/alerts/rules/{id}/silence", INTEGRATIONS_WRITE),
         get("/api/calendars", SCHEDULES_READ, Hidden),
         post("/api/calendars", CALENDARS_WRITE, Unrelated, new_calendar),
         get("/api/calendars/{id}", SCHEDULES_READ, NotFound),

@@ -1,5 +1,6 @@
 //! Integrations: events of a tenant, sent to chat, incident and metric services.
 
+mod broken_connections;
 mod command_line;
 mod kinds;
 mod queue;

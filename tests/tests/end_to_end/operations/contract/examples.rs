@@ -297,7 +297,21 @@ async fn schedules(run: &mut Recorder<'_>) {
     for action in ["disable", "enable"] {
         run.post(&format!("{path}/{action}"), json!({})).await;
     }
+    alerts(run).await;
     calendars(run, &schedule).await;
+    run.call(Method::DELETE, &path, None).await;
+}
+
+async fn alerts(run: &mut Recorder<'_>) {
+    let body = json!({"name": "disk", "metric": "disk_percent", "threshold": 90,
+        "clear_threshold": 85, "for_ms": 600_000, "target": {"expression": "tag:web"}});
+    let id = run.post("/api/alerts/rules", body).await.id().to_owned();
+    let path = format!("/api/alerts/rules/{{id={id}}}");
+    run.get("/api/alerts").await;
+    run.get("/api/alerts/rules").await;
+    run.get(&path).await;
+    run.call(Method::PATCH, &path, Some(json!({"clear_for_ms": 60_000}))).await;
+    run.post(&format!("{path}/silence"), json!({})).await;
     run.call(Method::DELETE, &path, None).await;
 }
 

@@ -24,6 +24,7 @@ pub struct TenantChange {
     pub name: Option<String>,
     pub plan: Option<Plan>,
     pub requires_second_factor: Option<bool>,
+    pub passes_schedules_on: Option<bool>,
 }
 
 /// The audit entries of a change: one of whoever requested it, and one in the log of the tenant if
@@ -99,6 +100,9 @@ impl TenantScope {
                     }
                     if let Some(is_required) = change.requires_second_factor {
                         row.requires_second_factor = Set(is_required);
+                    }
+                    if let Some(passes_on) = change.passes_schedules_on {
+                        row.passes_schedules_on = Set(passes_on);
                     }
                     let row = row.update(transaction).await?;
                     write_audit(transaction, audit.requested).await?;

@@ -19,8 +19,8 @@ use crate::store::entities::commands::{
 use crate::store::entities::fleet::agent_event::Column::Id as EventId;
 use crate::store::entities::fleet::telemetry_sample::Column::At as TelemetryAt;
 use crate::store::entities::fleet::{agent, agent_event, telemetry_sample};
-use crate::store::entities::integrations::delivery;
 use crate::store::entities::integrations::delivery::Column::Id as WebhookDeliveryId;
+use crate::store::entities::integrations::{alert, delivery};
 use crate::store::entities::schedules::fire::Column::Id as FireId;
 use crate::store::entities::schedules::{fire, hook_delivery};
 
@@ -115,8 +115,9 @@ async fn drop_history(
     let fires = drop_fires(transaction, of, first_kept).await?;
     let deliveries = drop_hook_deliveries(transaction, of, first_kept).await?;
     let approvals = drop_approvals(transaction, of, first_kept).await?;
+    let alerts = drop_alerts(transaction, of, first_kept).await?;
     let may_have_more =
-        events || commands.may_have_more || jobs || fires || deliveries || approvals;
+        events || commands.may_have_more || jobs || fires || deliveries || approvals || alerts;
     Ok(Dropped { may_have_more, ..commands })
 }
 
@@ -147,6 +148,22 @@ async fn drop_hook_deliveries(
     }
     let ids = ids_of(transaction, hook_delivery::Column::Id, old).await?;
     drop_by_id::<hook_delivery::Entity>(transaction, hook_delivery::Column::Id, ids).await
+}
+
+/// A slice of alerts that are resolved.
+async fn drop_alerts(
+    transaction: &DatabaseTransaction,
+    of: Option<TenantId>,
+    before: Uuid,
+) -> Result<bool, StoreError> {
+    let mut old = alert::Entity::find()
+        .filter(alert::Column::Id.lt(before))
+        .filter(alert::Column::ResolvedAt.is_not_null());
+    if let Some(tenant_id) = of {
+        old = old.filter(alert::Column::TenantId.eq(tenant_id));
+    }
+    let ids = ids_of(transaction, alert::Column::Id, old).await?;
+    drop_by_id::<alert::Entity>(transaction, alert::Column::Id, ids).await
 }
 
 /// A slice of requests for approval that have ended.

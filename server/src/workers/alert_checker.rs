@@ -1,0 +1,43 @@
+//! Sleeps until the next alert rule is checked, or until agents connect or disconnect.
+
+use std::time::Duration;
+
+use muster_protocol::error_chain;
+use tokio::time::Instant;
+
+use crate::services::integrations::alerts::Alerts;
+
+/// Longest sleep: clocks are set, machines are suspended, and other servers change rules.
+const LONGEST_SLEEP: Duration = Duration::from_secs(60);
+/// Pause between two rounds while agents connect, so that one finds many.
+const PAUSE: Duration = Duration::from_millis(500);
+/// Pause after a database error.
+const RETRY_PAUSE: Duration = Duration::from_secs(1);
+
+/// Runs until it is dropped. The next round does what a dropped one left.
+pub async fn run(alerts: Alerts) {
+    let mut with_presence = true;
+    loop {
+        let work = match alerts.check_due(with_presence).await {
+            Ok(work) => work,
+            Err(error) => {
+                let error = error_chain(&error);
+                tracing::warn!(error, "failed to check alert rules; retrying");
+                tokio::time::sleep(RETRY_PAUSE).await;
+                continue;
+            }
+        };
+        let due_in = work.due_in_ms.map_or(LONGEST_SLEEP, Duration::from_millis);
+        let wake_at = Instant::now() + due_in.min(LONGEST_SLEEP);
+        // Without a rule, agents that connect cost nothing here.
+        let has_rules = work.due_in_ms.is_some();
+        with_presence = tokio::select! {
+            () = alerts.changed() => false,
+            () = tokio::time::sleep_until(wake_at) => false,
+            () = alerts.presence_changed(), if has_rules => {
+                tokio::time::sleep(PAUSE).await;
+                true
+            }
+        };
+    }
+}
