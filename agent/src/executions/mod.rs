@@ -5,6 +5,7 @@
 //! other modules serve these three. Nothing here knows sessions or links.
 
 pub mod environment;
+pub mod environments;
 mod launcher;
 pub mod ledger;
 pub mod library_cache;

@@ -1,37 +1,38 @@
-//! Secret parameters as files, for scripts whose manifest entry says `"secrets": "file"`.
+//! Private files of an execution: secret parameters, for scripts whose manifest entry says
+//! `"secrets": "file"`, and the data of a call.
 //!
 //! The shim writes them before it starts the script and removes them when it has ended. Files that a
 //! killed shim leaves, the agent removes when it settles the execution, and when it starts.
 
 use std::ffi::OsString;
 use std::fs;
-use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::PathBuf;
 
-use muster_protocol::secret_parameters::SecretParameters;
+use nix::libc;
 use uuid::Uuid;
 
 use crate::platform::Account;
 use crate::storage::layout::{ExecutionDir, StateDir, id_of_name};
 use crate::storage::{add_permissions, ensure_private_directory};
 
-/// Writes one file per secret, named like the parameter and readable only by the user that the
-/// script runs as. Returns the names and the paths.
+/// Writes files, by name, that only the user that the script runs as can read. Returns the names and the
+/// paths.
 ///
 /// # Errors
 /// The system's error; nothing is left then.
 pub fn write(
     execution: &ExecutionDir,
-    secrets: &SecretParameters,
+    files: &[(&str, &[u8])],
     account: Option<&Account>,
 ) -> io::Result<Vec<(String, PathBuf)>> {
-    write_files(execution, secrets, account).inspect_err(|_| remove(execution))
+    write_files(execution, files, account).inspect_err(|_| remove(execution))
 }
 
 fn write_files(
     execution: &ExecutionDir,
-    secrets: &SecretParameters,
+    files: &[(&str, &[u8])],
     account: Option<&Account>,
 ) -> io::Result<Vec<(String, PathBuf)>> {
     let (Some(folder), Some(state)) = (execution.secrets(), execution.state()) else {
@@ -47,22 +48,48 @@ fn write_files(
     // A shim that was killed before it started the script may have left some.
     remove(execution);
     fs::DirBuilder::new().mode(0o700).create(&folder)?;
-    let mut written = Vec::with_capacity(secrets.len());
-    for (name, value) in secrets.iter() {
+    let mut written = Vec::with_capacity(files.len());
+    for (name, bytes) in files {
         let path = folder.join(name);
         let mut options = fs::OpenOptions::new();
         let mut file = options.write(true).create_new(true).mode(0o600).open(&path)?;
-        file.write_all(value.as_bytes())?;
+        file.write_all(bytes)?;
         if let Some(account) = account {
             account.own(&file)?;
         }
-        written.push((name.to_owned(), path));
+        written.push(((*name).to_owned(), path));
     }
     // Last, so that the user can't put anything in the way before.
     if let Some(account) = account {
         account.own(&fs::File::open(&folder)?)?;
     }
     Ok(written)
+}
+
+/// Reads a file of the execution back, up to a size. The user may have put anything in its place: nothing
+/// but a plain file of this user is read.
+///
+/// # Errors
+/// The system's error.
+pub fn read(
+    execution: &ExecutionDir,
+    name: &str,
+    account: Option<&Account>,
+    most_bytes: usize,
+) -> io::Result<Vec<u8>> {
+    let folder = execution.secrets().ok_or(io::ErrorKind::NotFound)?;
+    let mut options = fs::OpenOptions::new();
+    options.read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
+    let file = options.open(folder.join(name))?;
+    let found = file.metadata()?;
+    let user = account.map_or_else(|| nix::unistd::geteuid().as_raw(), Account::user_id);
+    // A second link could be to a file that the user can't read.
+    if !found.is_file() || found.uid() != user || found.nlink() != 1 {
+        return Err(io::ErrorKind::PermissionDenied.into());
+    }
+    let mut bytes = Vec::new();
+    file.take(most_bytes as u64).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 /// Removes the files of an execution, if there are any.

@@ -121,6 +121,7 @@ impl Fixture {
             schedule_id: fire.schedule_id,
             is_manual: false,
             allows_overlap,
+            is_forced: false,
         };
         SubmitJob {
             row: self.job_row(JobId::new()),
