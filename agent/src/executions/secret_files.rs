@@ -109,3 +109,35 @@ pub fn remove_stale(state: &StateDir, is_running: impl Fn(Uuid) -> bool) {
     let ids = names.filter_map(|name: OsString| id_of_name(name.to_str()?));
     ids.filter(|id| !is_running(*id)).for_each(|id| remove(&state.execution(id)));
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_plain_file_of_the_user_itself_is_read_back() {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let state = StateDir::create(folder.path()).expect("state directory");
+        let execution = state.execution(Uuid::from_u128(1));
+        let files: [(&str, &[u8]); 2] = [("data", b"{}"), ("DECISION", b"")];
+        let written = write(&execution, &files, None).expect("written");
+        let path = &written[0].1;
+        let read = |most| read(&execution, "data", None, most);
+        assert_eq!(read(10).expect("read"), b"{}");
+        assert_eq!(read(1).expect("read"), b"{");
+        // The script may put anything in the place of the file.
+        let other = folder.path().join("other");
+        fs::write(&other, "secret").expect("written");
+        let replaced = |put: &dyn Fn()| {
+            let _ = fs::remove_file(path);
+            put();
+            read(10).is_err()
+        };
+        assert!(replaced(&|| std::os::unix::fs::symlink(&other, path).expect("linked")));
+        assert!(replaced(&|| fs::hard_link(&other, path).expect("linked")));
+        assert!(replaced(&|| crate::platform::make_fifo(path).expect("made")));
+        assert!(replaced(&|| {}));
+        fs::write(path, "new").expect("written");
+        assert_eq!(read(10).expect("read"), b"new");
+    }
+}

@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use muster_tests::{
     Agent, AgentOptions, Fixture, JsonFields as _, Process, eventually, write_policy,
@@ -60,7 +61,12 @@ async fn save(fixture: &Fixture, name: &str, requirements: &str, body: &str) {
 
 async fn run(fixture: &Fixture, agent: &str, name: &str) -> (Value, String) {
     let command = fixture.api.execute(agent, &format!("library:{name}"), json!({})).await;
-    let ended = fixture.api.finished(&command).await;
+    // An installation takes long on a busy machine.
+    let ended = within(Duration::from_secs(300), "the execution ends", async || {
+        let command = fixture.api.command(&command).await;
+        is_terminal(command.text("state")).then_some(command)
+    })
+    .await;
     let text = output(fixture, &command).await;
     (ended, text)
 }
