@@ -26,7 +26,7 @@ use ring::digest::{SHA256, digest};
 use uuid::Uuid;
 
 use crate::executions::environment::package_settings;
-use crate::executions::shim::Program;
+use crate::executions::program::Program;
 use crate::platform::{Account, FileLock};
 use crate::storage::layout::{ExecutionDir, StateDir, id_of_name};
 use crate::storage::{StorageError, add_permissions, ensure_private_directory};

@@ -14,6 +14,7 @@ mod notifier;
 mod orphans;
 mod output_hashes;
 pub mod output_reader;
+mod program;
 mod secret_files;
 pub mod shim;
 mod shim_watch;

@@ -7,13 +7,12 @@
 use std::ffi::OsString;
 use std::fs;
 use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::PathBuf;
 
-use nix::libc;
 use uuid::Uuid;
 
-use crate::platform::Account;
+use crate::platform::{self, Account};
 use crate::storage::layout::{ExecutionDir, StateDir, id_of_name};
 use crate::storage::{add_permissions, ensure_private_directory};
 
@@ -78,15 +77,7 @@ pub fn read(
     most_bytes: usize,
 ) -> io::Result<Vec<u8>> {
     let folder = execution.secrets().ok_or(io::ErrorKind::NotFound)?;
-    let mut options = fs::OpenOptions::new();
-    options.read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
-    let file = options.open(folder.join(name))?;
-    let found = file.metadata()?;
-    let user = account.map_or_else(|| nix::unistd::geteuid().as_raw(), Account::user_id);
-    // A second link could be to a file that the user can't read.
-    if !found.is_file() || found.uid() != user || found.nlink() != 1 {
-        return Err(io::ErrorKind::PermissionDenied.into());
-    }
+    let file = platform::open_plain_file(&folder.join(name), account.map(Account::user_id))?;
     let mut bytes = Vec::new();
     file.take(most_bytes as u64).read_to_end(&mut bytes)?;
     Ok(bytes)

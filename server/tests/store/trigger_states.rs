@@ -4,9 +4,7 @@ use muster_protocol::frame::Outcome;
 use muster_protocol::library::{CallPart, CallReport};
 use muster_server::domain::ids::{CommandId, ScheduleId};
 use muster_server::domain::page::PageRequest;
-use muster_server::domain::schedules::trigger_call::{
-    CallOutcome, PinnedCall, TriggerStateRecord,
-};
+use muster_server::domain::schedules::trigger_call::{CallOutcome, PinnedCall, TriggerStateRecord};
 use muster_server::store::FireStart;
 use muster_server::store::queries::RecordedFires;
 use muster_server::store::writer::{OpenedSession, Settle};

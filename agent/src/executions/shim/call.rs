@@ -12,7 +12,7 @@ use muster_protocol::library::{
 };
 
 use super::Execution;
-use super::supervise::Program;
+use crate::executions::program::Program;
 use crate::executions::secret_files;
 use crate::platform::Account;
 

@@ -31,7 +31,6 @@ use self::log::Log;
 use self::mask::Masks;
 use self::recorder::{Recorder, RecorderLimits};
 use self::steps::Found;
-pub use self::supervise::Program;
 use crate::executions::ledger::record::{
     CommandRecord, ExecutionEnd, ExitRecord, HolderRecord, Launch, ParameterRecord, Settlement,
     StartedRecord,

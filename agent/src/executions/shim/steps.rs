@@ -13,10 +13,11 @@ use muster_protocol::secret_parameters::SecretDelivery;
 use super::call::{self, CallFiles};
 use super::capture::OutputCapture;
 use super::process_end::ChildExit;
-use super::supervise::{self, ChildEnd, Program};
+use super::supervise::{self, ChildEnd, program_of};
 use super::{Execution, ShimError, exit_without_run};
 use crate::executions::environments::{Environment, EnvironmentError, Prepared};
 use crate::executions::ledger::record::{ExecutionEnd, ExitRecord, FailedStep, ParameterRecord};
+use crate::executions::program::Program;
 use crate::executions::secret_files;
 use crate::platform::Account;
 
@@ -107,7 +108,7 @@ impl Steps<'_> {
         }
         let (mut variables, files) = self.variables(parameters)?;
         let interpreter = python.as_deref().or(self.found.interpreter.as_deref());
-        let program = Program::of(self.execution, &self.found.program, interpreter);
+        let program = program_of(self.execution, &self.found.program, interpreter);
         let (Some(call), Some(files)) = (&self.execution.launch.call, files) else {
             self.step = None;
             return self.script(Program { variables, ..program });

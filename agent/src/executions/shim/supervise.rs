@@ -17,6 +17,7 @@ use super::process_end::{self, ChildExit};
 use super::{Execution, ShimError};
 use crate::executions::environment::{ENV_MARKER, allowed, for_account};
 use crate::executions::ledger::record::CancelRecord;
+use crate::executions::program::Program;
 use crate::platform::{self, Account, Signal};
 use crate::storage;
 
@@ -27,35 +28,25 @@ const DRAIN_TIME: Duration = Duration::from_secs(2);
 /// Poll interval on systems where the end of a child can't be waited for.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
-/// A program with its arguments and variables.
-#[derive(Debug, Clone)]
-pub struct Program {
-    pub path: PathBuf,
-    /// The name that it is called with, if not its path: some programs behave differently by it.
-    pub name: Option<String>,
-    pub arguments: Vec<OsString>,
-    pub folder: PathBuf,
-    /// Variables beside the inherited ones and those of the user.
-    pub variables: Vec<(OsString, OsString)>,
-}
-
-impl Program {
-    /// The script or program of an execution, without its variables.
-    pub(super) fn of(execution: &Execution, program: &Path, interpreter: Option<&Path>) -> Self {
-        let launch = &execution.launch;
-        let (path, name, mut arguments, folder) = match (launch.argv.split_first(), interpreter) {
-            (Some((name, arguments)), _) => {
-                let arguments = arguments.iter().map(OsString::from).collect();
-                (program, Some(name.clone()), arguments, PathBuf::from("/"))
-            }
-            (None, Some(interpreter)) => {
-                (interpreter, None, vec![program.into()], execution.scripts.clone())
-            }
-            (None, None) => (program, None, Vec::new(), execution.scripts.clone()),
-        };
-        arguments.extend(launch.args.iter().map(OsString::from));
-        Self { path: path.to_owned(), name, arguments, folder, variables: Vec::new() }
-    }
+/// The script or program of an execution, without its variables.
+pub(super) fn program_of(
+    execution: &Execution,
+    program: &Path,
+    interpreter: Option<&Path>,
+) -> Program {
+    let launch = &execution.launch;
+    let (path, name, mut arguments, folder) = match (launch.argv.split_first(), interpreter) {
+        (Some((name, arguments)), _) => {
+            let arguments = arguments.iter().map(OsString::from).collect();
+            (program, Some(name.clone()), arguments, PathBuf::from("/"))
+        }
+        (None, Some(interpreter)) => {
+            (interpreter, None, vec![program.into()], execution.scripts.clone())
+        }
+        (None, None) => (program, None, Vec::new(), execution.scripts.clone()),
+    };
+    arguments.extend(launch.args.iter().map(OsString::from));
+    Program { path: path.to_owned(), name, arguments, folder, variables: Vec::new() }
 }
 
 /// Starts a program, without a shell.
