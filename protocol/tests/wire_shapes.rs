@@ -32,6 +32,7 @@ fn server_frames_have_the_shapes_of_the_basic_protocol() {
             start_within_ms: None,
             capsule: None,
             content: None,
+            call: None,
         })),
     ];
     insta::assert_json_snapshot!(frames);
@@ -105,6 +106,7 @@ fn agent_frames_of_the_full_protocol() {
             error_code: Some("no_space".into()),
             outcome: Some(Outcome::Rejected),
             attestation: Some(Attestation { document: "{}".into(), signature: "signature".into() }),
+            call: None,
         }),
         AgentFrame::Deregister,
         AgentFrame::UpdateResult {

@@ -156,6 +156,8 @@ impl Launch {
             sha256: None,
             script: None,
             library: None,
+            call: None,
+            requirements: None,
             policy: Some(allow.as_str().to_owned()),
             run_as: None,
             secrets: SecretDelivery::Environment,

@@ -7,7 +7,7 @@ use muster_protocol::frame::Command;
 use muster_protocol::identity::AgentPublicKey;
 use muster_protocol::library::{
     ContentError, LIBRARY_PREFIX, LibraryReference, ScriptContent, ScriptDocument, ScriptPin,
-    find_valid,
+    TriggerCall, check_call_data, find_valid,
 };
 use muster_protocol::manifest_mismatch::ManifestMismatch;
 use muster_protocol::parameter;
@@ -84,12 +84,18 @@ pub fn plan(
         (Some(asked), Some(most)) => asked.min(most),
         (asked, most) => asked.or(most).unwrap_or(muster_protocol::limits::DEFAULT_TIMEOUT_MS),
     };
+    let call = match document.has_trigger {
+        true => Some(call_of(command)?),
+        false => None,
+    };
     let launch = Launch {
         path: name.clone(),
         interpreter: Some(document.interpreter),
         sha256: Some(pin.sha256),
         script: Some(reference.full_name()),
         library: Some(LibraryLaunch { version: document.version }),
+        call,
+        requirements: document.requirements,
         timeout_ms,
         ..Launch::empty(rules.policy.allow, bounds)
     };
@@ -99,6 +105,15 @@ pub fn plan(
         file: LibraryFile { name, body: content.body.clone(), is_shared },
         minimum,
     })
+}
+
+/// What the call of a script with a trigger starts from.
+fn call_of(command: &Command) -> Result<TriggerCall, LibraryRefusal> {
+    let Some(call) = command.call.as_deref() else { return Ok(TriggerCall::without_schedule()) };
+    match check_call_data(call.data.as_bytes()) {
+        Ok(_) => Ok(call.clone()),
+        Err(problem) => Err(ContentError::Unreadable(problem.to_string()).into()),
+    }
 }
 
 /// Finds the statement of a publisher, and what it makes the oldest version.
@@ -158,6 +173,8 @@ mod tests {
                 ..ScriptParameter::named("WHO")
             }],
             timeout_ms: Some(5_000),
+            has_trigger: false,
+            requirements: None,
         }
     }
 
@@ -195,6 +212,7 @@ mod tests {
                 body: body.into(),
                 signatures,
             })),
+            call: None,
         }
     }
 

@@ -44,6 +44,7 @@ pub fn success(command_id: Uuid, data: Value) -> Response {
         error_code: None,
         outcome: None,
         attestation: None,
+        call: None,
     }
 }
 

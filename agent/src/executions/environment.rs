@@ -20,6 +20,48 @@ pub fn for_account(account: &Account) -> [(&'static str, OsString); 4] {
     ]
 }
 
+/// The host's settings of where packages come from, for the installation of what scripts need. Only the
+/// agent's own environment sets them.
+const PACKAGE_SETTINGS: [&str; 30] = [
+    "ALL_PROXY",
+    "HTTPS_PROXY",
+    "HTTP_PROXY",
+    "NO_PROXY",
+    "PIP_CERT",
+    "PIP_CLIENT_CERT",
+    "PIP_CONFIG_FILE",
+    "PIP_EXTRA_INDEX_URL",
+    "PIP_FIND_LINKS",
+    "PIP_INDEX_URL",
+    "PIP_NO_INDEX",
+    "PIP_ONLY_BINARY",
+    "PIP_PROXY",
+    "PIP_REQUIRE_HASHES",
+    "PIP_TIMEOUT",
+    "PIP_TRUSTED_HOST",
+    "SSL_CERT_DIR",
+    "SSL_CERT_FILE",
+    "UV_CONFIG_FILE",
+    "UV_DEFAULT_INDEX",
+    "UV_EXTRA_INDEX_URL",
+    "UV_FIND_LINKS",
+    "UV_INDEX",
+    "UV_INDEX_URL",
+    "UV_INSECURE_HOST",
+    "UV_NATIVE_TLS",
+    "UV_NO_INDEX",
+    "all_proxy",
+    "https_proxy",
+    "no_proxy",
+];
+
+/// The variables of [`PACKAGE_SETTINGS`] that are set.
+pub fn package_settings() -> impl Iterator<Item = (OsString, OsString)> {
+    PACKAGE_SETTINGS
+        .into_iter()
+        .filter_map(|name| Some((OsString::from(name), std::env::var_os(name)?)))
+}
+
 /// The variables that are passed from the agent to the shim and from the shim to the child.
 pub fn allowed() -> impl Iterator<Item = (OsString, OsString)> {
     let inherited = std::env::vars_os().filter(|(name, _)| {

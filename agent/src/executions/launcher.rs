@@ -28,6 +28,7 @@ pub fn start_shim(program: &Path, execution: &ExecutionDir) -> io::Result<Child>
         .arg(execution.path())
         .env_clear()
         .envs(environment::allowed())
+        .envs(environment::package_settings())
         .envs(fault::shim_variable())
         .stdin(Stdio::null())
         .stdout(Stdio::null())

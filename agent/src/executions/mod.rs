@@ -5,6 +5,7 @@
 //! other modules serve these three. Nothing here knows sessions or links.
 
 pub mod environment;
+pub mod environments;
 mod launcher;
 pub mod ledger;
 pub mod library_cache;
@@ -13,6 +14,7 @@ mod notifier;
 mod orphans;
 mod output_hashes;
 pub mod output_reader;
+mod program;
 mod secret_files;
 pub mod shim;
 mod shim_watch;

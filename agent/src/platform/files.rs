@@ -2,7 +2,7 @@
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt};
 use std::path::Path;
 
 use nix::errno::Errno;
@@ -140,4 +140,21 @@ pub fn open_control(path: &Path, keep: bool) -> io::Result<File> {
         .write(true)
         .custom_flags(nix::libc::O_NONBLOCK | nix::libc::O_CLOEXEC)
         .open(path)
+}
+
+/// Opens a plain file of a user, or of this process's own user, to read it: never through a link, never a
+/// file with a second link, which the user might not be able to read, and without waiting for a pipe.
+///
+/// # Errors
+/// The system's error; `PermissionDenied` for anything else than such a file.
+pub fn open_plain_file(path: &Path, user: Option<u32>) -> io::Result<File> {
+    let mut options = File::options();
+    options.read(true).custom_flags(nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK);
+    let file = options.open(path)?;
+    let found = file.metadata()?;
+    let user = user.unwrap_or_else(|| nix::unistd::geteuid().as_raw());
+    if !found.is_file() || found.uid() != user || found.nlink() != 1 {
+        return Err(io::ErrorKind::PermissionDenied.into());
+    }
+    Ok(file)
 }

@@ -23,6 +23,7 @@ pub use account::{Account, user_name};
 pub use clock::{BootInstant, boot_id, boot_now_ms};
 pub use files::{
     FileLock, LockError, disk_free_bytes, disk_used_percent, make_fifo, may_write, open_control,
+    open_plain_file,
 };
 pub use native::{
     ProcessStat, all_processes, allocate, become_subreaper, enlarge_pipe, has_environment_entry,

@@ -238,6 +238,7 @@ fn response(command_id: Uuid, result: &UpdateResult) -> Response {
         error_code: result.code.clone().filter(|_| !is_success),
         outcome: Some(if is_success { Outcome::Succeeded } else { Outcome::Failed }),
         attestation: None,
+        call: None,
     }
 }
 

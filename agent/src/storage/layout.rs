@@ -99,6 +99,10 @@ impl StateDir {
     pub fn library(&self) -> PathBuf {
         self.0.join(LIBRARY)
     }
+    /// What scripts of the library need, installed.
+    pub fn environments(&self) -> PathBuf {
+        self.0.join("environments")
+    }
     pub fn scripts(&self) -> PathBuf {
         self.0.join("scripts")
     }

@@ -78,6 +78,8 @@ impl Host {
                 sha256: None,
                 script: None,
                 library: None,
+                call: None,
+                requirements: None,
                 run_as: None,
                 secrets: Default::default(),
                 timeout_ms: 60_000,

@@ -86,6 +86,7 @@ fn executed(command_id: Uuid) -> anyhow::Result<Response> {
         error_code: None,
         outcome: Some(Outcome::Succeeded),
         attestation: None,
+        call: None,
     })
 }
 

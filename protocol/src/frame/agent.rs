@@ -6,6 +6,7 @@ use uuid::Uuid;
 
 use super::result::Outcome;
 use crate::attestation::Attestation;
+use crate::library::CallReport;
 use crate::manifest::Manifest;
 use crate::release::UpdateResult;
 
@@ -218,6 +219,9 @@ pub struct Response {
     /// Full, durable commands: what the agent signs about the result.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attestation: Option<Attestation>,
+    /// Full, calls of a script with a trigger: how far the call came, and its new data.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub call: Option<CallReport>,
 }
 
 /// One command in the ledger.

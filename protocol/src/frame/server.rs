@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use crate::capsule::Capsule;
 use crate::identity::Challenge;
-use crate::library::ScriptContent;
+use crate::library::{ScriptContent, TriggerCall};
 use crate::permission::Permissions;
 
 /// A text frame from a server.
@@ -111,6 +111,9 @@ pub struct Command {
     /// `library`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub content: Option<Box<ScriptContent>>,
+    /// Durable: the script has a trigger, and a schedule calls it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub call: Option<Box<TriggerCall>>,
 }
 
 /// What the server has committed for a command.

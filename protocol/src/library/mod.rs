@@ -4,9 +4,11 @@
 //! names the SHA-256 of the body; a command names the SHA-256 of the document. So whoever pins a command,
 //! as an approver does, pins everything that runs.
 
+mod call;
 mod content;
 mod parameter;
 mod reference;
+mod requirements;
 mod signature;
 
 use std::collections::BTreeSet;
@@ -15,9 +17,13 @@ use data_encoding::HEXLOWER;
 use ring::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
 
+pub use self::call::{
+    CallDataProblem, CallPart, CallReport, MAX_CALL_DATA_BYTES, TriggerCall, check_call_data,
+};
 pub use self::content::{ContentError, MAX_SIGNATURES, ScriptContent, ScriptPin};
 pub use self::parameter::{MAX_PATTERN_BYTES, ParameterKind, ScriptParameter};
 pub use self::reference::{LIBRARY_PREFIX, LibraryReference, is_runnable_name};
+pub use self::requirements::{MAX_REQUIREMENTS_BYTES, check_requirements};
 pub use self::signature::{
     MAX_SIGNATURE_LIFETIME_MS, STATEMENT_FORMAT, ScriptSignature, SignatureError, SignedScript,
     find_valid,
@@ -62,6 +68,12 @@ pub struct ScriptDocument {
     /// A caller can shorten it but not extend it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout_ms: Option<u64>,
+    /// The script has a trigger, which decides in each call whether main runs.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub has_trigger: bool,
+    /// A `requirements.txt`, for `python` only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub requirements: Option<String>,
 }
 
 impl ScriptDocument {
@@ -97,6 +109,12 @@ impl ScriptDocument {
         }
         if self.timeout_ms.is_some_and(|timeout| timeout == 0 || timeout > MAX_TIMEOUT_MS) {
             return refused("timeout_ms", "must be at least 1 and at most 7 days");
+        }
+        if let Some(requirements) = &self.requirements {
+            if self.interpreter != "python" {
+                return refused("requirements", "need the interpreter `python`");
+            }
+            check_requirements(requirements).or_else(|problem| refused("requirements", problem))?;
         }
         if self.parameters.len() > MAX_PARAMETERS {
             return refused("parameters", "must be at most 256");
@@ -213,6 +231,8 @@ mod tests {
                 },
             ],
             timeout_ms: None,
+            has_trigger: false,
+            requirements: None,
         }
     }
 
@@ -231,6 +251,7 @@ mod tests {
         }
         assert_eq!(field(|document| document.version = 0), "version");
         assert_eq!(field(|document| document.timeout_ms = Some(0)), "timeout_ms");
+        assert_eq!(field(|document| document.requirements = Some("six".into())), "requirements");
         assert_eq!(field(|document| document.parameters[1].name = "LINES".into()), "parameters[1]");
         assert_eq!(
             field(|document| document.parameters[0].default = Some("x".into())),

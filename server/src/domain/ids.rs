@@ -174,6 +174,10 @@ id!(
     /// A delivery to an inbound hook.
     HookDeliveryId
 );
+id!(
+    /// What a schedule of a script with a trigger keeps for one agent.
+    TriggerStateId
+);
 
 impl PrincipalId {
     /// The operator of the server, at its terminal.

@@ -107,6 +107,7 @@ pub mod schedules {
     pub mod rule_error;
     mod sentence;
     pub mod simulation;
+    pub mod trigger_call;
 }
 pub mod secret_box;
 pub mod source;

@@ -21,6 +21,8 @@ pub struct FireStart {
     pub is_manual: bool,
     /// It starts although another job of the schedule has not finished.
     pub allows_overlap: bool,
+    /// Main of a script with a trigger runs without the trigger.
+    pub is_forced: bool,
 }
 
 /// Whether the fire may start.

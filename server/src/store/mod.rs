@@ -14,6 +14,7 @@ mod fire_start;
 mod migrations;
 pub mod queries;
 mod requester;
+mod trigger_calls;
 pub mod writer;
 
 use std::path::Path;

@@ -172,6 +172,7 @@ const SERVER_CRATES: [(&str, &[&str]); 15] = [
             "strum",
             "sysinfo",
             "tokio",
+            "toml",
             "zeroize",
         ],
     ),

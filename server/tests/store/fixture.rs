@@ -305,6 +305,7 @@ pub fn settle(session: &OpenedSession, command_id: CommandId, outcome: Outcome) 
             error: None,
             error_code: None,
             attestation: None,
+            call: None,
         },
         last_chunk_bytes: None,
         now: NOW,

@@ -32,6 +32,7 @@ mod settlement;
 mod sweeps;
 mod targets;
 mod tenants;
+mod trigger_states;
 mod user_sessions;
 mod webhooks;
 mod writing;

@@ -41,7 +41,7 @@ fn due(minutes: u64) -> Timestamp {
 }
 
 impl Fixture {
-    async fn schedule(&self, name: &str) -> schedule::Model {
+    pub async fn schedule(&self, name: &str) -> schedule::Model {
         let row = schedule::Model {
             id: ScheduleId::new(),
             tenant_id: self.tenant_id,
@@ -74,7 +74,7 @@ impl Fixture {
         row
     }
 
-    fn fire(&self, row: &schedule::Model, due_at: Timestamp) -> fire::Model {
+    pub fn fire(&self, row: &schedule::Model, due_at: Timestamp) -> fire::Model {
         fire::Model {
             id: FireId::new(),
             tenant_id: self.tenant_id,
@@ -128,6 +128,7 @@ impl Fixture {
             schedule_id: fire.schedule_id,
             is_manual: false,
             allows_overlap,
+            is_forced: false,
         };
         SubmitJob {
             row: self.job_row(JobId::new()),

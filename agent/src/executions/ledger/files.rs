@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use uuid::Uuid;
 
-use super::record::{CommandRecord, EXIT_BYTES, ParameterRecord, Settlement};
+use super::record::{CALL_BYTES, CommandRecord, EXIT_BYTES, ParameterRecord, Settlement};
 use super::recovery::OnDiskState;
 use super::{checkpoints, window};
 use crate::executions::library_cache::{self, LibraryFile};
@@ -41,11 +41,12 @@ fn write_files(
         library_cache::keep(&StateDir::at(state), execution, file)?;
     }
     let mut written = Vec::with_capacity(3);
-    if record.launch.is_some() {
+    if let Some(launch) = &record.launch {
         make_fifo(&execution.control())
             .map_err(StorageError::io("create", &execution.control()))?;
         // The space is allocated at once, so that the file needs no sync of its own.
-        storage::reserve(&execution.exit(), EXIT_BYTES)?;
+        let call_bytes = launch.call.as_ref().map_or(0, |_| CALL_BYTES);
+        storage::reserve(&execution.exit(), EXIT_BYTES + call_bytes)?;
     }
     if !parameters.is_empty() {
         let bytes = storage::seal(parameters);

@@ -75,6 +75,8 @@ fn new_command(number: u8) -> NewCommand {
         sha256: None,
         script: None,
         library: None,
+        call: None,
+        requirements: None,
         run_as: None,
         secrets: Default::default(),
         timeout_ms: 1,
@@ -116,6 +118,8 @@ fn exit(code: i32) -> Settlement {
         is_cancelled,
         result,
         run: None,
+        failed_step: None,
+        call: None,
     })
 }
 

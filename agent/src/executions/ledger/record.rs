@@ -9,6 +9,7 @@ use muster_protocol::attestation::{
 };
 use muster_protocol::frame::{ExecuteResult, Outcome, Response};
 use muster_protocol::identity::AgentKeyPair;
+use muster_protocol::library::{CallPart, CallReport, MAX_CALL_DATA_BYTES, TriggerCall};
 use muster_protocol::parameter::Parameters;
 use muster_protocol::secret_parameters::{SecretDelivery, SecretParameters};
 use serde::{Deserialize, Serialize};
@@ -19,6 +20,8 @@ use crate::platform::BootInstant;
 
 /// Space reserved for the exit record when a command is accepted, in bytes.
 pub const EXIT_BYTES: usize = 4096;
+/// Space reserved beside it for the report of a call. Quotes and backslashes of its data take two bytes.
+pub const CALL_BYTES: usize = 2 * MAX_CALL_DATA_BYTES + 1024;
 /// Longest message kept in an exit record, in bytes; it must fit into [`EXIT_BYTES`] with the rest.
 const MAX_MESSAGE_BYTES: usize = 1024;
 
@@ -61,6 +64,12 @@ pub struct Launch {
     /// For a script of the library, whose `path` is the name of a file in the cache.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub library: Option<LibraryLaunch>,
+    /// For a script of the library with a trigger.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub call: Option<TriggerCall>,
+    /// The `requirements.txt` of a script of the library.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub requirements: Option<String>,
     /// What the host's policy allowed when the command was accepted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub policy: Option<String>,
@@ -145,6 +154,36 @@ pub struct ExitRecord {
     /// What was started, for the attestation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run: Option<AttestedRun>,
+    /// The step before the script itself that did not succeed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failed_step: Option<FailedStep>,
+    /// For a script with a trigger.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub call: Option<CallReport>,
+}
+
+/// A step of an execution that comes before the script itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FailedStep {
+    /// Installing what the script needs.
+    Dependencies,
+    Trigger,
+}
+
+impl FailedStep {
+    /// The step of a part of a call.
+    pub fn of(part: CallPart) -> Option<Self> {
+        (part == CallPart::Trigger).then_some(Self::Trigger)
+    }
+
+    fn subject(step: Option<Self>) -> &'static str {
+        match step {
+            None => "the script",
+            Some(Self::Trigger) => "the trigger of the script",
+            Some(Self::Dependencies) => "the installation of the script's dependencies",
+        }
+    }
 }
 
 /// What happened to the direct child.
@@ -237,26 +276,37 @@ impl ExitRecord {
             error_code: error_code.map(str::to_owned),
             outcome: Some(outcome),
             attestation: None,
+            call: self.call.clone(),
         }
     }
 
     fn ended(&self) -> (Outcome, Option<&'static str>, Option<String>) {
+        let subject = FailedStep::subject(self.failed_step);
         if self.is_timed_out {
-            let text = "the script exceeded its time limit and was ended".to_owned();
+            let text = format!("{subject} exceeded its time limit and was ended");
             return (Outcome::TimedOut, Some("timed_out"), Some(text));
         }
         if self.is_cancelled {
-            let text = "the script was ended because the command was cancelled".to_owned();
+            let text = format!("{subject} was ended because the command was cancelled");
             return (Outcome::Cancelled, Some("cancelled"), Some(text));
         }
         match (self.result.exit_code, self.result.signal) {
             (Some(0), _) => (Outcome::Succeeded, None, None),
             (Some(code), _) => {
-                let text = format!("the script exited with code {code}");
-                (Outcome::Failed, Some("exit_code"), Some(text))
+                let hint = match self.failed_step {
+                    Some(FailedStep::Dependencies) => "; its output names the package",
+                    _ => "",
+                };
+                let text = format!("{subject} exited with code {code}{hint}");
+                let code = match self.failed_step {
+                    None => "exit_code",
+                    Some(FailedStep::Trigger) => "trigger_failed",
+                    Some(FailedStep::Dependencies) => "dependencies_failed",
+                };
+                (Outcome::Failed, Some(code), Some(text))
             }
             (None, Some(signal)) => {
-                let text = format!("the script was ended by signal {signal}");
+                let text = format!("{subject} was ended by signal {signal}");
                 (Outcome::Failed, Some("signal"), Some(text))
             }
             (None, None) => (
@@ -283,6 +333,7 @@ pub fn refusal(command_id: Uuid, outcome: Outcome, code: &str, message: String) 
         error_code: Some(code.to_owned()),
         outcome: Some(outcome),
         attestation: None,
+        call: None,
     }
 }
 
@@ -301,6 +352,7 @@ mod tests {
     use super::*;
     use crate::storage;
     use data_encoding::HEXLOWER;
+    use muster_protocol::library::CallDataProblem;
     use proptest::prelude::*;
 
     proptest! {
@@ -324,8 +376,19 @@ mod tests {
                     defaults_sha256: Some("f".repeat(64)), policy: Some("manifest".into()),
                     started_at_ms: u64::MAX, ended_at_ms: u64::MAX,
                 }),
+                failed_step: Some(FailedStep::Dependencies),
+                call: None,
             };
-            prop_assert!(storage::seal(&Settlement::Exit(exit)).len() <= EXIT_BYTES);
+            prop_assert!(storage::seal(&Settlement::Exit(exit.clone())).len() <= EXIT_BYTES);
+            let call = CallReport {
+                data_version: u64::MAX,
+                last_part: Some(CallPart::Trigger),
+                data: Some("\"".repeat(MAX_CALL_DATA_BYTES)),
+                data_problem: Some(CallDataProblem::TooLarge),
+            };
+            let exit = ExitRecord { call: Some(call), ..exit };
+            let bytes = storage::seal(&Settlement::Exit(exit)).len();
+            prop_assert!(bytes <= EXIT_BYTES + CALL_BYTES);
         }
     }
 

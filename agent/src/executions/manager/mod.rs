@@ -18,6 +18,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use crate::executions::environments;
 use crate::executions::launcher;
 use crate::executions::ledger::recovery::StartWindow;
 use crate::executions::ledger::{self, KnownState, Ledger, NewCommand, Phase};
@@ -220,6 +221,7 @@ impl ExecutionManager {
         if self.purged_at.elapsed() >= PURGE_EVERY || self.ledger.needs_purge() {
             self.purged_at = Instant::now();
             self.ledger.purge();
+            environments::collect(&self.state);
         }
     }
 

@@ -3,26 +3,26 @@
 //! It shares files and a notification socket with the agent and nothing else. It knows neither
 //! network nor server.
 
+mod call;
 mod capture;
 mod log;
 pub mod mask;
 mod process_end;
 mod recorder;
+mod steps;
 mod supervise;
 pub mod verify;
 
-use std::ffi::OsString;
 use std::fs;
-use std::io::{self, Seek as _, SeekFrom, Write as _};
+use std::io::{Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
-use std::time::{Instant, SystemTime};
+use std::time::SystemTime;
 
 use data_encoding::HEXLOWER;
 use muster_protocol::attestation::{self, AttestedRun};
 use muster_protocol::frame::ExecuteResult;
 use muster_protocol::identity::SignedMessage;
-use muster_protocol::secret_parameters::{SecretDelivery, SecretParameters};
 use ring::digest;
 use uuid::Uuid;
 
@@ -30,6 +30,7 @@ use self::capture::OutputCapture;
 use self::log::Log;
 use self::mask::Masks;
 use self::recorder::{Recorder, RecorderLimits};
+use self::steps::Found;
 use crate::executions::ledger::record::{
     CommandRecord, ExecutionEnd, ExitRecord, HolderRecord, Launch, ParameterRecord, Settlement,
     StartedRecord,
@@ -37,7 +38,7 @@ use crate::executions::ledger::record::{
 use crate::executions::notifier::Notifier;
 use crate::executions::secret_files;
 use crate::fault::Fault;
-use crate::platform::{self, Account, FileLock, LockError, ProcessStat};
+use crate::platform::{self, FileLock, LockError, ProcessStat};
 use crate::storage::layout::{self, ExecutionDir};
 use crate::storage::{self, StorageError, UnsyncedFile};
 use muster_protocol::error_chain;
@@ -206,60 +207,10 @@ impl Execution {
         };
         let run = self.attested_run(&program, &parameters);
         let capture = OutputCapture::new(self.mark_started()?, masks);
-        let started = Instant::now();
-        let secrets = match self.secret_variables(&parameters.secret_parameters, account.as_ref()) {
-            Ok(secrets) => secrets,
-            Err(error) => {
-                let text =
-                    format!("the files for the secret parameters could not be written: {error}");
-                return Ok(exit_without_run(ExecutionEnd::not_spawned(&text)));
-            }
-        };
-        match supervise::spawn(
-            self,
-            (&program, interpreter.as_deref()),
-            account,
-            &parameters.parameters,
-            secrets,
-        ) {
-            Ok(child) => {
-                self.notifier.notify();
-                let exit = supervise::supervise(self, child, control, capture, started)?;
-                let run = AttestedRun { ended_at_ms: unix_now_ms(), ..run };
-                Ok(ExitRecord { run: Some(run), ..exit })
-            }
-            Err(error) => {
-                let user = self.launch.run_as.as_ref();
-                let user = user.map(|user| format!(" as `{user}`")).unwrap_or_default();
-                let (what, is_script) = match self.launch.argv.first() {
-                    Some(_) => ("program", false),
-                    None => ("script", true),
-                };
-                let hint = match error.kind() {
-                    io::ErrorKind::PermissionDenied if is_script => {
-                        "; give that user access to the script and the folders above it, and make the \
-                         script executable or set its interpreter in the manifest"
-                    }
-                    _ => "",
-                };
-                let text = format!("the {what} could not be started{user}: {error}{hint}");
-                Ok(exit_without_run(ExecutionEnd::not_spawned(&text)))
-            }
-        }
-    }
-
-    /// The environment variables of the secret parameters: their values, or the paths of files with
-    /// them.
-    fn secret_variables(
-        &self,
-        secrets: &SecretParameters,
-        account: Option<&Account>,
-    ) -> io::Result<Vec<(String, OsString)>> {
-        if self.launch.secrets == SecretDelivery::File && !secrets.is_empty() {
-            let files = secret_files::write(&self.dir, secrets, account)?;
-            return Ok(files.into_iter().map(|(name, path)| (name, path.into())).collect());
-        }
-        Ok(secrets.iter().map(|(name, value)| (name.to_owned(), value.into())).collect())
+        let found = Found { account, program, interpreter };
+        let exit = steps::run(self, &found, &parameters, control, capture)?;
+        let run = AttestedRun { ended_at_ms: unix_now_ms(), ..run };
+        Ok(ExitRecord { run: has_run(&exit).then_some(run), ..exit })
     }
 
     /// What is about to be started.
@@ -387,5 +338,17 @@ fn exit_without_run(ending: ExecutionEnd) -> ExitRecord {
         stdout_sha256: None,
         stderr_sha256: None,
     };
-    ExitRecord { ending, is_timed_out: false, is_cancelled: false, result, run: None }
+    ExitRecord {
+        ending,
+        is_timed_out: false,
+        is_cancelled: false,
+        result,
+        run: None,
+        failed_step: None,
+        call: None,
+    }
+}
+
+fn has_run(exit: &ExitRecord) -> bool {
+    matches!(exit.ending, ExecutionEnd::Ended)
 }

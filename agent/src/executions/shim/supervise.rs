@@ -1,23 +1,23 @@
-//! Spawns the direct child, reads its output, enforces its time limit and ends it.
+//! Spawns a direct child, reads its output, enforces its time limit and ends it.
 
 use std::ffi::OsString;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::process::CommandExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use muster_protocol::frame::output::Stream;
 use muster_protocol::limits::CANCEL_GRACE_MS;
-use muster_protocol::parameter::Parameters;
 
 use super::capture::OutputCapture;
 use super::process_end::{self, ChildExit};
 use super::{Execution, ShimError};
 use crate::executions::environment::{ENV_MARKER, allowed, for_account};
-use crate::executions::ledger::record::{CancelRecord, ExecutionEnd, ExitRecord};
+use crate::executions::ledger::record::CancelRecord;
+use crate::executions::program::Program;
 use crate::platform::{self, Account, Signal};
 use crate::storage;
 
@@ -28,48 +28,53 @@ const DRAIN_TIME: Duration = Duration::from_secs(2);
 /// Poll interval on systems where the end of a child can't be waited for.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
-/// Starts the script or program from an argument list, without a shell.
+/// The script or program of an execution, without its variables.
+pub(super) fn program_of(
+    execution: &Execution,
+    program: &Path,
+    interpreter: Option<&Path>,
+) -> Program {
+    let launch = &execution.launch;
+    let (path, name, mut arguments, folder) = match (launch.argv.split_first(), interpreter) {
+        (Some((name, arguments)), _) => {
+            let arguments = arguments.iter().map(OsString::from).collect();
+            (program, Some(name.clone()), arguments, PathBuf::from("/"))
+        }
+        (None, Some(interpreter)) => {
+            (interpreter, None, vec![program.into()], execution.scripts.clone())
+        }
+        (None, None) => (program, None, Vec::new(), execution.scripts.clone()),
+    };
+    arguments.extend(launch.args.iter().map(OsString::from));
+    Program { path: path.to_owned(), name, arguments, folder, variables: Vec::new() }
+}
+
+/// Starts a program, without a shell.
 ///
 /// # Errors
 /// The system's error; also if the child may not become the configured user.
 pub fn spawn(
     execution: &Execution,
-    (program, interpreter): (&Path, Option<&Path>),
-    account: Option<Account>,
-    parameters: &Parameters,
-    secrets: Vec<(String, OsString)>,
+    program: &Program,
+    account: Option<&Account>,
 ) -> io::Result<Child> {
-    let mut command = match (execution.launch.argv.split_first(), interpreter) {
-        (Some((name, arguments)), _) => {
-            let mut command = Command::new(program);
-            // Some programs behave differently by the name that they are called with.
-            command.arg0(name).args(arguments).current_dir("/");
-            command
-        }
-        (None, Some(interpreter)) => {
-            let mut command = Command::new(interpreter);
-            command.arg(program).current_dir(&execution.scripts);
-            command
-        }
-        (None, None) => {
-            let mut command = Command::new(program);
-            command.current_dir(&execution.scripts);
-            command
-        }
-    };
+    let mut command = Command::new(&program.path);
+    if let Some(name) = &program.name {
+        command.arg0(name);
+    }
     command
-        .args(&execution.launch.args)
+        .args(&program.arguments)
+        .current_dir(&program.folder)
         .env_clear()
         .envs(allowed())
-        .envs(account.iter().flat_map(for_account))
-        .envs(parameters)
-        .envs(secrets)
+        .envs(account.into_iter().flat_map(for_account))
+        .envs(program.variables.iter().map(|(name, value)| (name, value)))
         .env(ENV_MARKER, execution.command_id.hyphenated().to_string())
         .process_group(0)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
-    if let Some(account) = account {
+    if let Some(account) = account.cloned() {
         // SAFETY: between fork and exec nothing is allocated and no lock is taken, and this process
         // has only one thread, so no other thread can hold a lock.
         unsafe { command.pre_exec(move || account.become_user()) };
@@ -89,12 +94,12 @@ enum KillStage {
 }
 
 /// A running child with its pipes and limits.
-struct ChildSupervisor {
+struct ChildSupervisor<'a> {
     child_id: u32,
     process: Option<OwnedFd>,
     stdout: Option<ChildStdout>,
     stderr: Option<ChildStderr>,
-    capture: OutputCapture,
+    capture: &'a mut OutputCapture,
     kill_stage: KillStage,
     deadline: Instant,
     is_timed_out: bool,
@@ -103,18 +108,28 @@ struct ChildSupervisor {
     has_news: bool,
 }
 
-/// Supervises the run until the direct child and all its descendants have ended.
+/// How a child and its descendants ended.
+#[derive(Debug, Clone, Copy)]
+pub struct ChildEnd {
+    pub exit: ChildExit,
+    /// The end of the child itself.
+    pub ended_at: Instant,
+    pub is_timed_out: bool,
+    pub is_cancelled: bool,
+}
+
+/// Supervises a direct child until it and all its descendants have ended.
 ///
 /// # Errors
 /// [`ShimError`] if the system can't wait for the child.
 pub fn supervise(
     execution: &Execution,
     mut child: Child,
-    mut control: File,
-    capture: OutputCapture,
-    started: Instant,
-) -> Result<ExitRecord, ShimError> {
-    let mut supervisor = ChildSupervisor::new(execution, &mut child, capture, started)?;
+    control: &mut File,
+    capture: &mut OutputCapture,
+    deadline: Instant,
+) -> Result<ChildEnd, ShimError> {
+    let mut supervisor = ChildSupervisor::new(&mut child, capture, deadline)?;
     let exit = loop {
         if let Some(exit) =
             process_end::reap_child(supervisor.child_id).map_err(ShimError::system("wait"))?
@@ -134,36 +149,25 @@ pub fn supervise(
         .map_err(ShimError::system("wait for output"))?;
         supervisor.read([ready[0], ready[1]]);
         if ready[3] {
-            platform::drain(&mut control);
+            platform::drain(control);
             supervisor.cancel(execution);
         }
         supervisor.notify(execution);
     };
-    let duration_ms = started.elapsed().as_millis() as u64;
+    let ended_at = Instant::now();
     if !process_end::kill_descendants() {
         execution.log.line("failed to end all processes of this execution");
     }
     supervisor.drain(Instant::now() + DRAIN_TIME);
-    let mut result = supervisor.capture.finish(duration_ms);
-    match exit {
-        ChildExit::Code(code) => result.exit_code = Some(code),
-        ChildExit::Signal(signal) => result.signal = Some(signal),
-    }
-    Ok(ExitRecord {
-        ending: ExecutionEnd::Ended,
-        is_timed_out: supervisor.is_timed_out,
-        is_cancelled: supervisor.is_cancelled,
-        result,
-        run: None,
-    })
+    let (is_timed_out, is_cancelled) = (supervisor.is_timed_out, supervisor.is_cancelled);
+    Ok(ChildEnd { exit, ended_at, is_timed_out, is_cancelled })
 }
 
-impl ChildSupervisor {
+impl<'a> ChildSupervisor<'a> {
     fn new(
-        execution: &Execution,
         child: &mut Child,
-        capture: OutputCapture,
-        started: Instant,
+        capture: &'a mut OutputCapture,
+        deadline: Instant,
     ) -> Result<Self, ShimError> {
         let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
         let pipes = [stdout.as_ref().map(|pipe| pipe.as_fd()), stderr.as_ref().map(|p| p.as_fd())];
@@ -178,7 +182,7 @@ impl ChildSupervisor {
             stderr,
             capture,
             kill_stage: KillStage::Running,
-            deadline: started + Duration::from_millis(execution.launch.timeout_ms),
+            deadline,
             is_timed_out: false,
             is_cancelled: false,
             notified_at: None,

@@ -9,7 +9,7 @@ use super::accept_invitation::{client_with_token, show_next_step};
 use super::login::read_new_password;
 use crate::context::Overrides;
 use crate::error::CliError;
-use crate::output::printer::Output;
+use crate::output::printer::{Output, print_note};
 
 /// Make the first owner of a new server
 ///
@@ -41,5 +41,9 @@ pub async fn run(args: Args, overrides: Overrides, output: Output) -> Result<u8,
         body["name"] = name.into();
     }
     let member = api.json(api.request(Method::POST, &["setup"]).json(&body)).await?;
-    show_next_step(&member, &api, output)
+    let code = show_next_step(&member, &api, output)?;
+    if !output.json {
+        print_note("scripts to start with: muster scripts starter");
+    }
+    Ok(code)
 }

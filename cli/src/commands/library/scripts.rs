@@ -5,6 +5,7 @@ mod folder;
 mod local_script;
 mod open_folder;
 pub mod signing;
+mod starter;
 
 use std::path::PathBuf;
 
@@ -146,6 +147,12 @@ enum Action {
         /// Script: an id or a full name
         script: String,
     },
+    /// List the scripts of the starter library, or save some of them
+    ///
+    ///   muster scripts starter
+    ///   muster scripts starter disk-report log-tail
+    #[command(verbatim_doc_comment)]
+    Starter(starter::StarterOptions),
     /// Save the scripts of a folder that differ from those of the server
     ///
     /// Each folder with a `script.toml` is a script. Scripts that only the server has stay.
@@ -167,7 +174,7 @@ pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
                 .iter()
                 .filter_map(|(name, value)| Some((*name, value.as_deref()?)))
                 .collect();
-            let empty = "no scripts; save some with `muster scripts push DIR`";
+            let empty = "no scripts; `muster scripts starter` offers some, and `muster scripts push DIR` saves yours";
             let list =
                 List { segments: &["scripts"], filters: &filters, limit, columns: &COLUMNS, empty };
             list.show(session).await
@@ -205,6 +212,7 @@ pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
             let id = session.exact_id_of(ResourceKind::Script, &script).await?;
             session.delete(&["scripts", &id]).await
         }
+        Action::Starter(options) => starter::run(options, session).await,
         Action::Push(options) => folder::push(options, session).await,
         Action::Pull(options) => folder::pull(options, session).await,
     }

@@ -3,6 +3,7 @@
 pub(super) mod job_options;
 mod last_result;
 mod settings;
+mod trigger_states;
 
 use chrono::Utc;
 use clap::Subcommand;
@@ -149,6 +150,9 @@ enum Action {
         /// Start although a calendar holds it back, for this reason, which is audited
         #[arg(long, value_name = "REASON")]
         override_calendar: Option<String>,
+        /// Run main of a script with a trigger without the trigger
+        #[arg(long)]
+        force: bool,
     },
     /// Skip the due times of a schedule until an instant
     Snooze {
@@ -181,6 +185,13 @@ enum Action {
         /// Show N due times [default: 10]
         #[arg(long, value_name = "N")]
         count: Option<u64>,
+    },
+    /// Show what the schedule of a script with a trigger keeps for each agent
+    TriggerStates {
+        /// Schedule: an id, a name, or a unique prefix of one
+        schedule: String,
+        #[command(flatten)]
+        limit: Limit,
     },
     /// List when a schedule was due, and what was started
     History {
@@ -260,14 +271,14 @@ pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
             session.change(Method::POST, &["schedules", &id, "snooze"], &body, said).await
         }
         Action::Simulate { schedule, days } => simulate(session, schedule, days).await,
-        Action::Run { schedule, override_calendar } => {
+        Action::Run { schedule, override_calendar, force } => {
             let id = id_of(&schedule).await?;
             // The same key for every attempt: a repeated request creates no second job.
             let request = session
                 .api
                 .request(Method::POST, &["schedules", &id, "run"])
                 .header("Idempotency-Key", Uuid::now_v7().to_string())
-                .json(&json!({ "calendar_override": override_calendar }));
+                .json(&json!({ "calendar_override": override_calendar, "force": force }));
             let answer = session.api.json_with_retries(request).await?;
             session.output.answer(&answer, |answer| text(answer, "job_id"))?;
             print_approval(session, &text(&answer, "job_id")).await;
@@ -278,6 +289,10 @@ pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
             session.delete(&["schedules", &id]).await
         }
         Action::Preview { schedule, rule, count } => preview(session, schedule, rule, count).await,
+        Action::TriggerStates { schedule, limit } => {
+            let id = id_of(&schedule).await?;
+            trigger_states::show(session, &id, limit).await
+        }
         Action::History { schedule, limit } => {
             let id = id_of(&schedule).await?;
             let list = List {

@@ -1,5 +1,6 @@
 //! The library: scripts and their versions.
 
 pub(super) mod scripts;
+mod starter;
 mod versions;
 mod views;

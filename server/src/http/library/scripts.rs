@@ -21,6 +21,7 @@ pub(in crate::http) fn routes() -> OpenApiRouter<AppState> {
         .routes(routes!(list_scripts, create_script))
         .routes(routes!(get_script, update_script, delete_script))
         .merge(super::versions::routes())
+        .merge(super::starter::routes())
 }
 
 /// Which scripts to list.

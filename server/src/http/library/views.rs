@@ -36,6 +36,11 @@ pub(super) struct CreateScriptBody {
     parameters: Vec<ScriptParameterView>,
     /// How long an execution may run: at most 7 days, default 1 h. A request can shorten it.
     timeout_ms: Option<u64>,
+    /// The script has a trigger, which decides in each call of a schedule whether main runs.
+    #[serde(default)]
+    has_trigger: bool,
+    /// A `requirements.txt` with the packages that a script in Python needs: at most 16 KiB.
+    requirements: Option<String>,
     /// Why it was saved.
     message: Option<String>,
 }
@@ -69,6 +74,11 @@ pub(super) struct ScriptVersionBody {
     parameters: Vec<ScriptParameterView>,
     /// How long an execution may run: at most 7 days, default 1 h. A request can shorten it.
     timeout_ms: Option<u64>,
+    /// The script has a trigger, which decides in each call of a schedule whether main runs.
+    #[serde(default)]
+    has_trigger: bool,
+    /// A `requirements.txt` with the packages that a script in Python needs: at most 16 KiB.
+    requirements: Option<String>,
     /// Why it was saved.
     message: Option<String>,
     /// False keeps the current version, for example until the new one is signed. Default true.
@@ -143,6 +153,9 @@ pub(super) struct LibraryScriptView {
     interpreter: String,
     parameters: Vec<ScriptParameterView>,
     timeout_ms: Option<u64>,
+    has_trigger: bool,
+    /// A `requirements.txt`.
+    requirements: Option<String>,
     /// Hex SHA-256 of the text.
     sha256: String,
     created_by: PrincipalId,
@@ -159,6 +172,9 @@ pub(super) struct ScriptVersionView {
     interpreter: String,
     parameters: Vec<ScriptParameterView>,
     timeout_ms: Option<u64>,
+    has_trigger: bool,
+    /// A `requirements.txt`.
+    requirements: Option<String>,
     /// Hex SHA-256 of the text.
     sha256: String,
     body_bytes: i64,
@@ -210,6 +226,8 @@ impl CreateScriptBody {
             interpreter: self.interpreter,
             parameters: self.parameters.into_iter().map(Into::into).collect(),
             timeout_ms: self.timeout_ms,
+            has_trigger: self.has_trigger,
+            requirements: self.requirements,
             message: self.message.unwrap_or_default(),
         };
         (self.name, request, content)
@@ -224,6 +242,8 @@ impl ScriptVersionBody {
             interpreter: self.interpreter,
             parameters: self.parameters.into_iter().map(Into::into).collect(),
             timeout_ms: self.timeout_ms,
+            has_trigger: self.has_trigger,
+            requirements: self.requirements,
             message: self.message.unwrap_or_default(),
         };
         (content, self.make_current.unwrap_or(true), self.expected_version)
@@ -283,7 +303,7 @@ impl From<ScriptParameter> for ScriptParameterView {
     }
 }
 
-fn views(parameters: Vec<ScriptParameter>) -> Vec<ScriptParameterView> {
+pub(super) fn views(parameters: Vec<ScriptParameter>) -> Vec<ScriptParameterView> {
     parameters.into_iter().map(Into::into).collect()
 }
 
@@ -307,6 +327,8 @@ impl From<ScriptSnapshot> for LibraryScriptView {
             interpreter,
             sha256,
             timeout_ms: content.as_ref().and_then(|content| content.timeout_ms),
+            has_trigger: content.as_ref().is_some_and(|content| content.has_trigger),
+            requirements: content.as_ref().and_then(|content| content.requirements.clone()),
             parameters: views(content.map(|content| content.parameters).unwrap_or_default()),
             created_by: row.created_by,
             created_at: row.created_at,
@@ -329,6 +351,8 @@ impl From<VersionSnapshot> for ScriptVersionView {
             interpreter,
             sha256,
             timeout_ms: content.as_ref().and_then(|content| content.timeout_ms),
+            has_trigger: content.as_ref().is_some_and(|content| content.has_trigger),
+            requirements: content.as_ref().and_then(|content| content.requirements.clone()),
             parameters: views(content.map(|content| content.parameters).unwrap_or_default()),
             body_bytes: row.body_bytes,
             document: row.document,

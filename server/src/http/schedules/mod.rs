@@ -5,4 +5,5 @@ pub(super) mod fires;
 mod hook_views;
 pub(super) mod hooks;
 pub(super) mod schedules;
+mod trigger_states;
 mod views;

@@ -25,6 +25,7 @@ pub(in crate::http) fn routes() -> OpenApiRouter<AppState> {
         .routes(routes!(snooze_schedule))
         .routes(routes!(simulate_schedules))
         .merge(super::fires::routes())
+        .merge(super::trigger_states::routes())
 }
 
 /// List schedules, oldest first.
@@ -170,8 +171,9 @@ async fn run_schedule(
     Body(body): Body<RunBody>,
 ) -> ApiResult<Response> {
     let key = idempotency_key(&headers)?;
-    let job_id =
-        state.services.schedules.run(&caller, ScheduleId(id), key, body.calendar_override).await?;
+    let schedules = &state.services.schedules;
+    let (reason, is_forced) = (body.calendar_override, body.force);
+    let job_id = schedules.run(&caller, ScheduleId(id), key, reason, is_forced).await?;
     let location = [(header::LOCATION, format!("/api/jobs/{job_id}"))];
     Ok((StatusCode::ACCEPTED, location, axum::Json(RunView { job_id })).into_response())
 }

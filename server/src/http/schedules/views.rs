@@ -180,6 +180,9 @@ pub(super) struct RulePreviewView {
 pub(super) struct RunBody {
     /// Why it starts although a calendar holds it back: 1 to 200 characters, for the audit log.
     pub calendar_override: Option<String>,
+    /// Main of a script with a trigger runs without the trigger.
+    #[serde(default)]
+    pub force: bool,
 }
 
 /// How long to snooze a schedule.

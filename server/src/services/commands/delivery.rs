@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use muster_protocol::CloseCode;
-use muster_protocol::library::ScriptContent;
+use muster_protocol::library::{ScriptContent, TriggerCall};
 use muster_protocol::secret_parameters::SecretParameters;
 
 use super::secret_parameters::OutgoingCommand;
@@ -114,7 +114,7 @@ impl CommandDelivery {
         &self,
         session: &Arc<SessionHandle>,
         row: command::Model,
-        content: Option<&Arc<ScriptContent>>,
+        (content, call): (Option<&Arc<ScriptContent>>, Option<TriggerCall>),
     ) -> Result<Option<Reservation>, EndReason> {
         let permissions = &session.grant().permissions;
         if !row.command.parse().is_ok_and(|name| permissions.allows(name)) {
@@ -129,7 +129,7 @@ impl CommandDelivery {
             }
         };
         let content = content.filter(|_| session.supports_library).map(Arc::clone);
-        let outgoing = outgoing.with_content(content);
+        let outgoing = outgoing.with_content(content).with_call(call);
         let is_acquired = session.acquire(outgoing.row.id);
         let session = Arc::clone(session);
         Ok(is_acquired.then_some(Reservation { session, outgoing, reserved_new_at: None }))

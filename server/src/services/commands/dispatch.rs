@@ -4,10 +4,13 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use futures_util::future::join_all;
+use muster_protocol::library::TriggerCall;
 
 use super::delivery::{CommandDelivery, Reservation};
 use crate::domain::commands::command_state::EndReason;
+use crate::domain::commands::trigger::Trigger;
 use crate::domain::ids::{AgentId, CommandId, PrincipalId};
+use crate::domain::schedules::trigger_call::PinnedCall;
 use crate::domain::time::{Clock, Timestamp};
 use crate::hub::{Hub, SessionHandle};
 use crate::services::library::Library;
@@ -29,6 +32,7 @@ pub struct Dispatcher {
     pub(in crate::services) library: Library,
 }
 
+type Calls = HashMap<CommandId, TriggerCall>;
 type ReadySessions = HashMap<AgentId, Arc<SessionHandle>>;
 
 /// Queued commands, sorted by what happens to them now.
@@ -94,11 +98,12 @@ impl Dispatcher {
         let keys =
             rows.iter().filter_map(|row| key_of(row.tenant_id, row.script.as_deref(), &row.data));
         let contents = self.library.contents(keys.collect()).await?;
+        let calls = self.calls(&rows).await?;
         let excluded = Excluded { invalid_requesters, outside_limits };
         // Read again: `delivered_at` must not precede `created_at` of a command that was just read.
         let now = self.clock.now();
         let is_truncated = rows.len() as u64 == COMMANDS_PER_CALL;
-        let selection = self.select(&sessions, rows, &excluded, &contents);
+        let selection = self.select(&sessions, rows, &excluded, (&contents, &calls));
         for session in sessions.values() {
             let agent_id = session.agent_id;
             let read_count = selection.read_counts.get(&agent_id).copied().unwrap_or(0);
@@ -134,13 +139,32 @@ impl Dispatcher {
         failure.map_or(Ok(()), Err)
     }
 
+    /// What the calls of schedules start from, as it is now.
+    async fn calls(&self, rows: &[command::Model]) -> Result<Calls, StoreError> {
+        let mut calls = Calls::new();
+        for row in rows.iter().filter(|row| row.trigger == Trigger::Schedule) {
+            let Some(pinned) = PinnedCall::of_data(&row.data) else { continue };
+            let system = self.store.system();
+            let state = system.trigger_state(pinned.schedule_id, row.agent_id).await?;
+            let empty = TriggerCall::without_schedule();
+            let (data_version, data) = match state {
+                Some(state) => (state.data_version.unsigned_abs(), state.data),
+                // The schedule was deleted: the trigger still decides.
+                None => (empty.data_version, empty.data),
+            };
+            let (is_first, is_forced) = (data_version == 0, pinned.is_forced);
+            calls.insert(row.id, TriggerCall { data_version, data, is_first, is_forced });
+        }
+        Ok(calls)
+    }
+
     /// Acquires slots before the commit, so that no other delivery uses them.
     fn select(
         &self,
         sessions: &ReadySessions,
         rows: Vec<command::Model>,
         excluded: &Excluded,
-        contents: &Contents,
+        (contents, calls): (&Contents, &Calls),
     ) -> Selection {
         let mut selection = Selection::default();
         for row in rows {
@@ -152,7 +176,8 @@ impl Dispatcher {
             }
             let key = key_of(row.tenant_id, row.script.as_deref(), &row.data);
             let content = key.and_then(|key| contents.get(&key));
-            match self.delivery.reserve_queued(&sessions[&agent_id], row, content) {
+            let call = calls.get(&id).cloned();
+            match self.delivery.reserve_queued(&sessions[&agent_id], row, (content, call)) {
                 Ok(Some(reservation)) => {
                     selection.reserved.entry(agent_id).or_default().push(reservation);
                 }

@@ -120,7 +120,7 @@ impl Commands {
         let (kind, confirmation) = (validated.kind(), validated.confirmation);
         let clearance = self.guard.check(caller, kind, &agents, confirmation).await?;
         self.choose_release(caller, target, name, validated).await?;
-        pin_script(&self.library, caller.principal.tenant_id, validated).await?;
+        pin_script(&self.library, caller.principal.tenant_id, validated, None).await?;
         match (validated.preflight_request(), target.host()) {
             (Some(request), Some(host)) if validated.on_mismatch == OnMismatch::Refuse => {
                 self.preflight.check(caller.principal.tenant_id, vec![host], 1, request).await?;

@@ -25,6 +25,7 @@ use crate::domain::commands::ladder::Confirmation;
 use crate::domain::commands::work::WorkKind;
 use crate::domain::ids::{AgentId, CommandId};
 use crate::domain::name::{MAX_NAME_CHARS, clean};
+use crate::domain::schedules::trigger_call::PinnedCall;
 use crate::domain::secret_box::SecretBox;
 use crate::services::access::caller::Caller;
 use crate::services::error::{Result, ServiceError};
@@ -73,6 +74,8 @@ pub(in crate::services) struct ValidatedCommand {
     pub executable: Option<Executable>,
     /// What a script of the library runs, once its version is pinned.
     pub content: Option<Arc<ScriptContent>>,
+    /// The call of a schedule that it is.
+    pub call: Option<PinnedCall>,
     pub on_mismatch: OnMismatch,
     pub confirmation: Option<Confirmation>,
     pub calendar_override: Option<String>,
@@ -166,6 +169,7 @@ impl CommandRequest {
             idempotency_key: self.idempotency_key,
             executable,
             content: None,
+            call: None,
             on_mismatch: self.on_mismatch,
             confirmation: self.confirmation,
             calendar_override: self.calendar_override,

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use muster_protocol::frame::Command;
-use muster_protocol::library::ScriptContent;
+use muster_protocol::library::{ScriptContent, TriggerCall};
 use muster_protocol::secret_parameters::SecretParameters;
 use serde_json::Value;
 use zeroize::Zeroizing;
@@ -50,12 +50,19 @@ pub struct OutgoingCommand {
     secrets: Arc<SecretParameters>,
     /// What a script of the library runs; `None` if it was deleted meanwhile.
     content: Option<Arc<ScriptContent>>,
+    /// What a call of a schedule starts from.
+    call: Option<TriggerCall>,
 }
 
 impl OutgoingCommand {
     /// A command whose secrets are known from its request.
     pub fn new(row: command::Model, secrets: Arc<SecretParameters>) -> Self {
-        Self { row, secrets, content: None }
+        Self { row, secrets, content: None, call: None }
+    }
+
+    /// The same command as a call of a schedule.
+    pub fn with_call(self, call: Option<TriggerCall>) -> Self {
+        Self { call, ..self }
     }
 
     /// The same command with the script of the library that it runs.
@@ -98,6 +105,7 @@ impl OutgoingCommand {
             // Validated before it was stored.
             capsule: self.row.capsule.and_then(|text| serde_json::from_str(&text).ok()),
             content: self.content.map(|content| Box::new(ScriptContent::clone(&content))),
+            call: self.call.map(Box::new),
         }
     }
 }

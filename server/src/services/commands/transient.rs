@@ -54,6 +54,7 @@ impl Commands {
             start_within_ms: None,
             capsule: None,
             content: None,
+            call: None,
         };
         let message = SessionMessage::Command { frame: Box::new(frame), is_durable: false };
         let wait = Duration::from_millis(validated.wait_ms);

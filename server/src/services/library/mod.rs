@@ -4,6 +4,7 @@ mod changes;
 pub mod content;
 mod request;
 mod signatures;
+mod starter;
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -11,6 +12,7 @@ use muster_protocol::library::{ScriptSignature, sha256_hex};
 use serde_json::{Value, json};
 
 pub use self::request::{ScriptContentRequest, ScriptRequest};
+pub use self::starter::StarterScript;
 use crate::domain::access::principal::Scope;
 use crate::domain::ids::{PrincipalId, ScriptId};
 use crate::domain::library::difference::unified;

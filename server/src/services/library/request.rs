@@ -33,6 +33,9 @@ pub struct ScriptContentRequest {
     pub interpreter: String,
     pub parameters: Vec<ScriptParameter>,
     pub timeout_ms: Option<u64>,
+    pub has_trigger: bool,
+    /// A `requirements.txt`.
+    pub requirements: Option<String>,
     /// Why it was saved.
     pub message: String,
 }
@@ -92,6 +95,8 @@ impl ScriptContentRequest {
             interpreter: self.interpreter.clone(),
             parameters: self.parameters.clone(),
             timeout_ms: self.timeout_ms,
+            has_trigger: self.has_trigger,
+            requirements: self.requirements.clone(),
         };
         document.check().map_err(|(field, problem)| invalid(&field, &problem))?;
         Ok(document)

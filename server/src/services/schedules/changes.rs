@@ -91,7 +91,7 @@ impl Schedules {
     }
 
     /// Submits the job of a schedule now, with the rights of the caller, in any state of the schedule
-    /// and whatever else it runs.
+    /// and whatever else it runs. `is_forced`: main of a script with a trigger runs without the trigger.
     ///
     /// # Errors
     /// As the submission of a job.
@@ -101,6 +101,7 @@ impl Schedules {
         id: ScheduleId,
         idempotency_key: Option<String>,
         calendar_override: Option<String>,
+        is_forced: bool,
     ) -> Result<JobId> {
         let row = self.find_to_change(caller, id).await?;
         let request = self.complete(&row, template(&row)?.request())?;
@@ -131,6 +132,7 @@ impl Schedules {
             schedule_id: id,
             is_manual: true,
             allows_overlap: true,
+            is_forced,
         };
         let request = JobRequest { idempotency_key, calendar_override, ..request };
         let system = self.store.system();

@@ -25,6 +25,7 @@ use crate::domain::ids::ScheduleId;
 use crate::domain::page::{Page, PageRequest};
 use crate::domain::schedules::fire::ScheduleState;
 use crate::domain::schedules::records::{FireRecord, ScheduleRecord};
+use crate::domain::schedules::trigger_call::TriggerStateRecord;
 use crate::domain::secret_box::SecretBox;
 use crate::domain::time::Clock;
 use crate::services::access::caller::{Caller, Subject};
@@ -55,6 +56,13 @@ pub struct ScheduleSnapshot {
     pub sentence: String,
     /// Current name of its owner, where it was read.
     pub owner_name: Option<String>,
+}
+
+/// What a schedule keeps for one agent.
+#[derive(Debug, Clone)]
+pub struct TriggerStateSnapshot {
+    pub row: TriggerStateRecord,
+    pub agent_name: Option<String>,
 }
 
 impl From<ScheduleRecord> for ScheduleSnapshot {
@@ -134,6 +142,25 @@ impl Schedules {
             ended_at: fire.job_id.and_then(|id| ends.get(&id).copied()),
             ..fire
         }))
+    }
+
+    /// One page of what the schedule of a script with a trigger keeps for each agent, oldest first.
+    pub async fn trigger_states(
+        &self,
+        caller: &Caller,
+        id: ScheduleId,
+        page: PageRequest,
+    ) -> Result<(ScheduleRecord, Page<TriggerStateSnapshot>)> {
+        caller.require(Scope::SchedulesRead)?;
+        let schedule = self.find(caller, id).await?;
+        let tenant = self.store.tenant(caller.principal.tenant_id);
+        let rows = tenant.trigger_states(id, page).await?;
+        let names = tenant.agent_names(rows.iter().map(|row| row.agent_id).collect()).await?;
+        let snapshot = |row: TriggerStateRecord| {
+            let agent_name = names.get(&row.agent_id).cloned();
+            TriggerStateSnapshot { row, agent_name }
+        };
+        Ok((schedule, Page::of(rows, page, |row| row.id.0).map(snapshot)))
     }
 
     /// Deletes a schedule with its history. Its jobs stay.

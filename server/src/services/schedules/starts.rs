@@ -90,6 +90,7 @@ impl Schedules {
             schedule_id: row.id,
             is_manual: false,
             allows_overlap: row.overlap == OverlapPolicy::Allow,
+            is_forced: false,
         };
         let submitted = match template(row) {
             Ok(job) => match self.complete(row, job.request()) {

@@ -22,7 +22,7 @@ use crate::domain::ids::{
     CalendarId, CommandId, DeviceLoginId, EventId, FireId, GroupId, HookDeliveryId, HookId,
     IdentityId, IntegrationId, InvitationId, JobId, MailId, MemberId, PrincipalId, RegistrationId,
     ReleaseId, ScheduleId, ScriptId, ScriptSignatureId, ScriptVersionId, SessionId, TenantId,
-    TokenKeyId, UserId, WebhookDeliveryId, WebhookKeyId,
+    TokenKeyId, TriggerStateId, UserId, WebhookDeliveryId, WebhookKeyId,
 };
 use crate::domain::integrations::alert::{AlertEndReason, AlertMetric};
 use crate::domain::integrations::event_type::EventType;
@@ -32,6 +32,7 @@ use crate::domain::releases::group::{GroupState, UpdateState};
 use crate::domain::schedules::fire::{FireReason, FireState, ScheduleState};
 use crate::domain::schedules::hook::{HookAuthentication, HookDeliveryState};
 use crate::domain::schedules::policy::{MissedPolicy, OverlapPolicy};
+use crate::domain::schedules::trigger_call::CallOutcome;
 use crate::domain::time::Timestamp;
 
 /// A list of strings, stored as a JSON array.
@@ -133,6 +134,7 @@ text_columns!(
     CommandState,
     WebhookDeliveryState,
     EndReason,
+    CallOutcome,
     FireReason,
     FireState,
     GroupState,
@@ -207,7 +209,7 @@ macro_rules! newtype_columns {
     )+};
 }
 
-newtype_columns!(Uuid: AgentId, AgentKeyId, AlertId, AlertRuleId, ApiKeyId, ApprovalId, ApprovalRuleId, AuditId, CalendarId, CommandId, DeviceLoginId, EventId, FireId, GroupId, HookDeliveryId, HookId, IdentityId, IntegrationId, InvitationId, JobId, MailId, MemberId, PrincipalId, RegistrationId, ReleaseId, ScheduleId, ScriptId, ScriptSignatureId, ScriptVersionId, SessionId, TenantId, TokenKeyId, UserId, WebhookDeliveryId, WebhookKeyId);
+newtype_columns!(Uuid: AgentId, AgentKeyId, AlertId, AlertRuleId, ApiKeyId, ApprovalId, ApprovalRuleId, AuditId, CalendarId, CommandId, DeviceLoginId, EventId, FireId, GroupId, HookDeliveryId, HookId, IdentityId, IntegrationId, InvitationId, JobId, MailId, MemberId, PrincipalId, RegistrationId, ReleaseId, ScheduleId, ScriptId, ScriptSignatureId, ScriptVersionId, SessionId, TenantId, TokenKeyId, TriggerStateId, UserId, WebhookDeliveryId, WebhookKeyId);
 newtype_columns!(i64: Timestamp);
 
 #[cfg(test)]

@@ -82,4 +82,5 @@ pub mod schedules {
     pub mod hook;
     pub mod hook_delivery;
     pub mod schedule;
+    pub mod trigger_state;
 }

@@ -930,6 +930,26 @@ CREATE INDEX fires_schedule ON fires (schedule_id, id);
 CREATE INDEX fires_open ON fires (look_at, id) WHERE look_at IS NOT NULL;
 CREATE INDEX fires_job ON fires (job_id) WHERE job_id IS NOT NULL;
 
+-- What a schedule of a script with a trigger keeps for each agent.
+CREATE TABLE trigger_states (
+    id uuid NOT NULL PRIMARY KEY,
+    tenant_id uuid NOT NULL,
+    schedule_id uuid NOT NULL,
+    agent_id uuid NOT NULL,
+    data text NOT NULL,
+    -- A call changes the data only if it still has the version that the call got.
+    data_version bigint NOT NULL,
+    data_changed_at bigint,
+    call_count bigint NOT NULL,
+    last_call_at bigint NOT NULL,
+    last_command_id uuid NOT NULL,
+    last_outcome text,
+    last_outcome_at bigint
+);
+CREATE UNIQUE INDEX trigger_states_schedule ON trigger_states (schedule_id, agent_id);
+CREATE INDEX trigger_states_agent ON trigger_states (agent_id);
+CREATE INDEX trigger_states_tenant ON trigger_states (tenant_id, id);
+
 CREATE TABLE calendars (
     id uuid NOT NULL PRIMARY KEY,
     tenant_id uuid NOT NULL,

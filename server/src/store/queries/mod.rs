@@ -102,6 +102,7 @@ pub mod schedules {
     pub(super) mod hooks;
     pub(super) mod owner;
     pub(super) mod schedules;
+    pub(super) mod trigger_states;
 }
 /// The library's scripts, their versions and their signatures.
 pub mod library {

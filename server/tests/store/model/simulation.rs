@@ -260,6 +260,7 @@ impl Simulation {
                     error: None,
                     error_code: None,
                     attestation: None,
+                    call: None,
                 };
                 let (agent_id, command_id) = (agent(&session), id(&command));
                 let done = writer.commit(Settle {

@@ -2,9 +2,11 @@
 
 mod api;
 mod command_line;
+mod dependencies;
 mod publishers;
 mod running;
 mod starter;
+mod triggers;
 
 use muster_tests::{Agent, AgentOptions, Fixture, JsonFields as _, write_policy};
 use serde_json::{Value, json};

@@ -228,7 +228,7 @@ fn text(value: &Value, field: &str) -> String {
     value.get(field).and_then(Value::as_str).unwrap_or_default().to_owned()
 }
 
-fn lines(answer: &Value) -> String {
+pub fn lines(answer: &Value) -> String {
     let items = answer.get("items").and_then(Value::as_array);
     let mut lines: Vec<String> = items
         .into_iter()

@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use muster_protocol::library::{
-    DOCUMENT_FORMAT, MAX_SCRIPT_BYTES, ScriptDocument, ScriptParameter, check_body,
-    is_script_folder, sha256_hex,
+    DOCUMENT_FORMAT, MAX_REQUIREMENTS_BYTES, MAX_SCRIPT_BYTES, ScriptDocument, ScriptParameter,
+    check_body, is_script_folder, sha256_hex,
 };
 use muster_protocol::manifest::is_script_name;
 use serde::{Deserialize, Serialize};
@@ -16,6 +16,8 @@ use crate::output::text::sanitize;
 
 /// The name of the description of a script.
 pub const DESCRIPTION_FILE: &str = "script.toml";
+/// The file with the packages that a script in Python needs.
+const REQUIREMENTS_FILE: &str = "requirements.txt";
 /// Deepest folder that is searched for scripts.
 const MAX_FOLDER_DEPTH: usize = 8;
 /// Most scripts of one folder.
@@ -43,6 +45,12 @@ pub struct Description {
     pub tags: Vec<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout_ms: Option<u64>,
+    /// Where people usually run it: an expression such as `tag:web`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub default_target: Option<String>,
+    /// The script has a trigger.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub trigger: bool,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub parameters: Vec<ScriptParameter>,
 }
@@ -53,6 +61,8 @@ pub struct LocalScript {
     pub name: String,
     pub description: Description,
     pub body: String,
+    /// The text of its `requirements.txt`, if it has one.
+    pub requirements: Option<String>,
 }
 
 impl LocalScript {
@@ -112,7 +122,8 @@ impl LocalScript {
         let own_name = folder.path().canonicalize().unwrap_or_else(|_| folder.path().to_owned());
         let own_name = own_name.file_name().map(|name| name.to_string_lossy().into_owned());
         let name = description.name.clone().or(own_name).unwrap_or_default();
-        let script = Self { name, description, body };
+        let requirements = folder.read(REQUIREMENTS_FILE.as_ref(), MAX_REQUIREMENTS_BYTES)?;
+        let script = Self { name, description, body, requirements };
         match script.has_safe_path() {
             true => Ok(Some(script)),
             false => Err(wrong(INVALID_PATH.into())),
@@ -132,6 +143,9 @@ impl LocalScript {
         }
         let folder = folder.as_ref().unwrap_or(root);
         folder.write(DESCRIPTION_FILE.as_ref(), &text)?;
+        if let Some(requirements) = &self.requirements {
+            folder.write(REQUIREMENTS_FILE.as_ref(), requirements)?;
+        }
         folder.write(self.description.file.as_ref(), &self.body)
     }
 
@@ -172,7 +186,8 @@ impl LocalScript {
             .map_err(|error| CliError::Answer(error.to_string()))?;
         let tags = script.get("tags").cloned().unwrap_or_default();
         let mut file = format!("{name}{}", ending(&interpreter));
-        if file.eq_ignore_ascii_case(DESCRIPTION_FILE) {
+        if [DESCRIPTION_FILE, REQUIREMENTS_FILE].iter().any(|name| file.eq_ignore_ascii_case(name))
+        {
             file.push_str(".txt");
         }
         let description = Description {
@@ -183,9 +198,12 @@ impl LocalScript {
             folder: text(script, "folder"),
             tags: serde_json::from_value(tags).unwrap_or_default(),
             timeout_ms: version.get("timeout_ms").and_then(Value::as_u64),
+            default_target: script["default_target"]["expression"].as_str().map(str::to_owned),
+            trigger: version.get("has_trigger").and_then(Value::as_bool).unwrap_or_default(),
             parameters,
         };
-        let script = Self { name, description, body: text(version, "body") };
+        let requirements = version.get("requirements").and_then(Value::as_str).map(str::to_owned);
+        let script = Self { name, description, body: text(version, "body"), requirements };
         // They become a path.
         match script.has_safe_path() {
             true => Ok(script),
@@ -195,11 +213,14 @@ impl LocalScript {
 
     /// True if the other one runs the same.
     pub fn runs_the_same(&self, other: &Self) -> bool {
-        let (one, other) = ((&self.description, &self.body), (&other.description, &other.body));
+        let one = (&self.description, &self.body, &self.requirements);
+        let other = (&other.description, &other.body, &other.requirements);
         one.1 == other.1
             && one.0.interpreter == other.0.interpreter
             && one.0.parameters == other.0.parameters
             && one.0.timeout_ms == other.0.timeout_ms
+            && one.0.trigger == other.0.trigger
+            && one.2 == other.2
     }
 
     /// True if people see the same of the other one.
@@ -213,6 +234,7 @@ impl LocalScript {
         let (one, other) = (&self.description, &other.description);
         one.folder == other.folder
             && one.description == other.description
+            && one.default_target == other.default_target
             && sorted(&one.tags) == sorted(&other.tags)
     }
 
@@ -221,6 +243,7 @@ impl LocalScript {
         json!({
             "body": self.body, "interpreter": self.description.interpreter,
             "parameters": self.description.parameters, "timeout_ms": self.description.timeout_ms,
+            "has_trigger": self.description.trigger, "requirements": self.requirements,
             "message": message,
         })
     }
@@ -230,6 +253,7 @@ impl LocalScript {
         json!({
             "folder": self.description.folder, "tags": self.description.tags,
             "description": self.description.description,
+            "default_target": self.description.default_target.as_ref().map(|expression| json!({"expression": expression})),
         })
     }
 
@@ -250,6 +274,8 @@ impl LocalScript {
             interpreter: self.description.interpreter.clone(),
             parameters: self.description.parameters.clone(),
             timeout_ms: self.description.timeout_ms,
+            has_trigger: self.description.trigger,
+            requirements: self.requirements.clone(),
         };
         document.check().map_err(|(field, problem)| wrong(&field, &problem))?;
         Ok(document)
@@ -310,7 +336,9 @@ mod tests {
             }],
             ..Description::default()
         };
-        let script = LocalScript { name: "a".into(), description, body: "echo \"ü\"\n".into() };
+        let body = "echo \"ü\"\n".into();
+        let requirements = Some("six\n".into());
+        let script = LocalScript { name: "a".into(), description, body, requirements };
         script.write(&OpenFolder::open(folder.path()).expect("open")).expect("written");
         assert_eq!(LocalScript::read_all(folder.path()).expect("read"), [script]);
     }

@@ -93,6 +93,8 @@ impl Jobs {
                     hold(&mut execution);
                     None
                 }
+                // Its data is read when it is sent.
+                true if validated.call.is_some() => None,
                 true => self.reserve(&mut execution, (&secrets, content.as_ref())),
                 false => None,
             };

@@ -13,6 +13,7 @@ use crate::domain::fleet::target::facts::Facts;
 use crate::domain::ids::{AgentId, JobId};
 use crate::domain::outbound::OutboundUrl;
 use crate::domain::schedules::calendar::Start;
+use crate::domain::schedules::trigger_call::PinnedCall;
 use crate::hub::Hub;
 use crate::services::access::caller::Caller;
 use crate::services::access::work_guard::Clearance;
@@ -107,7 +108,9 @@ impl Jobs {
             }
             Lookup::New(known, hosts, clearance) => (known, hosts, clearance),
         };
-        pin_script(&self.library, caller.principal.tenant_id, &mut validated).await?;
+        let call = fire
+            .map(|fire| PinnedCall { schedule_id: fire.schedule_id, is_forced: fire.is_forced });
+        pin_script(&self.library, caller.principal.tenant_id, &mut validated, call).await?;
         let agents: Vec<AgentId> = known.iter().map(|agent| agent.id).collect();
         // Without a permit: slow hosts must not delay other submissions.
         let skipped = self.skipped_agents(caller, &known, hosts, &validated, offline).await?;

@@ -183,6 +183,7 @@ impl LiveSession {
                 error,
                 error_code,
                 attestation: response.attestation.and_then(|signed| self.stored(&signed)),
+                call: response.call,
             },
             last_chunk_bytes: self.output.last_chunk_bytes(command_id),
             now: self.service.clock.now(),

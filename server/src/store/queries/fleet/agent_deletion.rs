@@ -16,6 +16,7 @@ use crate::store::entities::access::{audit_entry, tenant};
 use crate::store::entities::commands::command;
 use crate::store::entities::fleet::{agent, agent_event, agent_manifest};
 use crate::store::entities::releases::agent_update;
+use crate::store::entities::schedules::trigger_state;
 use crate::store::queries::TenantScope;
 use crate::store::requester::write_audit;
 
@@ -58,6 +59,7 @@ impl TenantScope {
                     }
                     agent_update::Entity::delete_by_id(id).exec(transaction).await?;
                     delete_manifest(transaction, id).await?;
+                    delete_trigger_states(transaction, id).await?;
                     let ended = end_commands(transaction, id, now).await?;
                     if let Deletion::Agent { .. } = deletion {
                         let event = agent_event::Model {
@@ -110,6 +112,18 @@ async fn delete_manifest(
     Ok(())
 }
 
+/// Deletes what schedules keep for a deleted agent.
+async fn delete_trigger_states(
+    transaction: &DatabaseTransaction,
+    agent_id: AgentId,
+) -> Result<(), StoreError> {
+    trigger_state::Entity::delete_many()
+        .filter(trigger_state::Column::AgentId.eq(agent_id))
+        .exec(transaction)
+        .await?;
+    Ok(())
+}
+
 /// Deletes an agent whose host is another agent from now on. Returns the ended commands by state.
 pub(super) async fn retire(
     transaction: &DatabaseTransaction,
@@ -124,6 +138,7 @@ pub(super) async fn retire(
         .await?;
     agent_update::Entity::delete_by_id(id).exec(transaction).await?;
     delete_manifest(transaction, id).await?;
+    delete_trigger_states(transaction, id).await?;
     end_commands(transaction, id, now).await
 }
 

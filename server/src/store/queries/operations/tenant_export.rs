@@ -28,7 +28,9 @@ use crate::store::entities::fleet::{agent, agent_event, agent_manifest};
 use crate::store::entities::integrations::{alert, alert_rule, delivery, integration};
 use crate::store::entities::library::{script, script_body, script_signature, script_version};
 use crate::store::entities::releases::{agent_update, group};
-use crate::store::entities::schedules::{calendar, fire, hook, hook_delivery, schedule};
+use crate::store::entities::schedules::{
+    calendar, fire, hook, hook_delivery, schedule, trigger_state,
+};
 use crate::store::queries::TenantScope;
 
 /// Rows of a page.
@@ -36,7 +38,7 @@ const PAGE_ROWS: u64 = 100;
 
 /// What is exported, in this order. Rows that belong to others follow them: the person of a member, the
 /// manifest of an agent, the report and the output of a command.
-pub const TABLES: [&str; 29] = [
+pub const TABLES: [&str; 30] = [
     "tenants",
     "api_keys",
     "agent_keys",
@@ -51,6 +53,7 @@ pub const TABLES: [&str; 29] = [
     "script_signatures",
     "schedules",
     "fires",
+    "trigger_states",
     "calendars",
     "hooks",
     "hook_deliveries",
@@ -143,6 +146,7 @@ impl TenantScope {
             }
             "schedules" => self.table::<schedule::Entity>("schedules", after).await,
             "fires" => self.table::<fire::Entity>("fires", after).await,
+            "trigger_states" => self.table::<trigger_state::Entity>("trigger_states", after).await,
             "calendars" => self.table::<calendar::Entity>("calendars", after).await,
             "hooks" => self.table::<hook::Entity>("hooks", after).await,
             "hook_deliveries" => {

@@ -12,7 +12,7 @@ use crate::domain::schedules::fire::FireReason;
 use crate::domain::time::Timestamp;
 use crate::store::StoreError;
 use crate::store::entities::access::{audit_entry, tenant};
-use crate::store::entities::schedules::{fire, schedule};
+use crate::store::entities::schedules::{fire, schedule, trigger_state};
 use crate::store::queries::TenantScope;
 use crate::store::queries::schedules::firing::close_fires;
 use crate::store::requester::write_audit;
@@ -144,6 +144,10 @@ impl TenantScope {
                     }
                     fire::Entity::delete_many()
                         .filter(fire::Column::ScheduleId.eq(id))
+                        .exec(transaction)
+                        .await?;
+                    trigger_state::Entity::delete_many()
+                        .filter(trigger_state::Column::ScheduleId.eq(id))
                         .exec(transaction)
                         .await?;
                     write_audit(transaction, audit).await?;

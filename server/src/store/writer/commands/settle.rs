@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use muster_protocol::frame::{Outcome, Receipt};
+use muster_protocol::library::CallReport;
 use sea_orm::sea_query::ExprTrait as _;
 use sea_orm::{
     ColumnTrait as _, Condition, DatabaseTransaction, DbErr, EntityTrait as _,
@@ -17,6 +18,7 @@ use crate::domain::time::Timestamp;
 use crate::store::StoreError;
 use crate::store::command_completion::end_of;
 use crate::store::entities::commands::{command, command_report, output_blob, output_chunk};
+use crate::store::trigger_calls::finish_call;
 use crate::store::writer::connection::WriteTx;
 use crate::store::writer::epoch::Epochs;
 use crate::store::writer::rows::pad_to_power_of_two;
@@ -32,6 +34,8 @@ pub struct Report {
     pub error_code: Option<String>,
     /// What the agent signed, JSON.
     pub attestation: Option<String>,
+    /// For a call of a script with a trigger.
+    pub call: Option<CallReport>,
 }
 
 /// Ends a command with its report.
@@ -72,6 +76,7 @@ impl BatchOperation for Settle {
         let mut stored = SettlementState::read(transaction, operations).await?;
         let mut ended: HashMap<CommandState, Vec<&Self>> = HashMap::new();
         let mut reports = Vec::with_capacity(operations.len());
+        let mut calls = Vec::new();
         let mut results = Vec::with_capacity(operations.len());
         for operation in operations {
             if let Err(error) = epochs.check(operation.agent_id, operation.epoch) {
@@ -86,6 +91,7 @@ impl BatchOperation for Settle {
             match (settled, stored.is_new_report(operation, settled)) {
                 (Settled { was_open: true, .. }, _) => {
                     ended.entry(operation.report.outcome.into()).or_default().push(operation);
+                    calls.extend(operation.report.call.as_ref().map(|call| (operation, call)));
                     reports.push(operation.row(false));
                 }
                 (Settled { receipt: Receipt::Late, .. }, true) => reports.push(operation.row(true)),
@@ -97,6 +103,11 @@ impl BatchOperation for Settle {
             for operations in operations.chunks(MAX_LIST) {
                 write_end(tx, state, operations).await?;
             }
+        }
+        for (operation, call) in calls {
+            let ids = (operation.agent_id, operation.command_id);
+            let outcome = operation.report.outcome;
+            finish_call(transaction, ids, outcome, call, operation.now).await?;
         }
         rows::insert(transaction, reports, None).await?;
         Ok(results)

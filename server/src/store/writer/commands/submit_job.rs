@@ -8,11 +8,13 @@ use super::submit_command;
 use super::submit_command::{Idempotency, RecordKey};
 use crate::domain::commands::command_state::CommandState;
 use crate::domain::ids::{CommandId, JobId};
+use crate::domain::schedules::trigger_call::PinnedCall;
 use crate::store::StoreError;
 use crate::store::entities::access::audit_entry;
 use crate::store::entities::commands::{approval, command, idempotency_record, job, rollout};
 use crate::store::fire_start::{FireStart, Started};
 use crate::store::requester::{invalid_requesters, limited_keys};
+use crate::store::trigger_calls::record_calls;
 use crate::store::writer::epoch::Epochs;
 use crate::store::writer::{BatchOperation, WriteTx, rows};
 
@@ -99,6 +101,8 @@ impl SubmitJob {
         let agents = self.executions.iter().map(|execution| execution.row.agent_id);
         let epochs = Epochs::read(tx, agents).await?;
         let mut new = Vec::with_capacity(self.executions.len());
+        let call = self.fire.and_then(|_| PinnedCall::of_data(&self.row.data));
+        let mut calls = Vec::new();
         let mut delivered = Vec::new();
         for execution in &self.executions {
             let agent_id = execution.row.agent_id;
@@ -114,6 +118,9 @@ impl SubmitJob {
             }
             // Some have ended already: rejected, or skipped because the agent is offline.
             tx.metrics.ended(row.state, 1);
+            if call.is_some() {
+                calls.push(row.clone());
+            }
             new.push(row.into_active_model());
         }
         let gone = self.executions.len() - new.len();
@@ -124,6 +131,9 @@ impl SubmitJob {
             rollout::Entity::insert(rollout).exec_without_returning(transaction).await?;
         }
         rows::insert(transaction, new, None).await?;
+        if let Some(call) = call {
+            record_calls(transaction, call, &calls).await?;
+        }
         if let Some(approval) = self.approval.clone() {
             tx.outbox.append([approval.requested_event()]);
             let approval = approval.into_active_model();

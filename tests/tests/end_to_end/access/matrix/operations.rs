@@ -325,6 +325,7 @@ pub fn operations() -> Vec<Operation> {
         )
         .with(json!({})),
         get("/api/scripts", SCRIPTS_READ, Hidden),
+        get("/api/scripts/starter", SCRIPTS_READ, Unrelated),
         post("/api/scripts", SCRIPTS_WRITE, Unrelated, new_script.clone()),
         get("/api/scripts/{id}", SCRIPTS_READ, NotFound),
         patch("/api/scripts/{id}", SCRIPTS_WRITE, json!({"folder": "moved"})),
@@ -344,6 +345,7 @@ pub fn operations() -> Vec<Operation> {
         get("/api/schedules/{id}/fires", SCHEDULES_READ, NotFound),
         get("/api/schedules/{id}/preview", SCHEDULES_READ, NotFound),
         act("/api/schedules/{id}/run", SCHEDULES_RUN),
+        get("/api/schedules/{id}/trigger-states", SCHEDULES_READ, NotFound),
         post("/api/schedules/preview", SCHEDULES_READ, Unrelated, json!({"rule": rule})),
         act("/api/schedules/{id}/snooze", SCHEDULES_CONTROL),
         post("/api/schedules/simulate", SCHEDULES_READ, Unrelated, json!({"for_ms": 1})),

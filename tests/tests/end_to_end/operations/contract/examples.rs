@@ -292,6 +292,7 @@ async fn schedules(run: &mut Recorder<'_>) {
     run.call(Method::PATCH, &path, Some(json!({"missed": "all", "max_catch_up": 3}))).await;
     run.post(&format!("{path}/run"), json!({})).await;
     run.get(&format!("{path}/fires")).await;
+    run.get(&format!("{path}/trigger-states")).await;
     run.get(&format!("{path}/preview?count=2")).await;
     run.post("/api/schedules/preview", json!({"rule": rule, "count": 2})).await;
     for action in ["disable", "enable"] {
@@ -378,6 +379,7 @@ async fn library(run: &mut Recorder<'_>) {
     let body = json!({"body": "df -h | sort\n", "interpreter": "sh", "message": "sort"});
     run.post(&versions, body).await;
     run.get("/api/scripts").await;
+    run.get("/api/scripts/starter").await;
     run.get(&path).await;
     run.get(&versions).await;
     run.get(&format!("{path}/diff?from=1&to=2")).await;

@@ -1,0 +1,16 @@
+//! What an execution starts as a process.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+/// A program with its arguments and variables.
+#[derive(Debug, Clone)]
+pub struct Program {
+    pub path: PathBuf,
+    /// The name that it is called with, if not its path: some programs behave differently by it.
+    pub name: Option<String>,
+    pub arguments: Vec<OsString>,
+    pub folder: PathBuf,
+    /// Variables beside the inherited ones and those of the user.
+    pub variables: Vec<(OsString, OsString)>,
+}
