@@ -228,7 +228,7 @@ test('somebody registers with the code of a mail, and adds an agent to a tenant 
   const visitor = await newVisitor();
   await visitor.goto('/');
   await visitor.getByRole('link', { name: 'Create an account' }).click();
-  await visitor.getByLabel('Name', { exact: true }).fill('<b>Grace</b>');
+  await visitor.getByLabel('Your name').fill('<b>Grace</b>');
   await visitor.getByLabel('Name of your team').fill('Navy');
   await visitor.getByLabel('Email').fill('grace@example.com');
   await visitor.getByLabel('Password').fill(PASSWORD);
