@@ -34,6 +34,7 @@ impl Fixture {
             delete_at: None,
             is_deleted_by_operator: false,
             requires_second_factor: false,
+            passes_schedules_on: false,
             manifest_bytes: 0,
             manifest_scripts: 0,
         };

@@ -23,6 +23,7 @@ use super::secret_parameters::digest;
 use crate::domain::access::principal::{Principal, Scope};
 use crate::domain::commands::ladder::Confirmation;
 use crate::domain::commands::work::WorkKind;
+use crate::domain::fleet::target::Target;
 use crate::domain::ids::{AgentId, CommandId};
 use crate::domain::name::{MAX_NAME_CHARS, clean};
 use crate::domain::schedules::trigger_call::PinnedCall;
@@ -253,6 +254,23 @@ impl ValidatedCommand {
             Some(Executable::Argv) => caller.require(Scope::CommandsShell),
             _ => Ok(()),
         }
+    }
+
+    /// Secrets go only where people said: by ids or tags, and not by what hosts report.
+    ///
+    /// # Errors
+    /// 422 `secrets_need_ids_or_tags`.
+    pub(in crate::services) fn check_secret_target(&self, target: &Target) -> Result<()> {
+        if self.secret_parameters.is_empty() || !target.needs_facts() {
+            return Ok(());
+        }
+        Err(ServiceError::Invalid {
+            code: "secrets_need_ids_or_tags",
+            detail:
+                "secrets can't go to a target resolved by facts that hosts report; use tags or \
+                     agent ids"
+                    .into(),
+        })
     }
 }
 

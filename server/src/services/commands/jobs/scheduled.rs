@@ -2,7 +2,6 @@
 
 use muster_protocol::CommandName;
 
-use super::submission::check_secret_target;
 use super::{JobRequest, Jobs};
 use crate::domain::access::principal::Scope;
 use crate::domain::fleet::target::Target;
@@ -61,7 +60,7 @@ impl Jobs {
         let rollout = request.valid_rollout();
         let validated = rollout.and_then(|_| request.into_command().validate(CommandName::Execute));
         let validated = validated.map_err(|error| error.moved("data.", "job."))?;
-        check_secret_target(&validated, &target)?;
+        validated.check_secret_target(&target)?;
         validated.check_scope(caller)
     }
 

@@ -82,7 +82,7 @@ impl Jobs {
         // A job has the fields of the data at its top.
         let mut validated = validated.map_err(|error| error.moved("data.", ""))?;
         validated.check_scope(caller)?;
-        check_secret_target(&validated, &target)?;
+        validated.check_secret_target(&target)?;
         let idempotency = validated.idempotency_key.clone().map(|key| {
             let secrets = digest(&self.delivery.secret_box, &validated.secret_parameters);
             let expires_in_ms = validated.expires_in_ms.to_be_bytes();
@@ -283,17 +283,4 @@ impl JobRequest {
             calendar_override: self.calendar_override,
         }
     }
-}
-
-/// Secrets go only where people said: by ids or tags, and not by what hosts report.
-pub(super) fn check_secret_target(validated: &ValidatedCommand, target: &Target) -> Result<()> {
-    if validated.secret_parameters.is_empty() || !target.needs_facts() {
-        return Ok(());
-    }
-    Err(ServiceError::Invalid {
-        code: "secrets_need_ids_or_tags",
-        detail: "secrets can't go to a target resolved by facts that hosts report; use tags or \
-                 agent ids"
-            .into(),
-    })
 }
