@@ -2952,6 +2952,28 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/schedules/{id}/trigger-states": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List what the schedule of a script with a trigger keeps for each agent, oldest first: the data that its calls share, how many there were, and how the last one ended.
+         * @description List what the schedule of a script with a trigger keeps for each agent, oldest first: the data that its calls share, how many there were, and how the last one ended.
+         *
+         *     Needs the scope `schedules:read`.
+         */
+        get: operations["list_trigger_states"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/scripts": {
         parameters: {
             query?: never;
@@ -2974,6 +2996,28 @@ export interface paths {
          *     Needs the scope `scripts:write`.
          */
         post: operations["create_script"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/scripts/starter": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List the scripts of the starter library.
+         * @description The server saves none of them by itself: create those that you want.
+         *
+         *     Needs the scope `scripts:read`.
+         */
+        get: operations["list_starter_scripts"];
+        put?: never;
+        post?: never;
         delete?: never;
         options?: never;
         head?: never;
@@ -3968,6 +4012,35 @@ export interface components {
         CalendarsView: {
             items: components["schemas"]["CalendarView"][];
         };
+        /**
+         * @description Why data can't be stored.
+         * @enum {string}
+         */
+        CallDataProblem: "not_json" | "too_large" | "missing";
+        /**
+         * @description How a call ended.
+         * @enum {string}
+         */
+        CallOutcome: "main_succeeded" | "main_skipped" | "trigger_failed" | "trigger_timed_out" | "main_failed" | "main_timed_out" | "cancelled" | "not_started" | "data_refused" | "data_conflict";
+        /**
+         * @description The two parts of a call.
+         * @enum {string}
+         */
+        CallPart: "trigger" | "main";
+        /** @description How far a call came, and its new data. */
+        CallReport: {
+            /** @description JSON; absent if the data must not change. */
+            data?: string | null;
+            /** @description Why the script's data can't be stored. */
+            data_problem?: components["schemas"]["CallDataProblem"] | null;
+            /**
+             * Format: uint64
+             * @description The version of the data that the call got.
+             */
+            data_version: number;
+            /** @description The last part that was started; absent if none was. */
+            last_part?: components["schemas"]["CallPart"] | null;
+        };
         /** @description What an approver has signed about one command. Hosts that name approvers in their policy check it. */
         CapsuleBody: {
             /** @description JSON, byte for byte as it was signed. */
@@ -4328,6 +4401,8 @@ export interface components {
             description?: string | null;
             /** @description Parts with `/` between them; without it, the top. */
             folder?: string | null;
+            /** @description The script has a trigger, which decides in each call of a schedule whether main runs. */
+            has_trigger?: boolean;
             /** @description `sh`, `bash`, `python`, `node`, `powershell`, the name of another program, or its full path. */
             interpreter: string;
             /** @description Why it was saved. */
@@ -4335,6 +4410,8 @@ export interface components {
             /** @description 1 to 128 of letters, digits, `.`, `_`, `-`, without a dot at the start. It never changes, because publishers sign it. */
             name: string;
             parameters?: components["schemas"]["ScriptParameterView"][];
+            /** @description A `requirements.txt` with the packages that a script in Python needs: at most 16 KiB. */
+            requirements?: string | null;
             tags?: components["schemas"]["Tag"][] | null;
             /** @description How long an execution may run: at most 7 days, default 1 h. A request can shorten it. */
             timeout_ms?: number | null;
@@ -5098,6 +5175,7 @@ export interface components {
             default_target?: components["schemas"]["TargetSpec"] | null;
             description: string;
             folder: string;
+            has_trigger: boolean;
             id: components["schemas"]["ScriptId"];
             interpreter: string;
             /**
@@ -5108,6 +5186,8 @@ export interface components {
             /** @example disk-report */
             name: string;
             parameters: components["schemas"]["ScriptParameterView"][];
+            /** @description A `requirements.txt`. */
+            requirements?: string | null;
             /** @description Hex SHA-256 of the text. */
             sha256: string;
             tags: string[];
@@ -5364,6 +5444,12 @@ export interface components {
         /** @description One page of a list. */
         PageView_TenantView: {
             items: components["schemas"]["TenantView"][];
+            /** @description Pass it as `cursor` for the next page; `null` on the last. */
+            next_cursor: string | null;
+        };
+        /** @description One page of a list. */
+        PageView_TriggerStateView: {
+            items: components["schemas"]["TriggerStateView"][];
             /** @description Pass it as `cursor` for the next page; `null` on the last. */
             next_cursor: string | null;
         };
@@ -5703,6 +5789,8 @@ export interface components {
         Response: {
             /** @description Full, durable commands: what the agent signs about the result. */
             attestation?: components["schemas"]["Attestation"] | null;
+            /** @description Full, calls of a script with a trigger: how far the call came, and its new data. */
+            call?: components["schemas"]["CallReport"] | null;
             /** Format: uuid */
             command_id?: string;
             /** @default null */
@@ -5899,6 +5987,8 @@ export interface components {
         RunBody: {
             /** @description Why it starts although a calendar holds it back: 1 to 200 characters, for the audit log. */
             calendar_override?: string | null;
+            /** @description Main of a script with a trigger runs without the trigger. */
+            force?: boolean;
         };
         /** @description The job of a schedule that was run now. */
         RunView: {
@@ -6038,6 +6128,8 @@ export interface components {
             body: string;
             /** @description The latest version that the caller knows. If it is not the latest any more, nothing is saved. */
             expected_version?: number | null;
+            /** @description The script has a trigger, which decides in each call of a schedule whether main runs. */
+            has_trigger?: boolean;
             /** @description `sh`, `bash`, `python`, `node`, `powershell`, the name of another program, or its full path. */
             interpreter: string;
             /** @description False keeps the current version, for example until the new one is signed. Default true. */
@@ -6045,6 +6137,8 @@ export interface components {
             /** @description Why it was saved. */
             message?: string | null;
             parameters?: components["schemas"]["ScriptParameterView"][];
+            /** @description A `requirements.txt` with the packages that a script in Python needs: at most 16 KiB. */
+            requirements?: string | null;
             /** @description How long an execution may run: at most 7 days, default 1 h. A request can shorten it. */
             timeout_ms?: number | null;
         };
@@ -6062,11 +6156,14 @@ export interface components {
             document: string;
             /** @description Hex SHA-256 of the document. */
             document_sha256: string;
+            has_trigger: boolean;
             interpreter: string;
             /** @description It runs if a request names none. */
             is_current: boolean;
             message: string;
             parameters: components["schemas"]["ScriptParameterView"][];
+            /** @description A `requirements.txt`. */
+            requirements?: string | null;
             /** @description Hex SHA-256 of the text. */
             sha256: string;
             /** @description Only in the view of one version. */
@@ -6221,6 +6318,26 @@ export interface components {
             /** @description The same page with the code. */
             verification_uri_complete: string;
         };
+        /** @description A script to start with. All fields but `is_in_library` can be sent to create it. */
+        StarterScriptView: {
+            /** @description The text. */
+            body: string;
+            description: string;
+            folder: string;
+            interpreter: string;
+            /** @description The library has a script of this name, this one or another. */
+            is_in_library: boolean;
+            /** @example disk-report */
+            name: string;
+            parameters: components["schemas"]["ScriptParameterView"][];
+            tags: string[];
+            /** Format: int64 */
+            timeout_ms?: number | null;
+        };
+        /** @description Scripts to start with. */
+        StarterView: {
+            items: components["schemas"]["StarterScriptView"][];
+        };
         /** @description Executions by state. States without executions are left out. */
         StateCounts: {
             cancelled?: number;
@@ -6368,6 +6485,36 @@ export interface components {
          * @enum {string}
          */
         Trigger: "api" | "retry" | "group" | "schedule" | "hook";
+        /** @description What the schedule of a script with a trigger keeps for one agent. */
+        TriggerStateView: {
+            agent_id: components["schemas"]["AgentId"];
+            agent_name?: string | null;
+            /** Format: int64 */
+            call_count: number;
+            /** @description The data that the next call gets, any JSON. */
+            data: Record<string, never>;
+            data_changed_at?: components["schemas"]["Timestamp"] | null;
+            /**
+             * Format: int64
+             * @description How often a call has changed the data. A call changes it only if it still has the version that the
+             *     call got.
+             */
+            data_version: number;
+            /**
+             * Format: int64
+             * @description Of a schedule with an interval.
+             */
+            interval_ms?: number | null;
+            /** @description The schedule calls the trigger at its due times. */
+            is_active: boolean;
+            /** @description No call has changed the data yet: the next one is a first call. */
+            is_first_call: boolean;
+            last_call_at: components["schemas"]["Timestamp"];
+            last_command_id: components["schemas"]["CommandId"];
+            last_outcome?: components["schemas"]["CallOutcome"] | null;
+            last_outcome_at?: components["schemas"]["Timestamp"] | null;
+            last_state?: components["schemas"]["CommandState"] | null;
+        };
         UpdateAgent: {
             name?: components["schemas"]["Name"] | null;
             tags?: components["schemas"]["Tag"][] | null;
@@ -26570,6 +26717,103 @@ export interface operations {
             };
         };
     };
+    list_trigger_states: {
+        parameters: {
+            query?: {
+                /** @description `next_cursor` of the previous page. */
+                cursor?: string;
+                /** @description Most items of the page: 1 to 500, default 50. */
+                limit?: number;
+            };
+            header?: never;
+            path: {
+                /** @description The id. */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description A page of what the schedule keeps for its agents. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PageView_TriggerStateView"];
+                };
+            };
+            /** @description The query, a header or the body cannot be read. `errors` names the parameter. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No key was sent, or the key is not valid. */
+            401: {
+                headers: {
+                    /** @description The scheme to authenticate with. */
+                    "WWW-Authenticate"?: "Bearer";
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such resource in this tenant. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A field of the body is invalid, or a number is out of its bounds. `errors` names the field. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The key has too much in progress. Try again after `Retry-After` seconds. */
+            429: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The server cannot answer now. Try again after `Retry-After` seconds. */
+            503: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     list_scripts: {
         parameters: {
             query?: {
@@ -26819,6 +27063,68 @@ export interface operations {
             };
             /** @description A field of the body is invalid, or a number is out of its bounds. `errors` names the field. */
             422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The key has too much in progress. Try again after `Retry-After` seconds. */
+            429: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The server cannot answer now. Try again after `Retry-After` seconds. */
+            503: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    list_starter_scripts: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The scripts to start with. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["StarterView"];
+                };
+            };
+            /** @description No key was sent, or the key is not valid. */
+            401: {
+                headers: {
+                    /** @description The scheme to authenticate with. */
+                    "WWW-Authenticate"?: "Bearer";
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
+            403: {
                 headers: {
                     [name: string]: unknown;
                 };
