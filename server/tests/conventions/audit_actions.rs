@@ -7,7 +7,7 @@ use muster_server::domain::access::audit_actions::AUDIT_ACTIONS;
 use crate::{literals, sources};
 
 /// What an action changes: the kinds of subjects.
-const RESOURCES: [&str; 25] = [
+const RESOURCES: [&str; 26] = [
     "agent",
     "agent_key",
     "api_key",
@@ -24,6 +24,7 @@ const RESOURCES: [&str; 25] = [
     "invitation",
     "job",
     "ladder",
+    "master_key",
     "member",
     "release",
     "schedule",

@@ -4,7 +4,7 @@
 const LIKENESS: f64 = 0.75;
 
 /// Every action, `<resource>.<verb>`. A test compares this list with the entries that services write.
-pub const AUDIT_ACTIONS: [&str; 96] = [
+pub const AUDIT_ACTIONS: [&str; 98] = [
     "agent.adopt",
     "agent.delete",
     "agent.deregister",
@@ -24,6 +24,7 @@ pub const AUDIT_ACTIONS: [&str; 96] = [
     "approval.withdraw",
     "approval_rule.create",
     "approval_rule.delete",
+    "audit.change_key",
     "audit.remove",
     "calendar.create",
     "calendar.delete",
@@ -62,6 +63,7 @@ pub const AUDIT_ACTIONS: [&str; 96] = [
     "job.resume",
     "job.submit",
     "ladder.update",
+    "master_key.rotate",
     "member.create",
     "member.delete",
     "member.update",
