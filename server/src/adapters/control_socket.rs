@@ -29,7 +29,7 @@ pub enum ControlRequest {
     RotateAuditKey,
 }
 
-/// What came of it.
+/// The result.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "result", rename_all = "snake_case")]
 pub enum ControlReply {
@@ -76,7 +76,8 @@ impl ControlListener {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
                 _ => {}
             }
-            // A socket that nobody can use yet takes its name and its mode before it listens for requests.
+            // The data directory and the umask keep other users out until the mode is set; after that the mode
+            // and the check of each connection do.
             let listener = UnixListener::bind(&path)?;
             std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
             Ok(listener)

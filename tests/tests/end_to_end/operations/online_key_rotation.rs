@@ -10,7 +10,7 @@ use muster_tests::{
 use serde_json::{Value, json};
 
 on_both_databases!(
-    the_master_key_is_replaced_while_the_server_runs_and_secrets_go_on_working,
+    the_master_key_is_replaced_while_the_server_runs_and_secrets_stay_readable,
     a_server_that_is_killed_while_it_replaces_its_key_finds_both_and_finishes_later,
     a_replaced_audit_key_is_trusted_through_the_one_before,
 );
@@ -55,7 +55,7 @@ fn sealed_under(fixture: &Fixture) -> Vec<(String, usize)> {
     parsed.map(|(head, count)| (head.to_owned(), count.parse().expect("a number"))).collect()
 }
 
-async fn the_master_key_is_replaced_while_the_server_runs_and_secrets_go_on_working(
+async fn the_master_key_is_replaced_while_the_server_runs_and_secrets_stay_readable(
     fixture: Fixture,
 ) {
     let socket = fixture.server.data_dir().join("control.sock");
@@ -73,7 +73,7 @@ async fn the_master_key_is_replaced_while_the_server_runs_and_secrets_go_on_work
     assert_eq!(before.len(), 1, "{before:?}");
 
     let mut rotation = fixture.server.start_command(&["rotate-master-key"]);
-    // Work goes on meanwhile.
+    // Commands are accepted meanwhile.
     let mut during = Vec::new();
     eventually("the rotation ends", async || {
         let path = format!("/api/agents/{id}/command");

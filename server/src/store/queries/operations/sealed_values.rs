@@ -39,7 +39,7 @@ pub struct SealedValue {
     pub sealed: Vec<u8>,
 }
 
-/// A sealed value that is replaced, unless somebody else has replaced it meanwhile.
+/// A sealed value that is replaced, unless another change has replaced it meanwhile.
 #[derive(Debug, Clone)]
 pub struct ResealedValue {
     /// Of the row.
