@@ -61,7 +61,13 @@ async fn sign_ins(fixture: &Fixture, count: usize) {
     let owner = fixture.owner().await;
     let accounts = count.div_ceil(SIGN_INS_OF_ACCOUNT);
     for number in 0..accounts {
-        owner.add(&format!("known-{number}@example.com"), "member").await;
+        let token = owner.invite(&format!("known-{number}@example.com"), "member").await;
+        let source = format!("10.2.{}.{}", number / 250, number % 250 + 1);
+        let headers = [("x-forwarded-for", source.as_str())];
+        let (api, body) = (fixture.api.with_key(&token), json!({"password": PASSWORD}).to_string());
+        let path = "/api/invitations/accept";
+        let sent = api.try_send(Method::POST, path, &headers, Some(body.into())).await;
+        sent.expect("reach the server").expect(201);
     }
     let mut attempts = 0_usize;
     let mut timed = async |email: String| {
