@@ -174,6 +174,7 @@ async fn downloads(fixture: &Fixture, count: usize) -> Vec<Duration> {
     for _ in 0..count {
         let (api, id) = key(fixture).await;
         let mut response = api.stream("/api/audit/export", &[]).await.expect("an answer");
+        assert_eq!(response.status(), 200, "no download");
         let mut bytes = response.chunk().await.expect("a part").map_or(0, |part| part.len());
         let revoked_at = revoke(fixture, &id).await;
         while let Ok(Some(part)) = response.chunk().await {

@@ -4,7 +4,7 @@
 //! Both keys are stored until every log has its entry, so an interrupted rotation loses nothing, and running it
 //! again finishes it.
 
-use muster_protocol::audit::{AuditKeyChange, KEY_CHANGE_ACTION};
+use muster_protocol::audit::AuditKeyChange;
 use muster_protocol::identity::{AgentKeyPair, Fingerprint};
 use serde_json::json;
 use uuid::Uuid;
@@ -84,7 +84,7 @@ fn entry(tenant_id: TenantId, change: &AuditKeyChange, clock: &Clock) -> audit_e
     });
     let action = AuditAction {
         tenant_id,
-        action: KEY_CHANGE_ACTION,
+        action: "audit.change_key",
         subject: Subject { kind: "audit", id: tenant_id.0 },
         detail: &detail,
         at: clock.now(),
