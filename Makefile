@@ -8,7 +8,7 @@
 # How long `make fuzz` takes for each target.
 SECONDS_EACH ?= 60
 
-.PHONY: help build web demo demo-stop test fmt lint openapi fuzz bench soak soak-networks soak-updates bump images images-check release-programs release-build soak-contract
+.PHONY: help build web demo demo-stop test fmt lint openapi fuzz bench soak access-delays soak-networks soak-updates bump images images-check release-programs release-build soak-contract
 
 help: ## Show this list.
 	@awk -F':.*## ' '/^[a-z -]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -77,6 +77,10 @@ soak-contract: ## Compare the server's answers with its OpenAPI document, on bot
 	bash scripts/install-test-tools.sh
 	cargo build --workspace --bins --locked
 	$${CARGO_TARGET_DIR:-target}/debug/soak-contract --minutes $(or $(CONTRACT_MINUTES),10)
+
+access-delays: ## Measure sign-ins with known and unknown addresses, and revocations until their effect.
+	cargo build --workspace --bins --locked
+	$${CARGO_TARGET_DIR:-target}/debug/access-delays
 
 soak-networks: ## Measure agents over slow, lossy and broken networks and under floods (needs root): BYTES=1000000 RATE=64.
 	cargo build --workspace --bins --locked

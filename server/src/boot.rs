@@ -10,6 +10,7 @@ use ring::rand::{SecureRandom as _, SystemRandom};
 use tokio::signal::unix::{SignalKind, signal};
 use zeroize::Zeroizing;
 
+use crate::adapters::control_socket::{self, ControlListener, ControlReply, ControlRequest};
 use crate::adapters::database_password;
 use crate::adapters::oidc_client::OidcClient;
 use crate::adapters::program_files::ProgramFiles;
@@ -30,13 +31,12 @@ use crate::services::access::people::setup::{NewPerson, Setup, TOKEN_FILE};
 use crate::services::access::people::totp::reset::SecondFactorReset;
 use crate::services::operations::audit_key;
 use crate::services::operations::backup::{self, BackupContents, DataLocation};
+use crate::services::operations::key_rotations::KeyRotations;
 use crate::services::operations::master_key::{KeyLocations, unlock};
-use crate::services::operations::master_key_rotation::{Rotation, rotate};
 use crate::services::operations::restore;
 use crate::services::{Adapters, Services};
 use crate::store::Store;
-use crate::store::blobs::permit_changes;
-use crate::workers::Workers;
+use crate::workers::{Workers, control};
 use crate::ws;
 
 /// How long requests in progress may take at shutdown.
@@ -83,6 +83,8 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     std::fs::write(config.data_dir.join("server_url"), format!("{url}\n"))
         .context("failed to write to the data directory")?;
     let mut workers = Workers::start(&services, &hub).await?;
+    let rotations = key_rotations(&config, (&store, &secret_box), Some(&services.authentication));
+    workers.serve_control(ControlListener::bind(&config.data_dir)?, rotations);
     let state = AppState::new(http::ApiState {
         services: services.clone(),
         clock,
@@ -230,15 +232,31 @@ fn key_locations(config: &Config) -> KeyLocations {
     }
 }
 
-/// Replaces the master key. The server must be stopped.
+/// Replaces the master key or the key of audit logs: by the running server, or here if none uses the data
+/// directory.
 ///
 /// # Errors
 /// The reason why not, as a sentence for the operator. Run it again to finish an interrupted rotation.
-pub async fn rotate_master_key(config: &Config) -> anyhow::Result<Rotation> {
-    let store = open_database(config).await?;
-    let permit = permit_changes(&config.data_dir.join("output"))?;
-    let _permit = permit.context("a backup is being made; wait for its end")?;
-    rotate(&store, key_locations(config)).await.context("failed to replace the master key")
+pub async fn rotate_key(config: &Config, request: ControlRequest) -> anyhow::Result<ControlReply> {
+    if let Some(reply) = control_socket::ask(&config.data_dir, request).await? {
+        return Ok(reply);
+    }
+    let (store, secret_box) = open_store(config).await?;
+    let rotations = key_rotations(config, (&store, &secret_box), None);
+    Ok(match request {
+        ControlRequest::RotateMasterKey => control::rotate_master_key(&rotations).await?,
+        ControlRequest::RotateAuditKey => control::rotate_audit_key(&rotations).await?,
+    })
+}
+
+fn key_rotations(
+    config: &Config,
+    stored: (&Store, &SecretBox),
+    authentication: Option<&Authentication>,
+) -> KeyRotations {
+    let output_folder = config.data_dir.join("output");
+    let locations = key_locations(config);
+    KeyRotations::new(stored, &Clock::system(), locations, output_folder, authentication)
 }
 
 /// Writes a backup, while the server runs or is stopped.

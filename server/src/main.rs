@@ -9,6 +9,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use muster_server::adapters::close_new_files_to_others;
+use muster_server::adapters::control_socket::{ControlReply, ControlRequest};
 use muster_server::adapters::readiness;
 use muster_server::config::{Config, ConfigSources};
 use muster_server::domain::time::Timestamp;
@@ -89,9 +90,13 @@ enum Command {
         /// Backup to read
         file: PathBuf,
     },
-    /// Replace the master key while the server is stopped: seal every secret in the database with a new key. If it
-    /// is interrupted, a server can start with both keys; run it again to finish. Takes the options of `serve`
+    /// Replace the master key: seal every secret in the database with a new key, while the server runs or is
+    /// stopped. If it is interrupted, a server can start with both keys; run it again to finish. Takes the options
+    /// of `serve`
     RotateMasterKey(Box<ConfigSources>),
+    /// Replace the key that signs audit logs, while the server runs or is stopped. Each log gets an entry about it,
+    /// signed with the old key. If it is interrupted, run it again to finish. Takes the options of `serve`
+    RotateAuditKey(Box<ConfigSources>),
 }
 
 fn main() -> ExitCode {
@@ -125,7 +130,11 @@ fn main() -> ExitCode {
         Command::RotateMasterKey(sources) => sources
             .resolve()
             .map_err(anyhow::Error::from)
-            .and_then(|config| rotate_master_key(&config)),
+            .and_then(|config| rotate_key(&config, ControlRequest::RotateMasterKey)),
+        Command::RotateAuditKey(sources) => sources
+            .resolve()
+            .map_err(anyhow::Error::from)
+            .and_then(|config| rotate_key(&config, ControlRequest::RotateAuditKey)),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -174,24 +183,32 @@ fn serve(config: Config) -> anyhow::Result<()> {
         .block_on(muster_server::boot::serve(config))
 }
 
-fn rotate_master_key(config: &Config) -> anyhow::Result<()> {
+fn rotate_key(config: &Config, request: ControlRequest) -> anyhow::Result<()> {
     close_new_files_to_others();
     choose_cryptography()?;
-    let done = tokio::runtime::Builder::new_multi_thread()
+    let reply = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?
-        .block_on(muster_server::boot::rotate_master_key(config))?;
-    let damaged = match done.unreadable {
-        0 => String::new(),
-        count => format!("{count} values were damaged before and stay unreadable\n"),
-    };
-    print(&format!(
-        "sealed {} values with the new master key in {}\n{damaged}the old key is in {}: keep it with the \
-         backups from before, which only it opens, and delete both together\n",
-        done.sealed,
-        done.file.display(),
-        done.previous_file.display()
-    ))
+        .block_on(muster_server::boot::rotate_key(config, request))?;
+    match reply {
+        ControlReply::MasterKeyRotated { sealed, unreadable, file, previous_file } => {
+            let damaged = match unreadable {
+                0 => String::new(),
+                count => format!("{count} values were damaged before and stay unreadable\n"),
+            };
+            print(&format!(
+                "sealed {sealed} values with the new master key in {}\n{damaged}the old key is in {}: keep it with \
+                 the backups from before, which only it opens, and delete both together\n",
+                file.display(),
+                previous_file.display()
+            ))
+        }
+        ControlReply::AuditKeyRotated { logs, previous, present } => print(&format!(
+            "the key {present} signs audit logs; {logs} logs have an entry about it, signed with the old key \
+             {previous}\nheads from before stay valid under the old key\n"
+        )),
+        ControlReply::Failed { reason } => anyhow::bail!("{reason}"),
+    }
 }
 
 fn back_up(config: &Config, file: &Path, with_keys: bool) -> anyhow::Result<()> {

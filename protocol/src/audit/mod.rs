@@ -18,6 +18,9 @@ use crate::identity::{AgentKeyPair, AgentPublicKey, SignedMessage};
 /// The action of the entry that a server writes if it finds that the log before it was changed.
 pub const BREAK_ACTION: &str = "audit.break";
 
+/// The action of the entry that a server writes to each log when it replaces the key that signs them.
+pub const KEY_CHANGE_ACTION: &str = "audit.change_key";
+
 /// The format of an exported log, in its first line.
 pub const EXPORT_FORMAT: &str = "muster audit 1";
 /// Most entries of a link. A commit with more has several links.
@@ -27,6 +30,7 @@ const ENTRY: &str = "muster audit entry 1";
 const LINK: &str = "muster audit link 1";
 const HEAD: &str = "muster audit head 1";
 const ANCHOR: &str = "muster audit anchor 1";
+const KEY_CHANGE: &str = "muster audit key 1";
 
 /// The fields of an entry that are hashed, each as the text that the API shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -150,6 +154,37 @@ pub struct AuditAnchor {
     pub signature: String,
 }
 
+/// That one key of a server is followed by another one, signed with the key that is replaced. The detail of an
+/// entry [`KEY_CHANGE_ACTION`]: whoever trusts the previous key can trust the new one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuditKeyChange {
+    pub previous_public_key: AgentPublicKey,
+    pub public_key: AgentPublicKey,
+    /// Ed25519, in base64.
+    pub signature: String,
+}
+
+impl AuditKeyChange {
+    /// Signs the change with the previous key.
+    pub fn sign(previous: &AgentKeyPair, public_key: AgentPublicKey) -> Self {
+        let previous_public_key = previous.public_key();
+        let message = key_change(previous_public_key, public_key);
+        Self { previous_public_key, public_key, signature: previous.sign(message.as_bytes()) }
+    }
+
+    /// True if the previous key has signed it. Says nothing about whose key that is.
+    pub fn is_signed(&self) -> bool {
+        let message = key_change(self.previous_public_key, self.public_key);
+        self.previous_public_key.has_signed(message.as_bytes(), &self.signature)
+    }
+}
+
+fn key_change(previous: AgentPublicKey, next: AgentPublicKey) -> SignedMessage {
+    SignedMessage::new(KEY_CHANGE)
+        .field(previous.to_string().as_bytes())
+        .field(next.to_string().as_bytes())
+}
+
 macro_rules! signed_position {
     ($name:ident, $context:expr) => {
         impl $name {
@@ -186,6 +221,16 @@ fn position(context: &str, tenant_id: Uuid, number: u64, hash: AuditHash) -> Sig
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_change_of_the_key_is_signed_by_the_previous_key_alone() {
+        let pair = |byte| AgentKeyPair::from_seed(&[byte; 32]).expect("a seed");
+        let change = AuditKeyChange::sign(&pair(1), pair(2).public_key());
+        assert!(change.is_signed());
+        let other = pair(3).public_key();
+        assert!(!AuditKeyChange { public_key: other, ..change.clone() }.is_signed());
+        assert!(!AuditKeyChange { previous_public_key: other, ..change }.is_signed());
+    }
 
     fn fields() -> EntryFields<'static> {
         EntryFields {

@@ -2,6 +2,7 @@
 //! services need.
 
 pub mod backup_file;
+pub mod control_socket;
 pub mod data_directory;
 pub mod database_password;
 mod file_sums;

@@ -8,7 +8,7 @@
 //! thousand records a second for 49 days, or a million a day for eleven years.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use data_encoding::{BASE64URL_NOPAD, HEXLOWER};
 use muster_protocol::identity::SignedMessage;
@@ -30,10 +30,13 @@ const HEAD_BYTES: usize = 1 + KEY_ID_BYTES;
 #[error("failed to seal or open a secret")]
 pub struct Unsealable;
 
-/// Seals and opens secrets. Cheap to clone.
+/// Seals and opens secrets. Cheap to clone: all clones have the same keys, also after they were replaced.
 #[derive(Clone)]
-pub struct SecretBox {
-    keys: Arc<Keys>,
+pub struct SecretBox(Arc<RwLock<KeyRing>>);
+
+#[derive(Clone)]
+struct KeyRing {
+    present: Arc<Keys>,
     /// Opens what was sealed before the master key was replaced.
     previous: Option<Arc<Keys>>,
 }
@@ -64,18 +67,44 @@ impl SecretBox {
         let tickets = hmac::sign(&root, b"muster ticket 1");
         let tickets = hmac::Key::new(hmac::HMAC_SHA256, tickets.as_ref());
         let keys = Keys { head, sealing: LessSafeKey::new(sealing), digest, tickets };
-        Ok(Self { keys: Arc::new(keys), previous: None })
+        let ring = KeyRing { present: Arc::new(keys), previous: None };
+        Ok(Self(Arc::new(RwLock::new(ring))))
     }
 
     /// The same box, which also opens what another one has sealed.
     #[must_use]
     pub fn with_previous(self, previous: &Self) -> Self {
-        Self { previous: Some(Arc::clone(&previous.keys)), ..self }
+        let ring = KeyRing { previous: Some(previous.ring().present), ..self.ring() };
+        Self(Arc::new(RwLock::new(ring)))
+    }
+
+    /// Replaces the present key in all clones. The key that it replaces still opens what it has sealed.
+    pub fn replace_key(&self, new: &Self) {
+        let new = new.ring().present;
+        let mut ring = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        if ring.present.head != new.head {
+            let old = std::mem::replace(&mut ring.present, new);
+            ring.previous = Some(old);
+        }
+    }
+
+    /// True while another key than the present one opens secrets too.
+    pub fn has_previous(&self) -> bool {
+        self.ring().previous.is_some()
+    }
+
+    /// Forgets the previous key: what it has sealed opens no longer.
+    pub fn forget_previous(&self) {
+        self.0.write().unwrap_or_else(PoisonError::into_inner).previous = None;
+    }
+
+    fn ring(&self) -> KeyRing {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// True for a record that was sealed with the present key, and not with the previous one.
     pub fn is_current(&self, sealed: &[u8]) -> bool {
-        sealed.starts_with(&self.keys.head)
+        sealed.starts_with(&self.ring().present.head)
     }
 
     /// Seals a secret for one field of a tenant.
@@ -88,21 +117,21 @@ impl SecretBox {
         field: &str,
         plaintext: &[u8],
     ) -> Result<Vec<u8>, Unsealable> {
+        let keys = self.ring().present;
         let mut nonce = [0; NONCE_LEN];
         SystemRandom::new().fill(&mut nonce).map_err(|_| Unsealable)?;
         let tag_bytes = AES_256_GCM.tag_len();
         let mut sealed = Vec::with_capacity(HEAD_BYTES + NONCE_LEN + plaintext.len() + tag_bytes);
-        sealed.extend_from_slice(&self.keys.head);
+        sealed.extend_from_slice(&keys.head);
         sealed.extend_from_slice(&nonce);
         // Encrypted in place, in a buffer with room for the tag, so that no plain copy is left in
         // memory.
         sealed.extend_from_slice(plaintext);
-        let tag = self
-            .keys
+        let tag = keys
             .sealing
             .seal_in_place_separate_tag(
                 Nonce::assume_unique_for_key(nonce),
-                self.keys.associated(tenant_id, field),
+                keys.associated(tenant_id, field),
                 &mut sealed[HEAD_BYTES + NONCE_LEN..],
             )
             .map_err(|_| Unsealable)?;
@@ -120,7 +149,8 @@ impl SecretBox {
         field: &str,
         sealed: &[u8],
     ) -> Result<Zeroizing<Vec<u8>>, Unsealable> {
-        let all = [Some(&self.keys), self.previous.as_ref()];
+        let ring = self.ring();
+        let all = [Some(&ring.present), ring.previous.as_ref()];
         let sealed_with = |keys: &&Arc<Keys>| sealed.starts_with(&keys.head);
         let keys = all.into_iter().flatten().find(sealed_with).ok_or(Unsealable)?;
         let rest = &sealed[HEAD_BYTES..];
@@ -138,20 +168,21 @@ impl SecretBox {
     /// enough to test guesses.
     pub fn digest(&self, bytes: &[u8]) -> [u8; 32] {
         let mut digest = [0; 32];
-        digest.copy_from_slice(hmac::sign(&self.keys.digest, bytes).as_ref());
+        digest.copy_from_slice(hmac::sign(&self.ring().present.digest, bytes).as_ref());
         digest
     }
 
     /// A ticket for what it says: only the holder of the master key can make it, and only for that.
     pub fn issue_ticket(&self, content: &SignedMessage) -> String {
-        let tag = hmac::sign(&self.keys.tickets, content.as_bytes());
+        let tag = hmac::sign(&self.ring().present.tickets, content.as_bytes());
         BASE64URL_NOPAD.encode(tag.as_ref())
     }
 
     /// True if the ticket was issued for this content under this master key.
     pub fn is_ticket_for(&self, content: &SignedMessage, ticket: &str) -> bool {
         let Ok(tag) = BASE64URL_NOPAD.decode(ticket.as_bytes()) else { return false };
-        let all = [Some(&self.keys), self.previous.as_ref()];
+        let ring = self.ring();
+        let all = [Some(&ring.present), ring.previous.as_ref()];
         all.into_iter()
             .flatten()
             .any(|keys| hmac::verify(&keys.tickets, content.as_bytes(), &tag).is_ok())
@@ -179,6 +210,21 @@ mod tests {
     fn boxed(byte: u8) -> SecretBox {
         let key = data_encoding::BASE64.encode(&[byte; 32]);
         SecretBox::new(&MasterKey::from_base64(&key).expect("a key")).expect("a box")
+    }
+
+    #[test]
+    fn all_clones_seal_with_a_new_key_and_open_what_the_one_before_sealed_until_it_is_forgotten() {
+        let (one, tenant) = (boxed(1), TenantId(uuid::Uuid::from_u128(1)));
+        let clone = one.clone();
+        let old = one.seal(tenant, "field", b"secret").expect("sealed");
+        one.replace_key(&boxed(2));
+        one.replace_key(&boxed(2));
+        assert!(clone.has_previous() && !clone.is_current(&old));
+        assert_eq!(*clone.open(tenant, "field", &old).expect("opened"), b"secret");
+        let new = clone.seal(tenant, "field", b"secret").expect("sealed");
+        assert_eq!(*boxed(2).open(tenant, "field", &new).expect("opened"), b"secret");
+        one.forget_previous();
+        assert!(clone.open(tenant, "field", &old).is_err() && !clone.has_previous());
     }
 
     proptest! {

@@ -26,8 +26,10 @@ pub mod library;
 /// Operations of the server itself: maintenance, metrics, installation, the master key.
 pub mod operations {
     pub mod audit_key;
+    pub mod audit_key_rotation;
     pub mod backup;
     pub mod installation;
+    pub mod key_rotations;
     pub mod maintenance;
     pub mod master_key;
     pub mod master_key_rotation;

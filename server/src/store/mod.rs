@@ -18,8 +18,9 @@ mod trigger_calls;
 pub mod writer;
 
 use std::path::Path;
+use std::sync::Arc;
 
-use muster_protocol::identity::AgentKeyPair;
+use muster_protocol::identity::{AgentKeyPair, AgentPublicKey};
 use sea_orm::DatabaseConnection;
 use sea_orm_migration::MigratorTrait as _;
 
@@ -50,7 +51,7 @@ impl Store {
         let store = Self::open_with_password(url, None, data_dir).await?;
         let no_key = |_| StoreError::Refused("the system has no randomness");
         let pkcs8 = AgentKeyPair::generate().map_err(no_key)?;
-        store.set_audit_key(AgentKeyPair::read(&pkcs8).map_err(no_key)?);
+        store.set_audit_key(AgentKeyPair::read(&pkcs8).map_err(no_key)?, None);
         Ok(store)
     }
 
@@ -76,9 +77,20 @@ impl Store {
         })
     }
 
-    /// Sets the key that signs audit logs. A second call changes nothing.
-    pub fn set_audit_key(&self, key: AgentKeyPair) {
-        self.writer.set_audit_key(key);
+    /// Sets the key that signs audit logs, and while it is being replaced the previous one, whose signatures
+    /// are still valid.
+    pub fn set_audit_key(&self, key: AgentKeyPair, previous: Option<AgentPublicKey>) {
+        self.writer.set_audit_key(key, previous);
+    }
+
+    /// Ends the replacement of the key that signs audit logs.
+    pub fn forget_previous_audit_key(&self) {
+        self.writer.audit().forget_previous_key();
+    }
+
+    /// The key that signs audit logs, once it is set.
+    pub fn audit_key(&self) -> Option<Arc<AgentKeyPair>> {
+        self.writer.audit().key()
     }
 
     /// The data that one tenant may see and change.

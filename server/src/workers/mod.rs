@@ -3,6 +3,7 @@
 mod alert_checker;
 mod approval_sweeper;
 mod change_processor;
+pub mod control;
 mod event_publisher;
 mod mail_sender;
 mod memory_returner;
@@ -19,9 +20,11 @@ use muster_protocol::error_chain;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use crate::adapters::control_socket::ControlListener;
 use crate::hub::Hub;
 use crate::services::Services;
 use crate::services::commands::dispatch::Dispatcher;
+use crate::services::operations::key_rotations::KeyRotations;
 use crate::services::releases::groups::{Groups, ReconcileOutcome};
 
 /// Most agents of one call of the dispatcher.
@@ -108,6 +111,14 @@ impl Workers {
         });
         let scheduler = scheduler::Scheduler::start(&services.maintenance).await?;
         Ok(Self { tasks, scheduler })
+    }
+
+    /// Does what the operator asks by the control socket.
+    pub fn serve_control(&mut self, listener: ControlListener, rotations: KeyRotations) {
+        self.tasks.spawn(async move {
+            control::run(listener, rotations).await;
+            "control socket"
+        });
     }
 
     /// Waits until a worker stops, which only happens after a failure.

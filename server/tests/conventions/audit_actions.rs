@@ -25,6 +25,7 @@ const RESOURCES: [&str; 26] = [
     "invitation",
     "job",
     "ladder",
+    "master_key",
     "member",
     "release",
     "schedule",

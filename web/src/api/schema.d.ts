@@ -5980,7 +5980,7 @@ export interface components {
             code?: string | null;
             detail: string;
             outcome: components["schemas"]["OutcomeView"];
-            /** @description `validity`, `scope`, `limits`, `ladder`, `approval` or `agent`. */
+            /** @description `validity`, `second_factor`, `scope`, `limits`, `ladder`, `approval` or `agent`. */
             rule: string;
         };
         /** @description How to run a schedule now. */
@@ -11286,6 +11286,11 @@ export interface operations {
     list_audit_entries: {
         parameters: {
             query?: {
+                /**
+                 * @description `tenant` for the log of the tenant, `server` for that of the server itself, which only the operator may
+                 *     read.
+                 */
+                log?: "tenant" | "server";
                 /** @description `next_cursor` of the previous page. */
                 cursor?: string;
                 /** @description Most items of the page: 1 to 500, default 50. */
@@ -12350,6 +12355,11 @@ export interface operations {
         parameters: {
             query?: {
                 /**
+                 * @description `tenant` for the log of the tenant, `server` for that of the server itself, which only the operator may
+                 *     read.
+                 */
+                log?: "tenant" | "server";
+                /**
                  * @description Continue behind this position: that of an `end` line, or the number of a link, a dot and the id of an
                  *     entry. Without a filter the export starts with a whole link.
                  */
@@ -12444,7 +12454,13 @@ export interface operations {
     };
     get_audit_head: {
         parameters: {
-            query?: never;
+            query?: {
+                /**
+                 * @description `tenant` for the log of the tenant, `server` for that of the server itself, which only the operator may
+                 *     read.
+                 */
+                log?: "tenant" | "server";
+            };
             header?: never;
             path?: never;
             cookie?: never;
@@ -12467,6 +12483,15 @@ export interface operations {
                      *     }
                      */
                     "application/json": components["schemas"]["AuditHeadView"];
+                };
+            };
+            /** @description The query, a header or the body cannot be read. `errors` names the parameter. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
             /** @description No key was sent, or the key is not valid. */
@@ -12525,6 +12550,11 @@ export interface operations {
     follow_audit: {
         parameters: {
             query?: {
+                /**
+                 * @description `tenant` for the log of the tenant, `server` for that of the server itself, which only the operator may
+                 *     read.
+                 */
+                log?: "tenant" | "server";
                 /** @description Only what this kind of actor did. */
                 actor_kind?: "api_key" | "member" | "operator" | "agent" | "system";
                 /** @description Only what this API key, member or agent did. */
@@ -12610,6 +12640,11 @@ export interface operations {
     verify_audit: {
         parameters: {
             query?: {
+                /**
+                 * @description `tenant` for the log of the tenant, `server` for that of the server itself, which only the operator may
+                 *     read.
+                 */
+                log?: "tenant" | "server";
                 /** @description `next_after` of the previous part. Default: 0, the start of the log. */
                 after?: number;
             };

@@ -44,6 +44,7 @@ pub const OPTIONS: OptionNames = &[
     option("created_before", "--until"),
     option("after", "--after").expects("the position of an `end` line, or of an entry"),
     option("limit", "--limit"),
+    option("log", "--log").expects("tenant or server"),
 ];
 
 #[derive(Debug, clap::Args)]
@@ -63,7 +64,7 @@ enum Action {
     /// Write the log as JSON lines, oldest first
     Export(ExportArgs),
     /// Print the signed head of the log as JSON, to keep outside of the server
-    Head,
+    Head(LogChoice),
     Verify(VerifyArgs),
 }
 
@@ -91,8 +92,25 @@ struct ExportArgs {
     output: Option<PathBuf>,
 }
 
+/// Whose log is read.
+#[derive(Debug, Default, Clone, clap::Args)]
+struct LogChoice {
+    /// Log to read: tenant, or server for what belongs to no tenant, such as failed sign-ins with unknown
+    /// addresses; only the operator may read that [default: tenant]
+    #[arg(long, value_name = "LOG")]
+    log: Option<String>,
+}
+
+impl LogChoice {
+    fn query(&self) -> Vec<(&'static str, String)> {
+        self.log.iter().map(|log| ("log", log.clone())).collect()
+    }
+}
+
 #[derive(Debug, Default, clap::Args)]
 struct ActorFilter {
+    #[command(flatten)]
+    log: LogChoice,
     /// Only by this kind of actor: api_key, member, operator, agent or system
     #[arg(long, value_name = "KIND")]
     actor_kind: Option<String>,
@@ -127,6 +145,8 @@ struct TimeFilter {
 /// with --head later. Exits with 0 if nothing is wrong, and with 1 otherwise.
 #[derive(Debug, clap::Args)]
 struct VerifyArgs {
+    #[command(flatten)]
+    log: LogChoice,
     /// File with a head that was kept; the log must contain it
     #[arg(long, value_name = "FILE")]
     head: Option<PathBuf>,
@@ -154,6 +174,7 @@ impl ListArgs {
     fn is_given(&self) -> bool {
         let ListArgs { filter, time, .. } = self;
         let texts = [
+            &filter.log.log,
             &filter.actor_kind,
             &filter.actor,
             &filter.action,
@@ -190,7 +211,9 @@ impl ActorFilter {
             ("subject_kind", self.subject_kind),
             ("subject_id", subject),
         ];
-        Ok(pairs.into_iter().filter_map(|(name, value)| Some((name, value?))).collect())
+        let log = self.log.query();
+        let filters = pairs.into_iter().filter_map(|(name, value)| Some((name, value?)));
+        Ok(log.into_iter().chain(filters).collect())
     }
 }
 
@@ -263,8 +286,8 @@ pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
         }
         Action::Follow(filter) => follow(filter, session).await,
         Action::Export(args) => download::export(args, session).await,
-        Action::Head => {
-            let request = session.api.request(Method::GET, &["audit", "head"]);
+        Action::Head(log) => {
+            let request = session.api.request(Method::GET, &["audit", "head"]).query(&log.query());
             let head = session.api.json(request).await?;
             Output { json: true, ..session.output }.answer(&head, |_| String::new())?;
             Ok(0)

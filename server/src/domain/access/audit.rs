@@ -4,9 +4,11 @@ use std::fmt;
 use std::str::FromStr;
 
 use muster_protocol::audit::{AuditHash, EntryFields};
+use serde::Deserialize;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::principal::ActorKind;
+use super::principal::{ActorKind, Scope};
 use super::records::AuditRecord;
 use crate::domain::ids::TenantId;
 use crate::domain::time::Timestamp;
@@ -48,6 +50,36 @@ impl FromStr for AuditPosition {
         let position = Self { link, id };
         let is_plain = link <= i64::MAX.cast_unsigned() && position.to_string() == text;
         if is_plain { Ok(position) } else { Err(InvalidPosition) }
+    }
+}
+
+/// Whose log is read.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum LogOwner {
+    /// The tenant of the caller.
+    #[default]
+    Tenant,
+    /// The server itself: what belongs to no tenant, such as failed sign-ins with unknown addresses. Only the
+    /// operator may read it.
+    Server,
+}
+
+impl LogOwner {
+    /// The scope that reads it.
+    pub fn scope(self) -> Scope {
+        match self {
+            Self::Tenant => Scope::AuditRead,
+            Self::Server => Scope::TenantsManage,
+        }
+    }
+
+    /// The id that its entries have.
+    pub fn tenant_id(self, of_caller: TenantId) -> TenantId {
+        match self {
+            Self::Tenant => of_caller,
+            Self::Server => TenantId(Uuid::nil()),
+        }
     }
 }
 

@@ -4,7 +4,7 @@
 const LIKENESS: f64 = 0.75;
 
 /// Every action, `<resource>.<verb>`. A test compares this list with the entries that services write.
-pub const AUDIT_ACTIONS: [&str; 101] = [
+pub const AUDIT_ACTIONS: [&str; 103] = [
     "agent.adopt",
     "agent.delete",
     "agent.deregister",
@@ -28,6 +28,7 @@ pub const AUDIT_ACTIONS: [&str; 101] = [
     "approval.withdraw",
     "approval_rule.create",
     "approval_rule.delete",
+    "audit.change_key",
     "audit.remove",
     "calendar.create",
     "calendar.delete",
@@ -66,6 +67,7 @@ pub const AUDIT_ACTIONS: [&str; 101] = [
     "job.resume",
     "job.submit",
     "ladder.update",
+    "master_key.rotate",
     "member.create",
     "member.delete",
     "member.update",

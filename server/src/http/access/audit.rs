@@ -9,6 +9,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::audit_query::{MAX_LINK, filter, position};
+use crate::domain::access::audit::LogOwner;
 use crate::domain::access::principal::ActorKind;
 use crate::domain::access::records::AuditRecord;
 use crate::domain::ids::{AuditId, SessionId, TenantId};
@@ -80,6 +81,11 @@ impl From<AuditRecord> for AuditEntryView {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 struct AuditParams {
+    /// `tenant` for the log of the tenant, `server` for that of the server itself, which only the operator may
+    /// read.
+    #[param(inline)]
+    #[serde(default)]
+    log: LogOwner,
     /// `next_cursor` of the previous page.
     cursor: Option<String>,
     /// Most items of the page: 1 to 500, default 50.
@@ -120,7 +126,7 @@ async fn list_audit_entries(
         (params.subject_kind, params.subject_id),
         (params.created_after.as_deref(), params.created_before.as_deref()),
     )?;
-    let page = state.services.audit_log.list(&caller, &filter, before, limit).await?;
+    let page = state.services.audit_log.list(&caller, params.log, &filter, before, limit).await?;
     Ok(axum::Json(page.map(AuditEntryView::from).into()))
 }
 
@@ -151,20 +157,37 @@ impl From<AuditHead> for AuditHeadView {
     }
 }
 
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct HeadParams {
+    /// `tenant` for the log of the tenant, `server` for that of the server itself, which only the operator may
+    /// read.
+    #[param(inline)]
+    #[serde(default)]
+    log: LogOwner,
+}
+
 /// Get the signed head of the audit log. Keep it outside of the server.
-#[utoipa::path(get, path = "/api/audit/head", tag = "audit",
+#[utoipa::path(get, path = "/api/audit/head", tag = "audit", params(HeadParams),
     responses((status = 200, body = AuditHeadView), (status = 403, body = Problem), (status = 404, body = Problem)))]
 async fn get_audit_head(
     State(state): State<AppState>,
     caller: Caller,
+    Params(params): Params<HeadParams>,
 ) -> ApiResult<axum::Json<AuditHeadView>> {
-    Ok(axum::Json(state.services.audit_log.head(&caller).await?.into()))
+    Ok(axum::Json(state.services.audit_log.head(&caller, params.log).await?.into()))
 }
 
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 struct VerifyParams {
+    /// `tenant` for the log of the tenant, `server` for that of the server itself, which only the operator may
+    /// read.
+    #[param(inline)]
+    #[serde(default)]
+    log: LogOwner,
     /// `next_after` of the previous part. Default: 0, the start of the log.
     #[serde(default)]
     after: u64,
@@ -243,5 +266,5 @@ async fn verify_audit(
     Params(params): Params<VerifyParams>,
 ) -> ApiResult<axum::Json<AuditVerificationView>> {
     let after = within("after", params.after, 0..=MAX_LINK)?;
-    Ok(axum::Json(state.services.audit_log.verify(&caller, after).await?.into()))
+    Ok(axum::Json(state.services.audit_log.verify(&caller, params.log, after).await?.into()))
 }

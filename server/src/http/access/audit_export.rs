@@ -13,6 +13,7 @@ use utoipa_axum::routes;
 
 use super::audit::AuditEntryView;
 use super::audit_query::{filter, position};
+use crate::domain::access::audit::LogOwner;
 use crate::domain::access::principal::ActorKind;
 use crate::domain::ids::TenantId;
 use crate::http::AppState;
@@ -34,6 +35,11 @@ pub(in crate::http) fn routes() -> OpenApiRouter<AppState> {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 struct ExportParams {
+    /// `tenant` for the log of the tenant, `server` for that of the server itself, which only the operator may
+    /// read.
+    #[param(inline)]
+    #[serde(default)]
+    log: LogOwner,
     /// Continue behind this position: that of an `end` line, or the number of a link, a dot and the id of an
     /// entry. Without a filter the export starts with a whole link.
     after: Option<String>,
@@ -111,7 +117,7 @@ async fn export_audit(
         (params.subject_kind, params.subject_id),
         (params.created_after.as_deref(), params.created_before.as_deref()),
     )?;
-    let export = state.services.audit_log.export(&caller, filter, after).await?;
+    let export = state.services.audit_log.export(&caller, params.log, filter, after).await?;
     let body = futures_util::stream::try_unfold(export, async |mut export| {
         let mut part = Vec::new();
         while part.len() < PART_BYTES
@@ -137,6 +143,11 @@ async fn export_audit(
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 struct FollowParams {
+    /// `tenant` for the log of the tenant, `server` for that of the server itself, which only the operator may
+    /// read.
+    #[param(inline)]
+    #[serde(default)]
+    log: LogOwner,
     /// Only what this kind of actor did.
     #[param(inline)]
     actor_kind: Option<ActorKind>,
@@ -172,7 +183,7 @@ async fn follow_audit(
         (None, None),
     )?;
     let after = position("Last-Event-ID", sse::last_event_id(&headers))?;
-    let stream = state.services.audit_log.follow(&caller, filter, after).await?;
+    let stream = state.services.audit_log.follow(&caller, params.log, filter, after).await?;
     Ok(sse::answer(futures_util::stream::try_unfold(stream, async |mut stream| {
         let event = stream.next().await?;
         Ok::<_, crate::store::StoreError>(event.map(|event| (written(event), stream)))

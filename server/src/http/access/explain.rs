@@ -58,7 +58,7 @@ struct ExplanationView {
 
 #[derive(Debug, Serialize, ToSchema)]
 struct RuleView {
-    /// `validity`, `scope`, `limits`, `ladder`, `approval` or `agent`.
+    /// `validity`, `second_factor`, `scope`, `limits`, `ladder`, `approval` or `agent`.
     rule: &'static str,
     outcome: OutcomeView,
     /// The code with which the request would be refused.

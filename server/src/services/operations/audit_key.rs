@@ -12,8 +12,10 @@ use crate::store::{Store, StoreError};
 
 /// The setting with the sealed key, and the field it is sealed for.
 pub(super) const SETTING: &str = "audit_key";
+/// The same of the key that is being replaced. It exists until every log has an entry about it.
+pub(super) const PREVIOUS: &str = "audit_key_previous";
 /// The key belongs to no tenant.
-const NO_TENANT: TenantId = TenantId(Uuid::nil());
+pub(super) const NO_TENANT: TenantId = TenantId(Uuid::nil());
 
 /// The key can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -33,18 +35,33 @@ pub enum AuditKeyError {
 /// # Errors
 /// [`AuditKeyError`].
 pub async fn load(store: &Store, secret_box: &SecretBox) -> Result<(), AuditKeyError> {
-    let pkcs8 = match store.system().setting(SETTING).await? {
-        Some(sealed) => {
-            secret_box.open(NO_TENANT, SETTING, &sealed).map_err(AuditKeyError::Changed)?
-        }
+    let key = match read(store, secret_box, SETTING).await? {
+        Some(key) => key,
         None => {
             let pkcs8 = AgentKeyPair::generate()?;
             let sealed =
                 secret_box.seal(NO_TENANT, SETTING, &pkcs8).map_err(AuditKeyError::Sealing)?;
             store.system().create_setting(SETTING, sealed).await?;
-            pkcs8
+            AgentKeyPair::read(&pkcs8)?
         }
     };
-    store.set_audit_key(AgentKeyPair::read(&pkcs8)?);
+    let previous = read(store, secret_box, PREVIOUS).await?;
+    if previous.is_some() {
+        tracing::warn!(
+            "the rotation of the key of audit logs was interrupted; run `muster-server rotate-audit-key` again"
+        );
+    }
+    store.set_audit_key(key, previous.map(|previous| previous.public_key()));
     Ok(())
+}
+
+/// A stored key.
+pub(super) async fn read(
+    store: &Store,
+    secret_box: &SecretBox,
+    name: &'static str,
+) -> Result<Option<AgentKeyPair>, AuditKeyError> {
+    let Some(sealed) = store.system().setting(name).await? else { return Ok(None) };
+    let pkcs8 = secret_box.open(NO_TENANT, name, &sealed).map_err(AuditKeyError::Changed)?;
+    Ok(Some(AgentKeyPair::read(&pkcs8)?))
 }

@@ -1,29 +1,50 @@
-//! Replaces the master key: seals everything in the database again, in small transactions.
+//! Replaces the master key: seals everything in the database again, in small transactions, also while the
+//! server runs.
 //!
-//! Order: the new key is durable beside the old one before anything is sealed with it; every value is
-//! sealed again; then the record that decides which key a server takes; then the files change their
-//! names. A server that starts at any point between finds both keys, so an interrupted rotation loses
-//! nothing, and running it again finishes it.
+//! Order: the new key is durable beside the old one before anything is sealed with it; from then on everything
+//! new is sealed with it, and both open; every value is sealed again; then the record that decides which key a
+//! server takes; then the files change their names. A server that starts at any point between finds both keys,
+//! so an interrupted rotation loses nothing, and running it again finishes it.
 
 use std::path::{Path, PathBuf};
 
+use serde_json::json;
 use uuid::Uuid;
 
-use super::master_key::{CHECK, KeyLocations, NO_TENANT, UnlockError, next_file};
-use super::{audit_key, master_key};
+use super::audit_key;
+use super::master_key::{CHECK, NO_TENANT, UnlockError, next_file};
 use crate::adapters::master_key_file;
+use crate::domain::access::principal::ActorKind;
+use crate::domain::ids::PrincipalId;
 use crate::domain::secret_box::SecretBox;
+use crate::domain::time::Clock;
+use crate::services::access::caller::{AuditAction, Subject};
 use crate::services::access::mails;
+use crate::services::access::people::access_tokens::{self, AccessTokens};
 use crate::services::access::people::totp;
 use crate::services::commands::secret_parameters;
 use crate::services::integrations::integrations;
 use crate::services::integrations::webhooks::signature;
 use crate::services::schedules::{hooks, secrets as schedule_secrets};
-use crate::store::queries::{SealedTable, SealedValue};
+use crate::store::entities::access::audit_entry;
+use crate::store::queries::{ResealedValue, SealedTable};
 use crate::store::{Store, StoreError};
 
 /// Values of one transaction.
 const SLICE: u64 = 200;
+/// Most passes over the database until one finds nothing to seal again.
+const MAX_PASSES: u32 = 16;
+/// What is sealed, and for which field.
+const TABLES: [(SealedTable, &str); 8] = [
+    (SealedTable::Commands, secret_parameters::FIELD),
+    (SealedTable::WebhookKeys, signature::FIELD),
+    (SealedTable::Hooks, hooks::FIELD),
+    (SealedTable::Schedules, schedule_secrets::FIELD),
+    (SealedTable::Integrations, integrations::FIELD),
+    (SealedTable::Mails, mails::FIELD),
+    (SealedTable::TotpSecrets, totp::FIELD),
+    (SealedTable::TokenKeys, access_tokens::FIELD),
+];
 
 /// What a rotation did.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,46 +77,86 @@ pub enum RotationError {
     Store(#[from] StoreError),
 }
 
-/// Replaces the master key, or finishes a rotation that was interrupted. The server must be stopped:
-/// the store holds the lock of the database, so it can't be opened while the server runs.
+/// Replaces the master key, or finishes a rotation that was interrupted. `file` has the present key, and
+/// `secret_box` is what the server seals and opens with.
 ///
 /// # Errors
 /// [`RotationError`]; run it again to finish.
-pub async fn rotate(store: &Store, locations: KeyLocations) -> Result<Rotation, RotationError> {
-    if locations.text.is_some() {
-        return Err(RotationError::FromEnvironment);
-    }
-    let file = locations.file.clone().unwrap_or_else(|| locations.own_file.clone());
-    // Also checks that the present key is the right one.
-    master_key::unlock(store, locations).await?;
-    let next = next_file(&file);
+pub(super) async fn rotate(
+    store: &Store,
+    secret_box: &SecretBox,
+    tokens: Option<&AccessTokens>,
+    file: &Path,
+    clock: &Clock,
+) -> Result<Rotation, RotationError> {
+    let next = next_file(file);
     let new = match master_key_file::read(&next)? {
         Some(key) => key,
-        None => master_key_file::make(&next)?,
+        None => {
+            // What an earlier rotation left must not need a third key.
+            seal_again(store, secret_box).await?;
+            master_key_file::make(&next)?
+        }
     };
-    let old = master_key_file::read(&file)?.ok_or_else(|| UnlockError::NoFile(file.clone()))?;
+    let old = master_key_file::read(file)?.ok_or_else(|| UnlockError::NoFile(file.to_owned()))?;
     let new = SecretBox::new(&new)?;
     let both = new.clone().with_previous(&SecretBox::new(&old)?);
-    let mut counts = (0, 0);
+    let record = store.system().setting(CHECK).await?.unwrap_or_default();
+    if both.open(NO_TENANT, CHECK, &record).is_err() {
+        return Err(UnlockError::Wrong(file.display().to_string()).into());
+    }
+    secret_box.replace_key(&new);
     // Whoever has the old master key and a copy of the database has the keys that sign access tokens.
     store.system().delete_token_keys().await?;
-    for (table, field) in [
-        (SealedTable::Commands, secret_parameters::FIELD),
-        (SealedTable::WebhookKeys, signature::FIELD),
-        (SealedTable::Hooks, hooks::FIELD),
-        (SealedTable::Schedules, schedule_secrets::FIELD),
-        (SealedTable::Integrations, integrations::FIELD),
-        (SealedTable::Mails, mails::FIELD),
-        (SealedTable::TotpSecrets, totp::FIELD),
-    ] {
-        seal_table(store, &both, table, field, &mut counts).await?;
+    if let Some(tokens) = tokens {
+        tokens.forget();
     }
-    for name in [audit_key::SETTING, CHECK] {
-        seal_setting(store, &both, name, &mut counts).await?;
+    let (mut sealed, mut unreadable) = (0, 0);
+    for _ in 0..MAX_PASSES {
+        // What was sealed with the old key just before is stored now, and found by the next pass.
+        store.system().flush().await?;
+        let counts = seal_again(store, secret_box).await?;
+        (sealed, unreadable) = (sealed + counts.0, counts.1);
+        if counts.0 == 0 {
+            break;
+        }
     }
-    let previous_file = previous_file(&file);
-    master_key_file::replace(&file, &next, &previous_file)?;
+    let mut counts = (sealed, unreadable);
+    for name in [audit_key::SETTING, audit_key::PREVIOUS] {
+        seal_setting(store, secret_box, name, &mut counts).await?;
+    }
+    let detail = json!({ "sealed": counts.0, "unreadable": counts.1 });
+    store.system().append_audit(vec![entry(&detail, clock)]).await?;
+    seal_setting(store, secret_box, CHECK, &mut counts).await?;
+    let previous_file = previous_file(file);
+    master_key_file::replace(file, &next, &previous_file)?;
+    let file = file.to_owned();
     Ok(Rotation { sealed: counts.0, unreadable: counts.1, file, previous_file })
+}
+
+/// One pass over everything that is sealed. Returns how much was sealed again, and how much no key opens.
+pub(super) async fn seal_again(
+    store: &Store,
+    secret_box: &SecretBox,
+) -> Result<(u64, u64), RotationError> {
+    let mut counts = (0, 0);
+    for (table, field) in TABLES {
+        seal_table(store, secret_box, table, field, &mut counts).await?;
+    }
+    Ok(counts)
+}
+
+/// For the log of the server itself.
+fn entry(detail: &serde_json::Value, clock: &Clock) -> audit_entry::Model {
+    let action = AuditAction {
+        tenant_id: NO_TENANT,
+        action: "master_key.rotate",
+        subject: Subject { kind: "master_key", id: Uuid::nil() },
+        detail,
+        at: clock.now(),
+    };
+    let actor_id = Some(PrincipalId::OPERATOR.0);
+    audit_entry::Model { actor_kind: ActorKind::Operator, actor_id, ..action.by_system() }
 }
 
 async fn seal_table(
@@ -118,7 +179,11 @@ async fn seal_table(
             match both.open(value.tenant_id, field, &value.sealed) {
                 Ok(plain) => {
                     let again = both.seal(value.tenant_id, field, &plain)?;
-                    changes.push(SealedValue { sealed: again, ..value });
+                    changes.push(ResealedValue {
+                        id: value.id,
+                        previous: value.sealed,
+                        sealed: again,
+                    });
                 }
                 Err(_) => *unreadable += 1,
             }

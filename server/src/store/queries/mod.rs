@@ -78,6 +78,7 @@ pub mod integrations {
 /// Operations of the server itself: settings, statistics, sweeps.
 pub mod operations {
     pub(super) mod api_key_revocation;
+    pub(super) mod audit_key;
     pub(super) mod key_notices;
     pub(in crate::store::queries) mod member_changes;
     pub(super) mod sealed_values;
@@ -156,7 +157,7 @@ pub use self::library::scripts::{SCRIPT_NAME_TAKEN, ScriptFilter, TOO_MANY_SCRIP
 pub use self::library::versions::{LIBRARY_FULL, MAX_LIBRARY_BYTES, NewVersion};
 pub use self::operations::api_key_revocation::{Revocation, RevocationScope};
 pub use self::operations::member_changes::MemberChange;
-pub use self::operations::sealed_values::{SealedTable, SealedValue};
+pub use self::operations::sealed_values::{ResealedValue, SealedTable, SealedValue};
 pub use self::operations::sweeps::{OfflineAgent, Retention, TenantRetention};
 pub use self::operations::tenant_export::{
     ExportPage, NOT_EXPORTED_TABLES, TABLES as EXPORTED_TABLES,

@@ -22,7 +22,7 @@ pub mod sessions;
 use std::future::Future;
 use std::pin::Pin;
 
-use muster_protocol::identity::AgentKeyPair;
+use muster_protocol::identity::{AgentKeyPair, AgentPublicKey};
 use sea_orm::{DatabaseConnection, DatabaseTransaction, DbErr};
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -109,14 +109,14 @@ impl Writer {
         Self { queue, metrics, audit, outbox }
     }
 
-    /// Sets the key that signs audit logs. A second call changes nothing.
-    pub fn set_audit_key(&self, key: AgentKeyPair) {
-        self.audit.set_key(key);
+    /// Sets the key that signs audit logs, and the previous one, whose signatures are still valid.
+    pub fn set_audit_key(&self, key: AgentKeyPair, previous: Option<AgentPublicKey>) {
+        self.audit.set_key(key, previous);
     }
 
-    /// The key that signs audit logs, once it is set.
-    pub fn audit_key(&self) -> Option<&AgentKeyPair> {
-        self.audit.key()
+    /// The keys of audit logs.
+    pub(in crate::store) fn audit(&self) -> &AuditShared {
+        &self.audit
     }
 
     /// Counts commits with audit entries, to wait for the next.

@@ -1,7 +1,7 @@
 //! The audit log: its hash chain, exports, filters and the stream of new entries.
 
 use muster_tests::{
-    Cli, Fixture, JsonFields as _, LiveStream, ServerOptions, eventually, fake_time,
+    Api, Cli, Fixture, JsonFields as _, LiveStream, ServerOptions, eventually, fake_time,
     on_both_databases,
 };
 use serde_json::{Value, json};
@@ -11,6 +11,7 @@ on_both_databases!(
     a_log_that_was_cut_off_is_found_by_a_head_that_was_kept,
     a_long_log_is_checked_in_parts_and_a_stream_and_an_export_continue,
     old_entries_are_removed_and_what_stays_is_still_proven,
+    log_of_the_server_is_for_the_operator_alone_and_bounded_by_retention,
 );
 
 async fn logged_in(fixture: &Fixture) -> Cli {
@@ -298,4 +299,68 @@ async fn old_entries_are_removed_and_what_stays_is_still_proven(mut fixture: Fix
     fixture.server.query(&format!("UPDATE audit_anchors SET number = {}", through + 1));
     let found = findings(&fixture, &cli).await;
     assert!(found.iter().any(|(kind, ..)| kind == "signature_invalid"), "{found:?}");
+}
+
+async fn log_of_the_server_is_for_the_operator_alone_and_bounded_by_retention(
+    mut fixture: Fixture,
+) {
+    let cli = logged_in(&fixture).await;
+    let owner = fixture.owner().await;
+    let unknown = json!({"email": "nobody@example.com", "password": "correct horse battery"});
+    let refused = async |api: &Api| {
+        let answer = api.with_key("").post("/api/auth/login", unknown.clone()).await;
+        answer.expect_problem(401, "wrong_sign_in");
+    };
+    let empty = fixture.api.get("/api/audit?log=server").await.expect(200);
+    assert_eq!(empty["items"], json!([]));
+    fixture.api.get("/api/audit/head?log=server").await.expect_problem(404, "not_found");
+    fixture.api.get("/api/audit/verify?log=server").await.expect(200);
+    let live = "/api/audit/live?log=server";
+    let mut stream = LiveStream::open(&fixture.api, live, "").await.expect("a stream");
+    stream.expect("ready").await;
+    refused(&fixture.api).await;
+    let entry = stream.expect("entry").await;
+    assert_eq!(entry.data["action"], "session.refuse", "{}", entry.data);
+    drop(stream);
+    let log = fixture.api.get("/api/audit?log=server").await.expect(200);
+    assert_eq!(log.list("items").len(), 1, "{log}");
+    assert!(log["items"][0]["source"].is_string(), "{log}");
+    assert!(!log.to_string().contains("nobody@"), "{log}");
+    let of_tenant = fixture.api.get("/api/audit?action=session.refuse").await.expect(200);
+    assert_eq!(of_tenant["items"], json!([]));
+    let printed = cli.run(&["audit", "--log", "server"]).await.expect(0);
+    assert!(printed.contains("session.refuse"), "{printed}");
+    for args in [["audit", "verify", "--log", "server"], ["audit", "export", "--log", "server"]] {
+        cli.run(&args).await.expect(0);
+    }
+
+    // An owner is not the operator, and an operator's right is no owner's.
+    let key = json!({"name": "owner", "role": "owner"});
+    let key = fixture.api.post("/api/keys", key).await.expect(201);
+    for api in [&owner.api, &fixture.api.with_key(key.text("key"))] {
+        for path in ["", "/head", "/verify", "/export", "/live"] {
+            let answer = api.get(&format!("/api/audit{path}?log=server")).await;
+            answer.expect_problem(403, "missing_scope");
+        }
+    }
+    fixture.api.get("/api/audit?log=servers").await.expect_problem(400, "invalid_query");
+
+    // Two months later, retention applies to it too.
+    fixture.server.stop();
+    let options = ServerOptions::default().with("MUSTER_AUDIT_DAYS", 30);
+    let later = fake_time("+60d x60");
+    let options = later.iter().fold(options, |options, (name, value)| options.with(name, value));
+    fixture.server.resume_with(options);
+    fixture.server.ready().await;
+    refused(&fixture.api).await;
+    refused(&fixture.api).await;
+    eventually("the old sign-in is removed", async || {
+        let page = fixture.api.get("/api/audit?log=server&action=audit.remove").await.expect(200);
+        (!page.list("items").is_empty()).then_some(())
+    })
+    .await;
+    let page = fixture.api.get("/api/audit?log=server&action=session.refuse").await.expect(200);
+    assert_eq!(page.list("items").len(), 2, "{page}");
+    let verified = fixture.api.get("/api/audit/verify?log=server").await.expect(200);
+    assert_eq!(verified["is_intact"], true, "{verified}");
 }

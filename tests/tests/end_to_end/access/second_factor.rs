@@ -55,12 +55,19 @@ async fn member_without_a_required_second_factor_may_only_enable_it(fixture: Fix
         assert_eq!(me["scopes"], json!([]), "{me}");
         person.api.get("/api/me/totp").await.expect(200);
     }
+    let ask = format!("/api/access/explain?operation=run:deploy&principal={}", admin.member_id);
+    let explained = fixture.api.get(&ask).await.expect(200);
+    assert_eq!(explained["outcome"], "refused", "{explained}");
+    assert_eq!(explained["rules"][1]["rule"], "second_factor", "{explained}");
+    assert_eq!(explained["rules"][1]["code"], "second_factor_required", "{explained}");
     // People who have one, and API keys, are not affected.
     owner.api.get("/api/agents").await.expect(200);
     fixture.api.get("/api/agents").await.expect(200);
 
     let (_, codes) = enable(&again).await;
     again.api.get("/api/agents").await.expect(200);
+    let explained = fixture.api.get(&ask).await.expect(200);
+    assert!(!explained.to_string().contains("second_factor"), "{explained}");
     admin.api.get("/api/agents").await.expect_problem(401, "session_ended");
     disable(&again, &codes[0]).await.expect(204);
     again.api.get("/api/agents").await.expect_problem(403, "second_factor_required");

@@ -10,6 +10,7 @@ use tokio::time::timeout;
 
 on_both_databases!(
     what_a_session_has_open_ends_with_it,
+    stream_continues_when_the_access_token_is_renewed_and_ends_at_revocation,
     changed_password_ends_the_other_sessions,
     person_sees_and_ends_its_own_sessions_and_no_others,
 );
@@ -20,6 +21,36 @@ const PATIENCE: Duration = Duration::from_secs(45);
 async fn another_session(fixture: &Fixture, person: &Person) -> Person {
     let answer = sign_in(&fixture.api, &person.email, PASSWORD).await.expect(200);
     Person::of(&fixture.api, &person.email, &answer)
+}
+
+async fn stream_continues_when_the_access_token_is_renewed_and_ends_at_revocation(
+    fixture: Fixture,
+) {
+    let owner = fixture.owner().await;
+    let other = another_session(&fixture, &owner).await;
+    let path = "/api/audit/live?action=agent_key.create";
+    let mut stream = LiveStream::open(&other.api, path, "").await.expect("a stream");
+    stream.expect("ready").await;
+    let change = async |name: &str| {
+        fixture.api.post("/api/agents/keys", json!({"name": name})).await.expect(201);
+    };
+    change("before").await;
+    stream.expect("entry").await;
+    let mut token = other.refresh_token.clone();
+    for name in ["first renewal", "second renewal"] {
+        let body = json!({"refresh_token": token});
+        let renewed = fixture.api.with_key("").post("/api/auth/refresh", body).await.expect(200);
+        token = renewed.text("refresh_token").to_owned();
+        change(name).await;
+        let entry = stream.expect("entry").await;
+        assert_eq!(entry.data["action"], "agent_key.create");
+    }
+    let path = format!("/api/me/sessions/{}", other.session_id);
+    owner.api.delete(&path).await.expect(204);
+    change("after").await;
+    let end = async { stream.next().await };
+    let event = timeout(PATIENCE, end).await.expect("the stream ends");
+    assert!(event.is_none(), "an event after the revocation: {event:?}");
 }
 
 async fn what_a_session_has_open_ends_with_it(fixture: Fixture) {

@@ -17,5 +17,6 @@ mod images;
 mod master_key_rotation;
 mod metrics;
 mod monitoring;
+mod online_key_rotation;
 mod storage;
 mod systemd_unit;

@@ -6,8 +6,8 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use muster_protocol::audit::{
-    AuditAnchor, AuditHash, AuditHead, AuditLink, BREAK_ACTION, ChainVerifier, EXPORT_FORMAT,
-    EntryFields, FindingKind, StoredEntry, VerifiedChain,
+    AuditAnchor, AuditHash, AuditHead, AuditKeyChange, AuditLink, BREAK_ACTION, ChainVerifier,
+    EXPORT_FORMAT, EntryFields, FindingKind, KEY_CHANGE_ACTION, StoredEntry, VerifiedChain,
 };
 use muster_protocol::identity::{AgentPublicKey, Fingerprint};
 use serde::Deserialize;
@@ -165,8 +165,11 @@ fn save_head(path: &Path, head: &AuditHead) -> Result<(), CliError> {
 pub struct LogReader {
     /// The key that the user trusts.
     given: Option<Fingerprint>,
-    /// The key that must have signed: the given one, else the one of the log itself.
-    signer: Option<Fingerprint>,
+    /// The keys that may have signed: the given one, else the one of the log itself, and each that one of them has
+    /// named as the next.
+    signers: Vec<Fingerprint>,
+    /// A key that has signed a link, and is compared when all changes of the key are known.
+    signatures: Vec<(AgentPublicKey, u64)>,
     kept: Option<AuditHead>,
     verifier: Option<(Uuid, ChainVerifier)>,
     /// The link whose entries follow.
@@ -183,7 +186,8 @@ impl LogReader {
     fn new(given: Option<Fingerprint>, kept: Option<AuditHead>) -> Self {
         Self {
             given,
-            signer: given,
+            signers: given.into_iter().collect(),
+            signatures: Vec::new(),
             kept,
             verifier: None,
             link: None,
@@ -215,6 +219,7 @@ impl LogReader {
 
     fn finish(mut self) -> Result<ReadLog, CliError> {
         self.close_link();
+        self.check_signers();
         let Some((_, mut verifier)) = self.verifier else {
             return Err(CliError::Usage("this is no exported audit log".into()));
         };
@@ -251,7 +256,7 @@ impl LogReader {
             }
             Line::Entry(entry) => self.add_entry(&entry),
             Line::Head(head) => {
-                self.check_signer(head.public_key, head.number);
+                self.signatures.push((head.public_key, head.number));
                 self.head = Some(head);
             }
             Line::End {} => {}
@@ -265,7 +270,9 @@ impl LogReader {
         if self.verifier.is_some() {
             return;
         }
-        self.signer = self.signer.or(public_key.map(|key| key.fingerprint()));
+        if self.signers.is_empty() {
+            self.signers.extend(public_key.map(|key| key.fingerprint()));
+        }
         self.after = after;
         self.is_partial = after > 0;
         let kept = self.kept.clone();
@@ -291,21 +298,37 @@ impl LogReader {
         self.verifier = Some((tenant_id, verifier));
         self.is_partial = false;
         self.after = anchor.number;
-        self.check_signer(anchor.public_key, anchor.number);
+        self.signatures.push((anchor.public_key, anchor.number));
     }
 
-    fn check_signer(&mut self, key: AgentPublicKey, number: u64) {
-        let is_trusted = self.signer.is_none_or(|signer| signer == key.fingerprint());
-        if let Some((_, verifier)) = &mut self.verifier
-            && !is_trusted
+    fn check_signers(&mut self) {
+        let Some((_, verifier)) = &mut self.verifier else { return };
+        for (key, number) in std::mem::take(&mut self.signatures) {
+            let signer = key.fingerprint();
+            if !self.signers.is_empty() && !self.signers.contains(&signer) {
+                let message = format!("link {number} is signed with another key: {signer}");
+                verifier.add(FindingKind::SignatureInvalid, number, None, message);
+            }
+        }
+    }
+
+    /// A key that a trusted key has named as the next one is trusted too.
+    fn follow_key_change(&mut self, entry: &EntryLine) {
+        if entry.action != KEY_CHANGE_ACTION {
+            return;
+        }
+        let change = serde_json::from_value::<AuditKeyChange>(entry.detail.clone());
+        if let Ok(change) = change
+            && change.is_signed()
+            && self.signers.contains(&change.previous_public_key.fingerprint())
+            && !self.signers.contains(&change.public_key.fingerprint())
         {
-            let message =
-                format!("link {number} is signed with another key: {}", key.fingerprint());
-            verifier.add(FindingKind::SignatureInvalid, number, None, message);
+            self.signers.push(change.public_key.fingerprint());
         }
     }
 
     fn add_entry(&mut self, entry: &EntryLine) {
+        self.follow_key_change(entry);
         let Some((tenant_id, verifier)) = &mut self.verifier else { return };
         let stored = entry.stored(*tenant_id);
         match &self.link {

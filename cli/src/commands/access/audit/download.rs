@@ -52,7 +52,9 @@ pub async fn export(args: ExportArgs, session: &Session) -> Result<u8, CliError>
 pub async fn verify(args: &VerifyArgs, session: &Session) -> Result<u8, CliError> {
     let mut log = check::start(args)?;
     let api = &session.api;
-    let mut response = api.send_stream(api.request(Method::GET, &["audit", "export"])).await?;
+    let mut response = api
+        .send_stream(api.request(Method::GET, &["audit", "export"]).query(&args.log.query()))
+        .await?;
     let mut rest: Vec<u8> = Vec::new();
     while let Some(chunk) = response.chunk().await.map_err(|error| api.cut_off(&error))? {
         rest.extend_from_slice(&chunk);

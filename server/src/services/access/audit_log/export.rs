@@ -7,9 +7,8 @@ use muster_protocol::audit::{AuditAnchor, AuditHead, AuditLink};
 use muster_protocol::identity::AgentPublicKey;
 
 use super::verification::read_part;
-use super::{AuditLog, read_head};
-use crate::domain::access::audit::{AuditFilter, AuditPosition};
-use crate::domain::access::principal::Scope;
+use super::{AuditLog, owned_by};
+use crate::domain::access::audit::{AuditFilter, AuditPosition, LogOwner};
 use crate::domain::access::records::AuditRecord;
 use crate::domain::ids::TenantId;
 use crate::services::access::caller::Caller;
@@ -49,8 +48,8 @@ pub enum ExportLine {
 #[derive(Debug)]
 pub struct AuditExport {
     viewer: StreamPermit,
+    owner: LogOwner,
     tenant: TenantScope,
-    tenant_id: TenantId,
     filter: AuditFilter,
     position: AuditPosition,
     /// The link behind which the log started when the export started.
@@ -69,15 +68,15 @@ impl AuditLog {
     pub async fn export(
         &self,
         caller: &Caller,
+        owner: LogOwner,
         filter: AuditFilter,
         after: Option<AuditPosition>,
     ) -> Result<AuditExport> {
-        caller.require(Scope::AuditRead)?;
+        let tenant_id = owned_by(owner, caller)?;
         let viewer = self.viewers.admit(caller)?;
-        let tenant_id = caller.principal.tenant_id;
         let tenant = self.store.tenant(tenant_id);
         // The head before the anchor: what is removed in between is missing, not the other way round.
-        let head = read_head(&tenant, tenant_id).await?;
+        let head = tenant.audit_head().await?;
         let anchor = tenant.audit_anchor().await?.filter(|_| filter.is_empty());
         let start = anchor.as_ref().map_or(0, |anchor| anchor.number);
         let position = match after {
@@ -99,7 +98,7 @@ impl AuditLog {
         let anchor = anchor.filter(|_| position.link == start);
         lines.extend(anchor.map(ExportLine::Anchor));
         let is_over = false;
-        Ok(AuditExport { viewer, tenant, tenant_id, filter, position, start, head, lines, is_over })
+        Ok(AuditExport { viewer, owner, tenant, filter, position, start, head, lines, is_over })
     }
 }
 
@@ -114,7 +113,7 @@ impl AuditExport {
             if let Some(line) = self.lines.pop_front() {
                 return Ok(Some(line));
             }
-            if self.is_over || !self.viewer.may_see(&[Scope::AuditRead]).await? {
+            if self.is_over || !self.viewer.may_see(&[self.owner.scope()]).await? {
                 return Ok(None);
             }
             match self.filter.is_empty() {
@@ -126,8 +125,7 @@ impl AuditExport {
 
     async fn read_links(&mut self) -> std::result::Result<(), StoreError> {
         let until = self.head.as_ref().map_or(0, |head| head.number);
-        let part = read_part(&self.tenant, self.tenant_id, (self.start, self.position.link), until)
-            .await?;
+        let part = read_part(&self.tenant, (self.start, self.position.link), until).await?;
         self.position = AuditPosition::end_of(part.last);
         let mut entries = part.entries;
         for entries in entries.values_mut() {

@@ -5,9 +5,8 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::{AuditLog, read_head};
-use crate::domain::access::audit::{AuditFilter, AuditPosition};
-use crate::domain::access::principal::Scope;
+use super::{AuditLog, owned_by};
+use crate::domain::access::audit::{AuditFilter, AuditPosition, LogOwner};
 use crate::domain::access::records::AuditRecord;
 use crate::services::access::caller::Caller;
 use crate::services::access::stream_permits::StreamPermit;
@@ -32,6 +31,7 @@ pub enum FollowedEntry {
 #[derive(Debug)]
 pub struct AuditStream {
     viewer: StreamPermit,
+    owner: LogOwner,
     tenant: TenantScope,
     filter: AuditFilter,
     commits: watch::Receiver<u64>,
@@ -49,25 +49,25 @@ impl AuditLog {
     pub async fn follow(
         &self,
         caller: &Caller,
+        owner: LogOwner,
         filter: AuditFilter,
         after: Option<AuditPosition>,
     ) -> Result<AuditStream> {
-        caller.require(Scope::AuditRead)?;
+        let tenant_id = owned_by(owner, caller)?;
         let viewer = self.viewers.admit(caller)?;
-        let tenant_id = caller.principal.tenant_id;
         let tenant = self.store.tenant(tenant_id);
         let commits = self.store.writer().audit_commits();
         let mut ready = VecDeque::new();
         let position = match after {
             Some(position) => position,
             None => {
-                let head = read_head(&tenant, tenant_id).await?;
+                let head = tenant.audit_head().await?;
                 let position = AuditPosition::end_of(head.map_or(0, |head| head.number));
                 ready.push_back(FollowedEntry::Ready(position));
                 position
             }
         };
-        Ok(AuditStream { viewer, tenant, filter, commits, position, ready, has_more: true })
+        Ok(AuditStream { viewer, owner, tenant, filter, commits, position, ready, has_more: true })
     }
 }
 
@@ -79,7 +79,7 @@ impl AuditStream {
     pub async fn next(&mut self) -> std::result::Result<Option<FollowedEntry>, StoreError> {
         loop {
             // Checked before each event, because the right may end after the entry was read.
-            if !self.viewer.may_see(&[Scope::AuditRead]).await? {
+            if !self.viewer.may_see(&[self.owner.scope()]).await? {
                 return Ok(None);
             }
             if let Some(event) = self.ready.pop_front() {

@@ -4,7 +4,6 @@
 use muster_protocol::audit::{AuditAnchor, ChainVerifier};
 use serde_json::json;
 
-use super::read_head;
 use super::verification::{read_part, stored_entries};
 use crate::domain::ids::TenantId;
 use crate::domain::time::Timestamp;
@@ -55,7 +54,7 @@ async fn remove_part(
     (oldest, before): (Timestamp, Timestamp),
     now: Timestamp,
 ) -> Result<bool, StoreError> {
-    let (Some(key), Some(head)) = (tenant.audit_key(), read_head(tenant, tenant_id).await?) else {
+    let (Some(key), Some(head)) = (tenant.audit_key(), tenant.audit_head().await?) else {
         return Ok(false);
     };
     let anchor = tenant.audit_anchor().await?;
@@ -66,7 +65,7 @@ async fn remove_part(
     }
     // The last link stays: it is what the signed head says.
     let until = head.number.saturating_sub(1);
-    let part = read_part(tenant, tenant_id, (start, start), until).await?;
+    let part = read_part(tenant, (start, start), until).await?;
     let hash = anchor.as_ref().map(|anchor| anchor.hash).unwrap_or_default();
     let mut verifier = ChainVerifier::new(tenant_id.0, start, hash, None);
     let mut entries = part.entries;
@@ -97,6 +96,6 @@ async fn remove_part(
         detail: &detail,
         at: now,
     };
-    let anchor = AuditAnchor::sign(key, tenant_id.0, number, hash);
+    let anchor = AuditAnchor::sign(&key, tenant_id.0, number, hash);
     tenant.remove_audit_links(start, anchor, entry.by_system()).await
 }

@@ -92,6 +92,11 @@ impl AccessTokens {
         })
     }
 
+    /// Forgets all keys, which were deleted: no access token from before is valid any more.
+    pub(in crate::services) fn forget(&self) {
+        self.replace(Vec::new());
+    }
+
     fn key(&self, id: TokenKeyId) -> Option<Arc<TokenKey>> {
         let now = self.0.clock.now();
         self.find(|key| key.id == id && TokenKey::is_kept_at(key.created_at, now))

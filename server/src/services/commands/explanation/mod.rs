@@ -38,7 +38,7 @@ pub struct AccessQuestion {
 /// What one rule says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RuleAnswer {
-    /// `validity`, `scope`, `limits`, `ladder`, `approval` or `agent`.
+    /// `validity`, `second_factor`, `scope`, `limits`, `ladder`, `approval` or `agent`.
     pub rule: &'static str,
     pub outcome: RuleOutcome,
     /// The code of the refusal.
@@ -97,12 +97,12 @@ impl Commands {
         caller: &Caller,
         question: AccessQuestion,
     ) -> Result<AccessExplanation> {
-        let (validity, subject) = match question.principal {
+        let (mut answers, subject) = match question.principal {
             Some(id) if id != caller.principal.id => {
                 caller.require(Scope::ApiKeysRead)?;
                 self.find_subject(caller, id).await?
             }
-            _ => (allowed("validity", "the caller is valid"), caller.clone()),
+            _ => (vec![allowed("validity", "the caller is valid")], caller.clone()),
         };
         let operation = read(&question.operation)?;
         let agents = match question.target {
@@ -117,7 +117,6 @@ impl Commands {
             }
             None => None,
         };
-        let mut answers = vec![validity];
         let mut has_scopes = true;
         for scope in operation.scopes() {
             let has = format!("it has the scope `{scope}`");
@@ -276,8 +275,13 @@ impl Commands {
     }
 
     /// Somebody else of the tenant, as authentication would make it.
-    async fn find_subject(&self, caller: &Caller, id: PrincipalId) -> Result<(RuleAnswer, Caller)> {
+    async fn find_subject(
+        &self,
+        caller: &Caller,
+        id: PrincipalId,
+    ) -> Result<(Vec<RuleAnswer>, Caller)> {
         let tenant = self.store.tenant(caller.principal.tenant_id);
+        let mut factor = None;
         let (principal, ended) = match tenant.api_key_with_revoked(ApiKeyId(id.0)).await? {
             Some(row) => {
                 let now = self.clock.now();
@@ -292,6 +296,7 @@ impl Commands {
             None => {
                 let row = tenant.member_with_removed(MemberId(id.0)).await?.ok_or(UNKNOWN)?;
                 let ended = row.removed_at.map(|_| "the member was removed");
+                factor = self.explain_second_factor(&row).await?;
                 let names = tenant.principal_names([row.id.into()].into()).await?;
                 (of_member(&row, names.into_values().next().unwrap_or_default()), ended)
             }
@@ -305,7 +310,23 @@ impl Commands {
                 detail: detail.to_owned(),
             },
         };
-        Ok((validity, Caller { principal: principal.into(), source: None }))
+        let answers = std::iter::once(validity).chain(factor).collect();
+        Ok((answers, Caller { principal: principal.into(), source: None }))
+    }
+
+    /// The answer of a tenant that requires a second factor, about a person who has none.
+    async fn explain_second_factor(&self, row: &member::Model) -> Result<Option<RuleAnswer>> {
+        let system = self.store.system();
+        let Some(user) = system.user_by_id(row.user_id).await? else { return Ok(None) };
+        let is_missing = system.misses_required_factor(row.tenant_id, &user).await?;
+        let refused = || RuleAnswer {
+            rule: "second_factor",
+            outcome: RuleOutcome::Refused,
+            code: Some("second_factor_required"),
+            detail: "the tenant requires a second factor, and the person has not enabled one"
+                .into(),
+        };
+        Ok(is_missing.then(refused))
     }
 }
 

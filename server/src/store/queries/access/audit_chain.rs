@@ -1,6 +1,8 @@
 //! The hash chain of a tenant's audit log.
 
-use muster_protocol::audit::{AuditAnchor, AuditLink};
+use std::sync::Arc;
+
+use muster_protocol::audit::{AuditAnchor, AuditHead, AuditLink};
 use muster_protocol::identity::AgentKeyPair;
 use sea_orm::sea_query::OnConflict;
 use sea_orm::{
@@ -10,32 +12,25 @@ use sea_orm::{
 
 use crate::domain::ids::TenantId;
 use crate::store::StoreError;
-use crate::store::entities::access::audit_link::stored_hash;
 use crate::store::entities::access::{audit_anchor, audit_entry, audit_head, audit_link};
 use crate::store::queries::{SystemScope, TenantScope};
 use crate::store::requester::write_audit;
 
 impl TenantScope {
-    /// The last link; `None` while the log is empty.
-    pub async fn audit_head(&self) -> Result<Option<audit_head::Model>, StoreError> {
+    /// The last link, with the key of this server that signed it; `None` while the log is empty.
+    pub async fn audit_head(&self) -> Result<Option<AuditHead>, StoreError> {
         let query = audit_head::Entity::find_by_id(self.tenant_id);
-        Ok(query.all(&self.reader).await?.pop())
+        let row = query.all(&self.reader).await?.pop();
+        Ok(row.and_then(|row| self.writer.audit().stored_head(&row)))
     }
 
     /// Where the log starts; `None` if retention never removed a link of it.
     ///
     /// An anchor has the key of this server, and the signature that is stored.
     pub async fn audit_anchor(&self) -> Result<Option<AuditAnchor>, StoreError> {
-        let Some(key) = self.audit_key() else { return Ok(None) };
         let query = audit_anchor::Entity::find_by_id(self.tenant_id);
         let row = query.all(&self.reader).await?.pop();
-        Ok(row.map(|row| AuditAnchor {
-            tenant_id: self.tenant_id.0,
-            number: row.number.cast_unsigned(),
-            hash: stored_hash(&row.hash),
-            public_key: key.public_key(),
-            signature: row.signature,
-        }))
+        Ok(row.and_then(|row| self.writer.audit().stored_anchor(&row)))
     }
 
     /// Removes the links up to an anchor, with their entries. `after`: where the log started until now; if
@@ -46,9 +41,13 @@ impl TenantScope {
         anchor: AuditAnchor,
         audit: audit_entry::Model,
     ) -> Result<bool, StoreError> {
-        let tenant_id = self.tenant_id;
+        let (tenant_id, keys) = (self.tenant_id, self.writer.audit().clone());
         let change = self.writer.change(move |transaction| {
-            let (anchor, audit) = (anchor.clone(), audit.clone());
+            let (mut anchor, audit) = (anchor.clone(), audit.clone());
+            // The key may have been replaced since the anchor was signed.
+            if let Some(key) = keys.key() {
+                anchor = AuditAnchor::sign(&key, anchor.tenant_id, anchor.number, anchor.hash);
+            }
             Box::pin(async move { remove(transaction, tenant_id, after, anchor, audit).await })
         });
         change.await
@@ -73,8 +72,8 @@ impl TenantScope {
     }
 
     /// The key that signs the log, once the server has it.
-    pub fn audit_key(&self) -> Option<&AgentKeyPair> {
-        self.writer.audit_key()
+    pub fn audit_key(&self) -> Option<Arc<AgentKeyPair>> {
+        self.writer.audit().key()
     }
 }
 

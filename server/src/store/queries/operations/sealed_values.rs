@@ -40,6 +40,15 @@ pub struct SealedValue {
     pub sealed: Vec<u8>,
 }
 
+/// A sealed value that is replaced, unless another change has replaced it meanwhile.
+#[derive(Debug, Clone)]
+pub struct ResealedValue {
+    /// Of the row.
+    pub id: Uuid,
+    pub previous: Vec<u8>,
+    pub sealed: Vec<u8>,
+}
+
 impl SystemScope {
     /// Sealed values behind a row, in the order of the ids.
     pub async fn sealed_values(
@@ -155,11 +164,11 @@ impl SystemScope {
         Ok(rows.into_iter().map(value).collect())
     }
 
-    /// Replaces sealed values, all or none.
+    /// Replaces sealed values in one transaction. A value that is not the previous one any more stays as it is.
     pub async fn replace_sealed_values(
         &self,
         table: SealedTable,
-        values: Vec<SealedValue>,
+        values: Vec<ResealedValue>,
     ) -> Result<(), StoreError> {
         if values.is_empty() {
             return Ok(());
@@ -168,7 +177,7 @@ impl SystemScope {
             .change(move |transaction| {
                 let values = values.clone();
                 Box::pin(async move {
-                    for SealedValue { id, sealed, .. } in values {
+                    for ResealedValue { id, previous, sealed } in values {
                         match table {
                             SealedTable::Commands => {
                                 command::Entity::update_many()
@@ -177,7 +186,7 @@ impl SystemScope {
                                         Expr::value(sealed),
                                     )
                                     .filter(command::Column::Id.eq(id))
-                                    .filter(command::Column::SealedParameters.is_not_null())
+                                    .filter(command::Column::SealedParameters.eq(previous))
                                     .exec(transaction)
                                     .await?;
                             }
@@ -185,6 +194,7 @@ impl SystemScope {
                                 webhook_key::Entity::update_many()
                                     .col_expr(webhook_key::Column::Sealed, Expr::value(sealed))
                                     .filter(webhook_key::Column::Id.eq(id))
+                                    .filter(webhook_key::Column::Sealed.eq(previous))
                                     .exec(transaction)
                                     .await?;
                             }
@@ -192,6 +202,7 @@ impl SystemScope {
                                 hook::Entity::update_many()
                                     .col_expr(hook::Column::Sealed, Expr::value(sealed))
                                     .filter(hook::Column::Id.eq(id))
+                                    .filter(hook::Column::Sealed.eq(previous))
                                     .exec(transaction)
                                     .await?;
                             }
@@ -209,6 +220,7 @@ impl SystemScope {
                                 integration::Entity::update_many()
                                     .col_expr(integration::Column::Sealed, Expr::value(sealed))
                                     .filter(integration::Column::Id.eq(id))
+                                    .filter(integration::Column::Sealed.eq(previous))
                                     .exec(transaction)
                                     .await?;
                             }
@@ -216,6 +228,7 @@ impl SystemScope {
                                 token_key::Entity::update_many()
                                     .col_expr(token_key::Column::Sealed, Expr::value(sealed))
                                     .filter(token_key::Column::Id.eq(id))
+                                    .filter(token_key::Column::Sealed.eq(previous))
                                     .exec(transaction)
                                     .await?;
                             }
@@ -223,6 +236,7 @@ impl SystemScope {
                                 totp_secret::Entity::update_many()
                                     .col_expr(totp_secret::Column::Sealed, Expr::value(sealed))
                                     .filter(totp_secret::Column::UserId.eq(id))
+                                    .filter(totp_secret::Column::Sealed.eq(previous))
                                     .exec(transaction)
                                     .await?;
                             }
@@ -230,6 +244,7 @@ impl SystemScope {
                                 mail::Entity::update_many()
                                     .col_expr(mail::Column::Sealed, Expr::value(sealed))
                                     .filter(mail::Column::Id.eq(id))
+                                    .filter(mail::Column::Sealed.eq(previous))
                                     .filter(mail::Column::IsFailed.eq(false))
                                     .exec(transaction)
                                     .await?;

@@ -1,7 +1,7 @@
 //! Internal settings of the server.
 
 use sea_orm::sea_query::OnConflict;
-use sea_orm::{EntityTrait as _, IntoActiveModel as _};
+use sea_orm::{DatabaseTransaction, EntityTrait as _, IntoActiveModel as _};
 
 use crate::store::StoreError;
 use crate::store::entities::operations::setting;
@@ -26,17 +26,8 @@ impl SystemScope {
         let value = count.wrapping_add(1).to_be_bytes().to_vec();
         self.writer
             .change(move |transaction| {
-                let row = setting::Model { name: READINESS_CHECKS.into(), value: value.clone() };
-                Box::pin(async move {
-                    let replace = OnConflict::column(setting::Column::Name)
-                        .update_column(setting::Column::Value)
-                        .to_owned();
-                    setting::Entity::insert(row.into_active_model())
-                        .on_conflict(replace)
-                        .exec_without_returning(transaction)
-                        .await?;
-                    Ok(())
-                })
+                let value = value.clone();
+                Box::pin(async move { put_setting(transaction, READINESS_CHECKS, value).await })
             })
             .await
     }
@@ -45,6 +36,29 @@ impl SystemScope {
     pub async fn setting(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
         let row = setting::Entity::find_by_id(name).all(&self.reader).await?.pop();
         Ok(row.map(|row| row.value))
+    }
+
+    /// Replaces or removes settings in one transaction.
+    pub async fn replace_settings(
+        &self,
+        settings: Vec<(&'static str, Option<Vec<u8>>)>,
+    ) -> Result<(), StoreError> {
+        self.writer
+            .change(move |transaction| {
+                let settings = settings.clone();
+                Box::pin(async move {
+                    for (name, value) in settings {
+                        match value {
+                            Some(value) => put_setting(transaction, name, value).await?,
+                            None => {
+                                setting::Entity::delete_by_id(name).exec(transaction).await?;
+                            }
+                        }
+                    }
+                    Ok(())
+                })
+            })
+            .await
     }
 
     /// Stores a setting that has no value yet.
@@ -68,4 +82,20 @@ impl SystemScope {
             })
             .await
     }
+}
+
+/// Stores the value of a setting, whether it had one or not.
+pub(in crate::store) async fn put_setting(
+    transaction: &DatabaseTransaction,
+    name: &'static str,
+    value: Vec<u8>,
+) -> Result<(), StoreError> {
+    let row = setting::Model { name: name.into(), value };
+    let replace =
+        OnConflict::column(setting::Column::Name).update_column(setting::Column::Value).to_owned();
+    setting::Entity::insert(row.into_active_model())
+        .on_conflict(replace)
+        .exec_without_returning(transaction)
+        .await?;
+    Ok(())
 }

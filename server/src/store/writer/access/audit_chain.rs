@@ -6,12 +6,12 @@
 //! seen, is recorded in the log as `audit.break`.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use muster_protocol::audit::{
-    AuditHash, AuditHead, AuditLink, BREAK_ACTION, LinkedEntry, MAX_LINK_ENTRIES,
+    AuditAnchor, AuditHash, AuditHead, AuditLink, BREAK_ACTION, LinkedEntry, MAX_LINK_ENTRIES,
 };
-use muster_protocol::identity::AgentKeyPair;
+use muster_protocol::identity::{AgentKeyPair, AgentPublicKey};
 use sea_orm::sea_query::OnConflict;
 use sea_orm::{
     ColumnTrait as _, DatabaseTransaction, DbErr, EntityTrait as _, IntoActiveModel as _,
@@ -23,7 +23,7 @@ use tokio::sync::watch;
 use crate::domain::access::principal::ActorKind;
 use crate::domain::ids::{AuditId, TenantId};
 use crate::store::entities::access::audit_link::stored_hash;
-use crate::store::entities::access::{audit_entry, audit_head, audit_link};
+use crate::store::entities::access::{audit_anchor, audit_entry, audit_head, audit_link};
 use crate::store::writer::rows::pad_to_power_of_two;
 use crate::store::writer::{MAX_LIST, rows};
 
@@ -33,19 +33,69 @@ pub(in crate::store) struct AuditShared(Arc<Shared>);
 
 #[derive(Debug, Default)]
 struct Shared {
-    /// Signs the last links. It is set once, after the master key was read.
-    key: OnceLock<AgentKeyPair>,
+    keys: RwLock<AuditKeys>,
     /// Counts commits that have entries.
     commits: watch::Sender<u64>,
 }
 
+#[derive(Debug, Default, Clone)]
+struct AuditKeys {
+    /// Signs the last links. It is set after the master key was read.
+    present: Option<Arc<AgentKeyPair>>,
+    /// Signed them before, while the key is being replaced.
+    previous: Option<AgentPublicKey>,
+}
+
 impl AuditShared {
-    pub(in crate::store) fn set_key(&self, key: AgentKeyPair) {
-        let _ = self.0.key.set(key);
+    /// Sets the key that signs, and the one whose signatures are still valid while it is being replaced.
+    pub(in crate::store) fn set_key(&self, key: AgentKeyPair, previous: Option<AgentPublicKey>) {
+        let keys = AuditKeys { present: Some(Arc::new(key)), previous };
+        *self.0.keys.write().unwrap_or_else(PoisonError::into_inner) = keys;
     }
 
-    pub(in crate::store) fn key(&self) -> Option<&AgentKeyPair> {
-        self.0.key.get()
+    /// Signatures of the previous key are not valid any more.
+    pub(in crate::store) fn forget_previous_key(&self) {
+        self.0.keys.write().unwrap_or_else(PoisonError::into_inner).previous = None;
+    }
+
+    pub(in crate::store) fn key(&self) -> Option<Arc<AgentKeyPair>> {
+        self.0.keys.read().unwrap_or_else(PoisonError::into_inner).present.clone()
+    }
+
+    /// The key that made a signature, if that is one of this server; the present one otherwise. `None` while
+    /// there is no key.
+    pub(in crate::store) fn signer(
+        &self,
+        has_signed: impl Fn(AgentPublicKey) -> bool,
+    ) -> Option<AgentPublicKey> {
+        let keys = self.0.keys.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let present = keys.present?.public_key();
+        let previous = keys.previous.filter(|key| !has_signed(present) && has_signed(*key));
+        Some(previous.unwrap_or(present))
+    }
+
+    /// A stored head, with the key that signed it. `None` while there is no key.
+    pub(in crate::store) fn stored_head(&self, row: &audit_head::Model) -> Option<AuditHead> {
+        let by = |public_key| AuditHead {
+            tenant_id: row.tenant_id.0,
+            number: row.number.cast_unsigned(),
+            hash: stored_hash(&row.hash),
+            public_key,
+            signature: row.signature.clone(),
+        };
+        self.signer(|key| by(key).is_signed()).map(by)
+    }
+
+    /// A stored anchor, with the key that signed it. `None` while there is no key.
+    pub(in crate::store) fn stored_anchor(&self, row: &audit_anchor::Model) -> Option<AuditAnchor> {
+        let by = |public_key| AuditAnchor {
+            tenant_id: row.tenant_id.0,
+            number: row.number.cast_unsigned(),
+            hash: stored_hash(&row.hash),
+            public_key,
+            signature: row.signature.clone(),
+        };
+        self.signer(|key| by(key).is_signed()).map(by)
     }
 
     pub(in crate::store) fn commits(&self) -> watch::Receiver<u64> {
@@ -109,12 +159,7 @@ impl AuditChain {
 
     /// Why the stored last link can't be the one that this server signed; `None` if it can. `is_start`: the
     /// log starts with this transaction.
-    fn doubt(
-        &self,
-        key: &AgentKeyPair,
-        head: &audit_head::Model,
-        is_start: bool,
-    ) -> Option<&'static str> {
+    fn doubt(&self, head: &audit_head::Model, is_start: bool) -> Option<&'static str> {
         let stored = (head.number.cast_unsigned(), stored_hash(&head.hash));
         match lock(&self.committed).get(&head.tenant_id) {
             Some(known) if *known == stored => return None,
@@ -127,14 +172,8 @@ impl AuditChain {
         if is_empty {
             return (!is_start).then_some("the whole log was removed");
         }
-        let head = AuditHead {
-            tenant_id: head.tenant_id.0,
-            number: stored.0,
-            hash: stored.1,
-            public_key: key.public_key(),
-            signature: head.signature.clone(),
-        };
-        (!head.is_signed()).then_some("the last link is not signed by this server")
+        let is_signed = self.shared.stored_head(head).is_some_and(|head| head.is_signed());
+        (!is_signed).then_some("the last link is not signed by this server")
     }
 }
 
@@ -160,7 +199,7 @@ pub(in crate::store::writer) async fn seal(
         let Some(head) = heads.get(&tenant_id) else {
             return Err(DbErr::Custom("the last link of an audit log was deleted".into()));
         };
-        if let Some(reason) = chain.doubt(key, head, starts_log(tenant_id, &entries)) {
+        if let Some(reason) = chain.doubt(head, starts_log(tenant_id, &entries)) {
             tracing::error!(%tenant_id, link = head.number, reason, "the audit log was changed");
             entries.extend(entries.last().map(|last| break_entry(last, head, reason)));
         }
@@ -176,7 +215,7 @@ pub(in crate::store::writer) async fn seal(
             position = (link.number, link.hash);
             link_rows.push(audit_link::Model::of(tenant_id, &link).into_active_model());
         }
-        let signed = AuditHead::sign(key, tenant_id.0, position.0, position.1);
+        let signed = AuditHead::sign(&key, tenant_id.0, position.0, position.1);
         let head = audit_head::Model {
             tenant_id,
             number: position.0.cast_signed(),

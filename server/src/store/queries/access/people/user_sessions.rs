@@ -87,13 +87,26 @@ impl SystemScope {
         let Some(member) = member else { return Ok(None) };
         let user = user::Entity::find_by_id(member.user_id).all(&self.reader).await?.pop();
         let Some(user) = user else { return Ok(None) };
-        let required = tenant::Entity::find_by_id(member.tenant_id)
+        let lacks_second_factor = self.misses_required_factor(member.tenant_id, &user).await?;
+        Ok(Some(LiveSession { session, member, user, lacks_second_factor }))
+    }
+
+    /// The account of a member.
+    pub async fn user_by_id(&self, id: UserId) -> Result<Option<user::Model>, StoreError> {
+        Ok(user::Entity::find_by_id(id).all(&self.reader).await?.pop())
+    }
+
+    /// True if a tenant requires a second factor, and the person has none.
+    pub async fn misses_required_factor(
+        &self,
+        tenant_id: TenantId,
+        user: &user::Model,
+    ) -> Result<bool, StoreError> {
+        let required = tenant::Entity::find_by_id(tenant_id)
             .filter(tenant::Column::RequiresSecondFactor.eq(true))
             .all(&self.reader)
             .await?;
-        let lacks_second_factor =
-            !required.is_empty() && lacks_second_factor(&self.reader, &user).await?;
-        Ok(Some(LiveSession { session, member, user, lacks_second_factor }))
+        Ok(!required.is_empty() && lacks_second_factor(&self.reader, user).await?)
     }
 
     /// Stores a sign-in, and ends the oldest sessions of its member beyond the limit. Returns the sessions
