@@ -167,16 +167,16 @@ async fn disabling_and_deleting_a_rule_resolve_its_alerts_once(fixture: Fixture)
         ..rule.clone()
     };
     let tenant = fixture.store.tenant(fixture.tenant_id);
-    let entry = audit(fixture.tenant_id);
-    let changed = tenant.change_alert_rule(disabled, NOW, AlertReset::Alerts, entry.clone()).await;
+    let entry = || audit(fixture.tenant_id);
+    let changed = tenant.change_alert_rule(disabled, NOW, AlertReset::Alerts, entry()).await;
     assert!(changed.expect("change"));
     let alerts = fixture.alerts().await;
     assert_eq!(alerts[0].end_reason, Some(AlertEndReason::RuleChanged));
     assert_eq!(fixture.sent(sent).await, ["alert.opened", "alert.resolved"]);
     let subjects = tenant.alert_subjects(rule.id).await.expect("read");
     assert!(subjects.since.is_empty(), "{subjects:?}");
-    assert!(tenant.delete_alert_rule(rule.id, entry.clone()).await.expect("delete"));
-    assert!(!tenant.delete_alert_rule(rule.id, entry).await.expect("delete"));
+    assert!(tenant.delete_alert_rule(rule.id, entry()).await.expect("delete"));
+    assert!(!tenant.delete_alert_rule(rule.id, entry()).await.expect("delete"));
     assert_eq!(fixture.alerts().await, []);
     assert_eq!(fixture.sent(sent).await.len(), 2, "it was resolved before");
 }
