@@ -1,7 +1,8 @@
 //! Fields of the library: bounds and patterns from the constants that the server checks.
 
 use muster_protocol::library::{
-    MAX_INTERPRETER_BYTES, MAX_PATTERN_BYTES, MAX_SCRIPT_BYTES, MAX_VERSION_NUMBER,
+    MAX_INTERPRETER_BYTES, MAX_PATTERN_BYTES, MAX_REQUIREMENTS_BYTES, MAX_SCRIPT_BYTES,
+    MAX_VERSION_NUMBER,
 };
 use muster_protocol::limits::{MAX_CHOICES, MAX_DESCRIPTION_CHARS, MAX_TIMEOUT_MS};
 use muster_protocol::parameter::MAX_PARAMETERS;
@@ -38,6 +39,7 @@ pub(super) fn all() -> Vec<(&'static str, &'static str, Value)> {
             ),
             (schema, "parameters", parameters.clone()),
             (schema, "timeout_ms", timeout.clone()),
+            (schema, "requirements", text(MAX_REQUIREMENTS_BYTES)),
             (schema, "message", text(MAX_VERSION_MESSAGE_CHARS)),
         ]);
     }

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use muster_tests::{
-    Agent, AgentOptions, Fixture, JsonFields as _, Process, eventually, write_policy,
+    Agent, AgentOptions, Fixture, JsonFields as _, Process, eventually, is_terminal, within,
+    write_policy,
 };
 use serde_json::{Value, json};
 
