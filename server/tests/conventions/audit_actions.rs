@@ -7,7 +7,7 @@ use muster_server::domain::access::audit_actions::AUDIT_ACTIONS;
 use crate::{literals, sources};
 
 /// What an action changes: the kinds of subjects.
-const RESOURCES: [&str; 26] = [
+const RESOURCES: [&str; 27] = [
     "agent",
     "agent_key",
     "alert_rule",
