@@ -519,6 +519,112 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/alerts": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List alerts, newest first.
+         * @description List alerts, newest first.
+         *
+         *     Needs the scope `integrations:read`.
+         */
+        get: operations["list_alerts"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/alerts/rules": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List all alert rules, oldest first.
+         * @description List all alert rules, oldest first.
+         *
+         *     Needs the scope `integrations:read`.
+         */
+        get: operations["list_alert_rules"];
+        put?: never;
+        /**
+         * Create an alert rule.
+         * @description `name`, `metric` and `threshold` are required. It is checked at once.
+         *
+         *     Needs the scope `integrations:write`.
+         */
+        post: operations["create_alert_rule"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/alerts/rules/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get an alert rule.
+         * @description Get an alert rule.
+         *
+         *     Needs the scope `integrations:read`.
+         */
+        get: operations["get_alert_rule"];
+        put?: never;
+        post?: never;
+        /**
+         * Delete an alert rule with its alerts.
+         * @description Open ones are resolved before.
+         *
+         *     Needs the scope `integrations:write`.
+         */
+        delete: operations["delete_alert_rule"];
+        options?: never;
+        head?: never;
+        /**
+         * Change an alert rule.
+         * @description Another metric, and disabling it, resolve its open alerts.
+         *
+         *     Needs the scope `integrations:write`.
+         */
+        patch: operations["update_alert_rule"];
+        trace?: never;
+    };
+    "/api/alerts/rules/{id}/silence": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Open no alerts of a rule until an instant.
+         * @description Open alerts are resolved as always. Repeatable.
+         *
+         *     Needs the scope `integrations:write`.
+         */
+        post: operations["silence_alert_rule"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/approvals": {
         parameters: {
             query?: never;
@@ -3730,6 +3836,71 @@ export interface components {
             version: string;
         };
         /**
+         * @description Why an alert is resolved.
+         * @enum {string}
+         */
+        AlertEndReason: "cleared" | "outside_target" | "rule_changed";
+        /**
+         * Format: uuid
+         * @description An alert.
+         */
+        AlertId: string;
+        /**
+         * @description What a rule looks at.
+         * @enum {string}
+         */
+        AlertMetric: "agents_online" | "cpu_percent" | "memory_percent" | "disk_percent" | "load_1m";
+        /**
+         * Format: uuid
+         * @description A rule that opens alerts.
+         */
+        AlertRuleId: string;
+        /** @description A rule that opens alerts. */
+        AlertRuleView: {
+            changed_at: components["schemas"]["Timestamp"];
+            /** @description When it was last checked; when it was created, before the first check. */
+            checked_at: components["schemas"]["Timestamp"];
+            /** Format: int64 */
+            clear_for_ms: number;
+            /** Format: double */
+            clear_threshold: number;
+            created_at: components["schemas"]["Timestamp"];
+            created_by: components["schemas"]["PrincipalId"];
+            /** Format: int64 */
+            for_ms: number;
+            id: components["schemas"]["AlertRuleId"];
+            is_enabled: boolean;
+            metric: components["schemas"]["AlertMetric"];
+            name: string;
+            silenced_until?: components["schemas"]["Timestamp"] | null;
+            target: components["schemas"]["TargetSpec"];
+            /** Format: double */
+            threshold: number;
+        };
+        /** @description The alert rules of a tenant, which has at most 100. */
+        AlertRulesView: {
+            items: components["schemas"]["AlertRuleView"][];
+        };
+        /** @description An alert. */
+        AlertView: {
+            agent_id?: components["schemas"]["AgentId"] | null;
+            end_reason?: components["schemas"]["AlertEndReason"] | null;
+            id: components["schemas"]["AlertId"];
+            metric: components["schemas"]["AlertMetric"];
+            opened_at: components["schemas"]["Timestamp"];
+            resolved_at?: components["schemas"]["Timestamp"] | null;
+            rule_id: components["schemas"]["AlertRuleId"];
+            /** @description As it was when the alert opened. */
+            rule_name: string;
+            /** Format: double */
+            threshold: number;
+            /**
+             * Format: double
+             * @description The value with which it opened.
+             */
+            value: number;
+        };
+        /**
          * Format: uuid
          * @description An API key of a tenant.
          */
@@ -4245,6 +4416,25 @@ export interface components {
              */
             trusts_holders?: boolean;
         };
+        /** @description A new alertrule. */
+        CreateAlertRule: {
+            /** @description How long the clear value holds before the alert is resolved: at most 24 h, default 0. */
+            clear_for_ms?: number | null;
+            /**
+             * @description The alert is resolved at this value, or beyond it: at most the threshold, for `agents_online` at
+             *     least. `null` and the default are the threshold.
+             */
+            clear_threshold?: number | null;
+            /** @description How long the condition holds before an alert opens: at most 24 h, default 5 min. */
+            for_ms?: number | null;
+            /** @description Default: true. Disabling a rule resolves its open alerts. */
+            is_enabled?: boolean | null;
+            metric: components["schemas"]["AlertMetric"];
+            name: components["schemas"]["Name"];
+            target?: components["schemas"]["TargetSpec"] | null;
+            /** @description `agents_online` opens an alert below it, the others above it. */
+            threshold: number;
+        };
         CreateApiKey: {
             expires_at?: components["schemas"]["Timestamp"] | null;
             /** @description Most agents that the key may reach with one request. Default: as for the caller's key. */
@@ -4354,7 +4544,7 @@ export interface components {
         /** @description A new integration. */
         CreateIntegration: {
             /** @description The types of events that it sends: at least one. */
-            event_types: ("agent.enrolled" | "agent.online" | "agent.offline" | "identity.alert" | "job.succeeded" | "job.failed" | "job.cancelled" | "rollout.halted" | "schedule.missed" | "schedule.failed" | "schedule.recovered" | "schedule.stopped" | "update.rolled_back" | "approval.requested")[];
+            event_types: ("agent.enrolled" | "agent.online" | "agent.offline" | "identity.alert" | "job.succeeded" | "job.failed" | "job.cancelled" | "rollout.halted" | "schedule.missed" | "schedule.failed" | "schedule.recovered" | "schedule.stopped" | "update.rolled_back" | "approval.requested" | "alert.opened" | "alert.resolved" | "key.expiring" | "schedule.unusual_duration")[];
             /** @description Default: true. */
             is_enabled?: boolean | null;
             /** @enum {string} */
@@ -4391,7 +4581,13 @@ export interface components {
             name: components["schemas"]["Name"];
             overlap?: components["schemas"]["OverlapPolicy"] | null;
             rule: components["schemas"]["RuleSpec"];
+            /**
+             * @description Secret parameters of each job, an object of texts; never shown again; `null` removes them. They need a
+             *     target of ids or tags, and must be given again with another job.
+             */
+            secret_parameters?: Record<string, never> | null;
             starts_at?: components["schemas"]["Timestamp"] | null;
+            webhook?: components["schemas"]["WebhookBody"] | null;
         };
         /** @description A new script. */
         CreateScriptBody: {
@@ -4548,7 +4744,7 @@ export interface components {
          * @description What happened. The name in the API is `<resource>.<what happened>`.
          * @enum {string}
          */
-        EventType: "agent.enrolled" | "agent.online" | "agent.offline" | "identity.alert" | "job.succeeded" | "job.failed" | "job.cancelled" | "rollout.halted" | "schedule.missed" | "schedule.failed" | "schedule.recovered" | "schedule.stopped" | "update.rolled_back" | "approval.requested" | "integration.test";
+        EventType: "agent.enrolled" | "agent.online" | "agent.offline" | "identity.alert" | "job.succeeded" | "job.failed" | "job.cancelled" | "rollout.halted" | "schedule.missed" | "schedule.failed" | "schedule.recovered" | "schedule.stopped" | "update.rolled_back" | "approval.requested" | "alert.opened" | "alert.resolved" | "key.expiring" | "schedule.unusual_duration" | "integration.test";
         ExecutionEventData: {
             agent_id: components["schemas"]["AgentId"];
             id: components["schemas"]["CommandId"];
@@ -4699,6 +4895,12 @@ export interface components {
         FireView: {
             detail?: string | null;
             due_at: components["schemas"]["Timestamp"];
+            /**
+             * Format: int64
+             * @description From `fired_at` to `ended_at`.
+             */
+            duration_ms?: number | null;
+            ended_at?: components["schemas"]["Timestamp"] | null;
             fired_at?: components["schemas"]["Timestamp"] | null;
             id: components["schemas"]["FireId"];
             /** @description A person asked for it; it is not a due time of the rule. */
@@ -5330,6 +5532,12 @@ export interface components {
         /** @description One page of a list. */
         PageView_AgentView: {
             items: components["schemas"]["AgentView"][];
+            /** @description Pass it as `cursor` for the next page; `null` on the last. */
+            next_cursor: string | null;
+        };
+        /** @description One page of a list. */
+        PageView_AlertView: {
+            items: components["schemas"]["AlertView"][];
             /** @description Pass it as `cursor` for the next page; `null` on the last. */
             next_cursor: string | null;
         };
@@ -6027,6 +6235,8 @@ export interface components {
             /** @description Current name of the owner; `null` in the answer to a change. */
             owner_name?: string | null;
             rule: components["schemas"]["RuleSpec"];
+            /** @description Names of the secret parameters of its jobs. */
+            secret_parameter_names: string[];
             /**
              * @description The rule as a sentence.
              * @example every weekday at 09:00, Europe/Berlin
@@ -6037,6 +6247,11 @@ export interface components {
             state: components["schemas"]["ScheduleState"];
             /** @description Why it is stopped, and what to do. */
             stop_reason?: string | null;
+            /**
+             * @description Address of the webhook of its jobs, without the query. Others than its owner see the host, unless they
+             *     have `commands:manage` or `webhooks:write`.
+             */
+            webhook_url?: string | null;
         };
         /** @description The job that each fire submits. Send exactly one of `script` and `argv`. */
         ScheduledJob: {
@@ -6252,6 +6467,10 @@ export interface components {
         SignedInView: components["schemas"]["TokensView"] & {
             member: components["schemas"]["MemberView"];
         };
+        /** @description When a silence ends. */
+        SilenceBody: {
+            until?: components["schemas"]["Timestamp"] | null;
+        };
         /** @description What to simulate. */
         SimulateBody: {
             /** @description How far to look: up to 731 days, default 30 days. */
@@ -6426,6 +6645,8 @@ export interface components {
             id: components["schemas"]["TenantId"];
             limits: components["schemas"]["PlanLimitsView"];
             name: string;
+            /** @description True if the schedules of somebody who left pass to an owner. Otherwise they stop. */
+            passes_schedules_on: boolean;
             plan: components["schemas"]["Plan"];
             /** @description True if members with a password may do nothing without a second factor. */
             requires_second_factor: boolean;
@@ -6528,6 +6749,25 @@ export interface components {
             tags?: components["schemas"]["Tag"][] | null;
             trusts_holders?: boolean | null;
         };
+        /** @description Changes to an alert rule. Missing fields keep their values. */
+        UpdateAlertRule: {
+            /** @description How long the clear value holds before the alert is resolved: at most 24 h, default 0. */
+            clear_for_ms?: number | null;
+            /**
+             * @description The alert is resolved at this value, or beyond it: at most the threshold, for `agents_online` at
+             *     least. `null` and the default are the threshold.
+             */
+            clear_threshold?: number | null;
+            /** @description How long the condition holds before an alert opens: at most 24 h, default 5 min. */
+            for_ms?: number | null;
+            /** @description Default: true. Disabling a rule resolves its open alerts. */
+            is_enabled?: boolean | null;
+            metric?: components["schemas"]["AlertMetric"] | null;
+            name?: components["schemas"]["Name"] | null;
+            target?: components["schemas"]["TargetSpec"] | null;
+            /** @description `agents_online` opens an alert below it, the others above it. */
+            threshold?: number | null;
+        };
         UpdateApiKey: {
             expires_at?: components["schemas"]["Timestamp"] | null;
             /** @description `null`: as for the key that created this one. */
@@ -6608,7 +6848,7 @@ export interface components {
         /** @description Changes to an integration. Missing fields keep their values. */
         UpdateIntegration: {
             /** @description The types of events that it sends: at least one. */
-            event_types?: ("agent.enrolled" | "agent.online" | "agent.offline" | "identity.alert" | "job.succeeded" | "job.failed" | "job.cancelled" | "rollout.halted" | "schedule.missed" | "schedule.failed" | "schedule.recovered" | "schedule.stopped" | "update.rolled_back" | "approval.requested")[] | null;
+            event_types?: ("agent.enrolled" | "agent.online" | "agent.offline" | "identity.alert" | "job.succeeded" | "job.failed" | "job.cancelled" | "rollout.halted" | "schedule.missed" | "schedule.failed" | "schedule.recovered" | "schedule.stopped" | "update.rolled_back" | "approval.requested" | "alert.opened" | "alert.resolved" | "key.expiring" | "schedule.unusual_duration")[] | null;
             /** @description Default: true. */
             is_enabled?: boolean | null;
             kind?: ("webhook" | "slack" | "discord" | "teams" | "pagerduty" | "datadog" | "splunk" | "email") | null;
@@ -6630,6 +6870,11 @@ export interface components {
         UpdateOutcome: "installed" | "unchanged" | "rolled_back" | "refused" | "failed";
         UpdateOwnTenant: {
             name?: components["schemas"]["Name"] | null;
+            /**
+             * @description True: a schedule whose owner left passes to the oldest owner of the tenant at its next fire. Default:
+             *     false, it stops.
+             */
+            passes_schedules_on?: boolean | null;
             /**
              * @description True: a member with a password can sign in without a second factor, and then only enable one. API keys
              *     are not affected, nor members who sign in at a provider and have no password. Only an owner who is
@@ -6671,7 +6916,13 @@ export interface components {
             name?: components["schemas"]["Name"] | null;
             overlap?: components["schemas"]["OverlapPolicy"] | null;
             rule?: components["schemas"]["RuleSpec"] | null;
+            /**
+             * @description Secret parameters of each job, an object of texts; never shown again; `null` removes them. They need a
+             *     target of ids or tags, and must be given again with another job.
+             */
+            secret_parameters?: Record<string, never> | null;
             starts_at?: components["schemas"]["Timestamp"] | null;
+            webhook?: components["schemas"]["WebhookBody"] | null;
         };
         /** @description Changes to a script. Missing fields keep their values. */
         UpdateScriptBody: {
@@ -7274,20 +7525,20 @@ export interface operations {
                      *           ],
                      *           "connected_at": "2026-01-31T12:00:00.000Z",
                      *           "created_at": "2026-01-31T12:00:00.000Z",
-                     *           "fingerprint": "SHA256:xfASWqhW5+A5Ndt3umPWa+lm1Xm72JPxb7kXiTkURqM",
+                     *           "fingerprint": "SHA256:0p2Jh1ZRXLL41b5ToSLBFS632Q83WxEnvUZRoZ7ZSVg",
                      *           "hostname": "vm",
                      *           "id": "01900000-0000-7000-8000-000000000003",
                      *           "ip": "192.0.2.2",
-                     *           "key_id": "01900000-0000-7000-8000-000000000037",
+                     *           "key_id": "01900000-0000-7000-8000-000000000038",
                      *           "last_seen_at": "2026-01-31T12:00:00.000Z",
                      *           "level": "full",
                      *           "max_executions": 16,
                      *           "name": "web-1",
                      *           "name_source": "given",
                      *           "next_fingerprint": null,
-                     *           "os": "Linux 6.18.44-fc-v657",
+                     *           "os": "Linux 6.18.44-fc-v669",
                      *           "policy": "manifest",
-                     *           "public_key": "ZJ6R9nazi1Mj7gyVvPO4mhzyVES9brjLArRrUK/+l+o=",
+                     *           "public_key": "y9PG1ZJuIXJsrK1poFqXnHsCWovaJ6wYd6G6VpkLnVg=",
                      *           "status": "online",
                      *           "tags": [
                      *             "web",
@@ -7417,20 +7668,20 @@ export interface operations {
                      *           ],
                      *           "connected_at": "2026-01-31T12:00:00.000Z",
                      *           "created_at": "2026-01-31T12:00:00.000Z",
-                     *           "fingerprint": "SHA256:xfASWqhW5+A5Ndt3umPWa+lm1Xm72JPxb7kXiTkURqM",
+                     *           "fingerprint": "SHA256:0p2Jh1ZRXLL41b5ToSLBFS632Q83WxEnvUZRoZ7ZSVg",
                      *           "hostname": "vm",
                      *           "id": "01900000-0000-7000-8000-000000000003",
                      *           "ip": "192.0.2.2",
-                     *           "key_id": "01900000-0000-7000-8000-000000000037",
+                     *           "key_id": "01900000-0000-7000-8000-000000000038",
                      *           "last_seen_at": "2026-01-31T12:00:00.000Z",
                      *           "level": "full",
                      *           "max_executions": 16,
                      *           "name": "web-1",
                      *           "name_source": "given",
                      *           "next_fingerprint": null,
-                     *           "os": "Linux 6.18.44-fc-v657",
+                     *           "os": "Linux 6.18.44-fc-v669",
                      *           "policy": "manifest",
-                     *           "public_key": "ZJ6R9nazi1Mj7gyVvPO4mhzyVES9brjLArRrUK/+l+o=",
+                     *           "public_key": "y9PG1ZJuIXJsrK1poFqXnHsCWovaJ6wYd6G6VpkLnVg=",
                      *           "status": "online",
                      *           "tags": [
                      *             "web",
@@ -7879,7 +8130,7 @@ export interface operations {
                      *         {
                      *           "created_at": "2026-01-31T12:00:00.000Z",
                      *           "expires_at": null,
-                     *           "id": "01900000-0000-7000-8000-000000000037",
+                     *           "id": "01900000-0000-7000-8000-000000000038",
                      *           "max_agents": 1,
                      *           "name": "a key",
                      *           "permissions": [
@@ -8622,7 +8873,7 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "command_id": "01900000-0000-7000-8000-000000000099",
+                     *       "command_id": "01900000-0000-7000-8000-000000000100",
                      *       "data": {
                      *         "pong": true,
                      *         "timestamp": "2026-01-31T12:00:00.000Z"
@@ -8904,7 +9155,7 @@ export interface operations {
                      *       "commands": [
                      *         {
                      *           "command": "execute",
-                     *           "command_id": "01900000-0000-7000-8000-000000000044",
+                     *           "command_id": "01900000-0000-7000-8000-000000000045",
                      *           "data": {
                      *             "script": "deploy"
                      *           },
@@ -9039,11 +9290,11 @@ export interface operations {
                      *       ],
                      *       "connected_at": "2026-01-31T12:00:00.000Z",
                      *       "created_at": "2026-01-31T12:00:00.000Z",
-                     *       "fingerprint": "SHA256:xfASWqhW5+A5Ndt3umPWa+lm1Xm72JPxb7kXiTkURqM",
+                     *       "fingerprint": "SHA256:0p2Jh1ZRXLL41b5ToSLBFS632Q83WxEnvUZRoZ7ZSVg",
                      *       "hostname": "vm",
                      *       "id": "01900000-0000-7000-8000-000000000003",
                      *       "ip": "192.0.2.2",
-                     *       "key_id": "01900000-0000-7000-8000-000000000037",
+                     *       "key_id": "01900000-0000-7000-8000-000000000038",
                      *       "last_seen_at": "2026-01-31T12:00:00.000Z",
                      *       "level": "full",
                      *       "matched_by": "given_name",
@@ -9051,9 +9302,9 @@ export interface operations {
                      *       "name": "web-1",
                      *       "name_source": "given",
                      *       "next_fingerprint": null,
-                     *       "os": "Linux 6.18.44-fc-v657",
+                     *       "os": "Linux 6.18.44-fc-v669",
                      *       "policy": "manifest",
-                     *       "public_key": "ZJ6R9nazi1Mj7gyVvPO4mhzyVES9brjLArRrUK/+l+o=",
+                     *       "public_key": "y9PG1ZJuIXJsrK1poFqXnHsCWovaJ6wYd6G6VpkLnVg=",
                      *       "status": "online",
                      *       "tags": [
                      *         "web",
@@ -9159,7 +9410,7 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "command_id": "01900000-0000-7000-8000-000000000044",
+                 *       "command_id": "01900000-0000-7000-8000-000000000045",
                  *       "result": {
                  *         "data": {},
                  *         "success": true
@@ -9330,20 +9581,20 @@ export interface operations {
                      *       ],
                      *       "connected_at": "2026-01-31T12:00:00.000Z",
                      *       "created_at": "2026-01-31T12:00:00.000Z",
-                     *       "fingerprint": "SHA256:xfASWqhW5+A5Ndt3umPWa+lm1Xm72JPxb7kXiTkURqM",
+                     *       "fingerprint": "SHA256:0p2Jh1ZRXLL41b5ToSLBFS632Q83WxEnvUZRoZ7ZSVg",
                      *       "hostname": "vm",
                      *       "id": "01900000-0000-7000-8000-000000000003",
                      *       "ip": "192.0.2.2",
-                     *       "key_id": "01900000-0000-7000-8000-000000000037",
+                     *       "key_id": "01900000-0000-7000-8000-000000000038",
                      *       "last_seen_at": "2026-01-31T12:00:00.000Z",
                      *       "level": "full",
                      *       "max_executions": 16,
                      *       "name": "web-1",
                      *       "name_source": "given",
                      *       "next_fingerprint": null,
-                     *       "os": "Linux 6.18.44-fc-v657",
+                     *       "os": "Linux 6.18.44-fc-v669",
                      *       "policy": "manifest",
-                     *       "public_key": "ZJ6R9nazi1Mj7gyVvPO4mhzyVES9brjLArRrUK/+l+o=",
+                     *       "public_key": "y9PG1ZJuIXJsrK1poFqXnHsCWovaJ6wYd6G6VpkLnVg=",
                      *       "status": "online",
                      *       "tags": [
                      *         "web",
@@ -9535,20 +9786,20 @@ export interface operations {
                      *       ],
                      *       "connected_at": "2026-01-31T12:00:00.000Z",
                      *       "created_at": "2026-01-31T12:00:00.000Z",
-                     *       "fingerprint": "SHA256:xfASWqhW5+A5Ndt3umPWa+lm1Xm72JPxb7kXiTkURqM",
+                     *       "fingerprint": "SHA256:0p2Jh1ZRXLL41b5ToSLBFS632Q83WxEnvUZRoZ7ZSVg",
                      *       "hostname": "vm",
                      *       "id": "01900000-0000-7000-8000-000000000003",
                      *       "ip": "192.0.2.2",
-                     *       "key_id": "01900000-0000-7000-8000-000000000037",
+                     *       "key_id": "01900000-0000-7000-8000-000000000038",
                      *       "last_seen_at": "2026-01-31T12:00:00.000Z",
                      *       "level": "full",
                      *       "max_executions": 16,
                      *       "name": "web-1",
                      *       "name_source": "given",
                      *       "next_fingerprint": null,
-                     *       "os": "Linux 6.18.44-fc-v657",
+                     *       "os": "Linux 6.18.44-fc-v669",
                      *       "policy": "manifest",
-                     *       "public_key": "ZJ6R9nazi1Mj7gyVvPO4mhzyVES9brjLArRrUK/+l+o=",
+                     *       "public_key": "y9PG1ZJuIXJsrK1poFqXnHsCWovaJ6wYd6G6VpkLnVg=",
                      *       "status": "online",
                      *       "tags": [
                      *         "web",
@@ -9967,13 +10218,13 @@ export interface operations {
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": null,
-                     *           "id": "01900000-0000-7000-8000-000000000041",
+                     *           "id": "01900000-0000-7000-8000-000000000042",
                      *           "kind": "online"
                      *         },
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": null,
-                     *           "id": "01900000-0000-7000-8000-000000000042",
+                     *           "id": "01900000-0000-7000-8000-000000000043",
                      *           "kind": "enrolled"
                      *         }
                      *       ],
@@ -10185,7 +10436,7 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "command_id": "01900000-0000-7000-8000-000000000098",
+                     *       "command_id": "01900000-0000-7000-8000-000000000099",
                      *       "data": {
                      *         "pong": true,
                      *         "timestamp": "2026-01-31T12:00:00.000Z"
@@ -10393,6 +10644,789 @@ export interface operations {
             };
         };
     };
+    list_alerts: {
+        parameters: {
+            query?: {
+                /** @description `next_cursor` of the previous page. Opaque. */
+                cursor?: string;
+                /** @description Items of the page at most. */
+                limit?: number;
+                /** @description `true`: only open alerts; `false`: only resolved ones. */
+                is_open?: boolean;
+                /** @description Only alerts of this rule. */
+                rule_id?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Alerts. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "items": [],
+                     *       "next_cursor": null
+                     *     }
+                     */
+                    "application/json": components["schemas"]["PageView_AlertView"];
+                };
+            };
+            /** @description The query, a header or the body cannot be read. `errors` names the parameter. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No key was sent, or the key is not valid. */
+            401: {
+                headers: {
+                    /** @description The scheme to authenticate with. */
+                    "WWW-Authenticate"?: "Bearer";
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A field of the body is invalid, or a number is out of its bounds. `errors` names the field. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The key has too much in progress. Try again after `Retry-After` seconds. */
+            429: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The server cannot answer now. Try again after `Retry-After` seconds. */
+            503: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    list_alert_rules: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description All rules. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "items": [
+                     *         {
+                     *           "changed_at": "2026-01-31T12:00:00.000Z",
+                     *           "checked_at": "2026-01-31T12:00:00.000Z",
+                     *           "clear_for_ms": 0,
+                     *           "clear_threshold": 85,
+                     *           "created_at": "2026-01-31T12:00:00.000Z",
+                     *           "created_by": "01900000-0000-7000-8000-000000000002",
+                     *           "for_ms": 600000,
+                     *           "id": "01900000-0000-7000-8000-000000000020",
+                     *           "is_enabled": true,
+                     *           "metric": "disk_percent",
+                     *           "name": "disk",
+                     *           "silenced_until": null,
+                     *           "target": {
+                     *             "expression": "tag:web"
+                     *           },
+                     *           "threshold": 90
+                     *         }
+                     *       ]
+                     *     }
+                     */
+                    "application/json": components["schemas"]["AlertRulesView"];
+                };
+            };
+            /** @description No key was sent, or the key is not valid. */
+            401: {
+                headers: {
+                    /** @description The scheme to authenticate with. */
+                    "WWW-Authenticate"?: "Bearer";
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The key has too much in progress. Try again after `Retry-After` seconds. */
+            429: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The server cannot answer now. Try again after `Retry-After` seconds. */
+            503: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    create_alert_rule: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "clear_threshold": 85,
+                 *       "for_ms": 600000,
+                 *       "metric": "disk_percent",
+                 *       "name": "disk",
+                 *       "target": {
+                 *         "expression": "tag:web"
+                 *       },
+                 *       "threshold": 90
+                 *     }
+                 */
+                "application/json": components["schemas"]["CreateAlertRule"];
+            };
+        };
+        responses: {
+            /** @description The rule. */
+            201: {
+                headers: {
+                    /** @description The path of the resource. */
+                    Location?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "changed_at": "2026-01-31T12:00:00.000Z",
+                     *       "checked_at": "2026-01-31T12:00:00.000Z",
+                     *       "clear_for_ms": 0,
+                     *       "clear_threshold": 85,
+                     *       "created_at": "2026-01-31T12:00:00.000Z",
+                     *       "created_by": "01900000-0000-7000-8000-000000000002",
+                     *       "for_ms": 600000,
+                     *       "id": "01900000-0000-7000-8000-000000000020",
+                     *       "is_enabled": true,
+                     *       "metric": "disk_percent",
+                     *       "name": "disk",
+                     *       "silenced_until": null,
+                     *       "target": {
+                     *         "expression": "tag:web"
+                     *       },
+                     *       "threshold": 90
+                     *     }
+                     */
+                    "application/json": components["schemas"]["AlertRuleView"];
+                };
+            };
+            /** @description The query, a header or the body cannot be read. `errors` names the parameter. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No key was sent, or the key is not valid. */
+            401: {
+                headers: {
+                    /** @description The scheme to authenticate with. */
+                    "WWW-Authenticate"?: "Bearer";
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The current state does not permit this. `code` says why. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body is too large. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body has another content type than this operation accepts. */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A field of the body is invalid, or a number is out of its bounds. `errors` names the field. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The key has too much in progress. Try again after `Retry-After` seconds. */
+            429: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The server cannot answer now. Try again after `Retry-After` seconds. */
+            503: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    get_alert_rule: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The id. */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The rule. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "changed_at": "2026-01-31T12:00:00.000Z",
+                     *       "checked_at": "2026-01-31T12:00:00.000Z",
+                     *       "clear_for_ms": 0,
+                     *       "clear_threshold": 85,
+                     *       "created_at": "2026-01-31T12:00:00.000Z",
+                     *       "created_by": "01900000-0000-7000-8000-000000000002",
+                     *       "for_ms": 600000,
+                     *       "id": "01900000-0000-7000-8000-000000000020",
+                     *       "is_enabled": true,
+                     *       "metric": "disk_percent",
+                     *       "name": "disk",
+                     *       "silenced_until": null,
+                     *       "target": {
+                     *         "expression": "tag:web"
+                     *       },
+                     *       "threshold": 90
+                     *     }
+                     */
+                    "application/json": components["schemas"]["AlertRuleView"];
+                };
+            };
+            /** @description No key was sent, or the key is not valid. */
+            401: {
+                headers: {
+                    /** @description The scheme to authenticate with. */
+                    "WWW-Authenticate"?: "Bearer";
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such resource in this tenant. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The key has too much in progress. Try again after `Retry-After` seconds. */
+            429: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The server cannot answer now. Try again after `Retry-After` seconds. */
+            503: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    delete_alert_rule: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The id. */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The rule is deleted. */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description No key was sent, or the key is not valid. */
+            401: {
+                headers: {
+                    /** @description The scheme to authenticate with. */
+                    "WWW-Authenticate"?: "Bearer";
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such resource in this tenant. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The key has too much in progress. Try again after `Retry-After` seconds. */
+            429: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The server cannot answer now. Try again after `Retry-After` seconds. */
+            503: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    update_alert_rule: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The id. */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: {
+            content: {
+                /**
+                 * @example {
+                 *       "clear_for_ms": 60000
+                 *     }
+                 */
+                "application/json": components["schemas"]["UpdateAlertRule"];
+            };
+        };
+        responses: {
+            /** @description The rule. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "changed_at": "2026-01-31T12:00:00.000Z",
+                     *       "checked_at": "2026-01-31T12:00:00.000Z",
+                     *       "clear_for_ms": 60000,
+                     *       "clear_threshold": 85,
+                     *       "created_at": "2026-01-31T12:00:00.000Z",
+                     *       "created_by": "01900000-0000-7000-8000-000000000002",
+                     *       "for_ms": 600000,
+                     *       "id": "01900000-0000-7000-8000-000000000020",
+                     *       "is_enabled": true,
+                     *       "metric": "disk_percent",
+                     *       "name": "disk",
+                     *       "silenced_until": null,
+                     *       "target": {
+                     *         "expression": "tag:web"
+                     *       },
+                     *       "threshold": 90
+                     *     }
+                     */
+                    "application/json": components["schemas"]["AlertRuleView"];
+                };
+            };
+            /** @description The query, a header or the body cannot be read. `errors` names the parameter. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No key was sent, or the key is not valid. */
+            401: {
+                headers: {
+                    /** @description The scheme to authenticate with. */
+                    "WWW-Authenticate"?: "Bearer";
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such resource in this tenant. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The current state does not permit this. `code` says why. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body is too large. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body has another content type than this operation accepts. */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A field of the body is invalid, or a number is out of its bounds. `errors` names the field. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The key has too much in progress. Try again after `Retry-After` seconds. */
+            429: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The server cannot answer now. Try again after `Retry-After` seconds. */
+            503: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    silence_alert_rule: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The id. */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: {
+            content: {
+                "application/json": components["schemas"]["SilenceBody"];
+            };
+        };
+        responses: {
+            /** @description The rule. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "changed_at": "2026-01-31T12:00:00.000Z",
+                     *       "checked_at": "2026-01-31T12:00:00.000Z",
+                     *       "clear_for_ms": 60000,
+                     *       "clear_threshold": 85,
+                     *       "created_at": "2026-01-31T12:00:00.000Z",
+                     *       "created_by": "01900000-0000-7000-8000-000000000002",
+                     *       "for_ms": 600000,
+                     *       "id": "01900000-0000-7000-8000-000000000020",
+                     *       "is_enabled": true,
+                     *       "metric": "disk_percent",
+                     *       "name": "disk",
+                     *       "silenced_until": null,
+                     *       "target": {
+                     *         "expression": "tag:web"
+                     *       },
+                     *       "threshold": 90
+                     *     }
+                     */
+                    "application/json": components["schemas"]["AlertRuleView"];
+                };
+            };
+            /** @description The query, a header or the body cannot be read. `errors` names the parameter. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No key was sent, or the key is not valid. */
+            401: {
+                headers: {
+                    /** @description The scheme to authenticate with. */
+                    "WWW-Authenticate"?: "Bearer";
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such resource in this tenant. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The current state does not permit this. `code` says why. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body is too large. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body has another content type than this operation accepts. */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A field of the body is invalid, or a number is out of its bounds. `errors` names the field. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The key has too much in progress. Try again after `Retry-After` seconds. */
+            429: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The server cannot answer now. Try again after `Retry-After` seconds. */
+            503: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     list_approvals: {
         parameters: {
             query?: {
@@ -10420,7 +11454,7 @@ export interface operations {
                      *       "items": [
                      *         {
                      *           "agent_count": 1,
-                     *           "agents_sha256": "e7f6a2dd4e1e620c26d5a856ec9e69297091e1ab806159e2e5d8016334a1e1f8",
+                     *           "agents_sha256": "c094d8ec9eb49903904fee7761c8c956ba570c25c69f3505399b60e94728ebe5",
                      *           "command": "execute",
                      *           "command_id": null,
                      *           "created_at": "2026-01-31T12:00:00.000Z",
@@ -10448,7 +11482,7 @@ export interface operations {
                      *             "every script"
                      *           ],
                      *           "script": "deploy",
-                     *           "script_sha256": "c0ddcf7fdd6f62983e9a29e0dee3366f6b722bc21f0677bd0812329fb4aa983f",
+                     *           "script_sha256": "0fdf3ce32709f1344a79fe9ffa90a2741ed0324707ef29d5302d9d2cd44b57fb",
                      *           "state": "pending"
                      *         }
                      *       ],
@@ -10543,7 +11577,7 @@ export interface operations {
                      *           "created_at": "2026-01-31T12:00:00.000Z",
                      *           "created_by": "01900000-0000-7000-8000-000000000002",
                      *           "fan_out_above": 10,
-                     *           "id": "01900000-0000-7000-8000-000000000021",
+                     *           "id": "01900000-0000-7000-8000-000000000022",
                      *           "life_cycle": false,
                      *           "name": "production",
                      *           "scripts": [
@@ -10638,7 +11672,7 @@ export interface operations {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "fan_out_above": 10,
-                     *       "id": "01900000-0000-7000-8000-000000000021",
+                     *       "id": "01900000-0000-7000-8000-000000000022",
                      *       "life_cycle": false,
                      *       "name": "production",
                      *       "scripts": [
@@ -10839,7 +11873,7 @@ export interface operations {
                      *       "agent_names": [
                      *         "old-1"
                      *       ],
-                     *       "agents_sha256": "e7f6a2dd4e1e620c26d5a856ec9e69297091e1ab806159e2e5d8016334a1e1f8",
+                     *       "agents_sha256": "c094d8ec9eb49903904fee7761c8c956ba570c25c69f3505399b60e94728ebe5",
                      *       "command": "execute",
                      *       "command_id": null,
                      *       "commands": [
@@ -10873,7 +11907,7 @@ export interface operations {
                      *         "every script"
                      *       ],
                      *       "script": "deploy",
-                     *       "script_sha256": "c0ddcf7fdd6f62983e9a29e0dee3366f6b722bc21f0677bd0812329fb4aa983f",
+                     *       "script_sha256": "0fdf3ce32709f1344a79fe9ffa90a2741ed0324707ef29d5302d9d2cd44b57fb",
                      *       "state": "pending"
                      *     }
                      */
@@ -10969,7 +12003,7 @@ export interface operations {
                      *       "agent_names": [
                      *         "old-1"
                      *       ],
-                     *       "agents_sha256": "e7f6a2dd4e1e620c26d5a856ec9e69297091e1ab806159e2e5d8016334a1e1f8",
+                     *       "agents_sha256": "c094d8ec9eb49903904fee7761c8c956ba570c25c69f3505399b60e94728ebe5",
                      *       "command": "execute",
                      *       "command_id": null,
                      *       "commands": [
@@ -11003,7 +12037,7 @@ export interface operations {
                      *         "every script"
                      *       ],
                      *       "script": "deploy",
-                     *       "script_sha256": "c0ddcf7fdd6f62983e9a29e0dee3366f6b722bc21f0677bd0812329fb4aa983f",
+                     *       "script_sha256": "0fdf3ce32709f1344a79fe9ffa90a2741ed0324707ef29d5302d9d2cd44b57fb",
                      *       "state": "approved"
                      *     }
                      */
@@ -11144,13 +12178,13 @@ export interface operations {
                      *       "agent_names": [
                      *         "old-1"
                      *       ],
-                     *       "agents_sha256": "e7f6a2dd4e1e620c26d5a856ec9e69297091e1ab806159e2e5d8016334a1e1f8",
+                     *       "agents_sha256": "c094d8ec9eb49903904fee7761c8c956ba570c25c69f3505399b60e94728ebe5",
                      *       "command": "execute",
                      *       "command_id": null,
                      *       "commands": [
                      *         {
                      *           "agent_id": "01900000-0000-7000-8000-000000000006",
-                     *           "command_id": "01900000-0000-7000-8000-000000000101"
+                     *           "command_id": "01900000-0000-7000-8000-000000000102"
                      *         }
                      *       ],
                      *       "created_at": "2026-01-31T12:00:00.000Z",
@@ -11167,8 +12201,8 @@ export interface operations {
                      *           "sha256": null
                      *         }
                      *       ],
-                     *       "id": "01900000-0000-7000-8000-000000000102",
-                     *       "job_id": "01900000-0000-7000-8000-000000000103",
+                     *       "id": "01900000-0000-7000-8000-000000000103",
+                     *       "job_id": "01900000-0000-7000-8000-000000000104",
                      *       "parameters_sha256": "e885777a181900f632021219f03c1f1652b74ee33109a345b1f8aa96a055c9fa",
                      *       "reason": "checked with the team",
                      *       "requested_by": "01900000-0000-7000-8000-000000000002",
@@ -11178,7 +12212,7 @@ export interface operations {
                      *         "every script"
                      *       ],
                      *       "script": "deploy",
-                     *       "script_sha256": "c0ddcf7fdd6f62983e9a29e0dee3366f6b722bc21f0677bd0812329fb4aa983f",
+                     *       "script_sha256": "0fdf3ce32709f1344a79fe9ffa90a2741ed0324707ef29d5302d9d2cd44b57fb",
                      *       "state": "refused"
                      *     }
                      */
@@ -11332,8 +12366,8 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000035",
-                     *           "link": 78,
+                     *           "id": "01900000-0000-7000-8000-000000000036",
+                     *           "link": 82,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000003",
@@ -11352,11 +12386,11 @@ export interface operations {
                      *             "command": "execute",
                      *             "script": "deploy"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000043",
-                     *           "link": 77,
+                     *           "id": "01900000-0000-7000-8000-000000000044",
+                     *           "link": 81,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000044",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000045",
                      *           "subject_kind": "command",
                      *           "subject_name": null
                      *         },
@@ -11382,11 +12416,11 @@ export interface operations {
                      *             ],
                      *             "trusts_holders": false
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000045",
-                     *           "link": 76,
+                     *           "id": "01900000-0000-7000-8000-000000000046",
+                     *           "link": 80,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000046",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000047",
                      *           "subject_kind": "agent_key",
                      *           "subject_name": "a key"
                      *         },
@@ -11397,14 +12431,14 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {
-                     *             "new": "05f9c6a40251f6efa042b68f99bfdb769716b1fbbf84c6094e4408b0f948e655",
-                     *             "old": "4e0672154edc80341d0eda5a5d956e8642ed02c56cc8343d92f739589a2c9921"
+                     *             "new": "464f72f7fb6e5ab7dcd0b82e2aad4643b35564b6e2de08d35a6e7f4eddab2403",
+                     *             "old": "dce7ac3535f018a3fa678f757d4f859c798b0112ac9bacc159b75aca1e3680d1"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000047",
-                     *           "link": 75,
+                     *           "id": "01900000-0000-7000-8000-000000000048",
+                     *           "link": 79,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000048",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000049",
                      *           "subject_kind": "release_key_change",
                      *           "subject_name": null
                      *         },
@@ -11417,11 +12451,11 @@ export interface operations {
                      *           "detail": {
                      *             "version": "0.2.0"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000049",
-                     *           "link": 74,
+                     *           "id": "01900000-0000-7000-8000-000000000050",
+                     *           "link": 78,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000034",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000035",
                      *           "subject_kind": "release",
                      *           "subject_name": null
                      *         },
@@ -11443,11 +12477,11 @@ export interface operations {
                      *             ],
                      *             "trusts_holders": false
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000050",
-                     *           "link": 73,
+                     *           "id": "01900000-0000-7000-8000-000000000051",
+                     *           "link": 77,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000051",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000052",
                      *           "subject_kind": "agent_key",
                      *           "subject_name": "a key"
                      *         },
@@ -11458,11 +12492,11 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000052",
-                     *           "link": 72,
+                     *           "id": "01900000-0000-7000-8000-000000000053",
+                     *           "link": 76,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000024",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000025",
                      *           "subject_kind": "group",
                      *           "subject_name": null
                      *         },
@@ -11477,11 +12511,11 @@ export interface operations {
                      *             "name": "web",
                      *             "state": "active"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000053",
-                     *           "link": 71,
+                     *           "id": "01900000-0000-7000-8000-000000000054",
+                     *           "link": 75,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000024",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000025",
                      *           "subject_kind": "group",
                      *           "subject_name": null
                      *         },
@@ -11496,11 +12530,11 @@ export interface operations {
                      *             "name": "web",
                      *             "state": "paused"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000054",
-                     *           "link": 70,
+                     *           "id": "01900000-0000-7000-8000-000000000055",
+                     *           "link": 74,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000024",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000025",
                      *           "subject_kind": "group",
                      *           "subject_name": null
                      *         },
@@ -11515,11 +12549,11 @@ export interface operations {
                      *             "name": "web",
                      *             "state": "active"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000055",
-                     *           "link": 69,
+                     *           "id": "01900000-0000-7000-8000-000000000056",
+                     *           "link": 73,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000024",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000025",
                      *           "subject_kind": "group",
                      *           "subject_name": null
                      *         },
@@ -11534,11 +12568,11 @@ export interface operations {
                      *             "name": "web",
                      *             "state": "active"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000056",
-                     *           "link": 68,
+                     *           "id": "01900000-0000-7000-8000-000000000057",
+                     *           "link": 72,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000024",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000025",
                      *           "subject_kind": "group",
                      *           "subject_name": null
                      *         },
@@ -11549,14 +12583,14 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {
-                     *             "key": "4e0672154edc80341d0eda5a5d956e8642ed02c56cc8343d92f739589a2c9921",
+                     *             "key": "dce7ac3535f018a3fa678f757d4f859c798b0112ac9bacc159b75aca1e3680d1",
                      *             "version": "0.2.0"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000057",
-                     *           "link": 67,
+                     *           "id": "01900000-0000-7000-8000-000000000058",
+                     *           "link": 71,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000034",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000035",
                      *           "subject_kind": "release",
                      *           "subject_name": null
                      *         },
@@ -11569,14 +12603,14 @@ export interface operations {
                      *           "detail": {
                      *             "platform": "linux-x86_64",
                      *             "program": "muster-supervisor",
-                     *             "sha256": "7b918947200b0c50dfefd517ab3fce7d5a97c281a5a456faccb5673be5925933",
+                     *             "sha256": "b896102b3db1a6a28f6f318664f7074632dd0521ae1b6ee23ad03454737c2886",
                      *             "version": "0.2.0"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000058",
-                     *           "link": 66,
+                     *           "id": "01900000-0000-7000-8000-000000000059",
+                     *           "link": 70,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000034",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000035",
                      *           "subject_kind": "release",
                      *           "subject_name": null
                      *         },
@@ -11589,14 +12623,14 @@ export interface operations {
                      *           "detail": {
                      *             "platform": "linux-x86_64",
                      *             "program": "muster-agent",
-                     *             "sha256": "a5e7ac3d8bade8d94f060c97ec12cba80d7ae22b25bb53cfa2400bbb0b036b7d",
+                     *             "sha256": "5b9c89c68ef8ea43fc0377cfdfcbca42687dc526b1606f471f5edffee3b9efb8",
                      *             "version": "0.2.0"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000059",
-                     *           "link": 65,
+                     *           "id": "01900000-0000-7000-8000-000000000060",
+                     *           "link": 69,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000034",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000035",
                      *           "subject_kind": "release",
                      *           "subject_name": null
                      *         },
@@ -11607,14 +12641,14 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {
-                     *             "key": "4e0672154edc80341d0eda5a5d956e8642ed02c56cc8343d92f739589a2c9921",
+                     *             "key": "dce7ac3535f018a3fa678f757d4f859c798b0112ac9bacc159b75aca1e3680d1",
                      *             "version": "0.2.0"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000060",
-                     *           "link": 64,
+                     *           "id": "01900000-0000-7000-8000-000000000061",
+                     *           "link": 68,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000034",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000035",
                      *           "subject_kind": "release",
                      *           "subject_name": null
                      *         },
@@ -11625,8 +12659,8 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000061",
-                     *           "link": 63,
+                     *           "id": "01900000-0000-7000-8000-000000000062",
+                     *           "link": 67,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000012",
@@ -11645,8 +12679,8 @@ export interface operations {
                      *             "command": "execute",
                      *             "script": "deploy"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000062",
-                     *           "link": 62,
+                     *           "id": "01900000-0000-7000-8000-000000000063",
+                     *           "link": 66,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000012",
@@ -11660,8 +12694,8 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000063",
-                     *           "link": 61,
+                     *           "id": "01900000-0000-7000-8000-000000000064",
+                     *           "link": 65,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000011",
@@ -11680,8 +12714,8 @@ export interface operations {
                      *             "command": "execute",
                      *             "script": "deploy"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000064",
-                     *           "link": 60,
+                     *           "id": "01900000-0000-7000-8000-000000000065",
+                     *           "link": 64,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000011",
@@ -11695,8 +12729,8 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000065",
-                     *           "link": 59,
+                     *           "id": "01900000-0000-7000-8000-000000000066",
+                     *           "link": 63,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000013",
@@ -11715,8 +12749,8 @@ export interface operations {
                      *             "script": "deploy",
                      *             "waves": 1
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000066",
-                     *           "link": 58,
+                     *           "id": "01900000-0000-7000-8000-000000000067",
+                     *           "link": 62,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000013",
@@ -11730,8 +12764,8 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000067",
-                     *           "link": 57,
+                     *           "id": "01900000-0000-7000-8000-000000000068",
+                     *           "link": 61,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000001",
@@ -11745,8 +12779,8 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000068",
-                     *           "link": 56,
+                     *           "id": "01900000-0000-7000-8000-000000000069",
+                     *           "link": 60,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000001",
@@ -11760,8 +12794,8 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000069",
-                     *           "link": 55,
+                     *           "id": "01900000-0000-7000-8000-000000000070",
+                     *           "link": 59,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000001",
@@ -11780,8 +12814,8 @@ export interface operations {
                      *             "script": "deploy",
                      *             "waves": 1
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000070",
-                     *           "link": 54,
+                     *           "id": "01900000-0000-7000-8000-000000000071",
+                     *           "link": 58,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000001",
@@ -11795,11 +12829,11 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000071",
-                     *           "link": 53,
+                     *           "id": "01900000-0000-7000-8000-000000000072",
+                     *           "link": 57,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000026",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000027",
                      *           "subject_kind": "integration",
                      *           "subject_name": null
                      *         },
@@ -11820,11 +12854,11 @@ export interface operations {
                      *             "kind": "slack",
                      *             "name": "operations"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000072",
-                     *           "link": 52,
+                     *           "id": "01900000-0000-7000-8000-000000000073",
+                     *           "link": 56,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000026",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000027",
                      *           "subject_kind": "integration",
                      *           "subject_name": null
                      *         },
@@ -11837,11 +12871,11 @@ export interface operations {
                      *           "detail": {
                      *             "host": "hooks.invalid"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000073",
-                     *           "link": 51,
+                     *           "id": "01900000-0000-7000-8000-000000000074",
+                     *           "link": 55,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000026",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000027",
                      *           "subject_kind": "integration",
                      *           "subject_name": null
                      *         },
@@ -11862,11 +12896,11 @@ export interface operations {
                      *             "kind": "slack",
                      *             "name": "operations"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000074",
-                     *           "link": 50,
+                     *           "id": "01900000-0000-7000-8000-000000000075",
+                     *           "link": 54,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000026",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000027",
                      *           "subject_kind": "integration",
                      *           "subject_name": null
                      *         },
@@ -11887,11 +12921,11 @@ export interface operations {
                      *             "kind": "slack",
                      *             "name": "operations"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000075",
-                     *           "link": 49,
+                     *           "id": "01900000-0000-7000-8000-000000000076",
+                     *           "link": 53,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000026",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000027",
                      *           "subject_kind": "integration",
                      *           "subject_name": null
                      *         },
@@ -11902,11 +12936,11 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000076",
-                     *           "link": 48,
+                     *           "id": "01900000-0000-7000-8000-000000000077",
+                     *           "link": 52,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000025",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000026",
                      *           "subject_kind": "hook",
                      *           "subject_name": null
                      *         },
@@ -11922,11 +12956,11 @@ export interface operations {
                      *             "name": "releases",
                      *             "owner_id": "01900000-0000-7000-8000-000000000002"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000077",
-                     *           "link": 47,
+                     *           "id": "01900000-0000-7000-8000-000000000078",
+                     *           "link": 51,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000025",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000026",
                      *           "subject_kind": "hook",
                      *           "subject_name": null
                      *         },
@@ -11937,14 +12971,14 @@ export interface operations {
                      *           "actor_name": null,
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {
-                     *             "delivery_id": "01900000-0000-7000-8000-000000000032",
-                     *             "job_id": "01900000-0000-7000-8000-000000000033"
+                     *             "delivery_id": "01900000-0000-7000-8000-000000000033",
+                     *             "job_id": "01900000-0000-7000-8000-000000000034"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000078",
-                     *           "link": 46,
+                     *           "id": "01900000-0000-7000-8000-000000000079",
+                     *           "link": 50,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000025",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000026",
                      *           "subject_kind": "hook",
                      *           "subject_name": null
                      *         },
@@ -11960,11 +12994,11 @@ export interface operations {
                      *             "script": "deploy",
                      *             "waves": null
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000079",
-                     *           "link": 45,
+                     *           "id": "01900000-0000-7000-8000-000000000080",
+                     *           "link": 49,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000033",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000034",
                      *           "subject_kind": "job",
                      *           "subject_name": "deploy"
                      *         },
@@ -11980,11 +13014,11 @@ export interface operations {
                      *             "name": "releases",
                      *             "owner_id": "01900000-0000-7000-8000-000000000002"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000080",
-                     *           "link": 44,
+                     *           "id": "01900000-0000-7000-8000-000000000081",
+                     *           "link": 48,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000025",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000026",
                      *           "subject_kind": "hook",
                      *           "subject_name": null
                      *         },
@@ -12000,11 +13034,11 @@ export interface operations {
                      *             "name": "deploys",
                      *             "owner_id": "01900000-0000-7000-8000-000000000002"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000081",
-                     *           "link": 43,
+                     *           "id": "01900000-0000-7000-8000-000000000082",
+                     *           "link": 47,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000025",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000026",
                      *           "subject_kind": "hook",
                      *           "subject_name": null
                      *         },
@@ -12018,11 +13052,11 @@ export interface operations {
                      *             "latest_version": 2,
                      *             "name": "disk-report"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000082",
-                     *           "link": 42,
+                     *           "id": "01900000-0000-7000-8000-000000000083",
+                     *           "link": 46,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000029",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000030",
                      *           "subject_kind": "script",
                      *           "subject_name": null
                      *         },
@@ -12041,11 +13075,11 @@ export interface operations {
                      *               "disk"
                      *             ]
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000083",
-                     *           "link": 41,
+                     *           "id": "01900000-0000-7000-8000-000000000084",
+                     *           "link": 45,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000029",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000030",
                      *           "subject_kind": "script",
                      *           "subject_name": null
                      *         },
@@ -12061,11 +13095,11 @@ export interface operations {
                      *             "publisher": "SHA256:/oEsEvOrTOasXbaaw1L5BssbEe9D+zPiUu9/9VImOIk",
                      *             "version": 2
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000084",
-                     *           "link": 40,
+                     *           "id": "01900000-0000-7000-8000-000000000085",
+                     *           "link": 44,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000029",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000030",
                      *           "subject_kind": "script",
                      *           "subject_name": null
                      *         },
@@ -12081,11 +13115,11 @@ export interface operations {
                      *             "latest_version": 2,
                      *             "name": "disk-report"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000085",
-                     *           "link": 39,
+                     *           "id": "01900000-0000-7000-8000-000000000086",
+                     *           "link": 43,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000029",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000030",
                      *           "subject_kind": "script",
                      *           "subject_name": null
                      *         },
@@ -12101,11 +13135,11 @@ export interface operations {
                      *             "latest_version": 1,
                      *             "name": "disk-report"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000086",
-                     *           "link": 38,
+                     *           "id": "01900000-0000-7000-8000-000000000087",
+                     *           "link": 42,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000029",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000030",
                      *           "subject_kind": "script",
                      *           "subject_name": null
                      *         },
@@ -12116,11 +13150,11 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000087",
-                     *           "link": 37,
+                     *           "id": "01900000-0000-7000-8000-000000000088",
+                     *           "link": 41,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000022",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000023",
                      *           "subject_kind": "schedule",
                      *           "subject_name": null
                      *         },
@@ -12131,11 +13165,11 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000088",
-                     *           "link": 36,
+                     *           "id": "01900000-0000-7000-8000-000000000089",
+                     *           "link": 40,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000023",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000024",
                      *           "subject_kind": "calendar",
                      *           "subject_name": null
                      *         },
@@ -12154,11 +13188,11 @@ export interface operations {
                      *             },
                      *             "state": "active"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000089",
-                     *           "link": 35,
+                     *           "id": "01900000-0000-7000-8000-000000000090",
+                     *           "link": 39,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000022",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000023",
                      *           "subject_kind": "schedule",
                      *           "subject_name": null
                      *         },
@@ -12173,11 +13207,11 @@ export interface operations {
                      *             "name": "weekends",
                      *             "time_zone": "Europe/Berlin"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000090",
-                     *           "link": 34,
+                     *           "id": "01900000-0000-7000-8000-000000000091",
+                     *           "link": 38,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000023",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000024",
                      *           "subject_kind": "calendar",
                      *           "subject_name": null
                      *         },
@@ -12192,98 +13226,94 @@ export interface operations {
                      *             "name": "nights",
                      *             "time_zone": "Europe/Berlin"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000091",
-                     *           "link": 33,
+                     *           "id": "01900000-0000-7000-8000-000000000092",
+                     *           "link": 37,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000023",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000024",
                      *           "subject_kind": "calendar",
                      *           "subject_name": null
                      *         },
                      *         {
-                     *           "action": "schedule.enable",
-                     *           "actor_id": "01900000-0000-7000-8000-000000000002",
-                     *           "actor_kind": "api_key",
-                     *           "actor_name": "bootstrap",
-                     *           "at": "2026-01-31T12:00:00.000Z",
-                     *           "detail": {
-                     *             "name": "reports",
-                     *             "owner_id": "01900000-0000-7000-8000-000000000002",
-                     *             "rule": {
-                     *               "cron": "0 9 * * MON-FRI",
-                     *               "time_zone": "Europe/Berlin"
-                     *             },
-                     *             "state": "active"
-                     *           },
-                     *           "id": "01900000-0000-7000-8000-000000000092",
-                     *           "link": 32,
-                     *           "session_id": null,
-                     *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000022",
-                     *           "subject_kind": "schedule",
-                     *           "subject_name": null
-                     *         },
-                     *         {
-                     *           "action": "schedule.disable",
-                     *           "actor_id": "01900000-0000-7000-8000-000000000002",
-                     *           "actor_kind": "api_key",
-                     *           "actor_name": "bootstrap",
-                     *           "at": "2026-01-31T12:00:00.000Z",
-                     *           "detail": {
-                     *             "name": "reports",
-                     *             "owner_id": "01900000-0000-7000-8000-000000000002",
-                     *             "rule": {
-                     *               "cron": "0 9 * * MON-FRI",
-                     *               "time_zone": "Europe/Berlin"
-                     *             },
-                     *             "state": "disabled"
-                     *           },
-                     *           "id": "01900000-0000-7000-8000-000000000093",
-                     *           "link": 31,
-                     *           "session_id": null,
-                     *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000022",
-                     *           "subject_kind": "schedule",
-                     *           "subject_name": null
-                     *         },
-                     *         {
-                     *           "action": "job.submit",
-                     *           "actor_id": "01900000-0000-7000-8000-000000000002",
-                     *           "actor_kind": "api_key",
-                     *           "actor_name": "bootstrap",
-                     *           "at": "2026-01-31T12:00:00.000Z",
-                     *           "detail": {
-                     *             "agents": 1,
-                     *             "approval_id": null,
-                     *             "schedule_id": "01900000-0000-7000-8000-000000000022",
-                     *             "script": "deploy",
-                     *             "waves": null
-                     *           },
-                     *           "id": "01900000-0000-7000-8000-000000000094",
-                     *           "link": 30,
-                     *           "session_id": null,
-                     *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000095",
-                     *           "subject_kind": "job",
-                     *           "subject_name": "deploy"
-                     *         },
-                     *         {
-                     *           "action": "schedule.run",
+                     *           "action": "alert_rule.delete",
                      *           "actor_id": "01900000-0000-7000-8000-000000000002",
                      *           "actor_kind": "api_key",
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000096",
-                     *           "link": 29,
+                     *           "id": "01900000-0000-7000-8000-000000000093",
+                     *           "link": 36,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000022",
-                     *           "subject_kind": "schedule",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000020",
+                     *           "subject_kind": "alert_rule",
+                     *           "subject_name": null
+                     *         },
+                     *         {
+                     *           "action": "alert_rule.silence",
+                     *           "actor_id": "01900000-0000-7000-8000-000000000002",
+                     *           "actor_kind": "api_key",
+                     *           "actor_name": "bootstrap",
+                     *           "at": "2026-01-31T12:00:00.000Z",
+                     *           "detail": {
+                     *             "is_enabled": true,
+                     *             "metric": "disk_percent",
+                     *             "name": "disk",
+                     *             "silenced_until": null,
+                     *             "threshold": 90
+                     *           },
+                     *           "id": "01900000-0000-7000-8000-000000000094",
+                     *           "link": 35,
+                     *           "session_id": null,
+                     *           "source": "127.0.0.1",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000020",
+                     *           "subject_kind": "alert_rule",
+                     *           "subject_name": null
+                     *         },
+                     *         {
+                     *           "action": "alert_rule.update",
+                     *           "actor_id": "01900000-0000-7000-8000-000000000002",
+                     *           "actor_kind": "api_key",
+                     *           "actor_name": "bootstrap",
+                     *           "at": "2026-01-31T12:00:00.000Z",
+                     *           "detail": {
+                     *             "is_enabled": true,
+                     *             "metric": "disk_percent",
+                     *             "name": "disk",
+                     *             "silenced_until": null,
+                     *             "threshold": 90
+                     *           },
+                     *           "id": "01900000-0000-7000-8000-000000000095",
+                     *           "link": 34,
+                     *           "session_id": null,
+                     *           "source": "127.0.0.1",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000020",
+                     *           "subject_kind": "alert_rule",
+                     *           "subject_name": null
+                     *         },
+                     *         {
+                     *           "action": "alert_rule.create",
+                     *           "actor_id": "01900000-0000-7000-8000-000000000002",
+                     *           "actor_kind": "api_key",
+                     *           "actor_name": "bootstrap",
+                     *           "at": "2026-01-31T12:00:00.000Z",
+                     *           "detail": {
+                     *             "is_enabled": true,
+                     *             "metric": "disk_percent",
+                     *             "name": "disk",
+                     *             "silenced_until": null,
+                     *             "threshold": 90
+                     *           },
+                     *           "id": "01900000-0000-7000-8000-000000000096",
+                     *           "link": 33,
+                     *           "session_id": null,
+                     *           "source": "127.0.0.1",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000020",
+                     *           "subject_kind": "alert_rule",
                      *           "subject_name": null
                      *         }
                      *       ],
-                     *       "next_cursor": "29.01a2076a-1afc-77f3-8fa7-9426095ec184"
+                     *       "next_cursor": "33.01a208c7-760a-709b-8849-b108ef954252"
                      *     }
                      */
                     "application/json": components["schemas"]["PageView_AuditEntryView"];
@@ -12392,9 +13422,9 @@ export interface operations {
                 };
                 content: {
                     /**
-                     * @example {"type":"header","format":"muster audit 1","tenant_id":"01900000-0000-7000-8000-000000000005","after":0,"public_key":"JQUEDTi9qOniFp/xJIFGEYiT6ZGyvPubNyZyknypjA8=","is_complete":false}
-                     *     {"type":"entry","id":"01900000-0000-7000-8000-000000000035","link":78,"at":"2026-01-31T12:00:00.000Z","actor_kind":"api_key","actor_id":"01900000-0000-7000-8000-000000000002","actor_name":"bootstrap","session_id":null,"action":"agent.delete","subject_kind":"agent","subject_id":"01900000-0000-7000-8000-000000000003","subject_name":"web-1","detail":{},"source":"127.0.0.1"}
-                     *     {"type":"end","position":"78.01a2076a-1fc4-753e-8e38-8fe9cafed991"}
+                     * @example {"type":"header","format":"muster audit 1","tenant_id":"01900000-0000-7000-8000-000000000005","after":0,"public_key":"GiHVlZ7WkJQUPgfmUBmydqAD+gY6QEMzzFhuF1t+HNM=","is_complete":false}
+                     *     {"type":"entry","id":"01900000-0000-7000-8000-000000000036","link":82,"at":"2026-01-31T12:00:00.000Z","actor_kind":"api_key","actor_id":"01900000-0000-7000-8000-000000000002","actor_name":"bootstrap","session_id":null,"action":"agent.delete","subject_kind":"agent","subject_id":"01900000-0000-7000-8000-000000000003","subject_name":"web-1","detail":{},"source":"127.0.0.1"}
+                     *     {"type":"end","position":"82.01a208c7-7b87-74c1-a103-57f24a1c33d5"}
                      */
                     "application/x-ndjson": string;
                 };
@@ -12475,10 +13505,10 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "hash": "9367009dce162f6cfb3e7c317c073886325dadc9e46e86c1923dfdad92372a36",
-                     *       "number": 78,
-                     *       "public_key": "JQUEDTi9qOniFp/xJIFGEYiT6ZGyvPubNyZyknypjA8=",
-                     *       "signature": "ojWDw3aE/4GHOU3ENx7P6i1SOXY7Vn3NnyH+/GFYtrJrob8utjazRrAu5ST8eMAMa9TbC5GqB+/WMJG557yjDw==",
+                     *       "hash": "d1fb6209e2455f7418b8e8f104d0086bf8d476391ba85047a94bb064a7ba1c27",
+                     *       "number": 82,
+                     *       "public_key": "GiHVlZ7WkJQUPgfmUBmydqAD+gY6QEMzzFhuF1t+HNM=",
+                     *       "signature": "rmSsXP+91g0Jy6cXaMBYKkh+XWeoMTUYGGcsHp7ojYf+/fPSFJ9UIAepJ2bHwrEG6xHZoKFX9ColVO/+qE/SCw==",
                      *       "tenant_id": "01900000-0000-7000-8000-000000000005"
                      *     }
                      */
@@ -12663,19 +13693,19 @@ export interface operations {
                     /**
                      * @example {
                      *       "after": 0,
-                     *       "entry_count": 78,
+                     *       "entry_count": 82,
                      *       "finding_count": 0,
                      *       "findings": [],
                      *       "head": {
-                     *         "hash": "9367009dce162f6cfb3e7c317c073886325dadc9e46e86c1923dfdad92372a36",
-                     *         "number": 78,
-                     *         "public_key": "JQUEDTi9qOniFp/xJIFGEYiT6ZGyvPubNyZyknypjA8=",
-                     *         "signature": "ojWDw3aE/4GHOU3ENx7P6i1SOXY7Vn3NnyH+/GFYtrJrob8utjazRrAu5ST8eMAMa9TbC5GqB+/WMJG557yjDw==",
+                     *         "hash": "d1fb6209e2455f7418b8e8f104d0086bf8d476391ba85047a94bb064a7ba1c27",
+                     *         "number": 82,
+                     *         "public_key": "GiHVlZ7WkJQUPgfmUBmydqAD+gY6QEMzzFhuF1t+HNM=",
+                     *         "signature": "rmSsXP+91g0Jy6cXaMBYKkh+XWeoMTUYGGcsHp7ojYf+/fPSFJ9UIAepJ2bHwrEG6xHZoKFX9ColVO/+qE/SCw==",
                      *         "tenant_id": "01900000-0000-7000-8000-000000000005"
                      *       },
                      *       "is_intact": true,
-                     *       "last_link": 78,
-                     *       "link_count": 78,
+                     *       "last_link": 82,
+                     *       "link_count": 82,
                      *       "next_after": null
                      *     }
                      */
@@ -13356,7 +14386,7 @@ export interface operations {
                      *       "member": {
                      *         "created_at": "2026-01-31T12:00:00.000Z",
                      *         "email": "ada@example.com",
-                     *         "id": "01900000-0000-7000-8000-000000000027",
+                     *         "id": "01900000-0000-7000-8000-000000000028",
                      *         "name": "Ada",
                      *         "role": "owner",
                      *         "tenant_id": "01900000-0000-7000-8000-000000000005",
@@ -13364,7 +14394,7 @@ export interface operations {
                      *       },
                      *       "refresh_expires_at": "2026-01-31T12:00:00.000Z",
                      *       "refresh_token": "mst_refresh_000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000",
-                     *       "session_id": "01900000-0000-7000-8000-000000000100"
+                     *       "session_id": "01900000-0000-7000-8000-000000000101"
                      *     }
                      */
                     "application/json": components["schemas"]["SignedInView"];
@@ -13489,7 +14519,7 @@ export interface operations {
                      *       "member": {
                      *         "created_at": "2026-01-31T12:00:00.000Z",
                      *         "email": "ada@example.com",
-                     *         "id": "01900000-0000-7000-8000-000000000027",
+                     *         "id": "01900000-0000-7000-8000-000000000028",
                      *         "name": "Ada",
                      *         "role": "owner",
                      *         "tenant_id": "01900000-0000-7000-8000-000000000005",
@@ -13497,7 +14527,7 @@ export interface operations {
                      *       },
                      *       "refresh_expires_at": "2026-01-31T12:00:00.000Z",
                      *       "refresh_token": "mst_refresh_000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000",
-                     *       "session_id": "01900000-0000-7000-8000-000000000040"
+                     *       "session_id": "01900000-0000-7000-8000-000000000041"
                      *     }
                      */
                     "application/json": components["schemas"]["SignedInView"];
@@ -13603,8 +14633,8 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "challenge": "mst_challenge_AaNiUOzhQXDLfL2u7BjS1-QlGC0bbFc59ZFco5v2mqR7PWUOC5BBQwkX9qJFiP1WgALc2FSjUgjWrW4QSxf4fyQiMOMSrsEixstEWlwkCNd7kHAM7QMUazBpoJob1QDttk1e9IgR4jMFJX6rPTTeyWnkNojMa0Gqb3w1PoQ37egk2Z1zY_3DXbPdpg6awOzqWWitUNEFaLtVJBaozc0xnncaoMrr16vPhGYSvVUvYo6eAQ3YFglQXJn7gmHLPxQz5Zo8j6Vb4y0Y5M7nWHRxBmBH_aNRF5XL0qOQ1ZYUmcZ2auZgPFlzQroA7mkG05fVeeG7QEIxJH9uBFgl_jYtxZ5QbNVEniYTJuiuJN3SffLHhM8LfZS2sOos7D2bv1iwEO2F-J0km-r8AfUcrKmEIXNTGq6s3efLphA4Kmxd2XLtyMMY8urzU60YMe183Y4L_rQoPQxkwblLrKo8tkI-Y6Z-XmKYYvU",
-                 *       "code": "772639"
+                 *       "challenge": "mst_challenge_Aa_gY_yiYWrbzlc-_tnovqKLH6lb3NIG5YamD5EwAUKNuix7P2uXp8T6MftiCJXOO9q0ELBtt_FbPUZ5UpPnLDOcTkuHHVPhbMCuFvQmR-axN77n1YpIubheUVMNDEu0RUL0rCzOc2Ji4XqyIHYdeyl_qgThhRCxXahH8oL1Dt3zqI0_sdBCA8cznWfuXlcHzKkekj5u_S1SW8JTaA1tPiFylnqj7r-H1kaVbjJK8VL1qJ_Tebm_qXCN6Fo8xhvM3NJ3l8wo_udwOOP4tPTrX8kQmb9ZMOnXdlBpNdydaM8PEWEoJoZLdyREv6Qu7bF7RgxlK6xAU_E_tu2-vKSbLf1mVZ4du3p7eXHkmsdO6BO8AHCg3hq_RBVIbB2SgGdICjBQVVUAHDpHmfxu7PlPOGudkgsPZCyOiE1-oIDyiOpqpiId8cL1c1E89yeB3uGQDNtRNo-7NLkV4iJprfZ05RG-VOG39g",
+                 *       "code": "083114"
                  *     }
                  */
                 "application/json": components["schemas"]["CompleteSignIn"];
@@ -14351,7 +15381,7 @@ export interface operations {
                      *       "access_token": "eyJhbGciOiJFZERTQSJ9.e30.AA",
                      *       "refresh_expires_at": "2026-01-31T12:00:00.000Z",
                      *       "refresh_token": "mst_refresh_000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000",
-                     *       "session_id": "01900000-0000-7000-8000-000000000040"
+                     *       "session_id": "01900000-0000-7000-8000-000000000041"
                      *     }
                      */
                     "application/json": components["schemas"]["TokensView"];
@@ -14467,7 +15497,7 @@ export interface operations {
                     /**
                      * @example {
                      *       "expires_at": "2026-01-31T12:00:00.000Z",
-                     *       "registration_id": "01900000-0000-7000-8000-000000000104"
+                     *       "registration_id": "01900000-0000-7000-8000-000000000105"
                      *     }
                      */
                     "application/json": components["schemas"]["RegistrationView"];
@@ -14562,7 +15592,7 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "registration_id": "01900000-0000-7000-8000-000000000104"
+                 *       "registration_id": "01900000-0000-7000-8000-000000000105"
                  *     }
                  */
                 "application/json": components["schemas"]["ResendCode"];
@@ -14578,7 +15608,7 @@ export interface operations {
                     /**
                      * @example {
                      *       "expires_at": "2026-01-31T12:00:00.000Z",
-                     *       "registration_id": "01900000-0000-7000-8000-000000000104"
+                     *       "registration_id": "01900000-0000-7000-8000-000000000105"
                      *     }
                      */
                     "application/json": components["schemas"]["RegistrationView"];
@@ -14673,8 +15703,8 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "code": "650747",
-                 *       "registration_id": "01900000-0000-7000-8000-000000000104"
+                 *       "code": "496191",
+                 *       "registration_id": "01900000-0000-7000-8000-000000000105"
                  *     }
                  */
                 "application/json": components["schemas"]["VerifyRegistration"];
@@ -14821,7 +15851,7 @@ export interface operations {
                      *       "member": {
                      *         "created_at": "2026-01-31T12:00:00.000Z",
                      *         "email": "ada@example.com",
-                     *         "id": "01900000-0000-7000-8000-000000000027",
+                     *         "id": "01900000-0000-7000-8000-000000000028",
                      *         "name": "Ada",
                      *         "role": "owner",
                      *         "tenant_id": "01900000-0000-7000-8000-000000000005",
@@ -14829,7 +15859,7 @@ export interface operations {
                      *       },
                      *       "refresh_expires_at": "2026-01-31T12:00:00.000Z",
                      *       "refresh_token": "mst_refresh_000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000",
-                     *       "session_id": "01900000-0000-7000-8000-000000000107"
+                     *       "session_id": "01900000-0000-7000-8000-000000000108"
                      *     }
                      */
                     "application/json": components["schemas"]["SignedInView"];
@@ -14966,10 +15996,10 @@ export interface operations {
                      *               "note": "Christmas"
                      *             }
                      *           ],
-                     *           "id": "01900000-0000-7000-8000-000000000023",
+                     *           "id": "01900000-0000-7000-8000-000000000024",
                      *           "name": "nights",
                      *           "schedule_ids": [
-                     *             "01900000-0000-7000-8000-000000000022"
+                     *             "01900000-0000-7000-8000-000000000023"
                      *           ],
                      *           "target": null,
                      *           "time_zone": "Europe/Berlin"
@@ -15057,7 +16087,7 @@ export interface operations {
                  *       ],
                  *       "name": "nights",
                  *       "schedule_ids": [
-                 *         "01900000-0000-7000-8000-000000000022"
+                 *         "01900000-0000-7000-8000-000000000023"
                  *       ],
                  *       "time_zone": "Europe/Berlin"
                  *     }
@@ -15099,10 +16129,10 @@ export interface operations {
                      *           "note": "Christmas"
                      *         }
                      *       ],
-                     *       "id": "01900000-0000-7000-8000-000000000023",
+                     *       "id": "01900000-0000-7000-8000-000000000024",
                      *       "name": "nights",
                      *       "schedule_ids": [
-                     *         "01900000-0000-7000-8000-000000000022"
+                     *         "01900000-0000-7000-8000-000000000023"
                      *       ],
                      *       "target": null,
                      *       "time_zone": "Europe/Berlin"
@@ -15243,10 +16273,10 @@ export interface operations {
                      *           "note": "Christmas"
                      *         }
                      *       ],
-                     *       "id": "01900000-0000-7000-8000-000000000023",
+                     *       "id": "01900000-0000-7000-8000-000000000024",
                      *       "name": "nights",
                      *       "schedule_ids": [
-                     *         "01900000-0000-7000-8000-000000000022"
+                     *         "01900000-0000-7000-8000-000000000023"
                      *       ],
                      *       "target": null,
                      *       "time_zone": "Europe/Berlin"
@@ -15432,10 +16462,10 @@ export interface operations {
                      *           "note": "Christmas"
                      *         }
                      *       ],
-                     *       "id": "01900000-0000-7000-8000-000000000023",
+                     *       "id": "01900000-0000-7000-8000-000000000024",
                      *       "name": "weekends",
                      *       "schedule_ids": [
-                     *         "01900000-0000-7000-8000-000000000022"
+                     *         "01900000-0000-7000-8000-000000000023"
                      *       ],
                      *       "target": null,
                      *       "time_zone": "Europe/Berlin"
@@ -15583,9 +16613,9 @@ export interface operations {
                      *           "error_code": "exit_code",
                      *           "expires_at": "2026-01-31T12:00:00.000Z",
                      *           "finished_at": "2026-01-31T12:00:00.000Z",
-                     *           "id": "01900000-0000-7000-8000-000000000036",
+                     *           "id": "01900000-0000-7000-8000-000000000037",
                      *           "is_held": false,
-                     *           "job_id": "01900000-0000-7000-8000-000000000038",
+                     *           "job_id": "01900000-0000-7000-8000-000000000039",
                      *           "late_result": null,
                      *           "requested_by": "01900000-0000-7000-8000-000000000002",
                      *           "requested_from": "127.0.0.1",
@@ -15711,9 +16741,9 @@ export interface operations {
                      *       "error_code": "exit_code",
                      *       "expires_at": "2026-01-31T12:00:00.000Z",
                      *       "finished_at": "2026-01-31T12:00:00.000Z",
-                     *       "id": "01900000-0000-7000-8000-000000000036",
+                     *       "id": "01900000-0000-7000-8000-000000000037",
                      *       "is_held": false,
-                     *       "job_id": "01900000-0000-7000-8000-000000000038",
+                     *       "job_id": "01900000-0000-7000-8000-000000000039",
                      *       "late_result": null,
                      *       "output_bytes": 9,
                      *       "requested_by": "01900000-0000-7000-8000-000000000002",
@@ -16233,10 +17263,10 @@ export interface operations {
                      *           "expires_at": "2026-01-31T12:00:00.000Z",
                      *           "explanation": null,
                      *           "finished_at": "2026-01-31T12:00:00.000Z",
-                     *           "id": "01900000-0000-7000-8000-000000000036",
+                     *           "id": "01900000-0000-7000-8000-000000000037",
                      *           "is_held": false,
                      *           "is_output_incomplete": false,
-                     *           "job_id": "01900000-0000-7000-8000-000000000038",
+                     *           "job_id": "01900000-0000-7000-8000-000000000039",
                      *           "late_result": null,
                      *           "output_bytes": 9,
                      *           "output_dropped_at": null,
@@ -16351,8 +17381,8 @@ export interface operations {
                      *       "agent_offline_since": null,
                      *       "approval": null,
                      *       "attestation": {
-                     *         "document": "{\"version\":1,\"command_id\":\"01900000-0000-7000-8000-000000000036\",\"agent_id\":\"01900000-0000-7000-8000-000000000003\",\"public_key\":\"ZJ6R9nazi1Mj7gyVvPO4mhzyVES9brjLArRrUK/+l+o=\",\"outcome\":\"failed\",\"error_code\":\"exit_code\",\"run\":{\"script\":\"deploy\",\"program_sha256\":\"4be1d021dd6b72e283a69706d30934ea99db893366228036a866f3b851d73979\",\"parameters_sha256\":\"7f7618a36a48dd28214f5fbaab7a4293907b4a226c0174e23dd1dddddb3c773d\",\"secret_count\":0,\"policy\":\"manifest\",\"started_at_ms\":1795420723819,\"ended_at_ms\":1795420723823},\"result\":{\"exit_code\":3,\"duration_ms\":2,\"output_bytes\":9,\"stdout_bytes\":9,\"stderr_bytes\":0,\"dropped_bytes\":0,\"output_complete\":true,\"output_sha256\":\"b0f2c37ccb90fce43fcb488f7ee4ff1fbcdd9c80a27ffc2329c88a06baf0f51d\",\"stdout_sha256\":\"b0f2c37ccb90fce43fcb488f7ee4ff1fbcdd9c80a27ffc2329c88a06baf0f51d\",\"stderr_sha256\":\"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\"}}",
-                     *         "signature": "h/ug78F7HOcZOiPmGP1y55wQh2gJNqOTyheXhE4cCeHBkb7c67FFxfEKqGcYb3Cms39UyL/dsq4PwNLFfQOeDg=="
+                     *         "document": "{\"version\":1,\"command_id\":\"01900000-0000-7000-8000-000000000037\",\"agent_id\":\"01900000-0000-7000-8000-000000000003\",\"public_key\":\"y9PG1ZJuIXJsrK1poFqXnHsCWovaJ6wYd6G6VpkLnVg=\",\"outcome\":\"failed\",\"error_code\":\"exit_code\",\"run\":{\"script\":\"deploy\",\"program_sha256\":\"4be1d021dd6b72e283a69706d30934ea99db893366228036a866f3b851d73979\",\"parameters_sha256\":\"7f7618a36a48dd28214f5fbaab7a4293907b4a226c0174e23dd1dddddb3c773d\",\"secret_count\":0,\"policy\":\"manifest\",\"started_at_ms\":1795443619175,\"ended_at_ms\":1795443619179},\"result\":{\"exit_code\":3,\"duration_ms\":2,\"output_bytes\":9,\"stdout_bytes\":9,\"stderr_bytes\":0,\"dropped_bytes\":0,\"output_complete\":true,\"output_sha256\":\"b0f2c37ccb90fce43fcb488f7ee4ff1fbcdd9c80a27ffc2329c88a06baf0f51d\",\"stdout_sha256\":\"b0f2c37ccb90fce43fcb488f7ee4ff1fbcdd9c80a27ffc2329c88a06baf0f51d\",\"stderr_sha256\":\"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\"}}",
+                     *         "signature": "ie6lSr7O/DA7hO3LOtGpaUAz8R53f56I3VnfYq8vekUmryefvSxolsLc1d6GLP+D72o8v/o4ii7gaf5rGNapDw=="
                      *       },
                      *       "cancel_requested_at": null,
                      *       "created_at": "2026-01-31T12:00:00.000Z",
@@ -16365,10 +17395,10 @@ export interface operations {
                      *       "expires_at": "2026-01-31T12:00:00.000Z",
                      *       "explanation": null,
                      *       "finished_at": "2026-01-31T12:00:00.000Z",
-                     *       "id": "01900000-0000-7000-8000-000000000036",
+                     *       "id": "01900000-0000-7000-8000-000000000037",
                      *       "is_held": false,
                      *       "is_output_incomplete": false,
-                     *       "job_id": "01900000-0000-7000-8000-000000000038",
+                     *       "job_id": "01900000-0000-7000-8000-000000000039",
                      *       "late_result": null,
                      *       "output_bytes": 9,
                      *       "output_dropped_at": null,
@@ -16897,7 +17927,7 @@ export interface operations {
                      *           "desired_version": "0.2.0",
                      *           "halt_reason": null,
                      *           "healthy_for_ms": 60000,
-                     *           "id": "01900000-0000-7000-8000-000000000024",
+                     *           "id": "01900000-0000-7000-8000-000000000025",
                      *           "max_failures": 1,
                      *           "name": "web",
                      *           "requested_by": "01900000-0000-7000-8000-000000000002",
@@ -17024,7 +18054,7 @@ export interface operations {
                      *       "failed_count": 0,
                      *       "halt_reason": null,
                      *       "healthy_for_ms": 60000,
-                     *       "id": "01900000-0000-7000-8000-000000000024",
+                     *       "id": "01900000-0000-7000-8000-000000000025",
                      *       "incompatible_count": 0,
                      *       "max_failures": 1,
                      *       "name": "web",
@@ -17164,7 +18194,7 @@ export interface operations {
                      *       "failed_count": 0,
                      *       "halt_reason": null,
                      *       "healthy_for_ms": 60000,
-                     *       "id": "01900000-0000-7000-8000-000000000024",
+                     *       "id": "01900000-0000-7000-8000-000000000025",
                      *       "incompatible_count": 0,
                      *       "max_failures": 1,
                      *       "name": "web",
@@ -17349,7 +18379,7 @@ export interface operations {
                      *       "failed_count": 0,
                      *       "halt_reason": null,
                      *       "healthy_for_ms": 60000,
-                     *       "id": "01900000-0000-7000-8000-000000000024",
+                     *       "id": "01900000-0000-7000-8000-000000000025",
                      *       "incompatible_count": 0,
                      *       "max_failures": 1,
                      *       "name": "web",
@@ -17498,7 +18528,7 @@ export interface operations {
                      *       "failed_count": 0,
                      *       "halt_reason": null,
                      *       "healthy_for_ms": 60000,
-                     *       "id": "01900000-0000-7000-8000-000000000024",
+                     *       "id": "01900000-0000-7000-8000-000000000025",
                      *       "incompatible_count": 0,
                      *       "max_failures": 1,
                      *       "name": "web",
@@ -17647,7 +18677,7 @@ export interface operations {
                      *       "failed_count": 0,
                      *       "halt_reason": null,
                      *       "healthy_for_ms": 60000,
-                     *       "id": "01900000-0000-7000-8000-000000000024",
+                     *       "id": "01900000-0000-7000-8000-000000000025",
                      *       "incompatible_count": 0,
                      *       "max_failures": 1,
                      *       "name": "web",
@@ -17800,7 +18830,7 @@ export interface operations {
                      *           "created_at": "2026-01-31T12:00:00.000Z",
                      *           "created_by": "01900000-0000-7000-8000-000000000002",
                      *           "enabled": true,
-                     *           "id": "01900000-0000-7000-8000-000000000025",
+                     *           "id": "01900000-0000-7000-8000-000000000026",
                      *           "job": {
                      *             "script": "deploy",
                      *             "target": {
@@ -17813,7 +18843,7 @@ export interface operations {
                      *           "parameters": {
                      *             "VERSION": "/release/tag"
                      *           },
-                     *           "path": "/hooks/01900000-0000-7000-8000-000000000025",
+                     *           "path": "/hooks/01900000-0000-7000-8000-000000000026",
                      *           "replay_window_ms": 300000
                      *         }
                      *       ],
@@ -17934,7 +18964,7 @@ export interface operations {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "enabled": true,
-                     *       "id": "01900000-0000-7000-8000-000000000025",
+                     *       "id": "01900000-0000-7000-8000-000000000026",
                      *       "job": {
                      *         "script": "deploy",
                      *         "target": {
@@ -17947,9 +18977,9 @@ export interface operations {
                      *       "parameters": {
                      *         "VERSION": "/release/tag"
                      *       },
-                     *       "path": "/hooks/01900000-0000-7000-8000-000000000025",
+                     *       "path": "/hooks/01900000-0000-7000-8000-000000000026",
                      *       "replay_window_ms": 300000,
-                     *       "secret": "whsec_0000000000000000000000000000000000000000000="
+                     *       "secret": "whsec_00000000000000000000000000000000/5Yi7BaTQ/Y="
                      *     }
                      */
                     "application/json": components["schemas"]["NewHookView"];
@@ -18072,7 +19102,7 @@ export interface operations {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "enabled": true,
-                     *       "id": "01900000-0000-7000-8000-000000000025",
+                     *       "id": "01900000-0000-7000-8000-000000000026",
                      *       "job": {
                      *         "script": "deploy",
                      *         "target": {
@@ -18085,7 +19115,7 @@ export interface operations {
                      *       "parameters": {
                      *         "VERSION": "/release/tag"
                      *       },
-                     *       "path": "/hooks/01900000-0000-7000-8000-000000000025",
+                     *       "path": "/hooks/01900000-0000-7000-8000-000000000026",
                      *       "replay_window_ms": 300000
                      *     }
                      */
@@ -18254,7 +19284,7 @@ export interface operations {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "enabled": true,
-                     *       "id": "01900000-0000-7000-8000-000000000025",
+                     *       "id": "01900000-0000-7000-8000-000000000026",
                      *       "job": {
                      *         "script": "deploy",
                      *         "target": {
@@ -18267,7 +19297,7 @@ export interface operations {
                      *       "parameters": {
                      *         "VERSION": "/release/tag"
                      *       },
-                     *       "path": "/hooks/01900000-0000-7000-8000-000000000025",
+                     *       "path": "/hooks/01900000-0000-7000-8000-000000000026",
                      *       "replay_window_ms": 300000
                      *     }
                      */
@@ -18401,9 +19431,9 @@ export interface operations {
                      *         {
                      *           "delivery_key": null,
                      *           "detail": null,
-                     *           "id": "01900000-0000-7000-8000-000000000032",
+                     *           "id": "01900000-0000-7000-8000-000000000033",
                      *           "is_test": false,
-                     *           "job_id": "01900000-0000-7000-8000-000000000033",
+                     *           "job_id": "01900000-0000-7000-8000-000000000034",
                      *           "received_at": "2026-01-31T12:00:00.000Z",
                      *           "source": "127.0.0.1",
                      *           "state": "started"
@@ -18514,7 +19544,7 @@ export interface operations {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "enabled": true,
-                     *       "id": "01900000-0000-7000-8000-000000000025",
+                     *       "id": "01900000-0000-7000-8000-000000000026",
                      *       "job": {
                      *         "script": "deploy",
                      *         "target": {
@@ -18527,9 +19557,9 @@ export interface operations {
                      *       "parameters": {
                      *         "VERSION": "/release/tag"
                      *       },
-                     *       "path": "/hooks/01900000-0000-7000-8000-000000000025",
+                     *       "path": "/hooks/01900000-0000-7000-8000-000000000026",
                      *       "replay_window_ms": 300000,
-                     *       "secret": "whsec_00000/hCQEuxh0M5SOhKha6Bs57S9Hhxo5erHcjjxz8="
+                     *       "secret": "whsec_0000000000000000000000000000000000000000000="
                      *     }
                      */
                     "application/json": components["schemas"]["NewHookView"];
@@ -18810,7 +19840,7 @@ export interface operations {
                      *           ],
                      *           "failing_since": null,
                      *           "host": "hooks.invalid",
-                     *           "id": "01900000-0000-7000-8000-000000000026",
+                     *           "id": "01900000-0000-7000-8000-000000000027",
                      *           "is_enabled": true,
                      *           "kind": "slack",
                      *           "last_error": null,
@@ -18942,7 +19972,7 @@ export interface operations {
                      *       ],
                      *       "failing_since": null,
                      *       "host": "hooks.invalid",
-                     *       "id": "01900000-0000-7000-8000-000000000026",
+                     *       "id": "01900000-0000-7000-8000-000000000027",
                      *       "is_enabled": true,
                      *       "kind": "slack",
                      *       "last_error": null,
@@ -19078,7 +20108,7 @@ export interface operations {
                      *       ],
                      *       "failing_since": null,
                      *       "host": "hooks.invalid",
-                     *       "id": "01900000-0000-7000-8000-000000000026",
+                     *       "id": "01900000-0000-7000-8000-000000000027",
                      *       "is_enabled": true,
                      *       "kind": "slack",
                      *       "last_error": null,
@@ -19259,7 +20289,7 @@ export interface operations {
                      *       ],
                      *       "failing_since": null,
                      *       "host": "hooks.invalid",
-                     *       "id": "01900000-0000-7000-8000-000000000026",
+                     *       "id": "01900000-0000-7000-8000-000000000027",
                      *       "is_enabled": true,
                      *       "kind": "slack",
                      *       "last_error": null,
@@ -19549,7 +20579,7 @@ export interface operations {
                      * @example {
                      *       "code": "integration_disabled",
                      *       "detail": "the integration is disabled; enable it first",
-                     *       "request_id": "01900000-0000-7000-8000-000000000105",
+                     *       "request_id": "01900000-0000-7000-8000-000000000106",
                      *       "status": 409,
                      *       "title": "Conflict",
                      *       "type": "about:blank"
@@ -19753,10 +20783,10 @@ export interface operations {
                      *       "items": [
                      *         {
                      *           "created_at": "2026-01-31T12:00:00.000Z",
-                     *           "created_by": "01900000-0000-7000-8000-000000000027",
+                     *           "created_by": "01900000-0000-7000-8000-000000000028",
                      *           "email": "grace@example.com",
                      *           "expires_at": "2026-01-31T12:00:00.000Z",
-                     *           "id": "01900000-0000-7000-8000-000000000028",
+                     *           "id": "01900000-0000-7000-8000-000000000029",
                      *           "role": "member"
                      *         }
                      *       ],
@@ -19856,10 +20886,10 @@ export interface operations {
                     /**
                      * @example {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
-                     *       "created_by": "01900000-0000-7000-8000-000000000027",
+                     *       "created_by": "01900000-0000-7000-8000-000000000028",
                      *       "email": "grace@example.com",
                      *       "expires_at": "2026-01-31T12:00:00.000Z",
-                     *       "id": "01900000-0000-7000-8000-000000000028",
+                     *       "id": "01900000-0000-7000-8000-000000000029",
                      *       "role": "member",
                      *       "token": "mst_invite_0000000000000000000000000000000000000000000000000000000000000000"
                      *     }
@@ -20188,7 +21218,7 @@ export interface operations {
                      *           "explanation": null,
                      *           "finished_at": "2026-01-31T12:00:00.000Z",
                      *           "halt_reason": null,
-                     *           "id": "01900000-0000-7000-8000-000000000038",
+                     *           "id": "01900000-0000-7000-8000-000000000039",
                      *           "parameters": null,
                      *           "requested_by": "01900000-0000-7000-8000-000000000002",
                      *           "requested_from": "127.0.0.1",
@@ -20322,7 +21352,7 @@ export interface operations {
                      *       "explanation": "0 of 1 executions have ended, 1 are on their hosts and 0 are queued. The job ends when all have ended; each execution says what it waits for. You can cancel the job.",
                      *       "finished_at": null,
                      *       "halt_reason": null,
-                     *       "id": "01900000-0000-7000-8000-000000000038",
+                     *       "id": "01900000-0000-7000-8000-000000000039",
                      *       "parameters": null,
                      *       "requested_by": "01900000-0000-7000-8000-000000000002",
                      *       "requested_from": "127.0.0.1",
@@ -20598,7 +21628,7 @@ export interface operations {
                      *       "explanation": null,
                      *       "finished_at": "2026-01-31T12:00:00.000Z",
                      *       "halt_reason": null,
-                     *       "id": "01900000-0000-7000-8000-000000000038",
+                     *       "id": "01900000-0000-7000-8000-000000000039",
                      *       "parameters": null,
                      *       "requested_by": "01900000-0000-7000-8000-000000000002",
                      *       "requested_from": "127.0.0.1",
@@ -21028,10 +22058,10 @@ export interface operations {
                      *           "expires_at": "2026-01-31T12:00:00.000Z",
                      *           "explanation": "It was sent to web-1, which has not reported its start. It starts when the host has room for it. You can cancel it.",
                      *           "finished_at": null,
-                     *           "id": "01900000-0000-7000-8000-000000000036",
+                     *           "id": "01900000-0000-7000-8000-000000000037",
                      *           "is_held": false,
                      *           "is_output_incomplete": null,
-                     *           "job_id": "01900000-0000-7000-8000-000000000038",
+                     *           "job_id": "01900000-0000-7000-8000-000000000039",
                      *           "late_result": null,
                      *           "output_bytes": null,
                      *           "output_dropped_at": null,
@@ -21490,11 +22520,11 @@ export interface operations {
                      *       "explanation": "0 of 1 executions have ended, 1 are on their hosts and 0 are queued. The job ends when all have ended; each execution says what it waits for. You can cancel the job.",
                      *       "finished_at": null,
                      *       "halt_reason": null,
-                     *       "id": "01900000-0000-7000-8000-000000000106",
+                     *       "id": "01900000-0000-7000-8000-000000000107",
                      *       "parameters": null,
                      *       "requested_by": "01900000-0000-7000-8000-000000000002",
                      *       "requested_from": "127.0.0.1",
-                     *       "retry_of": "01900000-0000-7000-8000-000000000038",
+                     *       "retry_of": "01900000-0000-7000-8000-000000000039",
                      *       "rollout": null,
                      *       "script": "deploy",
                      *       "secret_names": [],
@@ -21682,7 +22712,7 @@ export interface operations {
                      *           "created_by": "01900000-0000-7000-8000-000000000002",
                      *           "created_by_name": "bootstrap",
                      *           "expires_at": null,
-                     *           "id": "01900000-0000-7000-8000-000000000020",
+                     *           "id": "01900000-0000-7000-8000-000000000021",
                      *           "last_used_at": null,
                      *           "max_fan_out": null,
                      *           "name": "deployments",
@@ -21800,7 +22830,7 @@ export interface operations {
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "created_by_name": null,
                      *       "expires_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000020",
+                     *       "id": "01900000-0000-7000-8000-000000000021",
                      *       "key": "mst_live_0000000000000000000000000000000000000000000000000000000000000000",
                      *       "last_used_at": null,
                      *       "max_fan_out": null,
@@ -21924,7 +22954,7 @@ export interface operations {
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "created_by_name": "bootstrap",
                      *       "expires_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000020",
+                     *       "id": "01900000-0000-7000-8000-000000000021",
                      *       "last_used_at": null,
                      *       "max_fan_out": null,
                      *       "name": "deployments",
@@ -22032,7 +23062,7 @@ export interface operations {
                      *       "paused_groups": [],
                      *       "paused_jobs": [],
                      *       "revoked_keys": [
-                     *         "01900000-0000-7000-8000-000000000020"
+                     *         "01900000-0000-7000-8000-000000000021"
                      *       ]
                      *     }
                      */
@@ -22147,7 +23177,7 @@ export interface operations {
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "created_by_name": null,
                      *       "expires_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000020",
+                     *       "id": "01900000-0000-7000-8000-000000000021",
                      *       "last_used_at": null,
                      *       "max_fan_out": 10,
                      *       "name": "deployments",
@@ -22291,7 +23321,7 @@ export interface operations {
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "created_by_name": null,
                      *       "expires_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000020",
+                     *       "id": "01900000-0000-7000-8000-000000000021",
                      *       "last_used_at": null,
                      *       "max_fan_out": 10,
                      *       "name": "deployments",
@@ -22398,7 +23428,7 @@ export interface operations {
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "created_by_name": null,
                      *       "expires_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000020",
+                     *       "id": "01900000-0000-7000-8000-000000000021",
                      *       "key": "mst_live_0000000000000000000000000000000000000000000000000000000000000000",
                      *       "last_used_at": null,
                      *       "max_fan_out": 10,
@@ -22531,13 +23561,13 @@ export interface operations {
                     /**
                      * @example {
                      *       "expires_at": "2026-01-31T12:00:00.000Z",
-                     *       "id": "01900000-0000-7000-8000-000000000027",
+                     *       "id": "01900000-0000-7000-8000-000000000028",
                      *       "kind": "member",
                      *       "memberships": [
                      *         {
                      *           "created_at": "2026-01-31T12:00:00.000Z",
                      *           "email": "ada@example.com",
-                     *           "id": "01900000-0000-7000-8000-000000000027",
+                     *           "id": "01900000-0000-7000-8000-000000000028",
                      *           "name": "Ada",
                      *           "role": "owner",
                      *           "tenant_id": "01900000-0000-7000-8000-000000000005",
@@ -22576,9 +23606,9 @@ export interface operations {
                      *         "confirmed_at": "2026-01-31T12:00:00.000Z",
                      *         "created_at": "2026-01-31T12:00:00.000Z",
                      *         "expires_at": "2026-01-31T12:00:00.000Z",
-                     *         "id": "01900000-0000-7000-8000-000000000040",
+                     *         "id": "01900000-0000-7000-8000-000000000041",
                      *         "is_current": true,
-                     *         "member_id": "01900000-0000-7000-8000-000000000027",
+                     *         "member_id": "01900000-0000-7000-8000-000000000028",
                      *         "refreshed_at": "2026-01-31T12:00:00.000Z",
                      *         "source": "127.0.0.1",
                      *         "tenant_id": "01900000-0000-7000-8000-000000000005"
@@ -22766,7 +23796,7 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "code": "117939"
+                 *       "code": "646473"
                  *     }
                  */
                 "application/json": components["schemas"]["ChangeEmail"];
@@ -23145,9 +24175,9 @@ export interface operations {
                      *           "confirmed_at": "2026-01-31T12:00:00.000Z",
                      *           "created_at": "2026-01-31T12:00:00.000Z",
                      *           "expires_at": "2026-01-31T12:00:00.000Z",
-                     *           "id": "01900000-0000-7000-8000-000000000040",
+                     *           "id": "01900000-0000-7000-8000-000000000041",
                      *           "is_current": true,
-                     *           "member_id": "01900000-0000-7000-8000-000000000027",
+                     *           "member_id": "01900000-0000-7000-8000-000000000028",
                      *           "refreshed_at": "2026-01-31T12:00:00.000Z",
                      *           "source": "127.0.0.1",
                      *           "tenant_id": "01900000-0000-7000-8000-000000000005"
@@ -23359,8 +24389,8 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "otpauth_url": "otpauth://totp/Muster:joan%40example.com?secret=LY4BO6WRRUJ5PY4BTLJDFHCFBBXDX62G&issuer=Muster&algorithm=SHA1&digits=6&period=30",
-                     *       "secret": "LY4BO6WRRUJ5PY4BTLJDFHCFBBXDX62G"
+                     *       "otpauth_url": "otpauth://totp/Muster:joan%40example.com?secret=5BXE5GUZYTHOYMYNY7WIX5LSV7WITO6F&issuer=Muster&algorithm=SHA1&digits=6&period=30",
+                     *       "secret": "5BXE5GUZYTHOYMYNY7WIX5LSV7WITO6F"
                      *     }
                      */
                     "application/json": components["schemas"]["EnrolledTotpView"];
@@ -23466,7 +24496,7 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "code": "2itc-xjyq-2dvk-d3dt"
+                 *       "code": "wjod-tenc-qqlk-ztv7"
                  *     }
                  */
                 "application/json": components["schemas"]["TotpProof"];
@@ -23544,7 +24574,7 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "code": "892235"
+                 *       "code": "962232"
                  *     }
                  */
                 "application/json": components["schemas"]["ConfirmTotp"];
@@ -23560,16 +24590,16 @@ export interface operations {
                     /**
                      * @example {
                      *       "recovery_codes": [
-                     *         "h6oy-x7ul-x7hk-esc4",
-                     *         "dzec-aro2-6hgi-nvvu",
-                     *         "foar-bied-4urf-ly2p",
-                     *         "4qbt-2tku-j53l-sqt4",
-                     *         "m3pt-xeha-l37b-2e5l",
-                     *         "l3hl-qkqc-j4kp-zj32",
-                     *         "ghbr-jvld-mqo5-abkz",
-                     *         "bpic-6rlx-rkzf-2o7u",
-                     *         "yg7p-4ms4-4i3b-wbjb",
-                     *         "xzto-fnur-clrn-6x4n"
+                     *         "caew-it72-reks-k4db",
+                     *         "u5p4-pl3z-rxll-mqgc",
+                     *         "hl3g-hee5-nf76-zubn",
+                     *         "ouzj-2pqq-zlkz-wvkt",
+                     *         "2j6l-jags-vgiw-uirt",
+                     *         "7nst-2us6-rjdo-qop7",
+                     *         "ooab-vzxa-gyg2-jxbj",
+                     *         "xnlq-7llj-akz4-ptdz",
+                     *         "gpdd-duse-pusy-uizm",
+                     *         "74lj-lkov-7ofe-3l5z"
                      *       ]
                      *     }
                      */
@@ -23676,7 +24706,7 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "code": "892235"
+                 *       "code": "962232"
                  *     }
                  */
                 "application/json": components["schemas"]["TotpProof"];
@@ -23692,16 +24722,16 @@ export interface operations {
                     /**
                      * @example {
                      *       "recovery_codes": [
-                     *         "2itc-xjyq-2dvk-d3dt",
-                     *         "4vkj-6np7-rgxl-l2ez",
-                     *         "y6g7-4rpg-3isb-b3if",
-                     *         "etwb-ctpn-d2j3-pmnl",
-                     *         "nfyd-ujh5-vr56-mk3p",
-                     *         "tthi-dxl4-2bwk-mar3",
-                     *         "7obw-bstv-tpc4-bdiv",
-                     *         "zsmp-5dlt-fwgv-sxd7",
-                     *         "hbxf-pozd-nbui-nrhw",
-                     *         "yz3n-u3x5-fldl-xj6c"
+                     *         "wjod-tenc-qqlk-ztv7",
+                     *         "5tly-juzf-je2w-6g4z",
+                     *         "qwb5-46px-y3x4-p7od",
+                     *         "2shr-pfs6-jgyq-x2hn",
+                     *         "umxh-sqfk-pajt-yd7r",
+                     *         "ltyn-lycp-woqu-xxfr",
+                     *         "wsmq-z6ri-f3vv-b5wu",
+                     *         "ouwe-4imn-tnke-ha3a",
+                     *         "fi6a-q76d-vbig-lbcz",
+                     *         "i4tm-5iya-iojd-p233"
                      *       ]
                      *     }
                      */
@@ -23823,7 +24853,7 @@ export interface operations {
                      *         {
                      *           "created_at": "2026-01-31T12:00:00.000Z",
                      *           "email": "ada@example.com",
-                     *           "id": "01900000-0000-7000-8000-000000000027",
+                     *           "id": "01900000-0000-7000-8000-000000000028",
                      *           "name": "Ada",
                      *           "role": "owner",
                      *           "tenant_id": "01900000-0000-7000-8000-000000000005",
@@ -24145,8 +25175,8 @@ export interface operations {
                      *           "created_at": "2026-01-31T12:00:00.000Z",
                      *           "created_by": "01900000-0000-7000-8000-000000000002",
                      *           "floor": "0.1.0",
-                     *           "id": "01900000-0000-7000-8000-000000000034",
-                     *           "key_fingerprint": "4e0672154edc80341d0eda5a5d956e8642ed02c56cc8343d92f739589a2c9921",
+                     *           "id": "01900000-0000-7000-8000-000000000035",
+                     *           "key_fingerprint": "dce7ac3535f018a3fa678f757d4f859c798b0112ac9bacc159b75aca1e3680d1",
                      *           "platforms": [
                      *             "linux-x86_64"
                      *           ],
@@ -24236,8 +25266,8 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "manifest": "{\n  \"format\": 1,\n  \"version\": \"0.2.0\",\n  \"floor\": \"0.1.0\",\n  \"created_at\": \"2026-11-23T07:58:44Z\",\n  \"targets\": {\n    \"linux-x86_64\": [\n      {\n        \"name\": \"muster-agent\",\n        \"bytes\": 21014664,\n        \"sha256\": \"a5e7ac3d8bade8d94f060c97ec12cba80d7ae22b25bb53cfa2400bbb0b036b7d\"\n      },\n      {\n        \"name\": \"muster-supervisor\",\n        \"bytes\": 4582864,\n        \"sha256\": \"7b918947200b0c50dfefd517ab3fce7d5a97c281a5a456faccb5673be5925933\"\n      }\n    ]\n  }\n}",
-                 *       "signature": "{\n  \"key\": \"pQ++/ajRpG/M/jnI2pRwgw6u0AeAVaS7VUPZ5bjOD/w=\",\n  \"signature\": \"BBrGlDEoiZzsxsTt6/JTa1R298vRVICCcOVbiYChX492uc+AXAxSCARAOg8uVF2eCNhp0URHdSv53lJaeJziCw==\"\n}"
+                 *       "manifest": "{\n  \"format\": 1,\n  \"version\": \"0.2.0\",\n  \"floor\": \"0.1.0\",\n  \"created_at\": \"2026-11-23T14:20:20Z\",\n  \"targets\": {\n    \"linux-x86_64\": [\n      {\n        \"name\": \"muster-agent\",\n        \"bytes\": 21303816,\n        \"sha256\": \"5b9c89c68ef8ea43fc0377cfdfcbca42687dc526b1606f471f5edffee3b9efb8\"\n      },\n      {\n        \"name\": \"muster-supervisor\",\n        \"bytes\": 4588736,\n        \"sha256\": \"b896102b3db1a6a28f6f318664f7074632dd0521ae1b6ee23ad03454737c2886\"\n      }\n    ]\n  }\n}",
+                 *       "signature": "{\n  \"key\": \"VNjeuQ+nzCMjeAG90JI83pztQrRBa1iXoisLJbHXz0A=\",\n  \"signature\": \"sZU5rmMPzCXTjcHZL0l8/oczTprv34slSEHmQnppf2vS/U9P7mmoyvfDhGBcaHe5lqBKl/WVz4DAM2UhGU50BA==\"\n}"
                  *     }
                  */
                 "application/json": components["schemas"]["DraftBody"];
@@ -24255,8 +25285,8 @@ export interface operations {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "floor": "0.1.0",
-                     *       "id": "01900000-0000-7000-8000-000000000034",
-                     *       "key_fingerprint": "4e0672154edc80341d0eda5a5d956e8642ed02c56cc8343d92f739589a2c9921",
+                     *       "id": "01900000-0000-7000-8000-000000000035",
+                     *       "key_fingerprint": "dce7ac3535f018a3fa678f757d4f859c798b0112ac9bacc159b75aca1e3680d1",
                      *       "platforms": [
                      *         "linux-x86_64"
                      *       ],
@@ -24369,9 +25399,9 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "new": "8+PnAh9Z01wGyY/+sWyP6W1npp35FAx26HDM/0gpcpo=",
-                 *       "old": "pQ++/ajRpG/M/jnI2pRwgw6u0AeAVaS7VUPZ5bjOD/w=",
-                 *       "signature": "HbHLm8QrgEpnKmVE7VIAjW7m/H30Gah0rfso29HR68DgI2DX0bSmCc6yYvrhIziphrZ9ETWjzrUo6nKPRxazAg=="
+                 *       "new": "bxbwU/rdaBLbdRXJp+34tJh3fVGzZd42bdJXq3p3Oc8=",
+                 *       "old": "VNjeuQ+nzCMjeAG90JI83pztQrRBa1iXoisLJbHXz0A=",
+                 *       "signature": "OUVmC0LmQ0C3QVTKxP4v0Xk6xHhqk1i6gBca9S+EFMvCsaI1VEu+G28xXqjPFT6dH/DxRhbcB6iTGV/CHjAuAA=="
                  *     }
                  */
                 "application/json": components["schemas"]["KeyChangeBody"];
@@ -24386,8 +25416,8 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "new_fingerprint": "05f9c6a40251f6efa042b68f99bfdb769716b1fbbf84c6094e4408b0f948e655",
-                     *       "old_fingerprint": "4e0672154edc80341d0eda5a5d956e8642ed02c56cc8343d92f739589a2c9921"
+                     *       "new_fingerprint": "464f72f7fb6e5ab7dcd0b82e2aad4643b35564b6e2de08d35a6e7f4eddab2403",
+                     *       "old_fingerprint": "dce7ac3535f018a3fa678f757d4f859c798b0112ac9bacc159b75aca1e3680d1"
                      *     }
                      */
                     "application/json": components["schemas"]["KeyChangeView"];
@@ -24505,25 +25535,25 @@ export interface operations {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "floor": "0.1.0",
-                     *       "id": "01900000-0000-7000-8000-000000000034",
-                     *       "key_fingerprint": "4e0672154edc80341d0eda5a5d956e8642ed02c56cc8343d92f739589a2c9921",
+                     *       "id": "01900000-0000-7000-8000-000000000035",
+                     *       "key_fingerprint": "dce7ac3535f018a3fa678f757d4f859c798b0112ac9bacc159b75aca1e3680d1",
                      *       "platforms": [
                      *         "linux-x86_64"
                      *       ],
                      *       "programs": [
                      *         {
-                     *           "bytes": 21014664,
+                     *           "bytes": 21303816,
                      *           "is_uploaded": true,
                      *           "name": "muster-agent",
                      *           "platform": "linux-x86_64",
-                     *           "sha256": "a5e7ac3d8bade8d94f060c97ec12cba80d7ae22b25bb53cfa2400bbb0b036b7d"
+                     *           "sha256": "5b9c89c68ef8ea43fc0377cfdfcbca42687dc526b1606f471f5edffee3b9efb8"
                      *         },
                      *         {
-                     *           "bytes": 4582864,
+                     *           "bytes": 4588736,
                      *           "is_uploaded": true,
                      *           "name": "muster-supervisor",
                      *           "platform": "linux-x86_64",
-                     *           "sha256": "7b918947200b0c50dfefd517ab3fce7d5a97c281a5a456faccb5673be5925933"
+                     *           "sha256": "b896102b3db1a6a28f6f318664f7074632dd0521ae1b6ee23ad03454737c2886"
                      *         }
                      *       ],
                      *       "published_at": "2026-01-31T12:00:00.000Z",
@@ -24612,8 +25642,8 @@ export interface operations {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "floor": "0.1.0",
-                     *       "id": "01900000-0000-7000-8000-000000000034",
-                     *       "key_fingerprint": "4e0672154edc80341d0eda5a5d956e8642ed02c56cc8343d92f739589a2c9921",
+                     *       "id": "01900000-0000-7000-8000-000000000035",
+                     *       "key_fingerprint": "dce7ac3535f018a3fa678f757d4f859c798b0112ac9bacc159b75aca1e3680d1",
                      *       "platforms": [
                      *         "linux-x86_64"
                      *       ],
@@ -24748,8 +25778,8 @@ export interface operations {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "floor": "0.1.0",
-                     *       "id": "01900000-0000-7000-8000-000000000034",
-                     *       "key_fingerprint": "4e0672154edc80341d0eda5a5d956e8642ed02c56cc8343d92f739589a2c9921",
+                     *       "id": "01900000-0000-7000-8000-000000000035",
+                     *       "key_fingerprint": "dce7ac3535f018a3fa678f757d4f859c798b0112ac9bacc159b75aca1e3680d1",
                      *       "platforms": [
                      *         "linux-x86_64"
                      *       ],
@@ -24976,7 +26006,7 @@ export interface operations {
                      *           "created_at": "2026-01-31T12:00:00.000Z",
                      *           "created_by": "01900000-0000-7000-8000-000000000002",
                      *           "ends_at": null,
-                     *           "id": "01900000-0000-7000-8000-000000000022",
+                     *           "id": "01900000-0000-7000-8000-000000000023",
                      *           "jitter_ms": 0,
                      *           "job": {
                      *             "script": "deploy",
@@ -24996,11 +26026,13 @@ export interface operations {
                      *             "cron": "0 9 * * MON-FRI",
                      *             "time_zone": "Europe/Berlin"
                      *           },
+                     *           "secret_parameter_names": [],
                      *           "sentence": "every weekday at 09:00, Europe/Berlin",
                      *           "snoozed_until": null,
                      *           "starts_at": null,
                      *           "state": "active",
-                     *           "stop_reason": null
+                     *           "stop_reason": null,
+                     *           "webhook_url": null
                      *         }
                      *       ],
                      *       "next_cursor": null
@@ -25114,7 +26146,7 @@ export interface operations {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "ends_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000022",
+                     *       "id": "01900000-0000-7000-8000-000000000023",
                      *       "jitter_ms": 0,
                      *       "job": {
                      *         "script": "deploy",
@@ -25134,11 +26166,13 @@ export interface operations {
                      *         "cron": "0 9 * * MON-FRI",
                      *         "time_zone": "Europe/Berlin"
                      *       },
+                     *       "secret_parameter_names": [],
                      *       "sentence": "every weekday at 09:00, Europe/Berlin",
                      *       "snoozed_until": null,
                      *       "starts_at": null,
                      *       "state": "active",
-                     *       "stop_reason": null
+                     *       "stop_reason": null,
+                     *       "webhook_url": null
                      *     }
                      */
                     "application/json": components["schemas"]["ScheduleView"];
@@ -25266,11 +26300,11 @@ export interface operations {
                      *       "items": [
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
-                     *           "local": "2026-11-23T09:00:00+01:00"
+                     *           "local": "2026-11-24T09:00:00+01:00"
                      *         },
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
-                     *           "local": "2026-11-24T09:00:00+01:00"
+                     *           "local": "2026-11-25T09:00:00+01:00"
                      *         }
                      *       ],
                      *       "sentence": "every weekday at 09:00, Europe/Berlin"
@@ -25390,112 +26424,112 @@ export interface operations {
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "blocked": "the calendar `weekends` has no maintenance window now",
-                     *           "schedule_id": "01900000-0000-7000-8000-000000000022"
+                     *           "schedule_id": "01900000-0000-7000-8000-000000000023"
                      *         },
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "blocked": "the calendar `weekends` has no maintenance window now",
-                     *           "schedule_id": "01900000-0000-7000-8000-000000000022"
+                     *           "schedule_id": "01900000-0000-7000-8000-000000000023"
                      *         },
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "blocked": "the calendar `weekends` has no maintenance window now",
-                     *           "schedule_id": "01900000-0000-7000-8000-000000000022"
+                     *           "schedule_id": "01900000-0000-7000-8000-000000000023"
                      *         },
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "blocked": "the calendar `weekends` has no maintenance window now",
-                     *           "schedule_id": "01900000-0000-7000-8000-000000000022"
+                     *           "schedule_id": "01900000-0000-7000-8000-000000000023"
                      *         },
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "blocked": "the calendar `weekends` has no maintenance window now",
-                     *           "schedule_id": "01900000-0000-7000-8000-000000000022"
+                     *           "schedule_id": "01900000-0000-7000-8000-000000000023"
                      *         },
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "blocked": "the calendar `weekends` has no maintenance window now",
-                     *           "schedule_id": "01900000-0000-7000-8000-000000000022"
+                     *           "schedule_id": "01900000-0000-7000-8000-000000000023"
                      *         },
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "blocked": "the calendar `weekends` has no maintenance window now",
-                     *           "schedule_id": "01900000-0000-7000-8000-000000000022"
+                     *           "schedule_id": "01900000-0000-7000-8000-000000000023"
                      *         },
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "blocked": "the calendar `weekends` has no maintenance window now",
-                     *           "schedule_id": "01900000-0000-7000-8000-000000000022"
+                     *           "schedule_id": "01900000-0000-7000-8000-000000000023"
                      *         },
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "blocked": "the calendar `weekends` has no maintenance window now",
-                     *           "schedule_id": "01900000-0000-7000-8000-000000000022"
+                     *           "schedule_id": "01900000-0000-7000-8000-000000000023"
                      *         },
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "blocked": "the calendar `weekends` has no maintenance window now",
-                     *           "schedule_id": "01900000-0000-7000-8000-000000000022"
+                     *           "schedule_id": "01900000-0000-7000-8000-000000000023"
                      *         },
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "blocked": "the calendar `weekends` has no maintenance window now",
-                     *           "schedule_id": "01900000-0000-7000-8000-000000000022"
+                     *           "schedule_id": "01900000-0000-7000-8000-000000000023"
                      *         },
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "blocked": "the calendar `weekends` has no maintenance window now",
-                     *           "schedule_id": "01900000-0000-7000-8000-000000000022"
+                     *           "schedule_id": "01900000-0000-7000-8000-000000000023"
                      *         },
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "blocked": "the calendar `weekends` has no maintenance window now",
-                     *           "schedule_id": "01900000-0000-7000-8000-000000000022"
+                     *           "schedule_id": "01900000-0000-7000-8000-000000000023"
                      *         },
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "blocked": "the calendar `weekends` has no maintenance window now",
-                     *           "schedule_id": "01900000-0000-7000-8000-000000000022"
+                     *           "schedule_id": "01900000-0000-7000-8000-000000000023"
                      *         },
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "blocked": "the calendar `weekends` has no maintenance window now",
-                     *           "schedule_id": "01900000-0000-7000-8000-000000000022"
+                     *           "schedule_id": "01900000-0000-7000-8000-000000000023"
                      *         },
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "blocked": "the calendar `weekends` has no maintenance window now",
-                     *           "schedule_id": "01900000-0000-7000-8000-000000000022"
+                     *           "schedule_id": "01900000-0000-7000-8000-000000000023"
                      *         },
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "blocked": "the calendar `weekends` has no maintenance window now",
-                     *           "schedule_id": "01900000-0000-7000-8000-000000000022"
+                     *           "schedule_id": "01900000-0000-7000-8000-000000000023"
                      *         },
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "blocked": "the calendar `weekends` has no maintenance window now",
-                     *           "schedule_id": "01900000-0000-7000-8000-000000000022"
+                     *           "schedule_id": "01900000-0000-7000-8000-000000000023"
                      *         },
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "blocked": "the calendar `weekends` has no maintenance window now",
-                     *           "schedule_id": "01900000-0000-7000-8000-000000000022"
+                     *           "schedule_id": "01900000-0000-7000-8000-000000000023"
                      *         },
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "blocked": "the calendar `weekends` has no maintenance window now",
-                     *           "schedule_id": "01900000-0000-7000-8000-000000000022"
+                     *           "schedule_id": "01900000-0000-7000-8000-000000000023"
                      *         },
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "blocked": "the calendar `weekends` has no maintenance window now",
-                     *           "schedule_id": "01900000-0000-7000-8000-000000000022"
+                     *           "schedule_id": "01900000-0000-7000-8000-000000000023"
                      *         },
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "blocked": "the calendar `weekends` has no maintenance window now",
-                     *           "schedule_id": "01900000-0000-7000-8000-000000000022"
+                     *           "schedule_id": "01900000-0000-7000-8000-000000000023"
                      *         }
                      *       ],
                      *       "blocked_count": 22,
@@ -25627,7 +26661,7 @@ export interface operations {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "ends_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000022",
+                     *       "id": "01900000-0000-7000-8000-000000000023",
                      *       "jitter_ms": 0,
                      *       "job": {
                      *         "script": "deploy",
@@ -25647,11 +26681,13 @@ export interface operations {
                      *         "cron": "0 9 * * MON-FRI",
                      *         "time_zone": "Europe/Berlin"
                      *       },
+                     *       "secret_parameter_names": [],
                      *       "sentence": "every weekday at 09:00, Europe/Berlin",
                      *       "snoozed_until": null,
                      *       "starts_at": null,
                      *       "state": "active",
-                     *       "stop_reason": null
+                     *       "stop_reason": null,
+                     *       "webhook_url": null
                      *     }
                      */
                     "application/json": components["schemas"]["ScheduleView"];
@@ -25816,7 +26852,7 @@ export interface operations {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "ends_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000022",
+                     *       "id": "01900000-0000-7000-8000-000000000023",
                      *       "jitter_ms": 0,
                      *       "job": {
                      *         "script": "deploy",
@@ -25836,11 +26872,13 @@ export interface operations {
                      *         "cron": "0 9 * * MON-FRI",
                      *         "time_zone": "Europe/Berlin"
                      *       },
+                     *       "secret_parameter_names": [],
                      *       "sentence": "every weekday at 09:00, Europe/Berlin",
                      *       "snoozed_until": null,
                      *       "starts_at": null,
                      *       "state": "active",
-                     *       "stop_reason": null
+                     *       "stop_reason": null,
+                     *       "webhook_url": null
                      *     }
                      */
                     "application/json": components["schemas"]["ScheduleView"];
@@ -25968,7 +27006,7 @@ export interface operations {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "ends_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000022",
+                     *       "id": "01900000-0000-7000-8000-000000000023",
                      *       "jitter_ms": 0,
                      *       "job": {
                      *         "script": "deploy",
@@ -25988,11 +27026,13 @@ export interface operations {
                      *         "cron": "0 9 * * MON-FRI",
                      *         "time_zone": "Europe/Berlin"
                      *       },
+                     *       "secret_parameter_names": [],
                      *       "sentence": "every weekday at 09:00, Europe/Berlin",
                      *       "snoozed_until": null,
                      *       "starts_at": null,
                      *       "state": "disabled",
-                     *       "stop_reason": null
+                     *       "stop_reason": null,
+                     *       "webhook_url": null
                      *     }
                      */
                     "application/json": components["schemas"]["ScheduleView"];
@@ -26120,7 +27160,7 @@ export interface operations {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "ends_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000022",
+                     *       "id": "01900000-0000-7000-8000-000000000023",
                      *       "jitter_ms": 0,
                      *       "job": {
                      *         "script": "deploy",
@@ -26140,11 +27180,13 @@ export interface operations {
                      *         "cron": "0 9 * * MON-FRI",
                      *         "time_zone": "Europe/Berlin"
                      *       },
+                     *       "secret_parameter_names": [],
                      *       "sentence": "every weekday at 09:00, Europe/Berlin",
                      *       "snoozed_until": null,
                      *       "starts_at": null,
                      *       "state": "active",
-                     *       "stop_reason": null
+                     *       "stop_reason": null,
+                     *       "webhook_url": null
                      *     }
                      */
                     "application/json": components["schemas"]["ScheduleView"];
@@ -26277,11 +27319,13 @@ export interface operations {
                      *         {
                      *           "detail": null,
                      *           "due_at": "2026-01-31T12:00:00.000Z",
+                     *           "duration_ms": null,
+                     *           "ended_at": null,
                      *           "fired_at": "2026-01-31T12:00:00.000Z",
                      *           "id": "01900000-0000-7000-8000-000000000097",
                      *           "is_manual": true,
                      *           "is_missed": false,
-                     *           "job_id": "01900000-0000-7000-8000-000000000095",
+                     *           "job_id": "01900000-0000-7000-8000-000000000098",
                      *           "omitted_before": 0,
                      *           "planned_at": "2026-01-31T12:00:00.000Z",
                      *           "reason": null,
@@ -26392,11 +27436,11 @@ export interface operations {
                      *       "items": [
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
-                     *           "local": "2026-11-23T09:00:00+01:00"
+                     *           "local": "2026-11-24T09:00:00+01:00"
                      *         },
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
-                     *           "local": "2026-11-24T09:00:00+01:00"
+                     *           "local": "2026-11-25T09:00:00+01:00"
                      *         }
                      *       ],
                      *       "sentence": "every weekday at 09:00, Europe/Berlin"
@@ -26496,7 +27540,7 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "job_id": "01900000-0000-7000-8000-000000000095"
+                     *       "job_id": "01900000-0000-7000-8000-000000000098"
                      *     }
                      */
                     "application/json": components["schemas"]["RunView"];
@@ -26624,7 +27668,7 @@ export interface operations {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "ends_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000022",
+                     *       "id": "01900000-0000-7000-8000-000000000023",
                      *       "jitter_ms": 0,
                      *       "job": {
                      *         "script": "deploy",
@@ -26644,11 +27688,13 @@ export interface operations {
                      *         "cron": "0 9 * * MON-FRI",
                      *         "time_zone": "Europe/Berlin"
                      *       },
+                     *       "secret_parameter_names": [],
                      *       "sentence": "every weekday at 09:00, Europe/Berlin",
                      *       "snoozed_until": "2026-01-31T12:00:00.000Z",
                      *       "starts_at": null,
                      *       "state": "active",
-                     *       "stop_reason": null
+                     *       "stop_reason": null,
+                     *       "webhook_url": null
                      *     }
                      */
                     "application/json": components["schemas"]["ScheduleView"];
@@ -26775,6 +27821,12 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "items": [],
+                     *       "next_cursor": null
+                     *     }
+                     */
                     "application/json": components["schemas"]["PageView_TriggerStateView"];
                 };
             };
@@ -26888,11 +27940,13 @@ export interface operations {
                      *           "default_target": null,
                      *           "description": "Shows how full the disks are",
                      *           "folder": "ops",
-                     *           "id": "01900000-0000-7000-8000-000000000029",
+                     *           "has_trigger": false,
+                     *           "id": "01900000-0000-7000-8000-000000000030",
                      *           "interpreter": "sh",
                      *           "latest_version": 2,
                      *           "name": "disk-report",
                      *           "parameters": [],
+                     *           "requirements": null,
                      *           "sha256": "ebbb7a364dea48b7d7f583b158916c217ae46c1295f8fe2e326333ef6fe11ca3",
                      *           "tags": [
                      *             "disk"
@@ -27015,7 +28069,8 @@ export interface operations {
                      *       "default_target": null,
                      *       "description": "Shows how full the disks are",
                      *       "folder": "ops",
-                     *       "id": "01900000-0000-7000-8000-000000000029",
+                     *       "has_trigger": false,
+                     *       "id": "01900000-0000-7000-8000-000000000030",
                      *       "interpreter": "sh",
                      *       "latest_version": 1,
                      *       "name": "disk-report",
@@ -27030,6 +28085,7 @@ export interface operations {
                      *           "type": "integer"
                      *         }
                      *       ],
+                     *       "requirements": null,
                      *       "sha256": "3242baedf369c64515b1cb0c47ea519e0e5c71911d863ff0e41d4ae9426fcd97",
                      *       "tags": [
                      *         "disk"
@@ -27144,6 +28200,287 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "items": [
+                     *         {
+                     *           "body": "#!/bin/sh\n# Shows when certificates end. Fails if one ends within DAYS days. Needs openssl.\nset -eu\ncommand -v openssl >/dev/null || { echo \"openssl is not installed\" >&2; exit 2; }\nseconds=$((DAYS * 86400))\nstatus=0\nfor file in $FILES; do\n  if [ ! -r \"$file\" ]; then\n    echo \"$file: cannot be read\" >&2\n    status=1\n    continue\n  fi\n  end=$(openssl x509 -in \"$file\" -noout -enddate) || { status=1; continue; }\n  echo \"$file: expires ${end#notAfter=}\"\n  if ! openssl x509 -in \"$file\" -noout -checkend \"$seconds\" >/dev/null; then\n    echo \"$file: ends within $DAYS days\" >&2\n    status=1\n  fi\ndone\nexit \"$status\"\n",
+                     *           "description": "Shows when certificates end, and fails if one ends soon",
+                     *           "folder": "starter",
+                     *           "interpreter": "sh",
+                     *           "is_in_library": false,
+                     *           "name": "certificate-expiry",
+                     *           "parameters": [
+                     *             {
+                     *               "choices": [],
+                     *               "default": null,
+                     *               "help": "Certificate files in PEM, with spaces between them",
+                     *               "name": "FILES",
+                     *               "pattern": "[A-Za-z0-9_./ -]+",
+                     *               "required": true,
+                     *               "type": "string"
+                     *             },
+                     *             {
+                     *               "choices": [],
+                     *               "default": "21",
+                     *               "help": "Days that must be left",
+                     *               "name": "DAYS",
+                     *               "pattern": null,
+                     *               "required": false,
+                     *               "type": "integer"
+                     *             }
+                     *           ],
+                     *           "tags": [
+                     *             "read-only",
+                     *             "tls"
+                     *           ],
+                     *           "timeout_ms": 60000
+                     *         },
+                     *         {
+                     *           "body": "#!/bin/sh\n# Shows how full the file systems are. Fails if one is fuller than THRESHOLD percent.\nset -eu\ndf -P -h -x tmpfs -x devtmpfs -x overlay 2>/dev/null || df -P -h\nfull=$(df -P | awk -v most=\"$THRESHOLD\" 'NR > 1 && $1 ~ /^\\// {\n  used = $5; sub(/%/, \"\", used)\n  if (used + 0 >= most + 0) print $6 \" is \" $5 \" full\"\n}')\nif [ -n \"$full\" ]; then\n  echo \"$full\" >&2\n  exit 1\nfi\necho \"every file system is below $THRESHOLD%\"\n",
+                     *           "description": "Shows how full the file systems are, and fails if one is fuller than a threshold",
+                     *           "folder": "starter",
+                     *           "interpreter": "sh",
+                     *           "is_in_library": true,
+                     *           "name": "disk-report",
+                     *           "parameters": [
+                     *             {
+                     *               "choices": [],
+                     *               "default": "90",
+                     *               "help": "Percentage from which a file system counts as full",
+                     *               "name": "THRESHOLD",
+                     *               "pattern": null,
+                     *               "required": false,
+                     *               "type": "integer"
+                     *             }
+                     *           ],
+                     *           "tags": [
+                     *             "disk",
+                     *             "read-only"
+                     *           ],
+                     *           "timeout_ms": 60000
+                     *         },
+                     *         {
+                     *           "body": "#!/bin/sh\n# Lists the ports on which programs listen.\nset -eu\nif command -v ss >/dev/null; then\n  ss -H -l -n -t -u -p | awk '{print $1, $5, $7}' | sort -u\nelif command -v netstat >/dev/null; then\n  netstat -l -n -t -u -p 2>/dev/null | awk 'NR > 2 {print $1, $4, $NF}' | sort -u\nelse\n  # Without a tool: the addresses are hexadecimal.\n  for protocol in tcp tcp6; do\n    awk -v protocol=\"$protocol\" '$4 == \"0A\" {print protocol, $2}' \"/proc/net/$protocol\" 2>/dev/null || true\n  done\nfi\n",
+                     *           "description": "Lists the ports on which programs listen",
+                     *           "folder": "starter",
+                     *           "interpreter": "sh",
+                     *           "is_in_library": false,
+                     *           "name": "listening-ports",
+                     *           "parameters": [],
+                     *           "tags": [
+                     *             "network",
+                     *             "read-only"
+                     *           ],
+                     *           "timeout_ms": 60000
+                     *         },
+                     *         {
+                     *           "body": "#!/bin/sh\n# Prints the last lines of a log file, perhaps only those that contain a text.\nset -eu\nif [ ! -f \"$FILE\" ]; then\n  echo \"$FILE: no such file\" >&2\n  exit 1\nfi\nif [ -n \"$MATCH\" ]; then\n  grep -F -- \"$MATCH\" \"$FILE\" | tail -n \"$LINES\"\nelse\n  tail -n \"$LINES\" -- \"$FILE\"\nfi\n",
+                     *           "description": "Prints the last lines of a log file",
+                     *           "folder": "starter",
+                     *           "interpreter": "sh",
+                     *           "is_in_library": false,
+                     *           "name": "log-tail",
+                     *           "parameters": [
+                     *             {
+                     *               "choices": [],
+                     *               "default": null,
+                     *               "help": "Full path of the file",
+                     *               "name": "FILE",
+                     *               "pattern": "/.+",
+                     *               "required": true,
+                     *               "type": "string"
+                     *             },
+                     *             {
+                     *               "choices": [],
+                     *               "default": "100",
+                     *               "help": null,
+                     *               "name": "LINES",
+                     *               "pattern": null,
+                     *               "required": false,
+                     *               "type": "integer"
+                     *             },
+                     *             {
+                     *               "choices": [],
+                     *               "default": "",
+                     *               "help": "Print only lines with this text",
+                     *               "name": "MATCH",
+                     *               "pattern": null,
+                     *               "required": false,
+                     *               "type": "string"
+                     *             }
+                     *           ],
+                     *           "tags": [
+                     *             "logs",
+                     *             "read-only"
+                     *           ],
+                     *           "timeout_ms": 60000
+                     *         },
+                     *         {
+                     *           "body": "#!/bin/sh\n# Resolves a name, and connects to a port of it if one is given. PORT 0 only resolves.\nset -eu\naddresses=$(getent ahosts \"$HOST\" | awk '{print $1}' | sort -u)\nif [ -z \"$addresses\" ]; then\n  echo \"$HOST does not resolve\" >&2\n  exit 1\nfi\necho \"$HOST has the addresses: $(printf \"%s\\n\" \"$addresses\" | tr \"\\n\" \" \")\"\n[ \"$PORT\" -ne 0 ] || exit 0\nif command -v nc >/dev/null; then\n  nc -z -w 5 \"$HOST\" \"$PORT\" || { echo \"$HOST:$PORT does not accept connections\" >&2; exit 1; }\nelif command -v bash >/dev/null; then\n  # shellcheck disable=SC2016\n  timeout 5 bash -c 'exec 3<>\"/dev/tcp/$0/$1\"' \"$HOST\" \"$PORT\" 2>/dev/null ||\n    { echo \"$HOST:$PORT does not accept connections\" >&2; exit 1; }\nelse\n  echo \"neither nc nor bash is installed\" >&2\n  exit 2\nfi\necho \"$HOST:$PORT accepts connections\"\n",
+                     *           "description": "Checks that a name resolves, and that a port accepts connections",
+                     *           "folder": "starter",
+                     *           "interpreter": "sh",
+                     *           "is_in_library": false,
+                     *           "name": "network-check",
+                     *           "parameters": [
+                     *             {
+                     *               "choices": [],
+                     *               "default": null,
+                     *               "help": null,
+                     *               "name": "HOST",
+                     *               "pattern": "[A-Za-z0-9._:][A-Za-z0-9._:-]*",
+                     *               "required": true,
+                     *               "type": "string"
+                     *             },
+                     *             {
+                     *               "choices": [],
+                     *               "default": "0",
+                     *               "help": "0 only resolves the name",
+                     *               "name": "PORT",
+                     *               "pattern": null,
+                     *               "required": false,
+                     *               "type": "integer"
+                     *             }
+                     *           ],
+                     *           "tags": [
+                     *             "network",
+                     *             "read-only"
+                     *           ],
+                     *           "timeout_ms": 60000
+                     *         },
+                     *         {
+                     *           "body": "#!/bin/sh\n# Lists the updates that the package manager offers. Installs nothing.\nset -eu\nif command -v apt-get >/dev/null; then\n  if [ \"$REFRESH\" = true ]; then\n    apt-get update -qq >/dev/null || { echo \"the package lists could not be refreshed\" >&2; exit 1; }\n  fi\n  list=$(apt-get -s -o Debug::NoLocking=true upgrade | awk '$1 == \"Inst\" {print $2, $3, $4}')\nelif command -v dnf >/dev/null; then\n  list=$(dnf -q check-update 2>/dev/null | awk 'NF == 3') || true\nelif command -v apk >/dev/null; then\n  if [ \"$REFRESH\" = true ]; then apk update -q; fi\n  list=$(apk version -l '<' -q)\nelif command -v zypper >/dev/null; then\n  list=$(zypper -q list-updates | awk -F'|' 'NR > 2 {print $3, $5}')\nelse\n  echo \"no package manager that this script knows (apt, dnf, apk, zypper)\" >&2\n  exit 2\nfi\nif [ -n \"$list\" ]; then\n  echo \"$list\"\n  echo \"$(printf '%s\\n' \"$list\" | wc -l | tr -d ' ') updates are pending\"\nelse\n  echo \"no updates are pending\"\nfi\n",
+                     *           "description": "Lists the updates that apt, dnf, apk or zypper offers; installs nothing",
+                     *           "folder": "starter",
+                     *           "interpreter": "sh",
+                     *           "is_in_library": false,
+                     *           "name": "pending-updates",
+                     *           "parameters": [
+                     *             {
+                     *               "choices": [],
+                     *               "default": "true",
+                     *               "help": "Refresh the package lists first, which needs the network",
+                     *               "name": "REFRESH",
+                     *               "pattern": null,
+                     *               "required": false,
+                     *               "type": "boolean"
+                     *             }
+                     *           ],
+                     *           "tags": [
+                     *             "packages"
+                     *           ],
+                     *           "timeout_ms": 600000
+                     *         },
+                     *         {
+                     *           "body": "#!/bin/sh\n# Reports whether the host needs a reboot. With STRICT it then fails.\nset -eu\nneeded=\nif [ -e /run/reboot-required ] || [ -e /var/run/reboot-required ]; then\n  needed=\"an update asks for it\"\nelif command -v needs-restarting >/dev/null && ! needs-restarting -r >/dev/null 2>&1; then\n  needed=\"an update asks for it\"\nelif [ -d /lib/modules ] && [ -n \"$(ls /lib/modules)\" ] && [ ! -d \"/lib/modules/$(uname -r)\" ]; then\n  needed=\"the running kernel $(uname -r) is not installed any more\"\nfi\nif [ -z \"$needed\" ]; then\n  echo \"no reboot is needed\"\nelif [ \"$STRICT\" = true ]; then\n  echo \"a reboot is needed: $needed\" >&2\n  exit 1\nelse\n  echo \"a reboot is needed: $needed\"\nfi\n",
+                     *           "description": "Reports whether the host needs a reboot",
+                     *           "folder": "starter",
+                     *           "interpreter": "sh",
+                     *           "is_in_library": false,
+                     *           "name": "reboot-needed",
+                     *           "parameters": [
+                     *             {
+                     *               "choices": [],
+                     *               "default": "false",
+                     *               "help": "Fail if a reboot is needed",
+                     *               "name": "STRICT",
+                     *               "pattern": null,
+                     *               "required": false,
+                     *               "type": "boolean"
+                     *             }
+                     *           ],
+                     *           "tags": [
+                     *             "packages",
+                     *             "read-only"
+                     *           ],
+                     *           "timeout_ms": 60000
+                     *         },
+                     *         {
+                     *           "body": "#!/bin/sh\n# Restarts a service of systemd or OpenRC, and checks that it stays up for WAIT seconds.\nset -eu\nif command -v systemctl >/dev/null && [ -d /run/systemd/system ]; then\n  restart() { systemctl restart -- \"$SERVICE\"; }\n  is_up() { systemctl is-active --quiet -- \"$SERVICE\"; }\nelif command -v rc-service >/dev/null; then\n  restart() { rc-service \"$SERVICE\" restart; }\n  is_up() { rc-service \"$SERVICE\" status >/dev/null; }\nelse\n  echo \"cannot restart $SERVICE: neither systemd nor OpenRC runs here\" >&2\n  exit 2\nfi\nrestart || { echo \"$SERVICE could not be restarted\" >&2; exit 1; }\nwaited=0\nwhile [ \"$waited\" -lt \"$WAIT\" ]; do\n  sleep 1\n  waited=$((waited + 1))\n  is_up || { echo \"$SERVICE was down $waited s after its restart\" >&2; exit 1; }\ndone\nis_up || { echo \"$SERVICE is down\" >&2; exit 1; }\necho \"$SERVICE was restarted and stayed up for $WAIT s\"\n",
+                     *           "description": "Restarts a service and checks that it stays up",
+                     *           "folder": "starter",
+                     *           "interpreter": "sh",
+                     *           "is_in_library": false,
+                     *           "name": "service-restart",
+                     *           "parameters": [
+                     *             {
+                     *               "choices": [],
+                     *               "default": null,
+                     *               "help": "Name of the service",
+                     *               "name": "SERVICE",
+                     *               "pattern": "[A-Za-z0-9_.@][A-Za-z0-9_.@-]*",
+                     *               "required": true,
+                     *               "type": "string"
+                     *             },
+                     *             {
+                     *               "choices": [],
+                     *               "default": "5",
+                     *               "help": "Seconds that it must stay up",
+                     *               "name": "WAIT",
+                     *               "pattern": null,
+                     *               "required": false,
+                     *               "type": "integer"
+                     *             }
+                     *           ],
+                     *           "tags": [
+                     *             "services"
+                     *           ],
+                     *           "timeout_ms": 300000
+                     *         },
+                     *         {
+                     *           "body": "#!/bin/sh\n# Lists the processes that use the most memory or processor time, and the load.\nset -eu\ncat /proc/loadavg 2>/dev/null || uptime\ncase $SORT in\n  memory) column=3 ;;\n  *) column=4 ;;\nesac\nps -eo pid,user,rss,pcpu,comm | awk 'NR == 1' | sed 's/^ *PID/PID/'\nps -eo pid,user,rss,pcpu,comm | awk 'NR > 1' | sort -k\"$column\" -n -r | head -n \"$COUNT\"\n",
+                     *           "description": "Lists the processes that use the most memory or processor time",
+                     *           "folder": "starter",
+                     *           "interpreter": "sh",
+                     *           "is_in_library": false,
+                     *           "name": "top-processes",
+                     *           "parameters": [
+                     *             {
+                     *               "choices": [],
+                     *               "default": "10",
+                     *               "help": null,
+                     *               "name": "COUNT",
+                     *               "pattern": null,
+                     *               "required": false,
+                     *               "type": "integer"
+                     *             },
+                     *             {
+                     *               "choices": [
+                     *                 "memory",
+                     *                 "processor"
+                     *               ],
+                     *               "default": "memory",
+                     *               "help": null,
+                     *               "name": "SORT",
+                     *               "pattern": null,
+                     *               "required": false,
+                     *               "type": "choice"
+                     *             }
+                     *           ],
+                     *           "tags": [
+                     *             "processes",
+                     *             "read-only"
+                     *           ],
+                     *           "timeout_ms": 60000
+                     *         },
+                     *         {
+                     *           "body": "#!/bin/sh\n# Lists the accounts that can sign in, those with the id 0, and who may become root. Fails if another\n# account than root has the id 0, or an account has no password.\nset -eu\nstatus=0\necho \"Accounts with a shell:\"\nawk -F: '$7 !~ /(nologin|false|sync|halt|shutdown)$/ {print \"  \" $1 \" (\" $3 \") \" $7}' /etc/passwd\nothers=$(awk -F: '$3 == 0 && $1 != \"root\" {print $1}' /etc/passwd)\nif [ -n \"$others\" ]; then\n  echo \"accounts with the id 0 beside root: $others\" >&2\n  status=1\nfi\nif [ -r /etc/shadow ]; then\n  open=$(awk -F: '$2 == \"\" {print $1}' /etc/shadow)\n  if [ -n \"$open\" ]; then\n    echo \"accounts without a password: $open\" >&2\n    status=1\n  fi\nelse\n  echo \"(/etc/shadow cannot be read, so passwords were not checked)\"\nfi\necho \"Members of groups that may become root:\"\nawk -F: '$1 ~ /^(sudo|wheel|admin)$/ && $4 != \"\" {print \"  \" $1 \": \" $4}' /etc/group\nexit \"$status\"\n",
+                     *           "description": "Lists accounts that can sign in or become root, and fails for unsafe ones",
+                     *           "folder": "starter",
+                     *           "interpreter": "sh",
+                     *           "is_in_library": false,
+                     *           "name": "user-audit",
+                     *           "parameters": [],
+                     *           "tags": [
+                     *             "read-only",
+                     *             "security"
+                     *           ],
+                     *           "timeout_ms": 60000
+                     *         }
+                     *       ]
+                     *     }
+                     */
                     "application/json": components["schemas"]["StarterView"];
                 };
             };
@@ -27218,11 +28555,13 @@ export interface operations {
                      *       "default_target": null,
                      *       "description": "Shows how full the disks are",
                      *       "folder": "ops",
-                     *       "id": "01900000-0000-7000-8000-000000000029",
+                     *       "has_trigger": false,
+                     *       "id": "01900000-0000-7000-8000-000000000030",
                      *       "interpreter": "sh",
                      *       "latest_version": 2,
                      *       "name": "disk-report",
                      *       "parameters": [],
+                     *       "requirements": null,
                      *       "sha256": "ebbb7a364dea48b7d7f583b158916c217ae46c1295f8fe2e326333ef6fe11ca3",
                      *       "tags": [
                      *         "disk"
@@ -27394,7 +28733,8 @@ export interface operations {
                      *       "default_target": null,
                      *       "description": "Shows how full the disks are",
                      *       "folder": "ops",
-                     *       "id": "01900000-0000-7000-8000-000000000029",
+                     *       "has_trigger": false,
+                     *       "id": "01900000-0000-7000-8000-000000000030",
                      *       "interpreter": "sh",
                      *       "latest_version": 2,
                      *       "name": "disk-report",
@@ -27409,6 +28749,7 @@ export interface operations {
                      *           "type": "integer"
                      *         }
                      *       ],
+                     *       "requirements": null,
                      *       "sha256": "3242baedf369c64515b1cb0c47ea519e0e5c71911d863ff0e41d4ae9426fcd97",
                      *       "tags": [
                      *         "disk"
@@ -27647,10 +28988,12 @@ export interface operations {
                      *           "created_at": "2026-01-31T12:00:00.000Z",
                      *           "document": "{\"format\":1,\"name\":\"disk-report\",\"version\":2,\"sha256\":\"ebbb7a364dea48b7d7f583b158916c217ae46c1295f8fe2e326333ef6fe11ca3\",\"interpreter\":\"sh\"}",
                      *           "document_sha256": "dd49cc7030e20599629702076ac5ea52f03d8865412aece762d2cfe9b9605d82",
+                     *           "has_trigger": false,
                      *           "interpreter": "sh",
                      *           "is_current": true,
                      *           "message": "sort",
                      *           "parameters": [],
+                     *           "requirements": null,
                      *           "sha256": "ebbb7a364dea48b7d7f583b158916c217ae46c1295f8fe2e326333ef6fe11ca3",
                      *           "signatures": [],
                      *           "timeout_ms": null,
@@ -27664,6 +29007,7 @@ export interface operations {
                      *           "created_at": "2026-01-31T12:00:00.000Z",
                      *           "document": "{\"format\":1,\"name\":\"disk-report\",\"version\":1,\"sha256\":\"3242baedf369c64515b1cb0c47ea519e0e5c71911d863ff0e41d4ae9426fcd97\",\"interpreter\":\"sh\",\"parameters\":[{\"name\":\"THRESHOLD\",\"type\":\"integer\",\"default\":\"90\"}]}",
                      *           "document_sha256": "3861eca2acd22e16526d7de105f09aa69ad6f8b1e657e27ebbc9c6304a86e245",
+                     *           "has_trigger": false,
                      *           "interpreter": "sh",
                      *           "is_current": false,
                      *           "message": "",
@@ -27678,6 +29022,7 @@ export interface operations {
                      *               "type": "integer"
                      *             }
                      *           ],
+                     *           "requirements": null,
                      *           "sha256": "3242baedf369c64515b1cb0c47ea519e0e5c71911d863ff0e41d4ae9426fcd97",
                      *           "signatures": [],
                      *           "timeout_ms": null,
@@ -27799,10 +29144,12 @@ export interface operations {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "document": "{\"format\":1,\"name\":\"disk-report\",\"version\":2,\"sha256\":\"ebbb7a364dea48b7d7f583b158916c217ae46c1295f8fe2e326333ef6fe11ca3\",\"interpreter\":\"sh\"}",
                      *       "document_sha256": "dd49cc7030e20599629702076ac5ea52f03d8865412aece762d2cfe9b9605d82",
+                     *       "has_trigger": false,
                      *       "interpreter": "sh",
                      *       "is_current": true,
                      *       "message": "sort",
                      *       "parameters": [],
+                     *       "requirements": null,
                      *       "sha256": "ebbb7a364dea48b7d7f583b158916c217ae46c1295f8fe2e326333ef6fe11ca3",
                      *       "signatures": [],
                      *       "timeout_ms": null,
@@ -27939,10 +29286,12 @@ export interface operations {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "document": "{\"format\":1,\"name\":\"disk-report\",\"version\":2,\"sha256\":\"ebbb7a364dea48b7d7f583b158916c217ae46c1295f8fe2e326333ef6fe11ca3\",\"interpreter\":\"sh\"}",
                      *       "document_sha256": "dd49cc7030e20599629702076ac5ea52f03d8865412aece762d2cfe9b9605d82",
+                     *       "has_trigger": false,
                      *       "interpreter": "sh",
                      *       "is_current": true,
                      *       "message": "sort",
                      *       "parameters": [],
+                     *       "requirements": null,
                      *       "sha256": "ebbb7a364dea48b7d7f583b158916c217ae46c1295f8fe2e326333ef6fe11ca3",
                      *       "signatures": [],
                      *       "timeout_ms": null,
@@ -28044,10 +29393,12 @@ export interface operations {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "document": "{\"format\":1,\"name\":\"disk-report\",\"version\":2,\"sha256\":\"ebbb7a364dea48b7d7f583b158916c217ae46c1295f8fe2e326333ef6fe11ca3\",\"interpreter\":\"sh\"}",
                      *       "document_sha256": "dd49cc7030e20599629702076ac5ea52f03d8865412aece762d2cfe9b9605d82",
+                     *       "has_trigger": false,
                      *       "interpreter": "sh",
                      *       "is_current": true,
                      *       "message": "sort",
                      *       "parameters": [],
+                     *       "requirements": null,
                      *       "sha256": "ebbb7a364dea48b7d7f583b158916c217ae46c1295f8fe2e326333ef6fe11ca3",
                      *       "signatures": [
                      *         {
@@ -28190,7 +29541,7 @@ export interface operations {
                      * @example {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "email": "ada@example.com",
-                     *       "id": "01900000-0000-7000-8000-000000000027",
+                     *       "id": "01900000-0000-7000-8000-000000000028",
                      *       "name": "Ada",
                      *       "role": "owner",
                      *       "tenant_id": "01900000-0000-7000-8000-000000000005",
@@ -28428,6 +29779,7 @@ export interface operations {
                      *       },
                      *       "limits_reached": [],
                      *       "name": "default",
+                     *       "passes_schedules_on": false,
                      *       "plan": "pro",
                      *       "requires_second_factor": false,
                      *       "usage": {
@@ -28550,7 +29902,7 @@ export interface operations {
                      * @example {
                      *       "code": "first_tenant",
                      *       "detail": "this is the tenant of the server's operator, which can't be deleted",
-                     *       "request_id": "01900000-0000-7000-8000-000000000031",
+                     *       "request_id": "01900000-0000-7000-8000-000000000032",
                      *       "status": 409,
                      *       "title": "Conflict",
                      *       "type": "about:blank"
@@ -28646,6 +29998,7 @@ export interface operations {
                      *       },
                      *       "limits_reached": [],
                      *       "name": "Example Ltd",
+                     *       "passes_schedules_on": false,
                      *       "plan": "pro",
                      *       "requires_second_factor": false,
                      *       "usage": {
@@ -28836,6 +30189,7 @@ export interface operations {
                      *       },
                      *       "limits_reached": [],
                      *       "name": "Example Ltd",
+                     *       "passes_schedules_on": false,
                      *       "plan": "pro",
                      *       "requires_second_factor": false,
                      *       "usage": {
@@ -28970,19 +30324,21 @@ export interface operations {
                      *             "max_schedules": null
                      *           },
                      *           "name": "Example Ltd",
+                     *           "passes_schedules_on": false,
                      *           "plan": "pro",
                      *           "requires_second_factor": false
                      *         },
                      *         {
                      *           "created_at": "2026-01-31T12:00:00.000Z",
                      *           "delete_at": null,
-                     *           "id": "01900000-0000-7000-8000-000000000030",
+                     *           "id": "01900000-0000-7000-8000-000000000031",
                      *           "limits": {
                      *             "history_days": 7,
                      *             "max_agents": 3,
                      *             "max_schedules": 5
                      *           },
                      *           "name": "Another Ltd",
+                     *           "passes_schedules_on": false,
                      *           "plan": "starter",
                      *           "requires_second_factor": false
                      *         }
@@ -29084,7 +30440,7 @@ export interface operations {
                      * @example {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "delete_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000030",
+                     *       "id": "01900000-0000-7000-8000-000000000031",
                      *       "key": "mst_live_0000000000000000000000000000000000000000000000000000000000000000",
                      *       "limits": {
                      *         "history_days": 7,
@@ -29092,6 +30448,7 @@ export interface operations {
                      *         "max_schedules": 5
                      *       },
                      *       "name": "Another Ltd",
+                     *       "passes_schedules_on": false,
                      *       "plan": "starter",
                      *       "requires_second_factor": false
                      *     }
@@ -29201,7 +30558,7 @@ export interface operations {
                      * @example {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "delete_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000030",
+                     *       "id": "01900000-0000-7000-8000-000000000031",
                      *       "limits": {
                      *         "history_days": 7,
                      *         "max_agents": 3,
@@ -29209,6 +30566,7 @@ export interface operations {
                      *       },
                      *       "limits_reached": [],
                      *       "name": "Another Ltd",
+                     *       "passes_schedules_on": false,
                      *       "plan": "starter",
                      *       "requires_second_factor": false,
                      *       "usage": {
@@ -29305,7 +30663,7 @@ export interface operations {
                      * @example {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "delete_at": "2026-01-31T12:00:00.000Z",
-                     *       "id": "01900000-0000-7000-8000-000000000030",
+                     *       "id": "01900000-0000-7000-8000-000000000031",
                      *       "limits": {
                      *         "history_days": 90,
                      *         "max_agents": null,
@@ -29313,6 +30671,7 @@ export interface operations {
                      *       },
                      *       "limits_reached": [],
                      *       "name": "Another Ltd",
+                     *       "passes_schedules_on": false,
                      *       "plan": "pro",
                      *       "requires_second_factor": false,
                      *       "usage": {
@@ -29454,7 +30813,7 @@ export interface operations {
                      * @example {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "delete_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000030",
+                     *       "id": "01900000-0000-7000-8000-000000000031",
                      *       "limits": {
                      *         "history_days": 90,
                      *         "max_agents": null,
@@ -29462,6 +30821,7 @@ export interface operations {
                      *       },
                      *       "limits_reached": [],
                      *       "name": "Another Ltd",
+                     *       "passes_schedules_on": false,
                      *       "plan": "pro",
                      *       "requires_second_factor": false,
                      *       "usage": {
@@ -29585,7 +30945,7 @@ export interface operations {
                      * @example {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "delete_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000030",
+                     *       "id": "01900000-0000-7000-8000-000000000031",
                      *       "limits": {
                      *         "history_days": 90,
                      *         "max_agents": null,
@@ -29593,6 +30953,7 @@ export interface operations {
                      *       },
                      *       "limits_reached": [],
                      *       "name": "Another Ltd",
+                     *       "passes_schedules_on": false,
                      *       "plan": "pro",
                      *       "requires_second_factor": false,
                      *       "usage": {
@@ -29728,8 +31089,8 @@ export interface operations {
                      *           "event": "job.finished",
                      *           "finished_at": null,
                      *           "give_up_at": "2026-01-31T12:00:00.000Z",
-                     *           "id": "01900000-0000-7000-8000-000000000039",
-                     *           "job_id": "01900000-0000-7000-8000-000000000038",
+                     *           "id": "01900000-0000-7000-8000-000000000040",
+                     *           "job_id": "01900000-0000-7000-8000-000000000039",
                      *           "last_attempt": {
                      *             "at": "2026-01-31T12:00:00.000Z",
                      *             "error": "failed to resolve the name hooks.invalid: failed to lookup address information: Name or service not known",
@@ -29844,8 +31205,8 @@ export interface operations {
                      *       "event": "job.finished",
                      *       "finished_at": null,
                      *       "give_up_at": "2026-01-31T12:00:00.000Z",
-                     *       "id": "01900000-0000-7000-8000-000000000039",
-                     *       "job_id": "01900000-0000-7000-8000-000000000038",
+                     *       "id": "01900000-0000-7000-8000-000000000040",
+                     *       "job_id": "01900000-0000-7000-8000-000000000039",
                      *       "last_attempt": {
                      *         "at": "2026-01-31T12:00:00.000Z",
                      *         "error": "failed to resolve the name hooks.invalid: failed to lookup address information: Name or service not known",
@@ -29939,8 +31300,8 @@ export interface operations {
                      *       "event": "job.finished",
                      *       "finished_at": null,
                      *       "give_up_at": "2026-01-31T12:00:00.000Z",
-                     *       "id": "01900000-0000-7000-8000-000000000039",
-                     *       "job_id": "01900000-0000-7000-8000-000000000038",
+                     *       "id": "01900000-0000-7000-8000-000000000040",
+                     *       "job_id": "01900000-0000-7000-8000-000000000039",
                      *       "last_attempt": {
                      *         "at": "2026-01-31T12:00:00.000Z",
                      *         "error": "failed to resolve the name hooks.invalid: failed to lookup address information: Name or service not known",
@@ -30070,7 +31431,7 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "secret": "whsec_0000/cd5p9CoHG99E8X2wL2t0e8FxyhuOHOhdcdFxWw="
+                     *       "secret": "whsec_0000000000000000000000000000000000000000000="
                      *     }
                      */
                     "application/json": components["schemas"]["SecretView"];
@@ -30336,9 +31697,9 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "delivery_id": "01900000-0000-7000-8000-000000000032",
+                     *       "delivery_id": "01900000-0000-7000-8000-000000000033",
                      *       "is_repeated": false,
-                     *       "job_id": "01900000-0000-7000-8000-000000000033",
+                     *       "job_id": "01900000-0000-7000-8000-000000000034",
                      *       "state": "started"
                      *     }
                      */
