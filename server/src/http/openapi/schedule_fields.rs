@@ -32,6 +32,7 @@ pub(super) fn all() -> Vec<(&'static str, &'static str, Value)> {
             (schedule, "max_catch_up", most(0, MAX_CATCH_UP.into())),
             (schedule, "late_limit_ms", most(0, MAX_LATE_LIMIT_MS)),
             (schedule, "jitter_ms", most(0, MAX_JITTER_MS)),
+            (schedule, "secret_parameters", or_null(&reference("ScriptParameters"))),
         ]);
     }
     let pointers = |most: usize| {

@@ -294,6 +294,7 @@ fn field<C: ColumnTrait>(row: &QueryResult, column: &C) -> Result<Value, DbErr> 
             number => json!(number),
         },
         ColumnType::Integer => json!(row.try_get::<Option<i32>>("", name)?),
+        ColumnType::Double => json!(row.try_get::<Option<f64>>("", name)?),
         ColumnType::Boolean => json!(row.try_get::<Option<bool>>("", name)?),
         ColumnType::Json | ColumnType::JsonBinary => {
             row.try_get::<Option<Value>>("", name)?.unwrap_or_default()
@@ -310,12 +311,13 @@ fn field<C: ColumnTrait>(row: &QueryResult, column: &C) -> Result<Value, DbErr> 
 
 /// Instants are named `…_at`, with these exceptions.
 fn is_instant(name: &str) -> bool {
-    const OTHERS: [&str; 6] = [
+    const OTHERS: [&str; 7] = [
         "at",
         "failing_since",
         "handled_until",
         "in_force_since",
         "previous_valid_until",
+        "silenced_until",
         "valid_until",
     ];
     name.ends_with("_at") || OTHERS.contains(&name)
