@@ -267,7 +267,9 @@ fn message(problem: &Problem, options: OptionNames) -> String {
         let named: Vec<_> = named.iter().map(|name| name.option).collect();
         message.push_str(&format!(" [{}]", named.join(", ")));
     }
-    if is_preflight && find("on_mismatch", options).is_some() {
+    // No host can run what the library does not have.
+    let is_of_library = problem.message.starts_with("the library ");
+    if is_preflight && !is_of_library && find("on_mismatch", options).is_some() {
         message.push_str("\nUse --on-mismatch send to send it anyway and let each host decide, or --on-mismatch skip to \
              leave these hosts out.");
     }
@@ -294,6 +296,10 @@ fn sentence(code: &str) -> Option<&'static str> {
         "secrets_need_ids_or_tags" => {
             "secrets can't go to agents chosen by what hosts report; use --tag, an agent id, or a name \
              that a person gave with `muster agents rename`"
+        }
+        "secrets_not_given_again" => {
+            "this schedule has secret parameters: with another job give them again with --secret, or remove them with \
+             --secret none"
         }
         "confirmation_required" => {
             "this needs your password again; run `muster confirm`, or `muster confirm --code` with a code of your second \

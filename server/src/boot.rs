@@ -35,7 +35,7 @@ use crate::services::operations::key_rotations::KeyRotations;
 use crate::services::operations::master_key::{KeyLocations, unlock};
 use crate::services::operations::restore;
 use crate::services::{Adapters, Services};
-use crate::store::Store;
+use crate::store::{Store, database_file};
 use crate::workers::{Workers, control};
 use crate::ws;
 
@@ -170,10 +170,26 @@ pub async fn create_owner(
 /// # Errors
 /// The reason why not, as a sentence for the operator.
 pub async fn reset_second_factor(config: &Config, email: &str) -> anyhow::Result<String> {
-    let (store, secret_box) = open_store(config).await?;
+    let (store, secret_box) = open_existing_store(config).await?;
     let mail = (smtp_client(&config.mail)?, config.public_url.clone());
     let reset = SecondFactorReset::new(store, Clock::system(), secret_box, mail);
     reset.reset(email).await.context("failed to reset the second factor")
+}
+
+/// [`open_store`] for commands that change what a server has stored. They must not create new data where a
+/// setting names another directory.
+async fn open_existing_store(config: &Config) -> anyhow::Result<(Store, SecretBox)> {
+    let folder = &config.data_dir;
+    let is_there = match config.database_url.starts_with("sqlite:") {
+        true => database_file(&config.database_url)?.exists(),
+        false => folder.is_dir(),
+    };
+    anyhow::ensure!(
+        is_there,
+        "no data of a server is in {}; set --data-dir (MUSTER_DATA_DIR) to the data directory of the server",
+        folder.display()
+    );
+    open_store(config).await
 }
 
 /// Opens the database, and its secrets with the master key.
@@ -241,7 +257,7 @@ pub async fn rotate_key(config: &Config, request: ControlRequest) -> anyhow::Res
     if let Some(reply) = control_socket::ask(&config.data_dir, request).await? {
         return Ok(reply);
     }
-    let (store, secret_box) = open_store(config).await?;
+    let (store, secret_box) = open_existing_store(config).await?;
     let rotations = key_rotations(config, (&store, &secret_box), None);
     Ok(match request {
         ControlRequest::RotateMasterKey => control::rotate_master_key(&rotations).await?,

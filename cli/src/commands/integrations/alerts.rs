@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use crate::commands::fleet::target_options::{TARGET_EXPRESSION, target_expression};
 use crate::error::CliError;
 use crate::explanation::{OptionNames, option};
-use crate::input::instants::instant;
+use crate::input::instants::future_instant;
 use crate::input::quantities::milliseconds;
 use crate::listing::{LatestLimit, List};
 use crate::output::table::Column;
@@ -104,9 +104,12 @@ enum Action {
     Silence {
         /// Rule: an id, a name, or a unique prefix of one
         rule: String,
-        /// Until this time, such as 2026-11-21T10:00:00Z [default: end the silence]
-        #[arg(long, value_name = "INSTANT")]
+        /// Until this time, such as 2h from now or 2026-11-21T10:00:00Z
+        #[arg(long, value_name = "TIME", required_unless_present = "end")]
         until: Option<String>,
+        /// End it now
+        #[arg(long, conflicts_with = "until")]
+        end: bool,
     },
     /// Delete a rule with its alerts
     Remove {
@@ -218,9 +221,9 @@ pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
             let said = about("Alert rule", "is changed");
             session.change(Method::PATCH, &["alerts", "rules", &id], &body.into(), said).await
         }
-        Action::Silence { rule, until } => {
+        Action::Silence { rule, until, end: _ } => {
             let id = id_of(&rule).await?;
-            let until = until.map(|typed| instant(&typed, Utc::now())).transpose()?;
+            let until = until.map(|typed| future_instant(&typed, Utc::now())).transpose()?;
             let body = json!({ "until": until });
             let said = about(
                 "Alert rule",

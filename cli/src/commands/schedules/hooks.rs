@@ -65,6 +65,7 @@ pub const OPTIONS: OptionNames = &[
     option("job.rollout.health_gate.for_ms", "--healthy-for"),
     option("job.rollout.health_gate.within_ms", "--healthy-within"),
     option("job.rollout.offline", "--offline"),
+    option("job.offline", "--offline"),
     option("limit", "--limit"),
 ];
 

@@ -16,7 +16,7 @@ use crate::commands::commands::approval_note::approval_note;
 use crate::commands::fleet::target_options::{TARGET_EXPRESSION, TARGET_TAGS, target_expression};
 use crate::error::CliError;
 use crate::explanation::{OptionNames, option};
-use crate::input::instants::instant;
+use crate::input::instants::future_instant;
 use crate::input::quantities::format_milliseconds;
 use crate::listing::{LatestLimit, Limit, List};
 use crate::output::printer::print_note;
@@ -95,6 +95,7 @@ pub const OPTIONS: OptionNames = &[
     option("job.rollout.health_gate.for_ms", "--healthy-for"),
     option("job.rollout.health_gate.within_ms", "--healthy-within"),
     option("job.rollout.offline", "--offline"),
+    option("job.offline", "--offline"),
     option("count", "--count"),
     option("until", "--until").expects("a time in the future such as 2026-11-21T10:00:00Z"),
     option("for_ms", "--days"),
@@ -158,9 +159,12 @@ enum Action {
     Snooze {
         /// Schedule: an id, a name, or a unique prefix of one
         schedule: String,
-        /// Until this time, such as 2026-11-21T10:00:00Z [default: end the snooze]
-        #[arg(long, value_name = "INSTANT")]
+        /// Until this time, such as 2h from now or 2026-11-21T10:00:00Z
+        #[arg(long, value_name = "TIME", required_unless_present = "end")]
         until: Option<String>,
+        /// End it now
+        #[arg(long, conflicts_with = "until")]
+        end: bool,
     },
     /// Show what one schedule or all will do: changes of the clocks, blocked times, collisions, load
     Simulate {
@@ -262,9 +266,9 @@ pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
             let id = id_of(&schedule).await?;
             session.act(&["schedules", &id, "disable"], about("Schedule", "is disabled")).await
         }
-        Action::Snooze { schedule, until } => {
+        Action::Snooze { schedule, until, end: _ } => {
             let id = id_of(&schedule).await?;
-            let until = until.map(|typed| instant(&typed, Utc::now())).transpose()?;
+            let until = until.map(|typed| future_instant(&typed, Utc::now())).transpose()?;
             let body = json!({ "until": until });
             let said =
                 about("Schedule", if until.is_some() { "is snoozed" } else { "is not snoozed" });

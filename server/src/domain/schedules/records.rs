@@ -7,6 +7,7 @@ use super::fire::{FireReason, FireState, ScheduleState};
 use super::policy::{CatchUp, MissedPolicy, OverlapPolicy};
 use super::rule::{DueTimes, RuleSpec};
 use super::rule_error::RuleError;
+use crate::domain::commands::offline_policy::OfflinePolicy;
 use crate::domain::commands::rollout::RolloutSpec;
 use crate::domain::fleet::target::TargetSpec;
 use crate::domain::ids::{FireId, JobId, PrincipalId, ScheduleId, TenantId};
@@ -25,6 +26,8 @@ pub struct JobTemplate {
     pub target: TargetSpec,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rollout: Option<RolloutSpec>,
+    #[serde(default)]
+    pub offline: OfflinePolicy,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timeout_ms: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -5,6 +5,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
+use crate::domain::commands::offline_policy::OfflinePolicy;
 use crate::domain::commands::rollout::RolloutSpec;
 use crate::domain::fleet::target::TargetSpec;
 use crate::domain::ids::{FireId, JobId, PrincipalId, ScheduleId};
@@ -77,6 +78,10 @@ pub(super) struct ScheduledJob {
     /// Runs the job in waves. Without it, all executions start at once.
     #[schema(value_type = Option<RolloutSpec>)]
     rollout: Option<Object<RolloutSpec>>,
+    /// What a fire does about agents that are offline then. With `fail`, it starts nothing. A rollout sets
+    /// `rollout.offline` instead of `skip`.
+    #[serde(default)]
+    offline: OfflinePolicy,
     /// How long one execution may run: at most 7 days, default 1 h.
     timeout_ms: Option<u64>,
     /// How long an execution waits for its agent: at most 30 days, default 24 h.
@@ -226,6 +231,7 @@ impl From<ScheduledJob> for JobTemplate {
             parameters: job.parameters,
             target: job.target.0,
             rollout: job.rollout.map(|rollout| rollout.0),
+            offline: job.offline,
             timeout_ms: job.timeout_ms,
             expires_in_ms: job.expires_in_ms,
             confirm_agent_count: job.confirm_agent_count,

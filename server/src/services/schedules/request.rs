@@ -4,7 +4,6 @@ use serde_json::{Value, json};
 
 use super::{Schedules, never_due};
 use crate::domain::commands::ladder::Confirmation;
-use crate::domain::commands::offline_policy::OfflinePolicy;
 use crate::domain::commands::trigger::Trigger;
 use crate::domain::ids::ScheduleId;
 use crate::domain::name::check_name;
@@ -86,7 +85,7 @@ impl JobTemplate {
             idempotency_key: None,
             trigger: Trigger::Schedule,
             retry_of: None,
-            offline: OfflinePolicy::Wait,
+            offline: self.offline,
             // One host without the script must not keep the others from running it.
             on_mismatch: OnMismatch::Send,
             calendar_override: None,

@@ -27,11 +27,10 @@ impl Schedules {
     ) -> Result<Option<Value>> {
         match given {
             None if is_other_job && row.sealed_parameters.is_some() => {
-                let mut error = ServiceError::required("secret_parameters");
-                if let ServiceError::InvalidField { detail, .. } = &mut error {
-                    detail.push_str(" with another job; give them again, or null to remove them");
-                }
-                Err(error)
+                Err(ServiceError::Invalid {
+                    code: "secrets_not_given_again",
+                    detail: "this schedule has secret parameters: with another job, give them again or remove them with null".into(),
+                })
             }
             None => Ok(None),
             Some(None) => {

@@ -1,6 +1,8 @@
 //! `muster-server rotate-master-key`, also killed while it works.
 
-use muster_tests::{AgentOptions, Fixture, JsonFields as _, Script, eventually, on_both_databases};
+use muster_tests::{
+    AgentOptions, Fixture, JsonFields as _, Script, TestDir, binary, eventually, on_both_databases,
+};
 use serde_json::json;
 
 on_both_databases!(a_rotation_that_is_killed_leaves_every_secret_readable_and_can_be_finished);
@@ -119,4 +121,17 @@ async fn a_rotation_that_is_killed_leaves_every_secret_readable_and_can_be_finis
     std::fs::write(&present, key).expect("write");
     fixture.server.resume();
     fixture.server.ready().await;
+}
+
+#[test]
+fn rotation_without_the_data_of_a_server_is_refused_and_creates_nothing() {
+    let test_dir = TestDir::new();
+    let folder = test_dir.path().join("nowhere");
+    for what in ["rotate-master-key", "rotate-audit-key"] {
+        let mut command = std::process::Command::new(binary("muster-server"));
+        let ended = command.args([what, "--data-dir"]).arg(&folder).output().expect("run it");
+        let said = String::from_utf8_lossy(&ended.stderr);
+        assert!(!ended.status.success() && said.contains("set --data-dir"), "{what}: {said}");
+        assert!(!folder.exists(), "{what} created {}", folder.display());
+    }
 }

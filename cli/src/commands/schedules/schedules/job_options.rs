@@ -104,6 +104,12 @@ impl JobOptions {
                 job.insert(field.into(), value);
             }
         }
+        if self.rollout.is_given() {
+            job.remove("offline");
+        }
+        if let Some(offline) = self.rollout.offline()? {
+            job.insert("offline".into(), offline.into());
+        }
         Ok(job.into())
     }
 }
