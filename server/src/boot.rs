@@ -35,7 +35,8 @@ use crate::services::operations::key_rotations::KeyRotations;
 use crate::services::operations::master_key::{KeyLocations, unlock};
 use crate::services::operations::restore;
 use crate::services::{Adapters, Services};
-use crate::store::{Store, database_file};
+use crate::store::Store;
+use crate::store::backup::database_file;
 use crate::workers::{Workers, control};
 use crate::ws;
 
