@@ -1,11 +1,13 @@
 //! Starts and stops the server. The only module that uses all layers.
 
 use std::io::{IsTerminal as _, Write as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use nix::unistd::geteuid;
 use ring::rand::{SecureRandom as _, SystemRandom};
 use tokio::signal::unix::{SignalKind, signal};
 use zeroize::Zeroizing;
@@ -190,6 +192,16 @@ async fn open_existing_store(config: &Config) -> anyhow::Result<(Store, SecretBo
         "no data of a server is in {}; set --data-dir (MUSTER_DATA_DIR) to the data directory of the server",
         folder.display()
     );
+    if let Ok(owner) = std::fs::metadata(folder).map(|folder| folder.uid())
+        && owner != geteuid().as_raw()
+    {
+        // Its files would be of this user, and the server could not read them.
+        anyhow::bail!(
+            "{} belongs to another user; run this command as the user of the server, for example with \
+             `sudo -u '#{owner}'`",
+            folder.display()
+        );
+    }
     open_store(config).await
 }
 
@@ -287,7 +299,13 @@ pub async fn back_up(
 ) -> anyhow::Result<BackupContents> {
     let password = read_password(config)?;
     let location = data_location(config, password.as_ref());
-    let keys = with_keys.then(|| key_locations(config));
+    let keys = key_locations(config);
+    anyhow::ensure!(
+        with_keys || !keys.is_rotating(),
+        "a rotation of the master key was interrupted, so the backup would need two keys; finish it with \
+         `muster-server rotate-master-key`, or use --with-keys"
+    );
+    let keys = with_keys.then_some(keys);
     let done = backup::back_up(file, location, keys, &Clock::system()).await;
     done.context("failed to write the backup")
 }

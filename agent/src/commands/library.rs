@@ -7,7 +7,7 @@ use muster_protocol::frame::Command;
 use muster_protocol::identity::AgentPublicKey;
 use muster_protocol::library::{
     ContentError, LIBRARY_PREFIX, LibraryReference, ScriptContent, ScriptDocument, ScriptPin,
-    TriggerCall, check_call_data, find_valid,
+    TriggerCall, check_call_data, find_valid, plain_requirements,
 };
 use muster_protocol::manifest_mismatch::ManifestMismatch;
 use muster_protocol::parameter;
@@ -88,6 +88,11 @@ pub fn plan(
         true => Some(call_of(command)?),
         false => None,
     };
+    // Installers read only what was checked, and never the text itself.
+    let requirements = document.requirements.as_deref().map(plain_requirements).transpose();
+    let requirements = requirements.map_err(|problem| {
+        LibraryRefusal::from(ContentError::Unreadable(format!("`requirements` {problem}")))
+    })?;
     let launch = Launch {
         path: name.clone(),
         interpreter: Some(document.interpreter),
@@ -95,7 +100,7 @@ pub fn plan(
         script: Some(reference.full_name()),
         library: Some(LibraryLaunch { version: document.version }),
         call,
-        requirements: document.requirements,
+        requirements,
         timeout_ms,
         ..Launch::empty(rules.policy.allow, bounds)
     };

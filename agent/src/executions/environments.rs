@@ -121,7 +121,7 @@ impl Environment {
         if self.folder.join(READY).join("bin/python").exists() {
             return Ok(Prepared::Ready);
         }
-        shrink(&self.state, MAX_ENVIRONMENTS, KEPT_FOR)?;
+        collect(&self.state);
         let installation = self.installation();
         // A shim that was killed before it started the installation may have left it.
         let _ = fs::remove_dir_all(&installation);
@@ -221,7 +221,12 @@ fn shrink(state: &StateDir, most: usize, kept_for: Duration) -> io::Result<()> {
                 used_count += 1;
                 continue;
             }
-            removed.extend(abandoned_installations(&path)?);
+            for installation in abandoned_installations(&path)? {
+                let gone = all.join(format!("{REMOVED}{}", Uuid::now_v7()));
+                if fs::rename(&installation, &gone).is_ok() {
+                    removed.push(gone);
+                }
+            }
             // A use that begins or is dropped changes this time.
             let used_at = fs::metadata(path.join(USES)).and_then(|uses| uses.modified());
             unused.push((used_at.unwrap_or(SystemTime::UNIX_EPOCH), path));
@@ -238,7 +243,12 @@ fn shrink(state: &StateDir, most: usize, kept_for: Duration) -> io::Result<()> {
         }
     }
     for path in removed {
-        fs::remove_dir_all(&path)?;
+        // Another process may remove it too, and a script may have made it impossible: the next try follows.
+        if let Err(error) = fs::remove_dir_all(&path)
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            tracing::warn!(path = %path.display(), %error, "failed to remove an unused environment");
+        }
     }
     Ok(())
 }

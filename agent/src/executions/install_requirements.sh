@@ -2,6 +2,9 @@
 # What the host sets for pip holds for uv too.
 set -eu
 umask 077
+# Scripts can write the configuration files of their user, and would decide where others' packages come from.
+export PIP_CONFIG_FILE="${PIP_CONFIG_FILE-/dev/null}"
+[ -n "${UV_CONFIG_FILE-}" ] || export UV_NO_CONFIG=1
 export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1 PIP_NO_CACHE_DIR=1 UV_NO_CACHE=1 UV_NO_PROGRESS=1
 if command -v uv >/dev/null 2>&1; then
     [ -n "${UV_INDEX_URL-}${UV_DEFAULT_INDEX-}" ] || [ -z "${PIP_INDEX_URL-}" ] || export UV_INDEX_URL="$PIP_INDEX_URL"

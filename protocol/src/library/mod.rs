@@ -23,7 +23,7 @@ pub use self::call::{
 pub use self::content::{ContentError, MAX_SIGNATURES, ScriptContent, ScriptPin};
 pub use self::parameter::{MAX_PATTERN_BYTES, ParameterKind, ScriptParameter};
 pub use self::reference::{LIBRARY_PREFIX, LibraryReference, is_runnable_name};
-pub use self::requirements::{MAX_REQUIREMENTS_BYTES, check_requirements};
+pub use self::requirements::{MAX_REQUIREMENTS_BYTES, check_requirements, plain_requirements};
 pub use self::signature::{
     MAX_SIGNATURE_LIFETIME_MS, STATEMENT_FORMAT, ScriptSignature, SignatureError, SignedScript,
     find_valid,

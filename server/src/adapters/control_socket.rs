@@ -3,7 +3,9 @@
 //!
 //! A connection has one request and one reply, each a line of JSON.
 
+use std::fs::File;
 use std::io;
+use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -78,7 +80,8 @@ impl ControlListener {
             }
             // The data directory and the umask keep other users out until the mode is set; after that the mode
             // and the check of each connection do.
-            let listener = UnixListener::bind(&path)?;
+            let folder = File::open(data_dir)?;
+            let listener = UnixListener::bind(short_path(&folder))?;
             std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
             Ok(listener)
         };
@@ -129,7 +132,8 @@ pub async fn ask(
     request: ControlRequest,
 ) -> Result<Option<ControlReply>, ControlSocketError> {
     let path = data_dir.join(NAME);
-    let mut stream = match UnixStream::connect(&path).await {
+    let Ok(folder) = File::open(data_dir) else { return Ok(None) };
+    let mut stream = match UnixStream::connect(short_path(&folder)).await {
         Ok(stream) => stream,
         // A server that was killed leaves its socket.
         Err(error)
@@ -148,6 +152,11 @@ pub async fn ask(
     }
     write_line(&mut stream, &request).await.map_err(ControlSocketError::Lost)?;
     read_line(&mut stream).await.map(Some).map_err(ControlSocketError::Lost)
+}
+
+/// The path of the socket by the open folder: the path of a socket has at most 107 bytes.
+fn short_path(folder: &File) -> PathBuf {
+    format!("/proc/self/fd/{}/{NAME}", folder.as_raw_fd()).into()
 }
 
 fn is_same_user(stream: &UnixStream) -> bool {

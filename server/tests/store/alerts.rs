@@ -185,8 +185,9 @@ async fn rules_are_due_at_their_time_and_those_that_count_agents_on_request(fixt
     let disk = fixture.alert_rule("disk", AlertMetric::DiskPercent).await;
     let down = fixture.alert_rule("down", AlertMetric::AgentsOnline).await;
     let system = fixture.store.system();
-    let due = async |now, with_presence| {
-        let due = system.due_alert_rules(now, with_presence, 10).await.expect("read");
+    let due = async |now: Timestamp, with_presence: bool| {
+        let changed_at = with_presence.then_some(now);
+        let due = system.due_alert_rules(now, changed_at, 10).await.expect("read");
         due.into_iter().map(|rule| rule.id).collect::<Vec<_>>()
     };
     assert_eq!(due(NOW, false).await, [disk.id, down.id]);
@@ -196,6 +197,10 @@ async fn rules_are_due_at_their_time_and_those_that_count_agents_on_request(fixt
     }
     assert_eq!(due(NOW.plus_ms(1_000), false).await, []);
     assert_eq!(due(NOW.plus_ms(1_000), true).await, [down.id]);
+    assert_eq!(due(NOW.plus_ms(1), true).await, [], "this round has checked it");
+    // The clock was set back by an hour.
+    let due_again = due(NOW.minus_ms(3_600_000), false).await;
+    assert_eq!(due_again.len(), 2, "{due_again:?}");
     assert_eq!(due(NOW.plus_ms(1_001), false).await.len(), 2);
     assert_eq!(system.next_alert_check().await.expect("read"), Some(NOW.plus_ms(1_001)));
 }

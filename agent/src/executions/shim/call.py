@@ -1,12 +1,16 @@
 # Calls one part of a script: trigger(data) or main(data). The agent passes this text to the interpreter.
+import sys
+
+# The working directory is no place to import from.
+sys.path.pop(0)
+
 import json
 import os
-import sys
 import types
 
 path = sys.argv[1]
 del sys.argv[0]
-sys.path[0] = os.path.dirname(path)
+sys.path.insert(0, os.path.dirname(path))
 part = os.environ["MUSTER_PART"]
 data_path = os.environ["MUSTER_DATA_FILE"]
 

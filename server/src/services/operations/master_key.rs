@@ -32,6 +32,13 @@ pub struct KeyLocations {
     pub own_file: PathBuf,
 }
 
+impl KeyLocations {
+    /// True if a rotation was interrupted, and the sealed values have two keys.
+    pub fn is_rotating(&self) -> bool {
+        next_file(self.file.as_ref().unwrap_or(&self.own_file)).exists()
+    }
+}
+
 /// The server cannot open its secrets.
 #[derive(Debug, thiserror::Error)]
 pub enum UnlockError {

@@ -37,7 +37,11 @@ impl Schedules {
         if !tenant.tenant().await?.is_some_and(|tenant| tenant.passes_schedules_on) {
             return Ok(None);
         }
-        let Some(former) = tenant.former_schedule_owner(row.owner_id).await? else {
+        // The person of a revoked key may still decide about approvals, and would be the writer of what
+        // somebody else requests.
+        let Some(former @ ScheduleOwner::Member(_)) =
+            tenant.former_schedule_owner(row.owner_id).await?
+        else {
             return Ok(None);
         };
         let principal = principal(row.tenant_id, row.owner_id, former);

@@ -72,8 +72,13 @@ impl UpdatedHost {
     /// The agent is online and has decided about its version.
     async fn stays(&self, version: &str) {
         runs(&self.fixture, &self.id, version).await;
-        // It decides at the start of its session.
-        self.fixture.ask(&self.id, "ping", json!({})).await;
+        // It decides at the start of its session. Until it connects again, the server refuses the question.
+        let path = format!("/api/agents/{}/command", self.id);
+        eventually("the agent answers", async || {
+            let asked = self.fixture.api.post(&path, json!({"command": "ping"})).await;
+            (asked.status == 200).then_some(())
+        })
+        .await;
         assert_eq!(self.current(), version);
     }
 }

@@ -67,13 +67,12 @@ impl Alerts {
         with_presence: bool,
     ) -> std::result::Result<AlertWork, StoreError> {
         let system = self.store.system();
-        let mut with_presence = with_presence;
+        // Those that this round has checked are not found again.
+        let changed_at = with_presence.then(|| self.clock.now());
         loop {
             let now = self.clock.now();
-            let due = system.due_alert_rules(now, with_presence, RULES_AT_ONCE).await?;
+            let due = system.due_alert_rules(now, changed_at, RULES_AT_ONCE).await?;
             let is_full = due.len() as u64 == RULES_AT_ONCE;
-            // Those that were just checked would be found again.
-            with_presence = false;
             for rule in due {
                 self.check(rule).await?;
             }
@@ -131,15 +130,18 @@ impl Alerts {
         let is_silenced = rule.silenced_until.is_some_and(|until| now < until);
         for (subject_id, observed) in observed {
             let open = known.open.get(&subject_id);
-            let since = known.since.get(&subject_id).copied();
+            let stored = known.since.get(&subject_id).copied();
+            // The clock may have been set back.
+            let since = stored.map(|since| since.min(now));
             let progress = AlertProgress { is_open: open.is_some(), since };
             let reading = rule.condition.read(observed.value);
             if progress == AlertProgress::default() && reading != Reading::Breached {
                 continue;
             }
             let may_open = !is_silenced && !observed.is_held && open_count < MAX_OPEN_ALERTS;
-            let step = rule.condition.step(progress, reading, (row.checked_at, now), may_open);
-            if step.progress.since != since {
+            let step =
+                rule.condition.step(progress, reading, (row.checked_at.min(now), now), may_open);
+            if step.progress.since != stored {
                 check.since.push((subject_id, step.progress.since));
             }
             next_ms = step.due_in_ms.map_or(next_ms, |due_in_ms| next_ms.min(due_in_ms));
@@ -176,7 +178,9 @@ impl Alerts {
         };
         if !rule.condition.metric.is_telemetry() {
             let online = agents.iter().filter(|agent| agent.is_online).count();
-            let is_held = holds.contains(&None) || agents.iter().any(is_held);
+            // An alert is held back only if each agent that is missing is expected to be away.
+            let mut missing = agents.iter().filter(|agent| !agent.is_online).peekable();
+            let is_held = holds.contains(&None) || missing.peek().is_some() && missing.all(is_held);
             let value = u32::try_from(online).ok().map(f64::from);
             return Ok(HashMap::from([(rule.id.0, Observed { agent_id: None, value, is_held })]));
         }

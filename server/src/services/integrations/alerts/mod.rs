@@ -50,6 +50,7 @@ impl Alerts {
         request: AlertRuleRequest,
     ) -> Result<AlertRuleRecord> {
         caller.require(Scope::IntegrationsWrite)?;
+        request.check_bounds()?;
         let row = request.into_new(caller, self.clock.now())?;
         let audit =
             caller.audit("alert_rule.create", subject(row.id), &detail(&row), row.created_at);
@@ -99,6 +100,7 @@ impl Alerts {
         request: AlertRuleRequest,
     ) -> Result<AlertRuleRecord> {
         caller.require(Scope::IntegrationsWrite)?;
+        request.check_bounds()?;
         let known = self.find(caller, id).await?;
         let row = request.apply(known.clone())?;
         let reset = if row.condition.metric != known.condition.metric || !row.is_enabled {

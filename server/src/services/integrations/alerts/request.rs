@@ -5,7 +5,7 @@ use serde_json::json;
 use crate::domain::fleet::target::{Target, TargetSpec};
 use crate::domain::ids::AlertRuleId;
 use crate::domain::integrations::alert::{
-    AlertCondition, AlertMetric, AlertRuleRecord, DEFAULT_FOR_MS, MAX_HOLD_MS,
+    AlertCondition, AlertMetric, AlertRuleRecord, DEFAULT_FOR_MS, MAX_HOLD_MS, MAX_THRESHOLD,
 };
 use crate::domain::name::check_name;
 use crate::domain::time::Timestamp;
@@ -27,6 +27,23 @@ pub struct AlertRuleRequest {
 }
 
 impl AlertRuleRequest {
+    /// Checks the bounds that hold for every metric, before anything is looked up.
+    pub(super) fn check_bounds(&self) -> Result<()> {
+        for (field, ms) in [("for_ms", self.for_ms), ("clear_for_ms", self.clear_for_ms)] {
+            if let Some(ms) = ms.filter(|ms| *ms > MAX_HOLD_MS) {
+                return Err(ServiceError::out_of_range(field, ms, 0..=MAX_HOLD_MS));
+            }
+        }
+        let values =
+            [("threshold", self.threshold), ("clear_threshold", self.clear_threshold.flatten())];
+        for (field, value) in values {
+            if value.is_some_and(|value| value > f64::from(MAX_THRESHOLD)) {
+                return Err(ServiceError::out_of_range(field, u64::MAX, 0..=MAX_THRESHOLD.into()));
+            }
+        }
+        Ok(())
+    }
+
     pub(super) fn into_new(self, caller: &Caller, now: Timestamp) -> Result<AlertRuleRecord> {
         if self.name.is_none() {
             return Err(ServiceError::required("name"));
@@ -87,11 +104,6 @@ impl AlertRuleRequest {
 }
 
 fn check(condition: &AlertCondition) -> Result<()> {
-    for (field, ms) in [("for_ms", condition.for_ms), ("clear_for_ms", condition.clear_for_ms)] {
-        if ms > MAX_HOLD_MS {
-            return Err(ServiceError::out_of_range(field, ms, 0..=MAX_HOLD_MS));
-        }
-    }
     let metric = condition.metric;
     let values =
         [("threshold", condition.threshold), ("clear_threshold", condition.clear_threshold)];

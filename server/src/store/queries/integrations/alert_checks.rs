@@ -25,6 +25,9 @@ use crate::store::writer::add_events;
 
 /// Rows of one statement.
 const ROWS: usize = 50;
+/// A check that was planned for later than this is due, because the clock was set back: checks follow each
+/// other within a minute.
+const MAX_CHECK_AHEAD_MS: u64 = 120_000;
 
 /// What a rule has opened, and what is on the way.
 #[derive(Debug, Clone, Default)]
@@ -57,18 +60,22 @@ pub struct AlertCheck {
 }
 
 impl SystemScope {
-    /// Rules to check now, the earliest first. `with_presence`: also all that count agents which are
-    /// online.
+    /// Rules to check now, the earliest first. `changed_at`: agents connected or disconnected then, so also
+    /// all rules that count them and were checked before.
     pub async fn due_alert_rules(
         &self,
         now: Timestamp,
-        with_presence: bool,
+        changed_at: Option<Timestamp>,
         limit: u64,
     ) -> Result<Vec<alert_rule::Model>, StoreError> {
-        let mut is_due = Condition::any().add(alert_rule::Column::CheckAt.lte(now));
-        if with_presence {
+        // A check that is so far ahead was planned before the clock was set back.
+        let mut is_due = Condition::any()
+            .add(alert_rule::Column::CheckAt.lte(now))
+            .add(alert_rule::Column::CheckAt.gt(now.plus_ms(MAX_CHECK_AHEAD_MS)));
+        if let Some(changed_at) = changed_at {
             let counts_agents = Condition::all()
                 .add(alert_rule::Column::CheckAt.is_not_null())
+                .add(alert_rule::Column::CheckedAt.lt(changed_at))
                 .add(alert_rule::Column::Metric.eq(AlertMetric::AgentsOnline));
             is_due = is_due.add(counts_agents);
         }

@@ -86,7 +86,7 @@ pub const NOT_EXPORTED_TABLES: [(&str, &str); 10] = [
 ];
 
 /// Columns that are secrets, hashes of them, or of this server only.
-const HIDDEN: [&str; 11] = [
+const HIDDEN: [&str; 12] = [
     "secret_hash",
     "previous_secret_hash",
     "next_fingerprint",
@@ -98,6 +98,7 @@ const HIDDEN: [&str; 11] = [
     "is_indexed",
     "manifest_bytes",
     "manifest_scripts",
+    "webhook_url",
 ];
 
 /// A part of the export.
