@@ -14,6 +14,8 @@ export interface RuleWords {
   at: (days: string, times: string) => string;
 }
 
+type AlertMetric = 'agents_online' | 'cpu_percent' | 'memory_percent' | 'disk_percent' | 'load_1m';
+
 export const en = {
   common: {
     agents,
@@ -36,7 +38,7 @@ export const en = {
   roles: { owner: 'Owner', admin: 'Admin', member: 'Member', auditor: 'Auditor' },
   states: {
     online: 'online', offline: 'offline', queued: 'queued', delivered: 'sent', held: 'held', running: 'running', succeeded: 'succeeded', failed: 'failed', timed_out: 'timed out', cancelled: 'cancelled', aborted: 'aborted', expired: 'expired', rejected: 'rejected', lost: 'lost',
-    awaiting_approval: 'needs approval', paused: 'paused', halted: 'halted', pending: 'pending', approved: 'approved', refused: 'refused', withdrawn: 'withdrawn', active: 'active', disabled: 'disabled', stopped: 'stopped', ended: 'ended', waiting: 'waiting', fired: 'fired', skipped: 'skipped', draft: 'draft', published: 'published', failing: 'failing', received: 'received', started: 'started', ignored: 'ignored',
+    awaiting_approval: 'needs approval', paused: 'paused', halted: 'halted', pending: 'pending', approved: 'approved', refused: 'refused', withdrawn: 'withdrawn', active: 'active', disabled: 'disabled', stopped: 'stopped', ended: 'ended', waiting: 'waiting', fired: 'fired', skipped: 'skipped', draft: 'draft', published: 'published', failing: 'failing', open: 'open', resolved: 'resolved', silenced: 'silenced', received: 'received', started: 'started', ignored: 'ignored',
   },
   columns: { state: 'State', script: 'Script', agent: 'Agent', agents: 'Agents', exit: 'Exit', took: 'Duration', when: 'When', progress: 'Progress', who: 'Who' },
   frame: { skip: 'Skip to the content', navigation: 'Sections', search: 'Search', run: 'Run', more: 'More', notFound: 'There is no such page', notFoundHint: 'The link may be old or cut off. Go to' },
@@ -287,6 +289,18 @@ export const en = {
     kinds: { freeze: 'Freeze', exclusion: 'Exclusion', window: 'Window' }, kindHints: { freeze: 'Holds back everything that would start.', exclusion: 'Holds back due times of schedules. People may run jobs.', window: 'Holds back everything outside of the windows.' }, shapes: { span: 'From one instant to another', dates: 'Whole days', weekly: 'Every week' }, days: { mon: 'Mon', tue: 'Tue', wed: 'Wed', thu: 'Thu', fri: 'Fri', sat: 'Sat', sun: 'Sun' },
     span: (from: string, until: string) => `${from} to ${until}`, now: { nothing: 'Holds nothing back now.', freeze: 'Now: nothing starts.', exclusion: 'Now: schedules do not start. People may run jobs.', outside: 'Now: outside of its windows, nothing starts.' }, onlyAgents: 'Only for work that reaches', onlySchedules: 'Only for', everything: 'For all work of the tenant',
     heldBack: 'Held back in the next 7 days', nothingHeld: 'No due time is held back.', heldCount: (held: number, all: number) => `${n(held)} of ${n(all)} due times.`, heldFires: (count: number) => (count === 1 ? '1 due time' : `${n(count)} due times`), firstHeld: 'first', simulated: 'Without calendars that hold for some agents only: who is reached is not known before.', snoozed: 'Snoozed schedules', noneSnoozed: 'None.', what: 'What', when: 'When', starts: 'Begins', ends: 'Ends', dates: 'Days', begins: 'Begins on', from: 'From', until: 'Until', nextDay: 'It ends on the next day.', note: 'Note', noteHint: 'Shown where work is refused.', entryNumber: (number: number) => `Entry ${number}`, addEntry: 'Add an entry', reach: 'Holds for', reaches: { all: 'all work of the tenant', target: 'work that reaches some agents', schedules: 'some schedules' }, deleteTitle: 'Delete this calendar?', deleteText: 'What it holds back may start from now on:',
+  },
+  alerts: {
+    title: 'Alerts', open: 'Open alerts', resolved: 'Resolved alerts', rules: 'Alert rules', noneOpen: 'No alert is open.', noneResolved: 'No alert was resolved yet.', noneOfRule: 'This rule has opened no alert.', noRules: 'No rules: no alert opens', noRulesHint: 'A rule opens an alert when too few agents are online, or when a host is short of disk, memory or processors. Integrations send it to a chat or an on-call service.', create: 'New alert rule', createButton: 'Create the rule', noRight: 'Your role can look, and not change alert rules. Ask an owner or an admin.',
+    rule: 'Rule', value: 'Value', since: 'Since', until: 'until', wholeTarget: 'the whole target', above: 'above', below: 'below', condition: 'Condition', openCount: 'Open', opens: 'Opens when', resolves: 'Is resolved when', checked: 'Last check', forTime: (time: string) => `for ${time}`,
+    metric: 'What it looks at', metrics: { agents_online: 'Agents online', cpu_percent: 'Processors', memory_percent: 'Memory', disk_percent: 'Disk', load_1m: 'Load, 1 minute' }, metricHints: { agents_online: 'One alert for the target as a whole.', cpu_percent: 'One alert for each agent.', memory_percent: 'One alert for each agent.', disk_percent: 'One alert for each agent: the file system of its state directory.', load_1m: 'One alert for each agent.' }, thresholds: { agents_online: 'Fewer agents online than', cpu_percent: 'Busier than percent', memory_percent: 'More used than percent', disk_percent: 'Fuller than percent', load_1m: 'Higher than' },
+    holds: (metric: AlertMetric, value: string) => ({ agents_online: `fewer than ${value} agents online`, cpu_percent: `processors busier than ${value}`, memory_percent: `more than ${value} of memory used`, disk_percent: `disk fuller than ${value}`, load_1m: `load above ${value}` })[metric],
+    clears: (metric: AlertMetric, value: string) => (metric === 'agents_online' ? `at least ${value} agents are online` : `the value is at most ${value}`),
+    sentence: (metric: AlertMetric, value: string, threshold: string, agent: string | undefined) => (metric === 'agents_online' ? `${value} agents are online, fewer than ${threshold}` : `${agent ?? ''} has ${({ cpu_percent: `processors at ${value}`, memory_percent: `memory at ${value}`, disk_percent: `its disk at ${value}`, load_1m: `a load of ${value}` })[metric]}, above ${threshold}`),
+    manyOpen: (count: number) => `${n(count)} alerts are open`,
+    forMinutes: 'For minutes, without a break', forHint: 'At most 1,440. 0: at once.', clearAt: 'Resolved at', clearHints: { above: 'At most the value above. Empty: the same. Values between the two change nothing.', below: 'At least the value above. Empty: the same. Values between the two change nothing.' }, clearMinutes: 'Resolved after minutes', isEnabled: 'It opens alerts', disableHint: 'Disabling it resolves its open alerts.',
+    endReasons: { cleared: 'the value is well again', outside_target: 'the agent left the target', rule_changed: 'the rule was changed' },
+    silence: 'Silence', silenceText: 'Until this instant the rule opens no new alert. Open alerts are resolved as always.', silenceButton: 'Silence the rule', endSilence: 'End the silence', deleteTitle: 'Delete this alert rule?', deleteText: 'All its alerts are deleted with it:',
   },
   snooze: { title: 'Snooze', text: 'Due times before this instant are skipped, and not made up for.', until: 'Until', button: 'Snooze the schedule', end: 'End the snooze', isSnoozed: 'snoozed until', periods: { 3600000: '1 hour', 86400000: '1 day', 604800000: '1 week' } },
   totp: {
