@@ -6,13 +6,13 @@ import { events, type TenantEvent } from './events.svelte';
 function stale(event: TenantEvent): unknown[][] {
   switch (event.kind) {
     case 'reset':
-      return [['agents'], ['jobs'], ['executions'], ['approvals'], ['schedules'], ['agent-scripts'], ['agent-events'], ['alerts']];
+      return [['agents'], ['jobs'], ['executions'], ['approvals'], ['schedules'], ['agent-scripts'], ['agent-events'], ['alerts'], ['fires'], ['trigger-states']];
     case 'agent':
       return [['agents', event.id], ['agents', 'preview'], ['agent-events', event.id], ['agent-scripts', event.id], ['alerts']];
     case 'execution':
-      return [['executions'], ...(event.job_id ? [['jobs', event.job_id]] : [])];
+      return [['executions'], ['trigger-states'], ...(event.job_id ? [['jobs', event.job_id]] : [])];
     case 'job':
-      return [['jobs'], ['executions', { job_id: event.id }]];
+      return [['jobs'], ['executions', { job_id: event.id }], ['fires']];
     case 'approval':
       return [['approvals'], ['jobs']];
     case 'agent_refused':
