@@ -50,3 +50,9 @@ export function byRule(alerts: readonly Alert[]): OpenRule[] {
   }
   return [...rules.values()];
 }
+
+/** Open alerts first. One that was resolved between the two reads is in both lists, and is resolved. */
+export function openFirst(open: readonly Alert[], resolved: readonly Alert[]): Alert[] {
+  const ended = new Set(resolved.map(({ id }) => id));
+  return [...open.filter(({ id }) => !ended.has(id)), ...resolved];
+}
