@@ -168,8 +168,8 @@ test('a schedule sends its results to an address, and its secrets are written an
   await expect(page.getByText('TOKEN', { exact: true })).toHaveCount(0);
 });
 
-test('the fires of a schedule say when they started and ended, and appear while a person watches', async ({ page }) => {
-  const fires = page.getByRole('region', { name: 'Fires' });
+test('the fires of a schedule say when they started and ended, and how long they took', async ({ page }) => {
+  const fires = page.getByRole('region', { name: 'Fires', exact: true });
   await expect(fires).toContainText('It has not fired yet.');
   await page.getByRole('button', { name: 'Run now' }).click();
   await expect(page.getByText(/of 3 executions did not succeed/)).toBeVisible();
