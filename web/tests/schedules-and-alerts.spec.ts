@@ -96,6 +96,10 @@ test('an alert opens and is resolved while a person watches, and names the agent
   const open = page.getByRole('table', { name: 'Open alerts' });
   await reloaded(page, () => expect(open.getByRole('link', { name: 'shop-1' })).toBeVisible({ timeout: 1_000 }));
   await expect(open.getByRole('row').filter({ hasText: 'memory' })).toContainText(/Memory [\d.]+ % \(above 0 %\)/);
+  await page.setViewportSize({ width: 390, height: 844 });
+  await checkScreen(page, 'alerts-open-390');
+  await page.setViewportSize({ width: 1440, height: 900 });
+  await checkScreen(page, 'alerts-open-1440');
   await ask('stop_agent');
   await reloaded(page, () => expect(open.getByRole('link', { name: 'shop-3 is gone' })).toBeVisible({ timeout: 1_000 }));
   await ask('resume_agent');
@@ -104,6 +108,7 @@ test('an alert opens and is resolved while a person watches, and names the agent
   await send(page, 'DELETE', `/api/alerts/rules/${rule.id}`);
 
   await page.goto('/');
+  await checkScreen(page, 'overview-alert-1440');
   const need = page.getByRole('listitem').filter({ hasText: /^memory: shop-1 has memory at/ });
   await need.getByRole('link', { name: 'Agent: memory' }).click();
   await expect(page.getByRole('heading', { name: 'shop-1' })).toBeVisible();
@@ -154,6 +159,9 @@ test('a schedule sends its results to an address, and its secrets are written an
   await expect(secrets.getByLabel('Name')).toHaveValue('TOKEN');
   await page.getByRole('button', { name: 'Save' }).click();
   await expect(page).toHaveURL(`${path}/edit`);
+  await page.setViewportSize({ width: 390, height: 844 });
+  await checkScreen(page, 'schedule-secrets-390');
+  await page.setViewportSize({ width: 1440, height: 900 });
   await secrets.getByLabel('Value').fill(`${SECRET}-2`);
   await page.getByRole('checkbox', { name: 'Send no more results' }).check();
   await page.getByRole('button', { name: 'Save' }).click();
