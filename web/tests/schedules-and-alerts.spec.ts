@@ -224,7 +224,14 @@ test('the trigger of a script: its calls, its data, and main without it', async 
   await page.goto(`/schedules/${ids().schedule}`);
   await expect(page.getByRole('heading', { name: 'nightly' })).toBeVisible();
   await expect(trigger).toHaveCount(0);
-  screens.push(['library-watch', `/library/${script.id}`]);
+  // The editor keeps the trigger in the next version.
+  await page.goto(`/library/${script.id}/edit`);
+  await page.getByRole('textbox', { name: 'Text' }).click();
+  await page.keyboard.press('Control+End');
+  await page.keyboard.type('# changed');
+  await page.keyboard.press('Control+s');
+  await expect(page).toHaveURL(`/library/${script.id}`);
+  expect(await send(page, 'GET', `/api/scripts/${script.id}`)).toMatchObject({ current_version: 2, has_trigger: true });
 });
 
 test('an owner decides what becomes of the schedules of those who leave', async ({ page }) => {

@@ -1,4 +1,4 @@
-import { api, data, readAll, type Schemas } from '../api/client';
+import { api, data, readAll, type Schemas } from '../../api/client';
 
 /** So many open alerts are read; a rule has at most 1,000. */
 export const MAX_OPEN = 1_000;
