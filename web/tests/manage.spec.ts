@@ -280,7 +280,7 @@ test('an auditor sees no button that the role does not allow', async ({ newVisit
   const auditor = await newVisitor();
   await signIn(auditor, ids().auditor_email!);
   await expect(auditor.getByRole('heading', { name: 'Overview' })).toBeVisible();
-  for (const [path, name] of [['/schedules', /New schedule/], ['/approvals/rules', /Add a rule|Delete/], ['/updates', /New group/], ['/fleet', /Add an agent|Tag /], [`/fleet/${ids().agent}`, /Run|Ping|More actions/], [`/schedules/${ids().schedule}`, /Change|Delete|Run now/], ['/settings/agent-keys', /Change|New secret|Delete/], ['/history', /^Run$/], ['/library', /New script|Run/], ['/settings/integrations', /New integration/], ['/settings/hooks', /New hook/], ['/schedules/calendars', /New calendar|Change|Delete/], ['/approvals/ladder', /Change|Add/], ['/settings/plan', /Rename|Delete|Download/]] as const) {
+  for (const [path, name] of [['/schedules', /New schedule/], ['/approvals/rules', /Add a rule|Delete/], ['/updates', /New group/], ['/fleet', /Add an agent|Tag /], [`/fleet/${ids().agent}`, /Run|Ping|More actions/], [`/schedules/${ids().schedule}`, /Change|Delete|Run now/], ['/settings/agent-keys', /Change|New secret|Delete/], ['/history', /^Run$/], ['/library', /New script|Run/], ['/settings/integrations', /New integration/], ['/settings/alerts', /New alert rule/], ['/settings/hooks', /New hook/], ['/schedules/calendars', /New calendar|Change|Delete/], ['/approvals/ladder', /Change|Add/], ['/settings/plan', /Rename|Delete|Download/]] as const) {
     await auditor.goto(path);
     await expect(auditor.getByRole('heading', { level: 1 })).toBeVisible();
     await expect(auditor.getByRole('status').filter({ hasText: 'Loading' })).toHaveCount(0);

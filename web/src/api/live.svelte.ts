@@ -6,13 +6,13 @@ import { events, type TenantEvent } from './events.svelte';
 function stale(event: TenantEvent): unknown[][] {
   switch (event.kind) {
     case 'reset':
-      return [['agents'], ['jobs'], ['executions'], ['approvals'], ['schedules'], ['agent-scripts'], ['agent-events']];
+      return [['agents'], ['jobs'], ['executions'], ['approvals'], ['schedules'], ['agent-scripts'], ['agent-events'], ['alerts'], ['fires'], ['trigger-states']];
     case 'agent':
       return [['agents', event.id], ['agents', 'preview'], ['agent-events', event.id], ['agent-scripts', event.id]];
     case 'execution':
-      return [['executions'], ...(event.job_id ? [['jobs', event.job_id]] : [])];
+      return [['executions'], ['trigger-states'], ...(event.job_id ? [['jobs', event.job_id]] : [])];
     case 'job':
-      return [['jobs'], ['executions', { job_id: event.id }]];
+      return [['jobs'], ['executions', { job_id: event.id }], ['fires']];
     case 'approval':
       return [['approvals'], ['jobs']];
     case 'agent_refused':
@@ -22,6 +22,9 @@ function stale(event: TenantEvent): unknown[][] {
 
 /** Several events in quick succession make one request. */
 const GATHER_MS = 150;
+
+/** The server checks alerts just after it sent what happened to an agent, and sends nothing of them. */
+const ALERTS_CHECKED_MS = 1_000;
 
 type AgentEvent = Extract<TenantEvent, { kind: 'agent' }>;
 
@@ -44,6 +47,7 @@ function showStatus(client: QueryClient, event: AgentEvent): boolean {
 export function keepCurrent(client: QueryClient, source: Pick<typeof events, 'subscribe'> = events): () => void {
   let waiting = new Map<string, unknown[]>();
   let timer: ReturnType<typeof setTimeout> | undefined;
+  let alertTimer: ReturnType<typeof setTimeout> | undefined;
   let isReading = false;
   let isStopped = false;
   // The next round starts after the one before ended: a busy fleet neither starves a request nor queues many.
@@ -65,10 +69,17 @@ export function keepCurrent(client: QueryClient, source: Pick<typeof events, 'su
     if (event.kind === 'agent' && !showStatus(client, event)) keys.push(['agents', 'all']);
     for (const key of keys) waiting.set(JSON.stringify(key), key);
     plan();
+    if (event.kind !== 'agent') return;
+    alertTimer ??= setTimeout(() => {
+      alertTimer = undefined;
+      waiting.set('alerts', ['alerts']);
+      plan();
+    }, ALERTS_CHECKED_MS);
   });
   return () => {
     isStopped = true;
     clearTimeout(timer);
+    clearTimeout(alertTimer);
     unsubscribe();
   };
 }

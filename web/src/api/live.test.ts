@@ -51,3 +51,29 @@ test('an event changes a complete list without a request', async () => {
   expect(list.client.getQueryState(['agents', 'all'])?.isInvalidated).toBe(false);
   list.stop();
 });
+
+test('alerts are read again once the server has checked them after an agent came or went', async () => {
+  vi.useFakeTimers();
+  const client = new QueryClient();
+  client.setQueryData(['alerts', 'open'], []);
+  const isStale = (): boolean | undefined => client.getQueryState(['alerts', 'open'])?.isInvalidated;
+  let send: (event: TenantEvent) => void = () => undefined;
+  const stop = keepCurrent(client, {
+    subscribe: (listener) => {
+      send = listener;
+      return () => undefined;
+    },
+  });
+  send(OFFLINE);
+  await vi.advanceTimersByTimeAsync(500);
+  expect(isStale()).toBe(false);
+  await vi.advanceTimersByTimeAsync(1_000);
+  expect(isStale()).toBe(true);
+  stop();
+  // Nothing is left to do after the screen is closed.
+  send(OFFLINE);
+  client.setQueryData(['alerts', 'open'], []);
+  stop();
+  await vi.advanceTimersByTimeAsync(5_000);
+  expect(isStale()).toBe(false);
+});

@@ -12,6 +12,9 @@ export type AnyState =
   | Schemas['ReleaseState']
   | Schemas['HookDeliveryState']
   | 'failing'
+  | 'open'
+  | 'resolved'
+  | 'silenced'
   | 'held';
 
 export type Shape = 'dot' | 'ring' | 'check' | 'cross' | 'dashes' | 'pause' | 'slash' | 'question' | 'hourglass' | 'stop';
@@ -48,6 +51,9 @@ const LOOKS: Record<AnyState, [Shape, Tone]> = {
   fired: ['check', 'good'],
   skipped: ['slash', 'quiet'],
   failing: ['stop', 'warn'],
+  open: ['stop', 'bad'],
+  resolved: ['check', 'good'],
+  silenced: ['pause', 'warn'],
   received: ['dashes', 'accent'],
   started: ['check', 'good'],
   ignored: ['slash', 'quiet'],

@@ -1,5 +1,5 @@
 /** Which entry of a calendar is in force at an instant, by the clocks of its zone. */
-import type { Schemas } from '../api/client';
+import type { Schemas } from '../../api/client';
 
 type Entry = Schemas['EntrySpec'];
 const DAYS = ['sun', 'mon', 'tue', 'wed', 'thu', 'fri', 'sat'] as const;

@@ -1,0 +1,38 @@
+import { expect, test } from 'vitest';
+import { draftOfJob, isOtherJob, jobOf, plainTarget, type ScheduledJob } from './job';
+
+const stored = { script: 'backup', target: { tags: ['db', 'eu'] }, parameters: { MODE: 'fast' }, rollout: { wave_size: '50%', max_failures: 1 }, timeout_ms: 60_000 } as unknown as ScheduledJob;
+
+test('a form that nobody changed asks for the same job', () => {
+  const draft = draftOfJob(stored);
+  expect(isOtherJob(draft, stored)).toBe(false);
+  expect(jobOf(draft, stored, undefined, false)).toEqual(stored);
+  expect(jobOf(draft, stored, undefined, true)).toEqual(stored);
+  const command = { argv: ['uptime', '-p'], target: { expression: 'all' } } as unknown as ScheduledJob;
+  expect(isOtherJob(draftOfJob(command), command)).toBe(false);
+  // The field of the other kind is not shown.
+  expect(isOtherJob({ ...draftOfJob(command), script: 'typed before' }, command)).toBe(false);
+});
+
+test('each change of script, command, parameters, target and waves is another job', () => {
+  const draft = draftOfJob(stored);
+  for (const change of [{ script: 'other' }, { parameters: '' }, { target: 'tag:db' }, { waves: '' }, { mode: 'argv' as const, argv: 'uptime' }]) expect(isOtherJob({ ...draft, ...change }, stored), JSON.stringify(change)).toBe(true);
+});
+
+test('a target of tags or ids is recognised, and one that says more is not', () => {
+  expect(plainTarget(' tag:db ')).toEqual({ tags: ['db'] });
+  expect(plainTarget('tag:db & tag:eu and tag:x')).toEqual({ tags: ['db', 'eu', 'x'] });
+  const [first, second] = ['01a208cb-abda-7765-9e57-eff47289e49c', '01A208CB-ABDA-7765-9E57-EFF47289E49D'];
+  expect(plainTarget(`id:${first} | id:${second}`)).toEqual({ ids: [first, second.toLowerCase()] });
+  for (const text of ['', 'all', 'tag:w*', 'tag:"a b"', 'tag:db | tag:eu', '!tag:db', 'tag:db & os:linux', '(tag:db)', 'tag:db tag:eu', `id:${first} & id:${second}`, 'tag:', 'name:tag:db']) expect(plainTarget(text), text).toBeUndefined();
+});
+
+test('secrets go to tags or ids, and other jobs keep the expression', () => {
+  const draft = { ...draftOfJob(stored), target: 'tag:db' };
+  expect(jobOf(draft, stored, undefined, true).target).toEqual({ tags: ['db'] });
+  expect(jobOf(draft, stored, 7, false)).toMatchObject({ target: { expression: 'tag:db' }, confirm_agent_count: 7 });
+  // What cannot be tags or ids is sent as it is, and the server says why not.
+  expect(jobOf({ ...draft, target: 'os:linux' }, undefined, undefined, true).target).toEqual({ expression: 'os:linux' });
+  const before = { ...stored, target: { expression: 'tag:db' } } as ScheduledJob;
+  expect(jobOf(draftOfJob(before), before, undefined, true).target).toEqual({ tags: ['db'] });
+});
