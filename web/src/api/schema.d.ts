@@ -4585,7 +4585,7 @@ export interface components {
              * @description Secret parameters of each job, an object of texts; never shown again; `null` removes them. They need a
              *     target of ids or tags, and must be given again with another job.
              */
-            secret_parameters?: Record<string, never> | null;
+            secret_parameters?: components["schemas"]["ScriptParameters"] | null;
             starts_at?: components["schemas"]["Timestamp"] | null;
             webhook?: components["schemas"]["WebhookBody"] | null;
         };
@@ -6265,6 +6265,11 @@ export interface components {
             confirm_agent_count?: number | null;
             /** @description How long an execution waits for its agent: at most 30 days, default 24 h. */
             expires_in_ms?: number | null;
+            /**
+             * @description What a fire does about agents that are offline then. With `fail`, it starts nothing. A rollout sets
+             *     `rollout.offline` instead of `skip`.
+             */
+            offline?: components["schemas"]["OfflinePolicy"];
             /** @description Object of strings. */
             parameters?: components["schemas"]["ScriptParameters"] | null;
             rollout?: components["schemas"]["RolloutSpec"] | null;
@@ -6920,7 +6925,7 @@ export interface components {
              * @description Secret parameters of each job, an object of texts; never shown again; `null` removes them. They need a
              *     target of ids or tags, and must be given again with another job.
              */
-            secret_parameters?: Record<string, never> | null;
+            secret_parameters?: components["schemas"]["ScriptParameters"] | null;
             starts_at?: components["schemas"]["Timestamp"] | null;
             webhook?: components["schemas"]["WebhookBody"] | null;
         };
