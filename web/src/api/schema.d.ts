@@ -7530,7 +7530,7 @@ export interface operations {
                      *           ],
                      *           "connected_at": "2026-01-31T12:00:00.000Z",
                      *           "created_at": "2026-01-31T12:00:00.000Z",
-                     *           "fingerprint": "SHA256:0p2Jh1ZRXLL41b5ToSLBFS632Q83WxEnvUZRoZ7ZSVg",
+                     *           "fingerprint": "SHA256:x1yoMjN6svQ/FRwkG0IimE7FnLuAMe4lXwXZaw6RJN4",
                      *           "hostname": "vm",
                      *           "id": "01900000-0000-7000-8000-000000000003",
                      *           "ip": "192.0.2.2",
@@ -7543,7 +7543,7 @@ export interface operations {
                      *           "next_fingerprint": null,
                      *           "os": "Linux 6.18.44-fc-v669",
                      *           "policy": "manifest",
-                     *           "public_key": "y9PG1ZJuIXJsrK1poFqXnHsCWovaJ6wYd6G6VpkLnVg=",
+                     *           "public_key": "EMcqxEGFjRnooiLEAT15Rb2mcrLCC4wIVGMO/Ve6VVQ=",
                      *           "status": "online",
                      *           "tags": [
                      *             "web",
@@ -7673,7 +7673,7 @@ export interface operations {
                      *           ],
                      *           "connected_at": "2026-01-31T12:00:00.000Z",
                      *           "created_at": "2026-01-31T12:00:00.000Z",
-                     *           "fingerprint": "SHA256:0p2Jh1ZRXLL41b5ToSLBFS632Q83WxEnvUZRoZ7ZSVg",
+                     *           "fingerprint": "SHA256:x1yoMjN6svQ/FRwkG0IimE7FnLuAMe4lXwXZaw6RJN4",
                      *           "hostname": "vm",
                      *           "id": "01900000-0000-7000-8000-000000000003",
                      *           "ip": "192.0.2.2",
@@ -7686,7 +7686,7 @@ export interface operations {
                      *           "next_fingerprint": null,
                      *           "os": "Linux 6.18.44-fc-v669",
                      *           "policy": "manifest",
-                     *           "public_key": "y9PG1ZJuIXJsrK1poFqXnHsCWovaJ6wYd6G6VpkLnVg=",
+                     *           "public_key": "EMcqxEGFjRnooiLEAT15Rb2mcrLCC4wIVGMO/Ve6VVQ=",
                      *           "status": "online",
                      *           "tags": [
                      *             "web",
@@ -9295,7 +9295,7 @@ export interface operations {
                      *       ],
                      *       "connected_at": "2026-01-31T12:00:00.000Z",
                      *       "created_at": "2026-01-31T12:00:00.000Z",
-                     *       "fingerprint": "SHA256:0p2Jh1ZRXLL41b5ToSLBFS632Q83WxEnvUZRoZ7ZSVg",
+                     *       "fingerprint": "SHA256:x1yoMjN6svQ/FRwkG0IimE7FnLuAMe4lXwXZaw6RJN4",
                      *       "hostname": "vm",
                      *       "id": "01900000-0000-7000-8000-000000000003",
                      *       "ip": "192.0.2.2",
@@ -9309,7 +9309,7 @@ export interface operations {
                      *       "next_fingerprint": null,
                      *       "os": "Linux 6.18.44-fc-v669",
                      *       "policy": "manifest",
-                     *       "public_key": "y9PG1ZJuIXJsrK1poFqXnHsCWovaJ6wYd6G6VpkLnVg=",
+                     *       "public_key": "EMcqxEGFjRnooiLEAT15Rb2mcrLCC4wIVGMO/Ve6VVQ=",
                      *       "status": "online",
                      *       "tags": [
                      *         "web",
@@ -9586,7 +9586,7 @@ export interface operations {
                      *       ],
                      *       "connected_at": "2026-01-31T12:00:00.000Z",
                      *       "created_at": "2026-01-31T12:00:00.000Z",
-                     *       "fingerprint": "SHA256:0p2Jh1ZRXLL41b5ToSLBFS632Q83WxEnvUZRoZ7ZSVg",
+                     *       "fingerprint": "SHA256:x1yoMjN6svQ/FRwkG0IimE7FnLuAMe4lXwXZaw6RJN4",
                      *       "hostname": "vm",
                      *       "id": "01900000-0000-7000-8000-000000000003",
                      *       "ip": "192.0.2.2",
@@ -9599,7 +9599,7 @@ export interface operations {
                      *       "next_fingerprint": null,
                      *       "os": "Linux 6.18.44-fc-v669",
                      *       "policy": "manifest",
-                     *       "public_key": "y9PG1ZJuIXJsrK1poFqXnHsCWovaJ6wYd6G6VpkLnVg=",
+                     *       "public_key": "EMcqxEGFjRnooiLEAT15Rb2mcrLCC4wIVGMO/Ve6VVQ=",
                      *       "status": "online",
                      *       "tags": [
                      *         "web",
@@ -9791,7 +9791,7 @@ export interface operations {
                      *       ],
                      *       "connected_at": "2026-01-31T12:00:00.000Z",
                      *       "created_at": "2026-01-31T12:00:00.000Z",
-                     *       "fingerprint": "SHA256:0p2Jh1ZRXLL41b5ToSLBFS632Q83WxEnvUZRoZ7ZSVg",
+                     *       "fingerprint": "SHA256:x1yoMjN6svQ/FRwkG0IimE7FnLuAMe4lXwXZaw6RJN4",
                      *       "hostname": "vm",
                      *       "id": "01900000-0000-7000-8000-000000000003",
                      *       "ip": "192.0.2.2",
@@ -9804,7 +9804,7 @@ export interface operations {
                      *       "next_fingerprint": null,
                      *       "os": "Linux 6.18.44-fc-v669",
                      *       "policy": "manifest",
-                     *       "public_key": "y9PG1ZJuIXJsrK1poFqXnHsCWovaJ6wYd6G6VpkLnVg=",
+                     *       "public_key": "EMcqxEGFjRnooiLEAT15Rb2mcrLCC4wIVGMO/Ve6VVQ=",
                      *       "status": "online",
                      *       "tags": [
                      *         "web",
@@ -11459,7 +11459,7 @@ export interface operations {
                      *       "items": [
                      *         {
                      *           "agent_count": 1,
-                     *           "agents_sha256": "c094d8ec9eb49903904fee7761c8c956ba570c25c69f3505399b60e94728ebe5",
+                     *           "agents_sha256": "6975ae62f78d6445b66fcfa72dea6af502f37c0a0844fa45a657ab52cc00d8f6",
                      *           "command": "execute",
                      *           "command_id": null,
                      *           "created_at": "2026-01-31T12:00:00.000Z",
@@ -11487,7 +11487,7 @@ export interface operations {
                      *             "every script"
                      *           ],
                      *           "script": "deploy",
-                     *           "script_sha256": "0fdf3ce32709f1344a79fe9ffa90a2741ed0324707ef29d5302d9d2cd44b57fb",
+                     *           "script_sha256": "2eaa9970eae68496470244cf9864952cfc48db0c411cf9ea2ce14ee5b6549b01",
                      *           "state": "pending"
                      *         }
                      *       ],
@@ -11878,7 +11878,7 @@ export interface operations {
                      *       "agent_names": [
                      *         "old-1"
                      *       ],
-                     *       "agents_sha256": "c094d8ec9eb49903904fee7761c8c956ba570c25c69f3505399b60e94728ebe5",
+                     *       "agents_sha256": "6975ae62f78d6445b66fcfa72dea6af502f37c0a0844fa45a657ab52cc00d8f6",
                      *       "command": "execute",
                      *       "command_id": null,
                      *       "commands": [
@@ -11912,7 +11912,7 @@ export interface operations {
                      *         "every script"
                      *       ],
                      *       "script": "deploy",
-                     *       "script_sha256": "0fdf3ce32709f1344a79fe9ffa90a2741ed0324707ef29d5302d9d2cd44b57fb",
+                     *       "script_sha256": "2eaa9970eae68496470244cf9864952cfc48db0c411cf9ea2ce14ee5b6549b01",
                      *       "state": "pending"
                      *     }
                      */
@@ -12008,7 +12008,7 @@ export interface operations {
                      *       "agent_names": [
                      *         "old-1"
                      *       ],
-                     *       "agents_sha256": "c094d8ec9eb49903904fee7761c8c956ba570c25c69f3505399b60e94728ebe5",
+                     *       "agents_sha256": "6975ae62f78d6445b66fcfa72dea6af502f37c0a0844fa45a657ab52cc00d8f6",
                      *       "command": "execute",
                      *       "command_id": null,
                      *       "commands": [
@@ -12042,7 +12042,7 @@ export interface operations {
                      *         "every script"
                      *       ],
                      *       "script": "deploy",
-                     *       "script_sha256": "0fdf3ce32709f1344a79fe9ffa90a2741ed0324707ef29d5302d9d2cd44b57fb",
+                     *       "script_sha256": "2eaa9970eae68496470244cf9864952cfc48db0c411cf9ea2ce14ee5b6549b01",
                      *       "state": "approved"
                      *     }
                      */
@@ -12183,7 +12183,7 @@ export interface operations {
                      *       "agent_names": [
                      *         "old-1"
                      *       ],
-                     *       "agents_sha256": "c094d8ec9eb49903904fee7761c8c956ba570c25c69f3505399b60e94728ebe5",
+                     *       "agents_sha256": "6975ae62f78d6445b66fcfa72dea6af502f37c0a0844fa45a657ab52cc00d8f6",
                      *       "command": "execute",
                      *       "command_id": null,
                      *       "commands": [
@@ -12217,7 +12217,7 @@ export interface operations {
                      *         "every script"
                      *       ],
                      *       "script": "deploy",
-                     *       "script_sha256": "0fdf3ce32709f1344a79fe9ffa90a2741ed0324707ef29d5302d9d2cd44b57fb",
+                     *       "script_sha256": "2eaa9970eae68496470244cf9864952cfc48db0c411cf9ea2ce14ee5b6549b01",
                      *       "state": "refused"
                      *     }
                      */
@@ -12436,8 +12436,8 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {
-                     *             "new": "464f72f7fb6e5ab7dcd0b82e2aad4643b35564b6e2de08d35a6e7f4eddab2403",
-                     *             "old": "dce7ac3535f018a3fa678f757d4f859c798b0112ac9bacc159b75aca1e3680d1"
+                     *             "new": "515d5d31c59626f3b09e6a0d2d181f2d685078d9a1b34b7967387cea3d44084d",
+                     *             "old": "84601ef766a106d3796c8869eb28ee2c3f7cce263b5af8770c42d71cf839c6f2"
                      *           },
                      *           "id": "01900000-0000-7000-8000-000000000048",
                      *           "link": 79,
@@ -12588,7 +12588,7 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {
-                     *             "key": "dce7ac3535f018a3fa678f757d4f859c798b0112ac9bacc159b75aca1e3680d1",
+                     *             "key": "84601ef766a106d3796c8869eb28ee2c3f7cce263b5af8770c42d71cf839c6f2",
                      *             "version": "0.2.0"
                      *           },
                      *           "id": "01900000-0000-7000-8000-000000000058",
@@ -12608,7 +12608,7 @@ export interface operations {
                      *           "detail": {
                      *             "platform": "linux-x86_64",
                      *             "program": "muster-supervisor",
-                     *             "sha256": "b896102b3db1a6a28f6f318664f7074632dd0521ae1b6ee23ad03454737c2886",
+                     *             "sha256": "31e155b99fe7e9347ed35e6c6d7cbe142f15e66132e81035d9d9fcdca597c57e",
                      *             "version": "0.2.0"
                      *           },
                      *           "id": "01900000-0000-7000-8000-000000000059",
@@ -12628,7 +12628,7 @@ export interface operations {
                      *           "detail": {
                      *             "platform": "linux-x86_64",
                      *             "program": "muster-agent",
-                     *             "sha256": "5b9c89c68ef8ea43fc0377cfdfcbca42687dc526b1606f471f5edffee3b9efb8",
+                     *             "sha256": "0cac8be77cbc34478693853bf6f9cf731da52a5354856da1a62d935ae877cd8b",
                      *             "version": "0.2.0"
                      *           },
                      *           "id": "01900000-0000-7000-8000-000000000060",
@@ -12646,7 +12646,7 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {
-                     *             "key": "dce7ac3535f018a3fa678f757d4f859c798b0112ac9bacc159b75aca1e3680d1",
+                     *             "key": "84601ef766a106d3796c8869eb28ee2c3f7cce263b5af8770c42d71cf839c6f2",
                      *             "version": "0.2.0"
                      *           },
                      *           "id": "01900000-0000-7000-8000-000000000061",
@@ -13318,7 +13318,7 @@ export interface operations {
                      *           "subject_name": null
                      *         }
                      *       ],
-                     *       "next_cursor": "33.01a208c7-760a-709b-8849-b108ef954252"
+                     *       "next_cursor": "33.01a208e9-86f1-7219-9968-008b634c8c59"
                      *     }
                      */
                     "application/json": components["schemas"]["PageView_AuditEntryView"];
@@ -13427,9 +13427,9 @@ export interface operations {
                 };
                 content: {
                     /**
-                     * @example {"type":"header","format":"muster audit 1","tenant_id":"01900000-0000-7000-8000-000000000005","after":0,"public_key":"GiHVlZ7WkJQUPgfmUBmydqAD+gY6QEMzzFhuF1t+HNM=","is_complete":false}
+                     * @example {"type":"header","format":"muster audit 1","tenant_id":"01900000-0000-7000-8000-000000000005","after":0,"public_key":"5zO/w4rv0Lg5s9nPcDOyFKnkxYnYwGV839Uf9Wi/UDg=","is_complete":false}
                      *     {"type":"entry","id":"01900000-0000-7000-8000-000000000036","link":82,"at":"2026-01-31T12:00:00.000Z","actor_kind":"api_key","actor_id":"01900000-0000-7000-8000-000000000002","actor_name":"bootstrap","session_id":null,"action":"agent.delete","subject_kind":"agent","subject_id":"01900000-0000-7000-8000-000000000003","subject_name":"web-1","detail":{},"source":"127.0.0.1"}
-                     *     {"type":"end","position":"82.01a208c7-7b87-74c1-a103-57f24a1c33d5"}
+                     *     {"type":"end","position":"82.01a208e9-8c05-7572-b694-a7dbcc2c6c71"}
                      */
                     "application/x-ndjson": string;
                 };
@@ -13510,10 +13510,10 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "hash": "d1fb6209e2455f7418b8e8f104d0086bf8d476391ba85047a94bb064a7ba1c27",
+                     *       "hash": "8441880e0c052630936c875e8efa3dcb29077f19e93353425cd071c62b2b6c56",
                      *       "number": 82,
-                     *       "public_key": "GiHVlZ7WkJQUPgfmUBmydqAD+gY6QEMzzFhuF1t+HNM=",
-                     *       "signature": "rmSsXP+91g0Jy6cXaMBYKkh+XWeoMTUYGGcsHp7ojYf+/fPSFJ9UIAepJ2bHwrEG6xHZoKFX9ColVO/+qE/SCw==",
+                     *       "public_key": "5zO/w4rv0Lg5s9nPcDOyFKnkxYnYwGV839Uf9Wi/UDg=",
+                     *       "signature": "Q77Sq1Su2Ou7XazyAkvbCcdgbc8FKlerOCKx3CnRmHJpPoIZCJ74NKoW1IjMKHhsO33BrXlyzTx+rsuJ3B+nCw==",
                      *       "tenant_id": "01900000-0000-7000-8000-000000000005"
                      *     }
                      */
@@ -13702,10 +13702,10 @@ export interface operations {
                      *       "finding_count": 0,
                      *       "findings": [],
                      *       "head": {
-                     *         "hash": "d1fb6209e2455f7418b8e8f104d0086bf8d476391ba85047a94bb064a7ba1c27",
+                     *         "hash": "8441880e0c052630936c875e8efa3dcb29077f19e93353425cd071c62b2b6c56",
                      *         "number": 82,
-                     *         "public_key": "GiHVlZ7WkJQUPgfmUBmydqAD+gY6QEMzzFhuF1t+HNM=",
-                     *         "signature": "rmSsXP+91g0Jy6cXaMBYKkh+XWeoMTUYGGcsHp7ojYf+/fPSFJ9UIAepJ2bHwrEG6xHZoKFX9ColVO/+qE/SCw==",
+                     *         "public_key": "5zO/w4rv0Lg5s9nPcDOyFKnkxYnYwGV839Uf9Wi/UDg=",
+                     *         "signature": "Q77Sq1Su2Ou7XazyAkvbCcdgbc8FKlerOCKx3CnRmHJpPoIZCJ74NKoW1IjMKHhsO33BrXlyzTx+rsuJ3B+nCw==",
                      *         "tenant_id": "01900000-0000-7000-8000-000000000005"
                      *       },
                      *       "is_intact": true,
@@ -14638,8 +14638,8 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "challenge": "mst_challenge_Aa_gY_yiYWrbzlc-_tnovqKLH6lb3NIG5YamD5EwAUKNuix7P2uXp8T6MftiCJXOO9q0ELBtt_FbPUZ5UpPnLDOcTkuHHVPhbMCuFvQmR-axN77n1YpIubheUVMNDEu0RUL0rCzOc2Ji4XqyIHYdeyl_qgThhRCxXahH8oL1Dt3zqI0_sdBCA8cznWfuXlcHzKkekj5u_S1SW8JTaA1tPiFylnqj7r-H1kaVbjJK8VL1qJ_Tebm_qXCN6Fo8xhvM3NJ3l8wo_udwOOP4tPTrX8kQmb9ZMOnXdlBpNdydaM8PEWEoJoZLdyREv6Qu7bF7RgxlK6xAU_E_tu2-vKSbLf1mVZ4du3p7eXHkmsdO6BO8AHCg3hq_RBVIbB2SgGdICjBQVVUAHDpHmfxu7PlPOGudkgsPZCyOiE1-oIDyiOpqpiId8cL1c1E89yeB3uGQDNtRNo-7NLkV4iJprfZ05RG-VOG39g",
-                 *       "code": "083114"
+                 *       "challenge": "mst_challenge_AYUFJRqPVmv31OG2GKb0o1tNBZVLeCp1IiPUrrilXZlLo-PDevJ0kuOFOsww-Hc4_EY5QCuoXLcJJlh1zaoSW5SWx3DuVbn_GBRf4JJ85RZac8pIONNboJLTBnhOwFOj-OJtpT-VF-VIJ2L-MHz8aoEWFzIuNrSIGf8Fl0DzX4mpC3xsbClocQut8ak4yD1WUvxC6laSl6DbQYc7n-HoWHL3wgks13JRD6-t-spKUNkd2jqTFC4PY9wLAzQlEO_xW-saa_bPGgycYlnsqJJFJk2xK3zWeqTzXZbXUd2pM8RgKIOmB96tc3brEC6pVo1WjWMSRgOV1OdSG9FSWzjkP1GrcEegitUpFagdfi16qG6kCq13m2fnxkafGnft1WL5JN6_vbnCl7JsY3RLrmVL7eS_vCws_c98L5uE2s2v267JHVfd2frPMgM3YqCxo8QMr4A_n3aOeaOIDeBv2C0x8BPrHK9R8A",
+                 *       "code": "653147"
                  *     }
                  */
                 "application/json": components["schemas"]["CompleteSignIn"];
@@ -15708,7 +15708,7 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "code": "496191",
+                 *       "code": "518020",
                  *       "registration_id": "01900000-0000-7000-8000-000000000105"
                  *     }
                  */
@@ -17386,8 +17386,8 @@ export interface operations {
                      *       "agent_offline_since": null,
                      *       "approval": null,
                      *       "attestation": {
-                     *         "document": "{\"version\":1,\"command_id\":\"01900000-0000-7000-8000-000000000037\",\"agent_id\":\"01900000-0000-7000-8000-000000000003\",\"public_key\":\"y9PG1ZJuIXJsrK1poFqXnHsCWovaJ6wYd6G6VpkLnVg=\",\"outcome\":\"failed\",\"error_code\":\"exit_code\",\"run\":{\"script\":\"deploy\",\"program_sha256\":\"4be1d021dd6b72e283a69706d30934ea99db893366228036a866f3b851d73979\",\"parameters_sha256\":\"7f7618a36a48dd28214f5fbaab7a4293907b4a226c0174e23dd1dddddb3c773d\",\"secret_count\":0,\"policy\":\"manifest\",\"started_at_ms\":1795443619175,\"ended_at_ms\":1795443619179},\"result\":{\"exit_code\":3,\"duration_ms\":2,\"output_bytes\":9,\"stdout_bytes\":9,\"stderr_bytes\":0,\"dropped_bytes\":0,\"output_complete\":true,\"output_sha256\":\"b0f2c37ccb90fce43fcb488f7ee4ff1fbcdd9c80a27ffc2329c88a06baf0f51d\",\"stdout_sha256\":\"b0f2c37ccb90fce43fcb488f7ee4ff1fbcdd9c80a27ffc2329c88a06baf0f51d\",\"stderr_sha256\":\"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\"}}",
-                     *         "signature": "ie6lSr7O/DA7hO3LOtGpaUAz8R53f56I3VnfYq8vekUmryefvSxolsLc1d6GLP+D72o8v/o4ii7gaf5rGNapDw=="
+                     *         "document": "{\"version\":1,\"command_id\":\"01900000-0000-7000-8000-000000000037\",\"agent_id\":\"01900000-0000-7000-8000-000000000003\",\"public_key\":\"EMcqxEGFjRnooiLEAT15Rb2mcrLCC4wIVGMO/Ve6VVQ=\",\"outcome\":\"failed\",\"error_code\":\"exit_code\",\"run\":{\"script\":\"deploy\",\"program_sha256\":\"4be1d021dd6b72e283a69706d30934ea99db893366228036a866f3b851d73979\",\"parameters_sha256\":\"7f7618a36a48dd28214f5fbaab7a4293907b4a226c0174e23dd1dddddb3c773d\",\"secret_count\":0,\"policy\":\"manifest\",\"started_at_ms\":1795445851698,\"ended_at_ms\":1795445851703},\"result\":{\"exit_code\":3,\"duration_ms\":2,\"output_bytes\":9,\"stdout_bytes\":9,\"stderr_bytes\":0,\"dropped_bytes\":0,\"output_complete\":true,\"output_sha256\":\"b0f2c37ccb90fce43fcb488f7ee4ff1fbcdd9c80a27ffc2329c88a06baf0f51d\",\"stdout_sha256\":\"b0f2c37ccb90fce43fcb488f7ee4ff1fbcdd9c80a27ffc2329c88a06baf0f51d\",\"stderr_sha256\":\"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\"}}",
+                     *         "signature": "i3zrAlws4hPPFSP+/dX9D9pyqMVTA34dxpuz9u3UnDaarURLFMVMvS/neWQDu3w/23RdjE5KYglRz/7qCLUECg=="
                      *       },
                      *       "cancel_requested_at": null,
                      *       "created_at": "2026-01-31T12:00:00.000Z",
@@ -18837,6 +18837,7 @@ export interface operations {
                      *           "enabled": true,
                      *           "id": "01900000-0000-7000-8000-000000000026",
                      *           "job": {
+                     *             "offline": "wait",
                      *             "script": "deploy",
                      *             "target": {
                      *               "expression": "all"
@@ -18971,6 +18972,7 @@ export interface operations {
                      *       "enabled": true,
                      *       "id": "01900000-0000-7000-8000-000000000026",
                      *       "job": {
+                     *         "offline": "wait",
                      *         "script": "deploy",
                      *         "target": {
                      *           "expression": "all"
@@ -18984,7 +18986,7 @@ export interface operations {
                      *       },
                      *       "path": "/hooks/01900000-0000-7000-8000-000000000026",
                      *       "replay_window_ms": 300000,
-                     *       "secret": "whsec_00000000000000000000000000000000/5Yi7BaTQ/Y="
+                     *       "secret": "whsec_0/AaNJdARq4xr40Ex8cJsJsg5UhlnyH4qE9TCT2Dhhs="
                      *     }
                      */
                     "application/json": components["schemas"]["NewHookView"];
@@ -19109,6 +19111,7 @@ export interface operations {
                      *       "enabled": true,
                      *       "id": "01900000-0000-7000-8000-000000000026",
                      *       "job": {
+                     *         "offline": "wait",
                      *         "script": "deploy",
                      *         "target": {
                      *           "expression": "all"
@@ -19291,6 +19294,7 @@ export interface operations {
                      *       "enabled": true,
                      *       "id": "01900000-0000-7000-8000-000000000026",
                      *       "job": {
+                     *         "offline": "wait",
                      *         "script": "deploy",
                      *         "target": {
                      *           "expression": "all"
@@ -19551,6 +19555,7 @@ export interface operations {
                      *       "enabled": true,
                      *       "id": "01900000-0000-7000-8000-000000000026",
                      *       "job": {
+                     *         "offline": "wait",
                      *         "script": "deploy",
                      *         "target": {
                      *           "expression": "all"
@@ -19564,7 +19569,7 @@ export interface operations {
                      *       },
                      *       "path": "/hooks/01900000-0000-7000-8000-000000000026",
                      *       "replay_window_ms": 300000,
-                     *       "secret": "whsec_0000000000000000000000000000000000000000000="
+                     *       "secret": "whsec_0000000000000000000000000000000/1DTXvMhUtjE="
                      *     }
                      */
                     "application/json": components["schemas"]["NewHookView"];
@@ -23801,7 +23806,7 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "code": "646473"
+                 *       "code": "330554"
                  *     }
                  */
                 "application/json": components["schemas"]["ChangeEmail"];
@@ -24394,8 +24399,8 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "otpauth_url": "otpauth://totp/Muster:joan%40example.com?secret=5BXE5GUZYTHOYMYNY7WIX5LSV7WITO6F&issuer=Muster&algorithm=SHA1&digits=6&period=30",
-                     *       "secret": "5BXE5GUZYTHOYMYNY7WIX5LSV7WITO6F"
+                     *       "otpauth_url": "otpauth://totp/Muster:joan%40example.com?secret=LRT7DHKZJCKQJVVUWEB6ZJTKLQCFG72B&issuer=Muster&algorithm=SHA1&digits=6&period=30",
+                     *       "secret": "LRT7DHKZJCKQJVVUWEB6ZJTKLQCFG72B"
                      *     }
                      */
                     "application/json": components["schemas"]["EnrolledTotpView"];
@@ -24501,7 +24506,7 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "code": "wjod-tenc-qqlk-ztv7"
+                 *       "code": "qnuz-crlj-35k6-akmc"
                  *     }
                  */
                 "application/json": components["schemas"]["TotpProof"];
@@ -24579,7 +24584,7 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "code": "962232"
+                 *       "code": "805694"
                  *     }
                  */
                 "application/json": components["schemas"]["ConfirmTotp"];
@@ -24595,16 +24600,16 @@ export interface operations {
                     /**
                      * @example {
                      *       "recovery_codes": [
-                     *         "caew-it72-reks-k4db",
-                     *         "u5p4-pl3z-rxll-mqgc",
-                     *         "hl3g-hee5-nf76-zubn",
-                     *         "ouzj-2pqq-zlkz-wvkt",
-                     *         "2j6l-jags-vgiw-uirt",
-                     *         "7nst-2us6-rjdo-qop7",
-                     *         "ooab-vzxa-gyg2-jxbj",
-                     *         "xnlq-7llj-akz4-ptdz",
-                     *         "gpdd-duse-pusy-uizm",
-                     *         "74lj-lkov-7ofe-3l5z"
+                     *         "4v3g-j4pz-muuc-f6pu",
+                     *         "rmch-o5v3-u4kz-wtxn",
+                     *         "riic-cefu-ovo4-gbwq",
+                     *         "i7fj-c67p-bhow-jjx4",
+                     *         "3pid-reuq-7c5l-y33t",
+                     *         "d6z2-tk4z-ssuo-eibz",
+                     *         "4tq6-u7hh-lagn-gtoa",
+                     *         "xh4p-7z3z-m5y5-aal5",
+                     *         "t3pe-t7fy-mi72-spuw",
+                     *         "332e-g6hh-gcs5-3kfv"
                      *       ]
                      *     }
                      */
@@ -24711,7 +24716,7 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "code": "962232"
+                 *       "code": "805694"
                  *     }
                  */
                 "application/json": components["schemas"]["TotpProof"];
@@ -24727,16 +24732,16 @@ export interface operations {
                     /**
                      * @example {
                      *       "recovery_codes": [
-                     *         "wjod-tenc-qqlk-ztv7",
-                     *         "5tly-juzf-je2w-6g4z",
-                     *         "qwb5-46px-y3x4-p7od",
-                     *         "2shr-pfs6-jgyq-x2hn",
-                     *         "umxh-sqfk-pajt-yd7r",
-                     *         "ltyn-lycp-woqu-xxfr",
-                     *         "wsmq-z6ri-f3vv-b5wu",
-                     *         "ouwe-4imn-tnke-ha3a",
-                     *         "fi6a-q76d-vbig-lbcz",
-                     *         "i4tm-5iya-iojd-p233"
+                     *         "qnuz-crlj-35k6-akmc",
+                     *         "jt3b-4cq5-555s-osd7",
+                     *         "mjsp-g4es-b66x-tees",
+                     *         "cpdc-ut4v-4axa-uigy",
+                     *         "nyh2-hpdt-zygy-mdqj",
+                     *         "jxpk-w4v6-bo7z-t4hp",
+                     *         "nrmx-hdn3-y6h2-2ld3",
+                     *         "uxmk-z2m7-xsv4-2h46",
+                     *         "e65i-6veg-asjq-qfr7",
+                     *         "wdfa-22uy-s7fd-p4zf"
                      *       ]
                      *     }
                      */
@@ -25181,7 +25186,7 @@ export interface operations {
                      *           "created_by": "01900000-0000-7000-8000-000000000002",
                      *           "floor": "0.1.0",
                      *           "id": "01900000-0000-7000-8000-000000000035",
-                     *           "key_fingerprint": "dce7ac3535f018a3fa678f757d4f859c798b0112ac9bacc159b75aca1e3680d1",
+                     *           "key_fingerprint": "84601ef766a106d3796c8869eb28ee2c3f7cce263b5af8770c42d71cf839c6f2",
                      *           "platforms": [
                      *             "linux-x86_64"
                      *           ],
@@ -25271,8 +25276,8 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "manifest": "{\n  \"format\": 1,\n  \"version\": \"0.2.0\",\n  \"floor\": \"0.1.0\",\n  \"created_at\": \"2026-11-23T14:20:20Z\",\n  \"targets\": {\n    \"linux-x86_64\": [\n      {\n        \"name\": \"muster-agent\",\n        \"bytes\": 21303816,\n        \"sha256\": \"5b9c89c68ef8ea43fc0377cfdfcbca42687dc526b1606f471f5edffee3b9efb8\"\n      },\n      {\n        \"name\": \"muster-supervisor\",\n        \"bytes\": 4588736,\n        \"sha256\": \"b896102b3db1a6a28f6f318664f7074632dd0521ae1b6ee23ad03454737c2886\"\n      }\n    ]\n  }\n}",
-                 *       "signature": "{\n  \"key\": \"VNjeuQ+nzCMjeAG90JI83pztQrRBa1iXoisLJbHXz0A=\",\n  \"signature\": \"sZU5rmMPzCXTjcHZL0l8/oczTprv34slSEHmQnppf2vS/U9P7mmoyvfDhGBcaHe5lqBKl/WVz4DAM2UhGU50BA==\"\n}"
+                 *       "manifest": "{\n  \"format\": 1,\n  \"version\": \"0.2.0\",\n  \"floor\": \"0.1.0\",\n  \"created_at\": \"2026-11-23T14:57:32Z\",\n  \"targets\": {\n    \"linux-x86_64\": [\n      {\n        \"name\": \"muster-agent\",\n        \"bytes\": 21336904,\n        \"sha256\": \"0cac8be77cbc34478693853bf6f9cf731da52a5354856da1a62d935ae877cd8b\"\n      },\n      {\n        \"name\": \"muster-supervisor\",\n        \"bytes\": 4589504,\n        \"sha256\": \"31e155b99fe7e9347ed35e6c6d7cbe142f15e66132e81035d9d9fcdca597c57e\"\n      }\n    ]\n  }\n}",
+                 *       "signature": "{\n  \"key\": \"a4fIfgEVNJ/9Ia4L+T/1knul/dUrijxxYqqjuHaAE+U=\",\n  \"signature\": \"pJHLVYRIfj+5Xd3Prw8m26L9cEkIhxuJQwuxsjK/T6rcsbuZXZEm9hDt2X1pQ2AjUYjDqdYaRzWjjQ8kDXbMAg==\"\n}"
                  *     }
                  */
                 "application/json": components["schemas"]["DraftBody"];
@@ -25291,7 +25296,7 @@ export interface operations {
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "floor": "0.1.0",
                      *       "id": "01900000-0000-7000-8000-000000000035",
-                     *       "key_fingerprint": "dce7ac3535f018a3fa678f757d4f859c798b0112ac9bacc159b75aca1e3680d1",
+                     *       "key_fingerprint": "84601ef766a106d3796c8869eb28ee2c3f7cce263b5af8770c42d71cf839c6f2",
                      *       "platforms": [
                      *         "linux-x86_64"
                      *       ],
@@ -25404,9 +25409,9 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "new": "bxbwU/rdaBLbdRXJp+34tJh3fVGzZd42bdJXq3p3Oc8=",
-                 *       "old": "VNjeuQ+nzCMjeAG90JI83pztQrRBa1iXoisLJbHXz0A=",
-                 *       "signature": "OUVmC0LmQ0C3QVTKxP4v0Xk6xHhqk1i6gBca9S+EFMvCsaI1VEu+G28xXqjPFT6dH/DxRhbcB6iTGV/CHjAuAA=="
+                 *       "new": "Kmk9oYXAzCZ3UMkkx8c2xWL361onHQjIF9tw28kMoVc=",
+                 *       "old": "a4fIfgEVNJ/9Ia4L+T/1knul/dUrijxxYqqjuHaAE+U=",
+                 *       "signature": "SLobSfi8jDLyo4MLx+msCLGhh64oSzOl6u9j6YvIxbdFdo4XHzYrXHLT38pLZPVe/19Hd1YJi7q51yQ89/Z9Bw=="
                  *     }
                  */
                 "application/json": components["schemas"]["KeyChangeBody"];
@@ -25421,8 +25426,8 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "new_fingerprint": "464f72f7fb6e5ab7dcd0b82e2aad4643b35564b6e2de08d35a6e7f4eddab2403",
-                     *       "old_fingerprint": "dce7ac3535f018a3fa678f757d4f859c798b0112ac9bacc159b75aca1e3680d1"
+                     *       "new_fingerprint": "515d5d31c59626f3b09e6a0d2d181f2d685078d9a1b34b7967387cea3d44084d",
+                     *       "old_fingerprint": "84601ef766a106d3796c8869eb28ee2c3f7cce263b5af8770c42d71cf839c6f2"
                      *     }
                      */
                     "application/json": components["schemas"]["KeyChangeView"];
@@ -25541,24 +25546,24 @@ export interface operations {
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "floor": "0.1.0",
                      *       "id": "01900000-0000-7000-8000-000000000035",
-                     *       "key_fingerprint": "dce7ac3535f018a3fa678f757d4f859c798b0112ac9bacc159b75aca1e3680d1",
+                     *       "key_fingerprint": "84601ef766a106d3796c8869eb28ee2c3f7cce263b5af8770c42d71cf839c6f2",
                      *       "platforms": [
                      *         "linux-x86_64"
                      *       ],
                      *       "programs": [
                      *         {
-                     *           "bytes": 21303816,
+                     *           "bytes": 21336904,
                      *           "is_uploaded": true,
                      *           "name": "muster-agent",
                      *           "platform": "linux-x86_64",
-                     *           "sha256": "5b9c89c68ef8ea43fc0377cfdfcbca42687dc526b1606f471f5edffee3b9efb8"
+                     *           "sha256": "0cac8be77cbc34478693853bf6f9cf731da52a5354856da1a62d935ae877cd8b"
                      *         },
                      *         {
-                     *           "bytes": 4588736,
+                     *           "bytes": 4589504,
                      *           "is_uploaded": true,
                      *           "name": "muster-supervisor",
                      *           "platform": "linux-x86_64",
-                     *           "sha256": "b896102b3db1a6a28f6f318664f7074632dd0521ae1b6ee23ad03454737c2886"
+                     *           "sha256": "31e155b99fe7e9347ed35e6c6d7cbe142f15e66132e81035d9d9fcdca597c57e"
                      *         }
                      *       ],
                      *       "published_at": "2026-01-31T12:00:00.000Z",
@@ -25648,7 +25653,7 @@ export interface operations {
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "floor": "0.1.0",
                      *       "id": "01900000-0000-7000-8000-000000000035",
-                     *       "key_fingerprint": "dce7ac3535f018a3fa678f757d4f859c798b0112ac9bacc159b75aca1e3680d1",
+                     *       "key_fingerprint": "84601ef766a106d3796c8869eb28ee2c3f7cce263b5af8770c42d71cf839c6f2",
                      *       "platforms": [
                      *         "linux-x86_64"
                      *       ],
@@ -25784,7 +25789,7 @@ export interface operations {
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "floor": "0.1.0",
                      *       "id": "01900000-0000-7000-8000-000000000035",
-                     *       "key_fingerprint": "dce7ac3535f018a3fa678f757d4f859c798b0112ac9bacc159b75aca1e3680d1",
+                     *       "key_fingerprint": "84601ef766a106d3796c8869eb28ee2c3f7cce263b5af8770c42d71cf839c6f2",
                      *       "platforms": [
                      *         "linux-x86_64"
                      *       ],
@@ -26014,6 +26019,7 @@ export interface operations {
                      *           "id": "01900000-0000-7000-8000-000000000023",
                      *           "jitter_ms": 0,
                      *           "job": {
+                     *             "offline": "wait",
                      *             "script": "deploy",
                      *             "target": {
                      *               "expression": "all"
@@ -26154,6 +26160,7 @@ export interface operations {
                      *       "id": "01900000-0000-7000-8000-000000000023",
                      *       "jitter_ms": 0,
                      *       "job": {
+                     *         "offline": "wait",
                      *         "script": "deploy",
                      *         "target": {
                      *           "expression": "all"
@@ -26669,6 +26676,7 @@ export interface operations {
                      *       "id": "01900000-0000-7000-8000-000000000023",
                      *       "jitter_ms": 0,
                      *       "job": {
+                     *         "offline": "wait",
                      *         "script": "deploy",
                      *         "target": {
                      *           "expression": "all"
@@ -26860,6 +26868,7 @@ export interface operations {
                      *       "id": "01900000-0000-7000-8000-000000000023",
                      *       "jitter_ms": 0,
                      *       "job": {
+                     *         "offline": "wait",
                      *         "script": "deploy",
                      *         "target": {
                      *           "expression": "all"
@@ -27014,6 +27023,7 @@ export interface operations {
                      *       "id": "01900000-0000-7000-8000-000000000023",
                      *       "jitter_ms": 0,
                      *       "job": {
+                     *         "offline": "wait",
                      *         "script": "deploy",
                      *         "target": {
                      *           "expression": "all"
@@ -27168,6 +27178,7 @@ export interface operations {
                      *       "id": "01900000-0000-7000-8000-000000000023",
                      *       "jitter_ms": 0,
                      *       "job": {
+                     *         "offline": "wait",
                      *         "script": "deploy",
                      *         "target": {
                      *           "expression": "all"
@@ -27676,6 +27687,7 @@ export interface operations {
                      *       "id": "01900000-0000-7000-8000-000000000023",
                      *       "jitter_ms": 0,
                      *       "job": {
+                     *         "offline": "wait",
                      *         "script": "deploy",
                      *         "target": {
                      *           "expression": "all"
@@ -31436,7 +31448,7 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "secret": "whsec_0000000000000000000000000000000000000000000="
+                     *       "secret": "whsec_000000000000000000000000+R8Z3vpRejvIHMqqGWY="
                      *     }
                      */
                     "application/json": components["schemas"]["SecretView"];
