@@ -1,18 +1,17 @@
 //! Starts and stops the server. The only module that uses all layers.
 
 use std::io::{IsTerminal as _, Write as _};
-use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use nix::unistd::geteuid;
 use ring::rand::{SecureRandom as _, SystemRandom};
 use tokio::signal::unix::{SignalKind, signal};
 use zeroize::Zeroizing;
 
 use crate::adapters::control_socket::{self, ControlListener, ControlReply, ControlRequest};
+use crate::adapters::data_directory;
 use crate::adapters::database_password;
 use crate::adapters::oidc_client::OidcClient;
 use crate::adapters::program_files::ProgramFiles;
@@ -192,9 +191,7 @@ async fn open_existing_store(config: &Config) -> anyhow::Result<(Store, SecretBo
         "no data of a server is in {}; set --data-dir (MUSTER_DATA_DIR) to the data directory of the server",
         folder.display()
     );
-    if let Ok(owner) = std::fs::metadata(folder).map(|folder| folder.uid())
-        && owner != geteuid().as_raw()
-    {
+    if let Some(owner) = data_directory::other_owner(folder) {
         // Its files would be of this user, and the server could not read them.
         anyhow::bail!(
             "{} belongs to another user; run this command as the user of the server, for example with \

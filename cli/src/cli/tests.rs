@@ -136,6 +136,8 @@ fn every_option_is_named_by_a_field_or_is_local() {
                 ("audit", "--save-head"),
                 ("account", "--remove-identities"),
                 ("tenant", "SETTING"),
+                ("alerts", "--end"),
+                ("schedules", "--end"),
                 ("schedules", "--force"),
                 ("scripts", "--all"),
                 ("scripts", "NAMES"),

@@ -151,10 +151,8 @@ mod tests {
     fn installers_get_one_requirement_in_a_line_and_no_comment() {
         let text = "# coding: utf-7\r\nsix==1.16.0 \\\r\n  --hash=sha256:00ff # why\n\nrequests [socks] >= 2 ; python_version >= '3.8'\n";
         let plain = "requests [socks] >= 2 ; python_version >= '3.8'\n";
-        assert!(plain_requirements(text).is_err(), "a backslash beside a comment");
-        let text = text.replace(" # why", "");
         assert_eq!(
-            plain_requirements(&text).as_deref(),
+            plain_requirements(text).as_deref(),
             Ok(format!("six==1.16.0 --hash=sha256:00ff\n{plain}").as_str())
         );
     }

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
 use nix::sys::statvfs::statvfs;
@@ -166,4 +166,10 @@ pub fn free_bytes(folder: &Path) -> u64 {
 
 fn sync(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
+}
+
+/// The user of a directory that belongs to another user than this process.
+pub fn other_owner(directory: &Path) -> Option<u32> {
+    let owner = std::fs::metadata(directory).ok()?.uid();
+    (owner != nix::unistd::geteuid().as_raw()).then_some(owner)
 }

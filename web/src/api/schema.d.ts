@@ -6718,7 +6718,7 @@ export interface components {
             /** Format: int64 */
             call_count: number;
             /** @description The data that the next call gets, any JSON. */
-            data: Record<string, never>;
+            data: unknown;
             data_changed_at?: components["schemas"]["Timestamp"] | null;
             /**
              * Format: int64

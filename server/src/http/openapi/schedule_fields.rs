@@ -86,6 +86,11 @@ pub(super) fn all() -> Vec<(&'static str, &'static str, Value)> {
             json!({"type": ["string", "null"], "minLength": 1, "maxLength": MAX_CRON_CHARS}),
         ),
         ("RuleSpec", "every_ms", most(MIN_INTERVAL_MS, MAX_INTERVAL_MS)),
+        (
+            "TriggerStateView",
+            "data",
+            json!({"description": "The data that the next call gets, any JSON."}),
+        ),
         ("ScheduledJob", "argv", argv),
         ("ScheduledJob", "expires_in_ms", most(1, MAX_EXPIRES_IN_MS)),
         ("ScheduledJob", "parameters", or_null(&reference("ScriptParameters"))),

@@ -224,3 +224,19 @@ async fn command_line_manages_alert_rules() {
     let all = cli.run(&["alerts", "list", "--all", "--json"]).await.json();
     assert_eq!(all["items"], json!([]));
 }
+
+#[tokio::test]
+async fn freeze_of_one_agent_holds_back_no_alert_about_another() {
+    let fixture = Fixture::with(options()).await;
+    let (_here, here) = fixture.agent(AgentOptions::named("here")).await;
+    let (mut gone, _) = fixture.agent(AgentOptions::named("gone")).await;
+    let now = Utc::now();
+    let entries = json!([{"kind": "freeze", "starts_at": (now - Duration::minutes(1)).to_rfc3339(),
+        "ends_at": (now + Duration::hours(1)).to_rfc3339()}]);
+    let calendar = json!({"name": "one", "entries": entries, "target": {"ids": [here]}});
+    fixture.api.post("/api/calendars", calendar).await.expect(201);
+    let down = json!({"name": "down", "metric": "agents_online", "threshold": 2, "for_ms": 0});
+    rule(&fixture, down).await;
+    gone.stop();
+    with_alerts(&fixture, "?is_open=true", 1).await;
+}

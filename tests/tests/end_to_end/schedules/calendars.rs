@@ -174,6 +174,6 @@ async fn calendars_are_managed_from_the_command_line() {
     assert!(shown.contains("10"), "{shown}");
     let snooze = ["schedules", "snooze", "n", "--until", "2099-01-01T00:00:00Z", "--json"];
     assert!(!cli.run(&snooze).await.json()["snoozed_until"].is_null());
-    let ended = cli.run(&["schedules", "snooze", "n", "--json"]).await;
+    let ended = cli.run(&["schedules", "snooze", "n", "--end", "--json"]).await;
     assert!(ended.json()["snoozed_until"].is_null());
 }

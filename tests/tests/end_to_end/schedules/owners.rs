@@ -56,15 +56,14 @@ async fn schedule_of_somebody_who_left_passes_to_the_owner_of_a_tenant_that_asks
     let owner = fixture.owner().await;
     let member = owner.add("grace@example.com", "member").await;
     let created = member.api.post("/api/schedules", body("counts")).await.expect(201);
-    // A key with limits could do less than the owner of the tenant.
-    let limits = json!({"name": "limited", "role": "member", "max_fan_out": 5});
-    let (limited_id, limited) = key(&fixture, limits).await;
-    let bounded = limited.post("/api/schedules", body("bounded")).await.expect(201);
+    // The person of a revoked key could approve what the owner of the tenant then requests.
+    let (revoked_id, program) = key(&fixture, json!({"name": "program", "role": "member"})).await;
+    let of_key = program.post("/api/schedules", body("of-a-key")).await.expect(201);
     let on = json!({"passes_schedules_on": true});
     let tenant = owner.api.patch("/api/tenant", on).await.expect(200);
     assert_eq!(tenant["passes_schedules_on"], true);
     owner.api.delete(&format!("/api/members/{}", member.member_id)).await.expect(204);
-    fixture.api.delete(&format!("/api/keys/{limited_id}")).await.expect(200);
+    fixture.api.delete(&format!("/api/keys/{revoked_id}")).await.expect(200);
     let path = format!("/api/schedules/{}", created.id());
     let passed = eventually("it has another owner", async || {
         let shown = fixture.api.get(&path).await.expect(200);
@@ -82,8 +81,8 @@ async fn schedule_of_somebody_who_left_passes_to_the_owner_of_a_tenant_that_asks
         (&json!(member.member_id), &json!(owner.member_id))
     );
     assert_eq!(audit.list("items").len(), 1, "{audit}");
-    eventually("the limited one stops", async || {
-        let shown = fixture.api.get(&format!("/api/schedules/{}", bounded.id())).await.expect(200);
+    eventually("the schedule of the key stops", async || {
+        let shown = fixture.api.get(&format!("/api/schedules/{}", of_key.id())).await.expect(200);
         (shown["state"] == "stopped").then_some(())
     })
     .await;
