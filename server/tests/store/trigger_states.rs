@@ -116,7 +116,8 @@ async fn a_call_with_an_older_version_of_the_data_changes_nothing(fixture: Fixtu
         writer.commit(report(&session, first, Outcome::Succeeded, 0)),
         writer.commit(report(&session, second, Outcome::Succeeded, 0)),
     );
-    (one.expect("settle"), other.expect("settle"));
+    one.expect("settle");
+    other.expect("settle");
     let (data, version, outcome) = fixture.data(schedule).await;
     assert!(data == of(first) || data == of(second));
     assert_eq!((version, outcome), (1, Some(CallOutcome::DataConflict)));

@@ -21,6 +21,9 @@ use crate::executions::program::Program;
 use crate::executions::secret_files;
 use crate::platform::Account;
 
+/// Environment variables.
+type Variables = Vec<(OsString, OsString)>;
+
 /// What an execution runs, as it was found and checked.
 pub struct Found {
     pub account: Option<Account>,
@@ -187,7 +190,7 @@ impl Steps<'_> {
     fn variables(
         &self,
         parameters: &ParameterRecord,
-    ) -> Result<(Vec<(OsString, OsString)>, Option<CallFiles>), StepError> {
+    ) -> Result<(Variables, Option<CallFiles>), StepError> {
         let open = parameters.parameters.iter();
         let mut variables: Vec<(OsString, OsString)> =
             open.map(|(name, value)| (name.into(), value.into())).collect();
