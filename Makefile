@@ -38,7 +38,7 @@ test: ## Install missing tools, check format, lints and dependencies, and run ev
 	shellcheck deploy.sh tests/src/hosts/*.sh scripts/*.sh benches/*.sh fuzz/engine/*.sh
 	cargo build --workspace --bins --tests --locked
 	cargo test --workspace --doc --locked --quiet
-	cargo nextest run --workspace --bins --tests --locked
+	bash scripts/run-tests.sh
 
 fmt: ## Format the code.
 	cargo fmt --all
