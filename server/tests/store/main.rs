@@ -1,41 +1,16 @@
 //! The store on both databases: each test runs once on SQLite and once on PostgreSQL.
 
-mod agent_identity;
-mod alerts;
-mod api_keys;
-mod approvals;
-mod audit_chain;
-mod batches;
-mod counting;
-mod deletion;
+mod access;
+mod commands;
 mod fixture;
-mod groups;
+mod fleet;
 mod history;
-mod idempotency;
-mod isolation;
-mod jobs;
-mod key_limits;
-mod known_secrets;
-mod manifests;
-mod master_key;
-mod members;
+mod integrations;
 mod model;
-mod outbox;
 mod output;
-mod plans;
-mod reconciliation;
 mod releases;
-mod rollouts;
 mod schedules;
-mod sessions;
-mod settlement;
-mod sweeps;
-mod targets;
-mod tenants;
-mod trigger_states;
-mod user_sessions;
-mod webhooks;
-mod writing;
+mod writer;
 
 /// Runs one async test twice, once for each database.
 macro_rules! on_both_databases {

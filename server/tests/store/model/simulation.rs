@@ -20,7 +20,7 @@ use super::StepBatch;
 use super::reference::{Answer, ExpectedReconciliation, ModelHost, Reference};
 use super::step::{AGENTS, Age, COMMANDS, OffsetKind, Session, Step};
 use crate::fixture::{Fixture, NOW, audit};
-use crate::sessions::opened;
+use crate::fleet::sessions::opened;
 
 pub struct Simulation {
     fixture: Arc<Fixture>,

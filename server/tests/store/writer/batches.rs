@@ -7,8 +7,8 @@ use muster_server::store::writer::{
 };
 
 use crate::fixture::{Fixture, NOW};
+use crate::fleet::sessions::{opened, returning};
 use crate::on_both_databases;
-use crate::sessions::{opened, returning};
 
 on_both_databases!(
     an_agent_starts_no_command_of_one_that_reports_a_start_beside_it,

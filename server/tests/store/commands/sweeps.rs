@@ -5,8 +5,8 @@ use muster_server::store::queries::Retention;
 use muster_server::store::writer::{AgentIdentity, OpenSession};
 
 use crate::fixture::{Fixture, NOW};
+use crate::fleet::sessions::opened;
 use crate::on_both_databases;
-use crate::sessions::opened;
 
 on_both_databases!(
     a_queued_command_expires_at_its_deadline_and_a_sent_one_does_not,

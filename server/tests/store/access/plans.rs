@@ -10,8 +10,8 @@ use muster_server::store::queries::{Deletion, TenantAudit, TenantChange, TenantR
 use muster_server::store::writer::{IndexHistory, OpenSession, SessionOpening};
 
 use crate::fixture::{Fixture, NOW, audit};
+use crate::fleet::sessions::opened;
 use crate::on_both_databases;
-use crate::sessions::opened;
 
 on_both_databases!(
     starter_enrols_three_agents_even_if_twenty_come_at_once,

@@ -63,8 +63,8 @@ async fn what_a_deleted_agent_held_ends_and_says_so(fixture: Fixture) {
 async fn a_replaced_session_deregisters_nothing(fixture: Fixture) {
     let old = fixture.agent("host").await;
     let mut again = fixture.registration("host");
-    crate::sessions::returning(&mut again, &old);
-    let new = crate::sessions::opened(fixture.open(again).await);
+    crate::fleet::sessions::returning(&mut again, &old);
+    let new = crate::fleet::sessions::opened(fixture.open(again).await);
     let held = fixture.delivered(&new).await;
     let tenant = fixture.store.tenant(fixture.tenant_id);
     let deletion = Deletion::Agent { epoch: old.epoch };

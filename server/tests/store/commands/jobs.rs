@@ -9,8 +9,8 @@ use muster_server::store::writer::{FinishJob, NewExecution, OpenedSession, Submi
 use uuid::Uuid;
 
 use crate::fixture::{Fixture, NOW, audit};
+use crate::fleet::sessions::opened;
 use crate::on_both_databases;
-use crate::sessions::opened;
 
 on_both_databases!(
     a_job_has_ended_when_its_last_execution_has,

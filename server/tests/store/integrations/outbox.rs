@@ -16,8 +16,8 @@ use muster_server::store::writer::{FinishJob, SubmitJob};
 use uuid::Uuid;
 
 use crate::fixture::{Fixture, NOW, audit};
+use crate::fleet::sessions::{close, opened, returning};
 use crate::on_both_databases;
-use crate::sessions::{close, opened, returning};
 
 on_both_databases!(
     an_agent_that_is_back_within_its_grace_period_leaves_no_message,

@@ -9,8 +9,8 @@ use muster_tests::eventually;
 use sea_orm::{ConnectionTrait as _, Database};
 
 use crate::fixture::{Fixture, NOW, settle};
+use crate::fleet::sessions::{opened, returning};
 use crate::on_both_databases;
-use crate::sessions::{opened, returning};
 
 on_both_databases!(a_bad_write_spoils_no_other, the_writer_goes_on_after_a_failure);
 

@@ -62,8 +62,8 @@ async fn a_replaced_session_settles_nothing(fixture: Fixture) {
     let old = fixture.agent("host").await;
     let id = fixture.delivered(&old).await;
     let mut again = fixture.registration("host");
-    crate::sessions::returning(&mut again, &old);
-    let new = crate::sessions::opened(fixture.open(again).await);
+    crate::fleet::sessions::returning(&mut again, &old);
+    let new = crate::fleet::sessions::opened(fixture.open(again).await);
     assert!(new.epoch > old.epoch);
     let refused = fixture.store.writer().commit(settle(&old, id, Outcome::Succeeded)).await;
     assert!(matches!(refused, Err(StoreError::StaleEpoch)), "{refused:?}");

@@ -9,8 +9,8 @@ use muster_server::store::writer::{AgentIdentity, OpenSession};
 use uuid::Uuid;
 
 use crate::fixture::{Fixture, NOW, public_key};
+use crate::fleet::sessions::{close, opened, refused, returning};
 use crate::on_both_databases;
-use crate::sessions::{close, opened, refused, returning};
 
 on_both_databases!(
     an_id_or_a_machine_without_its_key_pair_is_another_agent,

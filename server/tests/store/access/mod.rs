@@ -1,0 +1,11 @@
+//! Keys, people, tenants, plans and the audit log.
+
+mod api_keys;
+mod audit_chain;
+mod key_limits;
+mod known_secrets;
+mod master_key;
+mod members;
+mod plans;
+mod tenants;
+mod user_sessions;

@@ -1,0 +1,7 @@
+//! Agents: who they are, what they report, who a target means.
+
+mod agent_identity;
+mod deletion;
+mod manifests;
+pub(crate) mod sessions;
+mod targets;

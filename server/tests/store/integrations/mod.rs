@@ -1,0 +1,5 @@
+//! Events, messages of integrations and alerts.
+
+mod alerts;
+mod outbox;
+mod webhooks;

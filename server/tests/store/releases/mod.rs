@@ -1,0 +1,4 @@
+//! Releases, and groups that want a version.
+
+mod groups;
+mod publishing;

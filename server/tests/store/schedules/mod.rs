@@ -1,0 +1,4 @@
+//! Schedules, fires and calls of triggers.
+
+mod fires;
+mod trigger_states;

@@ -1,0 +1,9 @@
+//! Requests: what is refused, bounded and paged whoever sends it.
+
+mod api;
+mod bodies;
+mod browsers;
+mod lists;
+mod refusals;
+mod sources;
+mod waits;

@@ -1,0 +1,6 @@
+//! Tenants: their members, plans, separation and end.
+
+mod isolation;
+mod life;
+mod members;
+mod plans;
