@@ -62,6 +62,8 @@ const RESERVED: NameList = NameList {
         "IFS",
         "NODE_OPTIONS",
         "NODE_PATH",
+        // Java reads it beside those that end with JAVA_OPTIONS.
+        "JAVA_TOOL_OPTIONS",
         "SHELLOPTS",
         "PS4",
         "CDPATH",
@@ -128,7 +130,15 @@ const TOOL_SETTINGS: NameList = NameList {
         "PSQLRC",
         "PHPRC",
         "PHP_INI_SCAN_DIR",
+        "GOENV",
         "GOFLAGS",
+        "GOPATH",
+        "GOPROXY",
+        "GOROOT",
+        "GOTOOLCHAIN",
+        "PGPASSFILE",
+        "PGSERVICEFILE",
+        "PGSYSCONFDIR",
         "RUSTFLAGS",
         "CLASSPATH",
         "JAVA_HOME",
@@ -199,6 +209,7 @@ const TOOL_SETTINGS: NameList = NameList {
         "TF_",
         "ANSIBLE_",
         "CARGO_",
+        "CMAKE_",
         "RUSTC_",
         "DOTNET_",
         "CORECLR_",
@@ -224,7 +235,7 @@ const TOOL_SETTINGS: NameList = NameList {
         "GIO_",
         "XDG_RUNTIME_",
     ],
-    suffixes: &["_PROXY", "_ASKPASS", "_EDITOR", "_PAGER", "JAVA_OPTS", "JVM_OPTS", "_RSH"],
+    suffixes: &["_PROXY", "_ASKPASS", "_EDITOR", "_PAGER", "_OPTS", "_RSH"],
 };
 
 #[cfg(test)]
@@ -259,6 +270,7 @@ mod tests {
             "GLIBC_TUNABLES",
             "_JAVA_OPTIONS",
             "JDK_JAVA_OPTIONS",
+            "JAVA_TOOL_OPTIONS",
         ] {
             assert_eq!(check_name(name), Err(ParameterError::Reserved(name.into())), "{name}");
         }
@@ -282,6 +294,11 @@ mod tests {
             "PAGER",
             "KUBECONFIG",
             "OPENSSL_CONF",
+            "JAVA_OPTS",
+            "MAVEN_OPTS",
+            "PGSERVICEFILE",
+            "GOPROXY",
+            "CMAKE_TOOLCHAIN_FILE",
         ] {
             assert_eq!(check_name(name), Ok(()), "{name}");
             let refused = Err(ParameterError::MustBeDeclared(name.into()));

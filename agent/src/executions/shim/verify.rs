@@ -46,6 +46,10 @@ pub enum ScriptRefusal {
         "the script's file `{0}` is not executable; make it executable (chmod +x), or set its interpreter in the manifest"
     )]
     NotExecutable(String),
+    #[error(
+        "the script's file `{0}` is no program and has no `#!` line; add one such as `#!/bin/sh`, or set its interpreter in the manifest"
+    )]
+    NoInterpreter(String),
     #[error("{0}")]
     Unsafe(#[from] GuardError),
     #[error("{0}")]
@@ -66,7 +70,7 @@ impl ScriptRefusal {
             Self::Outside(_) => "path_outside",
             Self::Hash(_) | Self::LibraryBody => "hash_mismatch",
             Self::UnknownProgram(_) | Self::MissingProgram(_) => "program_missing",
-            Self::NotExecutable(_) => "not_executable",
+            Self::NotExecutable(_) | Self::NoInterpreter(_) => "not_executable",
             Self::Unsafe(_) => "unsafe_permissions",
             Self::RunAs(_) => "invalid_policy",
             Self::Unreadable { .. } => "script_unreadable",
@@ -98,6 +102,10 @@ pub fn program(name: &str) -> Result<PathBuf, ScriptRefusal> {
         .find(|path| is_executable(path))
         .ok_or_else(|| ScriptRefusal::UnknownProgram(shown()))
 }
+
+/// How much the kernel reads of a file to find the program that runs it.
+const FIRST_LINE_BYTES: usize = 256;
+const ELF_MAGIC: &[u8] = b"\x7fELF";
 
 /// Finds the script's file and checks that it is the listed one.
 ///
@@ -219,8 +227,32 @@ pub fn startable(
         (None, None) if !is_executable(&file) => {
             Err(ScriptRefusal::NotExecutable(listed.path.clone()))
         }
-        _ => Ok(()),
+        (None, None) => kernel_starts(&file, &listed.path),
+        (None, Some(_)) => Ok(()),
     }
+}
+
+/// Checks the first line of an executable file as the kernel reads it.
+fn kernel_starts(file: &Path, listed: &str) -> Result<(), ScriptRefusal> {
+    let unreadable = |source| ScriptRefusal::Unreadable { path: listed.to_owned(), source };
+    let mut start = Vec::with_capacity(FIRST_LINE_BYTES);
+    let opened = File::open(file).map_err(unreadable)?;
+    opened.take(FIRST_LINE_BYTES as u64).read_to_end(&mut start).map_err(unreadable)?;
+    if start.starts_with(ELF_MAGIC) {
+        return Ok(());
+    }
+    let line = start.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    let line = String::from_utf8_lossy(line);
+    let missing = || ScriptRefusal::NoInterpreter(listed.to_owned());
+    let mut words = line.strip_prefix("#!").ok_or_else(missing)?.split_ascii_whitespace();
+    let interpreter = words.next().ok_or_else(missing)?;
+    program(interpreter)?;
+    if interpreter.ends_with("/env") {
+        // Options, and variables that it sets, come before the program.
+        let named = words.find(|word| !word.starts_with('-') && !word.contains('='));
+        program(named.ok_or_else(missing)?)?;
+    }
+    Ok(())
 }
 
 fn is_executable(file: &Path) -> bool {
@@ -254,6 +286,36 @@ mod tests {
         assert_eq!(program("/bin/sh").expect("everywhere"), Path::new("/bin/sh"));
         for name in ["no-such-program", "/bin", "/no/such/program"] {
             assert_eq!(refusal(name), Some("program_missing"), "{name}");
+        }
+    }
+
+    #[test]
+    fn executable_file_starts_if_it_is_a_program_or_its_first_line_names_one() {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let starts = |content: &str| {
+            let file = folder.path().join("script");
+            fs::write(&file, content).expect("written");
+            kernel_starts(&file, "script").map_err(|refusal| refusal.code())
+        };
+        for content in [
+            "#!/bin/sh\necho",
+            "#! /bin/sh -e\necho",
+            "#!/usr/bin/env sh",
+            "#!/usr/bin/env -S A=b sh -e\n",
+            "\x7fELF\x02",
+        ] {
+            assert_eq!(starts(content), Ok(()), "{content:?}");
+        }
+        for (content, code) in [
+            ("", "not_executable"),
+            ("echo hello\n", "not_executable"),
+            ("#!\n", "not_executable"),
+            ("#!/usr/bin/env\n", "not_executable"),
+            ("#!/no/such/program\n", "program_missing"),
+            ("#!/usr/bin/env no-such-program\n", "program_missing"),
+            ("#!/bin/sh\r\n", "program_missing"),
+        ] {
+            assert_eq!(starts(content), Err(code), "{content:?}");
         }
     }
 

@@ -1,6 +1,6 @@
 //! What the server asked for lately, with the result of what was accepted.
 
-use muster_protocol::frame::Outcome;
+use muster_protocol::frame::{Outcome, Response};
 use serde::Serialize;
 
 use super::InspectError;
@@ -17,6 +17,16 @@ pub struct RequestEntry {
     pub record: RequestRecord,
     /// How an accepted command ended; absent while it runs, and after its record was deleted.
     pub outcome: Option<Outcome>,
+    /// The code and the reason of one that did not succeed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failure: Option<Failure>,
+}
+
+/// Why an accepted command did not succeed.
+#[derive(Debug, Serialize)]
+pub struct Failure {
+    pub code: Option<String>,
+    pub reason: Option<String>,
 }
 
 /// The newest requests, newest first.
@@ -24,18 +34,23 @@ pub(super) fn read(state: &StateDir, count: usize) -> Result<Vec<RequestEntry>, 
     let records = request_log::read_newest(state, count);
     let records = records.map_err(InspectError::of(&state.requests()[0]))?;
     let entry = |record: RequestRecord| {
-        let outcome = outcome(state, &record);
-        RequestEntry { record, outcome }
+        let response = response(state, &record);
+        let failed = response.as_ref().filter(|response| !response.success);
+        let failure = failed.map(|response| Failure {
+            code: response.error_code.clone(),
+            reason: response.error.clone(),
+        });
+        RequestEntry { record, outcome: response.and_then(|response| response.outcome), failure }
     };
     Ok(records.into_iter().map(entry).collect())
 }
 
-fn outcome(state: &StateDir, record: &RequestRecord) -> Option<Outcome> {
+fn response(state: &StateDir, record: &RequestRecord) -> Option<Response> {
     let command_id = record.command_id?;
     let archived = || storage::read_whole::<Settlement>(&state.settled_record(command_id));
     let settlement = match read_settlement(&state.execution(command_id)) {
         Ok(None) => archived(),
         read => read,
     };
-    settlement.ok()??.response(command_id).outcome
+    Some(settlement.ok()??.response(command_id))
 }

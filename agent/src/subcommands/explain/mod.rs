@@ -12,7 +12,7 @@ use muster_protocol::parameter::AcceptedParameters;
 use muster_protocol::secret_parameters::SecretDelivery;
 use serde::Serialize;
 
-pub use self::history::RequestEntry;
+pub use self::history::{Failure, RequestEntry};
 use super::InspectError;
 use super::open_executions::OpenExecution;
 use super::status::{AgentState, HostReport};

@@ -7,7 +7,7 @@ use muster_protocol::escape::for_terminal;
 use muster_protocol::frame::Outcome;
 use muster_protocol::secret_parameters::SecretDelivery;
 
-use super::{ApprovalEntry, Explanation, ParameterEntry, RequestEntry, ScriptEntry};
+use super::{ApprovalEntry, Explanation, Failure, ParameterEntry, RequestEntry, ScriptEntry};
 use crate::agent::request_log::Answer;
 use crate::subcommands::status::AgentState;
 
@@ -190,7 +190,9 @@ fn request_line(entry: &RequestEntry) -> String {
             let code = record.code.as_deref().unwrap_or_default();
             format!("REFUSED {code}: {}", record.reason.as_deref().unwrap_or_default())
         }
-        (Answer::Accepted, Some(outcome)) => format!("accepted, {}", outcome_word(outcome)),
+        (Answer::Accepted, Some(outcome)) => {
+            format!("accepted, {}{}", outcome_word(outcome), because(entry.failure.as_ref()))
+        }
         (Answer::Accepted, None) => "accepted".to_owned(),
     };
     let unlisted = match record.unlisted {
@@ -198,6 +200,13 @@ fn request_line(entry: &RequestEntry) -> String {
         count => format!(" ({count} more like it before)"),
     };
     format!("  {at}  {}{what}{names}: {answer}{unlisted}", record.request)
+}
+
+fn because(failure: Option<&Failure>) -> String {
+    let Some(Failure { code, reason }) = failure else { return String::new() };
+    let reason = reason.as_deref().map(|reason| format!(": {}", for_terminal(reason)));
+    let code = code.as_deref().map(|code| format!(" ({})", for_terminal(code)));
+    format!("{}{}", reason.unwrap_or_default(), code.unwrap_or_default())
 }
 
 fn outcome_word(outcome: Outcome) -> &'static str {
