@@ -167,7 +167,8 @@ fn table_of_cases() -> String {
         let due = if due.is_empty() { "–".to_owned() } else { due.join("<br>") };
         format!("| {zone} | `{cron}` | {from} | {to} | {due} |\n")
     });
-    let head = "| zone | entry | from (UTC) | to | due: day and local time |\n|---|---|---|---|---|\n";
+    let head =
+        "| zone | entry | from (UTC) | to | due: day and local time |\n|---|---|---|---|---|\n";
     format!("{head}{}", rows.collect::<String>())
 }
 

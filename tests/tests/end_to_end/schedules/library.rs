@@ -10,8 +10,8 @@ on_both_databases!(
 
 /// Saves a script with a required parameter, one with a default and a secret.
 async fn script(fixture: &Fixture, name: &str) -> String {
-    let parameters = json!([{"name": "SERVICE", "pattern": "[a-z]+"},
-        {"name": "COUNT", "type": "integer", "default": "1"}, {"name": "TOKEN", "type": "secret"}]);
+    let parameters = json!([{"name": "SERVICE", "pattern": "[a-z]+", "required": true},
+        {"name": "COUNT", "type": "integer", "default": "1"}, {"name": "TOKEN", "type": "secret", "required": true}]);
     let body = json!({"name": name, "body": "echo $SERVICE\n", "interpreter": "sh",
         "parameters": parameters});
     fixture.api.post("/api/scripts", body).await.expect(201).id().to_owned()
@@ -80,7 +80,7 @@ async fn schedule_of_a_library_script_is_checked_when_it_is_saved(fixture: Fixtu
 async fn script_that_schedules_and_hooks_run_is_deleted_only_by_force(fixture: Fixture) {
     let plain = |name: &str| {
         json!({"name": name, "body": "echo\n", "interpreter": "sh",
-        "parameters": [{"name": "REF"}]})
+        "parameters": [{"name": "REF", "required": true}]})
     };
     let script = fixture.api.post("/api/scripts", plain("deploy")).await.expect(201);
     fixture.api.post("/api/scripts", plain("deploy-all")).await.expect(201);

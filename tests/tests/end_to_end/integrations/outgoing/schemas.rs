@@ -28,8 +28,7 @@ async fn kind(fixture: &Fixture, receiver: &WebhookSink, kind: &str) -> Vec<Stri
         "datadog" => format!("{}/{kind}", base(receiver)),
         _ => format!("{}/{kind}/", base(receiver)),
     };
-    let template =
-        "{% if data.job %}{{ data.job.script }} & <b>@everyone</b>{% else %}{{ title }}{% endif %}";
+    let template = "{{ title }} & <b>@everyone</b> {{ timestamp }}";
     let mut paths = Vec::new();
     for (name, template) in [("facts", Value::Null), ("template", template.into())] {
         let key = matches!(kind, "pagerduty" | "datadog").then_some("0123456789abcdef");
