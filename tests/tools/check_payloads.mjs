@@ -6,6 +6,7 @@
 import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
 import { createRequire } from "node:module";
+import { resolve } from "node:path";
 
 const [modules, file] = process.argv.slice(2);
 const load = createRequire(`${modules}/`);
@@ -34,7 +35,8 @@ function checkCard(message) {
   assert.deepEqual(lower(card.toJSON()), lower(content));
 }
 
-const NAME = `${modules}/../payloads.ts`;
+// Beside the modules, though it is never written.
+const NAME = resolve(modules, "../payloads.ts");
 const TYPES = `
 import type { RESTPostAPIWebhookWithTokenJSONBody as Discord } from "discord-api-types/v10";
 import type { EventPayloadV2 } from "@pagerduty/pdjs/build/src/events.js";
