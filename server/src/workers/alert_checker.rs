@@ -28,7 +28,7 @@ pub async fn run(alerts: Alerts) {
             }
         };
         if work.has_more {
-            // Agents that connect meanwhile are found by the next round, however long the rounds go on.
+            // The next round checks agents that connect meanwhile too.
             tokio::select! {
                 biased;
                 () = alerts.presence_changed() => presence_changed_at = Some(alerts.now()),

@@ -20,7 +20,7 @@ on_both_databases!(
     disabling_and_deleting_a_rule_resolve_its_alerts_once,
     rules_are_due_at_their_time_and_those_that_count_agents_on_request,
     a_tenant_sees_no_alerts_of_another,
-    the_tenant_that_waits_longest_has_the_first_turn,
+    the_tenant_whose_rule_waits_longest_is_first,
     a_rule_keeps_its_newest_resolved_alerts,
     a_key_is_reported_once_for_each_expiry,
 );
@@ -231,7 +231,7 @@ async fn a_tenant_sees_no_alerts_of_another(fixture: Fixture) {
     assert_eq!(fixture.alerts().await.len(), 1);
 }
 
-async fn the_tenant_that_waits_longest_has_the_first_turn(fixture: Fixture) {
+async fn the_tenant_whose_rule_waits_longest_is_first(fixture: Fixture) {
     let other_id = TenantId::new();
     let other = fixture.store.tenant(other_id);
     let busy = fixture.alert_rule("busy", AlertMetric::DiskPercent).await;

@@ -21,9 +21,9 @@ use crate::store::StoreError;
 use crate::store::entities::integrations::alert_rule;
 use crate::store::queries::{AlertCheck, AlertSubjects, OpenedAlert};
 
-/// Rules of a tenant that are checked before the next tenant gets its turn. They share what is read of its
+/// Rules of a tenant that are checked before those of the next tenant. They share what is read of its
 /// agents.
-const RULES_PER_TURN: u64 = 10;
+const RULES_PER_BATCH: u64 = 10;
 /// Agents that are compared with a target before other tasks run. Some patterns take milliseconds.
 const MATCHED_AT_ONCE: usize = 8;
 /// Most open alerts of a rule. Further ones open when others are resolved.
@@ -39,13 +39,13 @@ const RETRY_MS: u64 = 60_000;
 /// What there is to do next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AlertWork {
-    /// A tenant has more rules to check now than one turn takes.
+    /// A tenant has more rules to check now than one batch takes.
     pub has_more: bool,
     /// In how many milliseconds the next rule is checked; `None` without an enabled rule.
     pub due_in_ms: Option<u64>,
 }
 
-/// What the rules of one turn look at.
+/// What the rules of one batch look at.
 struct TenantSnapshot {
     at: Timestamp,
     agents: Vec<Facts>,
@@ -79,7 +79,7 @@ impl Alerts {
         self.clock.now()
     }
 
-    /// Checks rules whose time has come: of each tenant at most [`RULES_PER_TURN`], so that a tenant with
+    /// Checks rules whose time has come: of each tenant at most [`RULES_PER_BATCH`], so that a tenant with
     /// many rules and agents does not delay those of others. `presence_changed_at`: agents connected or
     /// disconnected then, so check all rules that count them and were checked before.
     ///
@@ -92,9 +92,16 @@ impl Alerts {
         let system = self.store.system();
         let tenants =
             system.tenants_with_due_alert_rules(self.clock.now(), presence_changed_at).await?;
-        let mut has_more = false;
+        let (mut has_more, mut failed) = (false, None);
         for tenant_id in tenants {
-            has_more |= self.check_turn(tenant_id, presence_changed_at).await?;
+            match self.check_batch(tenant_id, presence_changed_at).await {
+                Ok(is_full) => has_more |= is_full,
+                // The rules of the other tenants are checked all the same.
+                Err(error) => failed = Some(error),
+            }
+        }
+        if let Some(error) = failed {
+            return Err(error);
         }
         let next = system.next_alert_check().await?;
         let due_in_ms = next.map(|next| next.ms_since(self.clock.now()));
@@ -102,15 +109,15 @@ impl Alerts {
     }
 
     /// Checks some rules of a tenant; true if it may have more.
-    async fn check_turn(
+    async fn check_batch(
         &self,
         tenant_id: TenantId,
         presence_changed_at: Option<Timestamp>,
     ) -> std::result::Result<bool, StoreError> {
         let now = self.clock.now();
         let tenant = self.store.tenant(tenant_id);
-        let due = tenant.due_alert_rules(now, presence_changed_at, RULES_PER_TURN).await?;
-        let is_full = due.len() as u64 == RULES_PER_TURN;
+        let due = tenant.due_alert_rules(now, presence_changed_at, RULES_PER_BATCH).await?;
+        let is_full = due.len() as u64 == RULES_PER_BATCH;
         let rules: Vec<_> = due.into_iter().map(|row| (target_of(&row), row)).collect();
         let snapshot = match self.snapshot(tenant_id, &rules, now).await {
             Ok(snapshot) => Some(snapshot),
@@ -218,7 +225,7 @@ impl Alerts {
         Ok(check)
     }
 
-    /// Reads what the rules of a turn look at, once for all of them.
+    /// Reads what the rules of a batch look at, once for all of them.
     async fn snapshot(
         &self,
         tenant_id: TenantId,
