@@ -51,7 +51,7 @@ const PREFLIGHT_CODES: [&str; 6] = [
 /// it names the reason and what to do, without fields or paths of the API. A test compares this list with
 /// the server's codes.
 #[cfg(test)]
-const SHOWN_AS_ANSWERED: [&str; 171] = [
+const SHOWN_AS_ANSWERED: [&str; 172] = [
     "access_denied",
     "account_changed",
     "agent_busy",
@@ -171,6 +171,7 @@ const SHOWN_AS_ANSWERED: [&str; 171] = [
     "scope_not_held",
     "script_changed",
     "script_exists",
+    "script_in_use",
     "script_not_in_key",
     "secret_of_another",
     "secrets_gone",

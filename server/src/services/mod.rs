@@ -45,7 +45,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use muster_protocol::limits::MISSED_HEARTBEATS;
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 
 use self::access::keys::key_cache::KeyCache;
 use self::access::keys::key_uses::KeyUses;
@@ -177,6 +177,7 @@ impl Services {
         let (lookups, passwords) = (LookupLimiter::default(), Passwords::default());
         let uses = KeyUses::default();
         let guard = WorkGuard::new(store.clone());
+        let group_changes = Arc::<Notify>::default();
         let (manifests, limiter) = (ManifestCache::default(), SubmissionLimiter::default());
         let preflight = Preflight {
             store: store.clone(),
@@ -297,6 +298,7 @@ impl Services {
                 clock: clock(),
                 settings,
                 guard: guard.clone(),
+                hub: hub(),
                 changed: Arc::default(),
             },
             approvals,
@@ -342,7 +344,7 @@ impl Services {
                 catalog: catalog.clone(),
                 membership: fleet::group_membership::GroupMembership { store: store() },
                 guard: guard.clone(),
-                changed: Arc::default(),
+                changed: Arc::clone(&group_changes),
             },
             installation: operations::installation::Installation {
                 files: Arc::new(outside.files),
@@ -385,6 +387,7 @@ impl Services {
                 store: store(),
                 clock: clock(),
                 guard: guard.clone(),
+                group_changes: Arc::clone(&group_changes),
             },
             hooks: schedules::hooks::Hooks {
                 store: store(),

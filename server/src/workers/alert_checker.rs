@@ -16,9 +16,9 @@ const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
 /// Runs until it is dropped. The next round does what a dropped one left.
 pub async fn run(alerts: Alerts) {
-    let mut with_presence = true;
+    let mut presence_changed_at = Some(alerts.now());
     loop {
-        let work = match alerts.check_due(with_presence).await {
+        let work = match alerts.check_round(presence_changed_at).await {
             Ok(work) => work,
             Err(error) => {
                 let error = error_chain(&error);
@@ -27,16 +27,25 @@ pub async fn run(alerts: Alerts) {
                 continue;
             }
         };
+        if work.has_more {
+            // The next round checks agents that connect meanwhile too.
+            tokio::select! {
+                biased;
+                () = alerts.presence_changed() => presence_changed_at = Some(alerts.now()),
+                () = std::future::ready(()) => {}
+            }
+            continue;
+        }
         let due_in = work.due_in_ms.map_or(LONGEST_SLEEP, Duration::from_millis);
         let wake_at = Instant::now() + due_in.min(LONGEST_SLEEP);
         // Without a rule, agents that connect cost nothing here.
         let has_rules = work.due_in_ms.is_some();
-        with_presence = tokio::select! {
-            () = alerts.changed() => false,
-            () = tokio::time::sleep_until(wake_at) => false,
+        presence_changed_at = tokio::select! {
+            () = alerts.changed() => None,
+            () = tokio::time::sleep_until(wake_at) => None,
             () = alerts.presence_changed(), if has_rules => {
                 tokio::time::sleep(PAUSE).await;
-                true
+                Some(alerts.now())
             }
         };
     }

@@ -12,6 +12,8 @@ export type TenantEvent =
   | { kind: 'agent'; id: string; status: 'online' | 'offline'; manifest?: string }
   | { kind: 'approval'; id: string; state: string }
   | { kind: 'agent_refused'; key_id: string; hostname: string; limit: number }
+  | { kind: 'alert'; id: string; rule_id: string; agent_id: string | null; state: 'open' | 'resolved' }
+  | { kind: 'alert_rule'; id: string; silenced_until: string | null }
   /** Events may be missing: read again what is on the screen. */
   | { kind: 'reset' };
 

@@ -15,6 +15,9 @@ function stale(event: TenantEvent): unknown[][] {
       return [['jobs'], ['executions', { job_id: event.id }], ['fires']];
     case 'approval':
       return [['approvals'], ['jobs']];
+    case 'alert':
+    case 'alert_rule':
+      return [['alerts']];
     case 'agent_refused':
       return [];
   }
@@ -22,9 +25,6 @@ function stale(event: TenantEvent): unknown[][] {
 
 /** Several events in quick succession make one request. */
 const GATHER_MS = 150;
-
-/** The server checks alerts just after it sent what happened to an agent, and sends nothing of them. */
-const ALERTS_CHECKED_MS = 1_000;
 
 type AgentEvent = Extract<TenantEvent, { kind: 'agent' }>;
 
@@ -47,7 +47,6 @@ function showStatus(client: QueryClient, event: AgentEvent): boolean {
 export function keepCurrent(client: QueryClient, source: Pick<typeof events, 'subscribe'> = events): () => void {
   let waiting = new Map<string, unknown[]>();
   let timer: ReturnType<typeof setTimeout> | undefined;
-  let alertTimer: ReturnType<typeof setTimeout> | undefined;
   let isReading = false;
   let isStopped = false;
   // The next round starts after the one before ended: a busy fleet neither starves a request nor queues many.
@@ -69,17 +68,10 @@ export function keepCurrent(client: QueryClient, source: Pick<typeof events, 'su
     if (event.kind === 'agent' && !showStatus(client, event)) keys.push(['agents', 'all']);
     for (const key of keys) waiting.set(JSON.stringify(key), key);
     plan();
-    if (event.kind !== 'agent') return;
-    alertTimer ??= setTimeout(() => {
-      alertTimer = undefined;
-      waiting.set('alerts', ['alerts']);
-      plan();
-    }, ALERTS_CHECKED_MS);
   });
   return () => {
     isStopped = true;
     clearTimeout(timer);
-    clearTimeout(alertTimer);
     unsubscribe();
   };
 }

@@ -549,8 +549,8 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * List all alert rules, oldest first.
-         * @description List all alert rules, oldest first.
+         * List alert rules, oldest first.
+         * @description List alert rules, oldest first.
          *
          *     Needs the scope `integrations:read`.
          */
@@ -1485,8 +1485,8 @@ export interface paths {
         };
         /**
          * Stream changes as server-sent events.
-         * @description Each event has the current state of an execution, a job, an agent or a request for approval, or reports a
-         *     new agent that the plan of the tenant has no room for. Changes in quick succession
+         * @description Each event has the current state of an execution, a job, an agent, a request for approval, an alert or an alert
+         *     rule, or reports a new agent that the plan of the tenant has no room for. Changes in quick succession
          *     may be merged into one event. The first event is `ready`: data that is read after it is
          *     complete. A `reset` means that events were missed: read your data again. With `Last-Event-ID`
          *     the stream continues after that event without a `ready`, or with a `reset` if that event is too
@@ -3148,7 +3148,7 @@ export interface paths {
         post?: never;
         /**
          * Delete a script with its versions.
-         * @description Executions that wait for their hosts do not run any more; the history keeps the numbers and hashes of what ran.
+         * @description Executions that wait for their hosts do not run any more; the history keeps the numbers and hashes of what ran. A script that schedules or hooks run is not deleted without `force`.
          *
          *     Needs the scope `scripts:write`.
          */
@@ -3770,8 +3770,15 @@ export interface components {
             wave: number;
         };
         AgentRefusedEventData: {
-            id: components["schemas"]["ApprovalId"];
-            state: components["schemas"]["ApprovalState"];
+            /** @description As its host reports it. */
+            hostname: string;
+            /** @description The key that the agent came with. */
+            key_id: components["schemas"]["AgentKeyId"];
+            /**
+             * Format: int64
+             * @description Agents that the plan of the tenant allows.
+             */
+            limit: number;
         };
         /** @description An event `agent_refused` of a stream. */
         AgentRefusedStreamEvent: {
@@ -3840,6 +3847,13 @@ export interface components {
          * @enum {string}
          */
         AlertEndReason: "cleared" | "outside_target" | "rule_changed";
+        AlertEventData: {
+            agent_id?: components["schemas"]["AgentId"] | null;
+            id: components["schemas"]["AlertId"];
+            rule_id: components["schemas"]["AlertRuleId"];
+            /** @enum {string} */
+            state: "open" | "resolved";
+        };
         /**
          * Format: uuid
          * @description An alert.
@@ -3850,11 +3864,24 @@ export interface components {
          * @enum {string}
          */
         AlertMetric: "agents_online" | "cpu_percent" | "memory_percent" | "disk_percent" | "load_1m";
+        AlertRuleEventData: {
+            /** @description The rule, which may be deleted. */
+            id: components["schemas"]["AlertRuleId"];
+            silenced_until?: components["schemas"]["Timestamp"] | null;
+        };
         /**
          * Format: uuid
          * @description A rule that opens alerts.
          */
         AlertRuleId: string;
+        /** @description An event `alert_rule` of a stream. */
+        AlertRuleStreamEvent: {
+            data: string;
+            /** @constant */
+            event: "alert_rule";
+            /** @description For `Last-Event-ID`. */
+            id: string;
+        };
         /** @description A rule that opens alerts. */
         AlertRuleView: {
             changed_at: components["schemas"]["Timestamp"];
@@ -3877,13 +3904,19 @@ export interface components {
             /** Format: double */
             threshold: number;
         };
-        /** @description The alert rules of a tenant, which has at most 100. */
-        AlertRulesView: {
-            items: components["schemas"]["AlertRuleView"][];
+        /** @description An event `alert` of a stream. */
+        AlertStreamEvent: {
+            data: string;
+            /** @constant */
+            event: "alert";
+            /** @description For `Last-Event-ID`. */
+            id: string;
         };
         /** @description An alert. */
         AlertView: {
             agent_id?: components["schemas"]["AgentId"] | null;
+            /** @description Its name now. */
+            agent_name?: string | null;
             end_reason?: components["schemas"]["AlertEndReason"] | null;
             id: components["schemas"]["AlertId"];
             metric: components["schemas"]["AlertMetric"];
@@ -3939,6 +3972,10 @@ export interface components {
             /** @description The commands of the work, as an approver signs them. */
             commands: components["schemas"]["WorkToSignView"][];
         };
+        ApprovalEventData: {
+            id: components["schemas"]["ApprovalId"];
+            state: components["schemas"]["ApprovalState"];
+        };
         /**
          * Format: uuid
          * @description A request for approval.
@@ -3981,6 +4018,14 @@ export interface components {
          * @enum {string}
          */
         ApprovalState: "pending" | "approved" | "refused" | "expired" | "withdrawn";
+        /** @description An event `approval` of a stream. */
+        ApprovalStreamEvent: {
+            data: string;
+            /** @constant */
+            event: "approval";
+            /** @description For `Last-Event-ID`. */
+            id: string;
+        };
         /** @description A request for somebody else's yes. */
         ApprovalView: {
             /** Format: int64 */
@@ -5532,6 +5577,12 @@ export interface components {
         /** @description One page of a list. */
         PageView_AgentView: {
             items: components["schemas"]["AgentView"][];
+            /** @description Pass it as `cursor` for the next page; `null` on the last. */
+            next_cursor: string | null;
+        };
+        /** @description One page of a list. */
+        PageView_AlertRuleView: {
+            items: components["schemas"]["AlertRuleView"][];
             /** @description Pass it as `cursor` for the next page; `null` on the last. */
             next_cursor: string | null;
         };
@@ -10746,14 +10797,19 @@ export interface operations {
     };
     list_alert_rules: {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description `next_cursor` of the previous page. */
+                cursor?: string;
+                /** @description Most items of the page: 1 to 500, default 50. */
+                limit?: number;
+            };
             header?: never;
             path?: never;
             cookie?: never;
         };
         requestBody?: never;
         responses: {
-            /** @description All rules. */
+            /** @description Rules. */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -10783,7 +10839,16 @@ export interface operations {
                      *       ]
                      *     }
                      */
-                    "application/json": components["schemas"]["AlertRulesView"];
+                    "application/json": components["schemas"]["PageView_AlertRuleView"];
+                };
+            };
+            /** @description The query, a header or the body cannot be read. `errors` names the parameter. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
             /** @description No key was sent, or the key is not valid. */
@@ -10799,6 +10864,15 @@ export interface operations {
             };
             /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
             403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A field of the body is invalid, or a number is out of its bounds. `errors` names the field. */
+            422: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -17132,7 +17206,7 @@ export interface operations {
     follow_events: {
         parameters: {
             query?: {
-                /** @description Comma-separated list of `execution`, `job`, `agent`, `approval` and `agent_refused`. Default: all that the key may see. */
+                /** @description Comma-separated list of `execution`, `job`, `agent`, `approval`, `agent_refused`, `alert` and `alert_rule`. Default: all that the key may see. */
                 types?: string;
                 /** @description Only events of this agent. */
                 agent?: string;
@@ -17156,7 +17230,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "text/event-stream": components["schemas"]["ExecutionStreamEvent"] | components["schemas"]["JobStreamEvent"] | components["schemas"]["AgentStreamEvent"] | components["schemas"]["AgentRefusedStreamEvent"] | components["schemas"]["ReadyStreamEvent"] | components["schemas"]["ResetStreamEvent"];
+                    "text/event-stream": components["schemas"]["ExecutionStreamEvent"] | components["schemas"]["JobStreamEvent"] | components["schemas"]["AgentStreamEvent"] | components["schemas"]["ApprovalStreamEvent"] | components["schemas"]["AgentRefusedStreamEvent"] | components["schemas"]["AlertStreamEvent"] | components["schemas"]["AlertRuleStreamEvent"] | components["schemas"]["ReadyStreamEvent"] | components["schemas"]["ResetStreamEvent"];
                 };
             };
             /** @description The query, a header or the body cannot be read. `errors` names the parameter. */
@@ -28644,7 +28718,10 @@ export interface operations {
     };
     delete_script: {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description Delete it although schedules or hooks run it: they fail from then on. */
+                force?: boolean;
+            };
             header?: never;
             path: {
                 /** @description The id. */
@@ -28660,6 +28737,15 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content?: never;
+            };
+            /** @description The query, a header or the body cannot be read. `errors` names the parameter. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
             };
             /** @description No key was sent, or the key is not valid. */
             401: {
@@ -28683,6 +28769,15 @@ export interface operations {
             };
             /** @description There is no such resource in this tenant. */
             404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The current state does not permit this. `code` says why. */
+            409: {
                 headers: {
                     [name: string]: unknown;
                 };

@@ -10,7 +10,7 @@ use crate::error::CliError;
 use crate::explanation::{OptionNames, option};
 use crate::input::instants::future_instant;
 use crate::input::quantities::milliseconds;
-use crate::listing::{LatestLimit, List};
+use crate::listing::{LatestLimit, Limit, List};
 use crate::output::table::Column;
 use crate::output::text::about;
 use crate::session::{ResourceKind, Session};
@@ -20,7 +20,7 @@ const COLUMNS: [Column; 7] = [
     Column::of("RULE", "rule_name"),
     Column::of("METRIC", "metric"),
     Column::of("VALUE", "value"),
-    Column::of("AGENT", "agent_id"),
+    Column::of("AGENT", "agent_name"),
     Column::of("OPENED", "opened_at"),
     Column::of("RESOLVED", "resolved_at"),
     Column::of("ID", "id"),
@@ -72,8 +72,8 @@ enum Action {
         #[command(flatten)]
         limit: LatestLimit,
     },
-    /// List all rules that open alerts
-    Rules,
+    /// List rules that open alerts
+    Rules(Limit),
     /// Show all details of a rule
     Show {
         /// Rule: an id, a name, or a unique prefix of one
@@ -197,12 +197,10 @@ pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
             let (segments, columns) = (&["alerts"], &COLUMNS);
             List { segments, filters, limit: limit.into(), columns, empty }.show(session).await
         }
-        Action::Rules => {
-            let request = session.api.request(Method::GET, &["alerts", "rules"]);
-            let answer = session.api.json(request).await?;
+        Action::Rules(limit) => {
             let empty = "No alert rules yet. Create one with `muster alerts add`.";
-            session.output.list(&answer, &RULE_COLUMNS, empty)?;
-            Ok(0)
+            let (segments, columns) = (&["alerts", "rules"], &RULE_COLUMNS);
+            List { segments, filters: &[], limit, columns, empty }.show(session).await
         }
         Action::Show { rule } => session.show(&["alerts", "rules", &id_of(&rule).await?]).await,
         Action::Add { name, settings } => {

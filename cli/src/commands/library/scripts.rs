@@ -146,6 +146,9 @@ enum Action {
     Delete {
         /// Script: an id or a full name
         script: String,
+        /// Delete it although schedules or hooks run it: they fail from then on
+        #[arg(long)]
+        force: bool,
     },
     /// List the scripts of the starter library, or save some of them
     ///
@@ -208,9 +211,13 @@ pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
             let said = about("Script", &done);
             session.change(Method::PATCH, &["scripts", &id], &change, said).await
         }
-        Action::Delete { script } => {
+        Action::Delete { script, force } => {
             let id = session.exact_id_of(ResourceKind::Script, &script).await?;
-            session.delete(&["scripts", &id]).await
+            let request = session.api.request(Method::DELETE, &["scripts", &id]);
+            let request = if force { request.query(&[("force", "true")]) } else { request };
+            let answer = session.api.json(request).await?;
+            session.output.answer(&answer, |_| "deleted".to_owned())?;
+            Ok(0)
         }
         Action::Starter(options) => starter::run(options, session).await,
         Action::Push(options) => folder::push(options, session).await,

@@ -176,11 +176,11 @@ impl AlertMetric {
         self == Self::AgentsOnline
     }
 
-    /// The largest value that makes sense.
-    pub fn max_value(self) -> f64 {
+    /// The largest value, of those that are a percentage.
+    pub fn max_percent(self) -> Option<f64> {
         match self {
-            Self::CpuPercent | Self::MemoryPercent | Self::DiskPercent => 100.0,
-            Self::AgentsOnline | Self::Load1m => f64::from(MAX_THRESHOLD),
+            Self::CpuPercent | Self::MemoryPercent | Self::DiskPercent => Some(100.0),
+            Self::AgentsOnline | Self::Load1m => None,
         }
     }
 

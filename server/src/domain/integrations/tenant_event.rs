@@ -8,7 +8,7 @@ use crate::domain::commands::approval::ApprovalState;
 use crate::domain::commands::command_state::CommandState;
 use crate::domain::commands::job_state::JobState;
 use crate::domain::fleet::reported_manifest::ManifestInForce;
-use crate::domain::ids::{AgentId, AgentKeyId, ApprovalId, CommandId, JobId};
+use crate::domain::ids::{AgentId, AgentKeyId, AlertId, AlertRuleId, ApprovalId, CommandId, JobId};
 use crate::domain::time::Timestamp;
 
 /// The current state of a resource that changed. Changes in quick succession may be merged into one
@@ -49,6 +49,20 @@ pub enum TenantEvent {
         /// Agents that the plan allows.
         limit: u64,
     },
+    /// An alert opened or was resolved.
+    Alert {
+        id: AlertId,
+        rule_id: AlertRuleId,
+        /// `None` for the agents of a target together.
+        agent_id: Option<AgentId>,
+        is_open: bool,
+    },
+    /// A rule was created, changed, silenced or deleted.
+    AlertRule {
+        id: AlertRuleId,
+        /// No alert opens before.
+        silenced_until: Option<Timestamp>,
+    },
 }
 
 /// The kind of resource that an event is about.
@@ -60,12 +74,21 @@ pub enum TenantEventKind {
     Agent,
     Approval,
     AgentRefused,
+    Alert,
+    AlertRule,
 }
 
 impl TenantEventKind {
     /// Every kind.
-    pub const ALL: [Self; 5] =
-        [Self::Execution, Self::Job, Self::Agent, Self::Approval, Self::AgentRefused];
+    pub const ALL: [Self; 7] = [
+        Self::Execution,
+        Self::Job,
+        Self::Agent,
+        Self::Approval,
+        Self::AgentRefused,
+        Self::Alert,
+        Self::AlertRule,
+    ];
 
     /// The name in the API.
     pub const fn as_str(self) -> &'static str {
@@ -75,6 +98,8 @@ impl TenantEventKind {
             Self::Agent => "agent",
             Self::Approval => "approval",
             Self::AgentRefused => "agent_refused",
+            Self::Alert => "alert",
+            Self::AlertRule => "alert_rule",
         }
     }
 }
@@ -97,6 +122,8 @@ impl TenantEvent {
             Self::Agent { .. } => TenantEventKind::Agent,
             Self::Approval { .. } => TenantEventKind::Approval,
             Self::AgentRefused { .. } => TenantEventKind::AgentRefused,
+            Self::Alert { .. } => TenantEventKind::Alert,
+            Self::AlertRule { .. } => TenantEventKind::AlertRule,
         }
     }
 }
@@ -110,7 +137,8 @@ impl EventFilter {
             }
             TenantEvent::Job { id, script, .. } => (None, Some(*id), Some(script.as_str())),
             TenantEvent::Agent { id, .. } => (Some(*id), None, None),
-            TenantEvent::Approval { .. } => (None, None, None),
+            TenantEvent::Alert { agent_id, .. } => (*agent_id, None, None),
+            TenantEvent::Approval { .. } | TenantEvent::AlertRule { .. } => (None, None, None),
             // It has no id yet.
             TenantEvent::AgentRefused { .. } => (None, None, None),
         };

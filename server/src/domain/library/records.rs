@@ -5,6 +5,14 @@ use muster_protocol::library::{ScriptDocument, ScriptSignature};
 use crate::domain::ids::{PrincipalId, ScriptId, ScriptVersionId, TenantId};
 use crate::domain::time::Timestamp;
 
+/// What submits a script later.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ScriptUse {
+    /// `schedule` or `hook`.
+    pub kind: &'static str,
+    pub name: String,
+}
+
 /// A script of the library.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ScriptRecord {

@@ -161,6 +161,32 @@ fn times_that_do_not_exist_or_occur_twice_are_due_once() {
     }
 }
 
+/// The cases in Markdown.
+fn table_of_cases() -> String {
+    let rows = CHANGES.iter().map(|(zone, cron, from, to, due)| {
+        let due = if due.is_empty() { "–".to_owned() } else { due.join("<br>") };
+        format!("| {zone} | `{cron}` | {from} | {to} | {due} |\n")
+    });
+    let head =
+        "| zone | entry | from (UTC) | to | due: day and local time |\n|---|---|---|---|---|\n";
+    format!("{head}{}", rows.collect::<String>())
+}
+
+#[test]
+fn documentation_has_the_table_of_cases() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/SCHEDULES.md");
+    let page = std::fs::read_to_string(path).expect("the page");
+    let table = table_of_cases();
+    println!("{table}");
+    if std::env::var_os("MUSTER_WRITE_DOCS").is_some() {
+        let (before, rest) = page.split_once("| zone | entry | from").expect("the table");
+        let (_, after) = rest.split_once("\n\n").expect("what follows the table");
+        std::fs::write(path, format!("{before}{table}\n{after}")).expect("write");
+        return;
+    }
+    assert!(page.contains(&table), "write it with MUSTER_WRITE_DOCS=1");
+}
+
 #[test]
 fn preview_marks_what_a_change_of_the_clocks_did() {
     let entry = CronEntry::parse("30 2 * * *", "Europe/Berlin").expect("valid");

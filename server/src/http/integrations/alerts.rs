@@ -12,16 +12,14 @@ use utoipa_axum::routes;
 
 use crate::domain::fleet::target::TargetSpec;
 use crate::domain::ids::{AgentId, AlertId, AlertRuleId, PrincipalId};
-use crate::domain::integrations::alert::{
-    AlertEndReason, AlertMetric, AlertRecord, AlertRuleRecord,
-};
+use crate::domain::integrations::alert::{AlertEndReason, AlertMetric, AlertRuleRecord};
 use crate::domain::time::Timestamp;
 use crate::http::AppState;
-use crate::http::extract::{Body, Id, Params, page};
+use crate::http::extract::{Body, Id, PageParams, Params, page};
 use crate::http::problem::{ApiResult, Problem};
 use crate::http::views::{PageView, stored_json};
 use crate::services::access::caller::Caller;
-use crate::services::integrations::alerts::AlertRuleRequest;
+use crate::services::integrations::alerts::{AlertRuleRequest, AlertSnapshot};
 use crate::store::queries::AlertFilter;
 
 pub(in crate::http) fn routes() -> OpenApiRouter<AppState> {
@@ -87,12 +85,6 @@ struct AlertRuleView {
     checked_at: Timestamp,
 }
 
-/// The alert rules of a tenant, which has at most 100.
-#[derive(Debug, Serialize, ToSchema)]
-struct AlertRulesView {
-    items: Vec<AlertRuleView>,
-}
-
 /// An alert.
 #[derive(Debug, Serialize, ToSchema)]
 struct AlertView {
@@ -102,6 +94,8 @@ struct AlertView {
     rule_name: String,
     /// The agent with the value; `null` for `agents_online`.
     agent_id: Option<AgentId>,
+    /// Its name now.
+    agent_name: Option<String>,
     metric: AlertMetric,
     threshold: f64,
     /// The value with which it opened.
@@ -167,13 +161,14 @@ impl From<AlertRuleRecord> for AlertRuleView {
     }
 }
 
-impl From<AlertRecord> for AlertView {
-    fn from(row: AlertRecord) -> Self {
+impl From<AlertSnapshot> for AlertView {
+    fn from(AlertSnapshot { row, agent_name }: AlertSnapshot) -> Self {
         Self {
             id: row.id,
             rule_id: row.rule_id,
             rule_name: row.rule_name,
             agent_id: row.agent_id,
+            agent_name,
             metric: row.metric,
             threshold: row.threshold,
             value: row.value,
@@ -198,15 +193,16 @@ async fn list_alerts(
     Ok(axum::Json(found.map(AlertView::from).into()))
 }
 
-/// List all alert rules, oldest first.
-#[utoipa::path(get, path = "/api/alerts/rules", tag = "alerts",
-    responses((status = 200, body = AlertRulesView)))]
+/// List alert rules, oldest first.
+#[utoipa::path(get, path = "/api/alerts/rules", tag = "alerts", params(PageParams),
+    responses((status = 200, body = PageView<AlertRuleView>)))]
 async fn list_alert_rules(
     State(state): State<AppState>,
     caller: Caller,
-) -> ApiResult<axum::Json<AlertRulesView>> {
-    let rules = state.services.alerts.rules(&caller).await?;
-    Ok(axum::Json(AlertRulesView { items: rules.into_iter().map(AlertRuleView::from).collect() }))
+    Params(params): Params<PageParams>,
+) -> ApiResult<axum::Json<PageView<AlertRuleView>>> {
+    let rules = state.services.alerts.rules(&caller, params.read()?).await?;
+    Ok(axum::Json(rules.map(AlertRuleView::from).into()))
 }
 
 /// Create an alert rule. `name`, `metric` and `threshold` are required. It is checked at once.

@@ -15,7 +15,7 @@ use crate::domain::commands::approval::ApprovalState;
 use crate::domain::commands::command_state::CommandState;
 use crate::domain::commands::job_state::JobState;
 use crate::domain::fleet::reported_manifest::ManifestInForce;
-use crate::domain::ids::{AgentId, AgentKeyId, ApprovalId, CommandId, JobId};
+use crate::domain::ids::{AgentId, AgentKeyId, AlertId, AlertRuleId, ApprovalId, CommandId, JobId};
 use crate::domain::integrations::tenant_event::{EventFilter, TenantEvent, TenantEventKind};
 use crate::domain::time::Timestamp;
 use crate::http::AppState;
@@ -33,7 +33,7 @@ pub(in crate::http) fn routes() -> OpenApiRouter<AppState> {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 struct EventsParams {
-    /// Comma-separated list of `execution`, `job`, `agent`, `approval` and `agent_refused`. Default: all that the key may see.
+    /// Comma-separated list of `execution`, `job`, `agent`, `approval`, `agent_refused`, `alert` and `alert_rule`. Default: all that the key may see.
     types: Option<String>,
     /// Only events of this agent.
     agent: Option<uuid::Uuid>,
@@ -43,7 +43,8 @@ struct EventsParams {
     script: Option<String>,
 }
 
-/// The data of an event, by its name: `execution`, `job`, `agent`, `approval` or `agent_refused`.
+/// The data of an event, by its name: `execution`, `job`, `agent`, `approval`, `agent_refused`, `alert` or
+/// `alert_rule`.
 #[derive(Serialize, ToSchema)]
 #[serde(untagged)]
 enum TenantEventView<'a> {
@@ -85,12 +86,26 @@ enum TenantEventView<'a> {
         /// Agents that the plan of the tenant allows.
         limit: u64,
     },
+    Alert {
+        id: AlertId,
+        rule_id: AlertRuleId,
+        /// The agent with the value; `null` for `agents_online`.
+        agent_id: Option<AgentId>,
+        /// `open` or `resolved`.
+        state: &'static str,
+    },
+    AlertRule {
+        /// The rule, which may be deleted.
+        id: AlertRuleId,
+        /// No alert opens before.
+        silenced_until: Option<Timestamp>,
+    },
 }
 
 /// Stream changes as server-sent events.
 ///
-/// Each event has the current state of an execution, a job, an agent or a request for approval, or reports a
-/// new agent that the plan of the tenant has no room for. Changes in quick succession
+/// Each event has the current state of an execution, a job, an agent, a request for approval, an alert or an alert
+/// rule, or reports a new agent that the plan of the tenant has no room for. Changes in quick succession
 /// may be merged into one event. The first event is `ready`: data that is read after it is
 /// complete. A `reset` means that events were missed: read your data again. With `Last-Event-ID`
 /// the stream continues after that event without a `ready`, or with a `reset` if that event is too
@@ -125,7 +140,8 @@ fn kinds(types: Option<&str>) -> ApiResult<Vec<TenantEventKind>> {
         |name: &str| TenantEventKind::ALL.into_iter().find(|kind| kind.as_str() == name.trim());
     named.map(kind).collect::<Option<_>>().ok_or_else(|| {
         Problem::invalid_query(
-            "`types` must be a list of `execution`, `job`, `agent`, `approval` and `agent_refused`"
+            "`types` must be a list of `execution`, `job`, `agent`, `approval`, `agent_refused`, `alert` \
+             and `alert_rule`"
                 .into(),
         )
     })
@@ -163,6 +179,15 @@ impl<'a> From<&'a TenantEvent> for TenantEventView<'a> {
             TenantEvent::Approval { id, state } => Self::Approval { id: *id, state: *state },
             TenantEvent::AgentRefused { key_id, hostname, limit } => {
                 Self::AgentRefused { key_id: *key_id, hostname, limit: *limit }
+            }
+            TenantEvent::Alert { id, rule_id, agent_id, is_open } => Self::Alert {
+                id: *id,
+                rule_id: *rule_id,
+                agent_id: *agent_id,
+                state: if *is_open { "open" } else { "resolved" },
+            },
+            TenantEvent::AlertRule { id, silenced_until } => {
+                Self::AlertRule { id: *id, silenced_until: *silenced_until }
             }
         }
     }

@@ -24,6 +24,15 @@ pub(in crate::http) fn routes() -> OpenApiRouter<AppState> {
         .merge(super::starter::routes())
 }
 
+/// How to delete a script.
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct DeletionParams {
+    /// Delete it although schedules or hooks run it: they fail from then on.
+    force: Option<bool>,
+}
+
 /// Which scripts to list.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]
@@ -102,14 +111,19 @@ async fn update_script(
 }
 
 /// Delete a script with its versions. Executions that wait for their hosts do not run any more; the
-/// history keeps the numbers and hashes of what ran.
-#[utoipa::path(delete, path = "/api/scripts/{id}", tag = "library", params(("id" = uuid::Uuid, Path)),
-    responses((status = 204), (status = 403, body = Problem), (status = 404, body = Problem)))]
+/// history keeps the numbers and hashes of what ran. A script that schedules or hooks run is not deleted
+/// without `force`.
+#[utoipa::path(delete, path = "/api/scripts/{id}", tag = "library",
+    params(("id" = uuid::Uuid, Path), DeletionParams),
+    responses((status = 204), (status = 403, body = Problem), (status = 404, body = Problem),
+        (status = 409, body = Problem)))]
 async fn delete_script(
     State(state): State<AppState>,
     caller: Caller,
     Id(id): Id,
+    Params(params): Params<DeletionParams>,
 ) -> ApiResult<StatusCode> {
-    state.services.library.delete(&caller, ScriptId(id)).await?;
+    let is_forced = params.force.unwrap_or_default();
+    state.services.library.delete(&caller, ScriptId(id), is_forced).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -4,6 +4,7 @@
 use serde_json::{Map, Value, json};
 
 use super::operations::operations;
+use crate::domain::integrations::tenant_event::TenantEventKind;
 
 /// Completes the streams of a document.
 pub fn complete(document: &mut Value) {
@@ -11,7 +12,15 @@ pub fn complete(document: &mut Value) {
     let changes = name_parts(
         schemas,
         "TenantEventView",
-        &["ExecutionEventData", "JobEventData", "AgentEventData", "AgentRefusedEventData"],
+        &[
+            "ExecutionEventData",
+            "JobEventData",
+            "AgentEventData",
+            "ApprovalEventData",
+            "AgentRefusedEventData",
+            "AlertEventData",
+            "AlertRuleEventData",
+        ],
     );
     let live = name_parts(schemas, "LiveEventView", &["OutputEvent", "ResultEvent"]);
     schemas.insert(
@@ -22,12 +31,16 @@ pub fn complete(document: &mut Value) {
     let empty = "EmptyData".to_owned();
     let audit = ["AuditEntryView".to_owned(), empty.clone()];
     let audit = add_events(schemas, ["entry", "ready"].into_iter().zip(audit));
-    let names = ["execution", "job", "agent", "agent_refused", "ready", "reset"];
+    let kinds = TenantEventKind::ALL.map(TenantEventKind::as_str);
+    let names = kinds.into_iter().chain(["ready", "reset"]);
     let data = changes.into_iter().chain([empty.clone(), empty]);
-    let changes = add_events(schemas, names.into_iter().zip(data));
+    let changes = add_events(schemas, names.zip(data));
     let live = add_events(schemas, ["output", "result"].into_iter().zip(live));
     if let Some(agent) = schemas.get_mut("AgentEventData") {
         agent["properties"]["status"] = json!({"$ref": "#/components/schemas/AgentStatus"});
+    }
+    if let Some(alert) = schemas.get_mut("AlertEventData") {
+        alert["properties"]["state"] = json!({"type": "string", "enum": ["open", "resolved"]});
     }
     if let Some(job) = schemas.get_mut("JobEventData") {
         job["properties"]["counts"] = json!({"$ref": "#/components/schemas/StateCounts"});

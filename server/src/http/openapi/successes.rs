@@ -138,7 +138,7 @@ const SENTENCES: &[(&str, &str, &str)] = &[
     ("save_script_version", "201", "The version."),
     ("sign_script_version", "200", "The version with its signatures."),
     ("update_script", "200", "The script."),
-    ("list_alert_rules", "200", "All rules."),
+    ("list_alert_rules", "200", "Rules."),
     ("list_alerts", "200", "Alerts."),
     ("list_calendars", "200", "All calendars."),
     ("list_hook_deliveries", "200", "A page of deliveries."),

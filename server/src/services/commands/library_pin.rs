@@ -1,7 +1,9 @@
 //! Pins the version of a library script in a request: from then on it is decided what runs.
 
-use muster_protocol::library::LibraryReference;
+use muster_protocol::library::{LibraryReference, ParameterKind};
 use muster_protocol::manifest_mismatch::ManifestMismatch;
+use muster_protocol::parameter::{ParameterError, Parameters};
+use muster_protocol::secret_parameters::SecretParameters;
 use serde_json::json;
 
 use super::preflight::Executable;
@@ -48,4 +50,42 @@ pub(super) async fn pin_script(
     validated.set_data(data);
     validated.content = Some(pinned.content);
     Ok(())
+}
+
+/// Checks a script of the library and its parameters for work that is submitted later: against the version
+/// that would run now. `open`: parameters whose values are not known before.
+///
+/// # Errors
+/// 422 `unknown_script`, `unknown_version` or `invalid_parameters`, which names what to add.
+pub(super) async fn check_script(
+    library: &Library,
+    tenant_id: TenantId,
+    reference: &LibraryReference,
+    (parameters, secrets): (&Parameters, &SecretParameters),
+    open: &[String],
+) -> Result<()> {
+    let mut document = library.pin(tenant_id, reference).await?.document;
+    let mut parameters = parameters.clone();
+    let refused = |detail| ServiceError::Invalid { code: "invalid_parameters", detail };
+    for name in open {
+        let Some(place) = document.parameters.iter().position(|known| known.name == *name) else {
+            return Err(refused(ParameterError::NotOfVersion(name.clone()).to_string()));
+        };
+        document.parameters.remove(place);
+        parameters.remove(name);
+    }
+    document.check_values(&parameters, secrets).map_err(|error| match error {
+        ParameterError::Missing(name) => {
+            let is_secret = document
+                .parameters
+                .iter()
+                .any(|known| known.name == name && known.kind == ParameterKind::Secret);
+            let kind = if is_secret { "secret parameters" } else { "parameters" };
+            let script = reference.full_name();
+            refused(format!(
+                "parameter `{name}` is required by {script}; add `{name}=VALUE` to the {kind}"
+            ))
+        }
+        error => refused(error.to_string()),
+    })
 }

@@ -9,14 +9,16 @@ use super::{
 };
 use crate::domain::access::principal::Scope;
 use crate::domain::ids::{ScriptId, ScriptVersionId};
-use crate::domain::library::records::{ScriptRecord, ScriptVersionRecord};
+use crate::domain::library::records::{ScriptRecord, ScriptUse, ScriptVersionRecord};
 use crate::domain::time::Timestamp;
 use crate::services::access::caller::Caller;
 use crate::services::access::work_guard::require_unlimited;
 use crate::services::error::{Result, ServiceError};
 use crate::store::StoreError;
 use crate::store::entities::library::script_version;
-use crate::store::queries::{LIBRARY_FULL, NewVersion, SCRIPT_NAME_TAKEN, TOO_MANY_SCRIPTS};
+use crate::store::queries::{
+    LIBRARY_FULL, NewVersion, SCRIPT_NAME_TAKEN, ScriptDeletion, TOO_MANY_SCRIPTS,
+};
 
 impl Library {
     /// Creates a script with its first version.
@@ -151,14 +153,18 @@ impl Library {
     }
 
     /// Deletes a script with its versions. Work that waits for a host does not run any more.
-    pub async fn delete(&self, caller: &Caller, id: ScriptId) -> Result<()> {
+    ///
+    /// # Errors
+    /// 409 `script_in_use` names schedules and hooks that run it, unless `is_forced`.
+    pub async fn delete(&self, caller: &Caller, id: ScriptId, is_forced: bool) -> Result<()> {
         require_write(caller)?;
         let row = self.find(caller, id).await?;
         let detail = json!({"name": row.name, "latest_version": row.latest_version});
         let audit = caller.audit("script.delete", subject(id), &detail, self.clock.now());
-        match self.store.tenant(row.tenant_id).delete_script(id, audit).await? {
-            true => Ok(()),
-            false => Err(UNKNOWN),
+        match self.store.tenant(row.tenant_id).delete_script(id, is_forced, audit).await? {
+            ScriptDeletion::Deleted => Ok(()),
+            ScriptDeletion::Unknown => Err(UNKNOWN),
+            ScriptDeletion::InUse(uses) => Err(in_use(caller, &uses)),
         }
     }
 }
@@ -189,6 +195,22 @@ fn new_version(
         created_at: now,
     };
     NewVersion { row, body: content.body }
+}
+
+/// Names what uses a script, if the caller may see it.
+fn in_use(caller: &Caller, uses: &[ScriptUse]) -> ServiceError {
+    let users = if caller.principal.may(Scope::SchedulesRead) {
+        let named: Vec<_> = uses.iter().map(|one| format!("{} `{}`", one.kind, one.name)).collect();
+        named.join(", ")
+    } else {
+        "schedules or hooks that you may not see".to_owned()
+    };
+    ServiceError::Conflict {
+        code: "script_in_use",
+        detail: format!(
+            "this script is run by {users}; change or delete them first, or force the deletion"
+        ),
+    }
 }
 
 fn refused(error: StoreError) -> ServiceError {

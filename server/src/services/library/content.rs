@@ -42,7 +42,7 @@ impl Library {
         let name = &reference.name;
         let tenant = self.store.tenant(tenant_id);
         let script = tenant.script_by_name(name).await?.ok_or_else(|| {
-            invalid("unknown_script", format!("the library has no script `{name}`"))
+            invalid("unknown_script", format!("the library has no script `{name}`; save it first"))
         })?;
         let number = reference.version.unwrap_or(script.current_version.unsigned_abs());
         let unknown = || {

@@ -1,10 +1,13 @@
 //! Calendars: use cases of the API. `services/access/work_guard` asks them before work starts.
 
+use std::sync::Arc;
+
 use serde_json::{Value, json};
+use tokio::sync::Notify;
 
 use crate::domain::access::principal::Scope;
 use crate::domain::fleet::target::{Target, TargetSpec};
-use crate::domain::ids::{CalendarId, ScheduleId};
+use crate::domain::ids::{CalendarId, ScheduleId, TenantId};
 use crate::domain::name::check_name;
 use crate::domain::schedules::calendar::{Calendar, CalendarRecord, EntrySpec};
 use crate::domain::time::{Clock, Timestamp};
@@ -24,6 +27,8 @@ pub struct Calendars {
     pub(in crate::services) store: Store,
     pub(in crate::services) clock: Clock,
     pub(in crate::services) guard: WorkGuard,
+    /// Notified because a wave of a group may start now.
+    pub(in crate::services) group_changes: Arc<Notify>,
 }
 
 /// Changes to a calendar. `None` keeps the value, or takes the default in a new calendar.
@@ -75,7 +80,7 @@ impl Calendars {
             Err(StoreError::Refused(_)) => return Err(name_taken()),
             stored => stored?,
         }
-        self.guard.forget_rules(row.tenant_id);
+        self.has_changed(row.tenant_id);
         Ok(row)
     }
 
@@ -120,8 +125,13 @@ impl Calendars {
             }
             stored => stored?,
         };
-        self.guard.forget_rules(row.tenant_id);
+        self.has_changed(row.tenant_id);
         Ok(row)
+    }
+
+    fn has_changed(&self, tenant_id: TenantId) {
+        self.guard.forget_rules(tenant_id);
+        self.group_changes.notify_one();
     }
 
     /// Deletes a calendar.
@@ -131,7 +141,7 @@ impl Calendars {
         let tenant_id = caller.principal.tenant_id;
         match self.store.tenant(tenant_id).delete_calendar(id, audit).await? {
             true => {
-                self.guard.forget_rules(tenant_id);
+                self.has_changed(tenant_id);
                 Ok(())
             }
             false => Err(UNKNOWN),

@@ -39,6 +39,15 @@ impl Schedules {
             caller.require(Scope::CommandsRun)?;
             self.jobs.check_reach(caller, job.request()).await?;
         }
+        if request.job.is_some() || request.secret_parameters.is_some() {
+            let known = self.find_to_change(caller, id).await?;
+            let job = request.job.clone().map_or_else(|| template(&known), Ok)?.request();
+            let job = match &request.secret_parameters {
+                Some(given) => JobRequest { secret_parameters: given.clone(), ..job },
+                None => self.complete(&known, job)?,
+            };
+            self.jobs.check_script(caller, job, &[]).await?;
+        }
         let change = |row: ScheduleRecord, now| {
             self.with_changes(caller, row, request.clone(), now).map(Some)
         };

@@ -29,7 +29,7 @@ use crate::domain::schedules::trigger_call::TriggerStateRecord;
 use crate::domain::secret_box::SecretBox;
 use crate::domain::time::Clock;
 use crate::services::access::caller::{Caller, Subject};
-use crate::services::commands::jobs::Jobs;
+use crate::services::commands::jobs::{JobRequest, Jobs};
 use crate::services::error::{Result, ServiceError};
 use crate::store::queries::TOO_MANY_SCHEDULES;
 use crate::store::{Store, StoreError};
@@ -84,7 +84,10 @@ impl Schedules {
         request: ScheduleRequest,
     ) -> Result<ScheduleSnapshot> {
         caller.require(Scope::SchedulesWrite)?;
+        let secrets = request.secret_parameters.clone().flatten();
         let row = self.new_row(caller, request)?;
+        let job = JobRequest { secret_parameters: secrets, ..template(&row)?.request() };
+        self.jobs.check_script(caller, job, &[]).await?;
         self.jobs.check_reach(caller, template(&row)?.request()).await?;
         let audit = caller.audit("schedule.create", subject(row.id), &detail(&row), row.created_at);
         let tenant = self.store.tenant(row.tenant_id);

@@ -107,6 +107,7 @@ pub mod schedules {
 }
 /// The library's scripts, their versions and their signatures.
 pub mod library {
+    mod script_uses;
     pub(super) mod scripts;
     pub(super) mod versions;
 }
@@ -153,7 +154,9 @@ pub use self::integrations::integrations::{IntegrationChange, TOO_MANY_INTEGRATI
 pub use self::integrations::webhooks::{
     FailedExecution, PendingWebhookDelivery, WebhookDeliveriesToSkip, WebhookDeliveryFilter,
 };
-pub use self::library::scripts::{SCRIPT_NAME_TAKEN, ScriptFilter, TOO_MANY_SCRIPTS};
+pub use self::library::scripts::{
+    SCRIPT_NAME_TAKEN, ScriptDeletion, ScriptFilter, TOO_MANY_SCRIPTS,
+};
 pub use self::library::versions::{LIBRARY_FULL, MAX_LIBRARY_BYTES, NewVersion};
 pub use self::operations::api_key_revocation::{Revocation, RevocationScope};
 pub use self::operations::member_changes::MemberChange;

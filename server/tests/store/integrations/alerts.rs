@@ -20,6 +20,8 @@ on_both_databases!(
     disabling_and_deleting_a_rule_resolve_its_alerts_once,
     rules_are_due_at_their_time_and_those_that_count_agents_on_request,
     a_tenant_sees_no_alerts_of_another,
+    the_tenant_whose_rule_waits_longest_is_first,
+    a_rule_keeps_its_newest_resolved_alerts,
     a_key_is_reported_once_for_each_expiry,
 );
 
@@ -47,7 +49,7 @@ impl Fixture {
             check_at: Some(NOW),
         };
         let tenant = self.store.tenant(self.tenant_id);
-        let created = tenant.create_alert_rule(row.clone(), 10, audit(self.tenant_id)).await;
+        let created = tenant.create_alert_rule(row.clone(), 30, audit(self.tenant_id)).await;
         created.expect("created");
         row
     }
@@ -63,7 +65,7 @@ impl Fixture {
     }
 
     async fn check(&self, check: AlertCheck) -> bool {
-        self.store.system().store_alert_check(check).await.expect("store")
+        self.store.system().store_alert_check(check).await.expect("store").is_some()
     }
 
     /// The types of the messages of an integration, oldest first.
@@ -95,7 +97,8 @@ async fn of_two_checks_at_once_one_opens_an_alert_and_sends_it(fixture: Fixture)
         system.store_alert_check(opening(&rule, now)),
         system.store_alert_check(opening(&rule, now)),
     );
-    assert_eq!(u8::from(one.expect("store")) + u8::from(other.expect("store")), 1);
+    let stored = [one.expect("store"), other.expect("store")];
+    assert_eq!(stored.iter().flatten().count(), 1, "{stored:?}");
     let alerts = fixture.alerts().await;
     assert_eq!(alerts.len(), 1, "{alerts:?}");
     assert_eq!(fixture.sent(sent).await, ["alert.opened"]);
@@ -138,7 +141,7 @@ async fn a_check_of_a_changed_or_disabled_rule_changes_nothing(fixture: Fixture)
     let change = async |row: &alert_rule::Model, was| {
         let audit = audit(fixture.tenant_id);
         let changed = tenant.change_alert_rule(row.clone(), was, AlertReset::Nothing, audit).await;
-        changed.expect("change")
+        changed.expect("change").is_some()
     };
     assert!(change(&renamed, NOW).await);
     assert!(!change(&renamed, NOW).await, "it was changed meanwhile");
@@ -169,14 +172,14 @@ async fn disabling_and_deleting_a_rule_resolve_its_alerts_once(fixture: Fixture)
     let tenant = fixture.store.tenant(fixture.tenant_id);
     let entry = || audit(fixture.tenant_id);
     let changed = tenant.change_alert_rule(disabled, NOW, AlertReset::Alerts, entry()).await;
-    assert!(changed.expect("change"));
+    assert_eq!(changed.expect("change").expect("the rule").len(), 1);
     let alerts = fixture.alerts().await;
     assert_eq!(alerts[0].end_reason, Some(AlertEndReason::RuleChanged));
     assert_eq!(fixture.sent(sent).await, ["alert.opened", "alert.resolved"]);
     let subjects = tenant.alert_subjects(rule.id).await.expect("read");
     assert!(subjects.since.is_empty(), "{subjects:?}");
-    assert!(tenant.delete_alert_rule(rule.id, entry()).await.expect("delete"));
-    assert!(!tenant.delete_alert_rule(rule.id, entry()).await.expect("delete"));
+    assert_eq!(tenant.delete_alert_rule(rule.id, entry()).await.expect("delete"), Some(vec![]));
+    assert_eq!(tenant.delete_alert_rule(rule.id, entry()).await.expect("delete"), None);
     assert_eq!(fixture.alerts().await, []);
     assert_eq!(fixture.sent(sent).await.len(), 2, "it was resolved before");
 }
@@ -185,9 +188,12 @@ async fn rules_are_due_at_their_time_and_those_that_count_agents_on_request(fixt
     let disk = fixture.alert_rule("disk", AlertMetric::DiskPercent).await;
     let down = fixture.alert_rule("down", AlertMetric::AgentsOnline).await;
     let system = fixture.store.system();
+    let tenant = fixture.store.tenant(fixture.tenant_id);
     let due = async |now: Timestamp, with_presence: bool| {
         let changed_at = with_presence.then_some(now);
-        let due = system.due_alert_rules(now, changed_at, 10).await.expect("read");
+        let due = tenant.due_alert_rules(now, changed_at, 10).await.expect("read");
+        let tenants = system.tenants_with_due_alert_rules(now, changed_at).await.expect("read");
+        assert_eq!(tenants, if due.is_empty() { vec![] } else { vec![fixture.tenant_id] });
         due.into_iter().map(|rule| rule.id).collect::<Vec<_>>()
     };
     assert_eq!(due(NOW, false).await, [disk.id, down.id]);
@@ -210,16 +216,70 @@ async fn a_tenant_sees_no_alerts_of_another(fixture: Fixture) {
     assert!(fixture.check(opening(&rule, NOW.plus_ms(1))).await);
     let id = TenantId::new();
     let other = fixture.store.tenant(id);
-    assert_eq!(other.alert_rules().await.expect("read"), []);
+    assert_eq!(other.alert_rules(PAGE).await.expect("read"), []);
+    let due = other.due_alert_rules(NOW.plus_ms(10_000), None, 10).await.expect("read");
+    assert_eq!(due, []);
     assert_eq!(other.alert_rule(rule.id).await.expect("read"), None);
     assert_eq!(other.alerts(AlertFilter::default(), PAGE).await.expect("read"), []);
     assert!(other.alert_subjects(rule.id).await.expect("read").open.is_empty());
-    assert!(!other.delete_alert_rule(rule.id, audit(fixture.tenant_id)).await.expect("delete"));
+    let deleted = other.delete_alert_rule(rule.id, audit(fixture.tenant_id)).await;
+    assert_eq!(deleted.expect("delete"), None);
     let taken = alert_rule::Model { tenant_id: id, ..fixture.stored_rule(rule.id).await };
     let entry = audit(fixture.tenant_id);
     let changed = other.change_alert_rule(taken, NOW, AlertReset::Alerts, entry).await;
-    assert!(!changed.expect("change"));
+    assert_eq!(changed.expect("change"), None);
     assert_eq!(fixture.alerts().await.len(), 1);
+}
+
+async fn the_tenant_whose_rule_waits_longest_is_first(fixture: Fixture) {
+    let other_id = TenantId::new();
+    let other = fixture.store.tenant(other_id);
+    let busy = fixture.alert_rule("busy", AlertMetric::DiskPercent).await;
+    for number in 0..20 {
+        fixture.alert_rule(&format!("busy {number}"), AlertMetric::DiskPercent).await;
+    }
+    let late = alert_rule::Model {
+        id: AlertRuleId::new(),
+        tenant_id: other_id,
+        check_at: Some(NOW.plus_ms(1)),
+        ..busy
+    };
+    let created = other.create_alert_rule(late, 10, audit(other_id)).await;
+    created.expect("created");
+    let due = fixture.store.system().tenants_with_due_alert_rules(NOW.plus_ms(2), None).await;
+    assert_eq!(due.expect("read"), [fixture.tenant_id, other_id], "each once");
+}
+
+async fn a_rule_keeps_its_newest_resolved_alerts(fixture: Fixture) {
+    let mut rule = fixture.alert_rule("down", AlertMetric::AgentsOnline).await;
+    let agents = |count: usize| (0..count).map(|_| Uuid::now_v7()).collect::<Vec<_>>();
+    let mut oldest = None;
+    for (round, count) in [1_000, 1_000, 3].into_iter().enumerate() {
+        let now = NOW.plus_ms(1 + 2 * round as u64);
+        let opened: Vec<_> = agents(count)
+            .into_iter()
+            .map(|subject_id| OpenedAlert { subject_id, agent_id: None, value: 0.0 })
+            .collect();
+        assert!(fixture.check(AlertCheck { since: vec![], opened, ..opening(&rule, now) }).await);
+        rule = fixture.stored_rule(rule.id).await;
+        let tenant = fixture.store.tenant(fixture.tenant_id);
+        let open = tenant.alert_subjects(rule.id).await.expect("read").open;
+        oldest = oldest.or_else(|| open.values().min().copied());
+        let resolved = open.values().map(|id| (*id, AlertEndReason::Cleared)).collect();
+        let ending = AlertCheck {
+            since: vec![],
+            opened: vec![],
+            resolved,
+            ..opening(&rule, now.plus_ms(1))
+        };
+        assert!(fixture.check(ending).await);
+        rule = fixture.stored_rule(rule.id).await;
+    }
+    let everything = PageRequest { after: None, limit: 5_000 };
+    let tenant = fixture.store.tenant(fixture.tenant_id);
+    let kept = tenant.alerts(AlertFilter::default(), everything).await.expect("read");
+    assert_eq!(kept.len(), 2_000);
+    assert!(kept.iter().all(|alert| Some(alert.id) != oldest), "the oldest are dropped");
 }
 
 async fn a_key_is_reported_once_for_each_expiry(fixture: Fixture) {

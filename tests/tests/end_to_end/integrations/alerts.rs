@@ -1,7 +1,9 @@
 //! Alerts with real servers and agents: each opens once and is resolved once.
 
 use chrono::{Duration, Utc};
-use muster_tests::{AgentOptions, FakeAgent, Fixture, JsonFields as _, WebhookSink, eventually};
+use muster_tests::{
+    AgentOptions, FakeAgent, Fixture, JsonFields as _, LiveStream, WebhookSink, eventually,
+};
 use serde_json::{Value, json};
 
 use super::webhooks::{on_postgres, options};
@@ -40,6 +42,57 @@ async fn checked(fixture: &Fixture, path: &str) {
         (now["checked_at"] != before["checked_at"]).then_some(())
     })
     .await;
+}
+
+#[tokio::test]
+async fn stream_of_events_has_alerts_and_changes_of_rules() {
+    let fixture = Fixture::with(options()).await;
+    let (mut agent, _) = fixture.agent(AgentOptions::named("web-1")).await;
+    let limited = json!({"name": "k", "role": "auditor", "scopes": ["agents:read"]});
+    let limited = fixture.api.post("/api/keys", limited).await.expect(201);
+    let limited = fixture.api.with_key(limited.text("key"));
+    let refused = LiveStream::open(&limited, "/api/events?types=alert", "").await;
+    refused.expect_err("refused").expect_problem(403, "missing_scope");
+    let types = "/api/events?types=alert,alert_rule";
+    let mut events = LiveStream::open(&fixture.api, types, "").await.expect("a stream");
+    let down = json!({"name": "down", "metric": "agents_online", "threshold": 1, "for_ms": 0});
+    let path = rule(&fixture, down).await;
+    let id = json!(path.rsplit('/').next());
+    let changed = events.expect("alert_rule").await.data;
+    assert_eq!((&changed["id"], &changed["silenced_until"]), (&id, &Value::Null));
+    agent.stop();
+    let opened = events.expect("alert").await.data;
+    assert_eq!((&opened["rule_id"], &opened["state"]), (&id, &json!("open")), "{opened}");
+    let shown = with_alerts(&fixture, "?is_open=true", 1).await.remove(0);
+    assert_eq!(opened["id"], shown["id"]);
+    let until = (Utc::now() + Duration::hours(1)).to_rfc3339();
+    fixture.api.post(&format!("{path}/silence"), json!({"until": until})).await.expect(200);
+    assert!(events.expect("alert_rule").await.data["silenced_until"].is_string());
+    fixture.api.delete(&path).await.expect(204);
+    let resolved = events.expect("alert").await.data;
+    assert_eq!((&resolved["id"], &resolved["state"]), (&opened["id"], &json!("resolved")));
+    assert_eq!(events.expect("alert_rule").await.data["id"], id);
+}
+
+#[tokio::test]
+async fn rules_have_pages() {
+    let fixture = Fixture::on_sqlite().await;
+    let cli = fixture.cli().await;
+    for number in 0..3 {
+        let name = format!("rule {number}");
+        let body = json!({"name": name, "metric": "disk_percent", "threshold": 90});
+        rule(&fixture, body).await;
+    }
+    let first = fixture.api.get("/api/alerts/rules?limit=2").await.expect(200);
+    assert_eq!(first.list("items").len(), 2);
+    let next = format!("/api/alerts/rules?limit=2&cursor={}", first.text("next_cursor"));
+    let second = fixture.api.get(&next).await.expect(200);
+    assert_eq!(
+        (&second["items"][0]["name"], &second["next_cursor"]),
+        (&json!("rule 2"), &Value::Null)
+    );
+    let all = cli.run(&["alerts", "rules"]).await.expect(0);
+    assert!(all.contains("rule 0") && all.contains("rule 2"), "{all}");
 }
 
 mod alert_opens_without_agents_and_is_resolved_when_one_is_back {
@@ -120,6 +173,9 @@ async fn disk_above_its_threshold_opens_an_alert_of_the_agent_until_it_is_clear(
     .await;
     let open = with_alerts(&fixture, "?is_open=true", 1).await.remove(0);
     assert_eq!((open["agent_id"].as_str(), &open["value"]), (Some(id.as_str()), &json!(95.0)));
+    assert_eq!(open["agent_name"], "db-1", "{open}");
+    let listed = fixture.cli().await.run(&["alerts"]).await.expect(0);
+    assert!(listed.contains("db-1"), "{listed}");
     for percent in [85.0, 91.0] {
         becomes(percent);
         checked(&fixture, &path).await;
@@ -179,6 +235,8 @@ async fn rule_that_can_not_work_is_refused_with_its_field() {
     let valid = json!({"name": "disk", "metric": "disk_percent", "threshold": 90});
     for (field, value) in [
         ("threshold", json!(101)),
+        // Nothing is above 100 percent, so the alert would never open.
+        ("threshold", json!(100)),
         ("threshold", json!(-1)),
         ("clear_threshold", json!(91)),
         ("for_ms", json!(86_400_001)),

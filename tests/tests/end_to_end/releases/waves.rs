@@ -11,6 +11,7 @@ on_both_databases!(
     paused_group_still_records_results_of_its_agents,
     resuming_an_active_group_has_no_effect,
     group_of_a_revoked_key_halts_before_its_next_wave_until_another_key_resumes_it,
+    calendar_holds_back_the_waves_of_its_agents_until_it_is_deleted,
 );
 
 /// A scripted host, which can reconnect.
@@ -171,6 +172,44 @@ async fn group_of_a_revoked_key_halts_before_its_next_wave_until_another_key_res
     let sent = fixture.server.query("SELECT 1 FROM commands WHERE command = 'update'");
     assert_eq!(sent.len(), 1, "{sent:?}");
     change(&fixture, &id, "resume").await;
+    other.is_asked("update").await;
+}
+
+async fn calendar_holds_back_the_waves_of_its_agents_until_it_is_deleted(fixture: Fixture) {
+    with_release(&fixture).await;
+    let mut one = ReconnectingHost::new(&fixture, "one", 16).await;
+    let mut two = ReconnectingHost::new(&fixture, "two", 16).await;
+    let mut free = ReconnectingHost::new(&fixture, "free", 16).await;
+    for host in [&one, &two] {
+        let tags = json!({"tags": ["held"]});
+        fixture.api.patch(&format!("/api/agents/{}", host.id), tags).await.expect(200);
+    }
+    let held = json!({"name": "held", "target": {"tags": ["held"]}, "wave_size": 1});
+    let id = group_for_next_version(&fixture, held).await;
+    let (asked, first, other) = tokio::select! {
+        asked = one.is_asked("update") => (asked, &mut one, &mut two),
+        asked = two.is_asked("update") => (asked, &mut two, &mut one),
+    };
+    let now = chrono::Utc::now();
+    let entries = json!([{"kind": "freeze", "starts_at": (now - chrono::Duration::minutes(1)).to_rfc3339(),
+        "ends_at": (now + chrono::Duration::hours(1)).to_rfc3339()}]);
+    let calendar = json!({"name": "sale", "entries": entries, "target": {"tags": ["held"]}});
+    let calendar = fixture.api.post("/api/calendars", calendar).await.expect(201);
+    // The update that was requested continues.
+    first.answers(&asked, true).await;
+    fixture.api.finished(asked.text("command_id")).await;
+    first.said["version"] = json!("0.2.0");
+    first.reconnect(&fixture).await;
+    group(&fixture, &id, "the first is updated", |shown| shown["up_to_date_count"] == 1).await;
+    // A round that starts the wave of another group has looked at this group too.
+    let others = json!({"name": "free", "target": {"ids": [free.id]}});
+    group_for_next_version(&fixture, others).await;
+    free.is_asked("update").await;
+    let shown = group(&fixture, &id, "it is active", |shown| shown["state"] == "active").await;
+    assert_eq!((&shown["wave"], &shown["updating_count"]), (&json!(1), &json!(0)), "{shown}");
+    let sent = fixture.server.query("SELECT 1 FROM commands WHERE command = 'update'");
+    assert_eq!(sent.len(), 2, "the second wave is held back: {sent:?}");
+    fixture.api.delete(&format!("/api/calendars/{}", calendar.id())).await.expect(204);
     other.is_asked("update").await;
 }
 

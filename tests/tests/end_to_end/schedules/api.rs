@@ -1,9 +1,12 @@
 //! `/api/schedules`.
 
+use std::collections::BTreeSet;
+
+use chrono::{DateTime, Utc};
 use muster_tests::{Fixture, JsonFields as _, on_both_databases};
 use serde_json::{Value, json};
 
-use super::{counting_agent, fires, schedule, with_fires};
+use super::{counting_agent, disabled, fires, schedule, with_fires};
 
 on_both_databases!(schedule_is_created_changed_disabled_run_and_deleted);
 
@@ -115,4 +118,27 @@ async fn schedule_that_is_due_once_ends() {
     assert_eq!(fires.len(), 1);
     let shown = fixture.api.get(&format!("/api/schedules/{id}")).await.expect(200);
     assert_eq!((&shown["state"], &shown["next_due_at"]), (&json!("ended"), &Value::Null));
+}
+
+#[tokio::test]
+async fn history_has_planned_and_actual_times_of_fires_with_jitter() {
+    let fixture = Fixture::on_sqlite().await;
+    let (_agent, _) = counting_agent(&fixture).await;
+    let spread = json!({"jitter_ms": 500, "overlap": "allow"});
+    let id = schedule(&fixture, json!({"every_ms": 1_000}), spread).await;
+    with_fires(&fixture, &id, "fired", 4).await;
+    let fired = disabled(&fixture, &id).await;
+    let fired: Vec<_> = fired.iter().filter(|fire| fire["state"] == "fired").collect();
+    let instant = |fire: &Value, field: &str| {
+        let instant: DateTime<Utc> = fire.text(field).parse().expect("RFC 3339");
+        instant.timestamp_millis()
+    };
+    let mut delays = BTreeSet::new();
+    for fire in &fired {
+        let delay = instant(fire, "planned_at") - instant(fire, "due_at");
+        assert!((0..=500).contains(&delay), "{fire}");
+        assert!(instant(fire, "fired_at") >= instant(fire, "planned_at"), "{fire}");
+        delays.insert(delay);
+    }
+    assert!(delays.len() > 1, "the delays differ: {fired:#?}");
 }

@@ -7,6 +7,7 @@ mod clocks;
 mod command_line;
 mod hooks;
 mod kills;
+mod library;
 mod offline;
 mod overlap;
 mod owners;

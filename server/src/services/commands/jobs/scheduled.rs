@@ -7,6 +7,8 @@ use crate::domain::access::principal::Scope;
 use crate::domain::fleet::target::Target;
 use crate::domain::ids::JobId;
 use crate::services::access::caller::Caller;
+use crate::services::commands::library_pin::check_script;
+use crate::services::commands::preflight::Executable;
 use crate::services::error::{Result, ServiceError};
 use crate::store::FireStart;
 
@@ -62,6 +64,26 @@ impl Jobs {
         let validated = validated.map_err(|error| error.moved("data.", "job."))?;
         validated.check_secret_target(&target)?;
         validated.check_scope(caller)
+    }
+
+    /// Checks that the library has the script of a job that is submitted later, and that its parameters
+    /// fit. `open`: parameters whose values are not known before. Hosts decide about their own scripts.
+    ///
+    /// # Errors
+    /// 422 `unknown_script`, `unknown_version` or `invalid_parameters`.
+    pub(in crate::services) async fn check_script(
+        &self,
+        caller: &Caller,
+        request: JobRequest,
+        open: &[String],
+    ) -> Result<()> {
+        let validated = request.into_command().validate(CommandName::Execute);
+        let validated = validated.map_err(|error| error.moved("data.", "job."))?;
+        let Some(Executable::Library { reference, parameters, .. }) = &validated.executable else {
+            return Ok(());
+        };
+        let values = (parameters, &validated.secret_parameters);
+        check_script(&self.library, caller.principal.tenant_id, reference, values, open).await
     }
 
     /// Checks the agents that a schedule's job would reach now. Each fire is checked again.

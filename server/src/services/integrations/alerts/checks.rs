@@ -1,15 +1,17 @@
 //! Checks of rules: what is there becomes alerts. Each check is one transaction, decided from what is
 //! stored: a server that stops in between leaves nothing undone, and two servers do nothing twice.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use muster_protocol::error_chain;
+use tokio::task::yield_now;
 use uuid::Uuid;
 
 use super::Alerts;
+use crate::domain::fleet::records::TelemetryRecord;
 use crate::domain::fleet::target::facts::Facts;
 use crate::domain::fleet::target::{Target, TargetSpec};
-use crate::domain::ids::AgentId;
+use crate::domain::ids::{AgentId, TenantId};
 use crate::domain::integrations::alert::{
     AlertChange, AlertEndReason, AlertProgress, AlertRuleRecord, Reading,
 };
@@ -19,8 +21,11 @@ use crate::store::StoreError;
 use crate::store::entities::integrations::alert_rule;
 use crate::store::queries::{AlertCheck, AlertSubjects, OpenedAlert};
 
-/// Rules that one query returns.
-const RULES_AT_ONCE: u64 = 100;
+/// Rules of a tenant that are checked before those of the next tenant. They share what is read of its
+/// agents.
+const RULES_PER_BATCH: u64 = 10;
+/// Agents that are compared with a target before other tasks run. Some patterns take milliseconds.
+const MATCHED_AT_ONCE: usize = 8;
 /// Most open alerts of a rule. Further ones open when others are resolved.
 const MAX_OPEN_ALERTS: usize = 1_000;
 /// Time between two checks of telemetry, which arrives with heartbeats.
@@ -34,8 +39,20 @@ const RETRY_MS: u64 = 60_000;
 /// What there is to do next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AlertWork {
+    /// A tenant has more rules to check now than one batch takes.
+    pub has_more: bool,
     /// In how many milliseconds the next rule is checked; `None` without an enabled rule.
     pub due_in_ms: Option<u64>,
+}
+
+/// What the rules of one batch look at.
+struct TenantSnapshot {
+    at: Timestamp,
+    agents: Vec<Facts>,
+    /// The newest recent sample of each agent that a rule about telemetry matches.
+    samples: HashMap<AgentId, TelemetryRecord>,
+    /// The calendars that hold back alerts, as in `WorkGuard::alert_holds`.
+    holds: Vec<Option<Target>>,
 }
 
 /// A subject of a rule and its value now.
@@ -57,41 +74,80 @@ impl Alerts {
         self.store.writer().presence_changed().await;
     }
 
-    /// Checks all rules whose time has come. `with_presence`: agents connected or disconnected, so check
-    /// all rules that count them.
+    /// The present, for [`Self::check_round`].
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// Checks rules whose time has come: of each tenant at most [`RULES_PER_BATCH`], so that a tenant with
+    /// many rules and agents does not delay those of others. `presence_changed_at`: agents connected or
+    /// disconnected then, so check all rules that count them and were checked before.
     ///
     /// # Errors
     /// [`StoreError`]; the next call checks what this one did not.
-    pub async fn check_due(
+    pub async fn check_round(
         &self,
-        with_presence: bool,
+        presence_changed_at: Option<Timestamp>,
     ) -> std::result::Result<AlertWork, StoreError> {
         let system = self.store.system();
-        // Those that this round has checked are not found again.
-        let changed_at = with_presence.then(|| self.clock.now());
-        loop {
-            let now = self.clock.now();
-            let due = system.due_alert_rules(now, changed_at, RULES_AT_ONCE).await?;
-            let is_full = due.len() as u64 == RULES_AT_ONCE;
-            for rule in due {
-                self.check(rule).await?;
-            }
-            if !is_full {
-                break;
+        let tenants =
+            system.tenants_with_due_alert_rules(self.clock.now(), presence_changed_at).await?;
+        let (mut has_more, mut failed) = (false, None);
+        for tenant_id in tenants {
+            match self.check_batch(tenant_id, presence_changed_at).await {
+                Ok(is_full) => has_more |= is_full,
+                // The rules of the other tenants are checked all the same.
+                Err(error) => failed = Some(error),
             }
         }
+        if let Some(error) = failed {
+            return Err(error);
+        }
         let next = system.next_alert_check().await?;
-        Ok(AlertWork { due_in_ms: next.map(|next| next.ms_since(self.clock.now())) })
+        let due_in_ms = next.map(|next| next.ms_since(self.clock.now()));
+        Ok(AlertWork { has_more, due_in_ms })
     }
 
-    async fn check(&self, rule: alert_rule::Model) -> std::result::Result<(), StoreError> {
+    /// Checks some rules of a tenant; true if it may have more.
+    async fn check_batch(
+        &self,
+        tenant_id: TenantId,
+        presence_changed_at: Option<Timestamp>,
+    ) -> std::result::Result<bool, StoreError> {
         let now = self.clock.now();
-        let check = match self.decide(&rule, now).await {
-            Ok(check) => check,
+        let tenant = self.store.tenant(tenant_id);
+        let due = tenant.due_alert_rules(now, presence_changed_at, RULES_PER_BATCH).await?;
+        let is_full = due.len() as u64 == RULES_PER_BATCH;
+        let rules: Vec<_> = due.into_iter().map(|row| (target_of(&row), row)).collect();
+        let snapshot = match self.snapshot(tenant_id, &rules, now).await {
+            Ok(snapshot) => Some(snapshot),
             Err(ServiceError::Store(error)) => return Err(error),
             Err(error) => {
-                let (id, error) = (rule.id, error_chain(&error));
-                tracing::warn!(rule = %id, error, "failed to check an alert rule");
+                let error = error_chain(&error);
+                tracing::warn!(tenant = %tenant_id, error, "failed to read what alert rules look at");
+                None
+            }
+        };
+        for (target, rule) in rules {
+            self.check(rule, target, snapshot.as_ref(), now).await?;
+        }
+        Ok(is_full)
+    }
+
+    async fn check(
+        &self,
+        rule: alert_rule::Model,
+        target: Result<Target>,
+        snapshot: Option<&TenantSnapshot>,
+        now: Timestamp,
+    ) -> std::result::Result<(), StoreError> {
+        let check = match (target, snapshot) {
+            (Ok(target), Some(snapshot)) => self.decide(&rule, &target, snapshot).await?,
+            (target, _) => {
+                if let Err(error) = target {
+                    let (id, error) = (rule.id, error_chain(&error));
+                    tracing::warn!(rule = %id, error, "failed to check an alert rule");
+                }
                 AlertCheck {
                     rule,
                     now,
@@ -105,14 +161,22 @@ impl Alerts {
         for opened in &check.opened {
             tracing::info!(rule = %check.rule.id, subject = %opened.subject_id, value = opened.value, "opened an alert");
         }
-        self.store.system().store_alert_check(check).await?;
+        let tenant_id = check.rule.tenant_id;
+        let changed = self.store.system().store_alert_check(check).await?;
+        self.publish(tenant_id, changed.into_iter().flatten());
         Ok(())
     }
 
-    async fn decide(&self, row: &alert_rule::Model, now: Timestamp) -> Result<AlertCheck> {
+    async fn decide(
+        &self,
+        row: &alert_rule::Model,
+        target: &Target,
+        snapshot: &TenantSnapshot,
+    ) -> std::result::Result<AlertCheck, StoreError> {
+        let now = snapshot.at;
         let known = self.store.tenant(row.tenant_id).alert_subjects(row.id).await?;
         let rule = AlertRuleRecord::from(row.clone());
-        let observed = self.observe(&rule, now).await?;
+        let observed = snapshot.observe(&rule, target).await;
         let mut check = AlertCheck {
             rule: row.clone(),
             now,
@@ -161,41 +225,73 @@ impl Alerts {
         Ok(check)
     }
 
-    /// The subjects of a rule with their values now.
-    async fn observe(
+    /// Reads what the rules of a batch look at, once for all of them.
+    async fn snapshot(
         &self,
-        rule: &AlertRuleRecord,
+        tenant_id: TenantId,
+        rules: &[(Result<Target>, alert_rule::Model)],
         now: Timestamp,
-    ) -> Result<HashMap<Uuid, Observed>> {
-        let spec: TargetSpec = serde_json::from_str(&rule.target)
-            .map_err(|_| ServiceError::invalid_field("target", "can't be read; set it again"))?;
-        let target = Target::try_from(spec)?;
-        let tenant = self.store.tenant(rule.tenant_id);
-        let agents = tenant.alert_agents(&target).await?;
-        let holds = self.guard.alert_holds(rule.tenant_id, now).await?;
+    ) -> Result<TenantSnapshot> {
+        let tenant = self.store.tenant(tenant_id);
+        let agents = tenant.alert_agents().await?;
+        let holds = self.guard.alert_holds(tenant_id, now).await?;
+        let mut snapshot = TenantSnapshot { at: now, agents, samples: HashMap::new(), holds };
+        let mut measured = BTreeSet::new();
+        for (target, rule) in rules {
+            if let Ok(target) = target
+                && rule.metric.is_telemetry()
+            {
+                let matched = snapshot.matched(target).await;
+                measured.extend(matched.iter().filter(|facts| facts.is_online).map(|one| one.id));
+            }
+        }
+        // Older samples are of agents that were silent since.
+        let since = now.minus_ms(self.settings.silence_ms());
+        let measured: Vec<AgentId> = measured.into_iter().collect();
+        snapshot.samples = tenant.newest_telemetry(&measured, since).await?;
+        Ok(snapshot)
+    }
+}
+
+impl TenantSnapshot {
+    async fn matched(&self, target: &Target) -> Vec<&Facts> {
+        let mut matched = Vec::new();
+        for facts in self.agents.chunks(MATCHED_AT_ONCE) {
+            matched.extend(facts.iter().filter(|facts| target.matches(facts)));
+            yield_now().await;
+        }
+        matched
+    }
+
+    /// The subjects of a rule with their values.
+    async fn observe(&self, rule: &AlertRuleRecord, target: &Target) -> HashMap<Uuid, Observed> {
+        let agents = self.matched(target).await;
         let is_held = |facts: &Facts| {
-            holds.iter().any(|hold| hold.as_ref().is_none_or(|target| target.matches(facts)))
+            self.holds.iter().any(|hold| hold.as_ref().is_none_or(|target| target.matches(facts)))
         };
         if !rule.condition.metric.is_telemetry() {
             let online = agents.iter().filter(|agent| agent.is_online).count();
             // An alert is held back only if each agent that is missing is expected to be away.
             let mut missing = agents.iter().filter(|agent| !agent.is_online).peekable();
-            let is_held = holds.contains(&None) || missing.peek().is_some() && missing.all(is_held);
+            let is_held = self.holds.contains(&None)
+                || missing.peek().is_some() && missing.all(|one| is_held(one));
             let value = u32::try_from(online).ok().map(f64::from);
-            return Ok(HashMap::from([(rule.id.0, Observed { agent_id: None, value, is_held })]));
+            return HashMap::from([(rule.id.0, Observed { agent_id: None, value, is_held })]);
         }
-        // Older samples are of agents that were silent since.
-        let since = now.minus_ms(self.settings.silence_ms());
-        let ids: Vec<AgentId> = agents.iter().map(|agent| agent.id).collect();
-        let samples = tenant.newest_telemetry(&ids, since).await?;
-        let observed = agents.iter().map(|agent| {
-            let sample = samples.get(&agent.id).filter(|_| agent.is_online);
+        let observed = agents.into_iter().map(|agent| {
+            let sample = self.samples.get(&agent.id).filter(|_| agent.is_online);
             let value = sample.and_then(|sample| rule.condition.metric.of(sample));
             let agent_id = Some(agent.id);
             (agent.id.0, Observed { agent_id, value, is_held: is_held(agent) })
         });
-        Ok(observed.collect())
+        observed.collect()
     }
+}
+
+fn target_of(rule: &alert_rule::Model) -> Result<Target> {
+    let spec: TargetSpec = serde_json::from_str(&rule.target)
+        .map_err(|_| ServiceError::invalid_field("target", "can't be read; set it again"))?;
+    Ok(Target::try_from(spec)?)
 }
 
 /// Ends what concerns subjects that the rule does not have any more.

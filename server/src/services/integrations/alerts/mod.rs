@@ -3,6 +3,7 @@
 mod checks;
 mod request;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
@@ -11,14 +12,17 @@ use tokio::sync::Notify;
 pub use self::checks::AlertWork;
 pub use self::request::AlertRuleRequest;
 use crate::domain::access::principal::Scope;
-use crate::domain::ids::AlertRuleId;
+use crate::domain::ids::{AlertRuleId, TenantId};
 use crate::domain::integrations::alert::{AlertRecord, AlertRuleRecord};
+use crate::domain::integrations::tenant_event::TenantEvent;
 use crate::domain::page::{Page, PageRequest};
 use crate::domain::time::{Clock, Timestamp};
+use crate::hub::Hub;
 use crate::services::Settings;
 use crate::services::access::caller::{Caller, Subject};
 use crate::services::access::work_guard::WorkGuard;
 use crate::services::error::{Result, ServiceError};
+use crate::store::entities::integrations::alert;
 use crate::store::queries::{AlertFilter, AlertReset, TOO_MANY_ALERT_RULES};
 use crate::store::{Store, StoreError};
 
@@ -35,8 +39,17 @@ pub struct Alerts {
     pub(in crate::services) clock: Clock,
     pub(in crate::services) settings: Settings,
     pub(in crate::services) guard: WorkGuard,
+    pub(in crate::services) hub: Arc<Hub>,
     /// Notified when a person changed a rule.
     pub(in crate::services) changed: Arc<Notify>,
+}
+
+/// An alert with the name of its agent.
+#[derive(Debug, Clone)]
+pub struct AlertSnapshot {
+    pub row: AlertRecord,
+    /// As it is now, also of a deleted agent.
+    pub agent_name: Option<String>,
 }
 
 impl Alerts {
@@ -60,15 +73,16 @@ impl Alerts {
             Err(StoreError::Refused(_)) => return Err(name_taken()),
             stored => stored?,
         }
+        self.publish_rule(&row);
         self.changed.notify_one();
         Ok(row)
     }
 
-    /// All rules, oldest first.
-    pub async fn rules(&self, caller: &Caller) -> Result<Vec<AlertRuleRecord>> {
+    /// One page of rules, oldest first.
+    pub async fn rules(&self, caller: &Caller, page: PageRequest) -> Result<Page<AlertRuleRecord>> {
         caller.require(Scope::IntegrationsRead)?;
-        let rows = self.store.tenant(caller.principal.tenant_id).alert_rules().await?;
-        Ok(rows.into_iter().map(AlertRuleRecord::from).collect())
+        let rows = self.store.tenant(caller.principal.tenant_id).alert_rules(page).await?;
+        Ok(Page::of(rows, page, |row| row.id.0).map(AlertRuleRecord::from))
     }
 
     /// One rule.
@@ -83,10 +97,16 @@ impl Alerts {
         caller: &Caller,
         filter: AlertFilter,
         page: PageRequest,
-    ) -> Result<Page<AlertRecord>> {
+    ) -> Result<Page<AlertSnapshot>> {
         caller.require(Scope::IntegrationsRead)?;
-        let rows = self.store.tenant(caller.principal.tenant_id).alerts(filter, page).await?;
-        Ok(Page::of(rows, page, |row| row.id.0).map(AlertRecord::from))
+        let tenant = self.store.tenant(caller.principal.tenant_id);
+        let rows = Page::of(tenant.alerts(filter, page).await?, page, |row| row.id.0);
+        let agents: BTreeSet<_> = rows.items.iter().filter_map(|row| row.agent_id).collect();
+        let names = tenant.agent_names(agents.into_iter().collect()).await?;
+        Ok(rows.map(|row| {
+            let agent_name = row.agent_id.and_then(|id| names.get(&id).cloned());
+            AlertSnapshot { row: row.into(), agent_name }
+        }))
     }
 
     /// Changes a rule. Another metric resolves its open alerts, and so does disabling it.
@@ -139,10 +159,12 @@ impl Alerts {
     pub async fn delete(&self, caller: &Caller, id: AlertRuleId) -> Result<()> {
         caller.require(Scope::IntegrationsWrite)?;
         let audit = caller.audit("alert_rule.delete", subject(id), &json!({}), self.clock.now());
-        match self.store.tenant(caller.principal.tenant_id).delete_alert_rule(id, audit).await? {
-            true => Ok(()),
-            false => Err(UNKNOWN),
-        }
+        let tenant_id = caller.principal.tenant_id;
+        let resolved = self.store.tenant(tenant_id).delete_alert_rule(id, audit).await?;
+        self.publish(tenant_id, resolved.ok_or(UNKNOWN)?);
+        let deleted = TenantEvent::AlertRule { id, silenced_until: None };
+        self.hub.event_log.append(tenant_id, deleted);
+        Ok(())
     }
 
     async fn store_change(
@@ -158,9 +180,10 @@ impl Alerts {
         let audit = caller.audit(action, subject(row.id), &detail(&row), now);
         let tenant = self.store.tenant(row.tenant_id);
         let stored = row.clone().into();
-        match tenant.change_alert_rule(stored, known.changed_at, reset, audit).await {
+        let resolved = match tenant.change_alert_rule(stored, known.changed_at, reset, audit).await
+        {
             Err(StoreError::Refused(_)) => return Err(name_taken()),
-            Ok(false) => {
+            Ok(None) => {
                 return Err(ServiceError::Conflict {
                     code: "alert_rule_changed",
                     detail: "the alert rule was changed at the same time; read it and try again"
@@ -169,8 +192,25 @@ impl Alerts {
             }
             stored => stored?,
         };
+        self.publish(row.tenant_id, resolved.into_iter().flatten());
+        self.publish_rule(&row);
         self.changed.notify_one();
         Ok(row)
+    }
+
+    /// Publishes alerts that opened or were resolved.
+    fn publish(&self, tenant_id: TenantId, changed: impl IntoIterator<Item = alert::Model>) {
+        for alert in changed {
+            let (id, rule_id, agent_id) = (alert.id, alert.rule_id, alert.agent_id);
+            let is_open = alert.resolved_at.is_none();
+            let event = TenantEvent::Alert { id, rule_id, agent_id, is_open };
+            self.hub.event_log.append(tenant_id, event);
+        }
+    }
+
+    fn publish_rule(&self, rule: &AlertRuleRecord) {
+        let event = TenantEvent::AlertRule { id: rule.id, silenced_until: rule.silenced_until };
+        self.hub.event_log.append(rule.tenant_id, event);
     }
 
     async fn find(&self, caller: &Caller, id: AlertRuleId) -> Result<AlertRuleRecord> {

@@ -109,11 +109,18 @@ fn check(condition: &AlertCondition) -> Result<()> {
         [("threshold", condition.threshold), ("clear_threshold", condition.clear_threshold)];
     for (field, value) in values {
         let is_count = metric != AlertMetric::AgentsOnline || value.fract() == 0.0 && value >= 1.0;
-        if !(0.0..=metric.max_value()).contains(&value) || !is_count {
+        // No value is above the largest one, so that alert would never open.
+        let is_in_range = match metric.max_percent() {
+            Some(most) => (0.0..most).contains(&value),
+            None => (0.0..=f64::from(MAX_THRESHOLD)).contains(&value),
+        };
+        if !is_in_range || !is_count {
             let problem = match metric {
                 AlertMetric::AgentsOnline => "must be a number of agents, 1 to 1000000",
                 AlertMetric::Load1m => "must be 0 to 1000000",
-                _ => "must be 0 to 100 percent",
+                _ => {
+                    "must be at least 0 and less than 100 percent, because an alert opens above it"
+                }
             };
             return Err(ServiceError::invalid_field(field, problem));
         }

@@ -140,5 +140,6 @@ fn scope_of(kind: TenantEventKind) -> Scope {
             Scope::CommandsRead
         }
         TenantEventKind::Agent | TenantEventKind::AgentRefused => Scope::AgentsRead,
+        TenantEventKind::Alert | TenantEventKind::AlertRule => Scope::IntegrationsRead,
     }
 }

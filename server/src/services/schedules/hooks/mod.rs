@@ -17,6 +17,7 @@ use crate::domain::access::principal::Scope;
 use crate::domain::ids::{HookId, TenantId};
 use crate::domain::page::{Page, PageRequest};
 use crate::domain::schedules::hook::proof::{SECRET_BYTES, secret_text};
+use crate::domain::schedules::hook::template::Fields;
 use crate::domain::schedules::hook::{HookDeliveryRecord, HookRecord};
 use crate::domain::schedules::records::JobTemplate;
 use crate::domain::secret_box::SecretBox;
@@ -72,6 +73,7 @@ impl Hooks {
     pub async fn create(&self, caller: &Caller, request: HookRequest) -> Result<NewSecret> {
         caller.require(Scope::SchedulesWrite)?;
         let row = self.new_row(caller, request)?;
+        self.check_script(caller, &row).await?;
         self.jobs.check_reach(caller, template(&row)?.request()).await?;
         let (secret, sealed) = self.new_secret(row.tenant_id)?;
         let audit = caller.audit("hook.create", subject(row.id), &detail(&row), row.created_at);
@@ -126,6 +128,7 @@ impl Hooks {
         }
         let row = self.with_changes(caller, known.clone().into(), request, now)?;
         if takes_over {
+            self.check_script(caller, &row).await?;
             self.jobs.check_reach(caller, template(&row)?.request()).await?;
         }
         self.store_change(caller, "hook.update", known.sealed.clone(), row, known).await
@@ -203,6 +206,13 @@ impl Hooks {
             hook.owner_name = names.get(&hook.row.owner_id).cloned();
         }
         Ok(())
+    }
+
+    /// Checks the parameters of a script of the library; those from the body are known later.
+    async fn check_script(&self, caller: &Caller, row: &HookRecord) -> Result<()> {
+        let fields: Fields = serde_json::from_str(&row.parameters).unwrap_or_default();
+        let open: Vec<String> = fields.into_keys().collect();
+        self.jobs.check_script(caller, template(row)?.request(), &open).await
     }
 
     async fn find(&self, caller: &Caller, id: HookId) -> Result<hook::Model> {

@@ -11,9 +11,8 @@ use sea_orm::{
 use uuid::Uuid;
 
 use crate::domain::fleet::records::TelemetryRecord;
-use crate::domain::fleet::target::Target;
 use crate::domain::fleet::target::facts::Facts;
-use crate::domain::ids::{AgentId, AlertId, AlertRuleId};
+use crate::domain::ids::{AgentId, AlertId, AlertRuleId, TenantId};
 use crate::domain::integrations::alert::{AlertEndReason, AlertMetric};
 use crate::domain::time::Timestamp;
 use crate::store::StoreError;
@@ -25,6 +24,8 @@ use crate::store::writer::add_events;
 
 /// Rows of one statement.
 const ROWS: usize = 50;
+/// Resolved alerts of a rule that are kept: the newest. Retention by time removes them too.
+const MAX_RESOLVED_ALERTS: u64 = 2_000;
 /// A check that was planned for later than this is due, because the clock was set back: checks follow each
 /// other within a minute.
 const MAX_CHECK_AHEAD_MS: u64 = 120_000;
@@ -60,32 +61,22 @@ pub struct AlertCheck {
 }
 
 impl SystemScope {
-    /// Rules to check now, the earliest first. `changed_at`: agents connected or disconnected then, so also
-    /// all rules that count them and were checked before.
-    pub async fn due_alert_rules(
+    /// Tenants with rules to check now, the one whose rule waits longest first. `changed_at`: agents
+    /// connected or disconnected then, so also all rules that count them and were checked before.
+    pub async fn tenants_with_due_alert_rules(
         &self,
         now: Timestamp,
         changed_at: Option<Timestamp>,
-        limit: u64,
-    ) -> Result<Vec<alert_rule::Model>, StoreError> {
-        // A check that is so far ahead was planned before the clock was set back.
-        let mut is_due = Condition::any()
-            .add(alert_rule::Column::CheckAt.lte(now))
-            .add(alert_rule::Column::CheckAt.gt(now.plus_ms(MAX_CHECK_AHEAD_MS)));
-        if let Some(changed_at) = changed_at {
-            let counts_agents = Condition::all()
-                .add(alert_rule::Column::CheckAt.is_not_null())
-                .add(alert_rule::Column::CheckedAt.lt(changed_at))
-                .add(alert_rule::Column::Metric.eq(AlertMetric::AgentsOnline));
-            is_due = is_due.add(counts_agents);
-        }
+    ) -> Result<Vec<TenantId>, StoreError> {
         let query = alert_rule::Entity::find()
-            .filter(is_due)
+            .select_only()
+            .column(alert_rule::Column::TenantId)
+            .filter(is_due(now, changed_at))
             .filter(alert_rule::Column::TenantId.not_in_subquery(closed_tenants()))
-            .order_by_asc(alert_rule::Column::CheckAt)
-            .order_by_asc(alert_rule::Column::Id)
-            .limit(limit);
-        Ok(query.all(&self.reader).await?)
+            .group_by(alert_rule::Column::TenantId)
+            .order_by_asc(alert_rule::Column::CheckAt.min())
+            .order_by_asc(alert_rule::Column::TenantId);
+        Ok(query.into_tuple().all(&self.reader).await?)
     }
 
     /// When the next rule is checked; `None` without an enabled rule.
@@ -102,9 +93,12 @@ impl SystemScope {
             .await?)
     }
 
-    /// Stores a check with the events of what it opened and resolved; false if the rule was checked or
-    /// changed since it was read.
-    pub async fn store_alert_check(&self, check: AlertCheck) -> Result<bool, StoreError> {
+    /// Stores a check with the events of what it opened and resolved, and returns these alerts; `None` if
+    /// the rule was checked or changed since it was read.
+    pub async fn store_alert_check(
+        &self,
+        check: AlertCheck,
+    ) -> Result<Option<Vec<alert::Model>>, StoreError> {
         self.writer
             .change(move |transaction| {
                 let check = check.clone();
@@ -114,10 +108,40 @@ impl SystemScope {
     }
 }
 
+/// Rules to check at an instant, as in [`SystemScope::tenants_with_due_alert_rules`].
+fn is_due(now: Timestamp, changed_at: Option<Timestamp>) -> Condition {
+    // A check that is so far ahead was planned before the clock was set back.
+    let is_due = Condition::any()
+        .add(alert_rule::Column::CheckAt.lte(now))
+        .add(alert_rule::Column::CheckAt.gt(now.plus_ms(MAX_CHECK_AHEAD_MS)));
+    let Some(changed_at) = changed_at else { return is_due };
+    let counts_agents = Condition::all()
+        .add(alert_rule::Column::CheckAt.is_not_null())
+        .add(alert_rule::Column::CheckedAt.lt(changed_at))
+        .add(alert_rule::Column::Metric.eq(AlertMetric::AgentsOnline));
+    is_due.add(counts_agents)
+}
+
 impl TenantScope {
-    /// The agents that a target matches, with whether they are online as the database knows it: other
-    /// servers have sessions too.
-    pub async fn alert_agents(&self, target: &Target) -> Result<Vec<Facts>, StoreError> {
+    /// Rules of the tenant to check now, the earliest first. `changed_at` as in
+    /// [`SystemScope::tenants_with_due_alert_rules`].
+    pub async fn due_alert_rules(
+        &self,
+        now: Timestamp,
+        changed_at: Option<Timestamp>,
+        limit: u64,
+    ) -> Result<Vec<alert_rule::Model>, StoreError> {
+        let query = alert_rule::Entity::find()
+            .filter(alert_rule::Column::TenantId.eq(self.tenant_id))
+            .filter(is_due(now, changed_at))
+            .order_by_asc(alert_rule::Column::CheckAt)
+            .order_by_asc(alert_rule::Column::Id)
+            .limit(limit);
+        Ok(query.all(&self.reader).await?)
+    }
+
+    /// All agents, with whether they are online as the database knows it: other servers have sessions too.
+    pub async fn alert_agents(&self) -> Result<Vec<Facts>, StoreError> {
         let online: Vec<AgentId> = agent::Entity::find()
             .select_only()
             .column(agent::Column::Id)
@@ -128,7 +152,8 @@ impl TenantScope {
             .all(&self.reader)
             .await?;
         let online: HashSet<AgentId> = online.into_iter().collect();
-        Ok(self.resolve(target, |id| online.contains(&id)).await?.agents)
+        let agents = self.all_agents(|id| online.contains(&id)).await?;
+        Ok(agents.into_iter().map(|(facts, _)| facts).collect())
     }
 
     /// The newest sample of each of these agents of the tenant since an instant.
@@ -175,7 +200,10 @@ impl TenantScope {
     }
 }
 
-async fn store(transaction: &DatabaseTransaction, check: AlertCheck) -> Result<bool, StoreError> {
+async fn store(
+    transaction: &DatabaseTransaction,
+    check: AlertCheck,
+) -> Result<Option<Vec<alert::Model>>, StoreError> {
     let (rule, now) = (check.rule, check.now);
     let checked = alert_rule::Entity::update_many()
         .col_expr(alert_rule::Column::CheckedAt, Expr::value(now.0))
@@ -187,7 +215,7 @@ async fn store(transaction: &DatabaseTransaction, check: AlertCheck) -> Result<b
         .exec(transaction)
         .await?;
     if checked.rows_affected == 0 {
-        return Ok(false);
+        return Ok(None);
     }
     for changed in check.since.chunks(ROWS) {
         alert_state::Entity::delete_many()
@@ -212,19 +240,51 @@ async fn store(transaction: &DatabaseTransaction, check: AlertCheck) -> Result<b
             alert_state::Entity::insert_many(rows).exec_without_returning(transaction).await?;
         }
     }
-    let opened: Vec<_> = check.opened.iter().map(|new| opened(&rule, *new, now)).collect();
-    for rows in opened.chunks(ROWS) {
+    let mut changed: Vec<_> = check.opened.iter().map(|new| opened(&rule, *new, now)).collect();
+    for rows in changed.chunks(ROWS) {
         let rows = rows.iter().cloned().map(alert::Model::into_active_model);
         alert::Entity::insert_many(rows).exec_without_returning(transaction).await?;
     }
-    add_events(opened.iter().map(alert::Model::event));
+    add_events(changed.iter().map(alert::Model::event));
+    let opened_count = changed.len();
     for (id, reason) in check.resolved {
         let open = alert::Entity::find_by_id(id).filter(alert::Column::RuleId.eq(rule.id));
         if let Some(row) = open.all(transaction).await?.pop() {
-            resolve(transaction, row, reason, now).await?;
+            changed.extend(resolve(transaction, row, reason, now).await?);
         }
     }
-    Ok(true)
+    if changed.len() > opened_count {
+        drop_oldest_resolved(transaction, rule.id).await?;
+    }
+    Ok(Some(changed))
+}
+
+/// Deletes the resolved alerts of a rule above the limit. Each check resolves a bounded number, so this
+/// deletes few.
+pub(super) async fn drop_oldest_resolved(
+    transaction: &DatabaseTransaction,
+    id: AlertRuleId,
+) -> Result<(), StoreError> {
+    let resolved = Condition::all()
+        .add(alert::Column::RuleId.eq(id))
+        .add(alert::Column::ResolvedAt.is_not_null());
+    let newest_dropped: Option<AlertId> = alert::Entity::find()
+        .select_only()
+        .column(alert::Column::Id)
+        .filter(resolved.clone())
+        .order_by_desc(alert::Column::Id)
+        .offset(MAX_RESOLVED_ALERTS)
+        .limit(1)
+        .into_tuple()
+        .one(transaction)
+        .await?;
+    if let Some(newest_dropped) = newest_dropped {
+        alert::Entity::delete_many()
+            .filter(resolved.add(alert::Column::Id.lte(newest_dropped)))
+            .exec(transaction)
+            .await?;
+    }
+    Ok(())
 }
 
 fn opened(rule: &alert_rule::Model, new: OpenedAlert, now: Timestamp) -> alert::Model {
@@ -244,13 +304,13 @@ fn opened(rule: &alert_rule::Model, new: OpenedAlert, now: Timestamp) -> alert::
     }
 }
 
-/// Resolves an alert with its event, unless it is resolved.
+/// Resolves an alert with its event, and returns it; `None` if it is resolved.
 pub(super) async fn resolve(
     transaction: &DatabaseTransaction,
     mut row: alert::Model,
     reason: AlertEndReason,
     now: Timestamp,
-) -> Result<(), StoreError> {
+) -> Result<Option<alert::Model>, StoreError> {
     let resolved = alert::Entity::update_many()
         .col_expr(alert::Column::ResolvedAt, Expr::value(now.0))
         .col_expr(alert::Column::EndReason, Expr::value(reason))
@@ -258,10 +318,11 @@ pub(super) async fn resolve(
         .filter(alert::Column::ResolvedAt.is_null())
         .exec(transaction)
         .await?;
-    if resolved.rows_affected > 0 {
-        row.resolved_at = Some(now);
-        row.end_reason = Some(reason);
-        add_events([row.event()]);
+    if resolved.rows_affected == 0 {
+        return Ok(None);
     }
-    Ok(())
+    row.resolved_at = Some(now);
+    row.end_reason = Some(reason);
+    add_events([row.event()]);
+    Ok(Some(row))
 }

@@ -7,9 +7,10 @@ use sea_orm::{
     Select,
 };
 
-use super::alert_checks::resolve;
+use super::alert_checks::{drop_oldest_resolved, resolve};
 use crate::domain::ids::{AlertRuleId, TenantId};
 use crate::domain::integrations::alert::AlertEndReason;
+use crate::domain::page::PageRequest;
 use crate::domain::time::Timestamp;
 use crate::store::StoreError;
 use crate::store::entities::access::audit_entry;
@@ -58,9 +59,16 @@ impl TenantScope {
             .await
     }
 
-    /// All rules, oldest first; a tenant has few.
-    pub async fn alert_rules(&self) -> Result<Vec<alert_rule::Model>, StoreError> {
-        let query = of_tenant(self.tenant_id).order_by_asc(alert_rule::Column::Id);
+    /// One page of rules, oldest first, with one row more than the limit if there is one.
+    pub async fn alert_rules(
+        &self,
+        page: PageRequest,
+    ) -> Result<Vec<alert_rule::Model>, StoreError> {
+        let mut query =
+            of_tenant(self.tenant_id).order_by_asc(alert_rule::Column::Id).limit(page.limit + 1);
+        if let Some(after) = page.after {
+            query = query.filter(alert_rule::Column::Id.gt(after));
+        }
         Ok(query.all(&self.reader).await?)
     }
 
@@ -73,7 +81,8 @@ impl TenantScope {
         Ok(query.all(&self.reader).await?.pop())
     }
 
-    /// Changes a rule; false if it does not exist or was changed since `was_changed_at`.
+    /// Changes a rule, and returns the alerts that this resolved; `None` if it does not exist or was
+    /// changed since `was_changed_at`.
     ///
     /// # Errors
     /// [`StoreError::Refused`] if another rule has the name.
@@ -83,7 +92,7 @@ impl TenantScope {
         was_changed_at: Timestamp,
         reset: AlertReset,
         audit: audit_entry::Model,
-    ) -> Result<bool, StoreError> {
+    ) -> Result<Option<Vec<alert::Model>>, StoreError> {
         self.writer
             .change(move |transaction| {
                 let (row, audit) = (row.clone(), audit.clone());
@@ -96,28 +105,31 @@ impl TenantScope {
                         .all(transaction)
                         .await?;
                     if found.is_empty() {
-                        return Ok(false);
+                        return Ok(None);
                     }
-                    if reset == AlertReset::Alerts {
-                        end_alerts(transaction, row.id, row.changed_at).await?;
-                    }
+                    let resolved = match reset {
+                        AlertReset::Alerts => {
+                            end_alerts(transaction, row.id, row.changed_at).await?
+                        }
+                        AlertReset::Nothing | AlertReset::Progress => Vec::new(),
+                    };
                     if reset != AlertReset::Nothing {
                         forget_progress(transaction, row.id).await?;
                     }
                     row.into_active_model().reset_all().update(transaction).await?;
                     write_audit(transaction, audit).await?;
-                    Ok(true)
+                    Ok(Some(resolved))
                 })
             })
             .await
     }
 
-    /// Deletes a rule with its alerts; false if it does not exist.
+    /// Deletes a rule with its alerts, and returns those that were open; `None` if it does not exist.
     pub async fn delete_alert_rule(
         &self,
         id: AlertRuleId,
         audit: audit_entry::Model,
-    ) -> Result<bool, StoreError> {
+    ) -> Result<Option<Vec<alert::Model>>, StoreError> {
         let tenant_id = self.tenant_id;
         self.writer
             .change(move |transaction| {
@@ -129,37 +141,39 @@ impl TenantScope {
                         .exec(transaction)
                         .await?;
                     if deleted.rows_affected == 0 {
-                        return Ok(false);
+                        return Ok(None);
                     }
-                    end_alerts(transaction, id, audit.at).await?;
+                    let resolved = end_alerts(transaction, id, audit.at).await?;
                     forget_progress(transaction, id).await?;
                     alert::Entity::delete_many()
                         .filter(alert::Column::RuleId.eq(id))
                         .exec(transaction)
                         .await?;
                     write_audit(transaction, audit).await?;
-                    Ok(true)
+                    Ok(Some(resolved))
                 })
             })
             .await
     }
 }
 
-/// Resolves all open alerts of a rule.
+/// Resolves all open alerts of a rule, and returns them.
 async fn end_alerts(
     transaction: &DatabaseTransaction,
     id: AlertRuleId,
     now: Timestamp,
-) -> Result<(), StoreError> {
+) -> Result<Vec<alert::Model>, StoreError> {
     let open = alert::Entity::find()
         .filter(alert::Column::RuleId.eq(id))
         .filter(alert::Column::ResolvedAt.is_null())
         .all(transaction)
         .await?;
+    let mut resolved = Vec::with_capacity(open.len());
     for row in open {
-        resolve(transaction, row, AlertEndReason::RuleChanged, now).await?;
+        resolved.extend(resolve(transaction, row, AlertEndReason::RuleChanged, now).await?);
     }
-    Ok(())
+    drop_oldest_resolved(transaction, id).await?;
+    Ok(resolved)
 }
 
 async fn forget_progress(

@@ -6,8 +6,10 @@ use sea_orm::{
     IntoActiveModel as _, PaginatorTrait as _, QueryFilter as _, QueryOrder as _, QuerySelect as _,
 };
 
+use super::script_uses::uses_of;
 use super::versions::{NewVersion, insert_version};
 use crate::domain::ids::{ScriptId, TenantId};
+use crate::domain::library::records::ScriptUse;
 use crate::domain::page::PageRequest;
 use crate::store::StoreError;
 use crate::store::entities::access::audit_entry;
@@ -19,6 +21,15 @@ use crate::store::requester::write_audit;
 pub const TOO_MANY_SCRIPTS: &str = "the tenant has too many scripts";
 /// The tenant has another script of this name.
 pub const SCRIPT_NAME_TAKEN: &str = "the script's name is taken";
+
+/// The result of a request to delete a script.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ScriptDeletion {
+    Deleted,
+    Unknown,
+    /// Not deleted, because these would fail.
+    InUse(Vec<ScriptUse>),
+}
 
 /// Which scripts are listed.
 #[derive(Debug, Clone, Default)]
@@ -130,28 +141,35 @@ impl TenantScope {
             .await
     }
 
-    /// Deletes a script with its versions; false if it does not exist.
+    /// Deletes a script with its versions, unless schedules or hooks use it: these are returned. With
+    /// `is_forced` it is deleted all the same.
     pub async fn delete_script(
         &self,
         id: ScriptId,
+        is_forced: bool,
         audit: audit_entry::Model,
-    ) -> Result<bool, StoreError> {
+    ) -> Result<ScriptDeletion, StoreError> {
         let tenant_id = self.tenant_id;
         self.writer
             .change(move |transaction| {
                 let audit = audit.clone();
                 Box::pin(async move {
-                    let deleted = script::Entity::delete_many()
-                        .filter(script::Column::Id.eq(id))
+                    let found = script::Entity::find_by_id(id)
                         .filter(script::Column::TenantId.eq(tenant_id))
-                        .exec(transaction)
-                        .await?;
-                    if deleted.rows_affected == 0 {
-                        return Ok(false);
+                        .all(transaction)
+                        .await?
+                        .pop();
+                    let Some(found) = found else { return Ok(ScriptDeletion::Unknown) };
+                    if !is_forced {
+                        let uses = uses_of(transaction, tenant_id, &found.name).await?;
+                        if !uses.is_empty() {
+                            return Ok(ScriptDeletion::InUse(uses));
+                        }
                     }
+                    script::Entity::delete_by_id(id).exec(transaction).await?;
                     delete_versions(transaction, id).await?;
                     write_audit(transaction, audit).await?;
-                    Ok(true)
+                    Ok(ScriptDeletion::Deleted)
                 })
             })
             .await

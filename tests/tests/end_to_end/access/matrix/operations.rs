@@ -273,6 +273,7 @@ pub fn operations() -> Vec<Operation> {
         get("/api/commands/{id}/output", COMMANDS_READ, NotFound),
         get("/api/events", AGENTS_READ, Unrelated).variant("agents").query("?types=agent"),
         get("/api/events", COMMANDS_READ, Unrelated).variant("jobs").query("?types=job"),
+        get("/api/events", INTEGRATIONS_READ, Unrelated).variant("alerts").query("?types=alert"),
         get("/api/executions", COMMANDS_READ, Hidden),
         get("/api/executions/{id}", COMMANDS_READ, NotFound),
         act("/api/executions/{id}/cancel", CONTROL),

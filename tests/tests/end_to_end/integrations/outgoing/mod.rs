@@ -4,6 +4,7 @@ mod broken_connections;
 mod command_line;
 mod kinds;
 mod queue;
+mod schemas;
 
 use muster_tests::{Api, Fixture, JsonFields as _, WebhookSink, eventually};
 use serde_json::{Value, json};
@@ -25,6 +26,16 @@ async fn delivery_in(api: &Api, path: &str, state: &str) -> Value {
         page.list("items").first().cloned()
     })
     .await
+}
+
+/// Waits until an integration has delivered an event of this type.
+async fn delivered(api: &Api, path: &str, event: &str) {
+    eventually(&format!("{event} is delivered"), async || {
+        let page =
+            api.get(&format!("{path}/deliveries?state=delivered&limit=500")).await.expect(200);
+        page.list("items").iter().any(|delivery| delivery["event"] == event).then_some(())
+    })
+    .await;
 }
 
 /// The deliveries of an integration, newest first.
