@@ -6,6 +6,7 @@ mod api_keys;
 mod approvals;
 mod audit_chain;
 mod batches;
+mod certificates;
 mod counting;
 mod deletion;
 mod fixture;
