@@ -58,9 +58,9 @@ impl FromRequestParts<AppState> for InstallOrigin {
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Infallible> {
         let origin = request_origin(parts, state);
         let is_covered = |authority: &&ServerAuthority| {
-            origin.as_ref().is_some_and(|origin| {
-                origin.is_secure() && authority.covers(origin.host())
-            })
+            origin
+                .as_ref()
+                .is_some_and(|origin| origin.is_secure() && authority.covers(origin.host()))
         };
         let authority = state.authority.as_ref().filter(is_covered).cloned();
         Ok(Self { origin, authority })

@@ -65,7 +65,8 @@ async fn a_certificate_of_the_server_is_due_at_two_thirds_and_after_its_clock_wa
     let now = Arc::new(AtomicI64::new(NOW.0));
     let seen = Arc::clone(&now);
     let clock = Clock::from_fn(move || Timestamp(seen.load(Ordering::Relaxed)));
-    let authority = ServerAuthority::load(&fixture.store, &secret_box(), &clock, vec![]);
+    let secret_box = secret_box();
+    let authority = ServerAuthority::load(&fixture.store, &secret_box, &clock, vec![]);
     let authority = authority.await.expect("an authority");
     let issued = authority.issue_server_certificate().expect("a certificate");
     let is_due_after = |ms: i64| {

@@ -84,7 +84,8 @@ mod tests {
 
     #[test]
     fn names_and_addresses_are_read_once_and_in_lower_case() {
-        let names = CertificateName::all(&["Muster.Example", "muster.example", " 10.0.0.5", "[::1]", ""]);
+        let names =
+            CertificateName::all(&["Muster.Example", "muster.example", " 10.0.0.5", "[::1]", ""]);
         let shown: Vec<_> = names.expect("valid").iter().map(ToString::to_string).collect();
         assert_eq!(shown, ["muster.example", "10.0.0.5", "::1"]);
         let many: Vec<_> = (0..=MAX_CERTIFICATE_NAMES).map(|n| format!("host-{n}")).collect();
@@ -95,9 +96,20 @@ mod tests {
     #[test]
     fn what_is_neither_name_nor_address_is_refused() {
         let long = "a".repeat(64);
-        for text in
-            ["*", "*.example", "a..b", ".", "-a", "a-", "a:8080", "https://a", "a/b", "1.2.3", "ä", &long]
-        {
+        for text in [
+            "*",
+            "*.example",
+            "a..b",
+            ".",
+            "-a",
+            "a-",
+            "a:8080",
+            "https://a",
+            "a/b",
+            "1.2.3",
+            "ä",
+            &long,
+        ] {
             assert!(CertificateName::parse(text).is_err(), "{text}");
         }
     }

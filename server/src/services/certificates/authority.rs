@@ -113,7 +113,8 @@ impl ServerAuthority {
                 store.system().create_setting_once(SETTING, new).await?
             }
         };
-        let plain = secret_box.open(NO_TENANT, SETTING, &sealed).map_err(AuthorityError::Changed)?;
+        let plain =
+            secret_box.open(NO_TENANT, SETTING, &sealed).map_err(AuthorityError::Changed)?;
         let stored: StoredAuthority =
             serde_json::from_slice(&plain).map_err(|_| AuthorityError::Damaged)?;
         if stored.format > FORMAT {
@@ -180,14 +181,20 @@ impl ServerAuthority {
 impl fmt::Debug for ServerAuthority {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let shared = &self.0;
-        formatter.debug_struct("ServerAuthority").field("name", &shared.name).finish_non_exhaustive()
+        formatter
+            .debug_struct("ServerAuthority")
+            .field("name", &shared.name)
+            .finish_non_exhaustive()
     }
 }
 
 impl fmt::Debug for IssuedCertificate {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let validity = &self.validity;
-        formatter.debug_struct("IssuedCertificate").field("validity", validity).finish_non_exhaustive()
+        formatter
+            .debug_struct("IssuedCertificate")
+            .field("validity", validity)
+            .finish_non_exhaustive()
     }
 }
 
