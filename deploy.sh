@@ -481,6 +481,7 @@ refuse_plain() {
 trust_authority_of_server() {
     authority=''
     if [ -n "$pin" ]; then
+        [ -z "$is_plain" ] || die "--pin needs an https:// address: $server is not encrypted, and has no key to compare"
         fetch_authority
         authority=$(cat "$staging/fetched.pem")
     elif [ "$server" = "$server_default" ]; then

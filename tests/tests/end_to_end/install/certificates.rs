@@ -60,6 +60,9 @@ async fn server_with_another_key_gets_no_byte_into_the_host() {
     let install = |server: &str| {
         format!("sh /srv/deploy.sh --native --server {server} --key {} --pin {pin}", new_host.key)
     };
+    let plain = new_host.host.run(&install("http://127.0.0.1:9")).await;
+    plain.expect(1);
+    assert!(complaint(&plain).contains("--pin needs an https:// address"), "{}", plain.stderr);
     for prepare in ["true", "mv /usr/bin/curl /usr/bin/curl.away"] {
         new_host.host.run(prepare).await.expect(0);
         let refused = new_host.host.run(&install(&impostor.server.url())).await;
