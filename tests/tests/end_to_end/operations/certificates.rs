@@ -111,7 +111,7 @@ async fn server_without_names_uses_those_of_its_machine_and_reports_them() {
     assert!(log.contains("for the names of this machine"), "{log}");
     assert!(log.contains("127.0.0.1 localhost ::1"), "{log}");
     let (_agent, _) =
-        fixture.agent(AgentOptions::default().with("MUSTER_CA_FILE", &ca_file(&fixture))).await;
+        fixture.agent(AgentOptions::default().with("MUSTER_CA_FILE", ca_file(&fixture))).await;
     let served = fixture.api.try_send(reqwest::Method::GET, "/install/ca.pem", &[], None).await;
     assert_eq!(served.expect("an answer").bytes, authority(&fixture).into_bytes());
 }
