@@ -22,6 +22,7 @@ set -eu
 umask 077
 server_default=''
 script_version=''
+server_ca=''
 
 # ==== COMMAND LINE ==============================================================================
 
@@ -57,6 +58,7 @@ Options for installing:
   --insecure         allow http:// and ws:// to other hosts. Anyone on the network path can read
                      the key
   --ca FILE          trust these certificates (PEM) in addition to the host's own
+  --pin PIN          trust the authority of the server whose key this is: sha256//… from its install command
   --version V        install version V; required to go back to an older version
   --min-version V    accept no release below version V, now and later, even if a release key signed it
   --release-key FP   accept only releases signed by the key with this fingerprint; default: the
@@ -101,7 +103,7 @@ main() {
 
 parse_arguments() {
     action='' key='' key_file='' server='' scope='' dir='' allow='' forbid='' publisher='' run_as='' insecure='' ca=''
-    version='' min_version='' release_key='' from='' mode='' image='' yes='' kill_executions='' keep_state=''
+    version='' min_version='' release_key='' pin='' from='' mode='' image='' yes='' kill_executions='' keep_state=''
     host_network='' capabilities='' privileged=''
     while [ $# -gt 0 ]; do
         option=$1
@@ -113,7 +115,7 @@ parse_arguments() {
             ;;
         esac
         case $option in
-        --key | --key-file | --server | --dir | --allow | --forbid | --publisher | --run-as | --ca | --version | --min-version | --release-key | --from | --image | --cap-add)
+        --key | --key-file | --server | --dir | --allow | --forbid | --publisher | --run-as | --ca | --pin | --version | --min-version | --release-key | --from | --image | --cap-add)
             [ $# -gt 0 ] || usage_error "$option needs a value"
             value=$1
             shift
@@ -130,6 +132,7 @@ parse_arguments() {
         --publisher) publisher=$value ;;
         --run-as) run_as=$value ;;
         --ca) ca=$value ;;
+        --pin) pin=$value ;;
         --version) version=$value ;;
         --min-version) min_version=$value ;;
         --release-key) release_key=$value ;;
@@ -204,6 +207,12 @@ check_arguments() {
         usage_error "--host-network, --cap-add and --privileged are for installing"
     case $image in -* | *[!A-Za-z0-9._/:@-]*) usage_error "--image takes the name of an image such as registry.example.com/muster-agent:0.2.0, not '$image'" ;; esac
     check_release_key
+    case $pin in
+    '' | sha256//*) ;;
+    *) usage_error "--pin takes the pin of a key such as sha256//…, from the server's install command, not '$pin'" ;;
+    esac
+    case $pin in *[!A-Za-z0-9+/=]*) usage_error "--pin takes one pin of a key, not '$pin'" ;; esac
+    [ -z "$pin" ] || [ "$action" = install ] || usage_error "--pin is for installing"
     if [ "$scope" = user ] && [ -n "$run_as" ]; then
         usage_error "--run-as needs a system installation: without root, scripts run as the current user"
     fi
@@ -466,9 +475,65 @@ refuse_plain() {
     die "$server is not encrypted, and the network could read the key: use an https:// address; the server's documentation explains how to set one up"
 }
 
+# A server that issues its certificate itself writes its authority into the script, or --pin shows which one is
+# right. Sets ca to a file with it, in addition to what the host trusted for the same server before. Only the agent
+# gets this file.
+trust_authority_of_server() {
+    authority=''
+    if [ -n "$pin" ]; then
+        [ -z "$is_plain" ] || die "--pin needs an https:// address: $server is not encrypted, and has no key to compare"
+        fetch_authority
+        authority=$(cat "$staging/fetched.pem")
+    elif [ "$server" = "$server_default" ]; then
+        authority=$server_ca
+    fi
+    [ -n "$authority" ] || return 0
+    trusted=$staging/server_ca.pem
+    : >"$trusted"
+    if [ -n "$ca" ]; then
+        # A file that can't be read is reported with the others.
+        [ -r "$ca" ] || return 0
+        cat "$ca" >"$trusted"
+    elif [ -f "$settings/ca.pem" ] && [ "$(current_setting MUSTER_SERVER_URL)" = "$server" ]; then
+        cat "$settings/ca.pem" >"$trusted"
+    fi
+    tr -d '\r\n' <"$trusted" | grep -q -F -e "$(printf %s "$authority" | tr -d '\r\n')" ||
+        printf '%s\n' "$authority" >>"$trusted"
+    ca=$trusted
+}
+
+# Downloads the server's authority from a server that proves to have the pinned key.
+fetch_authority() {
+    fetched=$staging/fetched.pem
+    if has curl; then
+        curl -fsS --proto "$protocol" --connect-timeout 15 --max-time 60 --pinnedpubkey "$pin" -k -o "$fetched" "$web/install/ca.pem" 2>"$staging/curl" || {
+            code=$?
+            reason=$(sed -n 's/^curl: ([0-9]*) //p' "$staging/curl" | tail -n 1 | cut -c 1-160)
+            case $code in
+            90) refuse_key ;;
+            22) die "$web has no certificate authority of its own: omit --pin" ;;
+            *) die "failed to download the certificate authority of $web: $reason" ;;
+            esac
+        }
+    elif wget --help 2>&1 | grep -q -e --pinnedpubkey; then
+        wget -nv -T 60 --max-redirect=0 --no-check-certificate --pinnedpubkey="$pin" -O "$fetched" "$web/install/ca.pem" 2>"$staging/wget" || {
+            ! grep -q 'public key does not match' "$staging/wget" || refuse_key
+            die "failed to download the certificate authority of $web: $(tail -n 1 "$staging/wget" | cut -c 1-200)"
+        }
+    else
+        die "this host's wget can't check --pin: install curl, or use --ca with the server's ca.pem"
+    fi
+    grep -q -e '-----BEGIN CERTIFICATE-----' "$fetched" || die "$web sent no certificate authority: check the address"
+}
+
+refuse_key() {
+    die "the key of $web is not the one of --pin, so nothing was downloaded: check the address and the pin, and if both are right, find out who answers for this server"
+}
+
 # Sets bundle, for downloads: the host's certificates and those of --ca.
 resolve_certificates() {
     bundle=''
+    trust_authority_of_server
     if [ -n "$ca" ]; then
         grep -q -e '-----BEGIN CERTIFICATE-----' "$ca" 2>/dev/null || die "$ca contains no certificate in PEM form, or can't be read"
         given=$ca

@@ -1,5 +1,7 @@
 //! Starts and stops the server. The only module that uses all layers.
 
+mod certificates;
+
 use std::io::{IsTerminal as _, Write as _};
 use std::path::Path;
 use std::sync::Arc;
@@ -50,13 +52,16 @@ const SHUTDOWN_WAIT: Duration = Duration::from_secs(5);
 /// The reason why the server cannot start, as a sentence for the operator.
 pub async fn serve(config: Config) -> anyhow::Result<()> {
     // Checked first, so that a server with a broken TLS setup changes nothing.
-    let certificate = match &config.tls {
-        Some(files) => Some(Certificate::load(files.clone())?),
-        None => None,
-    };
+    let from_files = certificates::from_files(&config)?;
     let hangup = signal(SignalKind::hangup()).context("failed to wait for signals")?;
     let clock = Clock::system();
     let (store, secret_box) = open_store(&config).await?;
+    let authority = certificates::authority(&config, (&store, &secret_box), &clock).await?;
+    let certificate = match &authority {
+        Some(authority) => Some(Certificate::issue(authority.clone())?),
+        None => from_files,
+    };
+    let is_secure = certificate.is_some();
     let hub = Arc::new(Hub::default());
     let files = ProgramFiles::new(config.install_dir.clone());
     let outside = Adapters {
@@ -94,12 +99,13 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         polls: http::PollSessions::default(),
         body_bytes: http::BodyBytes::new(services.freed_memory.clone()),
         public_url: config.public_url.clone(),
-        is_secure: config.tls.is_some(),
+        is_secure,
+        authority,
     });
     let (sessions, viewers) = (Arc::clone(&services.sessions), services.viewers.clone());
     let (stop, stopped) = tokio::sync::watch::channel(false);
     let app = http::router(state).merge(ws::router(&services));
-    let app = http::with_envelope(app, Clock::system(), config.tls.is_some(), stopped.clone());
+    let app = http::with_envelope(app, Clock::system(), is_secure, stopped.clone());
     let (max_connections, version) = (connections, env!("CARGO_PKG_VERSION"));
     fault::warn();
     tracing::info!(%url, version, max_connections, "serving");

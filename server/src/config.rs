@@ -1,7 +1,9 @@
 //! Settings of the server. A flag overrides an environment variable, which overrides the
 //! configuration file, which overrides the default.
 
+mod error;
 mod mail;
+mod tls;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -12,16 +14,15 @@ use muster_protocol::limits::{
 };
 use serde::Deserialize;
 
+pub use self::error::ConfigError;
 pub use self::mail::MailConfig;
-use crate::adapters::smtp_settings::InvalidSmtp;
+pub use self::tls::TlsConfig;
 use crate::adapters::webhook_client::WebhookLimits;
-use crate::domain::access::people::oidc_provider::{
-    InvalidProvider, OidcProvider, OidcProviderSettings,
-};
-use crate::domain::origin::{InvalidOrigin, Origin};
+use crate::domain::access::people::oidc_provider::{OidcProvider, OidcProviderSettings};
+use crate::domain::origin::Origin;
 use crate::domain::outbound::OutboundReach;
-use crate::domain::source::{InvalidNetwork, TrustedProxies};
-use crate::listener::{Certificate, Limits, TlsFiles};
+use crate::domain::source::TrustedProxies;
+use crate::listener::{Certificate, Limits};
 use crate::services::Settings;
 
 /// Default limit of compacted output: 100 GiB.
@@ -45,6 +46,14 @@ pub struct PartialConfig {
     /// Address and port to listen on; port 0 selects a free port [default: 127.0.0.1:8080]
     #[arg(long, env = "MUSTER_LISTEN", value_name = "ADDRESS")]
     pub listen: Option<String>,
+    /// `auto`: TLS with a certificate that the server issues and renews itself. `off`: no TLS [default: off,
+    /// unless --tls-cert is set]
+    #[arg(long, env = "MUSTER_TLS", value_name = "MODE")]
+    pub tls: Option<String>,
+    /// Names and addresses by which hosts reach this server, separated by commas, for --tls auto [default: the
+    /// name of this machine]
+    #[arg(long, env = "MUSTER_TLS_NAMES", value_name = "NAME", value_delimiter = ',')]
+    pub tls_names: Option<Vec<String>>,
     /// PEM file with the server's certificate, followed by its intermediate certificates. Enables
     /// TLS for all connections; needs --tls-key
     #[arg(long, env = "MUSTER_TLS_CERT", value_name = "FILE")]
@@ -194,8 +203,7 @@ pub struct Config {
     pub webhooks: WebhookLimits,
     /// Certificate authorities for webhooks, in addition to those of this machine.
     pub webhook_ca_file: Option<PathBuf>,
-    /// `None`: connections are not encrypted.
-    pub tls: Option<TlsFiles>,
+    pub tls: TlsConfig,
     pub tls_check: Duration,
     pub handshake_timeout: Duration,
     pub request_head_timeout: Duration,
@@ -206,25 +214,6 @@ pub struct Config {
     pub trusted_proxies: TrustedProxies,
     /// Of single sign-on.
     pub oidc_providers: Vec<OidcProvider>,
-}
-
-/// A setting is invalid.
-#[derive(Debug, thiserror::Error)]
-pub enum ConfigError {
-    #[error("failed to read the configuration file {}", path.display())]
-    Read { path: PathBuf, source: std::io::Error },
-    #[error("failed to parse the configuration file {}", path.display())]
-    Parse { path: PathBuf, source: Box<toml::de::Error> },
-    #[error("the setting `public_url` is invalid")]
-    PublicUrl(#[source] InvalidOrigin),
-    #[error("the setting `trusted_proxy` is invalid")]
-    TrustedProxy(#[source] InvalidNetwork),
-    #[error("the setting `oidc_provider` is invalid")]
-    OidcProvider(#[source] InvalidProvider),
-    #[error("the setting `{name}` {problem}")]
-    Value { name: &'static str, problem: &'static str },
-    #[error("the settings of the mail server are invalid")]
-    Smtp(#[source] InvalidSmtp),
 }
 
 impl ConfigSources {
@@ -238,6 +227,7 @@ impl ConfigSources {
             None => PartialConfig::default(),
         };
         let given = self.settings.or(file);
+        let tls = TlsConfig::of(&given)?;
         let (mail, is_registration_open) =
             (MailConfig::of(&given)?, mail::is_registration_open(&given)?);
         let data_dir = given.data_dir.unwrap_or_else(|| PathBuf::from("muster-data"));
@@ -260,16 +250,6 @@ impl ConfigSources {
             output_quota_bytes: given.output_quota_bytes.unwrap_or(DEFAULT_OUTPUT_QUOTA_BYTES),
             is_registration_open,
             mail_first_retry: Duration::from_millis(given.mail_first_retry_ms.unwrap_or(5_000)),
-        };
-        let tls = match (given.tls_cert, given.tls_key) {
-            (Some(certificate), Some(key)) => Some(TlsFiles { certificate, key }),
-            (None, None) => None,
-            (Some(_), None) => {
-                return Err(refused("tls_key", "is required when `tls_cert` is set"));
-            }
-            (None, Some(_)) => {
-                return Err(refused("tls_cert", "is required when `tls_key` is set"));
-            }
         };
         for (name, value) in [
             ("max_connections", given.max_connections),
@@ -359,6 +339,8 @@ impl PartialConfig {
             smtp_timeout_ms: self.smtp_timeout_ms.or(next.smtp_timeout_ms),
             mail_first_retry_ms: self.mail_first_retry_ms.or(next.mail_first_retry_ms),
             webhook_first_retry_ms: self.webhook_first_retry_ms.or(next.webhook_first_retry_ms),
+            tls: self.tls.or(next.tls),
+            tls_names: self.tls_names.or(next.tls_names),
             tls_cert: self.tls_cert.or(next.tls_cert),
             tls_key: self.tls_key.or(next.tls_key),
             max_connections: self.max_connections.or(next.max_connections),

@@ -6,6 +6,7 @@ pub mod control_socket;
 pub mod data_directory;
 pub mod database_password;
 mod file_sums;
+pub mod host_names;
 pub mod master_key_file;
 pub mod memory;
 pub mod oidc_client;

@@ -32,6 +32,12 @@ pub mod access {
         pub mod tenant;
     }
 }
+/// Certificates: names, validity, pins.
+pub mod certificates {
+    pub mod names;
+    pub mod pin;
+    pub mod validity;
+}
 /// Commands, jobs, rollouts, executions and their output.
 pub mod commands {
     pub mod approval;

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::net::IpAddr;
 
+use super::certificates::pin::PublicKeyPin;
+
 /// Options that keep curl to `https`, also after a redirect.
 const HTTPS_ONLY: &str = "--proto '=https' --proto-redir '=https' ";
 /// Longest address, in bytes.
@@ -65,13 +67,23 @@ impl Origin {
         is_alone && self.is_secure == other.is_secure && host(self) == host(&other)
     }
 
-    /// True if others can read the traffic to the server.
-    pub fn is_exposed(&self) -> bool {
+    /// True for `https`.
+    pub fn is_secure(&self) -> bool {
+        self.is_secure
+    }
+
+    /// The name or address of the host, without port and brackets.
+    pub fn host(&self) -> &str {
         let host = self.rest.split('/').next().unwrap_or_default();
-        let name = match host.strip_prefix('[') {
+        match host.strip_prefix('[') {
             Some(v6) => v6.split(']').next().unwrap_or_default(),
             None => host.split(':').next().unwrap_or_default(),
-        };
+        }
+    }
+
+    /// True if others can read the traffic to the server.
+    pub fn is_exposed(&self) -> bool {
+        let name = self.host();
         let is_loopback =
             name == "localhost" || name.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
         !self.is_secure && !is_loopback
@@ -79,13 +91,17 @@ impl Origin {
 
     /// The command that a person pastes on a host to install an agent with this key. `None` if
     /// others can read the traffic to the server. curl then uses only `https`, also after
-    /// redirects.
-    pub fn install_line(&self, key: &str) -> Option<String> {
+    /// redirects. With a `pin`, it accepts this public key of the server and no other.
+    pub fn install_line(&self, key: &str, pin: Option<&PublicKeyPin>) -> Option<String> {
         if self.is_exposed() {
             return None;
         }
         let protocol = if self.is_secure { HTTPS_ONLY } else { "" };
-        Some(format!("curl {protocol}-fsSL {self}/install/deploy.sh | sudo sh -s -- --key {key}"))
+        // The pin replaces the check against the host's authorities, which do not know the server's own.
+        let pin = pin.map(|pin| format!("--pinnedpubkey '{pin}' -k ")).unwrap_or_default();
+        Some(format!(
+            "curl {protocol}{pin}-fsSL {self}/install/deploy.sh | sudo sh -s -- --key {key}"
+        ))
     }
 }
 
@@ -148,7 +164,7 @@ mod tests {
 
     #[test]
     fn install_line_never_sends_a_key_in_the_clear() {
-        let line = |text: &str| Origin::parse(text).expect(text).install_line("KEY");
+        let line = |text: &str| Origin::parse(text).expect(text).install_line("KEY", None);
         assert_eq!(line("http://a.example"), None);
         assert_eq!(
             line("https://a.example").as_deref(),
@@ -159,6 +175,21 @@ mod tests {
         assert_eq!(
             line("http://127.0.0.1:1").as_deref(),
             Some("curl -fsSL http://127.0.0.1:1/install/deploy.sh | sudo sh -s -- --key KEY")
+        );
+    }
+
+    #[test]
+    fn install_line_with_a_pin_accepts_only_this_key() {
+        let pin = PublicKeyPin::of_public_key(b"");
+        let origin = Origin::parse("https://[::1]:8443").expect("an origin");
+        assert_eq!(origin.host(), "::1");
+        assert_eq!(
+            origin.install_line("KEY", Some(&pin)).as_deref(),
+            Some(
+                "curl --proto '=https' --proto-redir '=https' --pinnedpubkey \
+                 'sha256//47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=' -k -fsSL \
+                 https://[::1]:8443/install/deploy.sh | sudo sh -s -- --key KEY"
+            )
         );
     }
 

@@ -43,6 +43,7 @@ pub use self::sessions::{ExchangeSessions, PollSessions};
 use crate::domain::origin::Origin;
 use crate::domain::time::Clock;
 use crate::services::Services;
+use crate::services::certificates::authority::ServerAuthority;
 
 /// What handlers can use. It is cloned for every request, so it is one reference count.
 #[derive(Clone)]
@@ -60,6 +61,8 @@ pub struct ApiState {
     pub public_url: Option<Origin>,
     /// Whether this server ends TLS itself.
     pub is_secure: bool,
+    /// Of a server that issues its certificate itself.
+    pub authority: Option<ServerAuthority>,
 }
 
 impl AppState {

@@ -10,17 +10,60 @@ use axum::http::{HeaderName, HeaderValue};
 use super::AppState;
 use super::problem::Problem;
 use crate::domain::origin::Origin;
+use crate::services::certificates::authority::ServerAuthority;
 
 const FORWARDED_SCHEME: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
 /// The configured address; otherwise the one in the request, if it is safe to repeat.
 pub struct RequestOrigin(pub Option<Origin>);
 
+/// The address that install commands name, and the authority that they trust.
+pub struct InstallOrigin {
+    origin: Option<Origin>,
+    /// The server's own, if its certificate is valid for the address. Behind a proxy that ends TLS under
+    /// another name, clients see another certificate.
+    authority: Option<ServerAuthority>,
+}
+
 impl RequestOrigin {
     /// # Errors
     /// A problem, if the request has no address.
     pub fn required(self) -> Result<Origin, Problem> {
         self.0.ok_or_else(Problem::unknown_host)
+    }
+}
+
+impl InstallOrigin {
+    /// # Errors
+    /// A problem, if the request has no address.
+    pub fn required(&self) -> Result<&Origin, Problem> {
+        self.origin.as_ref().ok_or_else(Problem::unknown_host)
+    }
+
+    /// The command that a person pastes on a host; `None` if there is no safe one.
+    pub fn install_line(&self, key: &str) -> Option<String> {
+        let pin = self.authority.as_ref().map(ServerAuthority::pin);
+        self.origin.as_ref()?.install_line(key, pin)
+    }
+
+    /// The certificate in PEM that hosts must trust; `None` if that of a public authority is expected.
+    pub fn certificate_pem(&self) -> Option<&str> {
+        self.authority.as_ref().map(ServerAuthority::certificate_pem)
+    }
+}
+
+impl FromRequestParts<AppState> for InstallOrigin {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Infallible> {
+        let origin = request_origin(parts, state);
+        let is_covered = |authority: &&ServerAuthority| {
+            origin
+                .as_ref()
+                .is_some_and(|origin| origin.is_secure() && authority.covers(origin.host()))
+        };
+        let authority = state.authority.as_ref().filter(is_covered).cloned();
+        Ok(Self { origin, authority })
     }
 }
 

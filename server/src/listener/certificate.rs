@@ -9,9 +9,11 @@ use ring::digest::{Context, SHA256};
 use rustls::ServerConfig;
 use rustls::crypto::ring as provider;
 use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::server::NoServerSessionStorage;
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
+
+use crate::services::certificates::authority::{AuthorityError, IssuedCertificate};
 
 /// Where they lie.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,6 +47,8 @@ pub enum CertificateError {
     Unusable { path: PathBuf, source: rustls::Error },
     #[error("TLS cannot be set up: {0}")]
     Tls(#[from] rustls::Error),
+    #[error("the server cannot issue its certificate")]
+    Issue(#[from] AuthorityError),
 }
 
 /// What the files held when they were read.
@@ -71,7 +75,7 @@ impl TlsFiles {
         digest.update(&certificate);
         digest.update(&key);
         let digest = digest.finish().as_ref().try_into().unwrap_or_default();
-        let settings = Arc::new(self.settings(self.certified(&certificate, &key)?)?);
+        let settings = Arc::new(settings(self.certified(&certificate, &key)?)?);
         Ok(Pair { settings, digest })
     }
 
@@ -117,19 +121,29 @@ impl TlsFiles {
             }
         })
     }
+}
 
-    fn settings(&self, certified: CertifiedKey) -> Result<ServerConfig, CertificateError> {
-        let mut settings =
-            ServerConfig::builder_with_provider(Arc::new(provider::default_provider()))
-                .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
-                .with_no_client_auth()
-                .with_cert_resolver(Arc::new(SingleCertAndKey::from(certified)));
-        settings.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        // A new pair comes with new tickets: nothing rests on a key that was replaced.
-        settings.ticketer = provider::Ticketer::new()?;
-        settings.session_storage = Arc::new(NoServerSessionStorage {});
-        Ok(settings)
-    }
+/// The settings for a certificate that the server has issued to itself.
+///
+/// # Errors
+/// [`CertificateError::Tls`]
+pub(super) fn issued(issued: &IssuedCertificate) -> Result<Arc<ServerConfig>, CertificateError> {
+    let chain = vec![CertificateDer::from(issued.certificate.clone())];
+    let key = PrivatePkcs8KeyDer::from(issued.key.to_vec());
+    let certified = CertifiedKey::from_der(chain, key.into(), &provider::default_provider())?;
+    Ok(Arc::new(settings(certified)?))
+}
+
+fn settings(certified: CertifiedKey) -> Result<ServerConfig, CertificateError> {
+    let mut settings = ServerConfig::builder_with_provider(Arc::new(provider::default_provider()))
+        .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
+        .with_no_client_auth()
+        .with_cert_resolver(Arc::new(SingleCertAndKey::from(certified)));
+    settings.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    // A new pair comes with new tickets: nothing rests on a key that was replaced.
+    settings.ticketer = provider::Ticketer::new()?;
+    settings.session_storage = Arc::new(NoServerSessionStorage {});
+    Ok(settings)
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, CertificateError> {

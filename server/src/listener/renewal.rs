@@ -7,19 +7,26 @@ use rustls::ServerConfig;
 use tokio::signal::unix::Signal;
 use tokio::sync::watch;
 
-use super::certificate::{CertificateError, FileStamps, Pair, TlsFiles};
+use super::certificate::{self, CertificateError, FileStamps, Pair, TlsFiles};
+use crate::domain::certificates::validity::Validity;
+use crate::services::certificates::authority::ServerAuthority;
 
 /// The certificate that new connections are shown.
 #[derive(Debug)]
 pub struct Certificate {
-    files: TlsFiles,
-    digest: [u8; 32],
-    stamps: FileStamps,
+    source: Source,
     settings: watch::Sender<Arc<ServerConfig>>,
 }
 
+/// Where the next certificate comes from.
+#[derive(Debug)]
+enum Source {
+    Files { files: TlsFiles, digest: [u8; 32], stamps: FileStamps },
+    Authority { authority: ServerAuthority, validity: Validity },
+}
+
 impl Certificate {
-    /// Between two checks of the files.
+    /// Between two checks of the files, or of the time of a certificate that the server issued.
     pub const CHECK_INTERVAL: Duration = Duration::from_secs(30);
 
     /// Reads it for the first time.
@@ -36,7 +43,19 @@ impl Certificate {
                 "every user of this machine may read the private key; take that right away (chmod 640)"
             );
         }
-        Ok(Self { files, digest, stamps, settings: watch::Sender::new(settings) })
+        let source = Source::Files { files, digest, stamps };
+        Ok(Self { source, settings: watch::Sender::new(settings) })
+    }
+
+    /// Issues the first one.
+    ///
+    /// # Errors
+    /// [`CertificateError`]
+    pub fn issue(authority: ServerAuthority) -> Result<Self, CertificateError> {
+        let issued = authority.issue_server_certificate()?;
+        let settings = watch::Sender::new(certificate::issued(&issued)?);
+        let source = Source::Authority { authority, validity: issued.validity };
+        Ok(Self { source, settings })
     }
 
     /// Where new connections find it.
@@ -44,7 +63,7 @@ impl Certificate {
         self.settings.subscribe()
     }
 
-    /// Looks at the files every `interval`, and reads them at once when the process is told to by
+    /// Checks every `interval` whether it must be renewed, and renews it at once when the process receives
     /// HUP. Never ends.
     pub async fn follow(certificate: Option<Self>, mut hangup: Signal, interval: Duration) {
         let Some(mut certificate) = certificate else {
@@ -58,39 +77,61 @@ impl Certificate {
             tokio::select! {
                 _ = hangup.recv() => tokio::task::block_in_place(|| certificate.renew()),
                 () = tokio::time::sleep(interval) => {
-                    tokio::task::block_in_place(|| certificate.renew_if_changed());
+                    tokio::task::block_in_place(|| certificate.renew_if_due());
                 }
             }
         }
     }
 
-    /// Reads it again if the files were changed since they were last read.
-    fn renew_if_changed(&mut self) {
-        if self.files.stamps() != self.stamps {
+    /// Renews it if the files were changed since they were last read, or if it is time.
+    fn renew_if_due(&mut self) {
+        let is_due = match &self.source {
+            Source::Files { files, stamps, .. } => files.stamps() != *stamps,
+            Source::Authority { authority, validity } => authority.is_due(validity),
+        };
+        if is_due {
             self.renew();
         }
     }
 
-    /// Reads it again. Open connections stay as they are; a pair that can't be used changes
-    /// nothing, and the log says what to do.
+    /// Renews it. Open connections stay as they are; if there is no usable new one, nothing changes, and the
+    /// log says what to do.
     fn renew(&mut self) {
-        // Before the reading: what is written meanwhile is noticed at the next check.
-        self.stamps = self.files.stamps();
-        match self.files.read() {
-            Ok(pair) if pair.digest == self.digest => {
-                tracing::info!("read the certificate again; it is the same");
+        match &mut self.source {
+            Source::Files { files, digest, stamps } => {
+                // Before the reading: what is written meanwhile is noticed at the next check.
+                *stamps = files.stamps();
+                match files.read() {
+                    Ok(pair) if pair.digest == *digest => {
+                        tracing::info!("read the certificate again; it is the same");
+                    }
+                    Ok(pair) => {
+                        *digest = pair.digest;
+                        self.settings.send_replace(pair.settings);
+                        tracing::info!(
+                            certificate = %files.certificate.display(),
+                            "new connections use the new certificate"
+                        );
+                    }
+                    Err(error) => tracing::error!(
+                        "{error}; the previous certificate stays in use until the files are correct"
+                    ),
+                }
             }
-            Ok(pair) => {
-                self.digest = pair.digest;
-                self.settings.send_replace(pair.settings);
-                tracing::info!(
-                    certificate = %self.files.certificate.display(),
-                    "new connections use the new certificate"
-                );
+            Source::Authority { authority, validity } => {
+                let renewed = authority.issue_server_certificate().map_err(CertificateError::from);
+                match renewed.and_then(|new| Ok((certificate::issued(&new)?, new.validity))) {
+                    Ok((settings, new)) => {
+                        *validity = new;
+                        self.settings.send_replace(settings);
+                        tracing::info!(not_after = %new.not_after, "new connections use a new certificate of this server");
+                    }
+                    Err(error) => tracing::error!(
+                        error = &error as &dyn std::error::Error,
+                        "failed to renew the certificate; the previous one stays in use, and the server tries again"
+                    ),
+                }
             }
-            Err(error) => tracing::error!(
-                "{error}; the previous certificate stays in use until the files are correct"
-            ),
         }
     }
 }
@@ -145,15 +186,15 @@ mod tests {
         assert!(!settings.has_changed().expect("open"), "the same pair is no change");
 
         fs::write(&files.certificate, new.cert.pem()).expect("write");
-        certificate.renew_if_changed();
+        certificate.renew_if_due();
         assert!(!settings.has_changed().expect("open"), "half a pair is no pair");
         // As a renewal does it: another file in the place of the old one.
         fs::write(folder.path().join("new.key"), new.signing_key.serialize_pem()).expect("write");
         fs::rename(folder.path().join("new.key"), &files.key).expect("rename");
-        certificate.renew_if_changed();
+        certificate.renew_if_due();
         assert!(settings.has_changed().expect("open"));
         settings.mark_unchanged();
-        certificate.renew_if_changed();
+        certificate.renew_if_due();
         assert!(!settings.has_changed().expect("open"));
     }
 }

@@ -3,6 +3,11 @@
 
 pub mod access;
 pub mod byte_shares;
+/// The server's own certificate authority.
+pub mod certificates {
+    pub mod authority;
+    mod issuing;
+}
 pub mod commands;
 pub mod error;
 pub mod freed_memory;

@@ -59,6 +59,7 @@ const FEATURES: [(&str, &[&str]); 6] = [
         "services",
         &[
             "access",
+            "certificates",
             "fleet",
             "releases",
             "integrations",
@@ -86,6 +87,7 @@ const FEATURES: [(&str, &[&str]); 6] = [
 ];
 const ORDER: &[&str] = &[
     "access",
+    "certificates",
     "fleet",
     "library",
     "commands",
@@ -167,6 +169,7 @@ const SERVER_CRATES: [(&str, &[&str]); 15] = [
             "governor",
             "minijinja",
             "moka",
+            "rcgen",
             "ring",
             "strsim",
             "strum",

@@ -2,6 +2,7 @@
 
 mod access;
 mod commands;
+mod certificates;
 mod fixture;
 mod fleet;
 mod history;

@@ -54,6 +54,14 @@ impl ServerOptions {
         options
     }
 
+    /// A server with TLS that issues its certificate itself, in this directory.
+    pub fn issuing(test_dir: &TestDir) -> Self {
+        let mut options = Self::default().with("MUSTER_TLS", "auto");
+        // The server writes it before it listens.
+        options.authority = Some(test_dir.folder("server").join("ca.pem"));
+        options
+    }
+
     /// Runs it in its own mount namespace, prepared by these shell commands.
     pub fn with_mounts(mut self, commands: &str) -> Self {
         self.mounts = Some(commands.to_owned());

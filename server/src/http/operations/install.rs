@@ -14,15 +14,18 @@ use muster_protocol::release::{Platform, Program, Version};
 use tower_http::services::ServeFile;
 
 use crate::http::AppState;
-use crate::http::origin::RequestOrigin;
+use crate::http::origin::InstallOrigin;
 use crate::http::problem::{ApiResult, Problem};
 
 const SCRIPT: &str = include_str!("../../../../deploy.sh");
 /// The line of the script that names the server.
 const SERVER_LINE: &str = "\nserver_default=''\n";
+/// The line of the script with the certificate of the server's authority.
+const AUTHORITY_LINE: &str = "\nserver_ca=''\n";
 /// The line of the script with its version.
 const VERSION_LINE: &str = "\nscript_version=''\n";
 const SCRIPT_TYPE: HeaderValue = HeaderValue::from_static("text/x-shellscript; charset=utf-8");
+const PEM_TYPE: HeaderValue = HeaderValue::from_static("application/x-pem-file");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 /// The script and the page contain the URL at which they were requested.
 const NOT_KEPT: HeaderValue = HeaderValue::from_static("no-store");
@@ -34,6 +37,7 @@ pub(in crate::http) fn routes() -> Router<AppState> {
     Router::new()
         .route("/install", get(show_page))
         .route("/install/deploy.sh", get(get_script))
+        .route("/install/ca.pem", get(get_authority))
         .route("/install/{platform}/SHA256SUMS", get(get_sums))
         .route("/install/{platform}/{file}", get(get_program))
         .route("/install/releases/keys.json", get(get_statements))
@@ -48,15 +52,17 @@ struct InstallPage {
     /// `None` if hosts can't reach this address safely.
     line: Option<String>,
     server: String,
+    /// True if browsers and other clients must be given the server's own authority.
+    has_own_authority: bool,
     platforms: Vec<String>,
     version: &'static str,
 }
 
-async fn show_page(State(state): State<AppState>, reached: RequestOrigin) -> ApiResult<Response> {
-    let origin = reached.required()?;
+async fn show_page(State(state): State<AppState>, reached: InstallOrigin) -> ApiResult<Response> {
     let page = InstallPage {
-        line: origin.install_line("KEY"),
-        server: origin.to_string(),
+        server: reached.required()?.to_string(),
+        line: reached.install_line("KEY"),
+        has_own_authority: reached.certificate_pem().is_some(),
         platforms: state
             .services
             .installation
@@ -78,14 +84,27 @@ async fn show_page(State(state): State<AppState>, reached: RequestOrigin) -> Api
     Ok((headers, Html(html)).into_response())
 }
 
-/// The script contains the URL of its server, so that the install command needs it only once.
-async fn get_script(reached: RequestOrigin) -> ApiResult<Response> {
+/// The script contains the URL of its server, so that the install command needs it only once, and the
+/// certificate of the server's authority, so that a script that was checked by the pin needs no other.
+async fn get_script(reached: InstallOrigin) -> ApiResult<Response> {
     let origin = reached.required()?;
     let version = concat!("\nscript_version='", env!("CARGO_PKG_VERSION"), "'\n");
     let script = SCRIPT.replacen(VERSION_LINE, version, 1);
     let script = script.replacen(SERVER_LINE, &format!("\nserver_default='{origin}'\n"), 1);
+    let script = match reached.certificate_pem() {
+        Some(pem) => script.replacen(AUTHORITY_LINE, &format!("\nserver_ca='{pem}'\n"), 1),
+        None => script,
+    };
     let headers = [(CONTENT_TYPE, SCRIPT_TYPE), (CACHE_CONTROL, NOT_KEPT)];
     Ok((headers, script).into_response())
+}
+
+/// The certificate of the server's own authority, for browsers and other clients.
+async fn get_authority(State(state): State<AppState>) -> ApiResult<Response> {
+    let authority = state.authority.as_ref();
+    let authority = authority.ok_or_else(|| Problem::not_found("authority of this server"))?;
+    let headers = [(CONTENT_TYPE, PEM_TYPE), (CACHE_CONTROL, NOT_KEPT)];
+    Ok((headers, authority.certificate_pem().to_owned()).into_response())
 }
 
 async fn get_sums(
@@ -158,7 +177,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_script_has_one_line_for_the_server_and_one_for_the_version() {
+    fn the_script_has_one_line_for_each_value_of_the_server() {
+        assert_eq!(SCRIPT.matches(AUTHORITY_LINE).count(), 1);
         assert_eq!(SCRIPT.matches(SERVER_LINE).count(), 1);
         assert_eq!(SCRIPT.matches(VERSION_LINE).count(), 1);
     }

@@ -22,6 +22,7 @@ use crate::services::access::caller::{AuditAction, Subject};
 use crate::services::access::mails;
 use crate::services::access::people::access_tokens::{self, AccessTokens};
 use crate::services::access::people::totp;
+use crate::services::certificates::authority;
 use crate::services::commands::secret_parameters;
 use crate::services::integrations::integrations;
 use crate::services::integrations::webhooks::signature;
@@ -122,7 +123,7 @@ pub(super) async fn rotate(
         }
     }
     let mut counts = (sealed, unreadable);
-    for name in [audit_key::SETTING, audit_key::PREVIOUS] {
+    for name in [audit_key::SETTING, audit_key::PREVIOUS, authority::SETTING] {
         seal_setting(store, secret_box, name, &mut counts).await?;
     }
     let detail = json!({ "sealed": counts.0, "unreadable": counts.1 });

@@ -1,5 +1,6 @@
 //! `deploy.sh` on throw-away hosts: piped from a server, as a person would run it.
 
+mod certificates;
 mod docker;
 mod hazards;
 mod life;

@@ -1,6 +1,7 @@
 //! The programs as operators run them: storage, health, metrics, images, the command line, and chaos.
 
 mod backups;
+mod certificates;
 mod chaos;
 mod cli;
 mod cli_output;

@@ -15,7 +15,7 @@ use crate::domain::time::Timestamp;
 use crate::http::AppState;
 use crate::http::commands::commands::{CommandBody, PingBody};
 use crate::http::extract::{Body, Id, PageParams, Params};
-use crate::http::origin::RequestOrigin;
+use crate::http::origin::InstallOrigin;
 use crate::http::problem::{ApiResult, Problem};
 use crate::http::views::PageView;
 use crate::services::access::caller::Caller;
@@ -141,8 +141,8 @@ impl From<AgentKeyRecord> for AgentKeyView {
 }
 
 impl CreatedAgentKeyView {
-    fn new(made: MadeAgentKey, reached: RequestOrigin) -> Self {
-        let install_line = reached.0.and_then(|origin| origin.install_line(&made.secret));
+    fn new(made: MadeAgentKey, reached: &InstallOrigin) -> Self {
+        let install_line = reached.install_line(&made.secret);
         Self { key: made.secret, install_line, view: made.row.into() }
     }
 }
@@ -153,7 +153,7 @@ impl CreatedAgentKeyView {
 async fn create_agent_key(
     State(state): State<AppState>,
     caller: Caller,
-    reached: RequestOrigin,
+    reached: InstallOrigin,
     Body(body): Body<CreateAgentKey>,
 ) -> ApiResult<Response> {
     let new = NewAgentKey {
@@ -166,7 +166,7 @@ async fn create_agent_key(
     };
     let made = state.services.agent_keys.create(&caller, new).await?;
     let location = format!("/api/agents/keys/{}", made.row.id);
-    let view = axum::Json(CreatedAgentKeyView::new(made, reached));
+    let view = axum::Json(CreatedAgentKeyView::new(made, &reached));
     Ok((StatusCode::CREATED, [(header::LOCATION, location)], view).into_response())
 }
 
@@ -241,12 +241,12 @@ async fn regenerate_agent_key(
     State(state): State<AppState>,
     caller: Caller,
     Id(id): Id,
-    reached: RequestOrigin,
+    reached: InstallOrigin,
     Body(body): Body<RegenerateAgentKey>,
 ) -> ApiResult<axum::Json<CreatedAgentKeyView>> {
     let keys = &state.services.agent_keys;
     let made = keys.regenerate(&caller, AgentKeyId(id), body.grace_ms).await?;
-    Ok(axum::Json(CreatedAgentKeyView::new(made, reached)))
+    Ok(axum::Json(CreatedAgentKeyView::new(made, &reached)))
 }
 
 /// Ping the only agent of a key.

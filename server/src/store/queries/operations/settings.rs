@@ -82,6 +82,29 @@ impl SystemScope {
             })
             .await
     }
+
+    /// Stores a setting unless it has a value, and returns the value that it has then. Callers at the same time
+    /// get the same value.
+    pub async fn create_setting_once(
+        &self,
+        name: &'static str,
+        value: Vec<u8>,
+    ) -> Result<Vec<u8>, StoreError> {
+        self.writer
+            .change(move |transaction| {
+                let row = setting::Model { name: name.into(), value: value.clone() };
+                Box::pin(async move {
+                    let keep = OnConflict::column(setting::Column::Name).do_nothing().to_owned();
+                    setting::Entity::insert(row.into_active_model())
+                        .on_conflict(keep)
+                        .exec_without_returning(transaction)
+                        .await?;
+                    Ok(())
+                })
+            })
+            .await?;
+        self.setting(name).await?.ok_or(StoreError::Refused("the setting was removed"))
+    }
 }
 
 /// Stores the value of a setting, whether it had one or not.
