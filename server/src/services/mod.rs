@@ -65,6 +65,7 @@ use self::releases::catalog::ReleaseCatalog;
 use self::sessions::Heartbeats;
 use crate::adapters::oidc_client::OidcClient;
 use crate::adapters::program_files::ProgramFiles;
+use crate::adapters::package_files::PackageFiles;
 use crate::adapters::release_files::ReleaseFiles;
 use crate::adapters::smtp_client::SmtpClient;
 use crate::adapters::webhook_client::WebhookClient;
@@ -105,6 +106,7 @@ impl Settings {
 #[derive(Debug)]
 pub struct Adapters {
     pub files: ProgramFiles,
+    pub packages: PackageFiles,
     pub releases: ReleaseFiles,
     pub webhooks: WebhookClient,
     pub mail: SmtpClient,
@@ -137,6 +139,7 @@ pub struct Services {
     pub invitations: access::people::invitations::Invitations,
     pub job_reconciler: commands::job_reconciler::JobReconciler,
     pub library: library::Library,
+    pub packages: library::packages::Packages,
     pub live_output: commands::output::live::LiveOutput,
     pub mails: access::mails::Mails,
     pub members: access::people::members::Members,
@@ -239,6 +242,7 @@ impl Services {
             counting: Arc::new(Semaphore::new(1)),
         };
         let library = library::Library { store: store(), clock: clock() };
+        let packages = library::packages::Packages::new(store(), clock(), outside.packages);
         let jobs = commands::jobs::Jobs {
             library: library.clone(),
             store: store(),
@@ -358,6 +362,7 @@ impl Services {
                 presence,
             },
             library,
+            packages: packages.clone(),
             live_output: commands::output::live::LiveOutput {
                 store: store(),
                 hub: hub(),
@@ -460,6 +465,7 @@ impl Services {
                 settings,
                 heartbeats,
                 uses,
+                packages,
             },
             viewers,
             integrations: integrations::integrations::Integrations {

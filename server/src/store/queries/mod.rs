@@ -105,8 +105,9 @@ pub mod schedules {
     pub(super) mod schedules;
     pub(super) mod trigger_states;
 }
-/// The library's scripts, their versions and their signatures.
+/// The library's scripts, their versions and their signatures; packages.
 pub mod library {
+    pub(super) mod packages;
     pub(super) mod scripts;
     pub(super) mod versions;
 }
@@ -152,6 +153,9 @@ pub use self::integrations::alerts::AlertFilter;
 pub use self::integrations::integrations::{IntegrationChange, TOO_MANY_INTEGRATIONS};
 pub use self::integrations::webhooks::{
     FailedExecution, PendingWebhookDelivery, WebhookDeliveriesToSkip, WebhookDeliveryFilter,
+};
+pub use self::library::packages::{
+    PACKAGES_FULL, PackageLimits, StoredPackage, TOO_MANY_PACKAGES,
 };
 pub use self::library::scripts::{SCRIPT_NAME_TAKEN, ScriptFilter, TOO_MANY_SCRIPTS};
 pub use self::library::versions::{LIBRARY_FULL, MAX_LIBRARY_BYTES, NewVersion};

@@ -42,7 +42,9 @@ pub(super) fn skip_reason(mismatch: &ManifestMismatch) -> EndReason {
     match mismatch {
         ManifestMismatch::UnknownScript(_) => EndReason::SkippedUnknownScript,
         ManifestMismatch::ArgvNotAllowed => EndReason::SkippedArgvNotAllowed,
-        ManifestMismatch::LibraryNotAllowed | ManifestMismatch::LibraryUnsupported => {
+        ManifestMismatch::LibraryNotAllowed
+        | ManifestMismatch::LibraryUnsupported
+        | ManifestMismatch::PackagesUnsupported => {
             EndReason::SkippedLibraryNotAllowed
         }
         ManifestMismatch::Parameters(_) | ManifestMismatch::Argv(_) => {
