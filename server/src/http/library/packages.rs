@@ -131,11 +131,11 @@ async fn upload_package(
     headers: HeaderMap,
     request: Request,
 ) -> ApiResult<Response> {
+    let mut upload = state.services.packages.upload(&caller).await?;
     // A page of another site can't send this type without asking first.
     if headers.get(header::CONTENT_TYPE).is_none_or(|kind| kind != ARCHIVE_TYPE) {
         return Err(Problem::media_type(ARCHIVE_TYPE));
     }
-    let mut upload = state.services.packages.upload(&caller).await?;
     // Limited by the largest archive.
     let mut body = request.into_body().into_data_stream();
     while let Some(bytes) = body.next().await {
