@@ -5,8 +5,7 @@ use std::path::{Component, Path};
 
 use muster_protocol::package::archive::{self, ArchiveEntry};
 use muster_protocol::package::{
-    EntryKind, MAX_ENTRIES, MAX_UNPACK_RATIO, MAX_UNPACKED_BYTES, MIN_RATIO_BYTES,
-    PackageDocument,
+    EntryKind, MAX_ENTRIES, MAX_UNPACK_RATIO, MAX_UNPACKED_BYTES, MIN_RATIO_BYTES, PackageDocument,
 };
 use muster_server::domain::library::package_description::{self, ArchiveFacts};
 

@@ -14,8 +14,8 @@ use crate::adapters::control_socket::{self, ControlListener, ControlReply, Contr
 use crate::adapters::data_directory;
 use crate::adapters::database_password;
 use crate::adapters::oidc_client::OidcClient;
-use crate::adapters::program_files::ProgramFiles;
 use crate::adapters::package_files::PackageFiles;
+use crate::adapters::program_files::ProgramFiles;
 use crate::adapters::release_files::ReleaseFiles;
 use crate::adapters::smtp_client::SmtpClient;
 use crate::adapters::webhook_client::WebhookClient;

@@ -43,8 +43,7 @@ pub fn plan(
     }
     let unknown = || ManifestMismatch::unknown_script(script);
     let reference = PackageReference::parse(script).ok_or_else(unknown)?;
-    let missing =
-        || LibraryRefusal::from(PackageContentError::Missing(reference.name.clone()));
+    let missing = || LibraryRefusal::from(PackageContentError::Missing(reference.name.clone()));
     let content = command.content.as_deref().ok_or_else(missing)?;
     let pin = command.data.get("package").map(PackagePin::deserialize).transpose();
     let pin = pin.map_err(ExecuteRefusal::Malformed)?.ok_or_else(missing)?;
@@ -82,30 +81,18 @@ pub fn plan(
 mod tests {
     use super::*;
     use muster_protocol::library::{ScriptContent, ScriptParameter, sha256_hex};
-    use muster_protocol::package::{
-        DOCUMENT_FORMAT, PackageDocument, PackageExecutor, PackageKind,
-    };
+    use muster_protocol::package::PackageDocument;
     use serde_json::json;
     use uuid::Uuid;
 
     fn document() -> PackageDocument {
-        PackageDocument {
-            format: DOCUMENT_FORMAT,
-            name: "backup".into(),
-            version: "1.2.0".into(),
-            kind: PackageKind::Job,
-            executor: PackageExecutor::Sh,
-            entry: "bin/run.sh".into(),
-            argv: vec!["--all".into()],
-            parameters: vec![ScriptParameter {
-                default: Some("x".into()),
-                ..ScriptParameter::named("WHO")
-            }],
-            timeout_ms: Some(5_000),
-            sha256: sha256_hex(b"archive"),
-            archive_bytes: 7,
-            unpacked_bytes: 9,
-        }
+        let document = json!({
+            "format": 1, "name": "backup", "version": "1.2.0", "kind": "job", "executor": "sh",
+            "entry": "bin/run.sh", "argv": ["--all"],
+            "parameters": [ScriptParameter { default: Some("x".into()), ..ScriptParameter::named("WHO") }],
+            "timeout_ms": 5_000, "sha256": sha256_hex(b"archive"), "archive_bytes": 7, "unpacked_bytes": 9,
+        });
+        serde_json::from_value(document).expect("a document")
     }
 
     /// A command as a server sends it, which may claim anything.
@@ -129,10 +116,7 @@ mod tests {
         }
     }
 
-    fn planned(
-        policy: &str,
-        command: &Command,
-    ) -> Result<(Launch, ParameterRecord), &'static str> {
+    fn planned(policy: &str, command: &Command) -> Result<(Launch, ParameterRecord), &'static str> {
         let policy = Policy::parse(policy).expect("valid");
         let bounds = OutputLimits { limit_bytes: 1, quota_bytes: 2 };
         plan(command, &policy, bounds).map_err(|refusal| refusal.code())

@@ -88,7 +88,11 @@ impl<'a> ReleaseDownloader<'a> {
     /// # Errors
     /// [`DownloadError::Link`] if no HTTP client can be created.
     pub fn new(connector: &'a Connector) -> Result<Self, DownloadError> {
-        Ok(Self { client: http_client(connector, REQUEST_TIMEOUT)?, connector, authorization: None })
+        Ok(Self {
+            client: http_client(connector, REQUEST_TIMEOUT)?,
+            connector,
+            authorization: None,
+        })
     }
 
     /// Downloads with this agent key.

@@ -60,13 +60,15 @@ impl PackageSource for PackageDownloads {
                 if !error.is_transient() && !matches!(error, DownloadError::Interrupted(_)) {
                     return Err(match error {
                         DownloadError::Missing(_) => FetchError::Missing,
-                        error => FetchError::Failed {
-                            code: error.code(),
-                            message: error_chain(&error),
-                        },
+                        error => {
+                            FetchError::Failed { code: error.code(), message: error_chain(&error) }
+                        }
                     });
                 }
-                tracing::info!(error = error_chain(&error), "downloading a package again after a delay");
+                tracing::info!(
+                    error = error_chain(&error),
+                    "downloading a package again after a delay"
+                );
                 tokio::time::sleep(delays.next_delay()).await;
             }
         }

@@ -133,9 +133,8 @@ impl PackageDocument {
         if entries::check_path(&self.entry).is_err() {
             return refused("entry", "must be the path of a file of the archive");
         }
-        let is_argument = |argument: &String| {
-            argument.len() <= MAX_ARGUMENT_BYTES && !argument.contains('\0')
-        };
+        let is_argument =
+            |argument: &String| argument.len() <= MAX_ARGUMENT_BYTES && !argument.contains('\0');
         if self.argv.len() > MAX_ARGUMENTS || !self.argv.iter().all(is_argument) {
             return refused("argv", "must be at most 64 texts of at most 4096 bytes, without NUL");
         }

@@ -12,12 +12,12 @@ mod pin;
 mod reference;
 
 pub use self::document::{
-    MAX_ARGUMENTS, MAX_ARGUMENT_BYTES, PackageDocument, PackageExecutor, PackageKind,
+    MAX_ARGUMENT_BYTES, MAX_ARGUMENTS, PackageDocument, PackageExecutor, PackageKind,
     is_package_version,
 };
 pub use self::entries::{
     Entries, EntryKind, EntryProblem, MAX_ENTRIES, MAX_PATH_BYTES, MAX_PATH_DEPTH,
-    MAX_UNPACKED_BYTES, MAX_UNPACK_RATIO, MIN_RATIO_BYTES,
+    MAX_UNPACK_RATIO, MAX_UNPACKED_BYTES, MIN_RATIO_BYTES,
 };
 pub use self::pin::{PackageContentError, PackagePin, open_document};
 pub use self::reference::{PACKAGE_PREFIX, PackageReference};

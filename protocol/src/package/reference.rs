@@ -50,9 +50,15 @@ mod tests {
         for right in ["package:a.b-c_1", "package:a@1.2.0", "package:a@2026-11-23+4"] {
             assert_eq!(parsed(right).as_deref(), Some(right));
         }
-        for wrong in
-            ["a", "package:", "package:a@", "package:a@-1", "package:a/b", "Package:a", "package:a@1@2"]
-        {
+        for wrong in [
+            "a",
+            "package:",
+            "package:a@",
+            "package:a@-1",
+            "package:a/b",
+            "Package:a",
+            "package:a@1@2",
+        ] {
             assert_eq!(parsed(wrong), None, "{wrong}");
         }
     }

@@ -115,6 +115,7 @@ const SERVER_CRATES: [(&str, &[&str]); 15] = [
             "similar",
             "strsim",
             "strum",
+            "toml",
             "totp_rs",
             "url",
             "utoipa",

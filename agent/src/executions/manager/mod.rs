@@ -300,8 +300,7 @@ impl ExecutionManager {
     }
 
     fn start(&mut self, command_id: Uuid) {
-        let needs_package =
-            self.ledger.entry(command_id).is_some_and(|entry| entry.needs_package);
+        let needs_package = self.ledger.entry(command_id).is_some_and(|entry| entry.needs_package);
         if needs_package && !self.preparations.take_prepared(command_id) {
             self.prepare(command_id);
             return;

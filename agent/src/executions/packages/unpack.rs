@@ -51,14 +51,13 @@ pub fn unpack(
         left_bytes = left_bytes.checked_sub(written).ok_or(io::ErrorKind::StorageFull)?;
         Ok(())
     };
-    let (_, entries) = archive::read(archive, archive_bytes, &mut visit).map_err(|error| {
-        match error {
+    let (_, entries) =
+        archive::read(archive, archive_bytes, &mut visit).map_err(|error| match error {
             ArchiveError::Visit(_) if is_cancelled(cancelled) => PackageError::Cancelled,
             ArchiveError::Visit(source) if is_full(&source) => PackageError::NoSpace,
             ArchiveError::Visit(source) => disk()(source),
             error => PackageError::Archive(error),
-        }
-    })?;
+        })?;
     let entry: Result<(), EntryProblem> = entries.require_file(&launch.path);
     entry.map_err(|problem| PackageError::Archive(problem.into()))
 }

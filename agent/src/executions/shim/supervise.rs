@@ -43,9 +43,7 @@ pub(super) fn program_of(
             let arguments = arguments.iter().map(OsString::from).collect();
             (program, Some(name.clone()), arguments, PathBuf::from("/"))
         }
-        (None, Some(interpreter)) => {
-            (interpreter, None, vec![program.into()], scripts())
-        }
+        (None, Some(interpreter)) => (interpreter, None, vec![program.into()], scripts()),
         (None, None) => (program, None, Vec::new(), scripts()),
     };
     arguments.extend(launch.args.iter().map(OsString::from));

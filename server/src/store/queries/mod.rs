@@ -154,9 +154,7 @@ pub use self::integrations::integrations::{IntegrationChange, TOO_MANY_INTEGRATI
 pub use self::integrations::webhooks::{
     FailedExecution, PendingWebhookDelivery, WebhookDeliveriesToSkip, WebhookDeliveryFilter,
 };
-pub use self::library::packages::{
-    PACKAGES_FULL, PackageLimits, StoredPackage, TOO_MANY_PACKAGES,
-};
+pub use self::library::packages::{PACKAGES_FULL, PackageLimits, StoredPackage, TOO_MANY_PACKAGES};
 pub use self::library::scripts::{SCRIPT_NAME_TAKEN, ScriptFilter, TOO_MANY_SCRIPTS};
 pub use self::library::versions::{LIBRARY_FULL, MAX_LIBRARY_BYTES, NewVersion};
 pub use self::operations::api_key_revocation::{Revocation, RevocationScope};

@@ -3,8 +3,8 @@
 use std::fs;
 
 use muster_tests::{
-    ApiResponse, Fixture, JsonFields as _, PackageEntry, eventually, file,
-    needs_root, on_both_databases, sha256, tar_zst, zip,
+    ApiResponse, Fixture, JsonFields as _, PackageEntry, eventually, file, needs_root,
+    on_both_databases, sha256, tar_zst, zip,
 };
 use serde_json::{Value, json};
 
@@ -46,7 +46,10 @@ async fn a_package_is_uploaded_shown_downloaded_and_deleted(fixture: Fixture) {
     assert_eq!((package.text("name"), package.text("version")), ("backup", "1.2.0"));
     assert_eq!((package.text("format"), package.text("executor")), ("tar.zst", "sh"));
     assert_eq!(package.text("sha256"), sha256(&bytes));
-    assert_eq!((&package["archive_bytes"], &package["entry_count"]), (&json!(bytes.len()), &json!(3)));
+    assert_eq!(
+        (&package["archive_bytes"], &package["entry_count"]),
+        (&json!(bytes.len()), &json!(3))
+    );
     assert_eq!(package["parameters"][0]["name"], "WHO");
     assert_eq!(fixture.api.get(&path).await.expect(200), package);
     // The same archive is the same package; versions never change.
@@ -63,7 +66,12 @@ async fn a_package_is_uploaded_shown_downloaded_and_deleted(fixture: Fixture) {
     let whole = fixture.api.get(&format!("{path}/archive")).await;
     assert_eq!((whole.status, whole.bytes), (200, bytes.clone()));
     let range = [("range", "bytes=10-")];
-    let part = fixture.api.try_send("GET".parse().expect("a method"), &format!("{path}/archive"), &range, None);
+    let part = fixture.api.try_send(
+        "GET".parse().expect("a method"),
+        &format!("{path}/archive"),
+        &range,
+        None,
+    );
     let part = part.await.expect("reach the server");
     assert_eq!((part.status, part.bytes), (206, bytes[10..].to_vec()));
 
@@ -145,7 +153,8 @@ async fn a_host_downloads_runs_and_removes_a_package(fixture: Fixture) {
 
     // A job without a version runs the newest, here a zip archive with a program of its own.
     let description = DESCRIPTION.replace("1.2.0", "2.0.0").replace("\"sh\"", "\"binary\"");
-    let program = PackageEntry { mode: 0o755, ..file("bin/run.sh", "#!/bin/sh\necho second $WHO\n") };
+    let program =
+        PackageEntry { mode: 0o755, ..file("bin/run.sh", "#!/bin/sh\necho second $WHO\n") };
     let newer = zip(&[file("muster.toml", &description), program]);
     upload(&fixture, newer).await.expect(201);
     let job = json!({"script": "package:backup", "parameters": {"WHO": "again"},

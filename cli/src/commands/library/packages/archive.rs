@@ -51,7 +51,10 @@ fn collect(root: &Path, within: &Path, paths: &mut Vec<PathBuf>) -> Result<(), C
         let full = root.join(&path);
         let kind = fs::symlink_metadata(&full).map_err(CliError::file("read", &full))?.file_type();
         if !kind.is_dir() && !kind.is_file() {
-            let text = format!("{} is a link or a special file; packages have plain files and folders only", full.display());
+            let text = format!(
+                "{} is a link or a special file; packages have plain files and folders only",
+                full.display()
+            );
             return Err(CliError::Usage(text));
         }
         if paths.len() >= MAX_ENTRIES {

@@ -22,7 +22,7 @@ pub(super) const TRANSFER_TIMEOUT: Duration = Duration::from_secs(3_600);
 /// Bytes after which the progress is shown again.
 const CHUNK_BYTES: usize = 64 * 1024;
 /// Uploads of the same archive after errors that may pass.
-const MAX_ATTEMPTS: usize = 3;
+const MAX_UPLOAD_ATTEMPTS: usize = 3;
 const BAR: &str = "{bar:30} {bytes}/{total_bytes} {bytes_per_sec}";
 
 /// Uploads a folder or an archive.
@@ -31,7 +31,7 @@ const BAR: &str = "{bar:30} {bytes}/{total_bytes} {bytes_per_sec}";
 /// [`CliError`]. Repeating the call changes nothing if the package is on the server.
 pub async fn push(source: &Path, session: &Session) -> Result<u8, CliError> {
     let bytes = Bytes::from(read(source)?);
-    let mut left = MAX_ATTEMPTS;
+    let mut left = MAX_UPLOAD_ATTEMPTS;
     let package = loop {
         left -= 1;
         match session.api.json(request(session, &bytes)).await {

@@ -44,9 +44,7 @@ pub(super) fn skip_reason(mismatch: &ManifestMismatch) -> EndReason {
         ManifestMismatch::ArgvNotAllowed => EndReason::SkippedArgvNotAllowed,
         ManifestMismatch::LibraryNotAllowed
         | ManifestMismatch::LibraryUnsupported
-        | ManifestMismatch::PackagesUnsupported => {
-            EndReason::SkippedLibraryNotAllowed
-        }
+        | ManifestMismatch::PackagesUnsupported => EndReason::SkippedLibraryNotAllowed,
         ManifestMismatch::Parameters(_) | ManifestMismatch::Argv(_) => {
             EndReason::SkippedInvalidParameters
         }

@@ -300,9 +300,7 @@ impl Preflight {
             let is_allowed = policy.is_none_or(|policy| library::POLICIES.contains(&policy));
             return Ok(match session {
                 _ if !is_allowed => Some(ManifestMismatch::LibraryNotAllowed),
-                Some(session)
-                    if request.executable.is_package() && !session.supports_packages =>
-                {
+                Some(session) if request.executable.is_package() && !session.supports_packages => {
                     Some(ManifestMismatch::PackagesUnsupported)
                 }
                 Some(session) if !session.supports_library => {

@@ -127,7 +127,10 @@ impl Packages {
     async fn remove_file(&self, id: PackageId) {
         let files = Arc::clone(&self.files);
         if let Ok(Err(error)) = spawn_blocking(move || files.remove(id)).await {
-            tracing::error!(error = error_chain(&error), "failed to delete the archive of a package");
+            tracing::error!(
+                error = error_chain(&error),
+                "failed to delete the archive of a package"
+            );
         }
     }
 }

@@ -12,9 +12,7 @@ use muster_protocol::package::{
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::spawn_blocking;
 
-use super::{
-    MAX_PACKAGES, MAX_PACKAGES_BYTES, Packages, UNUSABLE, detail, require_write, subject,
-};
+use super::{MAX_PACKAGES, MAX_PACKAGES_BYTES, Packages, UNUSABLE, detail, require_write, subject};
 use crate::adapters::package_files::{IncomingArchive, PackageFileError};
 use crate::domain::ids::PackageId;
 use crate::domain::library::package_description::{self, ArchiveFacts, DescriptionError};
@@ -171,8 +169,7 @@ fn inspect(received: &mut IncomingArchive) -> std::result::Result<Inspected, Pac
     };
     let (format, entries) = archive::read(received.reader()?, archive_bytes, &mut visit)?;
     entries.require_file(DESCRIPTION_FILE)?;
-    let facts =
-        ArchiveFacts { sha256, archive_bytes, unpacked_bytes: entries.unpacked_bytes() };
+    let facts = ArchiveFacts { sha256, archive_bytes, unpacked_bytes: entries.unpacked_bytes() };
     let document = package_description::read(&description.unwrap_or_default(), facts)?;
     entries.require_file(&document.entry)?;
     Ok((format, entries, document))

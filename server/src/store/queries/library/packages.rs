@@ -84,9 +84,8 @@ impl TenantScope {
         name: Option<&str>,
         page: PageRequest,
     ) -> Result<Vec<package::Model>, StoreError> {
-        let mut query = of_tenant(self.tenant_id)
-            .order_by_desc(package::Column::Id)
-            .limit(page.limit + 1);
+        let mut query =
+            of_tenant(self.tenant_id).order_by_desc(package::Column::Id).limit(page.limit + 1);
         if let Some(name) = name {
             query = query.filter(package::Column::Name.eq(name));
         }

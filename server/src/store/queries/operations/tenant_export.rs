@@ -26,7 +26,9 @@ use crate::store::entities::commands::{
 };
 use crate::store::entities::fleet::{agent, agent_event, agent_manifest};
 use crate::store::entities::integrations::{alert, alert_rule, delivery, integration};
-use crate::store::entities::library::{package, script, script_body, script_signature, script_version};
+use crate::store::entities::library::{
+    package, script, script_body, script_signature, script_version,
+};
 use crate::store::entities::releases::{agent_update, group};
 use crate::store::entities::schedules::{
     calendar, fire, hook, hook_delivery, schedule, trigger_state,

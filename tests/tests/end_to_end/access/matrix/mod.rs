@@ -161,7 +161,8 @@ impl AccessFixture {
         let schedule = text(&fixture.api.post("/api/schedules", schedule).await.expect(201), "id");
         let script = json!({"name": "first", "body": "true\n", "interpreter": "sh"});
         let script = text(&fixture.api.post("/api/scripts", script).await.expect(201), "id");
-        let description = "name = 'first'\nversion = '1'\nkind = 'job'\nexecutor = 'sh'\nentry = 'a'\n";
+        let description =
+            "name = 'first'\nversion = '1'\nkind = 'job'\nexecutor = 'sh'\nentry = 'a'\n";
         let archive = tar_zst(&[file("muster.toml", description), file("a", "true\n")]);
         let package = fixture.api.upload("/api/packages", archive).await.expect(201);
         let package = text(&package, "id");

@@ -374,7 +374,8 @@ async fn packages(run: &mut Recorder<'_>) {
     let description = "name = \"backup\"\nversion = \"1.2.0\"\nkind = \"job\"\nexecutor = \"sh\"\nentry = \"bin/run.sh\"\n";
     let archive = tar_zst(&[file("muster.toml", description), file("bin/run.sh", "true\n")]);
     let uploaded = run.fixture.api.upload("/api/packages", archive).await.expect(201);
-    let example = json!({"status": "201", "content_type": "application/json", "response": uploaded});
+    let example =
+        json!({"status": "201", "content_type": "application/json", "response": uploaded});
     run.examples.insert("upload_package".into(), example);
     for name in ["download_package", "download_package_archive"] {
         run.examples.insert(name.into(), json!({"status": "200", "content_type": ""}));
