@@ -54,7 +54,17 @@ fn zip(parts: &[Part<'_>]) -> Vec<u8> {
             }
         }
     }
-    writer.finish().expect("finished").into_inner()
+    let mut archive = writer.finish().expect("finished").into_inner();
+    // The writer leaves out all bits but those of the permissions.
+    let mut left = parts.iter();
+    for at in 0..archive.len() - 46 {
+        if archive[at..at + 4] == ZIP_DIRECTORY_MAGIC {
+            let mode = left.next().map_or(0, |part| part.mode).to_le_bytes();
+            archive[at + 40] |= mode[0];
+            archive[at + 41] |= mode[1];
+        }
+    }
+    archive
 }
 
 /// The paths and contents of an archive, or the code of its problem.

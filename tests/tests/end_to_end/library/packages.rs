@@ -6,6 +6,7 @@ use muster_tests::{
     ApiResponse, Fixture, JsonFields as _, PackageEntry, eventually, file, needs_root,
     on_both_databases, sha256, tar_zst, zip,
 };
+use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::{agent_with_policy, output};
@@ -66,13 +67,9 @@ async fn a_package_is_uploaded_shown_downloaded_and_deleted(fixture: Fixture) {
     let whole = fixture.api.get(&format!("{path}/archive")).await;
     assert_eq!((whole.status, whole.bytes), (200, bytes.clone()));
     let range = [("range", "bytes=10-")];
-    let part = fixture.api.try_send(
-        "GET".parse().expect("a method"),
-        &format!("{path}/archive"),
-        &range,
-        None,
-    );
-    let part = part.await.expect("reach the server");
+    let archive = format!("{path}/archive");
+    let part = fixture.api.try_send(Method::GET, &archive, &range, None).await;
+    let part = part.expect("reach the server");
     assert_eq!((part.status, part.bytes), (206, bytes[10..].to_vec()));
 
     let stored = fixture.server.data_dir().join("packages").join(package.id());
