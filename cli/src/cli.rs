@@ -15,7 +15,7 @@ use crate::commands::commands::{
 };
 use crate::commands::fleet::{agents, ping, suggestions};
 use crate::commands::integrations::{alerts, integrations, webhooks};
-use crate::commands::library::{publisher, scripts};
+use crate::commands::library::{packages, publisher, scripts};
 use crate::commands::releases::{groups, release};
 use crate::commands::schedules::{calendars, hooks, schedules};
 use crate::completion;
@@ -111,6 +111,8 @@ pub enum Action {
     Approver(approver::Args),
     /// Manage the library: scripts that the server keeps, and their versions
     Scripts(Box<scripts::Args>),
+    /// Manage packages: archives that hosts unpack and run
+    Packages(packages::Args),
     /// Create the key with which you sign scripts, and sign versions
     Publisher(publisher::Args),
     /// Manage calendars: freezes, excluded days and maintenance windows
@@ -255,6 +257,7 @@ pub async fn dispatch(cli: Cli) -> Result<u8, CliError> {
         }
         Action::Webhooks(args) => (webhooks::OPTIONS, webhooks::run(args, &session).await),
         Action::Scripts(args) => (scripts::OPTIONS, Box::pin(scripts::run(*args, &session)).await),
+        Action::Packages(args) => (packages::OPTIONS, packages::run(args, &session).await),
         Action::Publisher(args) => (scripts::OPTIONS, publisher::run(args, &session).await),
         Action::Calendars(args) => (calendars::OPTIONS, calendars::run(args, &session).await),
         Action::Hooks(args) => (hooks::OPTIONS, hooks::run(args, &session).await),

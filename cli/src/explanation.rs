@@ -38,12 +38,13 @@ impl OptionName {
 }
 
 /// Codes of the preflight: hosts would refuse the script or command. Their detail names the hosts.
-const PREFLIGHT_CODES: [&str; 6] = [
+const PREFLIGHT_CODES: [&str; 7] = [
     "unknown_script",
     "invalid_parameters",
     "argv_not_allowed",
     "library_not_allowed",
     "library_unsupported",
+    "packages_unsupported",
     "hosts_would_refuse",
 ];
 
@@ -51,7 +52,7 @@ const PREFLIGHT_CODES: [&str; 6] = [
 /// it names the reason and what to do, without fields or paths of the API. A test compares this list with
 /// the server's codes.
 #[cfg(test)]
-const SHOWN_AS_ANSWERED: [&str; 172] = [
+const SHOWN_AS_ANSWERED: [&str; 179] = [
     "access_denied",
     "account_changed",
     "agent_busy",
@@ -114,6 +115,7 @@ const SHOWN_AS_ANSWERED: [&str; 172] = [
     "invalid_field",
     "invalid_invitation",
     "invalid_key_change",
+    "invalid_package",
     "invalid_query",
     "invalid_refresh_token",
     "invalid_release",
@@ -150,6 +152,9 @@ const SHOWN_AS_ANSWERED: [&str; 172] = [
     "outside_key_target",
     "outside_window",
     "own_request",
+    "package_exists",
+    "packages_full",
+    "packages_unusable",
     "password_not_hashed",
     "permission_denied",
     "plan_limit",
@@ -200,6 +205,7 @@ const SHOWN_AS_ANSWERED: [&str; 172] = [
     "too_many_integrations",
     "too_many_invitations",
     "too_many_mails",
+    "too_many_packages",
     "too_many_registrations",
     "too_many_requests",
     "too_many_rules",
@@ -209,9 +215,11 @@ const SHOWN_AS_ANSWERED: [&str; 172] = [
     "too_many_signatures",
     "too_many_streams",
     "too_many_unknown_keys",
+    "too_many_uploads",
     "totp_enabled",
     "too_many_versions",
     "unknown_host",
+    "unknown_package",
     "unknown_version",
     "unsupported_command",
     "unsupported_media_type",

@@ -13,6 +13,7 @@ mod ledger;
 mod mask;
 mod output_frame;
 mod output_log;
+mod package;
 mod range;
 mod reported_manifest;
 
@@ -30,7 +31,7 @@ pub struct Target {
 }
 
 /// Every target.
-pub const TARGETS: [Target; 15] = [
+pub const TARGETS: [Target; 17] = [
     Target { name: "agent_frame", check: frames::agent_frame },
     Target { name: "server_frame", check: frames::server_frame },
     Target { name: "output_frame", check: output_frame::check },
@@ -46,6 +47,8 @@ pub const TARGETS: [Target; 15] = [
     Target { name: "forwarded_for", check: forwarded_for::check },
     Target { name: "identity", check: identity::check },
     Target { name: "reported_manifest", check: reported_manifest::check },
+    Target { name: "package_archive", check: package::archive },
+    Target { name: "package_description", check: package::description },
 ];
 
 /// The target with this name.

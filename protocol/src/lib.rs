@@ -19,6 +19,7 @@ pub mod limits;
 pub mod manifest;
 pub mod manifest_mismatch;
 pub mod object;
+pub mod package;
 pub mod parameter;
 pub mod permission;
 pub mod proxy_environment;

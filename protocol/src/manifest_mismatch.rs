@@ -21,11 +21,13 @@ pub enum ManifestMismatch {
     )]
     ArgvNotAllowed,
     #[error(
-        "the host's policy does not allow scripts of the library; set {{\"allow\": \"library\"}} in policy.json on the host, or run a script of its manifest"
+        "the host's policy does not allow scripts and packages of the library; set {{\"allow\": \"library\"}} in policy.json on the host, or run a script of its manifest"
     )]
     LibraryNotAllowed,
     #[error("the host's agent is too old to run scripts of the library; update the agent")]
     LibraryUnsupported,
+    #[error("the host's agent is too old to run packages; update the agent")]
+    PackagesUnsupported,
 }
 
 impl ManifestMismatch {
@@ -43,6 +45,7 @@ impl ManifestMismatch {
             Self::ArgvNotAllowed => "argv_not_allowed",
             Self::LibraryNotAllowed => "library_not_allowed",
             Self::LibraryUnsupported => "library_unsupported",
+            Self::PackagesUnsupported => "packages_unsupported",
         }
     }
 }

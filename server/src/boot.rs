@@ -16,6 +16,7 @@ use crate::adapters::control_socket::{self, ControlListener, ControlReply, Contr
 use crate::adapters::data_directory;
 use crate::adapters::database_password;
 use crate::adapters::oidc_client::OidcClient;
+use crate::adapters::package_files::PackageFiles;
 use crate::adapters::program_files::ProgramFiles;
 use crate::adapters::release_files::ReleaseFiles;
 use crate::adapters::smtp_client::SmtpClient;
@@ -66,6 +67,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     let files = ProgramFiles::new(config.install_dir.clone());
     let outside = Adapters {
         files,
+        packages: PackageFiles::new(config.data_dir.join("packages")),
         releases: ReleaseFiles::new(config.data_dir.join("releases")),
         webhooks: WebhookClient::new(config.webhooks, config.webhook_ca_file.as_deref())?,
         mail: smtp_client(&config.mail)?,

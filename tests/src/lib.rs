@@ -24,6 +24,7 @@ pub use agents::exchange_agent::ExchangeAgent;
 pub use agents::fake_agent::{Closed, FakeAgent, full_registration, key_pair_of, proven};
 pub use agents::fleet_upgrade::{FleetUpgrade, FleetUpgradeReport};
 pub use agents::floods::{Flood, FloodOutcome, Period, measure_flood};
+pub use agents::packages::{PackageEntry, file, tar_zst, zip};
 pub use agents::publisher::{Publisher, current_version, point_to};
 pub use agents::scripts::{Script, install, sha256, write_policy};
 pub use agents::third_party_agent::ThirdPartyAgent;
@@ -62,6 +63,7 @@ pub use servers::identity_provider::{
 };
 pub use servers::server::{Database, Server, ServerOptions};
 pub use servers::smtp_sink::{MailReaction, ReceivedMail, SmtpSink};
+pub use tar::EntryType;
 pub use wait::{eventually, eventually_shown, pass, within};
 
 /// For tests of what only root can do: another user's files, becoming another user.

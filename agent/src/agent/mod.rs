@@ -11,7 +11,9 @@ use std::time::{Duration, Instant};
 use muster_protocol::frame::{AgentFrame, Registered, Registration};
 use muster_protocol::identity::{AgentKeyPair, Challenge, Fingerprint};
 use muster_protocol::limits::MAX_MAX_EXECUTIONS;
-use muster_protocol::{CommandName, PROTOCOL_VERSION, library, release, secret_parameters};
+use muster_protocol::{
+    CommandName, PROTOCOL_VERSION, library, package, release, secret_parameters,
+};
 use uuid::Uuid;
 
 use crate::agent::frame_log::FrameLog;
@@ -252,7 +254,12 @@ impl Agent {
             capabilities: CommandName::ALL
                 .iter()
                 .map(|name| name.as_str())
-                .chain([secret_parameters::CAPABILITY, release::CAPABILITY, library::CAPABILITY])
+                .chain([
+                    secret_parameters::CAPABILITY,
+                    release::CAPABILITY,
+                    library::CAPABILITY,
+                    package::CAPABILITY,
+                ])
                 .map(str::to_owned)
                 .collect(),
             protocol: Some(PROTOCOL_VERSION),

@@ -14,7 +14,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::commands::library::{self, PlannedLibrary};
-use crate::commands::{self, CommandContext, approval, execute};
+use crate::commands::{self, CommandContext, approval, execute, package};
 use crate::executions::ledger::record::{Launch, refusal};
 use crate::executions::ledger::{KnownState, NewCommand};
 use crate::platform::BootInstant;
@@ -189,6 +189,9 @@ pub fn decide(command: &Command, input: &DecisionInput<'_>) -> CommandDecision {
             let PlannedLibrary { launch, parameters, file, minimum } = planned;
             (launch, parameters, Some(file), minimum)
         })
+    } else if package::is_requested(&command.data) {
+        let planned = package::plan(command, policy, input.output);
+        planned.map(|(launch, parameters)| (launch, parameters, None, None))
     } else {
         let planned = execute::plan(&command.data, allowed, input.output);
         planned.map(|(launch, parameters)| (launch, parameters, None, None))

@@ -156,6 +156,7 @@ impl Launch {
             sha256: None,
             script: None,
             library: None,
+            package: None,
             call: None,
             requirements: None,
             policy: Some(allow.as_str().to_owned()),

@@ -1,6 +1,7 @@
-//! Why a script of the library is refused, with stable codes.
+//! Why a script of the library, or a package, is refused, with stable codes.
 
 use muster_protocol::library::{ContentError, SignatureError};
+use muster_protocol::package::PackageContentError;
 
 /// Why the library's script is refused, beside the reasons that any `execute` has.
 #[derive(Debug, thiserror::Error)]
@@ -15,6 +16,12 @@ pub enum LibraryRefusal {
         "a publisher has stated that version {minimum} is the oldest of `{name}` that this host may run; run a newer one, or save the content as a new version and sign it"
     )]
     Outdated { name: String, minimum: u32 },
+    #[error(transparent)]
+    Package(#[from] PackageContentError),
+    #[error(
+        "the policy of this host asks for the signature of one of its publishers, and packages can't be signed; run a signed script of the library, or run the package on a host that pins no publishers"
+    )]
+    UnsignedPackage,
 }
 
 impl LibraryRefusal {
@@ -22,7 +29,8 @@ impl LibraryRefusal {
     pub fn code(&self) -> &'static str {
         match self {
             Self::Content(error) => error.code(),
-            Self::Signature(_) => "publisher_required",
+            Self::Package(error) => error.code(),
+            Self::Signature(_) | Self::UnsignedPackage => "publisher_required",
             Self::Outdated { .. } => "version_outdated",
         }
     }

@@ -6,6 +6,7 @@ pub mod decision;
 pub mod execute;
 pub mod library;
 mod library_refusal;
+pub mod package;
 
 pub use self::approval::is_needed as needs_capsule;
 

@@ -14,6 +14,7 @@ mod notifier;
 mod orphans;
 mod output_hashes;
 pub mod output_reader;
+pub mod packages;
 mod program;
 mod secret_files;
 pub mod shim;

@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use muster_protocol::backoff::Delays;
-use reqwest::header::RANGE;
+use reqwest::header::{AUTHORIZATION, HeaderValue, RANGE};
 use reqwest::{Client, Response, StatusCode};
+use secrecy::{ExposeSecret as _, SecretString};
 use tokio::time::timeout;
 
 use crate::link::{Connector, LinkError, http_client};
@@ -24,7 +25,7 @@ const ATTEMPTS: u32 = 5;
 pub enum DownloadError {
     #[error(transparent)]
     Link(#[from] LinkError),
-    #[error("the server does not have {0}: the release was withdrawn or never published")]
+    #[error("the server does not have {0}: it was withdrawn, deleted or never published")]
     Missing(String),
     #[error("the server answered {status} to a request for {path}")]
     Refused { path: String, status: u16 },
@@ -64,7 +65,7 @@ impl DownloadError {
     }
 
     /// True if another attempt may succeed.
-    fn is_transient(&self) -> bool {
+    pub(super) fn is_transient(&self) -> bool {
         match self {
             Self::Link(_) => true,
             Self::Refused { status, .. } => matches!(status, 408 | 429 | 500..=599),
@@ -77,6 +78,8 @@ impl DownloadError {
 pub struct ReleaseDownloader<'a> {
     client: Client,
     connector: &'a Connector,
+    /// For files that are not public.
+    authorization: Option<HeaderValue>,
 }
 
 impl<'a> ReleaseDownloader<'a> {
@@ -85,7 +88,22 @@ impl<'a> ReleaseDownloader<'a> {
     /// # Errors
     /// [`DownloadError::Link`] if no HTTP client can be created.
     pub fn new(connector: &'a Connector) -> Result<Self, DownloadError> {
-        Ok(Self { client: http_client(connector, REQUEST_TIMEOUT)?, connector })
+        Ok(Self {
+            client: http_client(connector, REQUEST_TIMEOUT)?,
+            connector,
+            authorization: None,
+        })
+    }
+
+    /// Downloads with this agent key.
+    ///
+    /// # Errors
+    /// [`DownloadError::Link`] if the key can't be sent.
+    pub fn with_key(self, key: &SecretString) -> Result<Self, DownloadError> {
+        let mut value = HeaderValue::from_str(&format!("Bearer {}", key.expose_secret()))
+            .map_err(LinkError::broken("set up HTTP"))?;
+        value.set_sensitive(true);
+        Ok(Self { authorization: Some(value), ..self })
     }
 
     /// Downloads a file of at most `max_bytes` from its start.
@@ -141,6 +159,9 @@ impl<'a> ReleaseDownloader<'a> {
         let mut file = open(to).map_err(DownloadError::disk(to))?;
         let have = file.metadata().map_err(DownloadError::disk(to))?.len();
         let mut request = self.client.get(self.connector.endpoint.file_url(path));
+        if let Some(authorization) = &self.authorization {
+            request = request.header(AUTHORIZATION, authorization.clone());
+        }
         if have > 0 {
             request = request.header(RANGE, format!("bytes={have}-"));
         }

@@ -99,6 +99,14 @@ impl StateDir {
     pub fn library(&self) -> PathBuf {
         self.0.join(LIBRARY)
     }
+    /// Archives of packages, by their SHA-256.
+    pub fn package_archives(&self) -> PathBuf {
+        self.0.join("package_archives")
+    }
+    /// The unpacked packages of executions.
+    pub fn packages(&self) -> PathBuf {
+        self.0.join(PACKAGES)
+    }
     /// What scripts of the library need, installed.
     pub fn environments(&self) -> PathBuf {
         self.0.join("environments")
@@ -166,6 +174,9 @@ impl StateDir {
 /// Name of the folder for secret files.
 const SECRETS: &str = "secrets";
 
+/// Name of the folder for the unpacked packages of executions.
+const PACKAGES: &str = "packages";
+
 /// Name of the folder for bodies of library scripts.
 pub const LIBRARY: &str = "library";
 
@@ -199,6 +210,15 @@ impl ExecutionDir {
     /// which the user that scripts run as can't enter.
     pub fn secrets(&self) -> Option<PathBuf> {
         Some(self.state()?.join(SECRETS).join(self.0.file_name()?))
+    }
+    /// The unpacked package of the execution. It is outside the execution's own folder, which the user that
+    /// scripts run as can't enter.
+    pub fn package(&self) -> Option<PathBuf> {
+        Some(self.state()?.join(PACKAGES).join(self.0.file_name()?))
+    }
+    /// The archive of a package: a second link to the file in the cache.
+    pub fn archive(&self) -> PathBuf {
+        self.0.join("archive")
     }
     /// The body of a library script: a second link to the file in the cache.
     pub fn body(&self) -> PathBuf {

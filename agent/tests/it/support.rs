@@ -78,6 +78,7 @@ impl Host {
                 sha256: None,
                 script: None,
                 library: None,
+                package: None,
                 call: None,
                 requirements: None,
                 run_as: None,

@@ -10,7 +10,7 @@ use crate::error::problem::Problem;
 use crate::explanation::OptionNames;
 
 /// Each command with the options that its refusals name.
-const COMMANDS: [(&str, OptionNames); 22] = [
+const COMMANDS: [(&str, OptionNames); 23] = [
     ("account", account::own::OPTIONS),
     ("access", access::OPTIONS),
     ("approvals", approvals::OPTIONS),
@@ -31,6 +31,7 @@ const COMMANDS: [(&str, OptionNames); 22] = [
     ("integrations", integrations::OPTIONS),
     ("schedules", schedules::OPTIONS),
     ("scripts", scripts::OPTIONS),
+    ("packages", packages::OPTIONS),
     ("tenant", tenant::OPTIONS),
     ("tenants", tenants::OPTIONS),
 ];
@@ -139,6 +140,8 @@ fn every_option_is_named_by_a_field_or_is_local() {
                 ("alerts", "--end"),
                 ("schedules", "--end"),
                 ("schedules", "--force"),
+                ("packages", "PACKAGE"),
+                ("packages", "SOURCE"),
                 ("scripts", "--all"),
                 ("scripts", "NAMES"),
                 ("scripts", "--dry-run"),

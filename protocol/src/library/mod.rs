@@ -154,14 +154,7 @@ impl ScriptDocument {
             ParameterError::Undeclared { name, .. } => ParameterError::NotOfVersion(name),
             error => error,
         })?;
-        for parameter in &self.parameters {
-            let name = parameter.name.as_str();
-            let given = parameters.get(name).map(String::as_str).or_else(|| secrets.get(name));
-            if let Some(value) = given.or(parameter.default.as_deref()) {
-                parameter.check_value(value)?;
-            }
-        }
-        Ok(())
+        ScriptParameter::check_values(&self.parameters, parameters, secrets)
     }
 }
 

@@ -4,7 +4,10 @@ use regex_lite::{Regex, RegexBuilder};
 use serde::{Deserialize, Serialize};
 
 use crate::limits::{MAX_CHOICES, MAX_DESCRIPTION_CHARS};
-use crate::parameter::{MAX_VALUE_BYTES, ParameterDeclaration, ParameterError, check_name};
+use crate::parameter::{
+    MAX_VALUE_BYTES, ParameterDeclaration, ParameterError, Parameters, check_name,
+};
+use crate::secret_parameters::SecretParameters;
 
 /// Longest pattern, in bytes.
 pub const MAX_PATTERN_BYTES: usize = 256;
@@ -65,7 +68,7 @@ impl ScriptParameter {
     }
 
     /// As hosts' manifests declare it.
-    pub(super) fn declared(&self) -> ParameterDeclaration {
+    pub(crate) fn declared(&self) -> ParameterDeclaration {
         ParameterDeclaration {
             name: self.name.clone(),
             required: self.required,
@@ -78,7 +81,7 @@ impl ScriptParameter {
 
     /// # Errors
     /// A problem as the end of a sentence about the parameter.
-    pub(super) fn check(&self) -> Result<(), String> {
+    pub(crate) fn check(&self) -> Result<(), String> {
         check_name(&self.name).map_err(|error| format!("is not valid: {error}"))?;
         let problem = |text: &str| Err(text.to_owned());
         if (self.kind == ParameterKind::Choice) == self.choices.is_empty() {
@@ -116,8 +119,27 @@ impl ScriptParameter {
         Ok(())
     }
 
+    /// Checks the types and the patterns of all values, and of the defaults of the others.
+    ///
+    /// # Errors
+    /// [`ParameterError`] names the first rejected parameter, never its value.
+    pub fn check_values(
+        declared: &[Self],
+        parameters: &Parameters,
+        secrets: &SecretParameters,
+    ) -> Result<(), ParameterError> {
+        for parameter in declared {
+            let name = parameter.name.as_str();
+            let given = parameters.get(name).map(String::as_str).or_else(|| secrets.get(name));
+            if let Some(value) = given.or(parameter.default.as_deref()) {
+                parameter.check_value(value)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Checks the type and the pattern of a value. Choices are checked with the declaration.
-    pub(super) fn check_value(&self, value: &str) -> Result<(), ParameterError> {
+    fn check_value(&self, value: &str) -> Result<(), ParameterError> {
         let expected = match self.kind {
             ParameterKind::Integer if value.parse::<i64>().is_err() => "a whole number",
             ParameterKind::Boolean if !matches!(value, "true" | "false") => "`true` or `false`",

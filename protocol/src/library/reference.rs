@@ -4,6 +4,7 @@ use std::fmt;
 
 use super::MAX_VERSION_NUMBER;
 use crate::manifest::is_script_name;
+use crate::package::PackageReference;
 
 /// Distinguishes scripts of the library from those of hosts' manifests, whose names have no colon.
 pub const LIBRARY_PREFIX: &str = "library:";
@@ -46,10 +47,12 @@ impl fmt::Display for LibraryReference {
     }
 }
 
-/// True for the name of a script of a manifest, and for `library:NAME` without a version.
+/// True for the name of a script of a manifest, and for `library:NAME` and `package:NAME` without a
+/// version.
 pub fn is_runnable_name(name: &str) -> bool {
     is_script_name(name)
         || LibraryReference::parse(name).is_some_and(|reference| reference.version.is_none())
+        || PackageReference::parse(name).is_some_and(|reference| reference.version.is_none())
 }
 
 #[cfg(test)]
@@ -78,6 +81,7 @@ mod tests {
             assert_eq!(parsed(wrong), None, "{wrong}");
         }
         assert!(is_runnable_name("a") && is_runnable_name("library:a"));
+        assert!(is_runnable_name("package:a") && !is_runnable_name("package:a@1"));
         assert!(!is_runnable_name("library:a@7") && !is_runnable_name("other:a"));
     }
 }

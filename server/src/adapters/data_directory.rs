@@ -10,7 +10,7 @@ use nix::sys::statvfs::statvfs;
 use super::backup_file::{EntryName, KEY_NAMES};
 
 /// Folders that a backup contains.
-const FOLDERS: [&str; 3] = ["output", "releases", "install"];
+const FOLDERS: [&str; 4] = ["output", "releases", "install", "packages"];
 /// What a data directory may contain before a restore: its lock, a key that belongs to the backup, and the
 /// folder that file systems make.
 const ALLOWED: [&str; 5] = ["lock", KEY_NAMES[0], KEY_NAMES[1], "lost+found", "restore.new"];

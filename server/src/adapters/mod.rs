@@ -11,6 +11,7 @@ pub mod master_key_file;
 pub mod memory;
 pub mod oidc_client;
 pub mod oidc_token;
+pub mod package_files;
 pub mod program_files;
 pub mod readiness;
 pub mod release_files;

@@ -155,6 +155,10 @@ id!(
     ScriptSignatureId
 );
 id!(
+    /// A version of a package.
+    PackageId
+);
+id!(
     /// A calendar.
     CalendarId
 );

@@ -78,6 +78,8 @@ pub mod integrations {
 /// The library's scripts and their versions.
 pub mod library {
     pub mod difference;
+    pub mod package_description;
+    pub mod package_records;
     pub mod records;
     pub mod rules;
 }

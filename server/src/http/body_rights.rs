@@ -59,6 +59,7 @@ const RIGHTS: &[(&str, &str, &[Scope])] = &[
     ("PATCH", "/api/scripts/{id}", &[Scope::ScriptsWrite]),
     ("POST", "/api/scripts/{id}/versions", &[Scope::ScriptsWrite]),
     ("POST", "/api/scripts/{id}/versions/{version}/signatures", &[Scope::ScriptsWrite]),
+    ("POST", "/api/packages", &[Scope::ScriptsWrite]),
     ("POST", "/api/calendars", &[Scope::SchedulesWrite]),
     ("PATCH", "/api/calendars/{id}", &[Scope::SchedulesWrite]),
     ("POST", "/api/schedules/simulate", &[Scope::SchedulesRead]),

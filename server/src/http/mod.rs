@@ -8,6 +8,7 @@ pub mod commands;
 mod cookies;
 mod envelope;
 mod extract;
+mod file_body;
 pub mod fleet;
 pub mod integrations;
 mod key_lifetime;

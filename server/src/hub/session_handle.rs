@@ -68,6 +68,7 @@ pub struct SessionParams {
     pub supports_secrets: bool,
     /// The agent runs scripts of the library.
     pub supports_library: bool,
+    pub supports_packages: bool,
     /// Most durable commands that the agent may have at once.
     pub max_in_flight: usize,
     pub grant: Arc<KeyGrant>,
@@ -85,6 +86,7 @@ pub struct SessionHandle {
     pub is_http: bool,
     pub supports_secrets: bool,
     pub supports_library: bool,
+    pub supports_packages: bool,
     pub pending_replies: PendingReplies,
     /// Reported by full agents.
     pub rules: ReportedRules,
@@ -121,6 +123,7 @@ impl SessionHandle {
             is_http: params.is_http,
             supports_secrets: params.supports_secrets,
             supports_library: params.supports_library,
+            supports_packages: params.supports_packages,
             pending_replies: PendingReplies::default(),
             rules: ReportedRules::default(),
             capabilities: params.capabilities,

@@ -69,6 +69,7 @@ use self::commands::submission_limiter::SubmissionLimiter;
 use self::releases::catalog::ReleaseCatalog;
 use self::sessions::Heartbeats;
 use crate::adapters::oidc_client::OidcClient;
+use crate::adapters::package_files::PackageFiles;
 use crate::adapters::program_files::ProgramFiles;
 use crate::adapters::release_files::ReleaseFiles;
 use crate::adapters::smtp_client::SmtpClient;
@@ -110,6 +111,7 @@ impl Settings {
 #[derive(Debug)]
 pub struct Adapters {
     pub files: ProgramFiles,
+    pub packages: PackageFiles,
     pub releases: ReleaseFiles,
     pub webhooks: WebhookClient,
     pub mail: SmtpClient,
@@ -142,6 +144,7 @@ pub struct Services {
     pub invitations: access::people::invitations::Invitations,
     pub job_reconciler: commands::job_reconciler::JobReconciler,
     pub library: library::Library,
+    pub packages: library::packages::Packages,
     pub live_output: commands::output::live::LiveOutput,
     pub mails: access::mails::Mails,
     pub members: access::people::members::Members,
@@ -245,6 +248,7 @@ impl Services {
             counting: Arc::new(Semaphore::new(1)),
         };
         let library = library::Library { store: store(), clock: clock() };
+        let packages = library::packages::Packages::new(store(), clock(), outside.packages);
         let jobs = commands::jobs::Jobs {
             library: library.clone(),
             store: store(),
@@ -365,6 +369,7 @@ impl Services {
                 presence,
             },
             library,
+            packages: packages.clone(),
             live_output: commands::output::live::LiveOutput {
                 store: store(),
                 hub: hub(),
@@ -468,6 +473,7 @@ impl Services {
                 settings,
                 heartbeats,
                 uses,
+                packages,
             },
             viewers,
             integrations: integrations::integrations::Integrations {

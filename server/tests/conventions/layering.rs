@@ -117,6 +117,7 @@ const SERVER_CRATES: [(&str, &[&str]); 15] = [
             "similar",
             "strsim",
             "strum",
+            "toml",
             "totp_rs",
             "url",
             "utoipa",

@@ -6,6 +6,7 @@ pub mod exchange_agent;
 pub mod fake_agent;
 pub mod fleet_upgrade;
 pub mod floods;
+pub mod packages;
 pub mod publisher;
 pub mod scripts;
 pub mod third_party_agent;

@@ -113,7 +113,11 @@ impl Api {
             request = request.header(*name, *value);
         }
         if let Some(body) = body {
-            request = request.header("content-type", "application/json").body(body);
+            let has_type = headers.iter().any(|(name, _)| *name == "content-type");
+            if !has_type {
+                request = request.header("content-type", "application/json");
+            }
+            request = request.body(body);
         }
         let response = request.send().await?;
         let status = response.status().as_u16();
@@ -155,6 +159,13 @@ impl Api {
 
     pub async fn delete(&self, path: &str) -> ApiResponse {
         self.send(Method::DELETE, path, None).await
+    }
+
+    /// Sends a file.
+    pub async fn upload(&self, path: &str, bytes: Vec<u8>) -> ApiResponse {
+        let headers = [("content-type", "application/octet-stream")];
+        let sent = self.try_send(Method::POST, path, &headers, Some(bytes)).await;
+        sent.expect("reach the server")
     }
 
     /// [`Api::post`] with an `Idempotency-Key`.

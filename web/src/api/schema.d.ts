@@ -286,6 +286,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/agents/packages/{sha256}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Download the archive with this SHA-256, or a range of it.
+         * @description For agents: needs an agent key of the tenant. Agents learn the SHA-256 from the command that runs the package.
+         */
+        get: operations["download_package_archive"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/agents/poll": {
         parameters: {
             query?: never;
@@ -2680,6 +2700,84 @@ export interface paths {
          *     Only for a person who is signed in. Needs the scope `members:write`.
          */
         patch: operations["update_member"];
+        trace?: never;
+    };
+    "/api/packages": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List packages, newest first.
+         * @description List packages, newest first.
+         *
+         *     Needs the scope `scripts:read`.
+         */
+        get: operations["list_packages"];
+        put?: never;
+        /**
+         * Upload a package: a zip or tar.zst archive with a `muster.toml`.
+         * @description Jobs and commands run it as `package:NAME@VERSION`, on hosts whose policy allows the library. Repeatable with the same archive; versions never change.
+         *
+         *     Needs the scope `scripts:write`.
+         */
+        post: operations["upload_package"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/packages/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get a package.
+         * @description Get a package.
+         *
+         *     Needs the scope `scripts:read`.
+         */
+        get: operations["get_package"];
+        put?: never;
+        post?: never;
+        /**
+         * Delete a package.
+         * @description Executions that wait for their hosts do not run any more; the history keeps the version and the hashes of what ran.
+         *
+         *     Needs the scope `scripts:write`.
+         */
+        delete: operations["delete_package"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/packages/{id}/archive": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Download the archive of a package, or a range of it.
+         * @description Download the archive of a package, or a range of it.
+         *
+         *     Needs the scope `scripts:read`.
+         */
+        get: operations["download_package"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
         trace?: never;
     };
     "/api/releases": {
@@ -5562,6 +5660,60 @@ export interface components {
          * @enum {string}
          */
         OverlapPolicy: "allow" | "skip" | "queue" | "cancel_previous";
+        /**
+         * Format: uuid
+         * @description A version of a package.
+         */
+        PackageId: string;
+        /** @description A version of a package, which never changes. */
+        PackageView: {
+            /** Format: int64 */
+            archive_bytes: number;
+            /** @description Arguments of the entry. */
+            argv: string[];
+            created_at: components["schemas"]["Timestamp"];
+            created_by: components["schemas"]["PrincipalId"];
+            /**
+             * @description The file of the archive that is started.
+             * @example bin/run.sh
+             */
+            entry: string;
+            /**
+             * Format: int64
+             * @description Number of its files and folders.
+             */
+            entry_count: number;
+            /**
+             * @description `binary`, `sh`, `bash`, `python`, `powershell` or `node`.
+             * @example sh
+             */
+            executor: string;
+            /**
+             * @description `zip` or `tar.zst`.
+             * @example tar.zst
+             */
+            format: string;
+            id: components["schemas"]["PackageId"];
+            /**
+             * @description `job`: it runs once for each command.
+             * @example job
+             */
+            kind: string;
+            /** @example backup */
+            name: string;
+            parameters: components["schemas"]["ScriptParameterView"][];
+            /** @description SHA-256 of the archive, in hex. */
+            sha256: string;
+            /** Format: int64 */
+            timeout_ms?: number | null;
+            /**
+             * Format: int64
+             * @description Size of all its files.
+             */
+            unpacked_bytes: number;
+            /** @example 1.2.0 */
+            version: string;
+        };
         /** @description One page of a list. */
         PageView_AgentEventView: {
             items: components["schemas"]["AgentEventView"][];
@@ -5679,6 +5831,12 @@ export interface components {
         /** @description One page of a list. */
         PageView_MemberView: {
             items: components["schemas"]["MemberView"][];
+            /** @description Pass it as `cursor` for the next page; `null` on the last. */
+            next_cursor: string | null;
+        };
+        /** @description One page of a list. */
+        PageView_PackageView: {
+            items: components["schemas"]["PackageView"][];
             /** @description Pass it as `cursor` for the next page; `null` on the last. */
             next_cursor: string | null;
         };
@@ -7577,11 +7735,12 @@ export interface operations {
                      *             "shutdown",
                      *             "secret_parameters",
                      *             "releases",
-                     *             "library"
+                     *             "library",
+                     *             "packages"
                      *           ],
                      *           "connected_at": "2026-01-31T12:00:00.000Z",
                      *           "created_at": "2026-01-31T12:00:00.000Z",
-                     *           "fingerprint": "SHA256:x1yoMjN6svQ/FRwkG0IimE7FnLuAMe4lXwXZaw6RJN4",
+                     *           "fingerprint": "SHA256:iUkWlqbv5qRt0XDEh+80m6n0FfJX1SkRUrpo3DUUV/M",
                      *           "hostname": "vm",
                      *           "id": "01900000-0000-7000-8000-000000000003",
                      *           "ip": "192.0.2.2",
@@ -7594,7 +7753,7 @@ export interface operations {
                      *           "next_fingerprint": null,
                      *           "os": "Linux 6.18.44-fc-v669",
                      *           "policy": "manifest",
-                     *           "public_key": "EMcqxEGFjRnooiLEAT15Rb2mcrLCC4wIVGMO/Ve6VVQ=",
+                     *           "public_key": "EJkqGHZXmnkKLG8NiVcZGFUs2h9ZdwkGOlPOC86l7mw=",
                      *           "status": "online",
                      *           "tags": [
                      *             "web",
@@ -7720,11 +7879,12 @@ export interface operations {
                      *             "shutdown",
                      *             "secret_parameters",
                      *             "releases",
-                     *             "library"
+                     *             "library",
+                     *             "packages"
                      *           ],
                      *           "connected_at": "2026-01-31T12:00:00.000Z",
                      *           "created_at": "2026-01-31T12:00:00.000Z",
-                     *           "fingerprint": "SHA256:x1yoMjN6svQ/FRwkG0IimE7FnLuAMe4lXwXZaw6RJN4",
+                     *           "fingerprint": "SHA256:iUkWlqbv5qRt0XDEh+80m6n0FfJX1SkRUrpo3DUUV/M",
                      *           "hostname": "vm",
                      *           "id": "01900000-0000-7000-8000-000000000003",
                      *           "ip": "192.0.2.2",
@@ -7737,7 +7897,7 @@ export interface operations {
                      *           "next_fingerprint": null,
                      *           "os": "Linux 6.18.44-fc-v669",
                      *           "policy": "manifest",
-                     *           "public_key": "EMcqxEGFjRnooiLEAT15Rb2mcrLCC4wIVGMO/Ve6VVQ=",
+                     *           "public_key": "EJkqGHZXmnkKLG8NiVcZGFUs2h9ZdwkGOlPOC86l7mw=",
                      *           "status": "online",
                      *           "tags": [
                      *             "web",
@@ -8929,7 +9089,7 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "command_id": "01900000-0000-7000-8000-000000000100",
+                     *       "command_id": "01900000-0000-7000-8000-000000000101",
                      *       "data": {
                      *         "pong": true,
                      *         "timestamp": "2026-01-31T12:00:00.000Z"
@@ -9188,6 +9348,88 @@ export interface operations {
             };
         };
     };
+    download_package_archive: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                sha256: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The archive. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/octet-stream": string;
+                };
+            };
+            /** @description A range of the archive. */
+            206: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/octet-stream": string;
+                };
+            };
+            /** @description No key was sent, or the key is not valid. */
+            401: {
+                headers: {
+                    /** @description The scheme to authenticate with. */
+                    "WWW-Authenticate"?: "Bearer";
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The key does not have the scope that this operation needs. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such resource in this tenant. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The key has too much in progress. Try again after `Retry-After` seconds. */
+            429: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The server cannot answer now. Try again after `Retry-After` seconds. */
+            503: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     poll_commands: {
         parameters: {
             query?: {
@@ -9211,7 +9453,7 @@ export interface operations {
                      *       "commands": [
                      *         {
                      *           "command": "execute",
-                     *           "command_id": "01900000-0000-7000-8000-000000000045",
+                     *           "command_id": "01900000-0000-7000-8000-000000000046",
                      *           "data": {
                      *             "script": "deploy"
                      *           },
@@ -9342,11 +9584,12 @@ export interface operations {
                      *         "shutdown",
                      *         "secret_parameters",
                      *         "releases",
-                     *         "library"
+                     *         "library",
+                     *         "packages"
                      *       ],
                      *       "connected_at": "2026-01-31T12:00:00.000Z",
                      *       "created_at": "2026-01-31T12:00:00.000Z",
-                     *       "fingerprint": "SHA256:x1yoMjN6svQ/FRwkG0IimE7FnLuAMe4lXwXZaw6RJN4",
+                     *       "fingerprint": "SHA256:iUkWlqbv5qRt0XDEh+80m6n0FfJX1SkRUrpo3DUUV/M",
                      *       "hostname": "vm",
                      *       "id": "01900000-0000-7000-8000-000000000003",
                      *       "ip": "192.0.2.2",
@@ -9360,7 +9603,7 @@ export interface operations {
                      *       "next_fingerprint": null,
                      *       "os": "Linux 6.18.44-fc-v669",
                      *       "policy": "manifest",
-                     *       "public_key": "EMcqxEGFjRnooiLEAT15Rb2mcrLCC4wIVGMO/Ve6VVQ=",
+                     *       "public_key": "EJkqGHZXmnkKLG8NiVcZGFUs2h9ZdwkGOlPOC86l7mw=",
                      *       "status": "online",
                      *       "tags": [
                      *         "web",
@@ -9466,7 +9709,7 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "command_id": "01900000-0000-7000-8000-000000000045",
+                 *       "command_id": "01900000-0000-7000-8000-000000000046",
                  *       "result": {
                  *         "data": {},
                  *         "success": true
@@ -9633,11 +9876,12 @@ export interface operations {
                      *         "shutdown",
                      *         "secret_parameters",
                      *         "releases",
-                     *         "library"
+                     *         "library",
+                     *         "packages"
                      *       ],
                      *       "connected_at": "2026-01-31T12:00:00.000Z",
                      *       "created_at": "2026-01-31T12:00:00.000Z",
-                     *       "fingerprint": "SHA256:x1yoMjN6svQ/FRwkG0IimE7FnLuAMe4lXwXZaw6RJN4",
+                     *       "fingerprint": "SHA256:iUkWlqbv5qRt0XDEh+80m6n0FfJX1SkRUrpo3DUUV/M",
                      *       "hostname": "vm",
                      *       "id": "01900000-0000-7000-8000-000000000003",
                      *       "ip": "192.0.2.2",
@@ -9650,12 +9894,21 @@ export interface operations {
                      *       "next_fingerprint": null,
                      *       "os": "Linux 6.18.44-fc-v669",
                      *       "policy": "manifest",
-                     *       "public_key": "EMcqxEGFjRnooiLEAT15Rb2mcrLCC4wIVGMO/Ve6VVQ=",
+                     *       "public_key": "EJkqGHZXmnkKLG8NiVcZGFUs2h9ZdwkGOlPOC86l7mw=",
                      *       "status": "online",
                      *       "tags": [
                      *         "web",
                      *         "stage:production"
                      *       ],
+                     *       "telemetry": {
+                     *         "at": "2026-01-31T12:00:00.000Z",
+                     *         "cpu_percent": 83.1,
+                     *         "disk_percent": 82.1,
+                     *         "load_1m": 16.34,
+                     *         "memory_percent": 60,
+                     *         "running_executions": 0,
+                     *         "uptime_seconds": 17256
+                     *       },
                      *       "transport": "websocket",
                      *       "update": null,
                      *       "updated_at": null,
@@ -9838,11 +10091,12 @@ export interface operations {
                      *         "shutdown",
                      *         "secret_parameters",
                      *         "releases",
-                     *         "library"
+                     *         "library",
+                     *         "packages"
                      *       ],
                      *       "connected_at": "2026-01-31T12:00:00.000Z",
                      *       "created_at": "2026-01-31T12:00:00.000Z",
-                     *       "fingerprint": "SHA256:x1yoMjN6svQ/FRwkG0IimE7FnLuAMe4lXwXZaw6RJN4",
+                     *       "fingerprint": "SHA256:iUkWlqbv5qRt0XDEh+80m6n0FfJX1SkRUrpo3DUUV/M",
                      *       "hostname": "vm",
                      *       "id": "01900000-0000-7000-8000-000000000003",
                      *       "ip": "192.0.2.2",
@@ -9855,7 +10109,7 @@ export interface operations {
                      *       "next_fingerprint": null,
                      *       "os": "Linux 6.18.44-fc-v669",
                      *       "policy": "manifest",
-                     *       "public_key": "EMcqxEGFjRnooiLEAT15Rb2mcrLCC4wIVGMO/Ve6VVQ=",
+                     *       "public_key": "EJkqGHZXmnkKLG8NiVcZGFUs2h9ZdwkGOlPOC86l7mw=",
                      *       "status": "online",
                      *       "tags": [
                      *         "web",
@@ -10274,13 +10528,13 @@ export interface operations {
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": null,
-                     *           "id": "01900000-0000-7000-8000-000000000042",
+                     *           "id": "01900000-0000-7000-8000-000000000043",
                      *           "kind": "online"
                      *         },
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": null,
-                     *           "id": "01900000-0000-7000-8000-000000000043",
+                     *           "id": "01900000-0000-7000-8000-000000000044",
                      *           "kind": "enrolled"
                      *         }
                      *       ],
@@ -10386,7 +10640,17 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "items": []
+                     *       "items": [
+                     *         {
+                     *           "at": "2026-01-31T12:00:00.000Z",
+                     *           "cpu_percent": 83.1,
+                     *           "disk_percent": 82.1,
+                     *           "load_1m": 16.34,
+                     *           "memory_percent": 60,
+                     *           "running_executions": 0,
+                     *           "uptime_seconds": 17256
+                     *         }
+                     *       ]
                      *     }
                      */
                     "application/json": components["schemas"]["MetricsView"];
@@ -10492,7 +10756,7 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "command_id": "01900000-0000-7000-8000-000000000099",
+                     *       "command_id": "01900000-0000-7000-8000-000000000100",
                      *       "data": {
                      *         "pong": true,
                      *         "timestamp": "2026-01-31T12:00:00.000Z"
@@ -11533,7 +11797,7 @@ export interface operations {
                      *       "items": [
                      *         {
                      *           "agent_count": 1,
-                     *           "agents_sha256": "6975ae62f78d6445b66fcfa72dea6af502f37c0a0844fa45a657ab52cc00d8f6",
+                     *           "agents_sha256": "6c368424a89782ab840eab877c90be0d88c9b50db4957e8cd76385b85586309a",
                      *           "command": "execute",
                      *           "command_id": null,
                      *           "created_at": "2026-01-31T12:00:00.000Z",
@@ -11561,7 +11825,7 @@ export interface operations {
                      *             "every script"
                      *           ],
                      *           "script": "deploy",
-                     *           "script_sha256": "2eaa9970eae68496470244cf9864952cfc48db0c411cf9ea2ce14ee5b6549b01",
+                     *           "script_sha256": "8db272e2c9f3e286bb7b4f48c7fe6eab920fba5520a75d410c4969fe6d06d959",
                      *           "state": "pending"
                      *         }
                      *       ],
@@ -11952,7 +12216,7 @@ export interface operations {
                      *       "agent_names": [
                      *         "old-1"
                      *       ],
-                     *       "agents_sha256": "6975ae62f78d6445b66fcfa72dea6af502f37c0a0844fa45a657ab52cc00d8f6",
+                     *       "agents_sha256": "6c368424a89782ab840eab877c90be0d88c9b50db4957e8cd76385b85586309a",
                      *       "command": "execute",
                      *       "command_id": null,
                      *       "commands": [
@@ -11986,7 +12250,7 @@ export interface operations {
                      *         "every script"
                      *       ],
                      *       "script": "deploy",
-                     *       "script_sha256": "2eaa9970eae68496470244cf9864952cfc48db0c411cf9ea2ce14ee5b6549b01",
+                     *       "script_sha256": "8db272e2c9f3e286bb7b4f48c7fe6eab920fba5520a75d410c4969fe6d06d959",
                      *       "state": "pending"
                      *     }
                      */
@@ -12082,7 +12346,7 @@ export interface operations {
                      *       "agent_names": [
                      *         "old-1"
                      *       ],
-                     *       "agents_sha256": "6975ae62f78d6445b66fcfa72dea6af502f37c0a0844fa45a657ab52cc00d8f6",
+                     *       "agents_sha256": "6c368424a89782ab840eab877c90be0d88c9b50db4957e8cd76385b85586309a",
                      *       "command": "execute",
                      *       "command_id": null,
                      *       "commands": [
@@ -12116,7 +12380,7 @@ export interface operations {
                      *         "every script"
                      *       ],
                      *       "script": "deploy",
-                     *       "script_sha256": "2eaa9970eae68496470244cf9864952cfc48db0c411cf9ea2ce14ee5b6549b01",
+                     *       "script_sha256": "8db272e2c9f3e286bb7b4f48c7fe6eab920fba5520a75d410c4969fe6d06d959",
                      *       "state": "approved"
                      *     }
                      */
@@ -12257,13 +12521,13 @@ export interface operations {
                      *       "agent_names": [
                      *         "old-1"
                      *       ],
-                     *       "agents_sha256": "6975ae62f78d6445b66fcfa72dea6af502f37c0a0844fa45a657ab52cc00d8f6",
+                     *       "agents_sha256": "6c368424a89782ab840eab877c90be0d88c9b50db4957e8cd76385b85586309a",
                      *       "command": "execute",
                      *       "command_id": null,
                      *       "commands": [
                      *         {
                      *           "agent_id": "01900000-0000-7000-8000-000000000006",
-                     *           "command_id": "01900000-0000-7000-8000-000000000102"
+                     *           "command_id": "01900000-0000-7000-8000-000000000103"
                      *         }
                      *       ],
                      *       "created_at": "2026-01-31T12:00:00.000Z",
@@ -12280,8 +12544,8 @@ export interface operations {
                      *           "sha256": null
                      *         }
                      *       ],
-                     *       "id": "01900000-0000-7000-8000-000000000103",
-                     *       "job_id": "01900000-0000-7000-8000-000000000104",
+                     *       "id": "01900000-0000-7000-8000-000000000104",
+                     *       "job_id": "01900000-0000-7000-8000-000000000105",
                      *       "parameters_sha256": "e885777a181900f632021219f03c1f1652b74ee33109a345b1f8aa96a055c9fa",
                      *       "reason": "checked with the team",
                      *       "requested_by": "01900000-0000-7000-8000-000000000002",
@@ -12291,7 +12555,7 @@ export interface operations {
                      *         "every script"
                      *       ],
                      *       "script": "deploy",
-                     *       "script_sha256": "2eaa9970eae68496470244cf9864952cfc48db0c411cf9ea2ce14ee5b6549b01",
+                     *       "script_sha256": "8db272e2c9f3e286bb7b4f48c7fe6eab920fba5520a75d410c4969fe6d06d959",
                      *       "state": "refused"
                      *     }
                      */
@@ -12446,7 +12710,7 @@ export interface operations {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
                      *           "id": "01900000-0000-7000-8000-000000000036",
-                     *           "link": 82,
+                     *           "link": 84,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000003",
@@ -12465,11 +12729,11 @@ export interface operations {
                      *             "command": "execute",
                      *             "script": "deploy"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000044",
-                     *           "link": 81,
+                     *           "id": "01900000-0000-7000-8000-000000000045",
+                     *           "link": 83,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000045",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000046",
                      *           "subject_kind": "command",
                      *           "subject_name": null
                      *         },
@@ -12495,11 +12759,11 @@ export interface operations {
                      *             ],
                      *             "trusts_holders": false
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000046",
-                     *           "link": 80,
+                     *           "id": "01900000-0000-7000-8000-000000000047",
+                     *           "link": 82,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000047",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000048",
                      *           "subject_kind": "agent_key",
                      *           "subject_name": "a key"
                      *         },
@@ -12510,14 +12774,14 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {
-                     *             "new": "515d5d31c59626f3b09e6a0d2d181f2d685078d9a1b34b7967387cea3d44084d",
-                     *             "old": "84601ef766a106d3796c8869eb28ee2c3f7cce263b5af8770c42d71cf839c6f2"
+                     *             "new": "1f83d017171f0cc5610c99a110781ad9b441c68932bdf9aa29c21af229767a53",
+                     *             "old": "fa8b8f1d42e421083969bbb955229e0b5d079ea5e8a3ce31664f4271ed664847"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000048",
-                     *           "link": 79,
+                     *           "id": "01900000-0000-7000-8000-000000000049",
+                     *           "link": 81,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000049",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000050",
                      *           "subject_kind": "release_key_change",
                      *           "subject_name": null
                      *         },
@@ -12530,8 +12794,8 @@ export interface operations {
                      *           "detail": {
                      *             "version": "0.2.0"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000050",
-                     *           "link": 78,
+                     *           "id": "01900000-0000-7000-8000-000000000051",
+                     *           "link": 80,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000035",
@@ -12556,11 +12820,11 @@ export interface operations {
                      *             ],
                      *             "trusts_holders": false
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000051",
-                     *           "link": 77,
+                     *           "id": "01900000-0000-7000-8000-000000000052",
+                     *           "link": 79,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000052",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000053",
                      *           "subject_kind": "agent_key",
                      *           "subject_name": "a key"
                      *         },
@@ -12571,8 +12835,8 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000053",
-                     *           "link": 76,
+                     *           "id": "01900000-0000-7000-8000-000000000054",
+                     *           "link": 78,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000025",
@@ -12590,8 +12854,8 @@ export interface operations {
                      *             "name": "web",
                      *             "state": "active"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000054",
-                     *           "link": 75,
+                     *           "id": "01900000-0000-7000-8000-000000000055",
+                     *           "link": 77,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000025",
@@ -12609,8 +12873,8 @@ export interface operations {
                      *             "name": "web",
                      *             "state": "paused"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000055",
-                     *           "link": 74,
+                     *           "id": "01900000-0000-7000-8000-000000000056",
+                     *           "link": 76,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000025",
@@ -12628,8 +12892,8 @@ export interface operations {
                      *             "name": "web",
                      *             "state": "active"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000056",
-                     *           "link": 73,
+                     *           "id": "01900000-0000-7000-8000-000000000057",
+                     *           "link": 75,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000025",
@@ -12647,8 +12911,8 @@ export interface operations {
                      *             "name": "web",
                      *             "state": "active"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000057",
-                     *           "link": 72,
+                     *           "id": "01900000-0000-7000-8000-000000000058",
+                     *           "link": 74,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000025",
@@ -12662,11 +12926,11 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {
-                     *             "key": "84601ef766a106d3796c8869eb28ee2c3f7cce263b5af8770c42d71cf839c6f2",
+                     *             "key": "fa8b8f1d42e421083969bbb955229e0b5d079ea5e8a3ce31664f4271ed664847",
                      *             "version": "0.2.0"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000058",
-                     *           "link": 71,
+                     *           "id": "01900000-0000-7000-8000-000000000059",
+                     *           "link": 73,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000035",
@@ -12682,11 +12946,11 @@ export interface operations {
                      *           "detail": {
                      *             "platform": "linux-x86_64",
                      *             "program": "muster-supervisor",
-                     *             "sha256": "31e155b99fe7e9347ed35e6c6d7cbe142f15e66132e81035d9d9fcdca597c57e",
+                     *             "sha256": "7fbe51fec594d8fd0560a4f61f24134c9eb3dfb35610dbd2184b45d7003f4e98",
                      *             "version": "0.2.0"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000059",
-                     *           "link": 70,
+                     *           "id": "01900000-0000-7000-8000-000000000060",
+                     *           "link": 72,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000035",
@@ -12702,11 +12966,11 @@ export interface operations {
                      *           "detail": {
                      *             "platform": "linux-x86_64",
                      *             "program": "muster-agent",
-                     *             "sha256": "0cac8be77cbc34478693853bf6f9cf731da52a5354856da1a62d935ae877cd8b",
+                     *             "sha256": "f9c6cb8979819b65418e7783cf28f8f15ab64922f2e8c60f9dd4ddcf2628cc5f",
                      *             "version": "0.2.0"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000060",
-                     *           "link": 69,
+                     *           "id": "01900000-0000-7000-8000-000000000061",
+                     *           "link": 71,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000035",
@@ -12720,11 +12984,11 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {
-                     *             "key": "84601ef766a106d3796c8869eb28ee2c3f7cce263b5af8770c42d71cf839c6f2",
+                     *             "key": "fa8b8f1d42e421083969bbb955229e0b5d079ea5e8a3ce31664f4271ed664847",
                      *             "version": "0.2.0"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000061",
-                     *           "link": 68,
+                     *           "id": "01900000-0000-7000-8000-000000000062",
+                     *           "link": 70,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000035",
@@ -12738,8 +13002,8 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000062",
-                     *           "link": 67,
+                     *           "id": "01900000-0000-7000-8000-000000000063",
+                     *           "link": 69,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000012",
@@ -12758,8 +13022,8 @@ export interface operations {
                      *             "command": "execute",
                      *             "script": "deploy"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000063",
-                     *           "link": 66,
+                     *           "id": "01900000-0000-7000-8000-000000000064",
+                     *           "link": 68,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000012",
@@ -12773,8 +13037,8 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000064",
-                     *           "link": 65,
+                     *           "id": "01900000-0000-7000-8000-000000000065",
+                     *           "link": 67,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000011",
@@ -12793,8 +13057,8 @@ export interface operations {
                      *             "command": "execute",
                      *             "script": "deploy"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000065",
-                     *           "link": 64,
+                     *           "id": "01900000-0000-7000-8000-000000000066",
+                     *           "link": 66,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000011",
@@ -12808,8 +13072,8 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000066",
-                     *           "link": 63,
+                     *           "id": "01900000-0000-7000-8000-000000000067",
+                     *           "link": 65,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000013",
@@ -12828,8 +13092,8 @@ export interface operations {
                      *             "script": "deploy",
                      *             "waves": 1
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000067",
-                     *           "link": 62,
+                     *           "id": "01900000-0000-7000-8000-000000000068",
+                     *           "link": 64,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000013",
@@ -12843,8 +13107,8 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000068",
-                     *           "link": 61,
+                     *           "id": "01900000-0000-7000-8000-000000000069",
+                     *           "link": 63,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000001",
@@ -12858,8 +13122,8 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000069",
-                     *           "link": 60,
+                     *           "id": "01900000-0000-7000-8000-000000000070",
+                     *           "link": 62,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000001",
@@ -12873,8 +13137,8 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000070",
-                     *           "link": 59,
+                     *           "id": "01900000-0000-7000-8000-000000000071",
+                     *           "link": 61,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000001",
@@ -12893,8 +13157,8 @@ export interface operations {
                      *             "script": "deploy",
                      *             "waves": 1
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000071",
-                     *           "link": 58,
+                     *           "id": "01900000-0000-7000-8000-000000000072",
+                     *           "link": 60,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000001",
@@ -12908,8 +13172,8 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000072",
-                     *           "link": 57,
+                     *           "id": "01900000-0000-7000-8000-000000000073",
+                     *           "link": 59,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000027",
@@ -12933,8 +13197,8 @@ export interface operations {
                      *             "kind": "slack",
                      *             "name": "operations"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000073",
-                     *           "link": 56,
+                     *           "id": "01900000-0000-7000-8000-000000000074",
+                     *           "link": 58,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000027",
@@ -12950,8 +13214,8 @@ export interface operations {
                      *           "detail": {
                      *             "host": "hooks.invalid"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000074",
-                     *           "link": 55,
+                     *           "id": "01900000-0000-7000-8000-000000000075",
+                     *           "link": 57,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000027",
@@ -12975,8 +13239,8 @@ export interface operations {
                      *             "kind": "slack",
                      *             "name": "operations"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000075",
-                     *           "link": 54,
+                     *           "id": "01900000-0000-7000-8000-000000000076",
+                     *           "link": 56,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000027",
@@ -13000,8 +13264,8 @@ export interface operations {
                      *             "kind": "slack",
                      *             "name": "operations"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000076",
-                     *           "link": 53,
+                     *           "id": "01900000-0000-7000-8000-000000000077",
+                     *           "link": 55,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000027",
@@ -13015,8 +13279,8 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000077",
-                     *           "link": 52,
+                     *           "id": "01900000-0000-7000-8000-000000000078",
+                     *           "link": 54,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000026",
@@ -13035,8 +13299,8 @@ export interface operations {
                      *             "name": "releases",
                      *             "owner_id": "01900000-0000-7000-8000-000000000002"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000078",
-                     *           "link": 51,
+                     *           "id": "01900000-0000-7000-8000-000000000079",
+                     *           "link": 53,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000026",
@@ -13053,8 +13317,8 @@ export interface operations {
                      *             "delivery_id": "01900000-0000-7000-8000-000000000033",
                      *             "job_id": "01900000-0000-7000-8000-000000000034"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000079",
-                     *           "link": 50,
+                     *           "id": "01900000-0000-7000-8000-000000000080",
+                     *           "link": 52,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000026",
@@ -13073,8 +13337,8 @@ export interface operations {
                      *             "script": "deploy",
                      *             "waves": null
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000080",
-                     *           "link": 49,
+                     *           "id": "01900000-0000-7000-8000-000000000081",
+                     *           "link": 51,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000034",
@@ -13093,8 +13357,8 @@ export interface operations {
                      *             "name": "releases",
                      *             "owner_id": "01900000-0000-7000-8000-000000000002"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000081",
-                     *           "link": 48,
+                     *           "id": "01900000-0000-7000-8000-000000000082",
+                     *           "link": 50,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000026",
@@ -13113,8 +13377,8 @@ export interface operations {
                      *             "name": "deploys",
                      *             "owner_id": "01900000-0000-7000-8000-000000000002"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000082",
-                     *           "link": 47,
+                     *           "id": "01900000-0000-7000-8000-000000000083",
+                     *           "link": 49,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000026",
@@ -13131,12 +13395,50 @@ export interface operations {
                      *             "latest_version": 2,
                      *             "name": "disk-report"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000083",
-                     *           "link": 46,
+                     *           "id": "01900000-0000-7000-8000-000000000084",
+                     *           "link": 48,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000030",
                      *           "subject_kind": "script",
+                     *           "subject_name": null
+                     *         },
+                     *         {
+                     *           "action": "package.delete",
+                     *           "actor_id": "01900000-0000-7000-8000-000000000002",
+                     *           "actor_kind": "api_key",
+                     *           "actor_name": "bootstrap",
+                     *           "at": "2026-01-31T12:00:00.000Z",
+                     *           "detail": {
+                     *             "name": "backup",
+                     *             "sha256": "9d9e6b21270d196e8f8600ba85f4f6a9614734deafec924ddecf37d352498856",
+                     *             "version": "1.2.0"
+                     *           },
+                     *           "id": "01900000-0000-7000-8000-000000000085",
+                     *           "link": 47,
+                     *           "session_id": null,
+                     *           "source": "127.0.0.1",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000042",
+                     *           "subject_kind": "package",
+                     *           "subject_name": null
+                     *         },
+                     *         {
+                     *           "action": "package.upload",
+                     *           "actor_id": "01900000-0000-7000-8000-000000000002",
+                     *           "actor_kind": "api_key",
+                     *           "actor_name": "bootstrap",
+                     *           "at": "2026-01-31T12:00:00.000Z",
+                     *           "detail": {
+                     *             "name": "backup",
+                     *             "sha256": "9d9e6b21270d196e8f8600ba85f4f6a9614734deafec924ddecf37d352498856",
+                     *             "version": "1.2.0"
+                     *           },
+                     *           "id": "01900000-0000-7000-8000-000000000086",
+                     *           "link": 46,
+                     *           "session_id": null,
+                     *           "source": "127.0.0.1",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000042",
+                     *           "subject_kind": "package",
                      *           "subject_name": null
                      *         },
                      *         {
@@ -13154,7 +13456,7 @@ export interface operations {
                      *               "disk"
                      *             ]
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000084",
+                     *           "id": "01900000-0000-7000-8000-000000000087",
                      *           "link": 45,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
@@ -13174,7 +13476,7 @@ export interface operations {
                      *             "publisher": "SHA256:/oEsEvOrTOasXbaaw1L5BssbEe9D+zPiUu9/9VImOIk",
                      *             "version": 2
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000085",
+                     *           "id": "01900000-0000-7000-8000-000000000088",
                      *           "link": 44,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
@@ -13194,7 +13496,7 @@ export interface operations {
                      *             "latest_version": 2,
                      *             "name": "disk-report"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000086",
+                     *           "id": "01900000-0000-7000-8000-000000000089",
                      *           "link": 43,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
@@ -13214,7 +13516,7 @@ export interface operations {
                      *             "latest_version": 1,
                      *             "name": "disk-report"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000087",
+                     *           "id": "01900000-0000-7000-8000-000000000090",
                      *           "link": 42,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
@@ -13229,7 +13531,7 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000088",
+                     *           "id": "01900000-0000-7000-8000-000000000091",
                      *           "link": 41,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
@@ -13244,7 +13546,7 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000089",
+                     *           "id": "01900000-0000-7000-8000-000000000092",
                      *           "link": 40,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
@@ -13267,7 +13569,7 @@ export interface operations {
                      *             },
                      *             "state": "active"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000090",
+                     *           "id": "01900000-0000-7000-8000-000000000093",
                      *           "link": 39,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
@@ -13286,7 +13588,7 @@ export interface operations {
                      *             "name": "weekends",
                      *             "time_zone": "Europe/Berlin"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000091",
+                     *           "id": "01900000-0000-7000-8000-000000000094",
                      *           "link": 38,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
@@ -13305,7 +13607,7 @@ export interface operations {
                      *             "name": "nights",
                      *             "time_zone": "Europe/Berlin"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000092",
+                     *           "id": "01900000-0000-7000-8000-000000000095",
                      *           "link": 37,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
@@ -13320,7 +13622,7 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000093",
+                     *           "id": "01900000-0000-7000-8000-000000000096",
                      *           "link": 36,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
@@ -13341,50 +13643,8 @@ export interface operations {
                      *             "silenced_until": null,
                      *             "threshold": 90
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000094",
+                     *           "id": "01900000-0000-7000-8000-000000000097",
                      *           "link": 35,
-                     *           "session_id": null,
-                     *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000020",
-                     *           "subject_kind": "alert_rule",
-                     *           "subject_name": null
-                     *         },
-                     *         {
-                     *           "action": "alert_rule.update",
-                     *           "actor_id": "01900000-0000-7000-8000-000000000002",
-                     *           "actor_kind": "api_key",
-                     *           "actor_name": "bootstrap",
-                     *           "at": "2026-01-31T12:00:00.000Z",
-                     *           "detail": {
-                     *             "is_enabled": true,
-                     *             "metric": "disk_percent",
-                     *             "name": "disk",
-                     *             "silenced_until": null,
-                     *             "threshold": 90
-                     *           },
-                     *           "id": "01900000-0000-7000-8000-000000000095",
-                     *           "link": 34,
-                     *           "session_id": null,
-                     *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000020",
-                     *           "subject_kind": "alert_rule",
-                     *           "subject_name": null
-                     *         },
-                     *         {
-                     *           "action": "alert_rule.create",
-                     *           "actor_id": "01900000-0000-7000-8000-000000000002",
-                     *           "actor_kind": "api_key",
-                     *           "actor_name": "bootstrap",
-                     *           "at": "2026-01-31T12:00:00.000Z",
-                     *           "detail": {
-                     *             "is_enabled": true,
-                     *             "metric": "disk_percent",
-                     *             "name": "disk",
-                     *             "silenced_until": null,
-                     *             "threshold": 90
-                     *           },
-                     *           "id": "01900000-0000-7000-8000-000000000096",
-                     *           "link": 33,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000020",
@@ -13392,7 +13652,7 @@ export interface operations {
                      *           "subject_name": null
                      *         }
                      *       ],
-                     *       "next_cursor": "33.01a208e9-86f1-7219-9968-008b634c8c59"
+                     *       "next_cursor": "35.01a20962-84b1-7427-b74e-0568333bd960"
                      *     }
                      */
                     "application/json": components["schemas"]["PageView_AuditEntryView"];
@@ -13501,9 +13761,9 @@ export interface operations {
                 };
                 content: {
                     /**
-                     * @example {"type":"header","format":"muster audit 1","tenant_id":"01900000-0000-7000-8000-000000000005","after":0,"public_key":"5zO/w4rv0Lg5s9nPcDOyFKnkxYnYwGV839Uf9Wi/UDg=","is_complete":false}
-                     *     {"type":"entry","id":"01900000-0000-7000-8000-000000000036","link":82,"at":"2026-01-31T12:00:00.000Z","actor_kind":"api_key","actor_id":"01900000-0000-7000-8000-000000000002","actor_name":"bootstrap","session_id":null,"action":"agent.delete","subject_kind":"agent","subject_id":"01900000-0000-7000-8000-000000000003","subject_name":"web-1","detail":{},"source":"127.0.0.1"}
-                     *     {"type":"end","position":"82.01a208e9-8c05-7572-b694-a7dbcc2c6c71"}
+                     * @example {"type":"header","format":"muster audit 1","tenant_id":"01900000-0000-7000-8000-000000000005","after":0,"public_key":"O3FtAR/UbYR0CJBHjiqOdoTSpdudW0PqC+WWM9ieOYM=","is_complete":false}
+                     *     {"type":"entry","id":"01900000-0000-7000-8000-000000000036","link":84,"at":"2026-01-31T12:00:00.000Z","actor_kind":"api_key","actor_id":"01900000-0000-7000-8000-000000000002","actor_name":"bootstrap","session_id":null,"action":"agent.delete","subject_kind":"agent","subject_id":"01900000-0000-7000-8000-000000000003","subject_name":"web-1","detail":{},"source":"127.0.0.1"}
+                     *     {"type":"end","position":"84.01a20962-8e81-7158-8e6a-edaf3be0689e"}
                      */
                     "application/x-ndjson": string;
                 };
@@ -13584,10 +13844,10 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "hash": "8441880e0c052630936c875e8efa3dcb29077f19e93353425cd071c62b2b6c56",
-                     *       "number": 82,
-                     *       "public_key": "5zO/w4rv0Lg5s9nPcDOyFKnkxYnYwGV839Uf9Wi/UDg=",
-                     *       "signature": "Q77Sq1Su2Ou7XazyAkvbCcdgbc8FKlerOCKx3CnRmHJpPoIZCJ74NKoW1IjMKHhsO33BrXlyzTx+rsuJ3B+nCw==",
+                     *       "hash": "934332fd4e5da3bae5ed4c5222b09dcd67b9b437e33c5b3b02183d07f9bfcbba",
+                     *       "number": 84,
+                     *       "public_key": "O3FtAR/UbYR0CJBHjiqOdoTSpdudW0PqC+WWM9ieOYM=",
+                     *       "signature": "3jcFL2IOWHqDZ+RUKZuzt2VW9sODbm7/WIRa0QWXtMgytRbEZ1bko7jKetdFYvYZux1GYTPCEo6KpiUMNPbbAA==",
                      *       "tenant_id": "01900000-0000-7000-8000-000000000005"
                      *     }
                      */
@@ -13772,19 +14032,19 @@ export interface operations {
                     /**
                      * @example {
                      *       "after": 0,
-                     *       "entry_count": 82,
+                     *       "entry_count": 84,
                      *       "finding_count": 0,
                      *       "findings": [],
                      *       "head": {
-                     *         "hash": "8441880e0c052630936c875e8efa3dcb29077f19e93353425cd071c62b2b6c56",
-                     *         "number": 82,
-                     *         "public_key": "5zO/w4rv0Lg5s9nPcDOyFKnkxYnYwGV839Uf9Wi/UDg=",
-                     *         "signature": "Q77Sq1Su2Ou7XazyAkvbCcdgbc8FKlerOCKx3CnRmHJpPoIZCJ74NKoW1IjMKHhsO33BrXlyzTx+rsuJ3B+nCw==",
+                     *         "hash": "934332fd4e5da3bae5ed4c5222b09dcd67b9b437e33c5b3b02183d07f9bfcbba",
+                     *         "number": 84,
+                     *         "public_key": "O3FtAR/UbYR0CJBHjiqOdoTSpdudW0PqC+WWM9ieOYM=",
+                     *         "signature": "3jcFL2IOWHqDZ+RUKZuzt2VW9sODbm7/WIRa0QWXtMgytRbEZ1bko7jKetdFYvYZux1GYTPCEo6KpiUMNPbbAA==",
                      *         "tenant_id": "01900000-0000-7000-8000-000000000005"
                      *       },
                      *       "is_intact": true,
-                     *       "last_link": 82,
-                     *       "link_count": 82,
+                     *       "last_link": 84,
+                     *       "link_count": 84,
                      *       "next_after": null
                      *     }
                      */
@@ -14473,7 +14733,7 @@ export interface operations {
                      *       },
                      *       "refresh_expires_at": "2026-01-31T12:00:00.000Z",
                      *       "refresh_token": "mst_refresh_000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000",
-                     *       "session_id": "01900000-0000-7000-8000-000000000101"
+                     *       "session_id": "01900000-0000-7000-8000-000000000102"
                      *     }
                      */
                     "application/json": components["schemas"]["SignedInView"];
@@ -14712,8 +14972,8 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "challenge": "mst_challenge_AYUFJRqPVmv31OG2GKb0o1tNBZVLeCp1IiPUrrilXZlLo-PDevJ0kuOFOsww-Hc4_EY5QCuoXLcJJlh1zaoSW5SWx3DuVbn_GBRf4JJ85RZac8pIONNboJLTBnhOwFOj-OJtpT-VF-VIJ2L-MHz8aoEWFzIuNrSIGf8Fl0DzX4mpC3xsbClocQut8ak4yD1WUvxC6laSl6DbQYc7n-HoWHL3wgks13JRD6-t-spKUNkd2jqTFC4PY9wLAzQlEO_xW-saa_bPGgycYlnsqJJFJk2xK3zWeqTzXZbXUd2pM8RgKIOmB96tc3brEC6pVo1WjWMSRgOV1OdSG9FSWzjkP1GrcEegitUpFagdfi16qG6kCq13m2fnxkafGnft1WL5JN6_vbnCl7JsY3RLrmVL7eS_vCws_c98L5uE2s2v267JHVfd2frPMgM3YqCxo8QMr4A_n3aOeaOIDeBv2C0x8BPrHK9R8A",
-                 *       "code": "653147"
+                 *       "challenge": "mst_challenge_AVSHruA0GYz1LwWqUlIv8-KuSr5Oc5vYnUd8B9w497vGyRSOI4CLlg-V2wdCK8S9nSwiv_ADpQb1W9k21RKZd2-oC_x5L2V-oy0p-35WlnVsiMlY9BZxbti7uOH6bqOQsnsx1uX6STaqgEthKQnwR2-KMWRqeBoTm7ipmvvdd-BVnR2y3NgGn0-5acH-7s74Dfz_KQ6utciJQcsMVCEqsSd0kTauNmg-zsQGn9p3Qhxxu0LR4ksb040mv6PnKcUliy6S7hMQAQ4QG-vUWhe7HrTbTT7rGo_uHOfBpraW6LJ9oaPjau5QRLa7K3fTIY0gIgAiEuasJ8rt91V1OX3IIu0nmOEz8xthx5CgD6-lMWQtlX4rGNX1nZCLYY3g7UFwlIFyM4j3To6gm6qGcwbdTu74qVCKjyk7rZcYd453zZ4EkNdALj504kOsszla-kxQ48dOFF_06EKUyKn30gna-8sUGue79kk",
+                 *       "code": "783114"
                  *     }
                  */
                 "application/json": components["schemas"]["CompleteSignIn"];
@@ -15576,7 +15836,7 @@ export interface operations {
                     /**
                      * @example {
                      *       "expires_at": "2026-01-31T12:00:00.000Z",
-                     *       "registration_id": "01900000-0000-7000-8000-000000000105"
+                     *       "registration_id": "01900000-0000-7000-8000-000000000106"
                      *     }
                      */
                     "application/json": components["schemas"]["RegistrationView"];
@@ -15671,7 +15931,7 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "registration_id": "01900000-0000-7000-8000-000000000105"
+                 *       "registration_id": "01900000-0000-7000-8000-000000000106"
                  *     }
                  */
                 "application/json": components["schemas"]["ResendCode"];
@@ -15687,7 +15947,7 @@ export interface operations {
                     /**
                      * @example {
                      *       "expires_at": "2026-01-31T12:00:00.000Z",
-                     *       "registration_id": "01900000-0000-7000-8000-000000000105"
+                     *       "registration_id": "01900000-0000-7000-8000-000000000106"
                      *     }
                      */
                     "application/json": components["schemas"]["RegistrationView"];
@@ -15782,8 +16042,8 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "code": "518020",
-                 *       "registration_id": "01900000-0000-7000-8000-000000000105"
+                 *       "code": "483171",
+                 *       "registration_id": "01900000-0000-7000-8000-000000000106"
                  *     }
                  */
                 "application/json": components["schemas"]["VerifyRegistration"];
@@ -15938,7 +16198,7 @@ export interface operations {
                      *       },
                      *       "refresh_expires_at": "2026-01-31T12:00:00.000Z",
                      *       "refresh_token": "mst_refresh_000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000",
-                     *       "session_id": "01900000-0000-7000-8000-000000000108"
+                     *       "session_id": "01900000-0000-7000-8000-000000000109"
                      *     }
                      */
                     "application/json": components["schemas"]["SignedInView"];
@@ -16700,7 +16960,7 @@ export interface operations {
                      *           "requested_from": "127.0.0.1",
                      *           "result": {
                      *             "dropped_bytes": 0,
-                     *             "duration_ms": 2,
+                     *             "duration_ms": 11,
                      *             "exit_code": 3,
                      *             "output_bytes": 9,
                      *             "output_complete": true,
@@ -16829,7 +17089,7 @@ export interface operations {
                      *       "requested_from": "127.0.0.1",
                      *       "result": {
                      *         "dropped_bytes": 0,
-                     *         "duration_ms": 2,
+                     *         "duration_ms": 11,
                      *         "exit_code": 3,
                      *         "output_bytes": 9,
                      *         "output_complete": true,
@@ -17335,7 +17595,7 @@ export interface operations {
                      *           "created_at": "2026-01-31T12:00:00.000Z",
                      *           "delivered_at": "2026-01-31T12:00:00.000Z",
                      *           "dropped_bytes": 0,
-                     *           "duration_ms": 2,
+                     *           "duration_ms": 11,
                      *           "error": "the script exited with code 3",
                      *           "error_code": "exit_code",
                      *           "exit_code": 3,
@@ -17460,14 +17720,14 @@ export interface operations {
                      *       "agent_offline_since": null,
                      *       "approval": null,
                      *       "attestation": {
-                     *         "document": "{\"version\":1,\"command_id\":\"01900000-0000-7000-8000-000000000037\",\"agent_id\":\"01900000-0000-7000-8000-000000000003\",\"public_key\":\"EMcqxEGFjRnooiLEAT15Rb2mcrLCC4wIVGMO/Ve6VVQ=\",\"outcome\":\"failed\",\"error_code\":\"exit_code\",\"run\":{\"script\":\"deploy\",\"program_sha256\":\"4be1d021dd6b72e283a69706d30934ea99db893366228036a866f3b851d73979\",\"parameters_sha256\":\"7f7618a36a48dd28214f5fbaab7a4293907b4a226c0174e23dd1dddddb3c773d\",\"secret_count\":0,\"policy\":\"manifest\",\"started_at_ms\":1795445851698,\"ended_at_ms\":1795445851703},\"result\":{\"exit_code\":3,\"duration_ms\":2,\"output_bytes\":9,\"stdout_bytes\":9,\"stderr_bytes\":0,\"dropped_bytes\":0,\"output_complete\":true,\"output_sha256\":\"b0f2c37ccb90fce43fcb488f7ee4ff1fbcdd9c80a27ffc2329c88a06baf0f51d\",\"stdout_sha256\":\"b0f2c37ccb90fce43fcb488f7ee4ff1fbcdd9c80a27ffc2329c88a06baf0f51d\",\"stderr_sha256\":\"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\"}}",
-                     *         "signature": "i3zrAlws4hPPFSP+/dX9D9pyqMVTA34dxpuz9u3UnDaarURLFMVMvS/neWQDu3w/23RdjE5KYglRz/7qCLUECg=="
+                     *         "document": "{\"version\":1,\"command_id\":\"01900000-0000-7000-8000-000000000037\",\"agent_id\":\"01900000-0000-7000-8000-000000000003\",\"public_key\":\"EJkqGHZXmnkKLG8NiVcZGFUs2h9ZdwkGOlPOC86l7mw=\",\"outcome\":\"failed\",\"error_code\":\"exit_code\",\"run\":{\"script\":\"deploy\",\"program_sha256\":\"4be1d021dd6b72e283a69706d30934ea99db893366228036a866f3b851d73979\",\"parameters_sha256\":\"7f7618a36a48dd28214f5fbaab7a4293907b4a226c0174e23dd1dddddb3c773d\",\"secret_count\":0,\"policy\":\"manifest\",\"started_at_ms\":1795453780758,\"ended_at_ms\":1795453780811},\"result\":{\"exit_code\":3,\"duration_ms\":11,\"output_bytes\":9,\"stdout_bytes\":9,\"stderr_bytes\":0,\"dropped_bytes\":0,\"output_complete\":true,\"output_sha256\":\"b0f2c37ccb90fce43fcb488f7ee4ff1fbcdd9c80a27ffc2329c88a06baf0f51d\",\"stdout_sha256\":\"b0f2c37ccb90fce43fcb488f7ee4ff1fbcdd9c80a27ffc2329c88a06baf0f51d\",\"stderr_sha256\":\"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\"}}",
+                     *         "signature": "54K5CBoTEcUp5XPVWzEkeesSHo47olt4SyU7zXGe9ZRu51bhkLAQCCoFXNh9Dm9Dbe2ye5KMq/Yq11MtHlHRCQ=="
                      *       },
                      *       "cancel_requested_at": null,
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "delivered_at": "2026-01-31T12:00:00.000Z",
                      *       "dropped_bytes": 0,
-                     *       "duration_ms": 2,
+                     *       "duration_ms": 11,
                      *       "error": "the script exited with code 3",
                      *       "error_code": "exit_code",
                      *       "exit_code": 3,
@@ -19060,7 +19320,7 @@ export interface operations {
                      *       },
                      *       "path": "/hooks/01900000-0000-7000-8000-000000000026",
                      *       "replay_window_ms": 300000,
-                     *       "secret": "whsec_0/AaNJdARq4xr40Ex8cJsJsg5UhlnyH4qE9TCT2Dhhs="
+                     *       "secret": "whsec_0000000000000000000000000000000000000000+0s="
                      *     }
                      */
                     "application/json": components["schemas"]["NewHookView"];
@@ -19643,7 +19903,7 @@ export interface operations {
                      *       },
                      *       "path": "/hooks/01900000-0000-7000-8000-000000000026",
                      *       "replay_window_ms": 300000,
-                     *       "secret": "whsec_0000000000000000000000000000000/1DTXvMhUtjE="
+                     *       "secret": "whsec_0+SlsjxM8cDLxC7Uk4FatjmBSwrH7r/H80vIp61jx14="
                      *     }
                      */
                     "application/json": components["schemas"]["NewHookView"];
@@ -20663,7 +20923,7 @@ export interface operations {
                      * @example {
                      *       "code": "integration_disabled",
                      *       "detail": "the integration is disabled; enable it first",
-                     *       "request_id": "01900000-0000-7000-8000-000000000106",
+                     *       "request_id": "01900000-0000-7000-8000-000000000107",
                      *       "status": 409,
                      *       "title": "Conflict",
                      *       "type": "about:blank"
@@ -20747,7 +21007,7 @@ export interface operations {
                      *       "error": "failed to resolve the name hooks.invalid: failed to lookup address information: Name or service not known",
                      *       "response": null,
                      *       "status": null,
-                     *       "took_ms": 1
+                     *       "took_ms": 13
                      *     }
                      */
                     "application/json": components["schemas"]["WebhookAttempt"];
@@ -22604,7 +22864,7 @@ export interface operations {
                      *       "explanation": "0 of 1 executions have ended, 1 are on their hosts and 0 are queued. The job ends when all have ended; each execution says what it waits for. You can cancel the job.",
                      *       "finished_at": null,
                      *       "halt_reason": null,
-                     *       "id": "01900000-0000-7000-8000-000000000107",
+                     *       "id": "01900000-0000-7000-8000-000000000108",
                      *       "parameters": null,
                      *       "requested_by": "01900000-0000-7000-8000-000000000002",
                      *       "requested_from": "127.0.0.1",
@@ -23880,7 +24140,7 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "code": "330554"
+                 *       "code": "749490"
                  *     }
                  */
                 "application/json": components["schemas"]["ChangeEmail"];
@@ -24473,8 +24733,8 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "otpauth_url": "otpauth://totp/Muster:joan%40example.com?secret=LRT7DHKZJCKQJVVUWEB6ZJTKLQCFG72B&issuer=Muster&algorithm=SHA1&digits=6&period=30",
-                     *       "secret": "LRT7DHKZJCKQJVVUWEB6ZJTKLQCFG72B"
+                     *       "otpauth_url": "otpauth://totp/Muster:joan%40example.com?secret=DBWP4C6XMHQ3OTME3ZBJM4EMXO4IWIRU&issuer=Muster&algorithm=SHA1&digits=6&period=30",
+                     *       "secret": "DBWP4C6XMHQ3OTME3ZBJM4EMXO4IWIRU"
                      *     }
                      */
                     "application/json": components["schemas"]["EnrolledTotpView"];
@@ -24580,7 +24840,7 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "code": "qnuz-crlj-35k6-akmc"
+                 *       "code": "z2zr-srn5-rr3w-zm24"
                  *     }
                  */
                 "application/json": components["schemas"]["TotpProof"];
@@ -24658,7 +24918,7 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "code": "805694"
+                 *       "code": "827013"
                  *     }
                  */
                 "application/json": components["schemas"]["ConfirmTotp"];
@@ -24674,16 +24934,16 @@ export interface operations {
                     /**
                      * @example {
                      *       "recovery_codes": [
-                     *         "4v3g-j4pz-muuc-f6pu",
-                     *         "rmch-o5v3-u4kz-wtxn",
-                     *         "riic-cefu-ovo4-gbwq",
-                     *         "i7fj-c67p-bhow-jjx4",
-                     *         "3pid-reuq-7c5l-y33t",
-                     *         "d6z2-tk4z-ssuo-eibz",
-                     *         "4tq6-u7hh-lagn-gtoa",
-                     *         "xh4p-7z3z-m5y5-aal5",
-                     *         "t3pe-t7fy-mi72-spuw",
-                     *         "332e-g6hh-gcs5-3kfv"
+                     *         "vf2t-5l2r-yoqk-nlvb",
+                     *         "63d7-mhcn-fg7x-flsw",
+                     *         "xntb-f4e3-5kac-gqf4",
+                     *         "t5bh-okge-3n7i-63jx",
+                     *         "gpp2-tmdl-7xof-z4cy",
+                     *         "a53l-z5zx-jqo7-qwax",
+                     *         "dkim-6l3k-7tyb-zkpw",
+                     *         "ywpn-l77o-e7mi-g5xo",
+                     *         "krco-ihos-3aej-e2lh",
+                     *         "thxa-uufg-vfzq-n43t"
                      *       ]
                      *     }
                      */
@@ -24790,7 +25050,7 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "code": "805694"
+                 *       "code": "827013"
                  *     }
                  */
                 "application/json": components["schemas"]["TotpProof"];
@@ -24806,16 +25066,16 @@ export interface operations {
                     /**
                      * @example {
                      *       "recovery_codes": [
-                     *         "qnuz-crlj-35k6-akmc",
-                     *         "jt3b-4cq5-555s-osd7",
-                     *         "mjsp-g4es-b66x-tees",
-                     *         "cpdc-ut4v-4axa-uigy",
-                     *         "nyh2-hpdt-zygy-mdqj",
-                     *         "jxpk-w4v6-bo7z-t4hp",
-                     *         "nrmx-hdn3-y6h2-2ld3",
-                     *         "uxmk-z2m7-xsv4-2h46",
-                     *         "e65i-6veg-asjq-qfr7",
-                     *         "wdfa-22uy-s7fd-p4zf"
+                     *         "z2zr-srn5-rr3w-zm24",
+                     *         "k7rr-yemq-pa4t-lzze",
+                     *         "j7a2-ihir-aree-z2xe",
+                     *         "3hbp-h3ty-dicx-bjqm",
+                     *         "seeq-fie5-isy3-4kdf",
+                     *         "o6in-io7f-o3xd-qpa3",
+                     *         "bx7t-lasd-4zof-747y",
+                     *         "2q6m-6eay-pgqj-n46j",
+                     *         "txtc-dxvs-nj4f-cxm3",
+                     *         "std5-dv4k-7qis-rpbw"
                      *       ]
                      *     }
                      */
@@ -25232,6 +25492,498 @@ export interface operations {
             };
         };
     };
+    list_packages: {
+        parameters: {
+            query?: {
+                /** @description Where the previous page ended. */
+                cursor?: string;
+                /** @description Items of a page: 1 to 500, default 50. */
+                limit?: number;
+                /** @description The versions of the package of exactly this name. */
+                name?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description A page of packages. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "items": [
+                     *         {
+                     *           "archive_bytes": 192,
+                     *           "argv": [],
+                     *           "created_at": "2026-01-31T12:00:00.000Z",
+                     *           "created_by": "01900000-0000-7000-8000-000000000002",
+                     *           "entry": "bin/run.sh",
+                     *           "entry_count": 2,
+                     *           "executor": "sh",
+                     *           "format": "tar.zst",
+                     *           "id": "01900000-0000-7000-8000-000000000042",
+                     *           "kind": "job",
+                     *           "name": "backup",
+                     *           "parameters": [],
+                     *           "sha256": "9d9e6b21270d196e8f8600ba85f4f6a9614734deafec924ddecf37d352498856",
+                     *           "timeout_ms": null,
+                     *           "unpacked_bytes": 89,
+                     *           "version": "1.2.0"
+                     *         }
+                     *       ],
+                     *       "next_cursor": null
+                     *     }
+                     */
+                    "application/json": components["schemas"]["PageView_PackageView"];
+                };
+            };
+            /** @description The query, a header or the body cannot be read. `errors` names the parameter. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No key was sent, or the key is not valid. */
+            401: {
+                headers: {
+                    /** @description The scheme to authenticate with. */
+                    "WWW-Authenticate"?: "Bearer";
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A field of the body is invalid, or a number is out of its bounds. `errors` names the field. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The key has too much in progress. Try again after `Retry-After` seconds. */
+            429: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The server cannot answer now. Try again after `Retry-After` seconds. */
+            503: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    upload_package: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/octet-stream": string;
+            };
+        };
+        responses: {
+            /** @description The package was uploaded before. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PackageView"];
+                };
+            };
+            /** @description The new package. */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "archive_bytes": 192,
+                     *       "argv": [],
+                     *       "created_at": "2026-01-31T12:00:00.000Z",
+                     *       "created_by": "01900000-0000-7000-8000-000000000002",
+                     *       "entry": "bin/run.sh",
+                     *       "entry_count": 2,
+                     *       "executor": "sh",
+                     *       "format": "tar.zst",
+                     *       "id": "01900000-0000-7000-8000-000000000042",
+                     *       "kind": "job",
+                     *       "name": "backup",
+                     *       "parameters": [],
+                     *       "sha256": "9d9e6b21270d196e8f8600ba85f4f6a9614734deafec924ddecf37d352498856",
+                     *       "timeout_ms": null,
+                     *       "unpacked_bytes": 89,
+                     *       "version": "1.2.0"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["PackageView"];
+                };
+            };
+            /** @description The query, a header or the body cannot be read. `errors` names the parameter. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No key was sent, or the key is not valid. */
+            401: {
+                headers: {
+                    /** @description The scheme to authenticate with. */
+                    "WWW-Authenticate"?: "Bearer";
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The current state does not permit this. `code` says why. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body has another content type than this operation accepts. */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A field of the body is invalid, or a number is out of its bounds. `errors` names the field. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The key has too much in progress. Try again after `Retry-After` seconds. */
+            429: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The server cannot answer now. Try again after `Retry-After` seconds. */
+            503: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    get_package: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The id. */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The package. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "archive_bytes": 192,
+                     *       "argv": [],
+                     *       "created_at": "2026-01-31T12:00:00.000Z",
+                     *       "created_by": "01900000-0000-7000-8000-000000000002",
+                     *       "entry": "bin/run.sh",
+                     *       "entry_count": 2,
+                     *       "executor": "sh",
+                     *       "format": "tar.zst",
+                     *       "id": "01900000-0000-7000-8000-000000000042",
+                     *       "kind": "job",
+                     *       "name": "backup",
+                     *       "parameters": [],
+                     *       "sha256": "9d9e6b21270d196e8f8600ba85f4f6a9614734deafec924ddecf37d352498856",
+                     *       "timeout_ms": null,
+                     *       "unpacked_bytes": 89,
+                     *       "version": "1.2.0"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["PackageView"];
+                };
+            };
+            /** @description No key was sent, or the key is not valid. */
+            401: {
+                headers: {
+                    /** @description The scheme to authenticate with. */
+                    "WWW-Authenticate"?: "Bearer";
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such resource in this tenant. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The key has too much in progress. Try again after `Retry-After` seconds. */
+            429: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The server cannot answer now. Try again after `Retry-After` seconds. */
+            503: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    delete_package: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The id. */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The package is deleted. */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description No key was sent, or the key is not valid. */
+            401: {
+                headers: {
+                    /** @description The scheme to authenticate with. */
+                    "WWW-Authenticate"?: "Bearer";
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such resource in this tenant. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The key has too much in progress. Try again after `Retry-After` seconds. */
+            429: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The server cannot answer now. Try again after `Retry-After` seconds. */
+            503: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    download_package: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The id. */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The archive. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/octet-stream": string;
+                };
+            };
+            /** @description A range of the archive. */
+            206: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/octet-stream": string;
+                };
+            };
+            /** @description No key was sent, or the key is not valid. */
+            401: {
+                headers: {
+                    /** @description The scheme to authenticate with. */
+                    "WWW-Authenticate"?: "Bearer";
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such resource in this tenant. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The key has too much in progress. Try again after `Retry-After` seconds. */
+            429: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The server cannot answer now. Try again after `Retry-After` seconds. */
+            503: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     list_releases: {
         parameters: {
             query?: {
@@ -25260,7 +26012,7 @@ export interface operations {
                      *           "created_by": "01900000-0000-7000-8000-000000000002",
                      *           "floor": "0.1.0",
                      *           "id": "01900000-0000-7000-8000-000000000035",
-                     *           "key_fingerprint": "84601ef766a106d3796c8869eb28ee2c3f7cce263b5af8770c42d71cf839c6f2",
+                     *           "key_fingerprint": "fa8b8f1d42e421083969bbb955229e0b5d079ea5e8a3ce31664f4271ed664847",
                      *           "platforms": [
                      *             "linux-x86_64"
                      *           ],
@@ -25350,8 +26102,8 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "manifest": "{\n  \"format\": 1,\n  \"version\": \"0.2.0\",\n  \"floor\": \"0.1.0\",\n  \"created_at\": \"2026-11-23T14:57:32Z\",\n  \"targets\": {\n    \"linux-x86_64\": [\n      {\n        \"name\": \"muster-agent\",\n        \"bytes\": 21336904,\n        \"sha256\": \"0cac8be77cbc34478693853bf6f9cf731da52a5354856da1a62d935ae877cd8b\"\n      },\n      {\n        \"name\": \"muster-supervisor\",\n        \"bytes\": 4589504,\n        \"sha256\": \"31e155b99fe7e9347ed35e6c6d7cbe142f15e66132e81035d9d9fcdca597c57e\"\n      }\n    ]\n  }\n}",
-                 *       "signature": "{\n  \"key\": \"a4fIfgEVNJ/9Ia4L+T/1knul/dUrijxxYqqjuHaAE+U=\",\n  \"signature\": \"pJHLVYRIfj+5Xd3Prw8m26L9cEkIhxuJQwuxsjK/T6rcsbuZXZEm9hDt2X1pQ2AjUYjDqdYaRzWjjQ8kDXbMAg==\"\n}"
+                 *       "manifest": "{\n  \"format\": 1,\n  \"version\": \"0.2.0\",\n  \"floor\": \"0.1.0\",\n  \"created_at\": \"2026-11-23T17:09:43Z\",\n  \"targets\": {\n    \"linux-x86_64\": [\n      {\n        \"name\": \"muster-agent\",\n        \"bytes\": 23052616,\n        \"sha256\": \"f9c6cb8979819b65418e7783cf28f8f15ab64922f2e8c60f9dd4ddcf2628cc5f\"\n      },\n      {\n        \"name\": \"muster-supervisor\",\n        \"bytes\": 4653056,\n        \"sha256\": \"7fbe51fec594d8fd0560a4f61f24134c9eb3dfb35610dbd2184b45d7003f4e98\"\n      }\n    ]\n  }\n}",
+                 *       "signature": "{\n  \"key\": \"g6/+4jD6hVnCtuYjsEuoPhxhIg9U7FufeEJZeQGgpzE=\",\n  \"signature\": \"JcQU32xl47QNUBIThR4ernzfQrUjEyFe2TrVLqOwmCrK0rwE5D6kLVsi/AvhQnkSIx5YOFgllkpbLAN2DwlSCg==\"\n}"
                  *     }
                  */
                 "application/json": components["schemas"]["DraftBody"];
@@ -25370,7 +26122,7 @@ export interface operations {
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "floor": "0.1.0",
                      *       "id": "01900000-0000-7000-8000-000000000035",
-                     *       "key_fingerprint": "84601ef766a106d3796c8869eb28ee2c3f7cce263b5af8770c42d71cf839c6f2",
+                     *       "key_fingerprint": "fa8b8f1d42e421083969bbb955229e0b5d079ea5e8a3ce31664f4271ed664847",
                      *       "platforms": [
                      *         "linux-x86_64"
                      *       ],
@@ -25483,9 +26235,9 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "new": "Kmk9oYXAzCZ3UMkkx8c2xWL361onHQjIF9tw28kMoVc=",
-                 *       "old": "a4fIfgEVNJ/9Ia4L+T/1knul/dUrijxxYqqjuHaAE+U=",
-                 *       "signature": "SLobSfi8jDLyo4MLx+msCLGhh64oSzOl6u9j6YvIxbdFdo4XHzYrXHLT38pLZPVe/19Hd1YJi7q51yQ89/Z9Bw=="
+                 *       "new": "+J1SvyRYN99SEaKjp0E6zuhXgs/s3Marocs52crz4O4=",
+                 *       "old": "g6/+4jD6hVnCtuYjsEuoPhxhIg9U7FufeEJZeQGgpzE=",
+                 *       "signature": "RQKJhyJIHO78bhDZ3ins66JwPRgbKGUX5hzKw7UtzP39sEfs3Q3VJSlSshXZS6JrBd+c5rzgfVDcp+qSqlhYAA=="
                  *     }
                  */
                 "application/json": components["schemas"]["KeyChangeBody"];
@@ -25500,8 +26252,8 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "new_fingerprint": "515d5d31c59626f3b09e6a0d2d181f2d685078d9a1b34b7967387cea3d44084d",
-                     *       "old_fingerprint": "84601ef766a106d3796c8869eb28ee2c3f7cce263b5af8770c42d71cf839c6f2"
+                     *       "new_fingerprint": "1f83d017171f0cc5610c99a110781ad9b441c68932bdf9aa29c21af229767a53",
+                     *       "old_fingerprint": "fa8b8f1d42e421083969bbb955229e0b5d079ea5e8a3ce31664f4271ed664847"
                      *     }
                      */
                     "application/json": components["schemas"]["KeyChangeView"];
@@ -25620,24 +26372,24 @@ export interface operations {
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "floor": "0.1.0",
                      *       "id": "01900000-0000-7000-8000-000000000035",
-                     *       "key_fingerprint": "84601ef766a106d3796c8869eb28ee2c3f7cce263b5af8770c42d71cf839c6f2",
+                     *       "key_fingerprint": "fa8b8f1d42e421083969bbb955229e0b5d079ea5e8a3ce31664f4271ed664847",
                      *       "platforms": [
                      *         "linux-x86_64"
                      *       ],
                      *       "programs": [
                      *         {
-                     *           "bytes": 21336904,
+                     *           "bytes": 23052616,
                      *           "is_uploaded": true,
                      *           "name": "muster-agent",
                      *           "platform": "linux-x86_64",
-                     *           "sha256": "0cac8be77cbc34478693853bf6f9cf731da52a5354856da1a62d935ae877cd8b"
+                     *           "sha256": "f9c6cb8979819b65418e7783cf28f8f15ab64922f2e8c60f9dd4ddcf2628cc5f"
                      *         },
                      *         {
-                     *           "bytes": 4589504,
+                     *           "bytes": 4653056,
                      *           "is_uploaded": true,
                      *           "name": "muster-supervisor",
                      *           "platform": "linux-x86_64",
-                     *           "sha256": "31e155b99fe7e9347ed35e6c6d7cbe142f15e66132e81035d9d9fcdca597c57e"
+                     *           "sha256": "7fbe51fec594d8fd0560a4f61f24134c9eb3dfb35610dbd2184b45d7003f4e98"
                      *         }
                      *       ],
                      *       "published_at": "2026-01-31T12:00:00.000Z",
@@ -25727,7 +26479,7 @@ export interface operations {
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "floor": "0.1.0",
                      *       "id": "01900000-0000-7000-8000-000000000035",
-                     *       "key_fingerprint": "84601ef766a106d3796c8869eb28ee2c3f7cce263b5af8770c42d71cf839c6f2",
+                     *       "key_fingerprint": "fa8b8f1d42e421083969bbb955229e0b5d079ea5e8a3ce31664f4271ed664847",
                      *       "platforms": [
                      *         "linux-x86_64"
                      *       ],
@@ -25863,7 +26615,7 @@ export interface operations {
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "floor": "0.1.0",
                      *       "id": "01900000-0000-7000-8000-000000000035",
-                     *       "key_fingerprint": "84601ef766a106d3796c8869eb28ee2c3f7cce263b5af8770c42d71cf839c6f2",
+                     *       "key_fingerprint": "fa8b8f1d42e421083969bbb955229e0b5d079ea5e8a3ce31664f4271ed664847",
                      *       "platforms": [
                      *         "linux-x86_64"
                      *       ],
@@ -27412,10 +28164,10 @@ export interface operations {
                      *           "duration_ms": null,
                      *           "ended_at": null,
                      *           "fired_at": "2026-01-31T12:00:00.000Z",
-                     *           "id": "01900000-0000-7000-8000-000000000097",
+                     *           "id": "01900000-0000-7000-8000-000000000098",
                      *           "is_manual": true,
                      *           "is_missed": false,
-                     *           "job_id": "01900000-0000-7000-8000-000000000098",
+                     *           "job_id": "01900000-0000-7000-8000-000000000099",
                      *           "omitted_before": 0,
                      *           "planned_at": "2026-01-31T12:00:00.000Z",
                      *           "reason": null,
@@ -27630,7 +28382,7 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "job_id": "01900000-0000-7000-8000-000000000098"
+                     *       "job_id": "01900000-0000-7000-8000-000000000099"
                      *     }
                      */
                     "application/json": components["schemas"]["RunView"];
@@ -31543,7 +32295,7 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "secret": "whsec_000000000000000000000000+R8Z3vpRejvIHMqqGWY="
+                     *       "secret": "whsec_0000000000000000000000+Y364oCOEB2f5JGO/rD+o="
                      *     }
                      */
                     "application/json": components["schemas"]["SecretView"];

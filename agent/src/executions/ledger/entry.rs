@@ -25,6 +25,8 @@ pub struct Entry {
     /// Commands accepted earlier start earlier.
     pub order: u64,
     pub start_by: Option<BootInstant>,
+    /// It runs a package, which must be there before its start.
+    pub needs_package: bool,
     /// A refusal or a cancellation of a command that was never accepted.
     pub(super) is_discardable: bool,
     /// A response that could not be written to the disk.
@@ -68,6 +70,7 @@ impl Entry {
             phase,
             order: record.acceptance_count,
             start_by: record.start_by.clone(),
+            needs_package: record.launch.as_ref().is_some_and(|launch| launch.package.is_some()),
             is_discardable: false,
             unsaved: None,
         }
@@ -85,6 +88,7 @@ impl Entry {
             phase: Phase::Settled,
             order: 0,
             start_by: None,
+            needs_package: false,
             is_discardable: false,
             unsaved: None,
         }

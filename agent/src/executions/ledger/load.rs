@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::recovery::{self, RecoveryAction};
 use super::{Entry, Head, Ledger, Phase, files};
-use crate::executions::secret_files;
+use crate::executions::{packages, secret_files};
 use crate::storage::layout::{StateDir, id_of_name};
 use crate::storage::{self, StorageError};
 
@@ -43,6 +43,7 @@ impl Ledger {
         let recoveries = ledger.read_executions()?;
         let is_running = |id| ledger.entry(id).is_some_and(|entry| entry.phase == Phase::Running);
         secret_files::remove_stale(state, is_running);
+        packages::remove_stale(state, is_running);
         Ok((ledger, recoveries))
     }
 

@@ -21,7 +21,7 @@ use std::time::Duration;
 use muster_protocol::frame::{Outcome, Response};
 use uuid::Uuid;
 
-use crate::executions::secret_files;
+use crate::executions::{packages, secret_files};
 use crate::fault::Fault;
 use crate::platform::BootInstant;
 use crate::storage::layout::StateDir;
@@ -177,6 +177,7 @@ impl Ledger {
         let execution = self.state.execution(command_id);
         let _ = fs::remove_file(execution.parameters());
         secret_files::remove(&execution);
+        packages::remove(&execution);
     }
 
     /// Writes the result of a command, known or not.

@@ -75,6 +75,7 @@ fn new_command(number: u8) -> NewCommand {
         sha256: None,
         script: None,
         library: None,
+        package: None,
         call: None,
         requirements: None,
         run_as: None,

@@ -64,6 +64,9 @@ pub struct Launch {
     /// For a script of the library, whose `path` is the name of a file in the cache.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub library: Option<LibraryLaunch>,
+    /// For a package: `path` is a file of it, and `sha256` that of its archive.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub package: Option<PackageLaunch>,
     /// For a script of the library with a trigger.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub call: Option<TriggerCall>,
@@ -87,6 +90,14 @@ pub struct Launch {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LibraryLaunch {
     pub version: u32,
+}
+
+/// What only packages have.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PackageLaunch {
+    pub version: String,
+    /// Size of the archive.
+    pub archive_bytes: u64,
 }
 
 /// Parameter values, in a file of their own.

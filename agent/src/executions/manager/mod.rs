@@ -4,6 +4,7 @@
 //! what happens as [`ExecutionEvent`]s.
 
 mod inventory;
+mod preparation;
 mod recovery;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -18,11 +19,13 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use self::preparation::Preparations;
 use crate::executions::environments;
 use crate::executions::launcher;
 use crate::executions::ledger::recovery::StartWindow;
 use crate::executions::ledger::{self, KnownState, Ledger, NewCommand, Phase};
 use crate::executions::notifier::NotificationSocket;
+use crate::executions::packages::PackageError;
 use crate::executions::shim_watch;
 use crate::platform::{self};
 use crate::storage::StorageError;
@@ -50,6 +53,7 @@ pub struct ExecutionManager {
     /// Most commands that wait for their end or their receipt.
     command_limit: usize,
     shims: BTreeMap<Uuid, ShimState>,
+    preparations: Preparations,
     tasks: JoinSet<TaskEvent>,
     notifications: NotificationSocket,
     owner_requests: Arc<Notify>,
@@ -71,6 +75,8 @@ enum TaskEvent {
     Unknown(Uuid),
     /// With the response that reports it as lost.
     LeftoversKilled(Box<Response>),
+    /// The package of an execution is unpacked, or why it is not.
+    PackagePrepared(Uuid, Result<(), PackageError>),
 }
 
 /// Why the manager can't start.
@@ -105,6 +111,7 @@ impl ExecutionManager {
             max_executions: max_executions as usize,
             command_limit: ledger::command_limit(max_executions),
             shims: BTreeMap::new(),
+            preparations: Preparations::default(),
             tasks: JoinSet::new(),
             notifications,
             owner_requests: Arc::default(),
@@ -133,8 +140,12 @@ impl ExecutionManager {
             let _ = launcher::ask_to_cancel(&self.state.execution(*command_id), 0);
         }
         self.tasks.abort_all();
+        let packages = self.preparations.end_all();
         Ledger::set_aside(&self.state)?;
         *self = Self::open(&self.state.clone(), self.program.clone(), self.max_executions as u32)?;
+        if let Some(packages) = packages {
+            self.use_packages(packages);
+        }
         Ok(())
     }
 
@@ -199,6 +210,7 @@ impl ExecutionManager {
         match self.ledger.known(command_id) {
             KnownState::Never => self.settle(ledger::cancelled(command_id)),
             KnownState::Open(Phase::Waiting) => {
+                self.preparations.end(command_id);
                 if !self.settle_unstarted(ledger::cancelled(command_id)) {
                     self.ask_to_cancel(command_id, grace_ms);
                 }
@@ -261,6 +273,7 @@ impl ExecutionManager {
             }
             Ok(TaskEvent::Unknown(id)) => self.recover(id),
             Ok(TaskEvent::LeftoversKilled(response)) => self.settle(*response),
+            Ok(TaskEvent::PackagePrepared(id, result)) => self.handle_prepared(id, result),
             Err(error) => tracing::error!(%error, "a background task failed"),
         }
         self.start_waiting();
@@ -276,14 +289,22 @@ impl ExecutionManager {
         waiting.sort_by_key(|(order, ..)| *order);
         for (_, command_id, window) in waiting {
             if window == StartWindow::Passed {
+                self.preparations.end(command_id);
                 self.settle_unstarted(ledger::expired(command_id));
-            } else if self.shims.len() < self.max_executions {
+            } else if self.shims.len() + self.preparations.count() < self.max_executions
+                && !self.preparations.has(command_id)
+            {
                 self.start(command_id);
             }
         }
     }
 
     fn start(&mut self, command_id: Uuid) {
+        let needs_package = self.ledger.entry(command_id).is_some_and(|entry| entry.needs_package);
+        if needs_package && !self.preparations.take_prepared(command_id) {
+            self.prepare(command_id);
+            return;
+        }
         let execution = self.state.execution(command_id);
         self.shims.entry(command_id).or_default().attempts += 1;
         match launcher::start_shim(&self.program, &execution) {

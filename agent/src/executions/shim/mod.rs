@@ -36,7 +36,7 @@ use crate::executions::ledger::record::{
     StartedRecord,
 };
 use crate::executions::notifier::Notifier;
-use crate::executions::secret_files;
+use crate::executions::{packages, secret_files};
 use crate::fault::Fault;
 use crate::platform::{self, FileLock, LockError, ProcessStat};
 use crate::storage::layout::{self, ExecutionDir};
@@ -139,6 +139,9 @@ fn run_execution(dir: ExecutionDir, log: Log) -> Result<(), ShimError> {
     let ended = execution.execute();
     // Before the result is written: no secret outlives an execution that counts as ended.
     secret_files::remove(&execution.dir);
+    if execution.launch.package.is_some() {
+        packages::remove(&execution.dir);
+    }
     execution.write_exit(ended?)?;
     execution.notifier.notify();
     Ok(())
@@ -164,6 +167,9 @@ impl Execution {
         let looked_up = verify::account(launch).and_then(|account| {
             let program = match launch.argv.first() {
                 Some(program) => verify::program(program)?,
+                None if launch.package.is_some() => {
+                    verify::package_entry(self.dir.package().as_deref(), &launch.path)?
+                }
                 None if launch.library.is_some() => {
                     verify::library_body(&self.library, &launch.path, launch.sha256.as_deref())?
                 }
@@ -176,6 +182,9 @@ impl Execution {
             };
             let interpreter = match launch.argv.first() {
                 Some(_) => None,
+                None if launch.package.is_some() => {
+                    launch.interpreter.as_deref().map(verify::library_interpreter).transpose()?
+                }
                 None if launch.library.is_some() => {
                     let name = launch.interpreter.as_deref().unwrap_or_default();
                     Some(verify::library_interpreter(name)?)
@@ -237,6 +246,8 @@ impl Execution {
             script: self.launch.script.clone(),
             library_version: self.launch.library.map(|library| library.version),
             program_sha256: match self.launch.argv.is_empty() {
+                // The archive, which has all files that can run.
+                true if self.launch.package.is_some() => self.launch.sha256.clone(),
                 true => verify::hash(program).ok(),
                 false => Some(hash(&attestation::words_message(&self.launch.argv))),
             },

@@ -35,15 +35,16 @@ pub(super) fn program_of(
     interpreter: Option<&Path>,
 ) -> Program {
     let launch = &execution.launch;
+    // A package finds its own files beside it.
+    let package = launch.package.as_ref().and_then(|_| execution.dir.package());
+    let scripts = || package.clone().unwrap_or_else(|| execution.scripts.clone());
     let (path, name, mut arguments, folder) = match (launch.argv.split_first(), interpreter) {
         (Some((name, arguments)), _) => {
             let arguments = arguments.iter().map(OsString::from).collect();
             (program, Some(name.clone()), arguments, PathBuf::from("/"))
         }
-        (None, Some(interpreter)) => {
-            (interpreter, None, vec![program.into()], execution.scripts.clone())
-        }
-        (None, None) => (program, None, Vec::new(), execution.scripts.clone()),
+        (None, Some(interpreter)) => (interpreter, None, vec![program.into()], scripts()),
+        (None, None) => (program, None, Vec::new(), scripts()),
     };
     arguments.extend(launch.args.iter().map(OsString::from));
     Program { path: path.to_owned(), name, arguments, folder, variables: Vec::new() }

@@ -4,7 +4,7 @@ use data_encoding::HEXLOWER;
 use std::fs::{self, File};
 use std::io::Read as _;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use muster_protocol::manifest::Script;
 use ring::digest;
@@ -38,6 +38,8 @@ pub enum ScriptRefusal {
         "the copy of the library's script on the host is missing or was changed; send it again"
     )]
     LibraryBody,
+    #[error("the unpacked package is missing on the host or has no file `{0}`; send it again")]
+    PackageEntry(String),
     #[error("the program `{0}` is not in {FIXED_PATH}; install it or use its full path")]
     UnknownProgram(String),
     #[error("the program `{0}` does not exist on the host; install it or use another one")]
@@ -67,6 +69,7 @@ impl ScriptRefusal {
     pub fn code(&self) -> &'static str {
         match self {
             Self::Missing(_) => "script_missing",
+            Self::PackageEntry(_) => "package_missing",
             Self::Outside(_) => "path_outside",
             Self::Hash(_) | Self::LibraryBody => "hash_mismatch",
             Self::UnknownProgram(_) | Self::MissingProgram(_) => "program_missing",
@@ -172,6 +175,24 @@ pub fn library_body(
     if sha256 != Some(found.as_str()) {
         return Err(ScriptRefusal::LibraryBody);
     }
+    Ok(path)
+}
+
+/// Finds the entry of a package that the agent unpacked from the accepted archive.
+///
+/// # Errors
+/// [`ScriptRefusal`] with a message that says what to do.
+pub fn package_entry(folder: Option<&Path>, entry: &str) -> Result<PathBuf, ScriptRefusal> {
+    let missing = || ScriptRefusal::PackageEntry(entry.to_owned());
+    let folder = folder.ok_or_else(missing)?;
+    let is_plain = |part: Component<'_>| matches!(part, Component::Normal(_));
+    let path = folder.join(entry);
+    if !Path::new(entry).components().all(is_plain) || !path.is_file() {
+        return Err(missing());
+    }
+    folder.parent().map_or(Ok(()), guard::check)?;
+    guard::check(folder)?;
+    guard::check(&path)?;
     Ok(path)
 }
 

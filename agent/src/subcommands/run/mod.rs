@@ -2,6 +2,8 @@
 
 pub mod dialer;
 
+use std::sync::Arc;
+
 use futures_util::FutureExt as _;
 use muster_protocol::{CloseCode, ExitCode};
 use tokio::signal::unix::{SignalKind, signal};
@@ -11,11 +13,12 @@ use self::dialer::Dialer;
 use crate::agent::status_file::{ReportedLimits, StatusFile};
 use crate::agent::{Agent, AgentError, HostLimits};
 use crate::config::Config;
-use crate::executions;
+use crate::executions::{self, packages::PackageStore};
 use crate::fault;
 use crate::identity::instance_lock::{InstanceLock, InstanceLockError};
 use crate::identity::key::KeyRing;
 use crate::link::{ConnectError, Link, LinkError};
+use crate::releases::PackageDownloads;
 use crate::sessions::reconnect::{EndCause, EnrolmentState, NextStep, Reconnect};
 use crate::sessions::{self, SessionEnd, SessionOutcome, poll_with};
 use crate::storage::StorageError;
@@ -55,6 +58,9 @@ pub async fn run(config: Config) -> Result<ExitCode, RunError> {
         applies_desired_version: !config.skip_update,
     };
     let mut agent = Agent::open(state, keys, limits, executions::shim_program())?;
+    let downloads = PackageDownloads::new(config.clone(), agent.state.clone());
+    let packages = PackageStore::new(agent.state.clone(), Arc::new(downloads));
+    agent.executions.use_packages(packages);
     let status_file = agent.status_file.insert(status_file);
     let fingerprint = agent.key_pair.public_key().fingerprint();
     status_file.set_identity(agent.identity.agent_id, fingerprint);

@@ -6,6 +6,7 @@ pub mod job_run;
 mod queue_note;
 
 use clap::ValueEnum;
+use muster_protocol::package::PACKAGE_PREFIX;
 use muster_protocol::parameter::{self, Parameters};
 use muster_protocol::secret_parameters::SecretParameters;
 use serde_json::{Value, json};
@@ -28,7 +29,7 @@ const OUTPUT: &str = "Output";
 
 /// The options that set fields of the API.
 pub const OPTIONS: OptionNames = &[
-    option("script", "SCRIPT").expects("1 to 128 letters, digits and . _ -"),
+    option("script", "SCRIPT or --package").expects("1 to 128 letters, digits and . _ -"),
     option("argv", "COMMAND"),
     option("parameters", "--parameter"),
     option("secret_parameters", "--secret"),
@@ -73,7 +74,7 @@ pub struct Args {
     /// Agent (without --on and --tag), script and parameters
     ///
     /// AGENT is an id, a name or a hostname, or several of them with commas between.
-    #[arg(value_name = "[AGENT] SCRIPT [NAME=VALUE]", required_unless_present = "argv")]
+    #[arg(value_name = "[AGENT] SCRIPT [NAME=VALUE]", required_unless_present_any = ["argv", "package"])]
     words: Vec<String>,
     /// Program and arguments; no shell interprets them
     #[arg(last = true, value_name = "COMMAND [ARGUMENT]")]
@@ -83,6 +84,9 @@ pub struct Args {
     /// Parameter, as after the script; repeatable
     #[arg(short, long = "parameter", value_name = "NAME=VALUE", help_heading = PARAMETERS)]
     parameters: Vec<String>,
+    /// Package to run instead of a script: NAME for its newest version, or NAME@VERSION
+    #[arg(long, value_name = "NAME[@VERSION]", conflicts_with = "argv")]
+    package: Option<String>,
     /// Secret parameter: prompted for, read from a file (=@FILE), or taken from the environment variable
     /// with this name (=env); repeatable
     ///
@@ -172,6 +176,9 @@ impl Args {
     /// The `script` or `argv` of an `execute`, and the parameters after the script.
     fn script_or_command(&self) -> Result<(Value, &[String]), CliError> {
         let (_, rest) = self.target()?;
+        if let Some(package) = &self.package {
+            return Ok((json!({ "script": format!("{PACKAGE_PREFIX}{package}") }), rest));
+        }
         match (rest.split_first(), self.argv.is_empty()) {
             (Some((script, pairs)), true) => Ok((json!({ "script": script }), pairs)),
             (None, true) => Err(usage(

@@ -221,7 +221,14 @@ impl Drop for IncomingProgram {
 /// Refuses if fewer bytes are free.
 fn check_space(path: &Path, needed: u64) -> Result<(), ReleaseStoreError> {
     // If the free space is unknown, a full disk fails the write.
-    let Ok(disk) = statvfs(path) else { return Ok(()) };
-    let free = disk.blocks_available().saturating_mul(disk.fragment_size());
-    if free < needed { Err(ReleaseStoreError::NoSpace) } else { Ok(()) }
+    match free_bytes(path) {
+        Some(free) if free < needed => Err(ReleaseStoreError::NoSpace),
+        _ => Ok(()),
+    }
+}
+
+/// Free bytes of a path's disk; `None` if they are unknown.
+pub(super) fn free_bytes(path: &Path) -> Option<u64> {
+    let disk = statvfs(path).ok()?;
+    Some(disk.blocks_available().saturating_mul(disk.fragment_size()))
 }

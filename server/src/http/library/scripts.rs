@@ -22,6 +22,7 @@ pub(in crate::http) fn routes() -> OpenApiRouter<AppState> {
         .routes(routes!(get_script, update_script, delete_script))
         .merge(super::versions::routes())
         .merge(super::starter::routes())
+        .merge(super::packages::routes())
 }
 
 /// How to delete a script.

@@ -1,12 +1,13 @@
 //! Agents over plain HTTP: the three endpoints of basic agents, and the exchange of full ones.
 //!
 //! Both use the same sessions as a WebSocket, through a [`relay`]. [`desired_release`] answers which
-//! version an agent should run.
+//! version an agent should run, and [`package_archive`] sends what a command runs.
 
 mod basic;
 mod desired_release;
 mod exchange;
 mod open_requests;
+mod package_archive;
 mod relay;
 mod request_body;
 
@@ -34,6 +35,7 @@ pub(super) fn routes() -> OpenApiRouter<AppState> {
         .merge(basic::routes())
         .merge(exchange::routes())
         .merge(desired_release::routes())
+        .merge(package_archive::routes())
 }
 
 /// The agent key of a request, checked before its body is read.

@@ -1,4 +1,4 @@
-//! Pins the version of a library script in a request: from then on it is decided what runs.
+//! Pins the version of a library script, or a package, in a request: from then on it is decided what runs.
 
 use muster_protocol::library::{LibraryReference, ParameterKind};
 use muster_protocol::manifest_mismatch::ManifestMismatch;
@@ -18,22 +18,23 @@ use crate::services::library::Library;
 /// work.
 ///
 /// # Errors
-/// 422 `unknown_script`, `unknown_version` or `invalid_parameters`.
+/// 422 `unknown_script`, `unknown_version`, `unknown_package` or `invalid_parameters`.
 pub(super) async fn pin_script(
     library: &Library,
     tenant_id: TenantId,
     validated: &mut ValidatedCommand,
     call: Option<PinnedCall>,
 ) -> Result<()> {
-    let Some(Executable::Library { reference, parameters, .. }) = &validated.executable else {
-        return Ok(());
+    let (reference, parameters) = match &validated.executable {
+        Some(Executable::Library { reference, parameters, .. }) => (reference, parameters),
+        Some(Executable::Package { .. }) => {
+            return pin_package(library, tenant_id, validated).await;
+        }
+        _ => return Ok(()),
     };
     let pinned = library.pin(tenant_id, reference).await?;
     let checked = pinned.document.check_values(parameters, &validated.secret_parameters);
-    checked.map_err(ManifestMismatch::from).map_err(|mismatch| ServiceError::Invalid {
-        code: mismatch.code(),
-        detail: mismatch.to_string(),
-    })?;
+    checked.map_err(invalid_values)?;
     let name = LibraryReference { version: None, ..reference.clone() }.full_name();
     let mut data = validated.data.clone();
     data["script"] = name.into();
@@ -88,4 +89,34 @@ pub(super) async fn check_script(
         }
         error => refused(error.to_string()),
     })
+}
+
+/// The same for a package.
+async fn pin_package(
+    library: &Library,
+    tenant_id: TenantId,
+    validated: &mut ValidatedCommand,
+) -> Result<()> {
+    let Some(Executable::Package { name, reference, parameters }) = &validated.executable else {
+        return Ok(());
+    };
+    let pinned = library.pin_package(tenant_id, reference).await?;
+    let checked = pinned.document.check_values(parameters, &validated.secret_parameters);
+    checked.map_err(invalid_values)?;
+    let mut data = validated.data.clone();
+    data["script"] = name.as_str().into();
+    data["package"] = json!(pinned.pin);
+    if data.get("timeout_ms").is_none()
+        && let Some(timeout_ms) = pinned.document.timeout_ms
+    {
+        validated.timeout_ms = timeout_ms;
+    }
+    validated.set_data(data);
+    validated.content = Some(pinned.content);
+    Ok(())
+}
+
+fn invalid_values(error: ParameterError) -> ServiceError {
+    let mismatch = ManifestMismatch::from(error);
+    ServiceError::Invalid { code: mismatch.code(), detail: mismatch.to_string() }
 }

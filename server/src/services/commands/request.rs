@@ -10,6 +10,7 @@ use muster_protocol::limits::{
 };
 use muster_protocol::manifest::is_script_name;
 use muster_protocol::manifest_mismatch::ManifestMismatch;
+use muster_protocol::package::{PACKAGE_PREFIX, PackageReference};
 use muster_protocol::parameter::{self, Parameters};
 use muster_protocol::secret_parameters::SecretParameters;
 use muster_protocol::{CommandName, argv};
@@ -207,7 +208,8 @@ impl ValidatedCommand {
             Some(
                 Executable::Script { name, .. }
                 | Executable::NamedScript(name)
-                | Executable::Library { name, .. },
+                | Executable::Library { name, .. }
+                | Executable::Package { name, .. },
             ) => Some(name),
             Some(Executable::Argv) | None => None,
         }
@@ -219,7 +221,8 @@ impl ValidatedCommand {
             Some(
                 Executable::Script { name, .. }
                 | Executable::NamedScript(name)
-                | Executable::Library { name, .. },
+                | Executable::Library { name, .. }
+                | Executable::Package { name, .. },
             ) => WorkKind::Script(name),
             Some(Executable::Argv) => WorkKind::AdHoc,
             None => WorkKind::LifeCycle,
@@ -290,17 +293,26 @@ fn validate_execute(data: &mut Value) -> Result<(u64, Executable, SecretParamete
         detail: mismatch.to_string(),
     };
     let reference = execute.script.as_deref().and_then(LibraryReference::parse);
+    let package = execute.script.as_deref().and_then(PackageReference::parse);
     match (&execute.script, &execute.argv) {
+        (Some(script), None) if script.starts_with(PACKAGE_PREFIX) && package.is_none() => {
+            return Err(ServiceError::invalid_field(
+                "data.script",
+                "must be `package:NAME` or `package:NAME@VERSION`",
+            ));
+        }
         (Some(script), None) if script.starts_with(LIBRARY_PREFIX) && reference.is_none() => {
             return Err(ServiceError::invalid_field(
                 "data.script",
                 "must be `library:NAME` or `library:NAME@VERSION`",
             ));
         }
-        (Some(script), None) if reference.is_none() && !is_script_name(script) => {
+        (Some(script), None)
+            if reference.is_none() && package.is_none() && !is_script_name(script) =>
+        {
             return Err(ServiceError::invalid_field(
                 "data.script",
-                "must be 1 to 128 of letters, digits, `.`, `_`, `-`, no dot at the start, or `library:` and such a name",
+                "must be 1 to 128 of letters, digits, `.`, `_`, `-`, no dot at the start, or `library:` or `package:` and such a name",
             ));
         }
         (Some(_), None) => {}
@@ -324,6 +336,10 @@ fn validate_execute(data: &mut Value) -> Result<(u64, Executable, SecretParamete
         Some(_) if let Some(reference) = reference => {
             let (name, parameters) = (reference.full_name(), execute.parameters);
             Executable::Library { name, reference, parameters }
+        }
+        Some(_) if let Some(reference) = package => {
+            let (name, parameters) = (reference.full_name(), execute.parameters);
+            Executable::Package { name, reference, parameters }
         }
         Some(name) => Executable::Script { name, parameters: execute.parameters },
         None => Executable::Argv,

@@ -6,11 +6,14 @@ use std::sync::Arc;
 use muster_protocol::library::{
     LibraryReference, ScriptContent, ScriptDocument, ScriptPin, sha256_hex,
 };
+use muster_protocol::package::{PackageDocument, PackagePin, PackageReference};
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::Library;
 use crate::domain::ids::TenantId;
+use crate::domain::library::package_records::PackageRecord;
 use crate::domain::library::records::ScriptVersionContent;
 use crate::services::error::{Result, ServiceError};
 use crate::store::StoreError;
@@ -22,8 +25,19 @@ pub struct PinnedScript {
     pub content: Arc<ScriptContent>,
 }
 
+/// The package that a request runs.
+pub struct PinnedPackage {
+    pub pin: PackagePin,
+    pub document: PackageDocument,
+    pub content: Arc<ScriptContent>,
+}
+
 /// A version of a tenant, as commands name it.
-pub type VersionKey = (TenantId, String, u32);
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum VersionKey {
+    Script(TenantId, String, u32),
+    Package(TenantId, String, String),
+}
 
 /// The contents of versions.
 pub type Contents = BTreeMap<VersionKey, Arc<ScriptContent>>;
@@ -61,6 +75,31 @@ impl Library {
         Ok(PinnedScript { pin, document, content: Arc::new(content(found)) })
     }
 
+    /// The package that a request names, or its newest version.
+    ///
+    /// # Errors
+    /// 422 `unknown_package`.
+    pub async fn pin_package(
+        &self,
+        tenant_id: TenantId,
+        reference: &PackageReference,
+    ) -> Result<PinnedPackage> {
+        let (name, version) = (&reference.name, reference.version.as_deref());
+        let found = self.store.tenant(tenant_id).named_package(name, version).await?;
+        let unknown = || ServiceError::Invalid {
+            code: "unknown_package",
+            detail: format!("there is no package `{reference}`; see `muster packages`"),
+        };
+        let row = found.ok_or_else(unknown)?;
+        let document = row.content().ok_or_else(unknown)?;
+        let pin = PackagePin {
+            version: row.version.clone(),
+            sha256: row.sha256.clone(),
+            document_sha256: sha256_hex(row.document.as_bytes()),
+        };
+        Ok(PinnedPackage { pin, document, content: Arc::new(package_content(row)) })
+    }
+
     /// The contents of versions that still exist.
     pub async fn contents(
         &self,
@@ -68,11 +107,19 @@ impl Library {
     ) -> std::result::Result<Contents, StoreError> {
         let mut contents = Contents::new();
         for key in keys {
-            let (tenant_id, name, version) = &key;
-            let tenant = self.store.tenant(*tenant_id);
-            let Some(script) = tenant.script_by_name(name).await? else { continue };
-            if let Some(found) = tenant.script_version(script.id, *version).await? {
-                contents.insert(key, Arc::new(content(found)));
+            let found = match &key {
+                VersionKey::Script(tenant_id, name, version) => {
+                    let tenant = self.store.tenant(*tenant_id);
+                    let Some(script) = tenant.script_by_name(name).await? else { continue };
+                    tenant.script_version(script.id, *version).await?.map(content)
+                }
+                VersionKey::Package(tenant_id, name, version) => {
+                    let tenant = self.store.tenant(*tenant_id);
+                    tenant.named_package(name, Some(version)).await?.map(package_content)
+                }
+            };
+            if let Some(found) = found {
+                contents.insert(key, Arc::new(found));
             }
         }
         Ok(contents)
@@ -82,21 +129,53 @@ impl Library {
 /// The version that a stored command runs: by its script and its data, JSON. `None` for everything that
 /// is not of the library.
 pub fn key_of(tenant_id: TenantId, script: Option<&str>, data: &str) -> Option<VersionKey> {
-    let reference = LibraryReference::parse(script?)?;
-    Some((tenant_id, reference.name, pin_of(data)?.version))
+    let script = script?;
+    if let Some(package) = PackageReference::parse(script) {
+        let version = package_pin_of(data)?.version;
+        return Some(VersionKey::Package(tenant_id, package.name, version));
+    }
+    let reference = LibraryReference::parse(script)?;
+    Some(VersionKey::Script(tenant_id, reference.name, pin_of(data)?.version))
 }
 
-/// The pin in the data of a command, JSON.
-pub fn pin_of(data: &str) -> Option<ScriptPin> {
-    #[derive(Deserialize)]
-    struct Data {
-        library: Option<Value>,
+/// The pin in the data of a command, JSON, as one text, and the SHA-256 of the file that runs.
+pub fn pinned_text(data: &str) -> Option<(String, String)> {
+    if let Some(pin) = package_pin_of(data) {
+        return Some((serde_json::to_string(&pin).ok()?, pin.sha256));
     }
-    let data: Data = serde_json::from_str(data).ok()?;
-    serde_json::from_value(data.library?).ok()
+    let pin = pin_of(data)?;
+    Some((serde_json::to_string(&pin).ok()?, pin.sha256))
+}
+
+/// The pin of a script in the data of a command, JSON.
+fn pin_of(data: &str) -> Option<ScriptPin> {
+    read(pins_of(data)?.library)
+}
+
+fn package_pin_of(data: &str) -> Option<PackagePin> {
+    read(pins_of(data)?.package)
+}
+
+#[derive(Deserialize)]
+struct Pins {
+    library: Option<Value>,
+    package: Option<Value>,
+}
+
+fn pins_of(data: &str) -> Option<Pins> {
+    serde_json::from_str(data).ok()
+}
+
+fn read<T: DeserializeOwned>(pin: Option<Value>) -> Option<T> {
+    serde_json::from_value(pin?).ok()
 }
 
 fn content(found: ScriptVersionContent) -> ScriptContent {
     let ScriptVersionContent { row, body, signatures } = found;
     ScriptContent { document: row.document, body, signatures }
+}
+
+/// The document alone: hosts download the archive.
+fn package_content(row: PackageRecord) -> ScriptContent {
+    ScriptContent { document: row.document, body: String::new(), signatures: Vec::new() }
 }

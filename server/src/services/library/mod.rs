@@ -2,6 +2,7 @@
 
 mod changes;
 pub mod content;
+pub mod packages;
 mod request;
 mod signatures;
 mod starter;

@@ -13,6 +13,7 @@ use crate::hub::Hub;
 use crate::services::Settings;
 use crate::services::access::audit_log;
 use crate::services::access::keys::key_uses::KeyUses;
+use crate::services::library::packages::Packages;
 use crate::services::sessions::Heartbeats;
 use crate::store::queries::{Retention, TenantRetention};
 use crate::store::writer::{CloseSession, IndexHistory, RecordHeartbeat};
@@ -44,6 +45,7 @@ pub struct Maintenance {
     pub(in crate::services) started_at: Timestamp,
     pub(in crate::services) heartbeats: Heartbeats,
     pub(in crate::services) uses: KeyUses,
+    pub(in crate::services) packages: Packages,
 }
 
 impl Maintenance {
@@ -218,7 +220,7 @@ impl Maintenance {
         if parts > 0 {
             tracing::info!(parts, "removed old audit entries");
         }
-        Ok(())
+        self.packages.sweep().await
     }
 
     /// Deletes what the server keeps and a plan does not. The plan is read now, so a lower one also

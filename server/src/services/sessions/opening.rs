@@ -4,11 +4,10 @@ use std::sync::Arc;
 
 use muster_protocol::frame::{Registered, Registration, ServerFrame};
 use muster_protocol::identity::Challenge;
-use muster_protocol::library;
 use muster_protocol::limits::{DEFAULT_MAX_EXECUTIONS, MAX_EPOCH, MAX_MAX_EXECUTIONS};
 use muster_protocol::release::Version;
 use muster_protocol::secret_parameters::CAPABILITY;
-use muster_protocol::{CloseCode, CommandName, PROTOCOL_VERSION};
+use muster_protocol::{CloseCode, CommandName, PROTOCOL_VERSION, library, package};
 use uuid::Uuid;
 
 use super::live::LiveSession;
@@ -95,6 +94,8 @@ impl Sessions {
                 && registration.capabilities.iter().any(|name| name == CAPABILITY),
             supports_library: registration.is_full()
                 && registration.capabilities.iter().any(|name| name == library::CAPABILITY),
+            supports_packages: registration.is_full()
+                && registration.capabilities.iter().any(|name| name == package::CAPABILITY),
             max_in_flight: usize::try_from(max_executions).unwrap_or(1),
             grant: Arc::clone(&grant),
             secret_until: (opened.key.secret_hash != request.secret_hash.0)

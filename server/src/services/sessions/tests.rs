@@ -112,6 +112,7 @@ async fn handle(
         is_http: false,
         supports_secrets: is_full,
         supports_library: is_full,
+        supports_packages: is_full,
         max_in_flight: 1,
         grant: Arc::new(to_grant(&key)),
         secret_until: None,

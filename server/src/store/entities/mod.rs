@@ -57,8 +57,9 @@ pub mod integrations {
     pub mod integration;
     pub mod webhook_key;
 }
-/// The library's scripts, their versions and their signatures.
+/// The library's scripts, their versions and their signatures; packages.
 pub mod library {
+    pub mod package;
     pub mod script;
     pub mod script_body;
     pub mod script_signature;

@@ -831,6 +831,26 @@ CREATE TABLE scripts (
 CREATE UNIQUE INDEX scripts_name ON scripts (tenant_id, name);
 CREATE INDEX scripts_tenant ON scripts (tenant_id, id);
 
+-- A version of a package. Rows never change. The archive is a file with the same id.
+CREATE TABLE packages (
+    id uuid NOT NULL PRIMARY KEY,
+    tenant_id uuid NOT NULL,
+    name text NOT NULL,
+    version text NOT NULL,
+    -- JSON, byte for byte as hosts get it.
+    document text NOT NULL,
+    sha256 text NOT NULL,
+    format text NOT NULL,
+    archive_bytes bigint NOT NULL,
+    unpacked_bytes bigint NOT NULL,
+    entry_count bigint NOT NULL,
+    created_by uuid NOT NULL,
+    created_at bigint NOT NULL
+);
+CREATE UNIQUE INDEX packages_version ON packages (tenant_id, name, version);
+CREATE INDEX packages_archive ON packages (tenant_id, sha256);
+CREATE INDEX packages_tenant ON packages (tenant_id, id);
+
 -- Rows never change.
 CREATE TABLE script_versions (
     id uuid NOT NULL PRIMARY KEY,

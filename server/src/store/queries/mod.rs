@@ -105,8 +105,9 @@ pub mod schedules {
     pub(super) mod schedules;
     pub(super) mod trigger_states;
 }
-/// The library's scripts, their versions and their signatures.
+/// The library's scripts, their versions and their signatures; packages.
 pub mod library {
+    pub(super) mod packages;
     mod script_uses;
     pub(super) mod scripts;
     pub(super) mod versions;
@@ -154,6 +155,7 @@ pub use self::integrations::integrations::{IntegrationChange, TOO_MANY_INTEGRATI
 pub use self::integrations::webhooks::{
     FailedExecution, PendingWebhookDelivery, WebhookDeliveriesToSkip, WebhookDeliveryFilter,
 };
+pub use self::library::packages::{PACKAGES_FULL, PackageLimits, StoredPackage, TOO_MANY_PACKAGES};
 pub use self::library::scripts::{
     SCRIPT_NAME_TAKEN, ScriptDeletion, ScriptFilter, TOO_MANY_SCRIPTS,
 };

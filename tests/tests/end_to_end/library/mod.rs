@@ -3,6 +3,7 @@
 mod api;
 mod command_line;
 mod dependencies;
+mod packages;
 mod publishers;
 mod running;
 mod starter;

@@ -80,10 +80,12 @@ impl Jobs {
     }
 }
 
-/// The script of the old job; of the library the version that it ran.
+/// The script of the old job; of the library and of packages the version that it ran.
 fn script_of(script: String, data: &Value) -> String {
-    match data.pointer("/library/version").and_then(Value::as_u64) {
-        Some(version) => format!("{script}@{version}"),
-        None => script,
+    let package = data.pointer("/package/version").and_then(Value::as_str);
+    match (data.pointer("/library/version").and_then(Value::as_u64), package) {
+        (Some(version), _) => format!("{script}@{version}"),
+        (None, Some(version)) => format!("{script}@{version}"),
+        (None, None) => script,
     }
 }

@@ -42,9 +42,9 @@ pub(super) fn skip_reason(mismatch: &ManifestMismatch) -> EndReason {
     match mismatch {
         ManifestMismatch::UnknownScript(_) => EndReason::SkippedUnknownScript,
         ManifestMismatch::ArgvNotAllowed => EndReason::SkippedArgvNotAllowed,
-        ManifestMismatch::LibraryNotAllowed | ManifestMismatch::LibraryUnsupported => {
-            EndReason::SkippedLibraryNotAllowed
-        }
+        ManifestMismatch::LibraryNotAllowed
+        | ManifestMismatch::LibraryUnsupported
+        | ManifestMismatch::PackagesUnsupported => EndReason::SkippedLibraryNotAllowed,
         ManifestMismatch::Parameters(_) | ManifestMismatch::Argv(_) => {
             EndReason::SkippedInvalidParameters
         }

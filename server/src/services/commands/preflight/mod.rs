@@ -17,6 +17,7 @@ use muster_protocol::frame::Command;
 use muster_protocol::library::{self, LIBRARY_PREFIX, LibraryReference};
 use muster_protocol::manifest::{Manifest, Script};
 use muster_protocol::manifest_mismatch::ManifestMismatch;
+use muster_protocol::package::{PACKAGE_PREFIX, PackageReference};
 use muster_protocol::parameter::Parameters;
 use muster_protocol::secret_parameters::SecretParameters;
 use muster_protocol::{CommandName, argv};
@@ -29,7 +30,7 @@ use crate::domain::ids::{AgentId, CommandId, TenantId};
 use crate::domain::time::{Clock, Timestamp};
 use crate::hub::{HostRules, Hub, SessionHandle, SessionMessage};
 use crate::services::error::Result;
-use crate::services::library::content::pin_of;
+use crate::services::library::content::pinned_text;
 use crate::store::Store;
 use crate::store::queries::StoredRules;
 
@@ -72,17 +73,34 @@ pub(in crate::services) enum Executable {
         reference: LibraryReference,
         parameters: Parameters,
     },
+    Package {
+        /// `package:` and its name.
+        name: String,
+        reference: PackageReference,
+        parameters: Parameters,
+    },
     /// A script whose parameters are not known: only whether hosts have it is checked.
     NamedScript(String),
     Argv,
 }
 
 impl Executable {
+    /// Scripts and packages of the library, by the names of both.
     fn is_of_library(&self) -> bool {
         match self {
-            Self::Library { .. } => true,
-            Self::NamedScript(name) => name.starts_with(LIBRARY_PREFIX),
+            Self::Library { .. } | Self::Package { .. } => true,
+            Self::NamedScript(name) => {
+                name.starts_with(LIBRARY_PREFIX) || name.starts_with(PACKAGE_PREFIX)
+            }
             Self::Script { .. } | Self::Argv => false,
+        }
+    }
+
+    fn is_package(&self) -> bool {
+        match self {
+            Self::Package { .. } => true,
+            Self::NamedScript(name) => name.starts_with(PACKAGE_PREFIX),
+            Self::Library { .. } | Self::Script { .. } | Self::Argv => false,
         }
     }
 }
@@ -282,6 +300,9 @@ impl Preflight {
             let is_allowed = policy.is_none_or(|policy| library::POLICIES.contains(&policy));
             return Ok(match session {
                 _ if !is_allowed => Some(ManifestMismatch::LibraryNotAllowed),
+                Some(session) if request.executable.is_package() && !session.supports_packages => {
+                    Some(ManifestMismatch::PackagesUnsupported)
+                }
                 Some(session) if !session.supports_library => {
                     Some(ManifestMismatch::LibraryUnsupported)
                 }
@@ -291,7 +312,7 @@ impl Preflight {
         let (name, parameters) = match request.executable {
             Executable::Script { name, parameters } => (name, Some(parameters)),
             Executable::NamedScript(name) => (name, None),
-            Executable::Library { .. } => return Ok(None),
+            Executable::Library { .. } | Executable::Package { .. } => return Ok(None),
             Executable::Argv => {
                 let policy = rules.policy.as_deref();
                 let is_refused = policy.is_some_and(|policy| policy != argv::POLICY);
@@ -325,10 +346,9 @@ impl Preflight {
         name: &str,
         data: &str,
     ) -> Result<HashMap<AgentId, Arc<ScriptEntry>>> {
-        if name.starts_with(LIBRARY_PREFIX) {
-            let Some(pin) = pin_of(data) else { return Ok(HashMap::new()) };
-            let text = json!(pin).to_string();
-            let entry = Arc::new(ScriptEntry { text, sha256: Some(pin.sha256) });
+        if name.starts_with(LIBRARY_PREFIX) || name.starts_with(PACKAGE_PREFIX) {
+            let Some((text, sha256)) = pinned_text(data) else { return Ok(HashMap::new()) };
+            let entry = Arc::new(ScriptEntry { text, sha256: Some(sha256) });
             return Ok(agents.iter().map(|id| (*id, Arc::clone(&entry))).collect());
         }
         let mut known: HashMap<ManifestDigest, Option<Arc<ScriptEntry>>> = HashMap::new();

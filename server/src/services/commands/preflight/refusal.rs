@@ -111,7 +111,8 @@ impl Preflight {
             Some(
                 ManifestMismatch::ArgvNotAllowed
                 | ManifestMismatch::LibraryNotAllowed
-                | ManifestMismatch::LibraryUnsupported,
+                | ManifestMismatch::LibraryUnsupported
+                | ManifestMismatch::PackagesUnsupported,
             ) => ServiceError::Conflict { code, detail },
             _ => ServiceError::Invalid { code, detail },
         })

@@ -30,7 +30,7 @@ const SLICE_AGENTS: u64 = 20;
 
 /// Tables whose rows are deleted by `tenant_id` alone, with a column that tells rows of a slice apart.
 /// Commands, agents, members and the tenant itself have functions of their own.
-const TABLES: [(&str, &str); 36] = [
+const TABLES: [(&str, &str); 37] = [
     ("approvals", "id"),
     ("approval_rules", "id"),
     ("ladders", "tenant_id"),
@@ -38,6 +38,7 @@ const TABLES: [(&str, &str); 36] = [
     ("script_bodies", "id"),
     ("script_versions", "id"),
     ("scripts", "id"),
+    ("packages", "id"),
     ("calendars", "id"),
     ("fires", "id"),
     ("trigger_states", "id"),

@@ -26,7 +26,9 @@ use crate::store::entities::commands::{
 };
 use crate::store::entities::fleet::{agent, agent_event, agent_manifest};
 use crate::store::entities::integrations::{alert, alert_rule, delivery, integration};
-use crate::store::entities::library::{script, script_body, script_signature, script_version};
+use crate::store::entities::library::{
+    package, script, script_body, script_signature, script_version,
+};
 use crate::store::entities::releases::{agent_update, group};
 use crate::store::entities::schedules::{
     calendar, fire, hook, hook_delivery, schedule, trigger_state,
@@ -38,7 +40,7 @@ const PAGE_ROWS: u64 = 100;
 
 /// What is exported, in this order. Rows that belong to others follow them: the person of a member, the
 /// manifest of an agent, the report and the output of a command.
-pub const TABLES: [&str; 30] = [
+pub const TABLES: [&str; 31] = [
     "tenants",
     "api_keys",
     "agent_keys",
@@ -51,6 +53,7 @@ pub const TABLES: [&str; 30] = [
     "script_versions",
     "script_bodies",
     "script_signatures",
+    "packages",
     "schedules",
     "fires",
     "trigger_states",
@@ -145,6 +148,7 @@ impl TenantScope {
             "script_signatures" => {
                 self.table::<script_signature::Entity>("script_signatures", after).await
             }
+            "packages" => self.table::<package::Entity>("packages", after).await,
             "schedules" => self.table::<schedule::Entity>("schedules", after).await,
             "fires" => self.table::<fire::Entity>("fires", after).await,
             "trigger_states" => self.table::<trigger_state::Entity>("trigger_states", after).await,

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::path::Path;
 
-use muster_tests::{Api, FakeAgent, Fixture, ServerOptions, eventually};
+use muster_tests::{Api, FakeAgent, Fixture, ServerOptions, eventually, file, tar_zst};
 use reqwest::Method;
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -119,7 +119,7 @@ fn path(operation: &Operation, ids: &Ids) -> String {
     let template = operation.path.replace("/versions/{version}", "/versions/1");
     let template = template.replace("{version}", "9.9.9").replace("{platform}", "linux-x86_64");
     let template = template.replace("{provider}", "corp");
-    let template = template.replace("{program}", "muster-agent");
+    let template = template.replace("{program}", "muster-agent").replace("{sha256}", "00");
     let template = template.replace("{delivery_id}", "01980000-0000-7000-8000-000000000000");
     let Some((before, after)) = template.split_once("{id}") else { return template };
     let id = ids.get(before).unwrap_or_else(|| panic!("no id for {before}"));
@@ -161,6 +161,11 @@ impl AccessFixture {
         let schedule = text(&fixture.api.post("/api/schedules", schedule).await.expect(201), "id");
         let script = json!({"name": "first", "body": "true\n", "interpreter": "sh"});
         let script = text(&fixture.api.post("/api/scripts", script).await.expect(201), "id");
+        let description =
+            "name = 'first'\nversion = '1'\nkind = 'job'\nexecutor = 'sh'\nentry = 'a'\n";
+        let archive = tar_zst(&[file("muster.toml", description), file("a", "true\n")]);
+        let package = fixture.api.upload("/api/packages", archive).await.expect(201);
+        let package = text(&package, "id");
         let hook = json!({"name": "first", "authentication": "github",
             "job": {"script": "deploy", "target": {"tags": ["none"]}}});
         let hook = text(&fixture.api.post("/api/hooks", hook).await.expect(201), "id");
@@ -192,6 +197,7 @@ impl AccessFixture {
             ("/api/approvals/rules/", text(&rule, "id")),
             ("/api/schedules/", schedule),
             ("/api/scripts/", script),
+            ("/api/packages/", package),
             ("/api/alerts/rules/", text(&alert_rule, "id")),
             ("/api/calendars/", calendar),
             ("/hooks/", hook.clone()),

@@ -10,8 +10,8 @@ use muster_protocol::identity::AgentKeyPair;
 use muster_protocol::library::{STATEMENT_FORMAT, ScriptSignature, SignedScript};
 use muster_protocol::release::Platform;
 use muster_tests::{
-    AgentOptions, Fixture, JsonFields as _, Publisher, Script, ServerOptions, eventually,
-    repository, totp_code,
+    AgentOptions, Fixture, JsonFields as _, Publisher, Script, ServerOptions, eventually, file,
+    repository, tar_zst, totp_code,
 };
 use reqwest::Method;
 use serde_json::{Map, Value, json};
@@ -369,6 +369,23 @@ async fn integrations(run: &mut Recorder<'_>) {
     run.call(Method::DELETE, &path, None).await;
 }
 
+/// Archives are no JSON, and have no example.
+async fn packages(run: &mut Recorder<'_>) {
+    let description = "name = \"backup\"\nversion = \"1.2.0\"\nkind = \"job\"\nexecutor = \"sh\"\nentry = \"bin/run.sh\"\n";
+    let archive = tar_zst(&[file("muster.toml", description), file("bin/run.sh", "true\n")]);
+    let uploaded = run.fixture.api.upload("/api/packages", archive).await.expect(201);
+    let example =
+        json!({"status": "201", "content_type": "application/json", "response": uploaded});
+    run.examples.insert("upload_package".into(), example);
+    for name in ["download_package", "download_package_archive"] {
+        run.examples.insert(name.into(), json!({"status": "200", "content_type": ""}));
+    }
+    let path = format!("/api/packages/{{id={}}}", uploaded.id());
+    run.get("/api/packages").await;
+    run.get(&path).await;
+    run.call(Method::DELETE, &path, None).await;
+}
+
 async fn library(run: &mut Recorder<'_>) {
     let body = json!({"name": "disk-report", "folder": "ops", "tags": ["disk"], "body": "df -h\n",
         "interpreter": "sh", "description": "Shows how full the disks are",
@@ -398,6 +415,7 @@ async fn library(run: &mut Recorder<'_>) {
     let signature = json!(ScriptSignature::sign(&signed, &pair));
     run.post(&format!("{version}/signatures"), signature).await;
     run.call(Method::PATCH, &path, Some(json!({"current_version": 1}))).await;
+    packages(run).await;
     run.call(Method::DELETE, &path, None).await;
 }
 

@@ -1,0 +1,119 @@
+//! The archives of packages, by their SHA-256. The longest unused are removed if there are too many bytes.
+
+use std::fs::{self, File};
+use std::io::{self, Read as _, Seek as _};
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use data_encoding::HEXLOWER;
+use ring::digest::{Context, SHA256};
+
+use super::PackageError;
+use crate::storage::ensure_private_directory;
+use crate::storage::layout::StateDir;
+
+/// Size of the archives that are kept: 1 GiB.
+const MAX_CACHE_BYTES: u64 = 1024 * 1024 * 1024;
+/// Ending of downloads that did not end.
+const PARTIAL: &str = ".partial";
+
+/// Opens a kept archive whose bytes have this SHA-256, at its start. Removes one whose bytes do not.
+///
+/// # Errors
+/// [`PackageError::Disk`]
+pub async fn open(state: &StateDir, sha256: &str) -> Result<Option<File>, PackageError> {
+    let (path, sha256) = (state.package_archives().join(sha256), sha256.to_owned());
+    let opened = blocking(move || {
+        let mut file = match File::open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        if hash(&mut file)? != sha256 {
+            tracing::warn!(path = %path.display(), "a kept archive has changed; it is downloaded again");
+            fs::remove_file(&path)?;
+            return Ok(None);
+        }
+        // The time of the last use decides what is removed first; without it nothing is lost.
+        let _ = file.set_modified(SystemTime::now());
+        Ok(Some(file))
+    });
+    opened.await.map_err(PackageError::disk("read"))
+}
+
+/// The file that a download fills.
+///
+/// # Errors
+/// [`PackageError::Disk`]
+pub fn partial(state: &StateDir, sha256: &str) -> Result<PathBuf, PackageError> {
+    let folder = state.package_archives();
+    ensure_private_directory(&folder)
+        .map_err(|error| PackageError::disk("stored")(io::Error::other(error)))?;
+    Ok(folder.join(format!("{sha256}{PARTIAL}")))
+}
+
+/// Keeps a complete download and opens it, at its start.
+///
+/// # Errors
+/// [`PackageError::Hash`] if its bytes have another SHA-256; it is removed then.
+pub async fn accept(state: &StateDir, sha256: &str) -> Result<File, PackageError> {
+    let partial = partial(state, sha256)?;
+    let (folder, expected) = (state.package_archives(), sha256.to_owned());
+    let accepted = blocking(move || {
+        let mut file = File::open(&partial)?;
+        if hash(&mut file)? != expected {
+            fs::remove_file(&partial)?;
+            return Ok(None);
+        }
+        fs::rename(&partial, folder.join(&expected))?;
+        shrink(&folder, &expected, MAX_CACHE_BYTES);
+        Ok(Some(file))
+    });
+    accepted.await.map_err(PackageError::disk("stored"))?.ok_or(PackageError::Hash)
+}
+
+/// Removes the archives that were not used for the longest time, except one. An execution that unpacks a
+/// removed one has it open.
+pub(super) fn shrink(folder: &Path, kept: &str, most_bytes: u64) {
+    let mut files: Vec<(SystemTime, u64, PathBuf)> = Vec::new();
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let Ok(metadata) = entry.metadata() else { continue };
+        let used_at = metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH);
+        files.push((used_at, metadata.len(), entry.path()));
+    }
+    files.sort_unstable();
+    let mut bytes: u64 = files.iter().map(|(_, bytes, _)| bytes).sum();
+    for (_, file_bytes, path) in files {
+        if bytes <= most_bytes {
+            return;
+        }
+        if path.file_name().is_some_and(|name| name == kept) {
+            continue;
+        }
+        match fs::remove_file(&path) {
+            Ok(()) => bytes -= file_bytes,
+            Err(error) => {
+                tracing::warn!(path = %path.display(), %error, "failed to remove an archive");
+            }
+        }
+    }
+}
+
+fn hash(file: &mut File) -> io::Result<String> {
+    let mut context = Context::new(&SHA256);
+    let mut buffer = vec![0; 64 * 1024];
+    loop {
+        match file.read(&mut buffer)? {
+            0 => break,
+            count => context.update(&buffer[..count]),
+        }
+    }
+    file.rewind()?;
+    Ok(HEXLOWER.encode(context.finish().as_ref()))
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
+}

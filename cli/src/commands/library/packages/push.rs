@@ -1,0 +1,87 @@
+//! `muster packages push`.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::stream;
+use indicatif::{ProgressBar, ProgressStyle};
+use muster_protocol::package::MAX_ARCHIVE_BYTES;
+use reqwest::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use reqwest::{Body, Method, RequestBuilder};
+use serde_json::Value;
+
+use super::archive::pack;
+use crate::error::CliError;
+use crate::output::text::sanitize;
+use crate::session::Session;
+
+/// Timeout of the transfer of one archive.
+pub(super) const TRANSFER_TIMEOUT: Duration = Duration::from_secs(3_600);
+/// Bytes after which the progress is shown again.
+const CHUNK_BYTES: usize = 64 * 1024;
+/// Uploads of the same archive after errors that may pass.
+const MAX_UPLOAD_ATTEMPTS: usize = 3;
+const BAR: &str = "{bar:30} {bytes}/{total_bytes} {bytes_per_sec}";
+
+/// Uploads a folder or an archive.
+///
+/// # Errors
+/// [`CliError`]. Repeating the call changes nothing if the package is on the server.
+pub async fn push(source: &Path, session: &Session) -> Result<u8, CliError> {
+    let bytes = Bytes::from(read(source)?);
+    let mut left = MAX_UPLOAD_ATTEMPTS;
+    let package = loop {
+        left -= 1;
+        match session.api.json(request(session, &bytes)).await {
+            Err(error) if error.is_transient() && left > 0 => {}
+            answer => break answer?,
+        }
+    };
+    session.output.answer(&package, |package| {
+        let text = |field: &str| {
+            sanitize(package.get(field).and_then(Value::as_str).unwrap_or_default())
+        };
+        let (name, version) = (text("name"), text("version"));
+        format!("Package {name}@{version} is on the server; run it with `muster run AGENT --package {name}@{version}`")
+    })?;
+    Ok(0)
+}
+
+fn read(source: &Path) -> Result<Vec<u8>, CliError> {
+    let metadata = fs::metadata(source).map_err(CliError::file("read", source))?;
+    let bytes = match metadata.is_dir() {
+        true => pack(source)?,
+        // A larger one is not read at all.
+        false if metadata.len() > MAX_ARCHIVE_BYTES => return Err(too_large(source)),
+        false => fs::read(source).map_err(CliError::file("read", source))?,
+    };
+    if bytes.len() as u64 > MAX_ARCHIVE_BYTES { Err(too_large(source)) } else { Ok(bytes) }
+}
+
+fn too_large(source: &Path) -> CliError {
+    CliError::Usage(format!("the archive of {} has more than 256 MiB", source.display()))
+}
+
+/// The request, with a progress bar that only a terminal shows.
+fn request(session: &Session, bytes: &Bytes) -> RequestBuilder {
+    let bar = ProgressBar::new(bytes.len() as u64);
+    let bar = match ProgressStyle::with_template(BAR) {
+        Ok(style) => bar.with_style(style),
+        Err(_) => bar,
+    };
+    let (bytes, length) = (bytes.clone(), bytes.len());
+    let starts = (0..length).step_by(CHUNK_BYTES);
+    let chunks = starts.map(move |start| {
+        let chunk = bytes.slice(start..length.min(start + CHUNK_BYTES));
+        bar.inc(chunk.len() as u64);
+        Ok::<_, std::convert::Infallible>(chunk)
+    });
+    let request = session.api.request(Method::POST, &["packages"]);
+    request
+        .timeout(TRANSFER_TIMEOUT)
+        .header(CONTENT_TYPE, "application/octet-stream")
+        .header(CONTENT_LENGTH, length)
+        .body(Body::wrap_stream(stream::iter(chunks)))
+}

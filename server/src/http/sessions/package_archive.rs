@@ -1,0 +1,31 @@
+//! `GET /api/agents/packages/{sha256}`: the archive of a package that a command names.
+
+use axum::extract::{Path, Request, State};
+use axum::response::Response;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::Admitted;
+use crate::http::AppState;
+use crate::http::file_body::serve_archive;
+use crate::http::problem::{ApiResult, Problem};
+
+pub(super) fn routes() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new().routes(routes!(download_package_archive))
+}
+
+/// Download the archive with this SHA-256, or a range of it. For agents: needs an agent key of the tenant.
+/// Agents learn the SHA-256 from the command that runs the package.
+#[utoipa::path(get, path = "/api/agents/packages/{sha256}", tag = "agent link", params(("sha256" = String, Path)),
+    responses((status = 200, content_type = "application/octet-stream"), (status = 206, content_type = "application/octet-stream"),
+        (status = 401, body = Problem), (status = 403, body = Problem), (status = 404, body = Problem)))]
+async fn download_package_archive(
+    State(state): State<AppState>,
+    Admitted(admission): Admitted,
+    Path(sha256): Path<String>,
+    request: Request,
+) -> ApiResult<Response> {
+    let tenant_id = admission.grant.tenant_id;
+    let path = state.services.packages.archive_for_agents(tenant_id, &sha256).await?;
+    serve_archive(&path, request).await
+}
