@@ -91,7 +91,7 @@ pub(super) async fn check_script(
     })
 }
 
-/// The same for a package.
+/// Pins the version of a package in a request, and checks the parameters for it.
 async fn pin_package(
     library: &Library,
     tenant_id: TenantId,
