@@ -14,6 +14,7 @@ use crate::adapters::control_socket::{self, ControlListener, ControlReply, Contr
 use crate::adapters::data_directory;
 use crate::adapters::database_password;
 use crate::adapters::oidc_client::OidcClient;
+use crate::adapters::passkey_verifier::PasskeyVerifier;
 use crate::adapters::program_files::ProgramFiles;
 use crate::adapters::release_files::ReleaseFiles;
 use crate::adapters::smtp_client::SmtpClient;
@@ -66,6 +67,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         mail: smtp_client(&config.mail)?,
         public_url: config.public_url.clone(),
         oidc: oidc_clients(&config)?,
+        passkeys: config.public_url.as_ref().and_then(|url| PasskeyVerifier::new(&url.to_string())),
     };
     let services = Services::new(&store, &hub, &clock, &secret_box, outside, config.settings);
     bootstrap(&services, &config).await?;

@@ -10,6 +10,7 @@ pub mod master_key_file;
 pub mod memory;
 pub mod oidc_client;
 pub mod oidc_token;
+pub mod passkey_verifier;
 pub mod program_files;
 pub mod readiness;
 pub mod release_files;

@@ -7,7 +7,7 @@ use muster_server::domain::access::audit_actions::AUDIT_ACTIONS;
 use crate::{literals, sources};
 
 /// What an action changes: the kinds of subjects.
-const RESOURCES: [&str; 27] = [
+const RESOURCES: [&str; 28] = [
     "agent",
     "agent_key",
     "alert_rule",
@@ -27,6 +27,7 @@ const RESOURCES: [&str; 27] = [
     "ladder",
     "master_key",
     "member",
+    "passkey",
     "release",
     "schedule",
     "script",

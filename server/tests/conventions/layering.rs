@@ -153,6 +153,7 @@ const SERVER_CRATES: [(&str, &[&str]); 15] = [
             "ring",
             "tokio",
             "url",
+            "webauthn_rs",
             "zeroize",
             "zstd",
         ],

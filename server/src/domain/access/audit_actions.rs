@@ -4,7 +4,7 @@
 const LIKENESS: f64 = 0.75;
 
 /// Every action, `<resource>.<verb>`. A test compares this list with the entries that services write.
-pub const AUDIT_ACTIONS: [&str; 103] = [
+pub const AUDIT_ACTIONS: [&str; 105] = [
     "agent.adopt",
     "agent.delete",
     "agent.deregister",
@@ -71,6 +71,8 @@ pub const AUDIT_ACTIONS: [&str; 103] = [
     "member.create",
     "member.delete",
     "member.update",
+    "passkey.create",
+    "passkey.delete",
     "release.change_key",
     "release.draft",
     "release.publish",
