@@ -11,6 +11,7 @@ use utoipa_axum::routes;
 use zeroize::Zeroizing;
 
 use super::setup::MemberView;
+use super::passkeys::AssertionBody;
 use crate::domain::access::allowance::Allowance;
 use crate::domain::ids::{SessionId, TenantId};
 use crate::domain::time::Timestamp;
