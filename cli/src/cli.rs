@@ -8,7 +8,7 @@ use clap_complete::Shell;
 use crate::api::client::ApiClient;
 use crate::commands::access::{
     accept_invitation, account, api_keys, audit, explain as access, identities, keys, login,
-    members, register, reset_password, setup, switch, tenant, tenants,
+    members, passkeys, register, reset_password, setup, switch, tenant, tenants,
 };
 use crate::commands::commands::{
     approvals, approver, command_history, executions, jobs, logs, raw_command, run, verify,
@@ -88,6 +88,8 @@ pub enum Action {
     Account(account::own::Args),
     /// List and remove what you sign in with at providers of single sign-on
     Identities(identities::Args),
+    /// List and remove the devices that sign you in without a password
+    Passkeys(passkeys::Args),
     Run(run::Args),
     Logs(logs::Args),
     /// Manage jobs: scripts and commands on many agents
@@ -230,6 +232,7 @@ pub async fn dispatch(cli: Cli) -> Result<u8, CliError> {
         | Action::Logout => (&[][..], Ok(0)),
         Action::Account(args) => (account::own::OPTIONS, account::own::run(args, &session).await),
         Action::Identities(args) => (&[][..], identities::run(args, &session).await),
+        Action::Passkeys(args) => (&[][..], passkeys::run(args, &session).await),
         Action::Login(args) => (&[][..], login::decide(args, &session).await),
         Action::Whoami => (&[][..], account::whoami(&session).await),
         Action::Confirm(args) => (&[][..], account::confirm(&args, &session).await),

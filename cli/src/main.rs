@@ -66,6 +66,7 @@ mod commands {
         pub mod ladder;
         pub mod login;
         pub mod members;
+        pub mod passkeys;
         pub mod register;
         pub mod reset_password;
         pub mod setup;

@@ -17,6 +17,7 @@ use crate::adapters::data_directory;
 use crate::adapters::database_password;
 use crate::adapters::oidc_client::OidcClient;
 use crate::adapters::package_files::PackageFiles;
+use crate::adapters::passkey_verifier::PasskeyVerifier;
 use crate::adapters::program_files::ProgramFiles;
 use crate::adapters::release_files::ReleaseFiles;
 use crate::adapters::smtp_client::SmtpClient;
@@ -73,6 +74,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         mail: smtp_client(&config.mail)?,
         public_url: config.public_url.clone(),
         oidc: oidc_clients(&config)?,
+        passkeys: config.public_url.as_ref().and_then(|url| PasskeyVerifier::new(&url.to_string())),
     };
     let services = Services::new(&store, &hub, &clock, &secret_box, outside, config.settings);
     bootstrap(&services, &config).await?;

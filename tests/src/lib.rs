@@ -29,6 +29,7 @@ pub use agents::publisher::{Publisher, current_version, point_to};
 pub use agents::scripts::{Script, install, sha256, write_policy};
 pub use agents::third_party_agent::ThirdPartyAgent;
 pub use clients::api::{Api, ApiResponse, is_terminal};
+pub use clients::authenticator::Authenticator;
 pub use clients::cli::{Cli, ProgramOutput, ended, unread};
 pub use clients::live_stream::{LiveEvent, LiveStream};
 pub use clients::person::{PASSWORD, Person, sign_in};

@@ -136,6 +136,7 @@ fn every_option_is_named_by_a_field_or_is_local() {
                 ("audit", "--public-key"),
                 ("audit", "--save-head"),
                 ("account", "--remove-identities"),
+                ("passkeys", "--code"),
                 ("tenant", "SETTING"),
                 ("alerts", "--end"),
                 ("schedules", "--end"),

@@ -67,6 +67,10 @@ id!(
     IdentityId
 );
 id!(
+    /// A key pair of a person's device.
+    PasskeyId
+);
+id!(
     /// A sign-in of a program that a person decides about elsewhere.
     DeviceLoginId
 );

@@ -15,6 +15,7 @@ pub mod access {
         pub mod access_token;
         pub mod email;
         pub mod oidc_provider;
+        pub mod passkey;
         pub mod password;
         pub mod refresh_token;
         pub mod totp;

@@ -78,8 +78,10 @@ fn serves_closed_tenants(parts: &Parts) -> bool {
 
 /// What a person may do who must enable a second factor first: that, and to look at itself, prove the
 /// password and leave.
-const WITHOUT_SECOND_FACTOR: [&str; 6] = [
+const WITHOUT_SECOND_FACTOR: [&str; 8] = [
     "/api/me",
+    "/api/me/passkeys",
+    "/api/me/passkeys/challenge",
     "/api/me/totp",
     "/api/me/totp/confirm",
     "/api/auth/confirm",

@@ -70,6 +70,7 @@ use self::releases::catalog::ReleaseCatalog;
 use self::sessions::Heartbeats;
 use crate::adapters::oidc_client::OidcClient;
 use crate::adapters::package_files::PackageFiles;
+use crate::adapters::passkey_verifier::PasskeyVerifier;
 use crate::adapters::program_files::ProgramFiles;
 use crate::adapters::release_files::ReleaseFiles;
 use crate::adapters::smtp_client::SmtpClient;
@@ -119,6 +120,8 @@ pub struct Adapters {
     pub public_url: Option<Origin>,
     /// Providers of single sign-on.
     pub oidc: Vec<OidcClient>,
+    /// `None` if the server has no address that browsers make passkeys for.
+    pub passkeys: Option<PasskeyVerifier>,
 }
 
 /// Every use case of the server. Cheap to clone.
@@ -150,6 +153,7 @@ pub struct Services {
     pub members: access::people::members::Members,
     pub monitoring: operations::monitoring::Monitoring,
     pub oidc: access::people::oidc::OidcSignIn,
+    pub passkeys: access::people::passkeys::Passkeys,
     pub output: commands::output::read::Output,
     pub output_compaction: commands::output::compaction::OutputCompaction,
     pub readiness: operations::readiness::Readiness,
@@ -379,6 +383,7 @@ impl Services {
             mails: mails.clone(),
             monitoring: operations::monitoring::Monitoring::new(store(), hub(), &parts),
             oidc: access::people::oidc::OidcSignIn::new(sign_in.clone(), outside.oidc),
+            passkeys: access::people::passkeys::Passkeys::new(sign_in.clone(), outside.passkeys),
             output: commands::output::read::Output { store: store(), hub: hub() },
             output_compaction: commands::output::compaction::OutputCompaction {
                 store: store(),

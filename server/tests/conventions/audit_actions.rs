@@ -7,7 +7,7 @@ use muster_server::domain::access::audit_actions::AUDIT_ACTIONS;
 use crate::{literals, sources};
 
 /// What an action changes: the kinds of subjects.
-const RESOURCES: [&str; 28] = [
+const RESOURCES: [&str; 29] = [
     "agent",
     "agent_key",
     "alert_rule",
@@ -28,6 +28,7 @@ const RESOURCES: [&str; 28] = [
     "master_key",
     "member",
     "package",
+    "passkey",
     "release",
     "schedule",
     "script",

@@ -156,6 +156,7 @@ const SERVER_CRATES: [(&str, &[&str]); 15] = [
             "ring",
             "tokio",
             "url",
+            "webauthn_rs",
             "zeroize",
             "zstd",
         ],

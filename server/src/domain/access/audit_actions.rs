@@ -4,7 +4,7 @@
 const LIKENESS: f64 = 0.75;
 
 /// Every action, `<resource>.<verb>`. A test compares this list with the entries that services write.
-pub const AUDIT_ACTIONS: [&str; 105] = [
+pub const AUDIT_ACTIONS: [&str; 107] = [
     "agent.adopt",
     "agent.delete",
     "agent.deregister",
@@ -73,6 +73,8 @@ pub const AUDIT_ACTIONS: [&str; 105] = [
     "member.update",
     "package.delete",
     "package.upload",
+    "passkey.create",
+    "passkey.delete",
     "release.change_key",
     "release.draft",
     "release.publish",

@@ -70,6 +70,7 @@ pub(super) fn documented() -> OpenApiRouter<AppState> {
         .merge(super::access::people::sign_in::routes())
         .merge(super::access::people::device_login::routes())
         .merge(super::access::people::oidc::routes())
+        .merge(super::access::people::passkeys::routes())
         .merge(super::access::people::totp::routes())
         .merge(super::access::people::account::routes())
         .merge(super::access::people::identities::routes())

@@ -16,6 +16,7 @@ pub mod access {
     pub mod key_notice;
     pub mod mail;
     pub mod member;
+    pub mod passkey;
     pub mod password_reset;
     pub mod recovery_code;
     pub mod registration;

@@ -145,8 +145,10 @@ CREATE TABLE user_sessions (
     created_at bigint NOT NULL,
     refreshed_at bigint NOT NULL,
     expires_at bigint NOT NULL,
-    -- When its person last proved the password.
+    -- When its person last proved the password, or used a second factor.
     confirmed_at bigint NOT NULL,
+    -- Whether that was a passkey, which counts as both.
+    confirmed_by_passkey boolean NOT NULL,
     -- Of the refresh token that is valid, and of the one before it.
     refresh_hash {bytes} NOT NULL,
     previous_refresh_hash {bytes},
@@ -168,6 +170,23 @@ CREATE TABLE totp_secrets (
     tries integer NOT NULL,
     tried_since bigint NOT NULL
 );
+
+-- Key pairs of people's devices, which sign in instead of a password and a code.
+CREATE TABLE passkeys (
+    id uuid NOT NULL PRIMARY KEY,
+    user_id uuid NOT NULL,
+    -- Chosen by the device.
+    credential_id {bytes} NOT NULL,
+    name text NOT NULL,
+    -- Public key and properties, as JSON.
+    credential text NOT NULL,
+    -- How often the device signed; 0 for one that does not count.
+    sign_count bigint NOT NULL,
+    created_at bigint NOT NULL,
+    last_used_at bigint
+);
+CREATE UNIQUE INDEX passkeys_credential ON passkeys (credential_id);
+CREATE INDEX passkeys_user ON passkeys (user_id);
 
 -- For people without the device. A row is deleted with its use.
 CREATE TABLE recovery_codes (

@@ -18,6 +18,7 @@ pub mod access {
         pub(in crate::store::queries) mod invitations;
         pub(in crate::store::queries) mod members;
         pub(in crate::store::queries) mod membership_end;
+        pub(in crate::store::queries) mod passkeys;
         pub(in crate::store::queries) mod password_changes;
         pub(in crate::store::queries) mod password_resets;
         pub(in crate::store::queries) mod refresh;
@@ -123,6 +124,7 @@ pub use self::access::people::email_changes::{EmailChanged, NewEmail};
 pub use self::access::people::identities::{IdentityJoin, IdentityLink, IdentityRemoval};
 pub use self::access::people::invitations::{Accepted, NewMember};
 pub use self::access::people::members::{NewOwner, SetupResult, SetupState};
+pub use self::access::people::passkeys::{PasskeyAddition, PasskeyUse};
 pub use self::access::people::password_resets::{NewPassword, PasswordReset};
 pub use self::access::people::refresh::Refreshed;
 pub use self::access::people::registrations::{Letters, NewAccount, Registered, Verified};

@@ -57,6 +57,7 @@ impl Fixture {
             refreshed_at: NOW,
             expires_at: NOW.plus_ms(1_000),
             confirmed_at: NOW,
+            confirmed_by_passkey: false,
             refresh_hash: Vec::new(),
             previous_refresh_hash: None,
             revoked_at: None,

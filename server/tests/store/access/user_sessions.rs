@@ -68,6 +68,7 @@ impl Fixture {
             refreshed_at: NOW,
             expires_at: NOW.plus_ms(REFRESH_TOKEN_MS),
             confirmed_at: NOW,
+            confirmed_by_passkey: false,
             refresh_hash: token(1).0.to_vec(),
             previous_refresh_hash: None,
             revoked_at: None,

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use muster_tests::{
     ALL, Agent, AgentOptions, Fixture, JsonFields as _, PASSWORD, Process, Script, ServerOptions,
-    eventually, repository, within,
+    eventually, free_port, repository, within,
 };
 use reqwest::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING};
 use reqwest::{Client, Response};
@@ -88,7 +88,12 @@ struct Story {
 impl Story {
     /// Starts a server that prints its mails, and three agents.
     async fn begin() -> Self {
-        let options = ServerOptions::default().with("MUSTER_REGISTRATION", "open");
+        // Browsers make passkeys for names only.
+        let port = free_port();
+        let options = ServerOptions::default()
+            .listening(&format!("127.0.0.1:{port}"))
+            .with("MUSTER_PUBLIC_URL", format!("http://localhost:{port}"))
+            .with("MUSTER_REGISTRATION", "open");
         let fixture = Fixture::with(options.with("MUSTER_DEMO_PRINT_CODES", true)).await;
         let control = fixture.test_dir.folder("control");
         let mut story = Self { fixture, control, agents: Vec::new(), first: None };

@@ -7,6 +7,7 @@ pub(in crate::http) mod identities;
 pub(in crate::http) mod invitations;
 pub(in crate::http) mod members;
 pub(in crate::http) mod oidc;
+pub(in crate::http) mod passkeys;
 pub(in crate::http) mod password_reset;
 pub(in crate::http) mod registration;
 pub mod setup;

@@ -11,6 +11,7 @@ use utoipa_axum::routes;
 use zeroize::Zeroizing;
 
 use super::setup::MemberView;
+use super::passkeys::AssertionBody;
 use crate::domain::access::allowance::Allowance;
 use crate::domain::ids::{SessionId, TenantId};
 use crate::domain::time::Timestamp;
@@ -59,10 +60,12 @@ struct RefreshBody {
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct ConfirmBody {
-    /// Either this or `code`.
+    /// Either this, `code` or `passkey`.
     password: Option<String>,
     /// The present six digits of the device of the second factor. Recovery codes do not count here.
     code: Option<String>,
+    /// What a device signed. A person without a password has no passkey.
+    passkey: Option<AssertionBody>,
 }
 
 #[derive(Debug, Deserialize, ToSchema)]
@@ -93,12 +96,26 @@ pub(super) struct SignedInView {
     member: MemberView,
 }
 
-/// The password was right, and a code is missing.
+/// The password was right, and the second factor is missing.
 #[derive(Serialize, ToSchema)]
 struct ChallengeView {
     /// For `POST /api/auth/login/code`.
     challenge: String,
+    /// What completes the sign-in.
+    methods: Vec<SignInMethod>,
     expires_at: Timestamp,
+}
+
+/// How a sign-in goes on after the password.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+enum SignInMethod {
+    /// A code of the device, with `POST /api/auth/login/code`.
+    Totp,
+    /// A recovery code, with `POST /api/auth/login/code`.
+    RecoveryCode,
+    /// A passkey, with `POST /api/auth/passkey`, which needs no password.
+    Passkey,
 }
 
 /// When the password was proven.
@@ -144,7 +161,14 @@ pub(super) fn signed_in(state: &AppState, made: SignedIn, in_cookies: bool) -> R
 
 fn challenge(waiting: &WaitingSignIn) -> Response {
     let (challenge, expires_at) = (waiting.challenge.to_string(), waiting.expires_at);
-    let view = ChallengeView { challenge, expires_at };
+    let mut methods = vec![SignInMethod::RecoveryCode];
+    if waiting.has_totp {
+        methods.insert(0, SignInMethod::Totp);
+    }
+    if waiting.has_passkey {
+        methods.push(SignInMethod::Passkey);
+    }
+    let view = ChallengeView { challenge, methods, expires_at };
     let mut response = (StatusCode::ACCEPTED, axum::Json(view)).into_response();
     response.headers_mut().insert("cache-control", HeaderValue::from_static("no-store"));
     response
@@ -227,8 +251,8 @@ async fn sign_out(
     Ok(response)
 }
 
-/// Prove the password again, or give a code of the second factor. Operations that need it then work for 15
-/// minutes.
+/// Prove the password again, give a code of the second factor, or use a passkey. Operations that need it then
+/// work for 15 minutes.
 #[utoipa::path(post, path = "/api/auth/confirm", tag = "accounts", request_body = ConfirmBody,
     responses((status = 200, body = ConfirmationView), (status = 409, body = Problem)))]
 async fn confirm_session(
@@ -237,15 +261,21 @@ async fn confirm_session(
     Body(body): Body<ConfirmBody>,
 ) -> ApiResult<axum::Json<ConfirmationView>> {
     let (password, code) = (body.password.map(Zeroizing::new), body.code.map(Zeroizing::new));
-    let given = match (password, code) {
-        (Some(password), None) => GivenProof::Password(password),
-        (None, Some(code)) => GivenProof::Code(code),
-        (None, None) => {
-            let problem = "is missing; give either the password or `code`";
+    let given = match (password, code, body.passkey) {
+        (Some(password), None, None) => GivenProof::Password(password),
+        (None, Some(code), None) => GivenProof::Code(code),
+        (None, None, Some(passkey)) => {
+            let assertion = passkey.assertion()?;
+            let passkeys = &state.services.passkeys;
+            let confirmed_at = passkeys.confirm(&caller, &passkey.challenge, &assertion).await?;
+            return Ok(axum::Json(ConfirmationView { confirmed_at }));
+        }
+        (None, None, None) => {
+            let problem = "is missing; give the password, `code` or `passkey`";
             return Err(ServiceError::invalid_field("password", problem).into());
         }
-        (Some(_), Some(_)) => {
-            let problem = "must not be given with the password";
+        _ => {
+            let problem = "must be given alone: the password, `code` or `passkey`";
             return Err(ServiceError::invalid_field("code", problem).into());
         }
     };

@@ -39,6 +39,13 @@ pub(in crate::services) enum Letter<'a> {
     },
     SecondFactorEnabled,
     SecondFactorDisabled,
+    /// A device signs the person in from now on.
+    PasskeyAdded {
+        name: &'a str,
+    },
+    PasskeyRemoved {
+        name: &'a str,
+    },
     RecoveryCodeUsed,
     /// The code for a new address, to that address.
     EmailCode {
@@ -85,6 +92,8 @@ static TEMPLATES: LazyLock<Environment<'static>> = LazyLock::new(|| {
         "identity_linked",
         "second_factor_enabled",
         "second_factor_disabled",
+        "passkey_added",
+        "passkey_removed",
         "recovery_code_used",
         "email_code",
         "email_changed",
@@ -109,6 +118,8 @@ impl Letter<'_> {
             Self::IdentityLinked { .. } => "identity_linked",
             Self::SecondFactorEnabled => "second_factor_enabled",
             Self::SecondFactorDisabled => "second_factor_disabled",
+            Self::PasskeyAdded { .. } => "passkey_added",
+            Self::PasskeyRemoved { .. } => "passkey_removed",
             Self::RecoveryCodeUsed => "recovery_code_used",
             Self::EmailCode { .. } => "email_code",
             Self::EmailChanged { .. } => "email_changed",
@@ -125,6 +136,8 @@ impl Letter<'_> {
             Self::IdentityLinked { .. } => "Another way to sign in to your account",
             Self::SecondFactorEnabled => "Your second factor was enabled",
             Self::SecondFactorDisabled => "Your second factor was disabled",
+            Self::PasskeyAdded { .. } => "A passkey was added to your account",
+            Self::PasskeyRemoved { .. } => "A passkey was removed from your account",
             Self::RecoveryCodeUsed => "A recovery code of yours was used",
             Self::EmailCode { .. } => "Your code for a new address",
             Self::EmailChanged { .. } => "The address of your account was changed",
@@ -142,6 +155,8 @@ impl Letter<'_> {
             | Self::IdentityLinked { .. }
             | Self::SecondFactorEnabled
             | Self::SecondFactorDisabled
+            | Self::PasskeyAdded { .. }
+            | Self::PasskeyRemoved { .. }
             | Self::RecoveryCodeUsed
             | Self::EmailChanged { .. } => NOTICE_MS,
         }
@@ -158,6 +173,7 @@ impl Letter<'_> {
         let detail = match self {
             Self::EmailChanged { new } => *new,
             Self::IdentityLinked { provider } => *provider,
+            Self::PasskeyAdded { name } | Self::PasskeyRemoved { name } => *name,
             _ => "",
         };
         let place = server.unwrap_or("your Muster server");
@@ -208,6 +224,8 @@ mod tests {
             Letter::IdentityLinked { provider: odd },
             Letter::SecondFactorEnabled,
             Letter::SecondFactorDisabled,
+            Letter::PasskeyAdded { name: odd },
+            Letter::PasskeyRemoved { name: odd },
             Letter::RecoveryCodeUsed,
             Letter::EmailCode { code: odd },
             Letter::EmailChanged { new: odd },

@@ -11,6 +11,7 @@ pub mod invitations;
 pub mod members;
 pub mod oidc;
 pub(in crate::services) mod own_attempts;
+pub mod passkeys;
 pub mod password_reset;
 pub(in crate::services) mod passwords;
 pub mod registration;

@@ -15,6 +15,8 @@ pub(super) struct SessionStart {
     pub id: SessionId,
     /// When the person last proved itself.
     pub confirmed_at: Timestamp,
+    /// Whether that was a passkey.
+    pub by_passkey: bool,
     /// Of the audit entry; without secrets.
     pub detail: Value,
     /// A session that ends by it, with the entry of its end.
@@ -31,6 +33,7 @@ impl SessionStart {
         Self {
             id: SessionId::new(),
             confirmed_at: now,
+            by_passkey: false,
             detail: json!({}),
             replaces: None,
             factor: None,
@@ -40,8 +43,8 @@ impl SessionStart {
 
     /// In another tenant, instead of this session.
     pub(super) fn replacing(session: &user_session::Model, audit: audit_entry::Model) -> Self {
-        let replaces = Some((session.id, audit));
-        Self { replaces, ..Self::confirmed(session.confirmed_at) }
+        let (replaces, by_passkey) = (Some((session.id, audit)), session.confirmed_by_passkey);
+        Self { replaces, by_passkey, ..Self::confirmed(session.confirmed_at) }
     }
 
     /// For a program, which a person approved elsewhere. The person did not prove itself on that device.

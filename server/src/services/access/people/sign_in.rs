@@ -205,6 +205,7 @@ impl SignIn {
             refreshed_at: now,
             expires_at: refresh_expires_at,
             confirmed_at: start.confirmed_at,
+            confirmed_by_passkey: start.by_passkey,
             refresh_hash: refresh_token.hash().0.to_vec(),
             previous_refresh_hash: None,
             revoked_at: None,
@@ -221,7 +222,7 @@ impl SignIn {
             Some(UsedFactor::Recovery(_)) => {
                 self.mails.notice(&user.email, &Letter::RecoveryCodeUsed)?
             }
-            Some(UsedFactor::Totp { .. }) | None => None,
+            Some(UsedFactor::Totp { .. } | UsedFactor::Passkey(_)) | None => None,
         };
         let has_notice = notice.is_some();
         let new =

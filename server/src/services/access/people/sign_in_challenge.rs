@@ -21,9 +21,13 @@ const NO_TENANT: TenantId = TenantId(Uuid::nil());
 const FIELD: &str = "sign_in_challenge";
 const PREFIX: &str = "mst_challenge_";
 
-/// A sign-in that waits for a code.
+/// A sign-in that waits for a second factor. Beside what it names, a recovery code completes it.
 pub struct WaitingSignIn {
     pub challenge: Zeroizing<String>,
+    /// Whether the person has a device that shows codes.
+    pub has_totp: bool,
+    /// Whether the person could sign in with a passkey instead.
+    pub has_passkey: bool,
     pub expires_at: Timestamp,
 }
 
@@ -35,13 +39,15 @@ pub(super) async fn waiting(
     now: Timestamp,
 ) -> Result<Option<WaitingSignIn>> {
     let secret = store.system().totp_secret(user.id).await?;
-    if secret.is_none_or(|secret| secret.confirmed_at.is_none()) {
+    let has_totp = secret.is_some_and(|secret| secret.confirmed_at.is_some());
+    let has_passkey = !store.system().passkeys(user.id).await?.is_empty();
+    if !has_totp && !has_passkey {
         return Ok(None);
     }
     let challenge = SignInChallenge::new(user, member, secret_box, now);
     let expires_at = challenge.expires_at;
     let challenge = challenge.seal(secret_box)?;
-    Ok(Some(WaitingSignIn { challenge, expires_at }))
+    Ok(Some(WaitingSignIn { challenge, has_totp, has_passkey, expires_at }))
 }
 
 /// A sign-in whose password was right.

@@ -24,6 +24,8 @@ pub struct Model {
     pub expires_at: Timestamp,
     /// When its person last proved the password.
     pub confirmed_at: Timestamp,
+    /// A passkey counts as password and second factor.
+    pub confirmed_by_passkey: bool,
     /// Of the refresh token that is valid.
     pub refresh_hash: Vec<u8>,
     /// Of the one before it.

@@ -15,7 +15,8 @@ use crate::domain::time::Timestamp;
 use crate::store::StoreError;
 use crate::store::blobs::BlobName;
 use crate::store::entities::access::{
-    email_change, identity, member, password_reset, recovery_code, tenant, totp_secret, user,
+    email_change, identity, member, passkey, password_reset, recovery_code, tenant, totp_secret,
+    user,
 };
 use crate::store::entities::commands::command;
 use crate::store::entities::fleet::{
@@ -250,7 +251,14 @@ async fn erase_members(transaction: &DatabaseTransaction, id: TenantId) -> Resul
                     .await?;
             )+};
         }
-        erase_of_users!(password_reset, email_change, identity, totp_secret, recovery_code);
+        erase_of_users!(
+            password_reset,
+            email_change,
+            identity,
+            totp_secret,
+            recovery_code,
+            passkey
+        );
         user::Entity::delete_many()
             .filter(user::Column::Id.is_in(users.iter().copied()))
             .filter(user::Column::Id.not_in_subquery(in_other_tenants))

@@ -131,6 +131,7 @@ impl AccessFixture {
         let options = ServerOptions::default()
             .with("MUSTER_TRUSTED_PROXY", "127.0.0.1")
             .with("MUSTER_REGISTRATION", "open")
+            .with("MUSTER_PUBLIC_URL", "https://muster.example")
             .with("MUSTER_DEMO_PRINT_CODES", "true");
         let fixture = Fixture::with(options).await;
         let other_tenant = fixture.other_tenant().await;
@@ -206,6 +207,7 @@ impl AccessFixture {
             ("/api/members/", people.owner.member_id.clone()),
             ("/api/me/sessions/", people.owner.session_id.clone()),
             ("/api/me/identities/", people.owner.member_id.clone()),
+            ("/api/me/passkeys/", people.owner.member_id.clone()),
             ("/api/invitations/", invitation),
             ("/api/keys/", text(&first_key["items"][0], "id")),
             ("/api/webhooks/deliveries/", delivery),

@@ -5,6 +5,7 @@ mod cookies;
 mod device_login;
 mod email_change;
 mod mails;
+mod passkeys;
 mod password_reset;
 mod registration;
 mod second_factor;

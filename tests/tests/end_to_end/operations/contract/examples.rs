@@ -10,8 +10,8 @@ use muster_protocol::identity::AgentKeyPair;
 use muster_protocol::library::{STATEMENT_FORMAT, ScriptSignature, SignedScript};
 use muster_protocol::release::Platform;
 use muster_tests::{
-    AgentOptions, Fixture, JsonFields as _, Publisher, Script, ServerOptions, eventually, file,
-    repository, tar_zst, totp_code,
+    AgentOptions, Authenticator, Fixture, JsonFields as _, Publisher, Script, ServerOptions,
+    eventually, file, repository, tar_zst, totp_code,
 };
 use reqwest::Method;
 use serde_json::{Map, Value, json};
@@ -103,10 +103,14 @@ fn names(document: &Value) -> BTreeMap<(String, String), String> {
     names
 }
 
+/// Where people reach the server of the examples.
+const ORIGIN: &str = "https://muster.example";
+
 #[tokio::test]
 async fn examples_are_taken_from_a_run_and_have_the_documented_shapes() {
     let options = ServerOptions::default()
         .with("MUSTER_REGISTRATION", "open")
+        .with("MUSTER_PUBLIC_URL", ORIGIN)
         .with("MUSTER_DEMO_PRINT_CODES", "true");
     let fixture = Fixture::with(options).await;
     let document = fixture.api.get("/openapi.json").await.expect(200);
@@ -583,11 +587,28 @@ async fn accounts(run: &mut Recorder<'_>) {
     let signed = run.fixture.api.post("/api/auth/login", login).await.expect(200);
     let key = signed.text("access_token");
     second_factor(run, key, email).await;
+    passkeys(run, key).await;
     identities(run, key).await;
     let body = json!({"email": "joan.clarke@example.com"});
     run.call_with(key, Method::POST, "/api/me/email", Some(body)).await;
     let code = printed(run, "joan.clarke@example.com", 1).await;
     run.call_with(key, Method::POST, "/api/me/email/verify", Some(json!({"code": code}))).await;
+}
+
+async fn passkeys(run: &mut Recorder<'_>, key: &str) {
+    let path = "/api/me/passkeys/challenge";
+    let asked = run.call_with(key, Method::POST, path, Some(json!({}))).await;
+    let mut device = Authenticator::new(ORIGIN);
+    let made = Some(device.make(&asked, "laptop"));
+    let added = run.call_with(key, Method::POST, "/api/me/passkeys", made).await;
+    run.call_with(key, Method::GET, "/api/me/passkeys", None).await;
+    let path = "/api/auth/passkey/challenge";
+    let asked = run.call_with("", Method::POST, path, Some(json!({}))).await;
+    let signed = json!({"passkey": device.sign(&asked)});
+    run.call_with("", Method::POST, "/api/auth/passkey", Some(signed)).await;
+    let path = format!("/api/me/passkeys/{{id={}}}", added["passkey"].id());
+    let proof = json!({"code": added["recovery_codes"][0]});
+    run.call_with(key, Method::DELETE, &path, Some(proof)).await;
 }
 
 async fn identities(run: &mut Recorder<'_>, key: &str) {

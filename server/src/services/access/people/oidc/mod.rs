@@ -137,7 +137,7 @@ impl OidcSignIn {
     ) -> Result<BegunSignIn> {
         let live = require_confirmed(&self.sign_in.store, &self.sign_in.clock, caller).await?;
         self.provider(start.provider)?;
-        self.sign_in.require_factor(&live.user, code).await?;
+        self.sign_in.require_factor(&live, code).await?;
         self.begin(start, Some(live.session.id)).await
     }
 

@@ -136,7 +136,7 @@ impl SecondFactor<'_> {
         code: Option<Zeroizing<String>>,
     ) -> Result<Vec<Zeroizing<String>>> {
         let live = require_confirmed(&self.0.store, &self.0.clock, caller).await?;
-        self.0.require_factor(&live.user, code).await?;
+        self.0.require_factor(&live, code).await?;
         let codes = RecoveryCodes::random()?;
         let audit = self.audit(caller, &live, "totp.update");
         let system = self.0.store.system();
@@ -153,7 +153,7 @@ impl SecondFactor<'_> {
     /// code; 404 without a second factor; 422 `wrong_code`; [`ServiceError::RateLimited`].
     pub async fn disable(&self, caller: &Caller, code: Option<Zeroizing<String>>) -> Result<()> {
         let live = require_confirmed(&self.0.store, &self.0.clock, caller).await?;
-        self.0.require_factor(&live.user, code).await?;
+        self.0.require_factor(&live, code).await?;
         let letter = Letter::SecondFactorDisabled;
         let reported = self.reported(caller, &live, "totp.disable", &letter).await?;
         if !self.0.store.system().disable_totp(live.user.id, reported).await? {

@@ -11,7 +11,7 @@ use crate::services::access::people::sign_in::{SignIn, SignedIn};
 use crate::services::access::people::sign_in_challenge::SignInChallenge;
 use crate::services::error::{Result, ServiceError};
 use crate::store::entities::access::{member, tenant, user};
-use crate::store::queries::UsedFactor;
+use crate::store::queries::{LiveSession, UsedFactor};
 
 const INVALID: ServiceError = ServiceError::Unauthenticated {
     code: "invalid_challenge",
@@ -59,23 +59,28 @@ impl SignIn {
         made.inspect(|_| self.own_attempts.remember(client.limited_as, &user.email))
     }
 
-    /// Uses up a code of a person who has a second factor. Others need none.
+    /// Uses up a code of a person who has a second factor. Others need none, and neither does one who just
+    /// confirmed the session with a passkey.
     ///
     /// # Errors
     /// 403 `code_required` without a code; 422 `wrong_code`; [`ServiceError::RateLimited`].
     pub(in crate::services) async fn require_factor(
         &self,
-        user: &user::Model,
+        live: &LiveSession,
         typed: Option<Zeroizing<String>>,
     ) -> Result<()> {
-        let system = self.store.system();
+        let (system, user) = (self.store.system(), &live.user);
+        if live.session.confirmed_by_passkey {
+            return Ok(());
+        }
         let secret = system.totp_secret(user.id).await?;
-        if secret.is_none_or(|secret| secret.confirmed_at.is_none()) {
+        let has_totp = secret.is_some_and(|secret| secret.confirmed_at.is_some());
+        if !has_totp && system.passkeys(user.id).await?.is_empty() {
             return Ok(());
         }
         let typed = typed.ok_or_else(|| ServiceError::Forbidden {
             code: "code_required",
-            detail: "this needs a code of your device, or a recovery code".into(),
+            detail: "this needs a code of your device, a recovery code, or a session that you confirm with a passkey".into(),
         })?;
         let factor = self.factor(user, &typed, self.clock.now()).await?;
         let is_used = match factor {

@@ -68,7 +68,7 @@ impl SystemScope {
                         remove_all_identities(transaction, user_id, audit, now).await?;
                     }
                     queue_notice(transaction, notice).await?;
-                    confirm(transaction, session_id, now).await
+                    confirm(transaction, session_id, now, false).await
                 })
             })
             .await

@@ -1,5 +1,6 @@
 //! The second factor of a person who lost it.
 
+use super::passkeys::delete_passkeys;
 use super::session_end::{SessionsToEnd, end_all, sessions_to_end};
 use super::totp_secrets::{ReportedChange, delete_factor, find, report};
 use crate::domain::ids::UserId;
@@ -8,8 +9,8 @@ use crate::store::StoreError;
 use crate::store::queries::SystemScope;
 
 impl SystemScope {
-    /// Deletes the secret and the recovery codes of a person who lost them, and ends the person's sessions; false
-    /// without a secret.
+    /// Deletes the secret, the passkeys and the recovery codes of a person who lost them, and ends the person's
+    /// sessions; false without any.
     pub async fn reset_totp(
         &self,
         user_id: UserId,
@@ -20,7 +21,8 @@ impl SystemScope {
             .change(move |transaction| {
                 let reported = reported.clone();
                 Box::pin(async move {
-                    if find(transaction, user_id).await?.is_none() {
+                    let passkeys = delete_passkeys(transaction, user_id).await?;
+                    if passkeys == 0 && find(transaction, user_id).await?.is_none() {
                         return Ok(false);
                     }
                     report(transaction, reported).await?;

@@ -5,6 +5,7 @@ use sea_orm::{
     PaginatorTrait as _, QueryFilter as _,
 };
 
+use super::passkeys::{PasskeyUse, has_passkey, use_passkey};
 use super::session_end::{SessionsToEnd, end_all, sessions_to_end};
 use crate::domain::access::credential::SecretHash;
 use crate::domain::access::people::totp::{MAX_TOTP_TRIES, TOTP_TRIES_MS};
@@ -25,6 +26,7 @@ pub enum UsedFactor {
         step: i64,
     },
     Recovery(SecretHash),
+    Passkey(PasskeyUse),
 }
 
 /// Whether a code may be tried.
@@ -172,7 +174,7 @@ impl SystemScope {
             .await
     }
 
-    /// Replaces the recovery codes of a person; false without a secret that counts.
+    /// Replaces the recovery codes of a person; false without a second factor.
     pub async fn replace_recovery_codes(
         &self,
         user_id: UserId,
@@ -183,8 +185,7 @@ impl SystemScope {
             .change(move |transaction| {
                 let (codes, audit) = (codes.clone(), audit.clone());
                 Box::pin(async move {
-                    let known = find(transaction, user_id).await?;
-                    if known.is_none_or(|known| known.confirmed_at.is_none()) {
+                    if !has_factor(transaction, user_id).await? {
                         return Ok(false);
                     }
                     write_audit(transaction, audit).await?;
@@ -195,7 +196,8 @@ impl SystemScope {
             .await
     }
 
-    /// Deletes the secret and the recovery codes of a person; false without a secret.
+    /// Deletes the secret of a person, and the recovery codes unless there is a passkey; false without a
+    /// secret.
     pub async fn disable_totp(
         &self,
         user_id: UserId,
@@ -239,7 +241,10 @@ pub(super) async fn delete_factor(
     user_id: UserId,
 ) -> Result<(), StoreError> {
     totp_secret::Entity::delete_by_id(user_id).exec(transaction).await?;
-    replace_codes(transaction, user_id, Vec::new()).await
+    match has_passkey(transaction, user_id).await? {
+        true => Ok(()),
+        false => replace_codes(transaction, user_id, Vec::new()).await,
+    }
 }
 
 /// True for a person who signs in with a password alone. One without a password signs in at a provider,
@@ -251,9 +256,25 @@ pub(super) async fn lacks_second_factor(
     if user.password_hash.is_empty() {
         return Ok(false);
     }
-    let query = totp_secret::Entity::find_by_id(user.id)
+    Ok(!has_factor(connection, user.id).await?)
+}
+
+/// True for a person with a second factor: codes of a device, or a passkey.
+async fn has_factor(
+    connection: &impl ConnectionTrait,
+    user_id: UserId,
+) -> Result<bool, StoreError> {
+    Ok(has_totp(connection, user_id).await? || has_passkey(connection, user_id).await?)
+}
+
+/// True for a person who is asked for codes of a device.
+pub(super) async fn has_totp(
+    connection: &impl ConnectionTrait,
+    user_id: UserId,
+) -> Result<bool, StoreError> {
+    let query = totp_secret::Entity::find_by_id(user_id)
         .filter(totp_secret::Column::ConfirmedAt.is_not_null());
-    Ok(query.all(connection).await?.is_empty())
+    Ok(!query.all(connection).await?.is_empty())
 }
 
 /// Uses up a second factor; false if it was used, or the secret replaced, meanwhile.
@@ -263,6 +284,7 @@ pub(super) async fn use_factor(
     factor: UsedFactor,
 ) -> Result<bool, StoreError> {
     let used = match factor {
+        UsedFactor::Passkey(used) => return use_passkey(transaction, user_id, used).await,
         UsedFactor::Totp { sealed, step } => {
             totp_secret::Entity::update_many()
                 .col_expr(totp_secret::Column::LastStep, step.into())
@@ -291,7 +313,7 @@ pub(super) async fn find(
     Ok(totp_secret::Entity::find_by_id(user_id).all(transaction).await?.pop())
 }
 
-async fn replace_codes(
+pub(super) async fn replace_codes(
     transaction: &DatabaseTransaction,
     user_id: UserId,
     codes: Vec<SecretHash>,

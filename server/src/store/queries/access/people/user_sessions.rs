@@ -212,13 +212,14 @@ impl SystemScope {
             .change(move |transaction| {
                 let (factor, audit) = (factor.clone(), audit.clone());
                 Box::pin(async move {
+                    let by_passkey = matches!(factor, Some((_, UsedFactor::Passkey(_))));
                     if let Some((user_id, factor)) = factor
                         && !use_factor(transaction, user_id, factor).await?
                     {
                         return Ok(false);
                     }
                     write_audit(transaction, audit).await?;
-                    confirm(transaction, id, now).await?;
+                    confirm(transaction, id, now, by_passkey).await?;
                     Ok(true)
                 })
             })
@@ -243,9 +244,11 @@ pub(super) async fn confirm(
     transaction: &DatabaseTransaction,
     id: SessionId,
     now: Timestamp,
+    by_passkey: bool,
 ) -> Result<(), StoreError> {
     user_session::Entity::update_many()
         .col_expr(user_session::Column::ConfirmedAt, now.0.into())
+        .col_expr(user_session::Column::ConfirmedByPasskey, by_passkey.into())
         .filter(user_session::Column::Id.eq(id))
         .exec(transaction)
         .await?;
