@@ -38,12 +38,13 @@ impl OptionName {
 }
 
 /// Codes of the preflight: hosts would refuse the script or command. Their detail names the hosts.
-const PREFLIGHT_CODES: [&str; 6] = [
+const PREFLIGHT_CODES: [&str; 7] = [
     "unknown_script",
     "invalid_parameters",
     "argv_not_allowed",
     "library_not_allowed",
     "library_unsupported",
+    "stdin_not_allowed",
     "hosts_would_refuse",
 ];
 

@@ -92,6 +92,8 @@ impl Executable {
 pub(in crate::services) struct PreflightRequest<'a> {
     pub executable: &'a Executable,
     pub secrets: &'a SecretParameters,
+    /// It sends standard input.
+    pub has_stdin: bool,
 }
 
 /// Checks requests before they are stored.
@@ -282,6 +284,7 @@ impl Preflight {
             let is_allowed = policy.is_none_or(|policy| library::POLICIES.contains(&policy));
             return Ok(match session {
                 _ if !is_allowed => Some(ManifestMismatch::LibraryNotAllowed),
+                _ if request.has_stdin => Some(ManifestMismatch::LibraryStdin),
                 Some(session) if !session.supports_library => {
                     Some(ManifestMismatch::LibraryUnsupported)
                 }
@@ -307,7 +310,9 @@ impl Preflight {
         }
         let manifest = self.manifest(tenant_id, *agent_id, digest).await?;
         let check = |manifest: Arc<Manifest>| match parameters {
-            Some(parameters) => manifest.allowed_script(name, parameters, request.secrets).err(),
+            Some(parameters) => {
+                manifest.allowed_script(name, parameters, request.secrets, request.has_stdin).err()
+            }
             None if manifest.script(name).is_some() => None,
             None => Some(ManifestMismatch::unknown_script(name)),
         };
