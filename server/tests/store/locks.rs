@@ -34,8 +34,9 @@ async fn command_waits_until_its_lock_is_free(fixture: Fixture) {
     assert!(fixture.is_sent(&session, holder, NOW).await);
     assert_eq!(fixture.deliverable(&session, NOW).await, [free_id], "the other waits");
     assert!(!fixture.is_sent(&session, next, NOW).await, "also for a dispatcher that read before");
-    let waiting = fixture.store.system().agents_with_queued_locks(&[session.agent_id]);
-    assert_eq!(waiting.await.expect("read"), [session.agent_id].into());
+    let (agents, system) = ([session.agent_id], fixture.store.system());
+    let waiting = system.agents_with_queued_locks(&agents).await.expect("read");
+    assert_eq!(waiting, agents.into());
     let tenant = fixture.store.tenant(fixture.tenant_id);
     let holders = tenant.lock_holders(vec![session.agent_id]).await.expect("read");
     assert_eq!(holders, [((session.agent_id, "apt".to_owned()), holder)].into());

@@ -40,7 +40,7 @@ impl Fixture {
         (id, command)
     }
 
-    async fn waiting(&self, job: JobId) -> Vec<WaitingAttempt> {
+    async fn waiting_attempts(&self, job: JobId) -> Vec<WaitingAttempt> {
         self.store.system().waiting_attempts(&[job]).await.expect("read")
     }
 
@@ -93,13 +93,13 @@ async fn attempt_is_not_sent_before_its_time(fixture: Fixture) {
     let next = fixture.settle(&session, first, Outcome::Failed).await.next_attempt.expect("one");
     let not_before = NOW.plus_ms(PAUSE_MS);
     let waiting = WaitingAttempt { job_id, agent_id: session.agent_id, not_before };
-    assert_eq!(fixture.waiting(job_id).await, [waiting]);
+    assert_eq!(fixture.waiting_attempts(job_id).await, [waiting]);
     let early = not_before.minus_ms(1);
     assert!(fixture.deliverable(&session, early).await.is_empty());
     assert!(!fixture.is_sent(&session, next, early).await);
     assert_eq!(fixture.deliverable(&session, not_before).await, [next]);
     assert!(fixture.is_sent(&session, next, not_before).await);
-    assert!(fixture.waiting(job_id).await.is_empty());
+    assert!(fixture.waiting_attempts(job_id).await.is_empty());
 }
 
 async fn repeated_report_makes_no_second_attempt(fixture: Fixture) {
@@ -109,7 +109,7 @@ async fn repeated_report_makes_no_second_attempt(fixture: Fixture) {
     assert!(next.is_some());
     let again = fixture.settle(&session, first, Outcome::Failed).await;
     assert_eq!((again.receipt, again.next_attempt), (Receipt::Recorded, None));
-    assert_eq!(fixture.waiting(job).await.len(), 1);
+    assert_eq!(fixture.waiting_attempts(job).await.len(), 1);
 }
 
 async fn only_known_bad_ends_are_run_again(fixture: Fixture) {
@@ -169,7 +169,7 @@ async fn attempt_of_a_paused_rollout_is_held(fixture: Fixture) {
     assert_eq!((row.wave, row.expires_at), (Some(1), Timestamp::NEVER));
     let later = NOW.plus_ms(PAUSE_MS);
     assert!(fixture.deliverable(&session, later).await.is_empty());
-    assert!(fixture.waiting(job).await.is_empty());
+    assert!(fixture.waiting_attempts(job).await.is_empty());
     let held = fixture.store.system().held_executions(job, 1, 9).await.expect("read");
     assert_eq!(held.iter().map(|held| held.0).collect::<Vec<_>>(), [next]);
     let row = fixture.store.tenant(fixture.tenant_id).job(job).await.expect("read");

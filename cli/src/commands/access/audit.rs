@@ -273,7 +273,8 @@ fn name(entry: &Value, what: &str) -> String {
 pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
     if args.action.is_some() && args.list.is_given() {
         return Err(CliError::Usage(
-            "options of an action follow its name, such as `muster audit export --log server`".into(),
+            "options of an action follow its name, such as `muster audit export --log server`"
+                .into(),
         ));
     }
     match args.action.unwrap_or(Action::List(args.list)) {

@@ -74,9 +74,7 @@ async fn input_waits_for_an_agent_that_is_offline(mut fixture: Fixture) {
 async fn script_that_reads_no_input_gets_none(fixture: Fixture) {
     let plain = Script::new("plain", "cat; echo end");
     let (_agent, id) = fixture.agent(AgentOptions::with_scripts([plain, reads()])).await;
-    let body = |script: &str, stdin: &str| {
-        json!({"script": script, "target": {"ids": [id]}, "stdin": stdin})
-    };
+    let body = |script: &str, stdin: &str| json!({"script": script, "target": {"ids": [id]}, "stdin": stdin});
     let refused = fixture.api.post("/api/jobs", body("plain", "aGk=")).await;
     refused.expect_problem(422, "stdin_not_allowed");
     for wrong in ["no base64", &BASE64.encode(&[0; 256 * 1024 + 1])] {
@@ -88,7 +86,10 @@ async fn script_that_reads_no_input_gets_none(fixture: Fixture) {
     let job = fixture.api.post("/api/jobs", anyway).await.expect(202);
     over(&fixture, job.id()).await;
     let run = execution(&fixture, job.id()).await;
-    assert_eq!((&run["state"], &run["error_code"]), (&json!("rejected"), &json!("stdin_not_allowed")));
+    assert_eq!(
+        (&run["state"], &run["error_code"]),
+        (&json!("rejected"), &json!("stdin_not_allowed"))
+    );
     let mut skipped = body("plain", "aGk=");
     skipped["on_mismatch"] = json!("skip");
     let refused = fixture.api.post("/api/jobs", skipped).await;
