@@ -4801,6 +4801,11 @@ export interface components {
             approval?: components["schemas"]["WorkApproval"] | null;
             /** @description The ad-hoc command. */
             argv?: string[] | null;
+            /**
+             * Format: int32
+             * @description Counted from 1: its job runs it again if it fails or reaches its timeout.
+             */
+            attempt: number;
             attestation?: components["schemas"]["AttestationView"] | null;
             cancel_requested_at?: components["schemas"]["Timestamp"] | null;
             created_at: components["schemas"]["Timestamp"];
@@ -4821,16 +4826,26 @@ export interface components {
             is_held: boolean;
             job_id?: components["schemas"]["JobId"] | null;
             late_result?: components["schemas"]["LateExecutionResult"] | null;
+            /** @description The lock that it waits for or holds. */
+            lock?: string | null;
+            not_before?: components["schemas"]["Timestamp"] | null;
             output_dropped_at?: components["schemas"]["Timestamp"] | null;
             parameters: components["schemas"]["ScriptParameters"];
             requested_by: components["schemas"]["PrincipalId"];
             requested_from?: string | null;
+            retried_as?: components["schemas"]["CommandId"] | null;
+            retry_of?: components["schemas"]["CommandId"] | null;
             /** @description Absent if it is an ad-hoc command. */
             script?: string | null;
             /** @description Names of its secret parameters; `null` for an execution without a job. */
             secret_names?: string[] | null;
             started_at?: components["schemas"]["Timestamp"] | null;
             state: components["schemas"]["CommandState"];
+            /**
+             * Format: int64
+             * @description Bytes of standard input.
+             */
+            stdin_bytes?: number | null;
             /** Format: int64 */
             timeout_ms: number;
             trigger: components["schemas"]["Trigger"];
@@ -5205,6 +5220,11 @@ export interface components {
              */
             expires_in_ms?: number | null;
             /**
+             * @description Of the executions that name the same lock on one agent, one runs at a time: 1 to 64 letters, digits,
+             *     `.`, `_` and `-`.
+             */
+            lock?: string | null;
+            /**
              * @description What to do about agents that are offline now: `wait` for them (default), `skip` them, or `fail`,
              *     which refuses the job. A rollout sets `rollout.offline` instead of `skip`.
              */
@@ -5216,6 +5236,7 @@ export interface components {
             on_mismatch?: components["schemas"]["JobMismatch"];
             /** @description Object of strings. */
             parameters?: components["schemas"]["ScriptParameters"] | null;
+            retries?: components["schemas"]["RetrySpec"] | null;
             rollout?: components["schemas"]["RolloutSpec"] | null;
             /** @description Name of a script in the hosts' manifests. */
             script?: string | null;
@@ -5224,6 +5245,11 @@ export interface components {
              *     or tags.
              */
             secret_parameters?: components["schemas"]["ScriptParameters"] | null;
+            /**
+             * @description What the program reads from standard input: base64, at most 256 KiB, and 64 MiB for all agents
+             *     together. A script must have `"stdin": true` in the hosts' manifests.
+             */
+            stdin?: string | null;
             target: components["schemas"]["TargetSpec"];
             /** @description How long one execution may run: at most 7 days, default 1 h. */
             timeout_ms?: number | null;
@@ -5296,9 +5322,12 @@ export interface components {
             /** @description Why its rollout is halted, and what to do. */
             halt_reason?: string | null;
             id: components["schemas"]["JobId"];
+            /** @description The lock of its executions. */
+            lock?: string | null;
             parameters?: components["schemas"]["ScriptParameters"] | null;
             requested_by: components["schemas"]["PrincipalId"];
             requested_from?: string | null;
+            retries?: components["schemas"]["RetrySpec"] | null;
             retry_of?: components["schemas"]["JobId"] | null;
             rollout?: components["schemas"]["RolloutView"] | null;
             /** @description Absent if it is an ad-hoc command. */
@@ -5306,6 +5335,11 @@ export interface components {
             /** @description Names of its secret parameters. */
             secret_names: string[];
             state: components["schemas"]["JobState"];
+            /**
+             * Format: int64
+             * @description Bytes of standard input.
+             */
+            stdin_bytes?: number | null;
             stop?: components["schemas"]["Stop"] | null;
             target: components["schemas"]["TargetSpec"];
             /** @description Address of its webhook, without the query. Others than its requester see the host, unless they have `commands:manage` or `webhooks:write`. */
@@ -6077,6 +6111,20 @@ export interface components {
         };
         /** @enum {string} */
         RetryChoice: "failed" | "all";
+        /** @description How a job runs an execution again that failed or reached its timeout. */
+        RetrySpec: {
+            /**
+             * Format: int64
+             * @description Pause before the first retry: at most 1 h, default 10 s. It doubles with each further retry, up to
+             *     1 h.
+             */
+            backoff_ms?: number;
+            /**
+             * Format: int32
+             * @description Retries of each execution: 1 to 10.
+             */
+            count: number;
+        };
         /** @description What a revocation changed. */
         RevocationView: {
             /** @description Queued commands that were cancelled. */
@@ -6266,12 +6314,18 @@ export interface components {
             /** @description How long an execution waits for its agent: at most 30 days, default 24 h. */
             expires_in_ms?: number | null;
             /**
+             * @description Of the executions that name the same lock on one agent, one runs at a time: 1 to 64 letters, digits,
+             *     `.`, `_` and `-`.
+             */
+            lock?: string | null;
+            /**
              * @description What a fire does about agents that are offline then. With `fail`, it starts nothing. A rollout sets
              *     `rollout.offline` instead of `skip`.
              */
             offline?: components["schemas"]["OfflinePolicy"];
             /** @description Object of strings. */
             parameters?: components["schemas"]["ScriptParameters"] | null;
+            retries?: components["schemas"]["RetrySpec"] | null;
             rollout?: components["schemas"]["RolloutSpec"] | null;
             /** @description Name of a script in the hosts' manifests. */
             script?: string | null;
@@ -6303,6 +6357,8 @@ export interface components {
             secrets?: components["schemas"]["SecretDelivery"];
             /** @description Hex SHA-256 that the file must have when it is started. */
             sha256?: string | null;
+            /** @description It reads standard input, which callers may send. Absent: they may not, and it reads an empty one. */
+            stdin?: boolean;
             /**
              * Format: uint64
              * @description Timeout in milliseconds. A caller can shorten it but not extend it.
