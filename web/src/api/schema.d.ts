@@ -7586,7 +7586,7 @@ export interface operations {
                      *           ],
                      *           "connected_at": "2026-01-31T12:00:00.000Z",
                      *           "created_at": "2026-01-31T12:00:00.000Z",
-                     *           "fingerprint": "SHA256:x1yoMjN6svQ/FRwkG0IimE7FnLuAMe4lXwXZaw6RJN4",
+                     *           "fingerprint": "SHA256:NZOmXOCNjJMyXxJFFk2oGDwoQ6/0k70b9IQvbyma7nk",
                      *           "hostname": "vm",
                      *           "id": "01900000-0000-7000-8000-000000000003",
                      *           "ip": "192.0.2.2",
@@ -7599,7 +7599,7 @@ export interface operations {
                      *           "next_fingerprint": null,
                      *           "os": "Linux 6.18.44-fc-v669",
                      *           "policy": "manifest",
-                     *           "public_key": "EMcqxEGFjRnooiLEAT15Rb2mcrLCC4wIVGMO/Ve6VVQ=",
+                     *           "public_key": "UA+3ak4fpCfXades89jUMmWowZi0EsXZviSzNDb7dc4=",
                      *           "status": "online",
                      *           "tags": [
                      *             "web",
@@ -7729,7 +7729,7 @@ export interface operations {
                      *           ],
                      *           "connected_at": "2026-01-31T12:00:00.000Z",
                      *           "created_at": "2026-01-31T12:00:00.000Z",
-                     *           "fingerprint": "SHA256:x1yoMjN6svQ/FRwkG0IimE7FnLuAMe4lXwXZaw6RJN4",
+                     *           "fingerprint": "SHA256:NZOmXOCNjJMyXxJFFk2oGDwoQ6/0k70b9IQvbyma7nk",
                      *           "hostname": "vm",
                      *           "id": "01900000-0000-7000-8000-000000000003",
                      *           "ip": "192.0.2.2",
@@ -7742,7 +7742,7 @@ export interface operations {
                      *           "next_fingerprint": null,
                      *           "os": "Linux 6.18.44-fc-v669",
                      *           "policy": "manifest",
-                     *           "public_key": "EMcqxEGFjRnooiLEAT15Rb2mcrLCC4wIVGMO/Ve6VVQ=",
+                     *           "public_key": "UA+3ak4fpCfXades89jUMmWowZi0EsXZviSzNDb7dc4=",
                      *           "status": "online",
                      *           "tags": [
                      *             "web",
@@ -9351,7 +9351,7 @@ export interface operations {
                      *       ],
                      *       "connected_at": "2026-01-31T12:00:00.000Z",
                      *       "created_at": "2026-01-31T12:00:00.000Z",
-                     *       "fingerprint": "SHA256:x1yoMjN6svQ/FRwkG0IimE7FnLuAMe4lXwXZaw6RJN4",
+                     *       "fingerprint": "SHA256:NZOmXOCNjJMyXxJFFk2oGDwoQ6/0k70b9IQvbyma7nk",
                      *       "hostname": "vm",
                      *       "id": "01900000-0000-7000-8000-000000000003",
                      *       "ip": "192.0.2.2",
@@ -9365,7 +9365,7 @@ export interface operations {
                      *       "next_fingerprint": null,
                      *       "os": "Linux 6.18.44-fc-v669",
                      *       "policy": "manifest",
-                     *       "public_key": "EMcqxEGFjRnooiLEAT15Rb2mcrLCC4wIVGMO/Ve6VVQ=",
+                     *       "public_key": "UA+3ak4fpCfXades89jUMmWowZi0EsXZviSzNDb7dc4=",
                      *       "status": "online",
                      *       "tags": [
                      *         "web",
@@ -9642,7 +9642,7 @@ export interface operations {
                      *       ],
                      *       "connected_at": "2026-01-31T12:00:00.000Z",
                      *       "created_at": "2026-01-31T12:00:00.000Z",
-                     *       "fingerprint": "SHA256:x1yoMjN6svQ/FRwkG0IimE7FnLuAMe4lXwXZaw6RJN4",
+                     *       "fingerprint": "SHA256:NZOmXOCNjJMyXxJFFk2oGDwoQ6/0k70b9IQvbyma7nk",
                      *       "hostname": "vm",
                      *       "id": "01900000-0000-7000-8000-000000000003",
                      *       "ip": "192.0.2.2",
@@ -9655,7 +9655,7 @@ export interface operations {
                      *       "next_fingerprint": null,
                      *       "os": "Linux 6.18.44-fc-v669",
                      *       "policy": "manifest",
-                     *       "public_key": "EMcqxEGFjRnooiLEAT15Rb2mcrLCC4wIVGMO/Ve6VVQ=",
+                     *       "public_key": "UA+3ak4fpCfXades89jUMmWowZi0EsXZviSzNDb7dc4=",
                      *       "status": "online",
                      *       "tags": [
                      *         "web",
@@ -9847,7 +9847,7 @@ export interface operations {
                      *       ],
                      *       "connected_at": "2026-01-31T12:00:00.000Z",
                      *       "created_at": "2026-01-31T12:00:00.000Z",
-                     *       "fingerprint": "SHA256:x1yoMjN6svQ/FRwkG0IimE7FnLuAMe4lXwXZaw6RJN4",
+                     *       "fingerprint": "SHA256:NZOmXOCNjJMyXxJFFk2oGDwoQ6/0k70b9IQvbyma7nk",
                      *       "hostname": "vm",
                      *       "id": "01900000-0000-7000-8000-000000000003",
                      *       "ip": "192.0.2.2",
@@ -9860,7 +9860,7 @@ export interface operations {
                      *       "next_fingerprint": null,
                      *       "os": "Linux 6.18.44-fc-v669",
                      *       "policy": "manifest",
-                     *       "public_key": "EMcqxEGFjRnooiLEAT15Rb2mcrLCC4wIVGMO/Ve6VVQ=",
+                     *       "public_key": "UA+3ak4fpCfXades89jUMmWowZi0EsXZviSzNDb7dc4=",
                      *       "status": "online",
                      *       "tags": [
                      *         "web",
@@ -11515,7 +11515,7 @@ export interface operations {
                      *       "items": [
                      *         {
                      *           "agent_count": 1,
-                     *           "agents_sha256": "6975ae62f78d6445b66fcfa72dea6af502f37c0a0844fa45a657ab52cc00d8f6",
+                     *           "agents_sha256": "fb07440576438a837dd3c86a6e05ab15691de9956c5df0998aabdbae1356b25b",
                      *           "command": "execute",
                      *           "command_id": null,
                      *           "created_at": "2026-01-31T12:00:00.000Z",
@@ -11543,7 +11543,7 @@ export interface operations {
                      *             "every script"
                      *           ],
                      *           "script": "deploy",
-                     *           "script_sha256": "2eaa9970eae68496470244cf9864952cfc48db0c411cf9ea2ce14ee5b6549b01",
+                     *           "script_sha256": "d21eeee3706ee22fc6f687b812a3ce92afdab637270e7e46c4378fe194cada8a",
                      *           "state": "pending"
                      *         }
                      *       ],
@@ -11934,7 +11934,7 @@ export interface operations {
                      *       "agent_names": [
                      *         "old-1"
                      *       ],
-                     *       "agents_sha256": "6975ae62f78d6445b66fcfa72dea6af502f37c0a0844fa45a657ab52cc00d8f6",
+                     *       "agents_sha256": "fb07440576438a837dd3c86a6e05ab15691de9956c5df0998aabdbae1356b25b",
                      *       "command": "execute",
                      *       "command_id": null,
                      *       "commands": [
@@ -11968,7 +11968,7 @@ export interface operations {
                      *         "every script"
                      *       ],
                      *       "script": "deploy",
-                     *       "script_sha256": "2eaa9970eae68496470244cf9864952cfc48db0c411cf9ea2ce14ee5b6549b01",
+                     *       "script_sha256": "d21eeee3706ee22fc6f687b812a3ce92afdab637270e7e46c4378fe194cada8a",
                      *       "state": "pending"
                      *     }
                      */
@@ -12064,7 +12064,7 @@ export interface operations {
                      *       "agent_names": [
                      *         "old-1"
                      *       ],
-                     *       "agents_sha256": "6975ae62f78d6445b66fcfa72dea6af502f37c0a0844fa45a657ab52cc00d8f6",
+                     *       "agents_sha256": "fb07440576438a837dd3c86a6e05ab15691de9956c5df0998aabdbae1356b25b",
                      *       "command": "execute",
                      *       "command_id": null,
                      *       "commands": [
@@ -12098,7 +12098,7 @@ export interface operations {
                      *         "every script"
                      *       ],
                      *       "script": "deploy",
-                     *       "script_sha256": "2eaa9970eae68496470244cf9864952cfc48db0c411cf9ea2ce14ee5b6549b01",
+                     *       "script_sha256": "d21eeee3706ee22fc6f687b812a3ce92afdab637270e7e46c4378fe194cada8a",
                      *       "state": "approved"
                      *     }
                      */
@@ -12239,7 +12239,7 @@ export interface operations {
                      *       "agent_names": [
                      *         "old-1"
                      *       ],
-                     *       "agents_sha256": "6975ae62f78d6445b66fcfa72dea6af502f37c0a0844fa45a657ab52cc00d8f6",
+                     *       "agents_sha256": "fb07440576438a837dd3c86a6e05ab15691de9956c5df0998aabdbae1356b25b",
                      *       "command": "execute",
                      *       "command_id": null,
                      *       "commands": [
@@ -12273,7 +12273,7 @@ export interface operations {
                      *         "every script"
                      *       ],
                      *       "script": "deploy",
-                     *       "script_sha256": "2eaa9970eae68496470244cf9864952cfc48db0c411cf9ea2ce14ee5b6549b01",
+                     *       "script_sha256": "d21eeee3706ee22fc6f687b812a3ce92afdab637270e7e46c4378fe194cada8a",
                      *       "state": "refused"
                      *     }
                      */
@@ -12492,8 +12492,8 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {
-                     *             "new": "515d5d31c59626f3b09e6a0d2d181f2d685078d9a1b34b7967387cea3d44084d",
-                     *             "old": "84601ef766a106d3796c8869eb28ee2c3f7cce263b5af8770c42d71cf839c6f2"
+                     *             "new": "5273000553b49f451a2f6c854726f09940fe5d06c392741164895e5fb28c6977",
+                     *             "old": "e80ca9f0578de42be5bd8e6166adc04c91ba3626ccdeae86e42aaf40c300020b"
                      *           },
                      *           "id": "01900000-0000-7000-8000-000000000048",
                      *           "link": 79,
@@ -12644,7 +12644,7 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {
-                     *             "key": "84601ef766a106d3796c8869eb28ee2c3f7cce263b5af8770c42d71cf839c6f2",
+                     *             "key": "e80ca9f0578de42be5bd8e6166adc04c91ba3626ccdeae86e42aaf40c300020b",
                      *             "version": "0.2.0"
                      *           },
                      *           "id": "01900000-0000-7000-8000-000000000058",
@@ -12664,7 +12664,7 @@ export interface operations {
                      *           "detail": {
                      *             "platform": "linux-x86_64",
                      *             "program": "muster-supervisor",
-                     *             "sha256": "31e155b99fe7e9347ed35e6c6d7cbe142f15e66132e81035d9d9fcdca597c57e",
+                     *             "sha256": "8168e0298d251c8b4f638d36cd9ac44af0e2c3fc90353d28df6f7c81286f50df",
                      *             "version": "0.2.0"
                      *           },
                      *           "id": "01900000-0000-7000-8000-000000000059",
@@ -12684,7 +12684,7 @@ export interface operations {
                      *           "detail": {
                      *             "platform": "linux-x86_64",
                      *             "program": "muster-agent",
-                     *             "sha256": "0cac8be77cbc34478693853bf6f9cf731da52a5354856da1a62d935ae877cd8b",
+                     *             "sha256": "3de84e58e0cccb0336f0327c4b76c2ccf5350f0b0074ad45b0150e5c6c023c14",
                      *             "version": "0.2.0"
                      *           },
                      *           "id": "01900000-0000-7000-8000-000000000060",
@@ -12702,7 +12702,7 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {
-                     *             "key": "84601ef766a106d3796c8869eb28ee2c3f7cce263b5af8770c42d71cf839c6f2",
+                     *             "key": "e80ca9f0578de42be5bd8e6166adc04c91ba3626ccdeae86e42aaf40c300020b",
                      *             "version": "0.2.0"
                      *           },
                      *           "id": "01900000-0000-7000-8000-000000000061",
@@ -13374,7 +13374,7 @@ export interface operations {
                      *           "subject_name": null
                      *         }
                      *       ],
-                     *       "next_cursor": "33.01a208e9-86f1-7219-9968-008b634c8c59"
+                     *       "next_cursor": "33.01a2095d-92b1-708d-91df-b8d02198bc04"
                      *     }
                      */
                     "application/json": components["schemas"]["PageView_AuditEntryView"];
@@ -13483,9 +13483,9 @@ export interface operations {
                 };
                 content: {
                     /**
-                     * @example {"type":"header","format":"muster audit 1","tenant_id":"01900000-0000-7000-8000-000000000005","after":0,"public_key":"5zO/w4rv0Lg5s9nPcDOyFKnkxYnYwGV839Uf9Wi/UDg=","is_complete":false}
+                     * @example {"type":"header","format":"muster audit 1","tenant_id":"01900000-0000-7000-8000-000000000005","after":0,"public_key":"ieFF+6PaPKXUwMWJZnsfwF3RBWxD7iXzST2gYXVncgE=","is_complete":false}
                      *     {"type":"entry","id":"01900000-0000-7000-8000-000000000036","link":82,"at":"2026-01-31T12:00:00.000Z","actor_kind":"api_key","actor_id":"01900000-0000-7000-8000-000000000002","actor_name":"bootstrap","session_id":null,"action":"agent.delete","subject_kind":"agent","subject_id":"01900000-0000-7000-8000-000000000003","subject_name":"web-1","detail":{},"source":"127.0.0.1"}
-                     *     {"type":"end","position":"82.01a208e9-8c05-7572-b694-a7dbcc2c6c71"}
+                     *     {"type":"end","position":"82.01a2095d-9f72-731a-948c-6ce3051e63b3"}
                      */
                     "application/x-ndjson": string;
                 };
@@ -13566,10 +13566,10 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "hash": "8441880e0c052630936c875e8efa3dcb29077f19e93353425cd071c62b2b6c56",
+                     *       "hash": "e233fa7ee4b864e26dfdcd18ccead1a2886bfa3b5e099a2ecf087ef9c627b9a5",
                      *       "number": 82,
-                     *       "public_key": "5zO/w4rv0Lg5s9nPcDOyFKnkxYnYwGV839Uf9Wi/UDg=",
-                     *       "signature": "Q77Sq1Su2Ou7XazyAkvbCcdgbc8FKlerOCKx3CnRmHJpPoIZCJ74NKoW1IjMKHhsO33BrXlyzTx+rsuJ3B+nCw==",
+                     *       "public_key": "ieFF+6PaPKXUwMWJZnsfwF3RBWxD7iXzST2gYXVncgE=",
+                     *       "signature": "q/vm0DW5LMd6y71TUiSG/xpUidpt4Is6vgqv3SrdlJAgvk2BSlXnDU4YpL+VhsIQszschFHgDM59eZg4b7DgDQ==",
                      *       "tenant_id": "01900000-0000-7000-8000-000000000005"
                      *     }
                      */
@@ -13758,10 +13758,10 @@ export interface operations {
                      *       "finding_count": 0,
                      *       "findings": [],
                      *       "head": {
-                     *         "hash": "8441880e0c052630936c875e8efa3dcb29077f19e93353425cd071c62b2b6c56",
+                     *         "hash": "e233fa7ee4b864e26dfdcd18ccead1a2886bfa3b5e099a2ecf087ef9c627b9a5",
                      *         "number": 82,
-                     *         "public_key": "5zO/w4rv0Lg5s9nPcDOyFKnkxYnYwGV839Uf9Wi/UDg=",
-                     *         "signature": "Q77Sq1Su2Ou7XazyAkvbCcdgbc8FKlerOCKx3CnRmHJpPoIZCJ74NKoW1IjMKHhsO33BrXlyzTx+rsuJ3B+nCw==",
+                     *         "public_key": "ieFF+6PaPKXUwMWJZnsfwF3RBWxD7iXzST2gYXVncgE=",
+                     *         "signature": "q/vm0DW5LMd6y71TUiSG/xpUidpt4Is6vgqv3SrdlJAgvk2BSlXnDU4YpL+VhsIQszschFHgDM59eZg4b7DgDQ==",
                      *         "tenant_id": "01900000-0000-7000-8000-000000000005"
                      *       },
                      *       "is_intact": true,
@@ -14694,8 +14694,8 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "challenge": "mst_challenge_AYUFJRqPVmv31OG2GKb0o1tNBZVLeCp1IiPUrrilXZlLo-PDevJ0kuOFOsww-Hc4_EY5QCuoXLcJJlh1zaoSW5SWx3DuVbn_GBRf4JJ85RZac8pIONNboJLTBnhOwFOj-OJtpT-VF-VIJ2L-MHz8aoEWFzIuNrSIGf8Fl0DzX4mpC3xsbClocQut8ak4yD1WUvxC6laSl6DbQYc7n-HoWHL3wgks13JRD6-t-spKUNkd2jqTFC4PY9wLAzQlEO_xW-saa_bPGgycYlnsqJJFJk2xK3zWeqTzXZbXUd2pM8RgKIOmB96tc3brEC6pVo1WjWMSRgOV1OdSG9FSWzjkP1GrcEegitUpFagdfi16qG6kCq13m2fnxkafGnft1WL5JN6_vbnCl7JsY3RLrmVL7eS_vCws_c98L5uE2s2v267JHVfd2frPMgM3YqCxo8QMr4A_n3aOeaOIDeBv2C0x8BPrHK9R8A",
-                 *       "code": "653147"
+                 *       "challenge": "mst_challenge_AT4C_piY2z_KyTapWR4YfEF0NcUo7fcNqX8sOhjhtB4aKajFSCWZTjKGLcXiAn-m_hG5bRlh3KzrdCRQjaSCQa7bPvpZC83eibnd-_ZmHpGE8FBuzg2znXrsseQpdP0gY9K4-PLTbxGqLPUGkDsiftMchNKcmuztppP6cVOZVUuldfjnZsArahDbTXIbvxLc3Vq1l6TnIG6NGi1JJAm6fKarZ5tS6EGuBCfPQO6qwzDVYUxxG2OKgkmVncG16zChf7AD2vgm--vZtf0SPQNnIAhtxh_LpFH3qS6KxZ5VZxLVE2nsCDrDtDFJvVkBNBQn7dCuEf4zbDCOF2pBN0GV3sWw260HszGFhP-d_mCcfT05j3OTgdxGJE7P2m8EUZ8-7YDqpdfYKKZqm3RJvbJqjWIg6oPHFZRWH6QZeXW4Sg8Ck67L5v6nb7sDR3On1BBIhgpDP7iJBbnfNTk-QfsgVwoxSWfdjks",
+                 *       "code": "819966"
                  *     }
                  */
                 "application/json": components["schemas"]["CompleteSignIn"];
@@ -15764,7 +15764,7 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "code": "518020",
+                 *       "code": "933879",
                  *       "registration_id": "01900000-0000-7000-8000-000000000105"
                  *     }
                  */
@@ -16682,7 +16682,7 @@ export interface operations {
                      *           "requested_from": "127.0.0.1",
                      *           "result": {
                      *             "dropped_bytes": 0,
-                     *             "duration_ms": 2,
+                     *             "duration_ms": 1,
                      *             "exit_code": 3,
                      *             "output_bytes": 9,
                      *             "output_complete": true,
@@ -16811,7 +16811,7 @@ export interface operations {
                      *       "requested_from": "127.0.0.1",
                      *       "result": {
                      *         "dropped_bytes": 0,
-                     *         "duration_ms": 2,
+                     *         "duration_ms": 1,
                      *         "exit_code": 3,
                      *         "output_bytes": 9,
                      *         "output_complete": true,
@@ -17312,12 +17312,13 @@ export interface operations {
                      *           "agent_name": "web-1",
                      *           "agent_offline_since": null,
                      *           "approval": null,
+                     *           "attempt": 1,
                      *           "attestation": null,
                      *           "cancel_requested_at": null,
                      *           "created_at": "2026-01-31T12:00:00.000Z",
                      *           "delivered_at": "2026-01-31T12:00:00.000Z",
                      *           "dropped_bytes": 0,
-                     *           "duration_ms": 2,
+                     *           "duration_ms": 1,
                      *           "error": "the script exited with code 3",
                      *           "error_code": "exit_code",
                      *           "exit_code": 3,
@@ -17329,17 +17330,22 @@ export interface operations {
                      *           "is_output_incomplete": false,
                      *           "job_id": "01900000-0000-7000-8000-000000000039",
                      *           "late_result": null,
+                     *           "lock": null,
+                     *           "not_before": null,
                      *           "output_bytes": 9,
                      *           "output_dropped_at": null,
                      *           "parameters": {},
                      *           "requested_by": "01900000-0000-7000-8000-000000000002",
                      *           "requested_from": "127.0.0.1",
+                     *           "retried_as": null,
+                     *           "retry_of": null,
                      *           "script": "deploy",
                      *           "secret_names": [],
                      *           "signal": null,
                      *           "started_at": "2026-01-31T12:00:00.000Z",
                      *           "state": "failed",
                      *           "stderr_bytes": 0,
+                     *           "stdin_bytes": null,
                      *           "stdout_bytes": 9,
                      *           "timeout_ms": 3600000,
                      *           "trigger": "api",
@@ -17441,15 +17447,16 @@ export interface operations {
                      *       "agent_name": "web-1",
                      *       "agent_offline_since": null,
                      *       "approval": null,
+                     *       "attempt": 1,
                      *       "attestation": {
-                     *         "document": "{\"version\":1,\"command_id\":\"01900000-0000-7000-8000-000000000037\",\"agent_id\":\"01900000-0000-7000-8000-000000000003\",\"public_key\":\"EMcqxEGFjRnooiLEAT15Rb2mcrLCC4wIVGMO/Ve6VVQ=\",\"outcome\":\"failed\",\"error_code\":\"exit_code\",\"run\":{\"script\":\"deploy\",\"program_sha256\":\"4be1d021dd6b72e283a69706d30934ea99db893366228036a866f3b851d73979\",\"parameters_sha256\":\"7f7618a36a48dd28214f5fbaab7a4293907b4a226c0174e23dd1dddddb3c773d\",\"secret_count\":0,\"policy\":\"manifest\",\"started_at_ms\":1795445851698,\"ended_at_ms\":1795445851703},\"result\":{\"exit_code\":3,\"duration_ms\":2,\"output_bytes\":9,\"stdout_bytes\":9,\"stderr_bytes\":0,\"dropped_bytes\":0,\"output_complete\":true,\"output_sha256\":\"b0f2c37ccb90fce43fcb488f7ee4ff1fbcdd9c80a27ffc2329c88a06baf0f51d\",\"stdout_sha256\":\"b0f2c37ccb90fce43fcb488f7ee4ff1fbcdd9c80a27ffc2329c88a06baf0f51d\",\"stderr_sha256\":\"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\"}}",
-                     *         "signature": "i3zrAlws4hPPFSP+/dX9D9pyqMVTA34dxpuz9u3UnDaarURLFMVMvS/neWQDu3w/23RdjE5KYglRz/7qCLUECg=="
+                     *         "document": "{\"version\":1,\"command_id\":\"01900000-0000-7000-8000-000000000037\",\"agent_id\":\"01900000-0000-7000-8000-000000000003\",\"public_key\":\"UA+3ak4fpCfXades89jUMmWowZi0EsXZviSzNDb7dc4=\",\"outcome\":\"failed\",\"error_code\":\"exit_code\",\"run\":{\"script\":\"deploy\",\"program_sha256\":\"4be1d021dd6b72e283a69706d30934ea99db893366228036a866f3b851d73979\",\"parameters_sha256\":\"7f7618a36a48dd28214f5fbaab7a4293907b4a226c0174e23dd1dddddb3c773d\",\"secret_count\":0,\"policy\":\"manifest\",\"started_at_ms\":1795453456765,\"ended_at_ms\":1795453456776},\"result\":{\"exit_code\":3,\"duration_ms\":1,\"output_bytes\":9,\"stdout_bytes\":9,\"stderr_bytes\":0,\"dropped_bytes\":0,\"output_complete\":true,\"output_sha256\":\"b0f2c37ccb90fce43fcb488f7ee4ff1fbcdd9c80a27ffc2329c88a06baf0f51d\",\"stdout_sha256\":\"b0f2c37ccb90fce43fcb488f7ee4ff1fbcdd9c80a27ffc2329c88a06baf0f51d\",\"stderr_sha256\":\"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\"}}",
+                     *         "signature": "x4vDk+jGFMSS6p/mZQZ/zH2GfHFdybf8RK5TrGKdo2JMZLo5X6VO+wh4q6TEopvJGMO92ovgmGTEGx9YOkyLBg=="
                      *       },
                      *       "cancel_requested_at": null,
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "delivered_at": "2026-01-31T12:00:00.000Z",
                      *       "dropped_bytes": 0,
-                     *       "duration_ms": 2,
+                     *       "duration_ms": 1,
                      *       "error": "the script exited with code 3",
                      *       "error_code": "exit_code",
                      *       "exit_code": 3,
@@ -17461,17 +17468,22 @@ export interface operations {
                      *       "is_output_incomplete": false,
                      *       "job_id": "01900000-0000-7000-8000-000000000039",
                      *       "late_result": null,
+                     *       "lock": null,
+                     *       "not_before": null,
                      *       "output_bytes": 9,
                      *       "output_dropped_at": null,
                      *       "parameters": {},
                      *       "requested_by": "01900000-0000-7000-8000-000000000002",
                      *       "requested_from": "127.0.0.1",
+                     *       "retried_as": null,
+                     *       "retry_of": null,
                      *       "script": "deploy",
                      *       "secret_names": [],
                      *       "signal": null,
                      *       "started_at": "2026-01-31T12:00:00.000Z",
                      *       "state": "failed",
                      *       "stderr_bytes": 0,
+                     *       "stdin_bytes": null,
                      *       "stdout_bytes": 9,
                      *       "timeout_ms": 3600000,
                      *       "trigger": "api",
@@ -17576,6 +17588,7 @@ export interface operations {
                      *       "agent_name": "web-1",
                      *       "agent_offline_since": "2026-01-31T12:00:00.000Z",
                      *       "approval": null,
+                     *       "attempt": 1,
                      *       "attestation": null,
                      *       "cancel_requested_at": "2026-01-31T12:00:00.000Z",
                      *       "created_at": "2026-01-31T12:00:00.000Z",
@@ -17593,17 +17606,22 @@ export interface operations {
                      *       "is_output_incomplete": null,
                      *       "job_id": null,
                      *       "late_result": null,
+                     *       "lock": null,
+                     *       "not_before": null,
                      *       "output_bytes": null,
                      *       "output_dropped_at": null,
                      *       "parameters": {},
                      *       "requested_by": "01900000-0000-7000-8000-000000000002",
                      *       "requested_from": "127.0.0.1",
+                     *       "retried_as": null,
+                     *       "retry_of": null,
                      *       "script": "deploy",
                      *       "secret_names": null,
                      *       "signal": null,
                      *       "started_at": null,
                      *       "state": "cancelled",
                      *       "stderr_bytes": null,
+                     *       "stdin_bytes": null,
                      *       "stdout_bytes": null,
                      *       "timeout_ms": 3600000,
                      *       "trigger": "api",
@@ -19042,7 +19060,7 @@ export interface operations {
                      *       },
                      *       "path": "/hooks/01900000-0000-7000-8000-000000000026",
                      *       "replay_window_ms": 300000,
-                     *       "secret": "whsec_0/AaNJdARq4xr40Ex8cJsJsg5UhlnyH4qE9TCT2Dhhs="
+                     *       "secret": "whsec_000000000000000000000000000000000/chc+82Byc="
                      *     }
                      */
                     "application/json": components["schemas"]["NewHookView"];
@@ -19625,7 +19643,7 @@ export interface operations {
                      *       },
                      *       "path": "/hooks/01900000-0000-7000-8000-000000000026",
                      *       "replay_window_ms": 300000,
-                     *       "secret": "whsec_0000000000000000000000000000000/1DTXvMhUtjE="
+                     *       "secret": "whsec_000000000000000000000000000000+UQodIPXNb8eI="
                      *     }
                      */
                     "application/json": components["schemas"]["NewHookView"];
@@ -21285,14 +21303,17 @@ export interface operations {
                      *           "finished_at": "2026-01-31T12:00:00.000Z",
                      *           "halt_reason": null,
                      *           "id": "01900000-0000-7000-8000-000000000039",
+                     *           "lock": null,
                      *           "parameters": null,
                      *           "requested_by": "01900000-0000-7000-8000-000000000002",
                      *           "requested_from": "127.0.0.1",
+                     *           "retries": null,
                      *           "retry_of": null,
                      *           "rollout": null,
                      *           "script": "deploy",
                      *           "secret_names": [],
                      *           "state": "failed",
+                     *           "stdin_bytes": null,
                      *           "stop": null,
                      *           "target": {
                      *             "ids": [
@@ -21419,14 +21440,17 @@ export interface operations {
                      *       "finished_at": null,
                      *       "halt_reason": null,
                      *       "id": "01900000-0000-7000-8000-000000000039",
+                     *       "lock": null,
                      *       "parameters": null,
                      *       "requested_by": "01900000-0000-7000-8000-000000000002",
                      *       "requested_from": "127.0.0.1",
+                     *       "retries": null,
                      *       "retry_of": null,
                      *       "rollout": null,
                      *       "script": "deploy",
                      *       "secret_names": [],
                      *       "state": "running",
+                     *       "stdin_bytes": null,
                      *       "stop": null,
                      *       "target": {
                      *         "ids": [
@@ -21695,14 +21719,17 @@ export interface operations {
                      *       "finished_at": "2026-01-31T12:00:00.000Z",
                      *       "halt_reason": null,
                      *       "id": "01900000-0000-7000-8000-000000000039",
+                     *       "lock": null,
                      *       "parameters": null,
                      *       "requested_by": "01900000-0000-7000-8000-000000000002",
                      *       "requested_from": "127.0.0.1",
+                     *       "retries": null,
                      *       "retry_of": null,
                      *       "rollout": null,
                      *       "script": "deploy",
                      *       "secret_names": [],
                      *       "state": "failed",
+                     *       "stdin_bytes": null,
                      *       "stop": null,
                      *       "target": {
                      *         "ids": [
@@ -21800,9 +21827,11 @@ export interface operations {
                      *       "finished_at": null,
                      *       "halt_reason": null,
                      *       "id": "01900000-0000-7000-8000-000000000001",
+                     *       "lock": null,
                      *       "parameters": null,
                      *       "requested_by": "01900000-0000-7000-8000-000000000002",
                      *       "requested_from": "127.0.0.1",
+                     *       "retries": null,
                      *       "retry_of": null,
                      *       "rollout": {
                      *         "asked": {
@@ -21819,6 +21848,7 @@ export interface operations {
                      *       "script": "deploy",
                      *       "secret_names": [],
                      *       "state": "running",
+                     *       "stdin_bytes": null,
                      *       "stop": "aborted",
                      *       "target": {
                      *         "ids": [
@@ -21960,9 +21990,11 @@ export interface operations {
                      *       "finished_at": null,
                      *       "halt_reason": null,
                      *       "id": "01900000-0000-7000-8000-000000000013",
+                     *       "lock": null,
                      *       "parameters": null,
                      *       "requested_by": "01900000-0000-7000-8000-000000000002",
                      *       "requested_from": "127.0.0.1",
+                     *       "retries": null,
                      *       "retry_of": null,
                      *       "rollout": {
                      *         "asked": {
@@ -21979,6 +22011,7 @@ export interface operations {
                      *       "script": "deploy",
                      *       "secret_names": [],
                      *       "state": "running",
+                     *       "stdin_bytes": null,
                      *       "stop": "cancelled",
                      *       "target": {
                      *         "ids": [
@@ -22112,6 +22145,7 @@ export interface operations {
                      *           "agent_name": "web-1",
                      *           "agent_offline_since": null,
                      *           "approval": null,
+                     *           "attempt": 1,
                      *           "attestation": null,
                      *           "cancel_requested_at": null,
                      *           "created_at": "2026-01-31T12:00:00.000Z",
@@ -22129,17 +22163,22 @@ export interface operations {
                      *           "is_output_incomplete": null,
                      *           "job_id": "01900000-0000-7000-8000-000000000039",
                      *           "late_result": null,
+                     *           "lock": null,
+                     *           "not_before": null,
                      *           "output_bytes": null,
                      *           "output_dropped_at": null,
                      *           "parameters": {},
                      *           "requested_by": "01900000-0000-7000-8000-000000000002",
                      *           "requested_from": "127.0.0.1",
+                     *           "retried_as": null,
+                     *           "retry_of": null,
                      *           "script": "deploy",
                      *           "secret_names": [],
                      *           "signal": null,
                      *           "started_at": null,
                      *           "state": "delivered",
                      *           "stderr_bytes": null,
+                     *           "stdin_bytes": null,
                      *           "stdout_bytes": null,
                      *           "timeout_ms": 3600000,
                      *           "trigger": "api",
@@ -22255,9 +22294,11 @@ export interface operations {
                      *       "finished_at": null,
                      *       "halt_reason": null,
                      *       "id": "01900000-0000-7000-8000-000000000001",
+                     *       "lock": null,
                      *       "parameters": null,
                      *       "requested_by": "01900000-0000-7000-8000-000000000002",
                      *       "requested_from": "127.0.0.1",
+                     *       "retries": null,
                      *       "retry_of": null,
                      *       "rollout": {
                      *         "asked": {
@@ -22274,6 +22315,7 @@ export interface operations {
                      *       "script": "deploy",
                      *       "secret_names": [],
                      *       "state": "paused",
+                     *       "stdin_bytes": null,
                      *       "stop": null,
                      *       "target": {
                      *         "ids": [
@@ -22415,9 +22457,11 @@ export interface operations {
                      *       "finished_at": null,
                      *       "halt_reason": null,
                      *       "id": "01900000-0000-7000-8000-000000000001",
+                     *       "lock": null,
                      *       "parameters": null,
                      *       "requested_by": "01900000-0000-7000-8000-000000000002",
                      *       "requested_from": "127.0.0.1",
+                     *       "retries": null,
                      *       "retry_of": null,
                      *       "rollout": {
                      *         "asked": {
@@ -22434,6 +22478,7 @@ export interface operations {
                      *       "script": "deploy",
                      *       "secret_names": [],
                      *       "state": "running",
+                     *       "stdin_bytes": null,
                      *       "stop": null,
                      *       "target": {
                      *         "ids": [
@@ -22587,14 +22632,17 @@ export interface operations {
                      *       "finished_at": null,
                      *       "halt_reason": null,
                      *       "id": "01900000-0000-7000-8000-000000000107",
+                     *       "lock": null,
                      *       "parameters": null,
                      *       "requested_by": "01900000-0000-7000-8000-000000000002",
                      *       "requested_from": "127.0.0.1",
+                     *       "retries": null,
                      *       "retry_of": "01900000-0000-7000-8000-000000000039",
                      *       "rollout": null,
                      *       "script": "deploy",
                      *       "secret_names": [],
                      *       "state": "running",
+                     *       "stdin_bytes": null,
                      *       "stop": null,
                      *       "target": {
                      *         "ids": [
@@ -23862,7 +23910,7 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "code": "330554"
+                 *       "code": "547243"
                  *     }
                  */
                 "application/json": components["schemas"]["ChangeEmail"];
@@ -24455,8 +24503,8 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "otpauth_url": "otpauth://totp/Muster:joan%40example.com?secret=LRT7DHKZJCKQJVVUWEB6ZJTKLQCFG72B&issuer=Muster&algorithm=SHA1&digits=6&period=30",
-                     *       "secret": "LRT7DHKZJCKQJVVUWEB6ZJTKLQCFG72B"
+                     *       "otpauth_url": "otpauth://totp/Muster:joan%40example.com?secret=7F425CEGR6Z5YYJFK274TWU5Y6DJFJOO&issuer=Muster&algorithm=SHA1&digits=6&period=30",
+                     *       "secret": "7F425CEGR6Z5YYJFK274TWU5Y6DJFJOO"
                      *     }
                      */
                     "application/json": components["schemas"]["EnrolledTotpView"];
@@ -24562,7 +24610,7 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "code": "qnuz-crlj-35k6-akmc"
+                 *       "code": "uwqi-7byv-rbtg-yfwc"
                  *     }
                  */
                 "application/json": components["schemas"]["TotpProof"];
@@ -24640,7 +24688,7 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "code": "805694"
+                 *       "code": "331745"
                  *     }
                  */
                 "application/json": components["schemas"]["ConfirmTotp"];
@@ -24656,16 +24704,16 @@ export interface operations {
                     /**
                      * @example {
                      *       "recovery_codes": [
-                     *         "4v3g-j4pz-muuc-f6pu",
-                     *         "rmch-o5v3-u4kz-wtxn",
-                     *         "riic-cefu-ovo4-gbwq",
-                     *         "i7fj-c67p-bhow-jjx4",
-                     *         "3pid-reuq-7c5l-y33t",
-                     *         "d6z2-tk4z-ssuo-eibz",
-                     *         "4tq6-u7hh-lagn-gtoa",
-                     *         "xh4p-7z3z-m5y5-aal5",
-                     *         "t3pe-t7fy-mi72-spuw",
-                     *         "332e-g6hh-gcs5-3kfv"
+                     *         "jcon-ir4m-uvgs-uk47",
+                     *         "mt3h-hqsf-vepe-7wwc",
+                     *         "472a-vjpf-sdyi-iv3k",
+                     *         "qj54-fpoh-bxkx-2moy",
+                     *         "gczv-gydh-s5wc-pgzn",
+                     *         "7jlc-3rfp-ajjh-5ybe",
+                     *         "ynl3-6y3b-l66v-cuui",
+                     *         "e5bl-cze3-hd3i-466r",
+                     *         "3sw4-7ybr-gqbp-uvsh",
+                     *         "qkq6-oqfx-2o7l-ra7p"
                      *       ]
                      *     }
                      */
@@ -24772,7 +24820,7 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "code": "805694"
+                 *       "code": "331745"
                  *     }
                  */
                 "application/json": components["schemas"]["TotpProof"];
@@ -24788,16 +24836,16 @@ export interface operations {
                     /**
                      * @example {
                      *       "recovery_codes": [
-                     *         "qnuz-crlj-35k6-akmc",
-                     *         "jt3b-4cq5-555s-osd7",
-                     *         "mjsp-g4es-b66x-tees",
-                     *         "cpdc-ut4v-4axa-uigy",
-                     *         "nyh2-hpdt-zygy-mdqj",
-                     *         "jxpk-w4v6-bo7z-t4hp",
-                     *         "nrmx-hdn3-y6h2-2ld3",
-                     *         "uxmk-z2m7-xsv4-2h46",
-                     *         "e65i-6veg-asjq-qfr7",
-                     *         "wdfa-22uy-s7fd-p4zf"
+                     *         "uwqi-7byv-rbtg-yfwc",
+                     *         "zrg6-lyzp-q4bs-5kk5",
+                     *         "ihu5-ixbb-mrai-4flm",
+                     *         "kxwa-eil7-o2y4-elyj",
+                     *         "nwmv-4mwv-fz6y-xrcu",
+                     *         "aca3-3fx7-ncaq-sqhf",
+                     *         "gct4-zqew-6ztp-gr7n",
+                     *         "ods2-cukv-ay4r-o3gs",
+                     *         "65zr-dufp-7mvs-xyfq",
+                     *         "3chx-rv3o-kpm6-ckwo"
                      *       ]
                      *     }
                      */
@@ -25242,7 +25290,7 @@ export interface operations {
                      *           "created_by": "01900000-0000-7000-8000-000000000002",
                      *           "floor": "0.1.0",
                      *           "id": "01900000-0000-7000-8000-000000000035",
-                     *           "key_fingerprint": "84601ef766a106d3796c8869eb28ee2c3f7cce263b5af8770c42d71cf839c6f2",
+                     *           "key_fingerprint": "e80ca9f0578de42be5bd8e6166adc04c91ba3626ccdeae86e42aaf40c300020b",
                      *           "platforms": [
                      *             "linux-x86_64"
                      *           ],
@@ -25332,8 +25380,8 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "manifest": "{\n  \"format\": 1,\n  \"version\": \"0.2.0\",\n  \"floor\": \"0.1.0\",\n  \"created_at\": \"2026-11-23T14:57:32Z\",\n  \"targets\": {\n    \"linux-x86_64\": [\n      {\n        \"name\": \"muster-agent\",\n        \"bytes\": 21336904,\n        \"sha256\": \"0cac8be77cbc34478693853bf6f9cf731da52a5354856da1a62d935ae877cd8b\"\n      },\n      {\n        \"name\": \"muster-supervisor\",\n        \"bytes\": 4589504,\n        \"sha256\": \"31e155b99fe7e9347ed35e6c6d7cbe142f15e66132e81035d9d9fcdca597c57e\"\n      }\n    ]\n  }\n}",
-                 *       "signature": "{\n  \"key\": \"a4fIfgEVNJ/9Ia4L+T/1knul/dUrijxxYqqjuHaAE+U=\",\n  \"signature\": \"pJHLVYRIfj+5Xd3Prw8m26L9cEkIhxuJQwuxsjK/T6rcsbuZXZEm9hDt2X1pQ2AjUYjDqdYaRzWjjQ8kDXbMAg==\"\n}"
+                 *       "manifest": "{\n  \"format\": 1,\n  \"version\": \"0.2.0\",\n  \"floor\": \"0.1.0\",\n  \"created_at\": \"2026-11-23T17:04:19Z\",\n  \"targets\": {\n    \"linux-x86_64\": [\n      {\n        \"name\": \"muster-agent\",\n        \"bytes\": 21359880,\n        \"sha256\": \"3de84e58e0cccb0336f0327c4b76c2ccf5350f0b0074ad45b0150e5c6c023c14\"\n      },\n      {\n        \"name\": \"muster-supervisor\",\n        \"bytes\": 4589568,\n        \"sha256\": \"8168e0298d251c8b4f638d36cd9ac44af0e2c3fc90353d28df6f7c81286f50df\"\n      }\n    ]\n  }\n}",
+                 *       "signature": "{\n  \"key\": \"dkdoKljCRNcgC+5Nt/KhXu12xwoZj36Cuq8xAdncp0c=\",\n  \"signature\": \"zXhsSrm656yw8xAvawCVUqT5zbPg8wOcwsaZd05tG93wdrzH0q7L1mYpqnyqDw8SZD7RdzykLqcozG+YGxZ4DQ==\"\n}"
                  *     }
                  */
                 "application/json": components["schemas"]["DraftBody"];
@@ -25352,7 +25400,7 @@ export interface operations {
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "floor": "0.1.0",
                      *       "id": "01900000-0000-7000-8000-000000000035",
-                     *       "key_fingerprint": "84601ef766a106d3796c8869eb28ee2c3f7cce263b5af8770c42d71cf839c6f2",
+                     *       "key_fingerprint": "e80ca9f0578de42be5bd8e6166adc04c91ba3626ccdeae86e42aaf40c300020b",
                      *       "platforms": [
                      *         "linux-x86_64"
                      *       ],
@@ -25465,9 +25513,9 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "new": "Kmk9oYXAzCZ3UMkkx8c2xWL361onHQjIF9tw28kMoVc=",
-                 *       "old": "a4fIfgEVNJ/9Ia4L+T/1knul/dUrijxxYqqjuHaAE+U=",
-                 *       "signature": "SLobSfi8jDLyo4MLx+msCLGhh64oSzOl6u9j6YvIxbdFdo4XHzYrXHLT38pLZPVe/19Hd1YJi7q51yQ89/Z9Bw=="
+                 *       "new": "HwU/uVSzu5B+//mVLsjZ7bmzkNqb05lvv2Mx91AIHQg=",
+                 *       "old": "dkdoKljCRNcgC+5Nt/KhXu12xwoZj36Cuq8xAdncp0c=",
+                 *       "signature": "6gat5oHZT2+YjC/+XgKeLU2hERxFN1nmmAEmGTs4pvVMSZfzoYNZHA8H/1W0WRpM+xVtg72TI4vQPsyWyAyaCg=="
                  *     }
                  */
                 "application/json": components["schemas"]["KeyChangeBody"];
@@ -25482,8 +25530,8 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "new_fingerprint": "515d5d31c59626f3b09e6a0d2d181f2d685078d9a1b34b7967387cea3d44084d",
-                     *       "old_fingerprint": "84601ef766a106d3796c8869eb28ee2c3f7cce263b5af8770c42d71cf839c6f2"
+                     *       "new_fingerprint": "5273000553b49f451a2f6c854726f09940fe5d06c392741164895e5fb28c6977",
+                     *       "old_fingerprint": "e80ca9f0578de42be5bd8e6166adc04c91ba3626ccdeae86e42aaf40c300020b"
                      *     }
                      */
                     "application/json": components["schemas"]["KeyChangeView"];
@@ -25602,24 +25650,24 @@ export interface operations {
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "floor": "0.1.0",
                      *       "id": "01900000-0000-7000-8000-000000000035",
-                     *       "key_fingerprint": "84601ef766a106d3796c8869eb28ee2c3f7cce263b5af8770c42d71cf839c6f2",
+                     *       "key_fingerprint": "e80ca9f0578de42be5bd8e6166adc04c91ba3626ccdeae86e42aaf40c300020b",
                      *       "platforms": [
                      *         "linux-x86_64"
                      *       ],
                      *       "programs": [
                      *         {
-                     *           "bytes": 21336904,
+                     *           "bytes": 21359880,
                      *           "is_uploaded": true,
                      *           "name": "muster-agent",
                      *           "platform": "linux-x86_64",
-                     *           "sha256": "0cac8be77cbc34478693853bf6f9cf731da52a5354856da1a62d935ae877cd8b"
+                     *           "sha256": "3de84e58e0cccb0336f0327c4b76c2ccf5350f0b0074ad45b0150e5c6c023c14"
                      *         },
                      *         {
-                     *           "bytes": 4589504,
+                     *           "bytes": 4589568,
                      *           "is_uploaded": true,
                      *           "name": "muster-supervisor",
                      *           "platform": "linux-x86_64",
-                     *           "sha256": "31e155b99fe7e9347ed35e6c6d7cbe142f15e66132e81035d9d9fcdca597c57e"
+                     *           "sha256": "8168e0298d251c8b4f638d36cd9ac44af0e2c3fc90353d28df6f7c81286f50df"
                      *         }
                      *       ],
                      *       "published_at": "2026-01-31T12:00:00.000Z",
@@ -25709,7 +25757,7 @@ export interface operations {
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "floor": "0.1.0",
                      *       "id": "01900000-0000-7000-8000-000000000035",
-                     *       "key_fingerprint": "84601ef766a106d3796c8869eb28ee2c3f7cce263b5af8770c42d71cf839c6f2",
+                     *       "key_fingerprint": "e80ca9f0578de42be5bd8e6166adc04c91ba3626ccdeae86e42aaf40c300020b",
                      *       "platforms": [
                      *         "linux-x86_64"
                      *       ],
@@ -25845,7 +25893,7 @@ export interface operations {
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "floor": "0.1.0",
                      *       "id": "01900000-0000-7000-8000-000000000035",
-                     *       "key_fingerprint": "84601ef766a106d3796c8869eb28ee2c3f7cce263b5af8770c42d71cf839c6f2",
+                     *       "key_fingerprint": "e80ca9f0578de42be5bd8e6166adc04c91ba3626ccdeae86e42aaf40c300020b",
                      *       "platforms": [
                      *         "linux-x86_64"
                      *       ],
@@ -31504,7 +31552,7 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "secret": "whsec_000000000000000000000000+R8Z3vpRejvIHMqqGWY="
+                     *       "secret": "whsec_00000000000000+f8EsUZtcYPKr8ykMCqa8UsXd8zs4="
                      *     }
                      */
                     "application/json": components["schemas"]["SecretView"];

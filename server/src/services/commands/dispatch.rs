@@ -83,11 +83,13 @@ impl Dispatcher {
         // From now on new commands are queued, behind the ones that are read here.
         sessions.values().for_each(|session| session.set_backlog(true));
         let due_at = self.clock.now();
+        // Before the read: a holder that ends later wakes the agent, and one that has ended is not read.
+        for agent_id in self.store.system().agents_with_queued_locks(&ids).await? {
+            sessions[&agent_id].wake_at_next_free_slot();
+        }
         // One more than the most free slots shows whether an agent has commands left over.
         let rows =
             self.store.system().deliverable(&ids, due_at, max_free + 1, COMMANDS_PER_CALL).await?;
-        // After the read: a lock that is released from now on frees a slot, which wakes the agent.
-        let waiting_for_locks = self.store.system().agents_with_queued_locks(&ids).await?;
         let requesters = rows.iter().map(|row| row.requested_by).collect();
         let invalid_requesters = match rows.is_empty() {
             true => BTreeSet::new(),
@@ -112,9 +114,7 @@ impl Dispatcher {
             if is_truncated || read_count > max_free {
                 // More commands may be queued than were read, and slots may become free meanwhile.
                 self.hub.wake(agent_id);
-            } else if !selection.starved.contains(&agent_id)
-                && !waiting_for_locks.contains(&agent_id)
-            {
+            } else if !selection.starved.contains(&agent_id) {
                 session.set_backlog(false);
             }
         }
