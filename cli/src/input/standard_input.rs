@@ -10,6 +10,9 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::error::CliError;
 
+/// How long a pipe may take to get bytes or to be closed.
+const PIPE_WAIT_MS: u16 = 1_000;
+
 /// Reads all of standard input.
 ///
 /// # Errors
@@ -31,7 +34,7 @@ pub fn read() -> Result<Stdin, CliError> {
 pub fn refuse_unread() -> Result<(), CliError> {
     // Without standard input nothing is lost.
     let Ok(owned) = io::stdin().as_fd().try_clone_to_owned() else { return Ok(()) };
-    match !io::stdin().is_terminal() && has_input(&mut File::from(owned)).unwrap_or(false) {
+    match !io::stdin().is_terminal() && has_input(&mut File::from(owned), PIPE_WAIT_MS).unwrap_or(false) {
         true => Err(CliError::Usage(
             "standard input is a pipe or a file, and would be lost; pass it on with --stdin, or add \
              `</dev/null`"
@@ -42,7 +45,7 @@ pub fn refuse_unread() -> Result<(), CliError> {
 }
 
 /// True for a file with bytes left, and for a pipe that has bytes or may get some.
-fn has_input(file: &mut File) -> io::Result<bool> {
+fn has_input(file: &mut File, wait_ms: u16) -> io::Result<bool> {
     let metadata = file.metadata()?;
     if metadata.is_file() {
         return Ok(file.stream_position()? < metadata.len());
@@ -51,7 +54,8 @@ fn has_input(file: &mut File) -> io::Result<bool> {
         return Ok(false);
     }
     let mut ready = [PollFd::new(file.as_fd(), PollFlags::POLLIN)];
-    poll(&mut ready, PollTimeout::ZERO)?;
+    // The parent may be about to close it.
+    poll(&mut ready, PollTimeout::from(wait_ms))?;
     let events = ready[0].revents().unwrap_or(PollFlags::empty());
     let is_ended = events.contains(PollFlags::POLLHUP) && !events.contains(PollFlags::POLLIN);
     Ok(!is_ended)
@@ -68,22 +72,22 @@ mod tests {
     fn pipe_has_input_until_it_is_read_and_closed() {
         let (reader, mut writer) = io::pipe().expect("a pipe");
         let mut reader = File::from(OwnedFd::from(reader));
-        assert!(has_input(&mut reader).expect("polled"), "more may come");
+        assert!(has_input(&mut reader, 0).expect("polled"), "more may come");
         writer.write_all(b"x").expect("written");
         drop(writer);
-        assert!(has_input(&mut reader).expect("polled"));
+        assert!(has_input(&mut reader, 0).expect("polled"));
         reader.read_exact(&mut [0]).expect("read");
-        assert!(!has_input(&mut reader).expect("polled"));
+        assert!(!has_input(&mut reader, 0).expect("polled"));
     }
 
     #[test]
     fn file_has_input_until_its_end_and_a_device_has_none() {
         let mut file = tempfile::tempfile().expect("a file");
-        assert!(!has_input(&mut file).expect("read"));
+        assert!(!has_input(&mut file, 0).expect("read"));
         file.write_all(b"x").expect("written");
         file.seek(SeekFrom::Start(0)).expect("sought");
-        assert!(has_input(&mut file).expect("read"));
+        assert!(has_input(&mut file, 0).expect("read"));
         let mut null = File::open("/dev/null").expect("opened");
-        assert!(!has_input(&mut null).expect("read"));
+        assert!(!has_input(&mut null, 0).expect("read"));
     }
 }

@@ -63,9 +63,9 @@ impl Cli {
         &self.home
     }
 
-    /// Runs `muster` to its end.
+    /// Runs `muster` to its end, without standard input.
     pub async fn run(&self, args: &[&str]) -> ProgramOutput {
-        self.run_with_input(args, "").await
+        ended(self.start(args)).await
     }
 
     /// [`Cli::run`] with data on standard input.

@@ -112,5 +112,5 @@ async fn command_line_passes_input_on_or_refuses_it(fixture: Fixture) {
     assert_eq!(refused.code, Some(2));
     assert!(refused.stderr.contains("pass it on with --stdin"), "{}", refused.stderr);
     let without = cli.run(&["run", &id, "reads"]).await;
-    assert_eq!(without.expect(0), "", "a closed pipe is no input");
+    assert_eq!(without.expect(0), "", "a device is no input");
 }
