@@ -38,13 +38,14 @@ impl OptionName {
 }
 
 /// Codes of the preflight: hosts would refuse the script or command. Their detail names the hosts.
-const PREFLIGHT_CODES: [&str; 7] = [
+const PREFLIGHT_CODES: [&str; 8] = [
     "unknown_script",
     "invalid_parameters",
     "argv_not_allowed",
     "library_not_allowed",
     "library_unsupported",
     "packages_unsupported",
+    "stdin_not_allowed",
     "hosts_would_refuse",
 ];
 

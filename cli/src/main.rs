@@ -38,6 +38,7 @@ mod input {
     pub mod quantities;
     pub mod role;
     pub mod secret_sources;
+    pub mod standard_input;
 }
 
 /// What users read: tables, JSON, notes, output of scripts.
@@ -91,6 +92,7 @@ mod commands {
         pub mod raw_command;
         pub mod rollout_options;
         pub mod run;
+        pub mod run_options;
         pub mod verify;
     }
     /// Agents and targets.

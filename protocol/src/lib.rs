@@ -28,6 +28,7 @@ pub mod release;
 pub mod schema;
 pub mod secret;
 pub mod secret_parameters;
+pub mod stdin;
 pub mod version;
 
 pub use command::CommandName;

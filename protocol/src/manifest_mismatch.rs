@@ -28,12 +28,23 @@ pub enum ManifestMismatch {
     LibraryUnsupported,
     #[error("the host's agent is too old to run packages; update the agent")]
     PackagesUnsupported,
+    #[error(
+        "the host's manifest does not let `{0}` read standard input; add \"stdin\": true to the script in script_manifest.json on the host, or send no input"
+    )]
+    StdinNotAllowed(String),
+    #[error("scripts of the library read no standard input; use a parameter")]
+    LibraryStdin,
 }
 
 impl ManifestMismatch {
     /// The error for a missing script; truncates its name.
     pub fn unknown_script(name: &str) -> Self {
         Self::UnknownScript(name.chars().take(MAX_SHOWN_CHARS).collect())
+    }
+
+    /// The error for a script that does not read standard input; truncates its name.
+    pub fn stdin_not_allowed(name: &str) -> Self {
+        Self::StdinNotAllowed(name.chars().take(MAX_SHOWN_CHARS).collect())
     }
 
     /// The stable code for programs.
@@ -46,6 +57,7 @@ impl ManifestMismatch {
             Self::LibraryNotAllowed => "library_not_allowed",
             Self::LibraryUnsupported => "library_unsupported",
             Self::PackagesUnsupported => "packages_unsupported",
+            Self::StdinNotAllowed(_) | Self::LibraryStdin => "stdin_not_allowed",
         }
     }
 }

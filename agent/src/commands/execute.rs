@@ -9,6 +9,7 @@ use muster_protocol::manifest::Manifest;
 use muster_protocol::manifest_mismatch::ManifestMismatch;
 use muster_protocol::parameter::{self, Parameters};
 use muster_protocol::secret_parameters::{SecretDelivery, SecretParameters};
+use muster_protocol::stdin::Stdin;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -29,6 +30,9 @@ pub(super) struct ExecuteData {
     pub parameters: Parameters,
     #[serde(default)]
     pub secret_parameters: SecretParameters,
+    /// What the program reads from standard input.
+    #[serde(default)]
+    pub stdin: Option<Stdin>,
     /// May shorten the time that the manifest allows, never lengthen it.
     #[serde(default)]
     pub timeout_ms: Option<u64>,
@@ -90,9 +94,12 @@ pub fn plan(
         ..Launch::empty(allowed.allow, bounds)
     };
     let (parameters, secrets) = (request.parameters, request.secret_parameters);
+    let stdin = request.stdin;
     match (request.script, request.argv) {
         (Some(name), None) => {
-            let script = allowed.manifest.allowed_script(&name, &parameters, &secrets)?;
+            let has_stdin = stdin.is_some();
+            let script =
+                allowed.manifest.allowed_script(&name, &parameters, &secrets, has_stdin)?;
             let launch = Launch {
                 path: script.path.clone(),
                 interpreter: script.interpreter.clone(),
@@ -114,7 +121,7 @@ pub fn plan(
             let defaults =
                 names(&parameters, &secret_parameters).filter(|name| !given.contains(name));
             let defaults = defaults.collect();
-            Ok((launch, ParameterRecord { parameters, secret_parameters, defaults }))
+            Ok((launch, ParameterRecord { parameters, secret_parameters, defaults, stdin }))
         }
         (None, Some(argv)) => {
             if allowed.allow != Allow::Shell {
@@ -126,6 +133,7 @@ pub fn plan(
                 parameters,
                 secret_parameters: secrets,
                 defaults: BTreeSet::new(),
+                stdin,
             };
             Ok((Launch { argv, ..launch }, record))
         }
@@ -185,6 +193,7 @@ mod tests {
         let text = json!({"scripts": [
             {"name": "free", "path": "a.sh"},
             {"name": "any", "path": "c.sh", "parameters": "any"},
+            {"name": "reads", "path": "d.sh", "stdin": true},
             {"name": "tight", "path": "b.sh", "timeout_ms": 1000, "parameters": [{"name": "WHO", "required": true}]},
         ]});
         Manifest::parse(&text.to_string()).expect("valid")
@@ -219,6 +228,19 @@ mod tests {
         ] {
             assert_eq!(planned(Allow::Shell, data.clone()), Err(code), "{data}");
         }
+    }
+
+    #[test]
+    fn input_reaches_only_scripts_that_read_it() {
+        let input = |script: &str, stdin: &str| {
+            let planned = planned(json!({"script": script, "stdin": stdin}));
+            planned.map(|(_, record)| record.stdin.map(|stdin| stdin.bytes().to_vec()))
+        };
+        assert_eq!(input("reads", "aGk="), Ok(Some(b"hi".to_vec())));
+        assert_eq!(input("free", "aGk="), Err("stdin_not_allowed"));
+        assert_eq!(input("reads", "no base64"), Err("invalid_data"));
+        let without = planned(json!({"script": "reads"})).expect("planned").1;
+        assert_eq!((without.stdin.as_ref(), without.is_empty()), (None, true));
     }
 
     #[test]

@@ -64,6 +64,9 @@ pub fn plan(
     let reference = LibraryReference::parse(script).ok_or_else(unknown)?;
     let missing = || LibraryRefusal::from(ContentError::Missing(reference.name.clone()));
     let content = command.content.as_deref().ok_or_else(missing)?;
+    if request.stdin.is_some() {
+        return Err(ManifestMismatch::LibraryStdin.into());
+    }
     let pin = command.data.get("library").map(ScriptPin::deserialize).transpose();
     let pin = pin.map_err(ExecuteRefusal::Malformed)?.ok_or_else(missing)?;
     let document = content.open(&reference.name, &pin).map_err(LibraryRefusal::from)?;
@@ -106,7 +109,12 @@ pub fn plan(
     };
     Ok(PlannedLibrary {
         launch,
-        parameters: ParameterRecord { parameters: open, secret_parameters: secrets, defaults },
+        parameters: ParameterRecord {
+            parameters: open,
+            secret_parameters: secrets,
+            defaults,
+            stdin: None,
+        },
         file: LibraryFile { name, body: content.body.clone(), is_shared },
         minimum,
     })

@@ -149,6 +149,7 @@ impl Environment {
             arguments,
             folder: installation,
             variables: package_settings().collect(),
+            stdin: None,
         }))
     }
 

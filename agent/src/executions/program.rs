@@ -3,6 +3,8 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use muster_protocol::stdin::Stdin;
+
 /// A program with its arguments and variables.
 #[derive(Debug, Clone)]
 pub struct Program {
@@ -13,4 +15,6 @@ pub struct Program {
     pub folder: PathBuf,
     /// Variables beside the inherited ones and those of the user.
     pub variables: Vec<(OsString, OsString)>,
+    /// What it reads from standard input, which is empty without.
+    pub stdin: Option<Stdin>,
 }

@@ -10,6 +10,7 @@ use muster_agent::executions::ledger::record::Launch;
 use muster_agent::executions::ledger::{KnownState, NewCommand};
 use muster_agent::platform::{BootInstant, ProcessStat, all_processes};
 use muster_protocol::frame::Outcome;
+use muster_protocol::stdin::{MAX_STDIN_BYTES, Stdin};
 use uuid::Uuid;
 
 fn with(command: NewCommand, change: impl FnOnce(&mut Launch)) -> NewCommand {
@@ -43,6 +44,25 @@ async fn output_is_byte_exact_and_has_its_hash() {
     assert_eq!(result.stdout_sha256, Some(sha256(&stdout)));
     assert_eq!(result.stderr_sha256, Some(sha256(&stderr)));
     assert!(result.output_complete);
+}
+
+#[tokio::test]
+async fn input_is_byte_exact_and_can_be_opened_again() {
+    let host = Host::new();
+    let bytes: Vec<u8> = (0..=255).cycle().take(MAX_STDIN_BYTES).collect();
+    let mut command = host.command(host.script("input.sh", "cat; cat /dev/stdin >&2; ls \"$DIR\""));
+    let id = command.command_id;
+    let folder = host.state.execution(id);
+    let shown = folder.path().display().to_string();
+    command.parameters.parameters.insert("DIR".into(), shown);
+    command.parameters.stdin = Some(Stdin::new(bytes.clone()).expect("the most"));
+    let mut executions = host.executions(1);
+    executions.accept(vec![command]);
+    assert_eq!(settled(&mut executions, id).await.outcome, Some(Outcome::Succeeded));
+    let Output { stdout, stderr, .. } = host.output(id);
+    assert!(stdout.starts_with(&bytes) && stderr == bytes, "the bytes are those of the request");
+    let files = String::from_utf8_lossy(&stdout[bytes.len()..]).into_owned();
+    assert!(!files.lines().any(|name| name == "stdin"), "the file has no name: {files}");
 }
 
 #[tokio::test]

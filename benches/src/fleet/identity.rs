@@ -95,6 +95,7 @@ impl Identity {
                 description: Some("Who is greeted".into()),
             }]),
             secrets: Default::default(),
+            stdin: false,
             timeout_ms: Some(60_000),
             sha256: None,
             description: Some("Greets, with the host's name and the date".into()),

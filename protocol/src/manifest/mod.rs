@@ -40,6 +40,9 @@ pub struct Script {
     /// How the script receives its secret parameters: `environment` (default) or `file`.
     #[serde(default, skip_serializing_if = "SecretDelivery::is_environment")]
     pub secrets: SecretDelivery,
+    /// It reads standard input, which callers may send. Absent: they may not, and it reads an empty one.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub stdin: bool,
     /// Timeout in milliseconds. A caller can shorten it but not extend it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout_ms: Option<u64>,
@@ -49,6 +52,10 @@ pub struct Script {
     /// A description for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 /// Why a manifest is rejected, for the person who edits it.
@@ -88,20 +95,25 @@ impl Manifest {
         self.scripts.iter().filter(any).map(|script| script.name.as_str())
     }
 
-    /// The requested script, if it exists and accepts these parameters. The server checks this
+    /// The requested script, if it exists and accepts these parameters and this input. The server checks this
     /// before it queues a command, and the host checks it again before it starts the script.
     ///
     /// # Errors
-    /// [`ManifestMismatch::UnknownScript`] or [`ManifestMismatch::Parameters`].
+    /// [`ManifestMismatch::UnknownScript`], [`ManifestMismatch::Parameters`] or
+    /// [`ManifestMismatch::StdinNotAllowed`].
     pub fn allowed_script(
         &self,
         name: &str,
         parameters: &Parameters,
         secrets: &SecretParameters,
+        has_stdin: bool,
     ) -> Result<&Script, ManifestMismatch> {
         let script = self.script(name).ok_or_else(|| ManifestMismatch::unknown_script(name))?;
         parameter::check_accepted(parameters, secrets, &script.parameters)?;
-        Ok(script)
+        match has_stdin && !script.stdin {
+            true => Err(ManifestMismatch::stdin_not_allowed(name)),
+            false => Ok(script),
+        }
     }
 
     /// Memory that the manifest takes, in bytes: several times its text.

@@ -45,12 +45,14 @@ pub mod commands {
     pub mod command_state;
     pub mod job_state;
     pub mod ladder;
+    pub mod lock;
     pub mod offline_policy;
     pub mod open_state;
     pub mod output_event;
     pub mod preview;
     pub mod range;
     pub mod records;
+    pub mod retries;
     pub mod rollout;
     pub mod trigger;
     pub mod work;

@@ -1,6 +1,8 @@
 //! Shapes that several resources share.
 
+use muster_protocol::stdin::Stdin;
 use serde::Serialize;
+use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
 use crate::domain::outbound::OutboundUrl;
@@ -24,6 +26,32 @@ impl<T> From<Page<T>> for PageView<T> {
 /// Text that was stored as JSON.
 pub fn stored_json(text: &str) -> serde_json::Value {
     serde_json::from_str(text).unwrap_or(serde_json::Value::Null)
+}
+
+/// The data of a stored command, which is valid JSON. Standard input is shown by its size.
+pub fn shown_data(data: String) -> Box<RawValue> {
+    let shown = match data.contains("\"stdin\"") {
+        true => without_stdin(&data),
+        false => data,
+    };
+    RawValue::from_string(shown).unwrap_or_else(|_| RawValue::NULL.to_owned())
+}
+
+fn without_stdin(text: &str) -> String {
+    let mut data = stored_json(text);
+    if let Some(bytes) = stdin_bytes(&data)
+        && let Some(fields) = data.as_object_mut()
+    {
+        fields.remove("stdin");
+        fields.insert("stdin_bytes".into(), bytes.into());
+    }
+    data.to_string()
+}
+
+/// The bytes of standard input in the stored data of an `execute`.
+pub fn stdin_bytes(data: &serde_json::Value) -> Option<u64> {
+    let text = data.get("stdin")?.as_str()?;
+    Some(Stdin::decode(text).ok()?.bytes().len() as u64)
 }
 
 /// The URL of a webhook as the caller may see it. `is_own`: the caller wrote it.

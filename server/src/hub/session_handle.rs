@@ -258,6 +258,11 @@ impl SessionHandle {
         free
     }
 
+    /// The next slot that becomes free wakes the agent: a command waits for the end of another one.
+    pub fn wake_at_next_free_slot(&self) {
+        self.is_starved.store(true, Ordering::Release);
+    }
+
     /// Frees a slot. True if a command was refused one meanwhile: its agent must be woken.
     pub fn free_slot(&self, command_id: CommandId) -> bool {
         let freed =

@@ -8,6 +8,7 @@ pub mod backup;
 pub mod blobs;
 mod command_completion;
 mod connect;
+mod delivery_conditions;
 pub mod entities;
 mod error;
 mod fire_start;

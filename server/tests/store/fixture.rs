@@ -213,6 +213,12 @@ impl Fixture {
                 script: Some("hello".into()),
                 trigger: Trigger::Api,
                 capsule: None,
+                attempt: 1,
+                retry_of: None,
+                retried_as: None,
+                retried_job_id: None,
+                not_before: None,
+                lock_name: None,
             },
             deliver_in_epoch: None,
             idempotency: None,
@@ -251,6 +257,8 @@ impl Fixture {
             stop: None,
             webhook_url: None,
             retry_of: None,
+            retries: None,
+            lock_name: None,
         }
     }
 

@@ -2,7 +2,6 @@
 
 mod access;
 mod commands;
-mod certificates;
 mod fixture;
 mod fleet;
 mod history;

@@ -63,14 +63,16 @@ impl Cli {
         &self.home
     }
 
-    /// Runs `muster` to its end.
+    /// Runs `muster` to its end, without standard input.
     pub async fn run(&self, args: &[&str]) -> ProgramOutput {
-        self.run_with_input(args, "").await
+        ended(self.start(args)).await
     }
 
     /// [`Cli::run`] with data on standard input.
     pub async fn run_with_input(&self, args: &[&str], input: &str) -> ProgramOutput {
-        let mut child = self.start(args);
+        let mut command = Command::new(binary("muster"));
+        command.args(args).stdin(Stdio::piped());
+        let mut child = self.spawn(command);
         // The program may not read it.
         let _ = child.stdin.take().expect("a pipe").write_all(input.as_bytes());
         ended(child).await
@@ -89,6 +91,7 @@ impl Cli {
         let program = binary("muster");
         let mut command = Command::new("python3");
         command.args(["-c", TERMINAL, "sh", "-c", &size, "sh"]).arg(program).args(args);
+        command.stdin(Stdio::piped());
         ended(self.spawn(command)).await
     }
 
@@ -102,7 +105,7 @@ impl Cli {
     /// Starts `muster` and does not wait for it.
     pub fn start(&self, args: &[&str]) -> Child {
         let mut command = Command::new(binary("muster"));
-        command.args(args);
+        command.args(args).stdin(Stdio::null());
         self.spawn(command)
     }
 
@@ -113,7 +116,6 @@ impl Cli {
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .current_dir(&self.home)
-            .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()

@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest';
 import { draftOfJob, isOtherJob, jobOf, plainTarget, type ScheduledJob } from './job';
 
-const stored = { script: 'backup', target: { tags: ['db', 'eu'] }, parameters: { MODE: 'fast' }, rollout: { wave_size: '50%', max_failures: 1 }, timeout_ms: 60_000 } as unknown as ScheduledJob;
+const stored = { script: 'backup', target: { tags: ['db', 'eu'] }, parameters: { MODE: 'fast' }, rollout: { wave_size: '50%', max_failures: 1 }, timeout_ms: 60_000, retries: { count: 3, backoff_ms: 30_000 }, lock: 'backup' } as unknown as ScheduledJob;
 
 test('a form that nobody changed asks for the same job', () => {
   const draft = draftOfJob(stored);

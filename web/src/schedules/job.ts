@@ -51,6 +51,8 @@ export function jobOf(draft: JobDraft, before: ScheduledJob | undefined, bound: 
   return {
     ...(before?.timeout_ms ? { timeout_ms: before.timeout_ms } : {}),
     ...(before?.expires_in_ms ? { expires_in_ms: before.expires_in_ms } : {}),
+    ...(before?.retries ? { retries: before.retries } : {}),
+    ...(before?.lock ? { lock: before.lock } : {}),
     ...(bound ? { confirm_agent_count: bound } : {}),
     ...(draft.mode === 'script' ? { script: draft.script } : { argv: split(draft.argv) }),
     target: isKept ? before.target : ((hasSecrets ? plainTarget(draft.target) : undefined) ?? { expression: draft.target.trim() }),

@@ -12,6 +12,7 @@ use muster_protocol::identity::AgentKeyPair;
 use muster_protocol::library::{CallPart, CallReport, MAX_CALL_DATA_BYTES, TriggerCall};
 use muster_protocol::parameter::Parameters;
 use muster_protocol::secret_parameters::{SecretDelivery, SecretParameters};
+use muster_protocol::stdin::Stdin;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
@@ -100,7 +101,7 @@ pub struct PackageLaunch {
     pub archive_bytes: u64,
 }
 
-/// Parameter values, in a file of their own.
+/// Parameter values and standard input, in a file of their own.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct ParameterRecord {
     pub parameters: Parameters,
@@ -110,11 +111,14 @@ pub struct ParameterRecord {
     /// Names of both kinds whose values are defaults of the manifest, which no request contained.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub defaults: BTreeSet<String>,
+    /// What the program reads from standard input.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stdin: Option<Stdin>,
 }
 
 impl ParameterRecord {
     pub fn is_empty(&self) -> bool {
-        self.parameters.is_empty() && self.secret_parameters.is_empty()
+        self.parameters.is_empty() && self.secret_parameters.is_empty() && self.stdin.is_none()
     }
 }
 

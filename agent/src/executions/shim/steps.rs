@@ -114,7 +114,8 @@ impl Steps<'_> {
         let program = program_of(self.execution, &self.found.program, interpreter);
         let (Some(call), Some(files)) = (&self.execution.launch.call, files) else {
             self.step = None;
-            return self.script(Program { variables, ..program });
+            let stdin = parameters.stdin.clone();
+            return self.script(Program { variables, stdin, ..program });
         };
         variables.extend(files.variables(call));
         let is_python = self.execution.launch.interpreter.as_deref() == Some("python");

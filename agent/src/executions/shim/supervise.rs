@@ -1,9 +1,10 @@
 //! Spawns a direct child, reads its output, enforces its time limit and ends it.
 
 use std::ffi::OsString;
-use std::fs::File;
-use std::io;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write as _};
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, ChildStdout, Command, Stdio};
@@ -11,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use muster_protocol::frame::output::Stream;
 use muster_protocol::limits::CANCEL_GRACE_MS;
+use muster_protocol::stdin::Stdin;
 
 use super::capture::OutputCapture;
 use super::process_end::{self, ChildExit};
@@ -47,7 +49,7 @@ pub(super) fn program_of(
         (None, None) => (program, None, Vec::new(), scripts()),
     };
     arguments.extend(launch.args.iter().map(OsString::from));
-    Program { path: path.to_owned(), name, arguments, folder, variables: Vec::new() }
+    Program { path: path.to_owned(), name, arguments, folder, variables: Vec::new(), stdin: None }
 }
 
 /// Starts a program, without a shell.
@@ -72,7 +74,7 @@ pub fn spawn(
         .envs(program.variables.iter().map(|(name, value)| (name, value)))
         .env(ENV_MARKER, execution.command_id.hyphenated().to_string())
         .process_group(0)
-        .stdin(Stdio::null())
+        .stdin(standard_input(execution, program.stdin.as_ref(), account)?)
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
     if let Some(account) = account.cloned() {
@@ -81,6 +83,30 @@ pub fn spawn(
         unsafe { command.pre_exec(move || account.become_user()) };
     }
     command.spawn()
+}
+
+/// A file without a name that has the input: a script that reads slowly or not at all blocks nothing.
+fn standard_input(
+    execution: &Execution,
+    stdin: Option<&Stdin>,
+    account: Option<&Account>,
+) -> io::Result<Stdio> {
+    let Some(stdin) = stdin else { return Ok(Stdio::null()) };
+    let path = execution.dir.path().join("stdin");
+    // A shim that was killed before it started the script may have left one.
+    match std::fs::remove_file(&path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        Ok(()) | Err(_) => {}
+    }
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
+    let input = File::open(&path)?;
+    std::fs::remove_file(&path)?;
+    file.write_all(stdin.bytes())?;
+    if let Some(account) = account {
+        // A script may open `/dev/stdin`.
+        account.own(&file)?;
+    }
+    Ok(input.into())
 }
 
 /// How far the termination of a run has progressed.

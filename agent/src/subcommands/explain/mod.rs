@@ -72,6 +72,8 @@ pub struct ScriptEntry {
     pub any_parameters: bool,
     pub parameters: Vec<ParameterEntry>,
     pub secrets: SecretDelivery,
+    /// The server may send standard input.
+    pub stdin: bool,
     /// The longest run time.
     pub timeout_ms: u64,
     /// The file must have the hash that the manifest states.
@@ -197,6 +199,7 @@ impl ScriptEntry {
             any_parameters: script.parameters == AcceptedParameters::Any,
             parameters: parameters.collect(),
             secrets: script.secrets,
+            stdin: script.stdin,
             timeout_ms: script.timeout_ms.unwrap_or(MAX_TIMEOUT_MS),
             is_pinned: script.sha256.is_some(),
             problem: checked.err().map(|refusal| refusal.to_string()),

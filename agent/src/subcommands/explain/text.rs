@@ -148,8 +148,9 @@ fn script_lines(script: &ScriptEntry, line: &mut impl FnMut(String)) {
         }
     };
     let pinned = if script.is_pinned { "; the file's hash is fixed" } else { "" };
+    let input = if script.stdin { "; any standard input" } else { "" };
     let time = duration(script.timeout_ms);
-    line(format!("    {name}: {parameters}; at most {time}{pinned}"));
+    line(format!("    {name}: {parameters}{input}; at most {time}{pinned}"));
     if let Some(problem) = &script.problem {
         line(format!("      can't start: {}", for_terminal(problem)));
     }

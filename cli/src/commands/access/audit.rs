@@ -272,7 +272,10 @@ fn name(entry: &Value, what: &str) -> String {
 /// [`CliError`], also if something is wrong with the log.
 pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
     if args.action.is_some() && args.list.is_given() {
-        return Err(CliError::Usage("filters belong to the list; put them behind `list`".into()));
+        return Err(CliError::Usage(
+            "options of an action follow its name, such as `muster audit export --log server`"
+                .into(),
+        ));
     }
     match args.action.unwrap_or(Action::List(args.list)) {
         Action::List(args) => {

@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use self::job_run::JobWait;
 use super::agent_count;
 use super::rollout_options::RolloutOptions;
+use super::run_options::RunOptions;
 use crate::commands::fleet::target_options::{
     TARGET, TARGET_EXPRESSION, TARGET_TAGS, TargetOptions,
 };
@@ -21,6 +22,7 @@ use crate::error::CliError;
 use crate::explanation::{OptionNames, option};
 use crate::input::quantities::milliseconds;
 use crate::input::secret_sources::SecretSource;
+use crate::input::standard_input;
 use crate::session::Session;
 
 const PARAMETERS: &str = "Parameters";
@@ -33,12 +35,17 @@ pub const OPTIONS: OptionNames = &[
     option("argv", "COMMAND"),
     option("parameters", "--parameter"),
     option("secret_parameters", "--secret"),
+    option("stdin", "--stdin"),
     option("timeout_ms", "--timeout"),
     option("expires_in_ms", "--expires"),
     option("on_mismatch", "--on-mismatch"),
     option("calendar_override", "--override-calendar").expects("a reason of 1 to 200 characters"),
     option("offline", "--offline"),
     option("confirm_agent_count", "--confirm-agents"),
+    option("retries", "--retries").expects("0 to 10"),
+    option("retries.count", "--retries").expects("0 to 10"),
+    option("retries.backoff_ms", "--retry-backoff"),
+    option("lock", "--lock").expects("1 to 64 letters, digits and . _ -"),
     option("webhook", "--webhook"),
     option("webhook.url", "--webhook"),
     TARGET,
@@ -63,6 +70,7 @@ pub const OPTIONS: OptionNames = &[
 ///   muster run web-1 deploy ENV=test
 ///   muster run web-1 -- uname -a
 ///   muster run web-1,web-2 deploy ENV=test
+///   muster run web-1 import --stdin <rows.csv
 ///   muster run --on 'tag:web & os:linux' --wave 10% deploy ENV=test
 ///
 /// A terminal gets text and colours only; a file or a pipe gets every byte.
@@ -93,6 +101,12 @@ pub struct Args {
     /// Values of 4 bytes or more are masked in the output.
     #[arg(long = "secret", value_name = "NAME[=@FILE|=env]", help_heading = PARAMETERS)]
     secrets: Vec<String>,
+    /// Pass standard input on to what runs: at most 256 KiB
+    ///
+    /// A script must have `"stdin": true` in the manifest of the host. Without this option, piped input is
+    /// refused.
+    #[arg(long, help_heading = PARAMETERS)]
+    stdin: bool,
     /// End the script after this time, such as 30s, 5m or 2h [default: 1h]
     #[arg(long, value_name = "TIME", value_parser = milliseconds, help_heading = EXECUTION)]
     timeout: Option<u64>,
@@ -134,6 +148,8 @@ pub struct Args {
     /// Write every byte to a terminal too, including control sequences
     #[arg(long, help_heading = OUTPUT)]
     raw: bool,
+    #[command(flatten)]
+    run: RunOptions,
     #[command(flatten)]
     rollout: RolloutOptions,
 }
@@ -250,6 +266,7 @@ impl Args {
         if let Some(url) = &self.webhook {
             body["webhook"] = json!({ "url": url });
         }
+        self.run.add_to(&mut body)?;
         Ok(body)
     }
 
@@ -277,13 +294,22 @@ impl Args {
 /// # Errors
 /// [`CliError`]; after the start its message names the command or job, which keeps running.
 pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
-    let data = args.data()?;
+    let mut data = args.data()?;
+    match args.stdin {
+        true => data["stdin"] = json!(standard_input::read()?),
+        false => standard_input::refuse_unread()?,
+    }
     match args.target()?.0 {
         RunTarget::OneAgent(agent) => {
-            if let Some(option) = args.option_of_jobs() {
+            if !args.run.is_given()
+                && let Some(option) = args.option_of_jobs()
+            {
                 return Err(usage(&format!("{option} needs --on or --tag, or several agents")));
             }
             let agent_id = session.agent_id(agent, data.get("secret_parameters").is_some()).await?;
+            if args.run.is_given() {
+                return run_job(&args, session, data, json!({ "ids": [agent_id] })).await;
+            }
             if args.dry_run {
                 let mut body = args.job(data, json!({ "ids": [agent_id] }))?;
                 args.add_delivery(&mut body);

@@ -81,7 +81,7 @@ enum Action {
     },
     /// Show a script, or one version with its signatures
     Show {
-        /// Script: an id, a name, or a unique prefix of one
+        /// Script: an id, a name, or a unique prefix of one; NAME@N is its version N
         script: String,
         /// Show this version
         #[arg(long, value_name = "N")]
@@ -182,7 +182,10 @@ pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
                 List { segments: &["scripts"], filters: &filters, limit, columns: &COLUMNS, empty };
             list.show(session).await
         }
-        Action::Show { script, version, body } => show(session, &script, version, body).await,
+        Action::Show { script, version, body } => {
+            let (script, version) = versioned(&script, version)?;
+            show(session, script, version, body).await
+        }
         Action::Create { name, file, interpreter, folder, tags, description, message } => {
             let text = std::fs::read_to_string(&file).map_err(CliError::file("read", &file))?;
             let request = json!({
@@ -222,6 +225,18 @@ pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
         Action::Starter(options) => starter::run(options, session).await,
         Action::Push(options) => folder::push(options, session).await,
         Action::Pull(options) => folder::pull(options, session).await,
+    }
+}
+
+/// A script, and the version that is named behind it or by an option.
+fn versioned(typed: &str, version: Option<u32>) -> Result<(&str, Option<u32>), CliError> {
+    let Some((script, number)) = typed.rsplit_once('@') else { return Ok((typed, version)) };
+    let named = number.parse().map_err(|_| {
+        CliError::Usage(format!("`{number}` is no version; use NAME@N, such as backup@3"))
+    })?;
+    match version.filter(|version| *version != named) {
+        Some(other) => Err(CliError::Usage(format!("both version {named} and {other} are given"))),
+        None => Ok((script, Some(named))),
     }
 }
 
@@ -281,4 +296,19 @@ async fn get(session: &Session, segments: &[&str]) -> Result<Value, CliError> {
 fn number_of(value: &Value, field: &str) -> Result<u64, CliError> {
     let number = value.get(field).and_then(Value::as_u64);
     number.ok_or_else(|| CliError::Answer(format!("the script has no {field}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn version_is_named_behind_the_script_or_by_the_option() {
+        assert_eq!(versioned("backup", Some(2)).expect("valid"), ("backup", Some(2)));
+        assert_eq!(versioned("backup@3", None).expect("valid"), ("backup", Some(3)));
+        assert_eq!(versioned("backup@3", Some(3)).expect("valid"), ("backup", Some(3)));
+        for (typed, version) in [("backup@3", Some(2)), ("backup@x", None), ("backup@", None)] {
+            assert!(versioned(typed, version).is_err(), "{typed}");
+        }
+    }
 }

@@ -123,6 +123,8 @@ pub enum EndReason {
     ApprovalExpired,
     /// Its secret parameters could not be sent to its agent.
     SecretsUndeliverable,
+    /// Its agent is a basic one, which takes no standard input.
+    StdinUndeliverable,
     /// Its agent was offline, and its job skips offline agents.
     SkippedOffline,
     /// The host's manifest did not have the script, and its job skips such hosts.
@@ -133,6 +135,8 @@ pub enum EndReason {
     SkippedArgvNotAllowed,
     /// The host runs no scripts of the library, and its job skips such hosts.
     SkippedLibraryNotAllowed,
+    /// The host does not let the script read standard input, and its job skips such hosts.
+    SkippedStdinNotAllowed,
     /// Its rollout was aborted before it was sent.
     AbortedInQueue,
 }
@@ -154,11 +158,13 @@ impl EndReason {
             Self::ApprovalRefused => "approval_refused",
             Self::ApprovalExpired => "approval_expired",
             Self::SecretsUndeliverable => "secrets_undeliverable",
+            Self::StdinUndeliverable => "stdin_undeliverable",
             Self::SkippedOffline => "skipped_offline",
             Self::SkippedUnknownScript => "skipped_unknown_script",
             Self::SkippedInvalidParameters => "skipped_invalid_parameters",
             Self::SkippedArgvNotAllowed => "skipped_argv_not_allowed",
             Self::SkippedLibraryNotAllowed => "skipped_library_not_allowed",
+            Self::SkippedStdinNotAllowed => "skipped_stdin_not_allowed",
             Self::AbortedInQueue => "aborted_in_queue",
         }
     }
@@ -196,6 +202,9 @@ impl EndReason {
             }
             Self::ApprovalRefused => "somebody else refused to approve it; it was never sent",
             Self::ApprovalExpired => "nobody approved it in time; it was never sent",
+            Self::StdinUndeliverable => {
+                "its agent is a basic one, which takes no standard input; it was never sent: send it to another agent"
+            }
             Self::SecretsUndeliverable => {
                 "its secret parameters can't be opened here, or the agent is now one that can't keep them; it was never sent: send it again"
             }
@@ -213,6 +222,9 @@ impl EndReason {
             }
             Self::SkippedLibraryNotAllowed => {
                 "the host's policy or its agent's version does not allow scripts of the library, and the job skips such hosts; it was never sent"
+            }
+            Self::SkippedStdinNotAllowed => {
+                "the host does not let the script read standard input, and the job skips such hosts; it was never sent"
             }
             Self::AbortedInQueue => "the job was aborted before it was sent",
         }
@@ -285,7 +297,8 @@ pub fn step(state: CommandState, event: CommandEvent) -> CommandTransition {
                 | EndReason::SkippedUnknownScript
                 | EndReason::SkippedInvalidParameters
                 | EndReason::SkippedArgvNotAllowed
-                | EndReason::SkippedLibraryNotAllowed,
+                | EndReason::SkippedLibraryNotAllowed
+                | EndReason::SkippedStdinNotAllowed,
             ),
         ) => CommandTransition::To(Skipped),
         (

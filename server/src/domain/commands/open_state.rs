@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use super::command_state::CommandState;
 use super::job_state::JobState;
+use crate::domain::ids::CommandId;
 use crate::domain::time::Timestamp;
 
 /// An open execution, as far as the sentence about it needs.
@@ -24,6 +25,12 @@ pub struct OpenExecution<'a> {
     pub timeout_ms: u64,
     pub lost_after_ms: u64,
     pub cancel_requested_at: Option<Timestamp>,
+    /// Of an execution that is run again by itself, counted from 1.
+    pub attempt: i32,
+    /// When this attempt may be sent.
+    pub not_before: Option<Timestamp>,
+    /// A lock that it waits for, and the execution that holds it.
+    pub lock: Option<(&'a str, CommandId)>,
 }
 
 impl OpenExecution<'_> {
@@ -81,10 +88,25 @@ impl OpenExecution<'_> {
                  otherwise. Start the agent on its host, or cancel it.",
                 self.expires_at
             ),
-            _ => format!(
+            _ => self.queued_online(),
+        }
+    }
+
+    fn queued_online(&self) -> String {
+        let (name, expires_at) = (self.agent_name, self.expires_at);
+        match (self.lock, self.not_before) {
+            (Some((lock, holder)), _) => format!(
+                "It waits for the lock `{lock}` on {name}, which execution {holder} holds. It is sent when \
+                 that one has ended, and expires at {expires_at} otherwise. You can cancel either."
+            ),
+            (None, Some(at)) => format!(
+                "It is attempt {}, and is sent at {at} or when {name} has a free slot after that. It \
+                 expires at {expires_at} otherwise. You can cancel it.",
+                self.attempt
+            ),
+            (None, None) => format!(
                 "{name} is connected and has no free slot. It is sent when one of its executions ends, and \
-                 expires at {} otherwise. Cancel it or one of the others.",
-                self.expires_at
+                 expires at {expires_at} otherwise. Cancel it or one of the others."
             ),
         }
     }
@@ -161,6 +183,9 @@ mod tests {
             timeout_ms: 3_600_000,
             lost_after_ms: 60_000,
             cancel_requested_at: None,
+            attempt: 1,
+            not_before: None,
+            lock: None,
         }
     }
 
@@ -192,6 +217,15 @@ mod tests {
         let offline = OpenExecution { offline_since: Some(Timestamp(0)), ..queued.clone() };
         assert!(offline.queued().starts_with("web-1 is offline since 1970-01-01T00:00:00.000Z."));
         assert!(offline.queued().contains("expires at 1970-01-02T00:00:00.000Z"));
+        let again = OpenExecution { attempt: 2, not_before: Some(Timestamp(0)), ..queued.clone() };
+        assert!(
+            again.queued().starts_with("It is attempt 2, and is sent at 1970-01-01T00:00:00.000Z")
+        );
+        let holder = CommandId::new();
+        let locked = OpenExecution { lock: Some(("apt", holder)), ..again };
+        let names =
+            format!("It waits for the lock `apt` on web-1, which execution {holder} holds.");
+        assert!(locked.queued().starts_with(&names));
         let held = OpenExecution { is_held: true, wave: Some(3), ..offline };
         assert!(held.queued().starts_with("It waits for wave 3"));
         let waiting = OpenExecution { approval_until: Some(Timestamp(0)), ..held };

@@ -3,6 +3,7 @@
 
 use super::command_state::{CommandState, EndReason};
 use super::job_state::{JobState, Stop};
+use super::retries::StoredRetries;
 use super::trigger::Trigger;
 use crate::domain::ids::{AgentId, CommandId, JobId, PrincipalId};
 use crate::domain::time::Timestamp;
@@ -38,6 +39,16 @@ pub struct CommandRecord {
     /// Script of an `execute`, empty for an ad-hoc command. `None` for every other command.
     pub script: Option<String>,
     pub trigger: Trigger,
+    /// Of an execution that is run again by itself, counted from 1.
+    pub attempt: i32,
+    /// The execution that this one runs again.
+    pub retry_of: Option<CommandId>,
+    /// The execution that runs this one again.
+    pub retried_as: Option<CommandId>,
+    /// When the next attempt may be sent.
+    pub not_before: Option<Timestamp>,
+    /// Of the commands of an agent with the same lock, one at a time is sent.
+    pub lock: Option<String>,
 }
 
 /// The report of an agent about a command.
@@ -80,6 +91,9 @@ pub struct JobRecord {
     pub webhook_url: Option<String>,
     /// The job that this one retries.
     pub retry_of: Option<JobId>,
+    /// How often each execution is run again by itself.
+    pub retries: Option<StoredRetries>,
+    pub lock: Option<String>,
 }
 
 /// The progress of a job in waves, which are counted from 1.

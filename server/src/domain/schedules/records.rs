@@ -8,6 +8,7 @@ use super::policy::{CatchUp, MissedPolicy, OverlapPolicy};
 use super::rule::{DueTimes, RuleSpec};
 use super::rule_error::RuleError;
 use crate::domain::commands::offline_policy::OfflinePolicy;
+use crate::domain::commands::retries::RetrySpec;
 use crate::domain::commands::rollout::RolloutSpec;
 use crate::domain::fleet::target::TargetSpec;
 use crate::domain::ids::{FireId, JobId, PrincipalId, ScheduleId, TenantId};
@@ -35,6 +36,10 @@ pub struct JobTemplate {
     /// The most agents that a fire may reach where the ladder asks for a confirmation.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub confirm_agent_count: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retries: Option<RetrySpec>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lock: Option<String>,
 }
 
 /// A schedule.

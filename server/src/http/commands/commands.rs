@@ -18,7 +18,7 @@ use crate::domain::time::Timestamp;
 use crate::http::AppState;
 use crate::http::extract::{Body, Empty, Id, Params, WaitParams, page};
 use crate::http::problem::{ApiResult, Problem};
-use crate::http::views::{PageView, stored_json};
+use crate::http::views::{PageView, shown_data, stored_json};
 use crate::services::access::caller::Caller;
 use crate::services::commands::preflight::OnMismatch;
 use crate::services::commands::{CommandRequest, SendResult};
@@ -191,8 +191,7 @@ impl From<CommandWithReport> for CommandView {
             approval,
             command: row.command,
             state: row.state,
-            // Validated before the insert, so it is returned without parsing.
-            data: RawValue::from_string(row.data).unwrap_or_else(|_| RawValue::NULL.to_owned()),
+            data: shown_data(row.data),
             result,
             error,
             error_code,

@@ -6,6 +6,7 @@ use serde_json::Value;
 use utoipa::ToSchema;
 
 use crate::domain::commands::offline_policy::OfflinePolicy;
+use crate::domain::commands::retries::RetrySpec;
 use crate::domain::commands::rollout::RolloutSpec;
 use crate::domain::fleet::target::TargetSpec;
 use crate::domain::ids::{FireId, JobId, PrincipalId, ScheduleId};
@@ -89,6 +90,13 @@ pub(super) struct ScheduledJob {
     /// The most agents that a fire may reach. Needed where the ladder of the tenant asks for a
     /// confirmation; a fire that would reach more agents is refused. Default: no bound.
     confirm_agent_count: Option<u64>,
+    /// Runs an execution again that failed or reached its timeout. Each attempt is an execution of its own;
+    /// the job counts the last one of each agent.
+    #[schema(value_type = Option<RetrySpec>)]
+    retries: Option<Object<RetrySpec>>,
+    /// Of the executions that name the same lock on one agent, one runs at a time: 1 to 64 letters, digits,
+    /// `.`, `_` and `-`.
+    lock: Option<String>,
 }
 
 /// A rule that is not stored.
@@ -235,6 +243,8 @@ impl From<ScheduledJob> for JobTemplate {
             timeout_ms: job.timeout_ms,
             expires_in_ms: job.expires_in_ms,
             confirm_agent_count: job.confirm_agent_count,
+            retries: job.retries.map(|retries| retries.0),
+            lock: job.lock,
         }
     }
 }

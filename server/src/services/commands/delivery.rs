@@ -13,7 +13,7 @@ use muster_protocol::CloseCode;
 use muster_protocol::library::{ScriptContent, TriggerCall};
 use muster_protocol::secret_parameters::SecretParameters;
 
-use super::secret_parameters::OutgoingCommand;
+use super::secret_parameters::{OutgoingCommand, has_stdin};
 use crate::domain::commands::command_state::EndReason;
 use crate::domain::ids::CommandId;
 use crate::domain::secret_box::SecretBox;
@@ -95,7 +95,8 @@ impl CommandDelivery {
         row: &command::Model,
         (secrets, content): (&Arc<SecretParameters>, Option<&Arc<ScriptContent>>),
     ) -> Option<Reservation> {
-        let is_sendable = secrets.is_empty() || session.supports_secrets;
+        let is_plain = secrets.is_empty() && !has_stdin(&row.data);
+        let is_sendable = session.supports_secrets || is_plain;
         if !is_sendable || !session.try_acquire_new(row.id) {
             return None;
         }
@@ -121,8 +122,11 @@ impl CommandDelivery {
             return Err(EndReason::PermissionRevoked);
         }
         let outgoing = match OutgoingCommand::open(&self.secret_box, row) {
-            Ok(outgoing) if session.supports_secrets || !outgoing.has_secrets() => outgoing,
-            Ok(_) => return Err(EndReason::SecretsUndeliverable),
+            Ok(outgoing) if session.supports_secrets || outgoing.is_plain() => outgoing,
+            Ok(outgoing) if outgoing.has_secrets() => {
+                return Err(EndReason::SecretsUndeliverable);
+            }
+            Ok(_) => return Err(EndReason::StdinUndeliverable),
             Err(row) => {
                 tracing::error!(command_id = %row.id, "failed to open a command's secret parameters");
                 return Err(EndReason::SecretsUndeliverable);

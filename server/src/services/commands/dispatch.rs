@@ -83,6 +83,10 @@ impl Dispatcher {
         // From now on new commands are queued, behind the ones that are read here.
         sessions.values().for_each(|session| session.set_backlog(true));
         let due_at = self.clock.now();
+        // Before the read: a holder that ends later wakes the agent, and one that has ended is not read.
+        for agent_id in self.store.system().agents_with_queued_locks(&ids).await? {
+            sessions[&agent_id].wake_at_next_free_slot();
+        }
         // One more than the most free slots shows whether an agent has commands left over.
         let rows =
             self.store.system().deliverable(&ids, due_at, max_free + 1, COMMANDS_PER_CALL).await?;

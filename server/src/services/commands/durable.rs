@@ -181,6 +181,8 @@ impl Commands {
             job_id: None,
             script,
             trigger: Trigger::Api,
+            retry_of: None,
+            lock_name: None,
         }
         .into_row()
     }

@@ -5,13 +5,14 @@ use std::collections::{BTreeSet, HashMap};
 use super::Commands;
 use super::approvals::of_work::add_approvals;
 use crate::domain::access::principal::Scope;
+use crate::domain::commands::command_state::CommandState;
 use crate::domain::ids::{AgentId, CommandId, JobId};
 use crate::domain::page::{Page, PageRequest};
 use crate::domain::time::Timestamp;
 use crate::services::access::caller::Caller;
 use crate::services::error::{Result, ServiceError};
 use crate::store::entities::column::StringList;
-use crate::store::queries::{CommandFilter, CommandWithReport, TenantScope};
+use crate::store::queries::{AgentLock, CommandFilter, CommandWithReport, TenantScope};
 
 const UNKNOWN: ServiceError = ServiceError::NotFound("execution");
 
@@ -25,6 +26,8 @@ pub struct Execution {
     pub agent_offline_since: Option<Timestamp>,
     /// Names of the secret parameters of its job.
     pub secret_names: Option<Vec<String>>,
+    /// The execution that holds the lock that this one waits for.
+    pub lock_holder: Option<CommandId>,
 }
 
 impl Commands {
@@ -105,7 +108,9 @@ impl Commands {
             true => HashMap::new(),
             false => tenant.secret_names(jobs.into_iter().collect()).await?,
         };
+        let holders = lock_holders(tenant, &found).await?;
         let complete = |found: CommandWithReport| Execution {
+            lock_holder: lock_of(&found).and_then(|lock| holders.get(&lock)).copied(),
             agent_name: known.get(&found.command.agent_id).map(|agent| agent.0.clone()),
             agent_offline_since: known
                 .get(&found.command.agent_id)
@@ -119,6 +124,25 @@ impl Commands {
         };
         Ok(found.into_iter().map(complete).collect())
     }
+}
+
+/// Which executions hold the locks that some of these wait for.
+async fn lock_holders(
+    tenant: &TenantScope,
+    found: &[CommandWithReport],
+) -> Result<HashMap<AgentLock, CommandId>> {
+    let agents: BTreeSet<AgentId> = found.iter().filter_map(lock_of).map(|lock| lock.0).collect();
+    match agents.is_empty() {
+        true => Ok(HashMap::new()),
+        false => Ok(tenant.lock_holders(agents.into_iter().collect()).await?),
+    }
+}
+
+/// The lock that a queued execution waits for.
+fn lock_of(found: &CommandWithReport) -> Option<AgentLock> {
+    let row = &found.command;
+    let lock = row.lock.clone().filter(|_| row.state == CommandState::Queued)?;
+    Some((row.agent_id, lock))
 }
 
 /// The kind of a command never changes, so one check is enough.

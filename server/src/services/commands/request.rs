@@ -13,6 +13,7 @@ use muster_protocol::manifest_mismatch::ManifestMismatch;
 use muster_protocol::package::{PACKAGE_PREFIX, PackageReference};
 use muster_protocol::parameter::{self, Parameters};
 use muster_protocol::secret_parameters::SecretParameters;
+use muster_protocol::stdin::Stdin;
 use muster_protocol::{CommandName, argv};
 use ring::digest::{Context, SHA256};
 use serde::Deserialize;
@@ -43,6 +44,8 @@ const MAX_AUDITED_WORDS: usize = 64;
 const MAX_AUDITED_CHARS: usize = 2_000;
 /// Longest reason for overriding a calendar, in characters.
 pub const MAX_OVERRIDE_CHARS: usize = 200;
+/// Most bytes of standard input that a job stores, for all its executions together.
+pub const MAX_STDIN_BYTES_OF_JOB: usize = 64 * 1024 * 1024;
 /// Longest idempotency key, in characters.
 pub const MAX_IDEMPOTENCY_KEY_CHARS: usize = 255;
 
@@ -81,6 +84,8 @@ pub(in crate::services) struct ValidatedCommand {
     pub on_mismatch: OnMismatch,
     pub confirmation: Option<Confirmation>,
     pub calendar_override: Option<String>,
+    /// Bytes of standard input; `None` if the program gets none.
+    pub stdin_bytes: Option<usize>,
 }
 
 /// `data` of an `execute`: exactly one of a script and an ad-hoc command.
@@ -92,6 +97,7 @@ struct Execute {
     #[serde(default)]
     parameters: Parameters,
     timeout_ms: Option<u64>,
+    stdin: Option<Stdin>,
 }
 
 impl CommandRequest {
@@ -126,12 +132,12 @@ impl CommandRequest {
             return Err(ServiceError::invalid_field("data", "must be at most 512 KiB"));
         }
         let may_hold_secrets = data.get("secret_parameters").is_some();
-        let (timeout_ms, executable, secret_parameters) = match name {
+        let (timeout_ms, executable, secret_parameters, stdin_bytes) = match name {
             CommandName::Execute => {
-                let (timeout_ms, executable, secrets) = validate_execute(&mut data)?;
-                (timeout_ms, Some(executable), secrets)
+                let (timeout_ms, executable, secrets, stdin) = validate_execute(&mut data)?;
+                (timeout_ms, Some(executable), secrets, stdin)
             }
-            _ => (DEFAULT_TIMEOUT_MS, None, SecretParameters::default()),
+            _ => (DEFAULT_TIMEOUT_MS, None, SecretParameters::default(), None),
         };
         // Serialized again only if the secrets were taken out.
         let data_text =
@@ -175,6 +181,7 @@ impl CommandRequest {
             on_mismatch: self.on_mismatch,
             confirmation: self.confirmation,
             calendar_override: self.calendar_override,
+            stdin_bytes,
         })
     }
 }
@@ -247,7 +254,8 @@ impl ValidatedCommand {
     /// The part that hosts decide on, for an `execute`.
     pub(in crate::services) fn preflight_request(&self) -> Option<PreflightRequest<'_>> {
         let executable = self.executable.as_ref()?;
-        Some(PreflightRequest { executable, secrets: &self.secret_parameters })
+        let has_stdin = self.stdin_bytes.is_some();
+        Some(PreflightRequest { executable, secrets: &self.secret_parameters, has_stdin })
     }
 
     /// # Errors
@@ -277,9 +285,11 @@ impl ValidatedCommand {
     }
 }
 
-/// Validates the data of an `execute` and takes its secrets out. Returns its timeout, what to run
-/// and the secrets.
-fn validate_execute(data: &mut Value) -> Result<(u64, Executable, SecretParameters)> {
+/// What the data of an `execute` asks for: its timeout, what to run, the secrets and the size of its input.
+type ValidExecute = (u64, Executable, SecretParameters, Option<usize>);
+
+/// Validates the data of an `execute` and takes its secrets out.
+fn validate_execute(data: &mut Value) -> Result<ValidExecute> {
     let mismatch = |error: serde_json::Error| ServiceError::Invalid {
         code: "invalid_field",
         detail: format!("`data` of `execute`: {error}"),
@@ -327,6 +337,7 @@ fn validate_execute(data: &mut Value) -> Result<(u64, Executable, SecretParamete
         }
     }
     parameter::check(&execute.parameters, &secrets).map_err(|error| mismatch(error.into()))?;
+    let stdin_bytes = execute.stdin.map(|stdin| stdin.bytes().len());
     let timeout_ms = execute.timeout_ms.unwrap_or(DEFAULT_TIMEOUT_MS);
     if !(1..=MAX_TIMEOUT_MS).contains(&timeout_ms) {
         let bounds = 1..=MAX_TIMEOUT_MS;
@@ -344,7 +355,23 @@ fn validate_execute(data: &mut Value) -> Result<(u64, Executable, SecretParamete
         Some(name) => Executable::Script { name, parameters: execute.parameters },
         None => Executable::Argv,
     };
-    Ok((timeout_ms, executable, secrets))
+    Ok((timeout_ms, executable, secrets, stdin_bytes))
+}
+
+impl ValidatedCommand {
+    /// Standard input is stored with each execution, so many agents get less of it.
+    ///
+    /// # Errors
+    /// 422 for `stdin`.
+    pub(super) fn check_stdin_of_all(&self, agent_count: usize) -> Result<()> {
+        match self.stdin_bytes.unwrap_or(0).saturating_mul(agent_count) > MAX_STDIN_BYTES_OF_JOB {
+            true => Err(ServiceError::invalid_field(
+                "stdin",
+                "must be at most 64 MiB for all agents together",
+            )),
+            false => Ok(()),
+        }
+    }
 }
 
 /// The scope that a command needs.

@@ -89,6 +89,11 @@ impl OutgoingCommand {
         !self.secrets.is_empty()
     }
 
+    /// True if basic agents understand all of it.
+    pub fn is_plain(&self) -> bool {
+        !self.has_secrets() && !has_stdin(&self.row.data)
+    }
+
     /// The frame that is sent at `now`.
     pub fn into_frame(self, now: Timestamp) -> Command {
         // The column holds JSON that was validated before the insert.
@@ -108,4 +113,10 @@ impl OutgoingCommand {
             call: self.call.map(Box::new),
         }
     }
+}
+
+/// True if the data of a command (JSON) has standard input.
+pub fn has_stdin(data: &str) -> bool {
+    let read = || serde_json::from_str::<Value>(data);
+    data.contains("\"stdin\"") && read().is_ok_and(|data| data.get("stdin").is_some())
 }

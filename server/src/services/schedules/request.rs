@@ -77,6 +77,7 @@ impl JobTemplate {
             argv: self.argv.clone(),
             parameters: self.parameters.clone(),
             secret_parameters: None,
+            stdin: None,
             timeout_ms: self.timeout_ms,
             expires_in_ms: self.expires_in_ms,
             target: self.target.clone(),
@@ -90,6 +91,8 @@ impl JobTemplate {
             on_mismatch: OnMismatch::Send,
             calendar_override: None,
             confirmation: self.confirm_agent_count.map(Confirmation::AtMost),
+            retries: self.retries,
+            lock: self.lock.clone(),
         }
     }
 }

@@ -115,6 +115,9 @@ impl LiveSession {
         // Also for a repeated report: the first commit may have had no answer.
         self.service.hub.output_finished();
         if settled.was_open {
+            if let Some(next) = settled.next_attempt {
+                self.service.hub.notify_progress(next);
+            }
             self.service.hub.notify_ended(command_id, settled.job_id);
         }
     }

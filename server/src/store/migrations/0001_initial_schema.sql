@@ -463,8 +463,24 @@ CREATE TABLE commands (
     trigger text NOT NULL DEFAULT 'api',
     is_indexed boolean NOT NULL DEFAULT FALSE,
     -- What an approver has signed about it: JSON.
-    capsule text
+    capsule text,
+    -- Of an execution that is run again by itself: the first is attempt 1.
+    attempt integer NOT NULL DEFAULT 1,
+    -- The execution that it runs again, and the one that runs it again.
+    retry_of uuid,
+    retried_as uuid,
+    -- The job of an attempt after which another one followed. Its `job_id` is null, so that a job has
+    -- one execution for each agent.
+    retried_job_id uuid,
+    -- When the next attempt may be sent.
+    not_before bigint,
+    -- Of the commands of an agent with the same lock, one at a time is sent.
+    lock_name text
 );
+CREATE INDEX commands_retries ON commands (job_id, not_before)
+    WHERE not_before IS NOT NULL AND finished_at IS NULL;
+CREATE INDEX commands_locks ON commands (agent_id, lock_name, state)
+    WHERE lock_name IS NOT NULL AND finished_at IS NULL;
 CREATE INDEX commands_open ON commands (agent_id, id) WHERE finished_at IS NULL;
 CREATE INDEX commands_expiry ON commands (expires_at) WHERE state = 'queued';
 -- An index whose entries lie anywhere (by agent, by script) costs a page of its own for every
@@ -525,7 +541,10 @@ CREATE TABLE jobs (
     finished_at bigint,
     stop text,
     webhook_url text,
-    retry_of uuid
+    retry_of uuid,
+    -- How often each execution is run again, JSON.
+    retries text,
+    lock_name text
 );
 CREATE INDEX jobs_tenant ON jobs (tenant_id, id);
 CREATE INDEX jobs_unfinished ON jobs (id) WHERE finished_at IS NULL;

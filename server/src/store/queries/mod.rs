@@ -55,6 +55,7 @@ pub mod commands {
     pub(super) mod ladder;
     pub(super) mod output;
     pub(super) mod rollouts;
+    pub(super) mod waiting;
 }
 /// Agents, their presence and their telemetry.
 pub mod fleet {
@@ -146,6 +147,7 @@ pub use self::commands::rollouts::{
     LiveRollout, RolloutAction, RolloutActionResult, RolloutCounts, RolloutProgress, WaveAgent,
     WaveCounts,
 };
+pub use self::commands::waiting::{AgentLock, WaitingAttempt};
 pub use self::fleet::adoption::{Adopted, Adoption};
 pub use self::fleet::agent_deletion::Deletion;
 pub use self::fleet::agents::AgentChange;

@@ -3,7 +3,9 @@
 mod approvals;
 mod idempotency;
 mod jobs;
+mod locks;
 mod reconciliation;
+mod retries;
 mod rollouts;
 mod settlement;
 mod sweeps;

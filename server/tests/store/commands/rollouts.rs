@@ -3,7 +3,7 @@
 use muster_protocol::frame::InventoryState;
 use muster_server::domain::commands::command_state::{CommandState, EndReason};
 use muster_server::domain::commands::job_state::{JobState, Stop};
-use muster_server::domain::ids::{CommandId, JobId, PrincipalId};
+use muster_server::domain::ids::{CommandId, JobId, PrincipalId, TenantId};
 use muster_server::domain::time::Timestamp;
 use muster_server::store::entities::commands::rollout;
 use muster_server::store::queries::{LiveRollout, RolloutAction, RolloutActionResult, WaveCounts};
@@ -41,20 +41,8 @@ impl Fixture {
         let commands = executions.iter().map(|execution| execution.row.id).collect();
         let row = self.job_row(id);
         let wave_count = waves.iter().map(|(_, wave)| *wave).max().unwrap_or(0);
-        let rollout = rollout::Model {
-            job_id: id,
-            tenant_id: self.tenant_id,
-            spec: "{\"wave_size\":1}".into(),
-            expires_in_ms: 60_000,
-            wave: 1,
-            wave_count,
-            offline_wave: Some(wave_count + 1),
-            wave_ended_at: None,
-            resumed_at: None,
-            gate_waived_wave: None,
-            ignored_failures: 0,
-            halt_reason: None,
-        };
+        let mut rollout = Self::rollout_row(id, self.tenant_id);
+        (rollout.wave_count, rollout.offline_wave) = (wave_count, Some(wave_count + 1));
         let audit = audit(self.tenant_id);
         let rollout = Some(rollout);
         let (idempotency, fire, approval) = (None, None, None);
@@ -75,7 +63,25 @@ impl Fixture {
         self.step(job_id, wave, change).await
     }
 
-    async fn act(&self, id: JobId, steering: RolloutAction) -> RolloutActionResult {
+    /// The row of a rollout with one wave.
+    pub fn rollout_row(job_id: JobId, tenant_id: TenantId) -> rollout::Model {
+        rollout::Model {
+            job_id,
+            tenant_id,
+            spec: "{\"wave_size\":1}".into(),
+            expires_in_ms: 60_000,
+            wave: 1,
+            wave_count: 1,
+            offline_wave: None,
+            wave_ended_at: None,
+            resumed_at: None,
+            gate_waived_wave: None,
+            ignored_failures: 0,
+            halt_reason: None,
+        }
+    }
+
+    pub async fn act(&self, id: JobId, steering: RolloutAction) -> RolloutActionResult {
         let tenant = self.store.tenant(self.tenant_id);
         let audit = audit(self.tenant_id);
         tenant

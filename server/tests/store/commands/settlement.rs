@@ -19,9 +19,15 @@ async fn a_repeated_result_changes_nothing(fixture: Fixture) {
     let session = fixture.agent("host").await;
     let id = fixture.delivered(&session).await;
     let first = fixture.settle(&session, id, Outcome::Failed).await;
-    assert_eq!(first, Settled { receipt: Receipt::Recorded, was_open: true, job_id: None });
+    assert_eq!(
+        first,
+        Settled { receipt: Receipt::Recorded, was_open: true, job_id: None, next_attempt: None }
+    );
     let again = fixture.settle(&session, id, Outcome::Succeeded).await;
-    assert_eq!(again, Settled { receipt: Receipt::Recorded, was_open: false, job_id: None });
+    assert_eq!(
+        again,
+        Settled { receipt: Receipt::Recorded, was_open: false, job_id: None, next_attempt: None }
+    );
     assert_eq!(fixture.state(id).await, CommandState::Failed);
 }
 

@@ -97,6 +97,12 @@ impl Past {
             script: is_execution.then(|| script(runner)),
             trigger: if any(runner, 10) == 0 { Trigger::Retry } else { Trigger::Api },
             capsule: None,
+            attempt: 1,
+            retry_of: None,
+            retried_as: None,
+            retried_job_id: None,
+            not_before: None,
+            lock_name: None,
         }
     }
 
@@ -117,6 +123,8 @@ impl Past {
             stop: None,
             webhook_url: None,
             retry_of: None,
+            retries: None,
+            lock_name: None,
         }
     }
 

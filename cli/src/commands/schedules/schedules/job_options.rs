@@ -4,6 +4,7 @@ use muster_protocol::parameter::Parameters;
 use serde_json::{Map, Value, json};
 
 use crate::commands::commands::rollout_options::RolloutOptions;
+use crate::commands::commands::run_options::RunOptions;
 use crate::commands::fleet::target_options::TargetOptions;
 use crate::error::CliError;
 use crate::input::quantities::milliseconds;
@@ -34,6 +35,8 @@ pub struct JobOptions {
     #[command(flatten)]
     target: TargetOptions,
     #[command(flatten)]
+    run: RunOptions,
+    #[command(flatten)]
     rollout: RolloutOptions,
 }
 
@@ -47,6 +50,7 @@ impl JobOptions {
             || self.expires.is_some()
             || self.confirm_agents.is_some()
             || self.target.body().is_some()
+            || self.run.is_given()
             || self.rollout.is_given()
     }
 
@@ -110,7 +114,9 @@ impl JobOptions {
         if let Some(offline) = self.rollout.offline()? {
             job.insert("offline".into(), offline.into());
         }
-        Ok(job.into())
+        let mut job = job.into();
+        self.run.add_to(&mut job)?;
+        Ok(job)
     }
 }
 

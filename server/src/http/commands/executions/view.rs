@@ -11,7 +11,7 @@ use crate::domain::commands::records::ReportRecord;
 use crate::domain::commands::trigger::Trigger;
 use crate::domain::ids::{AgentId, CommandId, JobId, PrincipalId};
 use crate::domain::time::Timestamp;
-use crate::http::views::stored_json;
+use crate::http::views::{stdin_bytes, stored_json};
 use crate::services::commands::Execution;
 use crate::store::queries::OutputSummary;
 
@@ -37,6 +37,8 @@ pub(in crate::http) struct ExecutionView {
     parameters: Value,
     /// Names of its secret parameters; `null` for an execution without a job.
     secret_names: Option<Vec<String>>,
+    /// Bytes of standard input.
+    stdin_bytes: Option<u64>,
     state: CommandState,
     /// Why it has not ended, what happens next and when, and what a person can do; `null` once it has
     /// ended.
@@ -48,6 +50,16 @@ pub(in crate::http) struct ExecutionView {
     /// The request for somebody else's approval, if a rule asked for one.
     approval: Option<WorkApproval>,
     trigger: Trigger,
+    /// Counted from 1: its job runs it again if it fails or reaches its timeout.
+    attempt: i32,
+    /// The execution that this one runs again.
+    retry_of: Option<CommandId>,
+    /// The execution that runs this one again.
+    retried_as: Option<CommandId>,
+    /// An attempt is not sent before this instant.
+    not_before: Option<Timestamp>,
+    /// The lock that it waits for or holds.
+    lock: Option<String>,
     requested_by: PrincipalId,
     requested_from: Option<String>,
     created_at: Timestamp,
@@ -127,7 +139,8 @@ impl ExecutionView {
 
 impl From<Execution> for ExecutionView {
     fn from(execution: Execution) -> Self {
-        let Execution { found, agent_name, agent_offline_since, secret_names } = execution;
+        let Execution { found, agent_name, agent_offline_since, secret_names, lock_holder } =
+            execution;
         let row = found.command;
         let approval = found.approval.as_ref();
         let pending = approval.filter(|approval| approval.state == ApprovalState::Pending);
@@ -143,6 +156,9 @@ impl From<Execution> for ExecutionView {
             timeout_ms: row.timeout_ms.unsigned_abs(),
             lost_after_ms: row.lost_after_ms.unsigned_abs(),
             cancel_requested_at: row.cancel_requested_at,
+            attempt: row.attempt,
+            not_before: row.not_before,
+            lock: row.lock.as_deref().zip(lock_holder),
         };
         let explanation = open.explanation();
         let (report, late) = match found.report {
@@ -159,7 +175,9 @@ impl From<Execution> for ExecutionView {
                 row.end_reason.map(|reason| reason.as_str().to_owned()),
             ),
         };
-        let (parameters, argv) = match stored_json(&row.data) {
+        let data = stored_json(&row.data);
+        let stdin_bytes = stdin_bytes(&data);
+        let (parameters, argv) = match data {
             Value::Object(mut data) => (data.remove("parameters"), data.remove("argv")),
             _ => (None, None),
         };
@@ -173,12 +191,18 @@ impl From<Execution> for ExecutionView {
             argv,
             parameters: parameters.unwrap_or_else(|| Value::Object(serde_json::Map::new())),
             secret_names,
+            stdin_bytes,
             state: row.state,
             explanation,
             wave: row.wave,
             is_held: row.is_held && row.state == CommandState::Queued,
             approval: found.approval,
             trigger: row.trigger,
+            attempt: row.attempt,
+            retry_of: row.retry_of,
+            retried_as: row.retried_as,
+            not_before: row.not_before,
+            lock: row.lock,
             requested_by: row.requested_by,
             requested_from: row.requested_from,
             created_at: row.created_at,

@@ -22,6 +22,7 @@ use crate::domain::commands::job_state::{JobState, Stop};
 use crate::domain::commands::ladder::Confirmation;
 use crate::domain::commands::offline_policy::OfflinePolicy;
 use crate::domain::commands::open_state::job_explanation;
+use crate::domain::commands::retries::{RetrySpec, StoredRetries};
 use crate::domain::commands::rollout::RolloutSpec;
 use crate::domain::commands::trigger::Trigger;
 use crate::domain::fleet::target::TargetSpec;
@@ -30,7 +31,7 @@ use crate::domain::time::Timestamp;
 use crate::http::AppState;
 use crate::http::extract::{Body, Empty, Id, Params, idempotency_key, page};
 use crate::http::problem::{ApiResult, Problem};
-use crate::http::views::{PageView, shown_webhook, stored_json};
+use crate::http::views::{PageView, shown_webhook, stdin_bytes, stored_json};
 use crate::services::access::caller::Caller;
 use crate::services::commands::jobs::{JobRequest, JobSnapshot, RetryScope};
 use crate::services::commands::preflight::OnMismatch;
@@ -64,6 +65,9 @@ struct JobBody {
     /// or tags.
     #[schema(value_type = Option<Object>)]
     secret_parameters: Option<Value>,
+    /// What the program reads from standard input: base64, at most 256 KiB, and 64 MiB for all agents
+    /// together. A script must have `"stdin": true` in the hosts' manifests.
+    stdin: Option<String>,
     #[schema(value_type = TargetSpec)]
     target: Object<TargetSpec>,
     /// Runs the job in waves. Without it, all executions start at once.
@@ -90,6 +94,13 @@ struct JobBody {
     confirm_agent_count: Option<u64>,
     /// Why it starts although a calendar holds it back: 1 to 200 characters, for the audit log.
     calendar_override: Option<String>,
+    /// Runs an execution again that failed or reached its timeout. Each attempt is an execution of its own;
+    /// the job counts the last one of each agent.
+    #[schema(value_type = Option<RetrySpec>)]
+    retries: Option<Object<RetrySpec>>,
+    /// Of the executions that name the same lock on one agent, one runs at a time: 1 to 64 letters, digits,
+    /// `.`, `_` and `-`.
+    lock: Option<String>,
 }
 
 impl JobBody {
@@ -100,6 +111,7 @@ impl JobBody {
             argv: self.argv,
             parameters: self.parameters,
             secret_parameters: self.secret_parameters,
+            stdin: self.stdin,
             timeout_ms: self.timeout_ms,
             expires_in_ms: self.expires_in_ms,
             target: self.target.0,
@@ -112,6 +124,8 @@ impl JobBody {
             on_mismatch: self.on_mismatch.into(),
             confirmation: self.confirm_agent_count.map(Confirmation::Exactly),
             calendar_override: self.calendar_override,
+            retries: self.retries.map(|retries| retries.0),
+            lock: self.lock,
         }
     }
 }
@@ -184,6 +198,8 @@ struct JobView {
     parameters: Value,
     /// Names of its secret parameters.
     secret_names: Vec<String>,
+    /// Bytes of standard input.
+    stdin_bytes: Option<u64>,
     #[schema(value_type = Object)]
     target: Value,
     state: JobState,
@@ -198,6 +214,10 @@ struct JobView {
     explanation: Option<String>,
     /// The job that this one retries.
     retry_of: Option<JobId>,
+    /// How often each execution is run again by itself.
+    retries: Option<RetrySpec>,
+    /// The lock of its executions.
+    lock: Option<String>,
     /// How the job was ended early.
     stop: Option<Stop>,
     /// Number of executions by state. States without executions are left out.
@@ -234,10 +254,13 @@ impl JobView {
             argv: data.get("argv").cloned(),
             parameters: data.get("parameters").cloned().unwrap_or(Value::Null),
             secret_names: row.secret_names,
+            stdin_bytes: stdin_bytes(&data),
             target: stored_json(&row.target),
             halt_reason,
             explanation,
             retry_of: row.retry_of,
+            retries: row.retries.map(StoredRetries::spec),
+            lock: row.lock,
             rollout: rollout.map(RolloutView::from),
             stop: row.stop,
             state: row.state,

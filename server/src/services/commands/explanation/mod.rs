@@ -258,7 +258,8 @@ impl Commands {
         if let Some(executable) = operation.executable() {
             let (tenant_id, secrets) = (caller.principal.tenant_id, SecretParameters::default());
             let hosts = self.preflight.hosts(tenant_id, agents).await?;
-            let request = PreflightRequest { executable: &executable, secrets: &secrets };
+            let request =
+                PreflightRequest { executable: &executable, secrets: &secrets, has_stdin: false };
             match self.preflight.check(tenant_id, hosts, agents.len(), request).await {
                 Ok(()) => {}
                 Err(error @ (ServiceError::Invalid { .. } | ServiceError::Conflict { .. })) => {

@@ -1,5 +1,5 @@
-//! Reconciles jobs: finishes a job whose executions have all ended, and takes the next step of its
-//! rollout.
+//! Reconciles jobs: finishes a job whose executions have all ended, takes the next step of its rollout,
+//! and has the retries sent that are due.
 //!
 //! `domain/commands/rollout` decides the steps. Each step is one transaction, decided from what is
 //! stored: a server that stops in between leaves no step undone and repeats none.
@@ -35,7 +35,8 @@ pub struct JobReconciler {
 pub type DueJobs = HashMap<JobId, Timestamp>;
 
 impl JobReconciler {
-    /// Finishes the jobs whose executions have all ended, and takes the due steps of their rollouts.
+    /// Finishes the jobs whose executions have all ended, takes the due steps of their rollouts, and wakes
+    /// the agents of due retries.
     /// Repeatable.
     ///
     /// # Errors
@@ -44,10 +45,18 @@ impl JobReconciler {
         let mut due = DueJobs::new();
         for jobs in jobs.chunks(BATCH) {
             self.finish(jobs).await?;
+            let now = self.clock.now();
+            for attempt in self.store.system().waiting_attempts(jobs).await? {
+                if attempt.not_before <= now {
+                    self.hub.wake(attempt.agent_id);
+                } else {
+                    add_due(&mut due, attempt.job_id, attempt.not_before);
+                }
+            }
             for rollout in self.store.system().live_rollouts(jobs).await? {
                 let job_id = rollout.row.job_id;
                 if let Some(at) = self.advance(rollout).await? {
-                    due.insert(job_id, at);
+                    add_due(&mut due, job_id, at);
                 }
                 self.hub.event_feed.publish_jobs(vec![job_id]);
             }
@@ -98,4 +107,10 @@ impl JobReconciler {
         self.hub.event_feed.publish_jobs(finished);
         Ok(())
     }
+}
+
+/// Adds an instant at which a job must be reconciled; the first one counts.
+fn add_due(due: &mut DueJobs, job_id: JobId, at: Timestamp) {
+    let first = due.entry(job_id).or_insert(at);
+    *first = at.min(*first);
 }

@@ -4,6 +4,7 @@ mod plan;
 pub mod preview;
 mod retry;
 mod rollout_actions;
+mod run_options;
 mod scheduled;
 mod selection;
 mod storage;
@@ -24,6 +25,7 @@ use crate::domain::commands::approval::WorkApproval;
 use crate::domain::commands::ladder::Confirmation;
 use crate::domain::commands::offline_policy::OfflinePolicy;
 use crate::domain::commands::records::JobRecord;
+use crate::domain::commands::retries::RetrySpec;
 use crate::domain::commands::rollout::RolloutSpec;
 use crate::domain::commands::trigger::Trigger;
 use crate::domain::commands::work::WorkKind;
@@ -73,6 +75,8 @@ pub struct JobRequest {
     pub parameters: Option<Value>,
     /// A JSON object of strings that are sealed and never shown.
     pub secret_parameters: Option<Value>,
+    /// What the program reads from standard input, base64.
+    pub stdin: Option<String>,
     pub timeout_ms: Option<u64>,
     pub expires_in_ms: Option<u64>,
     pub target: TargetSpec,
@@ -90,6 +94,10 @@ pub struct JobRequest {
     pub confirmation: Option<Confirmation>,
     /// Why it starts although a calendar holds it back.
     pub calendar_override: Option<String>,
+    /// Runs executions again that failed or reached their timeout.
+    pub retries: Option<RetrySpec>,
+    /// The executions of an agent with the same lock run one at a time.
+    pub lock: Option<String>,
 }
 
 /// Which executions of a job to retry.

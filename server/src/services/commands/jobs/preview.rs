@@ -60,6 +60,7 @@ impl Jobs {
         let _permit = self.limiter.acquire(caller.principal.id)?;
         let target = Target::try_from(request.target.clone())?;
         request.valid_rollout()?;
+        request.run_options()?;
         let skips_offline_wave =
             request.rollout.as_ref().is_some_and(|spec| spec.offline == Some(Offline::Skip));
         let offline = match request.valid_offline()? {

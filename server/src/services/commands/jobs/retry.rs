@@ -7,6 +7,7 @@ use serde_json::Value;
 use super::{JobRequest, JobSnapshot, Jobs, RetryScope};
 use crate::domain::commands::ladder::Confirmation;
 use crate::domain::commands::offline_policy::OfflinePolicy;
+use crate::domain::commands::retries::StoredRetries;
 use crate::domain::commands::trigger::Trigger;
 use crate::domain::fleet::target::TargetSpec;
 use crate::domain::ids::JobId;
@@ -62,6 +63,7 @@ impl Jobs {
             argv: data.get("argv").cloned(),
             parameters: data.get("parameters").cloned(),
             secret_parameters: None,
+            stdin: data.get("stdin").and_then(Value::as_str).map(str::to_owned),
             timeout_ms: data.get("timeout_ms").and_then(Value::as_u64),
             expires_in_ms: None,
             target: TargetSpec { ids: Some(ids), ..TargetSpec::default() },
@@ -75,6 +77,8 @@ impl Jobs {
             on_mismatch: OnMismatch::Send,
             confirmation,
             calendar_override: None,
+            retries: job.row.retries.map(StoredRetries::spec),
+            lock: job.row.lock,
         };
         self.submit(caller, request).await
     }

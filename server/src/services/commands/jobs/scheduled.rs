@@ -59,8 +59,9 @@ impl Jobs {
     ) -> Result<()> {
         caller.require(Scope::CommandsRun)?;
         let target = Target::try_from(request.target.clone())?;
-        let rollout = request.valid_rollout();
-        let validated = rollout.and_then(|_| request.into_command().validate(CommandName::Execute));
+        let options = request.run_options();
+        let checked = request.valid_rollout().and(options);
+        let validated = checked.and_then(|_| request.into_command().validate(CommandName::Execute));
         let validated = validated.map_err(|error| error.moved("data.", "job."))?;
         validated.check_secret_target(&target)?;
         validated.check_scope(caller)

@@ -45,6 +45,9 @@ pub(super) fn skip_reason(mismatch: &ManifestMismatch) -> EndReason {
         ManifestMismatch::LibraryNotAllowed
         | ManifestMismatch::LibraryUnsupported
         | ManifestMismatch::PackagesUnsupported => EndReason::SkippedLibraryNotAllowed,
+        ManifestMismatch::StdinNotAllowed(_) | ManifestMismatch::LibraryStdin => {
+            EndReason::SkippedStdinNotAllowed
+        }
         ManifestMismatch::Parameters(_) | ManifestMismatch::Argv(_) => {
             EndReason::SkippedInvalidParameters
         }

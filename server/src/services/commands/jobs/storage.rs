@@ -93,8 +93,8 @@ impl Jobs {
                     hold(&mut execution);
                     None
                 }
-                // Its data is read when it is sent.
-                true if validated.call.is_some() => None,
+                // Its data is read, or its lock checked, when it is sent.
+                true if validated.call.is_some() || execution.lock_name.is_some() => None,
                 true => self.reserve(&mut execution, (&secrets, content.as_ref())),
                 false => None,
             };
@@ -168,6 +168,8 @@ impl Jobs {
             job_id: Some(job.id),
             script: Some(job.script.clone()),
             trigger,
+            retry_of: None,
+            lock_name: job.lock_name.clone(),
         };
         Ok(new.into_row())
     }

@@ -3,6 +3,7 @@
 use muster_protocol::CommandName;
 use serde_json::json;
 
+use super::run_options::RunOptions;
 use super::storage::NewJob;
 use super::{JobRequest, JobSnapshot, Jobs, MAX_EXECUTIONS};
 use crate::domain::access::principal::Scope;
@@ -39,6 +40,7 @@ struct JobParts {
     target: String,
     webhook_url: Option<OutboundUrl>,
     retry_of: Option<JobId>,
+    options: RunOptions,
 }
 
 /// What the database says about a request before it is stored.
@@ -74,6 +76,7 @@ impl Jobs {
         let target_text = json!(request.target).to_string();
         let requested_rollout = request.valid_rollout()?;
         let (offline, retry_of) = (request.valid_offline()?, request.retry_of);
+        let options = request.run_options()?;
         let webhook_url = match &request.webhook_url {
             Some(url) => Some(check_url(url, self.webhook_reach)?),
             None => None,
@@ -96,6 +99,8 @@ impl Jobs {
             ];
             parts.extend(webhook_url.iter().map(|url| url.as_str().as_bytes()));
             parts.extend((offline != OfflinePolicy::Wait).then(|| offline.as_str().as_bytes()));
+            let options = options.hashed();
+            parts.extend(options.iter().map(String::as_bytes));
             Idempotency { key, request_hash: request_hash(&parts) }
         });
         // A person who runs a schedule now asks for work.
@@ -112,6 +117,7 @@ impl Jobs {
             .map(|fire| PinnedCall { schedule_id: fire.schedule_id, is_forced: fire.is_forced });
         pin_script(&self.library, caller.principal.tenant_id, &mut validated, call).await?;
         let agents: Vec<AgentId> = known.iter().map(|agent| agent.id).collect();
+        validated.check_stdin_of_all(agents.len())?;
         // Without a permit: slow hosts must not delay other submissions.
         let skipped = self.skipped_agents(caller, &known, hosts, &validated, offline).await?;
         let _permits = self.limiter.acquire_executions(agents.len()).await?;
@@ -132,7 +138,7 @@ impl Jobs {
                 Some(pin.await?)
             }
         };
-        let parts = JobParts { target: target_text, webhook_url, retry_of };
+        let parts = JobParts { target: target_text, webhook_url, retry_of, options };
         let mut row = self.row(caller, parts, &validated, agents.len());
         if draft.is_some() {
             row.state = JobState::AwaitingApproval;
@@ -200,6 +206,8 @@ impl Jobs {
             stop: None,
             webhook_url: parts.webhook_url.map(|url| url.as_str().to_owned()),
             retry_of: parts.retry_of,
+            retries: parts.options.stored_retries(validated.expires_in_ms),
+            lock_name: parts.options.lock,
         }
     }
 }
@@ -268,6 +276,9 @@ impl JobRequest {
         }
         if let Some(secrets) = self.secret_parameters {
             data.insert("secret_parameters".into(), secrets);
+        }
+        if let Some(stdin) = self.stdin {
+            data.insert("stdin".into(), stdin.into());
         }
         if let Some(timeout_ms) = self.timeout_ms {
             data.insert("timeout_ms".into(), timeout_ms.into());

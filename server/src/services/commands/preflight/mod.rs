@@ -110,6 +110,8 @@ impl Executable {
 pub(in crate::services) struct PreflightRequest<'a> {
     pub executable: &'a Executable,
     pub secrets: &'a SecretParameters,
+    /// It sends standard input.
+    pub has_stdin: bool,
 }
 
 /// Checks requests before they are stored.
@@ -303,6 +305,7 @@ impl Preflight {
                 Some(session) if request.executable.is_package() && !session.supports_packages => {
                     Some(ManifestMismatch::PackagesUnsupported)
                 }
+                _ if request.has_stdin => Some(ManifestMismatch::LibraryStdin),
                 Some(session) if !session.supports_library => {
                     Some(ManifestMismatch::LibraryUnsupported)
                 }
@@ -328,7 +331,9 @@ impl Preflight {
         }
         let manifest = self.manifest(tenant_id, *agent_id, digest).await?;
         let check = |manifest: Arc<Manifest>| match parameters {
-            Some(parameters) => manifest.allowed_script(name, parameters, request.secrets).err(),
+            Some(parameters) => {
+                manifest.allowed_script(name, parameters, request.secrets, request.has_stdin).err()
+            }
             None if manifest.script(name).is_some() => None,
             None => Some(ManifestMismatch::unknown_script(name)),
         };

@@ -151,6 +151,12 @@ mod tests {
             script: Some("hello".into()),
             trigger: Trigger::Api,
             capsule: None,
+            attempt: 1,
+            retry_of: None,
+            retried_as: None,
+            retried_job_id: None,
+            not_before: None,
+            lock_name: None,
         }
     }
 

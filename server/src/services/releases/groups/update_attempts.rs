@@ -55,6 +55,8 @@ pub(super) fn update_command(
         job_id: None,
         script: None,
         trigger: Trigger::Group,
+        retry_of: None,
+        lock_name: None,
     }
     .into_row();
     let detail = json!({"command": "update", "agent_id": update.agent_id, "group_id": row.id, "version": version});

@@ -49,6 +49,18 @@ pub struct Model {
     pub trigger: Trigger,
     /// What an approver has signed about it: a `Capsule`, JSON.
     pub capsule: Option<String>,
+    /// Of an execution that is run again by itself, counted from 1.
+    pub attempt: i32,
+    /// The execution that this one runs again.
+    pub retry_of: Option<CommandId>,
+    /// The execution that runs this one again.
+    pub retried_as: Option<CommandId>,
+    /// The job of an attempt after which another one followed; its `job_id` is `None`.
+    pub retried_job_id: Option<JobId>,
+    /// When the next attempt may be sent.
+    pub not_before: Option<Timestamp>,
+    /// Of the commands of an agent with the same lock, one at a time is sent.
+    pub lock_name: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, EnumIter, DeriveRelation)]
@@ -75,11 +87,16 @@ impl From<Model> for CommandRecord {
             started_at: row.started_at,
             finished_at: row.finished_at,
             cancel_requested_at: row.cancel_requested_at,
-            job_id: row.job_id,
+            job_id: row.job_id.or(row.retried_job_id),
             wave: row.wave,
             is_held: row.is_held,
             script: row.script,
             trigger: row.trigger,
+            attempt: row.attempt,
+            retry_of: row.retry_of,
+            retried_as: row.retried_as,
+            not_before: row.not_before,
+            lock: row.lock_name,
         }
     }
 }
@@ -104,6 +121,8 @@ pub struct NewCommand {
     pub job_id: Option<JobId>,
     pub script: Option<String>,
     pub trigger: Trigger,
+    pub retry_of: Option<CommandId>,
+    pub lock_name: Option<String>,
 }
 
 impl NewCommand {
@@ -134,6 +153,12 @@ impl NewCommand {
             script: self.script,
             trigger: self.trigger,
             capsule: None,
+            attempt: 1,
+            retry_of: self.retry_of,
+            retried_as: None,
+            retried_job_id: None,
+            not_before: None,
+            lock_name: self.lock_name,
         }
     }
 }

@@ -40,6 +40,10 @@ pub struct Model {
     pub webhook_url: Option<String>,
     /// The job that this one retries.
     pub retry_of: Option<JobId>,
+    /// How often each execution is run again by itself: `StoredRetries`, JSON.
+    pub retries: Option<String>,
+    /// Its executions wait for those of the same agent with the same lock.
+    pub lock_name: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, EnumIter, DeriveRelation)]
@@ -64,6 +68,8 @@ impl From<Model> for JobRecord {
             stop: row.stop,
             webhook_url: row.webhook_url,
             retry_of: row.retry_of,
+            retries: row.retries.and_then(|text| serde_json::from_str(&text).ok()),
+            lock: row.lock_name,
         }
     }
 }

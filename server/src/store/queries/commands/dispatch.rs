@@ -1,6 +1,6 @@
 //! Reads queued commands for the dispatcher.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 
 use sea_orm::sea_query::{Expr, ExprTrait as _, Query};
 use sea_orm::{
@@ -11,6 +11,7 @@ use crate::domain::commands::command_state::CommandState;
 use crate::domain::ids::{AgentId, CommandId};
 use crate::domain::time::Timestamp;
 use crate::store::StoreError;
+use crate::store::delivery_conditions::{has_free_lock, is_due};
 use crate::store::entities::commands::command;
 use crate::store::queries::SystemScope;
 use crate::store::requester::{OutgoingWork, outside_limits};
@@ -32,7 +33,8 @@ impl SystemScope {
         Ok(outside_limits(&self.reader, &commands).await?)
     }
 
-    /// Queued commands of some agents that are neither expired, cancelled nor held, oldest first.
+    /// Queued commands of some agents that are due, neither expired, cancelled nor held, and whose locks are
+    /// free, oldest first.
     ///
     /// At most `per_agent` of each agent, so that one backlog does not hide the others, and at most
     /// `limit` in all.
@@ -55,6 +57,8 @@ impl SystemScope {
             .and_where(command::Column::ExpiresAt.gt(now))
             .and_where(command::Column::CancelRequestedAt.is_null())
             .and_where(command::Column::IsHeld.eq(false))
+            .cond_where(is_due(now))
+            .and_where(has_free_lock())
             .take();
         let first = Query::select()
             .column(command::Column::Id)
@@ -67,5 +71,25 @@ impl SystemScope {
             .limit(limit)
             .all(&self.reader)
             .await?)
+    }
+
+    /// Of these agents, those with queued commands that name a lock.
+    pub async fn agents_with_queued_locks(
+        &self,
+        agents: &[AgentId],
+    ) -> Result<HashSet<AgentId>, StoreError> {
+        let ids: Vec<AgentId> = command::Entity::find()
+            .select_only()
+            .column(command::Column::AgentId)
+            .distinct()
+            .filter(command::Column::AgentId.is_in(agents.iter().copied()))
+            .filter(command::Column::LockName.is_not_null())
+            .filter(command::Column::FinishedAt.is_null())
+            .filter(command::Column::State.eq(CommandState::Queued))
+            .filter(command::Column::IsHeld.eq(false))
+            .into_tuple()
+            .all(&self.reader)
+            .await?;
+        Ok(ids.into_iter().collect())
     }
 }

@@ -1,13 +1,17 @@
 //! Marks queued commands as delivered, before their frames are sent.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
-use sea_orm::{ColumnTrait as _, DbErr, EntityTrait as _, QueryFilter as _, QuerySelect as _};
+use sea_orm::{
+    ColumnTrait as _, DatabaseTransaction, DbErr, EntityTrait as _, QueryFilter as _,
+    QueryOrder as _, QuerySelect as _,
+};
 
 use crate::domain::commands::command_state::CommandState;
 use crate::domain::ids::{AgentId, CommandId, PrincipalId};
 use crate::domain::time::Timestamp;
 use crate::store::StoreError;
+use crate::store::delivery_conditions::{Lock, is_due, locks_held};
 use crate::store::entities::commands::command;
 use crate::store::requester::{OutgoingWork, has_valid_requester, outside_limits};
 use crate::store::writer::connection::WriteTx;
@@ -23,9 +27,9 @@ pub struct MarkDelivered {
     pub now: Timestamp,
 }
 
-type Selected = (CommandId, PrincipalId, AgentId, String, Option<String>);
+type Selected = (CommandId, PrincipalId, AgentId, String, Option<String>, Option<String>);
 
-fn to_outgoing((id, requested_by, agent_id, command, script): Selected) -> OutgoingWork {
+fn to_outgoing((id, requested_by, agent_id, command, script, _): Selected) -> OutgoingWork {
     OutgoingWork { id, requested_by, agent_id, command, script }
 }
 
@@ -55,6 +59,7 @@ impl BatchOperation for MarkDelivered {
                 .column(command::Column::AgentId)
                 .column(command::Column::Command)
                 .column(command::Column::Script)
+                .column(command::Column::LockName)
                 .filter(
                     command::Column::Id
                         .is_in(pad_to_power_of_two(wanted.iter().map(|(id, _)| *id))),
@@ -63,14 +68,22 @@ impl BatchOperation for MarkDelivered {
                 .filter(command::Column::ExpiresAt.gt(now))
                 .filter(command::Column::CancelRequestedAt.is_null())
                 .filter(command::Column::IsHeld.eq(false))
+                .filter(is_due(now))
                 .filter(has_valid_requester(now))
+                // The oldest of those that wait for a lock gets it.
+                .order_by_asc(command::Column::Id)
                 .into_tuple()
                 .all(transaction)
                 .await?;
+            let mut held = held_locks(transaction, &found).await?;
+            let lock_of = |row: &Selected| Some((row.0, (row.2, row.5.clone()?)));
+            let locks: HashMap<CommandId, Lock> = found.iter().filter_map(lock_of).collect();
             let found: Vec<_> = found.into_iter().map(to_outgoing).collect();
             let outside = outside_limits(transaction, &found).await?;
-            let ids: Vec<CommandId> =
-                found.iter().map(|work| work.id).filter(|id| !outside.contains(id)).collect();
+            let is_sent = |id: &CommandId| {
+                !outside.contains(id) && locks.get(id).is_none_or(|lock| held.insert(lock.clone()))
+            };
+            let ids: Vec<CommandId> = found.iter().map(|work| work.id).filter(is_sent).collect();
             command::Entity::update_many()
                 .col_expr(command::Column::State, CommandState::Delivered.as_str().into())
                 .col_expr(command::Column::DeliveredAt, now.0.into())
@@ -87,5 +100,18 @@ impl BatchOperation for MarkDelivered {
                 Ok(op.command_ids.iter().copied().filter(|id| delivered.remove(id)).collect())
             })
             .collect())
+    }
+}
+
+/// The locks that some of these commands name and that others hold.
+async fn held_locks(
+    transaction: &DatabaseTransaction,
+    found: &[Selected],
+) -> Result<HashSet<Lock>, DbErr> {
+    let agents: HashSet<AgentId> =
+        found.iter().filter(|row| row.5.is_some()).map(|row| row.2).collect();
+    match agents.is_empty() {
+        true => Ok(HashSet::new()),
+        false => locks_held(transaction, agents).await,
     }
 }

@@ -6,6 +6,7 @@ pub(super) mod finish_job;
 pub(super) mod index_history;
 pub(super) mod mark_delivered;
 pub(super) mod record_progress;
+mod retry;
 pub(super) mod settle;
 pub(super) mod submit_command;
 pub(super) mod submit_job;

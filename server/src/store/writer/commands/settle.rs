@@ -12,7 +12,10 @@ use sea_orm::{
 
 use output_chunk::Column::{CommandId as Id, LengthBytes, OffsetBytes};
 
+use super::retry::{EndingExecution, start_attempts};
+
 use crate::domain::commands::command_state::{CommandEvent, CommandState, CommandTransition, step};
+use crate::domain::commands::retries::is_retried;
 use crate::domain::ids::{AgentId, CommandId, JobId};
 use crate::domain::time::Timestamp;
 use crate::store::StoreError;
@@ -58,6 +61,8 @@ pub struct Settled {
     pub was_open: bool,
     /// The job that the execution belongs to.
     pub job_id: Option<JobId>,
+    /// The execution that runs it again, stored by this report.
+    pub next_attempt: Option<CommandId>,
 }
 
 impl BatchOperation for Settle {
@@ -77,6 +82,7 @@ impl BatchOperation for Settle {
         let mut ended: HashMap<CommandState, Vec<&Self>> = HashMap::new();
         let mut reports = Vec::with_capacity(operations.len());
         let mut calls = Vec::new();
+        let mut ending = Vec::new();
         let mut results = Vec::with_capacity(operations.len());
         for operation in operations {
             if let Err(error) = epochs.check(operation.agent_id, operation.epoch) {
@@ -90,7 +96,12 @@ impl BatchOperation for Settle {
             let settled = stored.settle(operation);
             match (settled, stored.is_new_report(operation, settled)) {
                 (Settled { was_open: true, .. }, _) => {
-                    ended.entry(operation.report.outcome.into()).or_default().push(operation);
+                    let state = operation.report.outcome.into();
+                    ended.entry(state).or_default().push(operation);
+                    if let Some(job_id) = settled.job_id.filter(|_| is_retried(state)) {
+                        let (id, now) = (operation.command_id, operation.now);
+                        ending.push(EndingExecution { id, job_id, now });
+                    }
                     calls.extend(operation.report.call.as_ref().map(|call| (operation, call)));
                     reports.push(operation.row(false));
                 }
@@ -99,6 +110,8 @@ impl BatchOperation for Settle {
             }
             results.push(Ok(settled));
         }
+        // Before the ends, which delete the secret parameters.
+        let attempts = start_attempts(transaction, &ending).await?;
         for (state, operations) in ended {
             for operations in operations.chunks(MAX_LIST) {
                 write_end(tx, state, operations).await?;
@@ -110,6 +123,13 @@ impl BatchOperation for Settle {
             finish_call(transaction, ids, outcome, call, operation.now).await?;
         }
         rows::insert(transaction, reports, None).await?;
+        for (operation, result) in operations.iter().zip(&mut results) {
+            if let Ok(settled) = result
+                && settled.was_open
+            {
+                settled.next_attempt = attempts.get(&operation.command_id).copied();
+            }
+        }
         Ok(results)
     }
 }
@@ -207,7 +227,7 @@ impl SettlementState {
             // A command of another agent is reported as unknown.
             Some(_) | None => (Receipt::UnknownCommand, false, None),
         };
-        Settled { receipt, was_open, job_id }
+        Settled { receipt, was_open, job_id, next_attempt: None }
     }
 
     /// True for a late report that is not stored yet; only once for each command.
