@@ -3,12 +3,12 @@
 //! What is refused here is refused by the server at the upload, and again by each host before it writes a
 //! file. The path, the size and the content of each entry come from one reader on both sides.
 
-use std::io::{self, Read, Seek};
+use std::io::{self, Read, Seek, SeekFrom};
 
 use tar::EntryType;
 use zip::ZipArchive;
 
-use super::entries::{Entries, EntryKind, EntryProblem, MAX_ENTRIES, MAX_PATH_BYTES};
+use super::entries::{Entries, EntryKind, EntryProblem, MAX_ENTRIES, MAX_PATH_BYTES, SPECIAL_BITS};
 
 /// The first bytes of a zip archive.
 const ZIP_MAGIC: [u8; 4] = *b"PK\x03\x04";
@@ -16,6 +16,8 @@ const ZIP_MAGIC: [u8; 4] = *b"PK\x03\x04";
 const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 /// Starts the entry of each file in the directory of a zip archive.
 const ZIP_DIRECTORY_MAGIC: [u8; 4] = *b"PK\x01\x02";
+/// Offset of the mode in the entry of a file.
+const ZIP_MODE_OFFSET: u64 = 40;
 /// From so many on, the directory is not read, because it would take too much memory. More than
 /// entries, because the magic may also be in stored files.
 const MAX_DIRECTORY_MAGICS: usize = 10 * MAX_ENTRIES;
@@ -121,10 +123,11 @@ fn read_zip<R: Read + Seek>(
     visit: &mut Visit<'_>,
 ) -> Result<(), ArchiveError> {
     check_directory_size(&mut reader)?;
-    let mut archive = ZipArchive::new(reader).map_err(ArchiveError::damaged)?;
+    let archive = ZipArchive::new(reader).map_err(ArchiveError::damaged)?;
     if archive.has_duplicate_names() {
         return Err(EntryProblem::Duplicate("a path".into()).into());
     }
+    let mut archive = with_plain_modes(archive)?;
     for index in 0..archive.len() {
         let mut file = archive.by_index(index).map_err(ArchiveError::damaged)?;
         let path = file.name().map_err(ArchiveError::damaged)?.into_owned();
@@ -140,6 +143,27 @@ fn read_zip<R: Read + Seek>(
         take(entries, &path, kind, mode, &mut file, visit)?;
     }
     Ok(())
+}
+
+/// The same archive, if no entry has one of the bits that the library leaves out of its modes.
+fn with_plain_modes<R: Read + Seek>(archive: ZipArchive<R>) -> Result<ZipArchive<R>, ArchiveError> {
+    let mut headers = Vec::with_capacity(archive.len());
+    for index in 0..archive.len() {
+        let entry = archive.by_index_data(index).map_err(ArchiveError::damaged)?;
+        let path = String::from_utf8_lossy(entry.name_raw()).into_owned();
+        headers.push((entry.central_header_start(), path));
+    }
+    let mut reader = archive.into_inner();
+    for (start, path) in headers {
+        let mut mode = [0; 2];
+        let at = SeekFrom::Start(start.saturating_add(ZIP_MODE_OFFSET));
+        let found = reader.seek(at).and_then(|_| reader.read_exact(&mut mode));
+        found.map_err(ArchiveError::damaged)?;
+        if u32::from(u16::from_le_bytes(mode)) & SPECIAL_BITS != 0 {
+            return Err(EntryProblem::mode(&path).into());
+        }
+    }
+    ZipArchive::new(reader).map_err(ArchiveError::damaged)
 }
 
 fn read_tar<R: Read>(

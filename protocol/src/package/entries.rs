@@ -17,6 +17,8 @@ pub const MIN_RATIO_BYTES: u64 = 1024 * 1024;
 pub const MAX_PATH_BYTES: usize = 512;
 /// Most parts of a path.
 pub const MAX_PATH_DEPTH: usize = 32;
+/// The setuid, setgid and sticky bits of a mode.
+pub const SPECIAL_BITS: u32 = 0o7000;
 /// Longest part of a path, in bytes.
 const MAX_PART_BYTES: usize = 255;
 /// Longest path that a message quotes, in characters.
@@ -95,6 +97,11 @@ impl EntryProblem {
         Self::of(Self::Link, path)
     }
 
+    /// An entry with this path that has one of [`SPECIAL_BITS`].
+    pub fn mode(path: &str) -> Self {
+        Self::of(Self::Mode, path)
+    }
+
     /// An entry with this path that is neither a file nor a folder.
     pub fn special(path: &str) -> Self {
         Self::of(Self::Special, path)
@@ -136,8 +143,8 @@ impl Entries {
             EntryKind::File => path,
         };
         check_path(path)?;
-        if mode & 0o7000 != 0 {
-            return Err(EntryProblem::of(EntryProblem::Mode, path));
+        if mode & SPECIAL_BITS != 0 {
+            return Err(EntryProblem::mode(path));
         }
         for (end, _) in path.match_indices('/') {
             self.add_folder(&path[..end])?;
