@@ -1,9 +1,8 @@
-//! Refusals of the API in words of the command line.
+//! Turns refusals of the API into messages that name options of the command line.
 //!
-//! The server names fields; users typed options. Each command lists its fields with their options, and
-//! the messages here are made of a problem's `code` and `errors`. Of the server's `detail` only the name of
-//! the one invalid field becomes that of its option; otherwise it is shown whole wherever this client has no
-//! words of its own. Pure.
+//! The server names fields, but users type options. Each command lists its fields with their options, and
+//! this module builds messages from a problem's `code` and `errors`. Where it has no message of its own, it
+//! shows the server's `detail`, with the option in place of the name of a single invalid field. Pure.
 
 use serde_json::Value;
 
@@ -25,7 +24,7 @@ pub struct OptionName {
 /// The options of one command.
 pub type OptionNames = &'static [OptionName];
 
-/// `option` sets `field`.
+/// Names the option that sets `field`.
 pub const fn option(field: &'static str, option: &'static str) -> OptionName {
     OptionName { field, option, format: None }
 }
@@ -241,8 +240,8 @@ const SHOWN_AS_ANSWERED: [&str; 185] = [
     "wrong_sum",
 ];
 
-/// An error whose message names `options` instead of fields. Leaves any error but a refusal, and
-/// commands whose users write fields themselves, as they are.
+/// Returns the error with a message that names `options` instead of fields. Errors that are not refusals
+/// are returned unchanged, and so is every error if `options` is empty.
 pub fn explain(error: CliError, options: OptionNames) -> CliError {
     match error {
         CliError::Refused(problem) if !options.is_empty() => {
@@ -283,7 +282,7 @@ fn message(problem: &Problem, options: OptionNames) -> String {
         let named: Vec<_> = named.iter().map(|name| name.option).collect();
         message.push_str(&format!(" [{}]", named.join(", ")));
     }
-    // No host can run what the library does not have.
+    // A script that the library lacks can run on no host, so these options do not help.
     let is_of_library = problem.message.starts_with("the library ");
     if is_preflight && !is_of_library && find("on_mismatch", options).is_some() {
         message.push_str("\nUse --on-mismatch send to send it anyway and let each host decide, or --on-mismatch skip to \
@@ -330,7 +329,7 @@ fn sentence(code: &str) -> Option<&'static str> {
     })
 }
 
-/// What is wrong with one option; none if only the server's detail can say that.
+/// The problem with one option; `None` if only the server's detail describes it.
 fn phrase(error: &FieldError, options: OptionNames) -> Option<String> {
     let name = find(&error.field, options)?;
     let option = name.option;

@@ -1,4 +1,4 @@
-//! What an execution starts as a process.
+//! The process that an execution starts.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -9,7 +9,7 @@ use muster_protocol::stdin::Stdin;
 #[derive(Debug, Clone)]
 pub struct Program {
     pub path: PathBuf,
-    /// The name that it is called with, if not its path: some programs behave differently by it.
+    /// Its `argv[0]`, if that is not its path: some programs choose their behaviour by this name.
     pub name: Option<String>,
     pub arguments: Vec<OsString>,
     pub folder: PathBuf,

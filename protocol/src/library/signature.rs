@@ -127,7 +127,7 @@ impl SignedScript {
 /// Finds a statement of one of the publishers that allows this version now.
 ///
 /// # Errors
-/// [`SignatureError`], the most telling one if there are several signatures.
+/// [`SignatureError`], the most specific one if there are several signatures.
 pub fn find_valid(
     signatures: &[ScriptSignature],
     publishers: &[AgentPublicKey],

@@ -62,8 +62,8 @@ impl Carrier {
         Self { http, app, request_head: limits.request_head, trusted_proxies }
     }
 
-    /// Serves one connection until it ends, is upgraded, or the server stops and what it was asked
-    /// is answered.
+    /// Serves one connection until it ends or is upgraded, or until the server stops and has answered its
+    /// open requests.
     pub(super) async fn carry<S>(
         &self,
         stream: S,

@@ -1,10 +1,10 @@
 //! Shares a number of bytes among tenants and their keys, so that none of them can delay the others.
 //!
-//! Whoever holds more needs more free bytes. A request fits if its key, its tenant and all holders
-//! together stay below their limits, where what the key holds counts a second time for its tenant,
-//! and what key and tenant hold counts a second time for all. So one tenant holds at most half of
-//! all, the next one half of what is left, and a key that holds nothing still finds room. An eighth
-//! of each limit is for small requests only.
+//! There are three limits: of a key, of a tenant, and of all together. A request fits if its bytes, added to
+//! what the key holds, stay within the limit of the key; added to what key and tenant hold, within that of
+//! the tenant; and added to what key, tenant and all hold, within that of all. So one tenant gets at most
+//! half of all bytes, the next one half of the rest, and a key that holds none can still get some. An eighth
+//! of each limit is reserved for small requests.
 //!
 //! A request that does not fit waits. Freed bytes go to the tenant, and in it to the key, that holds
 //! least; the requests of a key are served in order of arrival.
@@ -230,7 +230,7 @@ impl Shared {
         HeldBytes { shared: Arc::clone(self), owner, bytes }
     }
 
-    /// Grants what fits. Returns what nobody waits for any more, to be dropped without the lock.
+    /// Grants what fits. Returns the grants whose waiters are gone; the caller drops them without the lock.
     #[must_use]
     fn grant(self: &Arc<Self>, state: &mut State) -> Vec<HeldBytes> {
         let mut unwanted = Vec::new();

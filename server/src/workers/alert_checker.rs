@@ -9,12 +9,12 @@ use crate::services::integrations::alerts::Alerts;
 
 /// Longest sleep: clocks are set, machines are suspended, and other servers change rules.
 const LONGEST_SLEEP: Duration = Duration::from_secs(60);
-/// Pause between two rounds while agents connect, so that one finds many.
+/// Pause between two rounds while agents connect, so that one round covers many agents.
 const PAUSE: Duration = Duration::from_millis(500);
 /// Pause after a database error.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
-/// Runs until it is dropped. The next round does what a dropped one left.
+/// Runs until its future is dropped. The next round continues what an interrupted one left.
 pub async fn run(alerts: Alerts) {
     let mut presence_changed_at = Some(alerts.now());
     loop {
@@ -38,7 +38,7 @@ pub async fn run(alerts: Alerts) {
         }
         let due_in = work.due_in_ms.map_or(LONGEST_SLEEP, Duration::from_millis);
         let wake_at = Instant::now() + due_in.min(LONGEST_SLEEP);
-        // Without a rule, agents that connect cost nothing here.
+        // Without a rule, connecting agents do not wake this worker.
         let has_rules = work.due_in_ms.is_some();
         presence_changed_at = tokio::select! {
             () = alerts.changed() => None,

@@ -55,7 +55,7 @@ pub fn signal_all(child: u32, how: Signal) {
 }
 
 /// Kills and reaps all descendants. This process adopts all orphans, so nothing is left when it has
-/// no children. False if the time was up first.
+/// no children. False if it took longer than `PATIENCE`.
 pub fn kill_descendants() -> bool {
     let deadline = Instant::now() + PATIENCE;
     loop {

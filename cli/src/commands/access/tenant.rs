@@ -52,7 +52,7 @@ enum Action {
         #[arg(value_enum)]
         setting: Setting,
     },
-    /// Pass the schedules of somebody who left to an owner of the tenant, or stop them
+    /// Pass the schedules of members who left to an owner of the tenant, or stop them
     PassSchedulesOn {
         /// Whether they pass on [default of a new tenant: off]
         #[arg(value_enum)]
@@ -93,8 +93,8 @@ pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
             let passes_on = setting == Setting::On;
             let body = json!({ "passes_schedules_on": passes_on });
             let result = match passes_on {
-                true => "passes schedules of somebody who left to an owner",
-                false => "stops schedules of somebody who left",
+                true => "passes schedules of members who left to an owner",
+                false => "stops schedules of members who left",
             };
             session.change(Method::PATCH, &["tenant"], &body, about("Tenant", result)).await
         }

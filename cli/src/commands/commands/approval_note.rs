@@ -1,4 +1,4 @@
-//! What users read about work that waits for somebody else's approval.
+//! What users read about work that waits for another person's approval.
 //!
 //! Pure.
 
@@ -39,7 +39,7 @@ pub fn missing_approval(work: &Value) -> Option<String> {
             let reason = text("reason").trim().trim_end_matches('.');
             format!("{name} refused to approve it: {reason}. It was never sent")
         }
-        "expired" => "nobody approved it in time; it was never sent".to_owned(),
+        "expired" => "it was not approved in time, and was never sent".to_owned(),
         _ => return None,
     };
     Some(sanitize(&sentence))

@@ -71,9 +71,9 @@ struct ListArgs {
 enum State {
     /// Waits for a decision
     Pending,
-    /// Somebody else said yes
+    /// Another person approved it
     Approved,
-    /// Somebody else said no
+    /// Another person refused it
     Refused,
     /// Nobody decided in time
     Expired,

@@ -119,7 +119,7 @@ pub fn is_audit_action(text: &str) -> bool {
     AUDIT_ACTIONS.contains(&text)
 }
 
-/// The action that somebody may have meant, if one is like what they typed.
+/// The action most similar to the typed text, if one is similar enough.
 pub fn nearest_audit_action(typed: &str) -> Option<&'static str> {
     let typed = typed.to_ascii_lowercase();
     let likeness = |known: &str| strsim::jaro_winkler(known, &typed);

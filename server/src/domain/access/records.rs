@@ -124,7 +124,7 @@ pub struct InvitationRecord {
     pub expires_at: Timestamp,
 }
 
-/// An entry of the audit log. `String`s are as they are stored, also if somebody has changed them there.
+/// An entry of the audit log. `String`s are returned as stored, even if they were changed in the database.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AuditRecord {
     pub id: AuditId,

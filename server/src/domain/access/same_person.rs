@@ -1,11 +1,11 @@
-//! Who counts as the same person, so that nobody approves their own request. Pure.
+//! Decides which principals count as the same person, so that people can't approve their own requests. Pure.
 //!
-//! A key belongs to whoever created it, and to everybody who ever rotated it, because they know or knew its
-//! secret. Keys of one maker belong to one person: otherwise anybody who creates keys would be two people. A
-//! member is the person behind it, also after its role was changed.
+//! A key belongs to the person who created it and to each person who rotated it, because they know or knew
+//! its secret. All keys of one creator belong to one person: otherwise a person with two keys would count as
+//! two people. A member stays the same person when its role changes.
 //!
-//! Whoever runs the server has the first key, which nobody created, and makes the first owner: both lie in
-//! the same directory. So such keys and such owners count as one person.
+//! The operator of the server has the first key, which no principal created, and makes the first owner: the
+//! files for both are in the same directory. So such keys and such owners count as one person.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,10 +18,10 @@ pub struct Ownership {
     of_server: BTreeMap<PrincipalId, ServerAccess>,
 }
 
-/// What whoever runs the server made for a tenant.
+/// What the operator of the server created for a tenant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ServerAccess {
-    /// A key that nobody created.
+    /// A key that no principal created.
     Key,
     /// A person who was made an owner with the set-up token or at the terminal.
     Member,
@@ -33,12 +33,12 @@ impl Ownership {
         self.owners.entry(owned).or_default().insert(owner);
     }
 
-    /// Whoever runs the server made this key or this person.
+    /// The operator of the server created this key or made this person an owner.
     pub fn add_of_server(&mut self, id: PrincipalId, access: ServerAccess) {
         self.of_server.insert(id, access);
     }
 
-    /// True if somebody is, or may be, behind both.
+    /// True if one person is, or may be, behind both.
     pub fn is_same_person(&self, one: PrincipalId, other: PrincipalId) -> bool {
         let (one, other) = (self.people(one), self.people(other));
         let has = |people: &BTreeSet<PrincipalId>, access: ServerAccess| {

@@ -40,7 +40,7 @@ pub struct RuleCondition {
     pub fan_out_above: Option<u32>,
 }
 
-/// Work that matches waits until somebody else approves it.
+/// Work that matches waits until another person approves it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ApprovalRule {
     pub id: ApprovalRuleId,
@@ -103,9 +103,9 @@ impl RuleCondition {
 pub enum ApprovalState {
     /// Waits for a decision.
     Pending,
-    /// Somebody else said yes; the work was released.
+    /// Another person approved it; the work was released.
     Approved,
-    /// Somebody else said no; the work ended.
+    /// Another person refused it; the work ended.
     Refused,
     /// Nobody decided in time; the work ended.
     Expired,

@@ -117,9 +117,9 @@ pub enum EndReason {
     /// The limits of the API key that requested it did not allow it any more when it was about to be
     /// sent: the key or the tags of the agent were changed.
     OutsideKeyLimits,
-    /// Somebody else refused the request for its approval.
+    /// Another person refused the request for its approval.
     ApprovalRefused,
-    /// Nobody approved it in time.
+    /// It was not approved in time.
     ApprovalExpired,
     /// Its secret parameters could not be sent to its agent.
     SecretsUndeliverable,
@@ -200,8 +200,8 @@ impl EndReason {
             Self::OutsideKeyLimits => {
                 "the limits of the API key that requested it do not allow it any more, because the key or the agent's tags were changed; it was never sent"
             }
-            Self::ApprovalRefused => "somebody else refused to approve it; it was never sent",
-            Self::ApprovalExpired => "nobody approved it in time; it was never sent",
+            Self::ApprovalRefused => "another person refused to approve it; it was never sent",
+            Self::ApprovalExpired => "it was not approved in time, and was never sent",
             Self::StdinUndeliverable => {
                 "its agent is a basic one, which takes no standard input; it was never sent: send it to another agent"
             }

@@ -25,7 +25,7 @@ use super::command_state::CommandState;
 pub enum JobState {
     /// At least one execution is open.
     Running,
-    /// A rule asks for somebody else's approval: nothing is sent before it.
+    /// A rule asks for another person's approval: nothing is sent before it.
     AwaitingApproval,
     /// A person paused its rollout: no execution starts, and running ones continue.
     Paused,

@@ -28,7 +28,7 @@ pub const MAX_LADDER_STEPS: usize = 20;
 pub enum LadderDemand {
     /// The request repeats the number of its agents in `confirm_agent_count`.
     Confirm,
-    /// Somebody else approves it.
+    /// Another person approves it.
     Approve,
     /// It is refused.
     Refuse,

@@ -15,7 +15,7 @@ pub struct OpenExecution<'a> {
     pub agent_name: &'a str,
     /// When the agent was last seen; `None` while it is connected.
     pub offline_since: Option<Timestamp>,
-    /// It waits for somebody else's approval until then.
+    /// It waits for another person's approval until then.
     pub approval_until: Option<Timestamp>,
     pub is_held: bool,
     /// Wave of the rollout, counted from 1.
@@ -47,7 +47,7 @@ impl OpenExecution<'_> {
             (CommandState::Queued, _) => self.queued(),
             (CommandState::Delivered, None) => format!(
                 "It was sent to {name}, which has not reported its start. It starts when the host has \
-                 room for it. You can cancel it."
+                 a free slot. You can cancel it."
             ),
             (CommandState::Delivered, Some(since)) => format!(
                 "It was sent to {name}, which is offline since {since}. Whether it ran is known when the \
@@ -73,7 +73,7 @@ impl OpenExecution<'_> {
         let name = self.agent_name;
         match (self.approval_until, self.is_held, self.wave, self.offline_since) {
             (Some(until), ..) => format!(
-                "It waits for somebody else's approval, and expires at {until} without one. Somebody else \
+                "It waits for another person's approval, and expires at {until} without one. Another person \
                  can approve or refuse it; you can cancel it."
             ),
             (_, true, Some(wave), _) => format!(
@@ -147,17 +147,17 @@ pub fn job_explanation(
         )),
         JobState::AwaitingApproval => Some(match approval_until {
             Some(until) => format!(
-                "It waits for somebody else's approval, and expires at {until} without one. Somebody else \
+                "It waits for another person's approval, and expires at {until} without one. Another person \
                  can approve or refuse it; you can cancel it."
             ),
-            None => "It waits for somebody else's approval. You can cancel it.".to_owned(),
+            None => "It waits for another person's approval. You can cancel it.".to_owned(),
         }),
         JobState::Paused => Some(format!(
-            "{progress} A person paused it: nothing starts until somebody resumes it. Resume, abort or \
+            "{progress} A person paused it: no further execution starts until a person resumes it. Resume, abort or \
              cancel it."
         )),
         JobState::Halted => Some(format!(
-            "{progress} It halted: {}. Nothing starts until somebody resumes it. Resume, abort or cancel it.",
+            "{progress} It halted: {}. No further execution starts until a person resumes it. Resume, abort or cancel it.",
             halt_reason.unwrap_or("the reason is unknown").trim_end_matches('.')
         )),
         JobState::Succeeded | JobState::Failed | JobState::Cancelled | JobState::Aborted => None,
@@ -229,7 +229,7 @@ mod tests {
         let held = OpenExecution { is_held: true, wave: Some(3), ..offline };
         assert!(held.queued().starts_with("It waits for wave 3"));
         let waiting = OpenExecution { approval_until: Some(Timestamp(0)), ..held };
-        assert!(waiting.queued().starts_with("It waits for somebody else's approval"));
+        assert!(waiting.queued().starts_with("It waits for another person's approval"));
     }
 
     #[test]

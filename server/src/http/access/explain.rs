@@ -38,7 +38,7 @@ struct ExplainParams {
     agent: Option<Uuid>,
 }
 
-/// Whether somebody may do something, and why.
+/// Whether a person or key may do something, and why.
 #[derive(Debug, Serialize, ToSchema)]
 struct ExplanationView {
     outcome: OutcomeView,

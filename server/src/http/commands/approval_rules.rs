@@ -22,7 +22,7 @@ pub(in crate::http) fn routes() -> OpenApiRouter<AppState> {
         .routes(routes!(delete_approval_rule))
 }
 
-/// Work that matches all conditions of a rule waits until somebody else approves it.
+/// Work that matches all conditions of a rule waits until another person approves it.
 #[derive(Debug, Serialize, ToSchema)]
 struct ApprovalRuleView {
     id: ApprovalRuleId,

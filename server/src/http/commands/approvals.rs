@@ -26,7 +26,7 @@ pub(in crate::http) fn routes() -> OpenApiRouter<AppState> {
         .routes(routes!(refuse_request))
 }
 
-/// A request for somebody else's yes.
+/// A request for another person's approval.
 #[derive(Debug, Serialize, ToSchema)]
 struct ApprovalView {
     id: ApprovalId,
@@ -162,7 +162,7 @@ struct ApprovalParams {
     limit: Option<u64>,
 }
 
-/// Why somebody decided.
+/// The reason for the decision.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct DecisionBody {

@@ -123,7 +123,7 @@ pub(in crate::http) struct CommandView {
     wave: Option<i32>,
     /// Queued, and not sent until its rollout lifts the hold or somebody else approves it.
     is_held: bool,
-    /// The request for somebody else's approval, if a rule asked for one.
+    /// The request for another person's approval, if a rule asked for one.
     approval: Option<WorkApproval>,
     command: String,
     state: CommandState,

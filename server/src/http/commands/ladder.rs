@@ -26,7 +26,7 @@ struct LadderStepView {
     /// At least 1.
     from_agents: u32,
     /// `confirm`: the request repeats the number of its agents in `confirm_agent_count`. `approve`:
-    /// somebody else approves it. `refuse`: it is refused.
+    /// another person approves it. `refuse`: it is refused.
     demand: LadderDemand,
 }
 

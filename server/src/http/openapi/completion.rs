@@ -132,7 +132,7 @@ fn tags() -> Value {
         {"name": "commands", "description": "Durable commands."},
         {"name": "executions", "description": "Runs of scripts, and their output."},
         {"name": "jobs", "description": "Scripts on many agents, at once or in waves."},
-        {"name": "approvals", "description": "Work that waits for somebody else's yes."},
+        {"name": "approvals", "description": "Work that waits for another person's approval."},
         {"name": "library", "description": "Scripts that the server keeps, and their versions."},
         {"name": "schedules", "description": "Jobs that start at due times."},
         {"name": "calendars", "description": "When work may start: freezes, exclusions and maintenance windows."},

@@ -41,8 +41,8 @@ const LINGER: Duration = Duration::from_secs(60);
 const OVERTAKING_WAIT: Duration = Duration::from_secs(10);
 /// Most parts of one body. An agent has fewer frames waiting.
 const MAX_PARTS: usize = 4_096;
-/// How long the answer to a request with output waits for an acknowledgement, whatever else it could
-/// carry: the next answer may leave much later on a slow network.
+/// How long the answer to a request with output waits for an acknowledgement, even if it could
+/// carry other frames at once: the next answer may leave much later on a slow network.
 const ACK_WAIT: Duration = Duration::from_millis(100);
 /// Size of an answer's header, rounded up.
 const ANSWER_OVERHEAD_BYTES: usize = 64;

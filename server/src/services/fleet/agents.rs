@@ -52,7 +52,7 @@ const BETWEEN_LOOKS: Duration = Duration::from_millis(100);
 const MAX_CANDIDATES: usize = 10;
 const UNKNOWN: ServiceError = ServiceError::NotFound("agent");
 
-/// Changes to an agent that somebody asks for. `None` keeps the value.
+/// Requested changes to an agent. `None` keeps the value.
 #[derive(Debug, Clone, Default)]
 pub struct RequestedAgentChange {
     pub name: Option<String>,

@@ -1,4 +1,4 @@
-//! Changes of scripts by people: each save is a version of its own, and a roll back only points to one.
+//! Changes scripts: each save creates a version, and a roll back makes an existing version current.
 
 use muster_protocol::library::{MAX_VERSION_NUMBER, ScriptDocument};
 use serde_json::json;
@@ -62,10 +62,10 @@ impl Library {
         Ok(ScriptSnapshot { row, current })
     }
 
-    /// Changes what people see of a script, and which version is current.
+    /// Changes the properties of a script, and which version is current.
     ///
     /// # Errors
-    /// 422 names the field; 409 `script_changed` if somebody else changed it meanwhile.
+    /// 422 names the field; 409 `script_changed` if it was changed meanwhile.
     pub async fn update(
         &self,
         caller: &Caller,
@@ -100,7 +100,7 @@ impl Library {
         }
     }
 
-    /// Saves a version. It becomes the current one if the caller says so.
+    /// Saves a version. It becomes the current one if `is_current` is true.
     ///
     /// # Errors
     /// 422 names the field; 409 `script_changed` if `expected` is not the latest version any more,
@@ -238,7 +238,7 @@ fn changed_meanwhile() -> ServiceError {
     }
 }
 
-/// A number that any version could have.
+/// Checks that a number is in the range of version numbers.
 fn check_number(field: &str, version: u32) -> Result<()> {
     let bounds = 1..=u64::from(MAX_VERSION_NUMBER);
     match bounds.contains(&version.into()) {

@@ -1,7 +1,7 @@
 //! Loads the key that signs audit logs when the server starts, or creates it at the first start.
 //!
-//! It is stored in the database, sealed under the master key: whoever has only the database can't
-//! sign a changed log.
+//! It is stored in the database, sealed under the master key: an attacker who has only the database
+//! can't sign a changed log.
 
 use muster_protocol::identity::{AgentKeyPair, InvalidAgentKey};
 use uuid::Uuid;
@@ -12,7 +12,7 @@ use crate::store::{Store, StoreError};
 
 /// The setting with the sealed key, and the field it is sealed for.
 pub(super) const SETTING: &str = "audit_key";
-/// The same of the key that is being replaced. It exists until every log has an entry about it.
+/// The setting with the sealed key that is being replaced. It exists until every log has an entry about the change.
 pub(super) const PREVIOUS: &str = "audit_key_previous";
 /// The key belongs to no tenant.
 pub(super) const NO_TENANT: TenantId = TenantId(Uuid::nil());

@@ -99,8 +99,8 @@ impl Schedules {
         self.change(caller, id, "schedule.disable", change).await
     }
 
-    /// Submits the job of a schedule now, with the rights of the caller, in any state of the schedule
-    /// and whatever else it runs. `is_forced`: main of a script with a trigger runs without the trigger.
+    /// Submits the job of a schedule now, with the rights of the caller, in any state of the schedule,
+    /// even while other jobs of it run. `is_forced`: main of a script with a trigger runs without the trigger.
     ///
     /// # Errors
     /// As the submission of a job.

@@ -1,4 +1,4 @@
-//! Due times before they come.
+//! Previews of due times.
 
 use super::Schedules;
 use crate::domain::access::principal::Scope;

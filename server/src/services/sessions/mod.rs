@@ -245,7 +245,7 @@ impl Sessions {
         if let Some(permit) = self.connections.admit(key_id, key_pair, max) {
             return Ok((claims, permit));
         }
-        // A known agent always has a place: nobody else can prove its key pair.
+        // A known agent is always admitted: no other host can prove its key pair.
         let public_key = public_key.ok_or(busy)?;
         let known = self.store.tenant(tenant_id).is_key_pair_of_agent(key_id, public_key).await;
         let is_known = known.map_err(|error| {

@@ -20,9 +20,10 @@ use crate::domain::fleet::agent::{AgentEventKind, AgentLevel, NameSource, Transp
 use crate::domain::ids::{
     AgentId, AgentKeyId, AlertId, AlertRuleId, ApiKeyId, ApprovalId, ApprovalRuleId, AuditId,
     CalendarId, CommandId, DeviceLoginId, EventId, FireId, GroupId, HookDeliveryId, HookId,
-    IdentityId, IntegrationId, InvitationId, JobId, MailId, MemberId, PackageId, PasskeyId, PrincipalId,
-    RegistrationId, ReleaseId, ScheduleId, ScriptId, ScriptSignatureId, ScriptVersionId, SessionId,
-    TenantId, TokenKeyId, TriggerStateId, UserId, WebhookDeliveryId, WebhookKeyId,
+    IdentityId, IntegrationId, InvitationId, JobId, MailId, MemberId, PackageId, PasskeyId,
+    PrincipalId, RegistrationId, ReleaseId, ScheduleId, ScriptId, ScriptSignatureId,
+    ScriptVersionId, SessionId, TenantId, TokenKeyId, TriggerStateId, UserId, WebhookDeliveryId,
+    WebhookKeyId,
 };
 use crate::domain::integrations::alert::{AlertEndReason, AlertMetric};
 use crate::domain::integrations::event_type::EventType;

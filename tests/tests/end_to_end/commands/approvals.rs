@@ -330,7 +330,7 @@ async fn requests_are_listed_and_decided_from_the_command_line() {
     let request = pending(&grace).await.id().to_owned();
     let own = cli.run(&["approvals", "approve", &request]).await;
     own.expect(1);
-    assert!(own.stderr.contains("somebody else must decide"), "{}", own.stderr);
+    assert!(own.stderr.contains("another person must decide"), "{}", own.stderr);
 
     let explain = |who: &'static str, operation: &'static str, target: &'static str| {
         let cli = cli.clone();

@@ -1,6 +1,6 @@
 import { api } from '../../api/client';
 
-/** Ends the session of this browser. The page is loaded anew, so that nothing of it stays. */
+/** Ends the session of this browser. The page is loaded again, so that none of its data remains. */
 export async function signOut(): Promise<void> {
   await api.POST('/api/auth/logout').catch(() => undefined);
   location.assign('/sign-in');

@@ -69,5 +69,5 @@ async fn wait_for_session(
             answer => return answer,
         }
     }
-    Err(CliError::Unsuccessful("nobody approved the sign-in in time".into()))
+    Err(CliError::Unsuccessful("the sign-in was not approved in time".into()))
 }

@@ -118,7 +118,7 @@ impl SignOptions {
         }
         if !(io::stdin().is_terminal() && io::stderr().is_terminal()) {
             return Err(CliError::Usage(
-                "look at the request with `muster approvals show`, and pass the digest that it prints with --expect; without a terminal nobody can be asked".into(),
+                "look at the request with `muster approvals show`, and pass the digest that it prints with --expect; without a terminal, `muster` can't ask for a confirmation".into(),
             ));
         }
         let mut stderr = io::stderr().lock();

@@ -140,7 +140,7 @@ impl OpenFolder {
         if !file.metadata().map_err(failed())?.is_file() {
             return Err(is_no_file(&path));
         }
-        // Emptied only now: what is no file was not touched.
+        // Truncated only after the check, so that nothing but a regular file is changed.
         file.set_len(0).map_err(failed())?;
         file.write_all(text.as_bytes()).map_err(failed())
     }
@@ -172,7 +172,7 @@ impl OpenFolder {
     }
 }
 
-/// Refuses everything but the name of something directly in a folder.
+/// Refuses names that are not exactly one component of a path.
 fn check_part(name: &OsStr, path: &Path) -> Result<(), CliError> {
     let is_part = !matches!(name.as_encoded_bytes(), b"" | b"." | b"..")
         && !name.as_encoded_bytes().contains(&b'/');
@@ -187,7 +187,7 @@ fn is_a_link(path: &Path) -> String {
 }
 
 fn is_no_file(path: &Path) -> CliError {
-    CliError::Usage(format!("{} is no file", path.display()))
+    CliError::Usage(format!("{} is not a regular file", path.display()))
 }
 
 #[cfg(test)]

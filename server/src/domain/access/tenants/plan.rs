@@ -1,7 +1,7 @@
 //! Plans: how much a tenant may have, in one table.
 //!
-//! A limit is checked before something is created, in the transaction that creates it. What a tenant
-//! has beyond a limit stays: a lower plan only refuses what is new.
+//! A limit is checked before something is created, in the transaction that creates it. Agents and
+//! schedules beyond a limit stay: a lower plan refuses only new ones.
 
 use std::fmt;
 
@@ -10,7 +10,7 @@ use strum::{EnumIter, EnumString, IntoStaticStr};
 
 /// Agents of a tenant with the plan `starter`.
 const STARTER_AGENTS: u64 = 3;
-/// Schedules of such a tenant.
+/// Schedules of a tenant with the plan `starter`.
 const STARTER_SCHEDULES: u64 = 5;
 /// Days that its history is kept.
 const STARTER_HISTORY_DAYS: u64 = 7;
@@ -57,7 +57,7 @@ pub enum PlanResource {
     Schedules,
 }
 
-/// A tenant has as much of something as its plan allows, or more.
+/// The tenant has reached or exceeded a limit of its plan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
     "the plan `{plan}` of this tenant allows {limit} {resource}; delete one that is not needed, or ask the operator of the server for a larger plan"

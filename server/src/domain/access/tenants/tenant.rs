@@ -15,7 +15,7 @@ pub struct TenantRecord {
     pub delete_at: Option<Timestamp>,
     /// True if members with a password may do nothing without a second factor.
     pub requires_second_factor: bool,
-    /// True if the schedules of somebody who left pass to an owner. Otherwise they stop.
+    /// True if the schedules of members who left pass to an owner. Otherwise they stop.
     pub passes_schedules_on: bool,
 }
 

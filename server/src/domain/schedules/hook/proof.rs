@@ -58,8 +58,8 @@ pub fn secret_text(secret: &[u8]) -> Zeroizing<String> {
     Zeroizing::new(format!("{PREFIX}{}", BASE64.encode(secret)))
 }
 
-/// Checks that whoever sent the delivery knows the secret. Returns what makes a repeated delivery the
-/// same; `None` if the sender gave nothing.
+/// Checks that the sender of the delivery knows the secret. Returns the key by which a repeated delivery is
+/// recognised; `None` if the sender gave none.
 ///
 /// GitHub signs neither a time nor the id of the delivery, so a delivery of GitHub is known by its
 /// signature: another id does not make it another delivery.

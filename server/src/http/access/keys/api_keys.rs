@@ -49,7 +49,7 @@ pub(super) struct ApiKeyView {
     expires_at: Option<Timestamp>,
     /// When one of its secrets was last used; null if never.
     last_used_at: Option<Timestamp>,
-    /// Who rotated it last; null if nobody did.
+    /// Who rotated it last; null if it was never rotated.
     rotated_by: Option<PrincipalId>,
     /// The secret before the last rotation, while it is still valid.
     previous_secret: Option<PreviousSecretView>,

@@ -10,8 +10,8 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use zeroize::Zeroizing;
 
-use super::setup::MemberView;
 use super::passkeys::AssertionBody;
+use super::setup::MemberView;
 use crate::domain::access::allowance::Allowance;
 use crate::domain::ids::{SessionId, TenantId};
 use crate::domain::time::Timestamp;

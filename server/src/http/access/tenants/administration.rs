@@ -38,7 +38,7 @@ pub(super) struct TenantView {
     delete_at: Option<Timestamp>,
     /// True if members with a password may do nothing without a second factor.
     requires_second_factor: bool,
-    /// True if the schedules of somebody who left pass to an owner. Otherwise they stop.
+    /// True if the schedules of a member who left pass to an owner. Otherwise they stop.
     passes_schedules_on: bool,
 }
 

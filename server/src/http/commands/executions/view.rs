@@ -47,7 +47,7 @@ pub(in crate::http) struct ExecutionView {
     wave: Option<i32>,
     /// Its rollout still holds it, or it waits for an approval.
     is_held: bool,
-    /// The request for somebody else's approval, if a rule asked for one.
+    /// The request for another person's approval, if a rule asked for one.
     approval: Option<WorkApproval>,
     trigger: Trigger,
     /// Counted from 1: its job runs it again if it fails or reaches its timeout.

@@ -203,7 +203,7 @@ struct JobView {
     #[schema(value_type = Object)]
     target: Value,
     state: JobState,
-    /// The request for somebody else's approval, if a rule asked for one.
+    /// The request for another person's approval, if a rule asked for one.
     approval: Option<WorkApproval>,
     /// Why its rollout is halted, and what to do.
     halt_reason: Option<String>,

@@ -24,7 +24,7 @@ pub(super) fn routes() -> OpenApiRouter<AppState> {
 struct JobPreviewView {
     /// False if the request would be refused as it is: see `agents` for the reasons.
     would_start: bool,
-    /// It would wait for somebody else's approval first.
+    /// It would wait for another person's approval first.
     needs_approval: bool,
     /// Number of agents of the target.
     agent_count: u64,

@@ -48,7 +48,7 @@ pub(super) struct Part {
 
 impl AuditLog {
     /// Checks the part of the log behind a link; 0 for its start. Each part is small, so that a large log
-    /// holds up nobody.
+    /// does not delay other requests.
     pub async fn verify(
         &self,
         caller: &Caller,

@@ -18,7 +18,7 @@ impl Authentication {
     /// unavailable, callers that were seen before are accepted.
     ///
     /// # Errors
-    /// The same.
+    /// As [`Self::authenticate_caller`].
     pub async fn authenticate_watcher(
         &self,
         secret: &str,

@@ -213,7 +213,7 @@ impl AgentKeys {
     }
 }
 
-/// The agents of a key change later, so a key with limits may not decide about it.
+/// Refuses API keys with limits: an agent key could later admit agents beyond these limits.
 fn require(caller: &Caller) -> Result<()> {
     caller.require(Scope::AgentKeysWrite)?;
     require_unlimited(caller, "the agents of an agent key change later")

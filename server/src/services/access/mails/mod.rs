@@ -51,7 +51,7 @@ pub struct Mails {
 
 impl Mails {
     /// # Errors
-    /// 409 `mail_not_configured` if mails arrive nowhere.
+    /// 409 `mail_not_configured` if no mail server is configured.
     pub(in crate::services) fn require(&self) -> Result<()> {
         if self.client.is_configured() {
             return Ok(());
@@ -77,7 +77,7 @@ impl Mails {
         self.row(letter.kind(), &content, letter.worth_sending_ms())
     }
 
-    /// A notice of a change, if mails arrive anywhere.
+    /// A notice of a change; `None` if no mail server is configured.
     ///
     /// # Errors
     /// [`ServiceError::Sealing`].
@@ -119,7 +119,7 @@ impl Mails {
         self.client.reaches_people().then(|| self.compose(to, letter)).transpose()
     }
 
-    /// What stands for a mail that is not sent, because nobody may learn that.
+    /// A decoy, stored in place of a mail that is not sent, so that observers can't tell the difference.
     ///
     /// # Errors
     /// [`ServiceError::Sealing`].
@@ -143,7 +143,7 @@ impl Mails {
         })
     }
 
-    /// Wakes whoever sends, after a mail was committed.
+    /// Wakes the sender after a mail was committed.
     pub(in crate::services) fn wake(&self) {
         self.queued.notify_one();
     }

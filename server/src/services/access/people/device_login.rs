@@ -42,7 +42,7 @@ const EXPIRED: ServiceError = ServiceError::Gone {
     code: "expired_token",
     detail: "the sign-in has expired or was completed before; start again",
 };
-const PENDING: &str = "nobody has approved the sign-in yet; ask again after the interval";
+const PENDING: &str = "the sign-in is not approved yet; ask again after the interval";
 const DENIED: &str = "the sign-in was refused, or the session that approved it has ended";
 const UNKNOWN: ServiceError = ServiceError::NotFound("code");
 

@@ -64,8 +64,8 @@ pub struct Acceptance {
 }
 
 impl Invitations {
-    /// Invites a person by address. Where mails arrive, the token goes to the address alone, so that nobody
-    /// else can accept in its owner's name; otherwise whoever invites hands it over.
+    /// Invites a person by address. With a mail server, only the address gets the token, so that no other
+    /// person can accept in its owner's name. Without one, the person who invites passes it on.
     ///
     /// # Errors
     /// 403 without `members:write`, for an API key and without a recent proof of the password; 409

@@ -90,7 +90,7 @@ impl Members {
                 return Err(ServiceError::Conflict {
                     code: "last_owner",
                     detail:
-                        "this is the last owner of the tenant; make somebody else an owner first"
+                        "this is the last owner of the tenant; make another member an owner first"
                             .into(),
                 });
             }

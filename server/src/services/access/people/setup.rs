@@ -269,7 +269,7 @@ pub(super) fn password_problem(field: &str, problem: PasswordProblem) -> Service
     ServiceError::InvalidField { detail: format!("`{field}` {detail}"), error }
 }
 
-/// A token that is no longer valid is no secret, so a file that stays harms nobody.
+/// A token that is no longer valid is not a secret, so a file that remains is harmless.
 fn remove_token_file(data_dir: &Path) {
     if let Err(error) = std::fs::remove_file(data_dir.join(TOKEN_FILE))
         && error.kind() != std::io::ErrorKind::NotFound

@@ -157,7 +157,7 @@ impl SignIn {
         Ok(Account { user, memberships })
     }
 
-    /// Each tenant of the person learns of it. An address that nobody has costs an entry, too.
+    /// Each tenant of the person gets an audit entry. An unknown address costs an entry, too.
     pub(super) async fn record_failure(
         &self,
         client: &Client,

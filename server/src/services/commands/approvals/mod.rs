@@ -268,7 +268,7 @@ fn check_reason(reason: String) -> Result<String> {
 fn own_request() -> ServiceError {
     ServiceError::Forbidden {
         code: "own_request",
-        detail: "you, or a key of yours, made this request; somebody else must decide. Keys count as the person who created or rotated them, so all keys that come from the first key count as one: invite a member, who can approve what keys request".into(),
+        detail: "you, or one of your keys, made this request; another person must decide. Keys count as the person who created or rotated them, so all keys that come from the first key count as one person: invite a member, who can approve the requests of keys".into(),
     }
 }
 

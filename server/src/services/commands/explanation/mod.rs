@@ -86,8 +86,8 @@ impl AccessExplanation {
 }
 
 impl Commands {
-    /// Explains what a request of somebody would be answered. Everybody may ask about themselves; about
-    /// others with `api_keys:read`.
+    /// Explains the answer that a request of a principal would get. All callers may ask about themselves, and
+    /// with `api_keys:read` about others.
     ///
     /// # Errors
     /// 403 with a target without `agents:read`; 404 for a principal of another tenant; 422 for an unknown
@@ -178,10 +178,10 @@ impl Commands {
                 code: None,
                 detail: match caller.principal.may(Scope::CommandsRead) {
                     true => format!(
-                        "it waits until somebody else approves it, because of {}",
+                        "it waits until another person approves it, because of {}",
                         needed.rules.join(", ")
                     ),
-                    false => "it waits until somebody else approves it".to_owned(),
+                    false => "it waits until another person approves it".to_owned(),
                 },
             },
         };
@@ -275,7 +275,7 @@ impl Commands {
         Ok(vec![allowed("agent", &detail)])
     }
 
-    /// Somebody else of the tenant, as authentication would make it.
+    /// Another member of the tenant, as authentication would make it.
     async fn find_subject(
         &self,
         caller: &Caller,

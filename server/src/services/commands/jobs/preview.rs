@@ -34,7 +34,7 @@ pub struct JobPreview {
     pub agents: Vec<AgentPreview>,
     /// False if the request would be refused as it is.
     pub would_start: bool,
-    /// It would wait for somebody else's approval first.
+    /// It would wait for another person's approval first.
     pub needs_approval: bool,
 }
 

@@ -38,7 +38,7 @@ pub struct TestedHook {
     pub unfulfilled: Option<String>,
 }
 
-/// What a body asks for.
+/// The work that a body requests.
 enum Asked {
     Job(Box<JobRequest>),
     /// Nothing; the sentence says why.

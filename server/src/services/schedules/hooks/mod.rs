@@ -105,8 +105,8 @@ impl Hooks {
         Ok(found)
     }
 
-    /// Changes a hook. Its work is changed only by its owner: who knows the secret is the one whose rights
-    /// its jobs have, so that a person can't approve what their own delivery asked for.
+    /// Changes a hook. Only the owner can change its work: jobs run with the rights of the person who knows the
+    /// secret, so that this person can't approve work that their own delivery requested.
     ///
     /// # Errors
     /// As [`Hooks::create`]; 403 if another principal owns it and the caller lacks `commands:manage`; 409
@@ -134,7 +134,7 @@ impl Hooks {
         self.store_change(caller, "hook.update", known.sealed.clone(), row, known).await
     }
 
-    /// Replaces the secret, and makes the caller the owner. The old one is not valid any more.
+    /// Replaces the secret, and makes the caller the owner. The old secret is no longer valid.
     ///
     /// # Errors
     /// As [`Hooks::update`].

@@ -47,7 +47,7 @@ impl Model {
 }
 
 impl From<Model> for AuditLink {
-    /// Bytes of another length, which only somebody else wrote, become a link that does not verify.
+    /// Bytes of another length, which this server never writes, become a link that does not verify.
     fn from(row: Model) -> Self {
         let entry = |bytes: &[u8]| {
             let (id, digest) = bytes.split_first_chunk::<16>()?;

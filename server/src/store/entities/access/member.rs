@@ -23,7 +23,7 @@ pub struct Model {
     pub removed_at: Option<Timestamp>,
     /// The member who removed it; `None` if a provider or a change of the role ended it.
     pub removed_by: Option<MemberId>,
-    /// True if whoever runs the server made it an owner, with the set-up token or at the terminal.
+    /// True if the operator of the server made it an owner, with the set-up token or at the terminal.
     pub is_from_setup: bool,
 }
 

@@ -26,7 +26,7 @@ pub struct Model {
     pub is_deleted_by_operator: bool,
     /// True if members with a password may do nothing without a second factor.
     pub requires_second_factor: bool,
-    /// True if the schedules of somebody who left pass to an owner. Otherwise they stop.
+    /// True if the schedules of members who left pass to an owner. Otherwise they stop.
     pub passes_schedules_on: bool,
     /// Size of the manifests that its agents reported, and how many scripts they list.
     pub manifest_bytes: i64,

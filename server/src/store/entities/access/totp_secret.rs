@@ -17,7 +17,7 @@ pub struct Model {
     /// Under the master key.
     pub sealed: Vec<u8>,
     pub created_at: Timestamp,
-    /// When the first code of it was typed. Until then nobody is asked for codes.
+    /// When the first code of it was typed. Until then no codes are required.
     pub confirmed_at: Option<Timestamp>,
     /// The step of the last code that counted: a code counts once.
     pub last_step: i64,

@@ -31,7 +31,7 @@ impl SystemScope {
     }
 
     /// Starts an attempt: counts it, and sets when the next one is due if this one has no result. False if
-    /// somebody else started one.
+    /// another server started one.
     pub async fn claim_mail(
         &self,
         id: MailId,

@@ -417,8 +417,8 @@ behind it are in [SECURITY.md](SECURITY.md#api-keys-and-scopes).
   `commands:manage`.
 - **No key**, **malformed key**, **agent key**: the status for these callers.
 - **Scope missing**: the status for a key that has every scope except the needed one.
-- **Other tenant**: the status for an owner of another tenant, a person and a key, who uses the ids of this tenant; *nothing* is a list without
-  anything of this tenant, *whole server* is what belongs to no tenant and all may read. 403 is what belongs to the operator.
+- **Other tenant**: the status for an owner of another tenant, a person and a key, who uses the ids of this tenant; *nothing* means a list
+  without entries of this tenant, *whole server* means data that belongs to no tenant and that all may read. 403 protects what belongs to the operator.
 - **Owner**, **admin**, **member**, **auditor**: whether a person with the role, and a key with its default scopes, can call it. `metrics:read`,
   `releases:manage` and `tenants:manage` are rights over the whole server and in no default: the first key of the server has them.
 

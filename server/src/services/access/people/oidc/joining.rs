@@ -296,7 +296,7 @@ impl OidcSignIn {
         if change == MemberChange::LastOwner {
             return Err(ServiceError::Conflict {
                 code: "last_owner",
-                detail: "the provider takes the role of the last owner of the tenant; make somebody else an owner first".into(),
+                detail: "the provider would remove the role of the tenant's last owner; make another member an owner first".into(),
             });
         }
         self.sign_in.cache.forget_principals();

@@ -67,8 +67,8 @@ pub(in crate::store::queries) async fn record_secret(
     Ok(())
 }
 
-/// Checks that a key which manages keys presented its present secret: a key is rotated because somebody
-/// else may know the one before it. `presented` is `None` for a member.
+/// Checks that a key which manages keys presented its present secret: a key is rotated because an
+/// attacker may know the previous secret. `presented` is `None` for a member.
 ///
 /// # Errors
 /// [`StoreError::PreviousSecret`].

@@ -77,8 +77,8 @@ impl SystemScope {
         Ok(user::Entity::find_by_id(id).all(&self.reader).await?.pop())
     }
 
-    /// The oldest open invitation for an address, of one tenant or of any, unless whoever made it is no member
-    /// any more.
+    /// The oldest open invitation for an address, of one tenant or of any, if the person who made it is
+    /// still a member.
     pub async fn invitation_for(
         &self,
         email: &str,

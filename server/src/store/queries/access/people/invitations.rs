@@ -35,7 +35,7 @@ pub struct NewMember {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Accepted {
     Created,
-    /// It was accepted, withdrawn or expired, or whoever made it is no member any more.
+    /// It was accepted, withdrawn or expired, or the person who made it is no longer a member.
     Invalid,
     AlreadyMember,
     /// The account was made or its password changed meanwhile.
@@ -116,7 +116,7 @@ impl TenantScope {
 }
 
 impl SystemScope {
-    /// The open invitation of a token, unless whoever made it is no member any more.
+    /// The open invitation of a token, if the person who made it is still a member.
     pub async fn invitation(
         &self,
         token: SecretHash,

@@ -27,7 +27,7 @@ const SETUP_TOKEN: &str = "setup_token";
 pub enum SetupState {
     /// No token was ever made.
     New,
-    /// By whoever has the token with this hash.
+    /// The holder of the token with this hash can set it up.
     Open(SecretHash),
     /// For good.
     Closed,
@@ -196,7 +196,7 @@ async fn insert_owner(
 }
 
 /// Sets a password that the person did not prove, ends all sessions of the person, and the API keys that were
-/// made in them, and removes its identities: whoever was signed in or linked one may have been somebody else.
+/// made in them, and removes its identities: another person may have been signed in or have linked one.
 /// Returns how many identities it had. `audit`: the entry of
 /// the change; `None` for a person without a tenant, who has no key.
 pub(super) async fn replace_password(

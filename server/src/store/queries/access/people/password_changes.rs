@@ -16,7 +16,7 @@ use crate::store::writer::add_audit;
 
 impl SystemScope {
     /// Replaces the password of a person, if it is still the one that was checked, and ends the other
-    /// sessions with the secrets of API keys that were made in them: somebody else may have made them. The
+    /// sessions with the secrets of API keys that were made in them: another person may have made them. The
     /// session's password counts as proven. `remove_identities`: the person signs in with no provider any
     /// more. `audits`: the entry of the session first, then those of the
     /// person's other tenants.

@@ -18,13 +18,13 @@ use crate::store::writer::add_audit;
 /// Tokens of one person that are valid at the same time. Further requests send no mail.
 const MAX_RESETS_OF_USER: u64 = 5;
 
-/// The person of an address that nobody has.
+/// Stands for the person of an unknown address.
 const NOBODY: UserId = UserId(uuid::Uuid::nil());
 
 /// A request for a token.
 #[derive(Debug, Clone)]
 pub struct PasswordReset {
-    /// `None` if nobody has the address.
+    /// `None` if no person has the address.
     pub row: Option<password_reset::Model>,
     pub mail: mail::Model,
     pub decoy: mail::Model,
@@ -60,7 +60,7 @@ impl SystemScope {
                         .filter(password_reset::Column::UserId.eq(user_id))
                         .count(transaction)
                         .await?;
-                    // Each request costs the same statements, whoever has the address.
+                    // Each request runs the same statements, whether or not a person has the address.
                     let mail = match row {
                         Some(row) if open < MAX_RESETS_OF_USER => {
                             password_reset::Entity::insert(row.into_active_model())

@@ -33,7 +33,7 @@ pub struct Letters {
     pub code: mail::Model,
     /// For an address that has an account.
     pub in_use: mail::Model,
-    /// For nobody.
+    /// Stored if no mail may be sent, so that each request costs the same.
     pub decoy: mail::Model,
 }
 

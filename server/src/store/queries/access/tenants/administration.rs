@@ -27,8 +27,8 @@ pub struct TenantChange {
     pub passes_schedules_on: Option<bool>,
 }
 
-/// The audit entries of a change: one of whoever requested it, and one in the log of the tenant if
-/// that is another one.
+/// The audit entries of a change: one in the log of the caller's tenant, and one in the log of the
+/// changed tenant if that is another one.
 #[derive(Debug, Clone)]
 pub struct TenantAudit {
     pub requested: audit_entry::Model,

@@ -22,7 +22,7 @@ use crate::store::queries::access::keys::key_lineage::all_keys;
 use crate::store::queries::access::keys::known_secrets::all_secrets;
 use crate::store::requester::write_audit;
 
-/// A decision of somebody.
+/// A person's decision about a request for approval.
 #[derive(Debug, Clone)]
 pub struct Decision {
     pub is_approved: bool,
