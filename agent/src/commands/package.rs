@@ -73,7 +73,8 @@ pub fn plan(
         timeout_ms,
         ..Launch::empty(policy.allow, bounds)
     };
-    let record = ParameterRecord { parameters: open, secret_parameters: secrets, defaults };
+    let record =
+        ParameterRecord { parameters: open, secret_parameters: secrets, defaults, stdin: None };
     Ok((launch, record))
 }
 
