@@ -45,6 +45,9 @@ pub fn plan(
     let reference = PackageReference::parse(script).ok_or_else(unknown)?;
     let missing = || LibraryRefusal::from(PackageContentError::Missing(reference.name.clone()));
     let content = command.content.as_deref().ok_or_else(missing)?;
+    if request.stdin.is_some() {
+        return Err(ManifestMismatch::LibraryStdin.into());
+    }
     let pin = command.data.get("package").map(PackagePin::deserialize).transpose();
     let pin = pin.map_err(ExecuteRefusal::Malformed)?.ok_or_else(missing)?;
     let document = open_document(&content.document, &reference.name, &pin);

@@ -8,6 +8,7 @@ mod glossary;
 mod layering;
 mod limits;
 mod literals;
+mod missing_features;
 mod modules;
 mod records;
 mod refusals;

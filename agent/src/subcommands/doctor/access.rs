@@ -66,7 +66,7 @@ pub async fn access(connector: &Connector, key: &SecretString, fallback: Fallbac
     }
 }
 
-const BODIES_HINT: &str = "raise the proxy's limit of request bodies, in nginx `client_max_body_size 3m` (docs/NETWORK.md)";
+const BODIES_HINT: &str = "raise the proxy's limit of request bodies, in nginx `client_max_body_size 3m`, and restart the agent (docs/NETWORK.md)";
 
 fn small_bodies(bytes: usize) -> String {
     format!("a proxy refuses bodies above about {bytes} bytes, so agents send small ones")

@@ -1,6 +1,7 @@
 //! The services of `compose.yaml` without an engine: containers with the volumes, variables, secrets
 //! and commands of the file, started in its order.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
@@ -10,9 +11,15 @@ use serde_json::Value;
 
 use super::yaml;
 
+/// Where containers look for programs.
+const PROGRAM_FOLDERS: [&str; 6] =
+    ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
+
 struct Project {
     compose: Value,
     test_dir: TestDir,
+    /// The value of `MUSTER_AGENT_PACKAGES`: Debian packages, with spaces between.
+    packages: String,
 }
 
 impl Project {
@@ -27,10 +34,33 @@ impl Project {
         fs::set_permissions(&target, fs::Permissions::from_mode(0o444)).expect("readable");
     }
 
+    /// Covers the Python of this machine, which is in the file systems of the tests' images but not in
+    /// the base image of the Dockerfiles, unless the build argument of the service installs it.
+    fn python_cover(&self, service: &str) -> Vec<Mount> {
+        let argument = &self.compose["services"][service]["build"]["args"]["PACKAGES"];
+        let mut packages = self.packages.split_whitespace();
+        let is_passed_on = argument == "${MUSTER_AGENT_PACKAGES:-}";
+        if is_passed_on && packages.any(|package| package == "python3") {
+            return Vec::new();
+        }
+        // A file that is not executable is no program.
+        let cover = self.test_dir.folder("covers").join("python");
+        fs::write(&cover, "").expect("write");
+        let places = PROGRAM_FOLDERS.iter().flat_map(|folder| {
+            ["python3", "python"].map(|name| PathBuf::from(folder).join(name).canonicalize())
+        });
+        // Several names can be links to one file, which is covered once.
+        let files: BTreeSet<PathBuf> = places.flatten().collect();
+        files
+            .iter()
+            .map(|file| Mount::read_only(cover.clone(), file.to_str().expect("a plain name")))
+            .collect()
+    }
+
     /// Starts a service. These variables replace those of the file.
     fn start(&self, name: &str, image: &Image, replaced: &[(&str, &str)]) -> Container {
         let service = &self.compose["services"][name];
-        let mut mounts = Vec::new();
+        let mut mounts = self.python_cover(name);
         for mount in list(&service["volumes"]) {
             let (volume, path) = mount.as_str().and_then(|text| text.split_once(':')).expect("two");
             mounts.push(Mount::new(self.volume(volume), path));
@@ -77,10 +107,23 @@ fn interpolated(value: &Value) -> String {
     text + rest
 }
 
+/// The packages with which docs/DOCKER.md builds the agent's image before it copies scripts.
+fn packages_of_the_walk_through() -> String {
+    let page = fs::read_to_string(repository().join("docs/DOCKER.md")).expect("read the page");
+    let (_, section) = page.split_once("### Your own scripts\n").expect("the section");
+    let (before, _) = section.split_once("docker compose cp ").expect("it copies scripts");
+    let (_, build) = before
+        .split_once("MUSTER_AGENT_PACKAGES=")
+        .expect("the section names the packages before it copies scripts");
+    assert!(build.contains("docker compose up --build"), "it builds before it copies: {build}");
+    build.split_whitespace().next().expect("a package").to_owned()
+}
+
 #[tokio::test]
 async fn one_command_starts_an_agent_that_runs_a_manifest_of_the_first_generation() {
     needs_root();
-    let project = Project { compose: yaml("compose.yaml"), test_dir: TestDir::new() };
+    let compose = yaml("compose.yaml");
+    let mut project = Project { compose, test_dir: TestDir::new(), packages: String::new() };
     let server_image = Image::build(&project.test_dir, "server");
     let agent_image = Image::build(&project.test_dir, "agent");
     // Containers of the tests share the machine's network, so the port is another one. Engines set
@@ -107,6 +150,13 @@ async fn one_command_starts_an_agent_that_runs_a_manifest_of_the_first_generatio
     let printed = server.run(&format!("muster run {name} hello")).await.expect(0);
     assert!(printed.starts_with("Hello, world, from"), "{printed}");
 
+    let python = agent.run("python3 --version").await;
+    assert_ne!(python.code, Some(0), "the image without packages has no Python");
+
+    // `up` replaces the container by one of the image with the packages.
+    agent.stop().await;
+    project.packages = packages_of_the_walk_through();
+    let agent = project.start("agent", &agent_image, &[here]);
     // As `docker compose cp` copies them: files of root that everyone can read.
     let state = project.volume("agent-state");
     fs::write(state.join("scripts/hello_world.py"), "print('Hello from Python')").expect("write");
