@@ -75,7 +75,7 @@ impl Authenticator {
             "name": name,
             "credential_id": encoded(&self.credential_id),
             "client_data": encoded(&client_data),
-            "attestation": encoded(&attestation),
+            "attestation_object": encoded(&attestation),
         })
     }
 

@@ -21,8 +21,11 @@ pub mod access {
         pub(in crate::store::queries) mod passkeys;
         pub(in crate::store::queries) mod password_changes;
         pub(in crate::store::queries) mod password_resets;
+        pub(in crate::store::queries) mod recovery_codes;
         pub(in crate::store::queries) mod refresh;
         pub(in crate::store::queries) mod registrations;
+        pub(in crate::store::queries) mod reported_change;
+        pub(in crate::store::queries) mod second_factors;
         pub(in crate::store::queries) mod session_end;
         pub(in crate::store::queries) mod token_keys;
         mod totp_reset;
@@ -125,12 +128,14 @@ pub use self::access::people::email_changes::{EmailChanged, NewEmail};
 pub use self::access::people::identities::{IdentityJoin, IdentityLink, IdentityRemoval};
 pub use self::access::people::invitations::{Accepted, NewMember};
 pub use self::access::people::members::{NewOwner, SetupResult, SetupState};
-pub use self::access::people::passkeys::{PasskeyAddition, PasskeyUse};
+pub use self::access::people::passkeys::PasskeyUse;
 pub use self::access::people::password_resets::{NewPassword, PasswordReset};
 pub use self::access::people::refresh::Refreshed;
 pub use self::access::people::registrations::{Letters, NewAccount, Registered, Verified};
+pub use self::access::people::reported_change::ReportedChange;
+pub use self::access::people::second_factors::{PasskeyAddition, UsedFactor};
 pub use self::access::people::session_end::SessionsToEnd;
-pub use self::access::people::totp_secrets::{ReportedChange, TotpTry, UsedFactor};
+pub use self::access::people::totp_secrets::TotpTry;
 pub use self::access::people::user_sessions::{LiveSession, NewSession};
 pub use self::access::tenants::administration::{TenantAudit, TenantChange};
 pub use self::commands::approvals::{

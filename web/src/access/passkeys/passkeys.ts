@@ -44,7 +44,7 @@ export async function add(name: string, code: string | undefined): Promise<Made>
     }),
   );
   const response = credential.response as AuthenticatorAttestationResponse;
-  const body = { challenge: asked.challenge, name, credential_id: text(credential.rawId), client_data: text(response.clientDataJSON), attestation: text(response.attestationObject) };
+  const body = { challenge: asked.challenge, name, credential_id: text(credential.rawId), client_data: text(response.clientDataJSON), attestation_object: text(response.attestationObject) };
   return data(api.POST('/api/me/passkeys', { body }));
 }
 

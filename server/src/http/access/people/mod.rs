@@ -1,6 +1,7 @@
 //! People: accounts, sessions, members and invitations.
 
 pub(in crate::http) mod account;
+mod assertion_body;
 pub(in crate::http) mod device_login;
 pub(in crate::http) mod email_change;
 pub(in crate::http) mod identities;

@@ -11,11 +11,9 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use zeroize::Zeroizing;
 
+use super::assertion_body::{AssertionBody, bytes};
 use super::sign_in::{SignedInView, signed_in};
-use crate::domain::access::people::passkey::{
-    MAX_PASSKEY_VALUE_BYTES, MadePasskey, PasskeyAssertion, PasskeyRecord,
-};
-use crate::domain::field_error::{FieldError, FieldErrorCode};
+use crate::domain::access::people::passkey::{MadePasskey, PasskeyRecord};
 use crate::domain::ids::{PasskeyId, TenantId};
 use crate::domain::time::Timestamp;
 use crate::http::AppState;
@@ -23,7 +21,6 @@ use crate::http::cookies::check_same_origin;
 use crate::http::extract::{Body, Empty, Id, unknown_client};
 use crate::http::problem::{ApiResult, Problem};
 use crate::services::access::caller::Caller;
-use crate::services::error::ServiceError;
 
 pub(in crate::http) fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new()
@@ -44,24 +41,6 @@ struct PasskeyChallengeView {
     /// `challenge`, in base64url.
     nonce: String,
     expires_at: Timestamp,
-}
-
-/// What a device signed, as `navigator.credentials.get` returns it.
-#[derive(Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct AssertionBody {
-    /// Of `POST /api/auth/passkey/challenge`.
-    pub challenge: String,
-    /// `rawId`, in base64url.
-    credential_id: String,
-    /// `response.userHandle`, in base64url.
-    user_handle: String,
-    /// `response.clientDataJSON`, in base64url.
-    client_data: String,
-    /// `response.authenticatorData`, in base64url.
-    authenticator_data: String,
-    /// `response.signature`, in base64url.
-    signature: String,
 }
 
 #[derive(Deserialize, ToSchema)]
@@ -120,7 +99,7 @@ struct AddPasskey {
     /// `response.clientDataJSON`, in base64url.
     client_data: String,
     /// `response.attestationObject`, in base64url.
-    attestation: String,
+    attestation_object: String,
 }
 
 /// A passkey of the person.
@@ -153,18 +132,6 @@ impl From<PasskeyRecord> for PasskeyView {
     fn from(record: PasskeyRecord) -> Self {
         let PasskeyRecord { id, name, created_at, last_used_at } = record;
         Self { id, name, created_at, last_used_at }
-    }
-}
-
-impl AssertionBody {
-    pub(super) fn assertion(&self) -> Result<PasskeyAssertion, Problem> {
-        Ok(PasskeyAssertion {
-            credential_id: bytes("credential_id", &self.credential_id)?,
-            user_handle: bytes("user_handle", &self.user_handle)?,
-            client_data: bytes("client_data", &self.client_data)?,
-            authenticator_data: bytes("authenticator_data", &self.authenticator_data)?,
-            signature: bytes("signature", &self.signature)?,
-        })
     }
 }
 
@@ -258,7 +225,7 @@ async fn add_passkey(
     let made = MadePasskey {
         credential_id: bytes("credential_id", &body.credential_id)?,
         client_data: bytes("client_data", &body.client_data)?,
-        attestation: bytes("attestation", &body.attestation)?,
+        attestation: bytes("attestation_object", &body.attestation_object)?,
     };
     let passkeys = &state.services.passkeys;
     let added = passkeys.add(&caller, &body.challenge, &body.name, &made).await?;
@@ -280,19 +247,6 @@ async fn remove_passkey(
     let code = body.code.map(Zeroizing::new);
     state.services.passkeys.remove(&caller, PasskeyId(id), code).await?;
     Ok(StatusCode::NO_CONTENT)
-}
-
-/// Bytes in base64url, as browsers write them.
-fn bytes(field: &str, text: &str) -> Result<Vec<u8>, Problem> {
-    let limit = MAX_PASSKEY_VALUE_BYTES as u64;
-    if text.len() > MAX_PASSKEY_VALUE_BYTES {
-        let error = FieldError::with_limit(field, FieldErrorCode::TooLarge, limit);
-        let detail = format!("`{field}` must have at most {limit} bytes");
-        return Err(ServiceError::InvalidField { detail, error }.into());
-    }
-    let decoded = BASE64URL_NOPAD.decode(text.as_bytes());
-    let problem = "must be base64url without padding";
-    decoded.map_err(|_| ServiceError::invalid_field(field, problem).into())
 }
 
 /// An answer that nothing in between stores.

@@ -10,7 +10,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use zeroize::Zeroizing;
 
-use super::passkeys::AssertionBody;
+use super::assertion_body::AssertionBody;
 use super::setup::MemberView;
 use crate::domain::access::allowance::Allowance;
 use crate::domain::ids::{SessionId, TenantId};

@@ -49,6 +49,7 @@ impl Fixture {
             mail: SmtpClient::None,
             public_url: None,
             oidc: Vec::new(),
+            passkeys: None,
         };
         let settings = Settings {
             heartbeat_interval_ms: 30_000,

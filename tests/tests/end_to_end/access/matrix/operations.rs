@@ -160,9 +160,9 @@ pub fn operations() -> Vec<Operation> {
     let wrong_code = json!({"registration_id": nothing, "code": "000000"});
     let wrong_login = json!({"email": "nobody@example.com", "password": "wrong horse battery"});
     let password = json!({"password": PASSWORD});
-    let signature = json!({"passkey": {"challenge": "", "credential_id": "", "user_handle": "", "client_data": "",
+    let passkey = json!({"passkey": {"challenge": "", "credential_id": "", "user_handle": "", "client_data": "",
         "authenticator_data": "", "signature": ""}});
-    let made = json!({"challenge": "", "name": "new", "credential_id": "", "client_data": "", "attestation": ""});
+    let made = json!({"challenge": "", "name": "new", "credential_id": "", "client_data": "", "attestation_object": ""});
     let new_password = json!({"current_password": PASSWORD, "new_password": PASSWORD});
     let invited = json!({"email": "grace@example.com", "role": "auditor"});
     let key_change = json!({"old": "", "new": "", "signature": ""});
@@ -238,7 +238,7 @@ pub fn operations() -> Vec<Operation> {
         by_person(get("/api/me/sessions", &[], Hidden), &[]),
         by_person(delete("/api/me/sessions/{id}", &[]), &[]),
         post("/api/auth/passkey/challenge", &[], Unrelated, json!({})).needing(Needs::Nothing),
-        post("/api/auth/passkey", &[], Unrelated, signature).needing(Needs::Own("passkey")),
+        post("/api/auth/passkey", &[], Unrelated, passkey).needing(Needs::Own("passkey")),
         by_person(get("/api/me/passkeys", &[], Hidden), &[]),
         by_person(post("/api/me/passkeys/challenge", &[], Unrelated, json!({})), &[]),
         by_person(post("/api/me/passkeys", &[], Unrelated, made), &[]),

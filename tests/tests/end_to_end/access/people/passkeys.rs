@@ -163,7 +163,7 @@ async fn signatures_of_others_for_others_or_from_before_sign_in_nobody(fixture: 
         present(&fixture, &signed).await.expect_problem(401, "invalid_challenge");
     }
     signed["signature"] = json!("not base64url!");
-    present(&fixture, &signed).await.expect_problem(422, "validation_failed");
+    present(&fixture, &signed).await.expect_problem(422, "invalid_field");
 }
 
 async fn passkey_confirms_dangerous_changes_and_its_removal_ends_other_sessions(fixture: Fixture) {

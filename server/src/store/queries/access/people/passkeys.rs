@@ -1,32 +1,15 @@
 //! Passkeys of people.
 
 use sea_orm::{
-    ColumnTrait as _, ConnectionTrait, DatabaseTransaction, EntityTrait as _, IntoActiveModel as _,
-    PaginatorTrait as _, QueryFilter as _, QueryOrder as _,
+    ColumnTrait as _, ConnectionTrait, DatabaseTransaction, EntityTrait as _, PaginatorTrait as _,
+    QueryFilter as _, QueryOrder as _,
 };
 
-use super::session_end::{SessionsToEnd, end_all, sessions_to_end};
-use super::totp_secrets::{ReportedChange, has_totp, replace_codes, report};
-use crate::domain::access::credential::SecretHash;
-use crate::domain::access::people::passkey::MAX_PASSKEYS_OF_PERSON;
 use crate::domain::ids::{PasskeyId, UserId};
 use crate::domain::time::Timestamp;
 use crate::store::StoreError;
 use crate::store::entities::access::passkey;
 use crate::store::queries::SystemScope;
-
-/// The result of [`SystemScope::add_passkey`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PasskeyAddition {
-    /// The person had another second factor before.
-    Added,
-    /// It is the first second factor. The recovery codes were stored, and the other sessions have ended.
-    First,
-    /// The device has one already.
-    Taken,
-    /// The person has too many.
-    Full,
-}
 
 /// What a device that signed just now leaves in the row of its passkey.
 #[derive(Debug, Clone)]
@@ -51,82 +34,6 @@ impl SystemScope {
         let query = passkey::Entity::find()
             .filter(passkey::Column::CredentialId.eq(credential_id.to_vec()));
         Ok(query.all(&self.reader).await?.pop())
-    }
-
-    /// Stores a passkey. `codes` count if it is the first second factor of the person.
-    pub async fn add_passkey(
-        &self,
-        row: passkey::Model,
-        codes: Vec<SecretHash>,
-        now: Timestamp,
-        reported: ReportedChange,
-    ) -> Result<PasskeyAddition, StoreError> {
-        self.writer
-            .change(move |transaction| {
-                let (row, codes, reported) = (row.clone(), codes.clone(), reported.clone());
-                Box::pin(async move {
-                    let same = passkey::Entity::find()
-                        .filter(passkey::Column::CredentialId.eq(row.credential_id.clone()));
-                    if same.count(transaction).await? > 0 {
-                        return Ok(PasskeyAddition::Taken);
-                    }
-                    let known = of_user(transaction, row.user_id).await?.len();
-                    if known >= MAX_PASSKEYS_OF_PERSON {
-                        return Ok(PasskeyAddition::Full);
-                    }
-                    let is_first = known == 0 && !has_totp(transaction, row.user_id).await?;
-                    let session_id = reported.audits.first().and_then(|audit| audit.session_id);
-                    let user_id = row.user_id;
-                    report(transaction, reported).await?;
-                    passkey::Entity::insert(row.into_active_model())
-                        .exec_without_returning(transaction)
-                        .await?;
-                    if !is_first {
-                        return Ok(PasskeyAddition::Added);
-                    }
-                    replace_codes(transaction, user_id, codes).await?;
-                    if let Some(session_id) = session_id {
-                        let others = SessionsToEnd::AllBut(session_id);
-                        let ids = sessions_to_end(transaction, user_id, others).await?;
-                        end_all(transaction, ids, now).await?;
-                    }
-                    Ok(PasskeyAddition::First)
-                })
-            })
-            .await
-    }
-
-    /// Deletes a passkey, and ends the person's other sessions, which may have begun with it; false if the
-    /// person has no such passkey.
-    pub async fn remove_passkey(
-        &self,
-        (user_id, id): (UserId, PasskeyId),
-        now: Timestamp,
-        reported: ReportedChange,
-    ) -> Result<bool, StoreError> {
-        self.writer
-            .change(move |transaction| {
-                let reported = reported.clone();
-                Box::pin(async move {
-                    let known = of_user(transaction, user_id).await?;
-                    if !known.iter().any(|row| row.id == id) {
-                        return Ok(false);
-                    }
-                    let session_id = reported.audits.first().and_then(|audit| audit.session_id);
-                    report(transaction, reported).await?;
-                    passkey::Entity::delete_by_id(id).exec(transaction).await?;
-                    if known.len() == 1 && !has_totp(transaction, user_id).await? {
-                        replace_codes(transaction, user_id, Vec::new()).await?;
-                    }
-                    if let Some(session_id) = session_id {
-                        let others = SessionsToEnd::AllBut(session_id);
-                        let ids = sessions_to_end(transaction, user_id, others).await?;
-                        end_all(transaction, ids, now).await?;
-                    }
-                    Ok(true)
-                })
-            })
-            .await
     }
 }
 
@@ -172,7 +79,7 @@ pub(super) async fn has_passkey(
     Ok(query.count(connection).await? > 0)
 }
 
-async fn of_user(
+pub(super) async fn of_user(
     connection: &impl ConnectionTrait,
     user_id: UserId,
 ) -> Result<Vec<passkey::Model>, StoreError> {

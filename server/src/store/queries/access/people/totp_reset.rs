@@ -1,8 +1,10 @@
 //! The second factor of a person who lost it.
 
 use super::passkeys::delete_passkeys;
+use super::reported_change::{ReportedChange, report};
+use super::second_factors::delete_factor;
 use super::session_end::{SessionsToEnd, end_all, sessions_to_end};
-use super::totp_secrets::{ReportedChange, delete_factor, find, report};
+use super::totp_secrets::find;
 use crate::domain::ids::UserId;
 use crate::domain::time::Timestamp;
 use crate::store::StoreError;

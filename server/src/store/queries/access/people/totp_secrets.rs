@@ -2,32 +2,20 @@
 
 use sea_orm::{
     ColumnTrait as _, ConnectionTrait, DatabaseTransaction, EntityTrait as _, IntoActiveModel as _,
-    PaginatorTrait as _, QueryFilter as _,
+    QueryFilter as _,
 };
 
-use super::passkeys::{PasskeyUse, has_passkey, use_passkey};
+use super::recovery_codes::replace_codes;
+use super::reported_change::{ReportedChange, report};
 use super::session_end::{SessionsToEnd, end_all, sessions_to_end};
 use crate::domain::access::credential::SecretHash;
 use crate::domain::access::people::totp::{MAX_TOTP_TRIES, TOTP_TRIES_MS};
 use crate::domain::ids::UserId;
 use crate::domain::time::Timestamp;
 use crate::store::StoreError;
-use crate::store::entities::access::{audit_entry, mail, recovery_code, totp_secret, user};
+use crate::store::entities::access::{audit_entry, totp_secret};
 use crate::store::queries::SystemScope;
-use crate::store::queries::access::mails::queue_notice;
 use crate::store::requester::write_audit;
-
-/// A second factor that was right when it was checked.
-#[derive(Debug, Clone)]
-pub enum UsedFactor {
-    /// The step of a code of this secret.
-    Totp {
-        sealed: Vec<u8>,
-        step: i64,
-    },
-    Recovery(SecretHash),
-    Passkey(PasskeyUse),
-}
 
 /// Whether a code may be tried.
 #[derive(Debug, Clone)]
@@ -47,19 +35,6 @@ impl SystemScope {
         user_id: UserId,
     ) -> Result<Option<totp_secret::Model>, StoreError> {
         Ok(totp_secret::Entity::find_by_id(user_id).all(&self.reader).await?.pop())
-    }
-
-    /// True for a person who signs in with a password alone.
-    pub async fn lacks_second_factor(&self, user: &user::Model) -> Result<bool, StoreError> {
-        lacks_second_factor(&self.reader, user).await
-    }
-
-    /// How many recovery codes a person has not used.
-    pub async fn recovery_codes_left(&self, user_id: UserId) -> Result<u64, StoreError> {
-        let codes = recovery_code::Entity::find()
-            .filter(recovery_code::Column::UserId.eq(user_id))
-            .count(&self.reader);
-        Ok(codes.await?)
     }
 
     /// Stores a secret that waits for its first code, in place of an earlier one; false if the person has one
@@ -159,112 +134,6 @@ impl SystemScope {
             })
             .await
     }
-
-    /// Uses up a second factor; false if it was used, or the secret replaced, meanwhile.
-    pub async fn use_factor(
-        &self,
-        user_id: UserId,
-        factor: UsedFactor,
-    ) -> Result<bool, StoreError> {
-        self.writer
-            .change(move |transaction| {
-                let factor = factor.clone();
-                Box::pin(async move { use_factor(transaction, user_id, factor).await })
-            })
-            .await
-    }
-
-    /// Replaces the recovery codes of a person; false without a second factor.
-    pub async fn replace_recovery_codes(
-        &self,
-        user_id: UserId,
-        codes: Vec<SecretHash>,
-        audit: audit_entry::Model,
-    ) -> Result<bool, StoreError> {
-        self.writer
-            .change(move |transaction| {
-                let (codes, audit) = (codes.clone(), audit.clone());
-                Box::pin(async move {
-                    if !has_factor(transaction, user_id).await? {
-                        return Ok(false);
-                    }
-                    write_audit(transaction, audit).await?;
-                    replace_codes(transaction, user_id, codes).await?;
-                    Ok(true)
-                })
-            })
-            .await
-    }
-
-    /// Deletes the secret of a person, and the recovery codes unless there is a passkey; false without a
-    /// secret.
-    pub async fn disable_totp(
-        &self,
-        user_id: UserId,
-        reported: ReportedChange,
-    ) -> Result<bool, StoreError> {
-        self.writer
-            .change(move |transaction| {
-                let reported = reported.clone();
-                Box::pin(async move {
-                    if find(transaction, user_id).await?.is_none() {
-                        return Ok(false);
-                    }
-                    report(transaction, reported).await?;
-                    delete_factor(transaction, user_id).await?;
-                    Ok(true)
-                })
-            })
-            .await
-    }
-}
-
-/// The audit entries of a change, with that of the session first, and the mail about it.
-#[derive(Debug, Clone, Default)]
-pub struct ReportedChange {
-    pub audits: Vec<audit_entry::Model>,
-    pub notice: Option<mail::Model>,
-}
-
-pub(super) async fn report(
-    transaction: &DatabaseTransaction,
-    reported: ReportedChange,
-) -> Result<(), StoreError> {
-    for audit in reported.audits {
-        write_audit(transaction, audit).await?;
-    }
-    queue_notice(transaction, reported.notice).await
-}
-
-pub(super) async fn delete_factor(
-    transaction: &DatabaseTransaction,
-    user_id: UserId,
-) -> Result<(), StoreError> {
-    totp_secret::Entity::delete_by_id(user_id).exec(transaction).await?;
-    match has_passkey(transaction, user_id).await? {
-        true => Ok(()),
-        false => replace_codes(transaction, user_id, Vec::new()).await,
-    }
-}
-
-/// True for a person who signs in with a password alone. One without a password signs in at a provider,
-/// which decides how people prove who they are.
-pub(super) async fn lacks_second_factor(
-    connection: &impl ConnectionTrait,
-    user: &user::Model,
-) -> Result<bool, StoreError> {
-    if user.password_hash.is_empty() {
-        return Ok(false);
-    }
-    Ok(!has_factor(connection, user.id).await?)
-}
-
-/// True for a person with a second factor: codes of a device, or a passkey.
-async fn has_factor(
-    connection: &impl ConnectionTrait,
-    user_id: UserId,
-) -> Result<bool, StoreError> {
-    Ok(has_totp(connection, user_id).await? || has_passkey(connection, user_id).await?)
 }
 
 /// True for a person who is asked for codes of a device.
@@ -277,56 +146,9 @@ pub(super) async fn has_totp(
     Ok(!query.all(connection).await?.is_empty())
 }
 
-/// Uses up a second factor; false if it was used, or the secret replaced, meanwhile.
-pub(super) async fn use_factor(
-    transaction: &DatabaseTransaction,
-    user_id: UserId,
-    factor: UsedFactor,
-) -> Result<bool, StoreError> {
-    let used = match factor {
-        UsedFactor::Passkey(used) => return use_passkey(transaction, user_id, used).await,
-        UsedFactor::Totp { sealed, step } => {
-            totp_secret::Entity::update_many()
-                .col_expr(totp_secret::Column::LastStep, step.into())
-                .col_expr(totp_secret::Column::Tries, 0.into())
-                .filter(totp_secret::Column::UserId.eq(user_id))
-                .filter(totp_secret::Column::Sealed.eq(sealed))
-                .filter(totp_secret::Column::LastStep.lt(step))
-                .exec(transaction)
-                .await?
-                .rows_affected
-        }
-        UsedFactor::Recovery(hash) => {
-            recovery_code::Entity::delete_by_id((user_id, hash.0.to_vec()))
-                .exec(transaction)
-                .await?
-                .rows_affected
-        }
-    };
-    Ok(used == 1)
-}
-
 pub(super) async fn find(
     transaction: &DatabaseTransaction,
     user_id: UserId,
 ) -> Result<Option<totp_secret::Model>, StoreError> {
     Ok(totp_secret::Entity::find_by_id(user_id).all(transaction).await?.pop())
-}
-
-pub(super) async fn replace_codes(
-    transaction: &DatabaseTransaction,
-    user_id: UserId,
-    codes: Vec<SecretHash>,
-) -> Result<(), StoreError> {
-    recovery_code::Entity::delete_many()
-        .filter(recovery_code::Column::UserId.eq(user_id))
-        .exec(transaction)
-        .await?;
-    if codes.is_empty() {
-        return Ok(());
-    }
-    let row = |hash: SecretHash| recovery_code::Model { user_id, code_hash: hash.0.to_vec() };
-    let rows = codes.into_iter().map(|hash| row(hash).into_active_model());
-    recovery_code::Entity::insert_many(rows).exec_without_returning(transaction).await?;
-    Ok(())
 }

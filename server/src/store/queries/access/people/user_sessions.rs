@@ -1,8 +1,8 @@
 //! Members who are signed in.
 
 use super::device_logins::use_device_login;
+use super::second_factors::{UsedFactor, lacks_second_factor, use_factor};
 use super::session_end::{SessionsToEnd, end_all, end_one, members_of, sessions_to_end};
-use super::totp_secrets::{UsedFactor, lacks_second_factor, use_factor};
 use crate::domain::ids::{DeviceLoginId, MemberId, SessionId, TenantId, UserId};
 use crate::domain::time::Timestamp;
 use crate::store::StoreError;
