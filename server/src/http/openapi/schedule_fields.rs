@@ -4,6 +4,7 @@ use muster_protocol::limits::{MAX_ARGV_WORDS, MAX_EXPIRES_IN_MS, MAX_TIMEOUT_MS}
 use serde_json::{Value, json};
 
 use super::shapes::{RUNNABLE_SCRIPT, or_null, reference};
+use super::text_fields::word;
 use crate::domain::integrations::alert::{MAX_HOLD_MS, MAX_THRESHOLD};
 use crate::domain::schedules::cron::MAX_CRON_CHARS;
 use crate::domain::schedules::fire::MAX_JITTER_MS;
@@ -17,7 +18,7 @@ use crate::services::schedules::{MAX_COUNT, MAX_LATE_LIMIT_MS};
 /// Schema, field, and what the field is.
 pub(super) fn all() -> Vec<(&'static str, &'static str, Value)> {
     let most = |least: u64, most: u64| json!({"type": ["integer", "null"], "minimum": least, "maximum": most});
-    let argv = json!({"type": ["array", "null"], "items": {"type": "string"}, "minItems": 1,
+    let argv = json!({"type": ["array", "null"], "items": word(), "minItems": 1,
         "maxItems": MAX_ARGV_WORDS});
     let mut fields = Vec::new();
     for schedule in ["CreateSchedule", "UpdateSchedule"] {
