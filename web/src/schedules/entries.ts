@@ -37,10 +37,11 @@ export const fromEntry = (entry: Schemas['EntrySpec']): EntryRow => ({
   note: entry.note ?? '',
 });
 
-export const toEntry = (row: EntryRow): Schemas['EntrySpec'] => ({
-  kind: row.kind,
-  ...(row.shape === 'span' ? { starts_at: new Date(row.starts).toISOString(), ends_at: new Date(row.ends).toISOString() } : {}),
-  ...(row.shape === 'dates' ? { dates: row.dates.split(/[\s,]+/).filter(Boolean) } : {}),
-  ...(row.shape === 'weekly' ? { weekly: { days: row.days, from: row.from, until: row.until } } : {}),
-  ...(row.note ? { note: row.note } : {}),
-});
+export const toEntry = (row: EntryRow): Schemas['EntrySpec'] => {
+  const shared = { kind: row.kind, ...(row.note ? { note: row.note } : {}) };
+  switch (row.shape) {
+    case 'span': return { ...shared, starts_at: new Date(row.starts).toISOString(), ends_at: new Date(row.ends).toISOString() };
+    case 'dates': return { ...shared, dates: row.dates.split(/[\s,]+/).filter(Boolean) };
+    case 'weekly': return { ...shared, weekly: { days: row.days, from: row.from, until: row.until } };
+  }
+};

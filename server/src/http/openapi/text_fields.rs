@@ -206,6 +206,7 @@ pub(super) fn calendar_entry() -> [(&'static str, Value); 4] {
         json!({"type": "object", "description": about, "properties": properties,
             "required": required, "additionalProperties": false})
     };
+    let forms = ["SpanEntry", "DatesEntry", "WeeklyEntry"].map(reference);
     let span = [("starts_at", timestamp()), ("ends_at", timestamp())];
     [
         ("SpanEntry", form("A span, without the instant at its end.", &span)),
@@ -220,7 +221,7 @@ pub(super) fn calendar_entry() -> [(&'static str, Value); 4] {
         (
             "EntrySpec",
             json!({"description": "An entry of a calendar.", "oneOf":
-                ["SpanEntry", "DatesEntry", "WeeklyEntry"].map(reference)}),
+                forms}),
         ),
     ]
 }
