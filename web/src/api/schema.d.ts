@@ -3674,7 +3674,7 @@ export interface components {
     schemas: {
         AcceptInvitation: {
             /** @description Of a new account. Default: the part of the address before the `@`. */
-            name?: string | null;
+            name?: components["schemas"]["Name"] | null;
             /**
              * @description Of the account with the address, or for a new one: then at least 12 characters and at most 256
              *     bytes, and not one of the passwords that attackers try first.
@@ -4481,15 +4481,12 @@ export interface components {
         };
         /** @description A new calendar. */
         CreateCalendar: {
-            entries: components["schemas"]["EntrySpec"][] | null;
+            entries: components["schemas"]["EntrySpec"][];
             name: components["schemas"]["Name"];
             /** @description Holds only for these schedules. Without both it holds for all work of the tenant. */
             schedule_ids?: components["schemas"]["ScheduleId"][] | null;
             target?: components["schemas"]["TargetSpec"] | null;
-            /**
-             * @description IANA name of the zone of dates and times. Default: UTC.
-             * @example Europe/Berlin
-             */
+            /** @description IANA name of the zone of dates and times. Default: UTC. */
             time_zone?: string | null;
         };
         /** @description A new group. */
@@ -4644,6 +4641,17 @@ export interface components {
             /** @description The secret of the owner's key, `mst_live_…`. It can't be shown again. */
             key: string;
         };
+        /** @description Whole days. */
+        DatesEntry: {
+            /** @description Whole days in the zone of the calendar, `YYYY-MM-DD`. */
+            dates: string[];
+            ends_at?: null;
+            kind: components["schemas"]["EntryKind"];
+            /** @description Shown where work is refused. */
+            note?: string | null;
+            starts_at?: null;
+            weekly?: null;
+        };
         /**
          * @description A day of the week.
          * @enum {string}
@@ -4652,7 +4660,7 @@ export interface components {
         /** @description Why somebody decided. */
         DecisionBody: {
             /** @description 1 to 500 characters. Required to refuse. */
-            reason?: string | null;
+            reason: string;
         };
         /** @description Number of agents by decision. */
         DecisionCounts: {
@@ -4716,17 +4724,8 @@ export interface components {
          * @enum {string}
          */
         EntryKind: "freeze" | "exclusion" | "window";
-        /** @description An entry of a calendar. It has exactly one of a span (`starts_at` and `ends_at`), `dates` and `weekly`. */
-        EntrySpec: {
-            /** @description Whole days in the zone of the calendar, `YYYY-MM-DD`. */
-            dates?: string[] | null;
-            ends_at?: components["schemas"]["Timestamp"] | null;
-            kind: components["schemas"]["EntryKind"];
-            /** @description Shown where work is refused. */
-            note?: string | null;
-            starts_at?: components["schemas"]["Timestamp"] | null;
-            weekly?: components["schemas"]["WeeklySpan"] | null;
-        };
+        /** @description An entry of a calendar. */
+        EntrySpec: components["schemas"]["SpanEntry"] | components["schemas"]["DatesEntry"] | components["schemas"]["WeeklyEntry"];
         /** @description An event `entry` of a stream. */
         EntryStreamEvent: {
             data: string;
@@ -5134,8 +5133,11 @@ export interface components {
         IntegrationSettings: {
             /** @description The routing key of PagerDuty, the API key of Datadog, or the token of Splunk. Never shown again. */
             key?: string | null;
-            /** @description `us` or `eu` for PagerDuty; the site of Datadog, such as `datadoghq.eu`. */
-            site?: string | null;
+            /**
+             * @description `us` or `eu` for PagerDuty; the site of Datadog, such as `datadoghq.eu`.
+             * @enum {string|null}
+             */
+            site?: "us" | "eu" | "datadoghq.com" | "us3.datadoghq.com" | "us5.datadoghq.com" | "datadoghq.eu" | "ap1.datadoghq.com" | "ap2.datadoghq.com" | "ddog-gov.com" | null;
             /** @description Addresses of members of the tenant, for email: 1 to 20. */
             to?: string[] | null;
             /**
@@ -5833,14 +5835,14 @@ export interface components {
         Register: {
             email: string;
             /** @description Default: the part of the address before the `@`. */
-            name?: string | null;
+            name?: components["schemas"]["Name"] | null;
             /**
              * @description At least 12 characters and at most 256 bytes, and not one of the passwords that attackers try
              *     first.
              */
             password: string;
             /** @description Of the new tenant. Default: the name of the person. */
-            tenant_name?: string | null;
+            tenant_name?: components["schemas"]["Name"] | null;
         };
         /**
          * @description What an agent reports about itself.
@@ -6177,10 +6179,7 @@ export interface components {
             cron?: string | null;
             /** @description An interval, from 1 s to 366 days. */
             every_ms?: number | null;
-            /**
-             * @description The IANA name of the zone of `cron`. Default: UTC.
-             * @example Europe/Berlin
-             */
+            /** @description The IANA name of the zone of `cron`. Default: UTC. */
             time_zone?: string | null;
         };
         RuleView: {
@@ -6322,7 +6321,6 @@ export interface components {
             default?: string | null;
             /** @description For people. */
             help?: string | null;
-            /** @example SERVICE */
             name: string;
             /** @description A regular expression that the whole value must match, for `string` and `secret`: at most 256 bytes. */
             pattern?: string | null;
@@ -6438,7 +6436,7 @@ export interface components {
             /** @description By which the owner signs in. */
             email: string;
             /** @description Default: the part of the address before the `@`. */
-            name?: string | null;
+            name?: components["schemas"]["Name"] | null;
             /**
              * @description At least 12 characters and at most 256 bytes, and not one of the passwords that attackers try
              *     first.
@@ -6520,6 +6518,16 @@ export interface components {
         /** @description How long to snooze a schedule. */
         SnoozeBody: {
             until?: components["schemas"]["Timestamp"] | null;
+        };
+        /** @description A span, without the instant at its end. */
+        SpanEntry: {
+            dates?: null;
+            ends_at: components["schemas"]["Timestamp"];
+            kind: components["schemas"]["EntryKind"];
+            /** @description Shown where work is refused. */
+            note?: string | null;
+            starts_at: components["schemas"]["Timestamp"];
+            weekly?: null;
         };
         /** @description A sign-in of a program, with the names of RFC 8628. */
         StartedDeviceLoginView: {
@@ -6795,10 +6803,7 @@ export interface components {
             /** @description Holds only for these schedules. Without both it holds for all work of the tenant. */
             schedule_ids?: components["schemas"]["ScheduleId"][] | null;
             target?: components["schemas"]["TargetSpec"] | null;
-            /**
-             * @description IANA name of the zone of dates and times. Default: UTC.
-             * @example Europe/Berlin
-             */
+            /** @description IANA name of the zone of dates and times. Default: UTC. */
             time_zone?: string | null;
         };
         /** @description Changes to a group. Missing fields keep their values. */
@@ -7060,19 +7065,23 @@ export interface components {
             /** @description The newest 20, oldest first. */
             attempts: components["schemas"]["WebhookAttempt"][];
         };
+        /** @description A span of local time on days of the week. */
+        WeeklyEntry: {
+            dates?: null;
+            ends_at?: null;
+            kind: components["schemas"]["EntryKind"];
+            /** @description Shown where work is refused. */
+            note?: string | null;
+            starts_at?: null;
+            weekly: components["schemas"]["WeeklySpan"];
+        };
         /** @description A span of local time on days of the week. It ends on the next day if `until` is not later than `from`. */
         WeeklySpan: {
             /** @description The days on which it begins. */
             days: components["schemas"]["Day"][];
-            /**
-             * @description Local time, `HH:MM`.
-             * @example 22:00
-             */
+            /** @description Local time, `HH:MM`. */
             from: string;
-            /**
-             * @description Local time, `HH:MM`, not included.
-             * @example 04:00
-             */
+            /** @description Local time, `HH:MM`, not included. */
             until: string;
         };
         /** @description The request for approval of a job or a command, in answers about that work. */
@@ -7530,11 +7539,11 @@ export interface operations {
                      *           ],
                      *           "connected_at": "2026-01-31T12:00:00.000Z",
                      *           "created_at": "2026-01-31T12:00:00.000Z",
-                     *           "fingerprint": "SHA256:x1yoMjN6svQ/FRwkG0IimE7FnLuAMe4lXwXZaw6RJN4",
+                     *           "fingerprint": "SHA256:OePd4nRQ+Cd7eDTJ0HdvNPcb1snkg6lI8e1/L6k5Fo0",
                      *           "hostname": "vm",
                      *           "id": "01900000-0000-7000-8000-000000000003",
                      *           "ip": "192.0.2.2",
-                     *           "key_id": "01900000-0000-7000-8000-000000000038",
+                     *           "key_id": "01900000-0000-7000-8000-000000000043",
                      *           "last_seen_at": "2026-01-31T12:00:00.000Z",
                      *           "level": "full",
                      *           "max_executions": 16,
@@ -7543,7 +7552,7 @@ export interface operations {
                      *           "next_fingerprint": null,
                      *           "os": "Linux 6.18.44-fc-v669",
                      *           "policy": "manifest",
-                     *           "public_key": "EMcqxEGFjRnooiLEAT15Rb2mcrLCC4wIVGMO/Ve6VVQ=",
+                     *           "public_key": "loACGSZ7FQZoE48H+cKfOK8WQKr6uqFEz/0VeRGyaDc=",
                      *           "status": "online",
                      *           "tags": [
                      *             "web",
@@ -7673,11 +7682,11 @@ export interface operations {
                      *           ],
                      *           "connected_at": "2026-01-31T12:00:00.000Z",
                      *           "created_at": "2026-01-31T12:00:00.000Z",
-                     *           "fingerprint": "SHA256:x1yoMjN6svQ/FRwkG0IimE7FnLuAMe4lXwXZaw6RJN4",
+                     *           "fingerprint": "SHA256:OePd4nRQ+Cd7eDTJ0HdvNPcb1snkg6lI8e1/L6k5Fo0",
                      *           "hostname": "vm",
                      *           "id": "01900000-0000-7000-8000-000000000003",
                      *           "ip": "192.0.2.2",
-                     *           "key_id": "01900000-0000-7000-8000-000000000038",
+                     *           "key_id": "01900000-0000-7000-8000-000000000043",
                      *           "last_seen_at": "2026-01-31T12:00:00.000Z",
                      *           "level": "full",
                      *           "max_executions": 16,
@@ -7686,7 +7695,7 @@ export interface operations {
                      *           "next_fingerprint": null,
                      *           "os": "Linux 6.18.44-fc-v669",
                      *           "policy": "manifest",
-                     *           "public_key": "EMcqxEGFjRnooiLEAT15Rb2mcrLCC4wIVGMO/Ve6VVQ=",
+                     *           "public_key": "loACGSZ7FQZoE48H+cKfOK8WQKr6uqFEz/0VeRGyaDc=",
                      *           "status": "online",
                      *           "tags": [
                      *             "web",
@@ -7772,7 +7781,7 @@ export interface operations {
                 /** @description The agent's id on this server. */
                 agent_id?: string;
                 /** @description Such as `linux-x86_64`. Default: the platform that the agent reported. */
-                platform?: string;
+                platform?: "linux-x86_64" | "linux-aarch64" | "linux-armv7" | "linux-i686" | "linux-riscv64" | "linux-powerpc64le" | "linux-s390x" | "macos-x86_64" | "macos-aarch64" | "macos-armv7" | "macos-i686" | "macos-riscv64" | "macos-powerpc64le" | "macos-s390x" | "windows-x86_64" | "windows-aarch64" | "windows-armv7" | "windows-i686" | "windows-riscv64" | "windows-powerpc64le" | "windows-s390x";
             };
             header?: never;
             path?: never;
@@ -8135,7 +8144,7 @@ export interface operations {
                      *         {
                      *           "created_at": "2026-01-31T12:00:00.000Z",
                      *           "expires_at": null,
-                     *           "id": "01900000-0000-7000-8000-000000000038",
+                     *           "id": "01900000-0000-7000-8000-000000000043",
                      *           "max_agents": 1,
                      *           "name": "a key",
                      *           "permissions": [
@@ -8158,7 +8167,7 @@ export interface operations {
                      *         {
                      *           "created_at": "2026-01-31T12:00:00.000Z",
                      *           "expires_at": null,
-                     *           "id": "01900000-0000-7000-8000-000000000019",
+                     *           "id": "01900000-0000-7000-8000-000000000021",
                      *           "max_agents": 20,
                      *           "name": "web servers",
                      *           "permissions": [
@@ -8280,7 +8289,7 @@ export interface operations {
                      * @example {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "expires_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000019",
+                     *       "id": "01900000-0000-7000-8000-000000000021",
                      *       "install_line": "curl -fsSL http://127.0.0.1:8080/install/deploy.sh | sudo sh -s -- --key mst_agent_0000000000000000000000000000000000000000000000000000000000000000",
                      *       "key": "mst_agent_0000000000000000000000000000000000000000000000000000000000000000",
                      *       "max_agents": 20,
@@ -8403,7 +8412,7 @@ export interface operations {
                      * @example {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "expires_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000019",
+                     *       "id": "01900000-0000-7000-8000-000000000021",
                      *       "max_agents": 20,
                      *       "name": "web servers",
                      *       "permissions": [
@@ -8578,7 +8587,7 @@ export interface operations {
                      * @example {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "expires_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000019",
+                     *       "id": "01900000-0000-7000-8000-000000000021",
                      *       "max_agents": 50,
                      *       "name": "web servers",
                      *       "permissions": [
@@ -8721,7 +8730,7 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "command_id": "01900000-0000-7000-8000-000000000015",
+                     *       "command_id": "01900000-0000-7000-8000-000000000017",
                      *       "data": {
                      *         "message": "hello"
                      *       },
@@ -8878,7 +8887,7 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "command_id": "01900000-0000-7000-8000-000000000100",
+                     *       "command_id": "01900000-0000-7000-8000-000000000108",
                      *       "data": {
                      *         "pong": true,
                      *         "timestamp": "2026-01-31T12:00:00.000Z"
@@ -9027,7 +9036,7 @@ export interface operations {
                      * @example {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "expires_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000019",
+                     *       "id": "01900000-0000-7000-8000-000000000021",
                      *       "install_line": "curl -fsSL http://127.0.0.1:8080/install/deploy.sh | sudo sh -s -- --key mst_agent_0000000000000000000000000000000000000000000000000000000000000000",
                      *       "key": "mst_agent_0000000000000000000000000000000000000000000000000000000000000000",
                      *       "max_agents": 50,
@@ -9160,7 +9169,7 @@ export interface operations {
                      *       "commands": [
                      *         {
                      *           "command": "execute",
-                     *           "command_id": "01900000-0000-7000-8000-000000000045",
+                     *           "command_id": "01900000-0000-7000-8000-000000000050",
                      *           "data": {
                      *             "script": "deploy"
                      *           },
@@ -9295,11 +9304,11 @@ export interface operations {
                      *       ],
                      *       "connected_at": "2026-01-31T12:00:00.000Z",
                      *       "created_at": "2026-01-31T12:00:00.000Z",
-                     *       "fingerprint": "SHA256:x1yoMjN6svQ/FRwkG0IimE7FnLuAMe4lXwXZaw6RJN4",
+                     *       "fingerprint": "SHA256:OePd4nRQ+Cd7eDTJ0HdvNPcb1snkg6lI8e1/L6k5Fo0",
                      *       "hostname": "vm",
                      *       "id": "01900000-0000-7000-8000-000000000003",
                      *       "ip": "192.0.2.2",
-                     *       "key_id": "01900000-0000-7000-8000-000000000038",
+                     *       "key_id": "01900000-0000-7000-8000-000000000043",
                      *       "last_seen_at": "2026-01-31T12:00:00.000Z",
                      *       "level": "full",
                      *       "matched_by": "given_name",
@@ -9309,7 +9318,7 @@ export interface operations {
                      *       "next_fingerprint": null,
                      *       "os": "Linux 6.18.44-fc-v669",
                      *       "policy": "manifest",
-                     *       "public_key": "EMcqxEGFjRnooiLEAT15Rb2mcrLCC4wIVGMO/Ve6VVQ=",
+                     *       "public_key": "loACGSZ7FQZoE48H+cKfOK8WQKr6uqFEz/0VeRGyaDc=",
                      *       "status": "online",
                      *       "tags": [
                      *         "web",
@@ -9415,7 +9424,7 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "command_id": "01900000-0000-7000-8000-000000000045",
+                 *       "command_id": "01900000-0000-7000-8000-000000000050",
                  *       "result": {
                  *         "data": {},
                  *         "success": true
@@ -9586,11 +9595,11 @@ export interface operations {
                      *       ],
                      *       "connected_at": "2026-01-31T12:00:00.000Z",
                      *       "created_at": "2026-01-31T12:00:00.000Z",
-                     *       "fingerprint": "SHA256:x1yoMjN6svQ/FRwkG0IimE7FnLuAMe4lXwXZaw6RJN4",
+                     *       "fingerprint": "SHA256:OePd4nRQ+Cd7eDTJ0HdvNPcb1snkg6lI8e1/L6k5Fo0",
                      *       "hostname": "vm",
                      *       "id": "01900000-0000-7000-8000-000000000003",
                      *       "ip": "192.0.2.2",
-                     *       "key_id": "01900000-0000-7000-8000-000000000038",
+                     *       "key_id": "01900000-0000-7000-8000-000000000043",
                      *       "last_seen_at": "2026-01-31T12:00:00.000Z",
                      *       "level": "full",
                      *       "max_executions": 16,
@@ -9599,7 +9608,7 @@ export interface operations {
                      *       "next_fingerprint": null,
                      *       "os": "Linux 6.18.44-fc-v669",
                      *       "policy": "manifest",
-                     *       "public_key": "EMcqxEGFjRnooiLEAT15Rb2mcrLCC4wIVGMO/Ve6VVQ=",
+                     *       "public_key": "loACGSZ7FQZoE48H+cKfOK8WQKr6uqFEz/0VeRGyaDc=",
                      *       "status": "online",
                      *       "tags": [
                      *         "web",
@@ -9791,11 +9800,11 @@ export interface operations {
                      *       ],
                      *       "connected_at": "2026-01-31T12:00:00.000Z",
                      *       "created_at": "2026-01-31T12:00:00.000Z",
-                     *       "fingerprint": "SHA256:x1yoMjN6svQ/FRwkG0IimE7FnLuAMe4lXwXZaw6RJN4",
+                     *       "fingerprint": "SHA256:OePd4nRQ+Cd7eDTJ0HdvNPcb1snkg6lI8e1/L6k5Fo0",
                      *       "hostname": "vm",
                      *       "id": "01900000-0000-7000-8000-000000000003",
                      *       "ip": "192.0.2.2",
-                     *       "key_id": "01900000-0000-7000-8000-000000000038",
+                     *       "key_id": "01900000-0000-7000-8000-000000000043",
                      *       "last_seen_at": "2026-01-31T12:00:00.000Z",
                      *       "level": "full",
                      *       "max_executions": 16,
@@ -9804,7 +9813,7 @@ export interface operations {
                      *       "next_fingerprint": null,
                      *       "os": "Linux 6.18.44-fc-v669",
                      *       "policy": "manifest",
-                     *       "public_key": "EMcqxEGFjRnooiLEAT15Rb2mcrLCC4wIVGMO/Ve6VVQ=",
+                     *       "public_key": "loACGSZ7FQZoE48H+cKfOK8WQKr6uqFEz/0VeRGyaDc=",
                      *       "status": "online",
                      *       "tags": [
                      *         "web",
@@ -9920,6 +9929,11 @@ export interface operations {
         };
         requestBody: {
             content: {
+                /**
+                 * @example {
+                 *       "fingerprint": "SHA256:ZwNvPA4QvE3pA+4bBJYw0ouduo3/897WnqOD1n1GktM"
+                 *     }
+                 */
                 "application/json": components["schemas"]["AdoptAgent"];
             };
         };
@@ -9930,6 +9944,42 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "alert": null,
+                     *       "alert_detail": null,
+                     *       "arch": "x86_64",
+                     *       "capabilities": [
+                     *         "ping",
+                     *         "info",
+                     *         "echo",
+                     *         "scripts",
+                     *         "execute"
+                     *       ],
+                     *       "connected_at": "2026-01-31T12:00:00.000Z",
+                     *       "created_at": "2026-01-31T12:00:00.000Z",
+                     *       "fingerprint": "SHA256:bn8+ozMkgTe0jts6AMaEXp1wDbrLbDqWRl1KW4wNr2E",
+                     *       "hostname": "fake",
+                     *       "id": "01900000-0000-7000-8000-000000000006",
+                     *       "ip": "127.0.0.1",
+                     *       "key_id": "01900000-0000-7000-8000-000000000007",
+                     *       "last_seen_at": "2026-01-31T12:00:00.000Z",
+                     *       "level": "full",
+                     *       "max_executions": 16,
+                     *       "name": "fake",
+                     *       "name_source": "reported",
+                     *       "next_fingerprint": "SHA256:ZwNvPA4QvE3pA+4bBJYw0ouduo3/897WnqOD1n1GktM",
+                     *       "os": "Linux",
+                     *       "policy": "manifest",
+                     *       "public_key": "ds7V8dQQxxjXZSUfeOeYtHY0EFCHs0OcOFrk1dgHxX0=",
+                     *       "status": "offline",
+                     *       "tags": [],
+                     *       "transport": "websocket",
+                     *       "update": null,
+                     *       "updated_at": null,
+                     *       "version": "0.1.0"
+                     *     }
+                     */
                     "application/json": components["schemas"]["AgentView"];
                 };
             };
@@ -10066,7 +10116,7 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "command_id": "01900000-0000-7000-8000-000000000014",
+                     *       "command_id": "01900000-0000-7000-8000-000000000016",
                      *       "data": {
                      *         "message": "hello"
                      *       },
@@ -10223,13 +10273,13 @@ export interface operations {
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": null,
-                     *           "id": "01900000-0000-7000-8000-000000000042",
+                     *           "id": "01900000-0000-7000-8000-000000000047",
                      *           "kind": "online"
                      *         },
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": null,
-                     *           "id": "01900000-0000-7000-8000-000000000043",
+                     *           "id": "01900000-0000-7000-8000-000000000048",
                      *           "kind": "enrolled"
                      *         }
                      *       ],
@@ -10441,7 +10491,7 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "command_id": "01900000-0000-7000-8000-000000000099",
+                     *       "command_id": "01900000-0000-7000-8000-000000000107",
                      *       "data": {
                      *         "pong": true,
                      *         "timestamp": "2026-01-31T12:00:00.000Z"
@@ -10770,7 +10820,7 @@ export interface operations {
                      *           "created_at": "2026-01-31T12:00:00.000Z",
                      *           "created_by": "01900000-0000-7000-8000-000000000002",
                      *           "for_ms": 600000,
-                     *           "id": "01900000-0000-7000-8000-000000000020",
+                     *           "id": "01900000-0000-7000-8000-000000000022",
                      *           "is_enabled": true,
                      *           "metric": "disk_percent",
                      *           "name": "disk",
@@ -10872,7 +10922,7 @@ export interface operations {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "for_ms": 600000,
-                     *       "id": "01900000-0000-7000-8000-000000000020",
+                     *       "id": "01900000-0000-7000-8000-000000000022",
                      *       "is_enabled": true,
                      *       "metric": "disk_percent",
                      *       "name": "disk",
@@ -11002,7 +11052,7 @@ export interface operations {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "for_ms": 600000,
-                     *       "id": "01900000-0000-7000-8000-000000000020",
+                     *       "id": "01900000-0000-7000-8000-000000000022",
                      *       "is_enabled": true,
                      *       "metric": "disk_percent",
                      *       "name": "disk",
@@ -11177,7 +11227,7 @@ export interface operations {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "for_ms": 600000,
-                     *       "id": "01900000-0000-7000-8000-000000000020",
+                     *       "id": "01900000-0000-7000-8000-000000000022",
                      *       "is_enabled": true,
                      *       "metric": "disk_percent",
                      *       "name": "disk",
@@ -11320,7 +11370,7 @@ export interface operations {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "for_ms": 600000,
-                     *       "id": "01900000-0000-7000-8000-000000000020",
+                     *       "id": "01900000-0000-7000-8000-000000000022",
                      *       "is_enabled": true,
                      *       "metric": "disk_percent",
                      *       "name": "disk",
@@ -11459,7 +11509,7 @@ export interface operations {
                      *       "items": [
                      *         {
                      *           "agent_count": 1,
-                     *           "agents_sha256": "6975ae62f78d6445b66fcfa72dea6af502f37c0a0844fa45a657ab52cc00d8f6",
+                     *           "agents_sha256": "103028198d31f1dd3845ffd7fd68487df5a6c858efca96f0316436a6c9f3a684",
                      *           "command": "execute",
                      *           "command_id": null,
                      *           "created_at": "2026-01-31T12:00:00.000Z",
@@ -11476,8 +11526,8 @@ export interface operations {
                      *               "sha256": null
                      *             }
                      *           ],
-                     *           "id": "01900000-0000-7000-8000-000000000009",
-                     *           "job_id": "01900000-0000-7000-8000-000000000010",
+                     *           "id": "01900000-0000-7000-8000-000000000011",
+                     *           "job_id": "01900000-0000-7000-8000-000000000012",
                      *           "parameters_sha256": "e885777a181900f632021219f03c1f1652b74ee33109a345b1f8aa96a055c9fa",
                      *           "reason": null,
                      *           "requested_by": "01900000-0000-7000-8000-000000000002",
@@ -11487,7 +11537,7 @@ export interface operations {
                      *             "every script"
                      *           ],
                      *           "script": "deploy",
-                     *           "script_sha256": "2eaa9970eae68496470244cf9864952cfc48db0c411cf9ea2ce14ee5b6549b01",
+                     *           "script_sha256": "9ec43f201a20f4a072aef4fc40e87f8ca3275cbafba6270036a2cbd12dd14a88",
                      *           "state": "pending"
                      *         }
                      *       ],
@@ -11582,7 +11632,7 @@ export interface operations {
                      *           "created_at": "2026-01-31T12:00:00.000Z",
                      *           "created_by": "01900000-0000-7000-8000-000000000002",
                      *           "fan_out_above": 10,
-                     *           "id": "01900000-0000-7000-8000-000000000022",
+                     *           "id": "01900000-0000-7000-8000-000000000024",
                      *           "life_cycle": false,
                      *           "name": "production",
                      *           "scripts": [
@@ -11677,7 +11727,7 @@ export interface operations {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "fan_out_above": 10,
-                     *       "id": "01900000-0000-7000-8000-000000000022",
+                     *       "id": "01900000-0000-7000-8000-000000000024",
                      *       "life_cycle": false,
                      *       "name": "production",
                      *       "scripts": [
@@ -11873,18 +11923,18 @@ export interface operations {
                      * @example {
                      *       "agent_count": 1,
                      *       "agent_ids": [
-                     *         "01900000-0000-7000-8000-000000000006"
+                     *         "01900000-0000-7000-8000-000000000008"
                      *       ],
                      *       "agent_names": [
                      *         "old-1"
                      *       ],
-                     *       "agents_sha256": "6975ae62f78d6445b66fcfa72dea6af502f37c0a0844fa45a657ab52cc00d8f6",
+                     *       "agents_sha256": "103028198d31f1dd3845ffd7fd68487df5a6c858efca96f0316436a6c9f3a684",
                      *       "command": "execute",
                      *       "command_id": null,
                      *       "commands": [
                      *         {
-                     *           "agent_id": "01900000-0000-7000-8000-000000000006",
-                     *           "command_id": "01900000-0000-7000-8000-000000000007"
+                     *           "agent_id": "01900000-0000-7000-8000-000000000008",
+                     *           "command_id": "01900000-0000-7000-8000-000000000009"
                      *         }
                      *       ],
                      *       "created_at": "2026-01-31T12:00:00.000Z",
@@ -11901,8 +11951,8 @@ export interface operations {
                      *           "sha256": null
                      *         }
                      *       ],
-                     *       "id": "01900000-0000-7000-8000-000000000009",
-                     *       "job_id": "01900000-0000-7000-8000-000000000010",
+                     *       "id": "01900000-0000-7000-8000-000000000011",
+                     *       "job_id": "01900000-0000-7000-8000-000000000012",
                      *       "parameters_sha256": "e885777a181900f632021219f03c1f1652b74ee33109a345b1f8aa96a055c9fa",
                      *       "reason": null,
                      *       "requested_by": "01900000-0000-7000-8000-000000000002",
@@ -11912,7 +11962,7 @@ export interface operations {
                      *         "every script"
                      *       ],
                      *       "script": "deploy",
-                     *       "script_sha256": "2eaa9970eae68496470244cf9864952cfc48db0c411cf9ea2ce14ee5b6549b01",
+                     *       "script_sha256": "9ec43f201a20f4a072aef4fc40e87f8ca3275cbafba6270036a2cbd12dd14a88",
                      *       "state": "pending"
                      *     }
                      */
@@ -12003,18 +12053,18 @@ export interface operations {
                      * @example {
                      *       "agent_count": 1,
                      *       "agent_ids": [
-                     *         "01900000-0000-7000-8000-000000000006"
+                     *         "01900000-0000-7000-8000-000000000008"
                      *       ],
                      *       "agent_names": [
                      *         "old-1"
                      *       ],
-                     *       "agents_sha256": "6975ae62f78d6445b66fcfa72dea6af502f37c0a0844fa45a657ab52cc00d8f6",
+                     *       "agents_sha256": "103028198d31f1dd3845ffd7fd68487df5a6c858efca96f0316436a6c9f3a684",
                      *       "command": "execute",
                      *       "command_id": null,
                      *       "commands": [
                      *         {
-                     *           "agent_id": "01900000-0000-7000-8000-000000000006",
-                     *           "command_id": "01900000-0000-7000-8000-000000000007"
+                     *           "agent_id": "01900000-0000-7000-8000-000000000008",
+                     *           "command_id": "01900000-0000-7000-8000-000000000009"
                      *         }
                      *       ],
                      *       "created_at": "2026-01-31T12:00:00.000Z",
@@ -12022,7 +12072,7 @@ export interface operations {
                      *         "script": "deploy"
                      *       },
                      *       "decided_at": "2026-01-31T12:00:00.000Z",
-                     *       "decided_by": "01900000-0000-7000-8000-000000000008",
+                     *       "decided_by": "01900000-0000-7000-8000-000000000010",
                      *       "decided_by_name": "grace",
                      *       "expires_at": "2026-01-31T12:00:00.000Z",
                      *       "files": [
@@ -12031,8 +12081,8 @@ export interface operations {
                      *           "sha256": null
                      *         }
                      *       ],
-                     *       "id": "01900000-0000-7000-8000-000000000009",
-                     *       "job_id": "01900000-0000-7000-8000-000000000010",
+                     *       "id": "01900000-0000-7000-8000-000000000011",
+                     *       "job_id": "01900000-0000-7000-8000-000000000012",
                      *       "parameters_sha256": "e885777a181900f632021219f03c1f1652b74ee33109a345b1f8aa96a055c9fa",
                      *       "reason": "checked with the team",
                      *       "requested_by": "01900000-0000-7000-8000-000000000002",
@@ -12042,7 +12092,7 @@ export interface operations {
                      *         "every script"
                      *       ],
                      *       "script": "deploy",
-                     *       "script_sha256": "2eaa9970eae68496470244cf9864952cfc48db0c411cf9ea2ce14ee5b6549b01",
+                     *       "script_sha256": "9ec43f201a20f4a072aef4fc40e87f8ca3275cbafba6270036a2cbd12dd14a88",
                      *       "state": "approved"
                      *     }
                      */
@@ -12157,7 +12207,7 @@ export interface operations {
             };
             cookie?: never;
         };
-        requestBody?: {
+        requestBody: {
             content: {
                 /**
                  * @example {
@@ -12178,18 +12228,18 @@ export interface operations {
                      * @example {
                      *       "agent_count": 1,
                      *       "agent_ids": [
-                     *         "01900000-0000-7000-8000-000000000006"
+                     *         "01900000-0000-7000-8000-000000000008"
                      *       ],
                      *       "agent_names": [
                      *         "old-1"
                      *       ],
-                     *       "agents_sha256": "6975ae62f78d6445b66fcfa72dea6af502f37c0a0844fa45a657ab52cc00d8f6",
+                     *       "agents_sha256": "103028198d31f1dd3845ffd7fd68487df5a6c858efca96f0316436a6c9f3a684",
                      *       "command": "execute",
                      *       "command_id": null,
                      *       "commands": [
                      *         {
-                     *           "agent_id": "01900000-0000-7000-8000-000000000006",
-                     *           "command_id": "01900000-0000-7000-8000-000000000102"
+                     *           "agent_id": "01900000-0000-7000-8000-000000000008",
+                     *           "command_id": "01900000-0000-7000-8000-000000000110"
                      *         }
                      *       ],
                      *       "created_at": "2026-01-31T12:00:00.000Z",
@@ -12197,7 +12247,7 @@ export interface operations {
                      *         "script": "deploy"
                      *       },
                      *       "decided_at": "2026-01-31T12:00:00.000Z",
-                     *       "decided_by": "01900000-0000-7000-8000-000000000008",
+                     *       "decided_by": "01900000-0000-7000-8000-000000000010",
                      *       "decided_by_name": "grace",
                      *       "expires_at": "2026-01-31T12:00:00.000Z",
                      *       "files": [
@@ -12206,8 +12256,8 @@ export interface operations {
                      *           "sha256": null
                      *         }
                      *       ],
-                     *       "id": "01900000-0000-7000-8000-000000000103",
-                     *       "job_id": "01900000-0000-7000-8000-000000000104",
+                     *       "id": "01900000-0000-7000-8000-000000000111",
+                     *       "job_id": "01900000-0000-7000-8000-000000000112",
                      *       "parameters_sha256": "e885777a181900f632021219f03c1f1652b74ee33109a345b1f8aa96a055c9fa",
                      *       "reason": "checked with the team",
                      *       "requested_by": "01900000-0000-7000-8000-000000000002",
@@ -12217,7 +12267,7 @@ export interface operations {
                      *         "every script"
                      *       ],
                      *       "script": "deploy",
-                     *       "script_sha256": "2eaa9970eae68496470244cf9864952cfc48db0c411cf9ea2ce14ee5b6549b01",
+                     *       "script_sha256": "9ec43f201a20f4a072aef4fc40e87f8ca3275cbafba6270036a2cbd12dd14a88",
                      *       "state": "refused"
                      *     }
                      */
@@ -12371,8 +12421,8 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000036",
-                     *           "link": 82,
+                     *           "id": "01900000-0000-7000-8000-000000000038",
+                     *           "link": 90,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000003",
@@ -12386,16 +12436,16 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {
-                     *             "agent_id": "01900000-0000-7000-8000-000000000006",
+                     *             "agent_id": "01900000-0000-7000-8000-000000000008",
                      *             "approval_id": null,
                      *             "command": "execute",
                      *             "script": "deploy"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000044",
-                     *           "link": 81,
+                     *           "id": "01900000-0000-7000-8000-000000000049",
+                     *           "link": 89,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000045",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000050",
                      *           "subject_kind": "command",
                      *           "subject_name": null
                      *         },
@@ -12421,11 +12471,11 @@ export interface operations {
                      *             ],
                      *             "trusts_holders": false
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000046",
-                     *           "link": 80,
+                     *           "id": "01900000-0000-7000-8000-000000000051",
+                     *           "link": 88,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000047",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000052",
                      *           "subject_kind": "agent_key",
                      *           "subject_name": "a key"
                      *         },
@@ -12436,14 +12486,14 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {
-                     *             "new": "515d5d31c59626f3b09e6a0d2d181f2d685078d9a1b34b7967387cea3d44084d",
-                     *             "old": "84601ef766a106d3796c8869eb28ee2c3f7cce263b5af8770c42d71cf839c6f2"
+                     *             "new": "d0b50abe4707a499e2d8e444f2f933200f2c4979bcea9ca67ecf614089541eb8",
+                     *             "old": "e3987c866a6b5fd22383ed37d8886c9f71f53d5ca63897f0a0edc39e01507b4a"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000048",
-                     *           "link": 79,
+                     *           "id": "01900000-0000-7000-8000-000000000053",
+                     *           "link": 87,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000049",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000054",
                      *           "subject_kind": "release_key_change",
                      *           "subject_name": null
                      *         },
@@ -12456,11 +12506,11 @@ export interface operations {
                      *           "detail": {
                      *             "version": "0.2.0"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000050",
-                     *           "link": 78,
+                     *           "id": "01900000-0000-7000-8000-000000000055",
+                     *           "link": 86,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000035",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000036",
                      *           "subject_kind": "release",
                      *           "subject_name": null
                      *         },
@@ -12482,11 +12532,11 @@ export interface operations {
                      *             ],
                      *             "trusts_holders": false
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000051",
-                     *           "link": 77,
+                     *           "id": "01900000-0000-7000-8000-000000000056",
+                     *           "link": 85,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000052",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000057",
                      *           "subject_kind": "agent_key",
                      *           "subject_name": "a key"
                      *         },
@@ -12497,11 +12547,11 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000053",
-                     *           "link": 76,
+                     *           "id": "01900000-0000-7000-8000-000000000058",
+                     *           "link": 84,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000025",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000027",
                      *           "subject_kind": "group",
                      *           "subject_name": null
                      *         },
@@ -12516,11 +12566,11 @@ export interface operations {
                      *             "name": "web",
                      *             "state": "active"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000054",
-                     *           "link": 75,
+                     *           "id": "01900000-0000-7000-8000-000000000059",
+                     *           "link": 83,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000025",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000027",
                      *           "subject_kind": "group",
                      *           "subject_name": null
                      *         },
@@ -12535,11 +12585,11 @@ export interface operations {
                      *             "name": "web",
                      *             "state": "paused"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000055",
-                     *           "link": 74,
+                     *           "id": "01900000-0000-7000-8000-000000000060",
+                     *           "link": 82,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000025",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000027",
                      *           "subject_kind": "group",
                      *           "subject_name": null
                      *         },
@@ -12554,11 +12604,11 @@ export interface operations {
                      *             "name": "web",
                      *             "state": "active"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000056",
-                     *           "link": 73,
+                     *           "id": "01900000-0000-7000-8000-000000000061",
+                     *           "link": 81,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000025",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000027",
                      *           "subject_kind": "group",
                      *           "subject_name": null
                      *         },
@@ -12573,11 +12623,11 @@ export interface operations {
                      *             "name": "web",
                      *             "state": "active"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000057",
-                     *           "link": 72,
+                     *           "id": "01900000-0000-7000-8000-000000000062",
+                     *           "link": 80,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000025",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000027",
                      *           "subject_kind": "group",
                      *           "subject_name": null
                      *         },
@@ -12588,14 +12638,14 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {
-                     *             "key": "84601ef766a106d3796c8869eb28ee2c3f7cce263b5af8770c42d71cf839c6f2",
+                     *             "key": "e3987c866a6b5fd22383ed37d8886c9f71f53d5ca63897f0a0edc39e01507b4a",
                      *             "version": "0.2.0"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000058",
-                     *           "link": 71,
+                     *           "id": "01900000-0000-7000-8000-000000000063",
+                     *           "link": 79,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000035",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000036",
                      *           "subject_kind": "release",
                      *           "subject_name": null
                      *         },
@@ -12608,14 +12658,14 @@ export interface operations {
                      *           "detail": {
                      *             "platform": "linux-x86_64",
                      *             "program": "muster-supervisor",
-                     *             "sha256": "31e155b99fe7e9347ed35e6c6d7cbe142f15e66132e81035d9d9fcdca597c57e",
+                     *             "sha256": "fb0ff658819f84bbbf831a554ed39c3c05376343d6f068746d02a0a502769c10",
                      *             "version": "0.2.0"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000059",
-                     *           "link": 70,
+                     *           "id": "01900000-0000-7000-8000-000000000064",
+                     *           "link": 78,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000035",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000036",
                      *           "subject_kind": "release",
                      *           "subject_name": null
                      *         },
@@ -12628,14 +12678,14 @@ export interface operations {
                      *           "detail": {
                      *             "platform": "linux-x86_64",
                      *             "program": "muster-agent",
-                     *             "sha256": "0cac8be77cbc34478693853bf6f9cf731da52a5354856da1a62d935ae877cd8b",
+                     *             "sha256": "e6a2f7fe9953f628ee976c18bd2f0ec3558685010d28f82b328cbdcb204356a0",
                      *             "version": "0.2.0"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000060",
-                     *           "link": 69,
+                     *           "id": "01900000-0000-7000-8000-000000000065",
+                     *           "link": 77,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000035",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000036",
                      *           "subject_kind": "release",
                      *           "subject_name": null
                      *         },
@@ -12646,29 +12696,89 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {
-                     *             "key": "84601ef766a106d3796c8869eb28ee2c3f7cce263b5af8770c42d71cf839c6f2",
+                     *             "key": "e3987c866a6b5fd22383ed37d8886c9f71f53d5ca63897f0a0edc39e01507b4a",
                      *             "version": "0.2.0"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000061",
-                     *           "link": 68,
+                     *           "id": "01900000-0000-7000-8000-000000000066",
+                     *           "link": 76,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000035",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000036",
                      *           "subject_kind": "release",
                      *           "subject_name": null
                      *         },
                      *         {
+                     *           "action": "agent.delete",
+                     *           "actor_id": "01900000-0000-7000-8000-000000000002",
+                     *           "actor_kind": "api_key",
+                     *           "actor_name": "bootstrap",
+                     *           "at": "2026-01-31T12:00:00.000Z",
+                     *           "detail": {},
+                     *           "id": "01900000-0000-7000-8000-000000000037",
+                     *           "link": 75,
+                     *           "session_id": null,
+                     *           "source": "127.0.0.1",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000006",
+                     *           "subject_kind": "agent",
+                     *           "subject_name": "fake"
+                     *         },
+                     *         {
+                     *           "action": "agent.adopt",
+                     *           "actor_id": "01900000-0000-7000-8000-000000000002",
+                     *           "actor_kind": "api_key",
+                     *           "actor_name": "bootstrap",
+                     *           "at": "2026-01-31T12:00:00.000Z",
+                     *           "detail": {
+                     *             "fingerprint": "SHA256:ZwNvPA4QvE3pA+4bBJYw0ouduo3/897WnqOD1n1GktM",
+                     *             "from": "SHA256:bn8+ozMkgTe0jts6AMaEXp1wDbrLbDqWRl1KW4wNr2E",
+                     *             "replaced_agent": null
+                     *           },
+                     *           "id": "01900000-0000-7000-8000-000000000067",
+                     *           "link": 74,
+                     *           "session_id": null,
+                     *           "source": "127.0.0.1",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000006",
+                     *           "subject_kind": "agent",
+                     *           "subject_name": "fake"
+                     *         },
+                     *         {
+                     *           "action": "agent_key.create",
+                     *           "actor_id": "01900000-0000-7000-8000-000000000002",
+                     *           "actor_kind": "api_key",
+                     *           "actor_name": "bootstrap",
+                     *           "at": "2026-01-31T12:00:00.000Z",
+                     *           "detail": {
+                     *             "max_agents": 1,
+                     *             "name": "a key",
+                     *             "permissions": [
+                     *               "ping",
+                     *               "info",
+                     *               "echo",
+                     *               "scripts",
+                     *               "execute"
+                     *             ],
+                     *             "trusts_holders": false
+                     *           },
+                     *           "id": "01900000-0000-7000-8000-000000000068",
+                     *           "link": 73,
+                     *           "session_id": null,
+                     *           "source": "127.0.0.1",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000007",
+                     *           "subject_kind": "agent_key",
+                     *           "subject_name": "a key"
+                     *         },
+                     *         {
                      *           "action": "command.cancel",
                      *           "actor_id": "01900000-0000-7000-8000-000000000002",
                      *           "actor_kind": "api_key",
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000062",
-                     *           "link": 67,
+                     *           "id": "01900000-0000-7000-8000-000000000069",
+                     *           "link": 72,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000012",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000014",
                      *           "subject_kind": "command",
                      *           "subject_name": null
                      *         },
@@ -12684,11 +12794,11 @@ export interface operations {
                      *             "command": "execute",
                      *             "script": "deploy"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000063",
-                     *           "link": 66,
+                     *           "id": "01900000-0000-7000-8000-000000000070",
+                     *           "link": 71,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000012",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000014",
                      *           "subject_kind": "command",
                      *           "subject_name": null
                      *         },
@@ -12699,11 +12809,11 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000064",
-                     *           "link": 65,
+                     *           "id": "01900000-0000-7000-8000-000000000071",
+                     *           "link": 70,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000011",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000013",
                      *           "subject_kind": "command",
                      *           "subject_name": null
                      *         },
@@ -12719,11 +12829,11 @@ export interface operations {
                      *             "command": "execute",
                      *             "script": "deploy"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000065",
-                     *           "link": 64,
+                     *           "id": "01900000-0000-7000-8000-000000000072",
+                     *           "link": 69,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000011",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000013",
                      *           "subject_kind": "command",
                      *           "subject_name": null
                      *         },
@@ -12734,11 +12844,11 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000066",
-                     *           "link": 63,
+                     *           "id": "01900000-0000-7000-8000-000000000073",
+                     *           "link": 68,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000013",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000015",
                      *           "subject_kind": "job",
                      *           "subject_name": "deploy"
                      *         },
@@ -12754,11 +12864,11 @@ export interface operations {
                      *             "script": "deploy",
                      *             "waves": 1
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000067",
-                     *           "link": 62,
+                     *           "id": "01900000-0000-7000-8000-000000000074",
+                     *           "link": 67,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000013",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000015",
                      *           "subject_kind": "job",
                      *           "subject_name": "deploy"
                      *         },
@@ -12769,8 +12879,8 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000068",
-                     *           "link": 61,
+                     *           "id": "01900000-0000-7000-8000-000000000075",
+                     *           "link": 66,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000001",
@@ -12784,8 +12894,8 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000069",
-                     *           "link": 60,
+                     *           "id": "01900000-0000-7000-8000-000000000076",
+                     *           "link": 65,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000001",
@@ -12799,8 +12909,8 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000070",
-                     *           "link": 59,
+                     *           "id": "01900000-0000-7000-8000-000000000077",
+                     *           "link": 64,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000001",
@@ -12819,11 +12929,57 @@ export interface operations {
                      *             "script": "deploy",
                      *             "waves": 1
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000071",
-                     *           "link": 58,
+                     *           "id": "01900000-0000-7000-8000-000000000078",
+                     *           "link": 63,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000001",
+                     *           "subject_kind": "job",
+                     *           "subject_name": "deploy"
+                     *         },
+                     *         {
+                     *           "action": "agent_key.create",
+                     *           "actor_id": "01900000-0000-7000-8000-000000000002",
+                     *           "actor_kind": "api_key",
+                     *           "actor_name": "bootstrap",
+                     *           "at": "2026-01-31T12:00:00.000Z",
+                     *           "detail": {
+                     *             "max_agents": 1,
+                     *             "name": "a key",
+                     *             "permissions": [
+                     *               "ping",
+                     *               "info",
+                     *               "echo",
+                     *               "scripts",
+                     *               "execute"
+                     *             ],
+                     *             "trusts_holders": false
+                     *           },
+                     *           "id": "01900000-0000-7000-8000-000000000079",
+                     *           "link": 62,
+                     *           "session_id": null,
+                     *           "source": "127.0.0.1",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000080",
+                     *           "subject_kind": "agent_key",
+                     *           "subject_name": "a key"
+                     *         },
+                     *         {
+                     *           "action": "job.submit",
+                     *           "actor_id": "01900000-0000-7000-8000-000000000002",
+                     *           "actor_kind": "api_key",
+                     *           "actor_name": "bootstrap",
+                     *           "at": "2026-01-31T12:00:00.000Z",
+                     *           "detail": {
+                     *             "agents": 1,
+                     *             "approval_id": null,
+                     *             "script": "deploy",
+                     *             "waves": null
+                     *           },
+                     *           "id": "01900000-0000-7000-8000-000000000039",
+                     *           "link": 61,
+                     *           "session_id": null,
+                     *           "source": "127.0.0.1",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000040",
                      *           "subject_kind": "job",
                      *           "subject_name": "deploy"
                      *         },
@@ -12834,36 +12990,11 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000072",
-                     *           "link": 57,
+                     *           "id": "01900000-0000-7000-8000-000000000081",
+                     *           "link": 60,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000027",
-                     *           "subject_kind": "integration",
-                     *           "subject_name": null
-                     *         },
-                     *         {
-                     *           "action": "integration.update",
-                     *           "actor_id": "01900000-0000-7000-8000-000000000002",
-                     *           "actor_kind": "api_key",
-                     *           "actor_name": "bootstrap",
-                     *           "at": "2026-01-31T12:00:00.000Z",
-                     *           "detail": {
-                     *             "event_types": [
-                     *               "agent.online",
-                     *               "agent.offline",
-                     *               "job.failed"
-                     *             ],
-                     *             "host": "hooks.invalid",
-                     *             "is_enabled": false,
-                     *             "kind": "slack",
-                     *             "name": "operations"
-                     *           },
-                     *           "id": "01900000-0000-7000-8000-000000000073",
-                     *           "link": 56,
-                     *           "session_id": null,
-                     *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000027",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000029",
                      *           "subject_kind": "integration",
                      *           "subject_name": null
                      *         },
@@ -12876,11 +13007,11 @@ export interface operations {
                      *           "detail": {
                      *             "host": "hooks.invalid"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000074",
-                     *           "link": 55,
+                     *           "id": "01900000-0000-7000-8000-000000000082",
+                     *           "link": 59,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000027",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000029",
                      *           "subject_kind": "integration",
                      *           "subject_name": null
                      *         },
@@ -12901,11 +13032,11 @@ export interface operations {
                      *             "kind": "slack",
                      *             "name": "operations"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000075",
-                     *           "link": 54,
+                     *           "id": "01900000-0000-7000-8000-000000000083",
+                     *           "link": 58,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000027",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000029",
                      *           "subject_kind": "integration",
                      *           "subject_name": null
                      *         },
@@ -12926,11 +13057,86 @@ export interface operations {
                      *             "kind": "slack",
                      *             "name": "operations"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000076",
+                     *           "id": "01900000-0000-7000-8000-000000000084",
+                     *           "link": 57,
+                     *           "session_id": null,
+                     *           "source": "127.0.0.1",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000029",
+                     *           "subject_kind": "integration",
+                     *           "subject_name": null
+                     *         },
+                     *         {
+                     *           "action": "integration.delete",
+                     *           "actor_id": "01900000-0000-7000-8000-000000000002",
+                     *           "actor_kind": "api_key",
+                     *           "actor_name": "bootstrap",
+                     *           "at": "2026-01-31T12:00:00.000Z",
+                     *           "detail": {},
+                     *           "id": "01900000-0000-7000-8000-000000000085",
+                     *           "link": 56,
+                     *           "session_id": null,
+                     *           "source": "127.0.0.1",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000086",
+                     *           "subject_kind": "integration",
+                     *           "subject_name": null
+                     *         },
+                     *         {
+                     *           "action": "integration.resend",
+                     *           "actor_id": "01900000-0000-7000-8000-000000000002",
+                     *           "actor_kind": "api_key",
+                     *           "actor_name": "bootstrap",
+                     *           "at": "2026-01-31T12:00:00.000Z",
+                     *           "detail": {
+                     *             "delivery_id": "01900000-0000-7000-8000-000000000087"
+                     *           },
+                     *           "id": "01900000-0000-7000-8000-000000000088",
+                     *           "link": 55,
+                     *           "session_id": null,
+                     *           "source": "127.0.0.1",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000086",
+                     *           "subject_kind": "integration",
+                     *           "subject_name": null
+                     *         },
+                     *         {
+                     *           "action": "job.submit",
+                     *           "actor_id": "01900000-0000-7000-8000-000000000002",
+                     *           "actor_kind": "api_key",
+                     *           "actor_name": "bootstrap",
+                     *           "at": "2026-01-31T12:00:00.000Z",
+                     *           "detail": {
+                     *             "agents": 1,
+                     *             "approval_id": null,
+                     *             "script": "deploy",
+                     *             "waves": null
+                     *           },
+                     *           "id": "01900000-0000-7000-8000-000000000089",
+                     *           "link": 54,
+                     *           "session_id": null,
+                     *           "source": "127.0.0.1",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000090",
+                     *           "subject_kind": "job",
+                     *           "subject_name": "deploy"
+                     *         },
+                     *         {
+                     *           "action": "integration.create",
+                     *           "actor_id": "01900000-0000-7000-8000-000000000002",
+                     *           "actor_kind": "api_key",
+                     *           "actor_name": "bootstrap",
+                     *           "at": "2026-01-31T12:00:00.000Z",
+                     *           "detail": {
+                     *             "event_types": [
+                     *               "job.failed"
+                     *             ],
+                     *             "host": "127.0.0.1",
+                     *             "is_enabled": true,
+                     *             "kind": "webhook",
+                     *             "name": "receiver"
+                     *           },
+                     *           "id": "01900000-0000-7000-8000-000000000091",
                      *           "link": 53,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000027",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000086",
                      *           "subject_kind": "integration",
                      *           "subject_name": null
                      *         },
@@ -12941,11 +13147,11 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000077",
+                     *           "id": "01900000-0000-7000-8000-000000000092",
                      *           "link": 52,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000026",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000028",
                      *           "subject_kind": "hook",
                      *           "subject_name": null
                      *         },
@@ -12961,11 +13167,11 @@ export interface operations {
                      *             "name": "releases",
                      *             "owner_id": "01900000-0000-7000-8000-000000000002"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000078",
+                     *           "id": "01900000-0000-7000-8000-000000000093",
                      *           "link": 51,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000026",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000028",
                      *           "subject_kind": "hook",
                      *           "subject_name": null
                      *         },
@@ -12976,14 +13182,14 @@ export interface operations {
                      *           "actor_name": null,
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {
-                     *             "delivery_id": "01900000-0000-7000-8000-000000000033",
-                     *             "job_id": "01900000-0000-7000-8000-000000000034"
+                     *             "delivery_id": "01900000-0000-7000-8000-000000000034",
+                     *             "job_id": "01900000-0000-7000-8000-000000000035"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000079",
+                     *           "id": "01900000-0000-7000-8000-000000000094",
                      *           "link": 50,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000026",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000028",
                      *           "subject_kind": "hook",
                      *           "subject_name": null
                      *         },
@@ -12999,11 +13205,11 @@ export interface operations {
                      *             "script": "deploy",
                      *             "waves": null
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000080",
+                     *           "id": "01900000-0000-7000-8000-000000000095",
                      *           "link": 49,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000034",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000035",
                      *           "subject_kind": "job",
                      *           "subject_name": "deploy"
                      *         },
@@ -13019,11 +13225,11 @@ export interface operations {
                      *             "name": "releases",
                      *             "owner_id": "01900000-0000-7000-8000-000000000002"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000081",
+                     *           "id": "01900000-0000-7000-8000-000000000096",
                      *           "link": 48,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000026",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000028",
                      *           "subject_kind": "hook",
                      *           "subject_name": null
                      *         },
@@ -13039,11 +13245,11 @@ export interface operations {
                      *             "name": "deploys",
                      *             "owner_id": "01900000-0000-7000-8000-000000000002"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000082",
+                     *           "id": "01900000-0000-7000-8000-000000000097",
                      *           "link": 47,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000026",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000028",
                      *           "subject_kind": "hook",
                      *           "subject_name": null
                      *         },
@@ -13057,11 +13263,11 @@ export interface operations {
                      *             "latest_version": 2,
                      *             "name": "disk-report"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000083",
+                     *           "id": "01900000-0000-7000-8000-000000000098",
                      *           "link": 46,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000030",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000032",
                      *           "subject_kind": "script",
                      *           "subject_name": null
                      *         },
@@ -13080,11 +13286,11 @@ export interface operations {
                      *               "disk"
                      *             ]
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000084",
+                     *           "id": "01900000-0000-7000-8000-000000000099",
                      *           "link": 45,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000030",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000032",
                      *           "subject_kind": "script",
                      *           "subject_name": null
                      *         },
@@ -13100,11 +13306,11 @@ export interface operations {
                      *             "publisher": "SHA256:/oEsEvOrTOasXbaaw1L5BssbEe9D+zPiUu9/9VImOIk",
                      *             "version": 2
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000085",
+                     *           "id": "01900000-0000-7000-8000-000000000100",
                      *           "link": 44,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000030",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000032",
                      *           "subject_kind": "script",
                      *           "subject_name": null
                      *         },
@@ -13120,11 +13326,11 @@ export interface operations {
                      *             "latest_version": 2,
                      *             "name": "disk-report"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000086",
+                     *           "id": "01900000-0000-7000-8000-000000000101",
                      *           "link": 43,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000030",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000032",
                      *           "subject_kind": "script",
                      *           "subject_name": null
                      *         },
@@ -13140,11 +13346,11 @@ export interface operations {
                      *             "latest_version": 1,
                      *             "name": "disk-report"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000087",
+                     *           "id": "01900000-0000-7000-8000-000000000102",
                      *           "link": 42,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000030",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000032",
                      *           "subject_kind": "script",
                      *           "subject_name": null
                      *         },
@@ -13155,170 +13361,16 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000088",
+                     *           "id": "01900000-0000-7000-8000-000000000103",
                      *           "link": 41,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000023",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000025",
                      *           "subject_kind": "schedule",
-                     *           "subject_name": null
-                     *         },
-                     *         {
-                     *           "action": "calendar.delete",
-                     *           "actor_id": "01900000-0000-7000-8000-000000000002",
-                     *           "actor_kind": "api_key",
-                     *           "actor_name": "bootstrap",
-                     *           "at": "2026-01-31T12:00:00.000Z",
-                     *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000089",
-                     *           "link": 40,
-                     *           "session_id": null,
-                     *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000024",
-                     *           "subject_kind": "calendar",
-                     *           "subject_name": null
-                     *         },
-                     *         {
-                     *           "action": "schedule.snooze",
-                     *           "actor_id": "01900000-0000-7000-8000-000000000002",
-                     *           "actor_kind": "api_key",
-                     *           "actor_name": "bootstrap",
-                     *           "at": "2026-01-31T12:00:00.000Z",
-                     *           "detail": {
-                     *             "name": "reports",
-                     *             "owner_id": "01900000-0000-7000-8000-000000000002",
-                     *             "rule": {
-                     *               "cron": "0 9 * * MON-FRI",
-                     *               "time_zone": "Europe/Berlin"
-                     *             },
-                     *             "state": "active"
-                     *           },
-                     *           "id": "01900000-0000-7000-8000-000000000090",
-                     *           "link": 39,
-                     *           "session_id": null,
-                     *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000023",
-                     *           "subject_kind": "schedule",
-                     *           "subject_name": null
-                     *         },
-                     *         {
-                     *           "action": "calendar.update",
-                     *           "actor_id": "01900000-0000-7000-8000-000000000002",
-                     *           "actor_kind": "api_key",
-                     *           "actor_name": "bootstrap",
-                     *           "at": "2026-01-31T12:00:00.000Z",
-                     *           "detail": {
-                     *             "entry_count": 2,
-                     *             "name": "weekends",
-                     *             "time_zone": "Europe/Berlin"
-                     *           },
-                     *           "id": "01900000-0000-7000-8000-000000000091",
-                     *           "link": 38,
-                     *           "session_id": null,
-                     *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000024",
-                     *           "subject_kind": "calendar",
-                     *           "subject_name": null
-                     *         },
-                     *         {
-                     *           "action": "calendar.create",
-                     *           "actor_id": "01900000-0000-7000-8000-000000000002",
-                     *           "actor_kind": "api_key",
-                     *           "actor_name": "bootstrap",
-                     *           "at": "2026-01-31T12:00:00.000Z",
-                     *           "detail": {
-                     *             "entry_count": 2,
-                     *             "name": "nights",
-                     *             "time_zone": "Europe/Berlin"
-                     *           },
-                     *           "id": "01900000-0000-7000-8000-000000000092",
-                     *           "link": 37,
-                     *           "session_id": null,
-                     *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000024",
-                     *           "subject_kind": "calendar",
-                     *           "subject_name": null
-                     *         },
-                     *         {
-                     *           "action": "alert_rule.delete",
-                     *           "actor_id": "01900000-0000-7000-8000-000000000002",
-                     *           "actor_kind": "api_key",
-                     *           "actor_name": "bootstrap",
-                     *           "at": "2026-01-31T12:00:00.000Z",
-                     *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000093",
-                     *           "link": 36,
-                     *           "session_id": null,
-                     *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000020",
-                     *           "subject_kind": "alert_rule",
-                     *           "subject_name": null
-                     *         },
-                     *         {
-                     *           "action": "alert_rule.silence",
-                     *           "actor_id": "01900000-0000-7000-8000-000000000002",
-                     *           "actor_kind": "api_key",
-                     *           "actor_name": "bootstrap",
-                     *           "at": "2026-01-31T12:00:00.000Z",
-                     *           "detail": {
-                     *             "is_enabled": true,
-                     *             "metric": "disk_percent",
-                     *             "name": "disk",
-                     *             "silenced_until": null,
-                     *             "threshold": 90
-                     *           },
-                     *           "id": "01900000-0000-7000-8000-000000000094",
-                     *           "link": 35,
-                     *           "session_id": null,
-                     *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000020",
-                     *           "subject_kind": "alert_rule",
-                     *           "subject_name": null
-                     *         },
-                     *         {
-                     *           "action": "alert_rule.update",
-                     *           "actor_id": "01900000-0000-7000-8000-000000000002",
-                     *           "actor_kind": "api_key",
-                     *           "actor_name": "bootstrap",
-                     *           "at": "2026-01-31T12:00:00.000Z",
-                     *           "detail": {
-                     *             "is_enabled": true,
-                     *             "metric": "disk_percent",
-                     *             "name": "disk",
-                     *             "silenced_until": null,
-                     *             "threshold": 90
-                     *           },
-                     *           "id": "01900000-0000-7000-8000-000000000095",
-                     *           "link": 34,
-                     *           "session_id": null,
-                     *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000020",
-                     *           "subject_kind": "alert_rule",
-                     *           "subject_name": null
-                     *         },
-                     *         {
-                     *           "action": "alert_rule.create",
-                     *           "actor_id": "01900000-0000-7000-8000-000000000002",
-                     *           "actor_kind": "api_key",
-                     *           "actor_name": "bootstrap",
-                     *           "at": "2026-01-31T12:00:00.000Z",
-                     *           "detail": {
-                     *             "is_enabled": true,
-                     *             "metric": "disk_percent",
-                     *             "name": "disk",
-                     *             "silenced_until": null,
-                     *             "threshold": 90
-                     *           },
-                     *           "id": "01900000-0000-7000-8000-000000000096",
-                     *           "link": 33,
-                     *           "session_id": null,
-                     *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000020",
-                     *           "subject_kind": "alert_rule",
                      *           "subject_name": null
                      *         }
                      *       ],
-                     *       "next_cursor": "33.01a208e9-86f1-7219-9968-008b634c8c59"
+                     *       "next_cursor": "41.01a2097b-4611-711e-b30c-689529968f29"
                      *     }
                      */
                     "application/json": components["schemas"]["PageView_AuditEntryView"];
@@ -13427,9 +13479,10 @@ export interface operations {
                 };
                 content: {
                     /**
-                     * @example {"type":"header","format":"muster audit 1","tenant_id":"01900000-0000-7000-8000-000000000005","after":0,"public_key":"5zO/w4rv0Lg5s9nPcDOyFKnkxYnYwGV839Uf9Wi/UDg=","is_complete":false}
-                     *     {"type":"entry","id":"01900000-0000-7000-8000-000000000036","link":82,"at":"2026-01-31T12:00:00.000Z","actor_kind":"api_key","actor_id":"01900000-0000-7000-8000-000000000002","actor_name":"bootstrap","session_id":null,"action":"agent.delete","subject_kind":"agent","subject_id":"01900000-0000-7000-8000-000000000003","subject_name":"web-1","detail":{},"source":"127.0.0.1"}
-                     *     {"type":"end","position":"82.01a208e9-8c05-7572-b694-a7dbcc2c6c71"}
+                     * @example {"type":"header","format":"muster audit 1","tenant_id":"01900000-0000-7000-8000-000000000005","after":0,"public_key":"LE/ujNSLez7kbnaARCovIpn1DkquW1mQlSnTCO2FT+4=","is_complete":false}
+                     *     {"type":"entry","id":"01900000-0000-7000-8000-000000000037","link":75,"at":"2026-01-31T12:00:00.000Z","actor_kind":"api_key","actor_id":"01900000-0000-7000-8000-000000000002","actor_name":"bootstrap","session_id":null,"action":"agent.delete","subject_kind":"agent","subject_id":"01900000-0000-7000-8000-000000000006","subject_name":"fake","detail":{},"source":"127.0.0.1"}
+                     *     {"type":"entry","id":"01900000-0000-7000-8000-000000000038","link":90,"at":"2026-01-31T12:00:00.000Z","actor_kind":"api_key","actor_id":"01900000-0000-7000-8000-000000000002","actor_name":"bootstrap","session_id":null,"action":"agent.delete","subject_kind":"agent","subject_id":"01900000-0000-7000-8000-000000000003","subject_name":"web-1","detail":{},"source":"127.0.0.1"}
+                     *     {"type":"end","position":"90.01a2097b-615a-72f4-8d43-09c1e27ee303"}
                      */
                     "application/x-ndjson": string;
                 };
@@ -13510,10 +13563,10 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "hash": "8441880e0c052630936c875e8efa3dcb29077f19e93353425cd071c62b2b6c56",
-                     *       "number": 82,
-                     *       "public_key": "5zO/w4rv0Lg5s9nPcDOyFKnkxYnYwGV839Uf9Wi/UDg=",
-                     *       "signature": "Q77Sq1Su2Ou7XazyAkvbCcdgbc8FKlerOCKx3CnRmHJpPoIZCJ74NKoW1IjMKHhsO33BrXlyzTx+rsuJ3B+nCw==",
+                     *       "hash": "8baac27323a8f40fd7fd4810e167b4fd2dcd79d34296c32a6049bd3baf4346df",
+                     *       "number": 90,
+                     *       "public_key": "LE/ujNSLez7kbnaARCovIpn1DkquW1mQlSnTCO2FT+4=",
+                     *       "signature": "a6Tya0JaCLSNF+7NR/n86Vtnj/rDPnWw/ifE9mAvwFOIubeWk2hVRXTAVGgpKt9v6dd7dOTzpze80UwJgkojCw==",
                      *       "tenant_id": "01900000-0000-7000-8000-000000000005"
                      *     }
                      */
@@ -13698,19 +13751,19 @@ export interface operations {
                     /**
                      * @example {
                      *       "after": 0,
-                     *       "entry_count": 82,
+                     *       "entry_count": 90,
                      *       "finding_count": 0,
                      *       "findings": [],
                      *       "head": {
-                     *         "hash": "8441880e0c052630936c875e8efa3dcb29077f19e93353425cd071c62b2b6c56",
-                     *         "number": 82,
-                     *         "public_key": "5zO/w4rv0Lg5s9nPcDOyFKnkxYnYwGV839Uf9Wi/UDg=",
-                     *         "signature": "Q77Sq1Su2Ou7XazyAkvbCcdgbc8FKlerOCKx3CnRmHJpPoIZCJ74NKoW1IjMKHhsO33BrXlyzTx+rsuJ3B+nCw==",
+                     *         "hash": "8baac27323a8f40fd7fd4810e167b4fd2dcd79d34296c32a6049bd3baf4346df",
+                     *         "number": 90,
+                     *         "public_key": "LE/ujNSLez7kbnaARCovIpn1DkquW1mQlSnTCO2FT+4=",
+                     *         "signature": "a6Tya0JaCLSNF+7NR/n86Vtnj/rDPnWw/ifE9mAvwFOIubeWk2hVRXTAVGgpKt9v6dd7dOTzpze80UwJgkojCw==",
                      *         "tenant_id": "01900000-0000-7000-8000-000000000005"
                      *       },
                      *       "is_intact": true,
-                     *       "last_link": 82,
-                     *       "link_count": 82,
+                     *       "last_link": 90,
+                     *       "link_count": 90,
                      *       "next_after": null
                      *     }
                      */
@@ -13786,7 +13839,7 @@ export interface operations {
             path?: never;
             cookie?: never;
         };
-        requestBody?: {
+        requestBody: {
             content: {
                 /**
                  * @example {
@@ -14391,7 +14444,7 @@ export interface operations {
                      *       "member": {
                      *         "created_at": "2026-01-31T12:00:00.000Z",
                      *         "email": "ada@example.com",
-                     *         "id": "01900000-0000-7000-8000-000000000028",
+                     *         "id": "01900000-0000-7000-8000-000000000030",
                      *         "name": "Ada",
                      *         "role": "owner",
                      *         "tenant_id": "01900000-0000-7000-8000-000000000005",
@@ -14399,7 +14452,7 @@ export interface operations {
                      *       },
                      *       "refresh_expires_at": "2026-01-31T12:00:00.000Z",
                      *       "refresh_token": "mst_refresh_000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000",
-                     *       "session_id": "01900000-0000-7000-8000-000000000101"
+                     *       "session_id": "01900000-0000-7000-8000-000000000109"
                      *     }
                      */
                     "application/json": components["schemas"]["SignedInView"];
@@ -14524,7 +14577,7 @@ export interface operations {
                      *       "member": {
                      *         "created_at": "2026-01-31T12:00:00.000Z",
                      *         "email": "ada@example.com",
-                     *         "id": "01900000-0000-7000-8000-000000000028",
+                     *         "id": "01900000-0000-7000-8000-000000000030",
                      *         "name": "Ada",
                      *         "role": "owner",
                      *         "tenant_id": "01900000-0000-7000-8000-000000000005",
@@ -14532,7 +14585,7 @@ export interface operations {
                      *       },
                      *       "refresh_expires_at": "2026-01-31T12:00:00.000Z",
                      *       "refresh_token": "mst_refresh_000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000",
-                     *       "session_id": "01900000-0000-7000-8000-000000000041"
+                     *       "session_id": "01900000-0000-7000-8000-000000000046"
                      *     }
                      */
                     "application/json": components["schemas"]["SignedInView"];
@@ -14638,8 +14691,8 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "challenge": "mst_challenge_AYUFJRqPVmv31OG2GKb0o1tNBZVLeCp1IiPUrrilXZlLo-PDevJ0kuOFOsww-Hc4_EY5QCuoXLcJJlh1zaoSW5SWx3DuVbn_GBRf4JJ85RZac8pIONNboJLTBnhOwFOj-OJtpT-VF-VIJ2L-MHz8aoEWFzIuNrSIGf8Fl0DzX4mpC3xsbClocQut8ak4yD1WUvxC6laSl6DbQYc7n-HoWHL3wgks13JRD6-t-spKUNkd2jqTFC4PY9wLAzQlEO_xW-saa_bPGgycYlnsqJJFJk2xK3zWeqTzXZbXUd2pM8RgKIOmB96tc3brEC6pVo1WjWMSRgOV1OdSG9FSWzjkP1GrcEegitUpFagdfi16qG6kCq13m2fnxkafGnft1WL5JN6_vbnCl7JsY3RLrmVL7eS_vCws_c98L5uE2s2v267JHVfd2frPMgM3YqCxo8QMr4A_n3aOeaOIDeBv2C0x8BPrHK9R8A",
-                 *       "code": "653147"
+                 *       "challenge": "mst_challenge_AcLG6CU0XACc8oOx55QNTWeJP5o0M4xZvUwD4ZRMms4sxTbgIRqfjxipByfHQk5M0HrBGRFon6JhbF82LZxcYnzOfo6SYeIkws8WRtqocjQ4HwnSrpMscrLvutPqVtNsu6Ut0jq-Hc3idyDYLnJJ1hKKMjTcPrhPMzip960DcIB1UhK22zr9247E0xQarr8vwdjyM_F3nRqBrK5u4DSoVk6QcdkDhfAagpLRmOyoYdmg-ekz--k7DigPrDY2z3SaGgBaKk4Vl0YgoA7W1jCRpohbBUP7X1Od4yVoBD0_0S83dEcfy1hvIRTdo6hDqp650DYamhyXmLs7bi0kzOG7WNSw_LRi2-Hj14q2d3jUrBOitDXL3xXgo7YkMdeIA5zW852ZI0bWh7EorM6g9Vob6AzXGuC4dwtuyYeZPLtnfCecY2Zknx-5US26kwsUBugS62AVw3Gl1-0TW7xWHl8-fIYLZiWcfA",
+                 *       "code": "873366"
                  *     }
                  */
                 "application/json": components["schemas"]["CompleteSignIn"];
@@ -14659,15 +14712,15 @@ export interface operations {
                      *       "member": {
                      *         "created_at": "2026-01-31T12:00:00.000Z",
                      *         "email": "joan@example.com",
-                     *         "id": "01900000-0000-7000-8000-000000000016",
+                     *         "id": "01900000-0000-7000-8000-000000000018",
                      *         "name": "Joan",
                      *         "role": "owner",
-                     *         "tenant_id": "01900000-0000-7000-8000-000000000017",
+                     *         "tenant_id": "01900000-0000-7000-8000-000000000019",
                      *         "tenant_name": "Example Ltd"
                      *       },
                      *       "refresh_expires_at": "2026-01-31T12:00:00.000Z",
                      *       "refresh_token": "mst_refresh_000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000",
-                     *       "session_id": "01900000-0000-7000-8000-000000000018"
+                     *       "session_id": "01900000-0000-7000-8000-000000000020"
                      *     }
                      */
                     "application/json": components["schemas"]["SignedInView"];
@@ -14866,7 +14919,13 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "items": []
+                     *       "items": [
+                     *         {
+                     *           "name": "corp",
+                     *           "start_path": "/api/auth/oidc/corp/start",
+                     *           "title": "Corporation"
+                     *         }
+                     *       ]
                      *     }
                      */
                     "application/json": components["schemas"]["SignInProvidersView"];
@@ -14877,9 +14936,15 @@ export interface operations {
     complete_single_sign_on: {
         parameters: {
             query?: {
-                /** @description The code of the provider. */
+                /**
+                 * @description The code of the provider.
+                 * @example SplxlOBeZQQYbYS6WxSbIA
+                 */
                 code?: string;
-                /** @description What this server sent along. */
+                /**
+                 * @description What this server sent along.
+                 * @example af0ifjsldkj
+                 */
                 state?: string;
                 /** @description The provider, as RFC 9207 says. */
                 iss?: string;
@@ -14896,6 +14961,11 @@ export interface operations {
             /** @description The person is signed in, and the browser goes on. */
             303: {
                 headers: {
+                    /**
+                     * @description The path of the resource.
+                     * @example /account
+                     */
+                    Location?: string;
                     [name: string]: unknown;
                 };
                 content?: never;
@@ -14983,6 +15053,11 @@ export interface operations {
         };
         requestBody?: {
             content: {
+                /**
+                 * @example {
+                 *       "return_to": "/account"
+                 *     }
+                 */
                 "application/json": components["schemas"]["LinkIdentity"];
             };
         };
@@ -14993,6 +15068,11 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "authorization_url": "https://sso.example/authorize?response_type=code&client_id=muster&redirect_uri=https%3A%2F%2Fmuster.example%2Fapi%2Fauth%2Foidc%2Fcorp%2Fcallback&scope=openid+email+profile&state=af0ifjsldkj&nonce=n-0S6_WzA2Mj&code_challenge=E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM&code_challenge_method=S256"
+                     *     }
+                     */
                     "application/json": components["schemas"]["AuthorizationView"];
                 };
             };
@@ -15088,7 +15168,10 @@ export interface operations {
     start_single_sign_on: {
         parameters: {
             query?: {
-                /** @description A path of this server where the browser goes afterwards, default `/`. */
+                /**
+                 * @description A path of this server where the browser goes afterwards, default `/`.
+                 * @example /agents
+                 */
                 return_to?: string;
                 /**
                  * @description Ask the provider to prove the person again. The session then counts as confirmed, if the provider
@@ -15108,6 +15191,11 @@ export interface operations {
             /** @description The browser goes to the provider. */
             303: {
                 headers: {
+                    /**
+                     * @description The path of the resource.
+                     * @example https://sso.example/authorize?response_type=code&client_id=muster&redirect_uri=https%3A%2F%2Fmuster.example%2Fapi%2Fauth%2Foidc%2Fcorp%2Fcallback&scope=openid+email+profile&state=af0ifjsldkj&nonce=n-0S6_WzA2Mj&code_challenge=E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM&code_challenge_method=S256
+                     */
+                    Location?: string;
                     [name: string]: unknown;
                 };
                 content?: never;
@@ -15386,7 +15474,7 @@ export interface operations {
                      *       "access_token": "eyJhbGciOiJFZERTQSJ9.e30.AA",
                      *       "refresh_expires_at": "2026-01-31T12:00:00.000Z",
                      *       "refresh_token": "mst_refresh_000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000",
-                     *       "session_id": "01900000-0000-7000-8000-000000000041"
+                     *       "session_id": "01900000-0000-7000-8000-000000000046"
                      *     }
                      */
                     "application/json": components["schemas"]["TokensView"];
@@ -15502,7 +15590,7 @@ export interface operations {
                     /**
                      * @example {
                      *       "expires_at": "2026-01-31T12:00:00.000Z",
-                     *       "registration_id": "01900000-0000-7000-8000-000000000105"
+                     *       "registration_id": "01900000-0000-7000-8000-000000000113"
                      *     }
                      */
                     "application/json": components["schemas"]["RegistrationView"];
@@ -15597,7 +15685,7 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "registration_id": "01900000-0000-7000-8000-000000000105"
+                 *       "registration_id": "01900000-0000-7000-8000-000000000113"
                  *     }
                  */
                 "application/json": components["schemas"]["ResendCode"];
@@ -15613,7 +15701,7 @@ export interface operations {
                     /**
                      * @example {
                      *       "expires_at": "2026-01-31T12:00:00.000Z",
-                     *       "registration_id": "01900000-0000-7000-8000-000000000105"
+                     *       "registration_id": "01900000-0000-7000-8000-000000000113"
                      *     }
                      */
                     "application/json": components["schemas"]["RegistrationView"];
@@ -15708,8 +15796,8 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "code": "518020",
-                 *       "registration_id": "01900000-0000-7000-8000-000000000105"
+                 *       "code": "123150",
+                 *       "registration_id": "01900000-0000-7000-8000-000000000113"
                  *     }
                  */
                 "application/json": components["schemas"]["VerifyRegistration"];
@@ -15726,10 +15814,10 @@ export interface operations {
                      * @example {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "email": "joan@example.com",
-                     *       "id": "01900000-0000-7000-8000-000000000016",
+                     *       "id": "01900000-0000-7000-8000-000000000018",
                      *       "name": "Joan",
                      *       "role": "owner",
-                     *       "tenant_id": "01900000-0000-7000-8000-000000000017",
+                     *       "tenant_id": "01900000-0000-7000-8000-000000000019",
                      *       "tenant_name": "Example Ltd"
                      *     }
                      */
@@ -15856,7 +15944,7 @@ export interface operations {
                      *       "member": {
                      *         "created_at": "2026-01-31T12:00:00.000Z",
                      *         "email": "ada@example.com",
-                     *         "id": "01900000-0000-7000-8000-000000000028",
+                     *         "id": "01900000-0000-7000-8000-000000000030",
                      *         "name": "Ada",
                      *         "role": "owner",
                      *         "tenant_id": "01900000-0000-7000-8000-000000000005",
@@ -15864,7 +15952,7 @@ export interface operations {
                      *       },
                      *       "refresh_expires_at": "2026-01-31T12:00:00.000Z",
                      *       "refresh_token": "mst_refresh_000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000",
-                     *       "session_id": "01900000-0000-7000-8000-000000000108"
+                     *       "session_id": "01900000-0000-7000-8000-000000000115"
                      *     }
                      */
                     "application/json": components["schemas"]["SignedInView"];
@@ -16001,10 +16089,10 @@ export interface operations {
                      *               "note": "Christmas"
                      *             }
                      *           ],
-                     *           "id": "01900000-0000-7000-8000-000000000024",
+                     *           "id": "01900000-0000-7000-8000-000000000026",
                      *           "name": "nights",
                      *           "schedule_ids": [
-                     *             "01900000-0000-7000-8000-000000000023"
+                     *             "01900000-0000-7000-8000-000000000025"
                      *           ],
                      *           "target": null,
                      *           "time_zone": "Europe/Berlin"
@@ -16092,7 +16180,7 @@ export interface operations {
                  *       ],
                  *       "name": "nights",
                  *       "schedule_ids": [
-                 *         "01900000-0000-7000-8000-000000000023"
+                 *         "01900000-0000-7000-8000-000000000025"
                  *       ],
                  *       "time_zone": "Europe/Berlin"
                  *     }
@@ -16134,10 +16222,10 @@ export interface operations {
                      *           "note": "Christmas"
                      *         }
                      *       ],
-                     *       "id": "01900000-0000-7000-8000-000000000024",
+                     *       "id": "01900000-0000-7000-8000-000000000026",
                      *       "name": "nights",
                      *       "schedule_ids": [
-                     *         "01900000-0000-7000-8000-000000000023"
+                     *         "01900000-0000-7000-8000-000000000025"
                      *       ],
                      *       "target": null,
                      *       "time_zone": "Europe/Berlin"
@@ -16278,10 +16366,10 @@ export interface operations {
                      *           "note": "Christmas"
                      *         }
                      *       ],
-                     *       "id": "01900000-0000-7000-8000-000000000024",
+                     *       "id": "01900000-0000-7000-8000-000000000026",
                      *       "name": "nights",
                      *       "schedule_ids": [
-                     *         "01900000-0000-7000-8000-000000000023"
+                     *         "01900000-0000-7000-8000-000000000025"
                      *       ],
                      *       "target": null,
                      *       "time_zone": "Europe/Berlin"
@@ -16467,10 +16555,10 @@ export interface operations {
                      *           "note": "Christmas"
                      *         }
                      *       ],
-                     *       "id": "01900000-0000-7000-8000-000000000024",
+                     *       "id": "01900000-0000-7000-8000-000000000026",
                      *       "name": "weekends",
                      *       "schedule_ids": [
-                     *         "01900000-0000-7000-8000-000000000023"
+                     *         "01900000-0000-7000-8000-000000000025"
                      *       ],
                      *       "target": null,
                      *       "time_zone": "Europe/Berlin"
@@ -16618,15 +16706,15 @@ export interface operations {
                      *           "error_code": "exit_code",
                      *           "expires_at": "2026-01-31T12:00:00.000Z",
                      *           "finished_at": "2026-01-31T12:00:00.000Z",
-                     *           "id": "01900000-0000-7000-8000-000000000037",
+                     *           "id": "01900000-0000-7000-8000-000000000042",
                      *           "is_held": false,
-                     *           "job_id": "01900000-0000-7000-8000-000000000039",
+                     *           "job_id": "01900000-0000-7000-8000-000000000044",
                      *           "late_result": null,
                      *           "requested_by": "01900000-0000-7000-8000-000000000002",
                      *           "requested_from": "127.0.0.1",
                      *           "result": {
                      *             "dropped_bytes": 0,
-                     *             "duration_ms": 2,
+                     *             "duration_ms": 3,
                      *             "exit_code": 3,
                      *             "output_bytes": 9,
                      *             "output_complete": true,
@@ -16746,16 +16834,16 @@ export interface operations {
                      *       "error_code": "exit_code",
                      *       "expires_at": "2026-01-31T12:00:00.000Z",
                      *       "finished_at": "2026-01-31T12:00:00.000Z",
-                     *       "id": "01900000-0000-7000-8000-000000000037",
+                     *       "id": "01900000-0000-7000-8000-000000000042",
                      *       "is_held": false,
-                     *       "job_id": "01900000-0000-7000-8000-000000000039",
+                     *       "job_id": "01900000-0000-7000-8000-000000000044",
                      *       "late_result": null,
                      *       "output_bytes": 9,
                      *       "requested_by": "01900000-0000-7000-8000-000000000002",
                      *       "requested_from": "127.0.0.1",
                      *       "result": {
                      *         "dropped_bytes": 0,
-                     *         "duration_ms": 2,
+                     *         "duration_ms": 3,
                      *         "exit_code": 3,
                      *         "output_bytes": 9,
                      *         "output_complete": true,
@@ -16878,7 +16966,7 @@ export interface operations {
                      *       "error_code": "cancelled_in_queue",
                      *       "expires_at": "2026-01-31T12:00:00.000Z",
                      *       "finished_at": "2026-01-31T12:00:00.000Z",
-                     *       "id": "01900000-0000-7000-8000-000000000011",
+                     *       "id": "01900000-0000-7000-8000-000000000013",
                      *       "is_held": false,
                      *       "job_id": null,
                      *       "late_result": null,
@@ -17261,17 +17349,17 @@ export interface operations {
                      *           "created_at": "2026-01-31T12:00:00.000Z",
                      *           "delivered_at": "2026-01-31T12:00:00.000Z",
                      *           "dropped_bytes": 0,
-                     *           "duration_ms": 2,
+                     *           "duration_ms": 3,
                      *           "error": "the script exited with code 3",
                      *           "error_code": "exit_code",
                      *           "exit_code": 3,
                      *           "expires_at": "2026-01-31T12:00:00.000Z",
                      *           "explanation": null,
                      *           "finished_at": "2026-01-31T12:00:00.000Z",
-                     *           "id": "01900000-0000-7000-8000-000000000037",
+                     *           "id": "01900000-0000-7000-8000-000000000042",
                      *           "is_held": false,
                      *           "is_output_incomplete": false,
-                     *           "job_id": "01900000-0000-7000-8000-000000000039",
+                     *           "job_id": "01900000-0000-7000-8000-000000000044",
                      *           "late_result": null,
                      *           "output_bytes": 9,
                      *           "output_dropped_at": null,
@@ -17386,24 +17474,24 @@ export interface operations {
                      *       "agent_offline_since": null,
                      *       "approval": null,
                      *       "attestation": {
-                     *         "document": "{\"version\":1,\"command_id\":\"01900000-0000-7000-8000-000000000037\",\"agent_id\":\"01900000-0000-7000-8000-000000000003\",\"public_key\":\"EMcqxEGFjRnooiLEAT15Rb2mcrLCC4wIVGMO/Ve6VVQ=\",\"outcome\":\"failed\",\"error_code\":\"exit_code\",\"run\":{\"script\":\"deploy\",\"program_sha256\":\"4be1d021dd6b72e283a69706d30934ea99db893366228036a866f3b851d73979\",\"parameters_sha256\":\"7f7618a36a48dd28214f5fbaab7a4293907b4a226c0174e23dd1dddddb3c773d\",\"secret_count\":0,\"policy\":\"manifest\",\"started_at_ms\":1795445851698,\"ended_at_ms\":1795445851703},\"result\":{\"exit_code\":3,\"duration_ms\":2,\"output_bytes\":9,\"stdout_bytes\":9,\"stderr_bytes\":0,\"dropped_bytes\":0,\"output_complete\":true,\"output_sha256\":\"b0f2c37ccb90fce43fcb488f7ee4ff1fbcdd9c80a27ffc2329c88a06baf0f51d\",\"stdout_sha256\":\"b0f2c37ccb90fce43fcb488f7ee4ff1fbcdd9c80a27ffc2329c88a06baf0f51d\",\"stderr_sha256\":\"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\"}}",
-                     *         "signature": "i3zrAlws4hPPFSP+/dX9D9pyqMVTA34dxpuz9u3UnDaarURLFMVMvS/neWQDu3w/23RdjE5KYglRz/7qCLUECg=="
+                     *         "document": "{\"version\":1,\"command_id\":\"01900000-0000-7000-8000-000000000042\",\"agent_id\":\"01900000-0000-7000-8000-000000000003\",\"public_key\":\"loACGSZ7FQZoE48H+cKfOK8WQKr6uqFEz/0VeRGyaDc=\",\"outcome\":\"failed\",\"error_code\":\"exit_code\",\"run\":{\"script\":\"deploy\",\"program_sha256\":\"4be1d021dd6b72e283a69706d30934ea99db893366228036a866f3b851d73979\",\"parameters_sha256\":\"7f7618a36a48dd28214f5fbaab7a4293907b4a226c0174e23dd1dddddb3c773d\",\"secret_count\":0,\"policy\":\"manifest\",\"started_at_ms\":1795455403117,\"ended_at_ms\":1795455403124},\"result\":{\"exit_code\":3,\"duration_ms\":3,\"output_bytes\":9,\"stdout_bytes\":9,\"stderr_bytes\":0,\"dropped_bytes\":0,\"output_complete\":true,\"output_sha256\":\"b0f2c37ccb90fce43fcb488f7ee4ff1fbcdd9c80a27ffc2329c88a06baf0f51d\",\"stdout_sha256\":\"b0f2c37ccb90fce43fcb488f7ee4ff1fbcdd9c80a27ffc2329c88a06baf0f51d\",\"stderr_sha256\":\"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\"}}",
+                     *         "signature": "lp2MEBiMavmdlXyeSsWDr+hxjKYZhuEXF8IqBF+ouFuUzWNJUEWbnFJ6Yj5cBa9pBWO8yM9JBtG6Luf0yrGdCA=="
                      *       },
                      *       "cancel_requested_at": null,
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "delivered_at": "2026-01-31T12:00:00.000Z",
                      *       "dropped_bytes": 0,
-                     *       "duration_ms": 2,
+                     *       "duration_ms": 3,
                      *       "error": "the script exited with code 3",
                      *       "error_code": "exit_code",
                      *       "exit_code": 3,
                      *       "expires_at": "2026-01-31T12:00:00.000Z",
                      *       "explanation": null,
                      *       "finished_at": "2026-01-31T12:00:00.000Z",
-                     *       "id": "01900000-0000-7000-8000-000000000037",
+                     *       "id": "01900000-0000-7000-8000-000000000042",
                      *       "is_held": false,
                      *       "is_output_incomplete": false,
-                     *       "job_id": "01900000-0000-7000-8000-000000000039",
+                     *       "job_id": "01900000-0000-7000-8000-000000000044",
                      *       "late_result": null,
                      *       "output_bytes": 9,
                      *       "output_dropped_at": null,
@@ -17532,7 +17620,7 @@ export interface operations {
                      *       "expires_at": "2026-01-31T12:00:00.000Z",
                      *       "explanation": null,
                      *       "finished_at": "2026-01-31T12:00:00.000Z",
-                     *       "id": "01900000-0000-7000-8000-000000000012",
+                     *       "id": "01900000-0000-7000-8000-000000000014",
                      *       "is_held": false,
                      *       "is_output_incomplete": null,
                      *       "job_id": null,
@@ -17932,7 +18020,7 @@ export interface operations {
                      *           "desired_version": "0.2.0",
                      *           "halt_reason": null,
                      *           "healthy_for_ms": 60000,
-                     *           "id": "01900000-0000-7000-8000-000000000025",
+                     *           "id": "01900000-0000-7000-8000-000000000027",
                      *           "max_failures": 1,
                      *           "name": "web",
                      *           "requested_by": "01900000-0000-7000-8000-000000000002",
@@ -18059,7 +18147,7 @@ export interface operations {
                      *       "failed_count": 0,
                      *       "halt_reason": null,
                      *       "healthy_for_ms": 60000,
-                     *       "id": "01900000-0000-7000-8000-000000000025",
+                     *       "id": "01900000-0000-7000-8000-000000000027",
                      *       "incompatible_count": 0,
                      *       "max_failures": 1,
                      *       "name": "web",
@@ -18199,7 +18287,7 @@ export interface operations {
                      *       "failed_count": 0,
                      *       "halt_reason": null,
                      *       "healthy_for_ms": 60000,
-                     *       "id": "01900000-0000-7000-8000-000000000025",
+                     *       "id": "01900000-0000-7000-8000-000000000027",
                      *       "incompatible_count": 0,
                      *       "max_failures": 1,
                      *       "name": "web",
@@ -18384,7 +18472,7 @@ export interface operations {
                      *       "failed_count": 0,
                      *       "halt_reason": null,
                      *       "healthy_for_ms": 60000,
-                     *       "id": "01900000-0000-7000-8000-000000000025",
+                     *       "id": "01900000-0000-7000-8000-000000000027",
                      *       "incompatible_count": 0,
                      *       "max_failures": 1,
                      *       "name": "web",
@@ -18533,7 +18621,7 @@ export interface operations {
                      *       "failed_count": 0,
                      *       "halt_reason": null,
                      *       "healthy_for_ms": 60000,
-                     *       "id": "01900000-0000-7000-8000-000000000025",
+                     *       "id": "01900000-0000-7000-8000-000000000027",
                      *       "incompatible_count": 0,
                      *       "max_failures": 1,
                      *       "name": "web",
@@ -18682,7 +18770,7 @@ export interface operations {
                      *       "failed_count": 0,
                      *       "halt_reason": null,
                      *       "healthy_for_ms": 60000,
-                     *       "id": "01900000-0000-7000-8000-000000000025",
+                     *       "id": "01900000-0000-7000-8000-000000000027",
                      *       "incompatible_count": 0,
                      *       "max_failures": 1,
                      *       "name": "web",
@@ -18835,7 +18923,7 @@ export interface operations {
                      *           "created_at": "2026-01-31T12:00:00.000Z",
                      *           "created_by": "01900000-0000-7000-8000-000000000002",
                      *           "enabled": true,
-                     *           "id": "01900000-0000-7000-8000-000000000026",
+                     *           "id": "01900000-0000-7000-8000-000000000028",
                      *           "job": {
                      *             "offline": "wait",
                      *             "script": "deploy",
@@ -18849,7 +18937,7 @@ export interface operations {
                      *           "parameters": {
                      *             "VERSION": "/release/tag"
                      *           },
-                     *           "path": "/hooks/01900000-0000-7000-8000-000000000026",
+                     *           "path": "/hooks/01900000-0000-7000-8000-000000000028",
                      *           "replay_window_ms": 300000
                      *         }
                      *       ],
@@ -18970,7 +19058,7 @@ export interface operations {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "enabled": true,
-                     *       "id": "01900000-0000-7000-8000-000000000026",
+                     *       "id": "01900000-0000-7000-8000-000000000028",
                      *       "job": {
                      *         "offline": "wait",
                      *         "script": "deploy",
@@ -18984,9 +19072,9 @@ export interface operations {
                      *       "parameters": {
                      *         "VERSION": "/release/tag"
                      *       },
-                     *       "path": "/hooks/01900000-0000-7000-8000-000000000026",
+                     *       "path": "/hooks/01900000-0000-7000-8000-000000000028",
                      *       "replay_window_ms": 300000,
-                     *       "secret": "whsec_0/AaNJdARq4xr40Ex8cJsJsg5UhlnyH4qE9TCT2Dhhs="
+                     *       "secret": "whsec_0000000000000000000000000000000000000000000="
                      *     }
                      */
                     "application/json": components["schemas"]["NewHookView"];
@@ -19109,7 +19197,7 @@ export interface operations {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "enabled": true,
-                     *       "id": "01900000-0000-7000-8000-000000000026",
+                     *       "id": "01900000-0000-7000-8000-000000000028",
                      *       "job": {
                      *         "offline": "wait",
                      *         "script": "deploy",
@@ -19123,7 +19211,7 @@ export interface operations {
                      *       "parameters": {
                      *         "VERSION": "/release/tag"
                      *       },
-                     *       "path": "/hooks/01900000-0000-7000-8000-000000000026",
+                     *       "path": "/hooks/01900000-0000-7000-8000-000000000028",
                      *       "replay_window_ms": 300000
                      *     }
                      */
@@ -19292,7 +19380,7 @@ export interface operations {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "enabled": true,
-                     *       "id": "01900000-0000-7000-8000-000000000026",
+                     *       "id": "01900000-0000-7000-8000-000000000028",
                      *       "job": {
                      *         "offline": "wait",
                      *         "script": "deploy",
@@ -19306,7 +19394,7 @@ export interface operations {
                      *       "parameters": {
                      *         "VERSION": "/release/tag"
                      *       },
-                     *       "path": "/hooks/01900000-0000-7000-8000-000000000026",
+                     *       "path": "/hooks/01900000-0000-7000-8000-000000000028",
                      *       "replay_window_ms": 300000
                      *     }
                      */
@@ -19440,9 +19528,9 @@ export interface operations {
                      *         {
                      *           "delivery_key": null,
                      *           "detail": null,
-                     *           "id": "01900000-0000-7000-8000-000000000033",
+                     *           "id": "01900000-0000-7000-8000-000000000034",
                      *           "is_test": false,
-                     *           "job_id": "01900000-0000-7000-8000-000000000034",
+                     *           "job_id": "01900000-0000-7000-8000-000000000035",
                      *           "received_at": "2026-01-31T12:00:00.000Z",
                      *           "source": "127.0.0.1",
                      *           "state": "started"
@@ -19553,7 +19641,7 @@ export interface operations {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "enabled": true,
-                     *       "id": "01900000-0000-7000-8000-000000000026",
+                     *       "id": "01900000-0000-7000-8000-000000000028",
                      *       "job": {
                      *         "offline": "wait",
                      *         "script": "deploy",
@@ -19567,9 +19655,9 @@ export interface operations {
                      *       "parameters": {
                      *         "VERSION": "/release/tag"
                      *       },
-                     *       "path": "/hooks/01900000-0000-7000-8000-000000000026",
+                     *       "path": "/hooks/01900000-0000-7000-8000-000000000028",
                      *       "replay_window_ms": 300000,
-                     *       "secret": "whsec_0000000000000000000000000000000/1DTXvMhUtjE="
+                     *       "secret": "whsec_000000/tnxosLC4dMQChlNQt5musplsmHRWSdfwBDOc="
                      *     }
                      */
                     "application/json": components["schemas"]["NewHookView"];
@@ -19850,7 +19938,7 @@ export interface operations {
                      *           ],
                      *           "failing_since": null,
                      *           "host": "hooks.invalid",
-                     *           "id": "01900000-0000-7000-8000-000000000027",
+                     *           "id": "01900000-0000-7000-8000-000000000029",
                      *           "is_enabled": true,
                      *           "kind": "slack",
                      *           "last_error": null,
@@ -19982,7 +20070,7 @@ export interface operations {
                      *       ],
                      *       "failing_since": null,
                      *       "host": "hooks.invalid",
-                     *       "id": "01900000-0000-7000-8000-000000000027",
+                     *       "id": "01900000-0000-7000-8000-000000000029",
                      *       "is_enabled": true,
                      *       "kind": "slack",
                      *       "last_error": null,
@@ -20118,7 +20206,7 @@ export interface operations {
                      *       ],
                      *       "failing_since": null,
                      *       "host": "hooks.invalid",
-                     *       "id": "01900000-0000-7000-8000-000000000027",
+                     *       "id": "01900000-0000-7000-8000-000000000029",
                      *       "is_enabled": true,
                      *       "kind": "slack",
                      *       "last_error": null,
@@ -20299,7 +20387,7 @@ export interface operations {
                      *       ],
                      *       "failing_since": null,
                      *       "host": "hooks.invalid",
-                     *       "id": "01900000-0000-7000-8000-000000000027",
+                     *       "id": "01900000-0000-7000-8000-000000000029",
                      *       "is_enabled": true,
                      *       "kind": "slack",
                      *       "last_error": null,
@@ -20441,7 +20529,27 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "items": [],
+                     *       "items": [
+                     *         {
+                     *           "attempt_count": 1,
+                     *           "created_at": "2026-01-31T12:00:00.000Z",
+                     *           "due_at": null,
+                     *           "event": "job.failed",
+                     *           "finished_at": "2026-01-31T12:00:00.000Z",
+                     *           "give_up_at": "2026-01-31T12:00:00.000Z",
+                     *           "id": "01900000-0000-7000-8000-000000000087",
+                     *           "job_id": "01900000-0000-7000-8000-000000000090",
+                     *           "last_attempt": {
+                     *             "at": "2026-01-31T12:00:00.000Z",
+                     *             "error": "the receiver answered 400",
+                     *             "response": null,
+                     *             "status": 400,
+                     *             "took_ms": 2
+                     *           },
+                     *           "repeat_count": 0,
+                     *           "state": "failed"
+                     *         }
+                     *       ],
                      *       "next_cursor": null
                      *     }
                      */
@@ -20538,6 +20646,27 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "attempt_count": 1,
+                     *       "created_at": "2026-01-31T12:00:00.000Z",
+                     *       "due_at": "2026-01-31T12:00:00.000Z",
+                     *       "event": "job.failed",
+                     *       "finished_at": null,
+                     *       "give_up_at": "2026-01-31T12:00:00.000Z",
+                     *       "id": "01900000-0000-7000-8000-000000000087",
+                     *       "job_id": "01900000-0000-7000-8000-000000000090",
+                     *       "last_attempt": {
+                     *         "at": "2026-01-31T12:00:00.000Z",
+                     *         "error": "the receiver answered 400",
+                     *         "response": null,
+                     *         "status": 400,
+                     *         "took_ms": 2
+                     *       },
+                     *       "repeat_count": 0,
+                     *       "state": "pending"
+                     *     }
+                     */
                     "application/json": components["schemas"]["IntegrationDeliveryView"];
                 };
             };
@@ -20585,16 +20714,6 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    /**
-                     * @example {
-                     *       "code": "integration_disabled",
-                     *       "detail": "the integration is disabled; enable it first",
-                     *       "request_id": "01900000-0000-7000-8000-000000000106",
-                     *       "status": 409,
-                     *       "title": "Conflict",
-                     *       "type": "about:blank"
-                     *     }
-                     */
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
@@ -20793,10 +20912,10 @@ export interface operations {
                      *       "items": [
                      *         {
                      *           "created_at": "2026-01-31T12:00:00.000Z",
-                     *           "created_by": "01900000-0000-7000-8000-000000000028",
+                     *           "created_by": "01900000-0000-7000-8000-000000000030",
                      *           "email": "grace@example.com",
                      *           "expires_at": "2026-01-31T12:00:00.000Z",
-                     *           "id": "01900000-0000-7000-8000-000000000029",
+                     *           "id": "01900000-0000-7000-8000-000000000031",
                      *           "role": "member"
                      *         }
                      *       ],
@@ -20896,10 +21015,10 @@ export interface operations {
                     /**
                      * @example {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
-                     *       "created_by": "01900000-0000-7000-8000-000000000028",
+                     *       "created_by": "01900000-0000-7000-8000-000000000030",
                      *       "email": "grace@example.com",
                      *       "expires_at": "2026-01-31T12:00:00.000Z",
-                     *       "id": "01900000-0000-7000-8000-000000000029",
+                     *       "id": "01900000-0000-7000-8000-000000000031",
                      *       "role": "member",
                      *       "token": "mst_invite_0000000000000000000000000000000000000000000000000000000000000000"
                      *     }
@@ -21228,7 +21347,7 @@ export interface operations {
                      *           "explanation": null,
                      *           "finished_at": "2026-01-31T12:00:00.000Z",
                      *           "halt_reason": null,
-                     *           "id": "01900000-0000-7000-8000-000000000039",
+                     *           "id": "01900000-0000-7000-8000-000000000044",
                      *           "parameters": null,
                      *           "requested_by": "01900000-0000-7000-8000-000000000002",
                      *           "requested_from": "127.0.0.1",
@@ -21362,7 +21481,7 @@ export interface operations {
                      *       "explanation": "0 of 1 executions have ended, 1 are on their hosts and 0 are queued. The job ends when all have ended; each execution says what it waits for. You can cancel the job.",
                      *       "finished_at": null,
                      *       "halt_reason": null,
-                     *       "id": "01900000-0000-7000-8000-000000000039",
+                     *       "id": "01900000-0000-7000-8000-000000000044",
                      *       "parameters": null,
                      *       "requested_by": "01900000-0000-7000-8000-000000000002",
                      *       "requested_from": "127.0.0.1",
@@ -21638,7 +21757,7 @@ export interface operations {
                      *       "explanation": null,
                      *       "finished_at": "2026-01-31T12:00:00.000Z",
                      *       "halt_reason": null,
-                     *       "id": "01900000-0000-7000-8000-000000000039",
+                     *       "id": "01900000-0000-7000-8000-000000000044",
                      *       "parameters": null,
                      *       "requested_by": "01900000-0000-7000-8000-000000000002",
                      *       "requested_from": "127.0.0.1",
@@ -21903,7 +22022,7 @@ export interface operations {
                      *       "explanation": "1 of 1 executions have ended, 0 are on their hosts and 0 are queued. The job ends when all have ended; each execution says what it waits for. You can cancel the job.",
                      *       "finished_at": null,
                      *       "halt_reason": null,
-                     *       "id": "01900000-0000-7000-8000-000000000013",
+                     *       "id": "01900000-0000-7000-8000-000000000015",
                      *       "parameters": null,
                      *       "requested_by": "01900000-0000-7000-8000-000000000002",
                      *       "requested_from": "127.0.0.1",
@@ -22068,10 +22187,10 @@ export interface operations {
                      *           "expires_at": "2026-01-31T12:00:00.000Z",
                      *           "explanation": "It was sent to web-1, which has not reported its start. It starts when the host has room for it. You can cancel it.",
                      *           "finished_at": null,
-                     *           "id": "01900000-0000-7000-8000-000000000037",
+                     *           "id": "01900000-0000-7000-8000-000000000042",
                      *           "is_held": false,
                      *           "is_output_incomplete": null,
-                     *           "job_id": "01900000-0000-7000-8000-000000000039",
+                     *           "job_id": "01900000-0000-7000-8000-000000000044",
                      *           "late_result": null,
                      *           "output_bytes": null,
                      *           "output_dropped_at": null,
@@ -22530,11 +22649,11 @@ export interface operations {
                      *       "explanation": "0 of 1 executions have ended, 1 are on their hosts and 0 are queued. The job ends when all have ended; each execution says what it waits for. You can cancel the job.",
                      *       "finished_at": null,
                      *       "halt_reason": null,
-                     *       "id": "01900000-0000-7000-8000-000000000107",
+                     *       "id": "01900000-0000-7000-8000-000000000114",
                      *       "parameters": null,
                      *       "requested_by": "01900000-0000-7000-8000-000000000002",
                      *       "requested_from": "127.0.0.1",
-                     *       "retry_of": "01900000-0000-7000-8000-000000000039",
+                     *       "retry_of": "01900000-0000-7000-8000-000000000044",
                      *       "rollout": null,
                      *       "script": "deploy",
                      *       "secret_names": [],
@@ -22722,7 +22841,7 @@ export interface operations {
                      *           "created_by": "01900000-0000-7000-8000-000000000002",
                      *           "created_by_name": "bootstrap",
                      *           "expires_at": null,
-                     *           "id": "01900000-0000-7000-8000-000000000021",
+                     *           "id": "01900000-0000-7000-8000-000000000023",
                      *           "last_used_at": null,
                      *           "max_fan_out": null,
                      *           "name": "deployments",
@@ -22840,7 +22959,7 @@ export interface operations {
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "created_by_name": null,
                      *       "expires_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000021",
+                     *       "id": "01900000-0000-7000-8000-000000000023",
                      *       "key": "mst_live_0000000000000000000000000000000000000000000000000000000000000000",
                      *       "last_used_at": null,
                      *       "max_fan_out": null,
@@ -22964,7 +23083,7 @@ export interface operations {
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "created_by_name": "bootstrap",
                      *       "expires_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000021",
+                     *       "id": "01900000-0000-7000-8000-000000000023",
                      *       "last_used_at": null,
                      *       "max_fan_out": null,
                      *       "name": "deployments",
@@ -23072,7 +23191,7 @@ export interface operations {
                      *       "paused_groups": [],
                      *       "paused_jobs": [],
                      *       "revoked_keys": [
-                     *         "01900000-0000-7000-8000-000000000021"
+                     *         "01900000-0000-7000-8000-000000000023"
                      *       ]
                      *     }
                      */
@@ -23187,7 +23306,7 @@ export interface operations {
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "created_by_name": null,
                      *       "expires_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000021",
+                     *       "id": "01900000-0000-7000-8000-000000000023",
                      *       "last_used_at": null,
                      *       "max_fan_out": 10,
                      *       "name": "deployments",
@@ -23331,7 +23450,7 @@ export interface operations {
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "created_by_name": null,
                      *       "expires_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000021",
+                     *       "id": "01900000-0000-7000-8000-000000000023",
                      *       "last_used_at": null,
                      *       "max_fan_out": 10,
                      *       "name": "deployments",
@@ -23438,7 +23557,7 @@ export interface operations {
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "created_by_name": null,
                      *       "expires_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000021",
+                     *       "id": "01900000-0000-7000-8000-000000000023",
                      *       "key": "mst_live_0000000000000000000000000000000000000000000000000000000000000000",
                      *       "last_used_at": null,
                      *       "max_fan_out": 10,
@@ -23571,13 +23690,13 @@ export interface operations {
                     /**
                      * @example {
                      *       "expires_at": "2026-01-31T12:00:00.000Z",
-                     *       "id": "01900000-0000-7000-8000-000000000028",
+                     *       "id": "01900000-0000-7000-8000-000000000030",
                      *       "kind": "member",
                      *       "memberships": [
                      *         {
                      *           "created_at": "2026-01-31T12:00:00.000Z",
                      *           "email": "ada@example.com",
-                     *           "id": "01900000-0000-7000-8000-000000000028",
+                     *           "id": "01900000-0000-7000-8000-000000000030",
                      *           "name": "Ada",
                      *           "role": "owner",
                      *           "tenant_id": "01900000-0000-7000-8000-000000000005",
@@ -23616,9 +23735,9 @@ export interface operations {
                      *         "confirmed_at": "2026-01-31T12:00:00.000Z",
                      *         "created_at": "2026-01-31T12:00:00.000Z",
                      *         "expires_at": "2026-01-31T12:00:00.000Z",
-                     *         "id": "01900000-0000-7000-8000-000000000041",
+                     *         "id": "01900000-0000-7000-8000-000000000046",
                      *         "is_current": true,
-                     *         "member_id": "01900000-0000-7000-8000-000000000028",
+                     *         "member_id": "01900000-0000-7000-8000-000000000030",
                      *         "refreshed_at": "2026-01-31T12:00:00.000Z",
                      *         "source": "127.0.0.1",
                      *         "tenant_id": "01900000-0000-7000-8000-000000000005"
@@ -23806,7 +23925,7 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "code": "330554"
+                 *       "code": "297904"
                  *     }
                  */
                 "application/json": components["schemas"]["ChangeEmail"];
@@ -23921,9 +24040,9 @@ export interface operations {
                      *         {
                      *           "created_at": "2026-01-31T12:00:00.000Z",
                      *           "follows_in": null,
-                     *           "id": "01900000-0000-7000-8000-000000000016",
-                     *           "issuer": "https://sso.example",
-                     *           "provider": null,
+                     *           "id": "01900000-0000-7000-8000-000000000106",
+                     *           "issuer": "http://127.0.0.1:8080",
+                     *           "provider": "corp",
                      *           "subject": "subject-1"
                      *         }
                      *       ]
@@ -24185,9 +24304,9 @@ export interface operations {
                      *           "confirmed_at": "2026-01-31T12:00:00.000Z",
                      *           "created_at": "2026-01-31T12:00:00.000Z",
                      *           "expires_at": "2026-01-31T12:00:00.000Z",
-                     *           "id": "01900000-0000-7000-8000-000000000041",
+                     *           "id": "01900000-0000-7000-8000-000000000046",
                      *           "is_current": true,
-                     *           "member_id": "01900000-0000-7000-8000-000000000028",
+                     *           "member_id": "01900000-0000-7000-8000-000000000030",
                      *           "refreshed_at": "2026-01-31T12:00:00.000Z",
                      *           "source": "127.0.0.1",
                      *           "tenant_id": "01900000-0000-7000-8000-000000000005"
@@ -24399,8 +24518,8 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "otpauth_url": "otpauth://totp/Muster:joan%40example.com?secret=LRT7DHKZJCKQJVVUWEB6ZJTKLQCFG72B&issuer=Muster&algorithm=SHA1&digits=6&period=30",
-                     *       "secret": "LRT7DHKZJCKQJVVUWEB6ZJTKLQCFG72B"
+                     *       "otpauth_url": "otpauth://totp/Muster:joan%40example.com?secret=PIVAWGTSVXN5AIKDO7744BMD6QP45CY7&issuer=Muster&algorithm=SHA1&digits=6&period=30",
+                     *       "secret": "PIVAWGTSVXN5AIKDO7744BMD6QP45CY7"
                      *     }
                      */
                     "application/json": components["schemas"]["EnrolledTotpView"];
@@ -24506,7 +24625,7 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "code": "qnuz-crlj-35k6-akmc"
+                 *       "code": "sdje-ncda-ubge-4n2m"
                  *     }
                  */
                 "application/json": components["schemas"]["TotpProof"];
@@ -24584,7 +24703,7 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "code": "805694"
+                 *       "code": "199429"
                  *     }
                  */
                 "application/json": components["schemas"]["ConfirmTotp"];
@@ -24600,16 +24719,16 @@ export interface operations {
                     /**
                      * @example {
                      *       "recovery_codes": [
-                     *         "4v3g-j4pz-muuc-f6pu",
-                     *         "rmch-o5v3-u4kz-wtxn",
-                     *         "riic-cefu-ovo4-gbwq",
-                     *         "i7fj-c67p-bhow-jjx4",
-                     *         "3pid-reuq-7c5l-y33t",
-                     *         "d6z2-tk4z-ssuo-eibz",
-                     *         "4tq6-u7hh-lagn-gtoa",
-                     *         "xh4p-7z3z-m5y5-aal5",
-                     *         "t3pe-t7fy-mi72-spuw",
-                     *         "332e-g6hh-gcs5-3kfv"
+                     *         "6ml6-jnie-dcis-3tg7",
+                     *         "a3r4-5v4e-vpoc-biwv",
+                     *         "tbsc-mnoe-f4ld-pzun",
+                     *         "6xir-5464-dhgh-trfa",
+                     *         "mlzn-bi3i-or6n-cjnt",
+                     *         "rjaf-wu36-ozjp-v25s",
+                     *         "5rti-2kkv-aael-klxd",
+                     *         "zuat-lk2j-xkau-a2ee",
+                     *         "bkrq-34or-lmqm-evqc",
+                     *         "ji54-ujtu-pbv3-er4h"
                      *       ]
                      *     }
                      */
@@ -24716,7 +24835,7 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "code": "805694"
+                 *       "code": "199429"
                  *     }
                  */
                 "application/json": components["schemas"]["TotpProof"];
@@ -24732,16 +24851,16 @@ export interface operations {
                     /**
                      * @example {
                      *       "recovery_codes": [
-                     *         "qnuz-crlj-35k6-akmc",
-                     *         "jt3b-4cq5-555s-osd7",
-                     *         "mjsp-g4es-b66x-tees",
-                     *         "cpdc-ut4v-4axa-uigy",
-                     *         "nyh2-hpdt-zygy-mdqj",
-                     *         "jxpk-w4v6-bo7z-t4hp",
-                     *         "nrmx-hdn3-y6h2-2ld3",
-                     *         "uxmk-z2m7-xsv4-2h46",
-                     *         "e65i-6veg-asjq-qfr7",
-                     *         "wdfa-22uy-s7fd-p4zf"
+                     *         "sdje-ncda-ubge-4n2m",
+                     *         "mg25-6cal-p46y-27kv",
+                     *         "zqpp-6byv-rxng-wwg6",
+                     *         "ipvy-ghox-fcgy-ky6d",
+                     *         "e5kv-xqh4-ghck-3lbt",
+                     *         "eqwu-xfb6-zmhh-6nm3",
+                     *         "p534-utht-yxko-hyy5",
+                     *         "nwe3-b2c2-rtjg-nq76",
+                     *         "cmmu-tjhn-by6t-3zbt",
+                     *         "eqjc-ki5a-4nyd-q226"
                      *       ]
                      *     }
                      */
@@ -24863,7 +24982,7 @@ export interface operations {
                      *         {
                      *           "created_at": "2026-01-31T12:00:00.000Z",
                      *           "email": "ada@example.com",
-                     *           "id": "01900000-0000-7000-8000-000000000028",
+                     *           "id": "01900000-0000-7000-8000-000000000030",
                      *           "name": "Ada",
                      *           "role": "owner",
                      *           "tenant_id": "01900000-0000-7000-8000-000000000005",
@@ -25185,8 +25304,8 @@ export interface operations {
                      *           "created_at": "2026-01-31T12:00:00.000Z",
                      *           "created_by": "01900000-0000-7000-8000-000000000002",
                      *           "floor": "0.1.0",
-                     *           "id": "01900000-0000-7000-8000-000000000035",
-                     *           "key_fingerprint": "84601ef766a106d3796c8869eb28ee2c3f7cce263b5af8770c42d71cf839c6f2",
+                     *           "id": "01900000-0000-7000-8000-000000000036",
+                     *           "key_fingerprint": "e3987c866a6b5fd22383ed37d8886c9f71f53d5ca63897f0a0edc39e01507b4a",
                      *           "platforms": [
                      *             "linux-x86_64"
                      *           ],
@@ -25276,8 +25395,8 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "manifest": "{\n  \"format\": 1,\n  \"version\": \"0.2.0\",\n  \"floor\": \"0.1.0\",\n  \"created_at\": \"2026-11-23T14:57:32Z\",\n  \"targets\": {\n    \"linux-x86_64\": [\n      {\n        \"name\": \"muster-agent\",\n        \"bytes\": 21336904,\n        \"sha256\": \"0cac8be77cbc34478693853bf6f9cf731da52a5354856da1a62d935ae877cd8b\"\n      },\n      {\n        \"name\": \"muster-supervisor\",\n        \"bytes\": 4589504,\n        \"sha256\": \"31e155b99fe7e9347ed35e6c6d7cbe142f15e66132e81035d9d9fcdca597c57e\"\n      }\n    ]\n  }\n}",
-                 *       "signature": "{\n  \"key\": \"a4fIfgEVNJ/9Ia4L+T/1knul/dUrijxxYqqjuHaAE+U=\",\n  \"signature\": \"pJHLVYRIfj+5Xd3Prw8m26L9cEkIhxuJQwuxsjK/T6rcsbuZXZEm9hDt2X1pQ2AjUYjDqdYaRzWjjQ8kDXbMAg==\"\n}"
+                 *       "manifest": "{\n  \"format\": 1,\n  \"version\": \"0.2.0\",\n  \"floor\": \"0.1.0\",\n  \"created_at\": \"2026-11-23T17:36:50Z\",\n  \"targets\": {\n    \"linux-x86_64\": [\n      {\n        \"name\": \"muster-agent\",\n        \"bytes\": 21336904,\n        \"sha256\": \"e6a2f7fe9953f628ee976c18bd2f0ec3558685010d28f82b328cbdcb204356a0\"\n      },\n      {\n        \"name\": \"muster-supervisor\",\n        \"bytes\": 4589504,\n        \"sha256\": \"fb0ff658819f84bbbf831a554ed39c3c05376343d6f068746d02a0a502769c10\"\n      }\n    ]\n  }\n}",
+                 *       "signature": "{\n  \"key\": \"4+5Px04EvhCcRHRlt8YcEMWZcTX5tRu47qJ4snQCGNU=\",\n  \"signature\": \"LfH/pJyCt9kqMsHo9aFYMfbRK8aZ9JjBbi2klJqLHIGPqLIrOuXEkFx6QsW/aqrJmQdpjRnOxF3mypxvLoQRAA==\"\n}"
                  *     }
                  */
                 "application/json": components["schemas"]["DraftBody"];
@@ -25295,8 +25414,8 @@ export interface operations {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "floor": "0.1.0",
-                     *       "id": "01900000-0000-7000-8000-000000000035",
-                     *       "key_fingerprint": "84601ef766a106d3796c8869eb28ee2c3f7cce263b5af8770c42d71cf839c6f2",
+                     *       "id": "01900000-0000-7000-8000-000000000036",
+                     *       "key_fingerprint": "e3987c866a6b5fd22383ed37d8886c9f71f53d5ca63897f0a0edc39e01507b4a",
                      *       "platforms": [
                      *         "linux-x86_64"
                      *       ],
@@ -25409,9 +25528,9 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "new": "Kmk9oYXAzCZ3UMkkx8c2xWL361onHQjIF9tw28kMoVc=",
-                 *       "old": "a4fIfgEVNJ/9Ia4L+T/1knul/dUrijxxYqqjuHaAE+U=",
-                 *       "signature": "SLobSfi8jDLyo4MLx+msCLGhh64oSzOl6u9j6YvIxbdFdo4XHzYrXHLT38pLZPVe/19Hd1YJi7q51yQ89/Z9Bw=="
+                 *       "new": "NF7I8ewCrCldO3oqPClP2OkiUxMR67ovm83KpZLnS+M=",
+                 *       "old": "4+5Px04EvhCcRHRlt8YcEMWZcTX5tRu47qJ4snQCGNU=",
+                 *       "signature": "NtzOH04tiVP/DnWcgEX6BfOjR38bC+1Z5iaZsSUq2co20wOp5iqN/85ZE+PSAgT4dY1T/Tp8c4mGZPk04JXEDQ=="
                  *     }
                  */
                 "application/json": components["schemas"]["KeyChangeBody"];
@@ -25426,8 +25545,8 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "new_fingerprint": "515d5d31c59626f3b09e6a0d2d181f2d685078d9a1b34b7967387cea3d44084d",
-                     *       "old_fingerprint": "84601ef766a106d3796c8869eb28ee2c3f7cce263b5af8770c42d71cf839c6f2"
+                     *       "new_fingerprint": "d0b50abe4707a499e2d8e444f2f933200f2c4979bcea9ca67ecf614089541eb8",
+                     *       "old_fingerprint": "e3987c866a6b5fd22383ed37d8886c9f71f53d5ca63897f0a0edc39e01507b4a"
                      *     }
                      */
                     "application/json": components["schemas"]["KeyChangeView"];
@@ -25545,8 +25664,8 @@ export interface operations {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "floor": "0.1.0",
-                     *       "id": "01900000-0000-7000-8000-000000000035",
-                     *       "key_fingerprint": "84601ef766a106d3796c8869eb28ee2c3f7cce263b5af8770c42d71cf839c6f2",
+                     *       "id": "01900000-0000-7000-8000-000000000036",
+                     *       "key_fingerprint": "e3987c866a6b5fd22383ed37d8886c9f71f53d5ca63897f0a0edc39e01507b4a",
                      *       "platforms": [
                      *         "linux-x86_64"
                      *       ],
@@ -25556,14 +25675,14 @@ export interface operations {
                      *           "is_uploaded": true,
                      *           "name": "muster-agent",
                      *           "platform": "linux-x86_64",
-                     *           "sha256": "0cac8be77cbc34478693853bf6f9cf731da52a5354856da1a62d935ae877cd8b"
+                     *           "sha256": "e6a2f7fe9953f628ee976c18bd2f0ec3558685010d28f82b328cbdcb204356a0"
                      *         },
                      *         {
                      *           "bytes": 4589504,
                      *           "is_uploaded": true,
                      *           "name": "muster-supervisor",
                      *           "platform": "linux-x86_64",
-                     *           "sha256": "31e155b99fe7e9347ed35e6c6d7cbe142f15e66132e81035d9d9fcdca597c57e"
+                     *           "sha256": "fb0ff658819f84bbbf831a554ed39c3c05376343d6f068746d02a0a502769c10"
                      *         }
                      *       ],
                      *       "published_at": "2026-01-31T12:00:00.000Z",
@@ -25652,8 +25771,8 @@ export interface operations {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "floor": "0.1.0",
-                     *       "id": "01900000-0000-7000-8000-000000000035",
-                     *       "key_fingerprint": "84601ef766a106d3796c8869eb28ee2c3f7cce263b5af8770c42d71cf839c6f2",
+                     *       "id": "01900000-0000-7000-8000-000000000036",
+                     *       "key_fingerprint": "e3987c866a6b5fd22383ed37d8886c9f71f53d5ca63897f0a0edc39e01507b4a",
                      *       "platforms": [
                      *         "linux-x86_64"
                      *       ],
@@ -25788,8 +25907,8 @@ export interface operations {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "floor": "0.1.0",
-                     *       "id": "01900000-0000-7000-8000-000000000035",
-                     *       "key_fingerprint": "84601ef766a106d3796c8869eb28ee2c3f7cce263b5af8770c42d71cf839c6f2",
+                     *       "id": "01900000-0000-7000-8000-000000000036",
+                     *       "key_fingerprint": "e3987c866a6b5fd22383ed37d8886c9f71f53d5ca63897f0a0edc39e01507b4a",
                      *       "platforms": [
                      *         "linux-x86_64"
                      *       ],
@@ -25899,8 +26018,10 @@ export interface operations {
             path: {
                 /** @description The version of a release. */
                 version: string;
-                platform: string;
-                program: string;
+                /** @description The platform of a program. */
+                platform: "linux-x86_64" | "linux-aarch64" | "linux-armv7" | "linux-i686" | "linux-riscv64" | "linux-powerpc64le" | "linux-s390x" | "macos-x86_64" | "macos-aarch64" | "macos-armv7" | "macos-i686" | "macos-riscv64" | "macos-powerpc64le" | "macos-s390x" | "windows-x86_64" | "windows-aarch64" | "windows-armv7" | "windows-i686" | "windows-riscv64" | "windows-powerpc64le" | "windows-s390x";
+                /** @description A program. */
+                program: "muster-agent" | "muster-supervisor";
             };
             cookie?: never;
         };
@@ -26016,7 +26137,7 @@ export interface operations {
                      *           "created_at": "2026-01-31T12:00:00.000Z",
                      *           "created_by": "01900000-0000-7000-8000-000000000002",
                      *           "ends_at": null,
-                     *           "id": "01900000-0000-7000-8000-000000000023",
+                     *           "id": "01900000-0000-7000-8000-000000000025",
                      *           "jitter_ms": 0,
                      *           "job": {
                      *             "offline": "wait",
@@ -26157,7 +26278,7 @@ export interface operations {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "ends_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000023",
+                     *       "id": "01900000-0000-7000-8000-000000000025",
                      *       "jitter_ms": 0,
                      *       "job": {
                      *         "offline": "wait",
@@ -26436,112 +26557,112 @@ export interface operations {
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "blocked": "the calendar `weekends` has no maintenance window now",
-                     *           "schedule_id": "01900000-0000-7000-8000-000000000023"
+                     *           "schedule_id": "01900000-0000-7000-8000-000000000025"
                      *         },
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "blocked": "the calendar `weekends` has no maintenance window now",
-                     *           "schedule_id": "01900000-0000-7000-8000-000000000023"
+                     *           "schedule_id": "01900000-0000-7000-8000-000000000025"
                      *         },
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "blocked": "the calendar `weekends` has no maintenance window now",
-                     *           "schedule_id": "01900000-0000-7000-8000-000000000023"
+                     *           "schedule_id": "01900000-0000-7000-8000-000000000025"
                      *         },
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "blocked": "the calendar `weekends` has no maintenance window now",
-                     *           "schedule_id": "01900000-0000-7000-8000-000000000023"
+                     *           "schedule_id": "01900000-0000-7000-8000-000000000025"
                      *         },
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "blocked": "the calendar `weekends` has no maintenance window now",
-                     *           "schedule_id": "01900000-0000-7000-8000-000000000023"
+                     *           "schedule_id": "01900000-0000-7000-8000-000000000025"
                      *         },
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "blocked": "the calendar `weekends` has no maintenance window now",
-                     *           "schedule_id": "01900000-0000-7000-8000-000000000023"
+                     *           "schedule_id": "01900000-0000-7000-8000-000000000025"
                      *         },
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "blocked": "the calendar `weekends` has no maintenance window now",
-                     *           "schedule_id": "01900000-0000-7000-8000-000000000023"
+                     *           "schedule_id": "01900000-0000-7000-8000-000000000025"
                      *         },
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "blocked": "the calendar `weekends` has no maintenance window now",
-                     *           "schedule_id": "01900000-0000-7000-8000-000000000023"
+                     *           "schedule_id": "01900000-0000-7000-8000-000000000025"
                      *         },
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "blocked": "the calendar `weekends` has no maintenance window now",
-                     *           "schedule_id": "01900000-0000-7000-8000-000000000023"
+                     *           "schedule_id": "01900000-0000-7000-8000-000000000025"
                      *         },
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "blocked": "the calendar `weekends` has no maintenance window now",
-                     *           "schedule_id": "01900000-0000-7000-8000-000000000023"
+                     *           "schedule_id": "01900000-0000-7000-8000-000000000025"
                      *         },
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "blocked": "the calendar `weekends` has no maintenance window now",
-                     *           "schedule_id": "01900000-0000-7000-8000-000000000023"
+                     *           "schedule_id": "01900000-0000-7000-8000-000000000025"
                      *         },
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "blocked": "the calendar `weekends` has no maintenance window now",
-                     *           "schedule_id": "01900000-0000-7000-8000-000000000023"
+                     *           "schedule_id": "01900000-0000-7000-8000-000000000025"
                      *         },
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "blocked": "the calendar `weekends` has no maintenance window now",
-                     *           "schedule_id": "01900000-0000-7000-8000-000000000023"
+                     *           "schedule_id": "01900000-0000-7000-8000-000000000025"
                      *         },
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "blocked": "the calendar `weekends` has no maintenance window now",
-                     *           "schedule_id": "01900000-0000-7000-8000-000000000023"
+                     *           "schedule_id": "01900000-0000-7000-8000-000000000025"
                      *         },
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "blocked": "the calendar `weekends` has no maintenance window now",
-                     *           "schedule_id": "01900000-0000-7000-8000-000000000023"
+                     *           "schedule_id": "01900000-0000-7000-8000-000000000025"
                      *         },
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "blocked": "the calendar `weekends` has no maintenance window now",
-                     *           "schedule_id": "01900000-0000-7000-8000-000000000023"
+                     *           "schedule_id": "01900000-0000-7000-8000-000000000025"
                      *         },
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "blocked": "the calendar `weekends` has no maintenance window now",
-                     *           "schedule_id": "01900000-0000-7000-8000-000000000023"
+                     *           "schedule_id": "01900000-0000-7000-8000-000000000025"
                      *         },
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "blocked": "the calendar `weekends` has no maintenance window now",
-                     *           "schedule_id": "01900000-0000-7000-8000-000000000023"
+                     *           "schedule_id": "01900000-0000-7000-8000-000000000025"
                      *         },
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "blocked": "the calendar `weekends` has no maintenance window now",
-                     *           "schedule_id": "01900000-0000-7000-8000-000000000023"
+                     *           "schedule_id": "01900000-0000-7000-8000-000000000025"
                      *         },
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "blocked": "the calendar `weekends` has no maintenance window now",
-                     *           "schedule_id": "01900000-0000-7000-8000-000000000023"
+                     *           "schedule_id": "01900000-0000-7000-8000-000000000025"
                      *         },
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "blocked": "the calendar `weekends` has no maintenance window now",
-                     *           "schedule_id": "01900000-0000-7000-8000-000000000023"
+                     *           "schedule_id": "01900000-0000-7000-8000-000000000025"
                      *         },
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "blocked": "the calendar `weekends` has no maintenance window now",
-                     *           "schedule_id": "01900000-0000-7000-8000-000000000023"
+                     *           "schedule_id": "01900000-0000-7000-8000-000000000025"
                      *         }
                      *       ],
                      *       "blocked_count": 22,
@@ -26673,7 +26794,7 @@ export interface operations {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "ends_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000023",
+                     *       "id": "01900000-0000-7000-8000-000000000025",
                      *       "jitter_ms": 0,
                      *       "job": {
                      *         "offline": "wait",
@@ -26865,7 +26986,7 @@ export interface operations {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "ends_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000023",
+                     *       "id": "01900000-0000-7000-8000-000000000025",
                      *       "jitter_ms": 0,
                      *       "job": {
                      *         "offline": "wait",
@@ -27020,7 +27141,7 @@ export interface operations {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "ends_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000023",
+                     *       "id": "01900000-0000-7000-8000-000000000025",
                      *       "jitter_ms": 0,
                      *       "job": {
                      *         "offline": "wait",
@@ -27175,7 +27296,7 @@ export interface operations {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "ends_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000023",
+                     *       "id": "01900000-0000-7000-8000-000000000025",
                      *       "jitter_ms": 0,
                      *       "job": {
                      *         "offline": "wait",
@@ -27338,10 +27459,10 @@ export interface operations {
                      *           "duration_ms": null,
                      *           "ended_at": null,
                      *           "fired_at": "2026-01-31T12:00:00.000Z",
-                     *           "id": "01900000-0000-7000-8000-000000000097",
+                     *           "id": "01900000-0000-7000-8000-000000000104",
                      *           "is_manual": true,
                      *           "is_missed": false,
-                     *           "job_id": "01900000-0000-7000-8000-000000000098",
+                     *           "job_id": "01900000-0000-7000-8000-000000000105",
                      *           "omitted_before": 0,
                      *           "planned_at": "2026-01-31T12:00:00.000Z",
                      *           "reason": null,
@@ -27556,7 +27677,7 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "job_id": "01900000-0000-7000-8000-000000000098"
+                     *       "job_id": "01900000-0000-7000-8000-000000000105"
                      *     }
                      */
                     "application/json": components["schemas"]["RunView"];
@@ -27684,7 +27805,7 @@ export interface operations {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "ends_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000023",
+                     *       "id": "01900000-0000-7000-8000-000000000025",
                      *       "jitter_ms": 0,
                      *       "job": {
                      *         "offline": "wait",
@@ -27958,7 +28079,7 @@ export interface operations {
                      *           "description": "Shows how full the disks are",
                      *           "folder": "ops",
                      *           "has_trigger": false,
-                     *           "id": "01900000-0000-7000-8000-000000000030",
+                     *           "id": "01900000-0000-7000-8000-000000000032",
                      *           "interpreter": "sh",
                      *           "latest_version": 2,
                      *           "name": "disk-report",
@@ -28087,7 +28208,7 @@ export interface operations {
                      *       "description": "Shows how full the disks are",
                      *       "folder": "ops",
                      *       "has_trigger": false,
-                     *       "id": "01900000-0000-7000-8000-000000000030",
+                     *       "id": "01900000-0000-7000-8000-000000000032",
                      *       "interpreter": "sh",
                      *       "latest_version": 1,
                      *       "name": "disk-report",
@@ -28573,7 +28694,7 @@ export interface operations {
                      *       "description": "Shows how full the disks are",
                      *       "folder": "ops",
                      *       "has_trigger": false,
-                     *       "id": "01900000-0000-7000-8000-000000000030",
+                     *       "id": "01900000-0000-7000-8000-000000000032",
                      *       "interpreter": "sh",
                      *       "latest_version": 2,
                      *       "name": "disk-report",
@@ -28751,7 +28872,7 @@ export interface operations {
                      *       "description": "Shows how full the disks are",
                      *       "folder": "ops",
                      *       "has_trigger": false,
-                     *       "id": "01900000-0000-7000-8000-000000000030",
+                     *       "id": "01900000-0000-7000-8000-000000000032",
                      *       "interpreter": "sh",
                      *       "latest_version": 2,
                      *       "name": "disk-report",
@@ -29558,7 +29679,7 @@ export interface operations {
                      * @example {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "email": "ada@example.com",
-                     *       "id": "01900000-0000-7000-8000-000000000028",
+                     *       "id": "01900000-0000-7000-8000-000000000030",
                      *       "name": "Ada",
                      *       "role": "owner",
                      *       "tenant_id": "01900000-0000-7000-8000-000000000005",
@@ -29877,6 +29998,28 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "created_at": "2026-01-31T12:00:00.000Z",
+                     *       "delete_at": "2026-01-31T12:00:00.000Z",
+                     *       "id": "01900000-0000-7000-8000-000000000019",
+                     *       "limits": {
+                     *         "history_days": 90,
+                     *         "max_agents": null,
+                     *         "max_schedules": null
+                     *       },
+                     *       "limits_reached": [],
+                     *       "name": "Example Ltd",
+                     *       "passes_schedules_on": false,
+                     *       "plan": "pro",
+                     *       "requires_second_factor": false,
+                     *       "usage": {
+                     *         "agents": 0,
+                     *         "executions": 0,
+                     *         "output_bytes": 0
+                     *       }
+                     *     }
+                     */
                     "application/json": components["schemas"]["TenantDetailsView"];
                 };
             };
@@ -29915,16 +30058,6 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    /**
-                     * @example {
-                     *       "code": "first_tenant",
-                     *       "detail": "this is the tenant of the server's operator, which can't be deleted",
-                     *       "request_id": "01900000-0000-7000-8000-000000000032",
-                     *       "status": 409,
-                     *       "title": "Conflict",
-                     *       "type": "about:blank"
-                     *     }
-                     */
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
@@ -30132,6 +30265,11 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {"server_version":"0.1.0","started_at":"2026-01-31T12:00:00.000Z","tenant_id":"01900000-0000-7000-8000-000000000005","type":"export","version":1}
+                     *     {"created_at":"2026-01-31T12:00:00.000Z","delete_at":null,"id":"01900000-0000-7000-8000-000000000005","is_deleted_by_operator":false,"name":"Example Ltd","passes_schedules_on":false,"plan":"pro","requires_second_factor":false,"type":"tenants"}
+                     *     {"created_at":"2026-01-31T12:00:00.000Z","created_by":null,"expires_at":null,"id":"01900000-0000-7000-8000-000000000002","last_used_at":"2026-01-31T12:00:00.000Z","limits":null,"name":"bootstrap","prefix":"mst_live_000000","previous_prefix":null,"previous_used_at":null,"previous_valid_until":null,"revoked_at":null,"role":"owner","rotated_by":null,"scopes":["agents:read","agents:write","agents:manage","agent_keys:read","agent_keys:write","commands:read","commands:run","commands:shell","commands:manage","approvals:decide","approvals:manage","api_keys:read","api_keys:write","audit:read","schedules:read","schedules:write","scripts:read","scripts:write","members:read","members:write","webhooks:write","integrations:read","integrations:write","tenant:manage","metrics:read","releases:manage","tenants:manage"],"tenant_id":"01900000-0000-7000-8000-000000000005","type":"api_keys"}
+                     */
                     "application/x-ndjson": string;
                 };
             };
@@ -30198,7 +30336,7 @@ export interface operations {
                      * @example {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "delete_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000005",
+                     *       "id": "01900000-0000-7000-8000-000000000019",
                      *       "limits": {
                      *         "history_days": 90,
                      *         "max_agents": null,
@@ -30210,7 +30348,7 @@ export interface operations {
                      *       "plan": "pro",
                      *       "requires_second_factor": false,
                      *       "usage": {
-                     *         "agents": 1,
+                     *         "agents": 0,
                      *         "executions": 0,
                      *         "output_bytes": 0
                      *       }
@@ -30348,7 +30486,7 @@ export interface operations {
                      *         {
                      *           "created_at": "2026-01-31T12:00:00.000Z",
                      *           "delete_at": null,
-                     *           "id": "01900000-0000-7000-8000-000000000031",
+                     *           "id": "01900000-0000-7000-8000-000000000033",
                      *           "limits": {
                      *             "history_days": 7,
                      *             "max_agents": 3,
@@ -30457,7 +30595,7 @@ export interface operations {
                      * @example {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "delete_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000031",
+                     *       "id": "01900000-0000-7000-8000-000000000033",
                      *       "key": "mst_live_0000000000000000000000000000000000000000000000000000000000000000",
                      *       "limits": {
                      *         "history_days": 7,
@@ -30575,7 +30713,7 @@ export interface operations {
                      * @example {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "delete_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000031",
+                     *       "id": "01900000-0000-7000-8000-000000000033",
                      *       "limits": {
                      *         "history_days": 7,
                      *         "max_agents": 3,
@@ -30680,7 +30818,7 @@ export interface operations {
                      * @example {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "delete_at": "2026-01-31T12:00:00.000Z",
-                     *       "id": "01900000-0000-7000-8000-000000000031",
+                     *       "id": "01900000-0000-7000-8000-000000000033",
                      *       "limits": {
                      *         "history_days": 90,
                      *         "max_agents": null,
@@ -30830,7 +30968,7 @@ export interface operations {
                      * @example {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "delete_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000031",
+                     *       "id": "01900000-0000-7000-8000-000000000033",
                      *       "limits": {
                      *         "history_days": 90,
                      *         "max_agents": null,
@@ -30962,7 +31100,7 @@ export interface operations {
                      * @example {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "delete_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000031",
+                     *       "id": "01900000-0000-7000-8000-000000000033",
                      *       "limits": {
                      *         "history_days": 90,
                      *         "max_agents": null,
@@ -31106,14 +31244,14 @@ export interface operations {
                      *           "event": "job.finished",
                      *           "finished_at": null,
                      *           "give_up_at": "2026-01-31T12:00:00.000Z",
-                     *           "id": "01900000-0000-7000-8000-000000000040",
-                     *           "job_id": "01900000-0000-7000-8000-000000000039",
+                     *           "id": "01900000-0000-7000-8000-000000000045",
+                     *           "job_id": "01900000-0000-7000-8000-000000000044",
                      *           "last_attempt": {
                      *             "at": "2026-01-31T12:00:00.000Z",
                      *             "error": "failed to resolve the name hooks.invalid: failed to lookup address information: Name or service not known",
                      *             "response": null,
                      *             "status": null,
-                     *             "took_ms": 1
+                     *             "took_ms": 2
                      *           },
                      *           "state": "pending",
                      *           "url": "https://hooks.invalid/muster"
@@ -31214,7 +31352,7 @@ export interface operations {
                      *           "error": "failed to resolve the name hooks.invalid: failed to lookup address information: Name or service not known",
                      *           "response": null,
                      *           "status": null,
-                     *           "took_ms": 1
+                     *           "took_ms": 2
                      *         }
                      *       ],
                      *       "created_at": "2026-01-31T12:00:00.000Z",
@@ -31222,14 +31360,14 @@ export interface operations {
                      *       "event": "job.finished",
                      *       "finished_at": null,
                      *       "give_up_at": "2026-01-31T12:00:00.000Z",
-                     *       "id": "01900000-0000-7000-8000-000000000040",
-                     *       "job_id": "01900000-0000-7000-8000-000000000039",
+                     *       "id": "01900000-0000-7000-8000-000000000045",
+                     *       "job_id": "01900000-0000-7000-8000-000000000044",
                      *       "last_attempt": {
                      *         "at": "2026-01-31T12:00:00.000Z",
                      *         "error": "failed to resolve the name hooks.invalid: failed to lookup address information: Name or service not known",
                      *         "response": null,
                      *         "status": null,
-                     *         "took_ms": 1
+                     *         "took_ms": 2
                      *       },
                      *       "state": "pending",
                      *       "url": "https://hooks.invalid/muster"
@@ -31317,14 +31455,14 @@ export interface operations {
                      *       "event": "job.finished",
                      *       "finished_at": null,
                      *       "give_up_at": "2026-01-31T12:00:00.000Z",
-                     *       "id": "01900000-0000-7000-8000-000000000040",
-                     *       "job_id": "01900000-0000-7000-8000-000000000039",
+                     *       "id": "01900000-0000-7000-8000-000000000045",
+                     *       "job_id": "01900000-0000-7000-8000-000000000044",
                      *       "last_attempt": {
                      *         "at": "2026-01-31T12:00:00.000Z",
                      *         "error": "failed to resolve the name hooks.invalid: failed to lookup address information: Name or service not known",
                      *         "response": null,
                      *         "status": null,
-                     *         "took_ms": 1
+                     *         "took_ms": 2
                      *       },
                      *       "state": "pending",
                      *       "url": "https://hooks.invalid/muster"
@@ -31448,7 +31586,7 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "secret": "whsec_000000000000000000000000+R8Z3vpRejvIHMqqGWY="
+                     *       "secret": "whsec_00000000000000+9OgoQTXoo3l5N9tnNSmLfv3UfAmA="
                      *     }
                      */
                     "application/json": components["schemas"]["SecretView"];
@@ -31678,7 +31816,8 @@ export interface operations {
             query?: never;
             header?: {
                 Authorization?: string | null;
-                "Webhook-Id"?: string | null;
+                /** @description The id of the delivery. */
+                "Webhook-Id"?: string;
                 "Webhook-Timestamp"?: string | null;
                 "Webhook-Signature"?: string | null;
                 "X-Hub-Signature-256"?: string | null;
@@ -31714,9 +31853,9 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "delivery_id": "01900000-0000-7000-8000-000000000033",
+                     *       "delivery_id": "01900000-0000-7000-8000-000000000034",
                      *       "is_repeated": false,
-                     *       "job_id": "01900000-0000-7000-8000-000000000034",
+                     *       "job_id": "01900000-0000-7000-8000-000000000035",
                      *       "state": "started"
                      *     }
                      */
@@ -31837,7 +31976,11 @@ export interface operations {
                 };
                 content: {
                     "application/openmetrics-text": string;
-                    /** @example muster_agents_online 1 */
+                    /**
+                     * @example # HELP muster_agents_online Connected agents.
+                     *     # TYPE muster_agents_online gauge
+                     *     muster_agents_online 1
+                     */
                     "text/plain": string;
                 };
             };

@@ -37,7 +37,8 @@ export const fromEntry = (entry: Schemas['EntrySpec']): EntryRow => ({
   note: entry.note ?? '',
 });
 
-export const toEntry = (row: EntryRow): Schemas['EntrySpec'] => {
+// Without a type of its own: `openapi-fetch` takes an entry without the fields that are null in the schema.
+export const toEntry = (row: EntryRow) => {
   const shared = { kind: row.kind, ...(row.note ? { note: row.note } : {}) };
   switch (row.shape) {
     case 'span': return { ...shared, starts_at: new Date(row.starts).toISOString(), ends_at: new Date(row.ends).toISOString() };
