@@ -149,3 +149,16 @@ async fn body_is_required_exactly_where_a_request_without_one_is_refused() {
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
+
+#[tokio::test]
+async fn filter_for_a_script_is_checked_alike_in_the_lists_of_jobs_and_executions() {
+    let fixture = Fixture::on_sqlite().await;
+    for list in ["/api/jobs", "/api/executions"] {
+        for wrong in ["", "two%20words"] {
+            let answer = fixture.api.get(&format!("{list}?script={wrong}")).await;
+            let problem = answer.expect_problem(400, "invalid_query");
+            assert_eq!(problem["errors"][0]["field"], "script", "{list} {problem}");
+        }
+        fixture.api.get(&format!("{list}?script=library:disk-report")).await.expect(200);
+    }
+}
