@@ -36,8 +36,9 @@ def check(what, schema, value):
 checked = 0
 for name, example in examples.items():
     operation = operations[name]
-    if "request" in example:
-        check(f"{name} request", operation["requestBody"]["content"]["application/json"]["schema"], example["request"])
+    bodies = operation.get("requestBody", {}).get("content", {})
+    if "request" in example and "application/json" in bodies:
+        check(f"{name} request", bodies["application/json"]["schema"], example["request"])
     if "response" not in example or example["content_type"] != "application/json":
         continue
     content = operation["responses"][example["status"]]["content"]

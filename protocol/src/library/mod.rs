@@ -25,8 +25,8 @@ pub use self::parameter::{MAX_PATTERN_BYTES, ParameterKind, ScriptParameter};
 pub use self::reference::{LIBRARY_PREFIX, LibraryReference, is_runnable_name};
 pub use self::requirements::{MAX_REQUIREMENTS_BYTES, check_requirements, plain_requirements};
 pub use self::signature::{
-    MAX_SIGNATURE_LIFETIME_MS, STATEMENT_FORMAT, ScriptSignature, SignatureError, SignedScript,
-    find_valid,
+    MAX_SIGNATURE_BYTES, MAX_SIGNATURE_LIFETIME_MS, STATEMENT_FORMAT, ScriptSignature,
+    SignatureError, SignedScript, find_valid,
 };
 use crate::limits::MAX_TIMEOUT_MS;
 use crate::parameter::{

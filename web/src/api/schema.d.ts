@@ -286,26 +286,6 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
-    "/api/agents/packages/{sha256}": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        /**
-         * Download the archive with this SHA-256, or a range of it.
-         * @description For agents: needs an agent key of the tenant. Agents learn the SHA-256 from the command that runs the package.
-         */
-        get: operations["download_package_archive"];
-        put?: never;
-        post?: never;
-        delete?: never;
-        options?: never;
-        head?: never;
-        patch?: never;
-        trace?: never;
-    };
     "/api/agents/poll": {
         parameters: {
             query?: never;
@@ -569,8 +549,8 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * List alert rules, oldest first.
-         * @description List alert rules, oldest first.
+         * List all alert rules, oldest first.
+         * @description List all alert rules, oldest first.
          *
          *     Needs the scope `integrations:read`.
          */
@@ -1505,8 +1485,8 @@ export interface paths {
         };
         /**
          * Stream changes as server-sent events.
-         * @description Each event has the current state of an execution, a job, an agent, a request for approval, an alert or an alert
-         *     rule, or reports a new agent that the plan of the tenant has no room for. Changes in quick succession
+         * @description Each event has the current state of an execution, a job, an agent or a request for approval, or reports a
+         *     new agent that the plan of the tenant has no room for. Changes in quick succession
          *     may be merged into one event. The first event is `ready`: data that is read after it is
          *     complete. A `reset` means that events were missed: read your data again. With `Last-Event-ID`
          *     the stream continues after that event without a `ready`, or with a `reset` if that event is too
@@ -2702,84 +2682,6 @@ export interface paths {
         patch: operations["update_member"];
         trace?: never;
     };
-    "/api/packages": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        /**
-         * List packages, newest first.
-         * @description List packages, newest first.
-         *
-         *     Needs the scope `scripts:read`.
-         */
-        get: operations["list_packages"];
-        put?: never;
-        /**
-         * Upload a package: a zip or tar.zst archive with a `muster.toml`.
-         * @description Jobs and commands run it as `package:NAME@VERSION`, on hosts whose policy allows the library. Repeatable with the same archive; versions never change.
-         *
-         *     Needs the scope `scripts:write`.
-         */
-        post: operations["upload_package"];
-        delete?: never;
-        options?: never;
-        head?: never;
-        patch?: never;
-        trace?: never;
-    };
-    "/api/packages/{id}": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        /**
-         * Get a package.
-         * @description Get a package.
-         *
-         *     Needs the scope `scripts:read`.
-         */
-        get: operations["get_package"];
-        put?: never;
-        post?: never;
-        /**
-         * Delete a package.
-         * @description Executions that wait for their hosts do not run any more; the history keeps the version and the hashes of what ran.
-         *
-         *     Needs the scope `scripts:write`.
-         */
-        delete: operations["delete_package"];
-        options?: never;
-        head?: never;
-        patch?: never;
-        trace?: never;
-    };
-    "/api/packages/{id}/archive": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        /**
-         * Download the archive of a package, or a range of it.
-         * @description Download the archive of a package, or a range of it.
-         *
-         *     Needs the scope `scripts:read`.
-         */
-        get: operations["download_package"];
-        put?: never;
-        post?: never;
-        delete?: never;
-        options?: never;
-        head?: never;
-        patch?: never;
-        trace?: never;
-    };
     "/api/releases": {
         parameters: {
             query?: never;
@@ -3246,7 +3148,7 @@ export interface paths {
         post?: never;
         /**
          * Delete a script with its versions.
-         * @description Executions that wait for their hosts do not run any more; the history keeps the numbers and hashes of what ran. A script that schedules or hooks run is not deleted without `force`.
+         * @description Executions that wait for their hosts do not run any more; the history keeps the numbers and hashes of what ran.
          *
          *     Needs the scope `scripts:write`.
          */
@@ -3772,7 +3674,7 @@ export interface components {
     schemas: {
         AcceptInvitation: {
             /** @description Of a new account. Default: the part of the address before the `@`. */
-            name?: string | null;
+            name?: components["schemas"]["Name"] | null;
             /**
              * @description Of the account with the address, or for a new one: then at least 12 characters and at most 256
              *     bytes, and not one of the passwords that attackers try first.
@@ -3868,15 +3770,8 @@ export interface components {
             wave: number;
         };
         AgentRefusedEventData: {
-            /** @description As its host reports it. */
-            hostname: string;
-            /** @description The key that the agent came with. */
-            key_id: components["schemas"]["AgentKeyId"];
-            /**
-             * Format: int64
-             * @description Agents that the plan of the tenant allows.
-             */
-            limit: number;
+            id: components["schemas"]["ApprovalId"];
+            state: components["schemas"]["ApprovalState"];
         };
         /** @description An event `agent_refused` of a stream. */
         AgentRefusedStreamEvent: {
@@ -3945,13 +3840,6 @@ export interface components {
          * @enum {string}
          */
         AlertEndReason: "cleared" | "outside_target" | "rule_changed";
-        AlertEventData: {
-            agent_id?: components["schemas"]["AgentId"] | null;
-            id: components["schemas"]["AlertId"];
-            rule_id: components["schemas"]["AlertRuleId"];
-            /** @enum {string} */
-            state: "open" | "resolved";
-        };
         /**
          * Format: uuid
          * @description An alert.
@@ -3962,24 +3850,11 @@ export interface components {
          * @enum {string}
          */
         AlertMetric: "agents_online" | "cpu_percent" | "memory_percent" | "disk_percent" | "load_1m";
-        AlertRuleEventData: {
-            /** @description The rule, which may be deleted. */
-            id: components["schemas"]["AlertRuleId"];
-            silenced_until?: components["schemas"]["Timestamp"] | null;
-        };
         /**
          * Format: uuid
          * @description A rule that opens alerts.
          */
         AlertRuleId: string;
-        /** @description An event `alert_rule` of a stream. */
-        AlertRuleStreamEvent: {
-            data: string;
-            /** @constant */
-            event: "alert_rule";
-            /** @description For `Last-Event-ID`. */
-            id: string;
-        };
         /** @description A rule that opens alerts. */
         AlertRuleView: {
             changed_at: components["schemas"]["Timestamp"];
@@ -4002,19 +3877,13 @@ export interface components {
             /** Format: double */
             threshold: number;
         };
-        /** @description An event `alert` of a stream. */
-        AlertStreamEvent: {
-            data: string;
-            /** @constant */
-            event: "alert";
-            /** @description For `Last-Event-ID`. */
-            id: string;
+        /** @description The alert rules of a tenant, which has at most 100. */
+        AlertRulesView: {
+            items: components["schemas"]["AlertRuleView"][];
         };
         /** @description An alert. */
         AlertView: {
             agent_id?: components["schemas"]["AgentId"] | null;
-            /** @description Its name now. */
-            agent_name?: string | null;
             end_reason?: components["schemas"]["AlertEndReason"] | null;
             id: components["schemas"]["AlertId"];
             metric: components["schemas"]["AlertMetric"];
@@ -4070,10 +3939,6 @@ export interface components {
             /** @description The commands of the work, as an approver signs them. */
             commands: components["schemas"]["WorkToSignView"][];
         };
-        ApprovalEventData: {
-            id: components["schemas"]["ApprovalId"];
-            state: components["schemas"]["ApprovalState"];
-        };
         /**
          * Format: uuid
          * @description A request for approval.
@@ -4116,14 +3981,6 @@ export interface components {
          * @enum {string}
          */
         ApprovalState: "pending" | "approved" | "refused" | "expired" | "withdrawn";
-        /** @description An event `approval` of a stream. */
-        ApprovalStreamEvent: {
-            data: string;
-            /** @constant */
-            event: "approval";
-            /** @description For `Last-Event-ID`. */
-            id: string;
-        };
         /** @description A request for somebody else's yes. */
         ApprovalView: {
             /** Format: int64 */
@@ -4624,15 +4481,12 @@ export interface components {
         };
         /** @description A new calendar. */
         CreateCalendar: {
-            entries: components["schemas"]["EntrySpec"][] | null;
+            entries: components["schemas"]["EntrySpec"][];
             name: components["schemas"]["Name"];
             /** @description Holds only for these schedules. Without both it holds for all work of the tenant. */
             schedule_ids?: components["schemas"]["ScheduleId"][] | null;
             target?: components["schemas"]["TargetSpec"] | null;
-            /**
-             * @description IANA name of the zone of dates and times. Default: UTC.
-             * @example Europe/Berlin
-             */
+            /** @description IANA name of the zone of dates and times. Default: UTC. */
             time_zone?: string | null;
         };
         /** @description A new group. */
@@ -4787,6 +4641,17 @@ export interface components {
             /** @description The secret of the owner's key, `mst_live_…`. It can't be shown again. */
             key: string;
         };
+        /** @description Whole days. */
+        DatesEntry: {
+            /** @description Whole days in the zone of the calendar, `YYYY-MM-DD`. */
+            dates: string[];
+            ends_at?: null;
+            kind: components["schemas"]["EntryKind"];
+            /** @description Shown where work is refused. */
+            note?: string | null;
+            starts_at?: null;
+            weekly?: null;
+        };
         /**
          * @description A day of the week.
          * @enum {string}
@@ -4795,7 +4660,7 @@ export interface components {
         /** @description Why somebody decided. */
         DecisionBody: {
             /** @description 1 to 500 characters. Required to refuse. */
-            reason?: string | null;
+            reason: string;
         };
         /** @description Number of agents by decision. */
         DecisionCounts: {
@@ -4859,17 +4724,8 @@ export interface components {
          * @enum {string}
          */
         EntryKind: "freeze" | "exclusion" | "window";
-        /** @description An entry of a calendar. It has exactly one of a span (`starts_at` and `ends_at`), `dates` and `weekly`. */
-        EntrySpec: {
-            /** @description Whole days in the zone of the calendar, `YYYY-MM-DD`. */
-            dates?: string[] | null;
-            ends_at?: components["schemas"]["Timestamp"] | null;
-            kind: components["schemas"]["EntryKind"];
-            /** @description Shown where work is refused. */
-            note?: string | null;
-            starts_at?: components["schemas"]["Timestamp"] | null;
-            weekly?: components["schemas"]["WeeklySpan"] | null;
-        };
+        /** @description An entry of a calendar. */
+        EntrySpec: components["schemas"]["SpanEntry"] | components["schemas"]["DatesEntry"] | components["schemas"]["WeeklyEntry"];
         /** @description An event `entry` of a stream. */
         EntryStreamEvent: {
             data: string;
@@ -5277,8 +5133,11 @@ export interface components {
         IntegrationSettings: {
             /** @description The routing key of PagerDuty, the API key of Datadog, or the token of Splunk. Never shown again. */
             key?: string | null;
-            /** @description `us` or `eu` for PagerDuty; the site of Datadog, such as `datadoghq.eu`. */
-            site?: string | null;
+            /**
+             * @description `us` or `eu` for PagerDuty; the site of Datadog, such as `datadoghq.eu`.
+             * @enum {string|null}
+             */
+            site?: "us" | "eu" | "datadoghq.com" | "us3.datadoghq.com" | "us5.datadoghq.com" | "datadoghq.eu" | "ap1.datadoghq.com" | "ap2.datadoghq.com" | "ddog-gov.com" | null;
             /** @description Addresses of members of the tenant, for email: 1 to 20. */
             to?: string[] | null;
             /**
@@ -5660,60 +5519,6 @@ export interface components {
          * @enum {string}
          */
         OverlapPolicy: "allow" | "skip" | "queue" | "cancel_previous";
-        /**
-         * Format: uuid
-         * @description A version of a package.
-         */
-        PackageId: string;
-        /** @description A version of a package, which never changes. */
-        PackageView: {
-            /** Format: int64 */
-            archive_bytes: number;
-            /** @description Arguments of the entry. */
-            argv: string[];
-            created_at: components["schemas"]["Timestamp"];
-            created_by: components["schemas"]["PrincipalId"];
-            /**
-             * @description The file of the archive that is started.
-             * @example bin/run.sh
-             */
-            entry: string;
-            /**
-             * Format: int64
-             * @description Number of its files and folders.
-             */
-            entry_count: number;
-            /**
-             * @description `binary`, `sh`, `bash`, `python`, `powershell` or `node`.
-             * @example sh
-             */
-            executor: string;
-            /**
-             * @description `zip` or `tar.zst`.
-             * @example tar.zst
-             */
-            format: string;
-            id: components["schemas"]["PackageId"];
-            /**
-             * @description `job`: it runs once for each command.
-             * @example job
-             */
-            kind: string;
-            /** @example backup */
-            name: string;
-            parameters: components["schemas"]["ScriptParameterView"][];
-            /** @description SHA-256 of the archive, in hex. */
-            sha256: string;
-            /** Format: int64 */
-            timeout_ms?: number | null;
-            /**
-             * Format: int64
-             * @description Size of all its files.
-             */
-            unpacked_bytes: number;
-            /** @example 1.2.0 */
-            version: string;
-        };
         /** @description One page of a list. */
         PageView_AgentEventView: {
             items: components["schemas"]["AgentEventView"][];
@@ -5729,12 +5534,6 @@ export interface components {
         /** @description One page of a list. */
         PageView_AgentView: {
             items: components["schemas"]["AgentView"][];
-            /** @description Pass it as `cursor` for the next page; `null` on the last. */
-            next_cursor: string | null;
-        };
-        /** @description One page of a list. */
-        PageView_AlertRuleView: {
-            items: components["schemas"]["AlertRuleView"][];
             /** @description Pass it as `cursor` for the next page; `null` on the last. */
             next_cursor: string | null;
         };
@@ -5831,12 +5630,6 @@ export interface components {
         /** @description One page of a list. */
         PageView_MemberView: {
             items: components["schemas"]["MemberView"][];
-            /** @description Pass it as `cursor` for the next page; `null` on the last. */
-            next_cursor: string | null;
-        };
-        /** @description One page of a list. */
-        PageView_PackageView: {
-            items: components["schemas"]["PackageView"][];
             /** @description Pass it as `cursor` for the next page; `null` on the last. */
             next_cursor: string | null;
         };
@@ -6042,14 +5835,14 @@ export interface components {
         Register: {
             email: string;
             /** @description Default: the part of the address before the `@`. */
-            name?: string | null;
+            name?: components["schemas"]["Name"] | null;
             /**
              * @description At least 12 characters and at most 256 bytes, and not one of the passwords that attackers try
              *     first.
              */
             password: string;
             /** @description Of the new tenant. Default: the name of the person. */
-            tenant_name?: string | null;
+            tenant_name?: components["schemas"]["Name"] | null;
         };
         /**
          * @description What an agent reports about itself.
@@ -6386,10 +6179,7 @@ export interface components {
             cron?: string | null;
             /** @description An interval, from 1 s to 366 days. */
             every_ms?: number | null;
-            /**
-             * @description The IANA name of the zone of `cron`. Default: UTC.
-             * @example Europe/Berlin
-             */
+            /** @description The IANA name of the zone of `cron`. Default: UTC. */
             time_zone?: string | null;
         };
         RuleView: {
@@ -6531,7 +6321,6 @@ export interface components {
             default?: string | null;
             /** @description For people. */
             help?: string | null;
-            /** @example SERVICE */
             name: string;
             /** @description A regular expression that the whole value must match, for `string` and `secret`: at most 256 bytes. */
             pattern?: string | null;
@@ -6647,7 +6436,7 @@ export interface components {
             /** @description By which the owner signs in. */
             email: string;
             /** @description Default: the part of the address before the `@`. */
-            name?: string | null;
+            name?: components["schemas"]["Name"] | null;
             /**
              * @description At least 12 characters and at most 256 bytes, and not one of the passwords that attackers try
              *     first.
@@ -6729,6 +6518,16 @@ export interface components {
         /** @description How long to snooze a schedule. */
         SnoozeBody: {
             until?: components["schemas"]["Timestamp"] | null;
+        };
+        /** @description A span, without the instant at its end. */
+        SpanEntry: {
+            dates?: null;
+            ends_at: components["schemas"]["Timestamp"];
+            kind: components["schemas"]["EntryKind"];
+            /** @description Shown where work is refused. */
+            note?: string | null;
+            starts_at: components["schemas"]["Timestamp"];
+            weekly?: null;
         };
         /** @description A sign-in of a program, with the names of RFC 8628. */
         StartedDeviceLoginView: {
@@ -7004,10 +6803,7 @@ export interface components {
             /** @description Holds only for these schedules. Without both it holds for all work of the tenant. */
             schedule_ids?: components["schemas"]["ScheduleId"][] | null;
             target?: components["schemas"]["TargetSpec"] | null;
-            /**
-             * @description IANA name of the zone of dates and times. Default: UTC.
-             * @example Europe/Berlin
-             */
+            /** @description IANA name of the zone of dates and times. Default: UTC. */
             time_zone?: string | null;
         };
         /** @description Changes to a group. Missing fields keep their values. */
@@ -7269,19 +7065,23 @@ export interface components {
             /** @description The newest 20, oldest first. */
             attempts: components["schemas"]["WebhookAttempt"][];
         };
+        /** @description A span of local time on days of the week. */
+        WeeklyEntry: {
+            dates?: null;
+            ends_at?: null;
+            kind: components["schemas"]["EntryKind"];
+            /** @description Shown where work is refused. */
+            note?: string | null;
+            starts_at?: null;
+            weekly: components["schemas"]["WeeklySpan"];
+        };
         /** @description A span of local time on days of the week. It ends on the next day if `until` is not later than `from`. */
         WeeklySpan: {
             /** @description The days on which it begins. */
             days: components["schemas"]["Day"][];
-            /**
-             * @description Local time, `HH:MM`.
-             * @example 22:00
-             */
+            /** @description Local time, `HH:MM`. */
             from: string;
-            /**
-             * @description Local time, `HH:MM`, not included.
-             * @example 04:00
-             */
+            /** @description Local time, `HH:MM`, not included. */
             until: string;
         };
         /** @description The request for approval of a job or a command, in answers about that work. */
@@ -7735,16 +7535,15 @@ export interface operations {
                      *             "shutdown",
                      *             "secret_parameters",
                      *             "releases",
-                     *             "library",
-                     *             "packages"
+                     *             "library"
                      *           ],
                      *           "connected_at": "2026-01-31T12:00:00.000Z",
                      *           "created_at": "2026-01-31T12:00:00.000Z",
-                     *           "fingerprint": "SHA256:iUkWlqbv5qRt0XDEh+80m6n0FfJX1SkRUrpo3DUUV/M",
+                     *           "fingerprint": "SHA256:OePd4nRQ+Cd7eDTJ0HdvNPcb1snkg6lI8e1/L6k5Fo0",
                      *           "hostname": "vm",
                      *           "id": "01900000-0000-7000-8000-000000000003",
                      *           "ip": "192.0.2.2",
-                     *           "key_id": "01900000-0000-7000-8000-000000000038",
+                     *           "key_id": "01900000-0000-7000-8000-000000000043",
                      *           "last_seen_at": "2026-01-31T12:00:00.000Z",
                      *           "level": "full",
                      *           "max_executions": 16,
@@ -7753,7 +7552,7 @@ export interface operations {
                      *           "next_fingerprint": null,
                      *           "os": "Linux 6.18.44-fc-v669",
                      *           "policy": "manifest",
-                     *           "public_key": "EJkqGHZXmnkKLG8NiVcZGFUs2h9ZdwkGOlPOC86l7mw=",
+                     *           "public_key": "loACGSZ7FQZoE48H+cKfOK8WQKr6uqFEz/0VeRGyaDc=",
                      *           "status": "online",
                      *           "tags": [
                      *             "web",
@@ -7879,16 +7678,15 @@ export interface operations {
                      *             "shutdown",
                      *             "secret_parameters",
                      *             "releases",
-                     *             "library",
-                     *             "packages"
+                     *             "library"
                      *           ],
                      *           "connected_at": "2026-01-31T12:00:00.000Z",
                      *           "created_at": "2026-01-31T12:00:00.000Z",
-                     *           "fingerprint": "SHA256:iUkWlqbv5qRt0XDEh+80m6n0FfJX1SkRUrpo3DUUV/M",
+                     *           "fingerprint": "SHA256:OePd4nRQ+Cd7eDTJ0HdvNPcb1snkg6lI8e1/L6k5Fo0",
                      *           "hostname": "vm",
                      *           "id": "01900000-0000-7000-8000-000000000003",
                      *           "ip": "192.0.2.2",
-                     *           "key_id": "01900000-0000-7000-8000-000000000038",
+                     *           "key_id": "01900000-0000-7000-8000-000000000043",
                      *           "last_seen_at": "2026-01-31T12:00:00.000Z",
                      *           "level": "full",
                      *           "max_executions": 16,
@@ -7897,7 +7695,7 @@ export interface operations {
                      *           "next_fingerprint": null,
                      *           "os": "Linux 6.18.44-fc-v669",
                      *           "policy": "manifest",
-                     *           "public_key": "EJkqGHZXmnkKLG8NiVcZGFUs2h9ZdwkGOlPOC86l7mw=",
+                     *           "public_key": "loACGSZ7FQZoE48H+cKfOK8WQKr6uqFEz/0VeRGyaDc=",
                      *           "status": "online",
                      *           "tags": [
                      *             "web",
@@ -7983,7 +7781,7 @@ export interface operations {
                 /** @description The agent's id on this server. */
                 agent_id?: string;
                 /** @description Such as `linux-x86_64`. Default: the platform that the agent reported. */
-                platform?: string;
+                platform?: "linux-x86_64" | "linux-aarch64" | "linux-armv7" | "linux-i686" | "linux-riscv64" | "linux-powerpc64le" | "linux-s390x" | "macos-x86_64" | "macos-aarch64" | "macos-armv7" | "macos-i686" | "macos-riscv64" | "macos-powerpc64le" | "macos-s390x" | "windows-x86_64" | "windows-aarch64" | "windows-armv7" | "windows-i686" | "windows-riscv64" | "windows-powerpc64le" | "windows-s390x";
             };
             header?: never;
             path?: never;
@@ -8346,7 +8144,7 @@ export interface operations {
                      *         {
                      *           "created_at": "2026-01-31T12:00:00.000Z",
                      *           "expires_at": null,
-                     *           "id": "01900000-0000-7000-8000-000000000038",
+                     *           "id": "01900000-0000-7000-8000-000000000043",
                      *           "max_agents": 1,
                      *           "name": "a key",
                      *           "permissions": [
@@ -8369,7 +8167,7 @@ export interface operations {
                      *         {
                      *           "created_at": "2026-01-31T12:00:00.000Z",
                      *           "expires_at": null,
-                     *           "id": "01900000-0000-7000-8000-000000000019",
+                     *           "id": "01900000-0000-7000-8000-000000000021",
                      *           "max_agents": 20,
                      *           "name": "web servers",
                      *           "permissions": [
@@ -8491,7 +8289,7 @@ export interface operations {
                      * @example {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "expires_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000019",
+                     *       "id": "01900000-0000-7000-8000-000000000021",
                      *       "install_line": "curl -fsSL http://127.0.0.1:8080/install/deploy.sh | sudo sh -s -- --key mst_agent_0000000000000000000000000000000000000000000000000000000000000000",
                      *       "key": "mst_agent_0000000000000000000000000000000000000000000000000000000000000000",
                      *       "max_agents": 20,
@@ -8614,7 +8412,7 @@ export interface operations {
                      * @example {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "expires_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000019",
+                     *       "id": "01900000-0000-7000-8000-000000000021",
                      *       "max_agents": 20,
                      *       "name": "web servers",
                      *       "permissions": [
@@ -8789,7 +8587,7 @@ export interface operations {
                      * @example {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "expires_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000019",
+                     *       "id": "01900000-0000-7000-8000-000000000021",
                      *       "max_agents": 50,
                      *       "name": "web servers",
                      *       "permissions": [
@@ -8932,7 +8730,7 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "command_id": "01900000-0000-7000-8000-000000000015",
+                     *       "command_id": "01900000-0000-7000-8000-000000000017",
                      *       "data": {
                      *         "message": "hello"
                      *       },
@@ -9089,7 +8887,7 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "command_id": "01900000-0000-7000-8000-000000000101",
+                     *       "command_id": "01900000-0000-7000-8000-000000000108",
                      *       "data": {
                      *         "pong": true,
                      *         "timestamp": "2026-01-31T12:00:00.000Z"
@@ -9238,7 +9036,7 @@ export interface operations {
                      * @example {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "expires_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000019",
+                     *       "id": "01900000-0000-7000-8000-000000000021",
                      *       "install_line": "curl -fsSL http://127.0.0.1:8080/install/deploy.sh | sudo sh -s -- --key mst_agent_0000000000000000000000000000000000000000000000000000000000000000",
                      *       "key": "mst_agent_0000000000000000000000000000000000000000000000000000000000000000",
                      *       "max_agents": 50,
@@ -9348,88 +9146,6 @@ export interface operations {
             };
         };
     };
-    download_package_archive: {
-        parameters: {
-            query?: never;
-            header?: never;
-            path: {
-                sha256: string;
-            };
-            cookie?: never;
-        };
-        requestBody?: never;
-        responses: {
-            /** @description The archive. */
-            200: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/octet-stream": string;
-                };
-            };
-            /** @description A range of the archive. */
-            206: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/octet-stream": string;
-                };
-            };
-            /** @description No key was sent, or the key is not valid. */
-            401: {
-                headers: {
-                    /** @description The scheme to authenticate with. */
-                    "WWW-Authenticate"?: "Bearer";
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The key does not have the scope that this operation needs. */
-            403: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description There is no such resource in this tenant. */
-            404: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The key has too much in progress. Try again after `Retry-After` seconds. */
-            429: {
-                headers: {
-                    /** @description Seconds to wait before the next try. */
-                    "Retry-After"?: number;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The server cannot answer now. Try again after `Retry-After` seconds. */
-            503: {
-                headers: {
-                    /** @description Seconds to wait before the next try. */
-                    "Retry-After"?: number;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-        };
-    };
     poll_commands: {
         parameters: {
             query?: {
@@ -9453,7 +9169,7 @@ export interface operations {
                      *       "commands": [
                      *         {
                      *           "command": "execute",
-                     *           "command_id": "01900000-0000-7000-8000-000000000046",
+                     *           "command_id": "01900000-0000-7000-8000-000000000050",
                      *           "data": {
                      *             "script": "deploy"
                      *           },
@@ -9584,16 +9300,15 @@ export interface operations {
                      *         "shutdown",
                      *         "secret_parameters",
                      *         "releases",
-                     *         "library",
-                     *         "packages"
+                     *         "library"
                      *       ],
                      *       "connected_at": "2026-01-31T12:00:00.000Z",
                      *       "created_at": "2026-01-31T12:00:00.000Z",
-                     *       "fingerprint": "SHA256:iUkWlqbv5qRt0XDEh+80m6n0FfJX1SkRUrpo3DUUV/M",
+                     *       "fingerprint": "SHA256:OePd4nRQ+Cd7eDTJ0HdvNPcb1snkg6lI8e1/L6k5Fo0",
                      *       "hostname": "vm",
                      *       "id": "01900000-0000-7000-8000-000000000003",
                      *       "ip": "192.0.2.2",
-                     *       "key_id": "01900000-0000-7000-8000-000000000038",
+                     *       "key_id": "01900000-0000-7000-8000-000000000043",
                      *       "last_seen_at": "2026-01-31T12:00:00.000Z",
                      *       "level": "full",
                      *       "matched_by": "given_name",
@@ -9603,7 +9318,7 @@ export interface operations {
                      *       "next_fingerprint": null,
                      *       "os": "Linux 6.18.44-fc-v669",
                      *       "policy": "manifest",
-                     *       "public_key": "EJkqGHZXmnkKLG8NiVcZGFUs2h9ZdwkGOlPOC86l7mw=",
+                     *       "public_key": "loACGSZ7FQZoE48H+cKfOK8WQKr6uqFEz/0VeRGyaDc=",
                      *       "status": "online",
                      *       "tags": [
                      *         "web",
@@ -9709,7 +9424,7 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "command_id": "01900000-0000-7000-8000-000000000046",
+                 *       "command_id": "01900000-0000-7000-8000-000000000050",
                  *       "result": {
                  *         "data": {},
                  *         "success": true
@@ -9876,16 +9591,15 @@ export interface operations {
                      *         "shutdown",
                      *         "secret_parameters",
                      *         "releases",
-                     *         "library",
-                     *         "packages"
+                     *         "library"
                      *       ],
                      *       "connected_at": "2026-01-31T12:00:00.000Z",
                      *       "created_at": "2026-01-31T12:00:00.000Z",
-                     *       "fingerprint": "SHA256:iUkWlqbv5qRt0XDEh+80m6n0FfJX1SkRUrpo3DUUV/M",
+                     *       "fingerprint": "SHA256:OePd4nRQ+Cd7eDTJ0HdvNPcb1snkg6lI8e1/L6k5Fo0",
                      *       "hostname": "vm",
                      *       "id": "01900000-0000-7000-8000-000000000003",
                      *       "ip": "192.0.2.2",
-                     *       "key_id": "01900000-0000-7000-8000-000000000038",
+                     *       "key_id": "01900000-0000-7000-8000-000000000043",
                      *       "last_seen_at": "2026-01-31T12:00:00.000Z",
                      *       "level": "full",
                      *       "max_executions": 16,
@@ -9894,21 +9608,12 @@ export interface operations {
                      *       "next_fingerprint": null,
                      *       "os": "Linux 6.18.44-fc-v669",
                      *       "policy": "manifest",
-                     *       "public_key": "EJkqGHZXmnkKLG8NiVcZGFUs2h9ZdwkGOlPOC86l7mw=",
+                     *       "public_key": "loACGSZ7FQZoE48H+cKfOK8WQKr6uqFEz/0VeRGyaDc=",
                      *       "status": "online",
                      *       "tags": [
                      *         "web",
                      *         "stage:production"
                      *       ],
-                     *       "telemetry": {
-                     *         "at": "2026-01-31T12:00:00.000Z",
-                     *         "cpu_percent": 83.1,
-                     *         "disk_percent": 82.1,
-                     *         "load_1m": 16.34,
-                     *         "memory_percent": 60,
-                     *         "running_executions": 0,
-                     *         "uptime_seconds": 17256
-                     *       },
                      *       "transport": "websocket",
                      *       "update": null,
                      *       "updated_at": null,
@@ -10091,16 +9796,15 @@ export interface operations {
                      *         "shutdown",
                      *         "secret_parameters",
                      *         "releases",
-                     *         "library",
-                     *         "packages"
+                     *         "library"
                      *       ],
                      *       "connected_at": "2026-01-31T12:00:00.000Z",
                      *       "created_at": "2026-01-31T12:00:00.000Z",
-                     *       "fingerprint": "SHA256:iUkWlqbv5qRt0XDEh+80m6n0FfJX1SkRUrpo3DUUV/M",
+                     *       "fingerprint": "SHA256:OePd4nRQ+Cd7eDTJ0HdvNPcb1snkg6lI8e1/L6k5Fo0",
                      *       "hostname": "vm",
                      *       "id": "01900000-0000-7000-8000-000000000003",
                      *       "ip": "192.0.2.2",
-                     *       "key_id": "01900000-0000-7000-8000-000000000038",
+                     *       "key_id": "01900000-0000-7000-8000-000000000043",
                      *       "last_seen_at": "2026-01-31T12:00:00.000Z",
                      *       "level": "full",
                      *       "max_executions": 16,
@@ -10109,7 +9813,7 @@ export interface operations {
                      *       "next_fingerprint": null,
                      *       "os": "Linux 6.18.44-fc-v669",
                      *       "policy": "manifest",
-                     *       "public_key": "EJkqGHZXmnkKLG8NiVcZGFUs2h9ZdwkGOlPOC86l7mw=",
+                     *       "public_key": "loACGSZ7FQZoE48H+cKfOK8WQKr6uqFEz/0VeRGyaDc=",
                      *       "status": "online",
                      *       "tags": [
                      *         "web",
@@ -10225,6 +9929,11 @@ export interface operations {
         };
         requestBody: {
             content: {
+                /**
+                 * @example {
+                 *       "fingerprint": "SHA256:ZwNvPA4QvE3pA+4bBJYw0ouduo3/897WnqOD1n1GktM"
+                 *     }
+                 */
                 "application/json": components["schemas"]["AdoptAgent"];
             };
         };
@@ -10235,6 +9944,42 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "alert": null,
+                     *       "alert_detail": null,
+                     *       "arch": "x86_64",
+                     *       "capabilities": [
+                     *         "ping",
+                     *         "info",
+                     *         "echo",
+                     *         "scripts",
+                     *         "execute"
+                     *       ],
+                     *       "connected_at": "2026-01-31T12:00:00.000Z",
+                     *       "created_at": "2026-01-31T12:00:00.000Z",
+                     *       "fingerprint": "SHA256:bn8+ozMkgTe0jts6AMaEXp1wDbrLbDqWRl1KW4wNr2E",
+                     *       "hostname": "fake",
+                     *       "id": "01900000-0000-7000-8000-000000000006",
+                     *       "ip": "127.0.0.1",
+                     *       "key_id": "01900000-0000-7000-8000-000000000007",
+                     *       "last_seen_at": "2026-01-31T12:00:00.000Z",
+                     *       "level": "full",
+                     *       "max_executions": 16,
+                     *       "name": "fake",
+                     *       "name_source": "reported",
+                     *       "next_fingerprint": "SHA256:ZwNvPA4QvE3pA+4bBJYw0ouduo3/897WnqOD1n1GktM",
+                     *       "os": "Linux",
+                     *       "policy": "manifest",
+                     *       "public_key": "ds7V8dQQxxjXZSUfeOeYtHY0EFCHs0OcOFrk1dgHxX0=",
+                     *       "status": "offline",
+                     *       "tags": [],
+                     *       "transport": "websocket",
+                     *       "update": null,
+                     *       "updated_at": null,
+                     *       "version": "0.1.0"
+                     *     }
+                     */
                     "application/json": components["schemas"]["AgentView"];
                 };
             };
@@ -10371,7 +10116,7 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "command_id": "01900000-0000-7000-8000-000000000014",
+                     *       "command_id": "01900000-0000-7000-8000-000000000016",
                      *       "data": {
                      *         "message": "hello"
                      *       },
@@ -10528,13 +10273,13 @@ export interface operations {
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": null,
-                     *           "id": "01900000-0000-7000-8000-000000000043",
+                     *           "id": "01900000-0000-7000-8000-000000000047",
                      *           "kind": "online"
                      *         },
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": null,
-                     *           "id": "01900000-0000-7000-8000-000000000044",
+                     *           "id": "01900000-0000-7000-8000-000000000048",
                      *           "kind": "enrolled"
                      *         }
                      *       ],
@@ -10640,17 +10385,7 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "items": [
-                     *         {
-                     *           "at": "2026-01-31T12:00:00.000Z",
-                     *           "cpu_percent": 83.1,
-                     *           "disk_percent": 82.1,
-                     *           "load_1m": 16.34,
-                     *           "memory_percent": 60,
-                     *           "running_executions": 0,
-                     *           "uptime_seconds": 17256
-                     *         }
-                     *       ]
+                     *       "items": []
                      *     }
                      */
                     "application/json": components["schemas"]["MetricsView"];
@@ -10756,7 +10491,7 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "command_id": "01900000-0000-7000-8000-000000000100",
+                     *       "command_id": "01900000-0000-7000-8000-000000000107",
                      *       "data": {
                      *         "pong": true,
                      *         "timestamp": "2026-01-31T12:00:00.000Z"
@@ -11061,19 +10796,14 @@ export interface operations {
     };
     list_alert_rules: {
         parameters: {
-            query?: {
-                /** @description `next_cursor` of the previous page. */
-                cursor?: string;
-                /** @description Most items of the page: 1 to 500, default 50. */
-                limit?: number;
-            };
+            query?: never;
             header?: never;
             path?: never;
             cookie?: never;
         };
         requestBody?: never;
         responses: {
-            /** @description Rules. */
+            /** @description All rules. */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -11090,7 +10820,7 @@ export interface operations {
                      *           "created_at": "2026-01-31T12:00:00.000Z",
                      *           "created_by": "01900000-0000-7000-8000-000000000002",
                      *           "for_ms": 600000,
-                     *           "id": "01900000-0000-7000-8000-000000000020",
+                     *           "id": "01900000-0000-7000-8000-000000000022",
                      *           "is_enabled": true,
                      *           "metric": "disk_percent",
                      *           "name": "disk",
@@ -11103,16 +10833,7 @@ export interface operations {
                      *       ]
                      *     }
                      */
-                    "application/json": components["schemas"]["PageView_AlertRuleView"];
-                };
-            };
-            /** @description The query, a header or the body cannot be read. `errors` names the parameter. */
-            400: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
+                    "application/json": components["schemas"]["AlertRulesView"];
                 };
             };
             /** @description No key was sent, or the key is not valid. */
@@ -11128,15 +10849,6 @@ export interface operations {
             };
             /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
             403: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description A field of the body is invalid, or a number is out of its bounds. `errors` names the field. */
-            422: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -11210,7 +10922,7 @@ export interface operations {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "for_ms": 600000,
-                     *       "id": "01900000-0000-7000-8000-000000000020",
+                     *       "id": "01900000-0000-7000-8000-000000000022",
                      *       "is_enabled": true,
                      *       "metric": "disk_percent",
                      *       "name": "disk",
@@ -11340,7 +11052,7 @@ export interface operations {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "for_ms": 600000,
-                     *       "id": "01900000-0000-7000-8000-000000000020",
+                     *       "id": "01900000-0000-7000-8000-000000000022",
                      *       "is_enabled": true,
                      *       "metric": "disk_percent",
                      *       "name": "disk",
@@ -11515,7 +11227,7 @@ export interface operations {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "for_ms": 600000,
-                     *       "id": "01900000-0000-7000-8000-000000000020",
+                     *       "id": "01900000-0000-7000-8000-000000000022",
                      *       "is_enabled": true,
                      *       "metric": "disk_percent",
                      *       "name": "disk",
@@ -11658,7 +11370,7 @@ export interface operations {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "for_ms": 600000,
-                     *       "id": "01900000-0000-7000-8000-000000000020",
+                     *       "id": "01900000-0000-7000-8000-000000000022",
                      *       "is_enabled": true,
                      *       "metric": "disk_percent",
                      *       "name": "disk",
@@ -11797,7 +11509,7 @@ export interface operations {
                      *       "items": [
                      *         {
                      *           "agent_count": 1,
-                     *           "agents_sha256": "6c368424a89782ab840eab877c90be0d88c9b50db4957e8cd76385b85586309a",
+                     *           "agents_sha256": "103028198d31f1dd3845ffd7fd68487df5a6c858efca96f0316436a6c9f3a684",
                      *           "command": "execute",
                      *           "command_id": null,
                      *           "created_at": "2026-01-31T12:00:00.000Z",
@@ -11814,8 +11526,8 @@ export interface operations {
                      *               "sha256": null
                      *             }
                      *           ],
-                     *           "id": "01900000-0000-7000-8000-000000000009",
-                     *           "job_id": "01900000-0000-7000-8000-000000000010",
+                     *           "id": "01900000-0000-7000-8000-000000000011",
+                     *           "job_id": "01900000-0000-7000-8000-000000000012",
                      *           "parameters_sha256": "e885777a181900f632021219f03c1f1652b74ee33109a345b1f8aa96a055c9fa",
                      *           "reason": null,
                      *           "requested_by": "01900000-0000-7000-8000-000000000002",
@@ -11825,7 +11537,7 @@ export interface operations {
                      *             "every script"
                      *           ],
                      *           "script": "deploy",
-                     *           "script_sha256": "8db272e2c9f3e286bb7b4f48c7fe6eab920fba5520a75d410c4969fe6d06d959",
+                     *           "script_sha256": "9ec43f201a20f4a072aef4fc40e87f8ca3275cbafba6270036a2cbd12dd14a88",
                      *           "state": "pending"
                      *         }
                      *       ],
@@ -11920,7 +11632,7 @@ export interface operations {
                      *           "created_at": "2026-01-31T12:00:00.000Z",
                      *           "created_by": "01900000-0000-7000-8000-000000000002",
                      *           "fan_out_above": 10,
-                     *           "id": "01900000-0000-7000-8000-000000000022",
+                     *           "id": "01900000-0000-7000-8000-000000000024",
                      *           "life_cycle": false,
                      *           "name": "production",
                      *           "scripts": [
@@ -12015,7 +11727,7 @@ export interface operations {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "fan_out_above": 10,
-                     *       "id": "01900000-0000-7000-8000-000000000022",
+                     *       "id": "01900000-0000-7000-8000-000000000024",
                      *       "life_cycle": false,
                      *       "name": "production",
                      *       "scripts": [
@@ -12211,18 +11923,18 @@ export interface operations {
                      * @example {
                      *       "agent_count": 1,
                      *       "agent_ids": [
-                     *         "01900000-0000-7000-8000-000000000006"
+                     *         "01900000-0000-7000-8000-000000000008"
                      *       ],
                      *       "agent_names": [
                      *         "old-1"
                      *       ],
-                     *       "agents_sha256": "6c368424a89782ab840eab877c90be0d88c9b50db4957e8cd76385b85586309a",
+                     *       "agents_sha256": "103028198d31f1dd3845ffd7fd68487df5a6c858efca96f0316436a6c9f3a684",
                      *       "command": "execute",
                      *       "command_id": null,
                      *       "commands": [
                      *         {
-                     *           "agent_id": "01900000-0000-7000-8000-000000000006",
-                     *           "command_id": "01900000-0000-7000-8000-000000000007"
+                     *           "agent_id": "01900000-0000-7000-8000-000000000008",
+                     *           "command_id": "01900000-0000-7000-8000-000000000009"
                      *         }
                      *       ],
                      *       "created_at": "2026-01-31T12:00:00.000Z",
@@ -12239,8 +11951,8 @@ export interface operations {
                      *           "sha256": null
                      *         }
                      *       ],
-                     *       "id": "01900000-0000-7000-8000-000000000009",
-                     *       "job_id": "01900000-0000-7000-8000-000000000010",
+                     *       "id": "01900000-0000-7000-8000-000000000011",
+                     *       "job_id": "01900000-0000-7000-8000-000000000012",
                      *       "parameters_sha256": "e885777a181900f632021219f03c1f1652b74ee33109a345b1f8aa96a055c9fa",
                      *       "reason": null,
                      *       "requested_by": "01900000-0000-7000-8000-000000000002",
@@ -12250,7 +11962,7 @@ export interface operations {
                      *         "every script"
                      *       ],
                      *       "script": "deploy",
-                     *       "script_sha256": "8db272e2c9f3e286bb7b4f48c7fe6eab920fba5520a75d410c4969fe6d06d959",
+                     *       "script_sha256": "9ec43f201a20f4a072aef4fc40e87f8ca3275cbafba6270036a2cbd12dd14a88",
                      *       "state": "pending"
                      *     }
                      */
@@ -12341,18 +12053,18 @@ export interface operations {
                      * @example {
                      *       "agent_count": 1,
                      *       "agent_ids": [
-                     *         "01900000-0000-7000-8000-000000000006"
+                     *         "01900000-0000-7000-8000-000000000008"
                      *       ],
                      *       "agent_names": [
                      *         "old-1"
                      *       ],
-                     *       "agents_sha256": "6c368424a89782ab840eab877c90be0d88c9b50db4957e8cd76385b85586309a",
+                     *       "agents_sha256": "103028198d31f1dd3845ffd7fd68487df5a6c858efca96f0316436a6c9f3a684",
                      *       "command": "execute",
                      *       "command_id": null,
                      *       "commands": [
                      *         {
-                     *           "agent_id": "01900000-0000-7000-8000-000000000006",
-                     *           "command_id": "01900000-0000-7000-8000-000000000007"
+                     *           "agent_id": "01900000-0000-7000-8000-000000000008",
+                     *           "command_id": "01900000-0000-7000-8000-000000000009"
                      *         }
                      *       ],
                      *       "created_at": "2026-01-31T12:00:00.000Z",
@@ -12360,7 +12072,7 @@ export interface operations {
                      *         "script": "deploy"
                      *       },
                      *       "decided_at": "2026-01-31T12:00:00.000Z",
-                     *       "decided_by": "01900000-0000-7000-8000-000000000008",
+                     *       "decided_by": "01900000-0000-7000-8000-000000000010",
                      *       "decided_by_name": "grace",
                      *       "expires_at": "2026-01-31T12:00:00.000Z",
                      *       "files": [
@@ -12369,8 +12081,8 @@ export interface operations {
                      *           "sha256": null
                      *         }
                      *       ],
-                     *       "id": "01900000-0000-7000-8000-000000000009",
-                     *       "job_id": "01900000-0000-7000-8000-000000000010",
+                     *       "id": "01900000-0000-7000-8000-000000000011",
+                     *       "job_id": "01900000-0000-7000-8000-000000000012",
                      *       "parameters_sha256": "e885777a181900f632021219f03c1f1652b74ee33109a345b1f8aa96a055c9fa",
                      *       "reason": "checked with the team",
                      *       "requested_by": "01900000-0000-7000-8000-000000000002",
@@ -12380,7 +12092,7 @@ export interface operations {
                      *         "every script"
                      *       ],
                      *       "script": "deploy",
-                     *       "script_sha256": "8db272e2c9f3e286bb7b4f48c7fe6eab920fba5520a75d410c4969fe6d06d959",
+                     *       "script_sha256": "9ec43f201a20f4a072aef4fc40e87f8ca3275cbafba6270036a2cbd12dd14a88",
                      *       "state": "approved"
                      *     }
                      */
@@ -12495,7 +12207,7 @@ export interface operations {
             };
             cookie?: never;
         };
-        requestBody?: {
+        requestBody: {
             content: {
                 /**
                  * @example {
@@ -12516,18 +12228,18 @@ export interface operations {
                      * @example {
                      *       "agent_count": 1,
                      *       "agent_ids": [
-                     *         "01900000-0000-7000-8000-000000000006"
+                     *         "01900000-0000-7000-8000-000000000008"
                      *       ],
                      *       "agent_names": [
                      *         "old-1"
                      *       ],
-                     *       "agents_sha256": "6c368424a89782ab840eab877c90be0d88c9b50db4957e8cd76385b85586309a",
+                     *       "agents_sha256": "103028198d31f1dd3845ffd7fd68487df5a6c858efca96f0316436a6c9f3a684",
                      *       "command": "execute",
                      *       "command_id": null,
                      *       "commands": [
                      *         {
-                     *           "agent_id": "01900000-0000-7000-8000-000000000006",
-                     *           "command_id": "01900000-0000-7000-8000-000000000103"
+                     *           "agent_id": "01900000-0000-7000-8000-000000000008",
+                     *           "command_id": "01900000-0000-7000-8000-000000000110"
                      *         }
                      *       ],
                      *       "created_at": "2026-01-31T12:00:00.000Z",
@@ -12535,7 +12247,7 @@ export interface operations {
                      *         "script": "deploy"
                      *       },
                      *       "decided_at": "2026-01-31T12:00:00.000Z",
-                     *       "decided_by": "01900000-0000-7000-8000-000000000008",
+                     *       "decided_by": "01900000-0000-7000-8000-000000000010",
                      *       "decided_by_name": "grace",
                      *       "expires_at": "2026-01-31T12:00:00.000Z",
                      *       "files": [
@@ -12544,8 +12256,8 @@ export interface operations {
                      *           "sha256": null
                      *         }
                      *       ],
-                     *       "id": "01900000-0000-7000-8000-000000000104",
-                     *       "job_id": "01900000-0000-7000-8000-000000000105",
+                     *       "id": "01900000-0000-7000-8000-000000000111",
+                     *       "job_id": "01900000-0000-7000-8000-000000000112",
                      *       "parameters_sha256": "e885777a181900f632021219f03c1f1652b74ee33109a345b1f8aa96a055c9fa",
                      *       "reason": "checked with the team",
                      *       "requested_by": "01900000-0000-7000-8000-000000000002",
@@ -12555,7 +12267,7 @@ export interface operations {
                      *         "every script"
                      *       ],
                      *       "script": "deploy",
-                     *       "script_sha256": "8db272e2c9f3e286bb7b4f48c7fe6eab920fba5520a75d410c4969fe6d06d959",
+                     *       "script_sha256": "9ec43f201a20f4a072aef4fc40e87f8ca3275cbafba6270036a2cbd12dd14a88",
                      *       "state": "refused"
                      *     }
                      */
@@ -12709,8 +12421,8 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000036",
-                     *           "link": 84,
+                     *           "id": "01900000-0000-7000-8000-000000000038",
+                     *           "link": 90,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000003",
@@ -12724,16 +12436,16 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {
-                     *             "agent_id": "01900000-0000-7000-8000-000000000006",
+                     *             "agent_id": "01900000-0000-7000-8000-000000000008",
                      *             "approval_id": null,
                      *             "command": "execute",
                      *             "script": "deploy"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000045",
-                     *           "link": 83,
+                     *           "id": "01900000-0000-7000-8000-000000000049",
+                     *           "link": 89,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000046",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000050",
                      *           "subject_kind": "command",
                      *           "subject_name": null
                      *         },
@@ -12759,11 +12471,11 @@ export interface operations {
                      *             ],
                      *             "trusts_holders": false
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000047",
-                     *           "link": 82,
+                     *           "id": "01900000-0000-7000-8000-000000000051",
+                     *           "link": 88,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000048",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000052",
                      *           "subject_kind": "agent_key",
                      *           "subject_name": "a key"
                      *         },
@@ -12774,14 +12486,14 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {
-                     *             "new": "1f83d017171f0cc5610c99a110781ad9b441c68932bdf9aa29c21af229767a53",
-                     *             "old": "fa8b8f1d42e421083969bbb955229e0b5d079ea5e8a3ce31664f4271ed664847"
+                     *             "new": "d0b50abe4707a499e2d8e444f2f933200f2c4979bcea9ca67ecf614089541eb8",
+                     *             "old": "e3987c866a6b5fd22383ed37d8886c9f71f53d5ca63897f0a0edc39e01507b4a"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000049",
-                     *           "link": 81,
+                     *           "id": "01900000-0000-7000-8000-000000000053",
+                     *           "link": 87,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000050",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000054",
                      *           "subject_kind": "release_key_change",
                      *           "subject_name": null
                      *         },
@@ -12794,11 +12506,11 @@ export interface operations {
                      *           "detail": {
                      *             "version": "0.2.0"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000051",
-                     *           "link": 80,
+                     *           "id": "01900000-0000-7000-8000-000000000055",
+                     *           "link": 86,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000035",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000036",
                      *           "subject_kind": "release",
                      *           "subject_name": null
                      *         },
@@ -12820,11 +12532,11 @@ export interface operations {
                      *             ],
                      *             "trusts_holders": false
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000052",
-                     *           "link": 79,
+                     *           "id": "01900000-0000-7000-8000-000000000056",
+                     *           "link": 85,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000053",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000057",
                      *           "subject_kind": "agent_key",
                      *           "subject_name": "a key"
                      *         },
@@ -12835,11 +12547,11 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000054",
-                     *           "link": 78,
+                     *           "id": "01900000-0000-7000-8000-000000000058",
+                     *           "link": 84,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000025",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000027",
                      *           "subject_kind": "group",
                      *           "subject_name": null
                      *         },
@@ -12854,11 +12566,11 @@ export interface operations {
                      *             "name": "web",
                      *             "state": "active"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000055",
-                     *           "link": 77,
+                     *           "id": "01900000-0000-7000-8000-000000000059",
+                     *           "link": 83,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000025",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000027",
                      *           "subject_kind": "group",
                      *           "subject_name": null
                      *         },
@@ -12873,11 +12585,11 @@ export interface operations {
                      *             "name": "web",
                      *             "state": "paused"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000056",
-                     *           "link": 76,
+                     *           "id": "01900000-0000-7000-8000-000000000060",
+                     *           "link": 82,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000025",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000027",
                      *           "subject_kind": "group",
                      *           "subject_name": null
                      *         },
@@ -12892,11 +12604,11 @@ export interface operations {
                      *             "name": "web",
                      *             "state": "active"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000057",
-                     *           "link": 75,
+                     *           "id": "01900000-0000-7000-8000-000000000061",
+                     *           "link": 81,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000025",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000027",
                      *           "subject_kind": "group",
                      *           "subject_name": null
                      *         },
@@ -12911,11 +12623,11 @@ export interface operations {
                      *             "name": "web",
                      *             "state": "active"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000058",
-                     *           "link": 74,
+                     *           "id": "01900000-0000-7000-8000-000000000062",
+                     *           "link": 80,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000025",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000027",
                      *           "subject_kind": "group",
                      *           "subject_name": null
                      *         },
@@ -12926,14 +12638,14 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {
-                     *             "key": "fa8b8f1d42e421083969bbb955229e0b5d079ea5e8a3ce31664f4271ed664847",
+                     *             "key": "e3987c866a6b5fd22383ed37d8886c9f71f53d5ca63897f0a0edc39e01507b4a",
                      *             "version": "0.2.0"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000059",
-                     *           "link": 73,
+                     *           "id": "01900000-0000-7000-8000-000000000063",
+                     *           "link": 79,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000035",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000036",
                      *           "subject_kind": "release",
                      *           "subject_name": null
                      *         },
@@ -12946,14 +12658,14 @@ export interface operations {
                      *           "detail": {
                      *             "platform": "linux-x86_64",
                      *             "program": "muster-supervisor",
-                     *             "sha256": "7fbe51fec594d8fd0560a4f61f24134c9eb3dfb35610dbd2184b45d7003f4e98",
+                     *             "sha256": "fb0ff658819f84bbbf831a554ed39c3c05376343d6f068746d02a0a502769c10",
                      *             "version": "0.2.0"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000060",
-                     *           "link": 72,
+                     *           "id": "01900000-0000-7000-8000-000000000064",
+                     *           "link": 78,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000035",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000036",
                      *           "subject_kind": "release",
                      *           "subject_name": null
                      *         },
@@ -12966,14 +12678,14 @@ export interface operations {
                      *           "detail": {
                      *             "platform": "linux-x86_64",
                      *             "program": "muster-agent",
-                     *             "sha256": "f9c6cb8979819b65418e7783cf28f8f15ab64922f2e8c60f9dd4ddcf2628cc5f",
+                     *             "sha256": "e6a2f7fe9953f628ee976c18bd2f0ec3558685010d28f82b328cbdcb204356a0",
                      *             "version": "0.2.0"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000061",
-                     *           "link": 71,
+                     *           "id": "01900000-0000-7000-8000-000000000065",
+                     *           "link": 77,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000035",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000036",
                      *           "subject_kind": "release",
                      *           "subject_name": null
                      *         },
@@ -12984,84 +12696,144 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {
-                     *             "key": "fa8b8f1d42e421083969bbb955229e0b5d079ea5e8a3ce31664f4271ed664847",
+                     *             "key": "e3987c866a6b5fd22383ed37d8886c9f71f53d5ca63897f0a0edc39e01507b4a",
                      *             "version": "0.2.0"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000062",
-                     *           "link": 70,
+                     *           "id": "01900000-0000-7000-8000-000000000066",
+                     *           "link": 76,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000035",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000036",
                      *           "subject_kind": "release",
                      *           "subject_name": null
                      *         },
                      *         {
+                     *           "action": "agent.delete",
+                     *           "actor_id": "01900000-0000-7000-8000-000000000002",
+                     *           "actor_kind": "api_key",
+                     *           "actor_name": "bootstrap",
+                     *           "at": "2026-01-31T12:00:00.000Z",
+                     *           "detail": {},
+                     *           "id": "01900000-0000-7000-8000-000000000037",
+                     *           "link": 75,
+                     *           "session_id": null,
+                     *           "source": "127.0.0.1",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000006",
+                     *           "subject_kind": "agent",
+                     *           "subject_name": "fake"
+                     *         },
+                     *         {
+                     *           "action": "agent.adopt",
+                     *           "actor_id": "01900000-0000-7000-8000-000000000002",
+                     *           "actor_kind": "api_key",
+                     *           "actor_name": "bootstrap",
+                     *           "at": "2026-01-31T12:00:00.000Z",
+                     *           "detail": {
+                     *             "fingerprint": "SHA256:ZwNvPA4QvE3pA+4bBJYw0ouduo3/897WnqOD1n1GktM",
+                     *             "from": "SHA256:bn8+ozMkgTe0jts6AMaEXp1wDbrLbDqWRl1KW4wNr2E",
+                     *             "replaced_agent": null
+                     *           },
+                     *           "id": "01900000-0000-7000-8000-000000000067",
+                     *           "link": 74,
+                     *           "session_id": null,
+                     *           "source": "127.0.0.1",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000006",
+                     *           "subject_kind": "agent",
+                     *           "subject_name": "fake"
+                     *         },
+                     *         {
+                     *           "action": "agent_key.create",
+                     *           "actor_id": "01900000-0000-7000-8000-000000000002",
+                     *           "actor_kind": "api_key",
+                     *           "actor_name": "bootstrap",
+                     *           "at": "2026-01-31T12:00:00.000Z",
+                     *           "detail": {
+                     *             "max_agents": 1,
+                     *             "name": "a key",
+                     *             "permissions": [
+                     *               "ping",
+                     *               "info",
+                     *               "echo",
+                     *               "scripts",
+                     *               "execute"
+                     *             ],
+                     *             "trusts_holders": false
+                     *           },
+                     *           "id": "01900000-0000-7000-8000-000000000068",
+                     *           "link": 73,
+                     *           "session_id": null,
+                     *           "source": "127.0.0.1",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000007",
+                     *           "subject_kind": "agent_key",
+                     *           "subject_name": "a key"
+                     *         },
+                     *         {
                      *           "action": "command.cancel",
                      *           "actor_id": "01900000-0000-7000-8000-000000000002",
                      *           "actor_kind": "api_key",
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000063",
+                     *           "id": "01900000-0000-7000-8000-000000000069",
+                     *           "link": 72,
+                     *           "session_id": null,
+                     *           "source": "127.0.0.1",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000014",
+                     *           "subject_kind": "command",
+                     *           "subject_name": null
+                     *         },
+                     *         {
+                     *           "action": "command.submit",
+                     *           "actor_id": "01900000-0000-7000-8000-000000000002",
+                     *           "actor_kind": "api_key",
+                     *           "actor_name": "bootstrap",
+                     *           "at": "2026-01-31T12:00:00.000Z",
+                     *           "detail": {
+                     *             "agent_id": "01900000-0000-7000-8000-000000000003",
+                     *             "approval_id": null,
+                     *             "command": "execute",
+                     *             "script": "deploy"
+                     *           },
+                     *           "id": "01900000-0000-7000-8000-000000000070",
+                     *           "link": 71,
+                     *           "session_id": null,
+                     *           "source": "127.0.0.1",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000014",
+                     *           "subject_kind": "command",
+                     *           "subject_name": null
+                     *         },
+                     *         {
+                     *           "action": "command.cancel",
+                     *           "actor_id": "01900000-0000-7000-8000-000000000002",
+                     *           "actor_kind": "api_key",
+                     *           "actor_name": "bootstrap",
+                     *           "at": "2026-01-31T12:00:00.000Z",
+                     *           "detail": {},
+                     *           "id": "01900000-0000-7000-8000-000000000071",
+                     *           "link": 70,
+                     *           "session_id": null,
+                     *           "source": "127.0.0.1",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000013",
+                     *           "subject_kind": "command",
+                     *           "subject_name": null
+                     *         },
+                     *         {
+                     *           "action": "command.submit",
+                     *           "actor_id": "01900000-0000-7000-8000-000000000002",
+                     *           "actor_kind": "api_key",
+                     *           "actor_name": "bootstrap",
+                     *           "at": "2026-01-31T12:00:00.000Z",
+                     *           "detail": {
+                     *             "agent_id": "01900000-0000-7000-8000-000000000003",
+                     *             "approval_id": null,
+                     *             "command": "execute",
+                     *             "script": "deploy"
+                     *           },
+                     *           "id": "01900000-0000-7000-8000-000000000072",
                      *           "link": 69,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000012",
-                     *           "subject_kind": "command",
-                     *           "subject_name": null
-                     *         },
-                     *         {
-                     *           "action": "command.submit",
-                     *           "actor_id": "01900000-0000-7000-8000-000000000002",
-                     *           "actor_kind": "api_key",
-                     *           "actor_name": "bootstrap",
-                     *           "at": "2026-01-31T12:00:00.000Z",
-                     *           "detail": {
-                     *             "agent_id": "01900000-0000-7000-8000-000000000003",
-                     *             "approval_id": null,
-                     *             "command": "execute",
-                     *             "script": "deploy"
-                     *           },
-                     *           "id": "01900000-0000-7000-8000-000000000064",
-                     *           "link": 68,
-                     *           "session_id": null,
-                     *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000012",
-                     *           "subject_kind": "command",
-                     *           "subject_name": null
-                     *         },
-                     *         {
-                     *           "action": "command.cancel",
-                     *           "actor_id": "01900000-0000-7000-8000-000000000002",
-                     *           "actor_kind": "api_key",
-                     *           "actor_name": "bootstrap",
-                     *           "at": "2026-01-31T12:00:00.000Z",
-                     *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000065",
-                     *           "link": 67,
-                     *           "session_id": null,
-                     *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000011",
-                     *           "subject_kind": "command",
-                     *           "subject_name": null
-                     *         },
-                     *         {
-                     *           "action": "command.submit",
-                     *           "actor_id": "01900000-0000-7000-8000-000000000002",
-                     *           "actor_kind": "api_key",
-                     *           "actor_name": "bootstrap",
-                     *           "at": "2026-01-31T12:00:00.000Z",
-                     *           "detail": {
-                     *             "agent_id": "01900000-0000-7000-8000-000000000003",
-                     *             "approval_id": null,
-                     *             "command": "execute",
-                     *             "script": "deploy"
-                     *           },
-                     *           "id": "01900000-0000-7000-8000-000000000066",
-                     *           "link": 66,
-                     *           "session_id": null,
-                     *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000011",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000013",
                      *           "subject_kind": "command",
                      *           "subject_name": null
                      *         },
@@ -13072,11 +12844,11 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000067",
-                     *           "link": 65,
+                     *           "id": "01900000-0000-7000-8000-000000000073",
+                     *           "link": 68,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000013",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000015",
                      *           "subject_kind": "job",
                      *           "subject_name": "deploy"
                      *         },
@@ -13092,11 +12864,11 @@ export interface operations {
                      *             "script": "deploy",
                      *             "waves": 1
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000068",
-                     *           "link": 64,
+                     *           "id": "01900000-0000-7000-8000-000000000074",
+                     *           "link": 67,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000013",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000015",
                      *           "subject_kind": "job",
                      *           "subject_name": "deploy"
                      *         },
@@ -13107,8 +12879,8 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000069",
-                     *           "link": 63,
+                     *           "id": "01900000-0000-7000-8000-000000000075",
+                     *           "link": 66,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000001",
@@ -13122,8 +12894,8 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000070",
-                     *           "link": 62,
+                     *           "id": "01900000-0000-7000-8000-000000000076",
+                     *           "link": 65,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000001",
@@ -13137,8 +12909,8 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000071",
-                     *           "link": 61,
+                     *           "id": "01900000-0000-7000-8000-000000000077",
+                     *           "link": 64,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000001",
@@ -13157,11 +12929,57 @@ export interface operations {
                      *             "script": "deploy",
                      *             "waves": 1
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000072",
-                     *           "link": 60,
+                     *           "id": "01900000-0000-7000-8000-000000000078",
+                     *           "link": 63,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000001",
+                     *           "subject_kind": "job",
+                     *           "subject_name": "deploy"
+                     *         },
+                     *         {
+                     *           "action": "agent_key.create",
+                     *           "actor_id": "01900000-0000-7000-8000-000000000002",
+                     *           "actor_kind": "api_key",
+                     *           "actor_name": "bootstrap",
+                     *           "at": "2026-01-31T12:00:00.000Z",
+                     *           "detail": {
+                     *             "max_agents": 1,
+                     *             "name": "a key",
+                     *             "permissions": [
+                     *               "ping",
+                     *               "info",
+                     *               "echo",
+                     *               "scripts",
+                     *               "execute"
+                     *             ],
+                     *             "trusts_holders": false
+                     *           },
+                     *           "id": "01900000-0000-7000-8000-000000000079",
+                     *           "link": 62,
+                     *           "session_id": null,
+                     *           "source": "127.0.0.1",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000080",
+                     *           "subject_kind": "agent_key",
+                     *           "subject_name": "a key"
+                     *         },
+                     *         {
+                     *           "action": "job.submit",
+                     *           "actor_id": "01900000-0000-7000-8000-000000000002",
+                     *           "actor_kind": "api_key",
+                     *           "actor_name": "bootstrap",
+                     *           "at": "2026-01-31T12:00:00.000Z",
+                     *           "detail": {
+                     *             "agents": 1,
+                     *             "approval_id": null,
+                     *             "script": "deploy",
+                     *             "waves": null
+                     *           },
+                     *           "id": "01900000-0000-7000-8000-000000000039",
+                     *           "link": 61,
+                     *           "session_id": null,
+                     *           "source": "127.0.0.1",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000040",
                      *           "subject_kind": "job",
                      *           "subject_name": "deploy"
                      *         },
@@ -13172,36 +12990,11 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000073",
-                     *           "link": 59,
+                     *           "id": "01900000-0000-7000-8000-000000000081",
+                     *           "link": 60,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000027",
-                     *           "subject_kind": "integration",
-                     *           "subject_name": null
-                     *         },
-                     *         {
-                     *           "action": "integration.update",
-                     *           "actor_id": "01900000-0000-7000-8000-000000000002",
-                     *           "actor_kind": "api_key",
-                     *           "actor_name": "bootstrap",
-                     *           "at": "2026-01-31T12:00:00.000Z",
-                     *           "detail": {
-                     *             "event_types": [
-                     *               "agent.online",
-                     *               "agent.offline",
-                     *               "job.failed"
-                     *             ],
-                     *             "host": "hooks.invalid",
-                     *             "is_enabled": false,
-                     *             "kind": "slack",
-                     *             "name": "operations"
-                     *           },
-                     *           "id": "01900000-0000-7000-8000-000000000074",
-                     *           "link": 58,
-                     *           "session_id": null,
-                     *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000027",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000029",
                      *           "subject_kind": "integration",
                      *           "subject_name": null
                      *         },
@@ -13214,11 +13007,11 @@ export interface operations {
                      *           "detail": {
                      *             "host": "hooks.invalid"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000075",
-                     *           "link": 57,
+                     *           "id": "01900000-0000-7000-8000-000000000082",
+                     *           "link": 59,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000027",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000029",
                      *           "subject_kind": "integration",
                      *           "subject_name": null
                      *         },
@@ -13239,11 +13032,11 @@ export interface operations {
                      *             "kind": "slack",
                      *             "name": "operations"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000076",
-                     *           "link": 56,
+                     *           "id": "01900000-0000-7000-8000-000000000083",
+                     *           "link": 58,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000027",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000029",
                      *           "subject_kind": "integration",
                      *           "subject_name": null
                      *         },
@@ -13264,11 +13057,86 @@ export interface operations {
                      *             "kind": "slack",
                      *             "name": "operations"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000077",
+                     *           "id": "01900000-0000-7000-8000-000000000084",
+                     *           "link": 57,
+                     *           "session_id": null,
+                     *           "source": "127.0.0.1",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000029",
+                     *           "subject_kind": "integration",
+                     *           "subject_name": null
+                     *         },
+                     *         {
+                     *           "action": "integration.delete",
+                     *           "actor_id": "01900000-0000-7000-8000-000000000002",
+                     *           "actor_kind": "api_key",
+                     *           "actor_name": "bootstrap",
+                     *           "at": "2026-01-31T12:00:00.000Z",
+                     *           "detail": {},
+                     *           "id": "01900000-0000-7000-8000-000000000085",
+                     *           "link": 56,
+                     *           "session_id": null,
+                     *           "source": "127.0.0.1",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000086",
+                     *           "subject_kind": "integration",
+                     *           "subject_name": null
+                     *         },
+                     *         {
+                     *           "action": "integration.resend",
+                     *           "actor_id": "01900000-0000-7000-8000-000000000002",
+                     *           "actor_kind": "api_key",
+                     *           "actor_name": "bootstrap",
+                     *           "at": "2026-01-31T12:00:00.000Z",
+                     *           "detail": {
+                     *             "delivery_id": "01900000-0000-7000-8000-000000000087"
+                     *           },
+                     *           "id": "01900000-0000-7000-8000-000000000088",
                      *           "link": 55,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000027",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000086",
+                     *           "subject_kind": "integration",
+                     *           "subject_name": null
+                     *         },
+                     *         {
+                     *           "action": "job.submit",
+                     *           "actor_id": "01900000-0000-7000-8000-000000000002",
+                     *           "actor_kind": "api_key",
+                     *           "actor_name": "bootstrap",
+                     *           "at": "2026-01-31T12:00:00.000Z",
+                     *           "detail": {
+                     *             "agents": 1,
+                     *             "approval_id": null,
+                     *             "script": "deploy",
+                     *             "waves": null
+                     *           },
+                     *           "id": "01900000-0000-7000-8000-000000000089",
+                     *           "link": 54,
+                     *           "session_id": null,
+                     *           "source": "127.0.0.1",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000090",
+                     *           "subject_kind": "job",
+                     *           "subject_name": "deploy"
+                     *         },
+                     *         {
+                     *           "action": "integration.create",
+                     *           "actor_id": "01900000-0000-7000-8000-000000000002",
+                     *           "actor_kind": "api_key",
+                     *           "actor_name": "bootstrap",
+                     *           "at": "2026-01-31T12:00:00.000Z",
+                     *           "detail": {
+                     *             "event_types": [
+                     *               "job.failed"
+                     *             ],
+                     *             "host": "127.0.0.1",
+                     *             "is_enabled": true,
+                     *             "kind": "webhook",
+                     *             "name": "receiver"
+                     *           },
+                     *           "id": "01900000-0000-7000-8000-000000000091",
+                     *           "link": 53,
+                     *           "session_id": null,
+                     *           "source": "127.0.0.1",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000086",
                      *           "subject_kind": "integration",
                      *           "subject_name": null
                      *         },
@@ -13279,11 +13147,11 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000078",
-                     *           "link": 54,
+                     *           "id": "01900000-0000-7000-8000-000000000092",
+                     *           "link": 52,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000026",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000028",
                      *           "subject_kind": "hook",
                      *           "subject_name": null
                      *         },
@@ -13299,11 +13167,11 @@ export interface operations {
                      *             "name": "releases",
                      *             "owner_id": "01900000-0000-7000-8000-000000000002"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000079",
-                     *           "link": 53,
+                     *           "id": "01900000-0000-7000-8000-000000000093",
+                     *           "link": 51,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000026",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000028",
                      *           "subject_kind": "hook",
                      *           "subject_name": null
                      *         },
@@ -13314,14 +13182,14 @@ export interface operations {
                      *           "actor_name": null,
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {
-                     *             "delivery_id": "01900000-0000-7000-8000-000000000033",
-                     *             "job_id": "01900000-0000-7000-8000-000000000034"
+                     *             "delivery_id": "01900000-0000-7000-8000-000000000034",
+                     *             "job_id": "01900000-0000-7000-8000-000000000035"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000080",
-                     *           "link": 52,
+                     *           "id": "01900000-0000-7000-8000-000000000094",
+                     *           "link": 50,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000026",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000028",
                      *           "subject_kind": "hook",
                      *           "subject_name": null
                      *         },
@@ -13337,11 +13205,11 @@ export interface operations {
                      *             "script": "deploy",
                      *             "waves": null
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000081",
-                     *           "link": 51,
+                     *           "id": "01900000-0000-7000-8000-000000000095",
+                     *           "link": 49,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000034",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000035",
                      *           "subject_kind": "job",
                      *           "subject_name": "deploy"
                      *         },
@@ -13357,11 +13225,11 @@ export interface operations {
                      *             "name": "releases",
                      *             "owner_id": "01900000-0000-7000-8000-000000000002"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000082",
-                     *           "link": 50,
+                     *           "id": "01900000-0000-7000-8000-000000000096",
+                     *           "link": 48,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000026",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000028",
                      *           "subject_kind": "hook",
                      *           "subject_name": null
                      *         },
@@ -13377,11 +13245,11 @@ export interface operations {
                      *             "name": "deploys",
                      *             "owner_id": "01900000-0000-7000-8000-000000000002"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000083",
-                     *           "link": 49,
+                     *           "id": "01900000-0000-7000-8000-000000000097",
+                     *           "link": 47,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000026",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000028",
                      *           "subject_kind": "hook",
                      *           "subject_name": null
                      *         },
@@ -13395,50 +13263,12 @@ export interface operations {
                      *             "latest_version": 2,
                      *             "name": "disk-report"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000084",
-                     *           "link": 48,
-                     *           "session_id": null,
-                     *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000030",
-                     *           "subject_kind": "script",
-                     *           "subject_name": null
-                     *         },
-                     *         {
-                     *           "action": "package.delete",
-                     *           "actor_id": "01900000-0000-7000-8000-000000000002",
-                     *           "actor_kind": "api_key",
-                     *           "actor_name": "bootstrap",
-                     *           "at": "2026-01-31T12:00:00.000Z",
-                     *           "detail": {
-                     *             "name": "backup",
-                     *             "sha256": "9d9e6b21270d196e8f8600ba85f4f6a9614734deafec924ddecf37d352498856",
-                     *             "version": "1.2.0"
-                     *           },
-                     *           "id": "01900000-0000-7000-8000-000000000085",
-                     *           "link": 47,
-                     *           "session_id": null,
-                     *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000042",
-                     *           "subject_kind": "package",
-                     *           "subject_name": null
-                     *         },
-                     *         {
-                     *           "action": "package.upload",
-                     *           "actor_id": "01900000-0000-7000-8000-000000000002",
-                     *           "actor_kind": "api_key",
-                     *           "actor_name": "bootstrap",
-                     *           "at": "2026-01-31T12:00:00.000Z",
-                     *           "detail": {
-                     *             "name": "backup",
-                     *             "sha256": "9d9e6b21270d196e8f8600ba85f4f6a9614734deafec924ddecf37d352498856",
-                     *             "version": "1.2.0"
-                     *           },
-                     *           "id": "01900000-0000-7000-8000-000000000086",
+                     *           "id": "01900000-0000-7000-8000-000000000098",
                      *           "link": 46,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000042",
-                     *           "subject_kind": "package",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000032",
+                     *           "subject_kind": "script",
                      *           "subject_name": null
                      *         },
                      *         {
@@ -13456,11 +13286,11 @@ export interface operations {
                      *               "disk"
                      *             ]
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000087",
+                     *           "id": "01900000-0000-7000-8000-000000000099",
                      *           "link": 45,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000030",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000032",
                      *           "subject_kind": "script",
                      *           "subject_name": null
                      *         },
@@ -13476,11 +13306,11 @@ export interface operations {
                      *             "publisher": "SHA256:/oEsEvOrTOasXbaaw1L5BssbEe9D+zPiUu9/9VImOIk",
                      *             "version": 2
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000088",
+                     *           "id": "01900000-0000-7000-8000-000000000100",
                      *           "link": 44,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000030",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000032",
                      *           "subject_kind": "script",
                      *           "subject_name": null
                      *         },
@@ -13496,11 +13326,11 @@ export interface operations {
                      *             "latest_version": 2,
                      *             "name": "disk-report"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000089",
+                     *           "id": "01900000-0000-7000-8000-000000000101",
                      *           "link": 43,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000030",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000032",
                      *           "subject_kind": "script",
                      *           "subject_name": null
                      *         },
@@ -13516,11 +13346,11 @@ export interface operations {
                      *             "latest_version": 1,
                      *             "name": "disk-report"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000090",
+                     *           "id": "01900000-0000-7000-8000-000000000102",
                      *           "link": 42,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000030",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000032",
                      *           "subject_kind": "script",
                      *           "subject_name": null
                      *         },
@@ -13531,128 +13361,16 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000091",
+                     *           "id": "01900000-0000-7000-8000-000000000103",
                      *           "link": 41,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000023",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000025",
                      *           "subject_kind": "schedule",
-                     *           "subject_name": null
-                     *         },
-                     *         {
-                     *           "action": "calendar.delete",
-                     *           "actor_id": "01900000-0000-7000-8000-000000000002",
-                     *           "actor_kind": "api_key",
-                     *           "actor_name": "bootstrap",
-                     *           "at": "2026-01-31T12:00:00.000Z",
-                     *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000092",
-                     *           "link": 40,
-                     *           "session_id": null,
-                     *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000024",
-                     *           "subject_kind": "calendar",
-                     *           "subject_name": null
-                     *         },
-                     *         {
-                     *           "action": "schedule.snooze",
-                     *           "actor_id": "01900000-0000-7000-8000-000000000002",
-                     *           "actor_kind": "api_key",
-                     *           "actor_name": "bootstrap",
-                     *           "at": "2026-01-31T12:00:00.000Z",
-                     *           "detail": {
-                     *             "name": "reports",
-                     *             "owner_id": "01900000-0000-7000-8000-000000000002",
-                     *             "rule": {
-                     *               "cron": "0 9 * * MON-FRI",
-                     *               "time_zone": "Europe/Berlin"
-                     *             },
-                     *             "state": "active"
-                     *           },
-                     *           "id": "01900000-0000-7000-8000-000000000093",
-                     *           "link": 39,
-                     *           "session_id": null,
-                     *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000023",
-                     *           "subject_kind": "schedule",
-                     *           "subject_name": null
-                     *         },
-                     *         {
-                     *           "action": "calendar.update",
-                     *           "actor_id": "01900000-0000-7000-8000-000000000002",
-                     *           "actor_kind": "api_key",
-                     *           "actor_name": "bootstrap",
-                     *           "at": "2026-01-31T12:00:00.000Z",
-                     *           "detail": {
-                     *             "entry_count": 2,
-                     *             "name": "weekends",
-                     *             "time_zone": "Europe/Berlin"
-                     *           },
-                     *           "id": "01900000-0000-7000-8000-000000000094",
-                     *           "link": 38,
-                     *           "session_id": null,
-                     *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000024",
-                     *           "subject_kind": "calendar",
-                     *           "subject_name": null
-                     *         },
-                     *         {
-                     *           "action": "calendar.create",
-                     *           "actor_id": "01900000-0000-7000-8000-000000000002",
-                     *           "actor_kind": "api_key",
-                     *           "actor_name": "bootstrap",
-                     *           "at": "2026-01-31T12:00:00.000Z",
-                     *           "detail": {
-                     *             "entry_count": 2,
-                     *             "name": "nights",
-                     *             "time_zone": "Europe/Berlin"
-                     *           },
-                     *           "id": "01900000-0000-7000-8000-000000000095",
-                     *           "link": 37,
-                     *           "session_id": null,
-                     *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000024",
-                     *           "subject_kind": "calendar",
-                     *           "subject_name": null
-                     *         },
-                     *         {
-                     *           "action": "alert_rule.delete",
-                     *           "actor_id": "01900000-0000-7000-8000-000000000002",
-                     *           "actor_kind": "api_key",
-                     *           "actor_name": "bootstrap",
-                     *           "at": "2026-01-31T12:00:00.000Z",
-                     *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000096",
-                     *           "link": 36,
-                     *           "session_id": null,
-                     *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000020",
-                     *           "subject_kind": "alert_rule",
-                     *           "subject_name": null
-                     *         },
-                     *         {
-                     *           "action": "alert_rule.silence",
-                     *           "actor_id": "01900000-0000-7000-8000-000000000002",
-                     *           "actor_kind": "api_key",
-                     *           "actor_name": "bootstrap",
-                     *           "at": "2026-01-31T12:00:00.000Z",
-                     *           "detail": {
-                     *             "is_enabled": true,
-                     *             "metric": "disk_percent",
-                     *             "name": "disk",
-                     *             "silenced_until": null,
-                     *             "threshold": 90
-                     *           },
-                     *           "id": "01900000-0000-7000-8000-000000000097",
-                     *           "link": 35,
-                     *           "session_id": null,
-                     *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000020",
-                     *           "subject_kind": "alert_rule",
                      *           "subject_name": null
                      *         }
                      *       ],
-                     *       "next_cursor": "35.01a20962-84b1-7427-b74e-0568333bd960"
+                     *       "next_cursor": "41.01a2097b-4611-711e-b30c-689529968f29"
                      *     }
                      */
                     "application/json": components["schemas"]["PageView_AuditEntryView"];
@@ -13761,9 +13479,10 @@ export interface operations {
                 };
                 content: {
                     /**
-                     * @example {"type":"header","format":"muster audit 1","tenant_id":"01900000-0000-7000-8000-000000000005","after":0,"public_key":"O3FtAR/UbYR0CJBHjiqOdoTSpdudW0PqC+WWM9ieOYM=","is_complete":false}
-                     *     {"type":"entry","id":"01900000-0000-7000-8000-000000000036","link":84,"at":"2026-01-31T12:00:00.000Z","actor_kind":"api_key","actor_id":"01900000-0000-7000-8000-000000000002","actor_name":"bootstrap","session_id":null,"action":"agent.delete","subject_kind":"agent","subject_id":"01900000-0000-7000-8000-000000000003","subject_name":"web-1","detail":{},"source":"127.0.0.1"}
-                     *     {"type":"end","position":"84.01a20962-8e81-7158-8e6a-edaf3be0689e"}
+                     * @example {"type":"header","format":"muster audit 1","tenant_id":"01900000-0000-7000-8000-000000000005","after":0,"public_key":"LE/ujNSLez7kbnaARCovIpn1DkquW1mQlSnTCO2FT+4=","is_complete":false}
+                     *     {"type":"entry","id":"01900000-0000-7000-8000-000000000037","link":75,"at":"2026-01-31T12:00:00.000Z","actor_kind":"api_key","actor_id":"01900000-0000-7000-8000-000000000002","actor_name":"bootstrap","session_id":null,"action":"agent.delete","subject_kind":"agent","subject_id":"01900000-0000-7000-8000-000000000006","subject_name":"fake","detail":{},"source":"127.0.0.1"}
+                     *     {"type":"entry","id":"01900000-0000-7000-8000-000000000038","link":90,"at":"2026-01-31T12:00:00.000Z","actor_kind":"api_key","actor_id":"01900000-0000-7000-8000-000000000002","actor_name":"bootstrap","session_id":null,"action":"agent.delete","subject_kind":"agent","subject_id":"01900000-0000-7000-8000-000000000003","subject_name":"web-1","detail":{},"source":"127.0.0.1"}
+                     *     {"type":"end","position":"90.01a2097b-615a-72f4-8d43-09c1e27ee303"}
                      */
                     "application/x-ndjson": string;
                 };
@@ -13844,10 +13563,10 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "hash": "934332fd4e5da3bae5ed4c5222b09dcd67b9b437e33c5b3b02183d07f9bfcbba",
-                     *       "number": 84,
-                     *       "public_key": "O3FtAR/UbYR0CJBHjiqOdoTSpdudW0PqC+WWM9ieOYM=",
-                     *       "signature": "3jcFL2IOWHqDZ+RUKZuzt2VW9sODbm7/WIRa0QWXtMgytRbEZ1bko7jKetdFYvYZux1GYTPCEo6KpiUMNPbbAA==",
+                     *       "hash": "8baac27323a8f40fd7fd4810e167b4fd2dcd79d34296c32a6049bd3baf4346df",
+                     *       "number": 90,
+                     *       "public_key": "LE/ujNSLez7kbnaARCovIpn1DkquW1mQlSnTCO2FT+4=",
+                     *       "signature": "a6Tya0JaCLSNF+7NR/n86Vtnj/rDPnWw/ifE9mAvwFOIubeWk2hVRXTAVGgpKt9v6dd7dOTzpze80UwJgkojCw==",
                      *       "tenant_id": "01900000-0000-7000-8000-000000000005"
                      *     }
                      */
@@ -14032,19 +13751,19 @@ export interface operations {
                     /**
                      * @example {
                      *       "after": 0,
-                     *       "entry_count": 84,
+                     *       "entry_count": 90,
                      *       "finding_count": 0,
                      *       "findings": [],
                      *       "head": {
-                     *         "hash": "934332fd4e5da3bae5ed4c5222b09dcd67b9b437e33c5b3b02183d07f9bfcbba",
-                     *         "number": 84,
-                     *         "public_key": "O3FtAR/UbYR0CJBHjiqOdoTSpdudW0PqC+WWM9ieOYM=",
-                     *         "signature": "3jcFL2IOWHqDZ+RUKZuzt2VW9sODbm7/WIRa0QWXtMgytRbEZ1bko7jKetdFYvYZux1GYTPCEo6KpiUMNPbbAA==",
+                     *         "hash": "8baac27323a8f40fd7fd4810e167b4fd2dcd79d34296c32a6049bd3baf4346df",
+                     *         "number": 90,
+                     *         "public_key": "LE/ujNSLez7kbnaARCovIpn1DkquW1mQlSnTCO2FT+4=",
+                     *         "signature": "a6Tya0JaCLSNF+7NR/n86Vtnj/rDPnWw/ifE9mAvwFOIubeWk2hVRXTAVGgpKt9v6dd7dOTzpze80UwJgkojCw==",
                      *         "tenant_id": "01900000-0000-7000-8000-000000000005"
                      *       },
                      *       "is_intact": true,
-                     *       "last_link": 84,
-                     *       "link_count": 84,
+                     *       "last_link": 90,
+                     *       "link_count": 90,
                      *       "next_after": null
                      *     }
                      */
@@ -14120,7 +13839,7 @@ export interface operations {
             path?: never;
             cookie?: never;
         };
-        requestBody?: {
+        requestBody: {
             content: {
                 /**
                  * @example {
@@ -14725,7 +14444,7 @@ export interface operations {
                      *       "member": {
                      *         "created_at": "2026-01-31T12:00:00.000Z",
                      *         "email": "ada@example.com",
-                     *         "id": "01900000-0000-7000-8000-000000000028",
+                     *         "id": "01900000-0000-7000-8000-000000000030",
                      *         "name": "Ada",
                      *         "role": "owner",
                      *         "tenant_id": "01900000-0000-7000-8000-000000000005",
@@ -14733,7 +14452,7 @@ export interface operations {
                      *       },
                      *       "refresh_expires_at": "2026-01-31T12:00:00.000Z",
                      *       "refresh_token": "mst_refresh_000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000",
-                     *       "session_id": "01900000-0000-7000-8000-000000000102"
+                     *       "session_id": "01900000-0000-7000-8000-000000000109"
                      *     }
                      */
                     "application/json": components["schemas"]["SignedInView"];
@@ -14858,7 +14577,7 @@ export interface operations {
                      *       "member": {
                      *         "created_at": "2026-01-31T12:00:00.000Z",
                      *         "email": "ada@example.com",
-                     *         "id": "01900000-0000-7000-8000-000000000028",
+                     *         "id": "01900000-0000-7000-8000-000000000030",
                      *         "name": "Ada",
                      *         "role": "owner",
                      *         "tenant_id": "01900000-0000-7000-8000-000000000005",
@@ -14866,7 +14585,7 @@ export interface operations {
                      *       },
                      *       "refresh_expires_at": "2026-01-31T12:00:00.000Z",
                      *       "refresh_token": "mst_refresh_000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000",
-                     *       "session_id": "01900000-0000-7000-8000-000000000041"
+                     *       "session_id": "01900000-0000-7000-8000-000000000046"
                      *     }
                      */
                     "application/json": components["schemas"]["SignedInView"];
@@ -14972,8 +14691,8 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "challenge": "mst_challenge_AVSHruA0GYz1LwWqUlIv8-KuSr5Oc5vYnUd8B9w497vGyRSOI4CLlg-V2wdCK8S9nSwiv_ADpQb1W9k21RKZd2-oC_x5L2V-oy0p-35WlnVsiMlY9BZxbti7uOH6bqOQsnsx1uX6STaqgEthKQnwR2-KMWRqeBoTm7ipmvvdd-BVnR2y3NgGn0-5acH-7s74Dfz_KQ6utciJQcsMVCEqsSd0kTauNmg-zsQGn9p3Qhxxu0LR4ksb040mv6PnKcUliy6S7hMQAQ4QG-vUWhe7HrTbTT7rGo_uHOfBpraW6LJ9oaPjau5QRLa7K3fTIY0gIgAiEuasJ8rt91V1OX3IIu0nmOEz8xthx5CgD6-lMWQtlX4rGNX1nZCLYY3g7UFwlIFyM4j3To6gm6qGcwbdTu74qVCKjyk7rZcYd453zZ4EkNdALj504kOsszla-kxQ48dOFF_06EKUyKn30gna-8sUGue79kk",
-                 *       "code": "783114"
+                 *       "challenge": "mst_challenge_AcLG6CU0XACc8oOx55QNTWeJP5o0M4xZvUwD4ZRMms4sxTbgIRqfjxipByfHQk5M0HrBGRFon6JhbF82LZxcYnzOfo6SYeIkws8WRtqocjQ4HwnSrpMscrLvutPqVtNsu6Ut0jq-Hc3idyDYLnJJ1hKKMjTcPrhPMzip960DcIB1UhK22zr9247E0xQarr8vwdjyM_F3nRqBrK5u4DSoVk6QcdkDhfAagpLRmOyoYdmg-ekz--k7DigPrDY2z3SaGgBaKk4Vl0YgoA7W1jCRpohbBUP7X1Od4yVoBD0_0S83dEcfy1hvIRTdo6hDqp650DYamhyXmLs7bi0kzOG7WNSw_LRi2-Hj14q2d3jUrBOitDXL3xXgo7YkMdeIA5zW852ZI0bWh7EorM6g9Vob6AzXGuC4dwtuyYeZPLtnfCecY2Zknx-5US26kwsUBugS62AVw3Gl1-0TW7xWHl8-fIYLZiWcfA",
+                 *       "code": "873366"
                  *     }
                  */
                 "application/json": components["schemas"]["CompleteSignIn"];
@@ -14993,15 +14712,15 @@ export interface operations {
                      *       "member": {
                      *         "created_at": "2026-01-31T12:00:00.000Z",
                      *         "email": "joan@example.com",
-                     *         "id": "01900000-0000-7000-8000-000000000016",
+                     *         "id": "01900000-0000-7000-8000-000000000018",
                      *         "name": "Joan",
                      *         "role": "owner",
-                     *         "tenant_id": "01900000-0000-7000-8000-000000000017",
+                     *         "tenant_id": "01900000-0000-7000-8000-000000000019",
                      *         "tenant_name": "Example Ltd"
                      *       },
                      *       "refresh_expires_at": "2026-01-31T12:00:00.000Z",
                      *       "refresh_token": "mst_refresh_000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000",
-                     *       "session_id": "01900000-0000-7000-8000-000000000018"
+                     *       "session_id": "01900000-0000-7000-8000-000000000020"
                      *     }
                      */
                     "application/json": components["schemas"]["SignedInView"];
@@ -15200,7 +14919,13 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "items": []
+                     *       "items": [
+                     *         {
+                     *           "name": "corp",
+                     *           "start_path": "/api/auth/oidc/corp/start",
+                     *           "title": "Corporation"
+                     *         }
+                     *       ]
                      *     }
                      */
                     "application/json": components["schemas"]["SignInProvidersView"];
@@ -15211,9 +14936,15 @@ export interface operations {
     complete_single_sign_on: {
         parameters: {
             query?: {
-                /** @description The code of the provider. */
+                /**
+                 * @description The code of the provider.
+                 * @example SplxlOBeZQQYbYS6WxSbIA
+                 */
                 code?: string;
-                /** @description What this server sent along. */
+                /**
+                 * @description What this server sent along.
+                 * @example af0ifjsldkj
+                 */
                 state?: string;
                 /** @description The provider, as RFC 9207 says. */
                 iss?: string;
@@ -15230,6 +14961,11 @@ export interface operations {
             /** @description The person is signed in, and the browser goes on. */
             303: {
                 headers: {
+                    /**
+                     * @description The path of the resource.
+                     * @example /account
+                     */
+                    Location?: string;
                     [name: string]: unknown;
                 };
                 content?: never;
@@ -15317,6 +15053,11 @@ export interface operations {
         };
         requestBody?: {
             content: {
+                /**
+                 * @example {
+                 *       "return_to": "/account"
+                 *     }
+                 */
                 "application/json": components["schemas"]["LinkIdentity"];
             };
         };
@@ -15327,6 +15068,11 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "authorization_url": "https://sso.example/authorize?response_type=code&client_id=muster&redirect_uri=https%3A%2F%2Fmuster.example%2Fapi%2Fauth%2Foidc%2Fcorp%2Fcallback&scope=openid+email+profile&state=af0ifjsldkj&nonce=n-0S6_WzA2Mj&code_challenge=E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM&code_challenge_method=S256"
+                     *     }
+                     */
                     "application/json": components["schemas"]["AuthorizationView"];
                 };
             };
@@ -15422,7 +15168,10 @@ export interface operations {
     start_single_sign_on: {
         parameters: {
             query?: {
-                /** @description A path of this server where the browser goes afterwards, default `/`. */
+                /**
+                 * @description A path of this server where the browser goes afterwards, default `/`.
+                 * @example /agents
+                 */
                 return_to?: string;
                 /**
                  * @description Ask the provider to prove the person again. The session then counts as confirmed, if the provider
@@ -15442,6 +15191,11 @@ export interface operations {
             /** @description The browser goes to the provider. */
             303: {
                 headers: {
+                    /**
+                     * @description The path of the resource.
+                     * @example https://sso.example/authorize?response_type=code&client_id=muster&redirect_uri=https%3A%2F%2Fmuster.example%2Fapi%2Fauth%2Foidc%2Fcorp%2Fcallback&scope=openid+email+profile&state=af0ifjsldkj&nonce=n-0S6_WzA2Mj&code_challenge=E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM&code_challenge_method=S256
+                     */
+                    Location?: string;
                     [name: string]: unknown;
                 };
                 content?: never;
@@ -15720,7 +15474,7 @@ export interface operations {
                      *       "access_token": "eyJhbGciOiJFZERTQSJ9.e30.AA",
                      *       "refresh_expires_at": "2026-01-31T12:00:00.000Z",
                      *       "refresh_token": "mst_refresh_000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000",
-                     *       "session_id": "01900000-0000-7000-8000-000000000041"
+                     *       "session_id": "01900000-0000-7000-8000-000000000046"
                      *     }
                      */
                     "application/json": components["schemas"]["TokensView"];
@@ -15836,7 +15590,7 @@ export interface operations {
                     /**
                      * @example {
                      *       "expires_at": "2026-01-31T12:00:00.000Z",
-                     *       "registration_id": "01900000-0000-7000-8000-000000000106"
+                     *       "registration_id": "01900000-0000-7000-8000-000000000113"
                      *     }
                      */
                     "application/json": components["schemas"]["RegistrationView"];
@@ -15931,7 +15685,7 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "registration_id": "01900000-0000-7000-8000-000000000106"
+                 *       "registration_id": "01900000-0000-7000-8000-000000000113"
                  *     }
                  */
                 "application/json": components["schemas"]["ResendCode"];
@@ -15947,7 +15701,7 @@ export interface operations {
                     /**
                      * @example {
                      *       "expires_at": "2026-01-31T12:00:00.000Z",
-                     *       "registration_id": "01900000-0000-7000-8000-000000000106"
+                     *       "registration_id": "01900000-0000-7000-8000-000000000113"
                      *     }
                      */
                     "application/json": components["schemas"]["RegistrationView"];
@@ -16042,8 +15796,8 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "code": "483171",
-                 *       "registration_id": "01900000-0000-7000-8000-000000000106"
+                 *       "code": "123150",
+                 *       "registration_id": "01900000-0000-7000-8000-000000000113"
                  *     }
                  */
                 "application/json": components["schemas"]["VerifyRegistration"];
@@ -16060,10 +15814,10 @@ export interface operations {
                      * @example {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "email": "joan@example.com",
-                     *       "id": "01900000-0000-7000-8000-000000000016",
+                     *       "id": "01900000-0000-7000-8000-000000000018",
                      *       "name": "Joan",
                      *       "role": "owner",
-                     *       "tenant_id": "01900000-0000-7000-8000-000000000017",
+                     *       "tenant_id": "01900000-0000-7000-8000-000000000019",
                      *       "tenant_name": "Example Ltd"
                      *     }
                      */
@@ -16190,7 +15944,7 @@ export interface operations {
                      *       "member": {
                      *         "created_at": "2026-01-31T12:00:00.000Z",
                      *         "email": "ada@example.com",
-                     *         "id": "01900000-0000-7000-8000-000000000028",
+                     *         "id": "01900000-0000-7000-8000-000000000030",
                      *         "name": "Ada",
                      *         "role": "owner",
                      *         "tenant_id": "01900000-0000-7000-8000-000000000005",
@@ -16198,7 +15952,7 @@ export interface operations {
                      *       },
                      *       "refresh_expires_at": "2026-01-31T12:00:00.000Z",
                      *       "refresh_token": "mst_refresh_000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000",
-                     *       "session_id": "01900000-0000-7000-8000-000000000109"
+                     *       "session_id": "01900000-0000-7000-8000-000000000115"
                      *     }
                      */
                     "application/json": components["schemas"]["SignedInView"];
@@ -16335,10 +16089,10 @@ export interface operations {
                      *               "note": "Christmas"
                      *             }
                      *           ],
-                     *           "id": "01900000-0000-7000-8000-000000000024",
+                     *           "id": "01900000-0000-7000-8000-000000000026",
                      *           "name": "nights",
                      *           "schedule_ids": [
-                     *             "01900000-0000-7000-8000-000000000023"
+                     *             "01900000-0000-7000-8000-000000000025"
                      *           ],
                      *           "target": null,
                      *           "time_zone": "Europe/Berlin"
@@ -16426,7 +16180,7 @@ export interface operations {
                  *       ],
                  *       "name": "nights",
                  *       "schedule_ids": [
-                 *         "01900000-0000-7000-8000-000000000023"
+                 *         "01900000-0000-7000-8000-000000000025"
                  *       ],
                  *       "time_zone": "Europe/Berlin"
                  *     }
@@ -16468,10 +16222,10 @@ export interface operations {
                      *           "note": "Christmas"
                      *         }
                      *       ],
-                     *       "id": "01900000-0000-7000-8000-000000000024",
+                     *       "id": "01900000-0000-7000-8000-000000000026",
                      *       "name": "nights",
                      *       "schedule_ids": [
-                     *         "01900000-0000-7000-8000-000000000023"
+                     *         "01900000-0000-7000-8000-000000000025"
                      *       ],
                      *       "target": null,
                      *       "time_zone": "Europe/Berlin"
@@ -16612,10 +16366,10 @@ export interface operations {
                      *           "note": "Christmas"
                      *         }
                      *       ],
-                     *       "id": "01900000-0000-7000-8000-000000000024",
+                     *       "id": "01900000-0000-7000-8000-000000000026",
                      *       "name": "nights",
                      *       "schedule_ids": [
-                     *         "01900000-0000-7000-8000-000000000023"
+                     *         "01900000-0000-7000-8000-000000000025"
                      *       ],
                      *       "target": null,
                      *       "time_zone": "Europe/Berlin"
@@ -16801,10 +16555,10 @@ export interface operations {
                      *           "note": "Christmas"
                      *         }
                      *       ],
-                     *       "id": "01900000-0000-7000-8000-000000000024",
+                     *       "id": "01900000-0000-7000-8000-000000000026",
                      *       "name": "weekends",
                      *       "schedule_ids": [
-                     *         "01900000-0000-7000-8000-000000000023"
+                     *         "01900000-0000-7000-8000-000000000025"
                      *       ],
                      *       "target": null,
                      *       "time_zone": "Europe/Berlin"
@@ -16952,15 +16706,15 @@ export interface operations {
                      *           "error_code": "exit_code",
                      *           "expires_at": "2026-01-31T12:00:00.000Z",
                      *           "finished_at": "2026-01-31T12:00:00.000Z",
-                     *           "id": "01900000-0000-7000-8000-000000000037",
+                     *           "id": "01900000-0000-7000-8000-000000000042",
                      *           "is_held": false,
-                     *           "job_id": "01900000-0000-7000-8000-000000000039",
+                     *           "job_id": "01900000-0000-7000-8000-000000000044",
                      *           "late_result": null,
                      *           "requested_by": "01900000-0000-7000-8000-000000000002",
                      *           "requested_from": "127.0.0.1",
                      *           "result": {
                      *             "dropped_bytes": 0,
-                     *             "duration_ms": 11,
+                     *             "duration_ms": 3,
                      *             "exit_code": 3,
                      *             "output_bytes": 9,
                      *             "output_complete": true,
@@ -17080,16 +16834,16 @@ export interface operations {
                      *       "error_code": "exit_code",
                      *       "expires_at": "2026-01-31T12:00:00.000Z",
                      *       "finished_at": "2026-01-31T12:00:00.000Z",
-                     *       "id": "01900000-0000-7000-8000-000000000037",
+                     *       "id": "01900000-0000-7000-8000-000000000042",
                      *       "is_held": false,
-                     *       "job_id": "01900000-0000-7000-8000-000000000039",
+                     *       "job_id": "01900000-0000-7000-8000-000000000044",
                      *       "late_result": null,
                      *       "output_bytes": 9,
                      *       "requested_by": "01900000-0000-7000-8000-000000000002",
                      *       "requested_from": "127.0.0.1",
                      *       "result": {
                      *         "dropped_bytes": 0,
-                     *         "duration_ms": 11,
+                     *         "duration_ms": 3,
                      *         "exit_code": 3,
                      *         "output_bytes": 9,
                      *         "output_complete": true,
@@ -17212,7 +16966,7 @@ export interface operations {
                      *       "error_code": "cancelled_in_queue",
                      *       "expires_at": "2026-01-31T12:00:00.000Z",
                      *       "finished_at": "2026-01-31T12:00:00.000Z",
-                     *       "id": "01900000-0000-7000-8000-000000000011",
+                     *       "id": "01900000-0000-7000-8000-000000000013",
                      *       "is_held": false,
                      *       "job_id": null,
                      *       "late_result": null,
@@ -17466,7 +17220,7 @@ export interface operations {
     follow_events: {
         parameters: {
             query?: {
-                /** @description Comma-separated list of `execution`, `job`, `agent`, `approval`, `agent_refused`, `alert` and `alert_rule`. Default: all that the key may see. */
+                /** @description Comma-separated list of `execution`, `job`, `agent`, `approval` and `agent_refused`. Default: all that the key may see. */
                 types?: string;
                 /** @description Only events of this agent. */
                 agent?: string;
@@ -17490,7 +17244,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "text/event-stream": components["schemas"]["ExecutionStreamEvent"] | components["schemas"]["JobStreamEvent"] | components["schemas"]["AgentStreamEvent"] | components["schemas"]["ApprovalStreamEvent"] | components["schemas"]["AgentRefusedStreamEvent"] | components["schemas"]["AlertStreamEvent"] | components["schemas"]["AlertRuleStreamEvent"] | components["schemas"]["ReadyStreamEvent"] | components["schemas"]["ResetStreamEvent"];
+                    "text/event-stream": components["schemas"]["ExecutionStreamEvent"] | components["schemas"]["JobStreamEvent"] | components["schemas"]["AgentStreamEvent"] | components["schemas"]["AgentRefusedStreamEvent"] | components["schemas"]["ReadyStreamEvent"] | components["schemas"]["ResetStreamEvent"];
                 };
             };
             /** @description The query, a header or the body cannot be read. `errors` names the parameter. */
@@ -17595,17 +17349,17 @@ export interface operations {
                      *           "created_at": "2026-01-31T12:00:00.000Z",
                      *           "delivered_at": "2026-01-31T12:00:00.000Z",
                      *           "dropped_bytes": 0,
-                     *           "duration_ms": 11,
+                     *           "duration_ms": 3,
                      *           "error": "the script exited with code 3",
                      *           "error_code": "exit_code",
                      *           "exit_code": 3,
                      *           "expires_at": "2026-01-31T12:00:00.000Z",
                      *           "explanation": null,
                      *           "finished_at": "2026-01-31T12:00:00.000Z",
-                     *           "id": "01900000-0000-7000-8000-000000000037",
+                     *           "id": "01900000-0000-7000-8000-000000000042",
                      *           "is_held": false,
                      *           "is_output_incomplete": false,
-                     *           "job_id": "01900000-0000-7000-8000-000000000039",
+                     *           "job_id": "01900000-0000-7000-8000-000000000044",
                      *           "late_result": null,
                      *           "output_bytes": 9,
                      *           "output_dropped_at": null,
@@ -17720,24 +17474,24 @@ export interface operations {
                      *       "agent_offline_since": null,
                      *       "approval": null,
                      *       "attestation": {
-                     *         "document": "{\"version\":1,\"command_id\":\"01900000-0000-7000-8000-000000000037\",\"agent_id\":\"01900000-0000-7000-8000-000000000003\",\"public_key\":\"EJkqGHZXmnkKLG8NiVcZGFUs2h9ZdwkGOlPOC86l7mw=\",\"outcome\":\"failed\",\"error_code\":\"exit_code\",\"run\":{\"script\":\"deploy\",\"program_sha256\":\"4be1d021dd6b72e283a69706d30934ea99db893366228036a866f3b851d73979\",\"parameters_sha256\":\"7f7618a36a48dd28214f5fbaab7a4293907b4a226c0174e23dd1dddddb3c773d\",\"secret_count\":0,\"policy\":\"manifest\",\"started_at_ms\":1795453780758,\"ended_at_ms\":1795453780811},\"result\":{\"exit_code\":3,\"duration_ms\":11,\"output_bytes\":9,\"stdout_bytes\":9,\"stderr_bytes\":0,\"dropped_bytes\":0,\"output_complete\":true,\"output_sha256\":\"b0f2c37ccb90fce43fcb488f7ee4ff1fbcdd9c80a27ffc2329c88a06baf0f51d\",\"stdout_sha256\":\"b0f2c37ccb90fce43fcb488f7ee4ff1fbcdd9c80a27ffc2329c88a06baf0f51d\",\"stderr_sha256\":\"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\"}}",
-                     *         "signature": "54K5CBoTEcUp5XPVWzEkeesSHo47olt4SyU7zXGe9ZRu51bhkLAQCCoFXNh9Dm9Dbe2ye5KMq/Yq11MtHlHRCQ=="
+                     *         "document": "{\"version\":1,\"command_id\":\"01900000-0000-7000-8000-000000000042\",\"agent_id\":\"01900000-0000-7000-8000-000000000003\",\"public_key\":\"loACGSZ7FQZoE48H+cKfOK8WQKr6uqFEz/0VeRGyaDc=\",\"outcome\":\"failed\",\"error_code\":\"exit_code\",\"run\":{\"script\":\"deploy\",\"program_sha256\":\"4be1d021dd6b72e283a69706d30934ea99db893366228036a866f3b851d73979\",\"parameters_sha256\":\"7f7618a36a48dd28214f5fbaab7a4293907b4a226c0174e23dd1dddddb3c773d\",\"secret_count\":0,\"policy\":\"manifest\",\"started_at_ms\":1795455403117,\"ended_at_ms\":1795455403124},\"result\":{\"exit_code\":3,\"duration_ms\":3,\"output_bytes\":9,\"stdout_bytes\":9,\"stderr_bytes\":0,\"dropped_bytes\":0,\"output_complete\":true,\"output_sha256\":\"b0f2c37ccb90fce43fcb488f7ee4ff1fbcdd9c80a27ffc2329c88a06baf0f51d\",\"stdout_sha256\":\"b0f2c37ccb90fce43fcb488f7ee4ff1fbcdd9c80a27ffc2329c88a06baf0f51d\",\"stderr_sha256\":\"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\"}}",
+                     *         "signature": "lp2MEBiMavmdlXyeSsWDr+hxjKYZhuEXF8IqBF+ouFuUzWNJUEWbnFJ6Yj5cBa9pBWO8yM9JBtG6Luf0yrGdCA=="
                      *       },
                      *       "cancel_requested_at": null,
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "delivered_at": "2026-01-31T12:00:00.000Z",
                      *       "dropped_bytes": 0,
-                     *       "duration_ms": 11,
+                     *       "duration_ms": 3,
                      *       "error": "the script exited with code 3",
                      *       "error_code": "exit_code",
                      *       "exit_code": 3,
                      *       "expires_at": "2026-01-31T12:00:00.000Z",
                      *       "explanation": null,
                      *       "finished_at": "2026-01-31T12:00:00.000Z",
-                     *       "id": "01900000-0000-7000-8000-000000000037",
+                     *       "id": "01900000-0000-7000-8000-000000000042",
                      *       "is_held": false,
                      *       "is_output_incomplete": false,
-                     *       "job_id": "01900000-0000-7000-8000-000000000039",
+                     *       "job_id": "01900000-0000-7000-8000-000000000044",
                      *       "late_result": null,
                      *       "output_bytes": 9,
                      *       "output_dropped_at": null,
@@ -17866,7 +17620,7 @@ export interface operations {
                      *       "expires_at": "2026-01-31T12:00:00.000Z",
                      *       "explanation": null,
                      *       "finished_at": "2026-01-31T12:00:00.000Z",
-                     *       "id": "01900000-0000-7000-8000-000000000012",
+                     *       "id": "01900000-0000-7000-8000-000000000014",
                      *       "is_held": false,
                      *       "is_output_incomplete": null,
                      *       "job_id": null,
@@ -18266,7 +18020,7 @@ export interface operations {
                      *           "desired_version": "0.2.0",
                      *           "halt_reason": null,
                      *           "healthy_for_ms": 60000,
-                     *           "id": "01900000-0000-7000-8000-000000000025",
+                     *           "id": "01900000-0000-7000-8000-000000000027",
                      *           "max_failures": 1,
                      *           "name": "web",
                      *           "requested_by": "01900000-0000-7000-8000-000000000002",
@@ -18393,7 +18147,7 @@ export interface operations {
                      *       "failed_count": 0,
                      *       "halt_reason": null,
                      *       "healthy_for_ms": 60000,
-                     *       "id": "01900000-0000-7000-8000-000000000025",
+                     *       "id": "01900000-0000-7000-8000-000000000027",
                      *       "incompatible_count": 0,
                      *       "max_failures": 1,
                      *       "name": "web",
@@ -18533,7 +18287,7 @@ export interface operations {
                      *       "failed_count": 0,
                      *       "halt_reason": null,
                      *       "healthy_for_ms": 60000,
-                     *       "id": "01900000-0000-7000-8000-000000000025",
+                     *       "id": "01900000-0000-7000-8000-000000000027",
                      *       "incompatible_count": 0,
                      *       "max_failures": 1,
                      *       "name": "web",
@@ -18718,7 +18472,7 @@ export interface operations {
                      *       "failed_count": 0,
                      *       "halt_reason": null,
                      *       "healthy_for_ms": 60000,
-                     *       "id": "01900000-0000-7000-8000-000000000025",
+                     *       "id": "01900000-0000-7000-8000-000000000027",
                      *       "incompatible_count": 0,
                      *       "max_failures": 1,
                      *       "name": "web",
@@ -18867,7 +18621,7 @@ export interface operations {
                      *       "failed_count": 0,
                      *       "halt_reason": null,
                      *       "healthy_for_ms": 60000,
-                     *       "id": "01900000-0000-7000-8000-000000000025",
+                     *       "id": "01900000-0000-7000-8000-000000000027",
                      *       "incompatible_count": 0,
                      *       "max_failures": 1,
                      *       "name": "web",
@@ -19016,7 +18770,7 @@ export interface operations {
                      *       "failed_count": 0,
                      *       "halt_reason": null,
                      *       "healthy_for_ms": 60000,
-                     *       "id": "01900000-0000-7000-8000-000000000025",
+                     *       "id": "01900000-0000-7000-8000-000000000027",
                      *       "incompatible_count": 0,
                      *       "max_failures": 1,
                      *       "name": "web",
@@ -19169,7 +18923,7 @@ export interface operations {
                      *           "created_at": "2026-01-31T12:00:00.000Z",
                      *           "created_by": "01900000-0000-7000-8000-000000000002",
                      *           "enabled": true,
-                     *           "id": "01900000-0000-7000-8000-000000000026",
+                     *           "id": "01900000-0000-7000-8000-000000000028",
                      *           "job": {
                      *             "offline": "wait",
                      *             "script": "deploy",
@@ -19183,7 +18937,7 @@ export interface operations {
                      *           "parameters": {
                      *             "VERSION": "/release/tag"
                      *           },
-                     *           "path": "/hooks/01900000-0000-7000-8000-000000000026",
+                     *           "path": "/hooks/01900000-0000-7000-8000-000000000028",
                      *           "replay_window_ms": 300000
                      *         }
                      *       ],
@@ -19304,7 +19058,7 @@ export interface operations {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "enabled": true,
-                     *       "id": "01900000-0000-7000-8000-000000000026",
+                     *       "id": "01900000-0000-7000-8000-000000000028",
                      *       "job": {
                      *         "offline": "wait",
                      *         "script": "deploy",
@@ -19318,9 +19072,9 @@ export interface operations {
                      *       "parameters": {
                      *         "VERSION": "/release/tag"
                      *       },
-                     *       "path": "/hooks/01900000-0000-7000-8000-000000000026",
+                     *       "path": "/hooks/01900000-0000-7000-8000-000000000028",
                      *       "replay_window_ms": 300000,
-                     *       "secret": "whsec_0000000000000000000000000000000000000000+0s="
+                     *       "secret": "whsec_0000000000000000000000000000000000000000000="
                      *     }
                      */
                     "application/json": components["schemas"]["NewHookView"];
@@ -19443,7 +19197,7 @@ export interface operations {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "enabled": true,
-                     *       "id": "01900000-0000-7000-8000-000000000026",
+                     *       "id": "01900000-0000-7000-8000-000000000028",
                      *       "job": {
                      *         "offline": "wait",
                      *         "script": "deploy",
@@ -19457,7 +19211,7 @@ export interface operations {
                      *       "parameters": {
                      *         "VERSION": "/release/tag"
                      *       },
-                     *       "path": "/hooks/01900000-0000-7000-8000-000000000026",
+                     *       "path": "/hooks/01900000-0000-7000-8000-000000000028",
                      *       "replay_window_ms": 300000
                      *     }
                      */
@@ -19626,7 +19380,7 @@ export interface operations {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "enabled": true,
-                     *       "id": "01900000-0000-7000-8000-000000000026",
+                     *       "id": "01900000-0000-7000-8000-000000000028",
                      *       "job": {
                      *         "offline": "wait",
                      *         "script": "deploy",
@@ -19640,7 +19394,7 @@ export interface operations {
                      *       "parameters": {
                      *         "VERSION": "/release/tag"
                      *       },
-                     *       "path": "/hooks/01900000-0000-7000-8000-000000000026",
+                     *       "path": "/hooks/01900000-0000-7000-8000-000000000028",
                      *       "replay_window_ms": 300000
                      *     }
                      */
@@ -19774,9 +19528,9 @@ export interface operations {
                      *         {
                      *           "delivery_key": null,
                      *           "detail": null,
-                     *           "id": "01900000-0000-7000-8000-000000000033",
+                     *           "id": "01900000-0000-7000-8000-000000000034",
                      *           "is_test": false,
-                     *           "job_id": "01900000-0000-7000-8000-000000000034",
+                     *           "job_id": "01900000-0000-7000-8000-000000000035",
                      *           "received_at": "2026-01-31T12:00:00.000Z",
                      *           "source": "127.0.0.1",
                      *           "state": "started"
@@ -19887,7 +19641,7 @@ export interface operations {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "enabled": true,
-                     *       "id": "01900000-0000-7000-8000-000000000026",
+                     *       "id": "01900000-0000-7000-8000-000000000028",
                      *       "job": {
                      *         "offline": "wait",
                      *         "script": "deploy",
@@ -19901,9 +19655,9 @@ export interface operations {
                      *       "parameters": {
                      *         "VERSION": "/release/tag"
                      *       },
-                     *       "path": "/hooks/01900000-0000-7000-8000-000000000026",
+                     *       "path": "/hooks/01900000-0000-7000-8000-000000000028",
                      *       "replay_window_ms": 300000,
-                     *       "secret": "whsec_0+SlsjxM8cDLxC7Uk4FatjmBSwrH7r/H80vIp61jx14="
+                     *       "secret": "whsec_000000/tnxosLC4dMQChlNQt5musplsmHRWSdfwBDOc="
                      *     }
                      */
                     "application/json": components["schemas"]["NewHookView"];
@@ -20184,7 +19938,7 @@ export interface operations {
                      *           ],
                      *           "failing_since": null,
                      *           "host": "hooks.invalid",
-                     *           "id": "01900000-0000-7000-8000-000000000027",
+                     *           "id": "01900000-0000-7000-8000-000000000029",
                      *           "is_enabled": true,
                      *           "kind": "slack",
                      *           "last_error": null,
@@ -20316,7 +20070,7 @@ export interface operations {
                      *       ],
                      *       "failing_since": null,
                      *       "host": "hooks.invalid",
-                     *       "id": "01900000-0000-7000-8000-000000000027",
+                     *       "id": "01900000-0000-7000-8000-000000000029",
                      *       "is_enabled": true,
                      *       "kind": "slack",
                      *       "last_error": null,
@@ -20452,7 +20206,7 @@ export interface operations {
                      *       ],
                      *       "failing_since": null,
                      *       "host": "hooks.invalid",
-                     *       "id": "01900000-0000-7000-8000-000000000027",
+                     *       "id": "01900000-0000-7000-8000-000000000029",
                      *       "is_enabled": true,
                      *       "kind": "slack",
                      *       "last_error": null,
@@ -20633,7 +20387,7 @@ export interface operations {
                      *       ],
                      *       "failing_since": null,
                      *       "host": "hooks.invalid",
-                     *       "id": "01900000-0000-7000-8000-000000000027",
+                     *       "id": "01900000-0000-7000-8000-000000000029",
                      *       "is_enabled": true,
                      *       "kind": "slack",
                      *       "last_error": null,
@@ -20775,7 +20529,27 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "items": [],
+                     *       "items": [
+                     *         {
+                     *           "attempt_count": 1,
+                     *           "created_at": "2026-01-31T12:00:00.000Z",
+                     *           "due_at": null,
+                     *           "event": "job.failed",
+                     *           "finished_at": "2026-01-31T12:00:00.000Z",
+                     *           "give_up_at": "2026-01-31T12:00:00.000Z",
+                     *           "id": "01900000-0000-7000-8000-000000000087",
+                     *           "job_id": "01900000-0000-7000-8000-000000000090",
+                     *           "last_attempt": {
+                     *             "at": "2026-01-31T12:00:00.000Z",
+                     *             "error": "the receiver answered 400",
+                     *             "response": null,
+                     *             "status": 400,
+                     *             "took_ms": 2
+                     *           },
+                     *           "repeat_count": 0,
+                     *           "state": "failed"
+                     *         }
+                     *       ],
                      *       "next_cursor": null
                      *     }
                      */
@@ -20872,6 +20646,27 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "attempt_count": 1,
+                     *       "created_at": "2026-01-31T12:00:00.000Z",
+                     *       "due_at": "2026-01-31T12:00:00.000Z",
+                     *       "event": "job.failed",
+                     *       "finished_at": null,
+                     *       "give_up_at": "2026-01-31T12:00:00.000Z",
+                     *       "id": "01900000-0000-7000-8000-000000000087",
+                     *       "job_id": "01900000-0000-7000-8000-000000000090",
+                     *       "last_attempt": {
+                     *         "at": "2026-01-31T12:00:00.000Z",
+                     *         "error": "the receiver answered 400",
+                     *         "response": null,
+                     *         "status": 400,
+                     *         "took_ms": 2
+                     *       },
+                     *       "repeat_count": 0,
+                     *       "state": "pending"
+                     *     }
+                     */
                     "application/json": components["schemas"]["IntegrationDeliveryView"];
                 };
             };
@@ -20919,16 +20714,6 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    /**
-                     * @example {
-                     *       "code": "integration_disabled",
-                     *       "detail": "the integration is disabled; enable it first",
-                     *       "request_id": "01900000-0000-7000-8000-000000000107",
-                     *       "status": 409,
-                     *       "title": "Conflict",
-                     *       "type": "about:blank"
-                     *     }
-                     */
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
@@ -21007,7 +20792,7 @@ export interface operations {
                      *       "error": "failed to resolve the name hooks.invalid: failed to lookup address information: Name or service not known",
                      *       "response": null,
                      *       "status": null,
-                     *       "took_ms": 13
+                     *       "took_ms": 1
                      *     }
                      */
                     "application/json": components["schemas"]["WebhookAttempt"];
@@ -21127,10 +20912,10 @@ export interface operations {
                      *       "items": [
                      *         {
                      *           "created_at": "2026-01-31T12:00:00.000Z",
-                     *           "created_by": "01900000-0000-7000-8000-000000000028",
+                     *           "created_by": "01900000-0000-7000-8000-000000000030",
                      *           "email": "grace@example.com",
                      *           "expires_at": "2026-01-31T12:00:00.000Z",
-                     *           "id": "01900000-0000-7000-8000-000000000029",
+                     *           "id": "01900000-0000-7000-8000-000000000031",
                      *           "role": "member"
                      *         }
                      *       ],
@@ -21230,10 +21015,10 @@ export interface operations {
                     /**
                      * @example {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
-                     *       "created_by": "01900000-0000-7000-8000-000000000028",
+                     *       "created_by": "01900000-0000-7000-8000-000000000030",
                      *       "email": "grace@example.com",
                      *       "expires_at": "2026-01-31T12:00:00.000Z",
-                     *       "id": "01900000-0000-7000-8000-000000000029",
+                     *       "id": "01900000-0000-7000-8000-000000000031",
                      *       "role": "member",
                      *       "token": "mst_invite_0000000000000000000000000000000000000000000000000000000000000000"
                      *     }
@@ -21562,7 +21347,7 @@ export interface operations {
                      *           "explanation": null,
                      *           "finished_at": "2026-01-31T12:00:00.000Z",
                      *           "halt_reason": null,
-                     *           "id": "01900000-0000-7000-8000-000000000039",
+                     *           "id": "01900000-0000-7000-8000-000000000044",
                      *           "parameters": null,
                      *           "requested_by": "01900000-0000-7000-8000-000000000002",
                      *           "requested_from": "127.0.0.1",
@@ -21696,7 +21481,7 @@ export interface operations {
                      *       "explanation": "0 of 1 executions have ended, 1 are on their hosts and 0 are queued. The job ends when all have ended; each execution says what it waits for. You can cancel the job.",
                      *       "finished_at": null,
                      *       "halt_reason": null,
-                     *       "id": "01900000-0000-7000-8000-000000000039",
+                     *       "id": "01900000-0000-7000-8000-000000000044",
                      *       "parameters": null,
                      *       "requested_by": "01900000-0000-7000-8000-000000000002",
                      *       "requested_from": "127.0.0.1",
@@ -21972,7 +21757,7 @@ export interface operations {
                      *       "explanation": null,
                      *       "finished_at": "2026-01-31T12:00:00.000Z",
                      *       "halt_reason": null,
-                     *       "id": "01900000-0000-7000-8000-000000000039",
+                     *       "id": "01900000-0000-7000-8000-000000000044",
                      *       "parameters": null,
                      *       "requested_by": "01900000-0000-7000-8000-000000000002",
                      *       "requested_from": "127.0.0.1",
@@ -22237,7 +22022,7 @@ export interface operations {
                      *       "explanation": "1 of 1 executions have ended, 0 are on their hosts and 0 are queued. The job ends when all have ended; each execution says what it waits for. You can cancel the job.",
                      *       "finished_at": null,
                      *       "halt_reason": null,
-                     *       "id": "01900000-0000-7000-8000-000000000013",
+                     *       "id": "01900000-0000-7000-8000-000000000015",
                      *       "parameters": null,
                      *       "requested_by": "01900000-0000-7000-8000-000000000002",
                      *       "requested_from": "127.0.0.1",
@@ -22402,10 +22187,10 @@ export interface operations {
                      *           "expires_at": "2026-01-31T12:00:00.000Z",
                      *           "explanation": "It was sent to web-1, which has not reported its start. It starts when the host has room for it. You can cancel it.",
                      *           "finished_at": null,
-                     *           "id": "01900000-0000-7000-8000-000000000037",
+                     *           "id": "01900000-0000-7000-8000-000000000042",
                      *           "is_held": false,
                      *           "is_output_incomplete": null,
-                     *           "job_id": "01900000-0000-7000-8000-000000000039",
+                     *           "job_id": "01900000-0000-7000-8000-000000000044",
                      *           "late_result": null,
                      *           "output_bytes": null,
                      *           "output_dropped_at": null,
@@ -22864,11 +22649,11 @@ export interface operations {
                      *       "explanation": "0 of 1 executions have ended, 1 are on their hosts and 0 are queued. The job ends when all have ended; each execution says what it waits for. You can cancel the job.",
                      *       "finished_at": null,
                      *       "halt_reason": null,
-                     *       "id": "01900000-0000-7000-8000-000000000108",
+                     *       "id": "01900000-0000-7000-8000-000000000114",
                      *       "parameters": null,
                      *       "requested_by": "01900000-0000-7000-8000-000000000002",
                      *       "requested_from": "127.0.0.1",
-                     *       "retry_of": "01900000-0000-7000-8000-000000000039",
+                     *       "retry_of": "01900000-0000-7000-8000-000000000044",
                      *       "rollout": null,
                      *       "script": "deploy",
                      *       "secret_names": [],
@@ -23056,7 +22841,7 @@ export interface operations {
                      *           "created_by": "01900000-0000-7000-8000-000000000002",
                      *           "created_by_name": "bootstrap",
                      *           "expires_at": null,
-                     *           "id": "01900000-0000-7000-8000-000000000021",
+                     *           "id": "01900000-0000-7000-8000-000000000023",
                      *           "last_used_at": null,
                      *           "max_fan_out": null,
                      *           "name": "deployments",
@@ -23174,7 +22959,7 @@ export interface operations {
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "created_by_name": null,
                      *       "expires_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000021",
+                     *       "id": "01900000-0000-7000-8000-000000000023",
                      *       "key": "mst_live_0000000000000000000000000000000000000000000000000000000000000000",
                      *       "last_used_at": null,
                      *       "max_fan_out": null,
@@ -23298,7 +23083,7 @@ export interface operations {
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "created_by_name": "bootstrap",
                      *       "expires_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000021",
+                     *       "id": "01900000-0000-7000-8000-000000000023",
                      *       "last_used_at": null,
                      *       "max_fan_out": null,
                      *       "name": "deployments",
@@ -23406,7 +23191,7 @@ export interface operations {
                      *       "paused_groups": [],
                      *       "paused_jobs": [],
                      *       "revoked_keys": [
-                     *         "01900000-0000-7000-8000-000000000021"
+                     *         "01900000-0000-7000-8000-000000000023"
                      *       ]
                      *     }
                      */
@@ -23521,7 +23306,7 @@ export interface operations {
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "created_by_name": null,
                      *       "expires_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000021",
+                     *       "id": "01900000-0000-7000-8000-000000000023",
                      *       "last_used_at": null,
                      *       "max_fan_out": 10,
                      *       "name": "deployments",
@@ -23665,7 +23450,7 @@ export interface operations {
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "created_by_name": null,
                      *       "expires_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000021",
+                     *       "id": "01900000-0000-7000-8000-000000000023",
                      *       "last_used_at": null,
                      *       "max_fan_out": 10,
                      *       "name": "deployments",
@@ -23772,7 +23557,7 @@ export interface operations {
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "created_by_name": null,
                      *       "expires_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000021",
+                     *       "id": "01900000-0000-7000-8000-000000000023",
                      *       "key": "mst_live_0000000000000000000000000000000000000000000000000000000000000000",
                      *       "last_used_at": null,
                      *       "max_fan_out": 10,
@@ -23905,13 +23690,13 @@ export interface operations {
                     /**
                      * @example {
                      *       "expires_at": "2026-01-31T12:00:00.000Z",
-                     *       "id": "01900000-0000-7000-8000-000000000028",
+                     *       "id": "01900000-0000-7000-8000-000000000030",
                      *       "kind": "member",
                      *       "memberships": [
                      *         {
                      *           "created_at": "2026-01-31T12:00:00.000Z",
                      *           "email": "ada@example.com",
-                     *           "id": "01900000-0000-7000-8000-000000000028",
+                     *           "id": "01900000-0000-7000-8000-000000000030",
                      *           "name": "Ada",
                      *           "role": "owner",
                      *           "tenant_id": "01900000-0000-7000-8000-000000000005",
@@ -23950,9 +23735,9 @@ export interface operations {
                      *         "confirmed_at": "2026-01-31T12:00:00.000Z",
                      *         "created_at": "2026-01-31T12:00:00.000Z",
                      *         "expires_at": "2026-01-31T12:00:00.000Z",
-                     *         "id": "01900000-0000-7000-8000-000000000041",
+                     *         "id": "01900000-0000-7000-8000-000000000046",
                      *         "is_current": true,
-                     *         "member_id": "01900000-0000-7000-8000-000000000028",
+                     *         "member_id": "01900000-0000-7000-8000-000000000030",
                      *         "refreshed_at": "2026-01-31T12:00:00.000Z",
                      *         "source": "127.0.0.1",
                      *         "tenant_id": "01900000-0000-7000-8000-000000000005"
@@ -24140,7 +23925,7 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "code": "749490"
+                 *       "code": "297904"
                  *     }
                  */
                 "application/json": components["schemas"]["ChangeEmail"];
@@ -24255,9 +24040,9 @@ export interface operations {
                      *         {
                      *           "created_at": "2026-01-31T12:00:00.000Z",
                      *           "follows_in": null,
-                     *           "id": "01900000-0000-7000-8000-000000000016",
-                     *           "issuer": "https://sso.example",
-                     *           "provider": null,
+                     *           "id": "01900000-0000-7000-8000-000000000106",
+                     *           "issuer": "http://127.0.0.1:8080",
+                     *           "provider": "corp",
                      *           "subject": "subject-1"
                      *         }
                      *       ]
@@ -24519,9 +24304,9 @@ export interface operations {
                      *           "confirmed_at": "2026-01-31T12:00:00.000Z",
                      *           "created_at": "2026-01-31T12:00:00.000Z",
                      *           "expires_at": "2026-01-31T12:00:00.000Z",
-                     *           "id": "01900000-0000-7000-8000-000000000041",
+                     *           "id": "01900000-0000-7000-8000-000000000046",
                      *           "is_current": true,
-                     *           "member_id": "01900000-0000-7000-8000-000000000028",
+                     *           "member_id": "01900000-0000-7000-8000-000000000030",
                      *           "refreshed_at": "2026-01-31T12:00:00.000Z",
                      *           "source": "127.0.0.1",
                      *           "tenant_id": "01900000-0000-7000-8000-000000000005"
@@ -24733,8 +24518,8 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "otpauth_url": "otpauth://totp/Muster:joan%40example.com?secret=DBWP4C6XMHQ3OTME3ZBJM4EMXO4IWIRU&issuer=Muster&algorithm=SHA1&digits=6&period=30",
-                     *       "secret": "DBWP4C6XMHQ3OTME3ZBJM4EMXO4IWIRU"
+                     *       "otpauth_url": "otpauth://totp/Muster:joan%40example.com?secret=PIVAWGTSVXN5AIKDO7744BMD6QP45CY7&issuer=Muster&algorithm=SHA1&digits=6&period=30",
+                     *       "secret": "PIVAWGTSVXN5AIKDO7744BMD6QP45CY7"
                      *     }
                      */
                     "application/json": components["schemas"]["EnrolledTotpView"];
@@ -24840,7 +24625,7 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "code": "z2zr-srn5-rr3w-zm24"
+                 *       "code": "sdje-ncda-ubge-4n2m"
                  *     }
                  */
                 "application/json": components["schemas"]["TotpProof"];
@@ -24853,6 +24638,15 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content?: never;
+            };
+            /** @description The query, a header or the body cannot be read. `errors` names the parameter. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
             };
             /** @description No key was sent, or the key is not valid. */
             401: {
@@ -24876,6 +24670,33 @@ export interface operations {
             };
             /** @description There is no such resource in this tenant. */
             404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body is too large. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body has another content type than this operation accepts. */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A field of the body is invalid, or a number is out of its bounds. `errors` names the field. */
+            422: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -24918,7 +24739,7 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "code": "827013"
+                 *       "code": "199429"
                  *     }
                  */
                 "application/json": components["schemas"]["ConfirmTotp"];
@@ -24934,16 +24755,16 @@ export interface operations {
                     /**
                      * @example {
                      *       "recovery_codes": [
-                     *         "vf2t-5l2r-yoqk-nlvb",
-                     *         "63d7-mhcn-fg7x-flsw",
-                     *         "xntb-f4e3-5kac-gqf4",
-                     *         "t5bh-okge-3n7i-63jx",
-                     *         "gpp2-tmdl-7xof-z4cy",
-                     *         "a53l-z5zx-jqo7-qwax",
-                     *         "dkim-6l3k-7tyb-zkpw",
-                     *         "ywpn-l77o-e7mi-g5xo",
-                     *         "krco-ihos-3aej-e2lh",
-                     *         "thxa-uufg-vfzq-n43t"
+                     *         "6ml6-jnie-dcis-3tg7",
+                     *         "a3r4-5v4e-vpoc-biwv",
+                     *         "tbsc-mnoe-f4ld-pzun",
+                     *         "6xir-5464-dhgh-trfa",
+                     *         "mlzn-bi3i-or6n-cjnt",
+                     *         "rjaf-wu36-ozjp-v25s",
+                     *         "5rti-2kkv-aael-klxd",
+                     *         "zuat-lk2j-xkau-a2ee",
+                     *         "bkrq-34or-lmqm-evqc",
+                     *         "ji54-ujtu-pbv3-er4h"
                      *       ]
                      *     }
                      */
@@ -25050,7 +24871,7 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "code": "827013"
+                 *       "code": "199429"
                  *     }
                  */
                 "application/json": components["schemas"]["TotpProof"];
@@ -25066,16 +24887,16 @@ export interface operations {
                     /**
                      * @example {
                      *       "recovery_codes": [
-                     *         "z2zr-srn5-rr3w-zm24",
-                     *         "k7rr-yemq-pa4t-lzze",
-                     *         "j7a2-ihir-aree-z2xe",
-                     *         "3hbp-h3ty-dicx-bjqm",
-                     *         "seeq-fie5-isy3-4kdf",
-                     *         "o6in-io7f-o3xd-qpa3",
-                     *         "bx7t-lasd-4zof-747y",
-                     *         "2q6m-6eay-pgqj-n46j",
-                     *         "txtc-dxvs-nj4f-cxm3",
-                     *         "std5-dv4k-7qis-rpbw"
+                     *         "sdje-ncda-ubge-4n2m",
+                     *         "mg25-6cal-p46y-27kv",
+                     *         "zqpp-6byv-rxng-wwg6",
+                     *         "ipvy-ghox-fcgy-ky6d",
+                     *         "e5kv-xqh4-ghck-3lbt",
+                     *         "eqwu-xfb6-zmhh-6nm3",
+                     *         "p534-utht-yxko-hyy5",
+                     *         "nwe3-b2c2-rtjg-nq76",
+                     *         "cmmu-tjhn-by6t-3zbt",
+                     *         "eqjc-ki5a-4nyd-q226"
                      *       ]
                      *     }
                      */
@@ -25197,7 +25018,7 @@ export interface operations {
                      *         {
                      *           "created_at": "2026-01-31T12:00:00.000Z",
                      *           "email": "ada@example.com",
-                     *           "id": "01900000-0000-7000-8000-000000000028",
+                     *           "id": "01900000-0000-7000-8000-000000000030",
                      *           "name": "Ada",
                      *           "role": "owner",
                      *           "tenant_id": "01900000-0000-7000-8000-000000000005",
@@ -25492,498 +25313,6 @@ export interface operations {
             };
         };
     };
-    list_packages: {
-        parameters: {
-            query?: {
-                /** @description Where the previous page ended. */
-                cursor?: string;
-                /** @description Items of a page: 1 to 500, default 50. */
-                limit?: number;
-                /** @description The versions of the package of exactly this name. */
-                name?: string;
-            };
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        requestBody?: never;
-        responses: {
-            /** @description A page of packages. */
-            200: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    /**
-                     * @example {
-                     *       "items": [
-                     *         {
-                     *           "archive_bytes": 192,
-                     *           "argv": [],
-                     *           "created_at": "2026-01-31T12:00:00.000Z",
-                     *           "created_by": "01900000-0000-7000-8000-000000000002",
-                     *           "entry": "bin/run.sh",
-                     *           "entry_count": 2,
-                     *           "executor": "sh",
-                     *           "format": "tar.zst",
-                     *           "id": "01900000-0000-7000-8000-000000000042",
-                     *           "kind": "job",
-                     *           "name": "backup",
-                     *           "parameters": [],
-                     *           "sha256": "9d9e6b21270d196e8f8600ba85f4f6a9614734deafec924ddecf37d352498856",
-                     *           "timeout_ms": null,
-                     *           "unpacked_bytes": 89,
-                     *           "version": "1.2.0"
-                     *         }
-                     *       ],
-                     *       "next_cursor": null
-                     *     }
-                     */
-                    "application/json": components["schemas"]["PageView_PackageView"];
-                };
-            };
-            /** @description The query, a header or the body cannot be read. `errors` names the parameter. */
-            400: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description No key was sent, or the key is not valid. */
-            401: {
-                headers: {
-                    /** @description The scheme to authenticate with. */
-                    "WWW-Authenticate"?: "Bearer";
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
-            403: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description A field of the body is invalid, or a number is out of its bounds. `errors` names the field. */
-            422: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The key has too much in progress. Try again after `Retry-After` seconds. */
-            429: {
-                headers: {
-                    /** @description Seconds to wait before the next try. */
-                    "Retry-After"?: number;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The server cannot answer now. Try again after `Retry-After` seconds. */
-            503: {
-                headers: {
-                    /** @description Seconds to wait before the next try. */
-                    "Retry-After"?: number;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-        };
-    };
-    upload_package: {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        requestBody: {
-            content: {
-                "application/octet-stream": string;
-            };
-        };
-        responses: {
-            /** @description The package was uploaded before. */
-            200: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["PackageView"];
-                };
-            };
-            /** @description The new package. */
-            201: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    /**
-                     * @example {
-                     *       "archive_bytes": 192,
-                     *       "argv": [],
-                     *       "created_at": "2026-01-31T12:00:00.000Z",
-                     *       "created_by": "01900000-0000-7000-8000-000000000002",
-                     *       "entry": "bin/run.sh",
-                     *       "entry_count": 2,
-                     *       "executor": "sh",
-                     *       "format": "tar.zst",
-                     *       "id": "01900000-0000-7000-8000-000000000042",
-                     *       "kind": "job",
-                     *       "name": "backup",
-                     *       "parameters": [],
-                     *       "sha256": "9d9e6b21270d196e8f8600ba85f4f6a9614734deafec924ddecf37d352498856",
-                     *       "timeout_ms": null,
-                     *       "unpacked_bytes": 89,
-                     *       "version": "1.2.0"
-                     *     }
-                     */
-                    "application/json": components["schemas"]["PackageView"];
-                };
-            };
-            /** @description The query, a header or the body cannot be read. `errors` names the parameter. */
-            400: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description No key was sent, or the key is not valid. */
-            401: {
-                headers: {
-                    /** @description The scheme to authenticate with. */
-                    "WWW-Authenticate"?: "Bearer";
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
-            403: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The current state does not permit this. `code` says why. */
-            409: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The body has another content type than this operation accepts. */
-            415: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description A field of the body is invalid, or a number is out of its bounds. `errors` names the field. */
-            422: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The key has too much in progress. Try again after `Retry-After` seconds. */
-            429: {
-                headers: {
-                    /** @description Seconds to wait before the next try. */
-                    "Retry-After"?: number;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The server cannot answer now. Try again after `Retry-After` seconds. */
-            503: {
-                headers: {
-                    /** @description Seconds to wait before the next try. */
-                    "Retry-After"?: number;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-        };
-    };
-    get_package: {
-        parameters: {
-            query?: never;
-            header?: never;
-            path: {
-                /** @description The id. */
-                id: string;
-            };
-            cookie?: never;
-        };
-        requestBody?: never;
-        responses: {
-            /** @description The package. */
-            200: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    /**
-                     * @example {
-                     *       "archive_bytes": 192,
-                     *       "argv": [],
-                     *       "created_at": "2026-01-31T12:00:00.000Z",
-                     *       "created_by": "01900000-0000-7000-8000-000000000002",
-                     *       "entry": "bin/run.sh",
-                     *       "entry_count": 2,
-                     *       "executor": "sh",
-                     *       "format": "tar.zst",
-                     *       "id": "01900000-0000-7000-8000-000000000042",
-                     *       "kind": "job",
-                     *       "name": "backup",
-                     *       "parameters": [],
-                     *       "sha256": "9d9e6b21270d196e8f8600ba85f4f6a9614734deafec924ddecf37d352498856",
-                     *       "timeout_ms": null,
-                     *       "unpacked_bytes": 89,
-                     *       "version": "1.2.0"
-                     *     }
-                     */
-                    "application/json": components["schemas"]["PackageView"];
-                };
-            };
-            /** @description No key was sent, or the key is not valid. */
-            401: {
-                headers: {
-                    /** @description The scheme to authenticate with. */
-                    "WWW-Authenticate"?: "Bearer";
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
-            403: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description There is no such resource in this tenant. */
-            404: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The key has too much in progress. Try again after `Retry-After` seconds. */
-            429: {
-                headers: {
-                    /** @description Seconds to wait before the next try. */
-                    "Retry-After"?: number;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The server cannot answer now. Try again after `Retry-After` seconds. */
-            503: {
-                headers: {
-                    /** @description Seconds to wait before the next try. */
-                    "Retry-After"?: number;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-        };
-    };
-    delete_package: {
-        parameters: {
-            query?: never;
-            header?: never;
-            path: {
-                /** @description The id. */
-                id: string;
-            };
-            cookie?: never;
-        };
-        requestBody?: never;
-        responses: {
-            /** @description The package is deleted. */
-            204: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content?: never;
-            };
-            /** @description No key was sent, or the key is not valid. */
-            401: {
-                headers: {
-                    /** @description The scheme to authenticate with. */
-                    "WWW-Authenticate"?: "Bearer";
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
-            403: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description There is no such resource in this tenant. */
-            404: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The key has too much in progress. Try again after `Retry-After` seconds. */
-            429: {
-                headers: {
-                    /** @description Seconds to wait before the next try. */
-                    "Retry-After"?: number;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The server cannot answer now. Try again after `Retry-After` seconds. */
-            503: {
-                headers: {
-                    /** @description Seconds to wait before the next try. */
-                    "Retry-After"?: number;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-        };
-    };
-    download_package: {
-        parameters: {
-            query?: never;
-            header?: never;
-            path: {
-                /** @description The id. */
-                id: string;
-            };
-            cookie?: never;
-        };
-        requestBody?: never;
-        responses: {
-            /** @description The archive. */
-            200: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/octet-stream": string;
-                };
-            };
-            /** @description A range of the archive. */
-            206: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/octet-stream": string;
-                };
-            };
-            /** @description No key was sent, or the key is not valid. */
-            401: {
-                headers: {
-                    /** @description The scheme to authenticate with. */
-                    "WWW-Authenticate"?: "Bearer";
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
-            403: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description There is no such resource in this tenant. */
-            404: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The key has too much in progress. Try again after `Retry-After` seconds. */
-            429: {
-                headers: {
-                    /** @description Seconds to wait before the next try. */
-                    "Retry-After"?: number;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The server cannot answer now. Try again after `Retry-After` seconds. */
-            503: {
-                headers: {
-                    /** @description Seconds to wait before the next try. */
-                    "Retry-After"?: number;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-        };
-    };
     list_releases: {
         parameters: {
             query?: {
@@ -26011,8 +25340,8 @@ export interface operations {
                      *           "created_at": "2026-01-31T12:00:00.000Z",
                      *           "created_by": "01900000-0000-7000-8000-000000000002",
                      *           "floor": "0.1.0",
-                     *           "id": "01900000-0000-7000-8000-000000000035",
-                     *           "key_fingerprint": "fa8b8f1d42e421083969bbb955229e0b5d079ea5e8a3ce31664f4271ed664847",
+                     *           "id": "01900000-0000-7000-8000-000000000036",
+                     *           "key_fingerprint": "e3987c866a6b5fd22383ed37d8886c9f71f53d5ca63897f0a0edc39e01507b4a",
                      *           "platforms": [
                      *             "linux-x86_64"
                      *           ],
@@ -26102,8 +25431,8 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "manifest": "{\n  \"format\": 1,\n  \"version\": \"0.2.0\",\n  \"floor\": \"0.1.0\",\n  \"created_at\": \"2026-11-23T17:09:43Z\",\n  \"targets\": {\n    \"linux-x86_64\": [\n      {\n        \"name\": \"muster-agent\",\n        \"bytes\": 23052616,\n        \"sha256\": \"f9c6cb8979819b65418e7783cf28f8f15ab64922f2e8c60f9dd4ddcf2628cc5f\"\n      },\n      {\n        \"name\": \"muster-supervisor\",\n        \"bytes\": 4653056,\n        \"sha256\": \"7fbe51fec594d8fd0560a4f61f24134c9eb3dfb35610dbd2184b45d7003f4e98\"\n      }\n    ]\n  }\n}",
-                 *       "signature": "{\n  \"key\": \"g6/+4jD6hVnCtuYjsEuoPhxhIg9U7FufeEJZeQGgpzE=\",\n  \"signature\": \"JcQU32xl47QNUBIThR4ernzfQrUjEyFe2TrVLqOwmCrK0rwE5D6kLVsi/AvhQnkSIx5YOFgllkpbLAN2DwlSCg==\"\n}"
+                 *       "manifest": "{\n  \"format\": 1,\n  \"version\": \"0.2.0\",\n  \"floor\": \"0.1.0\",\n  \"created_at\": \"2026-11-23T17:36:50Z\",\n  \"targets\": {\n    \"linux-x86_64\": [\n      {\n        \"name\": \"muster-agent\",\n        \"bytes\": 21336904,\n        \"sha256\": \"e6a2f7fe9953f628ee976c18bd2f0ec3558685010d28f82b328cbdcb204356a0\"\n      },\n      {\n        \"name\": \"muster-supervisor\",\n        \"bytes\": 4589504,\n        \"sha256\": \"fb0ff658819f84bbbf831a554ed39c3c05376343d6f068746d02a0a502769c10\"\n      }\n    ]\n  }\n}",
+                 *       "signature": "{\n  \"key\": \"4+5Px04EvhCcRHRlt8YcEMWZcTX5tRu47qJ4snQCGNU=\",\n  \"signature\": \"LfH/pJyCt9kqMsHo9aFYMfbRK8aZ9JjBbi2klJqLHIGPqLIrOuXEkFx6QsW/aqrJmQdpjRnOxF3mypxvLoQRAA==\"\n}"
                  *     }
                  */
                 "application/json": components["schemas"]["DraftBody"];
@@ -26121,8 +25450,8 @@ export interface operations {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "floor": "0.1.0",
-                     *       "id": "01900000-0000-7000-8000-000000000035",
-                     *       "key_fingerprint": "fa8b8f1d42e421083969bbb955229e0b5d079ea5e8a3ce31664f4271ed664847",
+                     *       "id": "01900000-0000-7000-8000-000000000036",
+                     *       "key_fingerprint": "e3987c866a6b5fd22383ed37d8886c9f71f53d5ca63897f0a0edc39e01507b4a",
                      *       "platforms": [
                      *         "linux-x86_64"
                      *       ],
@@ -26235,9 +25564,9 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "new": "+J1SvyRYN99SEaKjp0E6zuhXgs/s3Marocs52crz4O4=",
-                 *       "old": "g6/+4jD6hVnCtuYjsEuoPhxhIg9U7FufeEJZeQGgpzE=",
-                 *       "signature": "RQKJhyJIHO78bhDZ3ins66JwPRgbKGUX5hzKw7UtzP39sEfs3Q3VJSlSshXZS6JrBd+c5rzgfVDcp+qSqlhYAA=="
+                 *       "new": "NF7I8ewCrCldO3oqPClP2OkiUxMR67ovm83KpZLnS+M=",
+                 *       "old": "4+5Px04EvhCcRHRlt8YcEMWZcTX5tRu47qJ4snQCGNU=",
+                 *       "signature": "NtzOH04tiVP/DnWcgEX6BfOjR38bC+1Z5iaZsSUq2co20wOp5iqN/85ZE+PSAgT4dY1T/Tp8c4mGZPk04JXEDQ=="
                  *     }
                  */
                 "application/json": components["schemas"]["KeyChangeBody"];
@@ -26252,8 +25581,8 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "new_fingerprint": "1f83d017171f0cc5610c99a110781ad9b441c68932bdf9aa29c21af229767a53",
-                     *       "old_fingerprint": "fa8b8f1d42e421083969bbb955229e0b5d079ea5e8a3ce31664f4271ed664847"
+                     *       "new_fingerprint": "d0b50abe4707a499e2d8e444f2f933200f2c4979bcea9ca67ecf614089541eb8",
+                     *       "old_fingerprint": "e3987c866a6b5fd22383ed37d8886c9f71f53d5ca63897f0a0edc39e01507b4a"
                      *     }
                      */
                     "application/json": components["schemas"]["KeyChangeView"];
@@ -26371,25 +25700,25 @@ export interface operations {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "floor": "0.1.0",
-                     *       "id": "01900000-0000-7000-8000-000000000035",
-                     *       "key_fingerprint": "fa8b8f1d42e421083969bbb955229e0b5d079ea5e8a3ce31664f4271ed664847",
+                     *       "id": "01900000-0000-7000-8000-000000000036",
+                     *       "key_fingerprint": "e3987c866a6b5fd22383ed37d8886c9f71f53d5ca63897f0a0edc39e01507b4a",
                      *       "platforms": [
                      *         "linux-x86_64"
                      *       ],
                      *       "programs": [
                      *         {
-                     *           "bytes": 23052616,
+                     *           "bytes": 21336904,
                      *           "is_uploaded": true,
                      *           "name": "muster-agent",
                      *           "platform": "linux-x86_64",
-                     *           "sha256": "f9c6cb8979819b65418e7783cf28f8f15ab64922f2e8c60f9dd4ddcf2628cc5f"
+                     *           "sha256": "e6a2f7fe9953f628ee976c18bd2f0ec3558685010d28f82b328cbdcb204356a0"
                      *         },
                      *         {
-                     *           "bytes": 4653056,
+                     *           "bytes": 4589504,
                      *           "is_uploaded": true,
                      *           "name": "muster-supervisor",
                      *           "platform": "linux-x86_64",
-                     *           "sha256": "7fbe51fec594d8fd0560a4f61f24134c9eb3dfb35610dbd2184b45d7003f4e98"
+                     *           "sha256": "fb0ff658819f84bbbf831a554ed39c3c05376343d6f068746d02a0a502769c10"
                      *         }
                      *       ],
                      *       "published_at": "2026-01-31T12:00:00.000Z",
@@ -26478,8 +25807,8 @@ export interface operations {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "floor": "0.1.0",
-                     *       "id": "01900000-0000-7000-8000-000000000035",
-                     *       "key_fingerprint": "fa8b8f1d42e421083969bbb955229e0b5d079ea5e8a3ce31664f4271ed664847",
+                     *       "id": "01900000-0000-7000-8000-000000000036",
+                     *       "key_fingerprint": "e3987c866a6b5fd22383ed37d8886c9f71f53d5ca63897f0a0edc39e01507b4a",
                      *       "platforms": [
                      *         "linux-x86_64"
                      *       ],
@@ -26614,8 +25943,8 @@ export interface operations {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "floor": "0.1.0",
-                     *       "id": "01900000-0000-7000-8000-000000000035",
-                     *       "key_fingerprint": "fa8b8f1d42e421083969bbb955229e0b5d079ea5e8a3ce31664f4271ed664847",
+                     *       "id": "01900000-0000-7000-8000-000000000036",
+                     *       "key_fingerprint": "e3987c866a6b5fd22383ed37d8886c9f71f53d5ca63897f0a0edc39e01507b4a",
                      *       "platforms": [
                      *         "linux-x86_64"
                      *       ],
@@ -26725,8 +26054,10 @@ export interface operations {
             path: {
                 /** @description The version of a release. */
                 version: string;
-                platform: string;
-                program: string;
+                /** @description The platform of a program. */
+                platform: "linux-x86_64" | "linux-aarch64" | "linux-armv7" | "linux-i686" | "linux-riscv64" | "linux-powerpc64le" | "linux-s390x" | "macos-x86_64" | "macos-aarch64" | "macos-armv7" | "macos-i686" | "macos-riscv64" | "macos-powerpc64le" | "macos-s390x" | "windows-x86_64" | "windows-aarch64" | "windows-armv7" | "windows-i686" | "windows-riscv64" | "windows-powerpc64le" | "windows-s390x";
+                /** @description A program. */
+                program: "muster-agent" | "muster-supervisor";
             };
             cookie?: never;
         };
@@ -26842,7 +26173,7 @@ export interface operations {
                      *           "created_at": "2026-01-31T12:00:00.000Z",
                      *           "created_by": "01900000-0000-7000-8000-000000000002",
                      *           "ends_at": null,
-                     *           "id": "01900000-0000-7000-8000-000000000023",
+                     *           "id": "01900000-0000-7000-8000-000000000025",
                      *           "jitter_ms": 0,
                      *           "job": {
                      *             "offline": "wait",
@@ -26983,7 +26314,7 @@ export interface operations {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "ends_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000023",
+                     *       "id": "01900000-0000-7000-8000-000000000025",
                      *       "jitter_ms": 0,
                      *       "job": {
                      *         "offline": "wait",
@@ -27262,112 +26593,112 @@ export interface operations {
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "blocked": "the calendar `weekends` has no maintenance window now",
-                     *           "schedule_id": "01900000-0000-7000-8000-000000000023"
+                     *           "schedule_id": "01900000-0000-7000-8000-000000000025"
                      *         },
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "blocked": "the calendar `weekends` has no maintenance window now",
-                     *           "schedule_id": "01900000-0000-7000-8000-000000000023"
+                     *           "schedule_id": "01900000-0000-7000-8000-000000000025"
                      *         },
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "blocked": "the calendar `weekends` has no maintenance window now",
-                     *           "schedule_id": "01900000-0000-7000-8000-000000000023"
+                     *           "schedule_id": "01900000-0000-7000-8000-000000000025"
                      *         },
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "blocked": "the calendar `weekends` has no maintenance window now",
-                     *           "schedule_id": "01900000-0000-7000-8000-000000000023"
+                     *           "schedule_id": "01900000-0000-7000-8000-000000000025"
                      *         },
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "blocked": "the calendar `weekends` has no maintenance window now",
-                     *           "schedule_id": "01900000-0000-7000-8000-000000000023"
+                     *           "schedule_id": "01900000-0000-7000-8000-000000000025"
                      *         },
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "blocked": "the calendar `weekends` has no maintenance window now",
-                     *           "schedule_id": "01900000-0000-7000-8000-000000000023"
+                     *           "schedule_id": "01900000-0000-7000-8000-000000000025"
                      *         },
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "blocked": "the calendar `weekends` has no maintenance window now",
-                     *           "schedule_id": "01900000-0000-7000-8000-000000000023"
+                     *           "schedule_id": "01900000-0000-7000-8000-000000000025"
                      *         },
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "blocked": "the calendar `weekends` has no maintenance window now",
-                     *           "schedule_id": "01900000-0000-7000-8000-000000000023"
+                     *           "schedule_id": "01900000-0000-7000-8000-000000000025"
                      *         },
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "blocked": "the calendar `weekends` has no maintenance window now",
-                     *           "schedule_id": "01900000-0000-7000-8000-000000000023"
+                     *           "schedule_id": "01900000-0000-7000-8000-000000000025"
                      *         },
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "blocked": "the calendar `weekends` has no maintenance window now",
-                     *           "schedule_id": "01900000-0000-7000-8000-000000000023"
+                     *           "schedule_id": "01900000-0000-7000-8000-000000000025"
                      *         },
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "blocked": "the calendar `weekends` has no maintenance window now",
-                     *           "schedule_id": "01900000-0000-7000-8000-000000000023"
+                     *           "schedule_id": "01900000-0000-7000-8000-000000000025"
                      *         },
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "blocked": "the calendar `weekends` has no maintenance window now",
-                     *           "schedule_id": "01900000-0000-7000-8000-000000000023"
+                     *           "schedule_id": "01900000-0000-7000-8000-000000000025"
                      *         },
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "blocked": "the calendar `weekends` has no maintenance window now",
-                     *           "schedule_id": "01900000-0000-7000-8000-000000000023"
+                     *           "schedule_id": "01900000-0000-7000-8000-000000000025"
                      *         },
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "blocked": "the calendar `weekends` has no maintenance window now",
-                     *           "schedule_id": "01900000-0000-7000-8000-000000000023"
+                     *           "schedule_id": "01900000-0000-7000-8000-000000000025"
                      *         },
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "blocked": "the calendar `weekends` has no maintenance window now",
-                     *           "schedule_id": "01900000-0000-7000-8000-000000000023"
+                     *           "schedule_id": "01900000-0000-7000-8000-000000000025"
                      *         },
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "blocked": "the calendar `weekends` has no maintenance window now",
-                     *           "schedule_id": "01900000-0000-7000-8000-000000000023"
+                     *           "schedule_id": "01900000-0000-7000-8000-000000000025"
                      *         },
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "blocked": "the calendar `weekends` has no maintenance window now",
-                     *           "schedule_id": "01900000-0000-7000-8000-000000000023"
+                     *           "schedule_id": "01900000-0000-7000-8000-000000000025"
                      *         },
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "blocked": "the calendar `weekends` has no maintenance window now",
-                     *           "schedule_id": "01900000-0000-7000-8000-000000000023"
+                     *           "schedule_id": "01900000-0000-7000-8000-000000000025"
                      *         },
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "blocked": "the calendar `weekends` has no maintenance window now",
-                     *           "schedule_id": "01900000-0000-7000-8000-000000000023"
+                     *           "schedule_id": "01900000-0000-7000-8000-000000000025"
                      *         },
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "blocked": "the calendar `weekends` has no maintenance window now",
-                     *           "schedule_id": "01900000-0000-7000-8000-000000000023"
+                     *           "schedule_id": "01900000-0000-7000-8000-000000000025"
                      *         },
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "blocked": "the calendar `weekends` has no maintenance window now",
-                     *           "schedule_id": "01900000-0000-7000-8000-000000000023"
+                     *           "schedule_id": "01900000-0000-7000-8000-000000000025"
                      *         },
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "blocked": "the calendar `weekends` has no maintenance window now",
-                     *           "schedule_id": "01900000-0000-7000-8000-000000000023"
+                     *           "schedule_id": "01900000-0000-7000-8000-000000000025"
                      *         }
                      *       ],
                      *       "blocked_count": 22,
@@ -27499,7 +26830,7 @@ export interface operations {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "ends_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000023",
+                     *       "id": "01900000-0000-7000-8000-000000000025",
                      *       "jitter_ms": 0,
                      *       "job": {
                      *         "offline": "wait",
@@ -27691,7 +27022,7 @@ export interface operations {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "ends_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000023",
+                     *       "id": "01900000-0000-7000-8000-000000000025",
                      *       "jitter_ms": 0,
                      *       "job": {
                      *         "offline": "wait",
@@ -27846,7 +27177,7 @@ export interface operations {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "ends_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000023",
+                     *       "id": "01900000-0000-7000-8000-000000000025",
                      *       "jitter_ms": 0,
                      *       "job": {
                      *         "offline": "wait",
@@ -28001,7 +27332,7 @@ export interface operations {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "ends_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000023",
+                     *       "id": "01900000-0000-7000-8000-000000000025",
                      *       "jitter_ms": 0,
                      *       "job": {
                      *         "offline": "wait",
@@ -28164,10 +27495,10 @@ export interface operations {
                      *           "duration_ms": null,
                      *           "ended_at": null,
                      *           "fired_at": "2026-01-31T12:00:00.000Z",
-                     *           "id": "01900000-0000-7000-8000-000000000098",
+                     *           "id": "01900000-0000-7000-8000-000000000104",
                      *           "is_manual": true,
                      *           "is_missed": false,
-                     *           "job_id": "01900000-0000-7000-8000-000000000099",
+                     *           "job_id": "01900000-0000-7000-8000-000000000105",
                      *           "omitted_before": 0,
                      *           "planned_at": "2026-01-31T12:00:00.000Z",
                      *           "reason": null,
@@ -28382,7 +27713,7 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "job_id": "01900000-0000-7000-8000-000000000099"
+                     *       "job_id": "01900000-0000-7000-8000-000000000105"
                      *     }
                      */
                     "application/json": components["schemas"]["RunView"];
@@ -28510,7 +27841,7 @@ export interface operations {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "ends_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000023",
+                     *       "id": "01900000-0000-7000-8000-000000000025",
                      *       "jitter_ms": 0,
                      *       "job": {
                      *         "offline": "wait",
@@ -28784,7 +28115,7 @@ export interface operations {
                      *           "description": "Shows how full the disks are",
                      *           "folder": "ops",
                      *           "has_trigger": false,
-                     *           "id": "01900000-0000-7000-8000-000000000030",
+                     *           "id": "01900000-0000-7000-8000-000000000032",
                      *           "interpreter": "sh",
                      *           "latest_version": 2,
                      *           "name": "disk-report",
@@ -28913,7 +28244,7 @@ export interface operations {
                      *       "description": "Shows how full the disks are",
                      *       "folder": "ops",
                      *       "has_trigger": false,
-                     *       "id": "01900000-0000-7000-8000-000000000030",
+                     *       "id": "01900000-0000-7000-8000-000000000032",
                      *       "interpreter": "sh",
                      *       "latest_version": 1,
                      *       "name": "disk-report",
@@ -29399,7 +28730,7 @@ export interface operations {
                      *       "description": "Shows how full the disks are",
                      *       "folder": "ops",
                      *       "has_trigger": false,
-                     *       "id": "01900000-0000-7000-8000-000000000030",
+                     *       "id": "01900000-0000-7000-8000-000000000032",
                      *       "interpreter": "sh",
                      *       "latest_version": 2,
                      *       "name": "disk-report",
@@ -29470,10 +28801,7 @@ export interface operations {
     };
     delete_script: {
         parameters: {
-            query?: {
-                /** @description Delete it although schedules or hooks run it: they fail from then on. */
-                force?: boolean;
-            };
+            query?: never;
             header?: never;
             path: {
                 /** @description The id. */
@@ -29489,15 +28817,6 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content?: never;
-            };
-            /** @description The query, a header or the body cannot be read. `errors` names the parameter. */
-            400: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
             };
             /** @description No key was sent, or the key is not valid. */
             401: {
@@ -29521,15 +28840,6 @@ export interface operations {
             };
             /** @description There is no such resource in this tenant. */
             404: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description The current state does not permit this. `code` says why. */
-            409: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -29598,7 +28908,7 @@ export interface operations {
                      *       "description": "Shows how full the disks are",
                      *       "folder": "ops",
                      *       "has_trigger": false,
-                     *       "id": "01900000-0000-7000-8000-000000000030",
+                     *       "id": "01900000-0000-7000-8000-000000000032",
                      *       "interpreter": "sh",
                      *       "latest_version": 2,
                      *       "name": "disk-report",
@@ -30405,7 +29715,7 @@ export interface operations {
                      * @example {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "email": "ada@example.com",
-                     *       "id": "01900000-0000-7000-8000-000000000028",
+                     *       "id": "01900000-0000-7000-8000-000000000030",
                      *       "name": "Ada",
                      *       "role": "owner",
                      *       "tenant_id": "01900000-0000-7000-8000-000000000005",
@@ -30724,6 +30034,28 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "created_at": "2026-01-31T12:00:00.000Z",
+                     *       "delete_at": "2026-01-31T12:00:00.000Z",
+                     *       "id": "01900000-0000-7000-8000-000000000019",
+                     *       "limits": {
+                     *         "history_days": 90,
+                     *         "max_agents": null,
+                     *         "max_schedules": null
+                     *       },
+                     *       "limits_reached": [],
+                     *       "name": "Example Ltd",
+                     *       "passes_schedules_on": false,
+                     *       "plan": "pro",
+                     *       "requires_second_factor": false,
+                     *       "usage": {
+                     *         "agents": 0,
+                     *         "executions": 0,
+                     *         "output_bytes": 0
+                     *       }
+                     *     }
+                     */
                     "application/json": components["schemas"]["TenantDetailsView"];
                 };
             };
@@ -30762,16 +30094,6 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    /**
-                     * @example {
-                     *       "code": "first_tenant",
-                     *       "detail": "this is the tenant of the server's operator, which can't be deleted",
-                     *       "request_id": "01900000-0000-7000-8000-000000000032",
-                     *       "status": 409,
-                     *       "title": "Conflict",
-                     *       "type": "about:blank"
-                     *     }
-                     */
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
@@ -30979,6 +30301,11 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {"server_version":"0.1.0","started_at":"2026-01-31T12:00:00.000Z","tenant_id":"01900000-0000-7000-8000-000000000005","type":"export","version":1}
+                     *     {"created_at":"2026-01-31T12:00:00.000Z","delete_at":null,"id":"01900000-0000-7000-8000-000000000005","is_deleted_by_operator":false,"name":"Example Ltd","passes_schedules_on":false,"plan":"pro","requires_second_factor":false,"type":"tenants"}
+                     *     {"created_at":"2026-01-31T12:00:00.000Z","created_by":null,"expires_at":null,"id":"01900000-0000-7000-8000-000000000002","last_used_at":"2026-01-31T12:00:00.000Z","limits":null,"name":"bootstrap","prefix":"mst_live_000000","previous_prefix":null,"previous_used_at":null,"previous_valid_until":null,"revoked_at":null,"role":"owner","rotated_by":null,"scopes":["agents:read","agents:write","agents:manage","agent_keys:read","agent_keys:write","commands:read","commands:run","commands:shell","commands:manage","approvals:decide","approvals:manage","api_keys:read","api_keys:write","audit:read","schedules:read","schedules:write","scripts:read","scripts:write","members:read","members:write","webhooks:write","integrations:read","integrations:write","tenant:manage","metrics:read","releases:manage","tenants:manage"],"tenant_id":"01900000-0000-7000-8000-000000000005","type":"api_keys"}
+                     */
                     "application/x-ndjson": string;
                 };
             };
@@ -31045,7 +30372,7 @@ export interface operations {
                      * @example {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "delete_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000005",
+                     *       "id": "01900000-0000-7000-8000-000000000019",
                      *       "limits": {
                      *         "history_days": 90,
                      *         "max_agents": null,
@@ -31057,7 +30384,7 @@ export interface operations {
                      *       "plan": "pro",
                      *       "requires_second_factor": false,
                      *       "usage": {
-                     *         "agents": 1,
+                     *         "agents": 0,
                      *         "executions": 0,
                      *         "output_bytes": 0
                      *       }
@@ -31195,7 +30522,7 @@ export interface operations {
                      *         {
                      *           "created_at": "2026-01-31T12:00:00.000Z",
                      *           "delete_at": null,
-                     *           "id": "01900000-0000-7000-8000-000000000031",
+                     *           "id": "01900000-0000-7000-8000-000000000033",
                      *           "limits": {
                      *             "history_days": 7,
                      *             "max_agents": 3,
@@ -31304,7 +30631,7 @@ export interface operations {
                      * @example {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "delete_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000031",
+                     *       "id": "01900000-0000-7000-8000-000000000033",
                      *       "key": "mst_live_0000000000000000000000000000000000000000000000000000000000000000",
                      *       "limits": {
                      *         "history_days": 7,
@@ -31422,7 +30749,7 @@ export interface operations {
                      * @example {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "delete_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000031",
+                     *       "id": "01900000-0000-7000-8000-000000000033",
                      *       "limits": {
                      *         "history_days": 7,
                      *         "max_agents": 3,
@@ -31527,7 +30854,7 @@ export interface operations {
                      * @example {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "delete_at": "2026-01-31T12:00:00.000Z",
-                     *       "id": "01900000-0000-7000-8000-000000000031",
+                     *       "id": "01900000-0000-7000-8000-000000000033",
                      *       "limits": {
                      *         "history_days": 90,
                      *         "max_agents": null,
@@ -31677,7 +31004,7 @@ export interface operations {
                      * @example {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "delete_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000031",
+                     *       "id": "01900000-0000-7000-8000-000000000033",
                      *       "limits": {
                      *         "history_days": 90,
                      *         "max_agents": null,
@@ -31809,7 +31136,7 @@ export interface operations {
                      * @example {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "delete_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000031",
+                     *       "id": "01900000-0000-7000-8000-000000000033",
                      *       "limits": {
                      *         "history_days": 90,
                      *         "max_agents": null,
@@ -31953,14 +31280,14 @@ export interface operations {
                      *           "event": "job.finished",
                      *           "finished_at": null,
                      *           "give_up_at": "2026-01-31T12:00:00.000Z",
-                     *           "id": "01900000-0000-7000-8000-000000000040",
-                     *           "job_id": "01900000-0000-7000-8000-000000000039",
+                     *           "id": "01900000-0000-7000-8000-000000000045",
+                     *           "job_id": "01900000-0000-7000-8000-000000000044",
                      *           "last_attempt": {
                      *             "at": "2026-01-31T12:00:00.000Z",
                      *             "error": "failed to resolve the name hooks.invalid: failed to lookup address information: Name or service not known",
                      *             "response": null,
                      *             "status": null,
-                     *             "took_ms": 1
+                     *             "took_ms": 2
                      *           },
                      *           "state": "pending",
                      *           "url": "https://hooks.invalid/muster"
@@ -32061,7 +31388,7 @@ export interface operations {
                      *           "error": "failed to resolve the name hooks.invalid: failed to lookup address information: Name or service not known",
                      *           "response": null,
                      *           "status": null,
-                     *           "took_ms": 1
+                     *           "took_ms": 2
                      *         }
                      *       ],
                      *       "created_at": "2026-01-31T12:00:00.000Z",
@@ -32069,14 +31396,14 @@ export interface operations {
                      *       "event": "job.finished",
                      *       "finished_at": null,
                      *       "give_up_at": "2026-01-31T12:00:00.000Z",
-                     *       "id": "01900000-0000-7000-8000-000000000040",
-                     *       "job_id": "01900000-0000-7000-8000-000000000039",
+                     *       "id": "01900000-0000-7000-8000-000000000045",
+                     *       "job_id": "01900000-0000-7000-8000-000000000044",
                      *       "last_attempt": {
                      *         "at": "2026-01-31T12:00:00.000Z",
                      *         "error": "failed to resolve the name hooks.invalid: failed to lookup address information: Name or service not known",
                      *         "response": null,
                      *         "status": null,
-                     *         "took_ms": 1
+                     *         "took_ms": 2
                      *       },
                      *       "state": "pending",
                      *       "url": "https://hooks.invalid/muster"
@@ -32164,14 +31491,14 @@ export interface operations {
                      *       "event": "job.finished",
                      *       "finished_at": null,
                      *       "give_up_at": "2026-01-31T12:00:00.000Z",
-                     *       "id": "01900000-0000-7000-8000-000000000040",
-                     *       "job_id": "01900000-0000-7000-8000-000000000039",
+                     *       "id": "01900000-0000-7000-8000-000000000045",
+                     *       "job_id": "01900000-0000-7000-8000-000000000044",
                      *       "last_attempt": {
                      *         "at": "2026-01-31T12:00:00.000Z",
                      *         "error": "failed to resolve the name hooks.invalid: failed to lookup address information: Name or service not known",
                      *         "response": null,
                      *         "status": null,
-                     *         "took_ms": 1
+                     *         "took_ms": 2
                      *       },
                      *       "state": "pending",
                      *       "url": "https://hooks.invalid/muster"
@@ -32295,7 +31622,7 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "secret": "whsec_0000000000000000000000+Y364oCOEB2f5JGO/rD+o="
+                     *       "secret": "whsec_00000000000000+9OgoQTXoo3l5N9tnNSmLfv3UfAmA="
                      *     }
                      */
                     "application/json": components["schemas"]["SecretView"];
@@ -32525,7 +31852,8 @@ export interface operations {
             query?: never;
             header?: {
                 Authorization?: string | null;
-                "Webhook-Id"?: string | null;
+                /** @description The id of the delivery. */
+                "Webhook-Id"?: string;
                 "Webhook-Timestamp"?: string | null;
                 "Webhook-Signature"?: string | null;
                 "X-Hub-Signature-256"?: string | null;
@@ -32561,9 +31889,9 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "delivery_id": "01900000-0000-7000-8000-000000000033",
+                     *       "delivery_id": "01900000-0000-7000-8000-000000000034",
                      *       "is_repeated": false,
-                     *       "job_id": "01900000-0000-7000-8000-000000000034",
+                     *       "job_id": "01900000-0000-7000-8000-000000000035",
                      *       "state": "started"
                      *     }
                      */
@@ -32684,7 +32012,11 @@ export interface operations {
                 };
                 content: {
                     "application/openmetrics-text": string;
-                    /** @example muster_agents_online 1 */
+                    /**
+                     * @example # HELP muster_agents_online Connected agents.
+                     *     # TYPE muster_agents_online gauge
+                     *     muster_agents_online 1
+                     */
                     "text/plain": string;
                 };
             };

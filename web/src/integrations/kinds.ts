@@ -1,6 +1,8 @@
 import type { Schemas } from '../api/client';
 
 export type Kind = Schemas['IntegrationKind'];
+/** Of PagerDuty or Datadog. */
+export type Site = NonNullable<Schemas['IntegrationSettings']['site']>;
 export type EventType = Schemas['CreateIntegration']['event_types'][number];
 
 export const KINDS: Kind[] = ['webhook', 'slack', 'discord', 'teams', 'pagerduty', 'datadog', 'splunk', 'email'];

@@ -37,10 +37,12 @@ export const fromEntry = (entry: Schemas['EntrySpec']): EntryRow => ({
   note: entry.note ?? '',
 });
 
-export const toEntry = (row: EntryRow): Schemas['EntrySpec'] => ({
-  kind: row.kind,
-  ...(row.shape === 'span' ? { starts_at: new Date(row.starts).toISOString(), ends_at: new Date(row.ends).toISOString() } : {}),
-  ...(row.shape === 'dates' ? { dates: row.dates.split(/[\s,]+/).filter(Boolean) } : {}),
-  ...(row.shape === 'weekly' ? { weekly: { days: row.days, from: row.from, until: row.until } } : {}),
-  ...(row.note ? { note: row.note } : {}),
-});
+// Without a type of its own: `openapi-fetch` takes an entry without the fields that are null in the schema.
+export const toEntry = (row: EntryRow) => {
+  const shared = { kind: row.kind, ...(row.note ? { note: row.note } : {}) };
+  switch (row.shape) {
+    case 'span': return { ...shared, starts_at: new Date(row.starts).toISOString(), ends_at: new Date(row.ends).toISOString() };
+    case 'dates': return { ...shared, dates: row.dates.split(/[\s,]+/).filter(Boolean) };
+    case 'weekly': return { ...shared, weekly: { days: row.days, from: row.from, until: row.until } };
+  }
+};

@@ -36,6 +36,11 @@ const DATADOG_SITES: [&str; 7] = [
     "ddog-gov.com",
 ];
 
+/// The sites of all kinds of integrations.
+pub fn known_sites() -> impl Iterator<Item = &'static str> {
+    PAGERDUTY.iter().map(|(site, _)| *site).chain(DATADOG_SITES)
+}
+
 /// What receives the events.
 #[derive(
     Debug,

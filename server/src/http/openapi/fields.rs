@@ -11,6 +11,7 @@ use serde_json::{Map, Value, json};
 use strum::IntoEnumIterator;
 
 use super::shapes::{RUNNABLE_SCRIPT, SCRIPT, or_null, reference};
+use super::text_fields::{calendar_entry, command_text, word};
 use crate::domain::access::keys::key_limits::{MAX_FAN_OUT, MAX_KEY_SCRIPTS};
 use crate::domain::access::principal::Scope;
 use crate::domain::commands::approval::{MAX_APPROVAL_WAIT_MS, MAX_DECISION_CHARS};
@@ -92,6 +93,9 @@ pub fn complete(schemas: &mut Map<String, Value>) {
     // In a frame `command_id` is required; in a request it is beside the result.
     schemas["Response"]["required"] = json!(["success"]);
     schemas["RolloutSpec"]["required"] = json!(["wave_size"]);
+    // Without them the server refuses the body.
+    schemas["DecisionBody"]["required"] = json!(["reason"]);
+    schemas["ConfirmBody"]["minProperties"] = json!(1);
 }
 
 /// The property of a schema, or of a part that the schema is composed of.
@@ -171,13 +175,13 @@ fn add_named(schemas: &mut Map<String, Value>) {
             json!({"type": "object", "additionalProperties": true,
             "description": "Input of a command. `echo` accepts anything, `execute` the named fields.",
             "properties": {
-                "script": {"type": "string"},
-                "argv": {"type": "array", "items": {"type": "string"}, "minItems": 1,
+                "script": command_text(),
+                "argv": {"type": "array", "items": command_text(), "minItems": 1,
                     "maxItems": MAX_ARGV_WORDS},
                 "parameters": reference("ScriptParameters"),
                 "secret_parameters": reference("ScriptParameters"),
                 "timeout_ms": {"type": "integer", "minimum": 1, "maximum": MAX_TIMEOUT_MS},
-                "version": {"type": "string"},
+                "version": command_text(),
             }}),
         ),
         (
@@ -219,7 +223,7 @@ fn add_named(schemas: &mut Map<String, Value>) {
             }}),
         ),
     ];
-    for (name, schema) in named {
+    for (name, schema) in named.into_iter().chain(calendar_entry()) {
         schemas.insert(name.to_owned(), schema);
     }
     schemas.remove("RolloutAmount");
@@ -249,7 +253,7 @@ fn all() -> Vec<(&'static str, &'static str, Value)> {
     let gate = MAX_GATE_MS.unsigned_abs();
     let max_agents =
         json!({"type": ["integer", "null"], "minimum": 1, "maximum": MAX_AGENTS_OF_KEY});
-    let argv = json!({"type": ["array", "null"], "items": {"type": "string"}, "minItems": 1,
+    let argv = json!({"type": ["array", "null"], "items": word(), "minItems": 1,
         "maxItems": MAX_ARGV_WORDS});
     let script = json!({"type": ["string", "null"], "pattern": RUNNABLE_SCRIPT});
     let scripts = json!({"type": ["array", "null"], "maxItems": MAX_KEY_SCRIPTS,
@@ -278,7 +282,7 @@ fn all() -> Vec<(&'static str, &'static str, Value)> {
         (
             "DecisionBody",
             "reason",
-            json!({"type": ["string", "null"], "minLength": 1, "maxLength": MAX_DECISION_CHARS,
+            json!({"type": "string", "minLength": 1, "maxLength": MAX_DECISION_CHARS,
             "pattern": REASON}),
         ),
         (
@@ -405,6 +409,7 @@ fn all() -> Vec<(&'static str, &'static str, Value)> {
         ]);
     }
     fields.extend(super::library_fields::all());
+    fields.extend(super::text_fields::all());
     fields.extend(super::schedule_fields::all());
     fields.extend(super::integration_fields::all());
     fields

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 use strum::IntoEnumIterator as _;
 
 use super::shapes::{or_null, reference};
+use super::text_fields::email;
 use crate::domain::integrations::event_type::EventType;
 use crate::domain::integrations::integration::{
     IntegrationKind, MAX_KEY_BYTES, MAX_OFFLINE_AFTER_MS, MAX_RECEIVERS,
@@ -35,7 +36,7 @@ pub(super) fn all() -> Vec<(&'static str, &'static str, Value)> {
         (
             "IntegrationSettings",
             "to",
-            json!({"type": ["array", "null"], "items": {"type": "string"}, "minItems": 1,
+            json!({"type": ["array", "null"], "items": email(), "minItems": 1,
                 "maxItems": MAX_RECEIVERS}),
         ),
     ]);

@@ -5,7 +5,7 @@ use muster_protocol::library::{
     MAX_VERSION_NUMBER,
 };
 use muster_protocol::limits::{MAX_CHOICES, MAX_DESCRIPTION_CHARS, MAX_TIMEOUT_MS};
-use muster_protocol::parameter::MAX_PARAMETERS;
+use muster_protocol::parameter::{MAX_PARAMETERS, MAX_VALUE_BYTES};
 use serde_json::{Value, json};
 
 use super::shapes::{NAME, or_null, reference};
@@ -68,7 +68,8 @@ pub(super) fn all() -> Vec<(&'static str, &'static str, Value)> {
         (
             "ScriptParameterView",
             "choices",
-            json!({"type": "array", "maxItems": MAX_CHOICES, "items": {"type": "string"}}),
+            json!({"type": "array", "maxItems": MAX_CHOICES,
+                "items": {"type": "string", "maxLength": MAX_VALUE_BYTES}}),
         ),
     ]);
     fields

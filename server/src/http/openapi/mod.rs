@@ -13,6 +13,7 @@ mod scopes;
 mod shapes;
 mod streams;
 mod successes;
+mod text_fields;
 
 use axum::Router;
 use axum::http::header;

@@ -6,18 +6,24 @@ use serde_json::{Value, json};
 use super::fields::{TIMESTAMP, VERSION, one_of_names};
 use super::library_fields::FOLDER;
 use super::shapes::{SCRIPT, reference};
+use super::text_fields::return_path;
 use crate::domain::access::audit_actions::AUDIT_ACTIONS;
+use crate::domain::access::people::oidc_provider::MAX_PROVIDER_NAME;
+use crate::domain::access::principal::Scope;
 use crate::domain::commands::command_state::CommandState;
 use crate::domain::commands::job_state::JobState;
 use crate::domain::commands::trigger::Trigger;
 use crate::domain::fleet::target::syntax::MAX_EXPRESSION_BYTES;
 use crate::domain::library::rules::{MAX_FOLDER_BYTES, MAX_SEARCH_CHARS};
 use crate::domain::page::{DEFAULT_LIMIT, MAX_LIMIT};
+use crate::domain::schedules::hook::proof::MAX_DELIVERY_ID_CHARS;
 use crate::http::access::audit_query::MAX_LINK;
 use crate::http::fleet::agent_history::MAX_SAMPLES;
 use crate::services::commands::{MAX_IDEMPOTENCY_KEY_CHARS, MAX_WAIT_MS};
 use crate::services::schedules::{DEFAULT_COUNT, MAX_COUNT};
+use muster_protocol::CommandName;
 use muster_protocol::library::MAX_VERSION_NUMBER;
+use muster_protocol::release::{Platform, Program};
 
 /// A cursor as lists return it. Opaque: the form may change.
 const CURSOR: &str = "^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$";
@@ -115,7 +121,7 @@ fn rule(operation: &str, name: &str) -> Option<(&'static str, Value)> {
             "States.",
             json!({"type": "array", "items": one_of_names::<CommandState>(), "minItems": 1}),
         ),
-        "expression" => (
+        "expression" | "target" => (
             "A target expression.",
             json!({"type": "string", "minLength": 1, "maxLength": MAX_EXPRESSION_BYTES}),
         ),
@@ -150,7 +156,36 @@ fn rule(operation: &str, name: &str) -> Option<(&'static str, Value)> {
             "The number of the newer version.",
             json!({"type": "integer", "minimum": 0, "maximum": u32::MAX}),
         ),
+        "platform" => {
+            let names: Vec<_> = Platform::all().map(|platform| platform.to_string()).collect();
+            ("The platform of a program.", json!({"type": "string", "enum": names}))
+        }
+        "program" => {
+            let names = Program::ALL.map(Program::file_name);
+            ("A program.", json!({"type": "string", "enum": names}))
+        }
+        "provider" => {
+            let pattern = format!("^[a-z0-9-]{{1,{MAX_PROVIDER_NAME}}}$");
+            ("The name of a provider.", json!({"type": "string", "pattern": pattern}))
+        }
+        "return_to" => ("A path of this server.", return_path(false)),
+        "operation" => (
+            "A scope, a command, `shell`, or `run:` and the name of a script.",
+            json!({"type": "string", "pattern": explained_operations()}),
+        ),
+        "Webhook-Id" => (
+            "The id of the delivery.",
+            json!({"type": "string", "minLength": 1, "maxLength": MAX_DELIVERY_ID_CHARS}),
+        ),
         "version" => ("The version of a release.", json!({"type": "string", "pattern": VERSION})),
         _ => return None,
     })
+}
+
+/// What a question about access may name.
+fn explained_operations() -> String {
+    let scopes = Scope::ALL.map(Scope::as_str).into_iter();
+    let commands = CommandName::ALL.map(CommandName::as_str).into_iter();
+    let names: Vec<_> = scopes.chain(commands.filter(|name| *name != "execute")).collect();
+    format!("^({}|shell|run:[\\s\\S]+)$", names.join("|"))
 }

@@ -60,7 +60,8 @@ impl Modify for Refusals {
         for item in document.paths.paths.values_mut() {
             let PathItem { get, put, post, delete, patch, .. } = item;
             for operation in [get, delete].into_iter().flatten() {
-                add(operation, false);
+                let takes_body = operation.request_body.is_some();
+                add(operation, takes_body);
             }
             for operation in [put, post, patch].into_iter().flatten() {
                 add(operation, true);

@@ -4,6 +4,7 @@ use muster_protocol::limits::{MAX_ARGV_WORDS, MAX_EXPIRES_IN_MS, MAX_TIMEOUT_MS}
 use serde_json::{Value, json};
 
 use super::shapes::{RUNNABLE_SCRIPT, or_null, reference};
+use super::text_fields::word;
 use crate::domain::integrations::alert::{MAX_HOLD_MS, MAX_THRESHOLD};
 use crate::domain::schedules::cron::MAX_CRON_CHARS;
 use crate::domain::schedules::fire::MAX_JITTER_MS;
@@ -14,10 +15,13 @@ use crate::domain::schedules::rule::{MAX_INTERVAL_MS, MIN_INTERVAL_MS};
 use crate::domain::schedules::simulation::MAX_SIMULATED_MS;
 use crate::services::schedules::{MAX_COUNT, MAX_LATE_LIMIT_MS};
 
+/// A JSON pointer without control characters.
+const POINTER: &str = r"^/[^\x00-\x1f\x7f-\x9f]*$";
+
 /// Schema, field, and what the field is.
 pub(super) fn all() -> Vec<(&'static str, &'static str, Value)> {
     let most = |least: u64, most: u64| json!({"type": ["integer", "null"], "minimum": least, "maximum": most});
-    let argv = json!({"type": ["array", "null"], "items": {"type": "string"}, "minItems": 1,
+    let argv = json!({"type": ["array", "null"], "items": word(), "minItems": 1,
         "maxItems": MAX_ARGV_WORDS});
     let mut fields = Vec::new();
     for schedule in ["CreateSchedule", "UpdateSchedule"] {
@@ -35,10 +39,12 @@ pub(super) fn all() -> Vec<(&'static str, &'static str, Value)> {
             (schedule, "secret_parameters", or_null(&reference("ScriptParameters"))),
         ]);
     }
-    let pointers = |most: usize| {
-        json!({"type": ["object", "null"], "maxProperties": most,
-            "additionalProperties": {"type": "string", "maxLength": MAX_POINTER_CHARS}})
-    };
+    let pointer = || json!({"type": "string", "maxLength": MAX_POINTER_CHARS, "pattern": POINTER});
+    let parameters = json!({"type": ["object", "null"], "maxProperties": MAX_FIELDS,
+        "additionalProperties": pointer()});
+    let conditions = json!({"type": ["object", "null"], "maxProperties": MAX_CONDITIONS,
+        "propertyNames": pointer(),
+        "additionalProperties": {"type": "string", "maxLength": MAX_POINTER_CHARS}});
     for hook in ["CreateHook", "UpdateHook"] {
         let given = |schema: &str| match hook {
             "CreateHook" => reference(schema),
@@ -48,8 +54,8 @@ pub(super) fn all() -> Vec<(&'static str, &'static str, Value)> {
             (hook, "name", given("Name")),
             (hook, "authentication", given("HookAuthentication")),
             (hook, "job", given("ScheduledJob")),
-            (hook, "parameters", pointers(MAX_FIELDS)),
-            (hook, "conditions", pointers(MAX_CONDITIONS)),
+            (hook, "parameters", parameters.clone()),
+            (hook, "conditions", conditions.clone()),
             (hook, "replay_window_ms", most(MIN_REPLAY_WINDOW_MS, MAX_REPLAY_WINDOW_MS)),
         ]);
     }

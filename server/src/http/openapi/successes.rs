@@ -251,6 +251,7 @@ pub fn has_location(operation: &str, status: &str) -> bool {
     creates && matches!(status, "201" | "202")
         || acts_on_job
         || status == "202" && operation.starts_with("command_agent")
+        || status == "303"
 }
 
 /// Every operation and status that has a sentence.

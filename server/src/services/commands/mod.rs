@@ -29,7 +29,9 @@ use self::approvals::of_work::add_approvals;
 use self::delivery::CommandDelivery;
 pub use self::executions::Execution;
 use self::preflight::Preflight;
-pub use self::request::{CommandRequest, DEFAULT_WAIT_MS, MAX_IDEMPOTENCY_KEY_CHARS, MAX_WAIT_MS};
+pub use self::request::{
+    CommandRequest, DEFAULT_WAIT_MS, MAX_IDEMPOTENCY_KEY_CHARS, MAX_OVERRIDE_CHARS, MAX_WAIT_MS,
+};
 use self::submission_limiter::SubmissionLimiter;
 use self::target_agent::check_permission;
 use super::Settings;

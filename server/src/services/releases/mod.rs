@@ -37,7 +37,7 @@ use crate::store::entities::releases::release;
 /// Most releases that are drafted and not published.
 const MAX_DRAFTS: usize = 32;
 /// Longest signature with its key, as JSON, in bytes.
-const MAX_SIGNATURE_BYTES: usize = 4 * 1024;
+pub const MAX_SIGNATURE_BYTES: usize = 4 * 1024;
 
 const UNKNOWN: ServiceError = ServiceError::NotFound("release");
 const UNWRITABLE: ServiceError = ServiceError::Busy {

@@ -17,7 +17,7 @@ use crate::domain::time::Timestamp;
 /// Values of a claim that are read.
 const MAX_CLAIM_VALUES: usize = 1_000;
 /// Characters of the name of a provider.
-const MAX_PROVIDER_NAME: usize = 32;
+pub const MAX_PROVIDER_NAME: usize = 32;
 
 /// What is known of a provider without being configured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]

@@ -1,6 +1,6 @@
 //! `/api/executions`: executions and their results. Each is a command with the same id.
 
-mod query;
+pub(super) mod query;
 mod view;
 
 use axum::extract::State;

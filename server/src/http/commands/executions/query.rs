@@ -158,7 +158,11 @@ fn id(name: &str, text: Option<String>) -> Result<Option<Uuid>, Problem> {
     text.map(read).transpose()
 }
 
-fn script(name: Option<String>) -> Result<Option<String>, Problem> {
+/// The filter for a script.
+///
+/// # Errors
+/// A problem if it is no name of a script.
+pub(in crate::http::commands) fn script(name: Option<String>) -> Result<Option<String>, Problem> {
     match name {
         Some(name) if !is_runnable_name(&name) => Err(invalid_value(
             "script",

@@ -29,6 +29,7 @@ use crate::domain::fleet::target::TargetSpec;
 use crate::domain::ids::{AgentId, JobId, PrincipalId};
 use crate::domain::time::Timestamp;
 use crate::http::AppState;
+use crate::http::commands::executions::query::script;
 use crate::http::extract::{Body, Empty, Id, Params, idempotency_key, page};
 use crate::http::problem::{ApiResult, Problem};
 use crate::http::views::{PageView, shown_webhook, stdin_bytes, stored_json};
@@ -328,7 +329,7 @@ async fn list_jobs(
     let page = page(params.cursor.as_deref(), params.limit)?;
     let filter = JobFilter {
         state: params.state,
-        script: params.script,
+        script: script(params.script)?,
         created_after: params.created_after,
         created_before: params.created_before,
     };

@@ -16,7 +16,7 @@ use crate::store::entities::access::{member, user};
 /// How long a person may take for the code: 5 minutes.
 pub const CHALLENGE_MS: u64 = 5 * 60_000;
 /// Longest challenge that is opened.
-const MAX_CHALLENGE_BYTES: usize = 1_024;
+pub const MAX_CHALLENGE_BYTES: usize = 1_024;
 const NO_TENANT: TenantId = TenantId(Uuid::nil());
 const FIELD: &str = "sign_in_challenge";
 const PREFIX: &str = "mst_challenge_";

@@ -10,20 +10,22 @@ use muster_protocol::identity::AgentKeyPair;
 use muster_protocol::library::{STATEMENT_FORMAT, ScriptSignature, SignedScript};
 use muster_protocol::release::Platform;
 use muster_tests::{
-    AgentOptions, Authenticator, Fixture, JsonFields as _, Publisher, Script, ServerOptions,
-    eventually, file, repository, tar_zst, totp_code,
+    AgentOptions, Authenticator, Database, FakeAgent, Fixture, IdentityProvider, JsonFields as _,
+    Publisher, Reaction, Script, TestDir, WebhookSink, eventually, file, key_pair_of, repository,
+    tar_zst, totp_code,
 };
 use reqwest::Method;
 use serde_json::{Map, Value, json};
 
 use super::example_checks::check;
+use super::{sign_on_examples, stream_examples};
 
 /// Calls operations, and keeps the first answer of each.
-struct Recorder<'a> {
-    fixture: &'a Fixture,
+pub struct Recorder<'a> {
+    pub fixture: &'a Fixture,
     /// Operation ids by method and path.
     names: BTreeMap<(String, String), String>,
-    examples: Map<String, Value>,
+    pub examples: Map<String, Value>,
 }
 
 impl Recorder<'_> {
@@ -33,7 +35,7 @@ impl Recorder<'_> {
         self.call_with(&key, method, path, body).await
     }
 
-    async fn call_with(
+    pub async fn call_with(
         &mut self,
         key: &str,
         method: Method,
@@ -108,11 +110,14 @@ const ORIGIN: &str = "https://muster.example";
 
 #[tokio::test]
 async fn examples_are_taken_from_a_run_and_have_the_documented_shapes() {
-    let options = ServerOptions::default()
+    let test_dir = TestDir::new();
+    let provider = IdentityProvider::start().await;
+    let options = sign_on_examples::options(&provider, &test_dir.folder("sso"))
         .with("MUSTER_REGISTRATION", "open")
         .with("MUSTER_PUBLIC_URL", ORIGIN)
-        .with("MUSTER_DEMO_PRINT_CODES", "true");
-    let fixture = Fixture::with(options).await;
+        .with("MUSTER_DEMO_PRINT_CODES", "true")
+        .with("MUSTER_ALLOW_PRIVATE_WEBHOOKS", true);
+    let fixture = Fixture::on(test_dir, Database::Sqlite, options).await;
     let document = fixture.api.get("/openapi.json").await.expect(200);
     let names = names(&document);
     let mut run = Recorder { fixture: &fixture, names, examples: Map::new() };
@@ -125,11 +130,15 @@ async fn examples_are_taken_from_a_run_and_have_the_documented_shapes() {
     schedules(&mut run).await;
     library(&mut run).await;
     hooks(&mut run).await;
-    integrations(&mut run).await;
+    integrations(&mut run, &id).await;
+    stream_examples::live(&mut run, &id).await;
+    stream_examples::metrics(&mut run).await;
+    stream_examples::exchange(&mut run).await;
     agent.stop();
     let key_id = fixture.api.get(&format!("/api/agents/{id}")).await.expect(200);
     fixture.with_status(key_id.text("key_id"), "offline").await;
     unfinished(&mut run, &id).await;
+    adoption(&mut run).await;
     releases(&mut run).await;
     basic_agent(&mut run).await;
     run.call(Method::DELETE, &format!("/api/agents/{{id={id}}}"), None).await;
@@ -144,12 +153,7 @@ async fn examples_are_taken_from_a_run_and_have_the_documented_shapes() {
     run.call_with(token.trim(), Method::POST, "/api/setup", Some(owner)).await;
     approvals(&mut run).await;
     people(&mut run).await;
-    accounts(&mut run).await;
-    run.examples.insert(
-        "get_metrics".into(),
-        json!({"status": "200",
-        "content_type": "text/plain", "response": "muster_agents_online 1\n"}),
-    );
+    accounts(&mut run, &provider).await;
 
     let examples = stable(&Value::Object(run.examples));
     let missing: BTreeSet<&str> = run
@@ -158,16 +162,7 @@ async fn examples_are_taken_from_a_run_and_have_the_documented_shapes() {
         .map(String::as_str)
         .filter(|name| examples.get(name).is_none())
         .collect();
-    // A host that lost its key pair, bytes of agents, lines about everything, and streams without end.
-    let endless = ["follow_audit", "follow_events"];
-    // They need a provider.
-    let abroad = ["complete_single_sign_on", "link_identity", "start_single_sign_on"];
-    let known: BTreeSet<_> = ["adopt_agent", "exchange_frames", "export_tenant"]
-        .into_iter()
-        .chain(endless)
-        .chain(abroad)
-        .collect();
-    assert_eq!(missing, known);
+    assert_eq!(missing, BTreeSet::new());
     check(&fixture, &document, &examples);
     let file = repository().join("server/src/http/openapi/examples.json");
     if std::env::var_os("MUSTER_WRITE_DOCS").is_some() {
@@ -212,8 +207,22 @@ async fn keys(run: &mut Recorder<'_>) {
     run.call(Method::PATCH, &path, Some(json!({"plan": "pro"}))).await;
     run.call(Method::DELETE, &path, Some(json!({"name": "Another Ltd"}))).await;
     run.post(&format!("{path}/restore"), json!({})).await;
-    run.call(Method::DELETE, "/api/tenant", Some(json!({"name": "Example Ltd"}))).await;
-    run.post("/api/tenant/restore", json!({})).await;
+}
+
+/// A host that was installed again has another key pair.
+async fn adoption(run: &mut Recorder<'_>) {
+    let (key_id, key) = run.fixture.api.agent_key(json!({})).await;
+    let claims = json!({"key_seed": "before", "machine_id": "a".repeat(64),
+        "ledger_id": uuid::Uuid::from_u128(1)});
+    let address = run.fixture.server.address();
+    let (former, registered) = FakeAgent::registered_full(&address, &key, claims).await;
+    drop(former);
+    run.fixture.with_status(&key_id, "offline").await;
+    let fingerprint = key_pair_of("after").public_key().fingerprint().to_string();
+    let id = registered.text("agent_id");
+    let path = format!("/api/agents/{{id={id}}}/adopt");
+    run.post(&path, json!({"fingerprint": fingerprint})).await;
+    run.fixture.api.delete(&format!("/api/agents/{id}")).await.expect(204);
 }
 
 async fn agents(run: &mut Recorder<'_>, id: &str) {
@@ -356,7 +365,23 @@ async fn hooks(run: &mut Recorder<'_>) {
     run.call(Method::DELETE, &path, None).await;
 }
 
-async fn integrations(run: &mut Recorder<'_>) {
+async fn integrations(run: &mut Recorder<'_>, agent: &str) {
+    let receiver = WebhookSink::start([Reaction::status(400)]).await;
+    let body = json!({"kind": "webhook", "name": "receiver", "settings": {"url": receiver.url()},
+        "event_types": ["job.failed"]});
+    let refused = run.fixture.api.post("/api/integrations", body).await.expect(201).id().to_owned();
+    let job = json!({"script": "deploy", "target": {"ids": [agent]}});
+    run.fixture.api.post("/api/jobs", job).await.expect(202);
+    let path = format!("/api/integrations/{refused}/deliveries");
+    let dead = eventually("a delivery has failed", async || {
+        let page = run.fixture.api.get(&format!("{path}?state=failed")).await.expect(200);
+        page["items"][0]["id"].as_str().map(str::to_owned)
+    })
+    .await;
+    let path = format!("/api/integrations/{{id={refused}}}/deliveries");
+    run.get(&path).await;
+    run.post(&format!("{path}/{{delivery_id={dead}}}/resend"), json!({})).await;
+    run.fixture.api.delete(&format!("/api/integrations/{refused}")).await.expect(204);
     let body = json!({"kind": "slack", "name": "operations", "target": {"expression": "tag:web"},
         "settings": {"url": "https://hooks.invalid/services/T/B/X"},
         "event_types": ["agent.offline", "agent.online", "job.failed"]});
@@ -366,10 +391,6 @@ async fn integrations(run: &mut Recorder<'_>) {
     run.get(&path).await;
     run.call(Method::PATCH, &path, Some(json!({"offline_after_ms": 300_000}))).await;
     run.post(&format!("{path}/test"), json!({})).await;
-    run.get(&format!("{path}/deliveries")).await;
-    run.call(Method::PATCH, &path, Some(json!({"is_enabled": false}))).await;
-    let delivery = "{delivery_id=01980000-0000-7000-8000-000000000000}";
-    run.post(&format!("{path}/deliveries/{delivery}/resend"), json!({})).await;
     run.call(Method::DELETE, &path, None).await;
 }
 
@@ -537,6 +558,7 @@ async fn people(run: &mut Recorder<'_>) {
     }
     let confirm = json!({"password": password});
     run.call_with(&key, Method::POST, "/api/auth/confirm", Some(confirm)).await;
+    stream_examples::export(run, &run.fixture.api.with_key(&key)).await;
     device_logins(run, &key).await;
     let body = json!({"email": "grace@example.com", "role": "member"});
     let made = run.call_with(&key, Method::POST, "/api/invitations", Some(body.clone())).await;
@@ -565,7 +587,7 @@ async fn people(run: &mut Recorder<'_>) {
 }
 
 /// Registration, a new password and a new address, with codes that the server prints.
-async fn accounts(run: &mut Recorder<'_>) {
+async fn accounts(run: &mut Recorder<'_>, provider: &IdentityProvider) {
     let (email, password) = ("joan@example.com", "correct horse battery staple");
     let body = json!({"email": email, "name": "Joan", "password": password,
         "tenant_name": "Example Ltd"});
@@ -588,11 +610,14 @@ async fn accounts(run: &mut Recorder<'_>) {
     let key = signed.text("access_token");
     second_factor(run, key, email).await;
     passkeys(run, key).await;
-    identities(run, key).await;
+    sign_on_examples::identities(run, provider, key).await;
     let body = json!({"email": "joan.clarke@example.com"});
     run.call_with(key, Method::POST, "/api/me/email", Some(body)).await;
     let code = printed(run, "joan.clarke@example.com", 1).await;
     run.call_with(key, Method::POST, "/api/me/email/verify", Some(json!({"code": code}))).await;
+    let name = json!({"name": "Example Ltd"});
+    run.call_with(key, Method::DELETE, "/api/tenant", Some(name)).await;
+    run.call_with(key, Method::POST, "/api/tenant/restore", Some(json!({}))).await;
 }
 
 async fn passkeys(run: &mut Recorder<'_>, key: &str) {
@@ -609,16 +634,6 @@ async fn passkeys(run: &mut Recorder<'_>, key: &str) {
     let path = format!("/api/me/passkeys/{{id={}}}", added["passkey"].id());
     let proof = json!({"code": added["recovery_codes"][0]});
     run.call_with(key, Method::DELETE, &path, Some(proof)).await;
-}
-
-async fn identities(run: &mut Recorder<'_>, key: &str) {
-    run.fixture.server.query(
-        "INSERT INTO identities SELECT id, user_id, 'https://sso.example', 'subject-1', created_at, NULL \
-         FROM members ORDER BY created_at DESC LIMIT 1",
-    );
-    let listed = run.call_with(key, Method::GET, "/api/me/identities", None).await;
-    let path = format!("/api/me/identities/{{id={}}}", listed["items"][0].id());
-    run.call_with(key, Method::DELETE, &path, None).await;
 }
 
 async fn second_factor(run: &mut Recorder<'_>, key: &str, email: &str) {
@@ -669,7 +684,7 @@ async fn device_logins(run: &mut Recorder<'_>, key: &str) {
 }
 
 /// The same examples in every run: ids, instants, secrets and figures are replaced.
-fn stable(examples: &Value) -> Value {
+pub fn stable(examples: &Value) -> Value {
     let mut known = BTreeMap::new();
     replaced(examples, &mut known)
 }

@@ -5,3 +5,6 @@ mod clients;
 mod documents;
 mod example_checks;
 mod examples;
+mod sign_on_examples;
+mod stream_examples;
+mod texts;
