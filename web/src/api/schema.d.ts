@@ -26112,6 +26112,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description The current state does not permit this. `code` says why. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description A field of the body is invalid, or a number is out of its bounds. `errors` names the field. */
             422: {
                 headers: {
@@ -27750,6 +27759,15 @@ export interface operations {
             };
             /** @description There is no such resource in this tenant. */
             404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The current state does not permit this. `code` says why. */
+            409: {
                 headers: {
                     [name: string]: unknown;
                 };

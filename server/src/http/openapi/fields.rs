@@ -27,8 +27,6 @@ use crate::services::access::keys::api_key_changes::MAX_OVERLAP_MS;
 use crate::services::commands::approvals::MAX_CAPSULES;
 use crate::services::commands::{DEFAULT_WAIT_MS, MAX_WAIT_MS};
 
-/// The version of a release.
-pub const VERSION: &str = r"^[0-9]+\.[0-9]+\.[0-9]+(-[0-9A-Za-z.-]+)?(\+[0-9A-Za-z.-]+)?$";
 /// Characters that no name contains, for a class of a pattern. The server also refuses those beyond
 /// U+FFFF, which patterns of JSON Schema can't portably name.
 macro_rules! invisible {

@@ -3,9 +3,9 @@
 use muster_protocol::limits::MAX_POLL_WAIT_MS;
 use serde_json::{Value, json};
 
-use super::fields::{TIMESTAMP, VERSION, one_of_names};
+use super::fields::{TIMESTAMP, one_of_names};
 use super::library_fields::FOLDER;
-use super::shapes::{SCRIPT, reference};
+use super::shapes::{SCRIPT, VERSION, reference};
 use super::text_fields::return_path;
 use crate::domain::access::audit_actions::AUDIT_ACTIONS;
 use crate::domain::access::people::oidc_provider::MAX_PROVIDER_NAME;

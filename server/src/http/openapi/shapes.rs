@@ -9,6 +9,9 @@ pub(super) const SCRIPT: &str = "^(library:)?[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}$
 /// A script to run: of the library perhaps with a version.
 pub(super) const RUNNABLE_SCRIPT: &str = "^([A-Za-z0-9_-][A-Za-z0-9._-]{0,127}|library:[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}(@([1-9][0-9]{0,5}|1000000))?)$";
 
+/// The version of a release.
+pub(super) const VERSION: &str = r"^[0-9]+\.[0-9]+\.[0-9]+(-[0-9A-Za-z.-]+)?(\+[0-9A-Za-z.-]+)?$";
+
 /// A schema by its name.
 pub(super) fn reference(schema: &str) -> Value {
     json!({"$ref": format!("#/components/schemas/{schema}")})

@@ -7,8 +7,7 @@ use muster_protocol::parameter::MAX_VALUE_BYTES;
 use muster_protocol::release::MAX_DESCRIPTOR_BYTES;
 use serde_json::{Value, json};
 
-use super::fields::VERSION;
-use super::shapes::{or_null, reference};
+use super::shapes::{VERSION, or_null, reference};
 use crate::domain::access::people::email::MAX_EMAIL_BYTES;
 use crate::domain::access::people::password::{MAX_PASSWORD_BYTES, MIN_PASSWORD_CHARS};
 use crate::domain::integrations::integration::{MAX_TEMPLATE_BYTES, known_sites};
@@ -23,13 +22,13 @@ use crate::services::releases::MAX_SIGNATURE_BYTES as MAX_RELEASE_SIGNATURE_BYTE
 /// `local@domain`, both of parts with dots between them.
 const EMAIL: &str = r"^(?=[^@]{1,64}@)[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*$";
 /// A code by mail, or of the device of a second factor.
-const CODE: &str = "^[0-9]{6}$";
+const SIX_DIGITS: &str = "^[0-9]{6}$";
 /// A code of the device, or a recovery code, with the spaces and hyphens that people type.
 const SECOND_FACTOR: &str = r"^([\s-]*([0-9][\s-]*){6}|[\s-]*([A-Za-z2-7][\s-]*){16})$";
 /// A user code as people type it.
-const USER_CODE: &str = "^[ -]*([BCDFGHJKLMNPQRSTVWXZbcdfghjklmnpqrstvwxz][ -]*){8}$";
+const USER_CODE_PATTERN: &str = "^[ -]*([BCDFGHJKLMNPQRSTVWXZbcdfghjklmnpqrstvwxz][ -]*){8}$";
 const REFRESH_TOKEN: &str = "^mst_refresh_[A-Za-z0-9_-]{108}$";
-const DEVICE_CODE: &str = "^mst_device_[A-Za-z0-9_-]{32,128}$";
+const DEVICE_CODE_PATTERN: &str = "^mst_device_[A-Za-z0-9_-]{32,128}$";
 /// 32 bytes in base64.
 const KEY: &str = "^[A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]=$";
 /// The 64 bytes of a signature in base64.
@@ -90,7 +89,7 @@ pub(super) fn all() -> Vec<(&'static str, &'static str, Value)> {
         fields.push((schema, "password", new_password.clone()));
     }
     for schema in ["ChangeEmail", "ConfirmTotp", "VerifyRegistration"] {
-        fields.push((schema, "code", of(CODE)));
+        fields.push((schema, "code", of(SIX_DIGITS)));
     }
     for schema in ["CommandBody", "JobBody", "RunBody"] {
         fields.push((schema, "calendar_override", reason.clone()));
@@ -125,7 +124,7 @@ pub(super) fn all() -> Vec<(&'static str, &'static str, Value)> {
         ("ChangePassword", "new_password", new_password),
         ("CompleteSignIn", "challenge", most(MAX_CHALLENGE_BYTES)),
         ("CompleteSignIn", "code", of(SECOND_FACTOR)),
-        ("ConfirmBody", "code", maybe(CODE)),
+        ("ConfirmBody", "code", maybe(SIX_DIGITS)),
         (
             "ConfirmBody",
             "password",
@@ -141,7 +140,7 @@ pub(super) fn all() -> Vec<(&'static str, &'static str, Value)> {
         ("KeyChangeBody", "signature", of(SIGNATURE)),
         ("LinkIdentity", "code", maybe(SECOND_FACTOR)),
         ("LinkIdentity", "return_to", return_path(true)),
-        ("RedeemDeviceLogin", "device_code", of(DEVICE_CODE)),
+        ("RedeemDeviceLogin", "device_code", of(DEVICE_CODE_PATTERN)),
         ("RefreshBody", "refresh_token", maybe(REFRESH_TOKEN)),
         ("Register", "name", name()),
         ("Register", "tenant_name", name()),
@@ -162,7 +161,7 @@ pub(super) fn all() -> Vec<(&'static str, &'static str, Value)> {
             "UserCodeBody",
             "user_code",
             json!({"type": "string", "maxLength": 32,
-            "pattern": USER_CODE}),
+            "pattern": USER_CODE_PATTERN}),
         ),
         (
             "WeeklySpan",

@@ -226,7 +226,7 @@ async fn withdraw_release(
     params(("version" = String, Path), ("platform" = String, Path), ("program" = String, Path)),
     request_body(content = Vec<u8>, content_type = "application/octet-stream"),
     responses((status = 204), (status = 403, body = Problem), (status = 404, body = Problem),
-        (status = 422, body = Problem), (status = 400, body = Problem)))]
+        (status = 409, body = Problem), (status = 422, body = Problem), (status = 400, body = Problem)))]
 async fn upload_program(
     State(state): State<AppState>,
     caller: Caller,

@@ -162,6 +162,7 @@ async fn simulate_schedules(
 #[utoipa::path(post, path = "/api/schedules/{id}/run", tag = "schedules",
     params(("id" = uuid::Uuid, Path), ("Idempotency-Key" = Option<String>, Header)), request_body = RunBody,
     responses((status = 202, body = RunView), (status = 403, body = Problem), (status = 404, body = Problem),
+        (status = 409, body = Problem),
         (status = 422, body = Problem), (status = 429, body = Problem)))]
 async fn run_schedule(
     State(state): State<AppState>,
