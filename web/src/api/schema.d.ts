@@ -286,6 +286,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/agents/packages/{sha256}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Download the archive with this SHA-256, or a range of it.
+         * @description For agents: needs an agent key of the tenant. Agents learn the SHA-256 from the command that runs the package.
+         */
+        get: operations["download_package_archive"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/agents/poll": {
         parameters: {
             query?: never;
@@ -549,8 +569,8 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * List all alert rules, oldest first.
-         * @description List all alert rules, oldest first.
+         * List alert rules, oldest first.
+         * @description List alert rules, oldest first.
          *
          *     Needs the scope `integrations:read`.
          */
@@ -896,7 +916,7 @@ export interface paths {
         get?: never;
         put?: never;
         /**
-         * Prove the password again, or give a code of the second factor.
+         * Prove the password again, give a code of the second factor, or use a passkey.
          * @description Operations that need it then work for 15 minutes.
          *
          *     Only for a person who is signed in.
@@ -1166,6 +1186,48 @@ export interface paths {
         get: operations["start_single_sign_on"];
         put?: never;
         post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/auth/passkey": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Sign in with a passkey, which counts as password and second factor.
+         * @description Sign in with a passkey, which counts as password and second factor.
+         */
+        post: operations["sign_in_with_passkey"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/auth/passkey/challenge": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Begin to use a passkey: to sign in, or to confirm a session.
+         * @description The challenge is valid for 5 minutes. Sixty sign-ins with a passkey may begin or be completed in a minute from
+         *     one address. If the server has no address that browsers make passkeys for, the answer is 409
+         *     `public_url_required`.
+         */
+        post: operations["ask_for_passkey"];
         delete?: never;
         options?: never;
         head?: never;
@@ -1485,8 +1547,8 @@ export interface paths {
         };
         /**
          * Stream changes as server-sent events.
-         * @description Each event has the current state of an execution, a job, an agent or a request for approval, or reports a
-         *     new agent that the plan of the tenant has no room for. Changes in quick succession
+         * @description Each event has the current state of an execution, a job, an agent, a request for approval, an alert or an alert
+         *     rule, or reports a new agent that the plan of the tenant has no room for. Changes in quick succession
          *     may be merged into one event. The first event is `ready`: data that is read after it is
          *     complete. A `reset` means that events were missed: read your data again. With `Last-Event-ID`
          *     the stream continues after that event without a `ready`, or with a `reset` if that event is too
@@ -2485,6 +2547,78 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/me/passkeys": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List the passkeys of the person, the oldest first.
+         * @description List the passkeys of the person, the oldest first.
+         *
+         *     Only for a person who is signed in.
+         */
+        get: operations["list_passkeys"];
+        put?: never;
+        /**
+         * Add a passkey that a device made.
+         * @description If it is the first second factor of the person, the answer has ten recovery codes, and the person's other sessions end.
+         *
+         *     Only for a person who is signed in.
+         */
+        post: operations["add_passkey"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/me/passkeys/challenge": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Begin to make a passkey.
+         * @description Only for a person who gave the password in the last 15 minutes, with a code if the person has a second factor.
+         *
+         *     Only for a person who is signed in.
+         */
+        post: operations["begin_passkey"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/me/passkeys/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /**
+         * Remove a passkey of the person, whose other sessions end.
+         * @description Only for a person who gave the password in the last 15 minutes, with a code, or who confirmed the session with a passkey.
+         *
+         *     Only for a person who is signed in.
+         */
+        delete: operations["remove_passkey"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/me/password": {
         parameters: {
             query?: never;
@@ -2680,6 +2814,84 @@ export interface paths {
          *     Only for a person who is signed in. Needs the scope `members:write`.
          */
         patch: operations["update_member"];
+        trace?: never;
+    };
+    "/api/packages": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List packages, newest first.
+         * @description List packages, newest first.
+         *
+         *     Needs the scope `scripts:read`.
+         */
+        get: operations["list_packages"];
+        put?: never;
+        /**
+         * Upload a package: a zip or tar.zst archive with a `muster.toml`.
+         * @description Jobs and commands run it as `package:NAME@VERSION`, on hosts whose policy allows the library. Repeatable with the same archive; versions never change.
+         *
+         *     Needs the scope `scripts:write`.
+         */
+        post: operations["upload_package"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/packages/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get a package.
+         * @description Get a package.
+         *
+         *     Needs the scope `scripts:read`.
+         */
+        get: operations["get_package"];
+        put?: never;
+        post?: never;
+        /**
+         * Delete a package.
+         * @description Executions that wait for their hosts do not run any more; the history keeps the version and the hashes of what ran.
+         *
+         *     Needs the scope `scripts:write`.
+         */
+        delete: operations["delete_package"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/packages/{id}/archive": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Download the archive of a package, or a range of it.
+         * @description Download the archive of a package, or a range of it.
+         *
+         *     Needs the scope `scripts:read`.
+         */
+        get: operations["download_package"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
         trace?: never;
     };
     "/api/releases": {
@@ -3148,7 +3360,7 @@ export interface paths {
         post?: never;
         /**
          * Delete a script with its versions.
-         * @description Executions that wait for their hosts do not run any more; the history keeps the numbers and hashes of what ran.
+         * @description Executions that wait for their hosts do not run any more; the history keeps the numbers and hashes of what ran. A script that schedules or hooks run is not deleted without `force`.
          *
          *     Needs the scope `scripts:write`.
          */
@@ -3687,6 +3899,28 @@ export interface components {
          * @enum {string}
          */
         ActorKind: "api_key" | "member" | "operator" | "agent" | "system";
+        /** @description A passkey that a device made, as `navigator.credentials.create` returns it. */
+        AddPasskey: {
+            /** @description `response.attestationObject`, in base64url. */
+            attestation_object: string;
+            /** @description Of `POST /api/me/passkeys/challenge`. */
+            challenge: string;
+            /** @description `response.clientDataJSON`, in base64url. */
+            client_data: string;
+            /** @description `rawId`, in base64url. */
+            credential_id: string;
+            /** @description How the person calls the device. */
+            name: string;
+        };
+        /** @description The passkey that was added. */
+        AddedPasskeyView: {
+            passkey: components["schemas"]["PasskeyView"];
+            /**
+             * @description Empty unless it is the first second factor of the person. They are shown only once, and each one works
+             *     once.
+             */
+            recovery_codes: string[];
+        };
         AdoptAgent: {
             /**
              * @description `SHA256:…`, as `muster-agent status` prints it on the host. What the server shows may be the
@@ -3770,8 +4004,15 @@ export interface components {
             wave: number;
         };
         AgentRefusedEventData: {
-            id: components["schemas"]["ApprovalId"];
-            state: components["schemas"]["ApprovalState"];
+            /** @description As its host reports it. */
+            hostname: string;
+            /** @description The key that the agent came with. */
+            key_id: components["schemas"]["AgentKeyId"];
+            /**
+             * Format: int64
+             * @description Agents that the plan of the tenant allows.
+             */
+            limit: number;
         };
         /** @description An event `agent_refused` of a stream. */
         AgentRefusedStreamEvent: {
@@ -3840,6 +4081,13 @@ export interface components {
          * @enum {string}
          */
         AlertEndReason: "cleared" | "outside_target" | "rule_changed";
+        AlertEventData: {
+            agent_id?: components["schemas"]["AgentId"] | null;
+            id: components["schemas"]["AlertId"];
+            rule_id: components["schemas"]["AlertRuleId"];
+            /** @enum {string} */
+            state: "open" | "resolved";
+        };
         /**
          * Format: uuid
          * @description An alert.
@@ -3850,11 +4098,24 @@ export interface components {
          * @enum {string}
          */
         AlertMetric: "agents_online" | "cpu_percent" | "memory_percent" | "disk_percent" | "load_1m";
+        AlertRuleEventData: {
+            /** @description The rule, which may be deleted. */
+            id: components["schemas"]["AlertRuleId"];
+            silenced_until?: components["schemas"]["Timestamp"] | null;
+        };
         /**
          * Format: uuid
          * @description A rule that opens alerts.
          */
         AlertRuleId: string;
+        /** @description An event `alert_rule` of a stream. */
+        AlertRuleStreamEvent: {
+            data: string;
+            /** @constant */
+            event: "alert_rule";
+            /** @description For `Last-Event-ID`. */
+            id: string;
+        };
         /** @description A rule that opens alerts. */
         AlertRuleView: {
             changed_at: components["schemas"]["Timestamp"];
@@ -3877,13 +4138,19 @@ export interface components {
             /** Format: double */
             threshold: number;
         };
-        /** @description The alert rules of a tenant, which has at most 100. */
-        AlertRulesView: {
-            items: components["schemas"]["AlertRuleView"][];
+        /** @description An event `alert` of a stream. */
+        AlertStreamEvent: {
+            data: string;
+            /** @constant */
+            event: "alert";
+            /** @description For `Last-Event-ID`. */
+            id: string;
         };
         /** @description An alert. */
         AlertView: {
             agent_id?: components["schemas"]["AgentId"] | null;
+            /** @description Its name now. */
+            agent_name?: string | null;
             end_reason?: components["schemas"]["AlertEndReason"] | null;
             id: components["schemas"]["AlertId"];
             metric: components["schemas"]["AlertMetric"];
@@ -3939,6 +4206,10 @@ export interface components {
             /** @description The commands of the work, as an approver signs them. */
             commands: components["schemas"]["WorkToSignView"][];
         };
+        ApprovalEventData: {
+            id: components["schemas"]["ApprovalId"];
+            state: components["schemas"]["ApprovalState"];
+        };
         /**
          * Format: uuid
          * @description A request for approval.
@@ -3949,7 +4220,7 @@ export interface components {
          * @description A rule that makes work wait for an approval.
          */
         ApprovalRuleId: string;
-        /** @description Work that matches all conditions of a rule waits until somebody else approves it. */
+        /** @description Work that matches all conditions of a rule waits until another person approves it. */
         ApprovalRuleView: {
             ad_hoc: boolean;
             created_at: components["schemas"]["Timestamp"];
@@ -3981,7 +4252,15 @@ export interface components {
          * @enum {string}
          */
         ApprovalState: "pending" | "approved" | "refused" | "expired" | "withdrawn";
-        /** @description A request for somebody else's yes. */
+        /** @description An event `approval` of a stream. */
+        ApprovalStreamEvent: {
+            data: string;
+            /** @constant */
+            event: "approval";
+            /** @description For `Last-Event-ID`. */
+            id: string;
+        };
+        /** @description A request for another person's approval. */
         ApprovalView: {
             /** Format: int64 */
             agent_count: number;
@@ -4030,6 +4309,21 @@ export interface components {
             capsules?: components["schemas"]["CapsuleBody"][];
             /** @description 1 to 500 characters. */
             reason?: string | null;
+        };
+        /** @description What a device signed, as `navigator.credentials.get` returns it. */
+        AssertionBody: {
+            /** @description `response.authenticatorData`, in base64url. */
+            authenticator_data: string;
+            /** @description Of `POST /api/auth/passkey/challenge`. */
+            challenge: string;
+            /** @description `response.clientDataJSON`, in base64url. */
+            client_data: string;
+            /** @description `rawId`, in base64url. */
+            credential_id: string;
+            /** @description `response.signature`, in base64url. */
+            signature: string;
+            /** @description `response.userHandle`, in base64url. */
+            user_handle: string;
         };
         /** @description A signed document about one execution. */
         Attestation: {
@@ -4219,11 +4513,13 @@ export interface components {
             /** @description base64, by the approver's key. */
             signature: string;
         };
-        /** @description The password was right, and a code is missing. */
+        /** @description The password was right, and the second factor is missing. */
         ChallengeView: {
             /** @description For `POST /api/auth/login/code`. */
             challenge: string;
             expires_at: components["schemas"]["Timestamp"];
+            /** @description What completes the sign-in. */
+            methods: components["schemas"]["SignInMethod"][];
         };
         ChangeEmail: {
             /** @description The six digits of the mail. */
@@ -4389,7 +4685,8 @@ export interface components {
         ConfirmBody: {
             /** @description The present six digits of the device of the second factor. Recovery codes do not count here. */
             code?: string | null;
-            /** @description Either this or `code`. */
+            passkey?: components["schemas"]["AssertionBody"] | null;
+            /** @description Either this, `code` or `passkey`. */
             password?: string | null;
         };
         ConfirmTotp: {
@@ -4657,7 +4954,7 @@ export interface components {
          * @enum {string}
          */
         Day: "mon" | "tue" | "wed" | "thu" | "fri" | "sat" | "sun";
-        /** @description Why somebody decided. */
+        /** @description The reason for the decision. */
         DecisionBody: {
             /** @description 1 to 500 characters. Required to refuse. */
             reason: string;
@@ -4800,6 +5097,11 @@ export interface components {
             approval?: components["schemas"]["WorkApproval"] | null;
             /** @description The ad-hoc command. */
             argv?: string[] | null;
+            /**
+             * Format: int32
+             * @description Counted from 1: its job runs it again if it fails or reaches its timeout.
+             */
+            attempt: number;
             attestation?: components["schemas"]["AttestationView"] | null;
             cancel_requested_at?: components["schemas"]["Timestamp"] | null;
             created_at: components["schemas"]["Timestamp"];
@@ -4820,16 +5122,26 @@ export interface components {
             is_held: boolean;
             job_id?: components["schemas"]["JobId"] | null;
             late_result?: components["schemas"]["LateExecutionResult"] | null;
+            /** @description The lock that it waits for or holds. */
+            lock?: string | null;
+            not_before?: components["schemas"]["Timestamp"] | null;
             output_dropped_at?: components["schemas"]["Timestamp"] | null;
             parameters: components["schemas"]["ScriptParameters"];
             requested_by: components["schemas"]["PrincipalId"];
             requested_from?: string | null;
+            retried_as?: components["schemas"]["CommandId"] | null;
+            retry_of?: components["schemas"]["CommandId"] | null;
             /** @description Absent if it is an ad-hoc command. */
             script?: string | null;
             /** @description Names of its secret parameters; `null` for an execution without a job. */
             secret_names?: string[] | null;
             started_at?: components["schemas"]["Timestamp"] | null;
             state: components["schemas"]["CommandState"];
+            /**
+             * Format: int64
+             * @description Bytes of standard input.
+             */
+            stdin_bytes?: number | null;
             /** Format: int64 */
             timeout_ms: number;
             trigger: components["schemas"]["Trigger"];
@@ -4839,7 +5151,7 @@ export interface components {
              */
             wave?: number | null;
         };
-        /** @description Whether somebody may do something, and why. */
+        /** @description Whether a person or key may do something, and why. */
         ExplanationView: {
             /** @description Agents that the target matches. */
             agent_count: number;
@@ -4854,6 +5166,13 @@ export interface components {
             role: components["schemas"]["Role"];
             /** @description The rules in the order in which a request is checked. */
             rules: components["schemas"]["RuleView"][];
+        };
+        FactorProof: {
+            /**
+             * @description The present six digits of the device, or a recovery code. A person without a second factor needs none,
+             *     and neither does one who confirmed the session with a passkey.
+             */
+            code?: string | null;
         };
         /** @description Failures that are tolerated: a number, or a percentage of all agents such as `5%`, rounded down. */
         FailureLimit: number | string;
@@ -5207,6 +5526,11 @@ export interface components {
              */
             expires_in_ms?: number | null;
             /**
+             * @description Of the executions that name the same lock on one agent, one runs at a time: 1 to 64 letters, digits,
+             *     `.`, `_` and `-`.
+             */
+            lock?: string | null;
+            /**
              * @description What to do about agents that are offline now: `wait` for them (default), `skip` them, or `fail`,
              *     which refuses the job. A rollout sets `rollout.offline` instead of `skip`.
              */
@@ -5218,6 +5542,7 @@ export interface components {
             on_mismatch?: components["schemas"]["JobMismatch"];
             /** @description Object of strings. */
             parameters?: components["schemas"]["ScriptParameters"] | null;
+            retries?: components["schemas"]["RetrySpec"] | null;
             rollout?: components["schemas"]["RolloutSpec"] | null;
             /** @description Name of a script in the hosts' manifests. */
             script?: string | null;
@@ -5226,6 +5551,11 @@ export interface components {
              *     or tags.
              */
             secret_parameters?: components["schemas"]["ScriptParameters"] | null;
+            /**
+             * @description What the program reads from standard input: base64, at most 256 KiB, and 64 MiB for all agents
+             *     together. A script must have `"stdin": true` in the hosts' manifests.
+             */
+            stdin?: string | null;
             target: components["schemas"]["TargetSpec"];
             /** @description How long one execution may run: at most 7 days, default 1 h. */
             timeout_ms?: number | null;
@@ -5258,7 +5588,7 @@ export interface components {
             /** @description The first 500 agents: those that would refuse, then those that are skipped, wait and run. */
             agents: components["schemas"]["AgentPreviewView"][];
             counts: components["schemas"]["DecisionCounts"];
-            /** @description It would wait for somebody else's approval first. */
+            /** @description It would wait for another person's approval first. */
             needs_approval: boolean;
             /** @description False if the request would be refused as it is: see `agents` for the reasons. */
             would_start: boolean;
@@ -5298,9 +5628,12 @@ export interface components {
             /** @description Why its rollout is halted, and what to do. */
             halt_reason?: string | null;
             id: components["schemas"]["JobId"];
+            /** @description The lock of its executions. */
+            lock?: string | null;
             parameters?: components["schemas"]["ScriptParameters"] | null;
             requested_by: components["schemas"]["PrincipalId"];
             requested_from?: string | null;
+            retries?: components["schemas"]["RetrySpec"] | null;
             retry_of?: components["schemas"]["JobId"] | null;
             rollout?: components["schemas"]["RolloutView"] | null;
             /** @description Absent if it is an ad-hoc command. */
@@ -5308,6 +5641,11 @@ export interface components {
             /** @description Names of its secret parameters. */
             secret_names: string[];
             state: components["schemas"]["JobState"];
+            /**
+             * Format: int64
+             * @description Bytes of standard input.
+             */
+            stdin_bytes?: number | null;
             stop?: components["schemas"]["Stop"] | null;
             target: components["schemas"]["TargetSpec"];
             /** @description Address of its webhook, without the query. Others than its requester see the host, unless they have `commands:manage` or `webhooks:write`. */
@@ -5338,7 +5676,7 @@ export interface components {
         LadderStepView: {
             /**
              * @description `confirm`: the request repeats the number of its agents in `confirm_agent_count`. `approve`:
-             *     somebody else approves it. `refuse`: it is refused.
+             *     another person approves it. `refuse`: it is refused.
              */
             demand: components["schemas"]["LadderDemand"];
             /** @description At least 1. */
@@ -5477,6 +5815,26 @@ export interface components {
             /** @description The secret: `whsec_` and base64. It is not shown again. */
             secret: string;
         };
+        /** @description What a browser needs to make a passkey with `navigator.credentials.create`. */
+        NewPasskeyView: {
+            /** @description `pubKeyCredParams`: numbers of COSE, the preferred one first. */
+            algorithms: number[];
+            /** @description For `POST /api/me/passkeys`, once. */
+            challenge: string;
+            expires_at: components["schemas"]["Timestamp"];
+            /** @description `rp.id` */
+            host: string;
+            /** @description `excludeCredentials`: passkeys of the person, in base64url. */
+            known: string[];
+            /** @description `challenge`, in base64url. */
+            nonce: string;
+            /** @description `user.id`, in base64url. */
+            user_handle: string;
+            /** @description `user.name` */
+            user_name: string;
+            /** @description `user.displayName` */
+            user_title: string;
+        };
         /**
          * @description How a rollout treats agents that are offline.
          * @enum {string}
@@ -5519,6 +5877,60 @@ export interface components {
          * @enum {string}
          */
         OverlapPolicy: "allow" | "skip" | "queue" | "cancel_previous";
+        /**
+         * Format: uuid
+         * @description A version of a package.
+         */
+        PackageId: string;
+        /** @description A version of a package, which never changes. */
+        PackageView: {
+            /** Format: int64 */
+            archive_bytes: number;
+            /** @description Arguments of the entry. */
+            argv: string[];
+            created_at: components["schemas"]["Timestamp"];
+            created_by: components["schemas"]["PrincipalId"];
+            /**
+             * @description The file of the archive that is started.
+             * @example bin/run.sh
+             */
+            entry: string;
+            /**
+             * Format: int64
+             * @description Number of its files and folders.
+             */
+            entry_count: number;
+            /**
+             * @description `binary`, `sh`, `bash`, `python`, `powershell` or `node`.
+             * @example sh
+             */
+            executor: string;
+            /**
+             * @description `zip` or `tar.zst`.
+             * @example tar.zst
+             */
+            format: string;
+            id: components["schemas"]["PackageId"];
+            /**
+             * @description `job`: it runs once for each command.
+             * @example job
+             */
+            kind: string;
+            /** @example backup */
+            name: string;
+            parameters: components["schemas"]["ScriptParameterView"][];
+            /** @description SHA-256 of the archive, in hex. */
+            sha256: string;
+            /** Format: int64 */
+            timeout_ms?: number | null;
+            /**
+             * Format: int64
+             * @description Size of all its files.
+             */
+            unpacked_bytes: number;
+            /** @example 1.2.0 */
+            version: string;
+        };
         /** @description One page of a list. */
         PageView_AgentEventView: {
             items: components["schemas"]["AgentEventView"][];
@@ -5534,6 +5946,12 @@ export interface components {
         /** @description One page of a list. */
         PageView_AgentView: {
             items: components["schemas"]["AgentView"][];
+            /** @description Pass it as `cursor` for the next page; `null` on the last. */
+            next_cursor: string | null;
+        };
+        /** @description One page of a list. */
+        PageView_AlertRuleView: {
+            items: components["schemas"]["AlertRuleView"][];
             /** @description Pass it as `cursor` for the next page; `null` on the last. */
             next_cursor: string | null;
         };
@@ -5634,6 +6052,12 @@ export interface components {
             next_cursor: string | null;
         };
         /** @description One page of a list. */
+        PageView_PackageView: {
+            items: components["schemas"]["PackageView"][];
+            /** @description Pass it as `cursor` for the next page; `null` on the last. */
+            next_cursor: string | null;
+        };
+        /** @description One page of a list. */
         PageView_ReleaseView: {
             items: components["schemas"]["ReleaseView"][];
             /** @description Pass it as `cursor` for the next page; `null` on the last. */
@@ -5692,6 +6116,43 @@ export interface components {
          * @enum {string}
          */
         ParameterType: "string" | "integer" | "boolean" | "choice" | "secret";
+        /** @description What a browser needs to use a passkey with `navigator.credentials.get`. */
+        PasskeyChallengeView: {
+            /** @description For `POST /api/auth/passkey` or `POST /api/auth/confirm`, once. */
+            challenge: string;
+            expires_at: components["schemas"]["Timestamp"];
+            /** @description `rpId` */
+            host: string;
+            /** @description `challenge`, in base64url. */
+            nonce: string;
+        };
+        /**
+         * Format: uuid
+         * @description A key pair of a person's device.
+         */
+        PasskeyId: string;
+        PasskeySignIn: {
+            /**
+             * @description Set the tokens as cookies, for a browser, and leave them out of the answer. Only a page of this
+             *     server may ask for that.
+             */
+            cookies?: boolean;
+            passkey: components["schemas"]["AssertionBody"];
+            tenant_id?: components["schemas"]["TenantId"] | null;
+        };
+        /** @description A passkey of the person. */
+        PasskeyView: {
+            created_at: components["schemas"]["Timestamp"];
+            id: components["schemas"]["PasskeyId"];
+            last_used_at?: components["schemas"]["Timestamp"] | null;
+            name: string;
+        };
+        /** @description The passkeys of a person, at most 16. */
+        PasskeysView: {
+            /** @description False if the address of the server is none that browsers make passkeys for. */
+            are_possible: boolean;
+            items: components["schemas"]["PasskeyView"][];
+        };
         /** @description How long to wait for the reply. */
         PingBody: {
             /**
@@ -6079,6 +6540,20 @@ export interface components {
         };
         /** @enum {string} */
         RetryChoice: "failed" | "all";
+        /** @description How a job runs an execution again that failed or reached its timeout. */
+        RetrySpec: {
+            /**
+             * Format: int64
+             * @description Pause before the first retry: at most 1 h, default 10 s. It doubles with each further retry, up to
+             *     1 h.
+             */
+            backoff_ms?: number;
+            /**
+             * Format: int32
+             * @description Retries of each execution: 1 to 10.
+             */
+            count: number;
+        };
         /** @description What a revocation changed. */
         RevocationView: {
             /** @description Queued commands that were cancelled. */
@@ -6265,12 +6740,18 @@ export interface components {
             /** @description How long an execution waits for its agent: at most 30 days, default 24 h. */
             expires_in_ms?: number | null;
             /**
+             * @description Of the executions that name the same lock on one agent, one runs at a time: 1 to 64 letters, digits,
+             *     `.`, `_` and `-`.
+             */
+            lock?: string | null;
+            /**
              * @description What a fire does about agents that are offline then. With `fail`, it starts nothing. A rollout sets
              *     `rollout.offline` instead of `skip`.
              */
             offline?: components["schemas"]["OfflinePolicy"];
             /** @description Object of strings. */
             parameters?: components["schemas"]["ScriptParameters"] | null;
+            retries?: components["schemas"]["RetrySpec"] | null;
             rollout?: components["schemas"]["RolloutSpec"] | null;
             /** @description Name of a script in the hosts' manifests. */
             script?: string | null;
@@ -6302,6 +6783,8 @@ export interface components {
             secrets?: components["schemas"]["SecretDelivery"];
             /** @description Hex SHA-256 that the file must have when it is started. */
             sha256?: string | null;
+            /** @description It reads standard input, which callers may send. Absent: they may not, and it reads an empty one. */
+            stdin?: boolean;
             /**
              * Format: uint64
              * @description Timeout in milliseconds. A caller can shorten it but not extend it.
@@ -6453,6 +6936,11 @@ export interface components {
             password: string;
             tenant_id?: components["schemas"]["TenantId"] | null;
         };
+        /**
+         * @description How a sign-in goes on after the password.
+         * @enum {string}
+         */
+        SignInMethod: "totp" | "recovery_code" | "passkey";
         /** @description A provider of single sign-on. */
         SignInProviderView: {
             /** @description Part of the paths. */
@@ -6658,7 +7146,7 @@ export interface components {
             id: components["schemas"]["TenantId"];
             limits: components["schemas"]["PlanLimitsView"];
             name: string;
-            /** @description True if the schedules of somebody who left pass to an owner. Otherwise they stop. */
+            /** @description True if the schedules of a member who left pass to an owner. Otherwise they stop. */
             passes_schedules_on: boolean;
             plan: components["schemas"]["Plan"];
             /** @description True if members with a password may do nothing without a second factor. */
@@ -7182,7 +7670,7 @@ export interface operations {
                      *         },
                      *         {
                      *           "code": null,
-                     *           "detail": "it waits until somebody else approves it, because of every script",
+                     *           "detail": "it waits until another person approves it, because of every script",
                      *           "outcome": "needs_approval",
                      *           "rule": "approval"
                      *         },
@@ -7535,15 +8023,16 @@ export interface operations {
                      *             "shutdown",
                      *             "secret_parameters",
                      *             "releases",
-                     *             "library"
+                     *             "library",
+                     *             "packages"
                      *           ],
                      *           "connected_at": "2026-01-31T12:00:00.000Z",
                      *           "created_at": "2026-01-31T12:00:00.000Z",
-                     *           "fingerprint": "SHA256:OePd4nRQ+Cd7eDTJ0HdvNPcb1snkg6lI8e1/L6k5Fo0",
+                     *           "fingerprint": "SHA256:nxgRELD++jXcMOwd2koloVaskRayiXQ+aTvsGmCDksc",
                      *           "hostname": "vm",
                      *           "id": "01900000-0000-7000-8000-000000000003",
                      *           "ip": "192.0.2.2",
-                     *           "key_id": "01900000-0000-7000-8000-000000000043",
+                     *           "key_id": "01900000-0000-7000-8000-000000000044",
                      *           "last_seen_at": "2026-01-31T12:00:00.000Z",
                      *           "level": "full",
                      *           "max_executions": 16,
@@ -7552,7 +8041,7 @@ export interface operations {
                      *           "next_fingerprint": null,
                      *           "os": "Linux 6.18.44-fc-v669",
                      *           "policy": "manifest",
-                     *           "public_key": "loACGSZ7FQZoE48H+cKfOK8WQKr6uqFEz/0VeRGyaDc=",
+                     *           "public_key": "iOkEtXU2rfbyZhdBRtivTcNaq5A7OExOAQ2DBEm4YkI=",
                      *           "status": "online",
                      *           "tags": [
                      *             "web",
@@ -7678,15 +8167,16 @@ export interface operations {
                      *             "shutdown",
                      *             "secret_parameters",
                      *             "releases",
-                     *             "library"
+                     *             "library",
+                     *             "packages"
                      *           ],
                      *           "connected_at": "2026-01-31T12:00:00.000Z",
                      *           "created_at": "2026-01-31T12:00:00.000Z",
-                     *           "fingerprint": "SHA256:OePd4nRQ+Cd7eDTJ0HdvNPcb1snkg6lI8e1/L6k5Fo0",
+                     *           "fingerprint": "SHA256:nxgRELD++jXcMOwd2koloVaskRayiXQ+aTvsGmCDksc",
                      *           "hostname": "vm",
                      *           "id": "01900000-0000-7000-8000-000000000003",
                      *           "ip": "192.0.2.2",
-                     *           "key_id": "01900000-0000-7000-8000-000000000043",
+                     *           "key_id": "01900000-0000-7000-8000-000000000044",
                      *           "last_seen_at": "2026-01-31T12:00:00.000Z",
                      *           "level": "full",
                      *           "max_executions": 16,
@@ -7695,7 +8185,7 @@ export interface operations {
                      *           "next_fingerprint": null,
                      *           "os": "Linux 6.18.44-fc-v669",
                      *           "policy": "manifest",
-                     *           "public_key": "loACGSZ7FQZoE48H+cKfOK8WQKr6uqFEz/0VeRGyaDc=",
+                     *           "public_key": "iOkEtXU2rfbyZhdBRtivTcNaq5A7OExOAQ2DBEm4YkI=",
                      *           "status": "online",
                      *           "tags": [
                      *             "web",
@@ -8144,7 +8634,7 @@ export interface operations {
                      *         {
                      *           "created_at": "2026-01-31T12:00:00.000Z",
                      *           "expires_at": null,
-                     *           "id": "01900000-0000-7000-8000-000000000043",
+                     *           "id": "01900000-0000-7000-8000-000000000044",
                      *           "max_agents": 1,
                      *           "name": "a key",
                      *           "permissions": [
@@ -8290,7 +8780,7 @@ export interface operations {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "expires_at": null,
                      *       "id": "01900000-0000-7000-8000-000000000021",
-                     *       "install_line": "curl -fsSL http://127.0.0.1:8080/install/deploy.sh | sudo sh -s -- --key mst_agent_0000000000000000000000000000000000000000000000000000000000000000",
+                     *       "install_line": "curl --proto '=https' --proto-redir '=https' -fsSL https://muster.example/install/deploy.sh | sudo sh -s -- --key mst_agent_0000000000000000000000000000000000000000000000000000000000000000",
                      *       "key": "mst_agent_0000000000000000000000000000000000000000000000000000000000000000",
                      *       "max_agents": 20,
                      *       "name": "web servers",
@@ -8887,7 +9377,7 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "command_id": "01900000-0000-7000-8000-000000000108",
+                     *       "command_id": "01900000-0000-7000-8000-000000000111",
                      *       "data": {
                      *         "pong": true,
                      *         "timestamp": "2026-01-31T12:00:00.000Z"
@@ -9037,7 +9527,7 @@ export interface operations {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "expires_at": null,
                      *       "id": "01900000-0000-7000-8000-000000000021",
-                     *       "install_line": "curl -fsSL http://127.0.0.1:8080/install/deploy.sh | sudo sh -s -- --key mst_agent_0000000000000000000000000000000000000000000000000000000000000000",
+                     *       "install_line": "curl --proto '=https' --proto-redir '=https' -fsSL https://muster.example/install/deploy.sh | sudo sh -s -- --key mst_agent_0000000000000000000000000000000000000000000000000000000000000000",
                      *       "key": "mst_agent_0000000000000000000000000000000000000000000000000000000000000000",
                      *       "max_agents": 50,
                      *       "name": "web servers",
@@ -9146,6 +9636,88 @@ export interface operations {
             };
         };
     };
+    download_package_archive: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                sha256: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The archive. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/octet-stream": string;
+                };
+            };
+            /** @description A range of the archive. */
+            206: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/octet-stream": string;
+                };
+            };
+            /** @description No key was sent, or the key is not valid. */
+            401: {
+                headers: {
+                    /** @description The scheme to authenticate with. */
+                    "WWW-Authenticate"?: "Bearer";
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The key does not have the scope that this operation needs. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such resource in this tenant. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The key has too much in progress. Try again after `Retry-After` seconds. */
+            429: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The server cannot answer now. Try again after `Retry-After` seconds. */
+            503: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     poll_commands: {
         parameters: {
             query?: {
@@ -9169,7 +9741,7 @@ export interface operations {
                      *       "commands": [
                      *         {
                      *           "command": "execute",
-                     *           "command_id": "01900000-0000-7000-8000-000000000050",
+                     *           "command_id": "01900000-0000-7000-8000-000000000052",
                      *           "data": {
                      *             "script": "deploy"
                      *           },
@@ -9300,15 +9872,16 @@ export interface operations {
                      *         "shutdown",
                      *         "secret_parameters",
                      *         "releases",
-                     *         "library"
+                     *         "library",
+                     *         "packages"
                      *       ],
                      *       "connected_at": "2026-01-31T12:00:00.000Z",
                      *       "created_at": "2026-01-31T12:00:00.000Z",
-                     *       "fingerprint": "SHA256:OePd4nRQ+Cd7eDTJ0HdvNPcb1snkg6lI8e1/L6k5Fo0",
+                     *       "fingerprint": "SHA256:nxgRELD++jXcMOwd2koloVaskRayiXQ+aTvsGmCDksc",
                      *       "hostname": "vm",
                      *       "id": "01900000-0000-7000-8000-000000000003",
                      *       "ip": "192.0.2.2",
-                     *       "key_id": "01900000-0000-7000-8000-000000000043",
+                     *       "key_id": "01900000-0000-7000-8000-000000000044",
                      *       "last_seen_at": "2026-01-31T12:00:00.000Z",
                      *       "level": "full",
                      *       "matched_by": "given_name",
@@ -9318,7 +9891,7 @@ export interface operations {
                      *       "next_fingerprint": null,
                      *       "os": "Linux 6.18.44-fc-v669",
                      *       "policy": "manifest",
-                     *       "public_key": "loACGSZ7FQZoE48H+cKfOK8WQKr6uqFEz/0VeRGyaDc=",
+                     *       "public_key": "iOkEtXU2rfbyZhdBRtivTcNaq5A7OExOAQ2DBEm4YkI=",
                      *       "status": "online",
                      *       "tags": [
                      *         "web",
@@ -9424,7 +9997,7 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "command_id": "01900000-0000-7000-8000-000000000050",
+                 *       "command_id": "01900000-0000-7000-8000-000000000052",
                  *       "result": {
                  *         "data": {},
                  *         "success": true
@@ -9591,15 +10164,16 @@ export interface operations {
                      *         "shutdown",
                      *         "secret_parameters",
                      *         "releases",
-                     *         "library"
+                     *         "library",
+                     *         "packages"
                      *       ],
                      *       "connected_at": "2026-01-31T12:00:00.000Z",
                      *       "created_at": "2026-01-31T12:00:00.000Z",
-                     *       "fingerprint": "SHA256:OePd4nRQ+Cd7eDTJ0HdvNPcb1snkg6lI8e1/L6k5Fo0",
+                     *       "fingerprint": "SHA256:nxgRELD++jXcMOwd2koloVaskRayiXQ+aTvsGmCDksc",
                      *       "hostname": "vm",
                      *       "id": "01900000-0000-7000-8000-000000000003",
                      *       "ip": "192.0.2.2",
-                     *       "key_id": "01900000-0000-7000-8000-000000000043",
+                     *       "key_id": "01900000-0000-7000-8000-000000000044",
                      *       "last_seen_at": "2026-01-31T12:00:00.000Z",
                      *       "level": "full",
                      *       "max_executions": 16,
@@ -9608,7 +10182,7 @@ export interface operations {
                      *       "next_fingerprint": null,
                      *       "os": "Linux 6.18.44-fc-v669",
                      *       "policy": "manifest",
-                     *       "public_key": "loACGSZ7FQZoE48H+cKfOK8WQKr6uqFEz/0VeRGyaDc=",
+                     *       "public_key": "iOkEtXU2rfbyZhdBRtivTcNaq5A7OExOAQ2DBEm4YkI=",
                      *       "status": "online",
                      *       "tags": [
                      *         "web",
@@ -9796,15 +10370,16 @@ export interface operations {
                      *         "shutdown",
                      *         "secret_parameters",
                      *         "releases",
-                     *         "library"
+                     *         "library",
+                     *         "packages"
                      *       ],
                      *       "connected_at": "2026-01-31T12:00:00.000Z",
                      *       "created_at": "2026-01-31T12:00:00.000Z",
-                     *       "fingerprint": "SHA256:OePd4nRQ+Cd7eDTJ0HdvNPcb1snkg6lI8e1/L6k5Fo0",
+                     *       "fingerprint": "SHA256:nxgRELD++jXcMOwd2koloVaskRayiXQ+aTvsGmCDksc",
                      *       "hostname": "vm",
                      *       "id": "01900000-0000-7000-8000-000000000003",
                      *       "ip": "192.0.2.2",
-                     *       "key_id": "01900000-0000-7000-8000-000000000043",
+                     *       "key_id": "01900000-0000-7000-8000-000000000044",
                      *       "last_seen_at": "2026-01-31T12:00:00.000Z",
                      *       "level": "full",
                      *       "max_executions": 16,
@@ -9813,7 +10388,7 @@ export interface operations {
                      *       "next_fingerprint": null,
                      *       "os": "Linux 6.18.44-fc-v669",
                      *       "policy": "manifest",
-                     *       "public_key": "loACGSZ7FQZoE48H+cKfOK8WQKr6uqFEz/0VeRGyaDc=",
+                     *       "public_key": "iOkEtXU2rfbyZhdBRtivTcNaq5A7OExOAQ2DBEm4YkI=",
                      *       "status": "online",
                      *       "tags": [
                      *         "web",
@@ -9944,42 +10519,6 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    /**
-                     * @example {
-                     *       "alert": null,
-                     *       "alert_detail": null,
-                     *       "arch": "x86_64",
-                     *       "capabilities": [
-                     *         "ping",
-                     *         "info",
-                     *         "echo",
-                     *         "scripts",
-                     *         "execute"
-                     *       ],
-                     *       "connected_at": "2026-01-31T12:00:00.000Z",
-                     *       "created_at": "2026-01-31T12:00:00.000Z",
-                     *       "fingerprint": "SHA256:bn8+ozMkgTe0jts6AMaEXp1wDbrLbDqWRl1KW4wNr2E",
-                     *       "hostname": "fake",
-                     *       "id": "01900000-0000-7000-8000-000000000006",
-                     *       "ip": "127.0.0.1",
-                     *       "key_id": "01900000-0000-7000-8000-000000000007",
-                     *       "last_seen_at": "2026-01-31T12:00:00.000Z",
-                     *       "level": "full",
-                     *       "max_executions": 16,
-                     *       "name": "fake",
-                     *       "name_source": "reported",
-                     *       "next_fingerprint": "SHA256:ZwNvPA4QvE3pA+4bBJYw0ouduo3/897WnqOD1n1GktM",
-                     *       "os": "Linux",
-                     *       "policy": "manifest",
-                     *       "public_key": "ds7V8dQQxxjXZSUfeOeYtHY0EFCHs0OcOFrk1dgHxX0=",
-                     *       "status": "offline",
-                     *       "tags": [],
-                     *       "transport": "websocket",
-                     *       "update": null,
-                     *       "updated_at": null,
-                     *       "version": "0.1.0"
-                     *     }
-                     */
                     "application/json": components["schemas"]["AgentView"];
                 };
             };
@@ -10027,6 +10566,16 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "code": "agent_online",
+                     *       "detail": "the agent is online with its own key pair; only an offline agent can be adopted by another host",
+                     *       "request_id": "01900000-0000-7000-8000-000000000007",
+                     *       "status": 409,
+                     *       "title": "Conflict",
+                     *       "type": "about:blank"
+                     *     }
+                     */
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
@@ -10273,13 +10822,13 @@ export interface operations {
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": null,
-                     *           "id": "01900000-0000-7000-8000-000000000047",
+                     *           "id": "01900000-0000-7000-8000-000000000049",
                      *           "kind": "online"
                      *         },
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": null,
-                     *           "id": "01900000-0000-7000-8000-000000000048",
+                     *           "id": "01900000-0000-7000-8000-000000000050",
                      *           "kind": "enrolled"
                      *         }
                      *       ],
@@ -10491,7 +11040,7 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "command_id": "01900000-0000-7000-8000-000000000107",
+                     *       "command_id": "01900000-0000-7000-8000-000000000110",
                      *       "data": {
                      *         "pong": true,
                      *         "timestamp": "2026-01-31T12:00:00.000Z"
@@ -10796,14 +11345,19 @@ export interface operations {
     };
     list_alert_rules: {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description `next_cursor` of the previous page. */
+                cursor?: string;
+                /** @description Most items of the page: 1 to 500, default 50. */
+                limit?: number;
+            };
             header?: never;
             path?: never;
             cookie?: never;
         };
         requestBody?: never;
         responses: {
-            /** @description All rules. */
+            /** @description Rules. */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -10830,10 +11384,20 @@ export interface operations {
                      *           },
                      *           "threshold": 90
                      *         }
-                     *       ]
+                     *       ],
+                     *       "next_cursor": null
                      *     }
                      */
-                    "application/json": components["schemas"]["AlertRulesView"];
+                    "application/json": components["schemas"]["PageView_AlertRuleView"];
+                };
+            };
+            /** @description The query, a header or the body cannot be read. `errors` names the parameter. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
             /** @description No key was sent, or the key is not valid. */
@@ -10849,6 +11413,15 @@ export interface operations {
             };
             /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
             403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A field of the body is invalid, or a number is out of its bounds. `errors` names the field. */
+            422: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -11509,7 +12082,7 @@ export interface operations {
                      *       "items": [
                      *         {
                      *           "agent_count": 1,
-                     *           "agents_sha256": "103028198d31f1dd3845ffd7fd68487df5a6c858efca96f0316436a6c9f3a684",
+                     *           "agents_sha256": "a5996e20e9c11bc9f9e9aa4fe9b848fc5773fbe35e12813de7d91582dc0c6d2c",
                      *           "command": "execute",
                      *           "command_id": null,
                      *           "created_at": "2026-01-31T12:00:00.000Z",
@@ -11537,7 +12110,7 @@ export interface operations {
                      *             "every script"
                      *           ],
                      *           "script": "deploy",
-                     *           "script_sha256": "9ec43f201a20f4a072aef4fc40e87f8ca3275cbafba6270036a2cbd12dd14a88",
+                     *           "script_sha256": "88de6ebadc7cfd50ae6481fa9d0f74119a496504b46639f593a6a8369689781c",
                      *           "state": "pending"
                      *         }
                      *       ],
@@ -11928,7 +12501,7 @@ export interface operations {
                      *       "agent_names": [
                      *         "old-1"
                      *       ],
-                     *       "agents_sha256": "103028198d31f1dd3845ffd7fd68487df5a6c858efca96f0316436a6c9f3a684",
+                     *       "agents_sha256": "a5996e20e9c11bc9f9e9aa4fe9b848fc5773fbe35e12813de7d91582dc0c6d2c",
                      *       "command": "execute",
                      *       "command_id": null,
                      *       "commands": [
@@ -11962,7 +12535,7 @@ export interface operations {
                      *         "every script"
                      *       ],
                      *       "script": "deploy",
-                     *       "script_sha256": "9ec43f201a20f4a072aef4fc40e87f8ca3275cbafba6270036a2cbd12dd14a88",
+                     *       "script_sha256": "88de6ebadc7cfd50ae6481fa9d0f74119a496504b46639f593a6a8369689781c",
                      *       "state": "pending"
                      *     }
                      */
@@ -12058,7 +12631,7 @@ export interface operations {
                      *       "agent_names": [
                      *         "old-1"
                      *       ],
-                     *       "agents_sha256": "103028198d31f1dd3845ffd7fd68487df5a6c858efca96f0316436a6c9f3a684",
+                     *       "agents_sha256": "a5996e20e9c11bc9f9e9aa4fe9b848fc5773fbe35e12813de7d91582dc0c6d2c",
                      *       "command": "execute",
                      *       "command_id": null,
                      *       "commands": [
@@ -12092,7 +12665,7 @@ export interface operations {
                      *         "every script"
                      *       ],
                      *       "script": "deploy",
-                     *       "script_sha256": "9ec43f201a20f4a072aef4fc40e87f8ca3275cbafba6270036a2cbd12dd14a88",
+                     *       "script_sha256": "88de6ebadc7cfd50ae6481fa9d0f74119a496504b46639f593a6a8369689781c",
                      *       "state": "approved"
                      *     }
                      */
@@ -12233,13 +12806,13 @@ export interface operations {
                      *       "agent_names": [
                      *         "old-1"
                      *       ],
-                     *       "agents_sha256": "103028198d31f1dd3845ffd7fd68487df5a6c858efca96f0316436a6c9f3a684",
+                     *       "agents_sha256": "a5996e20e9c11bc9f9e9aa4fe9b848fc5773fbe35e12813de7d91582dc0c6d2c",
                      *       "command": "execute",
                      *       "command_id": null,
                      *       "commands": [
                      *         {
                      *           "agent_id": "01900000-0000-7000-8000-000000000008",
-                     *           "command_id": "01900000-0000-7000-8000-000000000110"
+                     *           "command_id": "01900000-0000-7000-8000-000000000113"
                      *         }
                      *       ],
                      *       "created_at": "2026-01-31T12:00:00.000Z",
@@ -12256,8 +12829,8 @@ export interface operations {
                      *           "sha256": null
                      *         }
                      *       ],
-                     *       "id": "01900000-0000-7000-8000-000000000111",
-                     *       "job_id": "01900000-0000-7000-8000-000000000112",
+                     *       "id": "01900000-0000-7000-8000-000000000114",
+                     *       "job_id": "01900000-0000-7000-8000-000000000115",
                      *       "parameters_sha256": "e885777a181900f632021219f03c1f1652b74ee33109a345b1f8aa96a055c9fa",
                      *       "reason": "checked with the team",
                      *       "requested_by": "01900000-0000-7000-8000-000000000002",
@@ -12267,7 +12840,7 @@ export interface operations {
                      *         "every script"
                      *       ],
                      *       "script": "deploy",
-                     *       "script_sha256": "9ec43f201a20f4a072aef4fc40e87f8ca3275cbafba6270036a2cbd12dd14a88",
+                     *       "script_sha256": "88de6ebadc7cfd50ae6481fa9d0f74119a496504b46639f593a6a8369689781c",
                      *       "state": "refused"
                      *     }
                      */
@@ -12421,8 +12994,8 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000038",
-                     *           "link": 90,
+                     *           "id": "01900000-0000-7000-8000-000000000039",
+                     *           "link": 91,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000003",
@@ -12441,11 +13014,11 @@ export interface operations {
                      *             "command": "execute",
                      *             "script": "deploy"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000049",
-                     *           "link": 89,
+                     *           "id": "01900000-0000-7000-8000-000000000051",
+                     *           "link": 90,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000050",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000052",
                      *           "subject_kind": "command",
                      *           "subject_name": null
                      *         },
@@ -12471,11 +13044,11 @@ export interface operations {
                      *             ],
                      *             "trusts_holders": false
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000051",
-                     *           "link": 88,
+                     *           "id": "01900000-0000-7000-8000-000000000053",
+                     *           "link": 89,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000052",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000054",
                      *           "subject_kind": "agent_key",
                      *           "subject_name": "a key"
                      *         },
@@ -12486,14 +13059,14 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {
-                     *             "new": "d0b50abe4707a499e2d8e444f2f933200f2c4979bcea9ca67ecf614089541eb8",
-                     *             "old": "e3987c866a6b5fd22383ed37d8886c9f71f53d5ca63897f0a0edc39e01507b4a"
+                     *             "new": "f8fa1e7ffa3dba7532088bd9fea85af31710dd13fec31eacc672c0f564e4c4c2",
+                     *             "old": "ff1d26f4e68a92acd9042b7124251d180aa20a1f5ddff9245a5c4d1d32bc0abf"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000053",
-                     *           "link": 87,
+                     *           "id": "01900000-0000-7000-8000-000000000055",
+                     *           "link": 88,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000054",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000056",
                      *           "subject_kind": "release_key_change",
                      *           "subject_name": null
                      *         },
@@ -12506,8 +13079,8 @@ export interface operations {
                      *           "detail": {
                      *             "version": "0.2.0"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000055",
-                     *           "link": 86,
+                     *           "id": "01900000-0000-7000-8000-000000000057",
+                     *           "link": 87,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000036",
@@ -12532,11 +13105,11 @@ export interface operations {
                      *             ],
                      *             "trusts_holders": false
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000056",
-                     *           "link": 85,
+                     *           "id": "01900000-0000-7000-8000-000000000058",
+                     *           "link": 86,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000057",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000059",
                      *           "subject_kind": "agent_key",
                      *           "subject_name": "a key"
                      *         },
@@ -12547,8 +13120,8 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000058",
-                     *           "link": 84,
+                     *           "id": "01900000-0000-7000-8000-000000000060",
+                     *           "link": 85,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000027",
@@ -12566,8 +13139,8 @@ export interface operations {
                      *             "name": "web",
                      *             "state": "active"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000059",
-                     *           "link": 83,
+                     *           "id": "01900000-0000-7000-8000-000000000061",
+                     *           "link": 84,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000027",
@@ -12585,8 +13158,8 @@ export interface operations {
                      *             "name": "web",
                      *             "state": "paused"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000060",
-                     *           "link": 82,
+                     *           "id": "01900000-0000-7000-8000-000000000062",
+                     *           "link": 83,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000027",
@@ -12604,8 +13177,8 @@ export interface operations {
                      *             "name": "web",
                      *             "state": "active"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000061",
-                     *           "link": 81,
+                     *           "id": "01900000-0000-7000-8000-000000000063",
+                     *           "link": 82,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000027",
@@ -12623,8 +13196,8 @@ export interface operations {
                      *             "name": "web",
                      *             "state": "active"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000062",
-                     *           "link": 80,
+                     *           "id": "01900000-0000-7000-8000-000000000064",
+                     *           "link": 81,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000027",
@@ -12638,11 +13211,11 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {
-                     *             "key": "e3987c866a6b5fd22383ed37d8886c9f71f53d5ca63897f0a0edc39e01507b4a",
+                     *             "key": "ff1d26f4e68a92acd9042b7124251d180aa20a1f5ddff9245a5c4d1d32bc0abf",
                      *             "version": "0.2.0"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000063",
-                     *           "link": 79,
+                     *           "id": "01900000-0000-7000-8000-000000000065",
+                     *           "link": 80,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000036",
@@ -12658,11 +13231,11 @@ export interface operations {
                      *           "detail": {
                      *             "platform": "linux-x86_64",
                      *             "program": "muster-supervisor",
-                     *             "sha256": "fb0ff658819f84bbbf831a554ed39c3c05376343d6f068746d02a0a502769c10",
+                     *             "sha256": "08f41508bb526f921af3d1197914ec574bf476782cee75a8701bcea758595d26",
                      *             "version": "0.2.0"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000064",
-                     *           "link": 78,
+                     *           "id": "01900000-0000-7000-8000-000000000066",
+                     *           "link": 79,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000036",
@@ -12678,11 +13251,11 @@ export interface operations {
                      *           "detail": {
                      *             "platform": "linux-x86_64",
                      *             "program": "muster-agent",
-                     *             "sha256": "e6a2f7fe9953f628ee976c18bd2f0ec3558685010d28f82b328cbdcb204356a0",
+                     *             "sha256": "e8aa92c7f7c1a44f8a3ad56d8c9ce82767d030692815a7f518f72e5e61974661",
                      *             "version": "0.2.0"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000065",
-                     *           "link": 77,
+                     *           "id": "01900000-0000-7000-8000-000000000067",
+                     *           "link": 78,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000036",
@@ -12696,11 +13269,11 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {
-                     *             "key": "e3987c866a6b5fd22383ed37d8886c9f71f53d5ca63897f0a0edc39e01507b4a",
+                     *             "key": "ff1d26f4e68a92acd9042b7124251d180aa20a1f5ddff9245a5c4d1d32bc0abf",
                      *             "version": "0.2.0"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000066",
-                     *           "link": 76,
+                     *           "id": "01900000-0000-7000-8000-000000000068",
+                     *           "link": 77,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000036",
@@ -12715,29 +13288,10 @@ export interface operations {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
                      *           "id": "01900000-0000-7000-8000-000000000037",
-                     *           "link": 75,
+                     *           "link": 76,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000006",
-                     *           "subject_kind": "agent",
-                     *           "subject_name": "fake"
-                     *         },
-                     *         {
-                     *           "action": "agent.adopt",
-                     *           "actor_id": "01900000-0000-7000-8000-000000000002",
-                     *           "actor_kind": "api_key",
-                     *           "actor_name": "bootstrap",
-                     *           "at": "2026-01-31T12:00:00.000Z",
-                     *           "detail": {
-                     *             "fingerprint": "SHA256:ZwNvPA4QvE3pA+4bBJYw0ouduo3/897WnqOD1n1GktM",
-                     *             "from": "SHA256:bn8+ozMkgTe0jts6AMaEXp1wDbrLbDqWRl1KW4wNr2E",
-                     *             "replaced_agent": null
-                     *           },
-                     *           "id": "01900000-0000-7000-8000-000000000067",
-                     *           "link": 74,
-                     *           "session_id": null,
-                     *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000006",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000038",
                      *           "subject_kind": "agent",
                      *           "subject_name": "fake"
                      *         },
@@ -12759,11 +13313,11 @@ export interface operations {
                      *             ],
                      *             "trusts_holders": false
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000068",
-                     *           "link": 73,
+                     *           "id": "01900000-0000-7000-8000-000000000069",
+                     *           "link": 75,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000007",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000070",
                      *           "subject_kind": "agent_key",
                      *           "subject_name": "a key"
                      *         },
@@ -12774,46 +13328,11 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000069",
-                     *           "link": 72,
-                     *           "session_id": null,
-                     *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000014",
-                     *           "subject_kind": "command",
-                     *           "subject_name": null
-                     *         },
-                     *         {
-                     *           "action": "command.submit",
-                     *           "actor_id": "01900000-0000-7000-8000-000000000002",
-                     *           "actor_kind": "api_key",
-                     *           "actor_name": "bootstrap",
-                     *           "at": "2026-01-31T12:00:00.000Z",
-                     *           "detail": {
-                     *             "agent_id": "01900000-0000-7000-8000-000000000003",
-                     *             "approval_id": null,
-                     *             "command": "execute",
-                     *             "script": "deploy"
-                     *           },
-                     *           "id": "01900000-0000-7000-8000-000000000070",
-                     *           "link": 71,
-                     *           "session_id": null,
-                     *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000014",
-                     *           "subject_kind": "command",
-                     *           "subject_name": null
-                     *         },
-                     *         {
-                     *           "action": "command.cancel",
-                     *           "actor_id": "01900000-0000-7000-8000-000000000002",
-                     *           "actor_kind": "api_key",
-                     *           "actor_name": "bootstrap",
-                     *           "at": "2026-01-31T12:00:00.000Z",
-                     *           "detail": {},
                      *           "id": "01900000-0000-7000-8000-000000000071",
-                     *           "link": 70,
+                     *           "link": 74,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000013",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000014",
                      *           "subject_kind": "command",
                      *           "subject_name": null
                      *         },
@@ -12830,7 +13349,42 @@ export interface operations {
                      *             "script": "deploy"
                      *           },
                      *           "id": "01900000-0000-7000-8000-000000000072",
-                     *           "link": 69,
+                     *           "link": 73,
+                     *           "session_id": null,
+                     *           "source": "127.0.0.1",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000014",
+                     *           "subject_kind": "command",
+                     *           "subject_name": null
+                     *         },
+                     *         {
+                     *           "action": "command.cancel",
+                     *           "actor_id": "01900000-0000-7000-8000-000000000002",
+                     *           "actor_kind": "api_key",
+                     *           "actor_name": "bootstrap",
+                     *           "at": "2026-01-31T12:00:00.000Z",
+                     *           "detail": {},
+                     *           "id": "01900000-0000-7000-8000-000000000073",
+                     *           "link": 72,
+                     *           "session_id": null,
+                     *           "source": "127.0.0.1",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000013",
+                     *           "subject_kind": "command",
+                     *           "subject_name": null
+                     *         },
+                     *         {
+                     *           "action": "command.submit",
+                     *           "actor_id": "01900000-0000-7000-8000-000000000002",
+                     *           "actor_kind": "api_key",
+                     *           "actor_name": "bootstrap",
+                     *           "at": "2026-01-31T12:00:00.000Z",
+                     *           "detail": {
+                     *             "agent_id": "01900000-0000-7000-8000-000000000003",
+                     *             "approval_id": null,
+                     *             "command": "execute",
+                     *             "script": "deploy"
+                     *           },
+                     *           "id": "01900000-0000-7000-8000-000000000074",
+                     *           "link": 71,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000013",
@@ -12844,8 +13398,8 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000073",
-                     *           "link": 68,
+                     *           "id": "01900000-0000-7000-8000-000000000075",
+                     *           "link": 70,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000015",
@@ -12864,8 +13418,8 @@ export interface operations {
                      *             "script": "deploy",
                      *             "waves": 1
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000074",
-                     *           "link": 67,
+                     *           "id": "01900000-0000-7000-8000-000000000076",
+                     *           "link": 69,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000015",
@@ -12879,8 +13433,8 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000075",
-                     *           "link": 66,
+                     *           "id": "01900000-0000-7000-8000-000000000077",
+                     *           "link": 68,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000001",
@@ -12894,8 +13448,8 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000076",
-                     *           "link": 65,
+                     *           "id": "01900000-0000-7000-8000-000000000078",
+                     *           "link": 67,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000001",
@@ -12909,8 +13463,8 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000077",
-                     *           "link": 64,
+                     *           "id": "01900000-0000-7000-8000-000000000079",
+                     *           "link": 66,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000001",
@@ -12929,8 +13483,8 @@ export interface operations {
                      *             "script": "deploy",
                      *             "waves": 1
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000078",
-                     *           "link": 63,
+                     *           "id": "01900000-0000-7000-8000-000000000080",
+                     *           "link": 65,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000001",
@@ -12955,11 +13509,11 @@ export interface operations {
                      *             ],
                      *             "trusts_holders": false
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000079",
-                     *           "link": 62,
+                     *           "id": "01900000-0000-7000-8000-000000000081",
+                     *           "link": 64,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000080",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000082",
                      *           "subject_kind": "agent_key",
                      *           "subject_name": "a key"
                      *         },
@@ -12975,11 +13529,11 @@ export interface operations {
                      *             "script": "deploy",
                      *             "waves": null
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000039",
-                     *           "link": 61,
+                     *           "id": "01900000-0000-7000-8000-000000000040",
+                     *           "link": 63,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000040",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000041",
                      *           "subject_kind": "job",
                      *           "subject_name": "deploy"
                      *         },
@@ -12990,8 +13544,8 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000081",
-                     *           "link": 60,
+                     *           "id": "01900000-0000-7000-8000-000000000083",
+                     *           "link": 62,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000029",
@@ -13007,8 +13561,8 @@ export interface operations {
                      *           "detail": {
                      *             "host": "hooks.invalid"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000082",
-                     *           "link": 59,
+                     *           "id": "01900000-0000-7000-8000-000000000084",
+                     *           "link": 61,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000029",
@@ -13032,8 +13586,8 @@ export interface operations {
                      *             "kind": "slack",
                      *             "name": "operations"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000083",
-                     *           "link": 58,
+                     *           "id": "01900000-0000-7000-8000-000000000085",
+                     *           "link": 60,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000029",
@@ -13057,8 +13611,8 @@ export interface operations {
                      *             "kind": "slack",
                      *             "name": "operations"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000084",
-                     *           "link": 57,
+                     *           "id": "01900000-0000-7000-8000-000000000086",
+                     *           "link": 59,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000029",
@@ -13072,11 +13626,11 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000085",
-                     *           "link": 56,
+                     *           "id": "01900000-0000-7000-8000-000000000087",
+                     *           "link": 58,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000086",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000088",
                      *           "subject_kind": "integration",
                      *           "subject_name": null
                      *         },
@@ -13087,13 +13641,13 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {
-                     *             "delivery_id": "01900000-0000-7000-8000-000000000087"
+                     *             "delivery_id": "01900000-0000-7000-8000-000000000089"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000088",
-                     *           "link": 55,
+                     *           "id": "01900000-0000-7000-8000-000000000090",
+                     *           "link": 57,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000086",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000088",
                      *           "subject_kind": "integration",
                      *           "subject_name": null
                      *         },
@@ -13109,11 +13663,11 @@ export interface operations {
                      *             "script": "deploy",
                      *             "waves": null
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000089",
-                     *           "link": 54,
+                     *           "id": "01900000-0000-7000-8000-000000000091",
+                     *           "link": 56,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000090",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000092",
                      *           "subject_kind": "job",
                      *           "subject_name": "deploy"
                      *         },
@@ -13132,11 +13686,11 @@ export interface operations {
                      *             "kind": "webhook",
                      *             "name": "receiver"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000091",
-                     *           "link": 53,
+                     *           "id": "01900000-0000-7000-8000-000000000093",
+                     *           "link": 55,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000086",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000088",
                      *           "subject_kind": "integration",
                      *           "subject_name": null
                      *         },
@@ -13147,8 +13701,8 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000092",
-                     *           "link": 52,
+                     *           "id": "01900000-0000-7000-8000-000000000094",
+                     *           "link": 54,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000028",
@@ -13167,8 +13721,8 @@ export interface operations {
                      *             "name": "releases",
                      *             "owner_id": "01900000-0000-7000-8000-000000000002"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000093",
-                     *           "link": 51,
+                     *           "id": "01900000-0000-7000-8000-000000000095",
+                     *           "link": 53,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000028",
@@ -13185,8 +13739,8 @@ export interface operations {
                      *             "delivery_id": "01900000-0000-7000-8000-000000000034",
                      *             "job_id": "01900000-0000-7000-8000-000000000035"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000094",
-                     *           "link": 50,
+                     *           "id": "01900000-0000-7000-8000-000000000096",
+                     *           "link": 52,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000028",
@@ -13205,8 +13759,8 @@ export interface operations {
                      *             "script": "deploy",
                      *             "waves": null
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000095",
-                     *           "link": 49,
+                     *           "id": "01900000-0000-7000-8000-000000000097",
+                     *           "link": 51,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000035",
@@ -13225,8 +13779,8 @@ export interface operations {
                      *             "name": "releases",
                      *             "owner_id": "01900000-0000-7000-8000-000000000002"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000096",
-                     *           "link": 48,
+                     *           "id": "01900000-0000-7000-8000-000000000098",
+                     *           "link": 50,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000028",
@@ -13245,8 +13799,8 @@ export interface operations {
                      *             "name": "deploys",
                      *             "owner_id": "01900000-0000-7000-8000-000000000002"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000097",
-                     *           "link": 47,
+                     *           "id": "01900000-0000-7000-8000-000000000099",
+                     *           "link": 49,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000028",
@@ -13263,12 +13817,50 @@ export interface operations {
                      *             "latest_version": 2,
                      *             "name": "disk-report"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000098",
-                     *           "link": 46,
+                     *           "id": "01900000-0000-7000-8000-000000000100",
+                     *           "link": 48,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000032",
                      *           "subject_kind": "script",
+                     *           "subject_name": null
+                     *         },
+                     *         {
+                     *           "action": "package.delete",
+                     *           "actor_id": "01900000-0000-7000-8000-000000000002",
+                     *           "actor_kind": "api_key",
+                     *           "actor_name": "bootstrap",
+                     *           "at": "2026-01-31T12:00:00.000Z",
+                     *           "detail": {
+                     *             "name": "backup",
+                     *             "sha256": "9d9e6b21270d196e8f8600ba85f4f6a9614734deafec924ddecf37d352498856",
+                     *             "version": "1.2.0"
+                     *           },
+                     *           "id": "01900000-0000-7000-8000-000000000101",
+                     *           "link": 47,
+                     *           "session_id": null,
+                     *           "source": "127.0.0.1",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000048",
+                     *           "subject_kind": "package",
+                     *           "subject_name": null
+                     *         },
+                     *         {
+                     *           "action": "package.upload",
+                     *           "actor_id": "01900000-0000-7000-8000-000000000002",
+                     *           "actor_kind": "api_key",
+                     *           "actor_name": "bootstrap",
+                     *           "at": "2026-01-31T12:00:00.000Z",
+                     *           "detail": {
+                     *             "name": "backup",
+                     *             "sha256": "9d9e6b21270d196e8f8600ba85f4f6a9614734deafec924ddecf37d352498856",
+                     *             "version": "1.2.0"
+                     *           },
+                     *           "id": "01900000-0000-7000-8000-000000000102",
+                     *           "link": 46,
+                     *           "session_id": null,
+                     *           "source": "127.0.0.1",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000048",
+                     *           "subject_kind": "package",
                      *           "subject_name": null
                      *         },
                      *         {
@@ -13286,7 +13878,7 @@ export interface operations {
                      *               "disk"
                      *             ]
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000099",
+                     *           "id": "01900000-0000-7000-8000-000000000103",
                      *           "link": 45,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
@@ -13306,7 +13898,7 @@ export interface operations {
                      *             "publisher": "SHA256:/oEsEvOrTOasXbaaw1L5BssbEe9D+zPiUu9/9VImOIk",
                      *             "version": 2
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000100",
+                     *           "id": "01900000-0000-7000-8000-000000000104",
                      *           "link": 44,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
@@ -13326,7 +13918,7 @@ export interface operations {
                      *             "latest_version": 2,
                      *             "name": "disk-report"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000101",
+                     *           "id": "01900000-0000-7000-8000-000000000105",
                      *           "link": 43,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
@@ -13346,31 +13938,16 @@ export interface operations {
                      *             "latest_version": 1,
                      *             "name": "disk-report"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000102",
+                     *           "id": "01900000-0000-7000-8000-000000000106",
                      *           "link": 42,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000032",
                      *           "subject_kind": "script",
                      *           "subject_name": null
-                     *         },
-                     *         {
-                     *           "action": "schedule.delete",
-                     *           "actor_id": "01900000-0000-7000-8000-000000000002",
-                     *           "actor_kind": "api_key",
-                     *           "actor_name": "bootstrap",
-                     *           "at": "2026-01-31T12:00:00.000Z",
-                     *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000103",
-                     *           "link": 41,
-                     *           "session_id": null,
-                     *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000025",
-                     *           "subject_kind": "schedule",
-                     *           "subject_name": null
                      *         }
                      *       ],
-                     *       "next_cursor": "41.01a2097b-4611-711e-b30c-689529968f29"
+                     *       "next_cursor": "42.01a20993-7813-70f4-b280-75b380e917dd"
                      *     }
                      */
                     "application/json": components["schemas"]["PageView_AuditEntryView"];
@@ -13479,10 +14056,10 @@ export interface operations {
                 };
                 content: {
                     /**
-                     * @example {"type":"header","format":"muster audit 1","tenant_id":"01900000-0000-7000-8000-000000000005","after":0,"public_key":"LE/ujNSLez7kbnaARCovIpn1DkquW1mQlSnTCO2FT+4=","is_complete":false}
-                     *     {"type":"entry","id":"01900000-0000-7000-8000-000000000037","link":75,"at":"2026-01-31T12:00:00.000Z","actor_kind":"api_key","actor_id":"01900000-0000-7000-8000-000000000002","actor_name":"bootstrap","session_id":null,"action":"agent.delete","subject_kind":"agent","subject_id":"01900000-0000-7000-8000-000000000006","subject_name":"fake","detail":{},"source":"127.0.0.1"}
-                     *     {"type":"entry","id":"01900000-0000-7000-8000-000000000038","link":90,"at":"2026-01-31T12:00:00.000Z","actor_kind":"api_key","actor_id":"01900000-0000-7000-8000-000000000002","actor_name":"bootstrap","session_id":null,"action":"agent.delete","subject_kind":"agent","subject_id":"01900000-0000-7000-8000-000000000003","subject_name":"web-1","detail":{},"source":"127.0.0.1"}
-                     *     {"type":"end","position":"90.01a2097b-615a-72f4-8d43-09c1e27ee303"}
+                     * @example {"type":"header","format":"muster audit 1","tenant_id":"01900000-0000-7000-8000-000000000005","after":0,"public_key":"2uOyaFXI/kLKLgmlhZpQDVAQyvfUzD2BK0pMorD/ckE=","is_complete":false}
+                     *     {"type":"entry","id":"01900000-0000-7000-8000-000000000037","link":76,"at":"2026-01-31T12:00:00.000Z","actor_kind":"api_key","actor_id":"01900000-0000-7000-8000-000000000002","actor_name":"bootstrap","session_id":null,"action":"agent.delete","subject_kind":"agent","subject_id":"01900000-0000-7000-8000-000000000038","subject_name":"fake","detail":{},"source":"127.0.0.1"}
+                     *     {"type":"entry","id":"01900000-0000-7000-8000-000000000039","link":91,"at":"2026-01-31T12:00:00.000Z","actor_kind":"api_key","actor_id":"01900000-0000-7000-8000-000000000002","actor_name":"bootstrap","session_id":null,"action":"agent.delete","subject_kind":"agent","subject_id":"01900000-0000-7000-8000-000000000003","subject_name":"web-1","detail":{},"source":"127.0.0.1"}
+                     *     {"type":"end","position":"91.01a20993-924f-716c-a0ee-26cf2b4ec77c"}
                      */
                     "application/x-ndjson": string;
                 };
@@ -13563,10 +14140,10 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "hash": "8baac27323a8f40fd7fd4810e167b4fd2dcd79d34296c32a6049bd3baf4346df",
-                     *       "number": 90,
-                     *       "public_key": "LE/ujNSLez7kbnaARCovIpn1DkquW1mQlSnTCO2FT+4=",
-                     *       "signature": "a6Tya0JaCLSNF+7NR/n86Vtnj/rDPnWw/ifE9mAvwFOIubeWk2hVRXTAVGgpKt9v6dd7dOTzpze80UwJgkojCw==",
+                     *       "hash": "40f73e63a4298e164075621082c7fe4c45a98e6a6b9b3bb7d3d35fd38af3bc2c",
+                     *       "number": 91,
+                     *       "public_key": "2uOyaFXI/kLKLgmlhZpQDVAQyvfUzD2BK0pMorD/ckE=",
+                     *       "signature": "PT6oqJEoyT/5RiJmnbJDljapAyrrSXK5zasfsMQru5y3LVy0N6cxuFFPmVaHJbwAXP4rjHi2IN5fOybI7z+tDQ==",
                      *       "tenant_id": "01900000-0000-7000-8000-000000000005"
                      *     }
                      */
@@ -13751,19 +14328,19 @@ export interface operations {
                     /**
                      * @example {
                      *       "after": 0,
-                     *       "entry_count": 90,
+                     *       "entry_count": 91,
                      *       "finding_count": 0,
                      *       "findings": [],
                      *       "head": {
-                     *         "hash": "8baac27323a8f40fd7fd4810e167b4fd2dcd79d34296c32a6049bd3baf4346df",
-                     *         "number": 90,
-                     *         "public_key": "LE/ujNSLez7kbnaARCovIpn1DkquW1mQlSnTCO2FT+4=",
-                     *         "signature": "a6Tya0JaCLSNF+7NR/n86Vtnj/rDPnWw/ifE9mAvwFOIubeWk2hVRXTAVGgpKt9v6dd7dOTzpze80UwJgkojCw==",
+                     *         "hash": "40f73e63a4298e164075621082c7fe4c45a98e6a6b9b3bb7d3d35fd38af3bc2c",
+                     *         "number": 91,
+                     *         "public_key": "2uOyaFXI/kLKLgmlhZpQDVAQyvfUzD2BK0pMorD/ckE=",
+                     *         "signature": "PT6oqJEoyT/5RiJmnbJDljapAyrrSXK5zasfsMQru5y3LVy0N6cxuFFPmVaHJbwAXP4rjHi2IN5fOybI7z+tDQ==",
                      *         "tenant_id": "01900000-0000-7000-8000-000000000005"
                      *       },
                      *       "is_intact": true,
-                     *       "last_link": 90,
-                     *       "link_count": 90,
+                     *       "last_link": 91,
+                     *       "link_count": 91,
                      *       "next_after": null
                      *     }
                      */
@@ -13974,8 +14551,8 @@ export interface operations {
                      *       "expires_in": 600,
                      *       "interval": 5,
                      *       "user_code": "BCDF-GHJK",
-                     *       "verification_uri": "http://127.0.0.1:8080/device",
-                     *       "verification_uri_complete": "http://127.0.0.1:8080/device?user_code=BCDF-GHJK"
+                     *       "verification_uri": "https://muster.example/device",
+                     *       "verification_uri_complete": "https://muster.example/device?user_code=BCDF-GHJK"
                      *     }
                      */
                     "application/json": components["schemas"]["StartedDeviceLoginView"];
@@ -14452,7 +15029,7 @@ export interface operations {
                      *       },
                      *       "refresh_expires_at": "2026-01-31T12:00:00.000Z",
                      *       "refresh_token": "mst_refresh_000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000",
-                     *       "session_id": "01900000-0000-7000-8000-000000000109"
+                     *       "session_id": "01900000-0000-7000-8000-000000000112"
                      *     }
                      */
                     "application/json": components["schemas"]["SignedInView"];
@@ -14585,7 +15162,7 @@ export interface operations {
                      *       },
                      *       "refresh_expires_at": "2026-01-31T12:00:00.000Z",
                      *       "refresh_token": "mst_refresh_000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000",
-                     *       "session_id": "01900000-0000-7000-8000-000000000046"
+                     *       "session_id": "01900000-0000-7000-8000-000000000047"
                      *     }
                      */
                     "application/json": components["schemas"]["SignedInView"];
@@ -14691,8 +15268,8 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "challenge": "mst_challenge_AcLG6CU0XACc8oOx55QNTWeJP5o0M4xZvUwD4ZRMms4sxTbgIRqfjxipByfHQk5M0HrBGRFon6JhbF82LZxcYnzOfo6SYeIkws8WRtqocjQ4HwnSrpMscrLvutPqVtNsu6Ut0jq-Hc3idyDYLnJJ1hKKMjTcPrhPMzip960DcIB1UhK22zr9247E0xQarr8vwdjyM_F3nRqBrK5u4DSoVk6QcdkDhfAagpLRmOyoYdmg-ekz--k7DigPrDY2z3SaGgBaKk4Vl0YgoA7W1jCRpohbBUP7X1Od4yVoBD0_0S83dEcfy1hvIRTdo6hDqp650DYamhyXmLs7bi0kzOG7WNSw_LRi2-Hj14q2d3jUrBOitDXL3xXgo7YkMdeIA5zW852ZI0bWh7EorM6g9Vob6AzXGuC4dwtuyYeZPLtnfCecY2Zknx-5US26kwsUBugS62AVw3Gl1-0TW7xWHl8-fIYLZiWcfA",
-                 *       "code": "873366"
+                 *       "challenge": "mst_challenge_AYxIl1gpHxq5OE77o_yPPmtY7g2NPO_MeSm_tIXNNTyUKFlLB67vp3zpekm5PuD1f0IkCqQ_4mnCt6IX8PBdBnKrdlX43NCSnwl0sXMi_Xv8w_gbvxyy1UUMXj7n3d24QCdkCiWdoa3_RafXtRjTeBxTE2gre24IEiDX-8EqJRc7MyjB52mnJv5z3J2P7jfSAIcvtb5MnuyjAi0WELxjZ4zK22MGV4hyi8sfhTwsrDJYLYYlz75iPz23WFtn7sz8EFR0eb5fCDDDY62zRSIosFIAbAA7KmJAMw28vzTISxge__KWic5is6pavixPyfiH_XJgILf_9rhbDgIyz1kVblRj-F_Pg6ot0zuSyU9fFUVgDJUsIU2-UWFhSI7LjjOuuB-kkHd5eYh900Ui0P5YFKpbpcfLLpM2kNed91SiyMoGeA3WxhZi7GWSfgxPmS6tnYhNKFMeTDQxnn-ap__X9f3tnZg",
+                 *       "code": "675447"
                  *     }
                  */
                 "application/json": components["schemas"]["CompleteSignIn"];
@@ -15251,6 +15828,220 @@ export interface operations {
             };
         };
     };
+    sign_in_with_passkey: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "passkey": {
+                 *         "authenticator_data": "xgQmA4KBXR6eQhUJakKZXdlS9Z3U-fwKfSrPefH8b68FAAAAAg",
+                 *         "challenge": "mst_passkey_AYxIl1gpHxq5p44OZf7wvS0yS9yH0slaR6WwAuNm2EqFrNCWSIVKE7_EYCEi9T2Cobso-YWYoqpxZWR7rnwwYSv4uDQJ_39vEikT1PrdZ04VA6YijUc-ddybyvAD-0EvtHa4015wjv9OV7S0bdJODtiIn_2YiZAifMfkOL-i5bl_XBNdf_ijF25BSEW81Eij3k0_-St-MAIQ0sw9tFyyA-Oa3ZCZXJ7esTl4tjdbpvvXkBxwdEIAZJTauIUIatSMF9cYgxr0UjOZ2gKI08__XOXlOcpttrGFr94mt6rOtTVx1pxEzvC2yC8BuU_zhVk-LJbiDTaAy_iww7IwZP4Kv8Fjfe1INZ9QwtQqCZ24gDK7b6ErXAuzkuhd7FHoj5b-klKbZqtF24nFVhFMa3pjA_sm_oFRLxg2R7_O",
+                 *         "client_data": "eyJhbGciOiJFZERTQSJ9.e30.AA",
+                 *         "credential_id": "7W0AXe3CyIczvUVHCCJVLO7W146l2ExuFm5JiWQgY7Q",
+                 *         "signature": "MEQCIH_GWMb71Gtxhz70Jhg5mFaiqoZDofM8HeL6elQuh5uoAiASeC469r869DYMHoqSiUVvYKKu6pc_86nKgXUfqrOr3A",
+                 *         "user_handle": "AaIJk5O1cwe98r6x-TWMPw"
+                 *       }
+                 *     }
+                 */
+                "application/json": components["schemas"]["PasskeySignIn"];
+            };
+        };
+        responses: {
+            /** @description The tokens of the session, and the member. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "access_expires_at": "2026-01-31T12:00:00.000Z",
+                     *       "access_token": "eyJhbGciOiJFZERTQSJ9.e30.AA",
+                     *       "member": {
+                     *         "created_at": "2026-01-31T12:00:00.000Z",
+                     *         "email": "joan@example.com",
+                     *         "id": "01900000-0000-7000-8000-000000000018",
+                     *         "name": "Joan",
+                     *         "role": "owner",
+                     *         "tenant_id": "01900000-0000-7000-8000-000000000019",
+                     *         "tenant_name": "Example Ltd"
+                     *       },
+                     *       "refresh_expires_at": "2026-01-31T12:00:00.000Z",
+                     *       "refresh_token": "mst_refresh_000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000",
+                     *       "session_id": "01900000-0000-7000-8000-000000000118"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["SignedInView"];
+                };
+            };
+            /** @description The query, a header or the body cannot be read. `errors` names the parameter. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No key was sent, or the key is not valid. */
+            401: {
+                headers: {
+                    /** @description The scheme to authenticate with. */
+                    "WWW-Authenticate"?: "Bearer";
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The key does not have the scope that this operation needs. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The current state does not permit this. `code` says why. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body is too large. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body has another content type than this operation accepts. */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A field of the body is invalid, or a number is out of its bounds. `errors` names the field. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The key has too much in progress. Try again after `Retry-After` seconds. */
+            429: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    ask_for_passkey: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description What a browser needs to use a passkey. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "challenge": "mst_passkey_AYxIl1gpHxq5p44OZf7wvS0yS9yH0slaR6WwAuNm2EqFrNCWSIVKE7_EYCEi9T2Cobso-YWYoqpxZWR7rnwwYSv4uDQJ_39vEikT1PrdZ04VA6YijUc-ddybyvAD-0EvtHa4015wjv9OV7S0bdJODtiIn_2YiZAifMfkOL-i5bl_XBNdf_ijF25BSEW81Eij3k0_-St-MAIQ0sw9tFyyA-Oa3ZCZXJ7esTl4tjdbpvvXkBxwdEIAZJTauIUIatSMF9cYgxr0UjOZ2gKI08__XOXlOcpttrGFr94mt6rOtTVx1pxEzvC2yC8BuU_zhVk-LJbiDTaAy_iww7IwZP4Kv8Fjfe1INZ9QwtQqCZ24gDK7b6ErXAuzkuhd7FHoj5b-klKbZqtF24nFVhFMa3pjA_sm_oFRLxg2R7_O",
+                     *       "expires_at": "2026-01-31T12:00:00.000Z",
+                     *       "host": "muster.example",
+                     *       "nonce": "9HKgyhgej7UTv6IIi8UOo5O63ZvbG28XPg2qF0AAXY4"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["PasskeyChallengeView"];
+                };
+            };
+            /** @description The query, a header or the body cannot be read. `errors` names the parameter. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The current state does not permit this. `code` says why. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body is too large. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body has another content type than this operation accepts. */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A field of the body is invalid, or a number is out of its bounds. `errors` names the field. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The key has too much in progress. Try again after `Retry-After` seconds. */
+            429: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     request_password_reset: {
         parameters: {
             query?: never;
@@ -15474,7 +16265,7 @@ export interface operations {
                      *       "access_token": "eyJhbGciOiJFZERTQSJ9.e30.AA",
                      *       "refresh_expires_at": "2026-01-31T12:00:00.000Z",
                      *       "refresh_token": "mst_refresh_000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000",
-                     *       "session_id": "01900000-0000-7000-8000-000000000046"
+                     *       "session_id": "01900000-0000-7000-8000-000000000047"
                      *     }
                      */
                     "application/json": components["schemas"]["TokensView"];
@@ -15590,7 +16381,7 @@ export interface operations {
                     /**
                      * @example {
                      *       "expires_at": "2026-01-31T12:00:00.000Z",
-                     *       "registration_id": "01900000-0000-7000-8000-000000000113"
+                     *       "registration_id": "01900000-0000-7000-8000-000000000116"
                      *     }
                      */
                     "application/json": components["schemas"]["RegistrationView"];
@@ -15685,7 +16476,7 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "registration_id": "01900000-0000-7000-8000-000000000113"
+                 *       "registration_id": "01900000-0000-7000-8000-000000000116"
                  *     }
                  */
                 "application/json": components["schemas"]["ResendCode"];
@@ -15701,7 +16492,7 @@ export interface operations {
                     /**
                      * @example {
                      *       "expires_at": "2026-01-31T12:00:00.000Z",
-                     *       "registration_id": "01900000-0000-7000-8000-000000000113"
+                     *       "registration_id": "01900000-0000-7000-8000-000000000116"
                      *     }
                      */
                     "application/json": components["schemas"]["RegistrationView"];
@@ -15796,8 +16587,8 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "code": "123150",
-                 *       "registration_id": "01900000-0000-7000-8000-000000000113"
+                 *       "code": "966261",
+                 *       "registration_id": "01900000-0000-7000-8000-000000000116"
                  *     }
                  */
                 "application/json": components["schemas"]["VerifyRegistration"];
@@ -15952,7 +16743,7 @@ export interface operations {
                      *       },
                      *       "refresh_expires_at": "2026-01-31T12:00:00.000Z",
                      *       "refresh_token": "mst_refresh_000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000",
-                     *       "session_id": "01900000-0000-7000-8000-000000000115"
+                     *       "session_id": "01900000-0000-7000-8000-000000000119"
                      *     }
                      */
                     "application/json": components["schemas"]["SignedInView"];
@@ -16706,15 +17497,15 @@ export interface operations {
                      *           "error_code": "exit_code",
                      *           "expires_at": "2026-01-31T12:00:00.000Z",
                      *           "finished_at": "2026-01-31T12:00:00.000Z",
-                     *           "id": "01900000-0000-7000-8000-000000000042",
+                     *           "id": "01900000-0000-7000-8000-000000000043",
                      *           "is_held": false,
-                     *           "job_id": "01900000-0000-7000-8000-000000000044",
+                     *           "job_id": "01900000-0000-7000-8000-000000000045",
                      *           "late_result": null,
                      *           "requested_by": "01900000-0000-7000-8000-000000000002",
                      *           "requested_from": "127.0.0.1",
                      *           "result": {
                      *             "dropped_bytes": 0,
-                     *             "duration_ms": 3,
+                     *             "duration_ms": 95,
                      *             "exit_code": 3,
                      *             "output_bytes": 9,
                      *             "output_complete": true,
@@ -16834,16 +17625,16 @@ export interface operations {
                      *       "error_code": "exit_code",
                      *       "expires_at": "2026-01-31T12:00:00.000Z",
                      *       "finished_at": "2026-01-31T12:00:00.000Z",
-                     *       "id": "01900000-0000-7000-8000-000000000042",
+                     *       "id": "01900000-0000-7000-8000-000000000043",
                      *       "is_held": false,
-                     *       "job_id": "01900000-0000-7000-8000-000000000044",
+                     *       "job_id": "01900000-0000-7000-8000-000000000045",
                      *       "late_result": null,
                      *       "output_bytes": 9,
                      *       "requested_by": "01900000-0000-7000-8000-000000000002",
                      *       "requested_from": "127.0.0.1",
                      *       "result": {
                      *         "dropped_bytes": 0,
-                     *         "duration_ms": 3,
+                     *         "duration_ms": 95,
                      *         "exit_code": 3,
                      *         "output_bytes": 9,
                      *         "output_complete": true,
@@ -17220,7 +18011,7 @@ export interface operations {
     follow_events: {
         parameters: {
             query?: {
-                /** @description Comma-separated list of `execution`, `job`, `agent`, `approval` and `agent_refused`. Default: all that the key may see. */
+                /** @description Comma-separated list of `execution`, `job`, `agent`, `approval`, `agent_refused`, `alert` and `alert_rule`. Default: all that the key may see. */
                 types?: string;
                 /** @description Only events of this agent. */
                 agent?: string;
@@ -17244,7 +18035,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "text/event-stream": components["schemas"]["ExecutionStreamEvent"] | components["schemas"]["JobStreamEvent"] | components["schemas"]["AgentStreamEvent"] | components["schemas"]["AgentRefusedStreamEvent"] | components["schemas"]["ReadyStreamEvent"] | components["schemas"]["ResetStreamEvent"];
+                    "text/event-stream": components["schemas"]["ExecutionStreamEvent"] | components["schemas"]["JobStreamEvent"] | components["schemas"]["AgentStreamEvent"] | components["schemas"]["ApprovalStreamEvent"] | components["schemas"]["AgentRefusedStreamEvent"] | components["schemas"]["AlertStreamEvent"] | components["schemas"]["AlertRuleStreamEvent"] | components["schemas"]["ReadyStreamEvent"] | components["schemas"]["ResetStreamEvent"];
                 };
             };
             /** @description The query, a header or the body cannot be read. `errors` names the parameter. */
@@ -17344,34 +18135,40 @@ export interface operations {
                      *           "agent_name": "web-1",
                      *           "agent_offline_since": null,
                      *           "approval": null,
+                     *           "attempt": 1,
                      *           "attestation": null,
                      *           "cancel_requested_at": null,
                      *           "created_at": "2026-01-31T12:00:00.000Z",
                      *           "delivered_at": "2026-01-31T12:00:00.000Z",
                      *           "dropped_bytes": 0,
-                     *           "duration_ms": 3,
+                     *           "duration_ms": 95,
                      *           "error": "the script exited with code 3",
                      *           "error_code": "exit_code",
                      *           "exit_code": 3,
                      *           "expires_at": "2026-01-31T12:00:00.000Z",
                      *           "explanation": null,
                      *           "finished_at": "2026-01-31T12:00:00.000Z",
-                     *           "id": "01900000-0000-7000-8000-000000000042",
+                     *           "id": "01900000-0000-7000-8000-000000000043",
                      *           "is_held": false,
                      *           "is_output_incomplete": false,
-                     *           "job_id": "01900000-0000-7000-8000-000000000044",
+                     *           "job_id": "01900000-0000-7000-8000-000000000045",
                      *           "late_result": null,
+                     *           "lock": null,
+                     *           "not_before": null,
                      *           "output_bytes": 9,
                      *           "output_dropped_at": null,
                      *           "parameters": {},
                      *           "requested_by": "01900000-0000-7000-8000-000000000002",
                      *           "requested_from": "127.0.0.1",
+                     *           "retried_as": null,
+                     *           "retry_of": null,
                      *           "script": "deploy",
                      *           "secret_names": [],
                      *           "signal": null,
                      *           "started_at": "2026-01-31T12:00:00.000Z",
                      *           "state": "failed",
                      *           "stderr_bytes": 0,
+                     *           "stdin_bytes": null,
                      *           "stdout_bytes": 9,
                      *           "timeout_ms": 3600000,
                      *           "trigger": "api",
@@ -17473,37 +18270,43 @@ export interface operations {
                      *       "agent_name": "web-1",
                      *       "agent_offline_since": null,
                      *       "approval": null,
+                     *       "attempt": 1,
                      *       "attestation": {
-                     *         "document": "{\"version\":1,\"command_id\":\"01900000-0000-7000-8000-000000000042\",\"agent_id\":\"01900000-0000-7000-8000-000000000003\",\"public_key\":\"loACGSZ7FQZoE48H+cKfOK8WQKr6uqFEz/0VeRGyaDc=\",\"outcome\":\"failed\",\"error_code\":\"exit_code\",\"run\":{\"script\":\"deploy\",\"program_sha256\":\"4be1d021dd6b72e283a69706d30934ea99db893366228036a866f3b851d73979\",\"parameters_sha256\":\"7f7618a36a48dd28214f5fbaab7a4293907b4a226c0174e23dd1dddddb3c773d\",\"secret_count\":0,\"policy\":\"manifest\",\"started_at_ms\":1795455403117,\"ended_at_ms\":1795455403124},\"result\":{\"exit_code\":3,\"duration_ms\":3,\"output_bytes\":9,\"stdout_bytes\":9,\"stderr_bytes\":0,\"dropped_bytes\":0,\"output_complete\":true,\"output_sha256\":\"b0f2c37ccb90fce43fcb488f7ee4ff1fbcdd9c80a27ffc2329c88a06baf0f51d\",\"stdout_sha256\":\"b0f2c37ccb90fce43fcb488f7ee4ff1fbcdd9c80a27ffc2329c88a06baf0f51d\",\"stderr_sha256\":\"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\"}}",
-                     *         "signature": "lp2MEBiMavmdlXyeSsWDr+hxjKYZhuEXF8IqBF+ouFuUzWNJUEWbnFJ6Yj5cBa9pBWO8yM9JBtG6Luf0yrGdCA=="
+                     *         "document": "{\"version\":1,\"command_id\":\"01900000-0000-7000-8000-000000000043\",\"agent_id\":\"01900000-0000-7000-8000-000000000003\",\"public_key\":\"iOkEtXU2rfbyZhdBRtivTcNaq5A7OExOAQ2DBEm4YkI=\",\"outcome\":\"failed\",\"error_code\":\"exit_code\",\"run\":{\"script\":\"deploy\",\"program_sha256\":\"4be1d021dd6b72e283a69706d30934ea99db893366228036a866f3b851d73979\",\"parameters_sha256\":\"7f7618a36a48dd28214f5fbaab7a4293907b4a226c0174e23dd1dddddb3c773d\",\"secret_count\":0,\"policy\":\"manifest\",\"started_at_ms\":1795456988740,\"ended_at_ms\":1795456988836},\"result\":{\"exit_code\":3,\"duration_ms\":95,\"output_bytes\":9,\"stdout_bytes\":9,\"stderr_bytes\":0,\"dropped_bytes\":0,\"output_complete\":true,\"output_sha256\":\"b0f2c37ccb90fce43fcb488f7ee4ff1fbcdd9c80a27ffc2329c88a06baf0f51d\",\"stdout_sha256\":\"b0f2c37ccb90fce43fcb488f7ee4ff1fbcdd9c80a27ffc2329c88a06baf0f51d\",\"stderr_sha256\":\"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\"}}",
+                     *         "signature": "SY4cK78AFQwZ3GEYmv2HClSqFSgO6On1zYCBsxyKOAvIK2+87XLGfCHP82b3sbqbgc0jbigm3xJzXNwaiKXFBQ=="
                      *       },
                      *       "cancel_requested_at": null,
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "delivered_at": "2026-01-31T12:00:00.000Z",
                      *       "dropped_bytes": 0,
-                     *       "duration_ms": 3,
+                     *       "duration_ms": 95,
                      *       "error": "the script exited with code 3",
                      *       "error_code": "exit_code",
                      *       "exit_code": 3,
                      *       "expires_at": "2026-01-31T12:00:00.000Z",
                      *       "explanation": null,
                      *       "finished_at": "2026-01-31T12:00:00.000Z",
-                     *       "id": "01900000-0000-7000-8000-000000000042",
+                     *       "id": "01900000-0000-7000-8000-000000000043",
                      *       "is_held": false,
                      *       "is_output_incomplete": false,
-                     *       "job_id": "01900000-0000-7000-8000-000000000044",
+                     *       "job_id": "01900000-0000-7000-8000-000000000045",
                      *       "late_result": null,
+                     *       "lock": null,
+                     *       "not_before": null,
                      *       "output_bytes": 9,
                      *       "output_dropped_at": null,
                      *       "parameters": {},
                      *       "requested_by": "01900000-0000-7000-8000-000000000002",
                      *       "requested_from": "127.0.0.1",
+                     *       "retried_as": null,
+                     *       "retry_of": null,
                      *       "script": "deploy",
                      *       "secret_names": [],
                      *       "signal": null,
                      *       "started_at": "2026-01-31T12:00:00.000Z",
                      *       "state": "failed",
                      *       "stderr_bytes": 0,
+                     *       "stdin_bytes": null,
                      *       "stdout_bytes": 9,
                      *       "timeout_ms": 3600000,
                      *       "trigger": "api",
@@ -17608,6 +18411,7 @@ export interface operations {
                      *       "agent_name": "web-1",
                      *       "agent_offline_since": "2026-01-31T12:00:00.000Z",
                      *       "approval": null,
+                     *       "attempt": 1,
                      *       "attestation": null,
                      *       "cancel_requested_at": "2026-01-31T12:00:00.000Z",
                      *       "created_at": "2026-01-31T12:00:00.000Z",
@@ -17625,17 +18429,22 @@ export interface operations {
                      *       "is_output_incomplete": null,
                      *       "job_id": null,
                      *       "late_result": null,
+                     *       "lock": null,
+                     *       "not_before": null,
                      *       "output_bytes": null,
                      *       "output_dropped_at": null,
                      *       "parameters": {},
                      *       "requested_by": "01900000-0000-7000-8000-000000000002",
                      *       "requested_from": "127.0.0.1",
+                     *       "retried_as": null,
+                     *       "retry_of": null,
                      *       "script": "deploy",
                      *       "secret_names": null,
                      *       "signal": null,
                      *       "started_at": null,
                      *       "state": "cancelled",
                      *       "stderr_bytes": null,
+                     *       "stdin_bytes": null,
                      *       "stdout_bytes": null,
                      *       "timeout_ms": 3600000,
                      *       "trigger": "api",
@@ -19074,7 +19883,7 @@ export interface operations {
                      *       },
                      *       "path": "/hooks/01900000-0000-7000-8000-000000000028",
                      *       "replay_window_ms": 300000,
-                     *       "secret": "whsec_0000000000000000000000000000000000000000000="
+                     *       "secret": "whsec_00000+EubQK9RBnlUd96NU5P4c/VdQtvdHZAr5nkQ5g="
                      *     }
                      */
                     "application/json": components["schemas"]["NewHookView"];
@@ -19657,7 +20466,7 @@ export interface operations {
                      *       },
                      *       "path": "/hooks/01900000-0000-7000-8000-000000000028",
                      *       "replay_window_ms": 300000,
-                     *       "secret": "whsec_000000/tnxosLC4dMQChlNQt5musplsmHRWSdfwBDOc="
+                     *       "secret": "whsec_00000000000000/KX1dY9kKoLLAFV/WCWzytgAq8pkQ="
                      *     }
                      */
                     "application/json": components["schemas"]["NewHookView"];
@@ -20537,8 +21346,8 @@ export interface operations {
                      *           "event": "job.failed",
                      *           "finished_at": "2026-01-31T12:00:00.000Z",
                      *           "give_up_at": "2026-01-31T12:00:00.000Z",
-                     *           "id": "01900000-0000-7000-8000-000000000087",
-                     *           "job_id": "01900000-0000-7000-8000-000000000090",
+                     *           "id": "01900000-0000-7000-8000-000000000089",
+                     *           "job_id": "01900000-0000-7000-8000-000000000035",
                      *           "last_attempt": {
                      *             "at": "2026-01-31T12:00:00.000Z",
                      *             "error": "the receiver answered 400",
@@ -20654,8 +21463,8 @@ export interface operations {
                      *       "event": "job.failed",
                      *       "finished_at": null,
                      *       "give_up_at": "2026-01-31T12:00:00.000Z",
-                     *       "id": "01900000-0000-7000-8000-000000000087",
-                     *       "job_id": "01900000-0000-7000-8000-000000000090",
+                     *       "id": "01900000-0000-7000-8000-000000000089",
+                     *       "job_id": "01900000-0000-7000-8000-000000000035",
                      *       "last_attempt": {
                      *         "at": "2026-01-31T12:00:00.000Z",
                      *         "error": "the receiver answered 400",
@@ -21347,15 +22156,18 @@ export interface operations {
                      *           "explanation": null,
                      *           "finished_at": "2026-01-31T12:00:00.000Z",
                      *           "halt_reason": null,
-                     *           "id": "01900000-0000-7000-8000-000000000044",
+                     *           "id": "01900000-0000-7000-8000-000000000045",
+                     *           "lock": null,
                      *           "parameters": null,
                      *           "requested_by": "01900000-0000-7000-8000-000000000002",
                      *           "requested_from": "127.0.0.1",
+                     *           "retries": null,
                      *           "retry_of": null,
                      *           "rollout": null,
                      *           "script": "deploy",
                      *           "secret_names": [],
                      *           "state": "failed",
+                     *           "stdin_bytes": null,
                      *           "stop": null,
                      *           "target": {
                      *             "ids": [
@@ -21481,15 +22293,18 @@ export interface operations {
                      *       "explanation": "0 of 1 executions have ended, 1 are on their hosts and 0 are queued. The job ends when all have ended; each execution says what it waits for. You can cancel the job.",
                      *       "finished_at": null,
                      *       "halt_reason": null,
-                     *       "id": "01900000-0000-7000-8000-000000000044",
+                     *       "id": "01900000-0000-7000-8000-000000000045",
+                     *       "lock": null,
                      *       "parameters": null,
                      *       "requested_by": "01900000-0000-7000-8000-000000000002",
                      *       "requested_from": "127.0.0.1",
+                     *       "retries": null,
                      *       "retry_of": null,
                      *       "rollout": null,
                      *       "script": "deploy",
                      *       "secret_names": [],
                      *       "state": "running",
+                     *       "stdin_bytes": null,
                      *       "stop": null,
                      *       "target": {
                      *         "ids": [
@@ -21757,15 +22572,18 @@ export interface operations {
                      *       "explanation": null,
                      *       "finished_at": "2026-01-31T12:00:00.000Z",
                      *       "halt_reason": null,
-                     *       "id": "01900000-0000-7000-8000-000000000044",
+                     *       "id": "01900000-0000-7000-8000-000000000045",
+                     *       "lock": null,
                      *       "parameters": null,
                      *       "requested_by": "01900000-0000-7000-8000-000000000002",
                      *       "requested_from": "127.0.0.1",
+                     *       "retries": null,
                      *       "retry_of": null,
                      *       "rollout": null,
                      *       "script": "deploy",
                      *       "secret_names": [],
                      *       "state": "failed",
+                     *       "stdin_bytes": null,
                      *       "stop": null,
                      *       "target": {
                      *         "ids": [
@@ -21863,9 +22681,11 @@ export interface operations {
                      *       "finished_at": null,
                      *       "halt_reason": null,
                      *       "id": "01900000-0000-7000-8000-000000000001",
+                     *       "lock": null,
                      *       "parameters": null,
                      *       "requested_by": "01900000-0000-7000-8000-000000000002",
                      *       "requested_from": "127.0.0.1",
+                     *       "retries": null,
                      *       "retry_of": null,
                      *       "rollout": {
                      *         "asked": {
@@ -21882,6 +22702,7 @@ export interface operations {
                      *       "script": "deploy",
                      *       "secret_names": [],
                      *       "state": "running",
+                     *       "stdin_bytes": null,
                      *       "stop": "aborted",
                      *       "target": {
                      *         "ids": [
@@ -22023,9 +22844,11 @@ export interface operations {
                      *       "finished_at": null,
                      *       "halt_reason": null,
                      *       "id": "01900000-0000-7000-8000-000000000015",
+                     *       "lock": null,
                      *       "parameters": null,
                      *       "requested_by": "01900000-0000-7000-8000-000000000002",
                      *       "requested_from": "127.0.0.1",
+                     *       "retries": null,
                      *       "retry_of": null,
                      *       "rollout": {
                      *         "asked": {
@@ -22042,6 +22865,7 @@ export interface operations {
                      *       "script": "deploy",
                      *       "secret_names": [],
                      *       "state": "running",
+                     *       "stdin_bytes": null,
                      *       "stop": "cancelled",
                      *       "target": {
                      *         "ids": [
@@ -22175,6 +22999,7 @@ export interface operations {
                      *           "agent_name": "web-1",
                      *           "agent_offline_since": null,
                      *           "approval": null,
+                     *           "attempt": 1,
                      *           "attestation": null,
                      *           "cancel_requested_at": null,
                      *           "created_at": "2026-01-31T12:00:00.000Z",
@@ -22185,24 +23010,29 @@ export interface operations {
                      *           "error_code": null,
                      *           "exit_code": null,
                      *           "expires_at": "2026-01-31T12:00:00.000Z",
-                     *           "explanation": "It was sent to web-1, which has not reported its start. It starts when the host has room for it. You can cancel it.",
+                     *           "explanation": "It was sent to web-1, which has not reported its start. It starts when the host has a free slot. You can cancel it.",
                      *           "finished_at": null,
-                     *           "id": "01900000-0000-7000-8000-000000000042",
+                     *           "id": "01900000-0000-7000-8000-000000000043",
                      *           "is_held": false,
                      *           "is_output_incomplete": null,
-                     *           "job_id": "01900000-0000-7000-8000-000000000044",
+                     *           "job_id": "01900000-0000-7000-8000-000000000045",
                      *           "late_result": null,
+                     *           "lock": null,
+                     *           "not_before": null,
                      *           "output_bytes": null,
                      *           "output_dropped_at": null,
                      *           "parameters": {},
                      *           "requested_by": "01900000-0000-7000-8000-000000000002",
                      *           "requested_from": "127.0.0.1",
+                     *           "retried_as": null,
+                     *           "retry_of": null,
                      *           "script": "deploy",
                      *           "secret_names": [],
                      *           "signal": null,
                      *           "started_at": null,
                      *           "state": "delivered",
                      *           "stderr_bytes": null,
+                     *           "stdin_bytes": null,
                      *           "stdout_bytes": null,
                      *           "timeout_ms": 3600000,
                      *           "trigger": "api",
@@ -22314,13 +23144,15 @@ export interface operations {
                      *         "queued": 1
                      *       },
                      *       "created_at": "2026-01-31T12:00:00.000Z",
-                     *       "explanation": "0 of 1 executions have ended, 0 are on their hosts and 1 are queued. A person paused it: nothing starts until somebody resumes it. Resume, abort or cancel it.",
+                     *       "explanation": "0 of 1 executions have ended, 0 are on their hosts and 1 are queued. A person paused it: no further execution starts until a person resumes it. Resume, abort or cancel it.",
                      *       "finished_at": null,
                      *       "halt_reason": null,
                      *       "id": "01900000-0000-7000-8000-000000000001",
+                     *       "lock": null,
                      *       "parameters": null,
                      *       "requested_by": "01900000-0000-7000-8000-000000000002",
                      *       "requested_from": "127.0.0.1",
+                     *       "retries": null,
                      *       "retry_of": null,
                      *       "rollout": {
                      *         "asked": {
@@ -22337,6 +23169,7 @@ export interface operations {
                      *       "script": "deploy",
                      *       "secret_names": [],
                      *       "state": "paused",
+                     *       "stdin_bytes": null,
                      *       "stop": null,
                      *       "target": {
                      *         "ids": [
@@ -22478,9 +23311,11 @@ export interface operations {
                      *       "finished_at": null,
                      *       "halt_reason": null,
                      *       "id": "01900000-0000-7000-8000-000000000001",
+                     *       "lock": null,
                      *       "parameters": null,
                      *       "requested_by": "01900000-0000-7000-8000-000000000002",
                      *       "requested_from": "127.0.0.1",
+                     *       "retries": null,
                      *       "retry_of": null,
                      *       "rollout": {
                      *         "asked": {
@@ -22497,6 +23332,7 @@ export interface operations {
                      *       "script": "deploy",
                      *       "secret_names": [],
                      *       "state": "running",
+                     *       "stdin_bytes": null,
                      *       "stop": null,
                      *       "target": {
                      *         "ids": [
@@ -22649,15 +23485,18 @@ export interface operations {
                      *       "explanation": "0 of 1 executions have ended, 1 are on their hosts and 0 are queued. The job ends when all have ended; each execution says what it waits for. You can cancel the job.",
                      *       "finished_at": null,
                      *       "halt_reason": null,
-                     *       "id": "01900000-0000-7000-8000-000000000114",
+                     *       "id": "01900000-0000-7000-8000-000000000117",
+                     *       "lock": null,
                      *       "parameters": null,
                      *       "requested_by": "01900000-0000-7000-8000-000000000002",
                      *       "requested_from": "127.0.0.1",
-                     *       "retry_of": "01900000-0000-7000-8000-000000000044",
+                     *       "retries": null,
+                     *       "retry_of": "01900000-0000-7000-8000-000000000045",
                      *       "rollout": null,
                      *       "script": "deploy",
                      *       "secret_names": [],
                      *       "state": "running",
+                     *       "stdin_bytes": null,
                      *       "stop": null,
                      *       "target": {
                      *         "ids": [
@@ -23735,7 +24574,7 @@ export interface operations {
                      *         "confirmed_at": "2026-01-31T12:00:00.000Z",
                      *         "created_at": "2026-01-31T12:00:00.000Z",
                      *         "expires_at": "2026-01-31T12:00:00.000Z",
-                     *         "id": "01900000-0000-7000-8000-000000000046",
+                     *         "id": "01900000-0000-7000-8000-000000000047",
                      *         "is_current": true,
                      *         "member_id": "01900000-0000-7000-8000-000000000030",
                      *         "refreshed_at": "2026-01-31T12:00:00.000Z",
@@ -23925,7 +24764,7 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "code": "297904"
+                 *       "code": "380002"
                  *     }
                  */
                 "application/json": components["schemas"]["ChangeEmail"];
@@ -24040,7 +24879,7 @@ export interface operations {
                      *         {
                      *           "created_at": "2026-01-31T12:00:00.000Z",
                      *           "follows_in": null,
-                     *           "id": "01900000-0000-7000-8000-000000000106",
+                     *           "id": "01900000-0000-7000-8000-000000000109",
                      *           "issuer": "http://127.0.0.1:8080",
                      *           "provider": "corp",
                      *           "subject": "subject-1"
@@ -24145,6 +24984,468 @@ export interface operations {
             };
             /** @description The current state does not permit this. `code` says why. */
             409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The key has too much in progress. Try again after `Retry-After` seconds. */
+            429: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The server cannot answer now. Try again after `Retry-After` seconds. */
+            503: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    list_passkeys: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The passkeys of the person. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "are_possible": true,
+                     *       "items": [
+                     *         {
+                     *           "created_at": "2026-01-31T12:00:00.000Z",
+                     *           "id": "01900000-0000-7000-8000-000000000006",
+                     *           "last_used_at": null,
+                     *           "name": "laptop"
+                     *         }
+                     *       ]
+                     *     }
+                     */
+                    "application/json": components["schemas"]["PasskeysView"];
+                };
+            };
+            /** @description No key was sent, or the key is not valid. */
+            401: {
+                headers: {
+                    /** @description The scheme to authenticate with. */
+                    "WWW-Authenticate"?: "Bearer";
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `session_required`: the caller is no person who is signed in. Other codes say why. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The key has too much in progress. Try again after `Retry-After` seconds. */
+            429: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The server cannot answer now. Try again after `Retry-After` seconds. */
+            503: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    add_passkey: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "attestation_object": "o2NmbXRkbm9uZWdhdHRTdG10oGhhdXRoRGF0YVkApMYEJgOCgV0enkIVCWpCmV3ZUvWd1Pn8Cn0qz3nx_G-vRQAAAAEAAAAAAAAAAAAAAAAAAAAAACDtbQBd7cLIhzO9RUcIIlUs7tbXjqXYTG4WbkmJZCBjtKUBAgMmIAEhWCCowZLIVc1fNzeo2p8jDKy2CQ5NHhozVdXig4QXsuvLUyJYINOzhoXB4nJEemu-mPdfBiyMc6pTP-d-mWrLzP4TCnsw",
+                 *       "challenge": "mst_passkey_AYxIl1gpHxq5N8uUlqcLlHmo5MKyoxZle9_fiUJq3nvbTQDUEsJzpbH7RTyHyyXtReDopiUyMVLPx3GfaOC3DNEr4gnWuyivJD9sCL0fWNn_EW4NvgCp-oNLBfzNF23v004nuhu7MKl2CpDWdhKUnGk6gE7pJK5GbsIeNWCr5TGs0PiPEPkkacy_Otg5k1LQ1yZhGLbpeGLK-OlEL-kA52aEo-_1Hy4mUTOuThrX6y8GPIshGQgLT7Zyd0hMpa26a13wCjDFtLZIJXbccmdC9WVJ2-VaaRzRPrHXGaEs6a7Sg-0biv-QOnzC2oFgHiddkTjo70VKxbP0RVO3cl_GO5S0iGvE90RBmwgL3RnnfAzHrC5Timf8aaaY__E1zJ0H-MgN21iawxaa5wxjODAIbn6oFuuvSDEUMKj4KwYnEcvCKrTPmJ6nMw_idwmWs9HSuejUvgOndX1SOtYvfPpt6RGzMP6a6OehCUEKxnp8krlf6jwkDiiVRz071xdIYDD8dKO5xH50nHTLwB4u5cokxZGFv9PQp77JZdgZ3dZD5FB4KZHcL3zco4GuBXPSXdpprTHchAGZEXCav1f_Ds8V6YfjR87sc_q4z2m61nSrtjH0f0Ko5GXt5dYt-0l4yB7q8BXnm_1xl9XbFlB9EEZ-CqBmN_h5UerroXza9ZhZ3mq-TZ5MJpDPBKJIMX-KaSflZsywZWdYVsYM7x-1WmVxl7aC6tDjyIgDwVv0J76fvvxbAfKBKV1h6Fcn6uFR3o4IP_bovKSDJHGw1Q",
+                 *       "client_data": "eyJhbGciOiJFZERTQSJ9.e30.AA",
+                 *       "credential_id": "7W0AXe3CyIczvUVHCCJVLO7W146l2ExuFm5JiWQgY7Q",
+                 *       "name": "laptop"
+                 *     }
+                 */
+                "application/json": components["schemas"]["AddPasskey"];
+            };
+        };
+        responses: {
+            /** @description The passkey, and perhaps recovery codes. */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "passkey": {
+                     *         "created_at": "2026-01-31T12:00:00.000Z",
+                     *         "id": "01900000-0000-7000-8000-000000000006",
+                     *         "last_used_at": null,
+                     *         "name": "laptop"
+                     *       },
+                     *       "recovery_codes": [
+                     *         "nvt3-qu6q-iahz-gojp",
+                     *         "iyua-rluc-mhfk-ly2p",
+                     *         "lpf6-cdij-xdm6-bu3w",
+                     *         "idkf-fokw-mdhd-kiks",
+                     *         "xaob-trer-xay4-wk3k",
+                     *         "eekc-lfo5-mucy-i6vu",
+                     *         "fo23-3ujl-4bnm-5uho",
+                     *         "shhx-4keu-6sfw-fvks",
+                     *         "d47f-7g5i-glj2-3kf7",
+                     *         "qybw-6suj-gixa-oky5"
+                     *       ]
+                     *     }
+                     */
+                    "application/json": components["schemas"]["AddedPasskeyView"];
+                };
+            };
+            /** @description The query, a header or the body cannot be read. `errors` names the parameter. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No key was sent, or the key is not valid. */
+            401: {
+                headers: {
+                    /** @description The scheme to authenticate with. */
+                    "WWW-Authenticate"?: "Bearer";
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `session_required`: the caller is no person who is signed in. Other codes say why. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The current state does not permit this. `code` says why. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body is too large. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body has another content type than this operation accepts. */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A field of the body is invalid, or a number is out of its bounds. `errors` names the field. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The key has too much in progress. Try again after `Retry-After` seconds. */
+            429: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The server cannot answer now. Try again after `Retry-After` seconds. */
+            503: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    begin_passkey: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: {
+            content: {
+                "application/json": components["schemas"]["FactorProof"];
+            };
+        };
+        responses: {
+            /** @description What a browser needs to make a passkey. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "algorithms": [
+                     *         -7,
+                     *         -35,
+                     *         -257
+                     *       ],
+                     *       "challenge": "mst_passkey_AYxIl1gpHxq5N8uUlqcLlHmo5MKyoxZle9_fiUJq3nvbTQDUEsJzpbH7RTyHyyXtReDopiUyMVLPx3GfaOC3DNEr4gnWuyivJD9sCL0fWNn_EW4NvgCp-oNLBfzNF23v004nuhu7MKl2CpDWdhKUnGk6gE7pJK5GbsIeNWCr5TGs0PiPEPkkacy_Otg5k1LQ1yZhGLbpeGLK-OlEL-kA52aEo-_1Hy4mUTOuThrX6y8GPIshGQgLT7Zyd0hMpa26a13wCjDFtLZIJXbccmdC9WVJ2-VaaRzRPrHXGaEs6a7Sg-0biv-QOnzC2oFgHiddkTjo70VKxbP0RVO3cl_GO5S0iGvE90RBmwgL3RnnfAzHrC5Timf8aaaY__E1zJ0H-MgN21iawxaa5wxjODAIbn6oFuuvSDEUMKj4KwYnEcvCKrTPmJ6nMw_idwmWs9HSuejUvgOndX1SOtYvfPpt6RGzMP6a6OehCUEKxnp8krlf6jwkDiiVRz071xdIYDD8dKO5xH50nHTLwB4u5cokxZGFv9PQp77JZdgZ3dZD5FB4KZHcL3zco4GuBXPSXdpprTHchAGZEXCav1f_Ds8V6YfjR87sc_q4z2m61nSrtjH0f0Ko5GXt5dYt-0l4yB7q8BXnm_1xl9XbFlB9EEZ-CqBmN_h5UerroXza9ZhZ3mq-TZ5MJpDPBKJIMX-KaSflZsywZWdYVsYM7x-1WmVxl7aC6tDjyIgDwVv0J76fvvxbAfKBKV1h6Fcn6uFR3o4IP_bovKSDJHGw1Q",
+                     *       "expires_at": "2026-01-31T12:00:00.000Z",
+                     *       "host": "muster.example",
+                     *       "known": [],
+                     *       "nonce": "SKTtRSkf-KZIg0_AmS2PyrSI2HzTnwwnAB7wQqkd6cY",
+                     *       "user_handle": "AaIJk5O1cwe98r6x-TWMPw",
+                     *       "user_name": "joan@example.com",
+                     *       "user_title": "Joan"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["NewPasskeyView"];
+                };
+            };
+            /** @description The query, a header or the body cannot be read. `errors` names the parameter. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No key was sent, or the key is not valid. */
+            401: {
+                headers: {
+                    /** @description The scheme to authenticate with. */
+                    "WWW-Authenticate"?: "Bearer";
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `session_required`: the caller is no person who is signed in. Other codes say why. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The current state does not permit this. `code` says why. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body is too large. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body has another content type than this operation accepts. */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A field of the body is invalid, or a number is out of its bounds. `errors` names the field. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The key has too much in progress. Try again after `Retry-After` seconds. */
+            429: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The server cannot answer now. Try again after `Retry-After` seconds. */
+            503: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    remove_passkey: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The id. */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: {
+            content: {
+                /**
+                 * @example {
+                 *       "code": "nvt3-qu6q-iahz-gojp"
+                 *     }
+                 */
+                "application/json": components["schemas"]["FactorProof"];
+            };
+        };
+        responses: {
+            /** @description The passkey is removed. */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description The query, a header or the body cannot be read. `errors` names the parameter. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No key was sent, or the key is not valid. */
+            401: {
+                headers: {
+                    /** @description The scheme to authenticate with. */
+                    "WWW-Authenticate"?: "Bearer";
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `session_required`: the caller is no person who is signed in. Other codes say why. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such resource in this tenant. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body is too large. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body has another content type than this operation accepts. */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A field of the body is invalid, or a number is out of its bounds. `errors` names the field. */
+            422: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -24304,7 +25605,7 @@ export interface operations {
                      *           "confirmed_at": "2026-01-31T12:00:00.000Z",
                      *           "created_at": "2026-01-31T12:00:00.000Z",
                      *           "expires_at": "2026-01-31T12:00:00.000Z",
-                     *           "id": "01900000-0000-7000-8000-000000000046",
+                     *           "id": "01900000-0000-7000-8000-000000000047",
                      *           "is_current": true,
                      *           "member_id": "01900000-0000-7000-8000-000000000030",
                      *           "refreshed_at": "2026-01-31T12:00:00.000Z",
@@ -24518,8 +25819,8 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "otpauth_url": "otpauth://totp/Muster:joan%40example.com?secret=PIVAWGTSVXN5AIKDO7744BMD6QP45CY7&issuer=Muster&algorithm=SHA1&digits=6&period=30",
-                     *       "secret": "PIVAWGTSVXN5AIKDO7744BMD6QP45CY7"
+                     *       "otpauth_url": "otpauth://totp/Muster:joan%40example.com?secret=24QUGQV3U6A2YNH5PIHLON4FQZXSSUXC&issuer=Muster&algorithm=SHA1&digits=6&period=30",
+                     *       "secret": "24QUGQV3U6A2YNH5PIHLON4FQZXSSUXC"
                      *     }
                      */
                     "application/json": components["schemas"]["EnrolledTotpView"];
@@ -24625,7 +25926,7 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "code": "sdje-ncda-ubge-4n2m"
+                 *       "code": "6uhx-wwwd-nfkw-issj"
                  *     }
                  */
                 "application/json": components["schemas"]["TotpProof"];
@@ -24739,7 +26040,7 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "code": "199429"
+                 *       "code": "887706"
                  *     }
                  */
                 "application/json": components["schemas"]["ConfirmTotp"];
@@ -24755,16 +26056,16 @@ export interface operations {
                     /**
                      * @example {
                      *       "recovery_codes": [
-                     *         "6ml6-jnie-dcis-3tg7",
-                     *         "a3r4-5v4e-vpoc-biwv",
-                     *         "tbsc-mnoe-f4ld-pzun",
-                     *         "6xir-5464-dhgh-trfa",
-                     *         "mlzn-bi3i-or6n-cjnt",
-                     *         "rjaf-wu36-ozjp-v25s",
-                     *         "5rti-2kkv-aael-klxd",
-                     *         "zuat-lk2j-xkau-a2ee",
-                     *         "bkrq-34or-lmqm-evqc",
-                     *         "ji54-ujtu-pbv3-er4h"
+                     *         "pohy-dcjb-ns6e-un33",
+                     *         "3z7k-e2gi-gj3g-vfdd",
+                     *         "b22w-s7li-zm6q-3bir",
+                     *         "dpwp-5thg-6wbf-bbyd",
+                     *         "qhzv-hyhi-qd7u-whzv",
+                     *         "pvev-bhvf-pxke-cxnt",
+                     *         "4fus-tceb-7ngm-2oih",
+                     *         "flnp-n7r6-3yiu-47uz",
+                     *         "frcr-xc4g-d75l-55na",
+                     *         "4xpy-ju6o-bnps-6uvt"
                      *       ]
                      *     }
                      */
@@ -24871,7 +26172,7 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "code": "199429"
+                 *       "code": "887706"
                  *     }
                  */
                 "application/json": components["schemas"]["TotpProof"];
@@ -24887,16 +26188,16 @@ export interface operations {
                     /**
                      * @example {
                      *       "recovery_codes": [
-                     *         "sdje-ncda-ubge-4n2m",
-                     *         "mg25-6cal-p46y-27kv",
-                     *         "zqpp-6byv-rxng-wwg6",
-                     *         "ipvy-ghox-fcgy-ky6d",
-                     *         "e5kv-xqh4-ghck-3lbt",
-                     *         "eqwu-xfb6-zmhh-6nm3",
-                     *         "p534-utht-yxko-hyy5",
-                     *         "nwe3-b2c2-rtjg-nq76",
-                     *         "cmmu-tjhn-by6t-3zbt",
-                     *         "eqjc-ki5a-4nyd-q226"
+                     *         "6uhx-wwwd-nfkw-issj",
+                     *         "fqh6-nroj-6sd5-dfey",
+                     *         "uwn4-cs3y-dr72-cufz",
+                     *         "4dmd-ywca-mvxa-my6n",
+                     *         "qlan-quyo-aqz7-j6am",
+                     *         "dsti-zucy-bjff-5tmx",
+                     *         "wykv-elxs-c3ap-5rpc",
+                     *         "innt-wlfo-sz6e-jpt3",
+                     *         "5h7k-ng2t-56ow-we4r",
+                     *         "cqab-gukq-mvnd-n5pp"
                      *       ]
                      *     }
                      */
@@ -25313,6 +26614,498 @@ export interface operations {
             };
         };
     };
+    list_packages: {
+        parameters: {
+            query?: {
+                /** @description Where the previous page ended. */
+                cursor?: string;
+                /** @description Items of a page: 1 to 500, default 50. */
+                limit?: number;
+                /** @description The versions of the package of exactly this name. */
+                name?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description A page of packages. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "items": [
+                     *         {
+                     *           "archive_bytes": 192,
+                     *           "argv": [],
+                     *           "created_at": "2026-01-31T12:00:00.000Z",
+                     *           "created_by": "01900000-0000-7000-8000-000000000002",
+                     *           "entry": "bin/run.sh",
+                     *           "entry_count": 2,
+                     *           "executor": "sh",
+                     *           "format": "tar.zst",
+                     *           "id": "01900000-0000-7000-8000-000000000048",
+                     *           "kind": "job",
+                     *           "name": "backup",
+                     *           "parameters": [],
+                     *           "sha256": "9d9e6b21270d196e8f8600ba85f4f6a9614734deafec924ddecf37d352498856",
+                     *           "timeout_ms": null,
+                     *           "unpacked_bytes": 89,
+                     *           "version": "1.2.0"
+                     *         }
+                     *       ],
+                     *       "next_cursor": null
+                     *     }
+                     */
+                    "application/json": components["schemas"]["PageView_PackageView"];
+                };
+            };
+            /** @description The query, a header or the body cannot be read. `errors` names the parameter. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No key was sent, or the key is not valid. */
+            401: {
+                headers: {
+                    /** @description The scheme to authenticate with. */
+                    "WWW-Authenticate"?: "Bearer";
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A field of the body is invalid, or a number is out of its bounds. `errors` names the field. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The key has too much in progress. Try again after `Retry-After` seconds. */
+            429: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The server cannot answer now. Try again after `Retry-After` seconds. */
+            503: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    upload_package: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/octet-stream": string;
+            };
+        };
+        responses: {
+            /** @description The package was uploaded before. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PackageView"];
+                };
+            };
+            /** @description The new package. */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "archive_bytes": 192,
+                     *       "argv": [],
+                     *       "created_at": "2026-01-31T12:00:00.000Z",
+                     *       "created_by": "01900000-0000-7000-8000-000000000002",
+                     *       "entry": "bin/run.sh",
+                     *       "entry_count": 2,
+                     *       "executor": "sh",
+                     *       "format": "tar.zst",
+                     *       "id": "01900000-0000-7000-8000-000000000048",
+                     *       "kind": "job",
+                     *       "name": "backup",
+                     *       "parameters": [],
+                     *       "sha256": "9d9e6b21270d196e8f8600ba85f4f6a9614734deafec924ddecf37d352498856",
+                     *       "timeout_ms": null,
+                     *       "unpacked_bytes": 89,
+                     *       "version": "1.2.0"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["PackageView"];
+                };
+            };
+            /** @description The query, a header or the body cannot be read. `errors` names the parameter. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No key was sent, or the key is not valid. */
+            401: {
+                headers: {
+                    /** @description The scheme to authenticate with. */
+                    "WWW-Authenticate"?: "Bearer";
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The current state does not permit this. `code` says why. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body has another content type than this operation accepts. */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A field of the body is invalid, or a number is out of its bounds. `errors` names the field. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The key has too much in progress. Try again after `Retry-After` seconds. */
+            429: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The server cannot answer now. Try again after `Retry-After` seconds. */
+            503: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    get_package: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The id. */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The package. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "archive_bytes": 192,
+                     *       "argv": [],
+                     *       "created_at": "2026-01-31T12:00:00.000Z",
+                     *       "created_by": "01900000-0000-7000-8000-000000000002",
+                     *       "entry": "bin/run.sh",
+                     *       "entry_count": 2,
+                     *       "executor": "sh",
+                     *       "format": "tar.zst",
+                     *       "id": "01900000-0000-7000-8000-000000000048",
+                     *       "kind": "job",
+                     *       "name": "backup",
+                     *       "parameters": [],
+                     *       "sha256": "9d9e6b21270d196e8f8600ba85f4f6a9614734deafec924ddecf37d352498856",
+                     *       "timeout_ms": null,
+                     *       "unpacked_bytes": 89,
+                     *       "version": "1.2.0"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["PackageView"];
+                };
+            };
+            /** @description No key was sent, or the key is not valid. */
+            401: {
+                headers: {
+                    /** @description The scheme to authenticate with. */
+                    "WWW-Authenticate"?: "Bearer";
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such resource in this tenant. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The key has too much in progress. Try again after `Retry-After` seconds. */
+            429: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The server cannot answer now. Try again after `Retry-After` seconds. */
+            503: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    delete_package: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The id. */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The package is deleted. */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description No key was sent, or the key is not valid. */
+            401: {
+                headers: {
+                    /** @description The scheme to authenticate with. */
+                    "WWW-Authenticate"?: "Bearer";
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such resource in this tenant. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The key has too much in progress. Try again after `Retry-After` seconds. */
+            429: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The server cannot answer now. Try again after `Retry-After` seconds. */
+            503: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    download_package: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The id. */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The archive. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/octet-stream": string;
+                };
+            };
+            /** @description A range of the archive. */
+            206: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/octet-stream": string;
+                };
+            };
+            /** @description No key was sent, or the key is not valid. */
+            401: {
+                headers: {
+                    /** @description The scheme to authenticate with. */
+                    "WWW-Authenticate"?: "Bearer";
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such resource in this tenant. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The key has too much in progress. Try again after `Retry-After` seconds. */
+            429: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The server cannot answer now. Try again after `Retry-After` seconds. */
+            503: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     list_releases: {
         parameters: {
             query?: {
@@ -25341,7 +27134,7 @@ export interface operations {
                      *           "created_by": "01900000-0000-7000-8000-000000000002",
                      *           "floor": "0.1.0",
                      *           "id": "01900000-0000-7000-8000-000000000036",
-                     *           "key_fingerprint": "e3987c866a6b5fd22383ed37d8886c9f71f53d5ca63897f0a0edc39e01507b4a",
+                     *           "key_fingerprint": "ff1d26f4e68a92acd9042b7124251d180aa20a1f5ddff9245a5c4d1d32bc0abf",
                      *           "platforms": [
                      *             "linux-x86_64"
                      *           ],
@@ -25431,8 +27224,8 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "manifest": "{\n  \"format\": 1,\n  \"version\": \"0.2.0\",\n  \"floor\": \"0.1.0\",\n  \"created_at\": \"2026-11-23T17:36:50Z\",\n  \"targets\": {\n    \"linux-x86_64\": [\n      {\n        \"name\": \"muster-agent\",\n        \"bytes\": 21336904,\n        \"sha256\": \"e6a2f7fe9953f628ee976c18bd2f0ec3558685010d28f82b328cbdcb204356a0\"\n      },\n      {\n        \"name\": \"muster-supervisor\",\n        \"bytes\": 4589504,\n        \"sha256\": \"fb0ff658819f84bbbf831a554ed39c3c05376343d6f068746d02a0a502769c10\"\n      }\n    ]\n  }\n}",
-                 *       "signature": "{\n  \"key\": \"4+5Px04EvhCcRHRlt8YcEMWZcTX5tRu47qJ4snQCGNU=\",\n  \"signature\": \"LfH/pJyCt9kqMsHo9aFYMfbRK8aZ9JjBbi2klJqLHIGPqLIrOuXEkFx6QsW/aqrJmQdpjRnOxF3mypxvLoQRAA==\"\n}"
+                 *       "manifest": "{\n  \"format\": 1,\n  \"version\": \"0.2.0\",\n  \"floor\": \"0.1.0\",\n  \"created_at\": \"2026-11-23T18:03:15Z\",\n  \"targets\": {\n    \"linux-x86_64\": [\n      {\n        \"name\": \"muster-agent\",\n        \"bytes\": 23110248,\n        \"sha256\": \"e8aa92c7f7c1a44f8a3ad56d8c9ce82767d030692815a7f518f72e5e61974661\"\n      },\n      {\n        \"name\": \"muster-supervisor\",\n        \"bytes\": 4652864,\n        \"sha256\": \"08f41508bb526f921af3d1197914ec574bf476782cee75a8701bcea758595d26\"\n      }\n    ]\n  }\n}",
+                 *       "signature": "{\n  \"key\": \"CYzgP9WJyZYQfpLXevafSbpp3wfwumACeSJ9TeBHo00=\",\n  \"signature\": \"ZTl53lKk1vxZ49yh0+D2Rz00Hej0JpWjqWqsRV4tw60vwnBFRDMw/n8svTW4ponhQfGydlC+STSkG4czGp8ICw==\"\n}"
                  *     }
                  */
                 "application/json": components["schemas"]["DraftBody"];
@@ -25451,7 +27244,7 @@ export interface operations {
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "floor": "0.1.0",
                      *       "id": "01900000-0000-7000-8000-000000000036",
-                     *       "key_fingerprint": "e3987c866a6b5fd22383ed37d8886c9f71f53d5ca63897f0a0edc39e01507b4a",
+                     *       "key_fingerprint": "ff1d26f4e68a92acd9042b7124251d180aa20a1f5ddff9245a5c4d1d32bc0abf",
                      *       "platforms": [
                      *         "linux-x86_64"
                      *       ],
@@ -25564,9 +27357,9 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "new": "NF7I8ewCrCldO3oqPClP2OkiUxMR67ovm83KpZLnS+M=",
-                 *       "old": "4+5Px04EvhCcRHRlt8YcEMWZcTX5tRu47qJ4snQCGNU=",
-                 *       "signature": "NtzOH04tiVP/DnWcgEX6BfOjR38bC+1Z5iaZsSUq2co20wOp5iqN/85ZE+PSAgT4dY1T/Tp8c4mGZPk04JXEDQ=="
+                 *       "new": "JIhE9j6DBBUMSzRA9nDwQJS5OD0cJ3JnMa46qXm1er8=",
+                 *       "old": "CYzgP9WJyZYQfpLXevafSbpp3wfwumACeSJ9TeBHo00=",
+                 *       "signature": "Va+ztUgKxifrn7jnR4wwLvt/mRBlYFy0K03OKWYT5xRgpaqdKwsgedkVcjXwQzjEZtFym4m6ns4jup6K4pjxDA=="
                  *     }
                  */
                 "application/json": components["schemas"]["KeyChangeBody"];
@@ -25581,8 +27374,8 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "new_fingerprint": "d0b50abe4707a499e2d8e444f2f933200f2c4979bcea9ca67ecf614089541eb8",
-                     *       "old_fingerprint": "e3987c866a6b5fd22383ed37d8886c9f71f53d5ca63897f0a0edc39e01507b4a"
+                     *       "new_fingerprint": "f8fa1e7ffa3dba7532088bd9fea85af31710dd13fec31eacc672c0f564e4c4c2",
+                     *       "old_fingerprint": "ff1d26f4e68a92acd9042b7124251d180aa20a1f5ddff9245a5c4d1d32bc0abf"
                      *     }
                      */
                     "application/json": components["schemas"]["KeyChangeView"];
@@ -25701,24 +27494,24 @@ export interface operations {
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "floor": "0.1.0",
                      *       "id": "01900000-0000-7000-8000-000000000036",
-                     *       "key_fingerprint": "e3987c866a6b5fd22383ed37d8886c9f71f53d5ca63897f0a0edc39e01507b4a",
+                     *       "key_fingerprint": "ff1d26f4e68a92acd9042b7124251d180aa20a1f5ddff9245a5c4d1d32bc0abf",
                      *       "platforms": [
                      *         "linux-x86_64"
                      *       ],
                      *       "programs": [
                      *         {
-                     *           "bytes": 21336904,
+                     *           "bytes": 23110248,
                      *           "is_uploaded": true,
                      *           "name": "muster-agent",
                      *           "platform": "linux-x86_64",
-                     *           "sha256": "e6a2f7fe9953f628ee976c18bd2f0ec3558685010d28f82b328cbdcb204356a0"
+                     *           "sha256": "e8aa92c7f7c1a44f8a3ad56d8c9ce82767d030692815a7f518f72e5e61974661"
                      *         },
                      *         {
-                     *           "bytes": 4589504,
+                     *           "bytes": 4652864,
                      *           "is_uploaded": true,
                      *           "name": "muster-supervisor",
                      *           "platform": "linux-x86_64",
-                     *           "sha256": "fb0ff658819f84bbbf831a554ed39c3c05376343d6f068746d02a0a502769c10"
+                     *           "sha256": "08f41508bb526f921af3d1197914ec574bf476782cee75a8701bcea758595d26"
                      *         }
                      *       ],
                      *       "published_at": "2026-01-31T12:00:00.000Z",
@@ -25808,7 +27601,7 @@ export interface operations {
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "floor": "0.1.0",
                      *       "id": "01900000-0000-7000-8000-000000000036",
-                     *       "key_fingerprint": "e3987c866a6b5fd22383ed37d8886c9f71f53d5ca63897f0a0edc39e01507b4a",
+                     *       "key_fingerprint": "ff1d26f4e68a92acd9042b7124251d180aa20a1f5ddff9245a5c4d1d32bc0abf",
                      *       "platforms": [
                      *         "linux-x86_64"
                      *       ],
@@ -25944,7 +27737,7 @@ export interface operations {
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "floor": "0.1.0",
                      *       "id": "01900000-0000-7000-8000-000000000036",
-                     *       "key_fingerprint": "e3987c866a6b5fd22383ed37d8886c9f71f53d5ca63897f0a0edc39e01507b4a",
+                     *       "key_fingerprint": "ff1d26f4e68a92acd9042b7124251d180aa20a1f5ddff9245a5c4d1d32bc0abf",
                      *       "platforms": [
                      *         "linux-x86_64"
                      *       ],
@@ -27504,10 +29297,10 @@ export interface operations {
                      *           "duration_ms": null,
                      *           "ended_at": null,
                      *           "fired_at": "2026-01-31T12:00:00.000Z",
-                     *           "id": "01900000-0000-7000-8000-000000000104",
+                     *           "id": "01900000-0000-7000-8000-000000000107",
                      *           "is_manual": true,
                      *           "is_missed": false,
-                     *           "job_id": "01900000-0000-7000-8000-000000000105",
+                     *           "job_id": "01900000-0000-7000-8000-000000000108",
                      *           "omitted_before": 0,
                      *           "planned_at": "2026-01-31T12:00:00.000Z",
                      *           "reason": null,
@@ -27722,7 +29515,7 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "job_id": "01900000-0000-7000-8000-000000000105"
+                     *       "job_id": "01900000-0000-7000-8000-000000000108"
                      *     }
                      */
                     "application/json": components["schemas"]["RunView"];
@@ -28819,7 +30612,10 @@ export interface operations {
     };
     delete_script: {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description Delete it although schedules or hooks run it: they fail from then on. */
+                force?: boolean;
+            };
             header?: never;
             path: {
                 /** @description The id. */
@@ -28835,6 +30631,15 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content?: never;
+            };
+            /** @description The query, a header or the body cannot be read. `errors` names the parameter. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
             };
             /** @description No key was sent, or the key is not valid. */
             401: {
@@ -28858,6 +30663,15 @@ export interface operations {
             };
             /** @description There is no such resource in this tenant. */
             404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The current state does not permit this. `code` says why. */
+            409: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -31298,8 +33112,8 @@ export interface operations {
                      *           "event": "job.finished",
                      *           "finished_at": null,
                      *           "give_up_at": "2026-01-31T12:00:00.000Z",
-                     *           "id": "01900000-0000-7000-8000-000000000045",
-                     *           "job_id": "01900000-0000-7000-8000-000000000044",
+                     *           "id": "01900000-0000-7000-8000-000000000046",
+                     *           "job_id": "01900000-0000-7000-8000-000000000045",
                      *           "last_attempt": {
                      *             "at": "2026-01-31T12:00:00.000Z",
                      *             "error": "failed to resolve the name hooks.invalid: failed to lookup address information: Name or service not known",
@@ -31414,8 +33228,8 @@ export interface operations {
                      *       "event": "job.finished",
                      *       "finished_at": null,
                      *       "give_up_at": "2026-01-31T12:00:00.000Z",
-                     *       "id": "01900000-0000-7000-8000-000000000045",
-                     *       "job_id": "01900000-0000-7000-8000-000000000044",
+                     *       "id": "01900000-0000-7000-8000-000000000046",
+                     *       "job_id": "01900000-0000-7000-8000-000000000045",
                      *       "last_attempt": {
                      *         "at": "2026-01-31T12:00:00.000Z",
                      *         "error": "failed to resolve the name hooks.invalid: failed to lookup address information: Name or service not known",
@@ -31509,8 +33323,8 @@ export interface operations {
                      *       "event": "job.finished",
                      *       "finished_at": null,
                      *       "give_up_at": "2026-01-31T12:00:00.000Z",
-                     *       "id": "01900000-0000-7000-8000-000000000045",
-                     *       "job_id": "01900000-0000-7000-8000-000000000044",
+                     *       "id": "01900000-0000-7000-8000-000000000046",
+                     *       "job_id": "01900000-0000-7000-8000-000000000045",
                      *       "last_attempt": {
                      *         "at": "2026-01-31T12:00:00.000Z",
                      *         "error": "failed to resolve the name hooks.invalid: failed to lookup address information: Name or service not known",
@@ -31640,7 +33454,7 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "secret": "whsec_00000000000000+9OgoQTXoo3l5N9tnNSmLfv3UfAmA="
+                     *       "secret": "whsec_000000000000000000000/fg/c2TssJBJ+hUdCfEZQM="
                      *     }
                      */
                     "application/json": components["schemas"]["SecretView"];

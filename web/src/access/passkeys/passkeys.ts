@@ -13,7 +13,7 @@ export const arePasskeysUsable = (): boolean => isSecureContext && 'PublicKeyCre
 
 /** Asks a device to sign. */
 export async function signed(): Promise<Signed> {
-  const asked = await data(api.POST('/api/auth/passkey/challenge', { body: {} }));
+  const asked = await data(api.POST('/api/auth/passkey/challenge'));
   const credential = await asking(() => navigator.credentials.get({ publicKey: { rpId: asked.host, challenge: bytes(asked.nonce), userVerification: 'required' } }));
   const response = credential.response as AuthenticatorAssertionResponse;
   return {
