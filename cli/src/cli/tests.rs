@@ -144,6 +144,7 @@ fn every_option_is_named_by_a_field_or_is_local() {
                 ("packages", "PACKAGE"),
                 ("packages", "SOURCE"),
                 ("scripts", "--all"),
+                ("scripts", "--force"),
                 ("scripts", "NAMES"),
                 ("scripts", "--dry-run"),
                 ("scripts", "--max-leap"),

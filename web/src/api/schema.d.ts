@@ -5552,6 +5552,7 @@ export interface components {
              */
             secret_parameters?: components["schemas"]["ScriptParameters"] | null;
             /**
+             * Format: byte
              * @description What the program reads from standard input: base64, at most 256 KiB, and 64 MiB for all agents
              *     together. A script must have `"stdin": true` in the hosts' manifests.
              */
@@ -9641,6 +9642,7 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
+                /** @description SHA-256 of the archive, in hex. */
                 sha256: string;
             };
             cookie?: never;

@@ -265,7 +265,12 @@ fn kernel_starts(file: &Path, listed: &str) -> Result<(), ScriptRefusal> {
     let line = start.split(|byte| *byte == b'\n').next().unwrap_or_default();
     let line = String::from_utf8_lossy(line);
     let missing = || ScriptRefusal::NoInterpreter(listed.to_owned());
-    let mut words = line.strip_prefix("#!").ok_or_else(missing)?.split_ascii_whitespace();
+    // Only these two separate words: a carriage return is part of the name.
+    let mut words = line
+        .strip_prefix("#!")
+        .ok_or_else(missing)?
+        .split([' ', '\t'])
+        .filter(|word| !word.is_empty());
     let interpreter = words.next().ok_or_else(missing)?;
     program(interpreter)?;
     if interpreter.ends_with("/env") {

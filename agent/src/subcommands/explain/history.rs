@@ -1,10 +1,11 @@
 //! What the server asked for lately, with the result of what was accepted.
 
+use muster_protocol::escape::for_terminal;
 use muster_protocol::frame::{Outcome, Response};
 use serde::Serialize;
 
 use super::InspectError;
-use crate::agent::request_log::{self, RequestRecord};
+use crate::agent::request_log::{self, Answer, RequestRecord};
 use crate::executions::ledger::read_settlement;
 use crate::executions::ledger::record::Settlement;
 use crate::storage;
@@ -35,10 +36,12 @@ pub(super) fn read(state: &StateDir, count: usize) -> Result<Vec<RequestEntry>, 
     let records = records.map_err(InspectError::of(&state.requests()[0]))?;
     let entry = |record: RequestRecord| {
         let response = response(state, &record);
-        let failed = response.as_ref().filter(|response| !response.success);
+        // A refusal is in the record itself.
+        let is_accepted = record.answer == Answer::Accepted;
+        let failed = response.as_ref().filter(|response| is_accepted && !response.success);
         let failure = failed.map(|response| Failure {
             code: response.error_code.clone(),
-            reason: response.error.clone(),
+            reason: response.error.as_deref().map(for_terminal),
         });
         RequestEntry { record, outcome: response.and_then(|response| response.outcome), failure }
     };

@@ -205,7 +205,7 @@ fn request_line(entry: &RequestEntry) -> String {
 
 fn because(failure: Option<&Failure>) -> String {
     let Some(Failure { code, reason }) = failure else { return String::new() };
-    let reason = reason.as_deref().map(|reason| format!(": {}", for_terminal(reason)));
+    let reason = reason.as_deref().map(|reason| format!(": {reason}"));
     let code = code.as_deref().map(|code| format!(" ({})", for_terminal(code)));
     format!("{}{}", reason.unwrap_or_default(), code.unwrap_or_default())
 }

@@ -54,6 +54,10 @@ fn rule(operation: &str, name: &str) -> Option<(&'static str, Value)> {
             json!({"type": "integer", "minimum": 1, "maximum": MAX_LIMIT,
                 "default": DEFAULT_LIMIT}),
         ),
+        "sha256" => (
+            "SHA-256 of the archive, in hex.",
+            json!({"type": "string", "pattern": "^[0-9a-f]{64}$"}),
+        ),
         "count" => (
             "Due times to compute.",
             json!({"type": "integer", "minimum": 1, "maximum": MAX_COUNT, "default": DEFAULT_COUNT}),

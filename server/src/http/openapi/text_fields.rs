@@ -5,16 +5,20 @@ use muster_protocol::library::MAX_SIGNATURE_BYTES;
 use muster_protocol::limits::{MAX_ARGV_BYTES, MAX_COMMAND_DATA_BYTES};
 use muster_protocol::parameter::MAX_VALUE_BYTES;
 use muster_protocol::release::MAX_DESCRIPTOR_BYTES;
+use muster_protocol::stdin::MAX_STDIN_BYTES;
 use serde_json::{Value, json};
 
 use super::shapes::{VERSION, or_null, reference};
 use crate::domain::access::people::email::MAX_EMAIL_BYTES;
+use crate::domain::access::people::passkey::MAX_PASSKEY_VALUE_BYTES;
 use crate::domain::access::people::password::{MAX_PASSWORD_BYTES, MIN_PASSWORD_CHARS};
+use crate::domain::commands::lock::MAX_LOCK_NAME_CHARS;
 use crate::domain::integrations::integration::{MAX_TEMPLATE_BYTES, known_sites};
 use crate::domain::name::MAX_NAME_CHARS;
 use crate::domain::schedules::calendar::{
     MAX_CALENDAR_SCHEDULES, MAX_DATES, MAX_ENTRIES, MAX_NOTE_CHARS,
 };
+use crate::services::access::people::passkeys::MAX_PASSKEY_CHALLENGE_BYTES;
 use crate::services::access::people::sign_in_challenge::MAX_CHALLENGE_BYTES;
 use crate::services::commands::MAX_OVERRIDE_CHARS;
 use crate::services::releases::MAX_SIGNATURE_BYTES as MAX_RELEASE_SIGNATURE_BYTES;
@@ -33,6 +37,9 @@ const DEVICE_CODE_PATTERN: &str = "^mst_device_[A-Za-z0-9_-]{32,128}$";
 const KEY: &str = "^[A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]=$";
 /// The 64 bytes of a signature in base64.
 const SIGNATURE: &str = "^[A-Za-z0-9+/]{85}[AQgw]==$";
+/// Bytes as browsers write them.
+const BASE64URL: &str = "^[A-Za-z0-9_-]*$";
+const LOCK: &str = "^[A-Za-z0-9._-]+$";
 const FINGERPRINT: &str = "^SHA256:[A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]$";
 /// The form of the names of time zones. The server knows those of its database of zones.
 const TIME_ZONE: &str = "^[A-Za-z][A-Za-z0-9_+/-]{0,63}$";
@@ -106,6 +113,28 @@ pub(super) fn all() -> Vec<(&'static str, &'static str, Value)> {
             (schema, "schedule_ids", schedules),
         ]);
     }
+    for schema in ["JobBody", "ScheduledJob"] {
+        let lock = json!({"type": ["string", "null"], "minLength": 1,
+            "maxLength": MAX_LOCK_NAME_CHARS, "pattern": LOCK});
+        fields.push((schema, "lock", lock));
+    }
+    let stdin = json!({"type": ["string", "null"], "format": "byte",
+        "maxLength": MAX_STDIN_BYTES.div_ceil(3) * 4});
+    fields.push(("JobBody", "stdin", stdin));
+    for (schema, field) in [
+        ("AddPasskey", "attestation_object"),
+        ("AddPasskey", "client_data"),
+        ("AddPasskey", "credential_id"),
+        ("AssertionBody", "authenticator_data"),
+        ("AssertionBody", "client_data"),
+        ("AssertionBody", "credential_id"),
+        ("AssertionBody", "signature"),
+        ("AssertionBody", "user_handle"),
+    ] {
+        let value = json!({"type": "string", "maxLength": MAX_PASSKEY_VALUE_BYTES,
+            "pattern": BASE64URL});
+        fields.push((schema, field, value));
+    }
     for schema in ["CreateGroup", "UpdateGroup"] {
         fields.push((schema, "desired_version", maybe(VERSION)));
     }
@@ -117,7 +146,9 @@ pub(super) fn all() -> Vec<(&'static str, &'static str, Value)> {
     fields.extend([
         ("AcceptInvitation", "name", name()),
         ("AcceptInvitation", "password", password.clone()),
+        ("AddPasskey", "challenge", most(MAX_PASSKEY_CHALLENGE_BYTES)),
         ("AdoptAgent", "fingerprint", of(FINGERPRINT)),
+        ("AssertionBody", "challenge", most(MAX_PASSKEY_CHALLENGE_BYTES)),
         ("CapsuleBody", "document", most(MAX_CAPSULE_BYTES)),
         ("CapsuleBody", "signature", most(MAX_CAPSULE_BYTES)),
         ("ChangePassword", "current_password", password.clone()),
@@ -134,6 +165,7 @@ pub(super) fn all() -> Vec<(&'static str, &'static str, Value)> {
         ("DeleteTenant", "name", most(MAX_NAME_CHARS)),
         ("DraftBody", "manifest", most(MAX_DESCRIPTOR_BYTES)),
         ("DraftBody", "signature", most(MAX_RELEASE_SIGNATURE_BYTES)),
+        ("FactorProof", "code", maybe(SECOND_FACTOR)),
         ("IntegrationSettings", "site", json!({"type": ["string", "null"], "enum": sites})),
         ("KeyChangeBody", "new", of(KEY)),
         ("KeyChangeBody", "old", of(KEY)),

@@ -207,7 +207,7 @@ async fn people_set_up_run_watch_and_approve_in_a_browser() {
     let web = repository().join("web");
     let token = fs::read_to_string(story.fixture.server.data_dir().join("setup_token"));
     let token = token.expect("the token").trim().to_owned();
-    let url = story.fixture.server.url();
+    let url = story.fixture.server.url().replace("127.0.0.1", "localhost");
     let folder = story.fixture.test_dir.path().to_owned();
     let results = folder.join("results").display().to_string();
     let control = story.control.display().to_string();

@@ -219,7 +219,7 @@ async fn a_session_beyond_the_limit_ends_at_once() {
     for number in 0..31 {
         fixture.server.query(&format!(
             "INSERT INTO user_sessions SELECT x'ff{number:030x}', tenant_id, member_id, created_at, \
-             refreshed_at, expires_at, confirmed_at, refresh_hash, previous_refresh_hash, revoked_at, \
+             refreshed_at, expires_at, confirmed_at, confirmed_by_passkey, refresh_hash, previous_refresh_hash, revoked_at, \
              source FROM user_sessions WHERE id < x'ff' LIMIT 1"
         ));
     }

@@ -6,14 +6,15 @@ use serde_json::json;
 use super::{bearer, raw, status_of};
 
 /// The body holds the credential.
-const IN_THE_BODY: [&str; 3] =
-    ["/api/auth/device/token", "/api/auth/login", "/api/auth/login/code"];
+const IN_THE_BODY: [&str; 4] =
+    ["/api/auth/device/token", "/api/auth/login", "/api/auth/login/code", "/api/auth/passkey"];
 /// They start nothing that counts without a further proof.
-const FOR_STRANGERS: [&str; 8] = [
+const FOR_STRANGERS: [&str; 9] = [
     "/api/auth/device",
     "/api/auth/oidc/providers",
     "/api/auth/oidc/{provider}/callback",
     "/api/auth/oidc/{provider}/start",
+    "/api/auth/passkey/challenge",
     "/api/auth/password-reset",
     "/api/auth/register",
     "/api/auth/register/resend",
@@ -29,7 +30,7 @@ async fn salt_cve_2020_11651_no_method_is_reachable_without_authentication() {
     for (path, item) in description["paths"].as_object().expect("paths") {
         for method in item.as_object().expect("methods").keys().map(|name| name.to_uppercase()) {
             let id = uuid::Uuid::now_v7().to_string();
-            let target = ["{id}", "{version}", "{platform}", "{program}"]
+            let target = ["{id}", "{version}", "{platform}", "{program}", "{sha256}"]
                 .iter()
                 .fold(path.clone(), |path, name| path.replace(name, &id));
             let json = "content-type: application/json\r\ncontent-length: 2\r\n\r\n{}";

@@ -13,7 +13,7 @@ use crate::domain::time::Timestamp;
 use crate::services::error::Result;
 
 /// Longest challenge that is opened.
-const MAX_PASSKEY_CHALLENGE_BYTES: usize = 8_192;
+pub const MAX_PASSKEY_CHALLENGE_BYTES: usize = 8_192;
 const NO_TENANT: TenantId = TenantId(Uuid::nil());
 const FIELD: &str = "passkey_challenge";
 const PREFIX: &str = "mst_passkey_";

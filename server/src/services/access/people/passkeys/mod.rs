@@ -10,6 +10,7 @@ use governor::Quota;
 use serde_json::json;
 use zeroize::Zeroizing;
 
+pub use self::ceremony::MAX_PASSKEY_CHALLENGE_BYTES;
 use self::ceremony::{Ceremony, Purpose};
 use super::attempt_limiter::{AttemptLimiter, Refusal};
 use super::confirmation::require_session;
