@@ -50,10 +50,10 @@ test('a person signs out and in, and a wrong password says so', async ({ page })
   await page.getByRole('menuitem', { name: 'Sign out' }).click();
   await page.getByLabel('Email').fill(EMAIL);
   await page.getByLabel('Password').fill('wrong horse battery');
-  await page.getByRole('button', { name: 'Sign in' }).click();
+  await page.getByRole('button', { name: 'Sign in', exact: true }).click();
   await expect(page.getByRole('alert')).toHaveText('The email or the password is wrong.');
   await page.getByLabel('Password').fill(PASSWORD);
-  await page.getByRole('button', { name: 'Sign in' }).click();
+  await page.getByRole('button', { name: 'Sign in', exact: true }).click();
   await expect(page.getByRole('heading', { name: 'Overview' })).toBeVisible();
   expect(await page.evaluate(() => document.cookie)).toBe('');
   // Who is signed in goes on from the pages of those who are not.
@@ -240,7 +240,7 @@ test('an auditor sees the fleet and the audit, and nothing to run', async ({ new
   }
   await visitor.getByLabel('Email').fill(email!);
   await visitor.getByLabel('Password').fill(PASSWORD);
-  await visitor.getByRole('button', { name: 'Sign in' }).click();
+  await visitor.getByRole('button', { name: 'Sign in', exact: true }).click();
   await expect(visitor.getByRole('heading', { name: 'Audit' })).toBeVisible();
   await visitor.getByRole('button', { name: 'Verify the chain' }).click();
   await expect(visitor.getByText(/All \d+ entries are intact/)).toBeVisible();

@@ -218,7 +218,7 @@ test('a person changes the password and the address, and forgets the password', 
   await expect(visitor.getByText('The password is set.')).toBeVisible();
   await visitor.getByLabel('Email').fill('lovelace@example.com');
   await visitor.getByLabel('Password', { exact: true }).fill(PASSWORD);
-  await visitor.getByRole('button', { name: 'Sign in' }).click();
+  await visitor.getByRole('button', { name: 'Sign in', exact: true }).click();
   await expect(visitor.getByRole('heading', { name: 'Overview' })).toBeVisible();
   await signIn(page, 'lovelace@example.com');
   await expect(page.getByRole('heading', { name: 'Overview' })).toBeVisible();

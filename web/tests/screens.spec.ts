@@ -248,11 +248,11 @@ test('a second factor is set up, asked for at the sign-in, and disabled', async 
   const visitor = await newVisitor();
   await signIn(visitor, LATER_EMAIL);
   await visitor.getByLabel('Code').fill('000000');
-  await visitor.getByRole('button', { name: 'Sign in' }).click();
+  await visitor.getByRole('button', { name: 'Sign in', exact: true }).click();
   await expect(visitor.getByRole('alert')).toHaveText('The code is wrong, or was used before.');
   expect(await violationsOf(visitor)).toEqual([]);
   await visitor.getByLabel('Code').fill(recovery);
-  await visitor.getByRole('button', { name: 'Sign in' }).click();
+  await visitor.getByRole('button', { name: 'Sign in', exact: true }).click();
   await expect(visitor.getByRole('heading', { name: 'Overview' })).toBeVisible();
 
   await page.reload();

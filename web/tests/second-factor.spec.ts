@@ -56,7 +56,7 @@ test('members without one see only how to set it up, also in the middle of their
   await bob.goto('/history?state=succeeded');
   await bob.getByLabel('Email').fill('bob@example.com');
   await bob.getByLabel('Password', { exact: true }).fill(PASSWORD);
-  await bob.getByRole('button', { name: 'Sign in' }).click();
+  await bob.getByRole('button', { name: 'Sign in', exact: true }).click();
   await expect(bob.getByRole('heading', { name: 'Set up a second factor' })).toBeVisible();
   await expect(bob.getByRole('navigation')).toHaveCount(0);
   await bob.reload();

@@ -94,7 +94,7 @@ export async function signIn(page: Page, email = EMAIL, password = PASSWORD): Pr
   await page.goto('/sign-in');
   await page.getByLabel('Email').fill(email);
   await page.getByLabel('Password', { exact: true }).fill(password);
-  await page.getByRole('button', { name: 'Sign in' }).click();
+  await page.getByRole('button', { name: 'Sign in', exact: true }).click();
 }
 
 /** The last code or token that the server sent to this address. */

@@ -8029,7 +8029,7 @@ export interface operations {
                      *           ],
                      *           "connected_at": "2026-01-31T12:00:00.000Z",
                      *           "created_at": "2026-01-31T12:00:00.000Z",
-                     *           "fingerprint": "SHA256:nxgRELD++jXcMOwd2koloVaskRayiXQ+aTvsGmCDksc",
+                     *           "fingerprint": "SHA256:YqAV0r91wDiyQez6mp4wC+wm/+LamG5HNE8IMFgpeLM",
                      *           "hostname": "vm",
                      *           "id": "01900000-0000-7000-8000-000000000003",
                      *           "ip": "192.0.2.2",
@@ -8042,7 +8042,7 @@ export interface operations {
                      *           "next_fingerprint": null,
                      *           "os": "Linux 6.18.44-fc-v669",
                      *           "policy": "manifest",
-                     *           "public_key": "iOkEtXU2rfbyZhdBRtivTcNaq5A7OExOAQ2DBEm4YkI=",
+                     *           "public_key": "u1Ov3ix7OovaCQvxCASmj5XWmwg6UNKCkfDtEKf5ZoU=",
                      *           "status": "online",
                      *           "tags": [
                      *             "web",
@@ -8173,7 +8173,7 @@ export interface operations {
                      *           ],
                      *           "connected_at": "2026-01-31T12:00:00.000Z",
                      *           "created_at": "2026-01-31T12:00:00.000Z",
-                     *           "fingerprint": "SHA256:nxgRELD++jXcMOwd2koloVaskRayiXQ+aTvsGmCDksc",
+                     *           "fingerprint": "SHA256:YqAV0r91wDiyQez6mp4wC+wm/+LamG5HNE8IMFgpeLM",
                      *           "hostname": "vm",
                      *           "id": "01900000-0000-7000-8000-000000000003",
                      *           "ip": "192.0.2.2",
@@ -8186,7 +8186,7 @@ export interface operations {
                      *           "next_fingerprint": null,
                      *           "os": "Linux 6.18.44-fc-v669",
                      *           "policy": "manifest",
-                     *           "public_key": "iOkEtXU2rfbyZhdBRtivTcNaq5A7OExOAQ2DBEm4YkI=",
+                     *           "public_key": "u1Ov3ix7OovaCQvxCASmj5XWmwg6UNKCkfDtEKf5ZoU=",
                      *           "status": "online",
                      *           "tags": [
                      *             "web",
@@ -8658,7 +8658,7 @@ export interface operations {
                      *         {
                      *           "created_at": "2026-01-31T12:00:00.000Z",
                      *           "expires_at": null,
-                     *           "id": "01900000-0000-7000-8000-000000000021",
+                     *           "id": "01900000-0000-7000-8000-000000000022",
                      *           "max_agents": 20,
                      *           "name": "web servers",
                      *           "permissions": [
@@ -8780,7 +8780,7 @@ export interface operations {
                      * @example {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "expires_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000021",
+                     *       "id": "01900000-0000-7000-8000-000000000022",
                      *       "install_line": "curl --proto '=https' --proto-redir '=https' -fsSL https://muster.example/install/deploy.sh | sudo sh -s -- --key mst_agent_0000000000000000000000000000000000000000000000000000000000000000",
                      *       "key": "mst_agent_0000000000000000000000000000000000000000000000000000000000000000",
                      *       "max_agents": 20,
@@ -8903,7 +8903,7 @@ export interface operations {
                      * @example {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "expires_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000021",
+                     *       "id": "01900000-0000-7000-8000-000000000022",
                      *       "max_agents": 20,
                      *       "name": "web servers",
                      *       "permissions": [
@@ -9078,7 +9078,7 @@ export interface operations {
                      * @example {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "expires_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000021",
+                     *       "id": "01900000-0000-7000-8000-000000000022",
                      *       "max_agents": 50,
                      *       "name": "web servers",
                      *       "permissions": [
@@ -9221,7 +9221,7 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "command_id": "01900000-0000-7000-8000-000000000017",
+                     *       "command_id": "01900000-0000-7000-8000-000000000018",
                      *       "data": {
                      *         "message": "hello"
                      *       },
@@ -9527,7 +9527,7 @@ export interface operations {
                      * @example {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "expires_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000021",
+                     *       "id": "01900000-0000-7000-8000-000000000022",
                      *       "install_line": "curl --proto '=https' --proto-redir '=https' -fsSL https://muster.example/install/deploy.sh | sudo sh -s -- --key mst_agent_0000000000000000000000000000000000000000000000000000000000000000",
                      *       "key": "mst_agent_0000000000000000000000000000000000000000000000000000000000000000",
                      *       "max_agents": 50,
@@ -9879,7 +9879,7 @@ export interface operations {
                      *       ],
                      *       "connected_at": "2026-01-31T12:00:00.000Z",
                      *       "created_at": "2026-01-31T12:00:00.000Z",
-                     *       "fingerprint": "SHA256:nxgRELD++jXcMOwd2koloVaskRayiXQ+aTvsGmCDksc",
+                     *       "fingerprint": "SHA256:YqAV0r91wDiyQez6mp4wC+wm/+LamG5HNE8IMFgpeLM",
                      *       "hostname": "vm",
                      *       "id": "01900000-0000-7000-8000-000000000003",
                      *       "ip": "192.0.2.2",
@@ -9893,7 +9893,7 @@ export interface operations {
                      *       "next_fingerprint": null,
                      *       "os": "Linux 6.18.44-fc-v669",
                      *       "policy": "manifest",
-                     *       "public_key": "iOkEtXU2rfbyZhdBRtivTcNaq5A7OExOAQ2DBEm4YkI=",
+                     *       "public_key": "u1Ov3ix7OovaCQvxCASmj5XWmwg6UNKCkfDtEKf5ZoU=",
                      *       "status": "online",
                      *       "tags": [
                      *         "web",
@@ -10171,7 +10171,7 @@ export interface operations {
                      *       ],
                      *       "connected_at": "2026-01-31T12:00:00.000Z",
                      *       "created_at": "2026-01-31T12:00:00.000Z",
-                     *       "fingerprint": "SHA256:nxgRELD++jXcMOwd2koloVaskRayiXQ+aTvsGmCDksc",
+                     *       "fingerprint": "SHA256:YqAV0r91wDiyQez6mp4wC+wm/+LamG5HNE8IMFgpeLM",
                      *       "hostname": "vm",
                      *       "id": "01900000-0000-7000-8000-000000000003",
                      *       "ip": "192.0.2.2",
@@ -10184,7 +10184,7 @@ export interface operations {
                      *       "next_fingerprint": null,
                      *       "os": "Linux 6.18.44-fc-v669",
                      *       "policy": "manifest",
-                     *       "public_key": "iOkEtXU2rfbyZhdBRtivTcNaq5A7OExOAQ2DBEm4YkI=",
+                     *       "public_key": "u1Ov3ix7OovaCQvxCASmj5XWmwg6UNKCkfDtEKf5ZoU=",
                      *       "status": "online",
                      *       "tags": [
                      *         "web",
@@ -10377,7 +10377,7 @@ export interface operations {
                      *       ],
                      *       "connected_at": "2026-01-31T12:00:00.000Z",
                      *       "created_at": "2026-01-31T12:00:00.000Z",
-                     *       "fingerprint": "SHA256:nxgRELD++jXcMOwd2koloVaskRayiXQ+aTvsGmCDksc",
+                     *       "fingerprint": "SHA256:YqAV0r91wDiyQez6mp4wC+wm/+LamG5HNE8IMFgpeLM",
                      *       "hostname": "vm",
                      *       "id": "01900000-0000-7000-8000-000000000003",
                      *       "ip": "192.0.2.2",
@@ -10390,7 +10390,7 @@ export interface operations {
                      *       "next_fingerprint": null,
                      *       "os": "Linux 6.18.44-fc-v669",
                      *       "policy": "manifest",
-                     *       "public_key": "iOkEtXU2rfbyZhdBRtivTcNaq5A7OExOAQ2DBEm4YkI=",
+                     *       "public_key": "u1Ov3ix7OovaCQvxCASmj5XWmwg6UNKCkfDtEKf5ZoU=",
                      *       "status": "online",
                      *       "tags": [
                      *         "web",
@@ -10521,6 +10521,42 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "alert": null,
+                     *       "alert_detail": null,
+                     *       "arch": "x86_64",
+                     *       "capabilities": [
+                     *         "ping",
+                     *         "info",
+                     *         "echo",
+                     *         "scripts",
+                     *         "execute"
+                     *       ],
+                     *       "connected_at": "2026-01-31T12:00:00.000Z",
+                     *       "created_at": "2026-01-31T12:00:00.000Z",
+                     *       "fingerprint": "SHA256:bn8+ozMkgTe0jts6AMaEXp1wDbrLbDqWRl1KW4wNr2E",
+                     *       "hostname": "fake",
+                     *       "id": "01900000-0000-7000-8000-000000000007",
+                     *       "ip": "127.0.0.1",
+                     *       "key_id": "01900000-0000-7000-8000-000000000008",
+                     *       "last_seen_at": "2026-01-31T12:00:00.000Z",
+                     *       "level": "full",
+                     *       "max_executions": 16,
+                     *       "name": "fake",
+                     *       "name_source": "reported",
+                     *       "next_fingerprint": "SHA256:ZwNvPA4QvE3pA+4bBJYw0ouduo3/897WnqOD1n1GktM",
+                     *       "os": "Linux",
+                     *       "policy": "manifest",
+                     *       "public_key": "ds7V8dQQxxjXZSUfeOeYtHY0EFCHs0OcOFrk1dgHxX0=",
+                     *       "status": "offline",
+                     *       "tags": [],
+                     *       "transport": "websocket",
+                     *       "update": null,
+                     *       "updated_at": null,
+                     *       "version": "0.1.0"
+                     *     }
+                     */
                     "application/json": components["schemas"]["AgentView"];
                 };
             };
@@ -10568,16 +10604,6 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    /**
-                     * @example {
-                     *       "code": "agent_online",
-                     *       "detail": "the agent is online with its own key pair; only an offline agent can be adopted by another host",
-                     *       "request_id": "01900000-0000-7000-8000-000000000007",
-                     *       "status": 409,
-                     *       "title": "Conflict",
-                     *       "type": "about:blank"
-                     *     }
-                     */
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
@@ -10667,7 +10693,7 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "command_id": "01900000-0000-7000-8000-000000000016",
+                     *       "command_id": "01900000-0000-7000-8000-000000000017",
                      *       "data": {
                      *         "message": "hello"
                      *       },
@@ -11376,7 +11402,7 @@ export interface operations {
                      *           "created_at": "2026-01-31T12:00:00.000Z",
                      *           "created_by": "01900000-0000-7000-8000-000000000002",
                      *           "for_ms": 600000,
-                     *           "id": "01900000-0000-7000-8000-000000000022",
+                     *           "id": "01900000-0000-7000-8000-000000000023",
                      *           "is_enabled": true,
                      *           "metric": "disk_percent",
                      *           "name": "disk",
@@ -11497,7 +11523,7 @@ export interface operations {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "for_ms": 600000,
-                     *       "id": "01900000-0000-7000-8000-000000000022",
+                     *       "id": "01900000-0000-7000-8000-000000000023",
                      *       "is_enabled": true,
                      *       "metric": "disk_percent",
                      *       "name": "disk",
@@ -11627,7 +11653,7 @@ export interface operations {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "for_ms": 600000,
-                     *       "id": "01900000-0000-7000-8000-000000000022",
+                     *       "id": "01900000-0000-7000-8000-000000000023",
                      *       "is_enabled": true,
                      *       "metric": "disk_percent",
                      *       "name": "disk",
@@ -11802,7 +11828,7 @@ export interface operations {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "for_ms": 600000,
-                     *       "id": "01900000-0000-7000-8000-000000000022",
+                     *       "id": "01900000-0000-7000-8000-000000000023",
                      *       "is_enabled": true,
                      *       "metric": "disk_percent",
                      *       "name": "disk",
@@ -11945,7 +11971,7 @@ export interface operations {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "for_ms": 600000,
-                     *       "id": "01900000-0000-7000-8000-000000000022",
+                     *       "id": "01900000-0000-7000-8000-000000000023",
                      *       "is_enabled": true,
                      *       "metric": "disk_percent",
                      *       "name": "disk",
@@ -12084,7 +12110,7 @@ export interface operations {
                      *       "items": [
                      *         {
                      *           "agent_count": 1,
-                     *           "agents_sha256": "a5996e20e9c11bc9f9e9aa4fe9b848fc5773fbe35e12813de7d91582dc0c6d2c",
+                     *           "agents_sha256": "7b816a401c9f977546993a7528d8f68ac91075937d1a709127b7f94f662ca815",
                      *           "command": "execute",
                      *           "command_id": null,
                      *           "created_at": "2026-01-31T12:00:00.000Z",
@@ -12101,8 +12127,8 @@ export interface operations {
                      *               "sha256": null
                      *             }
                      *           ],
-                     *           "id": "01900000-0000-7000-8000-000000000011",
-                     *           "job_id": "01900000-0000-7000-8000-000000000012",
+                     *           "id": "01900000-0000-7000-8000-000000000012",
+                     *           "job_id": "01900000-0000-7000-8000-000000000013",
                      *           "parameters_sha256": "e885777a181900f632021219f03c1f1652b74ee33109a345b1f8aa96a055c9fa",
                      *           "reason": null,
                      *           "requested_by": "01900000-0000-7000-8000-000000000002",
@@ -12112,7 +12138,7 @@ export interface operations {
                      *             "every script"
                      *           ],
                      *           "script": "deploy",
-                     *           "script_sha256": "88de6ebadc7cfd50ae6481fa9d0f74119a496504b46639f593a6a8369689781c",
+                     *           "script_sha256": "bc41c9fccb2ed4cbbfee1de4278c51616a14b33f02234926b2aec679ee9c8fb9",
                      *           "state": "pending"
                      *         }
                      *       ],
@@ -12207,7 +12233,7 @@ export interface operations {
                      *           "created_at": "2026-01-31T12:00:00.000Z",
                      *           "created_by": "01900000-0000-7000-8000-000000000002",
                      *           "fan_out_above": 10,
-                     *           "id": "01900000-0000-7000-8000-000000000024",
+                     *           "id": "01900000-0000-7000-8000-000000000025",
                      *           "life_cycle": false,
                      *           "name": "production",
                      *           "scripts": [
@@ -12302,7 +12328,7 @@ export interface operations {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "fan_out_above": 10,
-                     *       "id": "01900000-0000-7000-8000-000000000024",
+                     *       "id": "01900000-0000-7000-8000-000000000025",
                      *       "life_cycle": false,
                      *       "name": "production",
                      *       "scripts": [
@@ -12498,18 +12524,18 @@ export interface operations {
                      * @example {
                      *       "agent_count": 1,
                      *       "agent_ids": [
-                     *         "01900000-0000-7000-8000-000000000008"
+                     *         "01900000-0000-7000-8000-000000000009"
                      *       ],
                      *       "agent_names": [
                      *         "old-1"
                      *       ],
-                     *       "agents_sha256": "a5996e20e9c11bc9f9e9aa4fe9b848fc5773fbe35e12813de7d91582dc0c6d2c",
+                     *       "agents_sha256": "7b816a401c9f977546993a7528d8f68ac91075937d1a709127b7f94f662ca815",
                      *       "command": "execute",
                      *       "command_id": null,
                      *       "commands": [
                      *         {
-                     *           "agent_id": "01900000-0000-7000-8000-000000000008",
-                     *           "command_id": "01900000-0000-7000-8000-000000000009"
+                     *           "agent_id": "01900000-0000-7000-8000-000000000009",
+                     *           "command_id": "01900000-0000-7000-8000-000000000010"
                      *         }
                      *       ],
                      *       "created_at": "2026-01-31T12:00:00.000Z",
@@ -12526,8 +12552,8 @@ export interface operations {
                      *           "sha256": null
                      *         }
                      *       ],
-                     *       "id": "01900000-0000-7000-8000-000000000011",
-                     *       "job_id": "01900000-0000-7000-8000-000000000012",
+                     *       "id": "01900000-0000-7000-8000-000000000012",
+                     *       "job_id": "01900000-0000-7000-8000-000000000013",
                      *       "parameters_sha256": "e885777a181900f632021219f03c1f1652b74ee33109a345b1f8aa96a055c9fa",
                      *       "reason": null,
                      *       "requested_by": "01900000-0000-7000-8000-000000000002",
@@ -12537,7 +12563,7 @@ export interface operations {
                      *         "every script"
                      *       ],
                      *       "script": "deploy",
-                     *       "script_sha256": "88de6ebadc7cfd50ae6481fa9d0f74119a496504b46639f593a6a8369689781c",
+                     *       "script_sha256": "bc41c9fccb2ed4cbbfee1de4278c51616a14b33f02234926b2aec679ee9c8fb9",
                      *       "state": "pending"
                      *     }
                      */
@@ -12628,18 +12654,18 @@ export interface operations {
                      * @example {
                      *       "agent_count": 1,
                      *       "agent_ids": [
-                     *         "01900000-0000-7000-8000-000000000008"
+                     *         "01900000-0000-7000-8000-000000000009"
                      *       ],
                      *       "agent_names": [
                      *         "old-1"
                      *       ],
-                     *       "agents_sha256": "a5996e20e9c11bc9f9e9aa4fe9b848fc5773fbe35e12813de7d91582dc0c6d2c",
+                     *       "agents_sha256": "7b816a401c9f977546993a7528d8f68ac91075937d1a709127b7f94f662ca815",
                      *       "command": "execute",
                      *       "command_id": null,
                      *       "commands": [
                      *         {
-                     *           "agent_id": "01900000-0000-7000-8000-000000000008",
-                     *           "command_id": "01900000-0000-7000-8000-000000000009"
+                     *           "agent_id": "01900000-0000-7000-8000-000000000009",
+                     *           "command_id": "01900000-0000-7000-8000-000000000010"
                      *         }
                      *       ],
                      *       "created_at": "2026-01-31T12:00:00.000Z",
@@ -12647,7 +12673,7 @@ export interface operations {
                      *         "script": "deploy"
                      *       },
                      *       "decided_at": "2026-01-31T12:00:00.000Z",
-                     *       "decided_by": "01900000-0000-7000-8000-000000000010",
+                     *       "decided_by": "01900000-0000-7000-8000-000000000011",
                      *       "decided_by_name": "grace",
                      *       "expires_at": "2026-01-31T12:00:00.000Z",
                      *       "files": [
@@ -12656,8 +12682,8 @@ export interface operations {
                      *           "sha256": null
                      *         }
                      *       ],
-                     *       "id": "01900000-0000-7000-8000-000000000011",
-                     *       "job_id": "01900000-0000-7000-8000-000000000012",
+                     *       "id": "01900000-0000-7000-8000-000000000012",
+                     *       "job_id": "01900000-0000-7000-8000-000000000013",
                      *       "parameters_sha256": "e885777a181900f632021219f03c1f1652b74ee33109a345b1f8aa96a055c9fa",
                      *       "reason": "checked with the team",
                      *       "requested_by": "01900000-0000-7000-8000-000000000002",
@@ -12667,7 +12693,7 @@ export interface operations {
                      *         "every script"
                      *       ],
                      *       "script": "deploy",
-                     *       "script_sha256": "88de6ebadc7cfd50ae6481fa9d0f74119a496504b46639f593a6a8369689781c",
+                     *       "script_sha256": "bc41c9fccb2ed4cbbfee1de4278c51616a14b33f02234926b2aec679ee9c8fb9",
                      *       "state": "approved"
                      *     }
                      */
@@ -12803,17 +12829,17 @@ export interface operations {
                      * @example {
                      *       "agent_count": 1,
                      *       "agent_ids": [
-                     *         "01900000-0000-7000-8000-000000000008"
+                     *         "01900000-0000-7000-8000-000000000009"
                      *       ],
                      *       "agent_names": [
                      *         "old-1"
                      *       ],
-                     *       "agents_sha256": "a5996e20e9c11bc9f9e9aa4fe9b848fc5773fbe35e12813de7d91582dc0c6d2c",
+                     *       "agents_sha256": "7b816a401c9f977546993a7528d8f68ac91075937d1a709127b7f94f662ca815",
                      *       "command": "execute",
                      *       "command_id": null,
                      *       "commands": [
                      *         {
-                     *           "agent_id": "01900000-0000-7000-8000-000000000008",
+                     *           "agent_id": "01900000-0000-7000-8000-000000000009",
                      *           "command_id": "01900000-0000-7000-8000-000000000113"
                      *         }
                      *       ],
@@ -12822,7 +12848,7 @@ export interface operations {
                      *         "script": "deploy"
                      *       },
                      *       "decided_at": "2026-01-31T12:00:00.000Z",
-                     *       "decided_by": "01900000-0000-7000-8000-000000000010",
+                     *       "decided_by": "01900000-0000-7000-8000-000000000011",
                      *       "decided_by_name": "grace",
                      *       "expires_at": "2026-01-31T12:00:00.000Z",
                      *       "files": [
@@ -12842,7 +12868,7 @@ export interface operations {
                      *         "every script"
                      *       ],
                      *       "script": "deploy",
-                     *       "script_sha256": "88de6ebadc7cfd50ae6481fa9d0f74119a496504b46639f593a6a8369689781c",
+                     *       "script_sha256": "bc41c9fccb2ed4cbbfee1de4278c51616a14b33f02234926b2aec679ee9c8fb9",
                      *       "state": "refused"
                      *     }
                      */
@@ -12997,7 +13023,7 @@ export interface operations {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
                      *           "id": "01900000-0000-7000-8000-000000000039",
-                     *           "link": 91,
+                     *           "link": 92,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000003",
@@ -13011,13 +13037,13 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {
-                     *             "agent_id": "01900000-0000-7000-8000-000000000008",
+                     *             "agent_id": "01900000-0000-7000-8000-000000000009",
                      *             "approval_id": null,
                      *             "command": "execute",
                      *             "script": "deploy"
                      *           },
                      *           "id": "01900000-0000-7000-8000-000000000051",
-                     *           "link": 90,
+                     *           "link": 91,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000052",
@@ -13047,7 +13073,7 @@ export interface operations {
                      *             "trusts_holders": false
                      *           },
                      *           "id": "01900000-0000-7000-8000-000000000053",
-                     *           "link": 89,
+                     *           "link": 90,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000054",
@@ -13061,11 +13087,11 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {
-                     *             "new": "f8fa1e7ffa3dba7532088bd9fea85af31710dd13fec31eacc672c0f564e4c4c2",
-                     *             "old": "ff1d26f4e68a92acd9042b7124251d180aa20a1f5ddff9245a5c4d1d32bc0abf"
+                     *             "new": "6e3ca1e8d46751fca42e1e1f376c2d6c5f5bb55fe3c59802d3aff512d0765efd",
+                     *             "old": "9d121d642d8a89b82fd6dc91bde15807d85e74ede82c114a70810b2397a3e3e7"
                      *           },
                      *           "id": "01900000-0000-7000-8000-000000000055",
-                     *           "link": 88,
+                     *           "link": 89,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000056",
@@ -13082,10 +13108,10 @@ export interface operations {
                      *             "version": "0.2.0"
                      *           },
                      *           "id": "01900000-0000-7000-8000-000000000057",
-                     *           "link": 87,
+                     *           "link": 88,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000036",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000037",
                      *           "subject_kind": "release",
                      *           "subject_name": null
                      *         },
@@ -13108,7 +13134,7 @@ export interface operations {
                      *             "trusts_holders": false
                      *           },
                      *           "id": "01900000-0000-7000-8000-000000000058",
-                     *           "link": 86,
+                     *           "link": 87,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000059",
@@ -13123,10 +13149,10 @@ export interface operations {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
                      *           "id": "01900000-0000-7000-8000-000000000060",
-                     *           "link": 85,
+                     *           "link": 86,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000027",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000028",
                      *           "subject_kind": "group",
                      *           "subject_name": null
                      *         },
@@ -13142,10 +13168,10 @@ export interface operations {
                      *             "state": "active"
                      *           },
                      *           "id": "01900000-0000-7000-8000-000000000061",
-                     *           "link": 84,
+                     *           "link": 85,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000027",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000028",
                      *           "subject_kind": "group",
                      *           "subject_name": null
                      *         },
@@ -13161,10 +13187,10 @@ export interface operations {
                      *             "state": "paused"
                      *           },
                      *           "id": "01900000-0000-7000-8000-000000000062",
-                     *           "link": 83,
+                     *           "link": 84,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000027",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000028",
                      *           "subject_kind": "group",
                      *           "subject_name": null
                      *         },
@@ -13180,10 +13206,10 @@ export interface operations {
                      *             "state": "active"
                      *           },
                      *           "id": "01900000-0000-7000-8000-000000000063",
-                     *           "link": 82,
+                     *           "link": 83,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000027",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000028",
                      *           "subject_kind": "group",
                      *           "subject_name": null
                      *         },
@@ -13199,10 +13225,10 @@ export interface operations {
                      *             "state": "active"
                      *           },
                      *           "id": "01900000-0000-7000-8000-000000000064",
-                     *           "link": 81,
+                     *           "link": 82,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000027",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000028",
                      *           "subject_kind": "group",
                      *           "subject_name": null
                      *         },
@@ -13213,14 +13239,14 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {
-                     *             "key": "ff1d26f4e68a92acd9042b7124251d180aa20a1f5ddff9245a5c4d1d32bc0abf",
+                     *             "key": "9d121d642d8a89b82fd6dc91bde15807d85e74ede82c114a70810b2397a3e3e7",
                      *             "version": "0.2.0"
                      *           },
                      *           "id": "01900000-0000-7000-8000-000000000065",
-                     *           "link": 80,
+                     *           "link": 81,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000036",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000037",
                      *           "subject_kind": "release",
                      *           "subject_name": null
                      *         },
@@ -13237,10 +13263,10 @@ export interface operations {
                      *             "version": "0.2.0"
                      *           },
                      *           "id": "01900000-0000-7000-8000-000000000066",
-                     *           "link": 79,
+                     *           "link": 80,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000036",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000037",
                      *           "subject_kind": "release",
                      *           "subject_name": null
                      *         },
@@ -13253,14 +13279,14 @@ export interface operations {
                      *           "detail": {
                      *             "platform": "linux-x86_64",
                      *             "program": "muster-agent",
-                     *             "sha256": "e8aa92c7f7c1a44f8a3ad56d8c9ce82767d030692815a7f518f72e5e61974661",
+                     *             "sha256": "6318e1d4ad2dce538fffd99ab48c9a54e120d7005ec49a1fe30b1650a287f427",
                      *             "version": "0.2.0"
                      *           },
                      *           "id": "01900000-0000-7000-8000-000000000067",
-                     *           "link": 78,
+                     *           "link": 79,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000036",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000037",
                      *           "subject_kind": "release",
                      *           "subject_name": null
                      *         },
@@ -13271,14 +13297,14 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {
-                     *             "key": "ff1d26f4e68a92acd9042b7124251d180aa20a1f5ddff9245a5c4d1d32bc0abf",
+                     *             "key": "9d121d642d8a89b82fd6dc91bde15807d85e74ede82c114a70810b2397a3e3e7",
                      *             "version": "0.2.0"
                      *           },
                      *           "id": "01900000-0000-7000-8000-000000000068",
-                     *           "link": 77,
+                     *           "link": 78,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000036",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000037",
                      *           "subject_kind": "release",
                      *           "subject_name": null
                      *         },
@@ -13289,11 +13315,30 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000037",
+                     *           "id": "01900000-0000-7000-8000-000000000038",
+                     *           "link": 77,
+                     *           "session_id": null,
+                     *           "source": "127.0.0.1",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000007",
+                     *           "subject_kind": "agent",
+                     *           "subject_name": "fake"
+                     *         },
+                     *         {
+                     *           "action": "agent.adopt",
+                     *           "actor_id": "01900000-0000-7000-8000-000000000002",
+                     *           "actor_kind": "api_key",
+                     *           "actor_name": "bootstrap",
+                     *           "at": "2026-01-31T12:00:00.000Z",
+                     *           "detail": {
+                     *             "fingerprint": "SHA256:ZwNvPA4QvE3pA+4bBJYw0ouduo3/897WnqOD1n1GktM",
+                     *             "from": "SHA256:bn8+ozMkgTe0jts6AMaEXp1wDbrLbDqWRl1KW4wNr2E",
+                     *             "replaced_agent": null
+                     *           },
+                     *           "id": "01900000-0000-7000-8000-000000000069",
                      *           "link": 76,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000038",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000007",
                      *           "subject_kind": "agent",
                      *           "subject_name": "fake"
                      *         },
@@ -13315,11 +13360,11 @@ export interface operations {
                      *             ],
                      *             "trusts_holders": false
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000069",
+                     *           "id": "01900000-0000-7000-8000-000000000070",
                      *           "link": 75,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000070",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000008",
                      *           "subject_kind": "agent_key",
                      *           "subject_name": "a key"
                      *         },
@@ -13334,7 +13379,7 @@ export interface operations {
                      *           "link": 74,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000014",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000015",
                      *           "subject_kind": "command",
                      *           "subject_name": null
                      *         },
@@ -13354,7 +13399,7 @@ export interface operations {
                      *           "link": 73,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000014",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000015",
                      *           "subject_kind": "command",
                      *           "subject_name": null
                      *         },
@@ -13369,7 +13414,7 @@ export interface operations {
                      *           "link": 72,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000013",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000014",
                      *           "subject_kind": "command",
                      *           "subject_name": null
                      *         },
@@ -13389,7 +13434,7 @@ export interface operations {
                      *           "link": 71,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000013",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000014",
                      *           "subject_kind": "command",
                      *           "subject_name": null
                      *         },
@@ -13404,7 +13449,7 @@ export interface operations {
                      *           "link": 70,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000015",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000016",
                      *           "subject_kind": "job",
                      *           "subject_name": "deploy"
                      *         },
@@ -13424,7 +13469,7 @@ export interface operations {
                      *           "link": 69,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000015",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000016",
                      *           "subject_kind": "job",
                      *           "subject_name": "deploy"
                      *         },
@@ -13550,7 +13595,7 @@ export interface operations {
                      *           "link": 62,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000029",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000030",
                      *           "subject_kind": "integration",
                      *           "subject_name": null
                      *         },
@@ -13567,7 +13612,7 @@ export interface operations {
                      *           "link": 61,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000029",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000030",
                      *           "subject_kind": "integration",
                      *           "subject_name": null
                      *         },
@@ -13592,7 +13637,7 @@ export interface operations {
                      *           "link": 60,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000029",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000030",
                      *           "subject_kind": "integration",
                      *           "subject_name": null
                      *         },
@@ -13617,7 +13662,7 @@ export interface operations {
                      *           "link": 59,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000029",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000030",
                      *           "subject_kind": "integration",
                      *           "subject_name": null
                      *         },
@@ -13707,7 +13752,7 @@ export interface operations {
                      *           "link": 54,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000028",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000029",
                      *           "subject_kind": "hook",
                      *           "subject_name": null
                      *         },
@@ -13727,7 +13772,7 @@ export interface operations {
                      *           "link": 53,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000028",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000029",
                      *           "subject_kind": "hook",
                      *           "subject_name": null
                      *         },
@@ -13738,14 +13783,14 @@ export interface operations {
                      *           "actor_name": null,
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {
-                     *             "delivery_id": "01900000-0000-7000-8000-000000000034",
-                     *             "job_id": "01900000-0000-7000-8000-000000000035"
+                     *             "delivery_id": "01900000-0000-7000-8000-000000000035",
+                     *             "job_id": "01900000-0000-7000-8000-000000000036"
                      *           },
                      *           "id": "01900000-0000-7000-8000-000000000096",
                      *           "link": 52,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000028",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000029",
                      *           "subject_kind": "hook",
                      *           "subject_name": null
                      *         },
@@ -13765,7 +13810,7 @@ export interface operations {
                      *           "link": 51,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000035",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000036",
                      *           "subject_kind": "job",
                      *           "subject_name": "deploy"
                      *         },
@@ -13785,7 +13830,7 @@ export interface operations {
                      *           "link": 50,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000028",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000029",
                      *           "subject_kind": "hook",
                      *           "subject_name": null
                      *         },
@@ -13805,7 +13850,7 @@ export interface operations {
                      *           "link": 49,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000028",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000029",
                      *           "subject_kind": "hook",
                      *           "subject_name": null
                      *         },
@@ -13823,7 +13868,7 @@ export interface operations {
                      *           "link": 48,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000032",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000033",
                      *           "subject_kind": "script",
                      *           "subject_name": null
                      *         },
@@ -13884,7 +13929,7 @@ export interface operations {
                      *           "link": 45,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000032",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000033",
                      *           "subject_kind": "script",
                      *           "subject_name": null
                      *         },
@@ -13904,7 +13949,7 @@ export interface operations {
                      *           "link": 44,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000032",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000033",
                      *           "subject_kind": "script",
                      *           "subject_name": null
                      *         },
@@ -13924,32 +13969,12 @@ export interface operations {
                      *           "link": 43,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000032",
-                     *           "subject_kind": "script",
-                     *           "subject_name": null
-                     *         },
-                     *         {
-                     *           "action": "script.create",
-                     *           "actor_id": "01900000-0000-7000-8000-000000000002",
-                     *           "actor_kind": "api_key",
-                     *           "actor_name": "bootstrap",
-                     *           "at": "2026-01-31T12:00:00.000Z",
-                     *           "detail": {
-                     *             "current_version": 1,
-                     *             "document_sha256": "3861eca2acd22e16526d7de105f09aa69ad6f8b1e657e27ebbc9c6304a86e245",
-                     *             "latest_version": 1,
-                     *             "name": "disk-report"
-                     *           },
-                     *           "id": "01900000-0000-7000-8000-000000000106",
-                     *           "link": 42,
-                     *           "session_id": null,
-                     *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000032",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000033",
                      *           "subject_kind": "script",
                      *           "subject_name": null
                      *         }
                      *       ],
-                     *       "next_cursor": "42.01a20993-7813-70f4-b280-75b380e917dd"
+                     *       "next_cursor": "43.01a209ad-e27e-7392-bbcf-864a898652f0"
                      *     }
                      */
                     "application/json": components["schemas"]["PageView_AuditEntryView"];
@@ -14058,10 +14083,10 @@ export interface operations {
                 };
                 content: {
                     /**
-                     * @example {"type":"header","format":"muster audit 1","tenant_id":"01900000-0000-7000-8000-000000000005","after":0,"public_key":"2uOyaFXI/kLKLgmlhZpQDVAQyvfUzD2BK0pMorD/ckE=","is_complete":false}
-                     *     {"type":"entry","id":"01900000-0000-7000-8000-000000000037","link":76,"at":"2026-01-31T12:00:00.000Z","actor_kind":"api_key","actor_id":"01900000-0000-7000-8000-000000000002","actor_name":"bootstrap","session_id":null,"action":"agent.delete","subject_kind":"agent","subject_id":"01900000-0000-7000-8000-000000000038","subject_name":"fake","detail":{},"source":"127.0.0.1"}
-                     *     {"type":"entry","id":"01900000-0000-7000-8000-000000000039","link":91,"at":"2026-01-31T12:00:00.000Z","actor_kind":"api_key","actor_id":"01900000-0000-7000-8000-000000000002","actor_name":"bootstrap","session_id":null,"action":"agent.delete","subject_kind":"agent","subject_id":"01900000-0000-7000-8000-000000000003","subject_name":"web-1","detail":{},"source":"127.0.0.1"}
-                     *     {"type":"end","position":"91.01a20993-924f-716c-a0ee-26cf2b4ec77c"}
+                     * @example {"type":"header","format":"muster audit 1","tenant_id":"01900000-0000-7000-8000-000000000005","after":0,"public_key":"n6Ii3qCoNAxC/asr761Cp1qL7wx67OuLBRHpfDeN464=","is_complete":false}
+                     *     {"type":"entry","id":"01900000-0000-7000-8000-000000000038","link":77,"at":"2026-01-31T12:00:00.000Z","actor_kind":"api_key","actor_id":"01900000-0000-7000-8000-000000000002","actor_name":"bootstrap","session_id":null,"action":"agent.delete","subject_kind":"agent","subject_id":"01900000-0000-7000-8000-000000000007","subject_name":"fake","detail":{},"source":"127.0.0.1"}
+                     *     {"type":"entry","id":"01900000-0000-7000-8000-000000000039","link":92,"at":"2026-01-31T12:00:00.000Z","actor_kind":"api_key","actor_id":"01900000-0000-7000-8000-000000000002","actor_name":"bootstrap","session_id":null,"action":"agent.delete","subject_kind":"agent","subject_id":"01900000-0000-7000-8000-000000000003","subject_name":"web-1","detail":{},"source":"127.0.0.1"}
+                     *     {"type":"end","position":"92.01a209ad-fb17-703e-af2d-0f14d8e29788"}
                      */
                     "application/x-ndjson": string;
                 };
@@ -14142,10 +14167,10 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "hash": "40f73e63a4298e164075621082c7fe4c45a98e6a6b9b3bb7d3d35fd38af3bc2c",
-                     *       "number": 91,
-                     *       "public_key": "2uOyaFXI/kLKLgmlhZpQDVAQyvfUzD2BK0pMorD/ckE=",
-                     *       "signature": "PT6oqJEoyT/5RiJmnbJDljapAyrrSXK5zasfsMQru5y3LVy0N6cxuFFPmVaHJbwAXP4rjHi2IN5fOybI7z+tDQ==",
+                     *       "hash": "31279db85fdd039a3745586213dc26c952ded2817164881aa6a2117eba110c6b",
+                     *       "number": 92,
+                     *       "public_key": "n6Ii3qCoNAxC/asr761Cp1qL7wx67OuLBRHpfDeN464=",
+                     *       "signature": "7ETJb1THzKJn54Riqg/muHGolL+Azi0tWv2BGSPkiAdq9RLwwZHU/m6R6TJQV5Wn8ZCqRN84Nins1jzBvQHHCg==",
                      *       "tenant_id": "01900000-0000-7000-8000-000000000005"
                      *     }
                      */
@@ -14330,19 +14355,19 @@ export interface operations {
                     /**
                      * @example {
                      *       "after": 0,
-                     *       "entry_count": 91,
+                     *       "entry_count": 92,
                      *       "finding_count": 0,
                      *       "findings": [],
                      *       "head": {
-                     *         "hash": "40f73e63a4298e164075621082c7fe4c45a98e6a6b9b3bb7d3d35fd38af3bc2c",
-                     *         "number": 91,
-                     *         "public_key": "2uOyaFXI/kLKLgmlhZpQDVAQyvfUzD2BK0pMorD/ckE=",
-                     *         "signature": "PT6oqJEoyT/5RiJmnbJDljapAyrrSXK5zasfsMQru5y3LVy0N6cxuFFPmVaHJbwAXP4rjHi2IN5fOybI7z+tDQ==",
+                     *         "hash": "31279db85fdd039a3745586213dc26c952ded2817164881aa6a2117eba110c6b",
+                     *         "number": 92,
+                     *         "public_key": "n6Ii3qCoNAxC/asr761Cp1qL7wx67OuLBRHpfDeN464=",
+                     *         "signature": "7ETJb1THzKJn54Riqg/muHGolL+Azi0tWv2BGSPkiAdq9RLwwZHU/m6R6TJQV5Wn8ZCqRN84Nins1jzBvQHHCg==",
                      *         "tenant_id": "01900000-0000-7000-8000-000000000005"
                      *       },
                      *       "is_intact": true,
-                     *       "last_link": 91,
-                     *       "link_count": 91,
+                     *       "last_link": 92,
+                     *       "link_count": 92,
                      *       "next_after": null
                      *     }
                      */
@@ -15023,7 +15048,7 @@ export interface operations {
                      *       "member": {
                      *         "created_at": "2026-01-31T12:00:00.000Z",
                      *         "email": "ada@example.com",
-                     *         "id": "01900000-0000-7000-8000-000000000030",
+                     *         "id": "01900000-0000-7000-8000-000000000031",
                      *         "name": "Ada",
                      *         "role": "owner",
                      *         "tenant_id": "01900000-0000-7000-8000-000000000005",
@@ -15156,7 +15181,7 @@ export interface operations {
                      *       "member": {
                      *         "created_at": "2026-01-31T12:00:00.000Z",
                      *         "email": "ada@example.com",
-                     *         "id": "01900000-0000-7000-8000-000000000030",
+                     *         "id": "01900000-0000-7000-8000-000000000031",
                      *         "name": "Ada",
                      *         "role": "owner",
                      *         "tenant_id": "01900000-0000-7000-8000-000000000005",
@@ -15270,8 +15295,8 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "challenge": "mst_challenge_AYxIl1gpHxq5OE77o_yPPmtY7g2NPO_MeSm_tIXNNTyUKFlLB67vp3zpekm5PuD1f0IkCqQ_4mnCt6IX8PBdBnKrdlX43NCSnwl0sXMi_Xv8w_gbvxyy1UUMXj7n3d24QCdkCiWdoa3_RafXtRjTeBxTE2gre24IEiDX-8EqJRc7MyjB52mnJv5z3J2P7jfSAIcvtb5MnuyjAi0WELxjZ4zK22MGV4hyi8sfhTwsrDJYLYYlz75iPz23WFtn7sz8EFR0eb5fCDDDY62zRSIosFIAbAA7KmJAMw28vzTISxge__KWic5is6pavixPyfiH_XJgILf_9rhbDgIyz1kVblRj-F_Pg6ot0zuSyU9fFUVgDJUsIU2-UWFhSI7LjjOuuB-kkHd5eYh900Ui0P5YFKpbpcfLLpM2kNed91SiyMoGeA3WxhZi7GWSfgxPmS6tnYhNKFMeTDQxnn-ap__X9f3tnZg",
-                 *       "code": "675447"
+                 *       "challenge": "mst_challenge_Ac4LnDnzyPHyF547w__57eRFeNwKbsaRSvXgQmXToowkOwznOw-W26WT12t6W8WBZGDVCm8wSk1x37zjaK555xn277JtymgNMDQn_q6fT-AtiOyfe23c1gKOfC_DJjPVWg9X0ItjEQwqZH-qo1iDU_SFHxchGS5CVJupOpkyM-0Z4kixCS78D4rh5dCHaxx84xGbrPP9KqKElN1-noD81yqEha_KSf2jR7W9e0ssdnK8fi1olGb07EYvutKmYdIdTZ5XN7UbHElXRtb2MTOUlX_XNnkEvKhUVkdpUr5B2JIXse5f3uIR_S-MHT5wO8KhXjXEx6JYb6CamBxuyEC3TXIn3HxUn6FSPUpdb0iycpn_HJnfAWo4e8D2hBgE2Z1AYPbiR5mS1-OBKNAJLJkc_jCwHy2P4RQ4ctiDf6bnamrDwGING68Cz4IBTRmThSKcq7aizlRCb3IhdZsGsJdc9pNsPu8rTHc3HCNmXQ",
+                 *       "code": "338121"
                  *     }
                  */
                 "application/json": components["schemas"]["CompleteSignIn"];
@@ -15291,15 +15316,15 @@ export interface operations {
                      *       "member": {
                      *         "created_at": "2026-01-31T12:00:00.000Z",
                      *         "email": "joan@example.com",
-                     *         "id": "01900000-0000-7000-8000-000000000018",
+                     *         "id": "01900000-0000-7000-8000-000000000019",
                      *         "name": "Joan",
                      *         "role": "owner",
-                     *         "tenant_id": "01900000-0000-7000-8000-000000000019",
+                     *         "tenant_id": "01900000-0000-7000-8000-000000000020",
                      *         "tenant_name": "Example Ltd"
                      *       },
                      *       "refresh_expires_at": "2026-01-31T12:00:00.000Z",
                      *       "refresh_token": "mst_refresh_000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000",
-                     *       "session_id": "01900000-0000-7000-8000-000000000020"
+                     *       "session_id": "01900000-0000-7000-8000-000000000021"
                      *     }
                      */
                     "application/json": components["schemas"]["SignedInView"];
@@ -15843,11 +15868,11 @@ export interface operations {
                  * @example {
                  *       "passkey": {
                  *         "authenticator_data": "xgQmA4KBXR6eQhUJakKZXdlS9Z3U-fwKfSrPefH8b68FAAAAAg",
-                 *         "challenge": "mst_passkey_AYxIl1gpHxq5p44OZf7wvS0yS9yH0slaR6WwAuNm2EqFrNCWSIVKE7_EYCEi9T2Cobso-YWYoqpxZWR7rnwwYSv4uDQJ_39vEikT1PrdZ04VA6YijUc-ddybyvAD-0EvtHa4015wjv9OV7S0bdJODtiIn_2YiZAifMfkOL-i5bl_XBNdf_ijF25BSEW81Eij3k0_-St-MAIQ0sw9tFyyA-Oa3ZCZXJ7esTl4tjdbpvvXkBxwdEIAZJTauIUIatSMF9cYgxr0UjOZ2gKI08__XOXlOcpttrGFr94mt6rOtTVx1pxEzvC2yC8BuU_zhVk-LJbiDTaAy_iww7IwZP4Kv8Fjfe1INZ9QwtQqCZ24gDK7b6ErXAuzkuhd7FHoj5b-klKbZqtF24nFVhFMa3pjA_sm_oFRLxg2R7_O",
-                 *         "client_data": "eyJhbGciOiJFZERTQSJ9.e30.AA",
-                 *         "credential_id": "7W0AXe3CyIczvUVHCCJVLO7W146l2ExuFm5JiWQgY7Q",
-                 *         "signature": "MEQCIH_GWMb71Gtxhz70Jhg5mFaiqoZDofM8HeL6elQuh5uoAiASeC469r869DYMHoqSiUVvYKKu6pc_86nKgXUfqrOr3A",
-                 *         "user_handle": "AaIJk5O1cwe98r6x-TWMPw"
+                 *         "challenge": "mst_passkey_Ac4LnDnzyPHyNnsyJpe06ChAsMOcJ35ScqdhPhEotjlRLfwjrEJRgYklfwTFpt_YS-_lXFFWaQkHYOdl4gcDw72OZHq3cn-xjiQMQ4zY0g8ECjMGIP7fEh76WIHhugViqA4tuToRwqYvRE59ZmkMSGMzs-RxJKiYQ-yV4H8AxgBGGPw6p6eiAyDPxwsfUNSFZZvWbHhSvloZ6C326mXwWlJ4SuA6ZCe_7a7bpQgpXiWT0smRgjEM90uGZSYjMKnIpJy6vnHDdjylMLZJ5UTfOlILjGUU4vvSQdf04zqO3jW9S_0NrrB0B-vgOw47ozx4bv2IiucDGzFP8DBPsrqYPk-hyEltNAgMI0PsA7ppnMG06jBODEGWMqtw6Ki5R_py2qjtUiFDizGp-gGyV015uq8MfcFdfuZnUHYC",
+                 *         "client_data": "eyJjaGFsbGVuZ2UiOiJQYzBlZFBNRWJISll4SHhvbW8zalpVbUdmZ2lLQ21FU19mR1BBZVNCMk93IiwiY3Jvc3NPcmlnaW4iOmZhbHNlLCJvcmlnaW4iOiJodHRwczovL211c3Rlci5leGFtcGxlIiwidHlwZSI6IndlYmF1dGhuLmdldCJ9",
+                 *         "credential_id": "ph_LSVTsOVwZoIHCbgVvXd-mKvUByTzYlVfIFV4wlXw",
+                 *         "signature": "MEUCIQD_N83xwU4-Xt8bSqmWNq59wUYrnxnOi0CqJ2oNBEhMVQIgTYKVYHZ6ingcCMnS88Fx7_Fa-c3MMFC5nWA0nVHsG3M",
+                 *         "user_handle": "AaIJrfx9cZKdp713azsqZw"
                  *       }
                  *     }
                  */
@@ -15868,10 +15893,10 @@ export interface operations {
                      *       "member": {
                      *         "created_at": "2026-01-31T12:00:00.000Z",
                      *         "email": "joan@example.com",
-                     *         "id": "01900000-0000-7000-8000-000000000018",
+                     *         "id": "01900000-0000-7000-8000-000000000019",
                      *         "name": "Joan",
                      *         "role": "owner",
-                     *         "tenant_id": "01900000-0000-7000-8000-000000000019",
+                     *         "tenant_id": "01900000-0000-7000-8000-000000000020",
                      *         "tenant_name": "Example Ltd"
                      *       },
                      *       "refresh_expires_at": "2026-01-31T12:00:00.000Z",
@@ -15977,10 +16002,10 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "challenge": "mst_passkey_AYxIl1gpHxq5p44OZf7wvS0yS9yH0slaR6WwAuNm2EqFrNCWSIVKE7_EYCEi9T2Cobso-YWYoqpxZWR7rnwwYSv4uDQJ_39vEikT1PrdZ04VA6YijUc-ddybyvAD-0EvtHa4015wjv9OV7S0bdJODtiIn_2YiZAifMfkOL-i5bl_XBNdf_ijF25BSEW81Eij3k0_-St-MAIQ0sw9tFyyA-Oa3ZCZXJ7esTl4tjdbpvvXkBxwdEIAZJTauIUIatSMF9cYgxr0UjOZ2gKI08__XOXlOcpttrGFr94mt6rOtTVx1pxEzvC2yC8BuU_zhVk-LJbiDTaAy_iww7IwZP4Kv8Fjfe1INZ9QwtQqCZ24gDK7b6ErXAuzkuhd7FHoj5b-klKbZqtF24nFVhFMa3pjA_sm_oFRLxg2R7_O",
+                     *       "challenge": "mst_passkey_Ac4LnDnzyPHyNnsyJpe06ChAsMOcJ35ScqdhPhEotjlRLfwjrEJRgYklfwTFpt_YS-_lXFFWaQkHYOdl4gcDw72OZHq3cn-xjiQMQ4zY0g8ECjMGIP7fEh76WIHhugViqA4tuToRwqYvRE59ZmkMSGMzs-RxJKiYQ-yV4H8AxgBGGPw6p6eiAyDPxwsfUNSFZZvWbHhSvloZ6C326mXwWlJ4SuA6ZCe_7a7bpQgpXiWT0smRgjEM90uGZSYjMKnIpJy6vnHDdjylMLZJ5UTfOlILjGUU4vvSQdf04zqO3jW9S_0NrrB0B-vgOw47ozx4bv2IiucDGzFP8DBPsrqYPk-hyEltNAgMI0PsA7ppnMG06jBODEGWMqtw6Ki5R_py2qjtUiFDizGp-gGyV015uq8MfcFdfuZnUHYC",
                      *       "expires_at": "2026-01-31T12:00:00.000Z",
                      *       "host": "muster.example",
-                     *       "nonce": "9HKgyhgej7UTv6IIi8UOo5O63ZvbG28XPg2qF0AAXY4"
+                     *       "nonce": "Pc0edPMEbHJYxHxomo3jZUmGfgiKCmES_fGPAeSB2Ow"
                      *     }
                      */
                     "application/json": components["schemas"]["PasskeyChallengeView"];
@@ -16589,7 +16614,7 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "code": "966261",
+                 *       "code": "451213",
                  *       "registration_id": "01900000-0000-7000-8000-000000000116"
                  *     }
                  */
@@ -16607,10 +16632,10 @@ export interface operations {
                      * @example {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "email": "joan@example.com",
-                     *       "id": "01900000-0000-7000-8000-000000000018",
+                     *       "id": "01900000-0000-7000-8000-000000000019",
                      *       "name": "Joan",
                      *       "role": "owner",
-                     *       "tenant_id": "01900000-0000-7000-8000-000000000019",
+                     *       "tenant_id": "01900000-0000-7000-8000-000000000020",
                      *       "tenant_name": "Example Ltd"
                      *     }
                      */
@@ -16737,7 +16762,7 @@ export interface operations {
                      *       "member": {
                      *         "created_at": "2026-01-31T12:00:00.000Z",
                      *         "email": "ada@example.com",
-                     *         "id": "01900000-0000-7000-8000-000000000030",
+                     *         "id": "01900000-0000-7000-8000-000000000031",
                      *         "name": "Ada",
                      *         "role": "owner",
                      *         "tenant_id": "01900000-0000-7000-8000-000000000005",
@@ -16882,10 +16907,10 @@ export interface operations {
                      *               "note": "Christmas"
                      *             }
                      *           ],
-                     *           "id": "01900000-0000-7000-8000-000000000026",
+                     *           "id": "01900000-0000-7000-8000-000000000027",
                      *           "name": "nights",
                      *           "schedule_ids": [
-                     *             "01900000-0000-7000-8000-000000000025"
+                     *             "01900000-0000-7000-8000-000000000026"
                      *           ],
                      *           "target": null,
                      *           "time_zone": "Europe/Berlin"
@@ -16973,7 +16998,7 @@ export interface operations {
                  *       ],
                  *       "name": "nights",
                  *       "schedule_ids": [
-                 *         "01900000-0000-7000-8000-000000000025"
+                 *         "01900000-0000-7000-8000-000000000026"
                  *       ],
                  *       "time_zone": "Europe/Berlin"
                  *     }
@@ -17015,10 +17040,10 @@ export interface operations {
                      *           "note": "Christmas"
                      *         }
                      *       ],
-                     *       "id": "01900000-0000-7000-8000-000000000026",
+                     *       "id": "01900000-0000-7000-8000-000000000027",
                      *       "name": "nights",
                      *       "schedule_ids": [
-                     *         "01900000-0000-7000-8000-000000000025"
+                     *         "01900000-0000-7000-8000-000000000026"
                      *       ],
                      *       "target": null,
                      *       "time_zone": "Europe/Berlin"
@@ -17159,10 +17184,10 @@ export interface operations {
                      *           "note": "Christmas"
                      *         }
                      *       ],
-                     *       "id": "01900000-0000-7000-8000-000000000026",
+                     *       "id": "01900000-0000-7000-8000-000000000027",
                      *       "name": "nights",
                      *       "schedule_ids": [
-                     *         "01900000-0000-7000-8000-000000000025"
+                     *         "01900000-0000-7000-8000-000000000026"
                      *       ],
                      *       "target": null,
                      *       "time_zone": "Europe/Berlin"
@@ -17348,10 +17373,10 @@ export interface operations {
                      *           "note": "Christmas"
                      *         }
                      *       ],
-                     *       "id": "01900000-0000-7000-8000-000000000026",
+                     *       "id": "01900000-0000-7000-8000-000000000027",
                      *       "name": "weekends",
                      *       "schedule_ids": [
-                     *         "01900000-0000-7000-8000-000000000025"
+                     *         "01900000-0000-7000-8000-000000000026"
                      *       ],
                      *       "target": null,
                      *       "time_zone": "Europe/Berlin"
@@ -17507,7 +17532,7 @@ export interface operations {
                      *           "requested_from": "127.0.0.1",
                      *           "result": {
                      *             "dropped_bytes": 0,
-                     *             "duration_ms": 95,
+                     *             "duration_ms": 1,
                      *             "exit_code": 3,
                      *             "output_bytes": 9,
                      *             "output_complete": true,
@@ -17636,7 +17661,7 @@ export interface operations {
                      *       "requested_from": "127.0.0.1",
                      *       "result": {
                      *         "dropped_bytes": 0,
-                     *         "duration_ms": 95,
+                     *         "duration_ms": 1,
                      *         "exit_code": 3,
                      *         "output_bytes": 9,
                      *         "output_complete": true,
@@ -17759,7 +17784,7 @@ export interface operations {
                      *       "error_code": "cancelled_in_queue",
                      *       "expires_at": "2026-01-31T12:00:00.000Z",
                      *       "finished_at": "2026-01-31T12:00:00.000Z",
-                     *       "id": "01900000-0000-7000-8000-000000000013",
+                     *       "id": "01900000-0000-7000-8000-000000000014",
                      *       "is_held": false,
                      *       "job_id": null,
                      *       "late_result": null,
@@ -18143,7 +18168,7 @@ export interface operations {
                      *           "created_at": "2026-01-31T12:00:00.000Z",
                      *           "delivered_at": "2026-01-31T12:00:00.000Z",
                      *           "dropped_bytes": 0,
-                     *           "duration_ms": 95,
+                     *           "duration_ms": 1,
                      *           "error": "the script exited with code 3",
                      *           "error_code": "exit_code",
                      *           "exit_code": 3,
@@ -18274,14 +18299,14 @@ export interface operations {
                      *       "approval": null,
                      *       "attempt": 1,
                      *       "attestation": {
-                     *         "document": "{\"version\":1,\"command_id\":\"01900000-0000-7000-8000-000000000043\",\"agent_id\":\"01900000-0000-7000-8000-000000000003\",\"public_key\":\"iOkEtXU2rfbyZhdBRtivTcNaq5A7OExOAQ2DBEm4YkI=\",\"outcome\":\"failed\",\"error_code\":\"exit_code\",\"run\":{\"script\":\"deploy\",\"program_sha256\":\"4be1d021dd6b72e283a69706d30934ea99db893366228036a866f3b851d73979\",\"parameters_sha256\":\"7f7618a36a48dd28214f5fbaab7a4293907b4a226c0174e23dd1dddddb3c773d\",\"secret_count\":0,\"policy\":\"manifest\",\"started_at_ms\":1795456988740,\"ended_at_ms\":1795456988836},\"result\":{\"exit_code\":3,\"duration_ms\":95,\"output_bytes\":9,\"stdout_bytes\":9,\"stderr_bytes\":0,\"dropped_bytes\":0,\"output_complete\":true,\"output_sha256\":\"b0f2c37ccb90fce43fcb488f7ee4ff1fbcdd9c80a27ffc2329c88a06baf0f51d\",\"stdout_sha256\":\"b0f2c37ccb90fce43fcb488f7ee4ff1fbcdd9c80a27ffc2329c88a06baf0f51d\",\"stderr_sha256\":\"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\"}}",
-                     *         "signature": "SY4cK78AFQwZ3GEYmv2HClSqFSgO6On1zYCBsxyKOAvIK2+87XLGfCHP82b3sbqbgc0jbigm3xJzXNwaiKXFBQ=="
+                     *         "document": "{\"version\":1,\"command_id\":\"01900000-0000-7000-8000-000000000043\",\"agent_id\":\"01900000-0000-7000-8000-000000000003\",\"public_key\":\"u1Ov3ix7OovaCQvxCASmj5XWmwg6UNKCkfDtEKf5ZoU=\",\"outcome\":\"failed\",\"error_code\":\"exit_code\",\"run\":{\"script\":\"deploy\",\"program_sha256\":\"4be1d021dd6b72e283a69706d30934ea99db893366228036a866f3b851d73979\",\"parameters_sha256\":\"7f7618a36a48dd28214f5fbaab7a4293907b4a226c0174e23dd1dddddb3c773d\",\"secret_count\":0,\"policy\":\"manifest\",\"started_at_ms\":1795458720217,\"ended_at_ms\":1795458720219},\"result\":{\"exit_code\":3,\"duration_ms\":1,\"output_bytes\":9,\"stdout_bytes\":9,\"stderr_bytes\":0,\"dropped_bytes\":0,\"output_complete\":true,\"output_sha256\":\"b0f2c37ccb90fce43fcb488f7ee4ff1fbcdd9c80a27ffc2329c88a06baf0f51d\",\"stdout_sha256\":\"b0f2c37ccb90fce43fcb488f7ee4ff1fbcdd9c80a27ffc2329c88a06baf0f51d\",\"stderr_sha256\":\"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\"}}",
+                     *         "signature": "XWupRwdpJ/3R0nUljlNDe650ErphGBNQ8Zngy2bw1AnFtBeaRRSpgi8sAWSVRuqf5ua7hqH80iIZqg0jrV/wDA=="
                      *       },
                      *       "cancel_requested_at": null,
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "delivered_at": "2026-01-31T12:00:00.000Z",
                      *       "dropped_bytes": 0,
-                     *       "duration_ms": 95,
+                     *       "duration_ms": 1,
                      *       "error": "the script exited with code 3",
                      *       "error_code": "exit_code",
                      *       "exit_code": 3,
@@ -18426,7 +18451,7 @@ export interface operations {
                      *       "expires_at": "2026-01-31T12:00:00.000Z",
                      *       "explanation": null,
                      *       "finished_at": "2026-01-31T12:00:00.000Z",
-                     *       "id": "01900000-0000-7000-8000-000000000014",
+                     *       "id": "01900000-0000-7000-8000-000000000015",
                      *       "is_held": false,
                      *       "is_output_incomplete": null,
                      *       "job_id": null,
@@ -18831,7 +18856,7 @@ export interface operations {
                      *           "desired_version": "0.2.0",
                      *           "halt_reason": null,
                      *           "healthy_for_ms": 60000,
-                     *           "id": "01900000-0000-7000-8000-000000000027",
+                     *           "id": "01900000-0000-7000-8000-000000000028",
                      *           "max_failures": 1,
                      *           "name": "web",
                      *           "requested_by": "01900000-0000-7000-8000-000000000002",
@@ -18958,7 +18983,7 @@ export interface operations {
                      *       "failed_count": 0,
                      *       "halt_reason": null,
                      *       "healthy_for_ms": 60000,
-                     *       "id": "01900000-0000-7000-8000-000000000027",
+                     *       "id": "01900000-0000-7000-8000-000000000028",
                      *       "incompatible_count": 0,
                      *       "max_failures": 1,
                      *       "name": "web",
@@ -19098,7 +19123,7 @@ export interface operations {
                      *       "failed_count": 0,
                      *       "halt_reason": null,
                      *       "healthy_for_ms": 60000,
-                     *       "id": "01900000-0000-7000-8000-000000000027",
+                     *       "id": "01900000-0000-7000-8000-000000000028",
                      *       "incompatible_count": 0,
                      *       "max_failures": 1,
                      *       "name": "web",
@@ -19283,7 +19308,7 @@ export interface operations {
                      *       "failed_count": 0,
                      *       "halt_reason": null,
                      *       "healthy_for_ms": 60000,
-                     *       "id": "01900000-0000-7000-8000-000000000027",
+                     *       "id": "01900000-0000-7000-8000-000000000028",
                      *       "incompatible_count": 0,
                      *       "max_failures": 1,
                      *       "name": "web",
@@ -19432,7 +19457,7 @@ export interface operations {
                      *       "failed_count": 0,
                      *       "halt_reason": null,
                      *       "healthy_for_ms": 60000,
-                     *       "id": "01900000-0000-7000-8000-000000000027",
+                     *       "id": "01900000-0000-7000-8000-000000000028",
                      *       "incompatible_count": 0,
                      *       "max_failures": 1,
                      *       "name": "web",
@@ -19581,7 +19606,7 @@ export interface operations {
                      *       "failed_count": 0,
                      *       "halt_reason": null,
                      *       "healthy_for_ms": 60000,
-                     *       "id": "01900000-0000-7000-8000-000000000027",
+                     *       "id": "01900000-0000-7000-8000-000000000028",
                      *       "incompatible_count": 0,
                      *       "max_failures": 1,
                      *       "name": "web",
@@ -19734,7 +19759,7 @@ export interface operations {
                      *           "created_at": "2026-01-31T12:00:00.000Z",
                      *           "created_by": "01900000-0000-7000-8000-000000000002",
                      *           "enabled": true,
-                     *           "id": "01900000-0000-7000-8000-000000000028",
+                     *           "id": "01900000-0000-7000-8000-000000000029",
                      *           "job": {
                      *             "offline": "wait",
                      *             "script": "deploy",
@@ -19748,7 +19773,7 @@ export interface operations {
                      *           "parameters": {
                      *             "VERSION": "/release/tag"
                      *           },
-                     *           "path": "/hooks/01900000-0000-7000-8000-000000000028",
+                     *           "path": "/hooks/01900000-0000-7000-8000-000000000029",
                      *           "replay_window_ms": 300000
                      *         }
                      *       ],
@@ -19869,7 +19894,7 @@ export interface operations {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "enabled": true,
-                     *       "id": "01900000-0000-7000-8000-000000000028",
+                     *       "id": "01900000-0000-7000-8000-000000000029",
                      *       "job": {
                      *         "offline": "wait",
                      *         "script": "deploy",
@@ -19883,9 +19908,9 @@ export interface operations {
                      *       "parameters": {
                      *         "VERSION": "/release/tag"
                      *       },
-                     *       "path": "/hooks/01900000-0000-7000-8000-000000000028",
+                     *       "path": "/hooks/01900000-0000-7000-8000-000000000029",
                      *       "replay_window_ms": 300000,
-                     *       "secret": "whsec_00000+EubQK9RBnlUd96NU5P4c/VdQtvdHZAr5nkQ5g="
+                     *       "secret": "whsec_000000000000/eGwAv75Fx0CYpzWvgC1rN2Jy1sFGPI="
                      *     }
                      */
                     "application/json": components["schemas"]["NewHookView"];
@@ -20008,7 +20033,7 @@ export interface operations {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "enabled": true,
-                     *       "id": "01900000-0000-7000-8000-000000000028",
+                     *       "id": "01900000-0000-7000-8000-000000000029",
                      *       "job": {
                      *         "offline": "wait",
                      *         "script": "deploy",
@@ -20022,7 +20047,7 @@ export interface operations {
                      *       "parameters": {
                      *         "VERSION": "/release/tag"
                      *       },
-                     *       "path": "/hooks/01900000-0000-7000-8000-000000000028",
+                     *       "path": "/hooks/01900000-0000-7000-8000-000000000029",
                      *       "replay_window_ms": 300000
                      *     }
                      */
@@ -20191,7 +20216,7 @@ export interface operations {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "enabled": true,
-                     *       "id": "01900000-0000-7000-8000-000000000028",
+                     *       "id": "01900000-0000-7000-8000-000000000029",
                      *       "job": {
                      *         "offline": "wait",
                      *         "script": "deploy",
@@ -20205,7 +20230,7 @@ export interface operations {
                      *       "parameters": {
                      *         "VERSION": "/release/tag"
                      *       },
-                     *       "path": "/hooks/01900000-0000-7000-8000-000000000028",
+                     *       "path": "/hooks/01900000-0000-7000-8000-000000000029",
                      *       "replay_window_ms": 300000
                      *     }
                      */
@@ -20339,9 +20364,9 @@ export interface operations {
                      *         {
                      *           "delivery_key": null,
                      *           "detail": null,
-                     *           "id": "01900000-0000-7000-8000-000000000034",
+                     *           "id": "01900000-0000-7000-8000-000000000035",
                      *           "is_test": false,
-                     *           "job_id": "01900000-0000-7000-8000-000000000035",
+                     *           "job_id": "01900000-0000-7000-8000-000000000036",
                      *           "received_at": "2026-01-31T12:00:00.000Z",
                      *           "source": "127.0.0.1",
                      *           "state": "started"
@@ -20452,7 +20477,7 @@ export interface operations {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "enabled": true,
-                     *       "id": "01900000-0000-7000-8000-000000000028",
+                     *       "id": "01900000-0000-7000-8000-000000000029",
                      *       "job": {
                      *         "offline": "wait",
                      *         "script": "deploy",
@@ -20466,9 +20491,9 @@ export interface operations {
                      *       "parameters": {
                      *         "VERSION": "/release/tag"
                      *       },
-                     *       "path": "/hooks/01900000-0000-7000-8000-000000000028",
+                     *       "path": "/hooks/01900000-0000-7000-8000-000000000029",
                      *       "replay_window_ms": 300000,
-                     *       "secret": "whsec_00000000000000/KX1dY9kKoLLAFV/WCWzytgAq8pkQ="
+                     *       "secret": "whsec_00000000000000000000000000000000000/ID257cw="
                      *     }
                      */
                     "application/json": components["schemas"]["NewHookView"];
@@ -20749,7 +20774,7 @@ export interface operations {
                      *           ],
                      *           "failing_since": null,
                      *           "host": "hooks.invalid",
-                     *           "id": "01900000-0000-7000-8000-000000000029",
+                     *           "id": "01900000-0000-7000-8000-000000000030",
                      *           "is_enabled": true,
                      *           "kind": "slack",
                      *           "last_error": null,
@@ -20881,7 +20906,7 @@ export interface operations {
                      *       ],
                      *       "failing_since": null,
                      *       "host": "hooks.invalid",
-                     *       "id": "01900000-0000-7000-8000-000000000029",
+                     *       "id": "01900000-0000-7000-8000-000000000030",
                      *       "is_enabled": true,
                      *       "kind": "slack",
                      *       "last_error": null,
@@ -21017,7 +21042,7 @@ export interface operations {
                      *       ],
                      *       "failing_since": null,
                      *       "host": "hooks.invalid",
-                     *       "id": "01900000-0000-7000-8000-000000000029",
+                     *       "id": "01900000-0000-7000-8000-000000000030",
                      *       "is_enabled": true,
                      *       "kind": "slack",
                      *       "last_error": null,
@@ -21198,7 +21223,7 @@ export interface operations {
                      *       ],
                      *       "failing_since": null,
                      *       "host": "hooks.invalid",
-                     *       "id": "01900000-0000-7000-8000-000000000029",
+                     *       "id": "01900000-0000-7000-8000-000000000030",
                      *       "is_enabled": true,
                      *       "kind": "slack",
                      *       "last_error": null,
@@ -21342,6 +21367,19 @@ export interface operations {
                      * @example {
                      *       "items": [
                      *         {
+                     *           "attempt_count": 0,
+                     *           "created_at": "2026-01-31T12:00:00.000Z",
+                     *           "due_at": "2026-01-31T12:00:00.000Z",
+                     *           "event": "job.failed",
+                     *           "finished_at": null,
+                     *           "give_up_at": "2026-01-31T12:00:00.000Z",
+                     *           "id": "01900000-0000-7000-8000-000000000108",
+                     *           "job_id": "01900000-0000-7000-8000-000000000092",
+                     *           "last_attempt": null,
+                     *           "repeat_count": 0,
+                     *           "state": "pending"
+                     *         },
+                     *         {
                      *           "attempt_count": 1,
                      *           "created_at": "2026-01-31T12:00:00.000Z",
                      *           "due_at": null,
@@ -21349,13 +21387,13 @@ export interface operations {
                      *           "finished_at": "2026-01-31T12:00:00.000Z",
                      *           "give_up_at": "2026-01-31T12:00:00.000Z",
                      *           "id": "01900000-0000-7000-8000-000000000089",
-                     *           "job_id": "01900000-0000-7000-8000-000000000035",
+                     *           "job_id": "01900000-0000-7000-8000-000000000036",
                      *           "last_attempt": {
                      *             "at": "2026-01-31T12:00:00.000Z",
                      *             "error": "the receiver answered 400",
                      *             "response": null,
                      *             "status": 400,
-                     *             "took_ms": 2
+                     *             "took_ms": 3
                      *           },
                      *           "repeat_count": 0,
                      *           "state": "failed"
@@ -21461,21 +21499,21 @@ export interface operations {
                      * @example {
                      *       "attempt_count": 1,
                      *       "created_at": "2026-01-31T12:00:00.000Z",
-                     *       "due_at": "2026-01-31T12:00:00.000Z",
+                     *       "due_at": null,
                      *       "event": "job.failed",
                      *       "finished_at": null,
                      *       "give_up_at": "2026-01-31T12:00:00.000Z",
                      *       "id": "01900000-0000-7000-8000-000000000089",
-                     *       "job_id": "01900000-0000-7000-8000-000000000035",
+                     *       "job_id": "01900000-0000-7000-8000-000000000036",
                      *       "last_attempt": {
                      *         "at": "2026-01-31T12:00:00.000Z",
                      *         "error": "the receiver answered 400",
                      *         "response": null,
                      *         "status": 400,
-                     *         "took_ms": 2
+                     *         "took_ms": 3
                      *       },
                      *       "repeat_count": 0,
-                     *       "state": "pending"
+                     *       "state": "queued"
                      *     }
                      */
                     "application/json": components["schemas"]["IntegrationDeliveryView"];
@@ -21723,10 +21761,10 @@ export interface operations {
                      *       "items": [
                      *         {
                      *           "created_at": "2026-01-31T12:00:00.000Z",
-                     *           "created_by": "01900000-0000-7000-8000-000000000030",
+                     *           "created_by": "01900000-0000-7000-8000-000000000031",
                      *           "email": "grace@example.com",
                      *           "expires_at": "2026-01-31T12:00:00.000Z",
-                     *           "id": "01900000-0000-7000-8000-000000000031",
+                     *           "id": "01900000-0000-7000-8000-000000000032",
                      *           "role": "member"
                      *         }
                      *       ],
@@ -21826,10 +21864,10 @@ export interface operations {
                     /**
                      * @example {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
-                     *       "created_by": "01900000-0000-7000-8000-000000000030",
+                     *       "created_by": "01900000-0000-7000-8000-000000000031",
                      *       "email": "grace@example.com",
                      *       "expires_at": "2026-01-31T12:00:00.000Z",
-                     *       "id": "01900000-0000-7000-8000-000000000031",
+                     *       "id": "01900000-0000-7000-8000-000000000032",
                      *       "role": "member",
                      *       "token": "mst_invite_0000000000000000000000000000000000000000000000000000000000000000"
                      *     }
@@ -22845,7 +22883,7 @@ export interface operations {
                      *       "explanation": "1 of 1 executions have ended, 0 are on their hosts and 0 are queued. The job ends when all have ended; each execution says what it waits for. You can cancel the job.",
                      *       "finished_at": null,
                      *       "halt_reason": null,
-                     *       "id": "01900000-0000-7000-8000-000000000015",
+                     *       "id": "01900000-0000-7000-8000-000000000016",
                      *       "lock": null,
                      *       "parameters": null,
                      *       "requested_by": "01900000-0000-7000-8000-000000000002",
@@ -23682,7 +23720,7 @@ export interface operations {
                      *           "created_by": "01900000-0000-7000-8000-000000000002",
                      *           "created_by_name": "bootstrap",
                      *           "expires_at": null,
-                     *           "id": "01900000-0000-7000-8000-000000000023",
+                     *           "id": "01900000-0000-7000-8000-000000000024",
                      *           "last_used_at": null,
                      *           "max_fan_out": null,
                      *           "name": "deployments",
@@ -23800,7 +23838,7 @@ export interface operations {
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "created_by_name": null,
                      *       "expires_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000023",
+                     *       "id": "01900000-0000-7000-8000-000000000024",
                      *       "key": "mst_live_0000000000000000000000000000000000000000000000000000000000000000",
                      *       "last_used_at": null,
                      *       "max_fan_out": null,
@@ -23924,7 +23962,7 @@ export interface operations {
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "created_by_name": "bootstrap",
                      *       "expires_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000023",
+                     *       "id": "01900000-0000-7000-8000-000000000024",
                      *       "last_used_at": null,
                      *       "max_fan_out": null,
                      *       "name": "deployments",
@@ -24032,7 +24070,7 @@ export interface operations {
                      *       "paused_groups": [],
                      *       "paused_jobs": [],
                      *       "revoked_keys": [
-                     *         "01900000-0000-7000-8000-000000000023"
+                     *         "01900000-0000-7000-8000-000000000024"
                      *       ]
                      *     }
                      */
@@ -24147,7 +24185,7 @@ export interface operations {
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "created_by_name": null,
                      *       "expires_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000023",
+                     *       "id": "01900000-0000-7000-8000-000000000024",
                      *       "last_used_at": null,
                      *       "max_fan_out": 10,
                      *       "name": "deployments",
@@ -24291,7 +24329,7 @@ export interface operations {
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "created_by_name": null,
                      *       "expires_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000023",
+                     *       "id": "01900000-0000-7000-8000-000000000024",
                      *       "last_used_at": null,
                      *       "max_fan_out": 10,
                      *       "name": "deployments",
@@ -24398,7 +24436,7 @@ export interface operations {
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "created_by_name": null,
                      *       "expires_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000023",
+                     *       "id": "01900000-0000-7000-8000-000000000024",
                      *       "key": "mst_live_0000000000000000000000000000000000000000000000000000000000000000",
                      *       "last_used_at": null,
                      *       "max_fan_out": 10,
@@ -24531,13 +24569,13 @@ export interface operations {
                     /**
                      * @example {
                      *       "expires_at": "2026-01-31T12:00:00.000Z",
-                     *       "id": "01900000-0000-7000-8000-000000000030",
+                     *       "id": "01900000-0000-7000-8000-000000000031",
                      *       "kind": "member",
                      *       "memberships": [
                      *         {
                      *           "created_at": "2026-01-31T12:00:00.000Z",
                      *           "email": "ada@example.com",
-                     *           "id": "01900000-0000-7000-8000-000000000030",
+                     *           "id": "01900000-0000-7000-8000-000000000031",
                      *           "name": "Ada",
                      *           "role": "owner",
                      *           "tenant_id": "01900000-0000-7000-8000-000000000005",
@@ -24578,7 +24616,7 @@ export interface operations {
                      *         "expires_at": "2026-01-31T12:00:00.000Z",
                      *         "id": "01900000-0000-7000-8000-000000000047",
                      *         "is_current": true,
-                     *         "member_id": "01900000-0000-7000-8000-000000000030",
+                     *         "member_id": "01900000-0000-7000-8000-000000000031",
                      *         "refreshed_at": "2026-01-31T12:00:00.000Z",
                      *         "source": "127.0.0.1",
                      *         "tenant_id": "01900000-0000-7000-8000-000000000005"
@@ -24766,7 +24804,7 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "code": "380002"
+                 *       "code": "025423"
                  *     }
                  */
                 "application/json": components["schemas"]["ChangeEmail"];
@@ -25103,10 +25141,10 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "attestation_object": "o2NmbXRkbm9uZWdhdHRTdG10oGhhdXRoRGF0YVkApMYEJgOCgV0enkIVCWpCmV3ZUvWd1Pn8Cn0qz3nx_G-vRQAAAAEAAAAAAAAAAAAAAAAAAAAAACDtbQBd7cLIhzO9RUcIIlUs7tbXjqXYTG4WbkmJZCBjtKUBAgMmIAEhWCCowZLIVc1fNzeo2p8jDKy2CQ5NHhozVdXig4QXsuvLUyJYINOzhoXB4nJEemu-mPdfBiyMc6pTP-d-mWrLzP4TCnsw",
-                 *       "challenge": "mst_passkey_AYxIl1gpHxq5N8uUlqcLlHmo5MKyoxZle9_fiUJq3nvbTQDUEsJzpbH7RTyHyyXtReDopiUyMVLPx3GfaOC3DNEr4gnWuyivJD9sCL0fWNn_EW4NvgCp-oNLBfzNF23v004nuhu7MKl2CpDWdhKUnGk6gE7pJK5GbsIeNWCr5TGs0PiPEPkkacy_Otg5k1LQ1yZhGLbpeGLK-OlEL-kA52aEo-_1Hy4mUTOuThrX6y8GPIshGQgLT7Zyd0hMpa26a13wCjDFtLZIJXbccmdC9WVJ2-VaaRzRPrHXGaEs6a7Sg-0biv-QOnzC2oFgHiddkTjo70VKxbP0RVO3cl_GO5S0iGvE90RBmwgL3RnnfAzHrC5Timf8aaaY__E1zJ0H-MgN21iawxaa5wxjODAIbn6oFuuvSDEUMKj4KwYnEcvCKrTPmJ6nMw_idwmWs9HSuejUvgOndX1SOtYvfPpt6RGzMP6a6OehCUEKxnp8krlf6jwkDiiVRz071xdIYDD8dKO5xH50nHTLwB4u5cokxZGFv9PQp77JZdgZ3dZD5FB4KZHcL3zco4GuBXPSXdpprTHchAGZEXCav1f_Ds8V6YfjR87sc_q4z2m61nSrtjH0f0Ko5GXt5dYt-0l4yB7q8BXnm_1xl9XbFlB9EEZ-CqBmN_h5UerroXza9ZhZ3mq-TZ5MJpDPBKJIMX-KaSflZsywZWdYVsYM7x-1WmVxl7aC6tDjyIgDwVv0J76fvvxbAfKBKV1h6Fcn6uFR3o4IP_bovKSDJHGw1Q",
-                 *       "client_data": "eyJhbGciOiJFZERTQSJ9.e30.AA",
-                 *       "credential_id": "7W0AXe3CyIczvUVHCCJVLO7W146l2ExuFm5JiWQgY7Q",
+                 *       "attestation_object": "o2NmbXRkbm9uZWdhdHRTdG10oGhhdXRoRGF0YVkApMYEJgOCgV0enkIVCWpCmV3ZUvWd1Pn8Cn0qz3nx_G-vRQAAAAEAAAAAAAAAAAAAAAAAAAAAACCmH8tJVOw5XBmggcJuBW9d36Yq9QHJPNiVV8gVXjCVfKUBAgMmIAEhWCBeuwSoVXvFrL8UiHDpD-twKBQPG4sE475RFKQTkxiw4iJYIB4IbYbxhwazXznSGouNOgvsS_o9GVy3BCy7PZvd10vr",
+                 *       "challenge": "mst_passkey_Ac4LnDnzyPHyOdIEo4xa5iVvhatFFVms-CXdjcyP6ZKGir2d9krr6R3E3uUdFQdkZ0-4zHdwuXhEx73RzfR5KIt72EMhtIt6x40WzHZkHl4_yZrOMth4GK849-bd3xNF_jL7okiRcgA7yaSowxw3ikQssh6WxA57mA-_nfoQXRfY5h6RaUU8_qHlA3zanXG8GIh2kYnYgJ1LFsShpq6Ky31ea9FIH4Bm6gDVZqGllbz6bAtWrb-qT1g7WpMU1bBF53hJZrPZ3kSuNWp6bthxfF-rWxEkSgLJ6J8znWjJlPO6gtzZzThDB7GDtbiUM8j7PZa85q3bTIyd1ACZwB94k8AX0bc94kU1vDvpfJ6X-WjfmNGJaHEVz2qe_HoQABuLEcoUHbgiwlwJjasVhfGkNFadvCBXnm6ZlNh1Q0b8YBVZsDqOdGo4cQGnb7aYpS6-USEfJaDXbhEce3h6-Y6Ra2EXmN2_5VKa9egPx-b4NvM-eU3VuyJm4Gpw12RXrcQ3jtgLz9gVVT2NR26JrD83JtnQhqmlUmKAiAbvzYhQVVn4zqNWHH1vVRsgc_tAo5RsGUk6tcACOIZi5TKnQsulgyhl1Cg3BXIqnBVakpRFDIWOTl7U-LqX25wdKRGi_GO7FMAAneB8NBi1XJEyAjARLzU3MmJTPiALJok2koQsSzVtRDy143_OFRlXOTek3wI3r35r0LotE52LUpvuIr-cje8r50gmIT15-XkKcSgin8lJNt0nzDnm4tbfGUpjexaBfN5CUuZfqHo2Gw",
+                 *       "client_data": "eyJjaGFsbGVuZ2UiOiI4T05mQWQ1bndvZ0ZsUk1CcDhDb0tvSXh3RUhQNml2SkhXMnhNeHJDUzU4IiwiY3Jvc3NPcmlnaW4iOmZhbHNlLCJvcmlnaW4iOiJodHRwczovL211c3Rlci5leGFtcGxlIiwidHlwZSI6IndlYmF1dGhuLmNyZWF0ZSJ9",
+                 *       "credential_id": "ph_LSVTsOVwZoIHCbgVvXd-mKvUByTzYlVfIFV4wlXw",
                  *       "name": "laptop"
                  *     }
                  */
@@ -25129,16 +25167,16 @@ export interface operations {
                      *         "name": "laptop"
                      *       },
                      *       "recovery_codes": [
-                     *         "nvt3-qu6q-iahz-gojp",
-                     *         "iyua-rluc-mhfk-ly2p",
-                     *         "lpf6-cdij-xdm6-bu3w",
-                     *         "idkf-fokw-mdhd-kiks",
-                     *         "xaob-trer-xay4-wk3k",
-                     *         "eekc-lfo5-mucy-i6vu",
-                     *         "fo23-3ujl-4bnm-5uho",
-                     *         "shhx-4keu-6sfw-fvks",
-                     *         "d47f-7g5i-glj2-3kf7",
-                     *         "qybw-6suj-gixa-oky5"
+                     *         "xvo4-l3wu-gnnl-ga7t",
+                     *         "gs2f-j2s7-ttsm-cniq",
+                     *         "jcuz-ypvs-5awj-sjwv",
+                     *         "2h75-53ma-irp4-6k7f",
+                     *         "cbzs-t4t6-7iow-iace",
+                     *         "xkzm-dn6e-vhpc-tijx",
+                     *         "mkkc-vyn5-fnpe-7a4u",
+                     *         "4rxo-tcc3-nkwu-7b7p",
+                     *         "jamx-tsf2-xrti-67uk",
+                     *         "ttry-nu26-okig-pngu"
                      *       ]
                      *     }
                      */
@@ -25260,12 +25298,12 @@ export interface operations {
                      *         -35,
                      *         -257
                      *       ],
-                     *       "challenge": "mst_passkey_AYxIl1gpHxq5N8uUlqcLlHmo5MKyoxZle9_fiUJq3nvbTQDUEsJzpbH7RTyHyyXtReDopiUyMVLPx3GfaOC3DNEr4gnWuyivJD9sCL0fWNn_EW4NvgCp-oNLBfzNF23v004nuhu7MKl2CpDWdhKUnGk6gE7pJK5GbsIeNWCr5TGs0PiPEPkkacy_Otg5k1LQ1yZhGLbpeGLK-OlEL-kA52aEo-_1Hy4mUTOuThrX6y8GPIshGQgLT7Zyd0hMpa26a13wCjDFtLZIJXbccmdC9WVJ2-VaaRzRPrHXGaEs6a7Sg-0biv-QOnzC2oFgHiddkTjo70VKxbP0RVO3cl_GO5S0iGvE90RBmwgL3RnnfAzHrC5Timf8aaaY__E1zJ0H-MgN21iawxaa5wxjODAIbn6oFuuvSDEUMKj4KwYnEcvCKrTPmJ6nMw_idwmWs9HSuejUvgOndX1SOtYvfPpt6RGzMP6a6OehCUEKxnp8krlf6jwkDiiVRz071xdIYDD8dKO5xH50nHTLwB4u5cokxZGFv9PQp77JZdgZ3dZD5FB4KZHcL3zco4GuBXPSXdpprTHchAGZEXCav1f_Ds8V6YfjR87sc_q4z2m61nSrtjH0f0Ko5GXt5dYt-0l4yB7q8BXnm_1xl9XbFlB9EEZ-CqBmN_h5UerroXza9ZhZ3mq-TZ5MJpDPBKJIMX-KaSflZsywZWdYVsYM7x-1WmVxl7aC6tDjyIgDwVv0J76fvvxbAfKBKV1h6Fcn6uFR3o4IP_bovKSDJHGw1Q",
+                     *       "challenge": "mst_passkey_Ac4LnDnzyPHyOdIEo4xa5iVvhatFFVms-CXdjcyP6ZKGir2d9krr6R3E3uUdFQdkZ0-4zHdwuXhEx73RzfR5KIt72EMhtIt6x40WzHZkHl4_yZrOMth4GK849-bd3xNF_jL7okiRcgA7yaSowxw3ikQssh6WxA57mA-_nfoQXRfY5h6RaUU8_qHlA3zanXG8GIh2kYnYgJ1LFsShpq6Ky31ea9FIH4Bm6gDVZqGllbz6bAtWrb-qT1g7WpMU1bBF53hJZrPZ3kSuNWp6bthxfF-rWxEkSgLJ6J8znWjJlPO6gtzZzThDB7GDtbiUM8j7PZa85q3bTIyd1ACZwB94k8AX0bc94kU1vDvpfJ6X-WjfmNGJaHEVz2qe_HoQABuLEcoUHbgiwlwJjasVhfGkNFadvCBXnm6ZlNh1Q0b8YBVZsDqOdGo4cQGnb7aYpS6-USEfJaDXbhEce3h6-Y6Ra2EXmN2_5VKa9egPx-b4NvM-eU3VuyJm4Gpw12RXrcQ3jtgLz9gVVT2NR26JrD83JtnQhqmlUmKAiAbvzYhQVVn4zqNWHH1vVRsgc_tAo5RsGUk6tcACOIZi5TKnQsulgyhl1Cg3BXIqnBVakpRFDIWOTl7U-LqX25wdKRGi_GO7FMAAneB8NBi1XJEyAjARLzU3MmJTPiALJok2koQsSzVtRDy143_OFRlXOTek3wI3r35r0LotE52LUpvuIr-cje8r50gmIT15-XkKcSgin8lJNt0nzDnm4tbfGUpjexaBfN5CUuZfqHo2Gw",
                      *       "expires_at": "2026-01-31T12:00:00.000Z",
                      *       "host": "muster.example",
                      *       "known": [],
-                     *       "nonce": "SKTtRSkf-KZIg0_AmS2PyrSI2HzTnwwnAB7wQqkd6cY",
-                     *       "user_handle": "AaIJk5O1cwe98r6x-TWMPw",
+                     *       "nonce": "8ONfAd5nwogFlRMBp8CoKoIxwEHP6ivJHW2xMxrCS58",
+                     *       "user_handle": "AaIJrfx9cZKdp713azsqZw",
                      *       "user_name": "joan@example.com",
                      *       "user_title": "Joan"
                      *     }
@@ -25376,7 +25414,7 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "code": "nvt3-qu6q-iahz-gojp"
+                 *       "code": "xvo4-l3wu-gnnl-ga7t"
                  *     }
                  */
                 "application/json": components["schemas"]["FactorProof"];
@@ -25609,7 +25647,7 @@ export interface operations {
                      *           "expires_at": "2026-01-31T12:00:00.000Z",
                      *           "id": "01900000-0000-7000-8000-000000000047",
                      *           "is_current": true,
-                     *           "member_id": "01900000-0000-7000-8000-000000000030",
+                     *           "member_id": "01900000-0000-7000-8000-000000000031",
                      *           "refreshed_at": "2026-01-31T12:00:00.000Z",
                      *           "source": "127.0.0.1",
                      *           "tenant_id": "01900000-0000-7000-8000-000000000005"
@@ -25821,8 +25859,8 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "otpauth_url": "otpauth://totp/Muster:joan%40example.com?secret=24QUGQV3U6A2YNH5PIHLON4FQZXSSUXC&issuer=Muster&algorithm=SHA1&digits=6&period=30",
-                     *       "secret": "24QUGQV3U6A2YNH5PIHLON4FQZXSSUXC"
+                     *       "otpauth_url": "otpauth://totp/Muster:joan%40example.com?secret=U5FE6GK6QCBIZH4V43TS3GKLCGQ4XQPM&issuer=Muster&algorithm=SHA1&digits=6&period=30",
+                     *       "secret": "U5FE6GK6QCBIZH4V43TS3GKLCGQ4XQPM"
                      *     }
                      */
                     "application/json": components["schemas"]["EnrolledTotpView"];
@@ -25928,7 +25966,7 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "code": "6uhx-wwwd-nfkw-issj"
+                 *       "code": "ooqd-line-5lvz-64jt"
                  *     }
                  */
                 "application/json": components["schemas"]["TotpProof"];
@@ -26042,7 +26080,7 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "code": "887706"
+                 *       "code": "141440"
                  *     }
                  */
                 "application/json": components["schemas"]["ConfirmTotp"];
@@ -26058,16 +26096,16 @@ export interface operations {
                     /**
                      * @example {
                      *       "recovery_codes": [
-                     *         "pohy-dcjb-ns6e-un33",
-                     *         "3z7k-e2gi-gj3g-vfdd",
-                     *         "b22w-s7li-zm6q-3bir",
-                     *         "dpwp-5thg-6wbf-bbyd",
-                     *         "qhzv-hyhi-qd7u-whzv",
-                     *         "pvev-bhvf-pxke-cxnt",
-                     *         "4fus-tceb-7ngm-2oih",
-                     *         "flnp-n7r6-3yiu-47uz",
-                     *         "frcr-xc4g-d75l-55na",
-                     *         "4xpy-ju6o-bnps-6uvt"
+                     *         "ve5i-22ox-y3ke-haim",
+                     *         "absp-4mf2-znwk-yqiy",
+                     *         "s4wc-afxt-2xok-tkxa",
+                     *         "gnik-euhz-3rka-2iuj",
+                     *         "gkmi-rzqt-yyee-yny5",
+                     *         "cpjr-ydvu-ndha-ktyt",
+                     *         "b3lv-5tfh-v4v2-hrc4",
+                     *         "payy-dbyo-5d2n-dytz",
+                     *         "zkf7-kb6x-q52s-b6ey",
+                     *         "2atu-2eok-7hru-rirw"
                      *       ]
                      *     }
                      */
@@ -26174,7 +26212,7 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "code": "887706"
+                 *       "code": "141440"
                  *     }
                  */
                 "application/json": components["schemas"]["TotpProof"];
@@ -26190,16 +26228,16 @@ export interface operations {
                     /**
                      * @example {
                      *       "recovery_codes": [
-                     *         "6uhx-wwwd-nfkw-issj",
-                     *         "fqh6-nroj-6sd5-dfey",
-                     *         "uwn4-cs3y-dr72-cufz",
-                     *         "4dmd-ywca-mvxa-my6n",
-                     *         "qlan-quyo-aqz7-j6am",
-                     *         "dsti-zucy-bjff-5tmx",
-                     *         "wykv-elxs-c3ap-5rpc",
-                     *         "innt-wlfo-sz6e-jpt3",
-                     *         "5h7k-ng2t-56ow-we4r",
-                     *         "cqab-gukq-mvnd-n5pp"
+                     *         "ooqd-line-5lvz-64jt",
+                     *         "ohy3-xfdx-hpwm-yh3r",
+                     *         "cm7f-2sax-amrz-puao",
+                     *         "tnfj-2fk4-qrax-yzcc",
+                     *         "gvzg-e6cl-kk4e-o6r2",
+                     *         "zjss-uzet-p77f-xrip",
+                     *         "d7ty-a3cz-p47y-wf56",
+                     *         "rchz-pu6d-snwn-n4eu",
+                     *         "qxpb-ckfk-st6c-lvvd",
+                     *         "v3rh-ptkt-6534-sslw"
                      *       ]
                      *     }
                      */
@@ -26321,7 +26359,7 @@ export interface operations {
                      *         {
                      *           "created_at": "2026-01-31T12:00:00.000Z",
                      *           "email": "ada@example.com",
-                     *           "id": "01900000-0000-7000-8000-000000000030",
+                     *           "id": "01900000-0000-7000-8000-000000000031",
                      *           "name": "Ada",
                      *           "role": "owner",
                      *           "tenant_id": "01900000-0000-7000-8000-000000000005",
@@ -27135,8 +27173,8 @@ export interface operations {
                      *           "created_at": "2026-01-31T12:00:00.000Z",
                      *           "created_by": "01900000-0000-7000-8000-000000000002",
                      *           "floor": "0.1.0",
-                     *           "id": "01900000-0000-7000-8000-000000000036",
-                     *           "key_fingerprint": "ff1d26f4e68a92acd9042b7124251d180aa20a1f5ddff9245a5c4d1d32bc0abf",
+                     *           "id": "01900000-0000-7000-8000-000000000037",
+                     *           "key_fingerprint": "9d121d642d8a89b82fd6dc91bde15807d85e74ede82c114a70810b2397a3e3e7",
                      *           "platforms": [
                      *             "linux-x86_64"
                      *           ],
@@ -27226,8 +27264,8 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "manifest": "{\n  \"format\": 1,\n  \"version\": \"0.2.0\",\n  \"floor\": \"0.1.0\",\n  \"created_at\": \"2026-11-23T18:03:15Z\",\n  \"targets\": {\n    \"linux-x86_64\": [\n      {\n        \"name\": \"muster-agent\",\n        \"bytes\": 23110248,\n        \"sha256\": \"e8aa92c7f7c1a44f8a3ad56d8c9ce82767d030692815a7f518f72e5e61974661\"\n      },\n      {\n        \"name\": \"muster-supervisor\",\n        \"bytes\": 4652864,\n        \"sha256\": \"08f41508bb526f921af3d1197914ec574bf476782cee75a8701bcea758595d26\"\n      }\n    ]\n  }\n}",
-                 *       "signature": "{\n  \"key\": \"CYzgP9WJyZYQfpLXevafSbpp3wfwumACeSJ9TeBHo00=\",\n  \"signature\": \"ZTl53lKk1vxZ49yh0+D2Rz00Hej0JpWjqWqsRV4tw60vwnBFRDMw/n8svTW4ponhQfGydlC+STSkG4czGp8ICw==\"\n}"
+                 *       "manifest": "{\n  \"format\": 1,\n  \"version\": \"0.2.0\",\n  \"floor\": \"0.1.0\",\n  \"created_at\": \"2026-11-23T18:32:06Z\",\n  \"targets\": {\n    \"linux-x86_64\": [\n      {\n        \"name\": \"muster-agent\",\n        \"bytes\": 23112056,\n        \"sha256\": \"6318e1d4ad2dce538fffd99ab48c9a54e120d7005ec49a1fe30b1650a287f427\"\n      },\n      {\n        \"name\": \"muster-supervisor\",\n        \"bytes\": 4652864,\n        \"sha256\": \"08f41508bb526f921af3d1197914ec574bf476782cee75a8701bcea758595d26\"\n      }\n    ]\n  }\n}",
+                 *       "signature": "{\n  \"key\": \"a7ymwtgarG3Nk+OAiBlhFtG7eLoOSgCxCd2SDv65cgI=\",\n  \"signature\": \"0e5t8wm7BJjiEov+HUMlDIYKKKO/68RDaJh3OyQACOztE3J72s5b+TRo6Iz5kW1/ZBMwKIlq+1CMo0tzfrzDDw==\"\n}"
                  *     }
                  */
                 "application/json": components["schemas"]["DraftBody"];
@@ -27245,8 +27283,8 @@ export interface operations {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "floor": "0.1.0",
-                     *       "id": "01900000-0000-7000-8000-000000000036",
-                     *       "key_fingerprint": "ff1d26f4e68a92acd9042b7124251d180aa20a1f5ddff9245a5c4d1d32bc0abf",
+                     *       "id": "01900000-0000-7000-8000-000000000037",
+                     *       "key_fingerprint": "9d121d642d8a89b82fd6dc91bde15807d85e74ede82c114a70810b2397a3e3e7",
                      *       "platforms": [
                      *         "linux-x86_64"
                      *       ],
@@ -27359,9 +27397,9 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "new": "JIhE9j6DBBUMSzRA9nDwQJS5OD0cJ3JnMa46qXm1er8=",
-                 *       "old": "CYzgP9WJyZYQfpLXevafSbpp3wfwumACeSJ9TeBHo00=",
-                 *       "signature": "Va+ztUgKxifrn7jnR4wwLvt/mRBlYFy0K03OKWYT5xRgpaqdKwsgedkVcjXwQzjEZtFym4m6ns4jup6K4pjxDA=="
+                 *       "new": "vjWIvAGAkwlVgMoPhU/r4KmiJabZ1y74OiNkA8Ywd44=",
+                 *       "old": "a7ymwtgarG3Nk+OAiBlhFtG7eLoOSgCxCd2SDv65cgI=",
+                 *       "signature": "Or4TZDbZfUhiAdUXPeP/M0BwUrIZavD9pby3GnsToy1v0M35ek11tM/ckSEW5R1acZAqsxqxoGKBs3bFsEd8Aw=="
                  *     }
                  */
                 "application/json": components["schemas"]["KeyChangeBody"];
@@ -27376,8 +27414,8 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "new_fingerprint": "f8fa1e7ffa3dba7532088bd9fea85af31710dd13fec31eacc672c0f564e4c4c2",
-                     *       "old_fingerprint": "ff1d26f4e68a92acd9042b7124251d180aa20a1f5ddff9245a5c4d1d32bc0abf"
+                     *       "new_fingerprint": "6e3ca1e8d46751fca42e1e1f376c2d6c5f5bb55fe3c59802d3aff512d0765efd",
+                     *       "old_fingerprint": "9d121d642d8a89b82fd6dc91bde15807d85e74ede82c114a70810b2397a3e3e7"
                      *     }
                      */
                     "application/json": components["schemas"]["KeyChangeView"];
@@ -27495,18 +27533,18 @@ export interface operations {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "floor": "0.1.0",
-                     *       "id": "01900000-0000-7000-8000-000000000036",
-                     *       "key_fingerprint": "ff1d26f4e68a92acd9042b7124251d180aa20a1f5ddff9245a5c4d1d32bc0abf",
+                     *       "id": "01900000-0000-7000-8000-000000000037",
+                     *       "key_fingerprint": "9d121d642d8a89b82fd6dc91bde15807d85e74ede82c114a70810b2397a3e3e7",
                      *       "platforms": [
                      *         "linux-x86_64"
                      *       ],
                      *       "programs": [
                      *         {
-                     *           "bytes": 23110248,
+                     *           "bytes": 23112056,
                      *           "is_uploaded": true,
                      *           "name": "muster-agent",
                      *           "platform": "linux-x86_64",
-                     *           "sha256": "e8aa92c7f7c1a44f8a3ad56d8c9ce82767d030692815a7f518f72e5e61974661"
+                     *           "sha256": "6318e1d4ad2dce538fffd99ab48c9a54e120d7005ec49a1fe30b1650a287f427"
                      *         },
                      *         {
                      *           "bytes": 4652864,
@@ -27602,8 +27640,8 @@ export interface operations {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "floor": "0.1.0",
-                     *       "id": "01900000-0000-7000-8000-000000000036",
-                     *       "key_fingerprint": "ff1d26f4e68a92acd9042b7124251d180aa20a1f5ddff9245a5c4d1d32bc0abf",
+                     *       "id": "01900000-0000-7000-8000-000000000037",
+                     *       "key_fingerprint": "9d121d642d8a89b82fd6dc91bde15807d85e74ede82c114a70810b2397a3e3e7",
                      *       "platforms": [
                      *         "linux-x86_64"
                      *       ],
@@ -27738,8 +27776,8 @@ export interface operations {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "floor": "0.1.0",
-                     *       "id": "01900000-0000-7000-8000-000000000036",
-                     *       "key_fingerprint": "ff1d26f4e68a92acd9042b7124251d180aa20a1f5ddff9245a5c4d1d32bc0abf",
+                     *       "id": "01900000-0000-7000-8000-000000000037",
+                     *       "key_fingerprint": "9d121d642d8a89b82fd6dc91bde15807d85e74ede82c114a70810b2397a3e3e7",
                      *       "platforms": [
                      *         "linux-x86_64"
                      *       ],
@@ -27977,7 +28015,7 @@ export interface operations {
                      *           "created_at": "2026-01-31T12:00:00.000Z",
                      *           "created_by": "01900000-0000-7000-8000-000000000002",
                      *           "ends_at": null,
-                     *           "id": "01900000-0000-7000-8000-000000000025",
+                     *           "id": "01900000-0000-7000-8000-000000000026",
                      *           "jitter_ms": 0,
                      *           "job": {
                      *             "offline": "wait",
@@ -28118,7 +28156,7 @@ export interface operations {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "ends_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000025",
+                     *       "id": "01900000-0000-7000-8000-000000000026",
                      *       "jitter_ms": 0,
                      *       "job": {
                      *         "offline": "wait",
@@ -28397,112 +28435,112 @@ export interface operations {
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "blocked": "the calendar `weekends` has no maintenance window now",
-                     *           "schedule_id": "01900000-0000-7000-8000-000000000025"
+                     *           "schedule_id": "01900000-0000-7000-8000-000000000026"
                      *         },
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "blocked": "the calendar `weekends` has no maintenance window now",
-                     *           "schedule_id": "01900000-0000-7000-8000-000000000025"
+                     *           "schedule_id": "01900000-0000-7000-8000-000000000026"
                      *         },
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "blocked": "the calendar `weekends` has no maintenance window now",
-                     *           "schedule_id": "01900000-0000-7000-8000-000000000025"
+                     *           "schedule_id": "01900000-0000-7000-8000-000000000026"
                      *         },
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "blocked": "the calendar `weekends` has no maintenance window now",
-                     *           "schedule_id": "01900000-0000-7000-8000-000000000025"
+                     *           "schedule_id": "01900000-0000-7000-8000-000000000026"
                      *         },
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "blocked": "the calendar `weekends` has no maintenance window now",
-                     *           "schedule_id": "01900000-0000-7000-8000-000000000025"
+                     *           "schedule_id": "01900000-0000-7000-8000-000000000026"
                      *         },
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "blocked": "the calendar `weekends` has no maintenance window now",
-                     *           "schedule_id": "01900000-0000-7000-8000-000000000025"
+                     *           "schedule_id": "01900000-0000-7000-8000-000000000026"
                      *         },
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "blocked": "the calendar `weekends` has no maintenance window now",
-                     *           "schedule_id": "01900000-0000-7000-8000-000000000025"
+                     *           "schedule_id": "01900000-0000-7000-8000-000000000026"
                      *         },
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "blocked": "the calendar `weekends` has no maintenance window now",
-                     *           "schedule_id": "01900000-0000-7000-8000-000000000025"
+                     *           "schedule_id": "01900000-0000-7000-8000-000000000026"
                      *         },
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "blocked": "the calendar `weekends` has no maintenance window now",
-                     *           "schedule_id": "01900000-0000-7000-8000-000000000025"
+                     *           "schedule_id": "01900000-0000-7000-8000-000000000026"
                      *         },
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "blocked": "the calendar `weekends` has no maintenance window now",
-                     *           "schedule_id": "01900000-0000-7000-8000-000000000025"
+                     *           "schedule_id": "01900000-0000-7000-8000-000000000026"
                      *         },
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "blocked": "the calendar `weekends` has no maintenance window now",
-                     *           "schedule_id": "01900000-0000-7000-8000-000000000025"
+                     *           "schedule_id": "01900000-0000-7000-8000-000000000026"
                      *         },
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "blocked": "the calendar `weekends` has no maintenance window now",
-                     *           "schedule_id": "01900000-0000-7000-8000-000000000025"
+                     *           "schedule_id": "01900000-0000-7000-8000-000000000026"
                      *         },
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "blocked": "the calendar `weekends` has no maintenance window now",
-                     *           "schedule_id": "01900000-0000-7000-8000-000000000025"
+                     *           "schedule_id": "01900000-0000-7000-8000-000000000026"
                      *         },
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "blocked": "the calendar `weekends` has no maintenance window now",
-                     *           "schedule_id": "01900000-0000-7000-8000-000000000025"
+                     *           "schedule_id": "01900000-0000-7000-8000-000000000026"
                      *         },
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "blocked": "the calendar `weekends` has no maintenance window now",
-                     *           "schedule_id": "01900000-0000-7000-8000-000000000025"
+                     *           "schedule_id": "01900000-0000-7000-8000-000000000026"
                      *         },
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "blocked": "the calendar `weekends` has no maintenance window now",
-                     *           "schedule_id": "01900000-0000-7000-8000-000000000025"
+                     *           "schedule_id": "01900000-0000-7000-8000-000000000026"
                      *         },
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "blocked": "the calendar `weekends` has no maintenance window now",
-                     *           "schedule_id": "01900000-0000-7000-8000-000000000025"
+                     *           "schedule_id": "01900000-0000-7000-8000-000000000026"
                      *         },
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "blocked": "the calendar `weekends` has no maintenance window now",
-                     *           "schedule_id": "01900000-0000-7000-8000-000000000025"
+                     *           "schedule_id": "01900000-0000-7000-8000-000000000026"
                      *         },
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "blocked": "the calendar `weekends` has no maintenance window now",
-                     *           "schedule_id": "01900000-0000-7000-8000-000000000025"
+                     *           "schedule_id": "01900000-0000-7000-8000-000000000026"
                      *         },
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "blocked": "the calendar `weekends` has no maintenance window now",
-                     *           "schedule_id": "01900000-0000-7000-8000-000000000025"
+                     *           "schedule_id": "01900000-0000-7000-8000-000000000026"
                      *         },
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "blocked": "the calendar `weekends` has no maintenance window now",
-                     *           "schedule_id": "01900000-0000-7000-8000-000000000025"
+                     *           "schedule_id": "01900000-0000-7000-8000-000000000026"
                      *         },
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "blocked": "the calendar `weekends` has no maintenance window now",
-                     *           "schedule_id": "01900000-0000-7000-8000-000000000025"
+                     *           "schedule_id": "01900000-0000-7000-8000-000000000026"
                      *         }
                      *       ],
                      *       "blocked_count": 22,
@@ -28634,7 +28672,7 @@ export interface operations {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "ends_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000025",
+                     *       "id": "01900000-0000-7000-8000-000000000026",
                      *       "jitter_ms": 0,
                      *       "job": {
                      *         "offline": "wait",
@@ -28826,7 +28864,7 @@ export interface operations {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "ends_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000025",
+                     *       "id": "01900000-0000-7000-8000-000000000026",
                      *       "jitter_ms": 0,
                      *       "job": {
                      *         "offline": "wait",
@@ -28981,7 +29019,7 @@ export interface operations {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "ends_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000025",
+                     *       "id": "01900000-0000-7000-8000-000000000026",
                      *       "jitter_ms": 0,
                      *       "job": {
                      *         "offline": "wait",
@@ -29136,7 +29174,7 @@ export interface operations {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "ends_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000025",
+                     *       "id": "01900000-0000-7000-8000-000000000026",
                      *       "jitter_ms": 0,
                      *       "job": {
                      *         "offline": "wait",
@@ -29299,10 +29337,10 @@ export interface operations {
                      *           "duration_ms": null,
                      *           "ended_at": null,
                      *           "fired_at": "2026-01-31T12:00:00.000Z",
-                     *           "id": "01900000-0000-7000-8000-000000000107",
+                     *           "id": "01900000-0000-7000-8000-000000000106",
                      *           "is_manual": true,
                      *           "is_missed": false,
-                     *           "job_id": "01900000-0000-7000-8000-000000000108",
+                     *           "job_id": "01900000-0000-7000-8000-000000000107",
                      *           "omitted_before": 0,
                      *           "planned_at": "2026-01-31T12:00:00.000Z",
                      *           "reason": null,
@@ -29526,7 +29564,7 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "job_id": "01900000-0000-7000-8000-000000000108"
+                     *       "job_id": "01900000-0000-7000-8000-000000000107"
                      *     }
                      */
                     "application/json": components["schemas"]["RunView"];
@@ -29663,7 +29701,7 @@ export interface operations {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "ends_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000025",
+                     *       "id": "01900000-0000-7000-8000-000000000026",
                      *       "jitter_ms": 0,
                      *       "job": {
                      *         "offline": "wait",
@@ -29937,7 +29975,7 @@ export interface operations {
                      *           "description": "Shows how full the disks are",
                      *           "folder": "ops",
                      *           "has_trigger": false,
-                     *           "id": "01900000-0000-7000-8000-000000000032",
+                     *           "id": "01900000-0000-7000-8000-000000000033",
                      *           "interpreter": "sh",
                      *           "latest_version": 2,
                      *           "name": "disk-report",
@@ -30066,7 +30104,7 @@ export interface operations {
                      *       "description": "Shows how full the disks are",
                      *       "folder": "ops",
                      *       "has_trigger": false,
-                     *       "id": "01900000-0000-7000-8000-000000000032",
+                     *       "id": "01900000-0000-7000-8000-000000000033",
                      *       "interpreter": "sh",
                      *       "latest_version": 1,
                      *       "name": "disk-report",
@@ -30552,7 +30590,7 @@ export interface operations {
                      *       "description": "Shows how full the disks are",
                      *       "folder": "ops",
                      *       "has_trigger": false,
-                     *       "id": "01900000-0000-7000-8000-000000000032",
+                     *       "id": "01900000-0000-7000-8000-000000000033",
                      *       "interpreter": "sh",
                      *       "latest_version": 2,
                      *       "name": "disk-report",
@@ -30751,7 +30789,7 @@ export interface operations {
                      *       "description": "Shows how full the disks are",
                      *       "folder": "ops",
                      *       "has_trigger": false,
-                     *       "id": "01900000-0000-7000-8000-000000000032",
+                     *       "id": "01900000-0000-7000-8000-000000000033",
                      *       "interpreter": "sh",
                      *       "latest_version": 2,
                      *       "name": "disk-report",
@@ -31558,7 +31596,7 @@ export interface operations {
                      * @example {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "email": "ada@example.com",
-                     *       "id": "01900000-0000-7000-8000-000000000030",
+                     *       "id": "01900000-0000-7000-8000-000000000031",
                      *       "name": "Ada",
                      *       "role": "owner",
                      *       "tenant_id": "01900000-0000-7000-8000-000000000005",
@@ -31881,7 +31919,7 @@ export interface operations {
                      * @example {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "delete_at": "2026-01-31T12:00:00.000Z",
-                     *       "id": "01900000-0000-7000-8000-000000000019",
+                     *       "id": "01900000-0000-7000-8000-000000000020",
                      *       "limits": {
                      *         "history_days": 90,
                      *         "max_agents": null,
@@ -32215,7 +32253,7 @@ export interface operations {
                      * @example {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "delete_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000019",
+                     *       "id": "01900000-0000-7000-8000-000000000020",
                      *       "limits": {
                      *         "history_days": 90,
                      *         "max_agents": null,
@@ -32365,7 +32403,7 @@ export interface operations {
                      *         {
                      *           "created_at": "2026-01-31T12:00:00.000Z",
                      *           "delete_at": null,
-                     *           "id": "01900000-0000-7000-8000-000000000033",
+                     *           "id": "01900000-0000-7000-8000-000000000034",
                      *           "limits": {
                      *             "history_days": 7,
                      *             "max_agents": 3,
@@ -32474,7 +32512,7 @@ export interface operations {
                      * @example {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "delete_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000033",
+                     *       "id": "01900000-0000-7000-8000-000000000034",
                      *       "key": "mst_live_0000000000000000000000000000000000000000000000000000000000000000",
                      *       "limits": {
                      *         "history_days": 7,
@@ -32592,7 +32630,7 @@ export interface operations {
                      * @example {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "delete_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000033",
+                     *       "id": "01900000-0000-7000-8000-000000000034",
                      *       "limits": {
                      *         "history_days": 7,
                      *         "max_agents": 3,
@@ -32697,7 +32735,7 @@ export interface operations {
                      * @example {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "delete_at": "2026-01-31T12:00:00.000Z",
-                     *       "id": "01900000-0000-7000-8000-000000000033",
+                     *       "id": "01900000-0000-7000-8000-000000000034",
                      *       "limits": {
                      *         "history_days": 90,
                      *         "max_agents": null,
@@ -32847,7 +32885,7 @@ export interface operations {
                      * @example {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "delete_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000033",
+                     *       "id": "01900000-0000-7000-8000-000000000034",
                      *       "limits": {
                      *         "history_days": 90,
                      *         "max_agents": null,
@@ -32979,7 +33017,7 @@ export interface operations {
                      * @example {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "delete_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000033",
+                     *       "id": "01900000-0000-7000-8000-000000000034",
                      *       "limits": {
                      *         "history_days": 90,
                      *         "max_agents": null,
@@ -33130,7 +33168,7 @@ export interface operations {
                      *             "error": "failed to resolve the name hooks.invalid: failed to lookup address information: Name or service not known",
                      *             "response": null,
                      *             "status": null,
-                     *             "took_ms": 2
+                     *             "took_ms": 1
                      *           },
                      *           "state": "pending",
                      *           "url": "https://hooks.invalid/muster"
@@ -33231,7 +33269,7 @@ export interface operations {
                      *           "error": "failed to resolve the name hooks.invalid: failed to lookup address information: Name or service not known",
                      *           "response": null,
                      *           "status": null,
-                     *           "took_ms": 2
+                     *           "took_ms": 1
                      *         }
                      *       ],
                      *       "created_at": "2026-01-31T12:00:00.000Z",
@@ -33246,7 +33284,7 @@ export interface operations {
                      *         "error": "failed to resolve the name hooks.invalid: failed to lookup address information: Name or service not known",
                      *         "response": null,
                      *         "status": null,
-                     *         "took_ms": 2
+                     *         "took_ms": 1
                      *       },
                      *       "state": "pending",
                      *       "url": "https://hooks.invalid/muster"
@@ -33341,7 +33379,7 @@ export interface operations {
                      *         "error": "failed to resolve the name hooks.invalid: failed to lookup address information: Name or service not known",
                      *         "response": null,
                      *         "status": null,
-                     *         "took_ms": 2
+                     *         "took_ms": 1
                      *       },
                      *       "state": "pending",
                      *       "url": "https://hooks.invalid/muster"
@@ -33465,7 +33503,7 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "secret": "whsec_000000000000000000000/fg/c2TssJBJ+hUdCfEZQM="
+                     *       "secret": "whsec_0000000000000000000+PBXn/k2S984v48EH+KHcVow="
                      *     }
                      */
                     "application/json": components["schemas"]["SecretView"];
@@ -33732,9 +33770,9 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "delivery_id": "01900000-0000-7000-8000-000000000034",
+                     *       "delivery_id": "01900000-0000-7000-8000-000000000035",
                      *       "is_repeated": false,
-                     *       "job_id": "01900000-0000-7000-8000-000000000035",
+                     *       "job_id": "01900000-0000-7000-8000-000000000036",
                      *       "state": "started"
                      *     }
                      */
