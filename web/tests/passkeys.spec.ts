@@ -67,8 +67,7 @@ test('a passkey is added, and signs in without the password', async ({ page, new
   await expect(third.getByRole('heading', { name: 'Overview' })).toBeVisible();
 });
 
-test('a passkey confirms a change, and is removed', async ({ page }) => {
-  await device(page);
+test('a passkey is removed with a recovery code', async ({ page }) => {
   await page.goto('/settings/account');
   await region(page).getByRole('button', { name: /^Remove laptop/ }).click();
   const dialog = page.getByRole('dialog', { name: 'Remove this passkey?' });
@@ -77,7 +76,7 @@ test('a passkey confirms a change, and is removed', async ({ page }) => {
   await confirmed(page, code);
   await code.fill('000000');
   await dialog.getByRole('button', { name: 'Remove' }).click();
-  await expect(dialog.getByRole('alert').or(dialog.getByText('The code is wrong'))).toBeVisible();
+  await expect(dialog.getByRole('alert').or(dialog.getByText('The code is wrong')).first()).toBeVisible();
   await code.fill(recovery[2]!);
   await dialog.getByRole('button', { name: 'Remove' }).click();
   await expect(dialog).toHaveCount(0);
