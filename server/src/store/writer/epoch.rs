@@ -1,5 +1,5 @@
 //! Epoch checks: a session may write only while it is the newest one of its agent, and only until
-//! one of its writes has failed.
+//! one of its writes has failed. Commands are sent only to a session that has not ended.
 
 use std::collections::HashMap;
 
@@ -7,14 +7,15 @@ use sea_orm::{ColumnTrait as _, DbErr, EntityTrait as _, QueryFilter as _, Query
 
 use super::MAX_LIST;
 use super::connection::WriteTx;
+use super::epoch_cache::NewestSession;
 use super::rows::pad_to_power_of_two;
 use crate::domain::ids::AgentId;
 use crate::store::StoreError;
 use crate::store::entities::fleet::agent;
 
-/// The newest epochs of some agents.
+/// The newest sessions of some agents.
 pub(super) struct Epochs {
-    newest: HashMap<AgentId, i64>,
+    newest: HashMap<AgentId, NewestSession>,
     /// Epochs of sessions of which a write has failed.
     failed: HashMap<AgentId, i64>,
 }
@@ -31,15 +32,20 @@ impl Epochs {
         let failed = tx.epochs.failed_among(&ids);
         let mut newest = tx.epochs.take_known(&mut ids);
         for ids in ids.chunks(MAX_LIST) {
-            let rows: Vec<(AgentId, i64)> = agent::Entity::find()
+            let rows: Vec<(AgentId, i64, bool)> = agent::Entity::find()
                 .select_only()
                 .column(agent::Column::Id)
                 .column(agent::Column::Epoch)
+                .column(agent::Column::IsOnline)
                 .filter(agent::Column::Id.is_in(pad_to_power_of_two(ids.iter().copied())))
                 .filter(agent::Column::DeletedAt.is_null())
                 .into_tuple()
                 .all(tx.transaction)
                 .await?;
+            let rows: Vec<_> = rows
+                .into_iter()
+                .map(|(id, epoch, is_open)| (id, NewestSession { epoch, is_open }))
+                .collect();
             tx.epochs.remember(&rows);
             newest.extend(rows);
         }
@@ -53,12 +59,22 @@ impl Epochs {
 
     /// True if this is the newest epoch of the agent.
     pub(super) fn is_current(&self, agent_id: AgentId, epoch: i64) -> bool {
-        self.newest.get(&agent_id) == Some(&epoch)
+        self.newest.get(&agent_id).is_some_and(|newest| newest.epoch == epoch)
     }
 
     /// True if this session may write: its epoch is the newest, and none of its writes has failed.
     pub(super) fn may_write(&self, agent_id: AgentId, epoch: i64) -> bool {
         self.check(agent_id, epoch).is_ok()
+    }
+
+    /// # Errors
+    /// As [`Self::check`], and [`StoreError::StaleEpoch`] if the session has ended: what is sent to it would
+    /// be lost.
+    pub(super) fn check_open(&self, agent_id: AgentId, epoch: i64) -> Result<(), StoreError> {
+        match self.newest.get(&agent_id) {
+            Some(newest) if newest.is_open => self.check(agent_id, epoch),
+            _ => Err(StoreError::StaleEpoch),
+        }
     }
 
     /// # Errors

@@ -2,8 +2,10 @@
 
 use muster_server::domain::commands::command_state::CommandState;
 use muster_server::domain::ids::CommandId;
+use muster_server::store::StoreError;
 use muster_server::store::writer::{
-    AgentIdentity, MarkDelivered, OpenedSession, Progress, RecordProgress,
+    AgentIdentity, CloseSession, MarkDelivered, OpenedSession, Progress, RecordProgress,
+    SubmitCommand, Submitted,
 };
 
 use crate::fixture::{Fixture, NOW};
@@ -14,6 +16,7 @@ on_both_databases!(
     an_agent_starts_no_command_of_one_that_reports_a_start_beside_it,
     a_command_that_two_dispatches_want_is_handed_to_one,
     an_older_copy_of_a_ledger_is_found_out_beside_the_newer_one,
+    nothing_is_delivered_to_a_session_that_has_ended,
 );
 
 fn started(session: &OpenedSession, command_id: CommandId) -> RecordProgress {
@@ -63,4 +66,31 @@ async fn an_older_copy_of_a_ledger_is_found_out_beside_the_newer_one(fixture: Fi
     let (newer, older) = tokio::join!(fixture.open(counting(5)), fixture.open(counting(4)));
     assert_eq!(opened(newer).agent_id, opened(older).agent_id);
     assert_eq!(fixture.state(sent).await, CommandState::Lost);
+}
+
+async fn nothing_is_delivered_to_a_session_that_has_ended(fixture: Fixture) {
+    let session = fixture.agent("host").await;
+    let (agent_id, epoch) = (session.agent_id, session.epoch);
+    let queued = fixture.submission(agent_id);
+    let id = queued.row.id;
+    let writer = fixture.store.writer();
+    writer.commit(queued).await.expect("submit");
+    let ended = CloseSession {
+        tenant_id: fixture.tenant_id,
+        agent_id,
+        epoch,
+        reason: "connection_lost",
+        now: NOW,
+    };
+    writer.commit(ended).await.expect("close");
+    // What was read before the end is committed after it.
+    let late = MarkDelivered { agent_id, epoch, command_ids: vec![id], now: NOW };
+    let late = writer.commit(late).await;
+    assert!(matches!(late, Err(StoreError::StaleEpoch)), "{late:?}");
+    assert_eq!(fixture.state(id).await, CommandState::Queued);
+    let new = SubmitCommand { deliver_in_epoch: Some(epoch), ..fixture.submission(agent_id) };
+    let new_id = new.row.id;
+    let submitted = writer.commit(new).await.expect("submit");
+    assert_eq!(submitted, Submitted::New { delivered: false });
+    assert_eq!(fixture.state(new_id).await, CommandState::Queued);
 }

@@ -46,7 +46,7 @@ impl BatchOperation for MarkDelivered {
         let epochs = Epochs::read(tx, operations.iter().map(|op| op.agent_id)).await?;
         let wanted: Vec<(CommandId, Timestamp)> = operations
             .iter()
-            .filter(|op| epochs.may_write(op.agent_id, op.epoch))
+            .filter(|op| epochs.check_open(op.agent_id, op.epoch).is_ok())
             .flat_map(|op| op.command_ids.iter().map(|id| (*id, op.now)))
             .collect();
         let mut delivered = HashSet::with_capacity(wanted.len());
@@ -95,7 +95,7 @@ impl BatchOperation for MarkDelivered {
         Ok(operations
             .iter()
             .map(|op| {
-                epochs.check(op.agent_id, op.epoch)?;
+                epochs.check_open(op.agent_id, op.epoch)?;
                 // The frame is sent once, even if another operation of this batch has the same command.
                 Ok(op.command_ids.iter().copied().filter(|id| delivered.remove(id)).collect())
             })

@@ -103,7 +103,7 @@ impl BatchOperation for SubmitCommand {
             let delivered = operation
                 .deliver_in_epoch
                 .filter(|_| !limited.contains_key(&operation.row.requested_by))
-                .is_some_and(|epoch| epochs.may_write(operation.row.agent_id, epoch));
+                .is_some_and(|epoch| epochs.check_open(operation.row.agent_id, epoch).is_ok());
             new.push((operation, delivered));
             results.push(Ok(Submitted::New { delivered }));
         }

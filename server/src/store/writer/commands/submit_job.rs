@@ -111,7 +111,7 @@ impl SubmitJob {
             }
             let mut row = execution.row.clone();
             let epoch = execution.deliver_in_epoch.filter(|_| !is_limited);
-            if epoch.is_some_and(|epoch| epochs.may_write(agent_id, epoch)) {
+            if epoch.is_some_and(|epoch| epochs.check_open(agent_id, epoch).is_ok()) {
                 row.state = CommandState::Delivered;
                 row.delivered_at = Some(row.created_at);
                 delivered.push(row.id);

@@ -57,6 +57,7 @@ impl BatchOperation for CloseSession {
                 .filter(agent::Column::Id.is_in(pad_to_power_of_two(online.iter().copied())))
                 .exec(transaction)
                 .await?;
+            tx.epochs.forget(&online);
             let events: Vec<_> = ended
                 .iter()
                 .filter(|op| online.contains(&op.agent_id))

@@ -69,7 +69,9 @@ async fn queued_work_of_a_revoked_key_is_never_sent(fixture: Fixture) {
     let kept = fixture.api.execute_anyway(&id, json!({"script": "deploy"})).await;
     let answer = fixture.api.delete(&format!("/api/keys/{revoked_id}")).await.expect(200);
     assert_eq!(answer["cancelled_commands"], 0);
-    assert_eq!(fixture.api.command(&command).await["state"], "queued");
+    // A delivery that began before the agent left may find out that the key is revoked.
+    let state = text(&fixture.api.command(&command).await, "state");
+    assert!(["queued", "rejected"].contains(&state.as_str()), "{state}");
     let mut agent = FakeAgent::registered(&fixture.server.address(), &key, "fake-0").await;
     let sent = agent.expect("command").await;
     assert_eq!(sent["command_id"], kept.as_str(), "the command of the revoked key was sent");
