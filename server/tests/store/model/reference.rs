@@ -103,7 +103,9 @@ impl Reference {
         if let Some((key, hash)) = key {
             self.keys.insert(key, (hash, command));
         }
-        let delivered = epoch == Some(self.hosts[agent].epoch);
+        let host = &self.hosts[agent];
+        // To a session that has ended, nothing is sent.
+        let delivered = host.is_online && epoch == Some(host.epoch);
         let state = Some(if delivered { Delivered } else { Queued });
         self.rows.insert(command, ModelRow { agent, state, ..ModelRow::default() });
         Answer::Submitted { delivered }

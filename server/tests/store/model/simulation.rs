@@ -186,6 +186,7 @@ impl Simulation {
             {
                 Answer::Stale
             }
+            Step::Deliver { session, .. } if !model.hosts[session.agent].is_online => Answer::Stale,
             Step::Deliver { commands, .. } => model.deliver(commands),
             Step::Accept { session, count } => {
                 let known = &mut model.hosts[session.agent].count;
