@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Instant;
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -109,5 +110,74 @@ impl Clock {
 impl fmt::Debug for Clock {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Clock")
+    }
+}
+
+/// Measures time since instants of the wall clock, also if that clock was set in between.
+#[derive(Debug, Clone)]
+pub struct ElapsedTime {
+    clock: Clock,
+    started_at: Timestamp,
+    started: Instant,
+}
+
+impl ElapsedTime {
+    /// Starts to measure with a clock.
+    pub fn new(clock: Clock) -> Self {
+        Self { started_at: clock.now(), started: Instant::now(), clock }
+    }
+
+    /// Milliseconds since an instant that the clock showed while this process ran. An instant of an earlier
+    /// process is measured by the wall clock alone.
+    pub fn ms_since(&self, earlier: Timestamp) -> u64 {
+        let run_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        elapsed_ms(earlier, self.clock.now(), self.started_at.plus_ms(run_ms))
+    }
+}
+
+/// Before a step of the clock, `unset_now` continues the time that `earlier` is of; after it, `now` does. The
+/// other one is off by the step: either before `earlier`, or later than it should be.
+fn elapsed_ms(earlier: Timestamp, now: Timestamp, unset_now: Timestamp) -> u64 {
+    [now, unset_now]
+        .into_iter()
+        .filter(|now| *now >= earlier)
+        .map(|now| now.ms_since(earlier))
+        .min()
+        .unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const DAY_MS: i64 = 24 * 60 * 60 * 1000;
+
+    proptest! {
+        /// A step of more than the time that passed can always be told apart.
+        #[test]
+        fn elapsed_time_is_measured_across_one_step_of_the_clock(
+            started in 0..1_000_000i64,
+            until_creation in 0..DAY_MS,
+            wait in 0..DAY_MS,
+            step in prop_oneof![-400 * DAY_MS..-3 * DAY_MS, 3 * DAY_MS..400 * DAY_MS],
+            is_before_creation: bool,
+        ) {
+            let started = started + 500 * DAY_MS;
+            let unset_now = started + until_creation + wait;
+            let now = unset_now + step;
+            let created = started + until_creation + if is_before_creation { step } else { 0 };
+            let elapsed = elapsed_ms(Timestamp(created), Timestamp(now), Timestamp(unset_now));
+            prop_assert_eq!(elapsed, wait as u64);
+        }
+
+        #[test]
+        fn elapsed_time_of_a_clock_that_was_not_set_is_the_difference(
+            created in 0..DAY_MS, wait in 0..400 * DAY_MS,
+        ) {
+            let now = Timestamp(created + wait);
+            prop_assert_eq!(elapsed_ms(Timestamp(created), now, now), wait as u64);
+        }
     }
 }

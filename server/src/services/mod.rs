@@ -77,7 +77,7 @@ use crate::adapters::smtp_client::SmtpClient;
 use crate::adapters::webhook_client::WebhookClient;
 use crate::domain::origin::Origin;
 use crate::domain::secret_box::SecretBox;
-use crate::domain::time::Clock;
+use crate::domain::time::{Clock, ElapsedTime};
 use crate::hub::Hub;
 use crate::metrics::MetricSet;
 use crate::store::Store;
@@ -201,7 +201,7 @@ impl Services {
         let delivery = CommandDelivery {
             store: store(),
             hub: hub(),
-            clock: clock(),
+            elapsed: ElapsedTime::new(clock()),
             secret_box: secret_box.clone(),
             metrics: parts.dispatch.clone(),
         };

@@ -17,7 +17,7 @@ use super::secret_parameters::{OutgoingCommand, has_stdin};
 use crate::domain::commands::command_state::EndReason;
 use crate::domain::ids::CommandId;
 use crate::domain::secret_box::SecretBox;
-use crate::domain::time::{Clock, Timestamp};
+use crate::domain::time::{ElapsedTime, Timestamp};
 use crate::hub::{Hub, SessionHandle, SessionMessage};
 use crate::metrics::DispatchMetrics;
 use crate::store::entities::commands::command;
@@ -29,7 +29,7 @@ use crate::store::{Store, StoreError};
 pub(in crate::services) struct CommandDelivery {
     pub(in crate::services) store: Store,
     pub(in crate::services) hub: Arc<Hub>,
-    pub(in crate::services) clock: Clock,
+    pub(in crate::services) elapsed: ElapsedTime,
     pub(in crate::services) secret_box: SecretBox,
     pub(in crate::services) metrics: DispatchMetrics,
 }
@@ -176,10 +176,9 @@ impl CommandDelivery {
     fn send(&self, reservation: Reservation, delivered_at: Timestamp) {
         let Reservation { session, outgoing, reserved_new_at } = reservation;
         self.hub.notify_progress(outgoing.row.id);
-        // The wall clock may have been set since; for a command that never waited it is not needed.
         let waited_ms = match reserved_new_at {
             Some(at) => u64::try_from(at.elapsed().as_millis()).unwrap_or(u64::MAX),
-            None => self.clock.now().ms_since(outgoing.row.created_at),
+            None => self.elapsed.ms_since(outgoing.row.created_at),
         };
         self.metrics.sent(waited_ms);
         let frame = Box::new(outgoing.into_frame(delivered_at));

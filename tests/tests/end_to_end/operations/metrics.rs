@@ -1,8 +1,8 @@
 //! The metrics of a server for Prometheus.
 
 use muster_tests::{
-    ALL, AgentOptions, Api, FakeAgent, Fixture, JsonFields as _, Reaction, Script, ServerOptions,
-    WebhookSink, eventually, on_both_databases,
+    ALL, AgentOptions, Api, Database, FakeAgent, Fixture, JsonFields as _, Reaction, Script,
+    ServerOptions, TestDir, WebhookSink, eventually, fake_time, on_both_databases,
 };
 use prometheus_parse::{Scrape, Value};
 use serde_json::json;
@@ -153,4 +153,35 @@ async fn metrics_without_a_database_are_served_while_it_is_down() {
     let metrics = Metrics::of(&fixture.api).await;
     assert_eq!(metrics.sum("muster_database_up", &[]), 1.0);
     assert!(stored.iter().all(|name| metrics.has(name)));
+}
+
+#[tokio::test]
+async fn wait_of_a_queued_command_is_measured_over_a_step_of_the_clock() {
+    let test_dir = TestDir::new();
+    let clock = test_dir.path().join("clock");
+    std::fs::write(&clock, "+0").expect("write the offset");
+    let options = fake_time("+0")
+        .into_iter()
+        .fold(ServerOptions::default(), |options, (name, value)| options.with(name, value))
+        .with("FAKETIME_TIMESTAMP_FILE", clock.display())
+        .with("FAKETIME_NO_CACHE", 1)
+        .with("FAKETIME_DONT_FAKE_MONOTONIC", 1);
+    let fixture = Fixture::on(test_dir, Database::Sqlite, options).await;
+    let (key_id, key) = fixture.api.agent_key(json!({})).await;
+    for (commands, offset) in [(1.0, "+5h"), (2.0, "-2h")] {
+        drop(FakeAgent::registered(&fixture.server.address(), &key, "one").await);
+        let agent = eventually("the agent is offline", async || {
+            let known = fixture.agents_of(&key_id).await.pop()?;
+            (known["status"] == "offline").then_some(known)
+        })
+        .await;
+        fixture.api.execute_anyway(agent.id(), json!({"script": "x"})).await;
+        std::fs::write(&clock, offset).expect("write the offset");
+        let mut agent = FakeAgent::registered(&fixture.server.address(), &key, "one").await;
+        agent.expect("command").await;
+        let metrics = Metrics::of(&fixture.api).await;
+        assert_eq!(metrics.sum("muster_dispatch_wait_seconds_count", &[]), commands);
+        let waited = metrics.sum("muster_dispatch_wait_seconds_sum", &[]);
+        assert!(waited < 3600.0, "{waited} seconds after a step to {offset}");
+    }
 }
