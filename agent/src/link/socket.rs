@@ -22,8 +22,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Bytes that the system accepts from the agent beyond those that it has sent: a frame that must
 /// leave soon never waits behind megabytes.
-#[cfg(target_os = "linux")]
-const MAX_UNSENT_BYTES: u32 = 128 * 1024;
+pub(super) const MAX_UNSENT_BYTES: u32 = 128 * 1024;
 
 /// A bidirectional byte stream.
 pub trait Socket: AsyncRead + AsyncWrite + Unpin + Send + 'static {}

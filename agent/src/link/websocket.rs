@@ -14,6 +14,7 @@ use tokio_tungstenite::tungstenite::http::header::{AUTHORIZATION, USER_AGENT};
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{Error, Message};
 
+use super::socket::MAX_UNSENT_BYTES;
 use super::{
     Connector, Incoming, Link, LinkError, Outgoing, PathLimits, Progress, Socket, WEBSOCKET_UPGRADE,
 };
@@ -23,6 +24,10 @@ const OPEN_TIMEOUT: Duration = Duration::from_secs(20);
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Most links are idle: small buffers, which grow on use.
 const BUFFER_BYTES: usize = 4 * 1024;
+/// A text up to this size is sent at once on any link.
+const SMALL_TEXT_BYTES: usize = 8 * 1024;
+/// 16 kbit/s, the slowest link that a session is kept on.
+const SLOWEST_BYTES_PER_MS: u64 = 2;
 
 /// An open WebSocket.
 pub struct WebSocket {
@@ -30,6 +35,8 @@ pub struct WebSocket {
     progress: Progress,
     limits: PathLimits,
     pinged_at: Instant,
+    /// Until then the system may still send a large text that it has accepted.
+    draining_until: Instant,
     /// Read from the stream before the session started.
     first: Option<Incoming>,
 }
@@ -89,7 +96,8 @@ impl WebSocket {
         match tokio_tungstenite::client_async_with_config(request, socket, Some(config)).await {
             Ok((stream, _)) => {
                 let (limits, pinged_at) = (connector.limits.clone(), Instant::now());
-                Ok(Self { stream, progress, limits, pinged_at, first: None })
+                let draining_until = pinged_at;
+                Ok(Self { stream, progress, limits, pinged_at, draining_until, first: None })
             }
             Err(Error::Http(answer)) => Err(LinkError::Refused {
                 action: WEBSOCKET_UPGRADE,
@@ -141,6 +149,18 @@ impl WebSocket {
         None
     }
 
+    /// How long the system may send a frame after it has accepted it, if that is long.
+    fn drain_time(frame: &Outgoing) -> Duration {
+        match frame {
+            Outgoing::Text(text) if text.len() > SMALL_TEXT_BYTES => {
+                let bytes = text.len().min(MAX_UNSENT_BYTES as usize);
+                Duration::from_millis(bytes as u64 / SLOWEST_BYTES_PER_MS)
+            }
+            // Output is acknowledged, and cut to what the link carries in a second.
+            Outgoing::Text(_) | Outgoing::Binary(_) => Duration::ZERO,
+        }
+    }
+
     fn quiet_since(&self) -> Instant {
         self.progress.last_at().max(self.pinged_at)
     }
@@ -152,12 +172,18 @@ impl Link for WebSocket {
     }
 
     fn send(&mut self, frame: Outgoing) -> BoxFuture<'_, Result<(), LinkError>> {
+        let drain_time = Self::drain_time(&frame);
         let message = match frame {
             Outgoing::Text(text) => Message::text(text),
             Outgoing::Binary(bytes) => Message::binary(bytes),
         };
-        let sending = self.stream.send(message);
-        async { sending.await.map_err(LinkError::broken("write to the WebSocket")) }.boxed()
+        let (stream, draining_until) = (&mut self.stream, &mut self.draining_until);
+        async move {
+            stream.send(message).await.map_err(LinkError::broken("write to the WebSocket"))?;
+            *draining_until = (*draining_until).max(Instant::now() + drain_time);
+            Ok(())
+        }
+        .boxed()
     }
 
     fn receive(&mut self) -> BoxFuture<'_, Result<Incoming, LinkError>> {
@@ -166,6 +192,10 @@ impl Link for WebSocket {
 
     fn progress(&self) -> Progress {
         self.progress.clone()
+    }
+
+    fn silence(&self) -> Duration {
+        self.progress.last_at().max(self.draining_until).elapsed()
     }
 
     fn close(&mut self) -> BoxFuture<'_, ()> {

@@ -160,9 +160,9 @@ async fn wait_of_a_queued_command_is_measured_over_a_step_of_the_clock() {
     let test_dir = TestDir::new();
     let clock = test_dir.path().join("clock");
     std::fs::write(&clock, "+0").expect("write the offset");
-    let options = fake_time("+0")
-        .into_iter()
-        .fold(ServerOptions::default(), |options, (name, value)| options.with(name, value))
+    let (preload, library) = fake_time("+0").into_iter().next().expect("a library");
+    let options = ServerOptions::default()
+        .with(preload, library)
         .with("FAKETIME_TIMESTAMP_FILE", clock.display())
         .with("FAKETIME_NO_CACHE", 1)
         .with("FAKETIME_DONT_FAKE_MONOTONIC", 1);

@@ -103,6 +103,24 @@ async fn connected(heartbeat_ms: u32) -> (Network, Fixture, muster_tests::Agent,
     (network, fixture, agent, id)
 }
 
+/// Its bytes arrive for longer than either side waits for a sign of life.
+#[tokio::test]
+async fn frame_that_takes_longer_than_the_silence_of_a_session_keeps_it() {
+    let network = Network::new(Conditions::kbit(64), Conditions::kbit(256));
+    let options = ServerOptions::default().with("MUSTER_HEARTBEAT_INTERVAL_MS", 1_000);
+    let options = network.server(options);
+    let fixture = Fixture::on(TestDir::new(), Database::Sqlite, options).await;
+    let description = "x".repeat(900);
+    let scripts = (0..100).map(|number| {
+        Script::new(&format!("script-{number}"), "echo").with("description", json!(description))
+    });
+    // One frame of 100 kB takes 12 seconds, and a silence of 3 seconds ends a session.
+    let options = network.agent(AgentOptions::with_scripts(scripts));
+    let (agent, _) = fixture.agent_through(&fixture.server.url(), options).await;
+    assert_eq!(fixture.server.log().matches("session ended").count(), 0);
+    drop(agent);
+}
+
 async fn status_is(fixture: &Fixture, agent: &str, status: &str) {
     eventually(&format!("the agent is {status}"), async || {
         let shown = fixture.api.get(&format!("/api/agents/{agent}")).await.expect(200);

@@ -3,8 +3,11 @@
 use std::process::Command;
 use std::time::Duration;
 
-use muster_tests::{Authority, Database, Fixture, Server, ServerOptions, TestDir, eventually};
+use muster_tests::{
+    Authority, Closed, Database, FakeAgent, Fixture, Server, ServerOptions, TestDir, eventually,
+};
 use nix::sys::signal::Signal;
+use serde_json::json;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
@@ -180,4 +183,14 @@ async fn sighup_does_not_stop_a_server_without_a_certificate() {
     })
     .await;
     fixture.api.get("/api/agents").await.expect(200);
+}
+
+#[tokio::test]
+async fn session_of_a_silent_agent_ends_with_heartbeats_missed() {
+    let options = ServerOptions::default().with("MUSTER_HEARTBEAT_INTERVAL_MS", 300);
+    let fixture = Fixture::on(TestDir::new(), Database::Sqlite, options).await;
+    let (_, key) = fixture.api.agent_key(json!({})).await;
+    let address = fixture.server.address();
+    let (mut agent, _) = FakeAgent::registered_full(&address, &key, json!({})).await;
+    assert_eq!(agent.closed().await, Closed::new(1008, "heartbeats_missed"));
 }
