@@ -10,11 +10,21 @@ let job = '';
 
 test('what fails runs again as the form says, with its lock', async ({ page }) => {
   await page.goto('/run?q=name:shop-2&script=check');
-  await page.locator('summary').click();
+  // The keyboard alone: open the options, and go through their fields.
+  const { keyboard } = page;
+  await expect(page.getByRole('button', { name: 'Run on 1 agent' })).toBeEnabled();
+  await page.locator('summary').focus();
+  await keyboard.press('Enter');
   await expect(page.getByLabel('Pause before the first retry')).toBeDisabled();
-  await page.getByLabel('Retries', { exact: true }).fill('1');
-  await page.getByLabel('Pause before the first retry').fill('0.1');
-  await page.getByLabel('Lock', { exact: true }).fill('apt cache');
+  // Waves, and the time limit; more failures need waves.
+  for (const _ of ['wave', 'time', 'retries']) await keyboard.press('Tab');
+  await expect(page.getByLabel('Retries', { exact: true })).toBeFocused();
+  await keyboard.type('1');
+  await keyboard.press('Tab');
+  await keyboard.type('0.1');
+  await keyboard.press('Tab');
+  await expect(page.getByLabel('Lock', { exact: true })).toBeFocused();
+  await keyboard.type('apt cache');
   await page.getByRole('button', { name: 'Run on 1 agent' }).click();
   // The browser refuses the name; nothing was sent.
   await expect(page).toHaveURL(/^[^?]*\/run\?/);
@@ -68,6 +78,7 @@ test('a schedule takes retries and a lock from the form, and keeps them', async 
   await page.getByLabel('Name').fill('with-retries');
   await page.getByRole('button', { name: 'Create the schedule' }).click();
   await expect(page.getByRole('heading', { name: 'with-retries' })).toBeVisible();
+  await expect(page.getByText('What fails runs again up to 3 times, after 30 s, 1 min, 2 min.')).toBeVisible();
   await page.getByRole('link', { name: 'Change' }).click();
   await expect(page.getByLabel('Pause before the first retry')).toHaveValue('30');
   await expect(page.getByLabel('Lock', { exact: true })).toHaveValue('disk');

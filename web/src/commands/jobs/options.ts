@@ -1,14 +1,16 @@
 /** Retries, the lock and the standard input of a job, as forms have them. */
 import type { Schemas } from '../../api/client';
 
-export const MAX_RETRIES = 10;
+const MAX_RETRIES = 10;
 /** The longest pause between two attempts. */
 const MAX_PAUSE_MS = 3_600_000;
 const DEFAULT_PAUSE_MS = 10_000;
 export const MAX_INPUT_BYTES = 262_144;
 /** For all agents of a job together. */
 export const MAX_INPUT_BYTES_OF_ALL = 64 * 1024 * 1024;
-/** Letters and more that the name of a lock has, as the attribute `pattern`. */
+/** What the fields accept, as the attribute `pattern`: 0 to 10; seconds; the name of a lock. */
+export const RETRIES_PATTERN = '[0-9]|10';
+export const PAUSE_PATTERN = '[0-9]{1,4}([.][0-9]+)?';
 export const LOCK_PATTERN = '[A-Za-z0-9._\\-]+';
 
 /** What the fields have: texts. */
