@@ -56,7 +56,7 @@ export async function fill(site, folder) {
   await ended(deploy);
   await ended(await run({ ...on('tag:db'), script: 'backup', retries: { count: 1, backoff_ms: 100 }, lock: 'backup' }));
   await ended(await run({ ...on('tag:db'), script: 'migrate', rollout: { wave_size: 1, max_failures: 0 } }));
-  await ended(await run({ ...on('all'), script: 'library:disk-report' }));
+  await ended(await run({ ...on('all'), script: 'library:disk-report', parameters: { THRESHOLD: '100' } }));
   const live = await run({ ...on('name:web-2'), script: 'import' });
   const execution = await eventually('the import runs', async () => {
     const { items } = await call('GET', `/api/jobs/${live.id}/executions`);
