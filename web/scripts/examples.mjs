@@ -27,6 +27,12 @@ function scriptsOf(name, goOn) {
   ];
 }
 
+/** Ends the script that still runs; call it before the site stops, because executions outlive their agent. */
+export async function finish(site, folder) {
+  writeFileSync(join(folder, 'go_on'), '');
+  await eventually('the import ends', async () => (await site.call('GET', '/api/executions?state=running&limit=1')).items.length === 0);
+}
+
 /** Fills the server, and returns its screens: name, address, and what to wait for. */
 export async function fill(site, folder) {
   const owner = await site.setUp();

@@ -5,7 +5,7 @@ import { chromium } from '@playwright/test';
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { fill } from './examples.mjs';
+import { fill, finish } from './examples.mjs';
 import { OWNER, Site } from './site.mjs';
 
 const images = new URL('../../docs/images', import.meta.url).pathname;
@@ -57,6 +57,7 @@ try {
   throw error;
 } finally {
   await browser?.close();
+  await finish(site, folder).catch((error) => console.error(error));
   await site.stop();
   rmSync(folder, { recursive: true, force: true });
 }
