@@ -162,7 +162,7 @@ test('what was cancelled is not retried with what failed', async ({ page }) => {
   // A rollout that halts at its failure, and whose rest is cancelled.
   await page.goto('/run?q=tag:shop&script=check&waves=1&failures=0');
   await page.getByRole('button', { name: 'Run on 3 agents' }).click();
-  await expect(page.getByText('Halted after too many failures.')).toBeVisible();
+  await expect(page.getByText(/^Halted: 1 failed/)).toBeVisible();
   await page.getByRole('button', { name: 'Cancel the job' }).click();
   await expect(page.getByText('1 of 3 executions did not succeed.')).toBeVisible();
   await page.getByRole('button', { name: 'Retry on the 1 agent that failed' }).click();

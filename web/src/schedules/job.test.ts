@@ -14,9 +14,9 @@ test('a form that nobody changed asks for the same job', () => {
   expect(isOtherJob({ ...draftOfJob(command), script: 'typed before' }, command)).toBe(false);
 });
 
-test('each change of script, command, parameters, target and waves is another job', () => {
+test('each change of script, command, parameters, target, waves, retries and lock is another job', () => {
   const draft = draftOfJob(stored);
-  for (const change of [{ script: 'other' }, { parameters: '' }, { target: 'tag:db' }, { waves: '' }, { mode: 'argv' as const, argv: 'uptime' }]) expect(isOtherJob({ ...draft, ...change }, stored), JSON.stringify(change)).toBe(true);
+  for (const change of [{ script: 'other' }, { parameters: '' }, { target: 'tag:db' }, { waves: '' }, { retries: '' }, { backoff: '5' }, { lock: '' }, { mode: 'argv' as const, argv: 'uptime' }]) expect(isOtherJob({ ...draft, ...change }, stored), JSON.stringify(change)).toBe(true);
 });
 
 test('a target of tags or ids is recognised, and one that says more is not', () => {

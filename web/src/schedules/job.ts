@@ -1,12 +1,13 @@
 /** The job of a schedule, as its form has it. */
 import type { Schemas } from '../api/client';
 import { asSize, join, split } from '../commands/jobs/argv';
+import { type RetryDraft, retryDraftOf, retryPart } from '../commands/jobs/options';
 import { expressionOf } from '../fleet/target';
 import { parsePairs, showPairs } from '../integrations/pairs';
 
 export type ScheduledJob = Schemas['ScheduledJob'];
 
-export interface JobDraft {
+export interface JobDraft extends RetryDraft {
   mode: 'script' | 'argv';
   script: string;
   argv: string;
@@ -22,13 +23,14 @@ export const draftOfJob = (job: ScheduledJob): JobDraft => ({
   parameters: showPairs(job.parameters as Record<string, string> | null | undefined),
   target: expressionOf(job.target),
   waves: String(job.rollout?.wave_size ?? ''),
+  ...retryDraftOf(job),
 });
 
 /** True if the form asks for another job than the stored one: the server then wants the secrets again. */
 export function isOtherJob(draft: JobDraft, before: ScheduledJob): boolean {
   const stored = draftOfJob(before);
   const work = draft.mode === 'script' ? (['script', 'parameters'] as const) : (['argv'] as const);
-  return draft.mode !== stored.mode || [...work, 'target' as const, 'waves' as const].some((field) => draft[field].trim() !== stored[field].trim());
+  return draft.mode !== stored.mode || [...work, 'target' as const, 'waves' as const, 'retries' as const, 'backoff' as const, 'lock' as const].some((field) => draft[field].trim() !== stored[field].trim());
 }
 
 const VALUE = '[A-Za-z0-9._:/\\-+@~]+';
@@ -51,8 +53,7 @@ export function jobOf(draft: JobDraft, before: ScheduledJob | undefined, bound: 
   return {
     ...(before?.timeout_ms ? { timeout_ms: before.timeout_ms } : {}),
     ...(before?.expires_in_ms ? { expires_in_ms: before.expires_in_ms } : {}),
-    ...(before?.retries ? { retries: before.retries } : {}),
-    ...(before?.lock ? { lock: before.lock } : {}),
+    ...retryPart(draft),
     ...(bound ? { confirm_agent_count: bound } : {}),
     ...(draft.mode === 'script' ? { script: draft.script } : { argv: split(draft.argv) }),
     target: isKept ? before.target : ((hasSecrets ? plainTarget(draft.target) : undefined) ?? { expression: draft.target.trim() }),

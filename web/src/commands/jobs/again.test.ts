@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { againAt, readParameters, readRollout } from './again';
+import { againAt, readParameters, readRetries, readRollout } from './again';
 
 const query = (address: string): URLSearchParams => new URLSearchParams(address.slice('/run?'.length));
 
@@ -26,4 +26,11 @@ test('an address that was cut off has no parameters', () => {
   expect(readParameters('{"A":"1"')).toEqual({});
   expect(readParameters(null)).toEqual({});
   expect(readRollout('[1]')).toBeUndefined();
+});
+
+test('retries, lock and the size of the input go with it', () => {
+  const again = query(againAt({ script: 'deploy', target: { tags: ['web'] }, retries: { count: 3, backoff_ms: 30_000 }, lock: 'apt', stdin_bytes: 12 }));
+  expect(readRetries(again)).toEqual({ retries: '3', backoff: '30', lock: 'apt' });
+  expect(again.get('input')).toBe('12');
+  expect(readRetries(query(againAt({ script: 'deploy', target: { tags: ['web'] } })))).toEqual({ retries: '', backoff: '', lock: '' });
 });

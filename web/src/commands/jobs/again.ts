@@ -3,6 +3,7 @@ import type { Schemas } from '../../api/client';
 import { remember } from '../../fleet/selection';
 import { expressionOf } from '../../fleet/target';
 import { join } from './argv';
+import { type RetryDraft, retryDraftOf } from './options';
 
 export interface Work {
   script?: string | null | undefined;
@@ -10,6 +11,10 @@ export interface Work {
   parameters?: unknown;
   target: Schemas['TargetSpec'];
   rollout?: Schemas['RolloutSpec'] | null | undefined;
+  retries?: Schemas['RetrySpec'] | null | undefined;
+  lock?: string | null | undefined;
+  /** Bytes of standard input, which the server does not give back. */
+  stdin_bytes?: number | null | undefined;
 }
 
 /** So many ids fit into an address; more are kept in the tab. */
@@ -24,6 +29,8 @@ export function againAt(work: Work): string {
   } else if (work.script) query.set('script', work.script);
   if (Object.keys((work.parameters as object | null | undefined) ?? {}).length) query.set('parameters', JSON.stringify(work.parameters));
   if (work.rollout) query.set('rollout', JSON.stringify(work.rollout));
+  for (const [name, value] of Object.entries(retryDraftOf(work))) if (value) query.set(name, value);
+  if (work.stdin_bytes) query.set('input', String(work.stdin_bytes));
   return `/run?${query}`;
 }
 
@@ -50,3 +57,6 @@ export function readRollout(text: string | null): Schemas['RolloutSpec'] | undef
   const found = readObject(text);
   return 'wave_size' in found ? (found as unknown as Schemas['RolloutSpec']) : undefined;
 }
+
+/** The retries and the lock of an address. */
+export const readRetries = (query: URLSearchParams): RetryDraft => ({ retries: query.get('retries') ?? '', backoff: query.get('backoff') ?? '', lock: query.get('lock') ?? '' });

@@ -1,0 +1,97 @@
+// A fleet as a team has it: hosts, jobs of all kinds, schedules, scripts, packages, and what waits for a person.
+import { execFileSync } from 'node:child_process';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { eventually } from './site.mjs';
+
+const LIBRARY = new URL('../../library', import.meta.url).pathname;
+const HOSTS = [
+  ['web-1', ['web', 'eu']], ['web-2', ['web', 'eu']], ['web-3', ['web', 'us']], ['web-4', ['web', 'us']],
+  ['db-1', ['db', 'eu']], ['db-2', ['db', 'us']], ['cache-1', ['cache', 'eu']],
+];
+const ENDED = ['succeeded', 'failed', 'cancelled', 'aborted', 'halted'];
+
+/** The scripts that a host allows. `goOn` is a file that ends the long one. */
+function scriptsOf(name, goOn) {
+  const blue = (text) => `\\033[34m${text}\\033[0m`;
+  const green = (text) => `\\033[32m${text}\\033[0m`;
+  const deploy = ['building', 'copying', 'migrating', 'restarting'].map((step) => `printf '${green('ok')}  ${step}\\n'`).join('\n');
+  const cache = name === 'web-3' ? 'cold' : 'warm';
+  const rows = `i=0\nwhile [ $i -lt 36 ]; do i=$((i+1)); printf '${blue('import')}  batch %03d  1,000 rows\\n' $i\n` + `case $i in 12|27) printf '\\033[33mwarn\\033[0m    batch %03d  2 rows have no address\\n' $i >&2;; esac\ndone\n`;
+  return [
+    { name: 'hello', body: `echo hello from ${name}\n`, description: 'Says hello' },
+    { name: 'deploy', body: `${deploy}\necho "cache is ${cache}"\necho "released $VERSION"\n`, description: 'Releases a version of the shop', parameters: [{ name: 'VERSION', required: true, description: 'Such as 1.4.2' }] },
+    { name: 'backup', body: name === 'db-2' ? "echo 'writing /backup/shop.dump'\necho 'No space left on device' >&2\nexit 3\n" : "echo 'writing /backup/shop.dump'\necho '4.2 GB in 38 s'\n", description: 'Writes a dump of the database' },
+    { name: 'migrate', body: name === 'db-1' ? "echo 'checking the schema'\necho 'table orders is locked' >&2\nexit 1\n" : "echo 'checking the schema'\n", description: 'Changes the schema' },
+    { name: 'import', body: `${rows}while [ ! -e '${goOn}' ]; do sleep 0.2; done\n`, description: 'Reads orders from the old shop', timeout_ms: 600_000 },
+  ];
+}
+
+/** Ends the script that still runs; call it before the site stops, because executions outlive their agent. */
+export async function finish(site, folder) {
+  writeFileSync(join(folder, 'go_on'), '');
+  await eventually('the import ends', async () => (await site.call('GET', '/api/executions?state=running&limit=1')).items.length === 0);
+}
+
+/** Fills the server, and returns its screens: name, address, and what to wait for. */
+export async function fill(site, folder) {
+  const owner = await site.setUp();
+  const goOn = join(folder, 'go_on');
+  const ids = new Map();
+  for (const [name, tags] of HOSTS) ids.set(name, await site.agent(name, { tags, scripts: scriptsOf(name, goOn), policy: { allow: 'library' } }));
+  const call = (method, path, body, token = owner) => site.call(method, path, body, token);
+  const run = (body, token) => call('POST', '/api/jobs', body, token);
+  const ended = (job) => eventually(`job ${job.id} ends`, async () => ENDED.includes((await call('GET', `/api/jobs/${job.id}`)).state));
+  const on = (expression) => ({ target: { expression } });
+
+  for (const [name, tag, about] of [['disk-report', 'disk', 'Shows how full the file systems are'], ['certificate-expiry', 'tls', 'Lists certificates that end soon'], ['service-restart', 'service', 'Restarts a service and waits until it runs']]) {
+    const parameters = { 'disk-report': [{ name: 'THRESHOLD', type: 'integer', default: '90', help: 'Percentage from which a file system is full' }], 'service-restart': [{ name: 'SERVICE', required: true, pattern: '[a-z@.-]+' }] }[name] ?? [];
+    await call('POST', '/api/scripts', { name, folder: 'ops', tags: [tag], description: about, interpreter: 'sh', body: readFileSync(join(LIBRARY, name, `${name}.sh`), 'utf8'), parameters, message: 'First version' });
+  }
+  const pack = join(folder, 'package');
+  mkdirSync(join(pack, 'bin'), { recursive: true });
+  writeFileSync(join(pack, 'bin/run.sh'), 'echo "$DATABASE: 4.2 GB written"\n');
+  for (const version of ['1.1.0', '1.2.0']) {
+    writeFileSync(join(pack, 'muster.toml'), `name = "backup"\nversion = "${version}"\nkind = "job"\nexecutor = "sh"\nentry = "bin/run.sh"\nargv = ["--all"]\ntimeout_ms = 1800000\n\n[[parameters]]\nname = "DATABASE"\nrequired = true\npattern = "[a-z]+"\nhelp = "Which database is saved"\n`);
+    const archive = execFileSync('tar', ['--zstd', '--sort=name', '--owner=0', '--group=0', '-cf', '-', 'muster.toml', 'bin'], { cwd: pack });
+    await call('POST', '/api/packages', archive);
+  }
+
+  await ended(await run({ ...on('tag:db & name:db-1'), script: 'package:backup', parameters: { DATABASE: 'shop' } }));
+  const deploy = await run({ ...on('tag:web'), script: 'deploy', parameters: { VERSION: '1.4.2' } });
+  await ended(deploy);
+  await ended(await run({ ...on('tag:db'), script: 'backup', retries: { count: 1, backoff_ms: 100 }, lock: 'backup' }));
+  await ended(await run({ ...on('tag:db'), script: 'migrate', rollout: { wave_size: 1, max_failures: 0 } }));
+  await ended(await run({ ...on('all'), script: 'library:disk-report', parameters: { THRESHOLD: '100' } }));
+  const live = await run({ ...on('name:web-2'), script: 'import' });
+  const execution = await eventually('the import runs', async () => {
+    const { items } = await call('GET', `/api/jobs/${live.id}/executions`);
+    return items[0]?.state === 'running' ? items[0] : undefined;
+  });
+
+  await call('POST', '/api/approvals/rules', { name: 'production', target: 'tag:web', scripts: ['deploy'], max_agents: 1 }).catch(() => call('POST', '/api/approvals/rules', { name: 'production', target: 'tag:web', scripts: ['deploy'] }));
+  const grace = await site.invite(owner, { email: 'grace@example.com', name: 'Grace Hopper', role: 'member' });
+  await run({ ...on('tag:web'), script: 'deploy', parameters: { VERSION: '1.5.0' }, retries: { count: 2, backoff_ms: 30_000 }, lock: 'deploy' }, grace);
+  const approval = (await call('GET', '/api/approvals?state=pending')).items[0];
+
+  const zone = { time_zone: 'Europe/Berlin' };
+  const nightly = await call('POST', '/api/schedules', { name: 'nightly backup', rule: { cron: '30 2 * * *', ...zone }, job: { ...on('tag:db'), script: 'package:backup', parameters: { DATABASE: 'shop' }, retries: { count: 3, backoff_ms: 60_000 }, lock: 'backup' } });
+  await call('POST', '/api/schedules', { name: 'certificates', rule: { cron: '0 9 * * MON', ...zone }, job: { ...on('tag:web'), script: 'library:certificate-expiry' } });
+  await call('POST', '/api/schedules', { name: 'disk report', rule: { every_ms: 21_600_000 }, job: { ...on('all'), script: 'library:disk-report' } });
+  await site.end('cache-1');
+  await eventually('cache-1 is offline', async () => (await call('GET', `/api/agents/${ids.get('cache-1')}`)).status === 'offline');
+
+  const text = (wanted) => (page) => page.getByText(wanted).first().waitFor();
+  return [
+    ['overview', '/', text('Needs you')],
+    ['fleet', '/fleet', text('cache-1')],
+    ['job', `/jobs/${deploy.id}`, text('cache is cold')],
+    ['execution', `/executions/${execution.id}`, text('batch 036')],
+    ['agent', `/fleet/${ids.get('web-1')}`, text('Recent executions')],
+    ['run', `/run?${new URLSearchParams({ q: 'tag:web', script: 'deploy', parameters: JSON.stringify({ VERSION: '1.5.0' }), waves: '2', failures: '0', retries: '2', backoff: '30', lock: 'deploy', how: '1' })}`, text('Runs deploy on')],
+    ['approval', `/approvals/${approval.id}`, text('Data, SHA-256')],
+    ['schedule', `/schedules/${nightly.id}/edit`, text('every day at 02:30')],
+    ['library', '/library', text('disk-report')],
+    ['package', '/library/packages/backup', text('Description in muster.toml')],
+  ];
+}

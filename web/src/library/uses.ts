@@ -1,0 +1,35 @@
+/** Schedules and hooks that run a script of the library or a package. */
+import { api, data, readAll, type Schemas } from '../api/client';
+
+export interface Use {
+  kind: 'schedule' | 'hook';
+  id: string;
+  name: string;
+}
+
+/** More are not looked through: the list is help, and the server decides. */
+const MAX_READ = 2_000;
+
+type Named = { id: string; name: string; job: Pick<Schemas['ScheduledJob'], 'script'> };
+
+/** Those whose job runs one of these scripts. */
+export function usesOf(schedules: readonly Named[], hooks: readonly Named[], isOne: (script: string) => boolean): Use[] {
+  const of = (kind: Use['kind'], items: readonly Named[]): Use[] => items.filter(({ job }) => job.script && isOne(job.script)).map(({ id, name }) => ({ kind, id, name }));
+  return [...of('schedule', schedules), ...of('hook', hooks)];
+}
+
+export const hrefOf = (use: Use): string => (use.kind === 'schedule' ? `/schedules/${use.id}` : `/settings/hooks/${use.id}`);
+
+/** `key` names what `isOne` looks for. */
+export const usesQuery = (isEnabled: boolean, key: string, isOne: (script: string) => boolean) => ({
+  queryKey: ['uses', key],
+  enabled: isEnabled,
+  staleTime: 0,
+  queryFn: async (): Promise<Use[]> => {
+    const [schedules, hooks] = await Promise.all([
+      readAll((cursor) => data(api.GET('/api/schedules', { params: { query: { cursor, limit: 500 } } })), MAX_READ),
+      readAll((cursor) => data(api.GET('/api/hooks', { params: { query: { cursor, limit: 500 } } })), MAX_READ),
+    ]);
+    return usesOf(schedules, hooks, isOne);
+  },
+});
