@@ -43,10 +43,10 @@ pub struct ByteLimits {
 
 /// The bytes that are shared. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct ByteShares(Arc<Shared>);
+pub struct ByteShares(Arc<ByteSharesInner>);
 
 #[derive(Debug)]
-struct Shared {
+struct ByteSharesInner {
     limits: ByteLimits,
     freed: FreedMemory,
     state: Mutex<State>,
@@ -79,7 +79,7 @@ struct Waiter {
 /// Bytes that may be held until this is dropped.
 #[derive(Debug)]
 pub struct HeldBytes {
-    shared: Arc<Shared>,
+    shared: Arc<ByteSharesInner>,
     owner: ByteOwner,
     bytes: usize,
 }
@@ -87,7 +87,7 @@ pub struct HeldBytes {
 impl ByteShares {
     /// Nothing is held yet. `freed`: counts the bytes that are not held any more.
     pub fn new(limits: ByteLimits, freed: FreedMemory) -> Self {
-        Self(Arc::new(Shared { limits, freed, state: Mutex::default() }))
+        Self(Arc::new(ByteSharesInner { limits, freed, state: Mutex::default() }))
     }
 
     /// Waits until the owner may hold so many more bytes. More than a key may ever hold at once never
@@ -220,7 +220,7 @@ impl State {
     }
 }
 
-impl Shared {
+impl ByteSharesInner {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -257,7 +257,7 @@ impl Drop for HeldBytes {
 
 /// A place in the queue, given up when dropped.
 struct Place {
-    shared: Arc<Shared>,
+    shared: Arc<ByteSharesInner>,
     queue: Queue,
     granted: oneshot::Receiver<HeldBytes>,
     is_waiting: bool,

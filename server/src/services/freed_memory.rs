@@ -13,10 +13,10 @@ const WORTH_RETURNING_BYTES: usize = 16 * 1024 * 1024;
 
 /// The count. Cheap to clone.
 #[derive(Debug, Clone, Default)]
-pub struct FreedMemory(Arc<Shared>);
+pub struct FreedMemory(Arc<FreedMemoryInner>);
 
 #[derive(Debug, Default)]
-struct Shared {
+struct FreedMemoryInner {
     bytes: AtomicUsize,
     is_enough: Notify,
 }

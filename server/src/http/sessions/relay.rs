@@ -20,7 +20,7 @@ const OUTBOUND_BYTES: usize = 16 * 1024 * 1024;
 /// The session's end.
 pub struct RelayTransport {
     inbound: mpsc::Receiver<AgentMessage>,
-    shared: Arc<Shared>,
+    shared: Arc<RelayState>,
     carries: Carries,
 }
 
@@ -35,11 +35,11 @@ pub enum Carries {
 /// The requests' end.
 pub struct Relay {
     inbound: mpsc::Sender<AgentMessage>,
-    shared: Arc<Shared>,
+    shared: Arc<RelayState>,
 }
 
 #[derive(Default)]
-struct Shared {
+struct RelayState {
     outbound: Mutex<Outbound>,
     /// Notified if something was added, or the session has ended.
     added: Notify,
@@ -70,7 +70,7 @@ struct Outbound {
 /// Both ends of a new link.
 pub fn relay(carries: Carries) -> (Relay, RelayTransport) {
     let (sender, receiver) = mpsc::channel(INBOUND);
-    let shared = Arc::new(Shared::default());
+    let shared = Arc::new(RelayState::default());
     (
         Relay { inbound: sender, shared: Arc::clone(&shared) },
         RelayTransport { inbound: receiver, shared, carries },
@@ -164,7 +164,7 @@ impl Relay {
     }
 }
 
-impl Shared {
+impl RelayState {
     fn lock(&self) -> std::sync::MutexGuard<'_, Outbound> {
         self.outbound.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -80,9 +80,9 @@ pub struct IssuedCertificate {
 
 /// The authority and the server's key. Cheap to clone.
 #[derive(Clone)]
-pub struct ServerAuthority(Arc<Shared>);
+pub struct ServerAuthority(Arc<ServerAuthorityInner>);
 
-struct Shared {
+struct ServerAuthorityInner {
     name: String,
     certificate: String,
     key: KeyPair,
@@ -125,7 +125,7 @@ impl ServerAuthority {
             Ok(KeyPair::try_from(Zeroizing::new(der).as_slice())?)
         };
         let server_key = key(&stored.server_key)?;
-        Ok(Self(Arc::new(Shared {
+        Ok(Self(Arc::new(ServerAuthorityInner {
             name: stored.name.clone(),
             certificate: stored.certificate.clone(),
             key: key(&stored.key)?,

@@ -37,10 +37,10 @@ pub enum KeyRotationError {
 
 /// Replaces keys. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct KeyRotations(Arc<Shared>);
+pub struct KeyRotations(Arc<KeyRotationsInner>);
 
 #[derive(Debug)]
-struct Shared {
+struct KeyRotationsInner {
     store: Store,
     clock: Clock,
     secret_box: SecretBox,
@@ -68,7 +68,7 @@ impl KeyRotations {
             Some(_) => None,
             None => Some(locations.file.unwrap_or(locations.own_file)),
         };
-        Self(Arc::new(Shared {
+        Self(Arc::new(KeyRotationsInner {
             store: store.clone(),
             clock: clock.clone(),
             secret_box: secret_box.clone(),

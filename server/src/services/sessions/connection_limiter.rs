@@ -22,10 +22,10 @@ type PublicKey = [u8; 32];
 
 /// Shared by every session of the server.
 #[derive(Debug, Clone, Default)]
-pub(super) struct ConnectionLimiter(Arc<Shared>);
+pub(super) struct ConnectionLimiter(Arc<ConnectionLimiterInner>);
 
 #[derive(Debug, Default)]
-struct Shared {
+struct ConnectionLimiterInner {
     connections: Mutex<Connections>,
     ended: Notify,
 }

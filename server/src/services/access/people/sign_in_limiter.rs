@@ -24,10 +24,10 @@ type Limiter<K> =
 
 /// Counts attempts. Cheap to clone.
 #[derive(Debug, Clone)]
-pub(in crate::services) struct SignInLimiter(Arc<Shared>);
+pub(in crate::services) struct SignInLimiter(Arc<SignInLimiterInner>);
 
 #[derive(Debug)]
-struct Shared {
+struct SignInLimiterInner {
     sources: Limiter<ClientSource>,
     /// By the hash of the address, so that no address is kept.
     accounts: Limiter<SecretHash>,
@@ -45,7 +45,7 @@ impl SignInLimiter {
     /// Allows so many attempts a minute, and at once.
     pub(in crate::services) fn per_minute(per_minute: NonZeroU32) -> Self {
         let quota = Quota::per_minute(per_minute);
-        Self(Arc::new(Shared {
+        Self(Arc::new(SignInLimiterInner {
             per_minute,
             sources: RateLimiter::keyed(quota).with_middleware(),
             accounts: RateLimiter::keyed(quota).with_middleware(),

@@ -29,10 +29,10 @@ use crate::store::writer::{MAX_LIST, rows};
 
 /// What the writer shares with who reads the logs.
 #[derive(Debug, Clone, Default)]
-pub(in crate::store) struct AuditShared(Arc<Shared>);
+pub(in crate::store) struct AuditShared(Arc<AuditSharedInner>);
 
 #[derive(Debug, Default)]
-struct Shared {
+struct AuditSharedInner {
     keys: RwLock<AuditKeys>,
     /// Counts commits that have entries.
     commits: watch::Sender<u64>,

@@ -32,10 +32,10 @@ const REFUSED: ServiceError = ServiceError::Unauthenticated {
 
 /// A provider. Cheap to clone.
 #[derive(Debug, Clone)]
-pub(super) struct KnownProvider(Arc<Shared>);
+pub(super) struct KnownProvider(Arc<KnownProviderInner>);
 
 #[derive(Debug)]
-struct Shared {
+struct KnownProviderInner {
     client: OidcClient,
     known: Mutex<Option<Known>>,
 }
@@ -60,7 +60,7 @@ pub(super) struct BroughtCode<'a> {
 
 impl KnownProvider {
     pub(super) fn new(client: OidcClient) -> Self {
-        Self(Arc::new(Shared { client, known: Mutex::default() }))
+        Self(Arc::new(KnownProviderInner { client, known: Mutex::default() }))
     }
 
     pub(super) fn settings(&self) -> &OidcProvider {
