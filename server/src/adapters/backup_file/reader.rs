@@ -61,7 +61,7 @@ pub fn read<T: DeserializeOwned>(
     let file = File::open(path).map_err(failed)?;
     let mut archive = Decoder::new(file).map_err(failed)?;
     archive.window_log_max(WINDOW_LOG_MAX).map_err(failed)?;
-    let mut reading = Reading { header: None, digests: Vec::new(), bytes: 0, max_bytes };
+    let mut reading = ReadState { header: None, digests: Vec::new(), bytes: 0, max_bytes };
     while let Some((name, bytes)) = next(&mut archive)? {
         let kind = EntryName::parse(&name);
         let kind = kind.ok_or_else(|| damaged("it has an entry with an invalid name"))?;
@@ -74,7 +74,7 @@ pub fn read<T: DeserializeOwned>(
     Err(BackupFileError::Truncated)
 }
 
-struct Reading<T> {
+struct ReadState<T> {
     header: Option<BackupHeader<T>>,
     /// Of the lines that the manifest must have.
     digests: Vec<[u8; 32]>,
@@ -82,7 +82,7 @@ struct Reading<T> {
     max_bytes: u64,
 }
 
-impl<T: DeserializeOwned> Reading<T> {
+impl<T: DeserializeOwned> ReadState<T> {
     fn take(
         &mut self,
         archive: &mut Archive,
