@@ -37,11 +37,11 @@ pub(super) struct KnownProvider(Arc<KnownProviderInner>);
 #[derive(Debug)]
 struct KnownProviderInner {
     client: OidcClient,
-    known: Mutex<Option<Known>>,
+    known: Mutex<Option<CachedProvider>>,
 }
 
 #[derive(Debug, Clone)]
-struct Known {
+struct CachedProvider {
     document: Arc<ProviderDocument>,
     keys: Arc<ProviderKeys>,
     read_at: Instant,
@@ -115,7 +115,7 @@ impl KnownProvider {
     }
 
     /// Document and keys that are younger than this.
-    async fn known(&self, max_age: Duration) -> Result<Known, ServiceError> {
+    async fn known(&self, max_age: Duration) -> Result<CachedProvider, ServiceError> {
         let mut known = self.0.known.lock().await;
         if let Some(known) = known.as_ref().filter(|known| known.read_at.elapsed() < max_age) {
             return Ok(known.clone());
@@ -127,7 +127,7 @@ impl KnownProvider {
         };
         let (document, keys) = read.await.map_err(|error| self.failed(&error))?;
         let (document, keys) = (Arc::new(document), Arc::new(keys));
-        Ok(known.insert(Known { document, keys, read_at: Instant::now() }).clone())
+        Ok(known.insert(CachedProvider { document, keys, read_at: Instant::now() }).clone())
     }
 
     fn failed(&self, error: &OidcError) -> ServiceError {
