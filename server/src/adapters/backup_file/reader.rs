@@ -104,7 +104,7 @@ impl<T: DeserializeOwned> ReadState<T> {
         if bytes > most {
             return Err(BackupFileError::TooLarge("its header or a key"));
         }
-        let mut content = Content { archive, left: bytes, sum: Context::new(&SHA256) };
+        let mut content = EntryContent { archive, left: bytes, sum: Context::new(&SHA256) };
         match (kind, &self.header) {
             (EntryName::Header, None) => self.header = Some(read_header(&mut content)?),
             (EntryName::Header, Some(_)) | (_, None) => {
@@ -121,7 +121,7 @@ impl<T: DeserializeOwned> ReadState<T> {
 
     /// Compares the manifest with what was read.
     fn check_manifest(&mut self, archive: &mut Archive, bytes: u64) -> Result<(), BackupFileError> {
-        let content = Content { archive, left: bytes, sum: Context::new(&SHA256) };
+        let content = EntryContent { archive, left: bytes, sum: Context::new(&SHA256) };
         let mut lines = BufReader::new(content);
         for expected in &self.digests {
             let mut line = Vec::new();
@@ -217,13 +217,13 @@ fn unreadable(error: io::Error) -> BackupFileError {
 }
 
 /// The content of one entry.
-struct Content<'a> {
+struct EntryContent<'a> {
     archive: &'a mut Archive,
     left: u64,
     sum: Context,
 }
 
-impl Read for Content<'_> {
+impl Read for EntryContent<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let most = usize::try_from(self.left).unwrap_or(usize::MAX).min(buffer.len());
         if most == 0 {
