@@ -18,7 +18,9 @@ use crate::domain::field_error::{FieldError, FieldErrorCode};
 use crate::domain::fleet::target::Target;
 use crate::domain::fleet::target::facts::Facts;
 use crate::domain::ids::{AgentId, TenantId};
-use crate::domain::schedules::calendar::{Block, Calendar, CalendarRecord, EntryKind, Start};
+use crate::domain::schedules::calendar::{
+    Calendar, CalendarBlock, CalendarRecord, EntryKind, Start,
+};
 use crate::domain::time::Timestamp;
 use crate::services::access::caller::Caller;
 use crate::services::error::{Result, ServiceError};
@@ -82,7 +84,7 @@ fn first_block(
     start: Start,
     agents: &[impl Borrow<Facts>],
     now: Timestamp,
-) -> Option<Block> {
+) -> Option<CalendarBlock> {
     let concerns = |calendar: &&Calendar| {
         calendar
             .target()
@@ -91,7 +93,7 @@ fn first_block(
     calendars.iter().filter(concerns).find_map(|calendar| calendar.block(start, now))
 }
 
-fn blocked(block: &Block) -> ServiceError {
+fn blocked(block: &CalendarBlock) -> ServiceError {
     let detail = format!("{block}; wait, or override it with a reason");
     match block.kind {
         EntryKind::Window => ServiceError::Conflict { code: "outside_window", detail },
@@ -190,7 +192,7 @@ impl WorkGuard {
         tenant_id: TenantId,
         agents: &[&Facts],
         now: Timestamp,
-    ) -> Result<Option<Block>> {
+    ) -> Result<Option<CalendarBlock>> {
         let rules = self.rules(tenant_id).await?;
         Ok(first_block(&rules.calendars, Start::Work, agents, now))
     }
