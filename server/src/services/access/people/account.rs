@@ -20,7 +20,7 @@ use crate::store::queries::{LiveSession, SessionsToEnd};
 
 /// What a person or a key sees of itself.
 #[derive(Debug, Clone, Copy)]
-pub struct Account<'a>(pub &'a SignIn);
+pub struct OwnAccount<'a>(pub &'a SignIn);
 
 /// The caller.
 #[derive(Debug)]
@@ -32,7 +32,7 @@ pub struct Myself {
     pub memberships: Vec<MemberRecord>,
 }
 
-impl Account<'_> {
+impl OwnAccount<'_> {
     /// The caller, as the database knows it.
     pub async fn myself(&self, caller: &Caller) -> Result<Myself> {
         let system = self.0.store.system();

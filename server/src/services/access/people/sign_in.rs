@@ -95,7 +95,7 @@ pub enum SignInAnswer {
 }
 
 /// What a sign-in is checked against.
-struct Account {
+struct SignInAccount {
     user: Option<user::Model>,
     memberships: Vec<(member::Model, tenant::Model)>,
 }
@@ -149,12 +149,12 @@ impl SignIn {
     }
 
     /// The same reads for any address.
-    async fn account(&self, email: &str) -> Result<Account> {
+    async fn account(&self, email: &str) -> Result<SignInAccount> {
         let email = EmailAddress::parse(email).map(|email| email.to_string()).unwrap_or_default();
         let user = self.store.system().user(&email).await?;
         let id = user.as_ref().map_or(NOBODY, |user| user.id);
         let memberships = self.store.system().memberships(id).await?;
-        Ok(Account { user, memberships })
+        Ok(SignInAccount { user, memberships })
     }
 
     /// Each tenant of the person gets an audit entry. An unknown address costs an entry, too.
