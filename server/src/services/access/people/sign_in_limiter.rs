@@ -19,7 +19,7 @@ const SIGN_INS_PER_MINUTE: NonZeroU32 = NonZeroU32::new(10).unwrap();
 /// After so many attempts, addresses and accounts that were quiet are forgotten.
 const FORGET_EVERY: usize = 1_024;
 
-type Limiter<K> =
+type KeyedLimiter<K> =
     RateLimiter<K, DefaultKeyedStateStore<K>, DefaultClock, StateInformationMiddleware>;
 
 /// Counts attempts. Cheap to clone.
@@ -28,9 +28,9 @@ pub(in crate::services) struct SignInLimiter(Arc<SignInLimiterInner>);
 
 #[derive(Debug)]
 struct SignInLimiterInner {
-    sources: Limiter<ClientSource>,
+    sources: KeyedLimiter<ClientSource>,
     /// By the hash of the address, so that no address is kept.
-    accounts: Limiter<SecretHash>,
+    accounts: KeyedLimiter<SecretHash>,
     attempts: AtomicUsize,
     per_minute: NonZeroU32,
 }
@@ -80,7 +80,7 @@ impl SignInLimiter {
 }
 
 fn check<K: std::hash::Hash + Eq + Clone>(
-    limiter: &Limiter<K>,
+    limiter: &KeyedLimiter<K>,
     key: &K,
     per_minute: NonZeroU32,
 ) -> Result<Allowance, ServiceError> {
