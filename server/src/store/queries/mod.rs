@@ -131,7 +131,9 @@ pub use self::access::people::members::{NewOwner, SetupResult, SetupState};
 pub use self::access::people::passkeys::PasskeyUse;
 pub use self::access::people::password_resets::{NewPassword, PasswordReset};
 pub use self::access::people::refresh::Refreshed;
-pub use self::access::people::registrations::{Letters, NewAccount, Registered, Verified};
+pub use self::access::people::registrations::{
+    Letters, NewAccount, Registered, VerificationResult,
+};
 pub use self::access::people::reported_change::ReportedChange;
 pub use self::access::people::second_factors::{PasskeyAddition, UsedFactor};
 pub use self::access::people::session_end::SessionsToEnd;

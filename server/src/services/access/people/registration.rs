@@ -25,7 +25,7 @@ use crate::services::access::mails::{Letter, Mails};
 use crate::services::error::{Result, ServiceError};
 use crate::store::Store;
 use crate::store::entities::access::{member, registration, tenant, user};
-use crate::store::queries::{Letters, NewAccount, Registered, Verified};
+use crate::store::queries::{Letters, NewAccount, Registered, VerificationResult};
 
 /// Registrations per minute, and at once: from one address, and for one account.
 pub(in crate::services) const REGISTRATIONS_PER_MINUTE: NonZeroU32 = NonZeroU32::new(5).unwrap();
@@ -161,8 +161,8 @@ impl Registrations {
         let client_of_audit = client.clone();
         let make = move |row: &registration::Model| account(row, &client_of_audit, now);
         match self.store.system().verify_registration(id, presented, now, make).await? {
-            Verified::Created(new) => Ok(record(&new.user, &new.member, &new.tenant)),
-            Verified::Invalid => {
+            VerificationResult::Created(new) => Ok(record(&new.user, &new.member, &new.tenant)),
+            VerificationResult::Invalid => {
                 client.limited_as.inspect(|source| self.lookups.record_failure(*source));
                 Err(INVALID)
             }
