@@ -132,7 +132,7 @@ pub use self::access::people::passkeys::PasskeyUse;
 pub use self::access::people::password_resets::{NewPassword, PasswordReset};
 pub use self::access::people::refresh::Refreshed;
 pub use self::access::people::registrations::{
-    Letters, NewAccount, Registered, VerificationResult,
+    Letters, NewAccount, RegistrationResult, VerificationResult,
 };
 pub use self::access::people::reported_change::ReportedChange;
 pub use self::access::people::second_factors::{PasskeyAddition, UsedFactor};

@@ -25,7 +25,7 @@ use crate::services::access::mails::{Letter, Mails};
 use crate::services::error::{Result, ServiceError};
 use crate::store::Store;
 use crate::store::entities::access::{member, registration, tenant, user};
-use crate::store::queries::{Letters, NewAccount, Registered, VerificationResult};
+use crate::store::queries::{Letters, NewAccount, RegistrationResult, VerificationResult};
 
 /// Registrations per minute, and at once: from one address, and for one account.
 pub(in crate::services) const REGISTRATIONS_PER_MINUTE: NonZeroU32 = NonZeroU32::new(5).unwrap();
@@ -108,8 +108,8 @@ impl Registrations {
             decoy: self.mails.decoy(&letter)?,
         };
         match self.store.system().register(row, letters).await? {
-            Registered::Stored => {}
-            Registered::TooMany => {
+            RegistrationResult::Stored => {}
+            RegistrationResult::TooMany => {
                 return Err(ServiceError::Busy {
                     code: "too_many_registrations",
                     detail: "too many people register at the moment; try again later",

@@ -39,7 +39,7 @@ pub struct Letters {
 
 /// Whether a registration was stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Registered {
+pub enum RegistrationResult {
     Stored,
     TooMany,
 }
@@ -67,7 +67,7 @@ impl SystemScope {
         &self,
         row: registration::Model,
         letters: Letters,
-    ) -> Result<Registered, StoreError> {
+    ) -> Result<RegistrationResult, StoreError> {
         self.writer
             .change(move |transaction| {
                 let (row, letters) = (row.clone(), letters.clone());
@@ -79,7 +79,7 @@ impl SystemScope {
                         .await?;
                     let all = registration::Entity::find().count(transaction).await?;
                     if all >= MAX_REGISTRATIONS {
-                        return Ok(Registered::TooMany);
+                        return Ok(RegistrationResult::TooMany);
                     }
                     let of_address = registration::Entity::find()
                         .filter(registration::Column::Email.eq(row.email.as_str()))
@@ -97,7 +97,7 @@ impl SystemScope {
                         .exec_without_returning(transaction)
                         .await?;
                     queue_mail(transaction, mail).await?;
-                    Ok(Registered::Stored)
+                    Ok(RegistrationResult::Stored)
                 })
             })
             .await
