@@ -49,11 +49,11 @@ pub struct ByteShares(Arc<ByteSharesInner>);
 struct ByteSharesInner {
     limits: ByteLimits,
     freed: FreedMemory,
-    state: Mutex<State>,
+    state: Mutex<ByteSharesState>,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct ByteSharesState {
     held: usize,
     by_tenant: HashMap<TenantId, usize>,
     by_key: HashMap<ByteOwner, usize>,
@@ -129,7 +129,7 @@ impl ByteShares {
 }
 
 impl ByteLimits {
-    fn fit(&self, state: &State, owner: ByteOwner, bytes: usize) -> bool {
+    fn fit(&self, state: &ByteSharesState, owner: ByteOwner, bytes: usize) -> bool {
         let most = |limit: usize| match bytes <= MAX_SMALL_BYTES {
             true => limit,
             false => limit - limit / RESERVE_DIVISOR,
@@ -141,7 +141,7 @@ impl ByteLimits {
     }
 }
 
-impl State {
+impl ByteSharesState {
     fn held_by(&self, owner: ByteOwner) -> (usize, usize) {
         let of_key = self.by_key.get(&owner).copied().unwrap_or(0);
         (of_key, self.by_tenant.get(&owner.tenant_id).copied().unwrap_or(0))
@@ -221,18 +221,23 @@ impl State {
 }
 
 impl ByteSharesInner {
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, ByteSharesState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn take(self: &Arc<Self>, state: &mut State, owner: ByteOwner, bytes: usize) -> HeldBytes {
+    fn take(
+        self: &Arc<Self>,
+        state: &mut ByteSharesState,
+        owner: ByteOwner,
+        bytes: usize,
+    ) -> HeldBytes {
         state.change(owner, |state| state.add(owner, bytes));
         HeldBytes { shared: Arc::clone(self), owner, bytes }
     }
 
     /// Grants what fits. Returns the grants whose waiters are gone; the caller drops them without the lock.
     #[must_use]
-    fn grant(self: &Arc<Self>, state: &mut State) -> Vec<HeldBytes> {
+    fn grant(self: &Arc<Self>, state: &mut ByteSharesState) -> Vec<HeldBytes> {
         let mut unwanted = Vec::new();
         while let Some((queue, bytes)) = state.next(&self.limits) {
             let mut first = None;
