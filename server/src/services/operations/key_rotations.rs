@@ -9,7 +9,7 @@ use tokio::sync::Mutex;
 use super::audit_key::AuditKeyError;
 use super::audit_key_rotation::{self, AuditKeyRotation};
 use super::master_key::KeyLocations;
-use super::master_key_rotation::{self, Rotation, RotationError};
+use super::master_key_rotation::{self, MasterKeyRotation, RotationError};
 use crate::domain::secret_box::SecretBox;
 use crate::domain::time::Clock;
 use crate::services::access::authentication::Authentication;
@@ -84,7 +84,7 @@ impl KeyRotations {
     ///
     /// # Errors
     /// [`KeyRotationError`]; run it again to finish.
-    pub async fn rotate_master_key(&self) -> Result<Rotation, KeyRotationError> {
+    pub async fn rotate_master_key(&self) -> Result<MasterKeyRotation, KeyRotationError> {
         let shared = &self.0;
         let file = shared.key_file.as_ref().ok_or(RotationError::FromEnvironment)?;
         let _running = shared.running.try_lock().map_err(|_| KeyRotationError::Busy)?;

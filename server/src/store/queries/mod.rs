@@ -122,7 +122,9 @@ use sea_orm::DatabaseConnection;
 pub use self::access::audit::{AuditPage, AuditRange, MAX_SCANNED};
 pub use self::access::authentication::{AgentKeyMatch, ApiKeyMatch, Bootstrap};
 pub use self::access::keys::agent_keys::AgentKeyChange;
-pub use self::access::keys::api_key_changes::{ApiKeyChange, ChangedApiKey, Rotation, SecretUses};
+pub use self::access::keys::api_key_changes::{
+    ApiKeyChange, ApiKeyRotation, ChangedApiKey, SecretUses,
+};
 pub use self::access::keys::api_keys::CreatedApiKey;
 pub use self::access::people::email_changes::{EmailChanged, NewEmail};
 pub use self::access::people::identities::{IdentityJoin, IdentityLink, IdentityRemoval};
