@@ -26,12 +26,12 @@ pub(super) struct ConnectionLimiter(Arc<ConnectionLimiterInner>);
 
 #[derive(Debug, Default)]
 struct ConnectionLimiterInner {
-    connections: Mutex<Connections>,
+    connections: Mutex<OpenConnections>,
     ended: Notify,
 }
 
 #[derive(Debug, Default)]
-struct Connections {
+struct OpenConnections {
     by_key: HashMap<AgentKeyId, KeyConnections>,
     /// When the places of a key were last reported to be full.
     reported_at: HashMap<AgentKeyId, Instant>,
@@ -144,12 +144,12 @@ impl ConnectionLimiter {
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Connections> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, OpenConnections> {
         self.0.connections.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Connections {
+impl OpenConnections {
     fn must_report(&mut self, key_id: AgentKeyId) -> bool {
         self.reported_at.retain(|_, at| at.elapsed() < REPORT_INTERVAL);
         if self.reported_at.contains_key(&key_id) {
