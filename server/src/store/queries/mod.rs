@@ -140,7 +140,7 @@ pub use self::access::people::reported_change::ReportedChange;
 pub use self::access::people::second_factors::{PasskeyAddition, UsedFactor};
 pub use self::access::people::session_end::SessionsToEnd;
 pub use self::access::people::totp_secrets::TotpTry;
-pub use self::access::people::user_sessions::{LiveSession, NewSession};
+pub use self::access::people::user_sessions::{LiveUserSession, NewSession};
 pub use self::access::tenants::administration::{TenantAudit, TenantChange};
 pub use self::commands::approvals::{
     AuditOfEnd, Decision, DecisionResult, ExpiredApproval, ReleasedWork,

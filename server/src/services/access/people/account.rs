@@ -16,7 +16,7 @@ use crate::services::access::mails::Letter;
 use crate::services::error::{Result, ServiceError};
 use crate::store::Store;
 use crate::store::entities::access::{audit_entry, member, tenant};
-use crate::store::queries::{LiveSession, SessionsToEnd};
+use crate::store::queries::{LiveUserSession, SessionsToEnd};
 
 /// What a person or a key sees of itself.
 #[derive(Debug, Clone, Copy)]
@@ -119,7 +119,7 @@ impl OwnAccount<'_> {
 /// of where.
 pub(super) async fn entries_of_other_tenants(
     store: &Store,
-    live: &LiveSession,
+    live: &LiveUserSession,
     detail: &Value,
     now: Timestamp,
 ) -> Result<Vec<audit_entry::Model>> {
