@@ -72,7 +72,7 @@ enum Action {
         /// Key: an id, a name, or a unique prefix of one
         key: String,
         #[command(flatten)]
-        changes: Changes,
+        changes: AgentKeyChanges,
     },
     /// Replace the secret of a key and print the new one, which is shown only once
     Regenerate {
@@ -92,7 +92,7 @@ enum Action {
 /// What `muster keys set` changes.
 #[derive(Debug, clap::Args)]
 #[group(required = true, multiple = true)]
-struct Changes {
+struct AgentKeyChanges {
     /// New name of the key
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
@@ -193,7 +193,7 @@ impl Create {
     }
 }
 
-impl Changes {
+impl AgentKeyChanges {
     /// True if the new permissions depend on the present ones.
     fn needs_known_permissions(&self) -> bool {
         !self.added.is_empty() || !self.removed.is_empty()
@@ -351,7 +351,7 @@ mod tests {
     #[derive(Parser)]
     struct SetLine {
         #[command(flatten)]
-        changes: Changes,
+        changes: AgentKeyChanges,
     }
 
     fn change(line: &[&str]) -> Option<Value> {
