@@ -55,11 +55,11 @@ pub struct Args {
     #[command(subcommand)]
     action: Option<Action>,
     #[command(flatten)]
-    list: ListArgs,
+    list: ApprovalListArgs,
 }
 
 #[derive(Debug, Default, clap::Args)]
-struct ListArgs {
+struct ApprovalListArgs {
     /// Only requests in this state
     #[arg(long, value_enum)]
     state: Option<State>,
@@ -84,7 +84,7 @@ enum State {
 #[derive(Debug, Subcommand)]
 enum Action {
     /// List requests for approval, newest first (default action)
-    List(ListArgs),
+    List(ApprovalListArgs),
     /// Show a request with everything that an approval would release
     Show {
         /// Id of the request, or its first 8 characters or more
@@ -121,7 +121,7 @@ pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
         return Err(CliError::Usage("--state belongs to the list; put it behind `list`".into()));
     }
     match args.action.unwrap_or(Action::List(args.list)) {
-        Action::List(ListArgs { state, limit }) => {
+        Action::List(ApprovalListArgs { state, limit }) => {
             let state = state.as_ref().and_then(ValueEnum::to_possible_value);
             let filters: Vec<_> =
                 state.as_ref().map(|state| ("state", state.get_name())).into_iter().collect();

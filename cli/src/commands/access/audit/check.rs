@@ -14,7 +14,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::VerifyArgs;
+use super::AuditVerifyArgs;
 use crate::error::CliError;
 use crate::output::printer::{Output, print_note};
 use crate::output::text::{pluralize, sanitize};
@@ -25,7 +25,7 @@ pub const MAX_LOG_LINE_BYTES: u64 = 4 * 1024 * 1024;
 /// One line of an export. Fields that are not hashed are ignored.
 #[derive(Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
-enum Line {
+enum ExportedLine {
     Header {
         format: String,
         tenant_id: Uuid,
@@ -89,7 +89,7 @@ struct ReadLog {
 ///
 /// # Errors
 /// [`CliError::Usage`] if the options do not fit together, [`CliError::File`].
-pub fn start(args: &VerifyArgs) -> Result<LogReader, CliError> {
+pub fn start(args: &AuditVerifyArgs) -> Result<LogReader, CliError> {
     let kept = args.head.as_deref().map(read_head).transpose()?;
     let trusted = args.public_key.or(kept.as_ref().map(|head| head.public_key.fingerprint()));
     if args.from.is_some() && trusted.is_none() {
@@ -113,7 +113,7 @@ pub fn start(args: &VerifyArgs) -> Result<LogReader, CliError> {
 ///
 /// # Errors
 /// [`CliError::Unsuccessful`] if something is wrong, [`CliError::Usage`] for a file that is no export.
-pub fn verify_file(args: &VerifyArgs, path: &Path, output: Output) -> Result<u8, CliError> {
+pub fn verify_file(args: &AuditVerifyArgs, path: &Path, output: Output) -> Result<u8, CliError> {
     let mut log = start(args)?;
     let mut file = BufReader::new(File::open(path).map_err(CliError::file("read", path))?);
     let mut line = Vec::new();
@@ -133,7 +133,7 @@ pub fn verify_file(args: &VerifyArgs, path: &Path, output: Output) -> Result<u8,
 ///
 /// # Errors
 /// As [`verify_file`].
-pub fn finish(args: &VerifyArgs, log: LogReader, output: Output) -> Result<u8, CliError> {
+pub fn finish(args: &AuditVerifyArgs, log: LogReader, output: Output) -> Result<u8, CliError> {
     let (kept, trusted) = (log.kept.clone(), log.given);
     let log = log.finish()?;
     if let (Some(path), Some(head)) = (&args.save_head, &log.head)
@@ -207,10 +207,10 @@ impl LogReader {
     /// can't be verified.
     pub fn read_line(&mut self, text: &[u8]) -> Result<(), CliError> {
         self.lines += 1;
-        let line = serde_json::from_slice::<Line>(text).map_err(|_| {
+        let line = serde_json::from_slice::<ExportedLine>(text).map_err(|_| {
             CliError::Unsuccessful(format!("line {} is no line of an audit log", self.lines))
         })?;
-        if self.head.is_some() && !matches!(line, Line::Header { .. }) {
+        if self.head.is_some() && !matches!(line, ExportedLine::Header { .. }) {
             let message = format!("line {} follows the head, which must be the last", self.lines);
             return Err(CliError::Unsuccessful(message));
         }
@@ -236,9 +236,9 @@ impl LogReader {
         Ok(ReadLog { chain, after, head, is_kept_removed })
     }
 
-    fn take(&mut self, line: Line) -> Result<(), CliError> {
+    fn take(&mut self, line: ExportedLine) -> Result<(), CliError> {
         match line {
-            Line::Header { format, tenant_id, after, public_key, is_complete } => {
+            ExportedLine::Header { format, tenant_id, after, public_key, is_complete } => {
                 if format != EXPORT_FORMAT {
                     let message = format!("this version does not know the format \"{format}\"");
                     return Err(CliError::Usage(sanitize(&message)));
@@ -249,17 +249,17 @@ impl LogReader {
                 }
                 self.start(tenant_id, after, public_key);
             }
-            Line::Anchor(anchor) => self.start_behind(&anchor),
-            Line::Link(link) => {
+            ExportedLine::Anchor(anchor) => self.start_behind(&anchor),
+            ExportedLine::Link(link) => {
                 self.close_link();
                 self.link = Some(link);
             }
-            Line::Entry(entry) => self.add_entry(&entry),
-            Line::Head(head) => {
+            ExportedLine::Entry(entry) => self.add_entry(&entry),
+            ExportedLine::Head(head) => {
                 self.signatures.push((head.public_key, head.number));
                 self.head = Some(head);
             }
-            Line::End {} => {}
+            ExportedLine::End {} => {}
         }
         Ok(())
     }
