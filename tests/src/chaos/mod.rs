@@ -26,14 +26,14 @@ pub use disk::Disk;
 pub use plan::{FaultKind, Plan, Shape};
 pub use print::Print;
 pub use report::{ChaosReport, Statistics, kept};
-pub use settings::{Settings, Store};
+pub use settings::{ChaosSettings, Store};
 
 /// Start of the values of all secret parameters.
 const SECRET: &str = "chaos-s3cret-";
 
 /// Executes one run, from the start of the fleet to the report. Needs root, and a runtime with
 /// several threads.
-pub async fn run(settings: &Settings) -> ChaosReport {
+pub async fn run(settings: &ChaosSettings) -> ChaosReport {
     let plan = Plan::of(settings.seed, &settings.shape);
     let mut fleet = fleet::Fleet::start(settings).await;
     let agents = fleet.hosts.iter().map(|host| host.agent_id.clone()).collect();

@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::fleet::{SCRIPT, TAG};
 use super::plan::{Submission, Target};
-use super::settings::Settings;
+use super::settings::ChaosSettings;
 use crate::clients::api::{Api, ApiResponse};
 use crate::wait::within;
 
@@ -42,7 +42,7 @@ pub struct Asked {
 #[derive(Debug)]
 pub struct Caller<'a> {
     api: Api,
-    settings: &'a Settings,
+    settings: &'a ChaosSettings,
     agents: Vec<String>,
     start_log: &'a Path,
     asked: Asked,
@@ -50,7 +50,12 @@ pub struct Caller<'a> {
 
 impl<'a> Caller<'a> {
     /// `agents`: the ids of the hosts' agents, in the hosts' order.
-    pub fn new(api: Api, settings: &'a Settings, agents: Vec<String>, start_log: &'a Path) -> Self {
+    pub fn new(
+        api: Api,
+        settings: &'a ChaosSettings,
+        agents: Vec<String>,
+        start_log: &'a Path,
+    ) -> Self {
         Self { api, settings, agents, start_log, asked: Asked::default() }
     }
 

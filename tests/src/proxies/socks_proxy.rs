@@ -31,7 +31,7 @@ pub struct SocksProxy {
 }
 
 #[derive(Debug, Clone)]
-struct Rules {
+struct SocksRules {
     server: String,
     behaviour: SocksBehaviour,
     requests: Arc<Mutex<Vec<String>>>,
@@ -46,7 +46,8 @@ impl SocksProxy {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("listen");
         let address = listener.local_addr().expect("a bound address");
         let requests = Arc::new(Mutex::new(Vec::new()));
-        let rules = Rules { server: server.to_owned(), behaviour, requests: Arc::clone(&requests) };
+        let rules =
+            SocksRules { server: server.to_owned(), behaviour, requests: Arc::clone(&requests) };
         let accepting = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 // Each connection ends when one of its sides does.
@@ -83,7 +84,7 @@ impl Drop for SocksProxy {
     }
 }
 
-async fn serve(rules: Rules, mut client: TcpStream) -> io::Result<()> {
+async fn serve(rules: SocksRules, mut client: TcpStream) -> io::Result<()> {
     let [_version, methods] = read(&mut client).await?;
     let offered = read_bytes(&mut client, methods).await?;
     if rules.behaviour == SocksBehaviour::Hang {
