@@ -16,3 +16,4 @@ mod security_tests;
 mod shared_dependencies;
 mod sources;
 mod table;
+mod type_names;

@@ -7,7 +7,7 @@ use muster_server::domain::access::principal::{ActorKind, Role};
 use muster_server::domain::ids::{ApiKeyId, MemberId, PrincipalId, TenantId, UserId};
 use muster_server::store::StoreError;
 use muster_server::store::entities::access::{api_key, audit_entry, member};
-use muster_server::store::queries::{ApiKeyMatch, MemberChange, RevocationScope, Rotation};
+use muster_server::store::queries::{ApiKeyMatch, ApiKeyRotation, MemberChange, RevocationScope};
 use sea_orm::{EntityTrait as _, IntoActiveModel as _};
 
 use crate::fixture::{Fixture, NOW, audit};
@@ -63,7 +63,7 @@ impl Actor<'_> {
         let result = match step.rotated.map(|place| self.keys.get(place).copied()) {
             Some(None) => return false,
             Some(Some(id)) => {
-                let rotation = Rotation {
+                let rotation = ApiKeyRotation {
                     hash,
                     prefix: "mst_live_".into(),
                     by,
@@ -235,7 +235,7 @@ async fn a_previous_secret_manages_no_key(fixture: Fixture) {
     let tenant_id = fixture.tenant_id;
     let (id, old) = fixture.key_of_another(tenant_id, 1).await;
     let new = secret(tenant_id, 2);
-    let rotation = |hash, presented| Rotation {
+    let rotation = |hash, presented| ApiKeyRotation {
         hash,
         prefix: "mst_live_".into(),
         by: id.into(),
