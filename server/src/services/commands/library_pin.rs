@@ -18,7 +18,7 @@ use crate::services::library::Library;
 /// work.
 ///
 /// # Errors
-/// 422 `unknown_script`, `unknown_version`, `unknown_package` or `invalid_parameters`.
+/// 422 `unknown_library_script`, `unknown_version`, `unknown_package` or `invalid_parameters`.
 pub(super) async fn pin_script(
     library: &Library,
     tenant_id: TenantId,
@@ -57,7 +57,7 @@ pub(super) async fn pin_script(
 /// that would run now. `open`: parameters whose values are not known before.
 ///
 /// # Errors
-/// 422 `unknown_script`, `unknown_version` or `invalid_parameters`, which names what to add.
+/// 422 `unknown_library_script`, `unknown_version` or `invalid_parameters`, which names what to add.
 pub(super) async fn check_script(
     library: &Library,
     tenant_id: TenantId,
