@@ -41,14 +41,14 @@ pub async fn run(settings: &ChaosSettings) -> ChaosReport {
     let caller = workload::Caller::new(fleet.api.clone(), settings, agents, &start_log);
     let over = watch::Sender::new(false);
     let asking = async {
-        let asked = caller.ask(&plan.submissions).await;
+        let observations = caller.ask(&plan.submissions).await;
         over.send_replace(true);
-        asked
+        observations
     };
     let striking = fault_injector::strike(&mut fleet, &plan.planned_faults, over.subscribe());
-    let (asked, injected) = tokio::join!(asking, striking);
+    let (observations, injected) = tokio::join!(asking, striking);
     fleet.server.ready().await;
-    let findings = evaluation::check_all(&fleet, &plan, &asked, &injected).await;
+    let findings = evaluation::check_all(&fleet, &plan, &observations, &injected).await;
     let report = ChaosReport::new(settings, findings, injected);
     if !report.violations.is_empty() {
         report::keep_logs(&fleet, &report);
