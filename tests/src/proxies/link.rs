@@ -175,13 +175,13 @@ async fn accept(listener: TcpListener, rules: Arc<LinkRules>) {
             tokio::select! {
                 _ = cuts.changed() => {}
                 // When one side ends for any reason, the other side is closed too.
-                _ = carry(client, &rules) => {}
+                _ = forward(client, &rules) => {}
             }
         });
     }
 }
 
-async fn carry(mut client: TcpStream, rules: &LinkRules) -> std::io::Result<()> {
+async fn forward(mut client: TcpStream, rules: &LinkRules) -> std::io::Result<()> {
     let head = read_head(&mut client).await?;
     let text = String::from_utf8_lossy(&head).to_ascii_lowercase();
     if text.contains("upgrade: websocket") && rules.block_upgrades.load(Ordering::SeqCst) {
