@@ -238,10 +238,10 @@ impl Driver {
             tokio::select! {
                 // Never awaited alone: the session may be sending a frame at this moment, and each
                 // would wait for the other.
-                room = incoming.reserve(), if !self.received.is_empty() => {
-                    let room = room.map_err(|_| LinkError::Ended)?;
+                permit = incoming.reserve(), if !self.received.is_empty() => {
+                    let permit = permit.map_err(|_| LinkError::Ended)?;
                     if let Some(frame) = self.received.pop_front() {
-                        room.send(Ok(frame));
+                        permit.send(Ok(frame));
                     }
                 }
                 Some(answer) = open.next(), if !self.is_closed => {

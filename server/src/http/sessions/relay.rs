@@ -114,13 +114,13 @@ impl Relay {
     pub fn take(&self, max_bytes: usize) -> Vec<ExchangePart> {
         let mut outbound = self.shared.lock();
         let mut parts = Vec::new();
-        let mut room = max_bytes;
+        let mut free_bytes = max_bytes;
         while let Some(part) = outbound.parts.front() {
             let size = part.encoded_bytes();
-            if size > room {
+            if size > free_bytes {
                 break;
             }
-            room -= size;
+            free_bytes -= size;
             outbound.bytes -= size;
             parts.extend(outbound.parts.pop_front());
         }
