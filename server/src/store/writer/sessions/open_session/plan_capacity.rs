@@ -1,4 +1,4 @@
-//! Room for new agents in the plans of their tenants.
+//! Capacity for new agents in the plans of their tenants.
 //!
 //! The writer applies one batch at a time, so a count that is read in its transaction, with the agents
 //! that the batch itself enrols, is exact: enrolments at the same time never exceed a limit.
@@ -18,9 +18,9 @@ use crate::store::writer::rows::pad_to_power_of_two;
 
 /// Agents of the tenants whose plans limit them. Tenants without a limit are not in it.
 #[derive(Debug, Default)]
-pub(super) struct PlanRoom(HashMap<TenantId, (Plan, u64)>);
+pub(super) struct PlanCapacity(HashMap<TenantId, (Plan, u64)>);
 
-impl PlanRoom {
+impl PlanCapacity {
     /// Reads what is needed to enrol agents in these tenants.
     pub(super) async fn read(
         &mut self,
@@ -60,9 +60,9 @@ impl PlanRoom {
     }
 
     /// True if the tenant may enrol one more agent.
-    pub(super) fn has_room(&self, tenant_id: TenantId) -> bool {
+    pub(super) fn has_capacity(&self, tenant_id: TenantId) -> bool {
         let known = self.0.get(&tenant_id);
-        known.is_none_or(|(plan, count)| plan.check_room(PlanResource::Agents, *count).is_ok())
+        known.is_none_or(|(plan, count)| plan.check_limit(PlanResource::Agents, *count).is_ok())
     }
 
     pub(super) fn count_one_more(&mut self, tenant_id: TenantId) {
