@@ -94,31 +94,31 @@ impl ByteShares {
     /// fits.
     pub async fn acquire(&self, owner: ByteOwner, bytes: usize) -> HeldBytes {
         loop {
-            let mut place = match self.take_or_wait(owner, bytes) {
+            let mut entry = match self.take_or_wait(owner, bytes) {
                 Ok(held) => return held,
-                Err(place) => place,
+                Err(entry) => entry,
             };
-            // A waiter leaves the queue with its bytes, or when its place is dropped.
-            if let Ok(held) = (&mut place.granted).await {
-                place.is_waiting = false;
+            // A waiter leaves the queue with its bytes, or when its entry is dropped.
+            if let Ok(held) = (&mut entry.granted).await {
+                entry.is_waiting = false;
                 return held;
             }
         }
     }
 
-    fn take_or_wait(&self, owner: ByteOwner, bytes: usize) -> Result<HeldBytes, Place> {
+    fn take_or_wait(&self, owner: ByteOwner, bytes: usize) -> Result<HeldBytes, QueueEntry> {
         let shared = &self.0;
         let queue: Queue = (owner, bytes <= MAX_SMALL_BYTES);
         let mut state = shared.lock();
         if !state.waiting.contains_key(&queue) && shared.limits.fit(&state, owner, bytes) {
             return Ok(shared.take(&mut state, owner, bytes));
         }
-        let (granted, place) = oneshot::channel();
+        let (granted, receiver) = oneshot::channel();
         let arrival = state.arrivals;
         state.arrivals += 1;
         let waiter = Waiter { arrival, bytes, granted };
         state.change(owner, |state| state.waiting.entry(queue).or_default().push_back(waiter));
-        Err(Place { shared: Arc::clone(shared), queue, granted: place, is_waiting: true })
+        Err(QueueEntry { shared: Arc::clone(shared), queue, granted: receiver, is_waiting: true })
     }
 
     /// Bytes that are held now.
@@ -260,15 +260,15 @@ impl Drop for HeldBytes {
     }
 }
 
-/// A place in the queue, given up when dropped.
-struct Place {
+/// An entry of the queue, removed when dropped.
+struct QueueEntry {
     shared: Arc<ByteSharesInner>,
     queue: Queue,
     granted: oneshot::Receiver<HeldBytes>,
     is_waiting: bool,
 }
 
-impl Drop for Place {
+impl Drop for QueueEntry {
     fn drop(&mut self) {
         if !self.is_waiting {
             return;
