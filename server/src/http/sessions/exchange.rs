@@ -257,7 +257,7 @@ impl Exchange {
         let wait = Duration::from_millis(u64::from(header.wait_ms).min(MAX_POLL_WAIT_MS));
         let mut arrived = self.arrived.subscribe();
         tokio::select! {
-            () = self.relay.filled() => {}
+            () = self.relay.wait_for_frames() => {}
             () = tokio::time::sleep(wait) => {}
             _ = arrived.wait_for(|next| *next > sequence + 1) => {}
         }

@@ -143,7 +143,7 @@ impl Relay {
     }
 
     /// Waits until [`take`](Self::take) would give something.
-    pub async fn filled(&self) {
+    pub async fn wait_for_frames(&self) {
         self.wait_for(|outbound| !outbound.parts.is_empty()).await;
     }
 
