@@ -76,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_a_policy_leaves_out_needs_an_approval() {
+    fn what_a_policy_leaves_out_needs_an_approval() {
         let all = needed(json!({"approvers": [KEY]})).expect("valid");
         let some = json!({"approvers": [KEY], "scripts": ["deploy"], "ad_hoc": false, "life_cycle": false});
         let some = needed(some).expect("valid");

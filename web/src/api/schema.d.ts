@@ -1289,7 +1289,7 @@ export interface paths {
         /**
          * Exchange a refresh token for the next one and an access token.
          * @description A refresh token works once. Repeated within 10 seconds, for a client that lost the answer, it gets the
-         *     same next token. Later it ends the session, because somebody else may have it.
+         *     same next token. Later it ends the session, because another person may have it.
          */
         post: operations["refresh_session"];
         delete?: never;
@@ -4647,7 +4647,7 @@ export interface components {
             expires_at?: components["schemas"]["Timestamp"] | null;
             finished_at?: components["schemas"]["Timestamp"] | null;
             id: components["schemas"]["CommandId"];
-            /** @description Queued, and not sent until its rollout lifts the hold or somebody else approves it. */
+            /** @description Queued, and not sent until its rollout lifts the hold or another person approves it. */
             is_held: boolean;
             job_id?: components["schemas"]["JobId"] | null;
             late_result?: components["schemas"]["LateResult"] | null;

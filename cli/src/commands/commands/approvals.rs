@@ -1,4 +1,4 @@
-//! `muster approvals`: requests for somebody else's yes, and the rules that ask for it.
+//! `muster approvals`: requests for another person's yes, and the rules that ask for it.
 
 mod rules;
 mod sign;
@@ -90,7 +90,7 @@ enum Action {
         /// Id of the request, or its first 8 characters or more
         id: String,
     },
-    /// Approve somebody else's request; its work is released
+    /// Approve another person's request; its work is released
     Approve {
         /// Id of the request, or its first 8 characters or more
         id: String,
@@ -100,7 +100,7 @@ enum Action {
         #[command(flatten)]
         sign: SignOptions,
     },
-    /// Refuse somebody else's request; its work is never sent
+    /// Refuse another person's request; its work is never sent
     Refuse {
         /// Id of the request, or its first 8 characters or more
         id: String,

@@ -77,7 +77,7 @@ pub enum Scope {
     /// Cancels, pauses, resumes and aborts what other keys requested.
     #[serde(rename = "commands:manage")]
     CommandsManage,
-    /// Approves or refuses what somebody else requested.
+    /// Approves or refuses what another person requested.
     #[serde(rename = "approvals:decide")]
     ApprovalsDecide,
     /// The rules that make work wait for an approval.

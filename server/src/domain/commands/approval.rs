@@ -1,4 +1,4 @@
-//! Approvals: which work waits for somebody else's yes, and how a request for it ends. Pure.
+//! Approvals: which work waits for another person's yes, and how a request for it ends. Pure.
 
 use std::collections::BTreeSet;
 
@@ -199,7 +199,7 @@ impl WorkApproval {
     /// Who refused it, and why; `None` unless it was refused with a reason.
     pub fn refusal(&self) -> Option<String> {
         let reason = self.reason.as_deref().filter(|_| self.state == ApprovalState::Refused)?;
-        let name = self.decided_by_name.as_deref().unwrap_or("somebody else");
+        let name = self.decided_by_name.as_deref().unwrap_or("another person");
         let reason = reason.trim().trim_end_matches('.');
         Some(format!("{name} refused to approve it: {reason}. It was never sent"))
     }

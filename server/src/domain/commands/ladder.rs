@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn strictest_step_that_holds_decides_whatever_the_order() {
+    fn strictest_step_that_holds_decides_in_any_order() {
         let ladder = Ladder(vec![
             step(None, 100, LadderDemand::Refuse),
             step(None, 2, LadderDemand::Confirm),

@@ -104,7 +104,7 @@ impl Fixture {
         api_key::Model { tenant_id, created_by, secret_hash: hash.0.to_vec(), ..row }
     }
 
-    /// A key of somebody else, in a tenant.
+    /// A key of another person, in a tenant.
     async fn key_of_another(&self, tenant_id: TenantId, number: u8) -> (ApiKeyId, SecretHash) {
         let hash = secret(tenant_id, number);
         let row = self.key_of(tenant_id, Some(PrincipalId::new()), hash);

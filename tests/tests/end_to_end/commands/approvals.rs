@@ -1,4 +1,4 @@
-//! Work that waits for somebody else's yes.
+//! Work that waits for another person's yes.
 
 use muster_tests::{
     Agent, AgentOptions, Api, Fixture, JsonFields as _, LiveStream, Script, ended,
@@ -7,10 +7,10 @@ use muster_tests::{
 use serde_json::{Value, json};
 
 on_both_databases!(
-    a_job_waits_for_somebody_elses_approval_and_then_runs_as_requested,
-    nobody_approves_their_own_request_on_any_path,
+    a_job_waits_for_another_persons_approval_and_then_runs_as_requested,
+    a_person_approves_no_own_request_on_any_path,
     a_rotation_never_hides_whose_key_it_is,
-    whoever_runs_the_server_is_one_person,
+    people_who_run_the_server_are_one_person,
     every_kind_of_work_waits_and_no_action_releases_it,
     refused_and_expired_requests_end_their_work_and_stay,
 );
@@ -36,8 +36,8 @@ async fn rule(fixture: &Fixture, fields: Value) -> String {
     fixture.api.post("/api/approvals/rules", fields).await.expect(201).id().to_owned()
 }
 
-/// A key of somebody else: an owner who was invited.
-async fn somebody_else(fixture: &Fixture) -> Api {
+/// A key of another person: an owner who was invited.
+async fn another_person(fixture: &Fixture) -> Api {
     let grace = fixture.owner().await.add("grace@example.com", "owner").await;
     made(&grace.api, json!({"name": "grace", "role": "owner"})).await.1
 }
@@ -55,9 +55,9 @@ async fn job_in(api: &Api, id: &str, state: &str) -> Value {
     .await
 }
 
-async fn a_job_waits_for_somebody_elses_approval_and_then_runs_as_requested(fixture: Fixture) {
+async fn a_job_waits_for_another_persons_approval_and_then_runs_as_requested(fixture: Fixture) {
     let (agent, id) = agent(&fixture).await;
-    let grace = somebody_else(&fixture).await;
+    let grace = another_person(&fixture).await;
     rule(&fixture, json!({"name": "production", "target": "tag:prod", "scripts": ["deploy"]}))
         .await;
     let mut events =
@@ -128,9 +128,9 @@ async fn a_job_waits_for_somebody_elses_approval_and_then_runs_as_requested(fixt
     assert!(entry["detail"]["pinned"]["script_sha256"].is_string(), "{entry}");
 }
 
-async fn nobody_approves_their_own_request_on_any_path(fixture: Fixture) {
+async fn a_person_approves_no_own_request_on_any_path(fixture: Fixture) {
     let (_agent, id) = agent(&fixture).await;
-    let grace = somebody_else(&fixture).await;
+    let grace = another_person(&fixture).await;
     rule(&fixture, json!({"name": "all"})).await;
     let owner = json!({"name": "a", "role": "owner"});
     let (_, ada) = made(&fixture.api, owner.clone()).await;
@@ -190,7 +190,7 @@ async fn a_rotation_never_hides_whose_key_it_is(fixture: Fixture) {
     again.get("/api/me").await.expect_problem(401, "invalid_api_key");
 }
 
-async fn whoever_runs_the_server_is_one_person(fixture: Fixture) {
+async fn people_who_run_the_server_are_one_person(fixture: Fixture) {
     let (_agent, id) = agent(&fixture).await;
     let ada = fixture.owner().await;
     let carl = ada.add("carl@example.com", "owner").await;
@@ -212,7 +212,7 @@ async fn whoever_runs_the_server_is_one_person(fixture: Fixture) {
 
 async fn every_kind_of_work_waits_and_no_action_releases_it(fixture: Fixture) {
     let (agent, id) = agent(&fixture).await;
-    let grace = somebody_else(&fixture).await;
+    let grace = another_person(&fixture).await;
     let done = fixture.api.execute(&id, "status", json!({})).await;
     fixture.api.finished(&done).await;
     let job = json!({"script": "status", "target": {"ids": [id]}});
@@ -285,7 +285,7 @@ async fn every_kind_of_work_waits_and_no_action_releases_it(fixture: Fixture) {
 
 async fn refused_and_expired_requests_end_their_work_and_stay(fixture: Fixture) {
     let (_agent, id) = agent(&fixture).await;
-    let grace = somebody_else(&fixture).await;
+    let grace = another_person(&fixture).await;
     rule(&fixture, json!({"name": "all", "fan_out_above": 0})).await;
     let refused = fixture.api.execute(&id, "status", json!({})).await;
     let path = format!("/api/approvals/{}", pending(&grace).await.id());
@@ -317,7 +317,7 @@ async fn refused_and_expired_requests_end_their_work_and_stay(fixture: Fixture) 
 async fn requests_are_listed_and_decided_from_the_command_line() {
     let fixture = Fixture::on_sqlite().await;
     let (_agent, id) = agent(&fixture).await;
-    let grace = somebody_else(&fixture).await;
+    let grace = another_person(&fixture).await;
     let cli = fixture.cli().await;
     let add =
         ["approvals", "rules", "add", "production", "--target", "tag:prod", "--script", "deploy"];
@@ -369,7 +369,7 @@ async fn requests_are_listed_and_decided_from_the_command_line() {
 async fn run_waits_for_an_approval_and_names_it_in_both_forms() {
     let fixture = Fixture::on_sqlite().await;
     let (_agent, id) = agent(&fixture).await;
-    let grace = somebody_else(&fixture).await;
+    let grace = another_person(&fixture).await;
     let cli = fixture.cli().await;
     rule(&fixture, json!({"name": "prod-deploy", "target": "tag:prod", "scripts": ["deploy"]}))
         .await;
@@ -385,7 +385,7 @@ async fn run_waits_for_an_approval_and_names_it_in_both_forms() {
         request.id().to_owned()
     };
     let note = |id: &str, interrupt: &str| {
-        format!("somebody else runs \"muster approvals approve {id}\"; ^C {interrupt}")
+        format!("another person runs \"muster approvals approve {id}\"; ^C {interrupt}")
     };
 
     let job = cli.start(&["run", "--tag", "prod", "deploy"]);
@@ -432,7 +432,7 @@ async fn run_waits_for_an_approval_and_names_it_in_both_forms() {
 }
 
 #[tokio::test]
-async fn whatever_the_preflight_refuses_is_refused_in_the_explanation() {
+async fn what_the_preflight_refuses_is_refused_in_the_explanation() {
     let fixture = Fixture::on_sqlite().await;
     let (_agent, id) = agent(&fixture).await;
     for (operation, target, job) in [

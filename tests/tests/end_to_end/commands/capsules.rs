@@ -13,10 +13,10 @@ on_both_databases!(
     a_host_runs_what_its_approver_signed_and_nothing_else,
     a_changed_database_starts_nothing_on_a_host_with_approvers,
     a_signature_for_one_host_starts_nothing_on_another_that_gets_its_id,
-    nothing_is_signed_that_nobody_has_seen,
+    nothing_is_signed_that_was_not_shown,
 );
 
-/// A host whose policy pins an approver, the approver's key file, and a key of somebody else.
+/// A host whose policy pins an approver, the approver's key file, and a key of another person.
 struct Pinned {
     agent: Agent,
     id: String,
@@ -235,7 +235,7 @@ fn literal(fixture: &Fixture, id: &str) -> String {
     }
 }
 
-async fn nothing_is_signed_that_nobody_has_seen(fixture: Fixture) {
+async fn nothing_is_signed_that_was_not_shown(fixture: Fixture) {
     let Pinned { agent, id, key, grace } = pinned(&fixture).await;
     let cli = fixture.cli().await;
     let login = ["login", "--server", &fixture.server.url()];

@@ -1,4 +1,4 @@
-//! Schedules whose jobs wait for somebody else's yes.
+//! Schedules whose jobs wait for another person's yes.
 
 use muster_tests::{Fixture, JsonFields as _, eventually, eventually_shown, on_both_databases};
 use serde_json::json;

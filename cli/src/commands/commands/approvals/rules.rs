@@ -1,4 +1,4 @@
-//! `muster approvals rules`: which work waits for somebody else's yes.
+//! `muster approvals rules`: which work waits for another person's yes.
 
 use clap::Subcommand;
 use reqwest::Method;

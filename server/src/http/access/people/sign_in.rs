@@ -210,7 +210,7 @@ async fn sign_in(
 /// Exchange a refresh token for the next one and an access token.
 ///
 /// A refresh token works once. Repeated within 10 seconds, for a client that lost the answer, it gets the
-/// same next token. Later it ends the session, because somebody else may have it.
+/// same next token. Later it ends the session, because another person may have it.
 #[utoipa::path(post, path = "/api/auth/refresh", tag = "accounts", security(()), request_body = RefreshBody,
     responses((status = 200, body = TokensView), (status = 401, body = Problem), (status = 403, body = Problem),
         (status = 429, body = Problem), (status = 503, body = Problem)))]

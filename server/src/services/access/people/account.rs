@@ -65,7 +65,7 @@ impl OwnAccount<'_> {
     /// Ends one session of the caller's person. Its tokens are invalid when this returns.
     ///
     /// # Errors
-    /// 403 `session_required` for an API key; 404 for a session of somebody else.
+    /// 403 `session_required` for an API key; 404 for a session of another person.
     pub async fn end_session(&self, caller: &Caller, id: SessionId) -> Result<()> {
         let live = require_session(&self.0.store, caller).await?;
         let now = self.0.clock.now();

@@ -247,7 +247,7 @@ impl SignIn {
     }
 
     /// Exchanges a refresh token for the next one and an access token. A token that was replaced more
-    /// than 10 seconds ago ends its session: somebody else may have it.
+    /// than 10 seconds ago ends its session: another person may have it.
     ///
     /// # Errors
     /// 401 `invalid_refresh_token`, or `session_ended` for a session that ends by it;

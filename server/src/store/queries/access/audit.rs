@@ -36,7 +36,7 @@ pub struct AuditPage {
     pub next: Option<AuditPosition>,
 }
 
-/// A row, with texts as they are: also what somebody else wrote there can be read.
+/// A row, with texts as they are: also what another person wrote there can be read.
 type AuditRow = (
     Uuid,
     i64,

@@ -1,4 +1,4 @@
-//! How somebody else decides about a request for approval, in one transaction with what follows for the
+//! How another person decides about a request for approval, in one transaction with what follows for the
 //! work.
 
 use sea_orm::sea_query::Expr;
