@@ -121,7 +121,7 @@ test('messages that were given up are sent again from the log', async ({ page })
   await page.goto('/settings/integrations');
   await page.getByRole('link', { name: 'night shift' }).click();
   await expect(page.getByText('HTTP 503 · <b>busy</b>')).toBeVisible();
-  await expect(page.getByText('stands for 3 events')).toBeVisible();
+  await expect(page.getByText('reports 3 events')).toBeVisible();
   await page.getByRole('button', { name: 'Send again' }).click();
   await expect(page.getByRole('button', { name: 'Send again' })).toHaveCount(0);
   expect(sent).toContain(`/deliveries/${id}/resend`);

@@ -10,7 +10,7 @@ use serde_json::Value;
 /// Most approvers of a host.
 const MAX_APPROVERS: usize = 16;
 
-/// `needs_approval` of a policy. Whatever it leaves out needs an approval.
+/// `needs_approval` of a policy. What it leaves out needs an approval.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NeedsApproval {

@@ -47,7 +47,7 @@ pub fn line_diff(usual: &str, other: &str) -> Option<Vec<String>> {
     Some(shown)
 }
 
-/// A longest common subsequence of lines, with what lies between.
+/// A longest common subsequence of lines, with what is between.
 fn compare<'a>(before: &[&'a str], after: &[&'a str]) -> Vec<DiffLine<'a>> {
     let width = after.len() + 1;
     // The length of the longest common subsequence of the lines from each pair on.

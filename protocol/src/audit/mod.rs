@@ -155,7 +155,7 @@ pub struct AuditAnchor {
 }
 
 /// That one key of a server is followed by another one, signed with the key that is replaced. The detail of an
-/// entry [`KEY_CHANGE_ACTION`]: whoever trusts the previous key can trust the new one.
+/// entry [`KEY_CHANGE_ACTION`]: a person who trusts the previous key can trust the new one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AuditKeyChange {
     pub previous_public_key: AgentPublicKey,

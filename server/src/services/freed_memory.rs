@@ -1,7 +1,7 @@
 //! Counts the bytes of messages that were freed, so that a worker knows when to return them to the system.
 //!
 //! The system's allocator returns large blocks and the end of each of its heaps by itself. What a flood of
-//! small and middling blocks leaves between living ones stays with the process until somebody asks.
+//! small and middling blocks leaves between living ones stays with the process until it is asked for.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -56,7 +56,7 @@ fn main() -> anyhow::Result<ExitCode> {
                 println!("{report}");
                 total.add(&report.statistics);
             }
-            // What it panicked with stands above. There is something to look at first.
+            // The panic is printed above, and must be looked at first.
             Err(error) => {
                 println!("seed {} on {store:?}: {error:#}", first + round);
                 total.add(&Statistics { runs: 1, violations: 1, ..Statistics::default() });

@@ -65,7 +65,7 @@ pub async fn check_all(
         }
     }
     for command in executions_of.into_values().flatten() {
-        let what = format!("nobody asked for {command}");
+        let what = format!("{command} was not submitted");
         findings.violations.push(Violation::new(Promise::SubmittedOnce, what));
     }
     for (id, times) in start_log.iter().filter(|(id, _)| !known.contains(id)) {

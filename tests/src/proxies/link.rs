@@ -138,7 +138,7 @@ impl Link {
 
 impl LinkRules {
     fn downloads(&self) -> std::sync::MutexGuard<'_, Downloads> {
-        self.downloads.lock().expect("nobody panics with it")
+        self.downloads.lock().expect("no holder panics")
     }
 
     /// Number of bytes of the answer to forward, for a connection that starts with this request.

@@ -1,4 +1,4 @@
-//! A SOCKS5 proxy (RFC 1928, 1929) that connects every request to one server, whatever was requested. So a
+//! A SOCKS5 proxy (RFC 1928, 1929) that connects every request to one server, for any requested address. So a
 //! server's name needs to exist nowhere, and nothing can reach the server at that name around the proxy.
 
 use std::io;
@@ -74,7 +74,7 @@ impl SocksProxy {
 
     /// The targets that it was asked for: `name:PORT` for a name, `[ADDRESS]:PORT` for an address.
     pub fn requests(&self) -> Vec<String> {
-        self.requests.lock().expect("nobody panics with it").clone()
+        self.requests.lock().expect("no holder panics").clone()
     }
 }
 
@@ -110,7 +110,7 @@ async fn serve(rules: SocksRules, mut client: TcpStream) -> io::Result<()> {
         }
     }
     let requested = target(&mut client).await?;
-    rules.requests.lock().expect("nobody panics with it").push(requested);
+    rules.requests.lock().expect("no holder panics").push(requested);
     if let SocksBehaviour::Refuse(reply) = rules.behaviour {
         return client.write_all(&[5, reply, 0, 1, 0, 0, 0, 0, 0, 0]).await;
     }

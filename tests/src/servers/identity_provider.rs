@@ -1,4 +1,4 @@
-//! A provider of single sign-on that issues whatever a test sets: right tokens, and hostile ones.
+//! A provider of single sign-on that issues what a test sets: right tokens, and hostile ones.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -75,7 +75,7 @@ enum State {
     Approved,
     /// Another person refused it
     Refused,
-    /// Nobody decided in time
+    /// Not decided in time
     Expired,
     /// The work ended before a decision
     Withdrawn,

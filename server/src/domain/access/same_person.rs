@@ -83,7 +83,7 @@ mod tests {
                 assert!(!ownership.is_same_person(different, one));
             }
         }
-        // Whoever rotated a key knows its secret, and so does who created it.
+        // A person who rotated or created a key knows its secret.
         ownership.add(other, ada);
         assert!(ownership.is_same_person(other, child));
         assert!(ownership.is_same_person(other, grace));

@@ -107,7 +107,7 @@ pub enum ApprovalState {
     Approved,
     /// Another person refused it; the work ended.
     Refused,
-    /// Nobody decided in time; the work ended.
+    /// It was not decided in time; the work ended.
     Expired,
     /// The work ended before a decision: it was cancelled, or its agent was deleted.
     Withdrawn,
@@ -127,7 +127,7 @@ impl ApprovalState {
 }
 
 /// Exactly what an approval is for. The stored work can't be changed; what the hosts report about the
-/// script is compared when somebody approves.
+/// script is compared when a person approves.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PinnedWork {
     /// SHA-256 over the sorted ids of the agents.

@@ -49,7 +49,7 @@ pub struct LadderStep {
 #[serde(transparent)]
 pub struct Ladder(pub Vec<LadderStep>);
 
-/// The number of agents that somebody confirmed.
+/// The number of agents that the caller confirmed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Confirmation {
     /// A request names exactly its agents.

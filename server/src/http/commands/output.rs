@@ -204,7 +204,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_files_name_is_safe_whatever_the_scripts() {
+    fn the_name_of_a_file_is_safe_for_any_script() {
         let id = CommandId(uuid::Uuid::nil());
         assert_eq!(file_name("deploy.web", id, None), format!("deploy.web-{id}.log"));
         let hostile = "../..\"; filename=\"evil.exe\r\nX: \u{202e}";

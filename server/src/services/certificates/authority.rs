@@ -202,7 +202,7 @@ impl fmt::Debug for IssuedCertificate {
 fn make(clock: &Clock) -> Result<Zeroizing<Vec<u8>>, AuthorityError> {
     let mut random = [0; 4];
     SystemRandom::new().fill(&mut random).map_err(|_| rcgen::Error::RingUnspecified)?;
-    // People who manage several servers can tell their authorities apart.
+    // People who manage several servers can distinguish their authorities.
     let name = format!("Muster authority {}", HEXLOWER.encode(&random));
     let (key, server_key) = (issuing::new_key()?, issuing::new_key()?);
     let validity = Validity::issued(clock.now(), AUTHORITY_CERTIFICATE_MS);

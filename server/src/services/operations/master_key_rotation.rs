@@ -107,7 +107,7 @@ pub(super) async fn rotate(
         return Err(UnlockError::Wrong(file.display().to_string()).into());
     }
     secret_box.replace_key(&new);
-    // Whoever has the old master key and a copy of the database has the keys that sign access tokens.
+    // A holder of the old master key and of a copy of the database has the keys that sign access tokens.
     store.system().delete_token_keys().await?;
     if let Some(tokens) = tokens {
         tokens.forget();

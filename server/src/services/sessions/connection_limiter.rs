@@ -1,5 +1,5 @@
 //! Limits the connections of each agent key. Connections that have not registered are counted apart
-//! from the others: whoever has the key can open them, and they must not keep its agents out.
+//! from the others: any holder of the key can open them, and they must not keep its agents out.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};

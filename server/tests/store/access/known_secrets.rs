@@ -1,4 +1,4 @@
-//! Secrets of API keys that somebody has known end with that person and with that key, on both databases.
+//! Secrets of API keys that a person has known end with that person and with that key, on both databases.
 
 use std::collections::BTreeSet;
 
@@ -19,7 +19,7 @@ on_both_databases!(
     a_previous_secret_manages_no_key,
 );
 
-/// Somebody who creates and rotates keys, with a session or with secrets that it saw.
+/// A person who creates and rotates keys, with a session or with secrets that it saw.
 struct Actor<'a> {
     fixture: &'a Fixture,
     tenant_id: TenantId,

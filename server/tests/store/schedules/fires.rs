@@ -1,4 +1,4 @@
-//! Due times, fires and their jobs, on both databases: whatever is tried twice, each due time has one
+//! Due times, fires and their jobs, on both databases: even if a step is repeated, each due time has one
 //! fire and each fire one job.
 
 use muster_server::domain::commands::job_state::JobState;

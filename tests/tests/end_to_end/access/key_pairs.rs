@@ -1,4 +1,4 @@
-//! Key pairs: an agent proves its identity, and what it claims makes it nobody else.
+//! Key pairs: an agent proves its identity, and its claims do not make it another agent.
 
 use muster_tests::{
     ALL, Agent, AgentOptions, Cli, Closed, ExchangeAgent, FakeAgent, Fixture, JsonFields as _,
@@ -166,7 +166,7 @@ async fn proof_of_another_connection_or_for_other_claims_is_refused(fixture: Fix
     let mut data = claims(None, "host");
     data.as_object_mut().expect("fields").remove("key_seed");
     assert_eq!(without.register(data).await, refused);
-    assert!(fixture.agents_of(&key_id).await.is_empty(), "nobody was enrolled");
+    assert!(fixture.agents_of(&key_id).await.is_empty(), "no agent was enrolled");
     assert!(fixture.server.log().contains("did not prove its key pair"));
     // On its own connection the recorded one is valid.
     first.register(recorded).await;

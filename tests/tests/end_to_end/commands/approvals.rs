@@ -140,7 +140,7 @@ async fn a_person_approves_no_own_request_on_any_path(fixture: Fixture) {
     let body = json!({"script": "status", "target": {"ids": [id]}});
     ada.post("/api/jobs", body).await.expect(202);
     let path = format!("/api/approvals/{}", pending(&ada).await.id());
-    // A key that one person rotated is known to that person, whoever created it.
+    // A key that one person rotated is known to that person, also if another one created it.
     let rotated = ada.post(&format!("/api/keys/{other_id}/rotate"), json!({})).await.expect(200);
     let taken = ada.with_key(rotated.text("key"));
     for own in [&fixture.api, &ada, &child, &sibling, &taken] {
@@ -163,7 +163,7 @@ async fn a_person_approves_no_own_request_on_any_path(fixture: Fixture) {
     assert_eq!(approved["state"], "approved");
 }
 
-/// A request of somebody for a script, and its path.
+/// A request of a person for a script, and its path.
 async fn requested(api: &Api, agent_id: &str) -> String {
     let body = json!({"script": "status", "target": {"ids": [agent_id]}});
     api.post("/api/jobs", body).await.expect(202);

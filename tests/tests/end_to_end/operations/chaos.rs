@@ -71,7 +71,7 @@ async fn is_found(promise: Promise, settings: impl Fn(u64) -> ChaosSettings) -> 
             return report;
         }
     }
-    panic!("{promise:?} was broken in {ROUNDS} runs, and nobody noticed");
+    panic!("{promise:?} was broken in {ROUNDS} runs, and no check noticed");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,4 +1,4 @@
-//! Programs whose output nobody reads, as in `muster-server openapi | head -1`: they end without a message.
+//! Programs whose output is not read, as in `muster-server openapi | head -1`: they end without a message.
 
 use std::process::Command;
 

@@ -183,7 +183,7 @@ impl Story {
         fs::write(self.control.join("ids.json"), ids.to_string()).expect("write the ids");
     }
 
-    /// The owner, who signed up in the browser, invites somebody who accepts.
+    /// The owner, who signed up in the browser, invites a person who accepts.
     async fn invite(&self, invitation: Value) {
         let api = self.fixture.api.with_key("");
         let login = json!({"email": "ada@example.com", "password": PASSWORD});

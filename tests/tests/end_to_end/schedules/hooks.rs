@@ -241,7 +241,7 @@ async fn hooks_are_managed_from_the_command_line() {
     .await;
 }
 
-/// Somebody who replaces the secret of a colleague's hook must not approve what then arrives.
+/// A person who replaces the secret of a colleague's hook must not approve what then arrives.
 #[tokio::test]
 async fn who_got_the_secret_of_a_hook_approves_none_of_its_jobs() {
     let fixture = Fixture::on_sqlite().await;

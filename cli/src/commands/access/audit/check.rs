@@ -93,7 +93,7 @@ pub fn start(args: &AuditVerifyArgs) -> Result<LogReader, CliError> {
     let kept = args.head.as_deref().map(read_head).transpose()?;
     let trusted = args.public_key.or(kept.as_ref().map(|head| head.public_key.fingerprint()));
     if args.from.is_some() && trusted.is_none() {
-        // Whoever changes a file can also sign it again with a key of their own.
+        // A person who changes a file can also sign it again with a key of their own.
         return Err(CliError::Usage(
             "pass the server's key with --public-key, or a head that you kept with --head; a file alone proves nothing"
                 .into(),

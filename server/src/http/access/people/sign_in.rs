@@ -181,7 +181,7 @@ fn limited(mut response: Response, allowance: Allowance) -> Response {
 
 /// Sign in with an address and a password.
 ///
-/// The answer tells neither by its content nor by its time whether the address is known. Ten attempts a
+/// The answer shows neither by its content nor by its time whether the address is known. Ten attempts a
 /// minute are allowed from one address and for one account. For a person with a second factor the answer is a
 /// challenge, and `POST /api/auth/login/code` completes the sign-in.
 #[utoipa::path(post, path = "/api/auth/login", tag = "accounts", security(()), request_body = SignInBody,

@@ -1,5 +1,5 @@
 //! What mails say. The templates hold no text that a stranger may choose: a mail goes to an address that
-//! somebody typed, and must not carry that person's words to its owner.
+//! somebody typed, and must not contain that person's words to its owner.
 
 use std::sync::LazyLock;
 

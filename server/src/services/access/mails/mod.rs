@@ -27,7 +27,7 @@ pub(in crate::services) const FIELD: &str = "mail";
 const NO_TENANT: TenantId = TenantId(Uuid::nil());
 /// Mails that are sent at once.
 const MAILS_AT_ONCE: u64 = 8;
-/// Kind of a mail that is not sent: it costs as much as one that is, so that neither answer nor time tells
+/// Kind of a mail that is not sent: it costs as much as one that is, so that neither answer nor time shows
 /// whether there was one.
 const DECOY: &str = "none";
 /// Kind of a mail of an integration.

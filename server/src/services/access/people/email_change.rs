@@ -70,7 +70,7 @@ impl EmailChanges {
         Ok(expires_at)
     }
 
-    /// Changes the address with the right code, and tells the old one.
+    /// Changes the address with the right code, and notifies the old one.
     ///
     /// # Errors
     /// 403 `session_required` for an API key, 422 `wrong_code`.

@@ -1,7 +1,7 @@
 //! Limits how often a password may be tried by who has proved the account before: from an address that has
 //! signed in to it, and in a session.
 //!
-//! They have limits of their own, so that somebody who guesses from other addresses can't keep a person out
+//! They have limits of their own, so that a person who guesses from other addresses can't keep a person out
 //! of an account, or from confirming what they do.
 
 use std::num::NonZeroU32;

@@ -49,7 +49,7 @@ pub struct OpenReset {
 }
 
 impl PasswordResets {
-    /// Sends a token to the address if a person has it. Neither answer nor time tells which.
+    /// Sends a token to the address if a person has it. Neither answer nor time shows which.
     ///
     /// # Errors
     /// 409 `mail_not_configured`, 422 for the address; [`ServiceError::RateLimited`].

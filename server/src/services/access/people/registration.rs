@@ -1,7 +1,7 @@
 //! People create an account and a tenant of their own, after they proved that they read the mails of the
 //! address.
 //!
-//! Neither answers nor times tell whether an address has an account: the same is hashed, stored and sent.
+//! Neither answers nor times show whether an address has an account: the same is hashed, stored and sent.
 
 use std::num::NonZeroU32;
 

@@ -101,7 +101,7 @@ struct SignInAccount {
 }
 
 impl SignIn {
-    /// Signs a person in. Neither answer nor time tells whether an address is known. The outer error is
+    /// Signs a person in. Neither answer nor time shows whether an address is known. The outer error is
     /// that of too many attempts; any other answer shows what is left of the limit.
     ///
     /// # Errors

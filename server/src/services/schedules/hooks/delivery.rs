@@ -58,7 +58,7 @@ impl Hooks {
     ///
     /// # Errors
     /// 401 `hook_not_authenticated` for an unknown hook and without a proof, which an answer does not
-    /// tell apart; 429; 409 `hook_disabled`; 403 `hook_owner_invalid`; 422 for a body that does not fit; as
+    /// distinguish; 429; 409 `hook_disabled`; 403 `hook_owner_invalid`; 422 for a body that does not fit; as
     /// the submission of a job.
     pub async fn deliver(
         &self,

@@ -25,7 +25,7 @@ pub struct Model {
     /// How often a code was tried since `tried_since`.
     pub tries: i32,
     pub tried_since: Timestamp,
-    /// Another account has the address, so nobody knows the code.
+    /// Another account has the address, so the code is unknown.
     pub is_known: bool,
     /// Of the code.
     pub expires_at: Timestamp,

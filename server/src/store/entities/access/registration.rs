@@ -25,7 +25,7 @@ pub struct Model {
     /// How often a code was tried.
     pub tries: i32,
     pub codes_sent: i32,
-    /// The address had an account, so nobody knows the code.
+    /// The address had an account, so the code is unknown.
     pub is_known: bool,
     pub created_at: Timestamp,
     /// Of the code.

@@ -1,4 +1,4 @@
-//! What a key with limits, an admin, a stolen session and somebody who left can't reach in a roundabout way.
+//! What a key with limits, an admin, a stolen session and a person who left can't reach in a roundabout way.
 
 use muster_tests::{
     AgentOptions, Api, FakeAgent, Fixture, JsonFields as _, LiveStream, PASSWORD, Person, Script,

@@ -112,7 +112,7 @@ async fn signatures_of_others_for_others_or_from_before_sign_no_person_in(fixtur
     add(&other, &mut other_device, "phone").await;
     let wrong = |answer: ApiResponse| answer.expect_problem(401, "wrong_passkey");
 
-    // A page of another person, a device that did not verify its person, a device that nobody added.
+    // A page of another person, a device that did not verify its person, a device that was not added.
     device.origin = "https://muster.example.evil.example".to_owned();
     wrong(signed_in(&fixture, &mut device).await);
     ORIGIN.clone_into(&mut device.origin);

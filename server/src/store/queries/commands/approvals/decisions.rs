@@ -49,7 +49,7 @@ pub enum DecisionResult {
     Unknown,
     /// It was decided, has expired, or its work has ended.
     NotPending(ApprovalState),
-    /// Somebody decides about their own request.
+    /// A person decides about an own request.
     OwnRequest,
 }
 
