@@ -2,8 +2,8 @@
 //! the server.
 //!
 //! The entries of one commit are one *link*. A link contains the hash of the link before it and the
-//! digest of each of its entries. The server signs the hash of the last link, the *head*. Whoever
-//! keeps a copy of a head can later prove that what it covers was changed or removed.
+//! digest of each of its entries. The server signs the hash of the last link, the *head*. A person
+//! who keeps a copy of a head can later prove that what it covers was changed or removed.
 
 mod chain_verifier;
 mod hash;

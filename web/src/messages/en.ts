@@ -189,7 +189,7 @@ export const en = {
     paused: 'Paused. No new wave starts.',
     open: (count: number, all: number) => `${n(count)} of ${n(all)} executions are not over yet.`,
     ended: (all: number) => (all === 1 ? 'The execution is over.' : `All ${n(all)} executions are over.`),
-    endedWithTrouble: (count: number, all: number) => `${n(count)} of ${n(all)} executions did not succeed.`,
+    endedUnsuccessfully: (count: number, all: number) => `${n(count)} of ${n(all)} executions did not succeed.`,
   },
   execution: {
     title: 'Execution', on: 'on', by: (name: string, trigger: string) => (trigger === 'schedule' ? `by a schedule of ${name}` : trigger === 'hook' ? `by a hook of ${name}` : trigger === 'group' ? `by a group of ${name}` : trigger === 'retry' ? `retried by ${name}` : `by ${name}`), signed: 'signed by the agent', secret: 'secret', attempt: (number: number) => `attempt ${n(number)}`, attemptBefore: 'the attempt before', attemptAfter: 'the attempt after', lock: (name: string) => `lock ${name}`, input: (size: string) => `${size} of input`, again: 'Run again…', cancel: 'Cancel', cancelRequested: 'Cancel requested',
@@ -211,7 +211,7 @@ export const en = {
     allOnline: (online: number, all: number) => `${n(online)} of ${agents(all)} ${all === 1 ? 'is' : 'are'} online.`,
     waitsForApproval: (count: number) => `waits for an approval, on ${agents(count)}`,
     review: 'Review', open: 'Open', keyExpires: 'is an API key that expires', jobHalted: 'is a job that halted', identityAlert: 'is an agent whose identity needs attention', groupHalted: 'is a group whose update halted', scheduleStopped: 'is a schedule that stopped',
-    runningNow: 'Running now', nothingRuns: 'Nothing runs.', troubled: 'Did not succeed in the last day', noTrouble: 'Everything succeeded.', all: 'All',
+    runningNow: 'Running now', nothingRuns: 'Nothing runs.', unsuccessful: 'Did not succeed in the last day', noTrouble: 'Everything succeeded.', all: 'All',
     noneOffline: 'All agents are online.', offlineSince: 'offline,', nextFires: 'Next fires', noFires: 'Nothing is planned.', recentJobs: 'Recent jobs',
   },
   ruleWords: undefined as RuleWords | undefined,
