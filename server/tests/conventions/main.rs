@@ -10,6 +10,7 @@ mod limits;
 mod literals;
 mod missing_features;
 mod modules;
+mod readable_texts;
 mod records;
 mod refusals;
 mod security_tests;
