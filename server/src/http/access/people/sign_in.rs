@@ -21,10 +21,10 @@ use crate::http::extract::{Body, Empty, has_credential, unknown_client};
 use crate::http::problem::{ApiResult, Problem, rate_limit_headers};
 use crate::services::access::caller::{Caller, Client};
 use crate::services::access::people::session_confirmation::GivenProof;
+use crate::services::access::people::sign_in::challenge::WaitingSignIn;
 use crate::services::access::people::sign_in::{
     Credentials, SessionTokens, SignInAnswer, SignedIn,
 };
-use crate::services::access::people::sign_in_challenge::WaitingSignIn;
 use crate::services::error::ServiceError;
 
 pub(in crate::http) fn routes() -> OpenApiRouter<AppState> {

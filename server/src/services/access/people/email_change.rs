@@ -6,7 +6,7 @@ use zeroize::Zeroizing;
 
 use super::account::entries_of_other_tenants;
 use super::confirmation::{require_confirmed, require_session};
-use super::sign_in_limiter::SignInLimiter;
+use super::sign_in::limiter::SignInLimiter;
 use crate::domain::access::people::email::EmailAddress;
 use crate::domain::access::people::verification_code::{CODE_MS, VerificationCode, presented_hash};
 use crate::domain::secret_box::SecretBox;

@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 
 use super::passwords::Passwords;
 use super::setup::password_problem;
-use super::sign_in_limiter::SignInLimiter;
+use super::sign_in::limiter::SignInLimiter;
 use crate::domain::access::credential::{NewSecret, PASSWORD_RESET_PREFIX, SecretHash};
 use crate::domain::access::people::email::EmailAddress;
 use crate::domain::access::people::password::check_password;

@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 
 use super::passwords::Passwords;
 use super::setup::{NewPerson, check, record};
-use super::sign_in_limiter::SignInLimiter;
+use super::sign_in::limiter::SignInLimiter;
 use crate::domain::access::people::verification_code::{CODE_MS, VerificationCode, presented_hash};
 use crate::domain::access::principal::Role;
 use crate::domain::access::records::MemberRecord;

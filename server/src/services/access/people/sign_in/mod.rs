@@ -1,19 +1,22 @@
 //! People sign in with a password, refresh their tokens, and sign out.
 
+pub mod challenge;
+pub(in crate::services) mod limiter;
+
 use std::sync::LazyLock;
 
 use serde_json::{Value, json};
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
+use self::challenge::{WaitingSignIn, waiting};
+use self::limiter::SignInLimiter;
 use super::access_tokens::AccessTokens;
 use super::confirmation::require_session;
 use super::own_attempts::OwnAttempts;
 use super::passwords::Passwords;
 use super::session_start::SessionStart;
 use super::setup::record;
-use super::sign_in_challenge::{WaitingSignIn, waiting};
-use super::sign_in_limiter::SignInLimiter;
 use crate::domain::access::allowance::Allowance;
 use crate::domain::access::people::email::EmailAddress;
 use crate::domain::access::people::password::MAX_PASSWORD_BYTES;
