@@ -28,7 +28,6 @@ pub mod access {
         pub(in crate::store::queries) mod second_factors;
         pub(in crate::store::queries) mod session_end;
         pub(in crate::store::queries) mod token_keys;
-        mod totp_reset;
         pub(in crate::store::queries) mod totp_secrets;
         pub(in crate::store::queries) mod user_sessions;
     }
