@@ -1,7 +1,7 @@
 //! Pins the version of a library script, or a package, in a request: from then on it is decided what runs.
 
 use muster_protocol::library::{LibraryReference, ParameterKind};
-use muster_protocol::manifest_mismatch::ManifestMismatch;
+use muster_protocol::manifest::ManifestMismatch;
 use muster_protocol::parameter::{ParameterError, Parameters};
 use muster_protocol::secret_parameters::SecretParameters;
 use serde_json::json;

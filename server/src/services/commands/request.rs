@@ -8,8 +8,7 @@ use muster_protocol::limits::{
     DEFAULT_EXPIRES_IN_MS, DEFAULT_TIMEOUT_MS, MAX_COMMAND_DATA_BYTES, MAX_EXPIRES_IN_MS,
     MAX_TIMEOUT_MS,
 };
-use muster_protocol::manifest::is_script_name;
-use muster_protocol::manifest_mismatch::ManifestMismatch;
+use muster_protocol::manifest::{ManifestMismatch, is_script_name};
 use muster_protocol::package::{PACKAGE_PREFIX, PackageReference};
 use muster_protocol::parameter::{self, Parameters};
 use muster_protocol::secret_parameters::SecretParameters;
