@@ -5,7 +5,7 @@ use std::sync::Arc;
 use muster_protocol::CommandName;
 use serde_json::json;
 
-use super::approvals::request::{ApprovalDraft, WaitingWork, hold};
+use super::approvals::draft::{ApprovalDraft, WaitingWork, hold};
 use super::library_pin::pin_script;
 use super::preflight::OnMismatch;
 use super::request::ValidatedCommand;

@@ -15,7 +15,7 @@ use crate::domain::commands::command_state::{CommandState, EndReason};
 use crate::domain::commands::trigger::Trigger;
 use crate::domain::ids::{AgentId, CommandId, JobId};
 use crate::services::access::caller::Caller;
-use crate::services::commands::approvals::request::{ApprovalDraft, WaitingWork, hold};
+use crate::services::commands::approvals::draft::{ApprovalDraft, WaitingWork, hold};
 use crate::services::commands::delivery::Reservation;
 use crate::services::commands::request::ValidatedCommand;
 use crate::services::commands::request::key_reused;
