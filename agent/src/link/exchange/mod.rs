@@ -5,8 +5,8 @@
 //!
 //! Urgent frames (heartbeats, answers, states) leave in bodies of their own, before output and results.
 
+mod client;
 mod frames;
-mod request;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -27,9 +27,9 @@ use uuid::Uuid;
 
 use super::path_limits::MIN_BODY_BYTES;
 use super::{Connector, Incoming, Link, LinkError, Outgoing, OutputShape, PathLimits, Progress};
+pub use client::client;
+use client::{ExchangeClient, PostError};
 use frames::{FrameBatch, Frames};
-pub use request::client;
-use request::{ExchangeClient, PostError};
 
 /// Frames queued in either direction, in addition to those in bodies.
 const QUEUED_FRAMES: usize = 16;
