@@ -32,7 +32,7 @@ pub struct WaitingSignIn {
 }
 
 /// What a sign-in with the right password waits for; `None` if the person has no second factor.
-pub(super) async fn waiting(
+pub(in crate::services::access::people) async fn waiting(
     (store, secret_box): (&Store, &SecretBox),
     user: &user::Model,
     member: &member::Model,
@@ -52,7 +52,7 @@ pub(super) async fn waiting(
 
 /// A sign-in whose password was right.
 #[derive(Serialize, Deserialize)]
-pub(super) struct SignInChallenge {
+pub(in crate::services::access::people) struct SignInChallenge {
     pub user_id: UserId,
     pub member_id: MemberId,
     /// The session that it begins. It can't begin twice.
@@ -63,7 +63,7 @@ pub(super) struct SignInChallenge {
 }
 
 impl SignInChallenge {
-    pub(super) fn new(
+    pub(in crate::services::access::people) fn new(
         user: &user::Model,
         member: &member::Model,
         secret_box: &SecretBox,
@@ -79,7 +79,10 @@ impl SignInChallenge {
     }
 
     /// What the client keeps.
-    pub(super) fn seal(&self, secret_box: &SecretBox) -> Result<Zeroizing<String>> {
+    pub(in crate::services::access::people) fn seal(
+        &self,
+        secret_box: &SecretBox,
+    ) -> Result<Zeroizing<String>> {
         // Plain values always serialise.
         let text = Zeroizing::new(serde_json::to_vec(self).unwrap_or_default());
         let sealed = secret_box.seal(NO_TENANT, FIELD, &text)?;
@@ -87,7 +90,11 @@ impl SignInChallenge {
     }
 
     /// Opens a challenge that has not expired.
-    pub(super) fn open(text: &str, secret_box: &SecretBox, now: Timestamp) -> Option<Self> {
+    pub(in crate::services::access::people) fn open(
+        text: &str,
+        secret_box: &SecretBox,
+        now: Timestamp,
+    ) -> Option<Self> {
         let sealed = text.strip_prefix(PREFIX).filter(|_| text.len() <= MAX_CHALLENGE_BYTES)?;
         let sealed = BASE64URL_NOPAD.decode(sealed.as_bytes()).ok()?;
         let text = secret_box.open(NO_TENANT, FIELD, &sealed).ok()?;
@@ -99,7 +106,11 @@ impl SignInChallenge {
     }
 
     /// True while the person has the password that was right.
-    pub(super) fn is_of(&self, user: &user::Model, secret_box: &SecretBox) -> bool {
+    pub(in crate::services::access::people) fn is_of(
+        &self,
+        user: &user::Model,
+        secret_box: &SecretBox,
+    ) -> bool {
         user.id == self.user_id && secret_box.digest(user.password_hash.as_bytes()) == self.password
     }
 }
