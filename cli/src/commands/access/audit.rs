@@ -2,6 +2,7 @@
 
 mod check;
 mod download;
+mod exported_line;
 
 use std::path::PathBuf;
 

@@ -6,74 +6,21 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use muster_protocol::audit::{
-    AuditAnchor, AuditHash, AuditHead, AuditKeyChange, AuditLink, BREAK_ACTION, ChainVerifier,
-    EXPORT_FORMAT, EntryFields, FindingKind, KEY_CHANGE_ACTION, StoredEntry, VerifiedChain,
+    AuditAnchor, AuditHash, AuditHead, AuditKeyChange, AuditLink, ChainVerifier, EXPORT_FORMAT,
+    FindingKind, KEY_CHANGE_ACTION, StoredEntry, VerifiedChain,
 };
 use muster_protocol::identity::{AgentPublicKey, Fingerprint};
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::json;
 use uuid::Uuid;
 
 use super::AuditVerifyArgs;
+use super::exported_line::{EntryLine, ExportedLine};
 use crate::error::CliError;
 use crate::output::printer::{Output, print_note};
 use crate::output::text::{pluralize, sanitize};
 
 /// Longest line.
 pub const MAX_LOG_LINE_BYTES: u64 = 4 * 1024 * 1024;
-
-/// One line of an export. Fields that are not hashed are ignored.
-#[derive(Deserialize)]
-#[serde(tag = "type", rename_all = "snake_case")]
-enum ExportedLine {
-    Header {
-        format: String,
-        tenant_id: Uuid,
-        after: u64,
-        public_key: Option<AgentPublicKey>,
-        is_complete: bool,
-    },
-    Anchor(AuditAnchor),
-    Link(AuditLink),
-    Entry(Box<EntryLine>),
-    Head(AuditHead),
-    End {},
-}
-
-#[derive(Deserialize)]
-struct EntryLine {
-    id: Uuid,
-    link: u64,
-    at: String,
-    actor_kind: String,
-    actor_id: Option<Uuid>,
-    session_id: Option<Uuid>,
-    action: String,
-    subject_kind: String,
-    subject_id: Option<Uuid>,
-    detail: Value,
-    source: Option<String>,
-}
-
-impl EntryLine {
-    fn stored(&self, tenant_id: Uuid) -> StoredEntry {
-        let digest = EntryFields {
-            tenant_id,
-            id: self.id,
-            at: &self.at,
-            actor_kind: &self.actor_kind,
-            actor_id: self.actor_id,
-            session_id: self.session_id,
-            action: &self.action,
-            subject_kind: &self.subject_kind,
-            subject_id: self.subject_id,
-            detail: &self.detail.to_string(),
-            source: self.source.as_deref(),
-        };
-        let is_break = self.action == BREAK_ACTION;
-        StoredEntry { id: self.id, link: self.link, digest: digest.digest(), is_break }
-    }
-}
 
 /// A log that was read to its end.
 struct ReadLog {

@@ -11,8 +11,9 @@ use crate::domain::ids::{AgentId, ApprovalId, CommandId, JobId, PrincipalId, Ten
 use crate::domain::time::Timestamp;
 use crate::services::access::caller::Caller;
 use crate::services::access::work_guard::NeededApproval;
+use crate::services::commands::idempotency::request_hash;
 use crate::services::commands::preflight::Preflight;
-use crate::services::commands::request::{ValidatedCommand, request_hash};
+use crate::services::commands::request::ValidatedCommand;
 use crate::services::error::Result;
 use crate::store::entities::column::{StoredPins, StringList};
 use crate::store::entities::commands::{approval, command};
