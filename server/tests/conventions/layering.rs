@@ -1,8 +1,10 @@
 //! Imports go one way: between layers, between features of one layer, and between modules.
 
+mod layers;
+
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::layers::{
+use self::layers::{
     AGENT, CLI, COMMON, EXCEPTIONS, FEATURES, Layers, NOT_FEATURES, SERVER, SERVER_CRATES,
     SUPERVISOR,
 };

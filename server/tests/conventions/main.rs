@@ -6,7 +6,6 @@ mod audit_actions;
 mod doc_paths;
 mod glossary;
 mod layering;
-mod layers;
 mod limits;
 mod literals;
 mod missing_features;
