@@ -1,5 +1,5 @@
 //! What mails say. The templates hold no text that a stranger may choose: a mail goes to an address that
-//! somebody typed, and must not contain that person's words to its owner.
+//! a person typed, and must not contain that person's words to its owner.
 
 use std::sync::LazyLock;
 
@@ -22,7 +22,7 @@ pub(in crate::services) enum Letter<'a> {
     RegistrationCode {
         code: &'a str,
     },
-    /// Somebody wants an account for an address that has one.
+    /// A person wants an account for an address that has one.
     AddressInUse,
     /// The token of an invitation, which proves the address.
     Invitation {
