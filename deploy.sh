@@ -466,7 +466,7 @@ resolve_server() {
     ws://*) web=http://${server#ws://} ;;
     *) web=$server ;;
     esac
-    # Downloads never leave this protocol, whatever a server or proxy redirects to.
+    # Downloads never leave this protocol, even if a server or proxy redirects.
     protocol='=http'
     [ -n "$is_plain" ] || protocol='=https'
 }
@@ -713,7 +713,7 @@ read_new_version() {
 
 # Dies unless the staged programs belong to a release that a trusted key has signed. Without OpenSSL 3
 # the programs are left to `resolve_release`. A server that has not published the version serves its own
-# build, which nobody signs, and which is accepted only if no key was asked for.
+# build, which is not signed, and which is accepted only if no key was asked for.
 verify_programs() {
     openssl pkeyutl -help 2>&1 | grep -q -e -rawin || return 0
     signed=$staging/signed
@@ -816,7 +816,7 @@ resolve_release() {
     # Without either, the newest.
     wanted=${version:-$new_version}
     if [ -n "$from" ]; then
-        # Nobody signs a local build: the person who installs it vouches for it.
+        # A local build is not signed: the person who installs it vouches for it.
         [ "$wanted" = "$new_version" ] || die "version $version is not available: $from contains $new_version"
         new_key=$release_key
         return 0

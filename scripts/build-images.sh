@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Builds both container images and names them by their version. ENGINE: docker, podman or whatever
-# else understands `ENGINE build`.
+# Builds both container images and names them by their version. ENGINE: docker, podman or another program that
+# understands `ENGINE build`.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Fuzzes everything that reads bytes from outside: SECONDS for each target, all of them or those named.
-# What it finds lies in fuzz/found/, and the corpus grows in fuzz/corpus/. See docs/FUZZING.md.
+# What it finds is in fuzz/found/, and the corpus grows in fuzz/corpus/. See docs/FUZZING.md.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Says the version of everything. It stands once, in Cargo.toml under [workspace.package].
+# Prints the version of all programs, which is set once, in Cargo.toml under [workspace.package].
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

@@ -80,7 +80,7 @@ pub enum Action {
     Confirm(account::ConfirmArgs),
     AcceptInvitation(accept_invitation::Args),
     Register(register::Args),
-    VerifyEmail(register::VerifyArgs),
+    VerifyEmail(register::VerifyEmailArgs),
     ResetPassword(reset_password::Args),
     Setup(setup::Args),
     Switch(switch::Args),

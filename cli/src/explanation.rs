@@ -2,7 +2,7 @@
 //!
 //! The server names fields, but users type options. Each command lists its fields with their options, and
 //! this module builds messages from a problem's `code` and `errors`. Where it has no message of its own, it
-//! shows the server's `detail`, with the option in place of the name of a single invalid field. Pure.
+//! shows the server's `detail` unchanged. Pure.
 
 use serde_json::Value;
 
@@ -52,7 +52,7 @@ const PREFLIGHT_CODES: [&str; 8] = [
 /// it names the reason and what to do, without fields or paths of the API. A test compares this list with
 /// the server's codes.
 #[cfg(test)]
-const SHOWN_AS_ANSWERED: [&str; 185] = [
+const SHOWN_AS_ANSWERED: [&str; 186] = [
     "access_denied",
     "account_changed",
     "agent_busy",
@@ -224,6 +224,7 @@ const SHOWN_AS_ANSWERED: [&str; 185] = [
     "too_many_versions",
     "totp_enabled",
     "unknown_host",
+    "unknown_library_script",
     "unknown_package",
     "unknown_version",
     "unsupported_command",
@@ -265,8 +266,10 @@ fn message(problem: &Problem, options: OptionNames) -> String {
             "this reaches {count} agents; check the target, and repeat the command with {option} {count}"
         );
     }
-    if let Some(message) = translated(problem, options) {
-        return message;
+    if let [error] = problem.errors.as_slice()
+        && let (Some(reason), Some(name)) = (&error.reason, find(&error.field, options))
+    {
+        return format!("{} {reason}", name.option);
     }
     let is_preflight = PREFLIGHT_CODES.contains(&problem.code.as_str());
     let phrases: Option<Vec<_>> =
@@ -282,24 +285,11 @@ fn message(problem: &Problem, options: OptionNames) -> String {
         let named: Vec<_> = named.iter().map(|name| name.option).collect();
         message.push_str(&format!(" [{}]", named.join(", ")));
     }
-    // A script that the library lacks can run on no host, so these options do not help.
-    let is_of_library = problem.message.starts_with("the library ");
-    if is_preflight && !is_of_library && find("on_mismatch", options).is_some() {
+    if is_preflight && find("on_mismatch", options).is_some() {
         message.push_str("\nUse --on-mismatch send to send it anyway and let each host decide, or --on-mismatch skip to \
              leave these hosts out.");
     }
     message
-}
-
-/// The server's detail about one invalid value, with the option instead of the field.
-fn translated(problem: &Problem, options: OptionNames) -> Option<String> {
-    let [error] = problem.errors.as_slice() else { return None };
-    if error.code != "invalid" {
-        return None;
-    }
-    let option = find(&error.field, options)?.option;
-    let rest = problem.message.strip_prefix(&format!("`{}` ", error.field))?;
-    Some(format!("{option} {rest}"))
 }
 
 /// The whole message for a code that needs no further data.

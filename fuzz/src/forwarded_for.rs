@@ -13,7 +13,7 @@ pub fn check(bytes: &[u8]) {
     assert_eq!(client(stranger.into(), &values), IpAddr::V4(stranger));
     let found = client(proxy.into(), &values);
     assert_eq!(ClientSource::of(found), ClientSource::of(found.to_canonical()));
-    // What a client writes itself stands before what the proxy appends, and changes nothing.
+    // What a client writes itself is in front of what the proxy appends, and changes nothing.
     let appended = format!("{text}, {stranger}");
     let appended: Vec<&str> = appended.split('\n').collect();
     assert_eq!(client(proxy.into(), &appended), IpAddr::V4(stranger));

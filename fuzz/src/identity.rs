@@ -15,7 +15,7 @@ pub fn check(bytes: &[u8]) {
     assert!(!pair.public_key().has_signed(b"message", text) || text == pair.sign(b"message"));
     assert!(pair.public_key().has_signed(bytes, &pair.sign(bytes)));
     assert!(!pair.public_key().has_signed(b"message", &pair.sign(&[bytes, b"x"].concat())));
-    // What lies on disk.
+    // What is on disk.
     let _ = AgentKeyPair::read(bytes);
 }
 

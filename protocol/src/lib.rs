@@ -17,7 +17,6 @@ pub mod identity;
 pub mod library;
 pub mod limits;
 pub mod manifest;
-pub mod manifest_mismatch;
 pub mod object;
 pub mod package;
 pub mod parameter;

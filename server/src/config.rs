@@ -155,7 +155,7 @@ pub struct PartialConfig {
     /// PEM file with certificate authorities to trust for the mail server, in addition to the public ones
     #[arg(long, env = "MUSTER_SMTP_CA_FILE", value_name = "FILE")]
     pub smtp_ca_file: Option<PathBuf>,
-    /// Print mails, with their codes, instead of sending them. Only for demonstrations: whoever reads the
+    /// Print mails, with their codes, instead of sending them. Only for demonstrations: a person who reads the
     /// output can take over accounts [default: false]
     #[arg(long, env = "MUSTER_DEMO_PRINT_CODES", num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
     pub demo_print_codes: Option<bool>,

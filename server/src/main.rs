@@ -72,7 +72,7 @@ enum Command {
     Backup {
         /// File to write, which must not exist
         file: PathBuf,
-        /// Add the master key, so that the file alone is enough. Whoever has it can then read all secrets
+        /// Add the master key, so that the file alone is enough. Anyone who has it can then read all secrets
         #[arg(long)]
         with_keys: bool,
         #[command(flatten)]

@@ -29,7 +29,7 @@ test('a set-up token makes the first owner, who adds an agent and sees its first
   expect(await page.evaluate(() => document.documentElement.scrollWidth > innerWidth)).toBe(false);
   const line = await page.locator('pre').first().innerText();
 
-  // A phone loads the page again when somebody comes back to it: the key is not shown again, and the wait goes on.
+  // A phone loads the page again when a person comes back to it: the key is not shown again, and the wait goes on.
   await page.reload();
   await expect(page.getByText('The line with the key was shown once')).toBeVisible();
   await expect(page.getByText('Waiting for the agent')).toBeVisible();

@@ -6,7 +6,7 @@ test.describe.configure({ mode: 'serial' });
 
 const BOB = 'Audrey (bob@example.com)';
 
-test('what somebody started is found by the person, and the filter is kept on every way back', async ({ page }) => {
+test('what a person started is found by that person, and the filter is kept on every way back', async ({ page }) => {
   await page.goto('/history');
   const rows = page.locator('tbody tr');
   await expect(rows.first()).toBeVisible();

@@ -224,7 +224,7 @@ test('a person changes the password and the address, and forgets the password', 
   await expect(page.getByRole('heading', { name: 'Overview' })).toBeVisible();
 });
 
-test('somebody registers with the code of a mail, and adds an agent to a tenant of their own', async ({ newVisitor }) => {
+test('a person registers with the code of a mail, and adds an agent to a tenant of their own', async ({ newVisitor }) => {
   const visitor = await newVisitor();
   await visitor.goto('/');
   await visitor.getByRole('link', { name: 'Create an account' }).click();

@@ -66,7 +66,7 @@ test('a script is written, saved again, compared, rolled back and opened in the 
   await expect(page.getByRole('link', { name, exact: true })).toBeVisible();
 });
 
-test('a save after somebody else’s is refused, and nothing is lost', async ({ page, context }) => {
+test('a save after another person’s is refused, and nothing is lost', async ({ page, context }) => {
   await page.goto('/library');
   await page.getByRole('link', { name: 'disk-report', exact: true }).click();
   await page.getByRole('link', { name: 'Edit' }).click();
@@ -121,7 +121,7 @@ test('messages that were given up are sent again from the log', async ({ page })
   await page.goto('/settings/integrations');
   await page.getByRole('link', { name: 'night shift' }).click();
   await expect(page.getByText('HTTP 503 · <b>busy</b>')).toBeVisible();
-  await expect(page.getByText('stands for 3 events')).toBeVisible();
+  await expect(page.getByText('reports 3 events')).toBeVisible();
   await page.getByRole('button', { name: 'Send again' }).click();
   await expect(page.getByRole('button', { name: 'Send again' })).toHaveCount(0);
   expect(sent).toContain(`/deliveries/${id}/resend`);
@@ -192,7 +192,7 @@ test('the ladder is changed, and the plan shows what is used', async ({ page }) 
   await page.getByLabel('From agents').fill('50');
   await page.getByLabel('Only agents with the tag').fill('critical');
   await page.getByRole('button', { name: 'Save' }).click();
-  await confirmed(page, page.getByText('From 50 agents with the tag critical, a request needs an approval by somebody else.'));
+  await confirmed(page, page.getByText('From 50 agents with the tag critical, a request needs an approval by another person.'));
   await page.goto('/settings/plan');
   await expect(page.getByRole('heading', { name: /^Plan / })).toBeVisible();
   await page.getByLabel('Name').fill('Analytical Engines');

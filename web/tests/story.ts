@@ -16,7 +16,7 @@ export const PASSWORD = 'correct horse battery';
 const complaints: string[] = [];
 
 interface Fixtures {
-  /** Who is signed in when the file begins; null: nobody. */
+  /** Who is signed in when the file begins; null: no account. */
   account: string | null;
   /** Opens the browser of another person. */
   newVisitor: (options?: BrowserContextOptions) => Promise<Page>;
@@ -140,7 +140,7 @@ export async function openScreen(page: Page, path: string, theme: 'light' | 'dar
   await expect(page.getByRole('status').filter({ hasText: /^(Loading|Lädt)/ })).toHaveCount(0);
 }
 
-/** The screen has no violation and does not scroll sideways. Takes its picture if somebody wants to see it. */
+/** The screen has no violation and does not scroll sideways. Takes its picture on request. */
 export async function checkScreen(page: Page, name: string): Promise<void> {
   expect.soft(await violationsOf(page), name).toEqual([]);
   expect.soft(await page.evaluate(() => document.documentElement.scrollWidth > innerWidth), `${name} scrolls sideways`).toBe(false);

@@ -5,8 +5,7 @@ use std::collections::BTreeSet;
 
 use muster_protocol::argv;
 use muster_protocol::limits::{DEFAULT_TIMEOUT_MS, MAX_TIMEOUT_MS};
-use muster_protocol::manifest::Manifest;
-use muster_protocol::manifest_mismatch::ManifestMismatch;
+use muster_protocol::manifest::{Manifest, ManifestMismatch};
 use muster_protocol::parameter::{self, Parameters};
 use muster_protocol::secret_parameters::{SecretDelivery, SecretParameters};
 use muster_protocol::stdin::Stdin;

@@ -9,7 +9,7 @@ use muster_protocol::library::{
     ContentError, LIBRARY_PREFIX, LibraryReference, ScriptContent, ScriptDocument, ScriptPin,
     TriggerCall, check_call_data, find_valid, plain_requirements,
 };
-use muster_protocol::manifest_mismatch::ManifestMismatch;
+use muster_protocol::manifest::ManifestMismatch;
 use muster_protocol::parameter;
 use serde::Deserialize;
 use serde_json::Value;

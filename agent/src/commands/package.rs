@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use muster_protocol::frame::Command;
-use muster_protocol::manifest_mismatch::ManifestMismatch;
+use muster_protocol::manifest::ManifestMismatch;
 use muster_protocol::package::{
     PACKAGE_PREFIX, PackageContentError, PackagePin, PackageReference, open_document,
 };

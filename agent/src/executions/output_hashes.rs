@@ -5,7 +5,7 @@ use muster_protocol::frame::ExecuteResult;
 use muster_protocol::frame::output::Stream;
 use ring::digest::{Context, SHA256};
 
-/// Running hashes of an execution's output. While only one stream has output, one hash stands for
+/// Running hashes of an execution's output. While only one stream has output, one hash serves
 /// both.
 pub struct OutputHashes {
     both: Context,

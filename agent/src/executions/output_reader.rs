@@ -194,13 +194,13 @@ impl OutputReader {
         while payload_left > 0 {
             let start = self.position;
             let Some((stream, length)) = self.next_header()? else { break };
-            let room = MAX_OUTPUT_FRAME_BYTES - frame.len();
-            if room <= RECORD_HEADER_BYTES {
+            let free_bytes = MAX_OUTPUT_FRAME_BYTES - frame.len();
+            if free_bytes <= RECORD_HEADER_BYTES {
                 self.seek_back(start)?;
                 break;
             }
             let wanted = length - self.skipped;
-            let taken = wanted.min(room - RECORD_HEADER_BYTES).min(payload_left as usize);
+            let taken = wanted.min(free_bytes - RECORD_HEADER_BYTES).min(payload_left as usize);
             // A small piece of a record costs more than it saves.
             let is_small = taken < wanted.min(MIN_PIECE_BYTES);
             if is_small && frame.len() > FRAME_HEADER_BYTES {

@@ -44,8 +44,8 @@ pub struct CapturedBytes(Arc<Mutex<Vec<u8>>>);
 impl CapturedBytes {
     pub fn note(&self, bytes: &[u8]) {
         let mut captured = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let room = CAPTURED_BYTES.saturating_sub(captured.len());
-        captured.extend(bytes.iter().take(room));
+        let free_bytes = CAPTURED_BYTES.saturating_sub(captured.len());
+        captured.extend(bytes.iter().take(free_bytes));
     }
 
     /// The bytes so far.

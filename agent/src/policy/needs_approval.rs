@@ -10,7 +10,7 @@ use serde_json::Value;
 /// Most approvers of a host.
 const MAX_APPROVERS: usize = 16;
 
-/// `needs_approval` of a policy. Whatever it leaves out needs an approval.
+/// `needs_approval` of a policy. What it leaves out needs an approval.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NeedsApproval {
@@ -76,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_a_policy_leaves_out_needs_an_approval() {
+    fn what_a_policy_leaves_out_needs_an_approval() {
         let all = needed(json!({"approvers": [KEY]})).expect("valid");
         let some = json!({"approvers": [KEY], "scripts": ["deploy"], "ad_hoc": false, "life_cycle": false});
         let some = needed(some).expect("valid");

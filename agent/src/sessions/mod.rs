@@ -121,7 +121,7 @@ async fn run_session(
         }
         _ => ending,
     };
-    // The session over the better link replaces this one. To close it would tell the server that the
+    // The session over the better link replaces this one. To close it would show the server that the
     // agent leaves.
     if !matches!(ending, SessionEnd::Upgraded(_)) {
         session.link.close().await;

@@ -44,7 +44,7 @@ pub struct EnrolmentState {
 
 /// What to do after a session.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum NextStep {
+pub enum ReconnectStep {
     After(Duration),
     Exit { code: ExitCode, reason: &'static str },
 }
@@ -88,25 +88,25 @@ impl Reconnect {
         cause: EndCause,
         was_registered: bool,
         enrolment: EnrolmentState,
-    ) -> NextStep {
+    ) -> ReconnectStep {
         if was_registered {
             self.failures = 0;
             self.delays.reset();
         }
         match cause {
             EndCause::Closed(code) => self.after_close(code, enrolment),
-            EndCause::Drained(delay) => NextStep::After(delay),
+            EndCause::Drained(delay) => ReconnectStep::After(delay),
             EndCause::UpgradeForbidden if self.wants_http() => {
                 // The server can be reached, so HTTP probably works at once.
                 self.failures = MAX_FAILURES;
                 self.transport = Transport::Http;
-                NextStep::After(Duration::ZERO)
+                ReconnectStep::After(Duration::ZERO)
             }
             EndCause::UpgradeForbidden | EndCause::Broken => {
                 if !was_registered {
                     self.count_failure();
                 }
-                NextStep::After(self.delays.next_delay())
+                ReconnectStep::After(self.delays.next_delay())
             }
         }
     }
@@ -126,10 +126,13 @@ impl Reconnect {
         }
     }
 
-    fn after_close(&mut self, code: CloseCode, enrolment: EnrolmentState) -> NextStep {
-        let exit = |reason| NextStep::Exit { code: ExitCode::Fatal, reason };
+    fn after_close(&mut self, code: CloseCode, enrolment: EnrolmentState) -> ReconnectStep {
+        let exit = |reason| ReconnectStep::Exit { code: ExitCode::Fatal, reason };
         let minutes = |from: u64, to: u64| {
-            NextStep::After(between(Duration::from_secs(from * 60), Duration::from_secs(to * 60)))
+            ReconnectStep::After(between(
+                Duration::from_secs(from * 60),
+                Duration::from_secs(to * 60),
+            ))
         };
         match code {
             CloseCode::KeyMissing => exit("the server received no agent key; set MUSTER_API_KEY"),
@@ -149,22 +152,22 @@ impl Reconnect {
                 tracing::error!(
                     "the server does not know this agent's key; it may have been restored or replaced; trying again every 15 minutes for 7 days"
                 );
-                NextStep::After(between(UNKNOWN_KEY_EVERY, UNKNOWN_KEY_EVERY.mul_f64(1.1)))
+                ReconnectStep::After(between(UNKNOWN_KEY_EVERY, UNKNOWN_KEY_EVERY.mul_f64(1.1)))
             }
             CloseCode::AgentLimit => {
                 tracing::error!(
                     "the key has reached its limit of agents; raise the limit, delete an agent, or use another key"
                 );
-                NextStep::After(between(Duration::from_secs(45), Duration::from_secs(75)))
+                ReconnectStep::After(between(Duration::from_secs(45), Duration::from_secs(75)))
             }
             CloseCode::PlanLimit => {
                 tracing::error!(
                     "the plan of the tenant allows no more agents; delete an agent, or ask the operator of the server for a larger plan"
                 );
-                NextStep::After(between(Duration::from_secs(45), Duration::from_secs(75)))
+                ReconnectStep::After(between(Duration::from_secs(45), Duration::from_secs(75)))
             }
             CloseCode::SessionReplaced => {
-                NextStep::After(between(Duration::from_secs(30), Duration::from_secs(60)))
+                ReconnectStep::After(between(Duration::from_secs(30), Duration::from_secs(60)))
             }
             CloseCode::IdentityConflict => {
                 tracing::error!(
@@ -175,10 +178,10 @@ impl Reconnect {
             }
             CloseCode::KeyDisabled | CloseCode::KeyExpired | CloseCode::TenantClosed => {
                 tracing::warn!(reason = code.reason(), "the server rejects the key for now");
-                NextStep::After(self.delays.next_delay())
+                ReconnectStep::After(self.delays.next_delay())
             }
             // Temporary problems of the server, and close codes of later versions.
-            _ => NextStep::After(self.delays.next_delay()),
+            _ => ReconnectStep::After(self.delays.next_delay()),
         }
     }
 }
@@ -211,7 +214,7 @@ mod tests {
         let mut reconnect = Reconnect::new(Fallback::Allowed);
         for _ in 0..3 {
             let next = reconnect.next_step(EndCause::UpgradeForbidden, false, ENROLLED);
-            assert_eq!(next, NextStep::After(Duration::ZERO));
+            assert_eq!(next, ReconnectStep::After(Duration::ZERO));
             assert_eq!(reconnect.transport(), Transport::Http);
             assert_eq!(broken(&mut reconnect), Transport::WebSocket);
         }
@@ -255,7 +258,11 @@ mod tests {
                     CloseCode::KeyUnknown => !is_enrolled,
                     _ => false,
                 };
-                assert_eq!(matches!(next, NextStep::Exit { .. }), is_hopeless, "{code:?} {next:?}");
+                assert_eq!(
+                    matches!(next, ReconnectStep::Exit { .. }),
+                    is_hopeless,
+                    "{code:?} {next:?}"
+                );
             }
         }
     }
@@ -268,17 +275,17 @@ mod tests {
             Reconnect::new(Fallback::Allowed).next_step(cause, false, enrolment)
         };
         let week = Duration::from_secs(7 * 24 * 3600);
-        let NextStep::After(delay) = after(week - Duration::from_secs(1)) else {
+        let ReconnectStep::After(delay) = after(week - Duration::from_secs(1)) else {
             panic!("too early")
         };
         assert!((15 * 60..17 * 60).contains(&delay.as_secs()), "{delay:?}");
-        assert!(matches!(after(week), NextStep::Exit { code: ExitCode::Fatal, .. }));
+        assert!(matches!(after(week), ReconnectStep::Exit { code: ExitCode::Fatal, .. }));
     }
 
     #[test]
     fn a_replaced_session_reconnects_after_at_least_30_seconds() {
         let cause = EndCause::Closed(CloseCode::SessionReplaced);
-        let NextStep::After(delay) =
+        let ReconnectStep::After(delay) =
             Reconnect::new(Fallback::Allowed).next_step(cause, true, ENROLLED)
         else {
             panic!("a replaced session comes back");

@@ -21,7 +21,7 @@ const KIB: f64 = 1024.0;
 const MIB: f64 = 1024.0 * 1024.0;
 
 /// The cost of idle connections.
-struct Idle {
+struct IdleCost {
     kib_per_agent: f64,
     /// Processor time per minute and 1,000 agents.
     cpu_ms: f64,
@@ -30,8 +30,8 @@ struct Idle {
 
 /// A fleet that connects, stays idle, loses its server and reconnects.
 struct FleetRun {
-    bare: Idle,
-    idle: Idle,
+    bare: IdleCost,
+    idle: IdleCost,
     /// After the restart.
     known_kib: f64,
     back_s: f64,
@@ -149,7 +149,7 @@ fn processor(plain: &FleetRun, tls: &FleetRun) -> Line {
     }
 }
 
-fn bare(folder: &Path, tls: Option<&TlsCertificate>) -> Result<Idle> {
+fn bare(folder: &Path, tls: Option<&TlsCertificate>) -> Result<IdleCost> {
     let server = AnchorServer::start_over(folder, "websocket", tls)?;
     let empty = memory(server.pid())?;
     let plan = Plan {
@@ -165,7 +165,7 @@ fn bare(folder: &Path, tls: Option<&TlsCertificate>) -> Result<Idle> {
     watch(server.pid(), empty, round.elapsed_ms, &mut fleet)
 }
 
-fn watch(pid: u32, empty: Memory, connect_ms: f64, fleet: &mut FleetHandle) -> Result<Idle> {
+fn watch(pid: u32, empty: Memory, connect_ms: f64, fleet: &mut FleetHandle) -> Result<IdleCost> {
     std::thread::sleep(SETTLE);
     let kib_per_agent = per_agent_kib(empty, memory(pid)?);
     let (before, beats) = (cpu_ms(pid)?, fleet.counts()?.heartbeats);
@@ -174,7 +174,7 @@ fn watch(pid: u32, empty: Memory, connect_ms: f64, fleet: &mut FleetHandle) -> R
     let beats = fleet.counts()?.heartbeats - beats;
     ensure!(beats * 10 >= AGENTS as u64 * 9, "only {beats} heartbeats of {AGENTS} agents");
     let minutes = WATCHED.as_secs_f64() / 60.0;
-    Ok(Idle {
+    Ok(IdleCost {
         kib_per_agent,
         cpu_ms: spent as f64 / minutes / (AGENTS as f64 / 1_000.0),
         connect_ms,

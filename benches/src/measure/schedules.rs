@@ -18,7 +18,7 @@ const SETTLE: Duration = Duration::from_secs(5);
 const WATCHED: Duration = Duration::from_secs(30);
 
 /// A server with some schedules.
-struct Idle {
+struct IdleServer {
     start_s: f64,
     /// Processor time a minute.
     cpu_ms: f64,
@@ -54,7 +54,7 @@ pub async fn measure() -> Result<Vec<Line>> {
     ])
 }
 
-async fn over(count: usize) -> Result<Idle> {
+async fn over(count: usize) -> Result<IdleServer> {
     let folder = measurement_folder()?;
     let mut server = Server::start(folder.path())?;
     create(&server, count).await?;
@@ -74,7 +74,7 @@ async fn over(count: usize) -> Result<Idle> {
     let used_ms = cpu_ms(server.pid())? - before;
     let a_minute = 60.0 / WATCHED.as_secs_f64();
     let start_s = *starts.get(STARTS / 2).context("find the median")?;
-    Ok(Idle { start_s, cpu_ms: used_ms as f64 * a_minute })
+    Ok(IdleServer { start_s, cpu_ms: used_ms as f64 * a_minute })
 }
 
 /// Schedules that are due at every minute of a day, and not now.

@@ -125,7 +125,7 @@ impl FleetHandle {
 
     /// Sends an order; [`finish`](Self::finish) returns its reply.
     pub fn begin(&mut self, order: &str) -> Result<()> {
-        writeln!(self.orders, "{order}").context("tell the fleet")
+        writeln!(self.orders, "{order}").context("send an order to the fleet")
     }
 
     /// Waits for the reply to an order.

@@ -34,6 +34,9 @@ pub struct FieldError {
     /// The bound: a number or a string.
     #[serde(default)]
     pub limit: Value,
+    /// With `invalid`: what is wrong, to be read after the name of the field or option.
+    #[serde(default)]
+    pub reason: Option<String>,
 }
 
 impl Problem {

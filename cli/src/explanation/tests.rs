@@ -45,11 +45,8 @@ fn codes_and_limits_become_sentences_about_options() {
 
 #[test]
 fn reason_of_the_server_for_an_invalid_value_is_kept() {
-    let document = json!({"code": "invalid_field", "detail": "`expires_at` is in the past",
-        "errors": [{"field": "expires_at", "code": "invalid"}]});
-    let problem = Problem::read(422, document.to_string().as_bytes(), None);
-    let message = explain(CliError::Refused(Box::new(problem)), OPTIONS).to_string();
-    assert_eq!(message, "--expires-at is in the past");
+    let errors = json!([{"field": "expires_at", "code": "invalid", "reason": "is in the past"}]);
+    assert_eq!(explained("invalid_field", errors), "--expires-at is in the past");
 }
 
 #[test]

@@ -9,7 +9,7 @@ const CONTEXT: usize = 1;
 
 /// One line of a diff.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Line<'a> {
+enum DiffLine<'a> {
     Same(&'a str),
     Removed(&'a str),
     Added(&'a str),
@@ -26,7 +26,7 @@ pub fn line_diff(usual: &str, other: &str) -> Option<Vec<String>> {
     let lines = compare(&before, &after);
     let is_near = |index: usize| {
         let (from, to) = (index.saturating_sub(CONTEXT), (index + CONTEXT + 1).min(lines.len()));
-        lines[from..to].iter().any(|line| !matches!(line, Line::Same(_)))
+        lines[from..to].iter().any(|line| !matches!(line, DiffLine::Same(_)))
     };
     let mut shown = Vec::new();
     let mut is_gap = false;
@@ -39,16 +39,16 @@ pub fn line_diff(usual: &str, other: &str) -> Option<Vec<String>> {
             shown.push("  …".to_owned());
         }
         shown.push(match line {
-            Line::Same(text) => format!("  {text}"),
-            Line::Removed(text) => format!("- {text}"),
-            Line::Added(text) => format!("+ {text}"),
+            DiffLine::Same(text) => format!("  {text}"),
+            DiffLine::Removed(text) => format!("- {text}"),
+            DiffLine::Added(text) => format!("+ {text}"),
         });
     }
     Some(shown)
 }
 
-/// A longest common subsequence of lines, with what lies between.
-fn compare<'a>(before: &[&'a str], after: &[&'a str]) -> Vec<Line<'a>> {
+/// A longest common subsequence of lines, with what is between.
+fn compare<'a>(before: &[&'a str], after: &[&'a str]) -> Vec<DiffLine<'a>> {
     let width = after.len() + 1;
     // The length of the longest common subsequence of the lines from each pair on.
     let mut lengths = vec![0_u16; (before.len() + 1) * width];
@@ -67,19 +67,19 @@ fn compare<'a>(before: &[&'a str], after: &[&'a str]) -> Vec<Line<'a>> {
         let at = |row: usize, column: usize| lengths[row * width + column];
         match (before.get(row), after.get(column)) {
             (Some(old), Some(new)) if old == new => {
-                lines.push(Line::Same(old));
+                lines.push(DiffLine::Same(old));
                 (row, column) = (row + 1, column + 1);
             }
             (Some(old), Some(_)) if at(row + 1, column) >= at(row, column + 1) => {
-                lines.push(Line::Removed(old));
+                lines.push(DiffLine::Removed(old));
                 row += 1;
             }
             (_, Some(new)) => {
-                lines.push(Line::Added(new));
+                lines.push(DiffLine::Added(new));
                 column += 1;
             }
             (Some(old), None) => {
-                lines.push(Line::Removed(old));
+                lines.push(DiffLine::Removed(old));
                 row += 1;
             }
             (None, None) => break,
@@ -114,12 +114,12 @@ mod tests {
             let after: Vec<&str> = after.iter().map(String::as_str).collect();
             let lines = compare(&before, &after);
             let old: Vec<_> = lines.iter().filter_map(|line| match line {
-                Line::Same(text) | Line::Removed(text) => Some(*text),
-                Line::Added(_) => None,
+                DiffLine::Same(text) | DiffLine::Removed(text) => Some(*text),
+                DiffLine::Added(_) => None,
             }).collect();
             let new: Vec<_> = lines.iter().filter_map(|line| match line {
-                Line::Same(text) | Line::Added(text) => Some(*text),
-                Line::Removed(_) => None,
+                DiffLine::Same(text) | DiffLine::Added(text) => Some(*text),
+                DiffLine::Removed(_) => None,
             }).collect();
             prop_assert_eq!((old, new), (before, after));
         }

@@ -2,8 +2,8 @@
 //! the server.
 //!
 //! The entries of one commit are one *link*. A link contains the hash of the link before it and the
-//! digest of each of its entries. The server signs the hash of the last link, the *head*. Whoever
-//! keeps a copy of a head can later prove that what it covers was changed or removed.
+//! digest of each of its entries. The server signs the hash of the last link, the *head*. A person
+//! who keeps a copy of a head can later prove that what it covers was changed or removed.
 
 mod chain_verifier;
 mod hash;
@@ -155,7 +155,7 @@ pub struct AuditAnchor {
 }
 
 /// That one key of a server is followed by another one, signed with the key that is replaced. The detail of an
-/// entry [`KEY_CHANGE_ACTION`]: whoever trusts the previous key can trust the new one.
+/// entry [`KEY_CHANGE_ACTION`]: a person who trusts the previous key can trust the new one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AuditKeyChange {
     pub previous_public_key: AgentPublicKey,

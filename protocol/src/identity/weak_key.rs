@@ -1,7 +1,7 @@
 //! Public keys for which a signature proves nothing.
 
 /// The low-order points of the curve as their y coordinate, little endian: for such a key a
-/// signature is valid that nobody needs a private key to make. The coordinates 0, 1 and p - 1, and
+/// signature is valid that can be made without a private key. The coordinates 0, 1 and p - 1, and
 /// the two of order 8.
 const SMALL_ORDER: [[u8; 32]; 5] = [
     [0; 32],

@@ -1,7 +1,7 @@
 //! Scripts of the server's library: what a version is, and how a host checks what a server sends.
 //!
 //! A version is a document (JSON, [`ScriptDocument`]) and a body, the text of the script. The document
-//! names the SHA-256 of the body; a command names the SHA-256 of the document. So whoever pins a command,
+//! names the SHA-256 of the body; a command names the SHA-256 of the document. So a person who pins a command,
 //! as an approver does, pins everything that runs.
 
 mod call;

@@ -1,12 +1,13 @@
 //! The host's allow-list of scripts: `script_manifest.json`.
 
 mod check;
+mod mismatch;
 
 use serde::{Deserialize, Serialize};
 
 pub use self::check::is_script_name;
+pub use self::mismatch::ManifestMismatch;
 use crate::limits::MAX_MANIFEST_SCRIPTS;
-use crate::manifest_mismatch::ManifestMismatch;
 use crate::object::{self, ObjectError};
 use crate::parameter::{self, AcceptedParameters, ParameterDeclaration, Parameters};
 use crate::secret_parameters::{SecretDelivery, SecretParameters};

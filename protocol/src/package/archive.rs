@@ -174,7 +174,7 @@ fn read_tar<R: Read>(
     let mut decoder = zstd::stream::read::Decoder::new(reader).map_err(ArchiveError::damaged)?;
     decoder.window_log_max(MAX_WINDOW_LOG).map_err(ArchiveError::damaged)?;
     let mut archive = tar::Archive::new(decoder);
-    // What stands before an entry is read here, and not by the library, which would hold any size of it
+    // The header of an entry is read here, and not by the library, which would hold any size of it
     // in memory.
     let mut before = Extensions::default();
     for entry in archive.entries().map_err(ArchiveError::damaged)?.raw(true) {

@@ -117,7 +117,7 @@ fn payload(text: &str) -> Option<Value> {
 }
 
 /// Entra lets each directory claim any address, and says with `xms_edov` that the domain is its own.
-/// A provider with `domains` proves only addresses in them, whatever it says of others.
+/// A provider with `domains` proves only addresses in them, even if it names others.
 fn verified_email(provider: &OidcProvider, claims: &Value) -> Option<EmailAddress> {
     let is_true = |claim: &str| match claims.get(claim) {
         Some(Value::Bool(value)) => *value,

@@ -139,8 +139,8 @@ impl WebhookClient {
         let mut bytes = Vec::new();
         // The status counts, even if the body cannot be read.
         while let Ok(Some(chunk)) = response.chunk().await {
-            let room = READ_BYTES - bytes.len();
-            bytes.extend_from_slice(&chunk[..chunk.len().min(room)]);
+            let free_bytes = READ_BYTES - bytes.len();
+            bytes.extend_from_slice(&chunk[..chunk.len().min(free_bytes)]);
             if bytes.len() == READ_BYTES {
                 break;
             }

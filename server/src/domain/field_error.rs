@@ -15,6 +15,11 @@ pub struct FieldError {
     /// if there is none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub limit: Option<FieldLimit>,
+    /// With `invalid`: what is wrong, to be read after the name of the field, such as `must be an https URL`.
+    /// Absent if only `detail` explains it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = String, required = false)]
+    pub reason: Option<Box<str>>,
 }
 
 /// The limit that a value violates.
@@ -68,7 +73,7 @@ pub enum FieldErrorCode {
 impl FieldError {
     /// An error without a limit.
     pub fn new(field: impl Into<String>, code: FieldErrorCode) -> Self {
-        Self { field: field.into(), code, limit: None }
+        Self { field: field.into(), code, limit: None, reason: None }
     }
 
     /// An error with the limit that the field violates.
@@ -77,7 +82,12 @@ impl FieldError {
         code: FieldErrorCode,
         limit: impl Into<FieldLimit>,
     ) -> Self {
-        Self { field: field.into(), code, limit: Some(limit.into()) }
+        Self { field: field.into(), code, limit: Some(limit.into()), reason: None }
+    }
+
+    /// An invalid field, with the reason, which is read after the name of the field.
+    pub fn invalid(field: impl Into<String>, reason: &str) -> Self {
+        Self { reason: Some(reason.into()), ..Self::new(field, FieldErrorCode::Invalid) }
     }
 
     /// Parses the error of `serde_path_to_error`, `path: reason`. Serde reports the reason as text

@@ -38,7 +38,7 @@ pub(super) async fn apply(
             () = grace_after(stopped) => Problem::stopping().into_response(),
         },
     };
-    // The HTTP library's own date stands still while the clock is behind an earlier time.
+    // The HTTP library's own date stops while the clock is behind an earlier time.
     if let Ok(date) = HeaderValue::try_from(clock.now().http_date()) {
         response.headers_mut().insert(DATE, date);
     }

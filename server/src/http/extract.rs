@@ -64,7 +64,7 @@ impl FromRequestParts<AppState> for DegradedCaller {
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Problem> {
         let secret = secret(parts, state)?;
         let principal =
-            state.services.authentication.authenticate_watcher(secret, client(parts)).await?;
+            state.services.authentication.authenticate_degraded(secret, client(parts)).await?;
         require_second_factor(parts, &principal)?;
         Ok(Self(Caller { principal, source: source(parts) }))
     }

@@ -15,7 +15,7 @@ use crate::services::error::ServiceError;
 /// A problem document: `application/problem+json`.
 #[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
 pub struct Problem {
-    /// Always `about:blank`; `code` tells problems apart.
+    /// Always `about:blank`; `code` identifies the problem.
     #[serde(rename = "type")]
     kind: &'static str,
     /// The status in words.
@@ -161,7 +161,7 @@ impl Problem {
         Self::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", detail)
     }
 
-    /// The start of a range lies behind the end of what there is.
+    /// The start of a range is behind the end of what there is.
     pub fn range_not_satisfiable(length_bytes: u64) -> Self {
         let detail = format!("the output has {length_bytes} bytes so far");
         Self::new(StatusCode::RANGE_NOT_SATISFIABLE, "range_not_satisfiable", detail)

@@ -109,7 +109,7 @@ impl Bound {
                         let Some(settings) = settings else {
                             let stream = Bounded::new(stream, answer, slot);
                             let activity = stream.activity();
-                            return carrier.carry(stream, peer, activity, stopped).await;
+                            return carrier.serve(stream, peer, activity, stopped).await;
                         };
                         let secured = tokio::select! {
                             secured = secure(stream, settings, handshake) => secured,
@@ -119,7 +119,7 @@ impl Bound {
                             Ok(stream) => {
                                 let stream = Bounded::new(stream, answer, slot);
                                 let activity = stream.activity();
-                                carrier.carry(stream, peer, activity, stopped).await;
+                                carrier.serve(stream, peer, activity, stopped).await;
                             }
                             Err(error) => tracing::debug!(%peer, %error, "no connection"),
                         }

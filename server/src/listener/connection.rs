@@ -64,7 +64,7 @@ impl Carrier {
 
     /// Serves one connection until it ends or is upgraded, or until the server stops and has answered its
     /// open requests.
-    pub(super) async fn carry<S>(
+    pub(super) async fn serve<S>(
         &self,
         stream: S,
         peer: SocketAddr,

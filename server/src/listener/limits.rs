@@ -37,10 +37,10 @@ impl Limits {
     /// seconds are common), so that none sends a request just then.
     pub(super) const IDLE: Duration = Duration::from_secs(75);
 
-    /// How many connections `open_files` leave room for, of those wanted.
+    /// How many connections `open_files` allow, of those wanted.
     pub fn connections(wanted: Option<usize>, open_files: usize) -> usize {
-        let room = open_files.saturating_sub(RESERVED_FILES).max(1);
-        wanted.unwrap_or(DEFAULT_CONNECTIONS).min(room)
+        let available = open_files.saturating_sub(RESERVED_FILES).max(1);
+        wanted.unwrap_or(DEFAULT_CONNECTIONS).min(available)
     }
 
     /// How many connections one source may have, of those of the server: three quarters unless set

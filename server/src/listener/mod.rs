@@ -1,6 +1,6 @@
 //! The one listening address: accepts, secures and bounds connections, and ends them.
 //!
-//! Hands requests to a router and knows nothing of what they mean. Every wait for somebody else is
+//! Hands requests to a router and knows nothing of what they mean. Every wait for the other side is
 //! bounded here: for the handshake of TLS, for the first request, between two requests, for an answer to be read.
 
 mod acceptor;

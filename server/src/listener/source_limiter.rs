@@ -19,10 +19,10 @@ const FORGET_EVERY: usize = 1_024;
 
 /// Counts the connections of each source. Cheap to clone.
 #[derive(Debug, Clone)]
-pub(super) struct SourceLimiter(Arc<Shared>);
+pub(super) struct SourceLimiter(Arc<SourceLimiterInner>);
 
 #[derive(Debug)]
-struct Shared {
+struct SourceLimiterInner {
     open: Mutex<HashMap<ClientSource, usize>>,
     max_open: usize,
     rate: DefaultKeyedRateLimiter<ClientSource>,
@@ -41,7 +41,7 @@ pub(super) struct SourcePermit {
 impl SourceLimiter {
     pub(super) fn new(max_open: usize, exempt: TrustedProxies) -> Self {
         let quota = Quota::per_second(CONNECTIONS_PER_SECOND).allow_burst(CONNECTION_BURST);
-        Self(Arc::new(Shared {
+        Self(Arc::new(SourceLimiterInner {
             open: Mutex::default(),
             max_open,
             rate: RateLimiter::keyed(quota),

@@ -43,17 +43,17 @@ pub struct ByteLimits {
 
 /// The bytes that are shared. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct ByteShares(Arc<Shared>);
+pub struct ByteShares(Arc<ByteSharesInner>);
 
 #[derive(Debug)]
-struct Shared {
+struct ByteSharesInner {
     limits: ByteLimits,
     freed: FreedMemory,
-    state: Mutex<State>,
+    state: Mutex<ByteSharesState>,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct ByteSharesState {
     held: usize,
     by_tenant: HashMap<TenantId, usize>,
     by_key: HashMap<ByteOwner, usize>,
@@ -79,7 +79,7 @@ struct Waiter {
 /// Bytes that may be held until this is dropped.
 #[derive(Debug)]
 pub struct HeldBytes {
-    shared: Arc<Shared>,
+    shared: Arc<ByteSharesInner>,
     owner: ByteOwner,
     bytes: usize,
 }
@@ -87,38 +87,38 @@ pub struct HeldBytes {
 impl ByteShares {
     /// Nothing is held yet. `freed`: counts the bytes that are not held any more.
     pub fn new(limits: ByteLimits, freed: FreedMemory) -> Self {
-        Self(Arc::new(Shared { limits, freed, state: Mutex::default() }))
+        Self(Arc::new(ByteSharesInner { limits, freed, state: Mutex::default() }))
     }
 
     /// Waits until the owner may hold so many more bytes. More than a key may ever hold at once never
     /// fits.
     pub async fn acquire(&self, owner: ByteOwner, bytes: usize) -> HeldBytes {
         loop {
-            let mut place = match self.take_or_wait(owner, bytes) {
+            let mut entry = match self.take_or_wait(owner, bytes) {
                 Ok(held) => return held,
-                Err(place) => place,
+                Err(entry) => entry,
             };
-            // A waiter leaves the queue with its bytes, or when its place is dropped.
-            if let Ok(held) = (&mut place.granted).await {
-                place.is_waiting = false;
+            // A waiter leaves the queue with its bytes, or when its entry is dropped.
+            if let Ok(held) = (&mut entry.granted).await {
+                entry.is_waiting = false;
                 return held;
             }
         }
     }
 
-    fn take_or_wait(&self, owner: ByteOwner, bytes: usize) -> Result<HeldBytes, Place> {
+    fn take_or_wait(&self, owner: ByteOwner, bytes: usize) -> Result<HeldBytes, QueueEntry> {
         let shared = &self.0;
         let queue: Queue = (owner, bytes <= MAX_SMALL_BYTES);
         let mut state = shared.lock();
         if !state.waiting.contains_key(&queue) && shared.limits.fit(&state, owner, bytes) {
             return Ok(shared.take(&mut state, owner, bytes));
         }
-        let (granted, place) = oneshot::channel();
+        let (granted, receiver) = oneshot::channel();
         let arrival = state.arrivals;
         state.arrivals += 1;
         let waiter = Waiter { arrival, bytes, granted };
         state.change(owner, |state| state.waiting.entry(queue).or_default().push_back(waiter));
-        Err(Place { shared: Arc::clone(shared), queue, granted: place, is_waiting: true })
+        Err(QueueEntry { shared: Arc::clone(shared), queue, granted: receiver, is_waiting: true })
     }
 
     /// Bytes that are held now.
@@ -129,7 +129,7 @@ impl ByteShares {
 }
 
 impl ByteLimits {
-    fn fit(&self, state: &State, owner: ByteOwner, bytes: usize) -> bool {
+    fn fit(&self, state: &ByteSharesState, owner: ByteOwner, bytes: usize) -> bool {
         let most = |limit: usize| match bytes <= MAX_SMALL_BYTES {
             true => limit,
             false => limit - limit / RESERVE_DIVISOR,
@@ -141,7 +141,7 @@ impl ByteLimits {
     }
 }
 
-impl State {
+impl ByteSharesState {
     fn held_by(&self, owner: ByteOwner) -> (usize, usize) {
         let of_key = self.by_key.get(&owner).copied().unwrap_or(0);
         (of_key, self.by_tenant.get(&owner.tenant_id).copied().unwrap_or(0))
@@ -220,19 +220,24 @@ impl State {
     }
 }
 
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
+impl ByteSharesInner {
+    fn lock(&self) -> MutexGuard<'_, ByteSharesState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn take(self: &Arc<Self>, state: &mut State, owner: ByteOwner, bytes: usize) -> HeldBytes {
+    fn take(
+        self: &Arc<Self>,
+        state: &mut ByteSharesState,
+        owner: ByteOwner,
+        bytes: usize,
+    ) -> HeldBytes {
         state.change(owner, |state| state.add(owner, bytes));
         HeldBytes { shared: Arc::clone(self), owner, bytes }
     }
 
     /// Grants what fits. Returns the grants whose waiters are gone; the caller drops them without the lock.
     #[must_use]
-    fn grant(self: &Arc<Self>, state: &mut State) -> Vec<HeldBytes> {
+    fn grant(self: &Arc<Self>, state: &mut ByteSharesState) -> Vec<HeldBytes> {
         let mut unwanted = Vec::new();
         while let Some((queue, bytes)) = state.next(&self.limits) {
             let mut first = None;
@@ -255,15 +260,15 @@ impl Drop for HeldBytes {
     }
 }
 
-/// A place in the queue, given up when dropped.
-struct Place {
-    shared: Arc<Shared>,
+/// An entry of the queue, removed when dropped.
+struct QueueEntry {
+    shared: Arc<ByteSharesInner>,
     queue: Queue,
     granted: oneshot::Receiver<HeldBytes>,
     is_waiting: bool,
 }
 
-impl Drop for Place {
+impl Drop for QueueEntry {
     fn drop(&mut self) {
         if !self.is_waiting {
             return;

@@ -164,7 +164,10 @@ impl ServiceError {
     }
 
     /// An error of a field, with its problem.
-    pub fn field(error: FieldError, problem: &str) -> Self {
+    pub fn field(mut error: FieldError, problem: &str) -> Self {
+        if error.code == FieldErrorCode::Invalid {
+            error.reason = Some(problem.into());
+        }
         Self::InvalidField { detail: format!("`{}` {problem}", error.field), error }
     }
 

@@ -1,7 +1,7 @@
 //! Counts the bytes of messages that were freed, so that a worker knows when to return them to the system.
 //!
 //! The system's allocator returns large blocks and the end of each of its heaps by itself. What a flood of
-//! small and middling blocks leaves between living ones stays with the process until somebody asks.
+//! small and middling blocks leaves between living ones stays with the process until it is asked for.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,10 +13,10 @@ const WORTH_RETURNING_BYTES: usize = 16 * 1024 * 1024;
 
 /// The count. Cheap to clone.
 #[derive(Debug, Clone, Default)]
-pub struct FreedMemory(Arc<Shared>);
+pub struct FreedMemory(Arc<FreedMemoryInner>);
 
 #[derive(Debug, Default)]
-struct Shared {
+struct FreedMemoryInner {
     bytes: AtomicUsize,
     is_enough: Notify,
 }

@@ -60,7 +60,7 @@ use self::access::people::accounts::Accounts;
 use self::access::people::own_attempts::OwnAttempts;
 use self::access::people::passwords::Passwords;
 use self::access::people::sign_in::SignIn;
-use self::access::people::sign_in_limiter::SignInLimiter;
+use self::access::people::sign_in::limiter::SignInLimiter;
 pub use self::access::stream_permits::StreamPermits;
 use self::access::work_guard::WorkGuard;
 use self::commands::delivery::CommandDelivery;

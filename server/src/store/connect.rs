@@ -62,7 +62,7 @@ impl Backend {
 }
 
 /// The connections of one server.
-pub struct Connections {
+pub struct DatabaseConnections {
     pub writer: DatabaseConnection,
     pub reader: DatabaseConnection,
     /// SQLite only: checkpoints would stall the writer on its own connection.
@@ -74,7 +74,7 @@ pub async fn open(
     url: &str,
     password: Option<&str>,
     data_dir: &Path,
-) -> Result<Connections, StoreError> {
+) -> Result<DatabaseConnections, StoreError> {
     lock_directory(data_dir)?;
     if restore_folder(data_dir).exists() {
         return Err(StoreError::RestoreUnfinished);
@@ -134,7 +134,7 @@ fn close_to_others(data_dir: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
-async fn open_sqlite(url: &str) -> Result<Connections, StoreError> {
+async fn open_sqlite(url: &str) -> Result<DatabaseConnections, StoreError> {
     let options = SqliteConnectOptions::from_str(url)
         .map_err(|error| StoreError::Url(error.to_string()))?
         .create_if_missing(true)
@@ -161,7 +161,7 @@ async fn open_sqlite(url: &str) -> Result<Connections, StoreError> {
         let pool = pool(connections, cache_kib, patience).await.map_err(to_store_error)?;
         Ok::<_, StoreError>(SqlxSqliteConnector::from_sqlx_sqlite_pool(pool))
     };
-    Ok(Connections {
+    Ok(DatabaseConnections {
         writer: connect(1, WRITER_CACHE_KIB, BUSY_TIMEOUT).await?,
         reader: connect(READERS, READER_CACHE_KIB, BUSY_TIMEOUT).await?,
         checkpointer: Some(connect(1, READER_CACHE_KIB, CHECKPOINT_TIMEOUT).await?),
@@ -188,7 +188,10 @@ pub(super) fn postgres_options(
     })
 }
 
-async fn open_postgres(url: &str, password: Option<&str>) -> Result<Connections, StoreError> {
+async fn open_postgres(
+    url: &str,
+    password: Option<&str>,
+) -> Result<DatabaseConnections, StoreError> {
     let options = postgres_options(url, password)?;
     // The first connection is opened directly, because its error distinguishes "locked" from
     // "unreachable". The pool only reports a timeout.
@@ -239,7 +242,7 @@ async fn open_postgres(url: &str, password: Option<&str>) -> Result<Connections,
         .connect_with(options)
         .await
         .map_err(to_store_error)?;
-    Ok(Connections {
+    Ok(DatabaseConnections {
         writer: SqlxPostgresConnector::from_sqlx_postgres_pool(writer),
         reader: SqlxPostgresConnector::from_sqlx_postgres_pool(reader),
         checkpointer: None,

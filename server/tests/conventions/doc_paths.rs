@@ -81,12 +81,13 @@ fn paths_of(page: &str) -> Vec<String> {
 fn every_path_on_the_pages_for_developers_exists() {
     let tree = Tree::read();
     let mut pages = sources::pages();
-    pages.retain(|page| page.path == "CONTRIBUTING.md" || page.path.starts_with("docs/howto/"));
-    let architecture = ("ARCHITECTURE.md".to_owned(), sources::read("ARCHITECTURE.md"));
-    let all = pages.into_iter().map(|page| (page.path, page.text)).chain([architecture]);
+    let is_for_developers = |path: &str| {
+        ["CONTRIBUTING.md", "ARCHITECTURE.md"].contains(&path) || path.starts_with("docs/howto/")
+    };
+    pages.retain(|page| is_for_developers(&page.path));
     let mut problems = Vec::new();
-    for (page, text) in all {
-        let paths = paths_of(&text);
+    for sources::SourceFile { path: page, text, .. } in &pages {
+        let paths = paths_of(text);
         let missing = paths.iter().filter(|path| !OUTSIDE.contains(&path.as_str()));
         let missing = missing.filter(|path| !tree.has(path));
         problems.extend(missing.map(|path| format!("{page}: `{path}` does not exist")));
@@ -100,4 +101,43 @@ fn a_path_that_does_not_exist_is_found_also_in_a_group() {
     let tree = Tree::read();
     let missing: Vec<_> = paths_of(page).into_iter().filter(|path| !tree.has(path)).collect();
     assert_eq!(missing, ["docs/NO.md", "no/such.rs"]);
+}
+
+/// The walks of a page: the number of files that each states, and the number that it names. Files in brackets
+/// need not be opened.
+fn walks(page: &str) -> Vec<(usize, usize)> {
+    let starts = page.match_indices("Walk: ").map(|(start, _)| &page[start + 6..]);
+    let walk = |text: &str| {
+        // A walk is one line, or the list that follows it.
+        let lines = text.lines().enumerate().take_while(|(index, line)| {
+            *index == 0 || line.is_empty() || line.starts_with(|c: char| c.is_ascii_digit())
+        });
+        let text: Vec<_> = lines.map(|(_, line)| line).collect();
+        let text = text.join("\n");
+        let stated = text.split(' ').next().and_then(|number| number.parse().ok());
+        let outside = text.split('(').enumerate().map(|(index, part)| match index {
+            0 => part,
+            _ => part.split_once(')').map_or("", |(_, after)| after),
+        });
+        let named: BTreeSet<_> = paths_of(&outside.collect::<String>()).into_iter().collect();
+        (stated.expect("a number of files"), named.len())
+    };
+    starts.map(walk).collect()
+}
+
+#[test]
+fn each_walk_of_the_architecture_names_as_many_files_as_it_states() {
+    let walks = walks(&sources::read("ARCHITECTURE.md"));
+    assert_eq!(walks.len(), 3, "the walks moved: this test reads nothing");
+    for (stated, named) in walks {
+        assert_eq!(stated, named, "count the files of this walk again");
+    }
+}
+
+#[test]
+fn files_of_a_walk_are_counted_once_and_without_those_in_brackets() {
+    let line = "Walk: 2 files to open. `a/b` → `c/d` (`e/f`) → `a/b`.\n\nText `g/h`.\n";
+    let list =
+        "Walk: 3 files to open.\n\n1. `a/b` → `c/d`.\n2. `e/f`, then `word`.\n\nText `g/h`.\n";
+    assert_eq!(walks(&format!("{line}{list}")), [(2, 2), (3, 3)]);
 }

@@ -2,14 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use proc_macro2::{TokenStream, TokenTree};
-use syn::visit::{self, Visit};
+use proc_macro2::TokenStream;
 
+use crate::readable_texts::{self, identifiers};
 use crate::{sources, table};
 
 const PAGE: &str = "docs/GLOSSARY.md";
-/// Derives whose documentation comments become help or API descriptions.
-const DESCRIBED: [&str; 5] = ["Parser", "Args", "Subcommand", "ValueEnum", "ToSchema"];
+/// The texts of the dashboard.
+const CATALOGUE: &str = "web/src/messages/en.ts";
 
 /// One entry of the column `never`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -142,97 +142,6 @@ fn prose(page: &str) -> String {
     text
 }
 
-fn identifiers(tokens: TokenStream, found: &mut BTreeSet<String>) {
-    for token in tokens {
-        match token {
-            TokenTree::Group(group) => identifiers(group.stream(), found),
-            TokenTree::Ident(name) => {
-                found.insert(name.to_string().trim_start_matches("r#").to_owned());
-            }
-            TokenTree::Punct(_) | TokenTree::Literal(_) => {}
-        }
-    }
-}
-
-/// Collects what people read: help, API descriptions and error messages.
-#[derive(Default)]
-struct ReadableTexts(Vec<String>);
-
-impl ReadableTexts {
-    fn add_literals(&mut self, tokens: TokenStream) {
-        for token in tokens {
-            match token {
-                TokenTree::Group(group) => self.add_literals(group.stream()),
-                TokenTree::Literal(literal) => self.0.push(literal.to_string()),
-                TokenTree::Ident(_) | TokenTree::Punct(_) => {}
-            }
-        }
-    }
-
-    fn add(&mut self, attributes: &[syn::Attribute], is_described: bool) {
-        for attribute in attributes {
-            match &attribute.meta {
-                syn::Meta::NameValue(pair) if is_described && pair.path.is_ident("doc") => {
-                    if let syn::Expr::Lit(syn::ExprLit { lit: syn::Lit::Str(text), .. }) =
-                        &pair.value
-                    {
-                        self.0.push(text.value());
-                    }
-                }
-                syn::Meta::List(list) => {
-                    let is_help = ["arg", "command", "value", "schema"]
-                        .iter()
-                        .any(|name| list.path.is_ident(name));
-                    if list.path.is_ident("error") || (is_described && is_help) {
-                        self.add_literals(list.tokens.clone());
-                    }
-                }
-                syn::Meta::Path(_) | syn::Meta::NameValue(_) => {}
-            }
-        }
-    }
-}
-
-fn is_described(attributes: &[syn::Attribute]) -> bool {
-    let mut names = BTreeSet::new();
-    for attribute in attributes.iter().filter(|attribute| attribute.path().is_ident("derive")) {
-        if let syn::Meta::List(list) = &attribute.meta {
-            identifiers(list.tokens.clone(), &mut names);
-        }
-    }
-    DESCRIBED.iter().any(|name| names.contains(*name))
-}
-
-impl<'ast> Visit<'ast> for ReadableTexts {
-    fn visit_item_struct(&mut self, item: &'ast syn::ItemStruct) {
-        let is_described = is_described(&item.attrs);
-        self.add(&item.attrs, is_described);
-        for field in &item.fields {
-            self.add(&field.attrs, is_described);
-        }
-    }
-
-    fn visit_item_enum(&mut self, item: &'ast syn::ItemEnum) {
-        let is_described = is_described(&item.attrs);
-        self.add(&item.attrs, is_described);
-        for variant in &item.variants {
-            self.add(&variant.attrs, is_described);
-            for field in &variant.fields {
-                self.add(&field.attrs, is_described);
-            }
-        }
-    }
-
-    fn visit_item_fn(&mut self, item: &'ast syn::ItemFn) {
-        let is_operation = item
-            .attrs
-            .iter()
-            .any(|attribute| attribute.path().segments.iter().any(|part| part.ident == "utoipa"));
-        self.add(&item.attrs, is_operation);
-        visit::visit_item_fn(self, item);
-    }
-}
-
 fn report(rejected: &Rejected, path: &str, place: &str) -> String {
     format!("{path}: {place}: not \"{}\", say {}", rejected.words.join(" "), rejected.say)
 }
@@ -251,14 +160,9 @@ fn problems_in_code(glossary: &Glossary, source: &sources::SourceFile) -> Vec<St
             found.push((rejected.clone(), format!("`{name}`")));
         }
     }
-    let mut texts = ReadableTexts::default();
-    // Parsing is slow, and most files have nothing that people read.
-    if ["derive(", "utoipa"].iter().any(|word| source.text.contains(word)) {
-        texts.visit_file(&syn::parse2(tokens).expect("a Rust source"));
-    }
-    for text in &texts.0 {
+    for text in readable_texts::of_source(&source.text, tokens) {
         for rejected in
-            glossary.in_words(&words_of_text(text), |scope| *scope == WordScope::Everywhere)
+            glossary.in_words(&words_of_text(&text), |scope| *scope == WordScope::Everywhere)
         {
             found.push((rejected.clone(), text.trim().to_owned()));
         }
@@ -277,6 +181,18 @@ fn problems_on_page(glossary: &Glossary, source: &sources::SourceFile) -> Vec<St
         .collect()
 }
 
+/// Names and texts of the dashboard's catalogue, whose keys are written in camel case.
+fn problems_in_catalogue(glossary: &Glossary, path: &str, text: &str) -> Vec<String> {
+    let is_part = |c: char| c.is_alphanumeric() || c == '_' || c == '\'';
+    let parts = text.split(|c| !is_part(c)).filter(|part| !part.is_empty());
+    let words: Vec<_> = parts.flat_map(|part| words_of_name(part)).collect();
+    glossary
+        .in_words(&words, |scope| *scope == WordScope::Everywhere)
+        .into_iter()
+        .map(|rejected| report(rejected, path, "text"))
+        .collect()
+}
+
 #[test]
 fn no_word_of_the_glossary_is_used_that_it_rejects() {
     let glossary = Glossary::read(&sources::read(PAGE));
@@ -291,6 +207,9 @@ fn no_word_of_the_glossary_is_used_that_it_rejects() {
     for source in sources::pages().iter().filter(|source| source.path != PAGE) {
         by_place.insert(source.path.clone(), problems_on_page(&glossary, source));
     }
+    let texts = sources::read(CATALOGUE);
+    assert!(texts.len() > 10_000, "{CATALOGUE} moved: this test reads nothing");
+    by_place.insert(CATALOGUE.into(), problems_in_catalogue(&glossary, CATALOGUE, &texts));
     let problems: Vec<_> = by_place.into_values().flatten().collect();
     assert!(
         problems.is_empty(),
@@ -330,6 +249,11 @@ fn rejected_words_are_found_in_names_help_errors_and_pages() {
     assert_eq!(in_code("cli", "a", "/// The verdict.\n#[derive(clap::Args)] struct A;"), 1);
     assert_eq!(in_code("cli", "a", "/// The verdict, trying.\nstruct A;"), 0);
     assert_eq!(in_code("cli", "a", "#[derive(Error)] enum E { #[error(\"no verdict\")] A }"), 1);
+    assert_eq!(in_code("cli", "a", "fn f() { tracing::info!(\"a verdict\"); }"), 1);
+    assert_eq!(in_code("cli", "a", "fn f() { E { detail: \"a verdict\" } }"), 1);
+    let in_catalogue = |text: &str| problems_in_catalogue(&glossary, "en.ts", text).len();
+    assert_eq!(in_catalogue("{ aVerdictOf: 'x' }, { b: 'the verdict' }"), 1);
+    assert_eq!(in_catalogue("{ result: 'fine' }"), 0);
     let on_page = |text: &str| {
         problems_on_page(
             &glossary,

@@ -1,245 +1,15 @@
 //! Imports go one way: between layers, between features of one layer, and between modules.
 
+mod layers;
+
 use std::collections::{BTreeMap, BTreeSet};
 
+use self::layers::{
+    AGENT, CLI, COMMON, EXCEPTIONS, FEATURES, Layers, NOT_FEATURES, SERVER, SERVER_CRATES,
+    SUPERVISOR,
+};
 use crate::modules::{self, Path, Uses};
 use crate::sources;
-
-/// The layers of a crate from the lowest to the highest. A layer imports lower ones only; the names
-/// of one row do not import each other.
-type Layers = &'static [&'static [&'static str]];
-
-const SERVER: Layers = &[
-    &["domain", "fault", "metrics"],
-    &["store", "hub", "adapters"],
-    &["services"],
-    &["http", "ws", "workers", "listener"],
-    &["config"],
-    &["boot", "main", "lib"],
-];
-const AGENT: Layers = &[
-    &["log_output", "clock", "fault", "platform"],
-    &["storage"],
-    &["identity", "policy"],
-    &["executions", "link"],
-    &["commands"],
-    &["config"],
-    &["releases"],
-    &["agent"],
-    &["sessions"],
-    &["subcommands"],
-    &["main", "lib"],
-];
-const SUPERVISOR: Layers = &[
-    &["policy", "fault_injection", "layout", "log", "settings"],
-    &["platform", "reasons"],
-    &["fatal_reason", "status", "update"],
-    &["handover", "supervise"],
-    &["main", "lib"],
-];
-const CLI: Layers = &[
-    &["completion", "error", "interrupt", "exit_status", "reference"],
-    &["context", "input", "output"],
-    &["api", "explanation"],
-    &["session"],
-    &["listing"],
-    &["commands"],
-    &["cli"],
-    &["main"],
-];
-
-/// The features of each layer of the server, from the one that imports none to the one that may
-/// import all before it.
-const FEATURES: [(&str, &[&str]); 6] = [
-    ("domain", ORDER),
-    ("store/entities", ORDER),
-    ("store/queries", ORDER),
-    ("store/writer", &["access", "commands", "sessions"]),
-    (
-        "services",
-        &[
-            "access",
-            "certificates",
-            "fleet",
-            "releases",
-            "integrations",
-            "library",
-            "commands",
-            "sessions",
-            "schedules",
-            "operations",
-        ],
-    ),
-    (
-        "http",
-        &[
-            "commands",
-            "access",
-            "fleet",
-            "sessions",
-            "releases",
-            "integrations",
-            "library",
-            "schedules",
-            "operations",
-        ],
-    ),
-];
-const ORDER: &[&str] = &[
-    "access",
-    "certificates",
-    "fleet",
-    "library",
-    "commands",
-    "releases",
-    "integrations",
-    "schedules",
-    "operations",
-];
-
-/// Crates that every layer may use.
-const COMMON: [&str; 6] =
-    ["muster_protocol", "serde", "serde_json", "thiserror", "tracing", "uuid"];
-/// What each layer of the server may use beside them. `anyhow` and `clap` belong to the edge of the
-/// process.
-const SERVER_CRATES: [(&str, &[&str]); 15] = [
-    (
-        "domain",
-        &[
-            "chrono",
-            "chrono_tz",
-            "croner",
-            "data_encoding",
-            "ipnet",
-            "http_range_header",
-            "httpdate",
-            "ring",
-            "similar",
-            "strsim",
-            "strum",
-            "toml",
-            "totp_rs",
-            "url",
-            "utoipa",
-            "winnow",
-            "zeroize",
-        ],
-    ),
-    ("metrics", &["prometheus_client"]),
-    ("fault", &[]),
-    (
-        "store",
-        &[
-            "bytes",
-            "crc32fast",
-            "data_encoding",
-            "futures_util",
-            "nix",
-            "sea_orm",
-            "sea_orm_migration",
-            "strum",
-            "tokio",
-            "utoipa",
-            "zstd",
-        ],
-    ),
-    ("hub", &["tokio"]),
-    (
-        "adapters",
-        &[
-            "chrono",
-            "data_encoding",
-            "lettre",
-            "nix",
-            "openidconnect",
-            "reqwest",
-            "ring",
-            "tokio",
-            "url",
-            "webauthn_rs",
-            "zeroize",
-            "zstd",
-        ],
-    ),
-    (
-        "services",
-        &[
-            "argon2",
-            "bytes",
-            "data_encoding",
-            "futures_util",
-            "governor",
-            "minijinja",
-            "moka",
-            "rcgen",
-            "ring",
-            "strsim",
-            "strum",
-            "sysinfo",
-            "tokio",
-            "toml",
-            "zeroize",
-        ],
-    ),
-    (
-        "http",
-        &[
-            "askama",
-            "axum",
-            "data_encoding",
-            "futures_util",
-            "rust_embed",
-            "strum",
-            "tokio",
-            "tower_http",
-            "utoipa",
-            "utoipa_axum",
-            "utoipa_swagger_ui",
-            "zeroize",
-        ],
-    ),
-    ("ws", &["axum", "futures_util", "tokio", "tokio_tungstenite"]),
-    ("workers", &["anyhow", "tokio", "tokio_cron_scheduler"]),
-    (
-        "listener",
-        &[
-            "axum",
-            "governor",
-            "hyper",
-            "hyper_util",
-            "nix",
-            "ring",
-            "rustls",
-            "tokio",
-            "tokio_rustls",
-            "tower",
-            "tower_http",
-        ],
-    ),
-    ("config", &["clap", "toml"]),
-    ("boot", &["anyhow", "ring", "tokio", "zeroize"]),
-    (
-        "main",
-        &[
-            "anyhow",
-            "clap",
-            "ring",
-            "rpassword",
-            "rustls",
-            "tokio",
-            "tracing_subscriber",
-            "zeroize",
-        ],
-    ),
-    ("lib", &[]),
-];
-
-/// Imports that break a rule, each with its reason.
-const EXCEPTIONS: [(&str, &str, &str); 1] = [(
-    "server/config",
-    "services",
-    "settings of the services are read where they are put together",
-)];
 
 fn dependencies(folder: &str) -> BTreeSet<String> {
     let manifest: toml::Table =
@@ -369,6 +139,23 @@ fn features_of_one_layer_import_each_other_in_one_order() {
     let modules = modules::of_crate("server", &dependencies("server"));
     let breaches = feature_breaches(&modules);
     assert!(breaches.is_empty(), "see FEATURES for the order: {breaches:#?}");
+}
+
+#[test]
+fn every_folder_of_a_layer_with_features_has_its_place_in_their_order() {
+    let modules = modules::of_crate("server", &dependencies("server"));
+    let mut unknown = BTreeSet::new();
+    for (layer, features) in FEATURES {
+        let depth = layer.split('/').count();
+        // A file below a folder, not one of the layer itself.
+        let is_inside = |path: &&Path| path.len() > depth + 1 && path[..depth].join("/") == layer;
+        let folders = modules.keys().filter(is_inside).map(|path| path[depth].as_str());
+        let is_known =
+            |name: &&str| features.contains(name) || NOT_FEATURES.contains(&(layer, *name));
+        unknown
+            .extend(folders.filter(|name| !is_known(name)).map(|name| format!("{layer}/{name}")));
+    }
+    assert!(unknown.is_empty(), "add these to FEATURES: {unknown:#?}");
 }
 
 #[test]

@@ -101,7 +101,7 @@ fn cli_has_words_for_every_refusal_of_the_server() {
     let is_answer = |path: &str| {
         ["server/src/services/", "server/src/http/"].iter().any(|folder| path.starts_with(folder))
             || path == "server/src/domain/field_error.rs"
-            || path == "protocol/src/manifest_mismatch.rs"
+            || path == "protocol/src/manifest/mismatch.rs"
     };
     let sources = sources::rust_files(&["server", "protocol"]);
     let files: Vec<_> = sources

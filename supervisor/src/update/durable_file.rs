@@ -51,7 +51,7 @@ pub fn read_line(path: &Path) -> Option<String> {
 ///
 /// # Errors
 /// [`FileError`]
-pub fn read_if_there(path: &Path) -> Result<Option<Vec<u8>>, FileError> {
+pub fn read_if_exists(path: &Path) -> Result<Option<Vec<u8>>, FileError> {
     let file = match open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         opened => opened.map_err(FileError::of("read", path))?,

@@ -87,7 +87,7 @@ impl Pins {
 
 /// The only line of a file, empty if there is not exactly one. `None` if the file does not exist.
 fn line(path: &Path) -> Result<Option<String>, FileError> {
-    let Some(bytes) = durable_file::read_if_there(path)? else { return Ok(None) };
+    let Some(bytes) = durable_file::read_if_exists(path)? else { return Ok(None) };
     let text = String::from_utf8(bytes).unwrap_or_default();
     let mut lines = text.trim().lines();
     let line = lines.next().filter(|_| lines.next().is_none()).unwrap_or_default();

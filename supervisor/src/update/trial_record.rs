@@ -50,7 +50,7 @@ pub enum Phase {
 impl TrialRecord {
     /// Reads the trial; `None` if there is none or the file is malformed.
     pub(super) fn read(program: &Path) -> Result<Option<Self>, FileError> {
-        let bytes = durable_file::read_if_there(&path(program))?;
+        let bytes = durable_file::read_if_exists(&path(program))?;
         Ok(bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()))
     }
 

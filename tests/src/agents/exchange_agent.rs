@@ -1,4 +1,4 @@
-//! A full agent over plain HTTP that says exactly what a test tells it to.
+//! A full agent over plain HTTP that sends exactly what a test sets.
 
 use std::collections::VecDeque;
 

@@ -104,7 +104,7 @@ impl FleetUpgrade {
                 changes.push((number, at(&fixture.api.command(update).await, "finished_at")));
             }
         }
-        let carried = self.judge(fixture, &hosts, &jobs, &changes).await;
+        let carried = self.check_executions(fixture, &hosts, &jobs, &changes).await;
         let (up, down) = (ways[0], ways[1]);
         FleetUpgradeReport { upgrade: self, jobs: jobs.len(), carried, starting, up, down }
     }
@@ -152,7 +152,7 @@ impl FleetUpgrade {
     }
 
     /// Checks every execution. Returns how many ran while their host changed its version.
-    async fn judge(
+    async fn check_executions(
         &self,
         fixture: &Fixture,
         hosts: &[HostAtWork],

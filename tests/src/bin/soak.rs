@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use clap::Parser;
-use muster_tests::chaos::{ChaosReport, Settings, Statistics, Store, kept, run};
+use muster_tests::chaos::{ChaosReport, ChaosSettings, Statistics, Store, kept, run};
 
 /// Kill everything at any moment, for long, and see whether what was promised holds.
 #[derive(Parser)]
@@ -50,13 +50,13 @@ fn main() -> anyhow::Result<ExitCode> {
     while !is_over(round) {
         let turns = if round % 2 == 0 { Store::Sqlite } else { Store::Postgres };
         let store = arguments.store.unwrap_or(turns);
-        let settings = Settings::long(first + round, store, arguments.hosts as usize);
+        let settings = ChaosSettings::long(first + round, store, arguments.hosts as usize);
         match one(settings) {
             Ok(report) => {
                 println!("{report}");
                 total.add(&report.statistics);
             }
-            // What it panicked with stands above. There is something to look at first.
+            // The panic is printed above, and must be looked at first.
             Err(error) => {
                 println!("seed {} on {store:?}: {error:#}", first + round);
                 total.add(&Statistics { runs: 1, violations: 1, ..Statistics::default() });
@@ -78,7 +78,7 @@ fn main() -> anyhow::Result<ExitCode> {
 }
 
 /// One run on threads of its own: if it can't come to its end, the statistics are still printed.
-fn one(settings: Settings) -> anyhow::Result<ChaosReport> {
+fn one(settings: ChaosSettings) -> anyhow::Result<ChaosReport> {
     let work = move || {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(4).enable_all().build()?;

@@ -113,7 +113,7 @@ impl Bench<'_> {
                 self.expect(begun > 0, StartIsKnown, "it succeeded and never started");
             }
             "failed" if self.text("error_code") == "not_started" => {
-                self.expect(may_be_lost, StateIsTrue, "nobody kept its shim from starting it");
+                self.expect(may_be_lost, StateIsTrue, "its shim was not kept from starting it");
                 self.expect(begun == 0, StartIsKnown, never);
             }
             "failed" => {
@@ -128,7 +128,7 @@ impl Bench<'_> {
             }
             "cancelled" => {
                 let is_asked = submission.cancel_after.is_some();
-                self.expect(is_asked, StateIsTrue, "nobody asked for its end");
+                self.expect(is_asked, StateIsTrue, "its end was not requested");
                 let is_unstarted = exit_code.is_none() && command["result"]["signal"].is_null();
                 self.expect(!is_unstarted || begun == 0, StartIsKnown, never);
             }
@@ -138,10 +138,10 @@ impl Bench<'_> {
                 self.expect(begun == 0, StartIsKnown, never);
             }
             "rejected" => {
-                self.expect(submission.is_unlisted, StateIsTrue, "it stands on the host's list");
+                self.expect(submission.is_unlisted, StateIsTrue, "it is in the host's manifest");
                 self.expect(begun == 0, StartIsKnown, never);
             }
-            "lost" => self.expect(may_be_lost, LostHasAReason, "nobody killed its shim"),
+            "lost" => self.expect(may_be_lost, LostHasAReason, "its shim was not killed"),
             other => {
                 let what = format!("`{other}` is no end");
                 self.find(Promise::EndsOnce, &what);

@@ -12,7 +12,7 @@ use super::fault_injector::InjectedFaults;
 use super::fleet::Fleet;
 use super::inspection::leftovers;
 use super::plan::{Plan, Submission, Target};
-use super::workload::{Asked, ended};
+use super::workload::{Observations, ended};
 use crate::clients::api::Api;
 use crate::json::JsonFields as _;
 
@@ -29,11 +29,11 @@ pub struct Findings {
 pub async fn check_all(
     fleet: &Fleet,
     plan: &Plan,
-    asked: &Asked,
+    observations: &Observations,
     injected: &InjectedFaults,
 ) -> Findings {
     let mut findings = Findings::default();
-    for answer in &asked.odd_answers {
+    for answer in &observations.odd_answers {
         findings.violations.push(Violation::new(Promise::AnswersAsSaid, answer));
     }
     let commands = listed(&fleet.api, "/api/commands").await;
@@ -47,7 +47,7 @@ pub async fn check_all(
         let state = command["state"].as_str().unwrap_or_default().to_owned();
         *findings.states.entry(state).or_default() += 1;
     }
-    for (submission, accepted) in plan.submissions.iter().zip(&asked.accepted) {
+    for (submission, accepted) in plan.submissions.iter().zip(&observations.accepted) {
         findings.jobs += usize::from(!matches!(submission.place, Target::Host(_)));
         let executions = executions_of.remove(accepted).unwrap_or_default();
         findings.violations.extend(placed(fleet, submission, &executions));
@@ -65,14 +65,14 @@ pub async fn check_all(
         }
     }
     for command in executions_of.into_values().flatten() {
-        let what = format!("nobody asked for {command}");
+        let what = format!("{command} was not submitted");
         findings.violations.push(Violation::new(Promise::SubmittedOnce, what));
     }
     for (id, times) in start_log.iter().filter(|(id, _)| !known.contains(id)) {
         let what = format!("{id}, of which the server knows nothing, started {times} times");
         findings.violations.push(Violation::new(Promise::StartIsKnown, what));
     }
-    findings.violations.extend(changed(&commands, asked));
+    findings.violations.extend(changed(&commands, observations));
     findings.violations.extend(leftovers(fleet, &known));
     findings
 }
@@ -94,9 +94,9 @@ fn placed(fleet: &Fleet, submission: &Submission, executions: &[&Value]) -> Opti
 }
 
 /// A command that had ended when it was queried has not changed since.
-fn changed(commands: &[Value], asked: &Asked) -> Vec<Violation> {
+fn changed(commands: &[Value], observations: &Observations) -> Vec<Violation> {
     let now: BTreeMap<_, _> = commands.iter().filter_map(ended).collect();
-    let changed = asked.seen.iter().filter(|(id, seen)| now.get(id) != Some(seen));
+    let changed = observations.seen.iter().filter(|(id, seen)| now.get(id) != Some(seen));
     changed
         .map(|(id, seen)| {
             let what = format!("{id} had ended as {seen:?}, and now as {:?}", now.get(id));

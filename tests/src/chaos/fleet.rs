@@ -11,7 +11,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::disk::Disk;
-use super::settings::{Settings, Store};
+use super::settings::{ChaosSettings, Store};
 use crate::agents::agent::{Agent, AgentOptions};
 use crate::agents::scripts::Script;
 use crate::clients::api::Api;
@@ -56,7 +56,7 @@ pub struct Fleet {
 
 impl Fleet {
     /// Starts everything and waits until every host is connected.
-    pub async fn start(settings: &Settings) -> Self {
+    pub async fn start(settings: &ChaosSettings) -> Self {
         let test_dir = TestDir::new();
         let start_log = test_dir.path().join("start_log");
         std::fs::write(&start_log, "").expect("make the start_log");
@@ -79,7 +79,7 @@ impl Fleet {
         fleet
     }
 
-    async fn host(&self, number: usize, settings: &Settings) -> FleetHost {
+    async fn host(&self, number: usize, settings: &ChaosSettings) -> FleetHost {
         let name = format!("host-{number}");
         let link = Link::to(&self.server.address()).await;
         let disk = Disk::mounted(&self.test_dir.folder(&name));

@@ -26,14 +26,14 @@ pub use disk::Disk;
 pub use plan::{FaultKind, Plan, Shape};
 pub use print::Print;
 pub use report::{ChaosReport, Statistics, kept};
-pub use settings::{Settings, Store};
+pub use settings::{ChaosSettings, Store};
 
 /// Start of the values of all secret parameters.
 const SECRET: &str = "chaos-s3cret-";
 
 /// Executes one run, from the start of the fleet to the report. Needs root, and a runtime with
 /// several threads.
-pub async fn run(settings: &Settings) -> ChaosReport {
+pub async fn run(settings: &ChaosSettings) -> ChaosReport {
     let plan = Plan::of(settings.seed, &settings.shape);
     let mut fleet = fleet::Fleet::start(settings).await;
     let agents = fleet.hosts.iter().map(|host| host.agent_id.clone()).collect();
@@ -41,14 +41,14 @@ pub async fn run(settings: &Settings) -> ChaosReport {
     let caller = workload::Caller::new(fleet.api.clone(), settings, agents, &start_log);
     let over = watch::Sender::new(false);
     let asking = async {
-        let asked = caller.ask(&plan.submissions).await;
+        let observations = caller.ask(&plan.submissions).await;
         over.send_replace(true);
-        asked
+        observations
     };
     let striking = fault_injector::strike(&mut fleet, &plan.planned_faults, over.subscribe());
-    let (asked, injected) = tokio::join!(asking, striking);
+    let (observations, injected) = tokio::join!(asking, striking);
     fleet.server.ready().await;
-    let findings = evaluation::check_all(&fleet, &plan, &asked, &injected).await;
+    let findings = evaluation::check_all(&fleet, &plan, &observations, &injected).await;
     let report = ChaosReport::new(settings, findings, injected);
     if !report.violations.is_empty() {
         report::keep_logs(&fleet, &report);

@@ -9,7 +9,7 @@ use super::evaluation::Findings;
 use super::fault_injector::InjectedFaults;
 use super::fleet::{Fleet, names};
 use super::plan::FaultKind;
-use super::settings::{Settings, Store};
+use super::settings::{ChaosSettings, Store};
 use crate::processes::binaries::binary;
 
 /// Counts of one run or of many.
@@ -69,7 +69,11 @@ pub struct ChaosReport {
 }
 
 impl ChaosReport {
-    pub(super) fn new(settings: &Settings, findings: Findings, injected: InjectedFaults) -> Self {
+    pub(super) fn new(
+        settings: &ChaosSettings,
+        findings: Findings,
+        injected: InjectedFaults,
+    ) -> Self {
         let Findings { states, jobs, violations } = findings;
         let statistics = Statistics {
             runs: 1,

@@ -13,7 +13,7 @@ pub enum Store {
 
 /// One run.
 #[derive(Debug, Clone)]
-pub struct Settings {
+pub struct ChaosSettings {
     pub seed: u64,
     pub store: Store,
     pub shape: Shape,
@@ -23,7 +23,7 @@ pub struct Settings {
     pub agent_fault: Option<String>,
 }
 
-impl Settings {
+impl ChaosSettings {
     /// A run that takes well under a minute.
     pub fn short(seed: u64, store: Store) -> Self {
         let shape = Shape {

@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::fleet::{SCRIPT, TAG};
 use super::plan::{Submission, Target};
-use super::settings::Settings;
+use super::settings::ChaosSettings;
 use crate::clients::api::{Api, ApiResponse};
 use crate::wait::within;
 
@@ -29,7 +29,7 @@ pub type EndedCommand = (String, String);
 
 /// What was submitted, and what was seen during the run.
 #[derive(Debug, Default)]
-pub struct Asked {
+pub struct Observations {
     /// In the order of the plan.
     pub accepted: Vec<Accepted>,
     /// Commands that had ended when they were queried: their state, and when they ended.
@@ -42,20 +42,25 @@ pub struct Asked {
 #[derive(Debug)]
 pub struct Caller<'a> {
     api: Api,
-    settings: &'a Settings,
+    settings: &'a ChaosSettings,
     agents: Vec<String>,
     start_log: &'a Path,
-    asked: Asked,
+    observations: Observations,
 }
 
 impl<'a> Caller<'a> {
     /// `agents`: the ids of the hosts' agents, in the hosts' order.
-    pub fn new(api: Api, settings: &'a Settings, agents: Vec<String>, start_log: &'a Path) -> Self {
-        Self { api, settings, agents, start_log, asked: Asked::default() }
+    pub fn new(
+        api: Api,
+        settings: &'a ChaosSettings,
+        agents: Vec<String>,
+        start_log: &'a Path,
+    ) -> Self {
+        Self { api, settings, agents, start_log, observations: Observations::default() }
     }
 
     /// Submits everything, and waits until no command is open.
-    pub async fn ask(mut self, submissions: &[Submission]) -> Asked {
+    pub async fn ask(mut self, submissions: &[Submission]) -> Observations {
         // By the number of submissions after which they are due.
         let mut cancels: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
         for (index, submission) in submissions.iter().enumerate() {
@@ -63,7 +68,7 @@ impl<'a> Caller<'a> {
                 self.wait_for_a_short_queue().await;
             }
             let id = self.submit(index, submission).await;
-            self.asked.accepted.push(id);
+            self.observations.accepted.push(id);
             if let Some(after) = submission.cancel_after {
                 cancels.entry(index + after).or_default().push(index);
             }
@@ -79,7 +84,7 @@ impl<'a> Caller<'a> {
         for _ in 0..2 {
             within(PATIENCE, "nothing is open any more", async || self.has_ended().await).await;
         }
-        self.asked
+        self.observations
     }
 
     async fn wait_for_a_short_queue(&mut self) {
@@ -89,7 +94,7 @@ impl<'a> Caller<'a> {
         })
         .await;
         for (id, seen) in newest.iter().filter_map(ended) {
-            self.asked.seen.entry(id).or_insert(seen);
+            self.observations.seen.entry(id).or_insert(seen);
         }
     }
 
@@ -161,7 +166,7 @@ impl<'a> Caller<'a> {
 
     async fn cancel(&mut self, index: usize, place: &Target) {
         let kind = if matches!(place, Target::Host(_)) { "commands" } else { "jobs" };
-        let path = format!("/api/{kind}/{}/cancel", self.asked.accepted[index]);
+        let path = format!("/api/{kind}/{}/cancel", self.observations.accepted[index]);
         let answer = self.answered(&path, &[], json!({})).await;
         // 409: it has ended by itself.
         if !matches!(answer.status, 202 | 409) {
@@ -183,7 +188,7 @@ impl<'a> Caller<'a> {
 
     fn note(&mut self, path: &str, answer: &ApiResponse) {
         let text = String::from_utf8_lossy(&answer.bytes);
-        self.asked.odd_answers.push(format!("{} to POST {path}: {text}", answer.status));
+        self.observations.odd_answers.push(format!("{} to POST {path}: {text}", answer.status));
     }
 }
 

@@ -207,7 +207,7 @@ impl Api {
         made.id().to_owned()
     }
 
-    /// Sends an `execute`. Returns the answer, whatever it is.
+    /// Sends an `execute`. Returns the answer, also a refusal.
     pub async fn try_execute(&self, agent: &str, data: Value) -> ApiResponse {
         let body = json!({"command": "execute", "data": data});
         self.post(&format!("/api/agents/{agent}/command"), body).await

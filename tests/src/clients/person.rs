@@ -33,14 +33,14 @@ impl Person {
         }
     }
 
-    /// Invites somebody to the tenant of this owner. Returns the token.
+    /// Invites a person to the tenant of this owner. Returns the token.
     pub async fn invite(&self, email: &str, role: &str) -> String {
         let body = json!({"email": email, "role": role});
         let made = self.api.post("/api/invitations", body).await.expect(201);
         made.text("token").to_owned()
     }
 
-    /// Invites somebody to the tenant of this owner, whose server sends mails to this sink. Returns the token.
+    /// Invites a person to the tenant of this owner, whose server sends mails to this sink. Returns the token.
     pub async fn invite_by_mail(&self, sink: &SmtpSink, email: &str, role: &str) -> String {
         let earlier = sink.received().iter().filter(|mail| mail.to == email).count();
         let body = json!({"email": email, "role": role});
@@ -49,7 +49,7 @@ impl Person {
         sink.mail(email, earlier + 1).await.secret().to_owned()
     }
 
-    /// Invites somebody who has no account, and signs that person in.
+    /// Invites a person who has no account, and signs that person in.
     pub async fn add(&self, email: &str, role: &str) -> Self {
         self.accepted(&self.invite(email, role).await, email).await
     }

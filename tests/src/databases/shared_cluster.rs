@@ -3,7 +3,7 @@
 //! nextest runs each test in a process of its own. The first one that needs PostgreSQL starts the
 //! cluster, under a lock; the others find it by the id of the run. Without nextest, the run is the
 //! test's process. The cluster belongs to no test: a small shell process stops it and removes its
-//! files as soon as the run's process (nextest, or the test's own) has ended, for whatever reason.
+//! files as soon as the run's process (nextest, or the test's own) has ended, for any reason.
 
 use std::fs::{self, DirBuilder, File};
 use std::os::unix::fs::DirBuilderExt as _;

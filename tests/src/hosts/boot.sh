@@ -35,7 +35,7 @@ umount -l /machine
 rmdir /machine
 hostname throw-away
 
-# Whatever this machine starts, that host does not.
+# That host does not start what this machine starts.
 [ -e /etc/muster-test-host ] || {
     rm -rf /etc/systemd/system/*.wants /etc/systemd/user/*.wants /etc/runlevels/*/* /etc/service /etc/sv /var/spool/cron/crontabs/*
     mkdir -p /etc/systemd/system /etc/runlevels/default

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Stands for `docker` on a throw-away host, where no engine can run: keeps what it was told in
+# Replaces `docker` on a throw-away host, where no engine can run: keeps what it was told in
 # /var/lib/docker-stub/calls, and runs containers in place, with namespaces and volumes of their own.
 # Every image is what Dockerfile.agent makes: the host's files, programs in /usr/lib/muster, a user
 # of its own.

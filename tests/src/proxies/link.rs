@@ -20,12 +20,12 @@ const BLOCKED: &[u8] = b"HTTP/1.1 403 Forbidden\r\ncontent-length: 24\r\nconnect
 #[derive(Debug)]
 pub struct Link {
     address: SocketAddr,
-    rules: Arc<Rules>,
+    rules: Arc<LinkRules>,
     accepting: JoinHandle<()>,
 }
 
 #[derive(Debug)]
-struct Rules {
+struct LinkRules {
     server: String,
     refuse: AtomicBool,
     block_upgrades: AtomicBool,
@@ -56,7 +56,7 @@ impl Link {
     pub async fn to(server: &str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("listen");
         let address = listener.local_addr().expect("a bound address");
-        let rules = Arc::new(Rules {
+        let rules = Arc::new(LinkRules {
             server: server.to_owned(),
             refuse: AtomicBool::new(false),
             block_upgrades: AtomicBool::new(false),
@@ -136,9 +136,9 @@ impl Link {
     }
 }
 
-impl Rules {
+impl LinkRules {
     fn downloads(&self) -> std::sync::MutexGuard<'_, Downloads> {
-        self.downloads.lock().expect("nobody panics with it")
+        self.downloads.lock().expect("no holder panics")
     }
 
     /// Number of bytes of the answer to forward, for a connection that starts with this request.
@@ -163,7 +163,7 @@ impl Drop for Link {
     }
 }
 
-async fn accept(listener: TcpListener, rules: Arc<Rules>) {
+async fn accept(listener: TcpListener, rules: Arc<LinkRules>) {
     while let Ok((client, _)) = listener.accept().await {
         if rules.refuse.load(Ordering::SeqCst) {
             continue;
@@ -175,13 +175,13 @@ async fn accept(listener: TcpListener, rules: Arc<Rules>) {
             tokio::select! {
                 _ = cuts.changed() => {}
                 // When one side ends for any reason, the other side is closed too.
-                _ = carry(client, &rules) => {}
+                _ = forward(client, &rules) => {}
             }
         });
     }
 }
 
-async fn carry(mut client: TcpStream, rules: &Rules) -> std::io::Result<()> {
+async fn forward(mut client: TcpStream, rules: &LinkRules) -> std::io::Result<()> {
     let head = read_head(&mut client).await?;
     let text = String::from_utf8_lossy(&head).to_ascii_lowercase();
     if text.contains("upgrade: websocket") && rules.block_upgrades.load(Ordering::SeqCst) {

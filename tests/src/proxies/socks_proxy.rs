@@ -1,4 +1,4 @@
-//! A SOCKS5 proxy (RFC 1928, 1929) that connects every request to one server, whatever was requested. So a
+//! A SOCKS5 proxy (RFC 1928, 1929) that connects every request to one server, for any requested address. So a
 //! server's name needs to exist nowhere, and nothing can reach the server at that name around the proxy.
 
 use std::io;
@@ -31,7 +31,7 @@ pub struct SocksProxy {
 }
 
 #[derive(Debug, Clone)]
-struct Rules {
+struct SocksRules {
     server: String,
     behaviour: SocksBehaviour,
     requests: Arc<Mutex<Vec<String>>>,
@@ -46,7 +46,8 @@ impl SocksProxy {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("listen");
         let address = listener.local_addr().expect("a bound address");
         let requests = Arc::new(Mutex::new(Vec::new()));
-        let rules = Rules { server: server.to_owned(), behaviour, requests: Arc::clone(&requests) };
+        let rules =
+            SocksRules { server: server.to_owned(), behaviour, requests: Arc::clone(&requests) };
         let accepting = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 // Each connection ends when one of its sides does.
@@ -73,7 +74,7 @@ impl SocksProxy {
 
     /// The targets that it was asked for: `name:PORT` for a name, `[ADDRESS]:PORT` for an address.
     pub fn requests(&self) -> Vec<String> {
-        self.requests.lock().expect("nobody panics with it").clone()
+        self.requests.lock().expect("no holder panics").clone()
     }
 }
 
@@ -83,7 +84,7 @@ impl Drop for SocksProxy {
     }
 }
 
-async fn serve(rules: Rules, mut client: TcpStream) -> io::Result<()> {
+async fn serve(rules: SocksRules, mut client: TcpStream) -> io::Result<()> {
     let [_version, methods] = read(&mut client).await?;
     let offered = read_bytes(&mut client, methods).await?;
     if rules.behaviour == SocksBehaviour::Hang {
@@ -109,7 +110,7 @@ async fn serve(rules: Rules, mut client: TcpStream) -> io::Result<()> {
         }
     }
     let requested = target(&mut client).await?;
-    rules.requests.lock().expect("nobody panics with it").push(requested);
+    rules.requests.lock().expect("no holder panics").push(requested);
     if let SocksBehaviour::Refuse(reply) = rules.behaviour {
         return client.write_all(&[5, reply, 0, 1, 0, 0, 0, 0, 0, 0]).await;
     }

@@ -33,7 +33,7 @@ impl TlsTerminator {
         let inner = inner.to_owned();
         let accepting = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                tokio::spawn(carry(acceptor.clone(), client, inner.clone()));
+                tokio::spawn(forward(acceptor.clone(), client, inner.clone()));
             }
         });
         Self { address, accepting }
@@ -52,7 +52,7 @@ impl Drop for TlsTerminator {
 }
 
 /// When one side ends for any reason, the other side is closed too.
-async fn carry(acceptor: TlsAcceptor, client: TcpStream, inner: String) -> std::io::Result<()> {
+async fn forward(acceptor: TlsAcceptor, client: TcpStream, inner: String) -> std::io::Result<()> {
     let mut outside = acceptor.accept(client).await?;
     let mut inside = TcpStream::connect(inner).await?;
     tokio::io::copy_bidirectional(&mut outside, &mut inside).await?;

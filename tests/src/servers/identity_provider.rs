@@ -1,4 +1,4 @@
-//! A provider of single sign-on that issues whatever a test sets: right tokens, and hostile ones.
+//! A provider of single sign-on that issues what a test sets: right tokens, and hostile ones.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -53,7 +53,7 @@ pub struct ProviderBehaviour {
     pub padding_bytes: usize,
 }
 
-struct Shared {
+struct IdentityProviderInner {
     url: String,
     pair: EcdsaKeyPair,
     other: EcdsaKeyPair,
@@ -70,7 +70,7 @@ struct ProviderState {
 
 /// A provider on a port of this machine. It stops when dropped.
 pub struct IdentityProvider {
-    shared: Arc<Shared>,
+    shared: Arc<IdentityProviderInner>,
     serving: JoinHandle<()>,
 }
 
@@ -86,7 +86,7 @@ impl IdentityProvider {
             EcdsaKeyPair::from_pkcs8(algorithm, bytes.as_ref(), &random).expect("a key")
         };
         let (pair, other, state) = (pair(), pair(), Mutex::default());
-        let shared = Arc::new(Shared { url, pair, other, state });
+        let shared = Arc::new(IdentityProviderInner { url, pair, other, state });
         let app = Router::new()
             .route("/.well-known/openid-configuration", get(document))
             .route("/jwks", get(keys))
@@ -142,7 +142,7 @@ impl Drop for IdentityProvider {
     }
 }
 
-impl Shared {
+impl IdentityProviderInner {
     fn lock(&self) -> MutexGuard<'_, ProviderState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -186,12 +186,12 @@ impl Shared {
     }
 }
 
-fn padded(shared: &Shared, value: &Value) -> Response {
+fn padded(shared: &IdentityProviderInner, value: &Value) -> Response {
     let padding = " ".repeat(shared.lock().behaviour.padding_bytes);
     ([(header::CONTENT_TYPE, "application/json")], format!("{padding}{value}")).into_response()
 }
 
-async fn document(State(shared): State<Arc<Shared>>) -> Response {
+async fn document(State(shared): State<Arc<IdentityProviderInner>>) -> Response {
     let behaviour = shared.lock().behaviour.clone();
     if let Some(location) = behaviour.redirect {
         return (StatusCode::FOUND, [(header::LOCATION, location)]).into_response();
@@ -207,7 +207,7 @@ async fn document(State(shared): State<Arc<Shared>>) -> Response {
     padded(&shared, &document)
 }
 
-async fn keys(State(shared): State<Arc<Shared>>) -> Response {
+async fn keys(State(shared): State<Arc<IdentityProviderInner>>) -> Response {
     // Uncompressed: 4, then both coordinates.
     let point = shared.pair.public_key().as_ref();
     let (x, y) = (BASE64URL_NOPAD.encode(&point[1..33]), BASE64URL_NOPAD.encode(&point[33..]));
@@ -216,7 +216,11 @@ async fn keys(State(shared): State<Arc<Shared>>) -> Response {
     padded(&shared, &json!({"keys": [key]}))
 }
 
-async fn token(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Bytes) -> Response {
+async fn token(
+    State(shared): State<Arc<IdentityProviderInner>>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
     let refused =
         |error: &str| (StatusCode::BAD_REQUEST, Json(json!({"error": error}))).into_response();
     let basic = format!(

@@ -174,7 +174,7 @@ impl Server {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("run muster-server");
         let mut stdin = child.stdin.take().expect("its input");
-        // Fails if it has ended, which its status tells.
+        // Fails if it has ended, which its status shows.
         let _ = stdin.write_all(input.as_bytes());
         drop(stdin);
         child.wait_with_output().expect("wait for muster-server")

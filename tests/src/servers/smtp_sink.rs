@@ -55,7 +55,7 @@ pub struct SmtpSink {
 }
 
 impl ReceivedMail {
-    /// The code or token of the mail, which stands alone in a line of the plain text.
+    /// The code or token of the mail, which is alone in a line of the plain text.
     pub fn secret(&self) -> &str {
         let mut lines = self.text.lines();
         let line = lines.find_map(|line| line.strip_prefix("    "));

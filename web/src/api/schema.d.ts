@@ -752,7 +752,7 @@ export interface paths {
          * Approve a request.
          * @description Its work is released exactly as it was requested.
          *
-         *     Nobody approves their own request: a key counts as the person who created or rotated it, and so do all
+         *     A person can't approve an own request: a key counts as the person who created or rotated it, and so do all
          *     keys of that person. The limits of the caller's key apply to the work.
          *
          *     Needs the scope `approvals:decide`.
@@ -892,7 +892,7 @@ export interface paths {
         };
         /**
          * Check a part of the audit log against its hash chain.
-         * @description A part has 200 links at most. The server reads its own database here: to find out what somebody did
+         * @description A part has 200 links at most. The server reads its own database here: to find out what a person did
          *     who controls the server, compare with a head that you keep, by `muster audit verify`.
          *
          *     Needs the scope `audit:read`.
@@ -1052,7 +1052,7 @@ export interface paths {
         put?: never;
         /**
          * Sign in with an address and a password.
-         * @description The answer tells neither by its content nor by its time whether the address is known. Ten attempts a
+         * @description The answer shows neither by its content nor by its time whether the address is known. Ten attempts a
          *     minute are allowed from one address and for one account. For a person with a second factor the answer is a
          *     challenge, and `POST /api/auth/login/code` completes the sign-in.
          */
@@ -1161,7 +1161,7 @@ export interface paths {
         put?: never;
         /**
          * Begin to link an identity at a provider to the account of the person, who then can sign in with both.
-         * @description Only for a person who gave the password in the last 15 minutes, and a code if it has a second factor. A mail tells the person.
+         * @description Only for a person who gave the password in the last 15 minutes, and a code if it has a second factor. A mail notifies the person.
          *
          *     Only for a person who is signed in.
          */
@@ -1247,7 +1247,7 @@ export interface paths {
          * Request a token for a new password.
          * @description It is sent to the address and works once, within an hour.
          *
-         *     The answer tells neither by its content nor by its time whether the address is known. Five requests a
+         *     The answer shows neither by its content nor by its time whether the address is known. Five requests a
          *     minute are allowed from one address and for one account.
          */
         post: operations["request_password_reset"];
@@ -1289,7 +1289,7 @@ export interface paths {
         /**
          * Exchange a refresh token for the next one and an access token.
          * @description A refresh token works once. Repeated within 10 seconds, for a client that lost the answer, it gets the
-         *     same next token. Later it ends the session, because somebody else may have it.
+         *     same next token. Later it ends the session, because another person may have it.
          */
         post: operations["refresh_session"];
         delete?: never;
@@ -1311,7 +1311,7 @@ export interface paths {
          * Create an account and a tenant, whose owner it is.
          * @description A code of six digits is sent to the address.
          *
-         *     The answer tells neither by its content nor by its time whether the address has an account already: then
+         *     The answer shows neither by its content nor by its time whether the address has an account already: then
          *     its owner gets a notice instead. Five registrations a minute are allowed from one address and for one
          *     account.
          */
@@ -2059,7 +2059,7 @@ export interface paths {
         put?: never;
         /**
          * Invite a person.
-         * @description The token makes whoever has it a member once, within 7 days. A server that sends mails sends it to the address, and to nobody else; otherwise the answer alone shows it. Only for a person who gave the password in the last 15 minutes.
+         * @description The token makes its holder a member once, within 7 days. A server that sends mails sends it to the address only; otherwise the answer alone shows it. Only for a person who gave the password in the last 15 minutes.
          *
          *     Only for a person who is signed in. Needs the scope `members:write`.
          */
@@ -2469,7 +2469,7 @@ export interface paths {
          * Request another address for the person.
          * @description A code of six digits is sent to it. Only for a person who gave the password in the last 15 minutes.
          *
-         *     The answer does not tell whether another person has the address: then that person gets a notice instead.
+         *     The answer does not show whether another person has the address: then that person gets a notice instead.
          *     Three requests a minute are allowed.
          *
          *     Only for a person who is signed in.
@@ -4392,7 +4392,7 @@ export interface components {
             message: string;
         };
         /**
-         * @description The last link of the audit log, signed by the server. Whoever keeps it can later prove that the log
+         * @description The last link of the audit log, signed by the server. A person who keeps it can later prove that the log
          *     was changed or cut off: `muster audit verify --head FILE`.
          */
         AuditHeadView: {
@@ -4647,7 +4647,7 @@ export interface components {
             expires_at?: components["schemas"]["Timestamp"] | null;
             finished_at?: components["schemas"]["Timestamp"] | null;
             id: components["schemas"]["CommandId"];
-            /** @description Queued, and not sent until its rollout lifts the hold or somebody else approves it. */
+            /** @description Queued, and not sent until its rollout lifts the hold or another person approves it. */
             is_held: boolean;
             job_id?: components["schemas"]["JobId"] | null;
             late_result?: components["schemas"]["LateResult"] | null;
@@ -5186,6 +5186,11 @@ export interface components {
              */
             field: string;
             limit?: components["schemas"]["FieldLimit"] | null;
+            /**
+             * @description With `invalid`: what is wrong, to be read after the name of the field, such as `must be an https URL`.
+             *     Absent if only `detail` explains it.
+             */
+            reason?: string;
         };
         /**
          * @description What is wrong with a field.
@@ -5433,7 +5438,7 @@ export interface components {
             last_attempt?: components["schemas"]["WebhookAttempt"] | null;
             /**
              * Format: int32
-             * @description Further events that this message stands for.
+             * @description Further events that this message reports.
              */
             repeat_count: number;
             state: components["schemas"]["WebhookDeliveryState"];
@@ -6254,7 +6259,7 @@ export interface components {
             status: number;
             /** @description The status in words. */
             title: string;
-            /** @description Always `about:blank`; `code` tells problems apart. */
+            /** @description Always `about:blank`; `code` identifies the problem. */
             type: string;
         };
         /** @description One program of a release. */
@@ -6970,7 +6975,7 @@ export interface components {
             from?: components["schemas"]["Timestamp"] | null;
             schedule_id?: components["schemas"]["ScheduleId"] | null;
         };
-        /** @description A due time that stands out. */
+        /** @description A due time that is unusual. */
         SimulatedFire: {
             at: components["schemas"]["Timestamp"];
             /** @description Why a calendar blocks it. */

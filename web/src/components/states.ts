@@ -77,5 +77,5 @@ export const isOpen = (state: CommandState): boolean => OPEN.includes(state);
 const ENDED_JOBS: readonly string[] = ['succeeded', 'failed', 'cancelled', 'aborted'];
 export const isJobEnded = (state: JobState): boolean => ENDED_JOBS.includes(state);
 /** Ended without success, by something else than a person's wish. */
-export const TROUBLE: CommandState[] = ['failed', 'timed_out', 'expired', 'rejected', 'lost'];
-export const isTrouble = (state: CommandState): boolean => TROUBLE.includes(state);
+export const UNSUCCESSFUL: CommandState[] = ['failed', 'timed_out', 'expired', 'rejected', 'lost'];
+export const isUnsuccessful = (state: CommandState): boolean => UNSUCCESSFUL.includes(state);

@@ -13,7 +13,7 @@ export const EVENT_TYPES: EventType[] = [
   'alert.opened', 'alert.resolved', 'key.expiring', 'update.rolled_back', 'approval.requested',
 ];
 
-/** What somebody wants to hear of who has not chosen yet. */
+/** The events that are chosen at first. */
 export const FIRST_TYPES: EventType[] = ['job.failed', 'rollout.halted', 'agent.offline', 'identity.alert', 'schedule.failed', 'approval.requested'];
 
 /** Which settings a kind has. */

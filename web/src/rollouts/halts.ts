@@ -1,10 +1,10 @@
 /** What is known of halted work besides the server's sentence. */
 import type { Schemas } from '../api/client';
 import type { Messages } from '../messages/en';
-import { TROUBLE } from '../components/states';
+import { UNSUCCESSFUL } from '../components/states';
 
 export function jobHaltFacts(job: Pick<Schemas['JobView'], 'counts' | 'agent_count' | 'rollout'>, t: Messages): string {
-  const failed = TROUBLE.reduce((sum, state) => sum + (job.counts[state] ?? 0), 0);
+  const failed = UNSUCCESSFUL.reduce((sum, state) => sum + (job.counts[state] ?? 0), 0);
   return t.halts.job(job.rollout?.wave, job.rollout?.wave_count, failed, job.agent_count, job.rollout?.asked.max_failures?.toString());
 }
 

@@ -3,7 +3,7 @@ import { draftOfJob, isOtherJob, jobOf, plainTarget, type ScheduledJob } from '.
 
 const stored = { script: 'backup', target: { tags: ['db', 'eu'] }, parameters: { MODE: 'fast' }, rollout: { wave_size: '50%', max_failures: 1 }, timeout_ms: 60_000, retries: { count: 3, backoff_ms: 30_000 }, lock: 'backup' } as unknown as ScheduledJob;
 
-test('a form that nobody changed asks for the same job', () => {
+test('a form without changes asks for the same job', () => {
   const draft = draftOfJob(stored);
   expect(isOtherJob(draft, stored)).toBe(false);
   expect(jobOf(draft, stored, undefined, false)).toEqual(stored);

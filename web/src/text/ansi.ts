@@ -61,7 +61,7 @@ function apply(style: Style, parameters: string): Style {
   return next;
 }
 
-/** A carriage return starts the line again: what stands behind the last one is what a terminal shows. */
+/** A carriage return starts the line again: a terminal shows what is behind the last one. */
 export function afterReturns(line: string): string {
   const text = line.endsWith('\r') ? line.slice(0, -1) : line;
   const last = text.lastIndexOf('\r');

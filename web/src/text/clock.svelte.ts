@@ -1,4 +1,4 @@
-/** One clock for all relative times on the screen. It stands still while nobody looks. */
+/** One clock for all relative times on the screen. It stops while the page is hidden. */
 class Clock {
   now = $state(Date.now());
   constructor() {

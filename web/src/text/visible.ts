@@ -16,7 +16,7 @@ const HIDDEN =
 const code = (text: string): string =>
   `\\u{${text.codePointAt(0)!.toString(16).padStart(4, '0')}}`;
 
-/** The text in parts; escapes are shown differently, so that nobody can write one. */
+/** The text in parts; escapes are shown differently, so that text can not imitate one. */
 export function parts(text: string, { lines = false } = {}): Part[] {
   const found: Part[] = [];
   let from = 0;

@@ -9,7 +9,7 @@ use tar::{Builder, EntryType, Header};
 use super::*;
 use crate::executions::ledger::record::PackageLaunch;
 
-/// A server that sends these bytes, whatever it is asked for.
+/// A server that answers every request with these bytes.
 #[derive(Debug)]
 struct Sent {
     bytes: Vec<u8>,

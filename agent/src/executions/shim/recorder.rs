@@ -120,7 +120,7 @@ impl Recorder {
         if read_bytes == 0 {
             return;
         }
-        let kept = if self.dropped_bytes > 0 { 0 } else { self.room_for(read_bytes) };
+        let kept = if self.dropped_bytes > 0 { 0 } else { self.payload_to_keep(read_bytes) };
         let kept = if kept > 0 && self.append(kept).is_ok() { kept } else { 0 };
         self.dropped_bytes += (read_bytes - kept) as u64;
         match self.stream {
@@ -180,7 +180,7 @@ impl Recorder {
         Ok(())
     }
 
-    fn room_for(&mut self, payload: usize) -> usize {
+    fn payload_to_keep(&mut self, payload: usize) -> usize {
         let kept = self.stdout_bytes + self.stderr_bytes;
         if kept + payload as u64 > self.check_at {
             self.check_at = kept + QUOTA_STEP_BYTES;
@@ -189,8 +189,8 @@ impl Recorder {
                 return 0;
             }
         }
-        let room = self.limits.limit_bytes.saturating_sub(kept);
-        usize::try_from(room).unwrap_or(usize::MAX).min(payload)
+        let free_bytes = self.limits.limit_bytes.saturating_sub(kept);
+        usize::try_from(free_bytes).unwrap_or(usize::MAX).min(payload)
     }
 }
 

@@ -5,8 +5,8 @@
 //!
 //! Urgent frames (heartbeats, answers, states) leave in bodies of their own, before output and results.
 
+mod client;
 mod frames;
-mod request;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -27,9 +27,9 @@ use uuid::Uuid;
 
 use super::path_limits::MIN_BODY_BYTES;
 use super::{Connector, Incoming, Link, LinkError, Outgoing, OutputShape, PathLimits, Progress};
+pub use client::client;
+use client::{ExchangeClient, PostError};
 use frames::{FrameBatch, Frames};
-pub use request::client;
-use request::{ExchangeClient, PostError};
 
 /// Frames queued in either direction, in addition to those in bodies.
 const QUEUED_FRAMES: usize = 16;
@@ -238,10 +238,10 @@ impl Driver {
             tokio::select! {
                 // Never awaited alone: the session may be sending a frame at this moment, and each
                 // would wait for the other.
-                room = incoming.reserve(), if !self.received.is_empty() => {
-                    let room = room.map_err(|_| LinkError::Ended)?;
+                permit = incoming.reserve(), if !self.received.is_empty() => {
+                    let permit = permit.map_err(|_| LinkError::Ended)?;
                     if let Some(frame) = self.received.pop_front() {
-                        room.send(Ok(frame));
+                        permit.send(Ok(frame));
                     }
                 }
                 Some(answer) = open.next(), if !self.is_closed => {

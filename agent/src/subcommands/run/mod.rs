@@ -19,7 +19,7 @@ use crate::identity::instance_lock::{InstanceLock, InstanceLockError};
 use crate::identity::key::KeyRing;
 use crate::link::{ConnectError, Link, LinkError};
 use crate::releases::PackageDownloads;
-use crate::sessions::reconnect::{EndCause, EnrolmentState, NextStep, Reconnect};
+use crate::sessions::reconnect::{EndCause, EnrolmentState, Reconnect, ReconnectStep};
 use crate::sessions::{self, SessionEnd, SessionOutcome, poll_with};
 use crate::storage::StorageError;
 use crate::storage::layout::StateDir;
@@ -180,11 +180,11 @@ async fn live(config: &Config, agent: &mut Agent, stop: &mut watch::Receiver<boo
             key_rejected_for: agent.key_rejected_for(),
         };
         match reconnect.next_step(cause, ended.was_registered, enrolment) {
-            NextStep::Exit { code, reason } => {
+            ReconnectStep::Exit { code, reason } => {
                 tracing::error!(exit_code = code.code(), "{reason}");
                 return code;
             }
-            NextStep::After(delay) => {
+            ReconnectStep::After(delay) => {
                 tracing::info!(
                     delay_ms = delay.as_millis() as u64,
                     "connecting again after a delay"

@@ -6,7 +6,7 @@ use clap::Subcommand;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use self::rights::{Changes, Rights};
+use self::rights::{ApiKeyChanges, Rights};
 use crate::error::CliError;
 use crate::explanation::{OptionNames, option};
 use crate::input::quantities::milliseconds;
@@ -75,7 +75,7 @@ enum Action {
         /// API key: an id or a full name
         key: String,
         #[command(flatten)]
-        changes: Changes,
+        changes: ApiKeyChanges,
     },
     /// Replace the secret of an API key and print the new one, which is shown only once
     Rotate {

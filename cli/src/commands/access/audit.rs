@@ -2,6 +2,7 @@
 
 mod check;
 mod download;
+mod exported_line;
 
 use std::path::PathBuf;
 
@@ -52,24 +53,24 @@ pub struct Args {
     #[command(subcommand)]
     action: Option<Action>,
     #[command(flatten)]
-    list: ListArgs,
+    list: AuditListArgs,
 }
 
 #[derive(Debug, Subcommand)]
 enum Action {
     /// List the latest entries that match all filters (default action)
-    List(ListArgs),
+    List(AuditListArgs),
     /// Print new entries as they are written, until interrupted
     Follow(ActorFilter),
     /// Write the log as JSON lines, oldest first
     Export(ExportArgs),
     /// Print the signed head of the log as JSON, to keep outside of the server
     Head(LogChoice),
-    Verify(VerifyArgs),
+    Verify(AuditVerifyArgs),
 }
 
 #[derive(Debug, Default, clap::Args)]
-struct ListArgs {
+struct AuditListArgs {
     #[command(flatten)]
     filter: ActorFilter,
     #[command(flatten)]
@@ -144,7 +145,7 @@ struct TimeFilter {
 /// was cut off is only found with a head that was kept elsewhere: keep one with --save-head, and pass it
 /// with --head later. Exits with 0 if nothing is wrong, and with 1 otherwise.
 #[derive(Debug, clap::Args)]
-struct VerifyArgs {
+struct AuditVerifyArgs {
     #[command(flatten)]
     log: LogChoice,
     /// File with a head that was kept; the log must contain it
@@ -169,10 +170,10 @@ impl Args {
     }
 }
 
-impl ListArgs {
+impl AuditListArgs {
     /// True with any filter but the limit.
     fn is_given(&self) -> bool {
-        let ListArgs { filter, time, .. } = self;
+        let AuditListArgs { filter, time, .. } = self;
         let texts = [
             &filter.log.log,
             &filter.actor_kind,

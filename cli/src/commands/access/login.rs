@@ -226,7 +226,7 @@ fn read_code() -> Result<String, CliError> {
     read_secret("Code, or a recovery code: ")
 }
 
-/// A new password. A terminal asks for it twice, because nobody sees what they type.
+/// A new password. A terminal asks for it twice, because the input is not shown.
 ///
 /// # Errors
 /// As [`read_password`]; [`CliError::Usage`] if the two differ.

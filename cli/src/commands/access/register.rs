@@ -41,7 +41,7 @@ pub struct Args {
 ///
 /// The code comes from a prompt or standard input. Then sign in with `muster login --email`.
 #[derive(Debug, clap::Args)]
-pub struct VerifyArgs {
+pub struct VerifyEmailArgs {
     /// Id of the registration, as `muster register` printed it
     registration: String,
 
@@ -75,7 +75,7 @@ pub async fn run(args: Args, overrides: Overrides, output: Output) -> Result<u8,
 /// # Errors
 /// [`CliError`].
 pub async fn verify(
-    args: VerifyArgs,
+    args: VerifyEmailArgs,
     overrides: Overrides,
     output: Output,
 ) -> Result<u8, CliError> {

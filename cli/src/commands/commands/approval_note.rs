@@ -8,7 +8,7 @@ use crate::output::text::sanitize;
 use crate::output::time_format::TimeFormat;
 
 /// The note about a job or a command that waits for a decision: by which rules, until when, and what
-/// somebody else has to do. `None` if it does not wait.
+/// another person has to do. `None` if it does not wait.
 pub fn approval_note(work: &Value, time: TimeFormat) -> Option<String> {
     let approval = work.get("approval")?;
     let text = |field: &str| approval.get(field).and_then(Value::as_str).unwrap_or_default();
@@ -19,7 +19,7 @@ pub fn approval_note(work: &Value, time: TimeFormat) -> Option<String> {
     let rules: Vec<_> = rules.into_iter().flatten().filter_map(Value::as_str).collect();
     let noun = if rules.len() == 1 { "rule" } else { "rules" };
     Some(sanitize(&format!(
-        "waiting for an approval ({noun} {}, until {}): somebody else runs \"muster approvals approve {}\"",
+        "waiting for an approval ({noun} {}, until {}): another person runs \"muster approvals approve {}\"",
         rules.join(", "),
         time.instant(text("expires_at")),
         text("id"),
@@ -33,7 +33,7 @@ pub fn missing_approval(work: &Value) -> Option<String> {
     let sentence = match text("state") {
         "refused" => {
             let name = match text("decided_by_name") {
-                "" => "somebody else",
+                "" => "another person",
                 name => name,
             };
             let reason = text("reason").trim().trim_end_matches('.');
@@ -59,7 +59,7 @@ mod tests {
         assert_eq!(
             approval_note(&work("pending", json!(["prod-deploy"])), TimeFormat::Utc).as_deref(),
             Some(
-                "waiting for an approval (rule prod-deploy, until 2020-01-31 22:58:09Z): somebody else runs \"muster approvals approve 7\""
+                "waiting for an approval (rule prod-deploy, until 2020-01-31 22:58:09Z): another person runs \"muster approvals approve 7\""
             )
         );
         let two = approval_note(&work("pending", json!(["a", "b"])), TimeFormat::Utc);

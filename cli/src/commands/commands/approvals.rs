@@ -1,4 +1,4 @@
-//! `muster approvals`: requests for somebody else's yes, and the rules that ask for it.
+//! `muster approvals`: requests for another person's yes, and the rules that ask for it.
 
 mod rules;
 mod sign;
@@ -55,11 +55,11 @@ pub struct Args {
     #[command(subcommand)]
     action: Option<Action>,
     #[command(flatten)]
-    list: ListArgs,
+    list: ApprovalListArgs,
 }
 
 #[derive(Debug, Default, clap::Args)]
-struct ListArgs {
+struct ApprovalListArgs {
     /// Only requests in this state
     #[arg(long, value_enum)]
     state: Option<State>,
@@ -75,7 +75,7 @@ enum State {
     Approved,
     /// Another person refused it
     Refused,
-    /// Nobody decided in time
+    /// Not decided in time
     Expired,
     /// The work ended before a decision
     Withdrawn,
@@ -84,13 +84,13 @@ enum State {
 #[derive(Debug, Subcommand)]
 enum Action {
     /// List requests for approval, newest first (default action)
-    List(ListArgs),
+    List(ApprovalListArgs),
     /// Show a request with everything that an approval would release
     Show {
         /// Id of the request, or its first 8 characters or more
         id: String,
     },
-    /// Approve somebody else's request; its work is released
+    /// Approve another person's request; its work is released
     Approve {
         /// Id of the request, or its first 8 characters or more
         id: String,
@@ -100,7 +100,7 @@ enum Action {
         #[command(flatten)]
         sign: SignOptions,
     },
-    /// Refuse somebody else's request; its work is never sent
+    /// Refuse another person's request; its work is never sent
     Refuse {
         /// Id of the request, or its first 8 characters or more
         id: String,
@@ -121,7 +121,7 @@ pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
         return Err(CliError::Usage("--state belongs to the list; put it behind `list`".into()));
     }
     match args.action.unwrap_or(Action::List(args.list)) {
-        Action::List(ListArgs { state, limit }) => {
+        Action::List(ApprovalListArgs { state, limit }) => {
             let state = state.as_ref().and_then(ValueEnum::to_possible_value);
             let filters: Vec<_> =
                 state.as_ref().map(|state| ("state", state.get_name())).into_iter().collect();

@@ -122,9 +122,9 @@ async fn read_one(api: &ApiClient, id: &str) -> Result<(Vec<u8>, Shown), CliErro
             Stream::Stderr => (&mut hashes[1], &mut shown.stderr),
         };
         hash.update(bytes);
-        let room = MAX_SHOWN_BYTES - kept.len();
-        kept.extend_from_slice(&bytes[..bytes.len().min(room)]);
-        shown.is_cut |= bytes.len() > room;
+        let free_bytes = MAX_SHOWN_BYTES - kept.len();
+        kept.extend_from_slice(&bytes[..bytes.len().min(free_bytes)]);
+        shown.is_cut |= bytes.len() > free_bytes;
         Ok(())
     })
     .await?;

@@ -126,7 +126,7 @@ pub fn run_offline(args: &Args, output: Output) -> Result<u8, CliError> {
         is_key_given: args.public_key.is_some(),
     })?;
     if args.public_key.is_none() {
-        // Whoever changes a file can also sign it again with a key of their own.
+        // A person who changes a file can also sign it again with a key of their own.
         let message = format!(
             "the execution is as signed, by a key that was not checked against a fingerprint you trust: {}; pass \
              the fingerprint that `muster-agent status` prints on the host with --public-key",

@@ -88,7 +88,7 @@ enum Action {
         /// Name of the new rule
         name: String,
         #[command(flatten)]
-        settings: Settings,
+        settings: AlertRuleOptions,
     },
     /// Change a rule
     Edit {
@@ -98,7 +98,7 @@ enum Action {
         #[arg(long)]
         name: Option<String>,
         #[command(flatten)]
-        settings: Settings,
+        settings: AlertRuleOptions,
     },
     /// Open no alerts of a rule for a time
     Silence {
@@ -119,7 +119,7 @@ enum Action {
 }
 
 #[derive(Debug, clap::Args)]
-struct Settings {
+struct AlertRuleOptions {
     /// Open an alert while fewer than N agents are online; 1 is none
     #[arg(long, value_name = "N", help_heading = CONDITION, group = "condition")]
     online_below: Option<u32>,
@@ -152,7 +152,7 @@ struct Settings {
     enabled: Option<bool>,
 }
 
-impl Settings {
+impl AlertRuleOptions {
     /// Only what is given; the server has the defaults.
     fn body(self) -> Map<String, Value> {
         let mut body = Map::new();

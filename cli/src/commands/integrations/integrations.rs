@@ -79,7 +79,7 @@ enum Action {
         /// Kind: webhook, slack, discord, teams, pagerduty, datadog, splunk or email
         kind: String,
         #[command(flatten)]
-        settings: Settings,
+        settings: IntegrationOptions,
     },
     /// Change an integration; --url, --key, --site and --to replace all of them
     Edit {
@@ -89,7 +89,7 @@ enum Action {
         #[arg(long)]
         name: Option<String>,
         #[command(flatten)]
-        settings: Settings,
+        settings: IntegrationOptions,
     },
     /// Delete an integration with its deliveries
     Remove {
@@ -121,7 +121,7 @@ enum Action {
 }
 
 #[derive(Debug, clap::Args)]
-struct Settings {
+struct IntegrationOptions {
     /// Where to send; not shown again
     #[arg(long)]
     url: Option<String>,
@@ -151,7 +151,7 @@ struct Settings {
     offline_after: Option<u64>,
 }
 
-impl Settings {
+impl IntegrationOptions {
     fn body(self) -> Map<String, Value> {
         let mut settings = Map::new();
         let texts = [("url", self.url), ("key", self.key), ("site", self.site)];

@@ -54,7 +54,7 @@ enum Action {
         /// Name of the group
         name: String,
         #[command(flatten)]
-        settings: Settings,
+        settings: GroupOptions,
     },
     /// Show all details of a group and the progress of its agents
     Show {
@@ -69,7 +69,7 @@ enum Action {
         #[arg(long)]
         name: Option<String>,
         #[command(flatten)]
-        settings: Settings,
+        settings: GroupOptions,
     },
     /// Pause a group: start no more updates
     Pause {
@@ -89,7 +89,7 @@ enum Action {
 }
 
 #[derive(Debug, Default, clap::Args)]
-struct Settings {
+struct GroupOptions {
     #[command(flatten)]
     target: TargetOptions,
     /// Desired version of the agents; `none` stops managing their version
@@ -111,7 +111,7 @@ struct Settings {
 
 const ROLLOUT: &str = "Rollout";
 
-impl Settings {
+impl GroupOptions {
     /// Only the given options; the server has the defaults.
     fn body(self, name: Option<String>) -> Value {
         let mut body = Map::new();
@@ -199,8 +199,8 @@ mod tests {
 
     #[test]
     fn only_given_settings_are_sent_and_none_clears_the_version() {
-        assert_eq!(Settings::default().body(None), json!({}));
-        let settings = Settings { version: Some("none".into()), ..Settings::default() };
+        assert_eq!(GroupOptions::default().body(None), json!({}));
+        let settings = GroupOptions { version: Some("none".into()), ..GroupOptions::default() };
         assert_eq!(
             settings.body(Some("web".into())),
             json!({"name": "web", "desired_version": null})

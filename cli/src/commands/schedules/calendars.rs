@@ -57,7 +57,7 @@ enum Action {
         /// Name of the new calendar
         name: String,
         #[command(flatten)]
-        settings: Settings,
+        settings: CalendarOptions,
     },
     /// Change a calendar; entries that are given replace all entries
     Edit {
@@ -67,7 +67,7 @@ enum Action {
         #[arg(long, help_heading = CALENDAR)]
         name: Option<String>,
         #[command(flatten)]
-        settings: Settings,
+        settings: CalendarOptions,
     },
     /// Delete a calendar
     Remove {
@@ -77,7 +77,7 @@ enum Action {
 }
 
 #[derive(Debug, clap::Args)]
-struct Settings {
+struct CalendarOptions {
     /// Time zone of dates and windows [default of a new calendar: UTC]
     #[arg(long, value_name = "ZONE", help_heading = CALENDAR)]
     time_zone: Option<String>,
@@ -98,7 +98,7 @@ struct Settings {
     schedules: Vec<String>,
 }
 
-impl Settings {
+impl CalendarOptions {
     /// Only what is given; the server has the defaults.
     async fn body(&self, session: &Session) -> Result<Map<String, Value>, CliError> {
         let mut body = Map::new();

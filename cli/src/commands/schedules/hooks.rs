@@ -129,7 +129,7 @@ struct NewHook {
     /// Name of the new hook
     name: String,
     #[command(flatten)]
-    settings: Settings,
+    settings: HookOptions,
     #[command(flatten)]
     job: JobOptions,
 }
@@ -148,13 +148,13 @@ struct EditHook {
     #[arg(long, help_heading = HOOK)]
     enable: bool,
     #[command(flatten)]
-    settings: Settings,
+    settings: HookOptions,
     #[command(flatten)]
     job: JobOptions,
 }
 
 #[derive(Debug, clap::Args)]
-struct Settings {
+struct HookOptions {
     /// How senders prove that they know the secret [default of a new hook: signature]
     #[arg(long, value_enum, help_heading = HOOK)]
     proof: Option<Proof>,
@@ -179,7 +179,7 @@ enum Proof {
     Bearer,
 }
 
-impl Settings {
+impl HookOptions {
     /// Only what is given; the server has the defaults.
     fn body(&self) -> Result<Map<String, Value>, CliError> {
         let mut body = Map::new();

@@ -2,6 +2,7 @@
 
 pub(super) mod job_options;
 mod last_result;
+mod preview;
 mod settings;
 mod trigger_states;
 
@@ -11,6 +12,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use self::preview::{preview, simulate};
 use self::settings::{EditSchedule, NewSchedule, RuleOptions};
 use crate::commands::commands::approval_note::approval_note;
 use crate::commands::fleet::target_options::{TARGET_EXPRESSION, TARGET_TAGS, target_expression};
@@ -21,7 +23,7 @@ use crate::input::quantities::format_milliseconds;
 use crate::listing::{LatestLimit, Limit, List};
 use crate::output::printer::print_note;
 use crate::output::table::Column;
-use crate::output::text::{about, sanitize};
+use crate::output::text::about;
 use crate::output::time_format::TimeFormat;
 use crate::session::{ResourceKind, Session};
 
@@ -49,12 +51,6 @@ const FIRE_COLUMNS: [Column; 10] = [
     Column::of("JOB", "job_id"),
     Column::of("DETAIL", "detail"),
 ];
-const PREVIEW_COLUMNS: [Column; 3] = [
-    Column::of("LOCAL TIME", "local"),
-    Column::of("TIME", "at"),
-    Column::of("CLOCK CHANGE", "clock_change"),
-];
-
 /// The options that set fields of the API.
 pub const OPTIONS: OptionNames = &[
     option("name", "NAME or --name")
@@ -313,68 +309,6 @@ pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
             list.show(session).await
         }
     }
-}
-
-async fn preview(
-    session: &Session,
-    schedule: Option<String>,
-    rule: RuleOptions,
-    count: Option<u64>,
-) -> Result<u8, CliError> {
-    let mut shown = None;
-    let request = match (schedule, rule.body()) {
-        (Some(_), Some(_)) => {
-            let message = "give a schedule or the options of a rule, not both";
-            return Err(CliError::Usage(message.into()));
-        }
-        (Some(schedule), None) => {
-            let id = session.id_of(ResourceKind::Schedule, &schedule).await?;
-            let request = session.api.request(Method::GET, &["schedules", &id]);
-            shown = Some(session.api.json(request).await?);
-            let request = session.api.request(Method::GET, &["schedules", &id, "preview"]);
-            let count = count.map(|count| count.to_string());
-            let query: Vec<_> = count.iter().map(|count| ("count", count.as_str())).collect();
-            request.query(&query)
-        }
-        (None, rule) => {
-            let mut body = json!({ "rule": rule });
-            if let Some(count) = count {
-                body["count"] = count.into();
-            }
-            session.api.request(Method::POST, &["schedules", "preview"]).json(&body)
-        }
-    };
-    let answer = session.api.json(request).await?;
-    if !session.output.json {
-        print_note(&sanitize(&text(&answer, "sentence")));
-        if let Some(note) = shown.as_ref().and_then(idle_note) {
-            print_note(&note);
-        }
-    }
-    session.output.list(&answer, &PREVIEW_COLUMNS, "It is not due again.")?;
-    Ok(0)
-}
-
-async fn simulate(session: &Session, schedule: Option<String>, days: u64) -> Result<u8, CliError> {
-    let mut body = json!({"for_ms": days.saturating_mul(86_400_000)});
-    if let Some(schedule) = schedule {
-        body["schedule_id"] = session.id_of(ResourceKind::Schedule, &schedule).await?.into();
-    }
-    let request = session.api.request(Method::POST, &["schedules", "simulate"]).json(&body);
-    let answer = session.api.json(request).await?;
-    session.output.details(&answer)?;
-    Ok(0)
-}
-
-/// The note about a schedule that starts nothing at its due times.
-fn idle_note(schedule: &Value) -> Option<String> {
-    let state = text(schedule, "state");
-    matches!(state.as_str(), "disabled" | "stopped").then(|| {
-        let name = text(schedule, "name");
-        sanitize(&format!(
-            "it is {state} and starts nothing at these times; enable it with `muster schedules enable {name}`"
-        ))
-    })
 }
 
 /// How a fire came about, if not at its due time.

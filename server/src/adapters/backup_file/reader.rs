@@ -61,7 +61,7 @@ pub fn read<T: DeserializeOwned>(
     let file = File::open(path).map_err(failed)?;
     let mut archive = Decoder::new(file).map_err(failed)?;
     archive.window_log_max(WINDOW_LOG_MAX).map_err(failed)?;
-    let mut reading = Reading { header: None, digests: Vec::new(), bytes: 0, max_bytes };
+    let mut reading = ReadState { header: None, digests: Vec::new(), bytes: 0, max_bytes };
     while let Some((name, bytes)) = next(&mut archive)? {
         let kind = EntryName::parse(&name);
         let kind = kind.ok_or_else(|| damaged("it has an entry with an invalid name"))?;
@@ -74,7 +74,7 @@ pub fn read<T: DeserializeOwned>(
     Err(BackupFileError::Truncated)
 }
 
-struct Reading<T> {
+struct ReadState<T> {
     header: Option<BackupHeader<T>>,
     /// Of the lines that the manifest must have.
     digests: Vec<[u8; 32]>,
@@ -82,7 +82,7 @@ struct Reading<T> {
     max_bytes: u64,
 }
 
-impl<T: DeserializeOwned> Reading<T> {
+impl<T: DeserializeOwned> ReadState<T> {
     fn take(
         &mut self,
         archive: &mut Archive,
@@ -104,7 +104,7 @@ impl<T: DeserializeOwned> Reading<T> {
         if bytes > most {
             return Err(BackupFileError::TooLarge("its header or a key"));
         }
-        let mut content = Content { archive, left: bytes, sum: Context::new(&SHA256) };
+        let mut content = EntryContent { archive, left: bytes, sum: Context::new(&SHA256) };
         match (kind, &self.header) {
             (EntryName::Header, None) => self.header = Some(read_header(&mut content)?),
             (EntryName::Header, Some(_)) | (_, None) => {
@@ -121,7 +121,7 @@ impl<T: DeserializeOwned> Reading<T> {
 
     /// Compares the manifest with what was read.
     fn check_manifest(&mut self, archive: &mut Archive, bytes: u64) -> Result<(), BackupFileError> {
-        let content = Content { archive, left: bytes, sum: Context::new(&SHA256) };
+        let content = EntryContent { archive, left: bytes, sum: Context::new(&SHA256) };
         let mut lines = BufReader::new(content);
         for expected in &self.digests {
             let mut line = Vec::new();
@@ -217,13 +217,13 @@ fn unreadable(error: io::Error) -> BackupFileError {
 }
 
 /// The content of one entry.
-struct Content<'a> {
+struct EntryContent<'a> {
     archive: &'a mut Archive,
     left: u64,
     sum: Context,
 }
 
-impl Read for Content<'_> {
+impl Read for EntryContent<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let most = usize::try_from(self.left).unwrap_or(usize::MAX).min(buffer.len());
         if most == 0 {

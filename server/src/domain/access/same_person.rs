@@ -83,7 +83,7 @@ mod tests {
                 assert!(!ownership.is_same_person(different, one));
             }
         }
-        // Whoever rotated a key knows its secret, and so does who created it.
+        // A person who rotated or created a key knows its secret.
         ownership.add(other, ada);
         assert!(ownership.is_same_person(other, child));
         assert!(ownership.is_same_person(other, grace));
@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_nobody_created_and_an_owner_from_set_up_are_one_person() {
+    fn a_key_without_a_creator_and_an_owner_from_set_up_are_one_person() {
         let [first, child, ada, of_ada, grace, of_grace] = [(); 6].map(|()| PrincipalId::new());
         let mut ownership = Ownership::default();
         for (owned, owner) in [(child, first), (of_ada, ada), (of_grace, grace)] {
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_rotated_itself_or_its_maker_has_somebody_behind_it() {
+    fn a_key_that_rotated_itself_or_its_maker_has_a_person_behind_it() {
         let [ada, key, child] = [(); 3].map(|()| PrincipalId::new());
         let mut ownership = Ownership::default();
         for (owned, owner) in [(key, ada), (child, key), (key, child), (key, key)] {

@@ -1,4 +1,4 @@
-//! Approvals: which work waits for somebody else's yes, and how a request for it ends. Pure.
+//! Approvals: which work waits for another person's yes, and how a request for it ends. Pure.
 
 use std::collections::BTreeSet;
 
@@ -107,7 +107,7 @@ pub enum ApprovalState {
     Approved,
     /// Another person refused it; the work ended.
     Refused,
-    /// Nobody decided in time; the work ended.
+    /// It was not decided in time; the work ended.
     Expired,
     /// The work ended before a decision: it was cancelled, or its agent was deleted.
     Withdrawn,
@@ -127,7 +127,7 @@ impl ApprovalState {
 }
 
 /// Exactly what an approval is for. The stored work can't be changed; what the hosts report about the
-/// script is compared when somebody approves.
+/// script is compared when a person approves.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PinnedWork {
     /// SHA-256 over the sorted ids of the agents.
@@ -199,7 +199,7 @@ impl WorkApproval {
     /// Who refused it, and why; `None` unless it was refused with a reason.
     pub fn refusal(&self) -> Option<String> {
         let reason = self.reason.as_deref().filter(|_| self.state == ApprovalState::Refused)?;
-        let name = self.decided_by_name.as_deref().unwrap_or("somebody else");
+        let name = self.decided_by_name.as_deref().unwrap_or("another person");
         let reason = reason.trim().trim_end_matches('.');
         Some(format!("{name} refused to approve it: {reason}. It was never sent"))
     }

@@ -49,7 +49,7 @@ pub struct LadderStep {
 #[serde(transparent)]
 pub struct Ladder(pub Vec<LadderStep>);
 
-/// The number of agents that somebody confirmed.
+/// The number of agents that the caller confirmed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Confirmation {
     /// A request names exactly its agents.
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn strictest_step_that_holds_decides_whatever_the_order() {
+    fn strictest_step_that_holds_decides_in_any_order() {
         let ladder = Ladder(vec![
             step(None, 100, LadderDemand::Refuse),
             step(None, 2, LadderDemand::Confirm),

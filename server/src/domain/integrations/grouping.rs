@@ -22,7 +22,7 @@ pub struct KnownMessage {
     pub ready_at: Timestamp,
     /// It was never tried.
     pub is_waiting: bool,
-    /// Events that it stands for beside its own.
+    /// Events that it reports beside its own.
     pub repeat_count: i32,
 }
 

@@ -27,7 +27,7 @@ pub struct WebhookDeliveryRecord {
     pub attempt_count: i32,
     /// The newest attempts, oldest first.
     pub attempts: Vec<WebhookAttempt>,
-    /// Events that this message stands for beside its own.
+    /// Events that this message reports beside its own.
     pub repeat_count: i32,
 }
 

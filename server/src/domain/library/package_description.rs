@@ -13,7 +13,7 @@ const MAX_CAUSE_CHARS: usize = 200;
 /// The fields of `muster.toml`. Unknown ones are refused by name.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Description {
+struct PackageToml {
     name: String,
     version: String,
     kind: PackageKind,
@@ -55,7 +55,7 @@ pub fn read(bytes: &[u8], facts: ArchiveFacts) -> Result<PackageDocument, Descri
         return Err(DescriptionError::TooLarge);
     }
     let text = str::from_utf8(bytes).map_err(|_| unreadable("it is not UTF-8"))?;
-    let description: Description =
+    let description: PackageToml =
         toml::from_str(text).map_err(|error| unreadable(error.message()))?;
     let document = PackageDocument {
         format: DOCUMENT_FORMAT,

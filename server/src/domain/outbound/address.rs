@@ -7,7 +7,7 @@ use super::OutboundReach;
 
 /// The kind of an address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum AddressKind {
     /// Somewhere on the internet.
     Public,
     /// This machine, or one of the operator's own networks.
@@ -17,7 +17,7 @@ pub enum Kind {
     Unusable,
 }
 
-impl Kind {
+impl AddressKind {
     /// True if a webhook may be sent to it.
     pub const fn is_within(self, reach: OutboundReach) -> bool {
         matches!((self, reach), (Self::Public, _) | (Self::Private, OutboundReach::Private))
@@ -36,54 +36,58 @@ const METADATA_V6: [Ipv6Addr; 2] = [
 
 /// Classifies an address. An IPv6 address that contains an IPv4 address is classified as that
 /// one.
-pub fn kind(address: IpAddr) -> Kind {
+pub fn kind(address: IpAddr) -> AddressKind {
     match address {
         IpAddr::V4(address) => kind_of_v4(address),
         IpAddr::V6(address) => kind_of_v6(address),
     }
 }
 
-fn kind_of_v4(address: Ipv4Addr) -> Kind {
+fn kind_of_v4(address: Ipv4Addr) -> AddressKind {
     if METADATA_V4.contains(&address) {
-        return Kind::Unusable;
+        return AddressKind::Unusable;
     }
     let [a, b, c, _] = address.octets();
     match (a, b, c) {
         // Loopback; RFC 1918; carrier-grade NAT (RFC 6598).
-        (127 | 10, ..) | (172, 16..=31, _) | (192, 168, _) | (100, 64..=127, _) => Kind::Private,
+        (127 | 10, ..) | (172, 16..=31, _) | (192, 168, _) | (100, 64..=127, _) => {
+            AddressKind::Private
+        }
         // "This network"; link-local, where clouds keep their metadata; multicast and reserved.
-        (0 | 224.., ..) | (169, 254, _) => Kind::Unusable,
+        (0 | 224.., ..) | (169, 254, _) => AddressKind::Unusable,
         // IETF protocol assignments; documentation; 6to4 relays; AMT; benchmarks.
-        (192, 0, 0 | 2) | (198, 51, 100) | (203, 0, 113) | (192, 88, 99) => Kind::Unusable,
-        (192, 52, 193) | (192, 175, 48) | (192, 31, 196) | (198, 18..=19, _) => Kind::Unusable,
-        _ => Kind::Public,
+        (192, 0, 0 | 2) | (198, 51, 100) | (203, 0, 113) | (192, 88, 99) => AddressKind::Unusable,
+        (192, 52, 193) | (192, 175, 48) | (192, 31, 196) | (198, 18..=19, _) => {
+            AddressKind::Unusable
+        }
+        _ => AddressKind::Public,
     }
 }
 
-fn kind_of_v6(address: Ipv6Addr) -> Kind {
+fn kind_of_v6(address: Ipv6Addr) -> AddressKind {
     if let Some(mapped) = address.to_ipv4_mapped() {
         return kind_of_v4(mapped);
     }
     if METADATA_V6.contains(&address) {
-        return Kind::Unusable;
+        return AddressKind::Unusable;
     }
     let [a, b, c, d, e, f, g, h] = address.segments();
     match (a, b) {
-        (0, 0) if address == Ipv6Addr::LOCALHOST => Kind::Private,
+        (0, 0) if address == Ipv6Addr::LOCALHOST => AddressKind::Private,
         // NAT64 (RFC 6052): an IPv6-only network reaches all of IPv4 through this prefix.
         (0x64, 0xff9b) if [c, d, e, f] == [0; 4] => {
             let ([g0, g1], [h0, h1]) = (g.to_be_bytes(), h.to_be_bytes());
             kind_of_v4(Ipv4Addr::new(g0, g1, h0, h1))
         }
         // Unique local (RFC 4193).
-        (0xfc00..=0xfdff, _) => Kind::Private,
+        (0xfc00..=0xfdff, _) => AddressKind::Private,
         // Protocol assignments, Teredo and benchmarks among them; documentation; 6to4.
-        (0x2001, 0..=0x1ff | 0xdb8) | (0x2002, _) => Kind::Unusable,
-        (0x3fff, 0..=0xfff) => Kind::Unusable,
+        (0x2001, 0..=0x1ff | 0xdb8) | (0x2002, _) => AddressKind::Unusable,
+        (0x3fff, 0..=0xfff) => AddressKind::Unusable,
         // All public addresses (RFC 4291). The rest is link-local, site-local, multicast,
         // unspecified or unassigned.
-        (0x2000..=0x3fff, _) => Kind::Public,
-        _ => Kind::Unusable,
+        (0x2000..=0x3fff, _) => AddressKind::Public,
+        _ => AddressKind::Unusable,
     }
 }
 
@@ -92,7 +96,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn of(text: &str) -> Kind {
+    fn of(text: &str) -> AddressKind {
         kind(text.parse().expect("an address"))
     }
 
@@ -115,7 +119,7 @@ mod tests {
             "64:ff9b::127.0.0.1",
             "64:ff9b::10.0.0.1",
         ] {
-            assert_eq!(of(private), Kind::Private, "{private}");
+            assert_eq!(of(private), AddressKind::Private, "{private}");
         }
         for unusable in [
             "0.0.0.0",
@@ -159,7 +163,7 @@ mod tests {
             "fd00:ec2::254",
             "fd20:ce::254",
         ] {
-            assert_eq!(of(unusable), Kind::Unusable, "{unusable}");
+            assert_eq!(of(unusable), AddressKind::Unusable, "{unusable}");
         }
         for public in [
             "1.1.1.1",
@@ -179,7 +183,7 @@ mod tests {
             "64:ff9b::1.1.1.1",
             "::ffff:8.8.8.8",
         ] {
-            assert_eq!(of(public), Kind::Public, "{public}");
+            assert_eq!(of(public), AddressKind::Public, "{public}");
         }
     }
 
@@ -207,9 +211,9 @@ mod tests {
             let nat64 = Ipv6Addr::new(0x64, 0xff9b, 0, 0, 0, 0, high, low);
             prop_assert_eq!(kind(nat64.into()), plain);
             let six_to_four = Ipv6Addr::new(0x2002, high, low, 0, 0, 0, 0, 1);
-            prop_assert_eq!(kind(six_to_four.into()), Kind::Unusable);
+            prop_assert_eq!(kind(six_to_four.into()), AddressKind::Unusable);
             let compatible = Ipv6Addr::new(0, 0, 0, 0, 0, 0, high, low);
-            prop_assert_ne!(kind(compatible.into()), Kind::Public);
+            prop_assert_ne!(kind(compatible.into()), AddressKind::Public);
         }
 
         /// The standard library's own classification, where it has a stable one.
@@ -219,13 +223,13 @@ mod tests {
             if v4.is_private() || v4.is_loopback() || v4.is_link_local() || v4.is_multicast()
                 || v4.is_broadcast() || v4.is_documentation() || v4.is_unspecified()
             {
-                prop_assert_ne!(kind(v4.into()), Kind::Public);
+                prop_assert_ne!(kind(v4.into()), AddressKind::Public);
             }
             let v6 = Ipv6Addr::from(wide);
             if v6.is_loopback() || v6.is_multicast() || v6.is_unspecified() || v6.is_unique_local()
                 || v6.is_unicast_link_local()
             {
-                prop_assert_ne!(kind(v6.into()), Kind::Public);
+                prop_assert_ne!(kind(v6.into()), AddressKind::Public);
             }
         }
 
@@ -241,7 +245,7 @@ mod tests {
             let address = Ipv6Addr::from(prefix | tail >> length);
             let is_dressed = matches!(address.segments(), [0x64, 0xff9b, 0, 0, 0, 0, ..])
                 || address.to_ipv4_mapped().is_some();
-            prop_assert!(is_dressed || kind(address.into()) != Kind::Public, "{}", address);
+            prop_assert!(is_dressed || kind(address.into()) != AddressKind::Public, "{}", address);
         }
     }
 }

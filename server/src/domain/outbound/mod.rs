@@ -1,4 +1,4 @@
-//! Addresses that this server connects to because somebody configured them: receivers of webhooks and
+//! Addresses that this server connects to because a person configured them: receivers of webhooks and
 //! providers of single sign-on.
 //!
 //! Opens no connections. Names are resolved elsewhere, and [`address`] classifies every address.

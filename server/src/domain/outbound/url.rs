@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use url::{Host, Url};
 
 use super::OutboundReach;
-use super::address::{Kind, kind};
+use super::address::{AddressKind, kind};
 
 /// Longest address.
 pub const MAX_URL_BYTES: usize = 2_048;
@@ -90,9 +90,9 @@ impl OutboundUrl {
         reach: OutboundReach,
     ) -> Result<(), InvalidUrl> {
         match kind(address) {
-            Kind::Unusable => Err(InvalidUrl::Unusable),
+            AddressKind::Unusable => Err(InvalidUrl::Unusable),
             kind if !kind.is_within(reach) => Err(InvalidUrl::Private),
-            Kind::Public if !is_secure => Err(InvalidUrl::NotHttps),
+            AddressKind::Public if !is_secure => Err(InvalidUrl::NotHttps),
             _ => Ok(()),
         }
     }
@@ -239,7 +239,7 @@ mod tests {
                     prop_assert!(url.is_secure() && !url.host().is_empty());
                     prop_assert!(url.0.username().is_empty() && url.0.password().is_none());
                     let literal = url.literal();
-                    prop_assert!(literal.is_none_or(|address| kind(address) == Kind::Public));
+                    prop_assert!(literal.is_none_or(|address| kind(address) == AddressKind::Public));
                 }
             }
         }

@@ -136,13 +136,13 @@ pub enum Start {
 /// Why something must not start.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{}", self.sentence())]
-pub struct Block {
+pub struct CalendarBlock {
     pub kind: EntryKind,
     pub calendar: String,
     pub note: Option<String>,
 }
 
-impl Block {
+impl CalendarBlock {
     fn sentence(&self) -> String {
         let why = match self.kind {
             EntryKind::Freeze => "has a freeze now",
@@ -221,7 +221,7 @@ impl Calendar {
     }
 
     /// Why this must not start at this instant; `None` if it may.
-    pub fn block(&self, start: Start, at: Timestamp) -> Option<Block> {
+    pub fn block(&self, start: Start, at: Timestamp) -> Option<CalendarBlock> {
         if let Start::Fire(id) = start
             && self.is_for_schedules()
             && !self.names(id)
@@ -236,7 +236,7 @@ impl Calendar {
             self.entries.iter().find(|entry| entry.kind == kind && entry.span.covers(at, local))
         };
         let block = |kind, note: Option<&String>| {
-            Some(Block { kind, calendar: self.name.clone(), note: note.cloned() })
+            Some(CalendarBlock { kind, calendar: self.name.clone(), note: note.cloned() })
         };
         if let Some(freeze) = covering(EntryKind::Freeze) {
             return block(EntryKind::Freeze, freeze.note.as_ref());

@@ -29,7 +29,7 @@ pub enum ScheduleState {
     Active,
     /// A person disabled it.
     Disabled,
-    /// Its owner may not run it any more. Whoever enables it becomes its owner.
+    /// Its owner may not run it any more. The person who enables it becomes its owner.
     Stopped,
     /// It is not due again.
     Ended,

@@ -29,7 +29,7 @@ pub struct SimulatedSchedule {
     pub due_times: DueTimes,
 }
 
-/// A due time that stands out.
+/// A due time that is unusual.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct SimulatedFire {
     pub schedule_id: ScheduleId,

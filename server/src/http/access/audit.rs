@@ -130,7 +130,7 @@ async fn list_audit_entries(
     Ok(axum::Json(page.map(AuditEntryView::from).into()))
 }
 
-/// The last link of the audit log, signed by the server. Whoever keeps it can later prove that the log
+/// The last link of the audit log, signed by the server. A person who keeps it can later prove that the log
 /// was changed or cut off: `muster audit verify --head FILE`.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct AuditHeadView {
@@ -256,7 +256,7 @@ impl From<VerifiedPart> for AuditVerificationView {
 
 /// Check a part of the audit log against its hash chain.
 ///
-/// A part has 200 links at most. The server reads its own database here: to find out what somebody did
+/// A part has 200 links at most. The server reads its own database here: to find out what a person did
 /// who controls the server, compare with a head that you keep, by `muster audit verify`.
 #[utoipa::path(get, path = "/api/audit/verify", tag = "audit", params(VerifyParams),
     responses((status = 200, body = AuditVerificationView), (status = 403, body = Problem)))]

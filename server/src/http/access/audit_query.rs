@@ -29,13 +29,10 @@ pub(super) fn filter(
             Some(nearest) => format!("did you mean `{nearest}`?"),
             None => "such as `agent.update`; the API document lists them".to_owned(),
         };
-        return Err(invalid("action", &format!("`action` must be the name of an action ({hint})")));
+        return Err(invalid("action", &format!("must be the name of an action ({hint})")));
     }
     if subject_kind.as_deref().is_some_and(|text| !is_word(text)) {
-        return Err(invalid(
-            "subject_kind",
-            "`subject_kind` must be a kind of subject, such as `agent`",
-        ));
+        return Err(invalid("subject_kind", "must be a kind of subject, such as `agent`"));
     }
     let after = instant("created_after", after)?;
     let before = instant("created_before", before)?;
@@ -57,14 +54,14 @@ pub(super) fn position(name: &str, text: Option<&str>) -> ApiResult<Option<Audit
     match parsed {
         None => Ok(None),
         Some(Some(position)) if position.link <= MAX_LINK => Ok(Some(position)),
-        Some(_) => Err(invalid(name, &format!("`{name}` is not one that the audit log gave out"))),
+        Some(_) => Err(invalid(name, "is not one that the audit log gave out")),
     }
 }
 
 fn instant(name: &str, text: Option<&str>) -> ApiResult<Option<Timestamp>> {
     let Some(text) = text else { return Ok(None) };
-    let detail = || format!("`{name}` must be an RFC 3339 instant such as 2026-01-31T12:00:00Z");
-    Timestamp::parse(text).map(Some).ok_or_else(|| invalid(name, &detail()))
+    let problem = "must be an RFC 3339 instant such as 2026-01-31T12:00:00Z";
+    Timestamp::parse(text).map(Some).ok_or_else(|| invalid(name, problem))
 }
 
 fn is_word(text: &str) -> bool {
@@ -72,7 +69,7 @@ fn is_word(text: &str) -> bool {
     (1..=MAX_WORD_BYTES).contains(&text.len()) && text.bytes().all(is_letter)
 }
 
-fn invalid(name: &str, detail: &str) -> Problem {
-    let error = FieldError::new(name, FieldErrorCode::Invalid);
-    Problem::invalid_query(detail.to_owned()).with_error(error)
+fn invalid(name: &str, problem: &str) -> Problem {
+    let error = FieldError::invalid(name, problem);
+    Problem::invalid_query(format!("`{name}` {problem}")).with_error(error)
 }

@@ -210,7 +210,7 @@ async fn get_approval(
 
 /// Approve a request. Its work is released exactly as it was requested.
 ///
-/// Nobody approves their own request: a key counts as the person who created or rotated it, and so do all
+/// A person can't approve an own request: a key counts as the person who created or rotated it, and so do all
 /// keys of that person. The limits of the caller's key apply to the work.
 #[utoipa::path(post, path = "/api/approvals/{id}/approve", tag = "approvals",
     params(("id" = uuid::Uuid, Path)), request_body = ApproveBody,

@@ -121,7 +121,7 @@ pub(in crate::http) struct CommandView {
     job_id: Option<JobId>,
     /// Wave of the rollout, counted from 1.
     wave: Option<i32>,
-    /// Queued, and not sent until its rollout lifts the hold or somebody else approves it.
+    /// Queued, and not sent until its rollout lifts the hold or another person approves it.
     is_held: bool,
     /// The request for another person's approval, if a rule asked for one.
     approval: Option<WorkApproval>,

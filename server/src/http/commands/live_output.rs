@@ -113,7 +113,7 @@ async fn follow_output(
     Params(params): Params<LiveParams>,
 ) -> ApiResult<Response> {
     let request = LiveRequest {
-        stream: StreamName::wanted(params.stream),
+        stream: StreamName::or_both(params.stream),
         from_bytes: start(&headers, params.from_bytes)?,
         follow: params.follow,
     };

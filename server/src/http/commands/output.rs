@@ -63,7 +63,7 @@ pub(in crate::http) enum StreamName {
 }
 
 impl StreamName {
-    pub(in crate::http) fn wanted(stream: Option<Self>) -> OutputStream {
+    pub(in crate::http) fn or_both(stream: Option<Self>) -> OutputStream {
         match stream {
             None => OutputStream::Both,
             Some(Self::Stdout) => OutputStream::Stdout,
@@ -152,7 +152,7 @@ async fn read(
     headers: &HeaderMap,
     params: &OutputParams,
 ) -> ApiResult<Response> {
-    let stream = StreamName::wanted(params.stream);
+    let stream = StreamName::or_both(params.stream);
     let range = headers.get(header::RANGE).and_then(|value| value.to_str().ok());
     let range = range.and_then(ByteRange::parse).unwrap_or(ByteRange::Whole);
     let output = &state.services.output;
@@ -204,7 +204,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_files_name_is_safe_whatever_the_scripts() {
+    fn the_name_of_a_file_is_safe_for_any_script() {
         let id = CommandId(uuid::Uuid::nil());
         assert_eq!(file_name("deploy.web", id, None), format!("deploy.web-{id}.log"));
         let hostile = "../..\"; filename=\"evil.exe\r\nX: \u{202e}";

@@ -13,7 +13,7 @@ use crate::http::AppState;
 use crate::http::extract::Body;
 use crate::http::problem::{ApiResult, Problem};
 use crate::services::access::caller::Caller;
-use crate::services::fleet::targets::Preview;
+use crate::services::fleet::targets::TargetPreview;
 
 pub(in crate::http) fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new().routes(routes!(preview_target))
@@ -40,8 +40,8 @@ struct MeantAgentView {
     is_online: bool,
 }
 
-impl From<Preview> for PreviewView {
-    fn from(preview: Preview) -> Self {
+impl From<TargetPreview> for PreviewView {
+    fn from(preview: TargetPreview) -> Self {
         Self {
             matched_count: preview.matched_count,
             online_count: preview.online_count,

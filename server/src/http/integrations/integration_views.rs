@@ -80,7 +80,7 @@ pub(super) struct IntegrationDeliveryView {
     job_id: Option<JobId>,
     state: WebhookDeliveryState,
     attempt_count: i32,
-    /// Further events that this message stands for.
+    /// Further events that this message reports.
     repeat_count: i32,
     created_at: Timestamp,
     /// When the next attempt is made; `null` unless it is the next of its integration.

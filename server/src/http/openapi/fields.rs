@@ -3,25 +3,21 @@
 
 use std::sync::LazyLock;
 
-use muster_protocol::CommandName;
 use muster_protocol::limits::{MAX_ARGV_WORDS, MAX_EXPIRES_IN_MS, MAX_TIMEOUT_MS};
-use muster_protocol::parameter::{MAX_PARAMETERS, MAX_VALUE_BYTES};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 use strum::IntoEnumIterator;
 
+use super::named_schemas;
 use super::shapes::{RUNNABLE_SCRIPT, SCRIPT, or_null, reference};
-use super::text_fields::{calendar_entry, command_text, word};
+use super::text_fields::word;
 use crate::domain::access::keys::key_limits::{MAX_FAN_OUT, MAX_KEY_SCRIPTS};
-use crate::domain::access::principal::Scope;
 use crate::domain::commands::approval::{MAX_APPROVAL_WAIT_MS, MAX_DECISION_CHARS};
-use crate::domain::commands::command_state::CommandState;
 use crate::domain::commands::ladder::MAX_LADDER_STEPS;
 use crate::domain::commands::rollout::{MAX_GATE_MS, MAX_PAUSE_MS};
 use crate::domain::fleet::target::MAX_IDS;
 use crate::domain::fleet::target::syntax::MAX_EXPRESSION_BYTES;
-use crate::domain::name::{MAX_NAME_CHARS, MAX_TAG_BYTES, MAX_TAGS};
-use crate::domain::waves::amount::MAX_AMOUNT;
+use crate::domain::name::MAX_TAGS;
 use crate::services::access::keys::agent_keys::{MAX_AGENTS_OF_KEY, MAX_GRACE_MS};
 use crate::services::access::keys::api_key_changes::MAX_OVERLAP_MS;
 use crate::services::commands::approvals::MAX_CAPSULES;
@@ -70,7 +66,7 @@ pub fn body_of(operation: &str) -> Option<Value> {
 
 /// Adds schemas that no type has, and completes fields.
 pub fn complete(schemas: &mut Map<String, Value>) {
-    add_named(schemas);
+    named_schemas::add(schemas, GIVEN_NAME);
     split(schemas, "Group", &["name", "target"]);
     split(schemas, "AlertRule", &["name", "metric", "threshold"]);
     split(schemas, "Calendar", &["name", "entries"]);
@@ -108,124 +104,6 @@ fn property<'a>(
     }
     let parts = schema.get_mut("allOf")?.as_array_mut()?;
     parts.iter_mut().find_map(|part| part.get_mut("properties")?.get_mut(field))
-}
-
-fn add_named(schemas: &mut Map<String, Value>) {
-    let commands = CommandName::ALL.map(CommandName::as_str);
-    let scopes = Scope::ALL.map(Scope::as_str);
-    let percent = "^(100|[0-9]{1,2}|0[0-9]{1,2})%$";
-    let amount = |least: u64, about: &str| {
-        json!({"description": about, "oneOf": [
-            {"type": "integer", "minimum": least, "maximum": MAX_AMOUNT},
-            {"type": "string", "pattern": percent},
-        ]})
-    };
-    let named = [
-        (
-            "CommandName",
-            json!({"type": "string", "enum": commands,
-            "description": "A command that agents carry out."}),
-        ),
-        (
-            "Scope",
-            json!({"type": "string", "enum": scopes, "description": "One right of an API key."}),
-        ),
-        (
-            "Tag",
-            json!({"type": "string", "minLength": 1, "maxLength": MAX_TAG_BYTES,
-            "pattern": "^[A-Za-z0-9._:/-]+$", "description": "A tag."}),
-        ),
-        (
-            "Name",
-            json!({"type": "string", "minLength": 1, "maxLength": MAX_NAME_CHARS,
-            "pattern": GIVEN_NAME, "description": "A name that a person gives."}),
-        ),
-        (
-            "WaveSize",
-            amount(
-                1,
-                "Agents of a wave: a number, or a percentage of all agents such as `25%`, rounded up.",
-            ),
-        ),
-        (
-            "FailureLimit",
-            amount(
-                0,
-                "Failures that are tolerated: a number, or a percentage of all agents such as `5%`, rounded down.",
-            ),
-        ),
-        (
-            "ScriptParameters",
-            json!({"type": "object", "maxProperties": MAX_PARAMETERS,
-            "additionalProperties": {"type": "string", "maxLength": MAX_VALUE_BYTES},
-            "description": "Values by the name of the parameter."}),
-        ),
-        (
-            "StateCounts",
-            json!({"type": "object",
-            "properties": CommandState::iter().map(|state| (state.as_str().to_owned(),
-                json!({"type": "integer", "minimum": 0}))).collect::<Map<_, _>>(),
-            "additionalProperties": false,
-            "description": "Executions by state. States without executions are left out."}),
-        ),
-        (
-            "CommandData",
-            json!({"type": "object", "additionalProperties": true,
-            "description": "Input of a command. `echo` accepts anything, `execute` the named fields.",
-            "properties": {
-                "script": command_text(),
-                "argv": {"type": "array", "items": command_text(), "minItems": 1,
-                    "maxItems": MAX_ARGV_WORDS},
-                "parameters": reference("ScriptParameters"),
-                "secret_parameters": reference("ScriptParameters"),
-                "timeout_ms": {"type": "integer", "minimum": 1, "maximum": MAX_TIMEOUT_MS},
-                "version": command_text(),
-            }}),
-        ),
-        (
-            "ReplyData",
-            json!({"type": "object", "additionalProperties": true,
-            "description": "What an agent replies. Its content depends on the command and the agent."}),
-        ),
-        (
-            "AuditDetail",
-            json!({"type": "object", "additionalProperties": true,
-            "description": "More about the action. Its content depends on the action."}),
-        ),
-        (
-            "HeartbeatStatus",
-            json!({"type": "object", "additionalProperties": true,
-            "description": "Any fields. The server stores the numbers `cpu_percent`, `memory_percent`, `disk_percent`, `uptime_seconds` and `load_1m`."}),
-        ),
-        (
-            "CommandFrame",
-            json!({"type": "object",
-            "description": "A `command` frame.",
-            "required": ["type", "command_id", "command", "data", "timestamp"],
-            "properties": {
-                "type": {"type": "string", "const": "command"},
-                "command_id": {"type": "string", "format": "uuid"},
-                "command": {"type": "string"},
-                "data": reference("ReplyData"),
-                "timestamp": {"type": "string", "format": "date-time"},
-                "start_within_ms": {"type": "integer", "minimum": 0},
-            }}),
-        ),
-        (
-            "HeartbeatBody",
-            json!({"type": "object", "additionalProperties": true,
-            "description": "A heartbeat. The fields of a registration may be in `data` or beside `status`.",
-            "properties": {
-                "status": reference("HeartbeatStatus"),
-                "data": or_null(&reference("Registration")),
-            }}),
-        ),
-    ];
-    for (name, schema) in named.into_iter().chain(calendar_entry()) {
-        schemas.insert(name.to_owned(), schema);
-    }
-    schemas.remove("RolloutAmount");
-    schemas.remove("RolloutShare");
 }
 
 /// Creating requires what changing does not.
@@ -414,40 +292,4 @@ fn all() -> Vec<(&'static str, &'static str, Value)> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_completed_field_exists() {
-        let document = crate::http::openapi::described().expect("plain JSON");
-        let mut schemas = document["components"]["schemas"].as_object().expect("schemas").clone();
-        for (schema, field, _) in all() {
-            assert!(property(&mut schemas, schema, field).is_some(), "{schema}.{field}");
-        }
-    }
-
-    #[test]
-    fn no_value_is_an_object_of_unknown_content() {
-        fn check(value: &Value, place: &str) {
-            if let Some(object) = value.as_object() {
-                let is_object = match object.get("type") {
-                    Some(Value::Array(kinds)) => kinds.contains(&json!("object")),
-                    kind => kind == Some(&json!("object")),
-                };
-                let is_described = ["properties", "additionalProperties", "$ref"]
-                    .iter()
-                    .any(|key| object.contains_key(*key));
-                assert!(!is_object || is_described, "{place} is an object without fields");
-                for (key, value) in object {
-                    check(value, &format!("{place}/{key}"));
-                }
-            }
-            for (index, item) in value.as_array().into_iter().flatten().enumerate() {
-                check(item, &format!("{place}/{index}"));
-            }
-        }
-        let document = crate::http::openapi::described().expect("plain JSON");
-        check(&document["components"]["schemas"], "");
-        check(&document["paths"], "");
-    }
-}
+mod tests;

@@ -5,6 +5,7 @@ mod examples;
 mod fields;
 mod integration_fields;
 mod library_fields;
+mod named_schemas;
 mod operations;
 mod parameters;
 mod refusals;

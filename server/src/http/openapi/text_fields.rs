@@ -19,7 +19,7 @@ use crate::domain::schedules::calendar::{
     MAX_CALENDAR_SCHEDULES, MAX_DATES, MAX_ENTRIES, MAX_NOTE_CHARS,
 };
 use crate::services::access::people::passkeys::MAX_PASSKEY_CHALLENGE_BYTES;
-use crate::services::access::people::sign_in_challenge::MAX_CHALLENGE_BYTES;
+use crate::services::access::people::sign_in::challenge::MAX_CHALLENGE_BYTES;
 use crate::services::commands::MAX_OVERRIDE_CHARS;
 use crate::services::releases::MAX_SIGNATURE_BYTES as MAX_RELEASE_SIGNATURE_BYTES;
 

@@ -12,7 +12,7 @@ use crate::domain::schedules::hook::{HookAuthentication, HookDeliveryRecord, Hoo
 use crate::domain::time::Timestamp;
 use crate::http::views::stored_json;
 use crate::services::schedules::hooks::{
-    Delivered, HookRequest, HookSnapshot, NewSecret, TestedHook,
+    Delivered, HookRequest, HookSnapshot, HookWithSecret, TestedHook,
 };
 
 /// Changes to a hook. Missing fields keep their values.
@@ -167,8 +167,8 @@ impl From<HookSnapshot> for HookView {
     }
 }
 
-impl From<NewSecret> for NewHookView {
-    fn from(new: NewSecret) -> Self {
+impl From<HookWithSecret> for NewHookView {
+    fn from(new: HookWithSecret) -> Self {
         Self { hook: new.hook.into(), secret: new.secret.to_string() }
     }
 }

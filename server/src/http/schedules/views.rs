@@ -18,7 +18,7 @@ use crate::domain::time::Timestamp;
 use crate::http::commands::jobs::WebhookBody;
 use crate::http::views::{shown_webhook, stored_json};
 use crate::services::access::caller::Caller;
-use crate::services::schedules::{Preview, ScheduleRequest, ScheduleSnapshot};
+use crate::services::schedules::{RulePreview, ScheduleRequest, ScheduleSnapshot};
 
 /// Changes to a schedule. Missing fields keep their values.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -322,8 +322,8 @@ impl From<FireRecord> for FireView {
     }
 }
 
-impl From<Preview> for RulePreviewView {
-    fn from(preview: Preview) -> Self {
+impl From<RulePreview> for RulePreviewView {
+    fn from(preview: RulePreview) -> Self {
         Self { sentence: preview.sentence, items: preview.fires }
     }
 }

@@ -125,7 +125,8 @@ async fn poll_commands(
     let mut commands = Vec::new();
     loop {
         commands.extend(relay.take(MAX_POLL_BYTES).iter().filter_map(command_of));
-        if !commands.is_empty() || tokio::time::timeout_at(deadline, relay.filled()).await.is_err()
+        if !commands.is_empty()
+            || tokio::time::timeout_at(deadline, relay.wait_for_frames()).await.is_err()
         {
             return Ok(axum::Json(PollView { commands }));
         }

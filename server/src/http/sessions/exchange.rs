@@ -182,7 +182,7 @@ impl ExchangeSessions {
 }
 
 /// Makes room for a new session: the oldest ended one goes, first of those that never registered.
-/// Whoever has the key can leave any number of these behind.
+/// A holder of the key can leave any number of these behind.
 fn drop_ended(of_key: &mut HashMap<Uuid, OpenExchange>) {
     let ended = of_key.iter().filter(|(_, open)| open.exchange.relay.is_closed());
     let first = ended.min_by_key(|(_, open)| (open.exchange.relay.is_registered(), open.opened_at));
@@ -257,7 +257,7 @@ impl Exchange {
         let wait = Duration::from_millis(u64::from(header.wait_ms).min(MAX_POLL_WAIT_MS));
         let mut arrived = self.arrived.subscribe();
         tokio::select! {
-            () = self.relay.filled() => {}
+            () = self.relay.wait_for_frames() => {}
             () = tokio::time::sleep(wait) => {}
             _ = arrived.wait_for(|next| *next > sequence + 1) => {}
         }

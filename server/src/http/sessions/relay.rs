@@ -20,7 +20,7 @@ const OUTBOUND_BYTES: usize = 16 * 1024 * 1024;
 /// The session's end.
 pub struct RelayTransport {
     inbound: mpsc::Receiver<AgentMessage>,
-    shared: Arc<Shared>,
+    shared: Arc<RelayState>,
     carries: Carries,
 }
 
@@ -35,11 +35,11 @@ pub enum Carries {
 /// The requests' end.
 pub struct Relay {
     inbound: mpsc::Sender<AgentMessage>,
-    shared: Arc<Shared>,
+    shared: Arc<RelayState>,
 }
 
 #[derive(Default)]
-struct Shared {
+struct RelayState {
     outbound: Mutex<Outbound>,
     /// Notified if something was added, or the session has ended.
     added: Notify,
@@ -70,7 +70,7 @@ struct Outbound {
 /// Both ends of a new link.
 pub fn relay(carries: Carries) -> (Relay, RelayTransport) {
     let (sender, receiver) = mpsc::channel(INBOUND);
-    let shared = Arc::new(Shared::default());
+    let shared = Arc::new(RelayState::default());
     (
         Relay { inbound: sender, shared: Arc::clone(&shared) },
         RelayTransport { inbound: receiver, shared, carries },
@@ -114,13 +114,13 @@ impl Relay {
     pub fn take(&self, max_bytes: usize) -> Vec<ExchangePart> {
         let mut outbound = self.shared.lock();
         let mut parts = Vec::new();
-        let mut room = max_bytes;
+        let mut free_bytes = max_bytes;
         while let Some(part) = outbound.parts.front() {
             let size = part.encoded_bytes();
-            if size > room {
+            if size > free_bytes {
                 break;
             }
-            room -= size;
+            free_bytes -= size;
             outbound.bytes -= size;
             parts.extend(outbound.parts.pop_front());
         }
@@ -143,7 +143,7 @@ impl Relay {
     }
 
     /// Waits until [`take`](Self::take) would give something.
-    pub async fn filled(&self) {
+    pub async fn wait_for_frames(&self) {
         self.wait_for(|outbound| !outbound.parts.is_empty()).await;
     }
 
@@ -164,7 +164,7 @@ impl Relay {
     }
 }
 
-impl Shared {
+impl RelayState {
     fn lock(&self) -> std::sync::MutexGuard<'_, Outbound> {
         self.outbound.lock().unwrap_or_else(PoisonError::into_inner)
     }

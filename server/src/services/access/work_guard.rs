@@ -4,6 +4,8 @@
 //! It checks what the key may reach. Scopes are checked before, and the rules of the hosts after it. The
 //! writer checks target and scripts again in the transaction that marks a command as sent.
 
+mod refusals;
+
 use std::borrow::Borrow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,21 +13,18 @@ use std::time::Duration;
 
 use moka::sync::Cache;
 
+use self::refusals::{blocked, no_wait, refusal, require_reach};
 use crate::domain::commands::approval::{ApprovalRule, DEFAULT_APPROVAL_WAIT_MS};
 use crate::domain::commands::ladder::{Confirmation, Ladder, LadderDemand, LadderStep};
-use crate::domain::commands::work::{LimitBreach, WorkKind, check_limits};
-use crate::domain::field_error::{FieldError, FieldErrorCode};
+use crate::domain::commands::work::{WorkKind, check_limits};
 use crate::domain::fleet::target::Target;
 use crate::domain::fleet::target::facts::Facts;
 use crate::domain::ids::{AgentId, TenantId};
-use crate::domain::schedules::calendar::{Block, Calendar, CalendarRecord, EntryKind, Start};
+use crate::domain::schedules::calendar::{Calendar, CalendarBlock, CalendarRecord, Start};
 use crate::domain::time::Timestamp;
 use crate::services::access::caller::Caller;
 use crate::services::error::{Result, ServiceError};
 use crate::store::Store;
-
-/// Most agents that a refusal names.
-const SHOWN: usize = 3;
 
 /// Tenants whose rules of approval are cached.
 const CACHED_TENANTS: u64 = 4_096;
@@ -82,23 +81,13 @@ fn first_block(
     start: Start,
     agents: &[impl Borrow<Facts>],
     now: Timestamp,
-) -> Option<Block> {
+) -> Option<CalendarBlock> {
     let concerns = |calendar: &&Calendar| {
         calendar
             .target()
             .is_none_or(|target| agents.iter().any(|facts| target.matches(facts.borrow())))
     };
     calendars.iter().filter(concerns).find_map(|calendar| calendar.block(start, now))
-}
-
-fn blocked(block: &Block) -> ServiceError {
-    let detail = format!("{block}; wait, or override it with a reason");
-    match block.kind {
-        EntryKind::Window => ServiceError::Conflict { code: "outside_window", detail },
-        EntryKind::Freeze | EntryKind::Exclusion => {
-            ServiceError::Conflict { code: "frozen", detail }
-        }
-    }
 }
 
 impl WorkGuard {
@@ -190,7 +179,7 @@ impl WorkGuard {
         tenant_id: TenantId,
         agents: &[&Facts],
         now: Timestamp,
-    ) -> Result<Option<Block>> {
+    ) -> Result<Option<CalendarBlock>> {
         let rules = self.rules(tenant_id).await?;
         Ok(first_block(&rules.calendars, Start::Work, agents, now))
     }
@@ -317,45 +306,6 @@ impl WorkGuard {
     }
 }
 
-/// Checks what the ladder asks for, and the number that the caller expects.
-fn require_reach(
-    demands: &Demands,
-    agents: usize,
-    confirmation: Option<Confirmation>,
-) -> Result<()> {
-    if let Some(why) = &demands.refusal {
-        return Err(ServiceError::Forbidden {
-            code: "refused_by_ladder",
-            detail: format!(
-                "this reaches {agents} agents, and {why} refuses it; use a smaller target, or ask an owner to change the ladder"
-            ),
-        });
-    }
-    let (code, why) = match (confirmation, &demands.confirmation) {
-        (Some(confirmation), _) if confirmation.covers(agents) => return Ok(()),
-        (None, None) => return Ok(()),
-        (Some(_), _) => (FieldErrorCode::Invalid, "which is not the number that was confirmed"),
-        (None, Some(why)) => (FieldErrorCode::Required, why.as_str()),
-    };
-    let asks = if code == FieldErrorCode::Required { " asks to confirm that" } else { "" };
-    Err(ServiceError::Unconfirmed {
-        detail: format!(
-            "this reaches {agents} agents, {}{why}{asks}; check the target, and repeat the request with `confirm_agent_count` {agents}",
-            if asks.is_empty() { "" } else { "and " }
-        ),
-        error: FieldError::with_limit("confirm_agent_count", code, agents as u64),
-    })
-}
-
-fn no_wait(rule: &str) -> ServiceError {
-    ServiceError::Forbidden {
-        code: "approval_needed",
-        detail: format!(
-            "{rule} asks for the approval of updates, and a group can't wait for it; update agents with a command each, or ask an owner to change the rule"
-        ),
-    }
-}
-
 fn tagged(known: &[Facts]) -> Vec<(AgentId, &[String])> {
     known.iter().map(|facts| (facts.id, facts.tags.as_slice())).collect()
 }
@@ -376,48 +326,4 @@ pub(in crate::services) fn require_unlimited(caller: &Caller, what: &str) -> Res
             caller.principal.name
         ),
     })
-}
-
-fn refusal(
-    caller: &Caller,
-    kind: WorkKind<'_>,
-    breach: LimitBreach,
-    known: &[Facts],
-) -> ServiceError {
-    let key = &caller.principal.name;
-    let (code, detail) = match breach {
-        LimitBreach::Target { target, outside } => {
-            let named = known.iter().filter(|facts| outside.contains(&facts.id)).take(SHOWN);
-            let named: Vec<_> = named.map(|facts| facts.name.as_str()).collect();
-            let others = outside.len() - named.len();
-            let more = if others == 0 { String::new() } else { format!(" and {others} more") };
-            (
-                "outside_key_target",
-                format!(
-                    "the key `{key}` may only work on agents that match `{target}`, and {}{more} do not; choose other agents, or use a key with a wider target",
-                    named.join(", ")
-                ),
-            )
-        }
-        LimitBreach::Script => {
-            let what = match kind {
-                WorkKind::Script(script) => format!("`{script}` is not one of them"),
-                WorkKind::AdHoc => "this is an ad-hoc command".to_owned(),
-                _ => "this is a life-cycle command".to_owned(),
-            };
-            (
-                "script_not_in_key",
-                format!(
-                    "the key `{key}` runs only the scripts in its list, and {what}; add it to the list, or use another key"
-                ),
-            )
-        }
-        LimitBreach::FanOut { agents, most } => (
-            "fan_out_exceeded",
-            format!(
-                "the key `{key}` may reach at most {most} agents with one request, and this one has {agents}; use a smaller target, or a key with a larger fan-out"
-            ),
-        ),
-    };
-    ServiceError::Forbidden { code, detail }
 }

@@ -80,9 +80,9 @@ pub struct IssuedCertificate {
 
 /// The authority and the server's key. Cheap to clone.
 #[derive(Clone)]
-pub struct ServerAuthority(Arc<Shared>);
+pub struct ServerAuthority(Arc<ServerAuthorityInner>);
 
-struct Shared {
+struct ServerAuthorityInner {
     name: String,
     certificate: String,
     key: KeyPair,
@@ -125,7 +125,7 @@ impl ServerAuthority {
             Ok(KeyPair::try_from(Zeroizing::new(der).as_slice())?)
         };
         let server_key = key(&stored.server_key)?;
-        Ok(Self(Arc::new(Shared {
+        Ok(Self(Arc::new(ServerAuthorityInner {
             name: stored.name.clone(),
             certificate: stored.certificate.clone(),
             key: key(&stored.key)?,
@@ -202,7 +202,7 @@ impl fmt::Debug for IssuedCertificate {
 fn make(clock: &Clock) -> Result<Zeroizing<Vec<u8>>, AuthorityError> {
     let mut random = [0; 4];
     SystemRandom::new().fill(&mut random).map_err(|_| rcgen::Error::RingUnspecified)?;
-    // People who manage several servers can tell their authorities apart.
+    // People who manage several servers can distinguish their authorities.
     let name = format!("Muster authority {}", HEXLOWER.encode(&random));
     let (key, server_key) = (issuing::new_key()?, issuing::new_key()?);
     let validity = Validity::issued(clock.now(), AUTHORITY_CERTIFICATE_MS);

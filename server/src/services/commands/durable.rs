@@ -5,11 +5,11 @@ use std::sync::Arc;
 use muster_protocol::CommandName;
 use serde_json::json;
 
-use super::approvals::request::{ApprovalDraft, WaitingWork, hold};
+use super::approvals::draft::{ApprovalDraft, WaitingWork, hold};
+use super::idempotency::{find_earlier, key_reused};
 use super::library_pin::pin_script;
 use super::preflight::OnMismatch;
 use super::request::ValidatedCommand;
-use super::request::{find_earlier, key_reused};
 use super::secret_parameters::{digest, seal};
 use super::target_agent::{TargetAgent, UNKNOWN_AGENT};
 use super::{Commands, SendResult};

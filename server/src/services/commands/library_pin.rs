@@ -1,7 +1,7 @@
 //! Pins the version of a library script, or a package, in a request: from then on it is decided what runs.
 
 use muster_protocol::library::{LibraryReference, ParameterKind};
-use muster_protocol::manifest_mismatch::ManifestMismatch;
+use muster_protocol::manifest::ManifestMismatch;
 use muster_protocol::parameter::{ParameterError, Parameters};
 use muster_protocol::secret_parameters::SecretParameters;
 use serde_json::json;
@@ -18,7 +18,7 @@ use crate::services::library::Library;
 /// work.
 ///
 /// # Errors
-/// 422 `unknown_script`, `unknown_version`, `unknown_package` or `invalid_parameters`.
+/// 422 `unknown_library_script`, `unknown_version`, `unknown_package` or `invalid_parameters`.
 pub(super) async fn pin_script(
     library: &Library,
     tenant_id: TenantId,
@@ -57,7 +57,7 @@ pub(super) async fn pin_script(
 /// that would run now. `open`: parameters whose values are not known before.
 ///
 /// # Errors
-/// 422 `unknown_script`, `unknown_version` or `invalid_parameters`, which names what to add.
+/// 422 `unknown_library_script`, `unknown_version` or `invalid_parameters`, which names what to add.
 pub(super) async fn check_script(
     library: &Library,
     tenant_id: TenantId,

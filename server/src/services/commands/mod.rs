@@ -7,6 +7,7 @@ pub mod dispatch;
 mod durable;
 mod executions;
 pub mod explanation;
+mod idempotency;
 pub mod job_reconciler;
 pub mod jobs;
 mod library_pin;
@@ -28,10 +29,9 @@ use serde_json::json;
 use self::approvals::of_work::add_approvals;
 use self::delivery::CommandDelivery;
 pub use self::executions::Execution;
+pub use self::idempotency::MAX_IDEMPOTENCY_KEY_CHARS;
 use self::preflight::Preflight;
-pub use self::request::{
-    CommandRequest, DEFAULT_WAIT_MS, MAX_IDEMPOTENCY_KEY_CHARS, MAX_OVERRIDE_CHARS, MAX_WAIT_MS,
-};
+pub use self::request::{CommandRequest, DEFAULT_WAIT_MS, MAX_OVERRIDE_CHARS, MAX_WAIT_MS};
 use self::submission_limiter::SubmissionLimiter;
 use self::target_agent::check_permission;
 use super::Settings;

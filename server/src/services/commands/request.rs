@@ -1,5 +1,4 @@
-//! Requests for commands, their validation before they are stored or sent, and their idempotency keys:
-//! a repeated request returns what the first one created.
+//! Requests for commands, and their validation before they are stored or sent.
 
 use std::sync::Arc;
 
@@ -8,32 +7,29 @@ use muster_protocol::limits::{
     DEFAULT_EXPIRES_IN_MS, DEFAULT_TIMEOUT_MS, MAX_COMMAND_DATA_BYTES, MAX_EXPIRES_IN_MS,
     MAX_TIMEOUT_MS,
 };
-use muster_protocol::manifest::is_script_name;
-use muster_protocol::manifest_mismatch::ManifestMismatch;
+use muster_protocol::manifest::{ManifestMismatch, is_script_name};
 use muster_protocol::package::{PACKAGE_PREFIX, PackageReference};
 use muster_protocol::parameter::{self, Parameters};
 use muster_protocol::secret_parameters::SecretParameters;
 use muster_protocol::stdin::Stdin;
 use muster_protocol::{CommandName, argv};
-use ring::digest::{Context, SHA256};
 use serde::Deserialize;
 use serde_json::Value;
 use zeroize::Zeroizing;
 
+use super::idempotency::{is_idempotency_key, request_hash};
 use super::preflight::{Executable, OnMismatch, PreflightRequest};
 use super::secret_parameters::digest;
-use crate::domain::access::principal::{Principal, Scope};
+use crate::domain::access::principal::Scope;
 use crate::domain::commands::ladder::Confirmation;
 use crate::domain::commands::work::WorkKind;
 use crate::domain::fleet::target::Target;
-use crate::domain::ids::{AgentId, CommandId};
+use crate::domain::ids::AgentId;
 use crate::domain::name::{MAX_NAME_CHARS, clean};
 use crate::domain::schedules::trigger_call::PinnedCall;
 use crate::domain::secret_box::SecretBox;
 use crate::services::access::caller::Caller;
 use crate::services::error::{Result, ServiceError};
-use crate::store::Store;
-use crate::store::writer::Idempotency;
 
 /// Default wait for the reply to a transient command.
 pub const DEFAULT_WAIT_MS: u64 = 10_000;
@@ -46,8 +42,6 @@ const MAX_AUDITED_CHARS: usize = 2_000;
 pub const MAX_OVERRIDE_CHARS: usize = 200;
 /// Most bytes of standard input that a job stores, for all its executions together.
 pub const MAX_STDIN_BYTES_OF_JOB: usize = 64 * 1024 * 1024;
-/// Longest idempotency key, in characters.
-pub const MAX_IDEMPOTENCY_KEY_CHARS: usize = 255;
 
 /// A request for a command. It may hold secrets, so it has no `Debug`.
 pub struct CommandRequest {
@@ -386,49 +380,5 @@ pub(super) const fn scope_of(name: CommandName) -> Scope {
         | CommandName::Echo
         | CommandName::Scripts
         | CommandName::Execute => Scope::CommandsRun,
-    }
-}
-
-fn is_idempotency_key(key: &str) -> bool {
-    (1..=MAX_IDEMPOTENCY_KEY_CHARS).contains(&key.len())
-        && key.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ')
-}
-
-/// A hash over all parts of a request.
-pub(super) fn request_hash(parts: &[&[u8]]) -> [u8; 32] {
-    let mut context = Context::new(&SHA256);
-    for part in parts {
-        context.update(&(part.len() as u64).to_be_bytes());
-        context.update(part);
-    }
-    let mut hash = [0; 32];
-    hash.copy_from_slice(context.finish().as_ref());
-    hash
-}
-
-/// The id of the command or job that the same request created before.
-///
-/// # Errors
-/// [`key_reused`] if another request used the key.
-pub(super) async fn find_earlier(
-    store: &Store,
-    principal: &Principal,
-    idempotency: &Idempotency,
-) -> Result<Option<CommandId>> {
-    let tenant = store.tenant(principal.tenant_id);
-    match tenant.idempotency_record(principal.id, &idempotency.key).await? {
-        None => Ok(None),
-        Some(record) if record.request_hash == idempotency.request_hash => {
-            Ok(Some(record.command_id))
-        }
-        Some(_) => Err(key_reused()),
-    }
-}
-
-/// The idempotency key belongs to another request.
-pub(super) fn key_reused() -> ServiceError {
-    ServiceError::Invalid {
-        code: "idempotency_key_reused",
-        detail: "this Idempotency-Key belongs to another request; use a new one".into(),
     }
 }

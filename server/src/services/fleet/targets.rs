@@ -23,7 +23,7 @@ pub struct Targets {
 
 /// The agents that a target matches now.
 #[derive(Debug, Clone)]
-pub struct Preview {
+pub struct TargetPreview {
     /// Matched agents.
     pub matched_count: usize,
     /// Matched agents that are connected.
@@ -36,7 +36,7 @@ pub struct Preview {
 
 impl Targets {
     /// Finds the agents that a target matches now.
-    pub async fn preview(&self, caller: &Caller, spec: TargetSpec) -> Result<Preview> {
+    pub async fn preview(&self, caller: &Caller, spec: TargetSpec) -> Result<TargetPreview> {
         caller.require(Scope::AgentsRead)?;
         let target = Target::try_from(spec)?;
         let tenant = self.store.tenant(caller.principal.tenant_id);
@@ -47,6 +47,6 @@ impl Targets {
         agents.sort_unstable_by(|one, two| (&one.name, one.id).cmp(&(&two.name, two.id)));
         agents.truncate(MAX_SHOWN);
         let unknown_ids = chosen.unknown_ids.into_iter().collect();
-        Ok(Preview { matched_count, online_count, agents, unknown_ids })
+        Ok(TargetPreview { matched_count, online_count, agents, unknown_ids })
     }
 }

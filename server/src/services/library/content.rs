@@ -46,7 +46,7 @@ impl Library {
     /// The version that a request names, or the current one.
     ///
     /// # Errors
-    /// 422 `unknown_script` or `unknown_version`.
+    /// 422 `unknown_library_script` or `unknown_version`.
     pub async fn pin(
         &self,
         tenant_id: TenantId,
@@ -56,7 +56,10 @@ impl Library {
         let name = &reference.name;
         let tenant = self.store.tenant(tenant_id);
         let script = tenant.script_by_name(name).await?.ok_or_else(|| {
-            invalid("unknown_script", format!("the library has no script `{name}`; save it first"))
+            invalid(
+                "unknown_library_script",
+                format!("the library has no script `{name}`; save it first"),
+            )
         })?;
         let number = reference.version.unwrap_or(script.current_version.unsigned_abs());
         let unknown = || {

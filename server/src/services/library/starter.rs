@@ -37,7 +37,7 @@ static SCRIPTS: [(&str, &str, &str); 10] = starter_scripts![
 /// The part of a `script.toml` that these scripts use.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Description {
+struct StarterToml {
     #[expect(dead_code, reason = "the file is named after the script")]
     file: String,
     interpreter: String,
@@ -74,7 +74,7 @@ fn read(
     text: &str,
     body: &'static str,
 ) -> std::result::Result<StarterScript, toml::de::Error> {
-    let Description { interpreter, description, folder, tags, timeout_ms, parameters, .. } =
+    let StarterToml { interpreter, description, folder, tags, timeout_ms, parameters, .. } =
         toml::from_str(text)?;
     Ok(StarterScript {
         name,

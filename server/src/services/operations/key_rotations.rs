@@ -9,7 +9,7 @@ use tokio::sync::Mutex;
 use super::audit_key::AuditKeyError;
 use super::audit_key_rotation::{self, AuditKeyRotation};
 use super::master_key::KeyLocations;
-use super::master_key_rotation::{self, Rotation, RotationError};
+use super::master_key_rotation::{self, MasterKeyRotation, RotationError};
 use crate::domain::secret_box::SecretBox;
 use crate::domain::time::Clock;
 use crate::services::access::authentication::Authentication;
@@ -37,10 +37,10 @@ pub enum KeyRotationError {
 
 /// Replaces keys. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct KeyRotations(Arc<Shared>);
+pub struct KeyRotations(Arc<KeyRotationsInner>);
 
 #[derive(Debug)]
-struct Shared {
+struct KeyRotationsInner {
     store: Store,
     clock: Clock,
     secret_box: SecretBox,
@@ -68,7 +68,7 @@ impl KeyRotations {
             Some(_) => None,
             None => Some(locations.file.unwrap_or(locations.own_file)),
         };
-        Self(Arc::new(Shared {
+        Self(Arc::new(KeyRotationsInner {
             store: store.clone(),
             clock: clock.clone(),
             secret_box: secret_box.clone(),
@@ -84,7 +84,7 @@ impl KeyRotations {
     ///
     /// # Errors
     /// [`KeyRotationError`]; run it again to finish.
-    pub async fn rotate_master_key(&self) -> Result<Rotation, KeyRotationError> {
+    pub async fn rotate_master_key(&self) -> Result<MasterKeyRotation, KeyRotationError> {
         let shared = &self.0;
         let file = shared.key_file.as_ref().ok_or(RotationError::FromEnvironment)?;
         let _running = shared.running.try_lock().map_err(|_| KeyRotationError::Busy)?;

@@ -49,7 +49,7 @@ const TABLES: [(SealedTable, &str); 8] = [
 
 /// What a rotation did.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Rotation {
+pub struct MasterKeyRotation {
     /// Values that were sealed again.
     pub sealed: u64,
     /// Values that neither key opens. They were left as they are.
@@ -89,7 +89,7 @@ pub(super) async fn rotate(
     tokens: Option<&AccessTokens>,
     file: &Path,
     clock: &Clock,
-) -> Result<Rotation, RotationError> {
+) -> Result<MasterKeyRotation, RotationError> {
     let next = next_file(file);
     let new = match master_key_file::read(&next)? {
         Some(key) => key,
@@ -107,7 +107,7 @@ pub(super) async fn rotate(
         return Err(UnlockError::Wrong(file.display().to_string()).into());
     }
     secret_box.replace_key(&new);
-    // Whoever has the old master key and a copy of the database has the keys that sign access tokens.
+    // A holder of the old master key and of a copy of the database has the keys that sign access tokens.
     store.system().delete_token_keys().await?;
     if let Some(tokens) = tokens {
         tokens.forget();
@@ -132,7 +132,7 @@ pub(super) async fn rotate(
     let previous_file = previous_file(file);
     master_key_file::replace(file, &next, &previous_file)?;
     let file = file.to_owned();
-    Ok(Rotation { sealed: counts.0, unreadable: counts.1, file, previous_file })
+    Ok(MasterKeyRotation { sealed: counts.0, unreadable: counts.1, file, previous_file })
 }
 
 /// One pass over everything that is sealed. Returns how much was sealed again, and how much no key opens.

@@ -75,7 +75,7 @@ pub async fn restore(
         }
         false => None,
     };
-    let mut target = Target { filled: &filled, loader };
+    let mut target = RestoreTarget { filled: &filled, loader };
     // Checked again, because the file may have been changed meanwhile.
     let (header, totals) = read(path, most, &mut target)?;
     let now = clock.now();
@@ -115,12 +115,12 @@ fn wal_of(database: &Path) -> PathBuf {
 }
 
 /// Where the contents of a backup go.
-struct Target<'a> {
+struct RestoreTarget<'a> {
     filled: &'a Path,
     loader: Option<PostgresLoader>,
 }
 
-impl EntrySink<TableColumns> for Target<'_> {
+impl EntrySink<TableColumns> for RestoreTarget<'_> {
     fn take(
         &mut self,
         _: &BackupHeader<TableColumns>,

@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use tokio::sync::Notify;
 
 pub use self::firing::ScheduleWork;
-pub use self::preview::{DEFAULT_COUNT, MAX_COUNT, Preview};
+pub use self::preview::{DEFAULT_COUNT, MAX_COUNT, RulePreview};
 use self::request::template;
 pub use self::request::{MAX_LATE_LIMIT_MS, ScheduleRequest};
 use crate::domain::access::principal::Scope;

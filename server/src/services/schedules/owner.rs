@@ -38,7 +38,7 @@ impl Schedules {
             return Ok(None);
         }
         // The person of a revoked key may still decide about approvals, and would be the writer of what
-        // somebody else requests.
+        // another person requests.
         let Some(former @ ScheduleOwner::Member(_)) =
             tenant.former_schedule_owner(row.owner_id).await?
         else {

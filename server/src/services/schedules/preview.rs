@@ -15,7 +15,7 @@ pub const MAX_COUNT: u64 = 100;
 
 /// The next due times of a rule.
 #[derive(Debug, Clone)]
-pub struct Preview {
+pub struct RulePreview {
     pub sentence: String,
     pub fires: Vec<PreviewedFire>,
 }
@@ -27,7 +27,7 @@ impl Schedules {
         caller: &Caller,
         id: ScheduleId,
         count: Option<u64>,
-    ) -> Result<Preview> {
+    ) -> Result<RulePreview> {
         caller.require(Scope::SchedulesRead)?;
         let count = checked(count)?;
         let due_times = self.find(caller, id).await?.due_times()?;
@@ -44,16 +44,16 @@ impl Schedules {
         rule: RuleSpec,
         (starts_at, ends_at): (Option<Timestamp>, Option<Timestamp>),
         count: Option<u64>,
-    ) -> Result<Preview> {
+    ) -> Result<RulePreview> {
         caller.require(Scope::SchedulesRead)?;
         let count = checked(count)?;
         let rule = rule.with_defaults(self.clock.now());
         Ok(self.of(&DueTimes::new(&rule, starts_at, ends_at)?, count))
     }
 
-    fn of(&self, due_times: &DueTimes, count: usize) -> Preview {
+    fn of(&self, due_times: &DueTimes, count: usize) -> RulePreview {
         let fires = due_times.preview(self.clock.now(), count);
-        Preview { sentence: due_times.sentence(), fires }
+        RulePreview { sentence: due_times.sentence(), fires }
     }
 }
 

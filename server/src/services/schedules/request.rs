@@ -65,7 +65,7 @@ impl ScheduleRequest {
 
 impl From<RuleError> for ServiceError {
     fn from(refused: RuleError) -> Self {
-        Self::InvalidField { detail: refused.to_string(), error: refused.error }
+        Self::field(refused.error, &refused.problem)
     }
 }
 

@@ -32,10 +32,10 @@ const UNIT_BYTES: usize = 1024;
 
 /// Shared by every session of the server.
 #[derive(Debug, Clone)]
-pub(super) struct ByteLimiter(Arc<Shared>);
+pub(super) struct ByteLimiter(Arc<ByteLimiterInner>);
 
 #[derive(Debug)]
-struct Shared {
+struct ByteLimiterInner {
     bytes: ByteShares,
     by_key: Mutex<HashMap<AgentKeyId, Weak<KeyShare>>>,
 }
@@ -46,7 +46,7 @@ struct KeyShare {
     key_id: AgentKeyId,
     owner: ByteOwner,
     text_kib: DefaultDirectRateLimiter,
-    limiter: Weak<Shared>,
+    limiter: Weak<ByteLimiterInner>,
 }
 
 /// The share of one session. Allocates nothing for a session that sends only small messages.
@@ -74,7 +74,10 @@ impl ByteLimiter {
     pub(super) fn new(freed: FreedMemory) -> Self {
         let limits =
             ByteLimits { key: MAX_BYTES_PER_KEY, tenant: MAX_BYTES_PER_TENANT, all: MAX_BYTES };
-        Self(Arc::new(Shared { bytes: ByteShares::new(limits, freed), by_key: Mutex::default() }))
+        Self(Arc::new(ByteLimiterInner {
+            bytes: ByteShares::new(limits, freed),
+            by_key: Mutex::default(),
+        }))
     }
 
     /// The share of a new session of this key.

@@ -1,5 +1,5 @@
 //! Limits the connections of each agent key. Connections that have not registered are counted apart
-//! from the others: whoever has the key can open them, and they must not keep its agents out.
+//! from the others: any holder of the key can open them, and they must not keep its agents out.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
@@ -22,16 +22,16 @@ type PublicKey = [u8; 32];
 
 /// Shared by every session of the server.
 #[derive(Debug, Clone, Default)]
-pub(super) struct ConnectionLimiter(Arc<Shared>);
+pub(super) struct ConnectionLimiter(Arc<ConnectionLimiterInner>);
 
 #[derive(Debug, Default)]
-struct Shared {
-    connections: Mutex<Connections>,
+struct ConnectionLimiterInner {
+    connections: Mutex<OpenConnections>,
     ended: Notify,
 }
 
 #[derive(Debug, Default)]
-struct Connections {
+struct OpenConnections {
     by_key: HashMap<AgentKeyId, KeyConnections>,
     /// When the places of a key were last reported to be full.
     reported_at: HashMap<AgentKeyId, Instant>,
@@ -144,12 +144,12 @@ impl ConnectionLimiter {
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Connections> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, OpenConnections> {
         self.0.connections.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Connections {
+impl OpenConnections {
     fn must_report(&mut self, key_id: AgentKeyId) -> bool {
         self.reported_at.retain(|_, at| at.elapsed() < REPORT_INTERVAL);
         if self.reported_at.contains_key(&key_id) {

@@ -80,9 +80,9 @@ pub trait SnapshotSink {
 }
 
 /// A snapshot that was taken and not written yet.
-pub struct Snapshot(Kind);
+pub struct Snapshot(SnapshotKind);
 
-enum Kind {
+enum SnapshotKind {
     Sqlite(sqlite::SqliteSnapshot),
     Postgres(Box<postgres::PostgresSnapshot>),
 }
@@ -100,18 +100,20 @@ impl Snapshot {
         scratch: &Path,
     ) -> Result<Self, SnapshotError> {
         Ok(Self(match Backend::of(url)? {
-            Backend::Sqlite => Kind::Sqlite(sqlite::SqliteSnapshot::take(url, scratch).await?),
-            Backend::Postgres => {
-                Kind::Postgres(Box::new(postgres::PostgresSnapshot::take(url, password).await?))
+            Backend::Sqlite => {
+                SnapshotKind::Sqlite(sqlite::SqliteSnapshot::take(url, scratch).await?)
             }
+            Backend::Postgres => SnapshotKind::Postgres(Box::new(
+                postgres::PostgresSnapshot::take(url, password).await?,
+            )),
         }))
     }
 
     /// What it contains.
     pub fn contents(&self) -> &SnapshotContents {
         match &self.0 {
-            Kind::Sqlite(snapshot) => &snapshot.contents,
-            Kind::Postgres(snapshot) => &snapshot.contents,
+            SnapshotKind::Sqlite(snapshot) => &snapshot.contents,
+            SnapshotKind::Postgres(snapshot) => &snapshot.contents,
         }
     }
 
@@ -121,8 +123,8 @@ impl Snapshot {
     /// [`SnapshotError`]
     pub async fn write_to(self, sink: &mut dyn SnapshotSink) -> Result<(), SnapshotError> {
         match self.0 {
-            Kind::Sqlite(snapshot) => Ok(sink.write_file(DATABASE_FILE, &snapshot.file)?),
-            Kind::Postgres(snapshot) => snapshot.write_to(sink).await,
+            SnapshotKind::Sqlite(snapshot) => Ok(sink.write_file(DATABASE_FILE, &snapshot.file)?),
+            SnapshotKind::Postgres(snapshot) => snapshot.write_to(sink).await,
         }
     }
 }

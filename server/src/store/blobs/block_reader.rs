@@ -10,7 +10,7 @@ use crate::domain::ids::CommandId;
 
 /// The position of a block in the file and in the output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Block {
+pub struct OutputBlock {
     /// Payload before the block, both streams.
     pub offset_bytes: u64,
     /// Payload in the block.
@@ -29,7 +29,7 @@ pub struct Block {
 #[derive(Debug)]
 pub struct BlockReader {
     file: File,
-    blocks: Vec<Block>,
+    blocks: Vec<OutputBlock>,
 }
 
 impl BlockReader {
@@ -71,7 +71,7 @@ impl BlockReader {
     }
 
     /// All blocks, in order.
-    pub fn blocks(&self) -> &[Block] {
+    pub fn blocks(&self) -> &[OutputBlock] {
         &self.blocks
     }
 
@@ -79,7 +79,7 @@ impl BlockReader {
     ///
     /// # Errors
     /// [`BlobError::Damaged`] if any bit differs from what was written.
-    pub fn records(&self, block: &Block) -> Result<Vec<u8>, BlobError> {
+    pub fn records(&self, block: &OutputBlock) -> Result<Vec<u8>, BlobError> {
         let mut stored = vec![0; block.stored_bytes];
         self.file.read_exact_at(&mut stored, block.position).map_err(BlobError::reading)?;
         if crc32fast::hash(&stored) != block.checksum {
@@ -94,13 +94,13 @@ impl BlockReader {
     }
 }
 
-fn blocks_of(index: &[u8]) -> Vec<Block> {
+fn blocks_of(index: &[u8]) -> Vec<OutputBlock> {
     let (entries, _) = index.as_chunks::<ENTRY_BYTES>();
     let mut next = (HEADER_BYTES as u64, 0, 0);
     let place = |bytes| {
         let entry = IndexEntry::decode(bytes);
         let (position, offset_bytes, stdout_offset_bytes) = next;
-        let block = Block {
+        let block = OutputBlock {
             offset_bytes,
             length_bytes: entry.length_bytes.into(),
             stdout_offset_bytes,

@@ -28,7 +28,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use nix::sys::statvfs::statvfs;
 
-pub use self::block_reader::{Block, BlockReader};
+pub use self::block_reader::{BlockReader, OutputBlock};
 pub use self::block_writer::{BlockWriter, Written};
 pub use self::error::BlobError;
 pub use self::hold::{hold_files, permit_changes};

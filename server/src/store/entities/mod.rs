@@ -2,30 +2,42 @@
 
 /// Access control: keys, principals, the audit log.
 pub mod access {
-    pub mod agent_key;
-    pub mod api_key;
-    pub mod api_key_secret;
     pub mod audit_anchor;
     pub mod audit_entry;
     pub mod audit_head;
     pub mod audit_link;
-    pub mod device_login;
-    pub mod email_change;
-    pub mod identity;
-    pub mod invitation;
-    pub mod key_notice;
+    /// Agent keys and API keys, and their secrets.
+    mod keys {
+        pub mod agent_key;
+        pub mod api_key;
+        pub mod api_key_secret;
+        pub mod key_notice;
+        pub mod retired_agent_secret;
+    }
     pub mod mail;
-    pub mod member;
-    pub mod passkey;
-    pub mod password_reset;
-    pub mod recovery_code;
-    pub mod registration;
-    pub mod retired_agent_secret;
+    /// People, their sessions, and how they sign in.
+    mod people {
+        pub mod device_login;
+        pub mod email_change;
+        pub mod identity;
+        pub mod invitation;
+        pub mod member;
+        pub mod passkey;
+        pub mod password_reset;
+        pub mod recovery_code;
+        pub mod registration;
+        pub mod token_key;
+        pub mod totp_secret;
+        pub mod user;
+        pub mod user_session;
+    }
     pub mod tenant;
-    pub mod token_key;
-    pub mod totp_secret;
-    pub mod user;
-    pub mod user_session;
+
+    pub use self::keys::{agent_key, api_key, api_key_secret, key_notice, retired_agent_secret};
+    pub use self::people::{
+        device_login, email_change, identity, invitation, member, passkey, password_reset,
+        recovery_code, registration, token_key, totp_secret, user, user_session,
+    };
 }
 pub mod column;
 /// Commands, jobs, rollouts, executions and their output.

@@ -39,7 +39,7 @@ impl MigratorTrait for Migrator {
     }
 }
 
-/// One step. `statements` runs on SQLite and on PostgreSQL; `{bytes}` stands for the type of byte
+/// One step. `statements` runs on SQLite and on PostgreSQL; `{bytes}` is replaced by the type of byte
 /// columns.
 #[derive(Clone, Copy)]
 struct SqlStep {

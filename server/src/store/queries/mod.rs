@@ -28,7 +28,6 @@ pub mod access {
         pub(in crate::store::queries) mod second_factors;
         pub(in crate::store::queries) mod session_end;
         pub(in crate::store::queries) mod token_keys;
-        mod totp_reset;
         pub(in crate::store::queries) mod totp_secrets;
         pub(in crate::store::queries) mod user_sessions;
     }
@@ -122,7 +121,9 @@ use sea_orm::DatabaseConnection;
 pub use self::access::audit::{AuditPage, AuditRange, MAX_SCANNED};
 pub use self::access::authentication::{AgentKeyMatch, ApiKeyMatch, Bootstrap};
 pub use self::access::keys::agent_keys::AgentKeyChange;
-pub use self::access::keys::api_key_changes::{ApiKeyChange, ChangedApiKey, Rotation, SecretUses};
+pub use self::access::keys::api_key_changes::{
+    ApiKeyChange, ApiKeyRotation, ChangedApiKey, SecretUses,
+};
 pub use self::access::keys::api_keys::CreatedApiKey;
 pub use self::access::people::email_changes::{EmailChanged, NewEmail};
 pub use self::access::people::identities::{IdentityJoin, IdentityLink, IdentityRemoval};
@@ -131,12 +132,14 @@ pub use self::access::people::members::{NewOwner, SetupResult, SetupState};
 pub use self::access::people::passkeys::PasskeyUse;
 pub use self::access::people::password_resets::{NewPassword, PasswordReset};
 pub use self::access::people::refresh::Refreshed;
-pub use self::access::people::registrations::{Letters, NewAccount, Registered, Verified};
+pub use self::access::people::registrations::{
+    Letters, NewAccount, RegistrationResult, VerificationResult,
+};
 pub use self::access::people::reported_change::ReportedChange;
 pub use self::access::people::second_factors::{PasskeyAddition, UsedFactor};
 pub use self::access::people::session_end::SessionsToEnd;
 pub use self::access::people::totp_secrets::TotpTry;
-pub use self::access::people::user_sessions::{LiveSession, NewSession};
+pub use self::access::people::user_sessions::{LiveUserSession, NewSession};
 pub use self::access::tenants::administration::{TenantAudit, TenantChange};
 pub use self::commands::approvals::{
     AuditOfEnd, Decision, DecisionResult, ExpiredApproval, ReleasedWork,

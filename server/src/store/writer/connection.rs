@@ -139,7 +139,7 @@ impl Connection {
     }
 }
 
-/// True if a new connection may do what this one can't. Nobody ends a connection of SQLite, whose errors say
+/// True if a new connection may do what this one can't. No other process ends a connection of SQLite, whose errors say
 /// that the database is locked or broken.
 fn is_replaceable(held: &DatabaseTransaction) -> bool {
     held.get_database_backend() != DbBackend::Sqlite

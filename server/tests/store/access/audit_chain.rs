@@ -63,7 +63,7 @@ impl Fixture {
         findings.into_iter().map(|finding| finding.kind).collect()
     }
 
-    /// Deletes everything of a log, as somebody with the database could.
+    /// Deletes everything of a log, as a person with the database could.
     async fn remove_log(&self, tenant_id: TenantId) {
         let rows = self.rows().await;
         let of_entries = audit_entry::Column::TenantId.eq(tenant_id);
@@ -121,7 +121,7 @@ async fn a_change_that_was_refused_leaves_no_entry_and_no_gap(fixture: Fixture) 
 async fn a_last_link_that_was_changed_is_recorded_and_the_log_goes_on(fixture: Fixture) {
     let tenant = fixture.tenant_id;
     fixture.append(tenant).await;
-    // As somebody who has the database and no key: the chain is rewritten, and its hash put in place.
+    // As a person who has the database and no key: the chain is rewritten, and its hash put in place.
     audit_head::Entity::update_many()
         .col_expr(audit_head::Column::Hash, Expr::value(vec![7_u8; 32]))
         .filter(audit_head::Column::TenantId.eq(tenant))

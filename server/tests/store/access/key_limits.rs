@@ -10,7 +10,7 @@ use muster_server::store::StoreError;
 use muster_server::store::entities::access::api_key;
 use muster_server::store::entities::column::StoredLimits;
 use muster_server::store::queries::{
-    AgentChange, ApiKeyChange, ApiKeyMatch, ChangedApiKey, CreatedApiKey, Rotation,
+    AgentChange, ApiKeyChange, ApiKeyMatch, ApiKeyRotation, ChangedApiKey, CreatedApiKey,
 };
 use muster_server::store::writer::{MarkDelivered, SubmitCommand, Submitted, SubmittedJob};
 
@@ -168,7 +168,7 @@ async fn a_key_that_is_narrowed_at_the_same_time_passes_nothing_on(fixture: Fixt
     let other = fixture.key_row(other).await;
     let wide = tenant.change_api_key(freed(other.clone()), fixture.audit_of(maker.id)).await;
     assert_eq!(wide.expect("answered"), ChangedApiKey::Changed, "wider than who asks");
-    let rotation = Rotation {
+    let rotation = ApiKeyRotation {
         hash: SecretHash([7; 32]),
         prefix: "mst_live_new".into(),
         by: maker.id.into(),
@@ -228,7 +228,7 @@ async fn a_secret_belongs_to_its_key_until_the_rotation_after_the_next(fixture: 
     fixture.store_key(&row).await;
     let tenant = fixture.store.tenant(fixture.tenant_id);
     let rotate = async |text: &str| {
-        let rotation = Rotation {
+        let rotation = ApiKeyRotation {
             hash: hash(text),
             prefix: text.into(),
             by: row.id.into(),

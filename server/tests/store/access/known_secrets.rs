@@ -1,4 +1,4 @@
-//! Secrets of API keys that somebody has known end with that person and with that key, on both databases.
+//! Secrets of API keys that a person has known end with that person and with that key, on both databases.
 
 use std::collections::BTreeSet;
 
@@ -7,7 +7,7 @@ use muster_server::domain::access::principal::{ActorKind, Role};
 use muster_server::domain::ids::{ApiKeyId, MemberId, PrincipalId, TenantId, UserId};
 use muster_server::store::StoreError;
 use muster_server::store::entities::access::{api_key, audit_entry, member};
-use muster_server::store::queries::{ApiKeyMatch, MemberChange, RevocationScope, Rotation};
+use muster_server::store::queries::{ApiKeyMatch, ApiKeyRotation, MemberChange, RevocationScope};
 use sea_orm::{EntityTrait as _, IntoActiveModel as _};
 
 use crate::fixture::{Fixture, NOW, audit};
@@ -19,7 +19,7 @@ on_both_databases!(
     a_previous_secret_manages_no_key,
 );
 
-/// Somebody who creates and rotates keys, with a session or with secrets that it saw.
+/// A person who creates and rotates keys, with a session or with secrets that it saw.
 struct Actor<'a> {
     fixture: &'a Fixture,
     tenant_id: TenantId,
@@ -63,7 +63,7 @@ impl Actor<'_> {
         let result = match step.rotated.map(|place| self.keys.get(place).copied()) {
             Some(None) => return false,
             Some(Some(id)) => {
-                let rotation = Rotation {
+                let rotation = ApiKeyRotation {
                     hash,
                     prefix: "mst_live_".into(),
                     by,
@@ -104,7 +104,7 @@ impl Fixture {
         api_key::Model { tenant_id, created_by, secret_hash: hash.0.to_vec(), ..row }
     }
 
-    /// A key of somebody else, in a tenant.
+    /// A key of another person, in a tenant.
     async fn key_of_another(&self, tenant_id: TenantId, number: u8) -> (ApiKeyId, SecretHash) {
         let hash = secret(tenant_id, number);
         let row = self.key_of(tenant_id, Some(PrincipalId::new()), hash);
@@ -235,7 +235,7 @@ async fn a_previous_secret_manages_no_key(fixture: Fixture) {
     let tenant_id = fixture.tenant_id;
     let (id, old) = fixture.key_of_another(tenant_id, 1).await;
     let new = secret(tenant_id, 2);
-    let rotation = |hash, presented| Rotation {
+    let rotation = |hash, presented| ApiKeyRotation {
         hash,
         prefix: "mst_live_".into(),
         by: id.into(),

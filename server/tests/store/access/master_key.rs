@@ -67,7 +67,7 @@ async fn a_configured_key_or_key_file_is_never_created(fixture: Fixture) {
     unlock(&fixture.store, given()).await.expect("noted");
     let text = KeyLocations { text: Some(key), ..locations(&own) };
     unlock(&fixture.store, text).await.expect("the same key");
-    assert!(!own.exists(), "a key was made that nobody needs");
+    assert!(!own.exists(), "a key was made that is not needed");
     let lost = unlock(&fixture.store, locations(&own)).await.expect_err("no key");
     assert!(matches!(lost, UnlockError::Lost(_)), "{lost}");
 }

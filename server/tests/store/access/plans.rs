@@ -1,4 +1,4 @@
-//! Plans: what a tenant may have is checked where it is created, whatever happens at the same time.
+//! Plans: what a tenant may have is checked where it is created, also if requests come at the same time.
 
 use futures_util::future::join_all;
 use muster_protocol::CloseCode;

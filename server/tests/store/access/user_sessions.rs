@@ -137,7 +137,7 @@ async fn a_session_is_not_made_for_a_removed_member_or_a_changed_password(fixtur
     let end = async |user, which| {
         system.end_sessions(user, which, NOW, audit(fixture.tenant_id)).await.expect("end")
     };
-    assert_eq!(end(stranger, SessionsToEnd::One(id)).await, 0, "a session of somebody else");
+    assert_eq!(end(stranger, SessionsToEnd::One(id)).await, 0, "a session of another person");
     assert_eq!(end(user, SessionsToEnd::AllBut(id)).await, 1);
     assert!(fixture.is_live(id).await && !fixture.is_live(other).await);
     let tenant = fixture.store.tenant(fixture.tenant_id);

@@ -52,7 +52,7 @@ async fn what_a_deleted_agent_held_ends_and_says_so(fixture: Fixture) {
 
         let late = fixture.submission(session.agent_id);
         let submitted = fixture.store.writer().commit(late).await.expect("submit");
-        assert_eq!(submitted, Submitted::AgentGone, "nothing is queued for nobody");
+        assert_eq!(submitted, Submitted::AgentGone, "nothing is queued for a deleted agent");
         let again = tenant.delete_agent(session.agent_id, deletion, NOW, entry).await;
         assert_eq!(again.expect("try"), None);
         let late = fixture.store.writer().commit(settle(&session, sent, Outcome::Failed)).await;

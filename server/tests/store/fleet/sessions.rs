@@ -164,7 +164,7 @@ async fn an_unknown_id_is_kept_with_its_ticket_only(fixture: Fixture) {
         assert_eq!(found.server_restored, is_issued);
         assert_eq!(found.epoch, if is_issued { 8 } else { 1 });
     }
-    // A ticket does not take an id that somebody has.
+    // A ticket does not take an id that another agent has.
     let mut thief = fixture.registration_with("host", "thief");
     returning(&mut thief, &first);
     if let AgentIdentity::Full { has_ticket, .. } = &mut thief.identity {

@@ -84,7 +84,7 @@ async fn pages_stay_whole_while_commands_come_end_and_are_indexed(fixture: Fixtu
     for found in rounds {
         let mut once = found.clone();
         once.dedup();
-        assert_eq!(found, once, "a command stands twice");
+        assert_eq!(found, once, "a command is listed twice");
         let of_known: Vec<_> = found.into_iter().filter(|id| known.contains(id)).collect();
         assert_eq!(of_known, known);
     }

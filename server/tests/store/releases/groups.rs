@@ -153,7 +153,7 @@ async fn a_stopped_group_is_reconciled_until_every_result_is_known(fixture: Fixt
     assert!(under_way().await, "its desired version must be reconciled");
     let audit = audit(fixture.tenant_id);
     assert!(tenant.halt_group(row.clone(), "why".into(), NOW, audit).await.expect("asked"));
-    assert!(!under_way().await, "it asks nobody, and nobody was asked");
+    assert!(!under_way().await, "no agent is asked, and none was asked");
     for (state, is_under_way) in [
         (UpdateState::Updating, true),
         (UpdateState::Unreachable, true),

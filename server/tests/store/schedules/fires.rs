@@ -1,4 +1,4 @@
-//! Due times, fires and their jobs, on both databases: whatever is tried twice, each due time has one
+//! Due times, fires and their jobs, on both databases: even if a step is repeated, each due time has one
 //! fire and each fire one job.
 
 use muster_server::domain::commands::job_state::JobState;
@@ -20,7 +20,7 @@ use crate::on_both_databases;
 
 on_both_databases!(
     two_attempts_at_once_record_each_due_time_once,
-    a_due_time_has_one_fire_whoever_computes_it,
+    a_due_time_has_one_fire_however_often_it_is_computed,
     two_attempts_at_once_give_a_fire_one_job,
     a_fire_that_may_not_overlap_waits_for_every_job_of_its_schedule,
     a_changed_schedule_refuses_fires_of_its_previous_rule,
@@ -161,7 +161,7 @@ async fn two_attempts_at_once_record_each_due_time_once(fixture: Fixture) {
     assert_eq!(fixture.stored(row.id).await.next_due_at, Some(due(2)));
 }
 
-async fn a_due_time_has_one_fire_whoever_computes_it(fixture: Fixture) {
+async fn a_due_time_has_one_fire_however_often_it_is_computed(fixture: Fixture) {
     let (row, first) = fixture.fired("one").await;
     // As after a clock was set back and the rule was edited.
     let again = fixture.recorded(&row, due(1));

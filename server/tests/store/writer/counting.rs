@@ -16,7 +16,7 @@ use crate::on_both_databases;
 on_both_databases!(
     writes_retried_after_a_failed_batch_count_once,
     what_a_change_ends_counts_once_though_its_batch_failed,
-    executions_that_are_over_before_they_begin_count_whatever_ended_them,
+    executions_that_end_before_they_start_are_counted,
     what_does_not_stand_does_not_count,
 );
 
@@ -104,7 +104,7 @@ async fn what_a_change_ends_counts_once_though_its_batch_failed(fixture: Fixture
     assert_eq!(fixture.ended_in(CommandState::Lost), 1);
 }
 
-async fn executions_that_are_over_before_they_begin_count_whatever_ended_them(fixture: Fixture) {
+async fn executions_that_end_before_they_start_are_counted(fixture: Fixture) {
     let agent = fixture.agent("host").await.agent_id;
     let id = JobId::new();
     let states = [

@@ -53,7 +53,7 @@ async fn the_writer_goes_on_after_a_failure(fixture: Fixture) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn after_a_failed_write_of_a_session_none_behind_it_stands() {
+async fn after_a_failed_write_of_a_session_no_later_one_is_kept() {
     let mut fixture = Fixture::postgres_cluster().await;
     let session = fixture.agent("host").await;
     let id = fixture.delivered(&session).await;
@@ -105,7 +105,7 @@ async fn after_a_failed_write_of_a_session_none_behind_it_stands() {
 }
 
 #[tokio::test]
-async fn a_write_waits_for_whoever_holds_sqlites_lock() {
+async fn a_write_waits_for_the_holder_of_sqlites_lock() {
     let fixture = Fixture::sqlite().await;
     let agent = fixture.agent("host").await.agent_id;
     let url = format!("sqlite:{}", fixture.test_dir.path().join("muster.db").display());

@@ -48,7 +48,10 @@ fn volume_is_filled_and_takes_newer_images_but_not_older_ones() {
     assert_eq!(start("0.3.0"), "0.3.0");
     assert_eq!(start("0.2.0"), "0.3.0", "an older image over a newer volume");
     assert_eq!(start("0.10.0"), "0.10.0", "versions are numbers, not words");
-    assert!(!volume.join("versions/0.2.0").exists(), "what nobody goes back to takes room");
+    assert!(
+        !volume.join("versions/0.2.0").exists(),
+        "a version that is not rolled back to takes space"
+    );
     assert!(volume.join("versions/0.3.0").exists());
 }
 

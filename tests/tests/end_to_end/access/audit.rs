@@ -146,7 +146,7 @@ async fn a_log_that_was_cut_off_is_found_by_a_head_that_was_kept(mut fixture: Fi
     cli.run(&["audit", "verify", "--save-head", kept]).await.expect(0);
     cli.run(&["audit", "export", "--output", exported]).await.expect(0);
 
-    // Without the server: whoever changes a file could sign it again, so a key or a head is needed.
+    // Without the server: a person who changes a file could sign it again, so a key or a head is needed.
     fixture.server.stop();
     cli.run(&["audit", "verify", "--from", exported]).await.expect(2);
     let said = cli.run(&["audit", "verify", "--from", exported, "--head", kept]).await.expect(0);
@@ -174,7 +174,7 @@ async fn a_log_that_was_cut_off_is_found_by_a_head_that_was_kept(mut fixture: Fi
     }
     assert_eq!(verify(text.replace("agent_key.create", "agent_key.delete")).await.code, Some(1));
 
-    // Somebody with the database cuts the log off, and puts an older head in place, which is signed.
+    // A person with the database cuts the log off, and puts an older head in place, which is signed.
     let number = old["number"].as_u64().expect("a number");
     fixture.server.query(&format!("DELETE FROM audit_entries WHERE link > {number}"));
     fixture.server.query(&format!("DELETE FROM audit_links WHERE number > {number}"));
@@ -199,7 +199,7 @@ async fn a_log_that_was_cut_off_is_found_by_a_head_that_was_kept(mut fixture: Fi
     refused.expect(1);
     assert!(refused.stderr.contains("the log was rewritten"), "{}", refused.stderr);
 
-    // Somebody removes the whole log while the server is stopped. No later entry hides that.
+    // A person removes the whole log while the server is stopped. No later entry hides that.
     fixture.server.stop();
     for table in ["audit_entries", "audit_links", "audit_heads"] {
         fixture.server.query(&format!("DELETE FROM {table}"));
@@ -290,7 +290,7 @@ async fn old_entries_are_removed_and_what_stays_is_still_proven(mut fixture: Fix
     // Nothing says any more that the kept head was part of it.
     let compared = cli.run(&["audit", "verify", "--head", &kept]).await.expect(0);
     assert!(compared.contains("not checked: the kept head"), "{compared}");
-    // Somebody with the database removes more than the server did.
+    // A person with the database removes more than the server did.
     let more = format!("WHERE {{}} = {}", through + 1);
     fixture.server.query(&format!("DELETE FROM audit_entries {}", more.replace("{}", "link")));
     fixture.server.query(&format!("DELETE FROM audit_links {}", more.replace("{}", "number")));

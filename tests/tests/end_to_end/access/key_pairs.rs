@@ -1,4 +1,4 @@
-//! Key pairs: an agent proves its identity, and what it claims makes it nobody else.
+//! Key pairs: an agent proves its identity, and its claims do not make it another agent.
 
 use muster_tests::{
     ALL, Agent, AgentOptions, Cli, Closed, ExchangeAgent, FakeAgent, Fixture, JsonFields as _,
@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 on_both_databases!(
     holder_of_the_agent_key_and_the_machine_id_does_not_become_the_agent,
-    holder_of_a_key_for_one_agent_locks_nobody_out_and_is_reported,
+    holder_of_a_key_for_one_agent_locks_no_agent_out_and_is_reported,
     connections_that_do_not_register_keep_no_agent_out_and_are_reported,
     proof_of_another_connection_or_for_other_claims_is_refused,
 );
@@ -79,7 +79,7 @@ async fn holder_of_the_agent_key_and_the_machine_id_does_not_become_the_agent(fi
     }
 }
 
-async fn holder_of_a_key_for_one_agent_locks_nobody_out_and_is_reported(fixture: Fixture) {
+async fn holder_of_a_key_for_one_agent_locks_no_agent_out_and_is_reported(fixture: Fixture) {
     let address = fixture.server.address();
     let (key_id, key) = fixture.api.agent_key(json!({})).await;
     let (host, registered) = FakeAgent::registered_full(&address, &key, claims(None, "host")).await;
@@ -166,7 +166,7 @@ async fn proof_of_another_connection_or_for_other_claims_is_refused(fixture: Fix
     let mut data = claims(None, "host");
     data.as_object_mut().expect("fields").remove("key_seed");
     assert_eq!(without.register(data).await, refused);
-    assert!(fixture.agents_of(&key_id).await.is_empty(), "nobody was enrolled");
+    assert!(fixture.agents_of(&key_id).await.is_empty(), "no agent was enrolled");
     assert!(fixture.server.log().contains("did not prove its key pair"));
     // On its own connection the recorded one is valid.
     first.register(recorded).await;
@@ -280,7 +280,7 @@ async fn adoption_without_a_fingerprint_is_refused_even_for_a_single_candidate()
 }
 
 #[tokio::test]
-async fn replaced_secret_enrols_nobody_new_in_its_grace_period() {
+async fn replaced_secret_enrols_no_new_agent_in_its_grace_period() {
     let fixture = Fixture::on_sqlite().await;
     let address = fixture.server.address();
     let (id, old) = fixture.api.agent_key(json!({"max_agents": 9})).await;

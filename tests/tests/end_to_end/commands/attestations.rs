@@ -1,4 +1,4 @@
-//! Attestations: whoever changes a stored result or a byte of the output is found out.
+//! Attestations: a changed result or byte of output is found.
 
 use muster_tests::{
     AgentOptions, Cli, Fixture, JsonFields as _, ProgramOutput, Script, agent_program, key_pair_of,

@@ -1,5 +1,5 @@
 //! Hosts that pin approvers run nothing of what their policy names without a signature of one of them,
-//! whatever the server and its database say.
+//! even if the server and its database say otherwise.
 
 use std::path::PathBuf;
 
@@ -13,10 +13,10 @@ on_both_databases!(
     a_host_runs_what_its_approver_signed_and_nothing_else,
     a_changed_database_starts_nothing_on_a_host_with_approvers,
     a_signature_for_one_host_starts_nothing_on_another_that_gets_its_id,
-    nothing_is_signed_that_nobody_has_seen,
+    nothing_is_signed_that_was_not_shown,
 );
 
-/// A host whose policy pins an approver, the approver's key file, and a key of somebody else.
+/// A host whose policy pins an approver, the approver's key file, and a key of another person.
 struct Pinned {
     agent: Agent,
     id: String,
@@ -46,7 +46,7 @@ async fn pinned(fixture: &Fixture) -> Pinned {
         {"approvers": [public_key], "scripts": ["deploy"]}});
     write_policy(&state, &policy.to_string());
     let (agent, id) = fixture.agent(options).await;
-    // Whoever runs the server counts as one person, so somebody who was invited approves.
+    // The people who run the server count as one person, so an invited member approves.
     let grace = fixture.owner().await.add("grace@example.com", "owner").await;
     let made = json!({"name": "grace", "role": "owner"});
     let made = grace.api.post("/api/keys", made).await.expect(201);
@@ -108,7 +108,7 @@ async fn a_host_runs_what_its_approver_signed_and_nothing_else(fixture: Fixture)
     let command = deploy(&fixture, &id, "unsigned").await;
     cli.run(&["approvals", "approve", &pending(&grace).await]).await.expect(0);
     refused(&fixture, &command, "capsule_required").await;
-    // The signature of somebody whom the host has not pinned.
+    // A signature with a key that the host has not pinned.
     let (other, _) = keygen(&fixture, "other.pem").await;
     let command = deploy(&fixture, &id, "stranger").await;
     let other = other.to_str().expect("text");
@@ -235,7 +235,7 @@ fn literal(fixture: &Fixture, id: &str) -> String {
     }
 }
 
-async fn nothing_is_signed_that_nobody_has_seen(fixture: Fixture) {
+async fn nothing_is_signed_that_was_not_shown(fixture: Fixture) {
     let Pinned { agent, id, key, grace } = pinned(&fixture).await;
     let cli = fixture.cli().await;
     let login = ["login", "--server", &fixture.server.url()];
@@ -245,11 +245,11 @@ async fn nothing_is_signed_that_nobody_has_seen(fixture: Fixture) {
     let command = deploy(&fixture, &id, "seen").await;
     let request = pending(&grace).await;
     let approve = ["approvals", "approve", &request, "--sign", key, "--script-file", own];
-    // Nobody can be asked.
+    // There is no terminal to ask at.
     let unseen = cli.run(&approve).await;
     unseen.expect(2);
     assert!(unseen.stderr.contains("--expect"), "{}", unseen.stderr);
-    // The server shows something else than when somebody looked.
+    // The server shows something else than when the approver looked.
     let seen = digest(&cli, &request).await;
     for table in ["approvals", "commands"] {
         fixture.server.query(&format!("UPDATE {table} SET data = REPLACE(data, 'seen', 'evil')"));
@@ -268,7 +268,7 @@ async fn nothing_is_signed_that_nobody_has_seen(fixture: Fixture) {
     assert_eq!(started(&fixture), "");
 }
 
-/// The server hands out ids, so whoever controls it can give one host's id to another.
+/// The server hands out ids, so a person who controls it can give one host's id to another.
 async fn a_signature_for_one_host_starts_nothing_on_another_that_gets_its_id(mut fixture: Fixture) {
     let Pinned { mut agent, id, key, grace } = pinned(&fixture).await;
     let cli = fixture.cli().await;

@@ -40,7 +40,7 @@ async fn every_path_asks_for_the_number_and_an_approval_and_refuses(fixture: Fix
     };
     set(&fixture, json!([{"from_agents": 2, "demand": "confirm"}])).await;
 
-    // Another number than that of the agents is refused, whatever it is.
+    // Another number than that of the agents is always refused.
     let asked = api.post("/api/jobs", body(json!({}))).await;
     let problem = asked.expect_problem(409, "agent_count_unconfirmed");
     let error = json!([{"field": "confirm_agent_count", "code": "required", "limit": 2}]);
@@ -138,7 +138,7 @@ async fn a_schedule_never_reaches_more_agents_than_were_confirmed(fixture: Fixtu
     let made = fixture.api.post("/api/schedules", schedule(Some(1))).await.expect(201);
     let run = format!("/api/schedules/{}/run", made.id());
     fixture.api.post(&run, json!({})).await.expect(202);
-    // The target matches more agents by now than somebody confirmed.
+    // The target matches more agents by now than were confirmed.
     let (_two, _) = agent(&fixture, "two", json!(["web"])).await;
     fixture.api.post(&run, json!({})).await.expect_problem(409, "agent_count_unconfirmed");
     let jobs = fixture.api.get("/api/jobs").await.expect(200);
@@ -155,7 +155,7 @@ async fn the_command_line_shows_changes_and_confirms() {
     let set = cli.run(&["access", "ladder", "set", "1=confirm", "critical:5=refuse"]).await;
     let set = set.expect(0);
     assert!(set.contains("5 or more agents with the tag critical: refuse"), "{set}");
-    // Without a terminal nobody is asked: the message says what to type.
+    // Without a terminal there is no question: the message says what to type.
     let refused = cli.run(&["run", &id, "status"]).await;
     refused.expect(1);
     assert!(refused.stderr.contains("--confirm-agents 1"), "{}", refused.stderr);

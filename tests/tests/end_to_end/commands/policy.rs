@@ -69,7 +69,7 @@ async fn private_directory_is_opened_only_as_far_as_scripts_need() {
     let (agent, id) = fixture.agent(AgentOptions::named("agent")).await;
     let mode = |path: &Path| fs::metadata(path).expect("look").permissions().mode() & 0o777;
     fs::set_permissions(agent.state_dir(), fs::Permissions::from_mode(0o700)).expect("close");
-    assert_eq!(mode(&agent.state_dir().join("scripts")), 0o700, "closed while nobody needs it");
+    assert_eq!(mode(&agent.state_dir().join("scripts")), 0o700, "closed while it is not needed");
     agent.write_policy(r#"{"run_as": "nobody"}"#);
     let (command, output) = run(&fixture, &id, "hello").await;
     assert_eq!(command["state"], "succeeded", "{command}\n{output}");

@@ -24,7 +24,7 @@ async fn end_executions(state: &Path, wait_s: &str) -> ProgramOutput {
     agent_program(state, &["end-executions", "--wait-s", wait_s], &[]).await
 }
 
-async fn stands(state: &Path, code: i32, what: &str) -> Value {
+async fn expect_status(state: &Path, code: i32, what: &str) -> Value {
     eventually_shown(what, async || {
         let (found, value) = status(state).await;
         if found == code { Ok(value) } else { Err((found, value)) }
@@ -52,7 +52,7 @@ async fn status_changes_from_connected_to_disconnected_to_stopped() {
     let script = Script::new("wait", "echo begun; while :; do sleep 0.1; done");
     let (mut agent, id) = fixture.agent(AgentOptions::with_scripts([script])).await;
     let state = agent.state_dir().to_owned();
-    let shown = stands(&state, 0, "the agent says that it is connected").await;
+    let shown = expect_status(&state, 0, "the agent says that it is connected").await;
     assert_eq!(shown["agent"]["agent_id"], id, "{shown}");
     assert_eq!(shown["agent"]["transport"], "websocket", "{shown}");
     assert_eq!(shown["executions"], json!([]), "{shown}");
@@ -70,7 +70,7 @@ async fn status_changes_from_connected_to_disconnected_to_stopped() {
     assert!(text.contains("over websocket"), "{text}");
 
     fixture.server.stop();
-    let shown = stands(&state, 3, "the agent says that it is away").await;
+    let shown = expect_status(&state, 3, "the agent says that it is away").await;
     assert_eq!(shown["state"], "disconnected", "{shown}");
     assert_eq!(shown["agent"]["connected_since"], Value::Null, "{shown}");
     let since = shown["agent"]["last_error"]["since"].clone();
@@ -84,11 +84,11 @@ async fn status_changes_from_connected_to_disconnected_to_stopped() {
     .await;
     assert!(human(&state, 3).await.contains("connected   no, since"));
     fixture.server.resume();
-    stands(&state, 0, "the agent is connected again").await;
+    expect_status(&state, 0, "the agent is connected again").await;
 
     // The last status of an agent that was killed does not count as a running agent.
     agent.kill_9();
-    let shown = stands(&state, 4, "nothing holds the lock any more").await;
+    let shown = expect_status(&state, 4, "nothing holds the lock any more").await;
     assert_eq!(shown["state"], "stopped", "{shown}");
     assert_eq!(shown["executions"][0]["command_id"], run, "its jobs run on: {shown}");
     assert!(human(&state, 4).await.contains("not running"));
@@ -122,7 +122,7 @@ async fn status_shows_restarts_and_the_last_exit() {
     let fixture = Fixture::on_sqlite().await;
     let options = AgentOptions::named("agent").supervised().with("MUSTER_BACKOFF_MAX_MS", 200);
     let (agent, _) = fixture.agent(options).await;
-    stands(agent.state_dir(), 0, "connected").await;
+    expect_status(agent.state_dir(), 0, "connected").await;
     agent.kill_9_beneath_the_supervisor().await;
     eventually("the restart is told", async || {
         let (code, shown) = status(agent.state_dir()).await;

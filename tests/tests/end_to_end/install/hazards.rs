@@ -78,7 +78,7 @@ async fn killed_installation_can_be_removed_completely() {
         fs::write(new_host.host.file(&path), killer).expect("written");
         new_host.host.run(&format!("chmod 755 {path}")).await.expect(0);
         let said = new_host.host.run(&line).await;
-        assert_ne!(said.code, Some(0), "{tool} killed nobody: {}", said.stderr);
+        assert_ne!(said.code, Some(0), "{tool} killed no process: {}", said.stderr);
         new_host
             .host
             .run(&format!("{} -f {path}", if tool == "rm" { real.trim() } else { "rm" }))

@@ -27,11 +27,11 @@ async fn looking_on(api: &Api, path: &str) -> LiveStream {
 }
 
 /// The next event with this name and all of `fields`.
-async fn told(stream: &mut LiveStream, name: &str, fields: Value) -> LiveEvent {
+async fn next_event(stream: &mut LiveStream, name: &str, fields: Value) -> LiveEvent {
     loop {
         let event = stream.expect(name).await;
-        let stands = |(field, value): (&String, &Value)| event.data[field] == *value;
-        if fields.as_object().expect("fields").iter().all(stands) {
+        let is_equal = |(field, value): (&String, &Value)| event.data[field] == *value;
+        if fields.as_object().expect("fields").iter().all(is_equal) {
             return event;
         }
     }
@@ -56,33 +56,36 @@ async fn events_are_streamed_as_they_happen(fixture: Fixture) {
     let mut of_agent =
         looking_on(&fixture.api, &format!("{ALL}?types=agent,execution&agent={id}")).await;
     let command = run(&fixture, &id, "hello").await;
-    let event = told(&mut stream, "execution", json!({"id": command, "state": "succeeded"})).await;
+    let event =
+        next_event(&mut stream, "execution", json!({"id": command, "state": "succeeded"})).await;
     let expected = json!({"id": command, "job_id": null, "agent_id": id, "script": "hello",
                           "state": "succeeded"});
     assert_eq!(event.data, expected);
 
     job(&fixture, "hello", &id).await;
     let bye = job(&fixture, "bye", &id).await;
-    let event = told(&mut stream, "execution", json!({"job_id": bye, "state": "failed"})).await;
+    let event =
+        next_event(&mut stream, "execution", json!({"job_id": bye, "state": "failed"})).await;
     assert_eq!(event.data["script"], "bye");
     for stream in [&mut stream, &mut jobs] {
-        let event = told(stream, "job", json!({"id": bye, "state": "failed"})).await;
+        let event = next_event(stream, "job", json!({"id": bye, "state": "failed"})).await;
         assert_eq!(event.data["counts"], json!({"failed": 1}));
         assert!(event.data["finished_at"].is_string(), "{event:?}");
     }
     agent.stop();
     for stream in [&mut stream, &mut of_agent] {
-        told(stream, "agent", json!({"id": id, "status": "offline"})).await;
+        next_event(stream, "agent", json!({"id": id, "status": "offline"})).await;
     }
     agent.resume();
-    told(&mut of_agent, "agent", json!({"id": id, "status": "online"})).await;
+    next_event(&mut of_agent, "agent", json!({"id": id, "status": "online"})).await;
 }
 
 async fn reconnecting_client_misses_no_event_or_is_notified(mut fixture: Fixture) {
     let (_agent, id) = agent(&fixture).await;
     let mut stream = looking_on(&fixture.api, "/api/events?types=execution").await;
     let first = run(&fixture, &id, "hello").await;
-    let seen = told(&mut stream, "execution", json!({"id": first, "state": "succeeded"})).await;
+    let seen =
+        next_event(&mut stream, "execution", json!({"id": first, "state": "succeeded"})).await;
     drop(stream);
     let missed = run(&fixture, &id, "bye").await;
     let again = async |last_id: &str| {
@@ -94,7 +97,9 @@ async fn reconnecting_client_misses_no_event_or_is_notified(mut fixture: Fixture
     assert_eq!((next.name.as_str(), &next.data["id"]), ("execution", &json!(missed)));
     let last = match next.data["state"] == "failed" {
         true => next,
-        false => told(&mut stream, "execution", json!({"id": missed, "state": "failed"})).await,
+        false => {
+            next_event(&mut stream, "execution", json!({"id": missed, "state": "failed"})).await
+        }
     };
     for id in ["nonsense", "0-0", "x-18446744073709551615"] {
         assert_eq!(again(id).await.next().await.expect("an event").name, "reset", "{id}");

@@ -24,7 +24,7 @@ async fn every_save_is_a_version_and_a_roll_back_only_points(fixture: Fixture) {
     assert_eq!((&two["version"], &two["message"]), (&json!(2), &json!("say two")));
     assert_eq!((two.text("sha256"), &two["is_current"]), (&*sha256(b"echo two\n"), &json!(true)));
     assert_eq!(two.text("document_sha256"), sha256(two.text("document").as_bytes()));
-    // Somebody else saved meanwhile.
+    // Another person saved meanwhile.
     fixture.api.post(&versions, saved).await.expect_problem(409, "script_changed");
 
     let shown = fixture.api.get(&path).await.expect(200);

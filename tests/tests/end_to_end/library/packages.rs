@@ -238,7 +238,7 @@ async fn a_package_that_was_deleted_or_changed_on_the_server_never_runs() {
     let expected = (&json!("rejected"), &json!("package_missing"));
     assert_eq!((&ended["state"], &ended["error_code"]), expected);
 
-    // Whoever can write the server's disk replaces the archive by one of the same size.
+    // A person who can write the server's disk replaces the archive by one of the same size.
     let package = upload(&fixture, archive("1.2.1")).await.expect(201);
     let stored = fixture.server.data_dir().join("packages").join(package.id());
     let mut bytes = fs::read(&stored).expect("read");

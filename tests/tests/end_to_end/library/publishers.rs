@@ -1,5 +1,5 @@
-//! Hosts that pin publishers run nothing of the library without a signature of one of them, whatever the
-//! server and its database say.
+//! Hosts that pin publishers run nothing of the library without a signature of one of them, even if the
+//! server and its database ask for it.
 
 use std::path::{Path, PathBuf};
 
@@ -66,7 +66,7 @@ async fn refused(fixture: &Fixture, agent: &str, script: &str, code: &str) {
 async fn a_host_runs_what_its_publisher_signed_and_nothing_else(fixture: Fixture) {
     let Pinned { _agent, id, key } = pinned(&fixture).await;
     let script = create(&fixture, "say", "echo good\n").await;
-    // A stolen owner key can save a version, and nobody can run it here.
+    // A stolen owner key can save a version, which can not run here.
     refused(&fixture, &id, "library:say", "publisher_required").await;
     sign(&fixture, &key, "say", "1", "echo good\n").await;
     let command = fixture.api.execute(&id, "library:say", json!({})).await;
@@ -76,7 +76,7 @@ async fn a_host_runs_what_its_publisher_signed_and_nothing_else(fixture: Fixture
     save(&fixture, &script, "echo evil\n").await;
     refused(&fixture, &id, "library:say", "publisher_required").await;
 
-    // The key of somebody whom the host has not pinned.
+    // A key that the host has not pinned.
     let (stranger, _) = keygen(&fixture, "stranger.pem").await;
     sign(&fixture, &stranger, "say", "2", "echo evil\n").await;
     refused(&fixture, &id, "library:say", "publisher_required").await;

@@ -64,7 +64,8 @@ async fn a_host_runs_the_pinned_version_with_its_parameters(fixture: Fixture) {
     let command = fixture.api.execute(&agent, "library:greet@1", data).await;
     fixture.api.in_state(&command, "succeeded").await;
     assert!(output(&fixture, &command).await.starts_with("again 3"));
-    for (name, code) in [("library:greet@9", "unknown_version"), ("library:none", "unknown_script")]
+    for (name, code) in
+        [("library:greet@9", "unknown_version"), ("library:none", "unknown_library_script")]
     {
         let refused = fixture.api.try_execute(&agent, json!({"script": name})).await;
         refused.expect_problem(422, code);

@@ -1,4 +1,4 @@
-//! Programs whose output nobody reads, as in `muster-server openapi | head -1`: they end without a message.
+//! Programs whose output is not read, as in `muster-server openapi | head -1`: they end without a message.
 
 use std::process::Command;
 
@@ -9,7 +9,7 @@ use serde_json::json;
 const CLOSED_PIPE: Option<i32> = Some(141);
 
 #[tokio::test]
-async fn server_and_agent_end_without_a_message_if_nobody_reads_what_they_print() {
+async fn server_and_agent_end_without_a_message_if_their_output_is_not_read() {
     let test_dir = TestDir::new();
     let state = test_dir.folder("state").display().to_string();
     for (program, args, code) in [
@@ -31,7 +31,7 @@ async fn server_and_agent_end_without_a_message_if_nobody_reads_what_they_print(
 }
 
 #[tokio::test]
-async fn every_command_that_prints_ends_without_a_message_if_nobody_reads_it() {
+async fn every_command_that_prints_ends_without_a_message_if_its_output_is_not_read() {
     let fixture = Fixture::on_sqlite().await;
     let options = AgentOptions::with_scripts([Script::new("hello", "echo hello")]);
     let (_agent, agent) = fixture.agent(options).await;

@@ -164,7 +164,7 @@ impl Story {
         let schedule = api.post("/api/schedules", schedule).await.expect(201);
         let rule = json!({"name": "careful", "target": "tag:shop", "scripts": ["hello"]});
         api.post("/api/approvals/rules", rule).await.expect(201);
-        // The owner made the server, and so counts as the person of its first key: somebody else asks.
+        // The owner made the server, and so counts as the person of its first key: another person asks.
         self.invite(json!({"email": "bob@example.com", "role": "member"})).await;
         let login = json!({"email": "bob@example.com", "password": PASSWORD});
         let bob = api.with_key("").post("/api/auth/login", login).await.expect(200);
@@ -183,7 +183,7 @@ impl Story {
         fs::write(self.control.join("ids.json"), ids.to_string()).expect("write the ids");
     }
 
-    /// The owner, who signed up in the browser, invites somebody who accepts.
+    /// The owner, who signed up in the browser, invites a person who accepts.
     async fn invite(&self, invitation: Value) {
         let api = self.fixture.api.with_key("");
         let login = json!({"email": "ada@example.com", "password": PASSWORD});

@@ -84,7 +84,7 @@ fn check(tools: &Path, cargo_home: &Path, required: &str) -> Output {
         .expect("run bash")
 }
 
-/// The real database is far away, so a program that writes its arguments down stands for cargo.
+/// The real database is far away, so a program that writes its arguments down replaces cargo.
 #[test]
 fn advisories_are_checked_with_a_database_and_missed_in_one_line_without() {
     let test_dir = TestDir::new();

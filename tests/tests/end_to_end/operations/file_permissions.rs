@@ -27,7 +27,7 @@ fn open_to_others(folder: &Path) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn files_of_the_data_directory_are_closed_to_others_whatever_the_umask() {
+async fn files_of_the_data_directory_are_closed_to_others_with_any_umask() {
     let mut fixture = Fixture::with(ServerOptions::default().with_mounts("umask 000")).await;
     let scripts = [Script::new("talk", "seq 1 20000")];
     let (_agent, id) = fixture.agent(AgentOptions::with_scripts(scripts)).await;

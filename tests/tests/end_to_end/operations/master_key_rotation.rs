@@ -42,7 +42,7 @@ fn copy_rows(fixture: &Fixture) {
     let numbers = format!(
         "WITH RECURSIVE numbers(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < {COPIES})"
     );
-    // Of agents that do not exist, so that nobody sends them.
+    // Of agents that do not exist, so that they are not sent.
     fixture.server.query(&format!(
         "{numbers} INSERT INTO commands (id, tenant_id, agent_id, command, data, sealed_parameters, state, \
          requested_by, created_at, expires_at, timeout_ms, lost_after_ms) SELECT {id}, tenant_id, {id}, command, \
@@ -101,7 +101,7 @@ async fn a_rotation_that_is_killed_leaves_every_secret_readable_and_can_be_finis
     assert_eq!(webhook_secret(&fixture).await, secret);
     let now = fixture.api.get("/api/audit/head").await.expect(200);
     assert_eq!(now["public_key"], audit_head["public_key"]);
-    // Whoever has the old key could sign access tokens, so none from before is valid; sessions go on.
+    // A holder of the old key could sign access tokens, so none from before is valid; sessions go on.
     owner.api.get("/api/me").await.expect_problem(401, "invalid_access_token");
     let refreshed = json!({"refresh_token": owner.refresh_token});
     let refreshed = owner.api.with_key("").post("/api/auth/refresh", refreshed).await.expect(200);

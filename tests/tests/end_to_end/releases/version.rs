@@ -26,7 +26,7 @@ fn workspace() -> tempfile::TempDir {
     write("one/src/lib.rs", "");
     write("CHANGELOG.md", "# Changelog\n\n## [Unreleased]\n\n- news\n");
     write("fuzz/engine/Cargo.lock", &fuzzer_lock("1.2.3"));
-    // Stands in for the command that builds the server.
+    // Replaces the command that builds the server.
     write("scripts/write-openapi.sh", "bash scripts/show-version.sh >server_openapi\n");
     for script in SCRIPTS {
         write(script, &fs::read_to_string(Path::new(ROOT).join(script)).expect("read a script"));

@@ -1,4 +1,4 @@
-//! Schedules whose jobs wait for somebody else's yes.
+//! Schedules whose jobs wait for another person's yes.
 
 use muster_tests::{Fixture, JsonFields as _, eventually, eventually_shown, on_both_databases};
 use serde_json::json;
@@ -25,7 +25,7 @@ async fn a_scheduled_job_waits_and_later_fires_go_by_the_overlap_policy(fixture:
     assert_eq!(request["job_id"], fired[0]["job_id"]);
     assert!(request["script_sha256"].is_string(), "it pins the script: {request}");
     assert!(!file.exists(), "nothing ran");
-    // Nobody approves the fires of an own schedule.
+    // A person can't approve the fires of an own schedule.
     let approve = format!("/api/approvals/{}/approve", request.id());
     api.post(&approve, json!({})).await.expect_problem(403, "own_request");
 

@@ -11,7 +11,7 @@ use super::counting_agent;
 on_both_databases!(
     repeated_delivery_has_one_job_also_after_a_restart,
     delivery_without_proof_starts_nothing,
-    hook_of_a_revoked_key_starts_nothing_until_somebody_takes_it_over,
+    hook_of_a_revoked_key_starts_nothing_until_a_person_takes_it_over,
 );
 
 /// A hook for the script `count`, and how to deliver to it.
@@ -143,7 +143,7 @@ impl Clone for Hook {
     }
 }
 
-async fn hook_of_a_revoked_key_starts_nothing_until_somebody_takes_it_over(fixture: Fixture) {
+async fn hook_of_a_revoked_key_starts_nothing_until_a_person_takes_it_over(fixture: Fixture) {
     let (_agent, _) = counting_agent(&fixture).await;
     let made = fixture.api.post("/api/keys", json!({"name": "leaver", "role": "member"})).await;
     let made = made.expect(201);
@@ -241,7 +241,7 @@ async fn hooks_are_managed_from_the_command_line() {
     .await;
 }
 
-/// Somebody who replaces the secret of a colleague's hook must not approve what then arrives.
+/// A person who replaces the secret of a colleague's hook must not approve what then arrives.
 #[tokio::test]
 async fn who_got_the_secret_of_a_hook_approves_none_of_its_jobs() {
     let fixture = Fixture::on_sqlite().await;

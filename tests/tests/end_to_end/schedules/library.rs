@@ -35,7 +35,7 @@ async fn schedule_of_a_library_script_is_checked_when_it_is_saved(fixture: Fixtu
     let token = || json!({"TOKEN": "t"});
     let valid = json!({"SERVICE": "nginx"});
     for (job, secrets, code, said) in [
-        (job("library:gone", json!({})), token(), "unknown_script", "no script `gone`"),
+        (job("library:gone", json!({})), token(), "unknown_library_script", "no script `gone`"),
         (job("library:restart@7", json!({})), token(), "unknown_version", "no version 7"),
         (
             job("library:restart", json!({})),

@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 use super::{counting_agent, with_fires};
 
 on_both_databases!(
-    schedule_of_a_revoked_key_stops_until_somebody_takes_it_over,
-    schedule_of_somebody_who_left_passes_to_the_owner_of_a_tenant_that_asks_for_it,
+    schedule_of_a_revoked_key_stops_until_a_person_takes_it_over,
+    schedule_of_a_person_who_left_passes_to_the_owner_of_a_tenant_that_asks_for_it,
 );
 
 fn body(name: &str) -> Value {
@@ -20,7 +20,7 @@ async fn key(fixture: &Fixture, fields: Value) -> (String, muster_tests::Api) {
     (made.id().to_owned(), fixture.api.with_key(made.text("key")))
 }
 
-async fn schedule_of_a_revoked_key_stops_until_somebody_takes_it_over(fixture: Fixture) {
+async fn schedule_of_a_revoked_key_stops_until_a_person_takes_it_over(fixture: Fixture) {
     let (_agent, _) = counting_agent(&fixture).await;
     let (key_id, api) = key(&fixture, json!({"name": "leaver", "role": "member"})).await;
     let created = api.post("/api/schedules", body("counts")).await.expect(201);
@@ -49,7 +49,7 @@ async fn schedule_of_a_revoked_key_stops_until_somebody_takes_it_over(fixture: F
     with_fires(&fixture, id, "fired", known).await;
 }
 
-async fn schedule_of_somebody_who_left_passes_to_the_owner_of_a_tenant_that_asks_for_it(
+async fn schedule_of_a_person_who_left_passes_to_the_owner_of_a_tenant_that_asks_for_it(
     fixture: Fixture,
 ) {
     let (_agent, _) = counting_agent(&fixture).await;
@@ -95,7 +95,7 @@ async fn schedule_can_do_what_its_maker_can_and_no_more() {
     let mut shell = body("shell");
     shell["job"] = json!({"argv": ["id"], "target": {"expression": "all"}});
     member.post("/api/schedules", shell.clone()).await.expect_problem(403, "missing_scope");
-    // Neither by changing one of its own, nor one of somebody else.
+    // Neither by changing one of its own, nor one of another person.
     let own = member.post("/api/schedules", body("own")).await.expect(201);
     let change = json!({"job": shell["job"]});
     let path = format!("/api/schedules/{}", own.id());

@@ -1,4 +1,4 @@
-//! Everything that goes through nginx, set up with the block of docs/SERVER.md as it stands.
+//! Everything that goes through nginx, set up with the block of docs/SERVER.md.
 
 use muster_tests::{
     AgentOptions, Api, Authority, Cli, Database, Fixture, JsonFields as _, LiveStream, Nginx,
@@ -11,7 +11,7 @@ async fn agents_people_and_installations_pass_the_documented_nginx() {
     let test_dir = TestDir::new();
     let authority = Authority::new(&test_dir);
     let port = free_port();
-    // What the page tells beside the block.
+    // What the page describes beside the block.
     let options = ServerOptions::default()
         .with("MUSTER_PUBLIC_URL", format!("https://localhost:{port}"))
         .with("MUSTER_TRUSTED_PROXY", "127.0.0.1");

@@ -30,7 +30,7 @@ pub struct Rights {
 /// What `muster api-keys edit` changes.
 #[derive(Debug, clap::Args)]
 #[group(required = true, multiple = true)]
-pub struct Changes {
+pub struct ApiKeyChanges {
     /// New name of the key
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
@@ -81,7 +81,7 @@ impl Rights {
     }
 }
 
-impl Changes {
+impl ApiKeyChanges {
     /// Only the given options; `null` removes a value.
     pub fn body(self) -> Map<String, Value> {
         let or_removed =

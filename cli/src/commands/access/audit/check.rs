@@ -6,74 +6,21 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use muster_protocol::audit::{
-    AuditAnchor, AuditHash, AuditHead, AuditKeyChange, AuditLink, BREAK_ACTION, ChainVerifier,
-    EXPORT_FORMAT, EntryFields, FindingKind, KEY_CHANGE_ACTION, StoredEntry, VerifiedChain,
+    AuditAnchor, AuditHash, AuditHead, AuditKeyChange, AuditLink, ChainVerifier, EXPORT_FORMAT,
+    FindingKind, KEY_CHANGE_ACTION, StoredEntry, VerifiedChain,
 };
 use muster_protocol::identity::{AgentPublicKey, Fingerprint};
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::json;
 use uuid::Uuid;
 
-use super::VerifyArgs;
+use super::AuditVerifyArgs;
+use super::exported_line::{EntryLine, ExportedLine};
 use crate::error::CliError;
 use crate::output::printer::{Output, print_note};
 use crate::output::text::{pluralize, sanitize};
 
 /// Longest line.
 pub const MAX_LOG_LINE_BYTES: u64 = 4 * 1024 * 1024;
-
-/// One line of an export. Fields that are not hashed are ignored.
-#[derive(Deserialize)]
-#[serde(tag = "type", rename_all = "snake_case")]
-enum Line {
-    Header {
-        format: String,
-        tenant_id: Uuid,
-        after: u64,
-        public_key: Option<AgentPublicKey>,
-        is_complete: bool,
-    },
-    Anchor(AuditAnchor),
-    Link(AuditLink),
-    Entry(Box<EntryLine>),
-    Head(AuditHead),
-    End {},
-}
-
-#[derive(Deserialize)]
-struct EntryLine {
-    id: Uuid,
-    link: u64,
-    at: String,
-    actor_kind: String,
-    actor_id: Option<Uuid>,
-    session_id: Option<Uuid>,
-    action: String,
-    subject_kind: String,
-    subject_id: Option<Uuid>,
-    detail: Value,
-    source: Option<String>,
-}
-
-impl EntryLine {
-    fn stored(&self, tenant_id: Uuid) -> StoredEntry {
-        let digest = EntryFields {
-            tenant_id,
-            id: self.id,
-            at: &self.at,
-            actor_kind: &self.actor_kind,
-            actor_id: self.actor_id,
-            session_id: self.session_id,
-            action: &self.action,
-            subject_kind: &self.subject_kind,
-            subject_id: self.subject_id,
-            detail: &self.detail.to_string(),
-            source: self.source.as_deref(),
-        };
-        let is_break = self.action == BREAK_ACTION;
-        StoredEntry { id: self.id, link: self.link, digest: digest.digest(), is_break }
-    }
-}
 
 /// A log that was read to its end.
 struct ReadLog {
@@ -89,11 +36,11 @@ struct ReadLog {
 ///
 /// # Errors
 /// [`CliError::Usage`] if the options do not fit together, [`CliError::File`].
-pub fn start(args: &VerifyArgs) -> Result<LogReader, CliError> {
+pub fn start(args: &AuditVerifyArgs) -> Result<LogReader, CliError> {
     let kept = args.head.as_deref().map(read_head).transpose()?;
     let trusted = args.public_key.or(kept.as_ref().map(|head| head.public_key.fingerprint()));
     if args.from.is_some() && trusted.is_none() {
-        // Whoever changes a file can also sign it again with a key of their own.
+        // A person who changes a file can also sign it again with a key of their own.
         return Err(CliError::Usage(
             "pass the server's key with --public-key, or a head that you kept with --head; a file alone proves nothing"
                 .into(),
@@ -113,7 +60,7 @@ pub fn start(args: &VerifyArgs) -> Result<LogReader, CliError> {
 ///
 /// # Errors
 /// [`CliError::Unsuccessful`] if something is wrong, [`CliError::Usage`] for a file that is no export.
-pub fn verify_file(args: &VerifyArgs, path: &Path, output: Output) -> Result<u8, CliError> {
+pub fn verify_file(args: &AuditVerifyArgs, path: &Path, output: Output) -> Result<u8, CliError> {
     let mut log = start(args)?;
     let mut file = BufReader::new(File::open(path).map_err(CliError::file("read", path))?);
     let mut line = Vec::new();
@@ -133,7 +80,7 @@ pub fn verify_file(args: &VerifyArgs, path: &Path, output: Output) -> Result<u8,
 ///
 /// # Errors
 /// As [`verify_file`].
-pub fn finish(args: &VerifyArgs, log: LogReader, output: Output) -> Result<u8, CliError> {
+pub fn finish(args: &AuditVerifyArgs, log: LogReader, output: Output) -> Result<u8, CliError> {
     let (kept, trusted) = (log.kept.clone(), log.given);
     let log = log.finish()?;
     if let (Some(path), Some(head)) = (&args.save_head, &log.head)
@@ -207,10 +154,10 @@ impl LogReader {
     /// can't be verified.
     pub fn read_line(&mut self, text: &[u8]) -> Result<(), CliError> {
         self.lines += 1;
-        let line = serde_json::from_slice::<Line>(text).map_err(|_| {
+        let line = serde_json::from_slice::<ExportedLine>(text).map_err(|_| {
             CliError::Unsuccessful(format!("line {} is no line of an audit log", self.lines))
         })?;
-        if self.head.is_some() && !matches!(line, Line::Header { .. }) {
+        if self.head.is_some() && !matches!(line, ExportedLine::Header { .. }) {
             let message = format!("line {} follows the head, which must be the last", self.lines);
             return Err(CliError::Unsuccessful(message));
         }
@@ -236,9 +183,9 @@ impl LogReader {
         Ok(ReadLog { chain, after, head, is_kept_removed })
     }
 
-    fn take(&mut self, line: Line) -> Result<(), CliError> {
+    fn take(&mut self, line: ExportedLine) -> Result<(), CliError> {
         match line {
-            Line::Header { format, tenant_id, after, public_key, is_complete } => {
+            ExportedLine::Header { format, tenant_id, after, public_key, is_complete } => {
                 if format != EXPORT_FORMAT {
                     let message = format!("this version does not know the format \"{format}\"");
                     return Err(CliError::Usage(sanitize(&message)));
@@ -249,17 +196,17 @@ impl LogReader {
                 }
                 self.start(tenant_id, after, public_key);
             }
-            Line::Anchor(anchor) => self.start_behind(&anchor),
-            Line::Link(link) => {
+            ExportedLine::Anchor(anchor) => self.start_behind(&anchor),
+            ExportedLine::Link(link) => {
                 self.close_link();
                 self.link = Some(link);
             }
-            Line::Entry(entry) => self.add_entry(&entry),
-            Line::Head(head) => {
+            ExportedLine::Entry(entry) => self.add_entry(&entry),
+            ExportedLine::Head(head) => {
                 self.signatures.push((head.public_key, head.number));
                 self.head = Some(head);
             }
-            Line::End {} => {}
+            ExportedLine::End {} => {}
         }
         Ok(())
     }

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use reqwest::Method;
 
-use super::{ExportArgs, VerifyArgs, check};
+use super::{AuditVerifyArgs, ExportArgs, check};
 use crate::error::CliError;
 use crate::output::printer::print_note;
 use crate::session::Session;
@@ -49,7 +49,7 @@ pub async fn export(args: ExportArgs, session: &Session) -> Result<u8, CliError>
 ///
 /// # Errors
 /// As [`export`].
-pub async fn verify(args: &VerifyArgs, session: &Session) -> Result<u8, CliError> {
+pub async fn verify(args: &AuditVerifyArgs, session: &Session) -> Result<u8, CliError> {
     let mut log = check::start(args)?;
     let api = &session.api;
     let mut response = api

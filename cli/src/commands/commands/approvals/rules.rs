@@ -1,4 +1,4 @@
-//! `muster approvals rules`: which work waits for somebody else's yes.
+//! `muster approvals rules`: which work waits for another person's yes.
 
 use clap::Subcommand;
 use reqwest::Method;
@@ -117,7 +117,7 @@ pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
     }
 }
 
-/// Prints a warning if fewer than two people can approve: then nobody else can approve what one of them
+/// Prints a warning if fewer than two people can approve: then no other person can approve what one of them
 /// requests. Says nothing if the members can't be read.
 async fn warn_without_approvers(session: &Session) {
     let Ok(page) = session.api.list(&["members"], &[], None).await else { return };
@@ -126,7 +126,7 @@ async fn warn_without_approvers(session: &Session) {
     let count = items.iter().filter(may_approve).count();
     if count < 2 {
         print_note(&format!(
-            "warning: {} can approve (owners and admins), and nobody approves their own request; invite somebody with `muster members invite ADDRESS --role admin`",
+            "warning: {} can approve (owners and admins), and no person can approve an own request; invite another one with `muster members invite ADDRESS --role admin`",
             match count {
                 0 => "no member",
                 _ => "only one member",

@@ -1,7 +1,7 @@
 //! Signs a request for approval with the approver's own key, so that hosts need not trust the server.
 //!
 //! The server supplies what is signed, and may show one thing now and another later. So a person sees all of
-//! it and says yes, or a program names the digest of what somebody has seen.
+//! it and says yes, or a program names the digest of what a person has seen.
 
 use std::io::{self, IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};

@@ -150,8 +150,8 @@ async fn is_match(api: &ApiClient, id: &str, pattern: &Regex) -> Result<bool, Cl
     let request = OutputRequest { stream: None, from_bytes: 0, follow: false };
     let mut output = Vec::new();
     read_output(api, id, request, |_, bytes| {
-        let room = MAX_SEARCHED_BYTES - output.len();
-        output.extend_from_slice(&bytes[..bytes.len().min(room)]);
+        let free_bytes = MAX_SEARCHED_BYTES - output.len();
+        output.extend_from_slice(&bytes[..bytes.len().min(free_bytes)]);
         Ok(())
     })
     .await?;

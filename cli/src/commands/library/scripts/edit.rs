@@ -29,7 +29,7 @@ pub struct EditOptions {
 /// Saves the new version.
 ///
 /// # Errors
-/// [`CliError`], also if somebody else saved a version meanwhile.
+/// [`CliError`], also if another person saved a version meanwhile.
 pub async fn run(options: EditOptions, session: &Session) -> Result<u8, CliError> {
     let id = session.id_of(ResourceKind::Script, &options.script).await?;
     let script = get(session, &["scripts", &id]).await?;

@@ -58,7 +58,7 @@ impl RuleOptions {
 
 /// Everything that can be changed later.
 #[derive(Debug, Default, clap::Args)]
-pub struct Settings {
+pub struct ScheduleOptions {
     /// Not due before this time; `none` removes it
     #[arg(long, value_name = "INSTANT", help_heading = WHEN)]
     starts: Option<String>,
@@ -110,7 +110,7 @@ enum Overlap {
     CancelPrevious,
 }
 
-impl Settings {
+impl ScheduleOptions {
     /// Only the given options; the server has the defaults.
     ///
     /// # Errors
@@ -175,7 +175,7 @@ pub struct NewSchedule {
     #[command(flatten)]
     rule: RuleOptions,
     #[command(flatten)]
-    settings: Settings,
+    settings: ScheduleOptions,
 }
 
 impl NewSchedule {
@@ -214,7 +214,7 @@ pub struct EditSchedule {
     #[command(flatten)]
     rule: RuleOptions,
     #[command(flatten)]
-    settings: Settings,
+    settings: ScheduleOptions,
 }
 
 impl EditSchedule {

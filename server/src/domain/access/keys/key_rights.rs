@@ -1,6 +1,6 @@
 //! What an API key may do: role, scopes, expiry, and limits on the work that it starts. Pure.
 //!
-//! A key has at most the rights of whoever creates, changes or reveals it. That is one operation,
+//! A key has at most the rights of the caller who creates, changes or reveals it. That is one operation,
 //! [`KeyRights::capped_by`], so that no right can be forgotten in one place and checked in another.
 
 use std::collections::BTreeSet;

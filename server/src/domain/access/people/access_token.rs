@@ -53,7 +53,7 @@ struct Header<'a> {
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Payload<'a> {
+struct TokenPayload<'a> {
     iss: &'a str,
     sub: MemberId,
     sid: SessionId,
@@ -108,7 +108,7 @@ impl TokenKey {
         let (iat, lifetime_s) = (now.0.div_euclid(1_000), (ACCESS_TOKEN_MS / 1_000).cast_signed());
         let exp = iat.saturating_add(lifetime_s);
         let header = Header { alg: ALGORITHM, typ: KIND, kid: self.id };
-        let payload = Payload { iss: ISSUER, sub: member_id, sid: session_id, iat, exp };
+        let payload = TokenPayload { iss: ISSUER, sub: member_id, sid: session_id, iat, exp };
         let signed = format!("{}.{}", encoded(&header), encoded(&payload));
         let signature = self.pair.sign(signed.as_bytes());
         let text = format!("{signed}.{}", BASE64URL_NOPAD.encode(signature.as_ref()));
@@ -167,7 +167,7 @@ impl<'a> PresentedToken<'a> {
         let (_, payload) = self.signed.split_once('.').ok_or(TokenProblem::Invalid)?;
         let payload =
             BASE64URL_NOPAD.decode(payload.as_bytes()).map_err(|_| TokenProblem::Invalid)?;
-        let payload: Payload<'_> =
+        let payload: TokenPayload<'_> =
             serde_json::from_slice(&payload).map_err(|_| TokenProblem::Invalid)?;
         let expires_at = Timestamp(payload.exp.saturating_mul(1_000));
         if payload.iss != ISSUER || expires_at > now.plus_ms(ACCESS_TOKEN_MS) {

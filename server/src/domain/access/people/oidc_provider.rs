@@ -125,7 +125,7 @@ pub struct OidcClaims {
 /// What the claims grant in the tenant of the provider.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Grant {
-    /// This role, whatever it was before.
+    /// This role, in place of any earlier one.
     Exactly(Role),
     /// To be a member. An owner decides about the role.
     Membership,

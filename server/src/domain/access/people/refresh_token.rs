@@ -2,7 +2,7 @@
 //!
 //! A token is `mst_refresh_` and three parts: the id of its session, a secret, and a tag of both under
 //! the master key. The next secret is computed from the present one, so that two clients that refresh
-//! at the same moment get the same token. The tag tells a token that was valid once from a guess.
+//! at the same moment get the same token. The tag distinguishes a token that was valid once from a guess.
 
 use data_encoding::BASE64URL_NOPAD;
 use muster_protocol::identity::SignedMessage;

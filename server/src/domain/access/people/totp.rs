@@ -67,7 +67,7 @@ impl TotpSecret {
         Zeroizing::new(Url::parse(&given).map_or_else(|_| given.clone(), String::from))
     }
 
-    /// The step of a code that counts now. Whoever asks must refuse a step that was used, or an earlier one.
+    /// The step of a code that counts now. The caller must refuse a step that was used, or an earlier one.
     pub fn step_of(&self, code: &str, now: Timestamp) -> Option<i64> {
         let seconds = u64::try_from(now.0 / 1_000).ok()?;
         i64::try_from(self.totp()?.check(code, seconds)?).ok()

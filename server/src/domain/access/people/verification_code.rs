@@ -69,7 +69,7 @@ pub struct StoredCode {
 }
 
 impl StoredCode {
-    /// True for the right code in time. Whoever asks must count the try, right or wrong.
+    /// True for the right code in time. The caller must count the try, right or wrong.
     pub fn is(&self, presented: Option<[u8; 32]>, now: Timestamp) -> bool {
         // One that is valid for longer is of a clock that was ahead.
         let is_open = now < self.expires_at && self.expires_at <= now.plus_ms(CODE_MS);

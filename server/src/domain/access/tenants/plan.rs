@@ -88,7 +88,7 @@ impl Plan {
     ///
     /// # Errors
     /// [`PlanLimitReached`] if the tenant has as many as the plan allows, or more.
-    pub fn check_room(self, resource: PlanResource, count: u64) -> Result<(), PlanLimitReached> {
+    pub fn check_limit(self, resource: PlanResource, count: u64) -> Result<(), PlanLimitReached> {
         let limits = self.limits();
         let limit = match resource {
             PlanResource::Agents => limits.max_agents,
@@ -129,19 +129,19 @@ mod tests {
     #[test]
     fn starter_has_room_for_three_agents_and_five_schedules() {
         for (resource, limit) in [(PlanResource::Agents, 3), (PlanResource::Schedules, 5)] {
-            assert_eq!(Plan::Starter.check_room(resource, limit - 1), Ok(()));
+            assert_eq!(Plan::Starter.check_limit(resource, limit - 1), Ok(()));
             // More than the limit: the plan was lowered.
             for count in [limit, limit + 7] {
                 let refused = PlanLimitReached { plan: Plan::Starter, resource, limit };
-                assert_eq!(Plan::Starter.check_room(resource, count), Err(refused));
+                assert_eq!(Plan::Starter.check_limit(resource, count), Err(refused));
             }
-            assert_eq!(Plan::Pro.check_room(resource, 1_000_000), Ok(()));
+            assert_eq!(Plan::Pro.check_limit(resource, 1_000_000), Ok(()));
         }
     }
 
     #[test]
     fn refusal_names_the_limit_and_what_to_do() {
-        let refused = Plan::Starter.check_room(PlanResource::Agents, 3).expect_err("full");
+        let refused = Plan::Starter.check_limit(PlanResource::Agents, 3).expect_err("full");
         let text = refused.to_string();
         assert!(text.contains("`starter` of this tenant allows 3 agents"), "{text}");
     }

@@ -23,7 +23,7 @@ pub enum PatternPiece {
 
 /// Options of a match.
 #[derive(Debug, Clone, Copy, Default)]
-struct Reading {
+struct MatchOptions {
     ignores_case: bool,
     /// The text may continue with a space after the pattern.
     is_start: bool,
@@ -37,17 +37,17 @@ pub fn is_bare(c: char) -> bool {
 impl Pattern {
     /// True if the text matches, case-sensitive.
     pub fn matches(&self, text: &str) -> bool {
-        self.fits(text, Reading::default())
+        self.fits(text, MatchOptions::default())
     }
 
     /// True if the text matches, case-insensitive.
     pub fn matches_in_any_case(&self, text: &str) -> bool {
-        self.fits(text, Reading { ignores_case: true, ..Reading::default() })
+        self.fits(text, MatchOptions { ignores_case: true, ..MatchOptions::default() })
     }
 
     /// True if the text, or some whole words at its start, match, case-insensitive.
     pub fn matches_first_words_in_any_case(&self, text: &str) -> bool {
-        self.fits(text, Reading { ignores_case: true, is_start: true })
+        self.fits(text, MatchOptions { ignores_case: true, is_start: true })
     }
 
     /// The only text that the pattern matches; `None` if it has wildcards.
@@ -61,7 +61,7 @@ impl Pattern {
 
     /// Backtracks only to the last `*`, so that the time is bounded by the product of the two
     /// lengths.
-    fn fits(&self, text: &str, reading: Reading) -> bool {
+    fn fits(&self, text: &str, reading: MatchOptions) -> bool {
         let (mut pieces, mut rest) = (self.0.as_slice(), text.chars());
         let mut last_many: Option<(&[PatternPiece], Chars<'_>)> = None;
         loop {
@@ -88,7 +88,7 @@ impl Pattern {
     }
 }
 
-impl Reading {
+impl MatchOptions {
     fn is_same(self, piece: PatternPiece, found: char) -> bool {
         match piece {
             PatternPiece::One => true,

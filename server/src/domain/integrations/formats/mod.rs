@@ -49,7 +49,7 @@ pub struct EventMessage {
 
 impl EventMessage {
     /// A message with its title and facts from the data. `others`: names of further resources that the
-    /// message is about. `repeat_count`: events that it stands for beside its own.
+    /// message is about. `repeat_count`: events that it reports beside its own.
     pub fn new(
         (id, event, at, subject_id): (String, EventType, Timestamp, Uuid),
         data: Value,

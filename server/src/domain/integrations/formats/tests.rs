@@ -68,7 +68,7 @@ fn each(format: impl Fn(&super::EventMessage) -> Value, shape: &Value) {
 }
 
 #[test]
-fn discord_takes_every_message_and_nobody_is_mentioned() {
+fn discord_takes_every_message_and_mentions_no_person() {
     each(
         discord::format,
         &json!({
@@ -83,7 +83,7 @@ fn discord_takes_every_message_and_nobody_is_mentioned() {
 }
 
 #[test]
-fn slack_takes_every_message_and_nobody_is_mentioned() {
+fn slack_takes_every_message_and_mentions_no_person() {
     for event in EventType::iter() {
         for name in ["web-1", ODD, &"x".repeat(5_000)] {
             let body = slack::format(&of(event, name));

@@ -17,7 +17,7 @@ use crate::http::AppState;
 use crate::http::extract::{Body, Id};
 use crate::http::problem::{ApiResult, Problem};
 use crate::services::access::caller::Caller;
-use crate::services::access::people::account::Account;
+use crate::services::access::people::account::OwnAccount;
 
 pub(in crate::http) fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new()
@@ -104,7 +104,7 @@ async fn get_me(
     State(state): State<AppState>,
     caller: Caller,
 ) -> ApiResult<axum::Json<MyselfView>> {
-    let myself = Account(&state.services.sign_in).myself(&caller).await?;
+    let myself = OwnAccount(&state.services.sign_in).myself(&caller).await?;
     let principal = &caller.principal;
     Ok(axum::Json(MyselfView {
         kind: principal.actor_kind(),
@@ -127,7 +127,7 @@ async fn list_my_sessions(
     State(state): State<AppState>,
     caller: Caller,
 ) -> ApiResult<axum::Json<UserSessionsView>> {
-    let rows = Account(&state.services.sign_in).sessions(&caller).await?;
+    let rows = OwnAccount(&state.services.sign_in).sessions(&caller).await?;
     let items = rows.into_iter().map(|row| session_view(&caller, row)).collect();
     Ok(axum::Json(UserSessionsView { items }))
 }
@@ -141,7 +141,7 @@ async fn end_my_session(
     caller: Caller,
     Id(id): Id,
 ) -> ApiResult<StatusCode> {
-    Account(&state.services.sign_in).end_session(&caller, SessionId(id)).await?;
+    OwnAccount(&state.services.sign_in).end_session(&caller, SessionId(id)).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -155,7 +155,7 @@ async fn change_password(
     Body(body): Body<ChangePassword>,
 ) -> ApiResult<StatusCode> {
     let (current, new) = (Zeroizing::new(body.current_password), Zeroizing::new(body.new_password));
-    Account(&state.services.sign_in)
+    OwnAccount(&state.services.sign_in)
         .change_password(&caller, current, new, body.remove_identities)
         .await?;
     Ok(StatusCode::NO_CONTENT)

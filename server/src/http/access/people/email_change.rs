@@ -42,7 +42,7 @@ struct EmailChangeView {
 /// Request another address for the person. A code of six digits is sent to it. Only for a person who gave
 /// the password in the last 15 minutes.
 ///
-/// The answer does not tell whether another person has the address: then that person gets a notice instead.
+/// The answer does not show whether another person has the address: then that person gets a notice instead.
 /// Three requests a minute are allowed.
 #[utoipa::path(post, path = "/api/me/email", tag = "accounts", request_body = RequestEmailChange,
     responses((status = 202, body = EmailChangeView), (status = 409, body = Problem)))]

@@ -99,8 +99,8 @@ impl FromRequestParts<AppState> for Invited {
     }
 }
 
-/// Invite a person. The token makes whoever has it a member once, within 7 days. A server that sends mails
-/// sends it to the address, and to nobody else; otherwise the answer alone shows it. Only for a person who gave the password in the last 15 minutes.
+/// Invite a person. The token makes its holder a member once, within 7 days. A server that sends mails
+/// sends it to the address only; otherwise the answer alone shows it. Only for a person who gave the password in the last 15 minutes.
 #[utoipa::path(post, path = "/api/invitations", tag = "accounts", request_body = CreateInvitation,
     responses((status = 201, body = CreatedInvitationView), (status = 409, body = Problem)))]
 async fn create_invitation(

@@ -162,7 +162,7 @@ async fn complete_single_sign_on(
 }
 
 /// Begin to link an identity at a provider to the account of the person, who then can sign in with both. Only
-/// for a person who gave the password in the last 15 minutes, and a code if it has a second factor. A mail tells
+/// for a person who gave the password in the last 15 minutes, and a code if it has a second factor. A mail notifies
 /// the person.
 #[utoipa::path(post, path = "/api/auth/oidc/{provider}/link", tag = "accounts", request_body = LinkIdentity,
     params(("provider" = String, Path, description = "The name of the provider.")),

@@ -58,7 +58,7 @@ impl FromRequestParts<AppState> for Holder {
 
 /// Request a token for a new password. It is sent to the address and works once, within an hour.
 ///
-/// The answer tells neither by its content nor by its time whether the address is known. Five requests a
+/// The answer shows neither by its content nor by its time whether the address is known. Five requests a
 /// minute are allowed from one address and for one account.
 #[utoipa::path(post, path = "/api/auth/password-reset", tag = "accounts", security(()),
     request_body = RequestPasswordReset,

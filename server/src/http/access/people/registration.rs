@@ -70,7 +70,7 @@ impl From<OpenRegistration> for RegistrationView {
 
 /// Create an account and a tenant, whose owner it is. A code of six digits is sent to the address.
 ///
-/// The answer tells neither by its content nor by its time whether the address has an account already: then
+/// The answer shows neither by its content nor by its time whether the address has an account already: then
 /// its owner gets a notice instead. Five registrations a minute are allowed from one address and for one
 /// account.
 #[utoipa::path(post, path = "/api/auth/register", tag = "accounts", security(()), request_body = Register,

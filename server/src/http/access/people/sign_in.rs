@@ -21,10 +21,10 @@ use crate::http::extract::{Body, Empty, has_credential, unknown_client};
 use crate::http::problem::{ApiResult, Problem, rate_limit_headers};
 use crate::services::access::caller::{Caller, Client};
 use crate::services::access::people::session_confirmation::GivenProof;
+use crate::services::access::people::sign_in::challenge::WaitingSignIn;
 use crate::services::access::people::sign_in::{
     Credentials, SessionTokens, SignInAnswer, SignedIn,
 };
-use crate::services::access::people::sign_in_challenge::WaitingSignIn;
 use crate::services::error::ServiceError;
 
 pub(in crate::http) fn routes() -> OpenApiRouter<AppState> {
@@ -181,7 +181,7 @@ fn limited(mut response: Response, allowance: Allowance) -> Response {
 
 /// Sign in with an address and a password.
 ///
-/// The answer tells neither by its content nor by its time whether the address is known. Ten attempts a
+/// The answer shows neither by its content nor by its time whether the address is known. Ten attempts a
 /// minute are allowed from one address and for one account. For a person with a second factor the answer is a
 /// challenge, and `POST /api/auth/login/code` completes the sign-in.
 #[utoipa::path(post, path = "/api/auth/login", tag = "accounts", security(()), request_body = SignInBody,
@@ -210,7 +210,7 @@ async fn sign_in(
 /// Exchange a refresh token for the next one and an access token.
 ///
 /// A refresh token works once. Repeated within 10 seconds, for a client that lost the answer, it gets the
-/// same next token. Later it ends the session, because somebody else may have it.
+/// same next token. Later it ends the session, because another person may have it.
 #[utoipa::path(post, path = "/api/auth/refresh", tag = "accounts", security(()), request_body = RefreshBody,
     responses((status = 200, body = TokensView), (status = 401, body = Problem), (status = 403, body = Problem),
         (status = 429, body = Problem), (status = 503, body = Problem)))]

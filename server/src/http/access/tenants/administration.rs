@@ -133,11 +133,11 @@ impl TenantView {
 impl From<TenantDetails> for TenantDetailsView {
     fn from(details: TenantDetails) -> Self {
         let TenantUsage { agents, executions, output_bytes } = details.usage;
-        let has_room = details.tenant.plan.check_room(PlanResource::Agents, agents).is_ok();
+        let has_capacity = details.tenant.plan.check_limit(PlanResource::Agents, agents).is_ok();
         Self {
             tenant: TenantView::new(details.tenant, details.history_days),
             usage: TenantUsageView { agents, executions, output_bytes },
-            limits_reached: if has_room { Vec::new() } else { vec!["agents"] },
+            limits_reached: if has_capacity { Vec::new() } else { vec!["agents"] },
         }
     }
 }

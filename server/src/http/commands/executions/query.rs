@@ -214,7 +214,7 @@ fn shown(text: &str) -> String {
 
 /// A parameter that has the wrong form.
 fn invalid_value(name: &str, problem: &str) -> Problem {
-    invalid(&format!("`{name}` {problem}"), FieldError::new(name, FieldErrorCode::Invalid))
+    invalid(&format!("`{name}` {problem}"), FieldError::invalid(name, problem))
 }
 
 fn invalid(detail: &str, error: FieldError) -> Problem {

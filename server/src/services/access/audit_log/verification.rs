@@ -164,7 +164,7 @@ async fn read_strays(
     if found.is_empty() {
         return Ok(found);
     }
-    // Read after the entries: whatever was committed with them is not behind this head.
+    // Read after the entries: what was committed with them is not behind this head.
     let head = tenant.audit_head().await?;
     found.retain(|entry| entry.link > head.as_ref().map_or(0, |head| head.number));
     Ok(found)

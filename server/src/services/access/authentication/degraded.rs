@@ -19,7 +19,7 @@ impl Authentication {
     ///
     /// # Errors
     /// As [`Self::authenticate_caller`].
-    pub async fn authenticate_watcher(
+    pub async fn authenticate_degraded(
         &self,
         secret: &str,
         source: Option<ClientSource>,

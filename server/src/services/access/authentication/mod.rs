@@ -42,7 +42,7 @@ pub struct Authentication {
     pub(in crate::services) clock: Clock,
     pub(in crate::services) lookups: LookupLimiter,
     pub(in crate::services) uses: KeyUses,
-    /// `None` at the terminal, where nobody is authenticated.
+    /// `None` at the terminal, where no caller is authenticated.
     pub(in crate::services) tokens: Option<AccessTokens>,
 }
 

@@ -10,7 +10,7 @@ use crate::domain::access::principal::{Principal, PrincipalKind};
 use crate::domain::ids::MemberId;
 use crate::domain::time::Timestamp;
 use crate::services::error::{Result, ServiceError};
-use crate::store::queries::{ApiKeyMatch, LiveSession};
+use crate::store::queries::{ApiKeyMatch, LiveUserSession};
 use crate::store::{Store, StoreError};
 
 /// What a request presents, as far as it can be checked without the database.
@@ -104,7 +104,7 @@ pub(in crate::services) fn of_api_key(
     })
 }
 
-fn of_session(live: LiveSession, expires_at: Option<Timestamp>) -> Principal {
+fn of_session(live: LiveUserSession, expires_at: Option<Timestamp>) -> Principal {
     Principal {
         tenant_id: live.member.tenant_id,
         id: live.member.id.into(),

@@ -24,7 +24,7 @@ use crate::services::access::people::confirmation::require_confirmed_if_person;
 use crate::services::error::{Result, ServiceError};
 use crate::store::StoreError;
 use crate::store::entities::access::api_key;
-use crate::store::queries::{ApiKeyChange, ChangedApiKey, Rotation};
+use crate::store::queries::{ApiKeyChange, ApiKeyRotation, ChangedApiKey};
 
 /// Longest time that a replaced secret may stay valid: seven days.
 pub const MAX_OVERLAP_MS: u64 = 7 * 24 * 3_600_000;
@@ -106,7 +106,7 @@ impl ApiKeys {
         let tenant = self.store.tenant(caller.principal.tenant_id);
         check_held(caller, &tenant.api_key(id).await?.ok_or(UNKNOWN)?)?;
         let secret = NewSecret::random(API_KEY_PREFIX)?;
-        let rotation = Rotation {
+        let rotation = ApiKeyRotation {
             hash: secret.hash,
             prefix: secret.prefix.clone(),
             by: caller.principal.id,

@@ -22,10 +22,10 @@ const FORGET_EVERY: usize = 1_024;
 /// Counts failed look-ups. Valid credentials cost nothing, so a fleet behind one address is not
 /// limited. Cheap to clone.
 #[derive(Debug, Clone)]
-pub(in crate::services) struct LookupLimiter(Arc<Shared>);
+pub(in crate::services) struct LookupLimiter(Arc<LookupLimiterInner>);
 
 #[derive(Debug)]
-struct Shared {
+struct LookupLimiterInner {
     failures: DefaultKeyedRateLimiter<ClientSource>,
     /// Sources at the limit, and until when.
     refused_until: Cache<ClientSource, Instant>,
@@ -37,7 +37,7 @@ impl Default for LookupLimiter {
         let quota = Quota::per_second(FAILED_LOOKUPS_PER_SECOND).allow_burst(FAILED_LOOKUP_BURST);
         // No wait is longer than this.
         let time_to_live = Duration::from_secs(60);
-        Self(Arc::new(Shared {
+        Self(Arc::new(LookupLimiterInner {
             failures: RateLimiter::keyed(quota),
             refused_until: Cache::builder()
                 .max_capacity(MAX_REFUSED)

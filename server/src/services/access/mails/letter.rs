@@ -1,5 +1,5 @@
 //! What mails say. The templates hold no text that a stranger may choose: a mail goes to an address that
-//! somebody typed, and must not carry that person's words to its owner.
+//! a person typed, and must not contain that person's words to its owner.
 
 use std::sync::LazyLock;
 
@@ -22,7 +22,7 @@ pub(in crate::services) enum Letter<'a> {
     RegistrationCode {
         code: &'a str,
     },
-    /// Somebody wants an account for an address that has one.
+    /// A person wants an account for an address that has one.
     AddressInUse,
     /// The token of an invitation, which proves the address.
     Invitation {
@@ -59,7 +59,7 @@ pub(in crate::services) enum Letter<'a> {
 
 /// A composed mail.
 #[derive(Serialize, Deserialize)]
-pub(super) struct Content {
+pub(super) struct MailContent {
     pub to: String,
     pub subject: String,
     pub text: String,
@@ -164,7 +164,7 @@ impl Letter<'_> {
 
     /// # Errors
     /// [`ServiceError::Sealing`] if a template is broken, which a test excludes.
-    pub(super) fn render(&self, to: &str, server: Option<&str>) -> Result<Content> {
+    pub(super) fn render(&self, to: &str, server: Option<&str>) -> Result<MailContent> {
         let secret = match self {
             Self::RegistrationCode { code } | Self::EmailCode { code } => *code,
             Self::Invitation { token } | Self::PasswordReset { token } => *token,
@@ -187,11 +187,11 @@ impl Letter<'_> {
             })
         };
         let (text, html) = (part("txt")?, part("html")?);
-        Ok(Content { to: to.to_owned(), subject: self.subject().to_owned(), text, html })
+        Ok(MailContent { to: to.to_owned(), subject: self.subject().to_owned(), text, html })
     }
 }
 
-impl Content {
+impl MailContent {
     /// A mail whose text is not of a template.
     pub(super) fn plain(to: &str, subject: &str, text: &str) -> Self {
         let escaped = text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");

@@ -9,7 +9,7 @@ use futures_util::future::join_all;
 use tokio::sync::Notify;
 use uuid::Uuid;
 
-use self::letter::Content;
+use self::letter::MailContent;
 pub(in crate::services) use self::letter::{Letter, RESET_MS};
 use crate::adapters::smtp_client::{OutgoingMail, SmtpClient};
 use crate::domain::access::mail_retry::{MailOutcome, NextMail, plan_mail};
@@ -27,7 +27,7 @@ pub(in crate::services) const FIELD: &str = "mail";
 const NO_TENANT: TenantId = TenantId(Uuid::nil());
 /// Mails that are sent at once.
 const MAILS_AT_ONCE: u64 = 8;
-/// Kind of a mail that is not sent: it costs as much as one that is, so that neither answer nor time tells
+/// Kind of a mail that is not sent: it costs as much as one that is, so that neither answer nor time shows
 /// whether there was one.
 const DECOY: &str = "none";
 /// Kind of a mail of an integration.
@@ -99,7 +99,7 @@ impl Mails {
         subject: &str,
         text: &str,
     ) -> Result<mail::Model> {
-        self.row(INTEGRATION, &Content::plain(to, subject, text), INTEGRATION_MS)
+        self.row(INTEGRATION, &MailContent::plain(to, subject, text), INTEGRATION_MS)
     }
 
     /// Where people reach this server.
@@ -128,7 +128,7 @@ impl Mails {
         self.row(DECOY, &content, instead_of.worth_sending_ms())
     }
 
-    fn row(&self, kind: &str, content: &Content, worth_sending_ms: u64) -> Result<mail::Model> {
+    fn row(&self, kind: &str, content: &MailContent, worth_sending_ms: u64) -> Result<mail::Model> {
         let now = self.clock.now();
         let plain = content.to_bytes()?;
         Ok(mail::Model {
@@ -204,11 +204,11 @@ impl Mails {
 
     async fn send(&self, row: &mail::Model) -> (MailOutcome, String) {
         let opened = self.secret_box.open(NO_TENANT, FIELD, &row.sealed);
-        let content = opened.ok().and_then(|plain| Content::from_bytes(&plain));
+        let content = opened.ok().and_then(|plain| MailContent::from_bytes(&plain));
         let Some(content) = content else {
             return (MailOutcome::Refused, "the mail was sealed with another master key".into());
         };
-        let Content { to, subject, text, html } = content;
+        let MailContent { to, subject, text, html } = content;
         let mail = OutgoingMail { id: row.id.to_string(), to, subject, text, html };
         match self.client.send(mail).await {
             Ok(()) => (MailOutcome::Sent, String::new()),

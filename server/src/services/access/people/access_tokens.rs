@@ -34,10 +34,10 @@ pub(in crate::services::access) const EXPIRED: ServiceError = ServiceError::Unau
 
 /// The keys. Cheap to clone.
 #[derive(Debug, Clone)]
-pub(in crate::services) struct AccessTokens(Arc<Shared>);
+pub(in crate::services) struct AccessTokens(Arc<AccessTokensInner>);
 
 #[derive(Debug)]
-struct Shared {
+struct AccessTokensInner {
     store: Store,
     clock: Clock,
     secret_box: SecretBox,
@@ -49,7 +49,7 @@ struct Shared {
 impl AccessTokens {
     pub(in crate::services) fn new(store: Store, clock: Clock, secret_box: SecretBox) -> Self {
         let (keys, read_at) = (RwLock::default(), Mutex::default());
-        Self(Arc::new(Shared { store, clock, secret_box, keys, read_at }))
+        Self(Arc::new(AccessTokensInner { store, clock, secret_box, keys, read_at }))
     }
 
     /// A token for a session that was checked just now.

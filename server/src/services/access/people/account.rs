@@ -16,11 +16,11 @@ use crate::services::access::mails::Letter;
 use crate::services::error::{Result, ServiceError};
 use crate::store::Store;
 use crate::store::entities::access::{audit_entry, member, tenant};
-use crate::store::queries::{LiveSession, SessionsToEnd};
+use crate::store::queries::{LiveUserSession, SessionsToEnd};
 
 /// What a person or a key sees of itself.
 #[derive(Debug, Clone, Copy)]
-pub struct Account<'a>(pub &'a SignIn);
+pub struct OwnAccount<'a>(pub &'a SignIn);
 
 /// The caller.
 #[derive(Debug)]
@@ -32,7 +32,7 @@ pub struct Myself {
     pub memberships: Vec<MemberRecord>,
 }
 
-impl Account<'_> {
+impl OwnAccount<'_> {
     /// The caller, as the database knows it.
     pub async fn myself(&self, caller: &Caller) -> Result<Myself> {
         let system = self.0.store.system();
@@ -65,7 +65,7 @@ impl Account<'_> {
     /// Ends one session of the caller's person. Its tokens are invalid when this returns.
     ///
     /// # Errors
-    /// 403 `session_required` for an API key; 404 for a session of somebody else.
+    /// 403 `session_required` for an API key; 404 for a session of another person.
     pub async fn end_session(&self, caller: &Caller, id: SessionId) -> Result<()> {
         let live = require_session(&self.0.store, caller).await?;
         let now = self.0.clock.now();
@@ -119,7 +119,7 @@ impl Account<'_> {
 /// of where.
 pub(super) async fn entries_of_other_tenants(
     store: &Store,
-    live: &LiveSession,
+    live: &LiveUserSession,
     detail: &Value,
     now: Timestamp,
 ) -> Result<Vec<audit_entry::Model>> {

@@ -4,7 +4,7 @@ use super::email_change::EmailChanges;
 use super::password_reset::{PasswordResets, RESETS_PER_MINUTE};
 use super::registration::{REGISTRATIONS_PER_MINUTE, RESENDS_PER_MINUTE, Registrations};
 use super::sign_in::SignIn;
-use super::sign_in_limiter::SignInLimiter;
+use super::sign_in::limiter::SignInLimiter;
 
 /// Use cases of accounts that need mail.
 #[derive(Debug, Clone)]

@@ -23,10 +23,10 @@ pub(super) struct Refusal {
 
 /// Counts attempts. Cheap to clone.
 #[derive(Debug, Clone)]
-pub(super) struct AttemptLimiter<K: Hash + Eq + Clone>(Arc<Shared<K>>);
+pub(super) struct AttemptLimiter<K: Hash + Eq + Clone>(Arc<AttemptLimiterInner<K>>);
 
 #[derive(Debug)]
-struct Shared<K: Hash + Eq + Clone> {
+struct AttemptLimiterInner<K: Hash + Eq + Clone> {
     keys: RateLimiter<K, DefaultKeyedStateStore<K>, DefaultClock>,
     limit: u32,
     attempts: AtomicUsize,
@@ -36,7 +36,7 @@ struct Shared<K: Hash + Eq + Clone> {
 impl<K: Hash + Eq + Clone> AttemptLimiter<K> {
     pub(super) fn new(quota: Quota, refusal: Refusal) -> Self {
         let (keys, limit) = (RateLimiter::keyed(quota), quota.burst_size().get());
-        Self(Arc::new(Shared { keys, limit, attempts: AtomicUsize::new(0), refusal }))
+        Self(Arc::new(AttemptLimiterInner { keys, limit, attempts: AtomicUsize::new(0), refusal }))
     }
 
     /// Counts an attempt.

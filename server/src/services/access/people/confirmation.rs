@@ -3,7 +3,7 @@
 use crate::domain::time::Clock;
 use crate::services::access::caller::Caller;
 use crate::services::error::{Result, ServiceError};
-use crate::store::queries::LiveSession;
+use crate::store::queries::LiveUserSession;
 use crate::store::{Store, StoreError};
 
 /// How long a proof of the password counts: 15 minutes.
@@ -16,7 +16,7 @@ const CONFIRMATION_MS: u64 = 15 * 60_000;
 pub(in crate::services) async fn require_session(
     store: &Store,
     caller: &Caller,
-) -> Result<LiveSession> {
+) -> Result<LiveUserSession> {
     let Some(id) = caller.principal.session_id() else {
         return Err(ServiceError::Forbidden {
             code: "session_required",
@@ -50,7 +50,7 @@ pub(in crate::services) async fn require_confirmed(
     store: &Store,
     clock: &Clock,
     caller: &Caller,
-) -> Result<LiveSession> {
+) -> Result<LiveUserSession> {
     let live = require_session(store, caller).await?;
     let (confirmed_at, now) = (live.session.confirmed_at, clock.now());
     // A proof from a later time is one of a clock that was ahead.

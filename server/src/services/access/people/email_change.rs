@@ -6,7 +6,7 @@ use zeroize::Zeroizing;
 
 use super::account::entries_of_other_tenants;
 use super::confirmation::{require_confirmed, require_session};
-use super::sign_in_limiter::SignInLimiter;
+use super::sign_in::limiter::SignInLimiter;
 use crate::domain::access::people::email::EmailAddress;
 use crate::domain::access::people::verification_code::{CODE_MS, VerificationCode, presented_hash};
 use crate::domain::secret_box::SecretBox;
@@ -70,7 +70,7 @@ impl EmailChanges {
         Ok(expires_at)
     }
 
-    /// Changes the address with the right code, and tells the old one.
+    /// Changes the address with the right code, and notifies the old one.
     ///
     /// # Errors
     /// 403 `session_required` for an API key, 422 `wrong_code`.

@@ -8,7 +8,7 @@ use muster_protocol::secret::is_well_formed;
 use super::confirmation::{require_confirmed, require_session};
 use super::passwords::Passwords;
 use super::setup::{NewPerson, check, record};
-use super::sign_in_limiter::SignInLimiter;
+use super::sign_in::limiter::SignInLimiter;
 use crate::domain::access::credential::{INVITATION_PREFIX, NewSecret, SecretHash};
 use crate::domain::access::people::email::EmailAddress;
 use crate::domain::access::people::password::MAX_PASSWORD_BYTES;

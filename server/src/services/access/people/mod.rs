@@ -19,6 +19,4 @@ pub mod session_confirmation;
 mod session_start;
 pub mod setup;
 pub mod sign_in;
-pub mod sign_in_challenge;
-pub(in crate::services) mod sign_in_limiter;
 pub mod totp;

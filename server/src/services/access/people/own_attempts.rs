@@ -1,7 +1,7 @@
 //! Limits how often a password may be tried by who has proved the account before: from an address that has
 //! signed in to it, and in a session.
 //!
-//! They have limits of their own, so that somebody who guesses from other addresses can't keep a person out
+//! They have limits of their own, so that a person who guesses from other addresses can't keep a person out
 //! of an account, or from confirming what they do.
 
 use std::num::NonZeroU32;
@@ -29,7 +29,7 @@ const KNOWN_FOR: Duration = Duration::from_secs(30 * 24 * 3_600);
 /// How long the limit of a person's sessions is remembered: until all of it is free again.
 const PERSON_FOR: Duration = Duration::from_secs(60);
 
-type Limiter = RateLimiter<
+type DirectLimiter = RateLimiter<
     governor::state::NotKeyed,
     governor::state::InMemoryState,
     DefaultClock,
@@ -40,9 +40,9 @@ type Limiter = RateLimiter<
 #[derive(Debug, Clone)]
 pub(in crate::services) struct OwnAttempts {
     /// By the address, and by the hash of the account's address.
-    known: Cache<(ClientSource, SecretHash), Arc<Limiter>>,
+    known: Cache<(ClientSource, SecretHash), Arc<DirectLimiter>>,
     /// By the person, because `switch` replaces one session by another.
-    people: Cache<UserId, Arc<Limiter>>,
+    people: Cache<UserId, Arc<DirectLimiter>>,
 }
 
 impl Default for OwnAttempts {
@@ -84,11 +84,11 @@ fn account(email: &str) -> SecretHash {
     SecretHash::of(&email.trim().to_ascii_lowercase())
 }
 
-fn limiter() -> Arc<Limiter> {
+fn limiter() -> Arc<DirectLimiter> {
     Arc::new(RateLimiter::direct(Quota::per_minute(OWN_ATTEMPTS_PER_MINUTE)).with_middleware())
 }
 
-fn check(limiter: &Limiter) -> Result<Allowance> {
+fn check(limiter: &DirectLimiter) -> Result<Allowance> {
     let limit = OWN_ATTEMPTS_PER_MINUTE.get();
     match limiter.check() {
         Ok(state) => {

@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 
 use super::passwords::Passwords;
 use super::setup::password_problem;
-use super::sign_in_limiter::SignInLimiter;
+use super::sign_in::limiter::SignInLimiter;
 use crate::domain::access::credential::{NewSecret, PASSWORD_RESET_PREFIX, SecretHash};
 use crate::domain::access::people::email::EmailAddress;
 use crate::domain::access::people::password::check_password;
@@ -49,7 +49,7 @@ pub struct OpenReset {
 }
 
 impl PasswordResets {
-    /// Sends a token to the address if a person has it. Neither answer nor time tells which.
+    /// Sends a token to the address if a person has it. Neither answer nor time shows which.
     ///
     /// # Errors
     /// 409 `mail_not_configured`, 422 for the address; [`ServiceError::RateLimited`].

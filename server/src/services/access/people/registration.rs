@@ -1,7 +1,7 @@
 //! People create an account and a tenant of their own, after they proved that they read the mails of the
 //! address.
 //!
-//! Neither answers nor times tell whether an address has an account: the same is hashed, stored and sent.
+//! Neither answers nor times show whether an address has an account: the same is hashed, stored and sent.
 
 use std::num::NonZeroU32;
 
@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 
 use super::passwords::Passwords;
 use super::setup::{NewPerson, check, record};
-use super::sign_in_limiter::SignInLimiter;
+use super::sign_in::limiter::SignInLimiter;
 use crate::domain::access::people::verification_code::{CODE_MS, VerificationCode, presented_hash};
 use crate::domain::access::principal::Role;
 use crate::domain::access::records::MemberRecord;
@@ -25,7 +25,7 @@ use crate::services::access::mails::{Letter, Mails};
 use crate::services::error::{Result, ServiceError};
 use crate::store::Store;
 use crate::store::entities::access::{member, registration, tenant, user};
-use crate::store::queries::{Letters, NewAccount, Registered, Verified};
+use crate::store::queries::{Letters, NewAccount, RegistrationResult, VerificationResult};
 
 /// Registrations per minute, and at once: from one address, and for one account.
 pub(in crate::services) const REGISTRATIONS_PER_MINUTE: NonZeroU32 = NonZeroU32::new(5).unwrap();
@@ -108,8 +108,8 @@ impl Registrations {
             decoy: self.mails.decoy(&letter)?,
         };
         match self.store.system().register(row, letters).await? {
-            Registered::Stored => {}
-            Registered::TooMany => {
+            RegistrationResult::Stored => {}
+            RegistrationResult::TooMany => {
                 return Err(ServiceError::Busy {
                     code: "too_many_registrations",
                     detail: "too many people register at the moment; try again later",
@@ -161,8 +161,8 @@ impl Registrations {
         let client_of_audit = client.clone();
         let make = move |row: &registration::Model| account(row, &client_of_audit, now);
         match self.store.system().verify_registration(id, presented, now, make).await? {
-            Verified::Created(new) => Ok(record(&new.user, &new.member, &new.tenant)),
-            Verified::Invalid => {
+            VerificationResult::Created(new) => Ok(record(&new.user, &new.member, &new.tenant)),
+            VerificationResult::Invalid => {
                 client.limited_as.inspect(|source| self.lookups.record_failure(*source));
                 Err(INVALID)
             }

@@ -9,7 +9,7 @@ use crate::domain::access::people::totp::TypedCode;
 use crate::domain::time::Timestamp;
 use crate::services::access::caller::{Caller, Subject};
 use crate::services::error::{Result, ServiceError};
-use crate::store::queries::{LiveSession, UsedFactor};
+use crate::store::queries::{LiveUserSession, UsedFactor};
 
 /// What a person proves itself with.
 pub enum GivenProof {
@@ -50,7 +50,7 @@ impl SignIn {
     async fn prove_by_code(
         &self,
         caller: &Caller,
-        live: &LiveSession,
+        live: &LiveUserSession,
         typed: &str,
     ) -> Result<UsedFactor> {
         let secret = self.store.system().totp_secret(live.user.id).await?;

@@ -248,7 +248,7 @@ pub(super) fn check(person: NewPerson) -> Result<CheckedPerson> {
 
 /// `field`: of the password.
 pub(super) fn password_problem(field: &str, problem: PasswordProblem) -> ServiceError {
-    let (error, detail) = match problem {
+    let (error, problem) = match problem {
         PasswordProblem::TooShort => (
             FieldError::with_limit(field, FieldErrorCode::TooSmall, MIN_PASSWORD_CHARS as u64),
             "must have at least 12 characters",
@@ -266,7 +266,7 @@ pub(super) fn password_problem(field: &str, problem: PasswordProblem) -> Service
             "is the address or a part of it; choose another one",
         ),
     };
-    ServiceError::InvalidField { detail: format!("`{field}` {detail}"), error }
+    ServiceError::field(error, problem)
 }
 
 /// A token that is no longer valid is not a secret, so a file that remains is harmless.

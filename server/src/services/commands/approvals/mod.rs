@@ -2,9 +2,9 @@
 //! [`request`] makes them.
 
 mod capsules;
+pub(super) mod draft;
 mod ladder;
 pub(in crate::services) mod of_work;
-pub(super) mod request;
 mod rules;
 
 use std::collections::HashMap;

@@ -11,14 +11,14 @@ use crate::store::entities::commands::approval;
 use crate::store::queries::{CommandWithReport, TenantScope};
 
 /// The requests by the id of the job or command that waits.
-pub(in crate::services) type Approvals = HashMap<Uuid, WorkApproval>;
+pub(in crate::services) type ApprovalsByWork = HashMap<Uuid, WorkApproval>;
 
 /// The requests for the approval of these jobs and commands, with the names of who decided.
 pub(in crate::services) async fn approvals_of(
     tenant: &TenantScope,
     jobs: BTreeSet<JobId>,
     commands: BTreeSet<CommandId>,
-) -> Result<Approvals> {
+) -> Result<ApprovalsByWork> {
     let (jobs, commands) = (jobs.into_iter().collect(), commands.into_iter().collect());
     let rows = tenant.approvals_of_work(jobs, commands).await?;
     let names = tenant.principal_names(rows.iter().filter_map(|row| row.decided_by).collect());

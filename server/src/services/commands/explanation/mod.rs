@@ -5,7 +5,7 @@ mod operation;
 
 use muster_protocol::secret_parameters::SecretParameters;
 
-use self::operation::{Operation, read};
+use self::operation::{ExplainedOperation, read};
 use super::Commands;
 use super::jobs::submission::resolve_target;
 use super::preflight::PreflightRequest;
@@ -236,7 +236,7 @@ impl Commands {
     async fn explain_agents(
         &self,
         caller: &Caller,
-        operation: &Operation<'_>,
+        operation: &ExplainedOperation<'_>,
         agents: &[AgentId],
     ) -> Result<Vec<RuleAnswer>> {
         let Some(name) = operation.command() else { return Ok(Vec::new()) };

@@ -10,7 +10,7 @@ use crate::domain::name::{MAX_NAME_CHARS, clean};
 use crate::services::error::{Result, ServiceError};
 
 /// A parsed operation.
-pub(super) enum Operation<'a> {
+pub(super) enum ExplainedOperation<'a> {
     Scope(Scope),
     Command(CommandName),
     Script(&'a str),
@@ -21,15 +21,15 @@ pub(super) enum Operation<'a> {
 ///
 /// # Errors
 /// 422 if it is unknown.
-pub(super) fn read(text: &str) -> Result<Operation<'_>> {
+pub(super) fn read(text: &str) -> Result<ExplainedOperation<'_>> {
     if let Ok(scope) = text.parse() {
-        return Ok(Operation::Scope(scope));
+        return Ok(ExplainedOperation::Scope(scope));
     }
     if let Some(script) = text.strip_prefix("run:").filter(|script| !script.is_empty()) {
-        return Ok(Operation::Script(script));
+        return Ok(ExplainedOperation::Script(script));
     }
     if text == "shell" {
-        return Ok(Operation::AdHoc);
+        return Ok(ExplainedOperation::AdHoc);
     }
     match text.parse() {
         Ok(CommandName::Execute) | Err(_) => Err(ServiceError::invalid_field(
@@ -39,11 +39,11 @@ pub(super) fn read(text: &str) -> Result<Operation<'_>> {
                 clean(text, MAX_NAME_CHARS)
             ),
         )),
-        Ok(name) => Ok(Operation::Command(name)),
+        Ok(name) => Ok(ExplainedOperation::Command(name)),
     }
 }
 
-impl Operation<'_> {
+impl ExplainedOperation<'_> {
     pub fn scopes(&self) -> Vec<Scope> {
         match self {
             Self::Scope(scope) => vec![*scope],

@@ -43,10 +43,7 @@ impl JobRequest {
     /// Validates the rollout, if there is one.
     pub(super) fn valid_rollout(&self) -> Result<Option<ValidRollout>> {
         let Some(spec) = &self.rollout else { return Ok(None) };
-        let refused = |refused: RolloutError| ServiceError::InvalidField {
-            detail: refused.to_string(),
-            error: refused.error,
-        };
+        let refused = |refused: RolloutError| ServiceError::field(refused.error, &refused.problem);
         let rollout = Rollout::try_from(spec).map_err(refused)?;
         Ok(Some(ValidRollout { text: serde_json::json!(spec).to_string(), rollout }))
     }

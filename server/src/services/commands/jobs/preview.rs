@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use muster_protocol::CommandName;
-use muster_protocol::manifest_mismatch::ManifestMismatch;
+use muster_protocol::manifest::ManifestMismatch;
 
 use super::submission::resolve_agents;
 use super::{JobRequest, Jobs};

@@ -71,7 +71,7 @@ impl Jobs {
     /// fit. `open`: parameters whose values are not known before. Hosts decide about their own scripts.
     ///
     /// # Errors
-    /// 422 `unknown_script`, `unknown_version` or `invalid_parameters`.
+    /// 422 `unknown_library_script`, `unknown_version` or `invalid_parameters`.
     pub(in crate::services) async fn check_script(
         &self,
         caller: &Caller,

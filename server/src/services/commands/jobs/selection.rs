@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use muster_protocol::manifest_mismatch::ManifestMismatch;
+use muster_protocol::manifest::ManifestMismatch;
 
 use super::{JobRequest, Jobs};
 use crate::domain::commands::command_state::EndReason;

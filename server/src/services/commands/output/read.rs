@@ -112,7 +112,7 @@ impl Output {
                 let behind_bytes = None;
                 let mut reader =
                     PartReader { tenant, command_id, stream, next_bytes, end_bytes, behind_bytes };
-                let first = reader.next().await.map_err(told)?;
+                let first = reader.next().await.map_err(output_error)?;
                 let part =
                     OutputPart { state, length_bytes, start_bytes, end_bytes, first, reader };
                 return Ok(Ok(part));
@@ -197,7 +197,7 @@ impl PartReader {
 }
 
 /// The error for output that is lost.
-pub(in crate::services) fn told(error: StoreError) -> ServiceError {
+pub(in crate::services) fn output_error(error: StoreError) -> ServiceError {
     match error {
         StoreError::OutputDropped => ServiceError::Gone {
             code: "output_dropped",

@@ -5,30 +5,30 @@
 //! the last report counts; a host without a report is not checked. The host always decides again
 //! when it gets the command.
 
+mod manifest_cache;
+mod refresh;
 mod refusal;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::join_all;
-use moka::sync::Cache;
-use muster_protocol::frame::Command;
+use muster_protocol::argv;
 use muster_protocol::library::{self, LIBRARY_PREFIX, LibraryReference};
-use muster_protocol::manifest::{Manifest, Script};
-use muster_protocol::manifest_mismatch::ManifestMismatch;
+use muster_protocol::manifest::{Manifest, ManifestMismatch, Script};
 use muster_protocol::package::{PACKAGE_PREFIX, PackageReference};
 use muster_protocol::parameter::Parameters;
 use muster_protocol::secret_parameters::SecretParameters;
-use muster_protocol::{CommandName, argv};
-use serde_json::{Value, json};
-use tokio::time::{Instant, timeout_at};
+use serde_json::json;
+use tokio::time::Instant;
 
+pub(in crate::services) use self::manifest_cache::ManifestCache;
+use self::refresh::refresh_all;
 use self::refusal::HostMismatches;
 use crate::domain::fleet::reported_manifest::ManifestDigest;
-use crate::domain::ids::{AgentId, CommandId, TenantId};
-use crate::domain::time::{Clock, Timestamp};
-use crate::hub::{HostRules, Hub, SessionHandle, SessionMessage};
+use crate::domain::ids::{AgentId, TenantId};
+use crate::domain::time::Clock;
+use crate::hub::{HostRules, Hub, SessionHandle};
 use crate::services::error::Result;
 use crate::services::library::content::pinned_text;
 use crate::store::Store;
@@ -42,10 +42,6 @@ const HOSTS_AT_ONCE: usize = 256;
 const REPLY_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long all queries of one request may take; hosts left over are not checked.
 const QUERY_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// Memory for parsed manifests, which take several times the size of their texts. Others are read
-/// from the database when they are needed.
-const MAX_MANIFEST_CACHE_BYTES: u64 = 32 * 1024 * 1024;
 
 /// What happens to a request that some of its hosts would refuse.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -391,73 +387,5 @@ impl Preflight {
         let current = stored.filter(|row| ManifestDigest::of(&row.manifest) == digest);
         let manifest = current.and_then(|row| serde_json::from_str::<Manifest>(&row.manifest).ok());
         Ok(manifest.map(|manifest| self.manifests.insert(digest, manifest)))
-    }
-}
-
-/// Asks all agents at once for the current manifest and policy of their hosts: on `scripts` an agent
-/// reads both again, and reports changes before it replies. Returns for each whether its last report
-/// is now current.
-async fn refresh_all<'a>(
-    sessions: impl Iterator<Item = &'a SessionHandle>,
-    now: Timestamp,
-    until: Instant,
-) -> Vec<bool> {
-    let timestamp = now.to_string();
-    join_all(sessions.map(|session| refresh(session, until, &timestamp))).await
-}
-
-async fn refresh(session: &SessionHandle, until: Instant, timestamp: &str) -> bool {
-    // If the key or the agent does not allow the query, the last report is all there is.
-    if !session.grant().permissions.allows(CommandName::Scripts)
-        || !session.supports(CommandName::Scripts)
-    {
-        return true;
-    }
-    let command_id = CommandId::new();
-    let Ok(reply) = session.pending_replies.register(command_id) else { return false };
-    let frame = Command {
-        command_id: command_id.0,
-        command: CommandName::Scripts.as_str().to_owned(),
-        data: Value::Object(serde_json::Map::new()),
-        timestamp: timestamp.to_owned(),
-        start_within_ms: None,
-        capsule: None,
-        content: None,
-        call: None,
-    };
-    let message = SessionMessage::Command { frame: Box::new(frame), is_durable: false };
-    let query = async { session.send(message).await.is_ok() && reply.await.is_ok() };
-    let has_replied = timeout_at(until, query).await.unwrap_or(false);
-    session.pending_replies.cancel(command_id);
-    has_replied
-}
-
-/// Recently used parsed manifests, shared by all hosts that report the same one. Cheap to clone.
-#[derive(Clone, Debug)]
-pub(in crate::services) struct ManifestCache(Cache<ManifestDigest, CachedManifest>);
-
-#[derive(Clone, Debug)]
-struct CachedManifest {
-    manifest: Arc<Manifest>,
-    bytes: u32,
-}
-
-impl Default for ManifestCache {
-    fn default() -> Self {
-        let weigh = |_: &ManifestDigest, cached: &CachedManifest| cached.bytes;
-        Self(Cache::builder().max_capacity(MAX_MANIFEST_CACHE_BYTES).weigher(weigh).build())
-    }
-}
-
-impl ManifestCache {
-    /// Caches the manifest with this digest and returns it.
-    pub fn insert(&self, digest: ManifestDigest, manifest: Manifest) -> Arc<Manifest> {
-        let bytes = u32::try_from(manifest.memory_bytes()).unwrap_or(u32::MAX);
-        let cached = || CachedManifest { manifest: Arc::new(manifest), bytes };
-        self.0.entry(digest).or_insert_with(cached).into_value().manifest
-    }
-
-    pub fn get(&self, digest: ManifestDigest) -> Option<Arc<Manifest>> {
-        self.0.get(&digest).map(|cached| cached.manifest)
     }
 }

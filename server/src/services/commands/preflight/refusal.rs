@@ -3,8 +3,7 @@
 
 use std::collections::HashMap;
 
-use muster_protocol::manifest::is_script_name;
-use muster_protocol::manifest_mismatch::ManifestMismatch;
+use muster_protocol::manifest::{ManifestMismatch, is_script_name};
 
 use super::{Executable, HostMismatch, Preflight, PreflightRequest};
 use crate::domain::ids::{AgentId, TenantId};

@@ -234,7 +234,7 @@ impl Webhooks {
         Ok(serde_json::to_vec(&payload).unwrap_or_else(|_| Value::Null.to_string().into_bytes()))
     }
 
-    /// How a job stands, with the first executions that did not succeed.
+    /// The state of a job, with the first executions that did not succeed.
     pub(super) async fn job_payload(
         &self,
         tenant_id: TenantId,

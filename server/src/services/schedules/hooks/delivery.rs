@@ -39,7 +39,7 @@ pub struct TestedHook {
 }
 
 /// The work that a body requests.
-enum Asked {
+enum RequestedWork {
     Job(Box<JobRequest>),
     /// Nothing; the sentence says why.
     Nothing(String),
@@ -58,7 +58,7 @@ impl Hooks {
     ///
     /// # Errors
     /// 401 `hook_not_authenticated` for an unknown hook and without a proof, which an answer does not
-    /// tell apart; 429; 409 `hook_disabled`; 403 `hook_owner_invalid`; 422 for a body that does not fit; as
+    /// distinguish; 429; 409 `hook_disabled`; 403 `hook_owner_invalid`; 422 for a body that does not fit; as
     /// the submission of a job.
     pub async fn deliver(
         &self,
@@ -129,9 +129,11 @@ impl Hooks {
     ) -> Result<TestedHook> {
         caller.require(Scope::CommandsRun)?;
         let hook = HookRecord::from(self.find_to_change(caller, id).await?);
-        let (shown, unfulfilled) = match asked(&hook, body)? {
-            Asked::Job(request) => (Some(request.parameters.unwrap_or_else(|| json!({}))), None),
-            Asked::Nothing(reason) => (None, Some(reason)),
+        let (shown, unfulfilled) = match requested_work(&hook, body)? {
+            RequestedWork::Job(request) => {
+                (Some(request.parameters.unwrap_or_else(|| json!({}))), None)
+            }
+            RequestedWork::Nothing(reason) => (None, Some(reason)),
         };
         if is_dry_run {
             return Ok(TestedHook { delivery: None, parameters: shown, unfulfilled });
@@ -188,9 +190,9 @@ impl Hooks {
         delivery: &HookDeliveryRecord,
         body: &Value,
     ) -> Result<HookOutcome> {
-        let request = match asked(hook, body)? {
-            Asked::Job(request) => *request,
-            Asked::Nothing(reason) => return Ok(ignored(reason)),
+        let request = match requested_work(hook, body)? {
+            RequestedWork::Job(request) => *request,
+            RequestedWork::Nothing(reason) => return Ok(ignored(reason)),
         };
         let idempotency_key = Some(idempotency_key(hook.id, delivery));
         let request = JobRequest { idempotency_key, ..request };
@@ -242,17 +244,19 @@ impl Hooks {
 }
 
 /// The job that a body asks for.
-fn asked(hook: &HookRecord, body: &Value) -> Result<Asked> {
+fn requested_work(hook: &HookRecord, body: &Value) -> Result<RequestedWork> {
     let conditions: Fields = serde_json::from_str(&hook.conditions).unwrap_or_default();
     if let Some(pointer) = unfulfilled(&conditions, body) {
-        return Ok(Asked::Nothing(format!("{pointer} has another value than the hook expects")));
+        return Ok(RequestedWork::Nothing(format!(
+            "{pointer} has another value than the hook expects"
+        )));
     }
     let fields: Fields = serde_json::from_str(&hook.parameters).unwrap_or_default();
     let request = template(hook)?.request();
     let parameters = parameters(request.parameters.as_ref(), &fields, body).map_err(|missing| {
         ServiceError::Invalid { code: "invalid_delivery", detail: missing.to_string() }
     })?;
-    Ok(Asked::Job(Box::new(JobRequest { parameters, trigger: Trigger::Hook, ..request })))
+    Ok(RequestedWork::Job(Box::new(JobRequest { parameters, trigger: Trigger::Hook, ..request })))
 }
 
 /// The key with which the job of a delivery is submitted. Its prefix keeps it apart from keys that the owner

@@ -23,10 +23,10 @@ const FORGET_EVERY: usize = 1_024;
 
 /// Counts deliveries. Cheap to clone.
 #[derive(Debug, Clone)]
-pub(in crate::services) struct HookLimiter(Arc<Shared>);
+pub(in crate::services) struct HookLimiter(Arc<HookLimiterInner>);
 
 #[derive(Debug)]
-struct Shared {
+struct HookLimiterInner {
     sources: DefaultKeyedRateLimiter<ClientSource>,
     hooks: DefaultKeyedRateLimiter<HookId>,
     recorded: DefaultKeyedRateLimiter<HookId>,
@@ -35,7 +35,7 @@ struct Shared {
 
 impl Default for HookLimiter {
     fn default() -> Self {
-        Self(Arc::new(Shared {
+        Self(Arc::new(HookLimiterInner {
             sources: RateLimiter::keyed(Quota::per_minute(ATTEMPTS_PER_MINUTE)),
             hooks: RateLimiter::keyed(Quota::per_minute(DELIVERIES_PER_MINUTE)),
             recorded: RateLimiter::keyed(Quota::per_minute(RECORDED_PER_MINUTE)),

@@ -53,7 +53,7 @@ pub struct HookSnapshot {
 }
 
 /// A hook with its secret, which is not shown again.
-pub struct NewSecret {
+pub struct HookWithSecret {
     pub hook: HookSnapshot,
     pub secret: Zeroizing<String>,
 }
@@ -70,7 +70,7 @@ impl Hooks {
     /// # Errors
     /// 403 if the caller may not submit the job itself; 422 names the field; 409 `hook_exists` or
     /// `too_many_hooks`.
-    pub async fn create(&self, caller: &Caller, request: HookRequest) -> Result<NewSecret> {
+    pub async fn create(&self, caller: &Caller, request: HookRequest) -> Result<HookWithSecret> {
         caller.require(Scope::SchedulesWrite)?;
         let row = self.new_row(caller, request)?;
         self.check_script(caller, &row).await?;
@@ -84,7 +84,7 @@ impl Hooks {
             Err(StoreError::Refused(_)) => return Err(name_taken()),
             stored => stored?,
         }
-        Ok(NewSecret { hook: row.into(), secret })
+        Ok(HookWithSecret { hook: row.into(), secret })
     }
 
     /// One page of hooks, oldest first.
@@ -138,14 +138,14 @@ impl Hooks {
     ///
     /// # Errors
     /// As [`Hooks::update`].
-    pub async fn rotate(&self, caller: &Caller, id: HookId) -> Result<NewSecret> {
+    pub async fn rotate(&self, caller: &Caller, id: HookId) -> Result<HookWithSecret> {
         let known = self.find_to_change(caller, id).await?;
         let (secret, sealed) = self.new_secret(known.tenant_id)?;
         let changed_at = self.clock.now().max(known.changed_at.plus_ms(1));
         let owner_id = caller.principal.id;
         let row = HookRecord { owner_id, changed_at, ..known.clone().into() };
         let hook = self.store_change(caller, "hook.rotate", sealed, row, known).await?;
-        Ok(NewSecret { hook, secret })
+        Ok(HookWithSecret { hook, secret })
     }
 
     /// Deletes a hook with its deliveries. Its jobs stay.

@@ -1,4 +1,4 @@
-//! Table `approvals`: requests for somebody else's yes, and how they ended.
+//! Table `approvals`: requests for another person's yes, and how they ended.
 
 use sea_orm::entity::prelude::{
     ActiveModelBehavior, DeriveEntityModel, DerivePrimaryKey, DeriveRelation, EntityTrait,

@@ -1,4 +1,4 @@
-//! Table `approval_rules`: which work of a tenant waits for somebody else's yes.
+//! Table `approval_rules`: which work of a tenant waits for another person's yes.
 
 use sea_orm::entity::prelude::{
     ActiveModelBehavior, DeriveEntityModel, DerivePrimaryKey, DeriveRelation, EntityTrait,

@@ -51,7 +51,7 @@ pub struct Model {
     /// What was known of the event, JSON.
     pub data: Option<String>,
     pub group_key: Option<String>,
-    /// Events that this message stands for beside its own.
+    /// Events that this message reports beside its own.
     pub repeat_count: i32,
 }
 

@@ -36,8 +36,8 @@ pub struct AuditPage {
     pub next: Option<AuditPosition>,
 }
 
-/// A row, with texts as they are: also what somebody else wrote there can be read.
-type Row = (
+/// A row, with texts as they are: also what another person wrote there can be read.
+type AuditRow = (
     Uuid,
     i64,
     i64,
@@ -87,7 +87,7 @@ impl TenantScope {
                 AuditRange::After(_) => pair().lte(value(boundary)),
             });
         }
-        let rows: Vec<Row> = columns(query).into_tuple().all(&self.reader).await?;
+        let rows: Vec<AuditRow> = columns(query).into_tuple().all(&self.reader).await?;
         let mut entries: Vec<AuditRecord> = rows.into_iter().map(record).collect();
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
         let next = match entries.len() > limit {
@@ -150,7 +150,7 @@ impl TenantScope {
             .order_by_asc(audit_entry::Column::Link)
             .order_by_asc(audit_entry::Column::Id)
             .limit(limit);
-        let rows: Vec<Row> = columns(query).into_tuple().all(&self.reader).await?;
+        let rows: Vec<AuditRow> = columns(query).into_tuple().all(&self.reader).await?;
         Ok(rows.into_iter().map(record).collect())
     }
 }
@@ -201,7 +201,7 @@ fn columns(query: Select<audit_entry::Entity>) -> Select<audit_entry::Entity> {
     ])
 }
 
-fn record(row: Row) -> AuditRecord {
+fn record(row: AuditRow) -> AuditRecord {
     let (id, link, at, actor_kind, actor_id, session_id, action, kind, subject_id, detail, source) =
         row;
     AuditRecord {

@@ -1,6 +1,6 @@
 //! Mails that wait to be sent.
 //!
-//! A mail is added in the transaction of what it reports. Whoever sends it claims it first, so that of
+//! A mail is added in the transaction of what it reports. Its sender claims it first, so that of
 //! several servers one does.
 
 use sea_orm::sea_query::Expr;

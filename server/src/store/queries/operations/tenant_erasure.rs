@@ -29,7 +29,7 @@ const SLICE_ROWS: u64 = 500;
 /// Agents of a slice, each with its telemetry of a day.
 const SLICE_AGENTS: u64 = 20;
 
-/// Tables whose rows are deleted by `tenant_id` alone, with a column that tells rows of a slice apart.
+/// Tables whose rows are deleted by `tenant_id` alone, with a column that distinguishes rows of a slice.
 /// Commands, agents, members and the tenant itself have functions of their own.
 const TABLES: [(&str, &str); 37] = [
     ("approvals", "id"),

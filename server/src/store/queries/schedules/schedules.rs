@@ -56,7 +56,7 @@ impl TenantScope {
                     let plan =
                         tenant::Entity::find_by_id(row.tenant_id).all(transaction).await?.pop();
                     let plan = plan.map_or(Plan::DEFAULT, |tenant| tenant.plan);
-                    if let Err(reached) = plan.check_room(PlanResource::Schedules, count) {
+                    if let Err(reached) = plan.check_limit(PlanResource::Schedules, count) {
                         return Ok(Err(reached));
                     }
                     schedule::Entity::insert(row.into_active_model())

@@ -29,10 +29,10 @@ use crate::store::writer::{MAX_LIST, rows};
 
 /// What the writer shares with who reads the logs.
 #[derive(Debug, Clone, Default)]
-pub(in crate::store) struct AuditShared(Arc<Shared>);
+pub(in crate::store) struct AuditShared(Arc<AuditSharedInner>);
 
 #[derive(Debug, Default)]
-struct Shared {
+struct AuditSharedInner {
     keys: RwLock<AuditKeys>,
     /// Counts commits that have entries.
     commits: watch::Sender<u64>,
@@ -159,7 +159,7 @@ impl AuditChain {
 
     /// Why the stored last link can't be the one that this server signed; `None` if it can. `is_start`: the
     /// log starts with this transaction.
-    fn doubt(&self, head: &audit_head::Model, is_start: bool) -> Option<&'static str> {
+    fn tampering(&self, head: &audit_head::Model, is_start: bool) -> Option<&'static str> {
         let stored = (head.number.cast_unsigned(), stored_hash(&head.hash));
         match lock(&self.committed).get(&head.tenant_id) {
             Some(known) if *known == stored => return None,
@@ -199,7 +199,7 @@ pub(in crate::store::writer) async fn seal(
         let Some(head) = heads.get(&tenant_id) else {
             return Err(DbErr::Custom("the last link of an audit log was deleted".into()));
         };
-        if let Some(reason) = chain.doubt(head, starts_log(tenant_id, &entries)) {
+        if let Some(reason) = chain.tampering(head, starts_log(tenant_id, &entries)) {
             tracing::error!(%tenant_id, link = head.number, reason, "the audit log was changed");
             entries.extend(entries.last().map(|last| break_entry(last, head, reason)));
         }

@@ -23,7 +23,7 @@ use crate::store::writer::MAX_LIST;
 use crate::store::writer::rows::pad_to_power_of_two;
 
 /// Messages about a resource, by the id of the resource.
-type Known = HashMap<Uuid, Vec<KnownMessage>>;
+type KnownMessages = HashMap<Uuid, Vec<KnownMessage>>;
 
 /// Adds messages. True if the queue changed.
 pub(super) async fn add(
@@ -89,8 +89,8 @@ async fn read_known(
     transaction: &DatabaseTransaction,
     row: &integration::Model,
     events: &[&IntegrationEvent],
-) -> Result<Known, DbErr> {
-    let mut known = Known::new();
+) -> Result<KnownMessages, DbErr> {
+    let mut known = KnownMessages::new();
     let grouped: Vec<_> = events.iter().filter(|event| event.event.group().is_some()).collect();
     let Some(first) = grouped.iter().map(|event| event.at).min() else { return Ok(known) };
     let since = first.minus_ms(FAILURE_HOLD_MS);

@@ -42,11 +42,11 @@ impl OutboxShared {
 /// The events of the transaction in progress.
 pub(in crate::store::writer) struct OutboxEvents {
     shared: OutboxShared,
-    state: Mutex<State>,
+    state: Mutex<OutboxEventsState>,
 }
 
 #[derive(Default)]
-struct State {
+struct OutboxEventsState {
     events: Vec<IntegrationEvent>,
     has_written: bool,
     has_presence: bool,
@@ -71,7 +71,7 @@ impl OutboxEvents {
 
     /// Starts a transaction, without what the last one left if it failed.
     pub(in crate::store::writer) fn begin(&self) {
-        *self.state() = State::default();
+        *self.state() = OutboxEventsState::default();
     }
 
     /// After a commit.
@@ -88,7 +88,7 @@ impl OutboxEvents {
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, OutboxEventsState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -46,8 +46,8 @@ pub(super) async fn insert(
         return Ok(());
     }
     let waiting = in_state(row.id, WebhookDeliveryState::Queued).count(transaction).await?;
-    let room = usize::try_from(MAX_QUEUED_MESSAGES.saturating_sub(waiting)).unwrap_or(0);
-    for message in new.iter_mut().skip(room) {
+    let free_slots = usize::try_from(MAX_QUEUED_MESSAGES.saturating_sub(waiting)).unwrap_or(0);
+    for message in new.iter_mut().skip(free_slots) {
         message.state = WebhookDeliveryState::Failed;
         message.finished_at = Some(now);
         message.attempts.push(WebhookAttempt {
@@ -58,7 +58,7 @@ pub(super) async fn insert(
             response: None,
         });
     }
-    let is_over = new.len() > room;
+    let is_over = new.len() > free_slots;
     let new = new.into_iter().map(delivery::Model::into_active_model).collect();
     rows::insert(transaction, new, None).await?;
     if is_over { forget_oldest(transaction, row.id).await } else { Ok(()) }

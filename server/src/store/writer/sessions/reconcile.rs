@@ -96,7 +96,7 @@ impl BatchOperation for Reconcile {
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Row {
+struct ReconciledCommand {
     agent_id: AgentId,
     state: CommandState,
     is_cancel_requested: bool,
@@ -104,7 +104,7 @@ struct Row {
 
 /// The stored state of all commands that the inventories of a batch affect.
 struct ReconciliationState {
-    commands: HashMap<CommandId, Row>,
+    commands: HashMap<CommandId, ReconciledCommand>,
     open_of: HashMap<AgentId, Vec<CommandId>>,
     offsets: HashMap<CommandId, Committed>,
     reports: HashMap<CommandId, bool>,
@@ -164,7 +164,7 @@ impl ReconciliationState {
         let commands = rows
             .into_iter()
             .map(|(id, agent_id, state, cancel)| {
-                (id, Row { agent_id, state, is_cancel_requested: cancel.is_some() })
+                (id, ReconciledCommand { agent_id, state, is_cancel_requested: cancel.is_some() })
             })
             .collect();
         Ok(Self { commands, open_of, offsets, reports })

@@ -53,14 +53,14 @@ pub struct RecordedManifest {
 }
 
 /// What an agent reported before.
-struct Known {
+struct KnownManifest {
     size: ManifestSize,
     digest: Option<Vec<u8>>,
     error: Option<String>,
     in_force_since: Timestamp,
 }
 
-impl Known {
+impl KnownManifest {
     fn in_force(&self) -> ManifestInForce {
         ManifestInForce::of(self.error.is_some(), self.size.scripts)
     }
@@ -155,7 +155,7 @@ impl RecordManifest {
     fn event(
         &self,
         row: &agent_manifest::Model,
-        known: Option<&Known>,
+        known: Option<&KnownManifest>,
     ) -> Option<(ManifestInForce, agent_event::Model)> {
         let in_force = ManifestInForce::of(row.error.is_some(), row.script_count);
         let before = known.map(|it| (it.in_force(), it.error.as_deref()));
@@ -184,7 +184,7 @@ impl RecordManifest {
 async fn count(
     transaction: &DatabaseTransaction,
     operations: &[&RecordManifest],
-    known: &HashMap<AgentId, Known>,
+    known: &HashMap<AgentId, KnownManifest>,
 ) -> Result<HashSet<AgentId>, DbErr> {
     let before = sums(transaction, operations).await?;
     let mut sums = before.clone();
@@ -217,7 +217,7 @@ async fn count(
 async fn known(
     transaction: &DatabaseTransaction,
     operations: &[&RecordManifest],
-) -> Result<HashMap<AgentId, Known>, DbErr> {
+) -> Result<HashMap<AgentId, KnownManifest>, DbErr> {
     type Row = (AgentId, i64, i64, Option<Vec<u8>>, Option<String>, Timestamp);
     let mut found = HashMap::with_capacity(operations.len());
     for operations in operations.chunks(MAX_LIST) {
@@ -237,7 +237,7 @@ async fn known(
         found.extend(rows.into_iter().map(
             |(id, bytes, scripts, digest, error, in_force_since)| {
                 let size = ManifestSize { bytes, scripts };
-                (id, Known { size, digest, error, in_force_since })
+                (id, KnownManifest { size, digest, error, in_force_since })
             },
         ));
     }

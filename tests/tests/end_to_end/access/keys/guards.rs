@@ -1,4 +1,4 @@
-//! What a key with limits, an admin, a stolen session and somebody who left can't reach in a roundabout way.
+//! What a key with limits, an admin, a stolen session and a person who left can't reach in a roundabout way.
 
 use muster_tests::{
     AgentOptions, Api, FakeAgent, Fixture, JsonFields as _, LiveStream, PASSWORD, Person, Script,
@@ -8,7 +8,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 on_both_databases!(
-    nobody_keeps_a_secret_that_they_made_through_keys_of_others,
+    a_person_keeps_no_secret_made_through_keys_of_others,
     tags_and_names_are_changed_only_by_who_may_grant_them,
     a_key_with_limits_decides_nothing_outside_of_them,
     a_schedule_keeps_the_rights_of_its_maker_when_it_is_renamed_or_enabled,
@@ -30,7 +30,7 @@ async fn rotated(api: &Api, id: &str) -> Api {
     api.with_key(made.text("key"))
 }
 
-async fn nobody_keeps_a_secret_that_they_made_through_keys_of_others(fixture: Fixture) {
+async fn a_person_keeps_no_secret_made_through_keys_of_others(fixture: Fixture) {
     let ada = fixture.owner().await;
     let bert = ada.add("bert@example.com", "owner").await;
     let owner = |name: &str| json!({"name": name, "role": "owner"});

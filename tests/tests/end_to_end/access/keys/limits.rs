@@ -45,7 +45,7 @@ async fn a_key_with_a_target_reaches_no_other_agent_by_any_path(fixture: Fixture
     let db_key = fixture.api.get(&format!("/api/agents/{db}")).await.expect(200);
     let db_key = db_key.text("key_id").to_owned();
 
-    // Work of somebody else, on the agent outside and on both.
+    // Work of another person, on the agent outside and on both.
     let foreign = fixture.api.execute(db, "deploy", json!({})).await;
     fixture.api.finished(&foreign).await;
     let job = json!({"script": "deploy", "target": {"ids": [web, db]}});

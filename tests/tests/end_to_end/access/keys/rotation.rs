@@ -43,7 +43,7 @@ async fn a_rotated_key_has_two_secrets_until_the_overlap_ends(fixture: Fixture) 
     assert!(until > Utc::now(), "{answer}");
     first.get("/api/agents").await.expect(200);
     second.get("/api/agents").await.expect(200);
-    // Somebody else may know the old secret, so it manages no key.
+    // Another person may know the old secret, so it manages no key.
     let child = first.post("/api/keys", json!({"name": "c"})).await;
     child.expect_problem(403, "previous_secret");
 

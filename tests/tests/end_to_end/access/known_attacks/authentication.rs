@@ -21,7 +21,7 @@ const FOR_STRANGERS: [&str; 9] = [
     "/api/auth/register/verify",
 ];
 
-/// Salt's master had methods that nobody had to authenticate for.
+/// Salt's master had methods without authentication.
 #[tokio::test]
 async fn salt_cve_2020_11651_no_method_is_reachable_without_authentication() {
     let fixture = Fixture::on_sqlite().await;

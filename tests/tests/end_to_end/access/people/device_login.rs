@@ -141,7 +141,7 @@ async fn codes_starts_and_polls_are_limited() {
             answer.expect(200);
         }
     }
-    // The source with the most makes room for one that has none; nobody does for its second.
+    // The source with the most makes room for one that has none, and not for its second.
     start_from("10.2.0.1".into()).await.expect(200);
     redeem(&fixture, &first).await.expect_problem(410, "expired_token");
     for n in 0..8 {

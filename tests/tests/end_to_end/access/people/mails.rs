@@ -149,7 +149,7 @@ async fn without_a_mail_server_what_needs_mail_is_refused_with_the_setting() {
 }
 
 #[tokio::test]
-async fn invitation_is_mailed_to_its_address_and_shown_to_nobody_else() {
+async fn invitation_is_mailed_to_its_address_and_not_shown() {
     let sink = SmtpSink::start().await;
     let fixture = Fixture::with(sending(&sink)).await;
     let owner = fixture.owner().await;

@@ -43,7 +43,7 @@ macro_rules! with_a_public_url {
 
 with_a_public_url!(
     passkey_is_added_and_signs_in_instead_of_password_and_code,
-    signatures_of_others_for_others_or_from_before_sign_in_nobody,
+    signatures_of_others_for_others_or_from_before_sign_no_person_in,
     passkey_confirms_dangerous_changes_and_its_removal_ends_other_sessions,
     first_passkey_has_recovery_codes_which_go_with_the_last_one,
 );
@@ -103,7 +103,7 @@ async fn passkey_is_added_and_signs_in_instead_of_password_and_code(fixture: Fix
     assert_eq!(how["passkey_id"], added["passkey"]["id"], "{log}");
 }
 
-async fn signatures_of_others_for_others_or_from_before_sign_in_nobody(fixture: Fixture) {
+async fn signatures_of_others_for_others_or_from_before_sign_no_person_in(fixture: Fixture) {
     let owner = fixture.owner().await;
     let other = owner.add("bob@example.com", "admin").await;
     let mut device = Authenticator::new(ORIGIN);
@@ -112,7 +112,7 @@ async fn signatures_of_others_for_others_or_from_before_sign_in_nobody(fixture: 
     add(&other, &mut other_device, "phone").await;
     let wrong = |answer: ApiResponse| answer.expect_problem(401, "wrong_passkey");
 
-    // A page of somebody else, a device that did not verify its person, a device that nobody added.
+    // A page of another person, a device that did not verify its person, a device that was not added.
     device.origin = "https://muster.example.evil.example".to_owned();
     wrong(signed_in(&fixture, &mut device).await);
     ORIGIN.clone_into(&mut device.origin);

@@ -32,7 +32,7 @@ async fn password_is_reset(fixture: Fixture, sink: SmtpSink) {
     let tokens = [sink.mail(&owner.email, 1).await, sink.mail(&owner.email, 2).await];
     let [token, other] = tokens.each_ref().map(|mail| mail.secret());
     let guess = format!("mst_reset_{}", "0".repeat(64));
-    // Somebody who was signed in made a key for later.
+    // A person who was signed in made a key for later.
     let made = owner.api.post("/api/keys", json!({"name": "k", "role": "owner"})).await.expect(201);
     let kept = api.with_key(made["key"].as_str().expect("a key"));
     kept.get("/api/agents").await.expect(200);

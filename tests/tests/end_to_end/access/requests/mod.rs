@@ -1,4 +1,4 @@
-//! Requests: what is refused, bounded and paged whoever sends it.
+//! Requests: refusals, bounds and pages, for every caller.
 
 mod api;
 mod bodies;

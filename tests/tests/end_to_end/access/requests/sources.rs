@@ -155,7 +155,7 @@ async fn only_a_trusted_proxy_says_where_a_client_is() {
     fixture.server.resume_with(options);
     fixture.server.ready().await;
     assert_eq!(audited_source(&fixture, "198.51.100.7").await, "198.51.100.7");
-    // What the client wrote itself stands before what the proxies appended.
+    // What the client wrote itself is in front of what the proxies appended.
     let forged = "203.0.113.1, 198.51.100.7, 10.9.9.9";
     assert_eq!(audited_source(&fixture, forged).await, "198.51.100.7");
 }

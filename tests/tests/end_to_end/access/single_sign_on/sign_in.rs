@@ -78,13 +78,13 @@ async fn invited_person_joins_at_the_first_sign_in_and_only_with_a_verified_addr
     assert_eq!(me["session"]["confirmed_at"], Value::Null);
     assert!(owner.api.get("/api/invitations").await.expect(200)["items"] == json!([]));
 
-    // The subject names the person, whatever the address is now.
+    // The subject names the person, even after a change of the address.
     provider.behave(says(json!({"email": "grace.hopper@example.com"})));
     let again = signed_in(&fixture, &single_sign_on(&fixture, &provider).await);
     assert_eq!(again.get("/api/me").await.expect(200)["id"], me["id"]);
     provider.behave(says(json!({"sub": "subject-2"})));
     single_sign_on(&fixture, &provider).await.expect_problem(409, "identity_not_linked");
-    // Without a password nobody signs in with one.
+    // An account without a password can't sign in with one.
     for password in ["", PASSWORD] {
         let refused = sign_in(&fixture.api, "grace@example.com", password).await;
         refused.expect_problem(401, "wrong_sign_in");
@@ -190,12 +190,12 @@ async fn account_with_the_same_address_is_linked_only_by_its_person(mut fixture:
     assert!(muster_tests::cookie_of(&answer, "__Host-muster_access").is_none());
     let me = signed_in(&fixture, &single_sign_on(&fixture, &provider).await);
     assert_eq!(me.get("/api/me").await.expect(200)["id"], grace.member_id.as_str());
-    // Nobody else gets it.
+    // No other account gets it.
     owner.api.post("/api/auth/confirm", json!({"password": PASSWORD})).await.expect(200);
     come_from_link(&owner).await.expect_problem(409, "identity_taken");
     assert_eq!(actions(&fixture).await.iter().filter(|one| *one == "identity.create").count(), 1);
 
-    // A person whom nobody knows gets a tenant of its own, as the operator allows.
+    // An unknown person gets a tenant of its own, as the operator allows.
     provider.behave(says(json!({"sub": "subject-9", "email": "eve@example.com"})));
     let eve = signed_in(&fixture, &single_sign_on(&fixture, &provider).await);
     let shown = eve.get("/api/me").await.expect(200);

@@ -49,7 +49,7 @@ async fn invitation_makes_one_member_with_a_new_or_an_existing_account(fixture: 
     refused.expect(401);
     accept(&owner, &token, PASSWORD).await.expect_problem(401, "invalid_invitation");
 
-    // Somebody with an account proves its password.
+    // A person with an account proves its password.
     let again = owner.invite("bob@example.com", "admin").await;
     accept(&owner, &again, "wrong horse battery").await.expect_problem(401, "wrong_sign_in");
     accept(&owner, &again, PASSWORD).await.expect_problem(409, "already_member");
@@ -165,7 +165,7 @@ async fn dangerous_changes_need_the_password_of_the_last_fifteen_minutes(fixture
     next.delete(&path).await.expect_problem(403, "confirmation_required");
     confirm(PASSWORD).await.expect(200);
     next.patch(&path, json!({"role": "admin"})).await.expect(200);
-    // A key has no password, and another tenant sees nobody.
+    // A key has no password, and another tenant sees no member.
     for answer in
         [fixture.api.delete(&path).await, fixture.api.post("/api/invitations", body).await]
     {

@@ -128,7 +128,7 @@ fn every_image_variable_is_read_by_its_programs_and_every_path_exists() {
             assert!(is_known, "{part}: nothing reads {name}");
             if value.starts_with('/') {
                 let is_kept = volumes.iter().any(|volume| value.starts_with(volume));
-                assert!(is_kept, "{part}: {name}={value} lies in no volume");
+                assert!(is_kept, "{part}: {name}={value} is in no volume");
             }
         }
         let program = &file.words("ENTRYPOINT")[0];

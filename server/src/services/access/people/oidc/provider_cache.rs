@@ -32,16 +32,16 @@ const REFUSED: ServiceError = ServiceError::Unauthenticated {
 
 /// A provider. Cheap to clone.
 #[derive(Debug, Clone)]
-pub(super) struct KnownProvider(Arc<Shared>);
+pub(super) struct KnownProvider(Arc<KnownProviderInner>);
 
 #[derive(Debug)]
-struct Shared {
+struct KnownProviderInner {
     client: OidcClient,
-    known: Mutex<Option<Known>>,
+    known: Mutex<Option<CachedProvider>>,
 }
 
 #[derive(Debug, Clone)]
-struct Known {
+struct CachedProvider {
     document: Arc<ProviderDocument>,
     keys: Arc<ProviderKeys>,
     read_at: Instant,
@@ -60,7 +60,7 @@ pub(super) struct BroughtCode<'a> {
 
 impl KnownProvider {
     pub(super) fn new(client: OidcClient) -> Self {
-        Self(Arc::new(Shared { client, known: Mutex::default() }))
+        Self(Arc::new(KnownProviderInner { client, known: Mutex::default() }))
     }
 
     pub(super) fn settings(&self) -> &OidcProvider {
@@ -115,7 +115,7 @@ impl KnownProvider {
     }
 
     /// Document and keys that are younger than this.
-    async fn known(&self, max_age: Duration) -> Result<Known, ServiceError> {
+    async fn known(&self, max_age: Duration) -> Result<CachedProvider, ServiceError> {
         let mut known = self.0.known.lock().await;
         if let Some(known) = known.as_ref().filter(|known| known.read_at.elapsed() < max_age) {
             return Ok(known.clone());
@@ -127,7 +127,7 @@ impl KnownProvider {
         };
         let (document, keys) = read.await.map_err(|error| self.failed(&error))?;
         let (document, keys) = (Arc::new(document), Arc::new(keys));
-        Ok(known.insert(Known { document, keys, read_at: Instant::now() }).clone())
+        Ok(known.insert(CachedProvider { document, keys, read_at: Instant::now() }).clone())
     }
 
     fn failed(&self, error: &OidcError) -> ServiceError {

@@ -70,7 +70,7 @@ pub struct AskedNewPasskey {
 }
 
 /// A passkey that was used just now.
-struct Verified {
+struct VerifiedPasskey {
     row: passkey::Model,
     used: PasskeyUse,
     /// The session that it can begin.
@@ -131,7 +131,7 @@ impl Passkeys {
     ) -> Result<SignedIn> {
         client.limited_as.map_or(Ok(()), |source| self.limiter.attempt(&source))?;
         let verified = self.verified(challenge, assertion).await;
-        let Verified { row, used, session_id, .. } = match verified {
+        let VerifiedPasskey { row, used, session_id, .. } = match verified {
             Err(refusal @ ServiceError::Unauthenticated { code: "wrong_passkey", .. }) => {
                 self.sign_in.record_failure(client, &[]).await?;
                 return Err(refusal);
@@ -162,7 +162,11 @@ impl Passkeys {
     }
 
     /// Checks what a device signed, against the stored passkey.
-    async fn verified(&self, challenge: &str, assertion: &PasskeyAssertion) -> Result<Verified> {
+    async fn verified(
+        &self,
+        challenge: &str,
+        assertion: &PasskeyAssertion,
+    ) -> Result<VerifiedPasskey> {
         let (verifier, now) = (self.verifier()?, self.sign_in.clock.now());
         let begun = Ceremony::open(challenge, &self.sign_in.secret_box, now).ok_or(INVALID)?;
         let Purpose::Use(session_id) = begun.purpose else { return Err(INVALID) };
@@ -180,7 +184,7 @@ impl Passkeys {
             sign_count: used.sign_count.into(),
             at: now,
         };
-        Ok(Verified { row, used, session_id, begun_at: begun.begun_at })
+        Ok(VerifiedPasskey { row, used, session_id, begun_at: begun.begun_at })
     }
 
     /// Records that the caller proved itself again, when the device was asked: a signature that is sent
@@ -203,7 +207,7 @@ impl Passkeys {
         };
         let (system, detail) = (self.sign_in.store.system(), json!({"second_factor": "passkey"}));
         let now = self.sign_in.clock.now();
-        if let Some(Verified { used, begun_at, .. }) = verified {
+        if let Some(VerifiedPasskey { used, begun_at, .. }) = verified {
             let subject = Subject { kind: "session", id: live.session.id.0 };
             let audit = caller.audit("session.confirm", subject, &detail, now);
             let factor = Some((live.user.id, UsedFactor::Passkey(used)));

@@ -15,7 +15,7 @@ use crate::services::access::people::account::entries_of_other_tenants;
 use crate::services::access::people::confirmation::{require_confirmed, require_session};
 use crate::services::error::{Result, ServiceError};
 use crate::store::entities::access::passkey;
-use crate::store::queries::{LiveSession, PasskeyAddition, ReportedChange};
+use crate::store::queries::{LiveUserSession, PasskeyAddition, ReportedChange};
 
 const UNKNOWN: ServiceError = ServiceError::NotFound("passkey");
 
@@ -165,7 +165,7 @@ impl Passkeys {
     async fn reported(
         &self,
         caller: &Caller,
-        live: &LiveSession,
+        live: &LiveUserSession,
         (action, id): (&'static str, PasskeyId),
         letter: &Letter<'_>,
     ) -> Result<ReportedChange> {

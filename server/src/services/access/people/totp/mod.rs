@@ -18,7 +18,7 @@ use crate::services::access::caller::{Caller, Subject};
 use crate::services::access::mails::Letter;
 use crate::services::error::{Result, ServiceError};
 use crate::store::entities::access::{audit_entry, totp_secret};
-use crate::store::queries::{LiveSession, ReportedChange, TotpTry};
+use crate::store::queries::{LiveUserSession, ReportedChange, TotpTry};
 
 /// What a sealed secret is the secret of.
 pub(in crate::services) const FIELD: &str = "totp_secret";
@@ -168,7 +168,7 @@ impl SecondFactor<'_> {
     async fn reported(
         &self,
         caller: &Caller,
-        live: &LiveSession,
+        live: &LiveUserSession,
         action: &'static str,
         letter: &Letter<'_>,
     ) -> Result<ReportedChange> {
@@ -183,7 +183,7 @@ impl SecondFactor<'_> {
     fn audit(
         &self,
         caller: &Caller,
-        live: &LiveSession,
+        live: &LiveUserSession,
         action: &'static str,
     ) -> audit_entry::Model {
         let subject = Subject { kind: "member", id: live.member.id.0 };

@@ -7,11 +7,11 @@ use crate::domain::access::people::totp::TypedCode;
 use crate::domain::time::Timestamp;
 use crate::services::access::caller::Client;
 use crate::services::access::people::session_start::SessionStart;
+use crate::services::access::people::sign_in::challenge::SignInChallenge;
 use crate::services::access::people::sign_in::{SignIn, SignedIn};
-use crate::services::access::people::sign_in_challenge::SignInChallenge;
 use crate::services::error::{Result, ServiceError};
 use crate::store::entities::access::{member, tenant, user};
-use crate::store::queries::{LiveSession, UsedFactor};
+use crate::store::queries::{LiveUserSession, UsedFactor};
 
 const INVALID: ServiceError = ServiceError::Unauthenticated {
     code: "invalid_challenge",
@@ -66,7 +66,7 @@ impl SignIn {
     /// 403 `code_required` without a code; 422 `wrong_code`; [`ServiceError::RateLimited`].
     pub(in crate::services) async fn require_factor(
         &self,
-        live: &LiveSession,
+        live: &LiveUserSession,
         typed: Option<Zeroizing<String>>,
     ) -> Result<()> {
         let (system, user) = (self.store.system(), &live.user);

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use self::source::LiveOutputReader;
-use super::read::told;
+use super::read::output_error;
 use crate::domain::access::principal::Scope;
 use crate::domain::commands::command_state::CommandState;
 use crate::domain::commands::output_event::Piece;
@@ -102,7 +102,7 @@ impl LiveOutput {
         let mut source = LiveOutputReader::new(tenant, id, request.stream, request.from_bytes);
         let mut ready = VecDeque::new();
         // Unreadable output is refused now. Later the stream could only end early.
-        source.read(&mut ready).await.map_err(told)?;
+        source.read(&mut ready).await.map_err(output_error)?;
         Ok(LiveStream {
             viewer,
             watch: self.hub.watch_command(id),

@@ -44,7 +44,7 @@ pub enum ChangedApiKey {
 
 /// A new secret of a key.
 #[derive(Debug, Clone)]
-pub struct Rotation {
+pub struct ApiKeyRotation {
     pub hash: SecretHash,
     pub prefix: String,
     /// Who asked, and so knows the secret.
@@ -82,7 +82,7 @@ impl TenantScope {
     pub async fn rotate_api_key(
         &self,
         id: ApiKeyId,
-        rotation: Rotation,
+        rotation: ApiKeyRotation,
         audit: audit_entry::Model,
     ) -> Result<Option<api_key::Model>, StoreError> {
         let tenant_id = self.tenant_id;
@@ -107,7 +107,7 @@ impl TenantScope {
                     changed.previous_used_at = Set(row.last_used_at);
                     changed.rotated_by = Set(Some(rotation.by));
                     let row = changed.update(transaction).await?;
-                    let Rotation { by, presented, now, .. } = rotation;
+                    let ApiKeyRotation { by, presented, now, .. } = rotation;
                     let (id, session_id) = (Some(by), audit.session_id);
                     let maker = SecretMaker { id, presented, session_id };
                     record_secret(transaction, &row, maker, now).await?;

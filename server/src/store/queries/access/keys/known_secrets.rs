@@ -1,4 +1,4 @@
-//! Who has known which secrets of API keys. A secret is shown once, to whoever creates or rotates its key;
+//! Who has known which secrets of API keys. A secret is shown once, to the person who creates or rotates its key;
 //! what is made with a secret is known to everybody who knows that secret.
 
 use std::collections::BTreeSet;
@@ -16,7 +16,7 @@ use crate::store::StoreError;
 use crate::store::entities::access::{api_key, api_key_secret};
 use crate::store::writer::MAX_LIST;
 
-/// Who creates or rotates a key, and so sees the new secret. Nobody for the first key of a tenant.
+/// Who creates or rotates a key, and so sees the new secret. `None` for the first key of a tenant.
 #[derive(Debug, Clone, Copy, Default)]
 pub(in crate::store::queries) struct SecretMaker {
     pub id: Option<PrincipalId>,

@@ -53,7 +53,7 @@ impl SystemScope {
         Ok(query.all(&self.reader).await?.pop())
     }
 
-    /// The sign-in of a code, if nobody has decided about it.
+    /// The sign-in of a code, if it is not decided.
     pub async fn undecided_device_login(
         &self,
         user: SecretHash,

@@ -48,7 +48,7 @@ impl SystemScope {
                     if changed.rows_affected == 0 {
                         return Err(StoreError::SessionEnded);
                     }
-                    // Whoever has a mail of before must not undo it.
+                    // A mail of before must not undo it.
                     password_reset::Entity::delete_many()
                         .filter(password_reset::Column::UserId.eq(user_id))
                         .exec(transaction)

@@ -18,7 +18,7 @@ use crate::store::writer::add_audit;
 /// Tokens of one person that are valid at the same time. Further requests send no mail.
 const MAX_RESETS_OF_USER: u64 = 5;
 
-/// Stands for the person of an unknown address.
+/// Used in place of the person of an unknown address.
 const NOBODY: UserId = UserId(uuid::Uuid::nil());
 
 /// A request for a token.

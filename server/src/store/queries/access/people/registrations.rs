@@ -39,7 +39,7 @@ pub struct Letters {
 
 /// Whether a registration was stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Registered {
+pub enum RegistrationResult {
     Stored,
     TooMany,
 }
@@ -55,7 +55,7 @@ pub struct NewAccount {
 
 /// The result of [`SystemScope::verify_registration`].
 #[derive(Debug, Clone)]
-pub enum Verified {
+pub enum VerificationResult {
     Created(Box<NewAccount>),
     /// The code or the registration is wrong, used or expired.
     Invalid,
@@ -67,7 +67,7 @@ impl SystemScope {
         &self,
         row: registration::Model,
         letters: Letters,
-    ) -> Result<Registered, StoreError> {
+    ) -> Result<RegistrationResult, StoreError> {
         self.writer
             .change(move |transaction| {
                 let (row, letters) = (row.clone(), letters.clone());
@@ -79,7 +79,7 @@ impl SystemScope {
                         .await?;
                     let all = registration::Entity::find().count(transaction).await?;
                     if all >= MAX_REGISTRATIONS {
-                        return Ok(Registered::TooMany);
+                        return Ok(RegistrationResult::TooMany);
                     }
                     let of_address = registration::Entity::find()
                         .filter(registration::Column::Email.eq(row.email.as_str()))
@@ -97,7 +97,7 @@ impl SystemScope {
                         .exec_without_returning(transaction)
                         .await?;
                     queue_mail(transaction, mail).await?;
-                    Ok(Registered::Stored)
+                    Ok(RegistrationResult::Stored)
                 })
             })
             .await
@@ -152,13 +152,13 @@ impl SystemScope {
         presented: Option<[u8; 32]>,
         now: Timestamp,
         account: impl Fn(&registration::Model) -> NewAccount + Clone + Send + Sync + 'static,
-    ) -> Result<Verified, StoreError> {
+    ) -> Result<VerificationResult, StoreError> {
         self.writer
             .change(move |transaction| {
                 let account = account.clone();
                 Box::pin(async move {
                     let found = registration::Entity::find_by_id(id).all(transaction).await?.pop();
-                    let Some(row) = found else { return Ok(Verified::Invalid) };
+                    let Some(row) = found else { return Ok(VerificationResult::Invalid) };
                     registration::Entity::update_many()
                         .col_expr(registration::Column::Tries, row.tries.saturating_add(1).into())
                         .filter(registration::Column::Id.eq(id))
@@ -166,7 +166,7 @@ impl SystemScope {
                         .await?;
                     let is_right = !row.is_known && row.code().is(presented, now);
                     if !is_right || has_account(transaction, &row.email).await? {
-                        return Ok(Verified::Invalid);
+                        return Ok(VerificationResult::Invalid);
                     }
                     let new = account(&row);
                     registration::Entity::delete_many()
@@ -174,7 +174,7 @@ impl SystemScope {
                         .exec(transaction)
                         .await?;
                     insert(transaction, new.clone()).await?;
-                    Ok(Verified::Created(Box::new(new)))
+                    Ok(VerificationResult::Created(Box::new(new)))
                 })
             })
             .await

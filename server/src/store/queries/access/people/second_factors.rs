@@ -5,7 +5,7 @@ use sea_orm::{
     PaginatorTrait as _, QueryFilter as _,
 };
 
-use super::passkeys::{PasskeyUse, has_passkey, of_user, use_passkey};
+use super::passkeys::{PasskeyUse, delete_passkeys, has_passkey, of_user, use_passkey};
 use super::recovery_codes::replace_codes;
 use super::reported_change::{ReportedChange, report};
 use super::session_end::{SessionsToEnd, end_all, sessions_to_end};
@@ -102,6 +102,32 @@ impl SystemScope {
                     }
                     report(transaction, reported).await?;
                     delete_factor(transaction, user_id).await?;
+                    Ok(true)
+                })
+            })
+            .await
+    }
+
+    /// Deletes the secret, the passkeys and the recovery codes of a person who lost them, and ends the person's
+    /// sessions; false without any.
+    pub async fn reset_totp(
+        &self,
+        user_id: UserId,
+        now: Timestamp,
+        reported: ReportedChange,
+    ) -> Result<bool, StoreError> {
+        self.writer
+            .change(move |transaction| {
+                let reported = reported.clone();
+                Box::pin(async move {
+                    let passkeys = delete_passkeys(transaction, user_id).await?;
+                    if passkeys == 0 && find(transaction, user_id).await?.is_none() {
+                        return Ok(false);
+                    }
+                    report(transaction, reported).await?;
+                    delete_factor(transaction, user_id).await?;
+                    let open = sessions_to_end(transaction, user_id, SessionsToEnd::All).await?;
+                    end_all(transaction, open, now).await?;
                     Ok(true)
                 })
             })
@@ -234,7 +260,7 @@ async fn has_factor(
     Ok(has_totp(connection, user_id).await? || has_passkey(connection, user_id).await?)
 }
 
-pub(super) async fn delete_factor(
+async fn delete_factor(
     transaction: &DatabaseTransaction,
     user_id: UserId,
 ) -> Result<(), StoreError> {

@@ -23,7 +23,7 @@ const KEPT_MS: u64 = 30 * 24 * 3_600_000;
 
 /// A session that has not ended, its member and its person.
 #[derive(Debug, Clone)]
-pub struct LiveSession {
+pub struct LiveUserSession {
     pub session: user_session::Model,
     pub member: member::Model,
     pub user: user::Model,
@@ -76,7 +76,7 @@ impl SystemScope {
     }
 
     /// A session that has not ended, unless its member was removed.
-    pub async fn live_session(&self, id: SessionId) -> Result<Option<LiveSession>, StoreError> {
+    pub async fn live_session(&self, id: SessionId) -> Result<Option<LiveUserSession>, StoreError> {
         let session = user_session::Entity::find_by_id(id)
             .filter(user_session::Column::RevokedAt.is_null())
             .all(&self.reader)
@@ -88,7 +88,7 @@ impl SystemScope {
         let user = user::Entity::find_by_id(member.user_id).all(&self.reader).await?.pop();
         let Some(user) = user else { return Ok(None) };
         let lacks_second_factor = self.misses_required_factor(member.tenant_id, &user).await?;
-        Ok(Some(LiveSession { session, member, user, lacks_second_factor }))
+        Ok(Some(LiveUserSession { session, member, user, lacks_second_factor }))
     }
 
     /// The account of a member.

@@ -1,4 +1,4 @@
-//! How somebody else decides about a request for approval, in one transaction with what follows for the
+//! How another person decides about a request for approval, in one transaction with what follows for the
 //! work.
 
 use sea_orm::sea_query::Expr;
@@ -49,7 +49,7 @@ pub enum DecisionResult {
     Unknown,
     /// It was decided, has expired, or its work has ended.
     NotPending(ApprovalState),
-    /// Somebody decides about their own request.
+    /// A person decides about an own request.
     OwnRequest,
 }
 

@@ -8,7 +8,7 @@ use crate::store::entities::commands::command;
 use crate::store::entities::commands::command::Column;
 
 /// Limits a query to the commands that the filter matches.
-pub(super) fn wanted(
+pub(super) fn matching(
     query: Select<command::Entity>,
     filter: &CommandFilter,
 ) -> Select<command::Entity> {

@@ -9,7 +9,7 @@ use sea_orm::{
 };
 use uuid::Uuid;
 
-use super::predicate::wanted;
+use super::predicate::matching;
 use super::{CommandFilter, Effort};
 use crate::domain::commands::command_state::CommandState;
 use crate::domain::ids::{AgentId, CommandId, JobId, TenantId};
@@ -105,7 +105,7 @@ impl Stretch<'_> {
         floor: Option<Uuid>,
         limit: u64,
     ) -> Select<command::Entity> {
-        self.wanted(walk, floor).order_by_desc(Column::Id).limit(limit)
+        self.matching_commands(walk, floor).order_by_desc(Column::Id).limit(limit)
     }
 
     /// Ids of the matching open commands, in any order.
@@ -114,12 +114,12 @@ impl Stretch<'_> {
         walk: &Walk<'_>,
         floor: Option<Uuid>,
     ) -> Select<command::Entity> {
-        self.wanted(walk, floor).select_only().column(Column::Id)
+        self.matching_commands(walk, floor).select_only().column(Column::Id)
     }
 
-    fn wanted(&self, walk: &Walk<'_>, floor: Option<Uuid>) -> Select<command::Entity> {
+    fn matching_commands(&self, walk: &Walk<'_>, floor: Option<Uuid>) -> Select<command::Entity> {
         // No condition twice: a database multiplies their estimates and takes another index.
-        let mut query = wanted(self.along(walk), &walk.rest(self.filter));
+        let mut query = matching(self.along(walk), &walk.rest(self.filter));
         if !walk.names_tenant() {
             query = query.filter(Column::TenantId.eq(self.tenant_id));
         }

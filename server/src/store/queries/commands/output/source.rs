@@ -11,7 +11,7 @@ use muster_protocol::limits::MAX_OUTPUT_FRAME_BYTES;
 
 use crate::domain::ids::CommandId;
 use crate::store::StoreError;
-use crate::store::blobs::{BlobError, BlobName, Blobs, Block};
+use crate::store::blobs::{BlobError, BlobName, Blobs, OutputBlock};
 use crate::store::entities::commands::{output_blob, output_chunk};
 use crate::store::queries::OutputStream;
 use output_chunk::Column::{LengthBytes, OffsetBytes, StdoutBytes, StdoutOffsetBytes};
@@ -94,7 +94,8 @@ impl OutputSource<'_> {
             let file = blobs.open_blocks(name)?;
             // Blocks start at other offsets than chunks, so the last chunk that was read does not
             // help.
-            let is_wanted = |block: &&Block| end_of(block, position.stream) > position.from_bytes;
+            let is_wanted =
+                |block: &&OutputBlock| end_of(block, position.stream) > position.from_bytes;
             let limit = usize::try_from(limit).unwrap_or(usize::MAX);
             let wanted = file.blocks().iter().filter(is_wanted).take(limit);
             wanted
@@ -184,7 +185,7 @@ pub(in crate::store::queries) fn length_of(blob: &output_blob::Model, stream: Ou
     .cast_unsigned()
 }
 
-fn end_of(block: &Block, stream: OutputStream) -> u64 {
+fn end_of(block: &OutputBlock, stream: OutputStream) -> u64 {
     let end = block.offset_bytes + block.length_bytes;
     let stdout_end = block.stdout_offset_bytes + block.stdout_bytes;
     match stream {
@@ -194,7 +195,7 @@ fn end_of(block: &Block, stream: OutputStream) -> u64 {
     }
 }
 
-fn chunk_of(command_id: CommandId, block: &Block, records: Vec<u8>) -> output_chunk::Model {
+fn chunk_of(command_id: CommandId, block: &OutputBlock, records: Vec<u8>) -> output_chunk::Model {
     output_chunk::Model {
         command_id,
         offset_bytes: block.offset_bytes.cast_signed(),

@@ -7,7 +7,7 @@ use sea_orm::{
     QuerySelect as _,
 };
 
-use super::plan_room::PlanRoom;
+use super::plan_capacity::PlanCapacity;
 use super::{AgentIdentity, OpenSession};
 use crate::domain::fleet::agent::AgentLevel;
 use crate::domain::ids::{AgentId, AgentKeyId, TenantId};
@@ -24,7 +24,7 @@ pub(super) struct RegistrationCandidates {
     by_key_pair: HashMap<(AgentKeyId, Vec<u8>), AgentId>,
     acceptance_counts: HashMap<AgentId, u64>,
     agents_of_key: HashMap<AgentKeyId, i64>,
-    pub(super) plan_room: PlanRoom,
+    pub(super) plan_capacity: PlanCapacity,
     changed: HashSet<AgentId>,
     /// Names and hostnames of other agents, of those that openings come with for the first time.
     taken_names: HashSet<(TenantId, String)>,
@@ -41,7 +41,7 @@ impl RegistrationCandidates {
             by_key_pair: HashMap::new(),
             acceptance_counts: HashMap::new(),
             agents_of_key: HashMap::new(),
-            plan_room: PlanRoom::default(),
+            plan_capacity: PlanCapacity::default(),
             changed: HashSet::new(),
             taken_names: HashSet::new(),
         };
@@ -99,7 +99,7 @@ impl RegistrationCandidates {
                 .await?;
             self.agents_of_key.extend(counts);
             let tenants = homeless.iter().map(|op| op.tenant_id).collect();
-            self.plan_room.read(transaction, tenants).await?;
+            self.plan_capacity.read(transaction, tenants).await?;
         }
         self.read_taken_names(transaction, operations).await?;
         let ledgers = agent_ledger::Entity::find()
@@ -286,7 +286,7 @@ impl RegistrationCandidates {
 
     pub(super) fn count_one_more(&mut self, key: &agent_key::Model) {
         *self.agents_of_key.entry(key.id).or_default() += 1;
-        self.plan_room.count_one_more(key.tenant_id);
+        self.plan_capacity.count_one_more(key.tenant_id);
     }
 
     pub(super) fn acceptance_count(&self, agent_id: AgentId) -> u64 {

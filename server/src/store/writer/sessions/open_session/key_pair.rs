@@ -79,7 +79,7 @@ impl OpenSession {
         format!(
             "a host with the machine id of agent {former} presented another key pair, {fingerprint}; if that host was \
              reinstalled, compare this with `muster-agent status` on the host, and run `muster agents adopt \
-             {former} --fingerprint {fingerprint}`; otherwise somebody else holds its agent key, or the machine is a copy"
+             {former} --fingerprint {fingerprint}`; otherwise another person holds its agent key, or the machine is a copy"
         )
     }
 

@@ -2,7 +2,7 @@
 
 mod candidates;
 mod key_pair;
-mod plan_room;
+mod plan_capacity;
 mod rows;
 
 use muster_protocol::CloseCode;
@@ -195,7 +195,7 @@ impl OpenSession {
         if self.is_second_basic_host(known.as_ref(), &key) {
             return SessionOpening::Refused(CloseCode::AgentLimit);
         }
-        if is_new && !candidates.plan_room.has_room(key.tenant_id) {
+        if is_new && !candidates.plan_capacity.has_capacity(key.tenant_id) {
             return SessionOpening::Refused(CloseCode::PlanLimit);
         }
         let is_suspect = is_new && !key.trusts_holders;
