@@ -126,7 +126,7 @@ const SERVER_CRATES: [(&str, &[&str]); 15] = [
         ],
     ),
     ("metrics", &["prometheus_client"]),
-    ("fault", &[]),
+    ("fault", &["nix"]),
     (
         "store",
         &[
