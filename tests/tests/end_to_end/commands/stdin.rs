@@ -136,7 +136,7 @@ async fn input_is_pinned_by_its_approval_and_shown_to_approvers_only(fixture: Fi
     fixture.api.post("/api/approvals/rules", json!({"name": "all"})).await.expect(201);
     let words = ["the first input", "another input"];
     let mut pins = Vec::new();
-    for words in words {
+    for (number, words) in words.into_iter().enumerate() {
         let text = BASE64.encode(words.as_bytes());
         let body = json!({"script": "reads", "target": {"ids": [id]}, "stdin": text});
         let job = fixture.api.post("/api/jobs", body).await.expect(202).id().to_owned();
@@ -146,7 +146,7 @@ async fn input_is_pinned_by_its_approval_and_shown_to_approvers_only(fixture: Fi
         let path = format!("/api/approvals/{}", page["items"][0].id());
         let shown = grace.get(&path).await.expect(200);
         assert_eq!(shown["data"]["stdin"], text.as_str(), "an approver sees what runs");
-        let reader = json!({"name": words, "role": "auditor"});
+        let reader = json!({"name": format!("reader {number}"), "role": "auditor"});
         let reader = grace.post("/api/keys", reader).await.expect(201);
         let by_reader = fixture.api.with_key(reader.text("key")).get(&path).await.expect(200);
         assert_eq!(by_reader["data"], data);
