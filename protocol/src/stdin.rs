@@ -85,6 +85,12 @@ mod tests {
         }
     }
 
+    #[test]
+    fn input_is_in_no_debug_output() {
+        let stdin = Stdin::new(b"hunter2".to_vec()).expect("short");
+        assert_eq!(format!("{stdin:?}"), "Stdin(7 bytes)");
+    }
+
     proptest! {
         #[test]
         fn bytes_come_back_from_json(bytes in proptest::collection::vec(any::<u8>(), 0..100)) {

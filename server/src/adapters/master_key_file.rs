@@ -9,6 +9,7 @@ use zeroize::Zeroizing;
 
 use crate::domain::access::credential::NoRandomness;
 use crate::domain::operations::master_key::{MalformedKey, MasterKey};
+use crate::fault::RotationStep;
 
 /// The file contains no usable key.
 #[derive(Debug, thiserror::Error)]
@@ -78,6 +79,7 @@ pub fn replace(path: &Path, next: &Path, previous: &Path) -> Result<(), MasterKe
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
             _ => {}
         }
+        RotationStep::RenameNextFile.reached();
         std::fs::rename(next, path)?;
         File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
     };

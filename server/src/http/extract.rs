@@ -29,10 +29,16 @@ use crate::services::access::caller::{Caller, Client};
 use crate::services::commands::MAX_WAIT_MS;
 use crate::services::error::ServiceError;
 
-/// The credential of a request.
+/// The credential of a request. A request that has a header twice has none: a proxy may have checked the
+/// other one.
 pub fn credential(headers: &HeaderMap) -> Option<&str> {
-    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
-    presented(text("authorization"), text("x-api-key"))
+    let names = ["authorization", "x-api-key"];
+    if names.iter().any(|name| headers.get_all(*name).iter().nth(1).is_some()) {
+        return None;
+    }
+    let [bearer, api_key] =
+        names.map(|name| headers.get(name).and_then(|value| value.to_str().ok()));
+    presented(bearer, api_key)
 }
 
 impl FromRequestParts<AppState> for Caller {

@@ -31,13 +31,14 @@ pub fn stored_json(text: &str) -> serde_json::Value {
 /// The data of a stored command, which is valid JSON. Standard input is shown by its size.
 pub fn shown_data(data: String) -> Box<RawValue> {
     let shown = match data.contains("\"stdin\"") {
-        true => without_stdin(&data),
+        true => shown_value(&data).to_string(),
         false => data,
     };
     RawValue::from_string(shown).unwrap_or_else(|_| RawValue::NULL.to_owned())
 }
 
-fn without_stdin(text: &str) -> String {
+/// As [`shown_data`], as a value.
+pub fn shown_value(text: &str) -> serde_json::Value {
     let mut data = stored_json(text);
     if let Some(bytes) = stdin_bytes(&data)
         && let Some(fields) = data.as_object_mut()
@@ -45,7 +46,7 @@ fn without_stdin(text: &str) -> String {
         fields.remove("stdin");
         fields.insert("stdin_bytes".into(), bytes.into());
     }
-    data.to_string()
+    data
 }
 
 /// The bytes of standard input in the stored data of an `execute`.

@@ -1,6 +1,8 @@
 //! Measures what an attacker could learn from the time of a sign-in, and how long rights outlive their end:
 //! from a revocation to the end of a stream, a poll, a download and a socket. Nothing here asserts.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use clap::Parser;
@@ -9,6 +11,7 @@ use muster_tests::{
 };
 use reqwest::Method;
 use serde_json::json;
+use tokio::task::JoinSet;
 
 /// Time of sign-ins with known and unknown addresses, and from revocations to their effect
 #[derive(Parser)]
@@ -19,6 +22,9 @@ struct Arguments {
     /// Revocations of each kind
     #[arg(long, default_value_t = 30)]
     revocations: usize,
+    /// Requests of the API, alone and while passwords are guessed
+    #[arg(long, default_value_t = 1_000)]
+    requests: usize,
 }
 
 /// Sign-ins that the server takes in a minute for one account.
@@ -26,6 +32,8 @@ const SIGN_INS_OF_ACCOUNT: usize = 10;
 /// Bytes of each entry of the log that is downloaded: more in all than the buffers of a connection hold.
 const ENTRY_BYTES: usize = 100_000;
 const ENTRIES: usize = 400;
+/// Clients that guess passwords at once.
+const GUESSERS: usize = 16;
 
 #[tokio::main]
 async fn main() {
@@ -33,6 +41,7 @@ async fn main() {
     let options = ServerOptions::default().with("MUSTER_TRUSTED_PROXY", "127.0.0.0/8");
     let fixture = Fixture::with(options).await;
     sign_ins(&fixture, arguments.sign_ins).await;
+    requests(&fixture, arguments.requests).await;
     println!("\n| from a revocation to the end of | median | longest |");
     println!("|---|---|---|");
     row("a stream of events", &streams(&fixture, arguments.revocations).await);
@@ -94,6 +103,50 @@ async fn sign_ins(fixture: &Fixture, count: usize) {
     println!("| an account | {} |", shown(known));
     println!("| an address without an account | {} |", shown(unknown));
     println!("| ratio | {:.3} |", known.as_secs_f64() / unknown.as_secs_f64());
+}
+
+/// Requests of a program, alone and while passwords are guessed from many addresses, as fast as the server
+/// answers.
+async fn requests(fixture: &Fixture, count: usize) {
+    let measure = async || {
+        let mut times = Vec::with_capacity(count);
+        for _ in 0..count {
+            let started_at = Instant::now();
+            fixture.api.get("/api/agents").await.expect(200);
+            times.push(started_at.elapsed());
+        }
+        times.sort_unstable();
+        times
+    };
+    let alone = measure().await;
+    let guesses = Arc::new(AtomicUsize::new(0));
+    let mut guessers = JoinSet::new();
+    for guesser in 0..GUESSERS {
+        let (api, guesses) = (fixture.api.with_key(""), Arc::clone(&guesses));
+        guessers.spawn(async move {
+            for attempt in 0.. {
+                let source = format!("10.{}.{}.{}", 10 + guesser, attempt / 250 % 250, attempt % 250 + 1);
+                let body = json!({"email": format!("{guesser}-{attempt}@example.com"), "password": "a wrong password"});
+                let headers = [("x-forwarded-for", source.as_str())];
+                let body = Some(body.to_string().into_bytes());
+                let _ = api.try_send(Method::POST, "/api/auth/login", &headers, body).await;
+                guesses.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+    }
+    let started_at = Instant::now();
+    let guessed = measure().await;
+    let per_second = guesses.load(Ordering::Relaxed) as f64 / started_at.elapsed().as_secs_f64();
+    guessers.shutdown().await;
+    println!("\n| `GET /api/agents`, {count} times | median | p99 |");
+    println!("|---|---|---|");
+    let p99 = |times: &[Duration]| shown(times[times.len() * 99 / 100]);
+    println!("| alone | {} | {} |", shown(median(&alone)), p99(&alone));
+    println!(
+        "| while {GUESSERS} clients guess passwords ({per_second:.0} answers a second) | {} | {} |",
+        shown(median(&guessed)),
+        p99(&guessed)
+    );
 }
 
 /// A key of a program, and its id.

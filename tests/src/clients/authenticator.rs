@@ -20,6 +20,8 @@ const ES256: i64 = -7;
 pub struct Authenticator {
     /// The origin of the page, as the browser reports it.
     pub origin: String,
+    /// The host that it signs for, if not the one that it was asked for.
+    pub host: Option<String>,
     /// Whether it verified its person.
     pub verifies_person: bool,
     /// How often it signed; 0 for a device that does not count.
@@ -43,6 +45,7 @@ impl Authenticator {
         random.fill(&mut credential_id).expect("random numbers");
         Self {
             origin: origin.to_owned(),
+            host: None,
             verifies_person: true,
             sign_count: 1,
             credential_id,
@@ -110,6 +113,7 @@ impl Authenticator {
 
     fn authenticator_data(&self, host: &str, flags: u8) -> Vec<u8> {
         let verified = if self.verifies_person { VERIFIED } else { 0 };
+        let host = self.host.as_deref().unwrap_or(host);
         let mut data = digest(&SHA256, host.as_bytes()).as_ref().to_vec();
         data.push(PRESENT | verified | flags);
         data.extend(self.sign_count.to_be_bytes());

@@ -126,8 +126,13 @@ impl Server {
 
     /// Restarts it with other options.
     pub fn resume_with(&mut self, options: ServerOptions) {
-        self.options = options;
+        self.configure(options);
         self.resume();
+    }
+
+    /// Other options for its next start, and for other commands of its program.
+    pub fn configure(&mut self, options: ServerOptions) {
+        self.options = options;
     }
 
     /// Starts the program with this server's data and returns its process.

@@ -726,7 +726,7 @@ export interface paths {
         };
         /**
          * Get a request for approval with the agents of its work.
-         * @description Get a request for approval with the agents of its work.
+         * @description While the request is pending, its data has standard input (`stdin`) for callers with `approvals:decide`.
          *
          *     Needs the scope `commands:read`.
          */
@@ -4270,7 +4270,10 @@ export interface components {
             command: string;
             command_id?: components["schemas"]["CommandId"] | null;
             created_at: components["schemas"]["Timestamp"];
-            /** @description Data of the command: parameters, words of an ad-hoc command, version. Without secret parameters. */
+            /**
+             * @description Data of the command: parameters, words of an ad-hoc command, version. Without secret parameters, and with
+             *     `stdin_bytes` instead of standard input.
+             */
             data: components["schemas"]["CommandData"];
             decided_at?: components["schemas"]["Timestamp"] | null;
             decided_by?: components["schemas"]["PrincipalId"] | null;

@@ -213,3 +213,26 @@ fn two_sizes_of_one_entry_are_refused() {
     let archive = compressed(&builder.into_inner().expect("finished"));
     assert_eq!(contents(&archive), Err("damaged"));
 }
+
+#[test]
+fn a_zip_archive_with_a_directory_that_fills_the_memory_is_not_opened() {
+    let mut archive = ZIP_MAGIC.to_vec();
+    archive.extend(ZIP_DIRECTORY_MAGIC.repeat(MAX_DIRECTORY_MAGICS + 1));
+    assert_eq!(contents(&archive), Err("too_many_entries"));
+    archive.truncate(archive.len() - 1);
+    assert_eq!(contents(&archive), Err("damaged"), "so many may be in stored files");
+}
+
+#[test]
+fn a_frame_that_needs_a_window_of_more_than_32_mib_is_refused() {
+    let tar = Builder::new(Vec::new()).into_inner().expect("finished");
+    for (window_log, expected) in
+        [(MAX_WINDOW_LOG, Ok(vec![])), (MAX_WINDOW_LOG + 1, Err("damaged"))]
+    {
+        let mut encoder = zstd::stream::Encoder::new(Vec::new(), 3).expect("an encoder");
+        encoder.window_log(window_log).expect("a window");
+        encoder.write_all(&tar).expect("compressed");
+        let archive = encoder.finish().expect("finished");
+        assert_eq!(contents(&archive), expected, "{window_log}");
+    }
+}

@@ -8,13 +8,14 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use crate::domain::access::principal::Scope;
 use crate::domain::commands::approval::{ApprovalRecord, ApprovalState, PinnedFile};
 use crate::domain::ids::{AgentId, ApprovalId, CommandId, JobId, PrincipalId};
 use crate::domain::time::Timestamp;
 use crate::http::AppState;
 use crate::http::extract::{Body, Id, Params, page};
 use crate::http::problem::{ApiResult, Problem};
-use crate::http::views::{PageView, stored_json};
+use crate::http::views::{PageView, shown_value, stored_json};
 use crate::services::access::caller::Caller;
 use crate::services::commands::approvals::ApprovalSnapshot;
 
@@ -42,7 +43,8 @@ struct ApprovalView {
     /// Absent for ad-hoc and life-cycle commands.
     #[serde(skip_serializing_if = "Option::is_none")]
     script: Option<String>,
-    /// Data of the command: parameters, words of an ad-hoc command, version. Without secret parameters.
+    /// Data of the command: parameters, words of an ad-hoc command, version. Without secret parameters, and with
+    /// `stdin_bytes` instead of standard input.
     #[schema(value_type = Object)]
     data: Value,
     agent_count: i64,
@@ -115,7 +117,7 @@ impl From<ApprovalRecord> for ApprovalView {
             command_id: row.command_id,
             command: row.command,
             script: row.script.filter(|script| !script.is_empty()),
-            data: stored_json(&row.data),
+            data: shown_value(&row.data),
             agent_count: row.agent_count,
             agents_sha256: row.pinned.agents_sha256,
             parameters_sha256: row.pinned.parameters_sha256,
@@ -145,6 +147,20 @@ impl From<ApprovalSnapshot> for ApprovalDetailView {
         });
         let (commands, agent_names) = (commands.collect(), found.agent_names);
         Self { view: found.row.into(), agent_ids, agent_names, commands }
+    }
+}
+
+impl ApprovalDetailView {
+    /// The request as this caller may see it. Who may decide about it sees standard input until it is decided,
+    /// because it is part of what runs, and of what approvers sign.
+    fn new(found: ApprovalSnapshot, caller: &Caller) -> Self {
+        let is_open = found.row.state == ApprovalState::Pending;
+        let data = match is_open && caller.principal.may(Scope::ApprovalsDecide) {
+            true => stored_json(&found.row.data),
+            false => shown_value(&found.row.data),
+        };
+        let detail = Self::from(found);
+        Self { view: ApprovalView { data, ..detail.view }, ..detail }
     }
 }
 
@@ -196,6 +212,8 @@ async fn list_approvals(
 }
 
 /// Get a request for approval with the agents of its work.
+///
+/// While the request is pending, its data has standard input (`stdin`) for callers with `approvals:decide`.
 #[utoipa::path(get, path = "/api/approvals/{id}", tag = "approvals",
     params(("id" = uuid::Uuid, Path)),
     responses((status = 200, body = ApprovalDetailView), (status = 404, body = Problem)))]
@@ -205,7 +223,7 @@ async fn get_approval(
     Id(id): Id,
 ) -> ApiResult<axum::Json<ApprovalDetailView>> {
     let found = state.services.approvals.get(&caller, ApprovalId(id)).await?;
-    Ok(axum::Json(found.into()))
+    Ok(axum::Json(ApprovalDetailView::new(found, &caller)))
 }
 
 /// Approve a request. Its work is released exactly as it was requested.

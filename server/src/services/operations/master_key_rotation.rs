@@ -18,6 +18,7 @@ use crate::domain::access::principal::ActorKind;
 use crate::domain::ids::PrincipalId;
 use crate::domain::secret_box::SecretBox;
 use crate::domain::time::Clock;
+use crate::fault::RotationStep;
 use crate::services::access::caller::{AuditAction, Subject};
 use crate::services::access::mails;
 use crate::services::access::people::access_tokens::{self, AccessTokens};
@@ -106,12 +107,14 @@ pub(super) async fn rotate(
     if both.open(NO_TENANT, CHECK, &record).is_err() {
         return Err(UnlockError::Wrong(file.display().to_string()).into());
     }
+    RotationStep::DeleteTokenKeys.reached();
     secret_box.replace_key(&new);
     // A holder of the old master key and of a copy of the database has the keys that sign access tokens.
     store.system().delete_token_keys().await?;
     if let Some(tokens) = tokens {
         tokens.forget();
     }
+    RotationStep::SealValues.reached();
     let (mut sealed, mut unreadable) = (0, 0);
     for _ in 0..MAX_PASSES {
         // What was sealed with the old key just before is stored now, and found by the next pass.
@@ -123,13 +126,17 @@ pub(super) async fn rotate(
         }
     }
     let mut counts = (sealed, unreadable);
+    RotationStep::SealSettings.reached();
     for name in [audit_key::SETTING, audit_key::PREVIOUS, authority::SETTING] {
         seal_setting(store, secret_box, name, &mut counts).await?;
     }
     let detail = json!({ "sealed": counts.0, "unreadable": counts.1 });
+    RotationStep::WriteAuditEntry.reached();
     store.system().append_audit(vec![entry(&detail, clock)]).await?;
+    RotationStep::SealRecord.reached();
     seal_setting(store, secret_box, CHECK, &mut counts).await?;
     let previous_file = previous_file(file);
+    RotationStep::LinkPreviousFile.reached();
     master_key_file::replace(file, &next, &previous_file)?;
     let file = file.to_owned();
     Ok(MasterKeyRotation { sealed: counts.0, unreadable: counts.1, file, previous_file })
@@ -189,8 +196,12 @@ async fn seal_table(
                 Err(_) => *unreadable += 1,
             }
         }
-        *sealed += changes.len() as u64;
+        let count = changes.len() as u64;
+        *sealed += count;
         store.system().replace_sealed_values(table, changes).await?;
+        if count > 0 {
+            RotationStep::SealMoreValues.reached();
+        }
     }
 }
 

@@ -121,7 +121,7 @@ pub const SERVER_CRATES: [(&str, &[&str]); 15] = [
         ],
     ),
     ("metrics", &["prometheus_client"]),
-    ("fault", &[]),
+    ("fault", &["nix"]),
     (
         "store",
         &[

@@ -8,5 +8,6 @@ mod known_secrets;
 mod master_key;
 mod members;
 mod plans;
+mod sealed_values;
 mod tenants;
 mod user_sessions;

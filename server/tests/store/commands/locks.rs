@@ -11,6 +11,7 @@ on_both_databases!(
     command_waits_until_its_lock_is_free,
     one_of_a_batch_gets_the_lock,
     locks_of_other_agents_and_other_names_are_free,
+    lock_is_free_after_every_end_of_its_holder,
 );
 
 impl Fixture {
@@ -66,5 +67,28 @@ async fn locks_of_other_agents_and_other_names_are_free(fixture: Fixture) {
     for (session, lock) in [(&one, "apt"), (&one, "db"), (&two, "apt")] {
         let id = fixture.locked(session, lock).await;
         assert!(fixture.is_sent(session, id, NOW).await, "{lock}");
+    }
+}
+
+async fn lock_is_free_after_every_end_of_its_holder(fixture: Fixture) {
+    let session = fixture.agent("host").await;
+    let ends = [
+        Outcome::Succeeded,
+        Outcome::Failed,
+        Outcome::TimedOut,
+        Outcome::Cancelled,
+        Outcome::Expired,
+        Outcome::Rejected,
+        Outcome::Lost,
+    ];
+    for end in ends {
+        let holder = fixture.locked(&session, "apt").await;
+        assert!(fixture.is_sent(&session, holder, NOW).await, "{end:?}");
+        let next = fixture.locked(&session, "apt").await;
+        assert!(!fixture.is_sent(&session, next, NOW).await, "{end:?}: it is held");
+        fixture.settle(&session, holder, end).await;
+        assert_eq!(fixture.deliverable(&session, NOW).await, [next], "{end:?}");
+        assert!(fixture.is_sent(&session, next, NOW).await, "{end:?}");
+        fixture.settle(&session, next, Outcome::Succeeded).await;
     }
 }

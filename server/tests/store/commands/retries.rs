@@ -152,15 +152,24 @@ async fn what_a_person_cancelled_or_signed_is_not_run_again(fixture: Fixture) {
     let (_, first) = fixture.retrying_job(&session, signed).await;
     let settled = fixture.settle(&session, first, Outcome::Failed).await;
     assert_eq!(settled.next_attempt, None, "signed for one start");
+    let (_, first) = fixture.retrying_job(&session, |_| {}).await;
+    tenant.cancel_command(first, NOW, audit(fixture.tenant_id)).await.expect("cancel");
+    let settled = fixture.settle(&session, first, Outcome::Failed).await;
+    assert_eq!(settled.next_attempt, None, "the execution alone was cancelled");
+    let (job, first) = fixture.retrying_job(&session, in_wave).await;
+    fixture.act(job, RolloutAction::Abort).await;
+    let settled = fixture.settle(&session, first, Outcome::Failed).await;
+    assert_eq!(settled.next_attempt, None, "aborted");
+}
+
+/// Makes a job a rollout of one wave.
+fn in_wave(submission: &mut SubmitJob) {
+    submission.rollout = Some(Fixture::rollout_row(submission.row.id, submission.row.tenant_id));
+    submission.executions[0].row.wave = Some(1);
 }
 
 async fn attempt_of_a_paused_rollout_is_held(fixture: Fixture) {
     let session = fixture.agent("host").await;
-    let in_wave = |submission: &mut SubmitJob| {
-        submission.rollout =
-            Some(Fixture::rollout_row(submission.row.id, submission.row.tenant_id));
-        submission.executions[0].row.wave = Some(1);
-    };
     let (job, first) = fixture.retrying_job(&session, in_wave).await;
     fixture.act(job, RolloutAction::Pause).await;
     let next = fixture.settle(&session, first, Outcome::Failed).await.next_attempt.expect("one");

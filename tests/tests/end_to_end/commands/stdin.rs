@@ -1,7 +1,9 @@
 //! Standard input of scripts: byte-exact, durable, and only for scripts that read it.
 
 use data_encoding::BASE64;
-use muster_tests::{AgentOptions, Fixture, JsonFields as _, Script, eventually, on_both_databases};
+use muster_tests::{
+    Agent, AgentOptions, Fixture, JsonFields as _, Script, eventually, on_both_databases,
+};
 use serde_json::{Value, json};
 
 on_both_databases!(
@@ -9,6 +11,8 @@ on_both_databases!(
     input_waits_for_an_agent_that_is_offline,
     script_that_reads_no_input_gets_none,
     command_line_passes_input_on_or_refuses_it,
+    input_is_pinned_by_its_approval_and_shown_to_approvers_only,
+    input_of_all_executions_of_a_job_is_bounded,
 );
 
 fn reads() -> Script {
@@ -113,4 +117,75 @@ async fn command_line_passes_input_on_or_refuses_it(fixture: Fixture) {
     assert!(refused.stderr.contains("pass it on with --stdin"), "{}", refused.stderr);
     let without = cli.run(&["run", &id, "reads"]).await;
     assert_eq!(without.expect(0), "", "a device is no input");
+}
+
+/// Everything that the host and the server write down about requests.
+fn logs(fixture: &Fixture, agent: &Agent) -> String {
+    let of_host = ["requests.log", "requests-refused.log", "requests-life-cycle.log"]
+        .map(|name| std::fs::read_to_string(agent.state_dir().join(name)).unwrap_or_default());
+    assert!(of_host[0].contains("reads"), "the host has a line about it");
+    [fixture.server.log(), agent.log(), of_host.concat()].concat()
+}
+
+async fn input_is_pinned_by_its_approval_and_shown_to_approvers_only(fixture: Fixture) {
+    let (agent, id) = fixture.agent(AgentOptions::with_scripts([reads()])).await;
+    let grace = fixture.owner().await.add("grace@example.com", "owner").await;
+    let made = json!({"name": "grace", "role": "owner"});
+    let made = grace.api.post("/api/keys", made).await.expect(201);
+    let grace = fixture.api.with_key(made.text("key"));
+    fixture.api.post("/api/approvals/rules", json!({"name": "all"})).await.expect(201);
+    let words = ["the first input", "another input"];
+    let mut pins = Vec::new();
+    for (number, words) in words.into_iter().enumerate() {
+        let text = BASE64.encode(words.as_bytes());
+        let body = json!({"script": "reads", "target": {"ids": [id]}, "stdin": text});
+        let job = fixture.api.post("/api/jobs", body).await.expect(202).id().to_owned();
+        let page = grace.get("/api/approvals?state=pending").await.expect(200);
+        let data = json!({"script": "reads", "stdin_bytes": words.len()});
+        assert_eq!(page["items"][0]["data"], data);
+        let path = format!("/api/approvals/{}", page["items"][0].id());
+        let shown = grace.get(&path).await.expect(200);
+        assert_eq!(shown["data"]["stdin"], text.as_str(), "an approver sees what runs");
+        let reader = json!({"name": format!("reader {number}"), "role": "auditor"});
+        let reader = grace.post("/api/keys", reader).await.expect(201);
+        let by_reader = fixture.api.with_key(reader.text("key")).get(&path).await.expect(200);
+        assert_eq!(by_reader["data"], data);
+        pins.push(shown.text("parameters_sha256").to_owned());
+        let decided = grace.post(&format!("{path}/approve"), json!({})).await.expect(200);
+        assert_eq!(decided["data"], data);
+        assert_eq!(grace.get(&path).await.expect(200)["data"], data, "it was decided");
+        assert_eq!(over(&fixture, &job).await["state"], "succeeded");
+        let run = execution(&fixture, &job).await;
+        assert_eq!(fixture.api.output(run.id()).await, words.as_bytes());
+    }
+    assert_ne!(pins[0], pins[1], "an approval is for one input");
+    let audit = fixture.api.get("/api/audit?limit=500").await.expect(200).to_string();
+    let written = logs(&fixture, &agent);
+    for words in words {
+        for text in [words.to_owned(), BASE64.encode(words.as_bytes())] {
+            assert!(!audit.contains(&text) && !written.contains(&text), "{text} is written");
+        }
+    }
+}
+
+async fn input_of_all_executions_of_a_job_is_bounded(fixture: Fixture) {
+    let (mut agent, id) = fixture.agent(AgentOptions::with_scripts([reads()])).await;
+    agent.stop();
+    let new_id = match fixture.server.is_postgres() {
+        true => "gen_random_uuid()",
+        false => "randomblob(16)",
+    };
+    let copied = "tenant_id, key_id, level, identity, name, name_source, hostname, ip, version, os, arch, \
+        capabilities, tags, max_executions, epoch, transport, is_online, connected_at, last_seen_at, created_at";
+    fixture.server.query(&format!(
+        "WITH RECURSIVE numbers(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < 256) \
+         INSERT INTO agents (id, {copied}) SELECT {new_id}, {copied} FROM agents, numbers"
+    ));
+    let text = BASE64.encode(&[0; 256 * 1024]);
+    let body = |target: Value| json!({"script": "reads", "target": target, "stdin": text, "on_mismatch": "send"});
+    let refused = fixture.api.post("/api/jobs", body(json!({"expression": "all"}))).await;
+    let refused = refused.expect_problem(422, "invalid_field");
+    assert!(refused.text("detail").contains("64 MiB"), "{refused}");
+    assert_eq!(fixture.server.query("SELECT COUNT(*) FROM jobs"), ["0"]);
+    fixture.api.post("/api/jobs", body(json!({"ids": [id]}))).await.expect(202);
 }

@@ -15,6 +15,7 @@ on_both_databases!(
     a_package_is_uploaded_shown_downloaded_and_deleted,
     a_host_downloads_runs_and_removes_a_package,
     another_tenant_gets_no_package,
+    packages_of_a_tenant_are_bounded_by_number_and_size,
 );
 
 const DESCRIPTION: &str = "name = \"backup\"\nversion = \"1.2.0\"\nkind = \"job\"\n\
@@ -171,6 +172,13 @@ async fn a_host_downloads_runs_and_removes_a_package(fixture: Fixture) {
     ] {
         fixture.api.try_execute(&id, data).await.expect_problem(422, code);
     }
+    let data = json!({"script": "package:backup", "parameters": {"WHO": "me"}, "stdin": "aGk="});
+    let refused = fixture.api.try_execute(&id, data.clone()).await;
+    assert_eq!(refused.json()["code"], "stdin_not_allowed", "{}", refused.json());
+    let command = fixture.api.execute_anyway(&id, data).await;
+    let ended = fixture.api.finished(&command).await;
+    let expected = (&json!("rejected"), &json!("stdin_not_allowed"));
+    assert_eq!((&ended["state"], &ended["error_code"]), expected);
 }
 
 async fn another_tenant_gets_no_package(fixture: Fixture) {
@@ -193,6 +201,27 @@ async fn another_tenant_gets_no_package(fixture: Fixture) {
     fixture.api.with_key(&other_key).get(&archive).await.expect_problem(404, "not_found");
     assert_eq!(fixture.api.get(&archive).await.status, 401);
     other.upload("/api/packages", self::archive("1.2.0")).await.expect(201);
+}
+
+async fn packages_of_a_tenant_are_bounded_by_number_and_size(fixture: Fixture) {
+    upload(&fixture, archive("1.0.0")).await.expect(201);
+    let four_gib = 4_u64 * 1024 * 1024 * 1024;
+    fixture.server.query(&format!("UPDATE packages SET archive_bytes = {four_gib} - 10"));
+    upload(&fixture, archive("1.0.1")).await.expect_problem(409, "packages_full");
+    fixture.server.query("UPDATE packages SET archive_bytes = 1");
+    let (id, number) = match fixture.server.is_postgres() {
+        true => ("gen_random_uuid()", "n::text"),
+        false => ("randomblob(16)", "n"),
+    };
+    let copied = "tenant_id, name, sha256, format, document, archive_bytes, unpacked_bytes, entry_count, \
+        created_by, created_at";
+    fixture.server.query(&format!(
+        "WITH RECURSIVE numbers(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < 999) \
+         INSERT INTO packages (id, version, {copied}) SELECT {id}, {number}, {copied} FROM packages, numbers"
+    ));
+    upload(&fixture, archive("1.0.1")).await.expect_problem(409, "too_many_packages");
+    let kept = fs::read_dir(fixture.server.data_dir().join("packages")).expect("listed").count();
+    assert_eq!(kept, 1, "an archive that is refused is not kept");
 }
 
 #[tokio::test]

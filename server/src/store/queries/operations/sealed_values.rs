@@ -213,6 +213,7 @@ impl SystemScope {
                                         Expr::value(sealed),
                                     )
                                     .filter(schedule::Column::Id.eq(id))
+                                    .filter(schedule::Column::SealedParameters.eq(previous))
                                     .exec(transaction)
                                     .await?;
                             }

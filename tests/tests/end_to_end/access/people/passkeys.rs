@@ -2,7 +2,7 @@
 
 use muster_tests::{
     ApiResponse, Authenticator, Cli, Database, Fixture, JsonFields as _, PASSWORD, Person,
-    PostgresDatabase, ServerOptions, TestDir, sign_in,
+    PostgresDatabase, ReceivedMail, ServerOptions, SmtpSink, TestDir, eventually, sign_in,
 };
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -11,6 +11,11 @@ use super::totp::reconnected;
 
 const ORIGIN: &str = "https://muster.example";
 const OLD: &str = "UPDATE user_sessions SET confirmed_at = confirmed_at - 901000";
+
+/// The device with the passkey `phone` has not counted so far.
+const NO_COUNT: &str = "UPDATE passkeys SET sign_count = 0, \
+    credential = REPLACE(REPLACE(credential, '\"counter\":1', '\"counter\":0'), '\"counter\":3', '\"counter\":0') \
+    WHERE name = 'phone'";
 
 fn options() -> ServerOptions {
     ServerOptions::default().with("MUSTER_PUBLIC_URL", ORIGIN)
@@ -45,6 +50,8 @@ with_a_public_url!(
     passkey_is_added_and_signs_in_instead_of_password_and_code,
     signatures_of_others_for_others_or_from_before_sign_no_person_in,
     passkey_confirms_dangerous_changes_and_its_removal_ends_other_sessions,
+    passkey_of_another_person_confirms_nothing_and_can_not_be_removed,
+    passkeys_of_a_person_are_bounded_and_need_a_password,
     first_passkey_has_recovery_codes_which_go_with_the_last_one,
 );
 
@@ -116,6 +123,10 @@ async fn signatures_of_others_for_others_or_from_before_sign_no_person_in(fixtur
     device.origin = "https://muster.example.evil.example".to_owned();
     wrong(signed_in(&fixture, &mut device).await);
     ORIGIN.clone_into(&mut device.origin);
+    // The page of this server, and a passkey for the domain above it, which other servers share.
+    device.host = Some("example".to_owned());
+    wrong(signed_in(&fixture, &mut device).await);
+    device.host = None;
     device.verifies_person = false;
     wrong(signed_in(&fixture, &mut device).await);
     device.verifies_person = true;
@@ -143,10 +154,7 @@ async fn signatures_of_others_for_others_or_from_before_sign_no_person_in(fixtur
 
     // A device that does not count: its signature still begins one session only.
     other_device.sign_count = 0;
-    fixture.server.query(
-        "UPDATE passkeys SET sign_count = 0, credential = REPLACE(credential, '\"counter\":1', '\"counter\":0') \
-         WHERE name = 'phone'",
-    );
+    fixture.server.query(NO_COUNT);
     let signed = other_device.sign(&asked(&fixture).await);
     present(&fixture, &signed).await.expect(200);
     present(&fixture, &signed).await.expect_problem(401, "invalid_challenge");
@@ -195,6 +203,57 @@ async fn passkey_confirms_dangerous_changes_and_its_removal_ends_other_sessions(
     by_key.expect_problem(403, "session_required");
 }
 
+async fn passkey_of_another_person_confirms_nothing_and_can_not_be_removed(fixture: Fixture) {
+    let owner = fixture.owner().await;
+    let other = owner.add("bob@example.com", "admin").await;
+    let mut other_device = Authenticator::new(ORIGIN);
+    let added = add(&other, &mut other_device, "phone").await;
+    let id = added["passkey"].id();
+
+    fixture.server.query(OLD);
+    let signed = other_device.sign(&asked(&fixture).await);
+    let refused = owner.api.post("/api/auth/confirm", json!({"passkey": signed})).await;
+    refused.expect_problem(403, "wrong_passkey");
+    remove(&owner, id).await.expect_problem(403, "confirmation_required");
+    let password = json!({"password": PASSWORD});
+    owner.api.post("/api/auth/confirm", password).await.expect(200);
+    remove(&owner, id).await.expect_problem(404, "not_found");
+    let listed = owner.api.get("/api/me/passkeys").await.expect(200);
+    assert_eq!(listed["items"], json!([]));
+    signed_in(&fixture, &mut other_device).await.expect(200);
+
+    // A device that does not count: its signature confirms again, and for no longer.
+    other_device.sign_count = 0;
+    fixture.server.query(NO_COUNT);
+    let signed = json!({"passkey": other_device.sign(&asked(&fixture).await)});
+    let confirm = async || other.api.post("/api/auth/confirm", signed.clone()).await.expect(200);
+    let confirmed = confirm().await;
+    assert_eq!(confirm().await, confirmed);
+}
+
+async fn passkeys_of_a_person_are_bounded_and_need_a_password(fixture: Fixture) {
+    let owner = fixture.owner().await;
+    let mut device = Authenticator::new(ORIGIN);
+    add(&owner, &mut device, "first").await;
+    // A session that began with a passkey needs no code.
+    let answer = signed_in(&fixture, &mut device).await.expect(200);
+    let by_passkey = Person::of(&fixture.api, &owner.email, &answer);
+    for number in 2..=16 {
+        add(&by_passkey, &mut Authenticator::new(ORIGIN), &format!("device {number}")).await;
+    }
+    let begun =
+        async || by_passkey.api.post("/api/me/passkeys/challenge", json!({})).await.expect(200);
+    let body = Authenticator::new(ORIGIN).make(&begun().await, "one more");
+    let refused = by_passkey.api.post("/api/me/passkeys", body).await;
+    refused.expect_problem(409, "too_many_passkeys");
+    assert_eq!(fixture.server.query("SELECT COUNT(*) FROM passkeys"), ["16"]);
+
+    // A provider decides how people without a password prove who they are.
+    fixture.server.query("UPDATE users SET password_hash = ''");
+    let refused = by_passkey.api.post("/api/me/passkeys/challenge", json!({})).await;
+    refused.expect_problem(409, "password_required");
+}
+
 async fn first_passkey_has_recovery_codes_which_go_with_the_last_one(fixture: Fixture) {
     let owner = fixture.owner().await;
     let answer = sign_in(&fixture.api, &owner.email, PASSWORD).await.expect(200);
@@ -212,6 +271,12 @@ async fn first_passkey_has_recovery_codes_which_go_with_the_last_one(fixture: Fi
     let api = fixture.api.with_key("");
     let answer = api.post("/api/auth/login/code", body).await.expect(200);
     let recovered = Person::of(&fixture.api, &owner.email, &answer);
+
+    // A recovery code counts once.
+    let waiting = sign_in(&fixture.api, &owner.email, PASSWORD).await.expect(202);
+    let body = json!({"challenge": waiting.text("challenge"), "code": codes[0]});
+    let again = api.post("/api/auth/login/code", body).await;
+    again.expect_problem(401, "wrong_second_factor");
 
     // A second one needs a code, and brings no codes. The same device has one passkey.
     let refused = recovered.api.post("/api/me/passkeys/challenge", json!({})).await;
@@ -239,6 +304,40 @@ async fn first_passkey_has_recovery_codes_which_go_with_the_last_one(fixture: Fi
     let state = by_phone.api.get("/api/me/totp").await.expect(200);
     assert_eq!(state["recovery_codes_left"], 0, "{state}");
     sign_in(&fixture.api, &owner.email, PASSWORD).await.expect(200);
+}
+
+/// What is changed without the person is noticed by the person and by the owners of its tenants.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn person_gets_a_mail_and_each_tenant_an_entry_about_a_passkey() {
+    let sink = SmtpSink::start().await;
+    let options = options()
+        .with("MUSTER_SMTP_URL", format!("smtp+plain://{}", sink.address()))
+        .with("MUSTER_SMTP_FROM", "Muster <muster@example.com>");
+    let fixture = Fixture::with(options).await;
+    let owner = fixture.owner().await;
+    let mut device = Authenticator::new(ORIGIN);
+    let added = add(&owner, &mut device, "laptop").await;
+    let id = added["passkey"].id();
+    let about = |mails: &[ReceivedMail], words: &str| {
+        mails.iter().filter(|mail| mail.to == owner.email && mail.text.contains(words)).count()
+    };
+    for (words, action) in [
+        ("A passkey was added to your account", "passkey.create"),
+        ("A passkey was removed from your account", "passkey.delete"),
+    ] {
+        if action == "passkey.delete" {
+            let answer = signed_in(&fixture, &mut device).await.expect(200);
+            remove(&Person::of(&fixture.api, &owner.email, &answer), id).await.expect(204);
+        }
+        eventually(words, async || (about(&sink.received(), words) == 1).then_some(())).await;
+        let log = fixture.api.get(&format!("/api/audit?action={action}")).await.expect(200);
+        assert_eq!(log.list("items").len(), 1, "{log}");
+        assert_eq!(log["items"][0]["actor_id"], owner.member_id.as_str(), "{log}");
+    }
+    // A sign-in that fails is in the log of its tenant or of the server.
+    signed_in(&fixture, &mut device).await.expect_problem(401, "wrong_passkey");
+    let log = fixture.api.get("/api/audit?log=server&action=session.refuse").await.expect(200);
+    assert_eq!(log.list("items").len(), 1, "{log}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -108,9 +108,19 @@ async fn known_address_gets_the_same_answer_and_a_notice() {
 }
 
 #[tokio::test]
-async fn of_two_registrations_of_one_address_one_wins() {
+async fn of_two_registrations_of_one_address_one_wins_on_sqlite() {
     let sink = SmtpSink::start().await;
-    let fixture = open(&sink, Database::Sqlite).await;
+    one_of_two_registrations_wins(open(&sink, Database::Sqlite).await, sink).await;
+}
+
+#[tokio::test]
+async fn of_two_registrations_of_one_address_one_wins_on_postgres() {
+    let sink = SmtpSink::start().await;
+    let database = Database::Postgres(PostgresDatabase::empty());
+    one_of_two_registrations_wins(open(&sink, database).await, sink).await;
+}
+
+async fn one_of_two_registrations_wins(fixture: Fixture, sink: SmtpSink) {
     let (api, email) = (&fixture.api, "bob@example.com");
     let (one, other) = tokio::join!(register(api, email), register(api, email));
     let ids = [one.expect(202), other.expect(202)];

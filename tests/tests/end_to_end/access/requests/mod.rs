@@ -4,6 +4,7 @@ mod api;
 mod bodies;
 mod browsers;
 mod lists;
+mod malformed;
 mod refusals;
 mod sources;
 mod waits;

@@ -9,51 +9,12 @@ use muster_tests::{
 };
 use serde_json::{Value, json};
 
+use super::{copy_rows, printed, sealed_under, webhook_secret};
+
 on_both_databases!(
     the_master_key_is_replaced_while_the_server_runs_and_secrets_stay_readable,
-    a_server_that_is_killed_while_it_replaces_its_key_finds_both_and_finishes_later,
     a_replaced_audit_key_is_trusted_through_the_one_before,
 );
-
-const URL: &str = "https://hooks.example/x";
-
-fn printed(done: &std::process::Output) -> String {
-    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
-    String::from_utf8_lossy(&done.stdout).into_owned()
-}
-
-async fn webhook_secret(fixture: &Fixture) -> String {
-    let shown = fixture.api.post("/api/webhooks/secret", json!({"url": URL})).await.expect(200);
-    shown.text("secret").to_owned()
-}
-
-/// A copy of the row with sealed parameters for agents that do not exist.
-fn copy_rows(fixture: &Fixture, count: usize) {
-    let id = match fixture.server.is_postgres() {
-        true => "gen_random_uuid()",
-        false => "randomblob(16)",
-    };
-    fixture.server.query(&format!(
-        "WITH RECURSIVE numbers(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < {count}) \
-         INSERT INTO commands (id, tenant_id, agent_id, command, data, sealed_parameters, state, \
-         requested_by, created_at, expires_at, timeout_ms, lost_after_ms) SELECT {id}, tenant_id, {id}, command, \
-         data, sealed_parameters, state, requested_by, created_at, expires_at, timeout_ms, lost_after_ms \
-         FROM commands, numbers WHERE sealed_parameters IS NOT NULL"
-    ));
-}
-
-/// The keys under which parameters are sealed, each with the number of rows.
-fn sealed_under(fixture: &Fixture) -> Vec<(String, usize)> {
-    let head = match fixture.server.is_postgres() {
-        true => "encode(substr(sealed_parameters, 1, 9), 'hex')",
-        false => "lower(hex(substr(sealed_parameters, 1, 9)))",
-    };
-    let rows = fixture.server.query(&format!(
-        "SELECT {head} || ' ' || COUNT(*) FROM commands WHERE sealed_parameters IS NOT NULL GROUP BY {head}"
-    ));
-    let parsed = rows.iter().map(|row| row.split_once(' ').expect("two columns"));
-    parsed.map(|(head, count)| (head.to_owned(), count.parse().expect("a number"))).collect()
-}
 
 async fn the_master_key_is_replaced_while_the_server_runs_and_secrets_stay_readable(
     fixture: Fixture,
@@ -127,36 +88,6 @@ fn malformed_requests_are_closed(fixture: &Fixture) {
         assert!(reply.is_empty(), "{}", String::from_utf8_lossy(&reply));
     }
     printed(&fixture.server.run(&["rotate-audit-key"]));
-}
-
-async fn a_server_that_is_killed_while_it_replaces_its_key_finds_both_and_finishes_later(
-    mut fixture: Fixture,
-) {
-    let script = Script::new("tell", "[ \"$TOKEN\" = hunter2-hunter2 ]").taking(["TOKEN"]);
-    let (mut agent, id) = fixture.agent(AgentOptions::with_scripts([script])).await;
-    let secret = webhook_secret(&fixture).await;
-    agent.stop();
-    let data = json!({"secret_parameters": {"TOKEN": "hunter2-hunter2"}});
-    let queued = fixture.api.execute(&id, "tell", data).await;
-    copy_rows(&fixture, 3_000);
-    let next = fixture.server.data_dir().join("master.key.next");
-    let mut rotation = fixture.server.start_command(&["rotate-master-key"]);
-    eventually("the rotation has begun or is over", async || {
-        let is_over = rotation.try_wait().expect("wait").is_some();
-        (is_over || next.exists() && sealed_under(&fixture).len() == 2).then_some(())
-    })
-    .await;
-    fixture.server.kill_9();
-    rotation.wait().expect("it ends");
-    fixture.server.resume();
-    fixture.server.ready().await;
-    assert_eq!(webhook_secret(&fixture).await, secret);
-    printed(&fixture.server.run(&["rotate-master-key"]));
-    assert!(!next.exists());
-    assert_eq!(sealed_under(&fixture).len(), 1);
-    agent.resume();
-    let command = fixture.api.finished(&queued).await;
-    assert_eq!(command["state"], "succeeded", "{command}");
 }
 
 async fn a_replaced_audit_key_is_trusted_through_the_one_before(mut fixture: Fixture) {
