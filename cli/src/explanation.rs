@@ -52,7 +52,7 @@ const PREFLIGHT_CODES: [&str; 8] = [
 /// it names the reason and what to do, without fields or paths of the API. A test compares this list with
 /// the server's codes.
 #[cfg(test)]
-const SHOWN_AS_ANSWERED: [&str; 185] = [
+const SHOWN_AS_ANSWERED: [&str; 186] = [
     "access_denied",
     "account_changed",
     "agent_busy",
@@ -78,6 +78,7 @@ const SHOWN_AS_ANSWERED: [&str; 185] = [
     "calendar_exists",
     "cancel_unsupported",
     "code_required",
+    "command_running",
     "cross_origin",
     "data_dir_not_writable",
     "deleted_by_operator",

@@ -20,4 +20,5 @@ mod metrics;
 mod monitoring;
 mod online_key_rotation;
 mod storage;
+mod structured_logs;
 mod systemd_unit;

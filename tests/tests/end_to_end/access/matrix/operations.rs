@@ -280,6 +280,7 @@ pub fn operations() -> Vec<Operation> {
         get("/api/commands", COMMANDS_READ, Hidden),
         get("/api/commands/{id}", COMMANDS_READ, NotFound),
         act("/api/commands/{id}/cancel", CONTROL),
+        post("/api/commands/{id}/retry", RETRY, NotFound, json!({})),
         get("/api/commands/{id}/output", COMMANDS_READ, NotFound),
         get("/api/events", AGENTS_READ, Unrelated).variant("agents").query("?types=agent"),
         get("/api/events", COMMANDS_READ, Unrelated).variant("jobs").query("?types=job"),
