@@ -1538,6 +1538,28 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/commands/{id}/retry": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Run a command that has ended again, on the same agent with the same parameters, as a new command that names it in `retry_of`.
+         * @description The caller needs the rights for a new request.
+         *
+         *     Needs the scope `commands:run` or `agents:manage` and `commands:read`.
+         */
+        post: operations["retry_command"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/events": {
         parameters: {
             query?: never;
@@ -4661,6 +4683,7 @@ export interface components {
             requested_from?: string | null;
             /** @description The report of the agent. For an `execute`: exit code, duration, byte counts. */
             result?: components["schemas"]["ReplyData"] | null;
+            retry_of?: components["schemas"]["CommandId"] | null;
             started_at?: components["schemas"]["Timestamp"] | null;
             state: components["schemas"]["CommandState"];
             /** Format: int64 */
@@ -5127,6 +5150,8 @@ export interface components {
             not_before?: components["schemas"]["Timestamp"] | null;
             output_dropped_at?: components["schemas"]["Timestamp"] | null;
             parameters: components["schemas"]["ScriptParameters"];
+            /** @description The id of the request that asked for it: the logs of the server and of the agent name it. */
+            request_id?: string | null;
             requested_by: components["schemas"]["PrincipalId"];
             requested_from?: string | null;
             retried_as?: components["schemas"]["CommandId"] | null;
@@ -6541,6 +6566,14 @@ export interface components {
         };
         /** @enum {string} */
         RetryChoice: "failed" | "all";
+        /** @description A command to run again. */
+        RetryCommandBody: {
+            /**
+             * Format: int64
+             * @description 1, to confirm the command. Needed where the ladder of the tenant asks for it.
+             */
+            confirm_agent_count?: number | null;
+        };
         /** @description How a job runs an execution again that failed or reached its timeout. */
         RetrySpec: {
             /**
@@ -17995,6 +18028,132 @@ export interface operations {
             };
             /** @description The range starts behind the end of the output. */
             416: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A field of the body is invalid, or a number is out of its bounds. `errors` names the field. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The key has too much in progress. Try again after `Retry-After` seconds. */
+            429: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The server cannot answer now. Try again after `Retry-After` seconds. */
+            503: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    retry_command: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description A repeated request with the same key within 24 hours gets the answer of the first one. */
+                "Idempotency-Key"?: string;
+            };
+            path: {
+                /** @description The id. */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: {
+            content: {
+                "application/json": components["schemas"]["RetryCommandBody"];
+            };
+        };
+        responses: {
+            /** @description The new command. */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CommandView"];
+                };
+            };
+            /** @description The query, a header or the body cannot be read. `errors` names the parameter. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No key was sent, or the key is not valid. */
+            401: {
+                headers: {
+                    /** @description The scheme to authenticate with. */
+                    "WWW-Authenticate"?: "Bearer";
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such resource in this tenant. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The current state does not permit this. `code` says why. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body is too large. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body has another content type than this operation accepts. */
+            415: {
                 headers: {
                     [name: string]: unknown;
                 };
