@@ -37,6 +37,7 @@ pub const OPTIONS: OptionNames = &[
     option("trigger", "--trigger").expects("api or retry"),
     option("requested_by", "--by").expects("an id"),
     option("job_id", "--job").expects("an id"),
+    option("confirm_agent_count", "--confirm-agents"),
     option("limit", "--limit"),
 ];
 

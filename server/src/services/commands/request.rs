@@ -21,7 +21,6 @@ use serde_json::Value;
 use zeroize::Zeroizing;
 
 use super::preflight::{Executable, OnMismatch, PreflightRequest};
-use super::retry::RetriedCommand;
 use super::secret_parameters::digest;
 use crate::domain::access::principal::{Principal, Scope};
 use crate::domain::commands::ladder::Confirmation;
@@ -65,6 +64,14 @@ pub struct CommandRequest {
     pub calendar_override: Option<String>,
     /// The command that it runs again.
     pub retry_of: Option<RetriedCommand>,
+}
+
+/// The command that a new one runs again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RetriedCommand {
+    pub id: CommandId,
+    /// The lock of its job. It applies to each execution of the work.
+    pub lock: Option<String>,
 }
 
 /// A validated command.

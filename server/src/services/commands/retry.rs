@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::preflight::OnMismatch;
-use super::request::scope_of;
+use super::request::{RetriedCommand, scope_of};
 use super::{CommandRequest, Commands, SendResult};
 use crate::domain::commands::ladder::Confirmation;
 use crate::domain::commands::records::CommandRecord;
@@ -13,14 +13,6 @@ use crate::services::error::{Result, ServiceError};
 
 /// Fields of the data that a request has. The rest was pinned when the command was stored, and is pinned again.
 const REQUESTED: [&str; 6] = ["argv", "parameters", "script", "stdin", "timeout_ms", "version"];
-
-/// The command that a new one runs again.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RetriedCommand {
-    pub id: CommandId,
-    /// The lock of its job. It applies to each execution of the work.
-    pub lock: Option<String>,
-}
 
 impl Commands {
     /// Sends the work of a command that has ended to its agent again, as a new command. Everything that

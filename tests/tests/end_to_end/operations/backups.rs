@@ -165,7 +165,7 @@ async fn a_backup_under_load_restores_what_was_promised_and_nothing_runs_twice(
     let detail = &server["items"][0]["detail"];
     assert_eq!(detail["file"], json!(file.file_name().expect("a name").to_str()));
     assert!(detail["user"].as_str().is_some_and(|user| !user.is_empty()), "{server}");
-    assert_eq!(fixture.api.get("/api/audit/verify").await.expect(200)["is_valid"], true);
+    assert_eq!(fixture.api.get("/api/audit/verify").await.expect(200)["is_intact"], true);
     // The next start makes no second entry.
     fixture.server.stop();
     fixture.server.resume();
