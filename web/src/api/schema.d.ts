@@ -4624,6 +4624,7 @@ export interface components {
             /** Format: uuid */
             command_id: string;
             data: components["schemas"]["ReplyData"];
+            request_id?: string;
             start_within_ms?: number;
             /** Format: date-time */
             timestamp: string;

@@ -209,6 +209,7 @@ fn add_named(schemas: &mut Map<String, Value>) {
                 "data": reference("ReplyData"),
                 "timestamp": {"type": "string", "format": "date-time"},
                 "start_within_ms": {"type": "integer", "minimum": 0},
+                "request_id": {"type": "string", "maxLength": 64},
             }}),
         ),
         (
