@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use clap::Args;
 use muster_protocol::limits::{DEFAULT_MAX_EXECUTIONS, MAX_MAX_EXECUTIONS, MAX_POLL_WAIT_MS};
+use muster_protocol::log_format::LogFormat;
 use secrecy::SecretString;
 use serde::Deserialize;
 
@@ -56,6 +57,9 @@ pub struct RunArgs {
     /// still work.
     #[arg(long, env = "MUSTER_SKIP_UPDATE", value_parser = clap::builder::FalseyValueParser::new())]
     pub skip_update: bool,
+    /// Format of log lines: `text`, or `json` with one object for each line [default: text].
+    #[arg(long, env = "MUSTER_LOG_FORMAT", value_name = "FORMAT")]
+    pub log_format: Option<LogFormat>,
     #[arg(long, env = "MUSTER_INSECURE", hide = true)]
     pub insecure_env: Option<String>,
     #[arg(long, env = "MUSTER_OUTPUT_LIMIT_BYTES", hide = true)]

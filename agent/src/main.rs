@@ -20,6 +20,7 @@ use muster_agent::subcommands::doctor::{self, DoctorArgs};
 use muster_agent::subcommands::explain::Explanation;
 use muster_agent::subcommands::status::HostReport;
 use muster_protocol::error_chain;
+use muster_protocol::log_format::LogFormat;
 use muster_protocol::release::{NO_SPACE_EXIT, Version};
 use tracing_subscriber::EnvFilter;
 
@@ -152,7 +153,7 @@ fn main() -> ExitCode {
 }
 
 fn run(args: RunArgs) -> ExitCode {
-    start_log("info");
+    start_log("info", args.log_format);
     match Config::load(args) {
         Ok(config) => match serve(config) {
             Ok(code) => ExitCode::from(code),
@@ -228,7 +229,7 @@ fn end_executions(state: StateDirArg, wait_s: u64) -> anyhow::Result<u8> {
 }
 
 fn deregister(args: RunArgs) -> anyhow::Result<u8> {
-    start_log("error");
+    start_log("error", args.log_format);
     let outcome = match subcommands::deregister::enrolled(&config::state_dir(&args)?)? {
         // A host that was never enrolled may not be configured either.
         None => DeregisterOutcome::NeverEnrolled,
@@ -247,7 +248,7 @@ fn fetch_release(
     into: &Path,
     args: RunArgs,
 ) -> anyhow::Result<u8> {
-    start_log("info");
+    start_log("info", args.log_format);
     let config = Config::load(args)?;
     let fetching = async {
         let version = match version {
@@ -273,7 +274,7 @@ fn fetch_release(
 }
 
 fn request_update(version: Option<Version>, args: RunArgs) -> anyhow::Result<u8> {
-    start_log("error");
+    start_log("error", args.log_format);
     let config = Config::load(args)?;
     let report = |text: &str| print(&format!("{text}\n"));
     let update = Box::pin(subcommands::request_update::request_update(&config, version, report));
@@ -339,15 +340,18 @@ fn run_shim(execution: PathBuf) -> ExitCode {
 }
 
 /// Starts the log; `level` applies if MUSTER_LOG is not set.
-fn start_log(level: &str) {
+fn start_log(level: &str, format: Option<LogFormat>) {
+    let format = format.unwrap_or_default();
     let filter = EnvFilter::try_from_env("MUSTER_LOG").unwrap_or_else(|_| EnvFilter::new(level));
-    tracing_subscriber::fmt()
+    let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(|| LogOutput(std::io::stderr()))
+        .with_writer(move || LogOutput { out: std::io::stderr(), format })
         // Colours would be escaped with the rest.
         .with_ansi(false)
-        .with_target(false)
         // These errors would be printed to standard error by a macro that panics if that fails.
-        .log_internal_errors(false)
-        .init();
+        .log_internal_errors(false);
+    match format {
+        LogFormat::Text => log.with_target(false).init(),
+        LogFormat::Json => log.json().flatten_event(true).with_span_list(false).init(),
+    }
 }

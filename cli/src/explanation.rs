@@ -78,6 +78,7 @@ const SHOWN_AS_ANSWERED: [&str; 186] = [
     "calendar_exists",
     "cancel_unsupported",
     "code_required",
+    "command_running",
     "cross_origin",
     "data_dir_not_writable",
     "deleted_by_operator",

@@ -16,6 +16,7 @@ pub mod frame;
 pub mod identity;
 pub mod library;
 pub mod limits;
+pub mod log_format;
 pub mod manifest;
 pub mod object;
 pub mod package;
@@ -23,6 +24,7 @@ pub mod parameter;
 pub mod permission;
 pub mod proxy_environment;
 pub mod release;
+pub mod request_id;
 #[cfg(feature = "schema")]
 pub mod schema;
 pub mod secret;

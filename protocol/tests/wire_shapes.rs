@@ -33,6 +33,7 @@ fn server_frames_have_the_shapes_of_the_basic_protocol() {
             capsule: None,
             content: None,
             call: None,
+            request_id: None,
         })),
     ];
     insta::assert_json_snapshot!(frames);

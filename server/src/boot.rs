@@ -39,6 +39,7 @@ use crate::services::operations::backup::{self, BackupContents, DataLocation};
 use crate::services::operations::key_rotations::KeyRotations;
 use crate::services::operations::master_key::{KeyLocations, unlock};
 use crate::services::operations::restore;
+use crate::services::operations::restore_record;
 use crate::services::{Adapters, Services};
 use crate::store::Store;
 use crate::store::backup::database_file;
@@ -217,6 +218,7 @@ async fn open_store(config: &Config) -> anyhow::Result<(Store, SecretBox)> {
     let store = open_database(config).await?;
     let secret_box = unlock(&store, key_locations(config)).await?;
     audit_key::load(&store, &secret_box).await.context("failed to load the key of audit logs")?;
+    restore_record::record(&store).await.context("failed to record the restore of the server")?;
     Ok((store, secret_box))
 }
 

@@ -12,6 +12,7 @@ use clap::Args;
 use muster_protocol::limits::{
     DEFAULT_HEARTBEAT_INTERVAL_MS, DEFAULT_LOST_AFTER_MS, MAX_OUTPUT_BYTES,
 };
+use muster_protocol::log_format::LogFormat;
 use serde::Deserialize;
 
 pub use self::error::ConfigError;
@@ -91,6 +92,9 @@ pub struct PartialConfig {
     /// [default: info]
     #[arg(long, env = "MUSTER_LOG", value_name = "FILTER")]
     pub log: Option<String>,
+    /// Format of log lines: `text`, or `json` with one object for each line [default: text]
+    #[arg(long, env = "MUSTER_LOG_FORMAT", value_name = "FORMAT")]
+    pub log_format: Option<String>,
     /// Interval between two heartbeats of an agent, in milliseconds [default: 30000]
     #[arg(long, env = "MUSTER_HEARTBEAT_INTERVAL_MS", value_name = "MS")]
     pub heartbeat_interval_ms: Option<u64>,
@@ -195,6 +199,7 @@ pub struct Config {
     pub database_password_file: Option<PathBuf>,
     pub master_key_file: Option<PathBuf>,
     pub log: String,
+    pub log_format: LogFormat,
     pub drain_spread_ms: u64,
     pub public_url: Option<Origin>,
     pub install_dir: PathBuf,
@@ -290,6 +295,11 @@ impl ConfigSources {
             database_password_file: given.database_password_file,
             master_key_file: given.master_key_file,
             log: given.log.unwrap_or_else(|| "info".into()),
+            log_format: given
+                .log_format
+                .unwrap_or_default()
+                .parse()
+                .map_err(|_| refused("log_format", "must be `text` or `json`"))?,
             drain_spread_ms: given.drain_spread_ms.unwrap_or(5_000),
             settings,
             mail,
@@ -317,6 +327,7 @@ impl PartialConfig {
             database_password_file: self.database_password_file.or(next.database_password_file),
             master_key_file: self.master_key_file.or(next.master_key_file),
             log: self.log.or(next.log),
+            log_format: self.log_format.or(next.log_format),
             heartbeat_interval_ms: self.heartbeat_interval_ms.or(next.heartbeat_interval_ms),
             lost_after_ms: self.lost_after_ms.or(next.lost_after_ms),
             history_days: self.history_days.or(next.history_days),

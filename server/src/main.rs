@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use muster_protocol::log_format::LogFormat;
 use muster_server::adapters::close_new_files_to_others;
 use muster_server::adapters::control_socket::{ControlReply, ControlRequest};
 use muster_server::adapters::readiness;
@@ -169,13 +170,16 @@ fn serve(config: Config) -> anyhow::Result<()> {
     let filter = quiet.iter().try_fold(filter, |filter, directive| {
         directive.parse().map(|directive| filter.add_directive(directive))
     })?;
-    tracing_subscriber::fmt()
+    let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         // A failing log output would panic otherwise.
-        .log_internal_errors(false)
-        .with_ansi(std::io::stderr().is_terminal())
-        .init();
+        .log_internal_errors(false);
+    match config.log_format {
+        LogFormat::Text => log.with_ansi(std::io::stderr().is_terminal()).init(),
+        // The fields of an event beside its time and level, and those of its request in `span`.
+        LogFormat::Json => log.json().flatten_event(true).with_span_list(false).init(),
+    }
     choose_cryptography()?;
     tokio::runtime::Builder::new_multi_thread()
         .enable_all()

@@ -43,7 +43,8 @@ fn main() -> ExitCode {
         Action::VerifyRelease(args) => return verify(args),
     };
     let settings = settings(args);
-    let log = Log::new(Level::from_setting(env::var("MUSTER_LOG").ok().as_deref()));
+    let level = Level::from_setting(env::var("MUSTER_LOG").ok().as_deref());
+    let log = Log::new(level, settings.log_format);
     match run(settings, boot_counter, log.clone()) {
         Ok(code) => ExitCode::from(u8::try_from(code).unwrap_or(1)),
         Err(error) => {

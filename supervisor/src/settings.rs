@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+use muster_protocol::log_format::LogFormat;
 use muster_protocol::release::Version;
 
 /// Runs the Muster agent, and restarts or updates it by its exit code
@@ -98,6 +99,11 @@ pub struct RunArgs {
     #[arg(long, env = "MUSTER_LOG_DIR", value_name = "DIR")]
     log_dir: Option<OsString>,
 
+    /// Format of log lines: `text`, or `json` with one object for each line. The variable sets the format of
+    /// the agent as well [default: text]
+    #[arg(long, env = "MUSTER_LOG_FORMAT", value_name = "FORMAT")]
+    log_format: Option<LogFormat>,
+
     /// For tests: the path of the agent's program.
     #[arg(long, env = "MUSTER_AGENT", hide = true)]
     agent: Option<OsString>,
@@ -136,6 +142,8 @@ pub struct Settings {
     pub state_dir: PathBuf,
     /// The folder of the log.
     pub log_dir: Option<PathBuf>,
+    /// The format of log lines.
+    pub log_format: LogFormat,
     /// Takes precedence over every other path of the agent.
     pub agent: Option<PathBuf>,
     /// A run of this length resets the backoff.
@@ -161,6 +169,7 @@ impl Settings {
             install_dir: given(args.install_dir),
             state_dir: given(args.state_dir).unwrap_or(default_state_dir),
             log_dir: given(args.log_dir),
+            log_format: args.log_format.unwrap_or_default(),
             agent: given(args.agent),
             healthy_after: Duration::from_millis(args.healthy_after_ms),
             stop_grace: Duration::from_millis(args.stop_grace_ms),

@@ -8,6 +8,7 @@ use muster_protocol::identity::Fingerprint;
 use muster_protocol::limits::MAX_COMMAND_DATA_BYTES;
 use muster_protocol::manifest::{Manifest, ManifestMismatch};
 use muster_protocol::release::Version;
+use muster_protocol::request_id::is_request_id;
 use muster_protocol::{CommandName, ExitCode, Permissions, version};
 use serde::Deserialize;
 use serde_json::Value;
@@ -201,6 +202,7 @@ pub fn decide(command: &Command, input: &DecisionInput<'_>) -> CommandDecision {
                 Ok(launch) => CommandDecision::Accept(Box::new(NewCommand {
                     file,
                     minimum,
+                    request_id: request_id(command).map(str::to_owned),
                     command_id: id,
                     command: name,
                     start_by: command.start_within_ms.map(BootInstant::after_ms),
@@ -222,6 +224,11 @@ pub fn decide(command: &Command, input: &DecisionInput<'_>) -> CommandDecision {
             refuse(reason.code(), text)
         }
     }
+}
+
+/// The id of the request that asked for the command, if it is one: it is written to the log.
+pub fn request_id(command: &Command) -> Option<&str> {
+    command.request_id.as_deref().filter(|id| is_request_id(id))
 }
 
 /// The message for a disk that is too full to accept a command.

@@ -226,6 +226,7 @@ mod tests {
                 signatures,
             })),
             call: None,
+            request_id: None,
         }
     }
 

@@ -117,6 +117,7 @@ mod tests {
             capsule: None,
             content: Some(Box::new(ScriptContent { document: text, body, signatures: vec![] })),
             call: None,
+            request_id: None,
         }
     }
 

@@ -1,5 +1,6 @@
 //! Handles the frames that the server sends.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
@@ -177,12 +178,13 @@ impl Session<'_> {
             self.reject(id, &error);
             return;
         }
+        let request_id = decision::request_id(command);
         match decision {
             CommandDecision::Answer(response) => self.push(&AgentFrame::Response(response)),
             CommandDecision::Accept(new) => accepting.push(*new),
             CommandDecision::Repeat(known) => self.resend_state(id, known),
             CommandDecision::Refuse(response) => {
-                tracing::info!(command_id = %id, code = ?response.error_code, "refused");
+                tracing::info!(command_id = %id, request_id, code = ?response.error_code, "refused");
                 self.agent.executions.settle(response);
             }
             CommandDecision::Update { version, reinstall } => {
@@ -194,7 +196,7 @@ impl Session<'_> {
                     self.reject(id, &error);
                     return;
                 }
-                tracing::info!(command_id = %id, %command, "a command ends the agent");
+                tracing::info!(command_id = %id, request_id, %command, "a command ends the agent");
                 self.pending_exit = Some(PendingExit {
                     code,
                     command_id: id,
@@ -262,10 +264,13 @@ impl Session<'_> {
         if accepting.is_empty() {
             return;
         }
+        let request_ids: HashMap<_, _> =
+            accepting.iter_mut().map(|new| (new.command_id, new.request_id.take())).collect();
         for (command_id, outcome) in self.agent.executions.accept(std::mem::take(accepting)) {
             match outcome {
                 Ok(acceptance_count) => {
-                    tracing::info!(%command_id, "accepted");
+                    let request_id = request_ids.get(&command_id).and_then(Option::as_deref);
+                    tracing::info!(%command_id, request_id, "accepted");
                     self.push(&AgentFrame::Accepted { command_id, acceptance_count });
                 }
                 Err(error) => self.reject(command_id, &error),

@@ -143,6 +143,7 @@ impl Server {
             capsule: None,
             content: None,
             call: None,
+            request_id: None,
         })))
         .await;
     }

@@ -68,6 +68,7 @@ impl Host {
         NewCommand {
             command_id,
             command: CommandName::Execute,
+            request_id: None,
             start_by: None,
             launch: Some(Launch {
                 policy: None,

@@ -114,6 +114,10 @@ pub struct Command {
     /// Durable: the script has a trigger, and a schedule calls it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub call: Option<Box<TriggerCall>>,
+    /// Durable: the id of the request that asked for it, for the agent's log. Absent for what no request
+    /// asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request_id: Option<String>,
 }
 
 /// What the server has committed for a command.

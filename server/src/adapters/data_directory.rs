@@ -168,6 +168,13 @@ fn sync(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
 
+/// The user that this program runs as: its name, or its number if it has none.
+pub fn own_user() -> String {
+    let id = nix::unistd::geteuid();
+    let known = nix::unistd::User::from_uid(id).ok().flatten();
+    known.map_or_else(|| id.to_string(), |user| user.name)
+}
+
 /// The user of a directory that belongs to another user than this process.
 pub fn other_owner(directory: &Path) -> Option<u32> {
     let owner = std::fs::metadata(directory).ok()?.uid();

@@ -120,6 +120,7 @@ pub mod schedules {
     pub mod simulation;
     pub mod trigger_call;
 }
+pub mod restore_note;
 pub mod secret_box;
 pub mod source;
 pub mod time;

@@ -23,6 +23,7 @@ const RIGHTS: &[(&str, &str, &[Scope])] = &[
     ("POST", "/api/invitations", &[Scope::MembersWrite]),
     ("POST", "/api/targets/preview", &[Scope::AgentsRead]),
     ("POST", "/api/commands/{id}/cancel", CONTROL),
+    ("POST", "/api/commands/{id}/retry", SEND),
     ("POST", "/api/executions/{id}/cancel", CONTROL),
     ("POST", "/api/jobs", &[Scope::CommandsRun]),
     ("POST", "/api/jobs/preview", &[Scope::CommandsRun]),

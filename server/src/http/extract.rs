@@ -20,6 +20,7 @@ use super::body_rights;
 use super::cookies::{ACCESS_COOKIE, check_same_origin, cookie};
 use super::key_lifetime::KeySlot;
 use super::problem::Problem;
+use super::request_id::RequestId;
 use crate::domain::access::credential::presented;
 use crate::domain::access::principal::Principal;
 use crate::domain::field_error::{FieldError, FieldErrorCode};
@@ -57,7 +58,7 @@ impl FromRequestParts<AppState> for Caller {
         }
         // For the body, which is read after this.
         parts.extensions.insert(Arc::clone(&principal));
-        Ok(Self { principal, source: source(parts) })
+        Ok(Self { principal, source: source(parts), request_id: request_id(parts) })
     }
 }
 
@@ -72,7 +73,7 @@ impl FromRequestParts<AppState> for DegradedCaller {
         let principal =
             state.services.authentication.authenticate_degraded(secret, client(parts)).await?;
         require_second_factor(parts, &principal)?;
-        Ok(Self(Caller { principal, source: source(parts) }))
+        Ok(Self(Caller { principal, source: source(parts), request_id: request_id(parts) }))
     }
 }
 
@@ -131,7 +132,11 @@ fn secret<'a>(parts: &'a Parts, state: &AppState) -> Result<&'a str, Problem> {
 
 /// Where a request without a principal comes from.
 pub fn unknown_client(parts: &Parts) -> Client {
-    Client { limited_as: client(parts), source: source(parts) }
+    Client { limited_as: client(parts), source: source(parts), request_id: request_id(parts) }
+}
+
+fn request_id(parts: &Parts) -> Option<Arc<str>> {
+    parts.extensions.get::<RequestId>().map(RequestId::shared)
 }
 
 /// Where a request came from: its connection, or what a trusted proxy says.

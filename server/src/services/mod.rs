@@ -41,6 +41,7 @@ pub mod operations {
     pub mod monitoring;
     pub mod readiness;
     pub mod restore;
+    pub mod restore_record;
 }
 pub mod releases;
 pub mod schedules;

@@ -7,7 +7,7 @@ use muster_server::domain::access::audit_actions::AUDIT_ACTIONS;
 use crate::{literals, sources};
 
 /// What an action changes: the kinds of subjects.
-const RESOURCES: [&str; 29] = [
+const RESOURCES: [&str; 30] = [
     "agent",
     "agent_key",
     "alert_rule",
@@ -32,6 +32,7 @@ const RESOURCES: [&str; 29] = [
     "release",
     "schedule",
     "script",
+    "server",
     "session",
     "tenant",
     "totp",

@@ -219,6 +219,8 @@ impl Fixture {
                 retried_job_id: None,
                 not_before: None,
                 lock_name: None,
+                has_secrets: false,
+                request_id: None,
             },
             deliver_in_epoch: None,
             idempotency: None,

@@ -1538,6 +1538,28 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/commands/{id}/retry": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Run a command that has ended again, on the same agent with the same parameters, as a new command that names it in `retry_of`.
+         * @description The caller needs the rights for a new request.
+         *
+         *     Needs the scope `commands:run` or `agents:manage` and `commands:read`.
+         */
+        post: operations["retry_command"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/events": {
         parameters: {
             query?: never;
@@ -4605,6 +4627,7 @@ export interface components {
             /** Format: uuid */
             command_id: string;
             data: components["schemas"]["ReplyData"];
+            request_id?: string;
             start_within_ms?: number;
             /** Format: date-time */
             timestamp: string;
@@ -4664,6 +4687,7 @@ export interface components {
             requested_from?: string | null;
             /** @description The report of the agent. For an `execute`: exit code, duration, byte counts. */
             result?: components["schemas"]["ReplyData"] | null;
+            retry_of?: components["schemas"]["CommandId"] | null;
             started_at?: components["schemas"]["Timestamp"] | null;
             state: components["schemas"]["CommandState"];
             /** Format: int64 */
@@ -5130,6 +5154,8 @@ export interface components {
             not_before?: components["schemas"]["Timestamp"] | null;
             output_dropped_at?: components["schemas"]["Timestamp"] | null;
             parameters: components["schemas"]["ScriptParameters"];
+            /** @description The id of the request that asked for it: the logs of the server and of the agent name it. */
+            request_id?: string | null;
             requested_by: components["schemas"]["PrincipalId"];
             requested_from?: string | null;
             retried_as?: components["schemas"]["CommandId"] | null;
@@ -6549,6 +6575,14 @@ export interface components {
         };
         /** @enum {string} */
         RetryChoice: "failed" | "all";
+        /** @description A command to run again. */
+        RetryCommandBody: {
+            /**
+             * Format: int64
+             * @description 1, to confirm the command. Needed where the ladder of the tenant asks for it.
+             */
+            confirm_agent_count?: number | null;
+        };
         /** @description How a job runs an execution again that failed or reached its timeout. */
         RetrySpec: {
             /**
@@ -8037,11 +8071,11 @@ export interface operations {
                      *           ],
                      *           "connected_at": "2026-01-31T12:00:00.000Z",
                      *           "created_at": "2026-01-31T12:00:00.000Z",
-                     *           "fingerprint": "SHA256:YqAV0r91wDiyQez6mp4wC+wm/+LamG5HNE8IMFgpeLM",
+                     *           "fingerprint": "SHA256:dadG8nt/Cwp0KbGX8Pl5T/Gt1u1c0KhSalN14M/KIto",
                      *           "hostname": "vm",
                      *           "id": "01900000-0000-7000-8000-000000000003",
                      *           "ip": "192.0.2.2",
-                     *           "key_id": "01900000-0000-7000-8000-000000000044",
+                     *           "key_id": "01900000-0000-7000-8000-000000000045",
                      *           "last_seen_at": "2026-01-31T12:00:00.000Z",
                      *           "level": "full",
                      *           "max_executions": 16,
@@ -8050,7 +8084,7 @@ export interface operations {
                      *           "next_fingerprint": null,
                      *           "os": "Linux 6.18.44-fc-v669",
                      *           "policy": "manifest",
-                     *           "public_key": "u1Ov3ix7OovaCQvxCASmj5XWmwg6UNKCkfDtEKf5ZoU=",
+                     *           "public_key": "+/oe+noHi+3LgrQrILwJtiVoqxT2/986fPKz1Nbmc9g=",
                      *           "status": "online",
                      *           "tags": [
                      *             "web",
@@ -8181,11 +8215,11 @@ export interface operations {
                      *           ],
                      *           "connected_at": "2026-01-31T12:00:00.000Z",
                      *           "created_at": "2026-01-31T12:00:00.000Z",
-                     *           "fingerprint": "SHA256:YqAV0r91wDiyQez6mp4wC+wm/+LamG5HNE8IMFgpeLM",
+                     *           "fingerprint": "SHA256:dadG8nt/Cwp0KbGX8Pl5T/Gt1u1c0KhSalN14M/KIto",
                      *           "hostname": "vm",
                      *           "id": "01900000-0000-7000-8000-000000000003",
                      *           "ip": "192.0.2.2",
-                     *           "key_id": "01900000-0000-7000-8000-000000000044",
+                     *           "key_id": "01900000-0000-7000-8000-000000000045",
                      *           "last_seen_at": "2026-01-31T12:00:00.000Z",
                      *           "level": "full",
                      *           "max_executions": 16,
@@ -8194,7 +8228,7 @@ export interface operations {
                      *           "next_fingerprint": null,
                      *           "os": "Linux 6.18.44-fc-v669",
                      *           "policy": "manifest",
-                     *           "public_key": "u1Ov3ix7OovaCQvxCASmj5XWmwg6UNKCkfDtEKf5ZoU=",
+                     *           "public_key": "+/oe+noHi+3LgrQrILwJtiVoqxT2/986fPKz1Nbmc9g=",
                      *           "status": "online",
                      *           "tags": [
                      *             "web",
@@ -8643,7 +8677,7 @@ export interface operations {
                      *         {
                      *           "created_at": "2026-01-31T12:00:00.000Z",
                      *           "expires_at": null,
-                     *           "id": "01900000-0000-7000-8000-000000000044",
+                     *           "id": "01900000-0000-7000-8000-000000000045",
                      *           "max_agents": 1,
                      *           "name": "a key",
                      *           "permissions": [
@@ -8666,7 +8700,7 @@ export interface operations {
                      *         {
                      *           "created_at": "2026-01-31T12:00:00.000Z",
                      *           "expires_at": null,
-                     *           "id": "01900000-0000-7000-8000-000000000022",
+                     *           "id": "01900000-0000-7000-8000-000000000023",
                      *           "max_agents": 20,
                      *           "name": "web servers",
                      *           "permissions": [
@@ -8788,7 +8822,7 @@ export interface operations {
                      * @example {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "expires_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000022",
+                     *       "id": "01900000-0000-7000-8000-000000000023",
                      *       "install_line": "curl --proto '=https' --proto-redir '=https' -fsSL https://muster.example/install/deploy.sh | sudo sh -s -- --key mst_agent_0000000000000000000000000000000000000000000000000000000000000000",
                      *       "key": "mst_agent_0000000000000000000000000000000000000000000000000000000000000000",
                      *       "max_agents": 20,
@@ -8911,7 +8945,7 @@ export interface operations {
                      * @example {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "expires_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000022",
+                     *       "id": "01900000-0000-7000-8000-000000000023",
                      *       "max_agents": 20,
                      *       "name": "web servers",
                      *       "permissions": [
@@ -9086,7 +9120,7 @@ export interface operations {
                      * @example {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "expires_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000022",
+                     *       "id": "01900000-0000-7000-8000-000000000023",
                      *       "max_agents": 50,
                      *       "name": "web servers",
                      *       "permissions": [
@@ -9229,7 +9263,7 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "command_id": "01900000-0000-7000-8000-000000000018",
+                     *       "command_id": "01900000-0000-7000-8000-000000000019",
                      *       "data": {
                      *         "message": "hello"
                      *       },
@@ -9386,7 +9420,7 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "command_id": "01900000-0000-7000-8000-000000000111",
+                     *       "command_id": "01900000-0000-7000-8000-000000000113",
                      *       "data": {
                      *         "pong": true,
                      *         "timestamp": "2026-01-31T12:00:00.000Z"
@@ -9535,7 +9569,7 @@ export interface operations {
                      * @example {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "expires_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000022",
+                     *       "id": "01900000-0000-7000-8000-000000000023",
                      *       "install_line": "curl --proto '=https' --proto-redir '=https' -fsSL https://muster.example/install/deploy.sh | sudo sh -s -- --key mst_agent_0000000000000000000000000000000000000000000000000000000000000000",
                      *       "key": "mst_agent_0000000000000000000000000000000000000000000000000000000000000000",
                      *       "max_agents": 50,
@@ -9751,11 +9785,12 @@ export interface operations {
                      *       "commands": [
                      *         {
                      *           "command": "execute",
-                     *           "command_id": "01900000-0000-7000-8000-000000000052",
+                     *           "command_id": "01900000-0000-7000-8000-000000000054",
                      *           "data": {
                      *             "script": "deploy"
                      *           },
-                     *           "start_within_ms": 86400000,
+                     *           "request_id": "01900000-0000-7000-8000-000000000114",
+                     *           "start_within_ms": 86399964,
                      *           "timestamp": "2026-01-31T12:00:00.000Z",
                      *           "type": "command"
                      *         }
@@ -9887,11 +9922,11 @@ export interface operations {
                      *       ],
                      *       "connected_at": "2026-01-31T12:00:00.000Z",
                      *       "created_at": "2026-01-31T12:00:00.000Z",
-                     *       "fingerprint": "SHA256:YqAV0r91wDiyQez6mp4wC+wm/+LamG5HNE8IMFgpeLM",
+                     *       "fingerprint": "SHA256:dadG8nt/Cwp0KbGX8Pl5T/Gt1u1c0KhSalN14M/KIto",
                      *       "hostname": "vm",
                      *       "id": "01900000-0000-7000-8000-000000000003",
                      *       "ip": "192.0.2.2",
-                     *       "key_id": "01900000-0000-7000-8000-000000000044",
+                     *       "key_id": "01900000-0000-7000-8000-000000000045",
                      *       "last_seen_at": "2026-01-31T12:00:00.000Z",
                      *       "level": "full",
                      *       "matched_by": "given_name",
@@ -9901,7 +9936,7 @@ export interface operations {
                      *       "next_fingerprint": null,
                      *       "os": "Linux 6.18.44-fc-v669",
                      *       "policy": "manifest",
-                     *       "public_key": "u1Ov3ix7OovaCQvxCASmj5XWmwg6UNKCkfDtEKf5ZoU=",
+                     *       "public_key": "+/oe+noHi+3LgrQrILwJtiVoqxT2/986fPKz1Nbmc9g=",
                      *       "status": "online",
                      *       "tags": [
                      *         "web",
@@ -10007,7 +10042,7 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "command_id": "01900000-0000-7000-8000-000000000052",
+                 *       "command_id": "01900000-0000-7000-8000-000000000054",
                  *       "result": {
                  *         "data": {},
                  *         "success": true
@@ -10179,11 +10214,11 @@ export interface operations {
                      *       ],
                      *       "connected_at": "2026-01-31T12:00:00.000Z",
                      *       "created_at": "2026-01-31T12:00:00.000Z",
-                     *       "fingerprint": "SHA256:YqAV0r91wDiyQez6mp4wC+wm/+LamG5HNE8IMFgpeLM",
+                     *       "fingerprint": "SHA256:dadG8nt/Cwp0KbGX8Pl5T/Gt1u1c0KhSalN14M/KIto",
                      *       "hostname": "vm",
                      *       "id": "01900000-0000-7000-8000-000000000003",
                      *       "ip": "192.0.2.2",
-                     *       "key_id": "01900000-0000-7000-8000-000000000044",
+                     *       "key_id": "01900000-0000-7000-8000-000000000045",
                      *       "last_seen_at": "2026-01-31T12:00:00.000Z",
                      *       "level": "full",
                      *       "max_executions": 16,
@@ -10192,7 +10227,7 @@ export interface operations {
                      *       "next_fingerprint": null,
                      *       "os": "Linux 6.18.44-fc-v669",
                      *       "policy": "manifest",
-                     *       "public_key": "u1Ov3ix7OovaCQvxCASmj5XWmwg6UNKCkfDtEKf5ZoU=",
+                     *       "public_key": "+/oe+noHi+3LgrQrILwJtiVoqxT2/986fPKz1Nbmc9g=",
                      *       "status": "online",
                      *       "tags": [
                      *         "web",
@@ -10385,11 +10420,11 @@ export interface operations {
                      *       ],
                      *       "connected_at": "2026-01-31T12:00:00.000Z",
                      *       "created_at": "2026-01-31T12:00:00.000Z",
-                     *       "fingerprint": "SHA256:YqAV0r91wDiyQez6mp4wC+wm/+LamG5HNE8IMFgpeLM",
+                     *       "fingerprint": "SHA256:dadG8nt/Cwp0KbGX8Pl5T/Gt1u1c0KhSalN14M/KIto",
                      *       "hostname": "vm",
                      *       "id": "01900000-0000-7000-8000-000000000003",
                      *       "ip": "192.0.2.2",
-                     *       "key_id": "01900000-0000-7000-8000-000000000044",
+                     *       "key_id": "01900000-0000-7000-8000-000000000045",
                      *       "last_seen_at": "2026-01-31T12:00:00.000Z",
                      *       "level": "full",
                      *       "max_executions": 16,
@@ -10398,7 +10433,7 @@ export interface operations {
                      *       "next_fingerprint": null,
                      *       "os": "Linux 6.18.44-fc-v669",
                      *       "policy": "manifest",
-                     *       "public_key": "u1Ov3ix7OovaCQvxCASmj5XWmwg6UNKCkfDtEKf5ZoU=",
+                     *       "public_key": "+/oe+noHi+3LgrQrILwJtiVoqxT2/986fPKz1Nbmc9g=",
                      *       "status": "online",
                      *       "tags": [
                      *         "web",
@@ -10701,7 +10736,7 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "command_id": "01900000-0000-7000-8000-000000000017",
+                     *       "command_id": "01900000-0000-7000-8000-000000000018",
                      *       "data": {
                      *         "message": "hello"
                      *       },
@@ -10858,13 +10893,13 @@ export interface operations {
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": null,
-                     *           "id": "01900000-0000-7000-8000-000000000049",
+                     *           "id": "01900000-0000-7000-8000-000000000051",
                      *           "kind": "online"
                      *         },
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": null,
-                     *           "id": "01900000-0000-7000-8000-000000000050",
+                     *           "id": "01900000-0000-7000-8000-000000000052",
                      *           "kind": "enrolled"
                      *         }
                      *       ],
@@ -11076,7 +11111,7 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "command_id": "01900000-0000-7000-8000-000000000110",
+                     *       "command_id": "01900000-0000-7000-8000-000000000112",
                      *       "data": {
                      *         "pong": true,
                      *         "timestamp": "2026-01-31T12:00:00.000Z"
@@ -11410,7 +11445,7 @@ export interface operations {
                      *           "created_at": "2026-01-31T12:00:00.000Z",
                      *           "created_by": "01900000-0000-7000-8000-000000000002",
                      *           "for_ms": 600000,
-                     *           "id": "01900000-0000-7000-8000-000000000023",
+                     *           "id": "01900000-0000-7000-8000-000000000024",
                      *           "is_enabled": true,
                      *           "metric": "disk_percent",
                      *           "name": "disk",
@@ -11531,7 +11566,7 @@ export interface operations {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "for_ms": 600000,
-                     *       "id": "01900000-0000-7000-8000-000000000023",
+                     *       "id": "01900000-0000-7000-8000-000000000024",
                      *       "is_enabled": true,
                      *       "metric": "disk_percent",
                      *       "name": "disk",
@@ -11661,7 +11696,7 @@ export interface operations {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "for_ms": 600000,
-                     *       "id": "01900000-0000-7000-8000-000000000023",
+                     *       "id": "01900000-0000-7000-8000-000000000024",
                      *       "is_enabled": true,
                      *       "metric": "disk_percent",
                      *       "name": "disk",
@@ -11836,7 +11871,7 @@ export interface operations {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "for_ms": 600000,
-                     *       "id": "01900000-0000-7000-8000-000000000023",
+                     *       "id": "01900000-0000-7000-8000-000000000024",
                      *       "is_enabled": true,
                      *       "metric": "disk_percent",
                      *       "name": "disk",
@@ -11979,7 +12014,7 @@ export interface operations {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "for_ms": 600000,
-                     *       "id": "01900000-0000-7000-8000-000000000023",
+                     *       "id": "01900000-0000-7000-8000-000000000024",
                      *       "is_enabled": true,
                      *       "metric": "disk_percent",
                      *       "name": "disk",
@@ -12118,7 +12153,7 @@ export interface operations {
                      *       "items": [
                      *         {
                      *           "agent_count": 1,
-                     *           "agents_sha256": "7b816a401c9f977546993a7528d8f68ac91075937d1a709127b7f94f662ca815",
+                     *           "agents_sha256": "efa824ce931519220e1cabff760dae87975248994399326ea63e90c975e238b6",
                      *           "command": "execute",
                      *           "command_id": null,
                      *           "created_at": "2026-01-31T12:00:00.000Z",
@@ -12146,7 +12181,7 @@ export interface operations {
                      *             "every script"
                      *           ],
                      *           "script": "deploy",
-                     *           "script_sha256": "bc41c9fccb2ed4cbbfee1de4278c51616a14b33f02234926b2aec679ee9c8fb9",
+                     *           "script_sha256": "4555ac742a35eef70d94c50f335fce5d48d63c5d243d26da15ca9ae4ab37e138",
                      *           "state": "pending"
                      *         }
                      *       ],
@@ -12241,7 +12276,7 @@ export interface operations {
                      *           "created_at": "2026-01-31T12:00:00.000Z",
                      *           "created_by": "01900000-0000-7000-8000-000000000002",
                      *           "fan_out_above": 10,
-                     *           "id": "01900000-0000-7000-8000-000000000025",
+                     *           "id": "01900000-0000-7000-8000-000000000026",
                      *           "life_cycle": false,
                      *           "name": "production",
                      *           "scripts": [
@@ -12336,7 +12371,7 @@ export interface operations {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "fan_out_above": 10,
-                     *       "id": "01900000-0000-7000-8000-000000000025",
+                     *       "id": "01900000-0000-7000-8000-000000000026",
                      *       "life_cycle": false,
                      *       "name": "production",
                      *       "scripts": [
@@ -12537,7 +12572,7 @@ export interface operations {
                      *       "agent_names": [
                      *         "old-1"
                      *       ],
-                     *       "agents_sha256": "7b816a401c9f977546993a7528d8f68ac91075937d1a709127b7f94f662ca815",
+                     *       "agents_sha256": "efa824ce931519220e1cabff760dae87975248994399326ea63e90c975e238b6",
                      *       "command": "execute",
                      *       "command_id": null,
                      *       "commands": [
@@ -12571,7 +12606,7 @@ export interface operations {
                      *         "every script"
                      *       ],
                      *       "script": "deploy",
-                     *       "script_sha256": "bc41c9fccb2ed4cbbfee1de4278c51616a14b33f02234926b2aec679ee9c8fb9",
+                     *       "script_sha256": "4555ac742a35eef70d94c50f335fce5d48d63c5d243d26da15ca9ae4ab37e138",
                      *       "state": "pending"
                      *     }
                      */
@@ -12667,7 +12702,7 @@ export interface operations {
                      *       "agent_names": [
                      *         "old-1"
                      *       ],
-                     *       "agents_sha256": "7b816a401c9f977546993a7528d8f68ac91075937d1a709127b7f94f662ca815",
+                     *       "agents_sha256": "efa824ce931519220e1cabff760dae87975248994399326ea63e90c975e238b6",
                      *       "command": "execute",
                      *       "command_id": null,
                      *       "commands": [
@@ -12701,7 +12736,7 @@ export interface operations {
                      *         "every script"
                      *       ],
                      *       "script": "deploy",
-                     *       "script_sha256": "bc41c9fccb2ed4cbbfee1de4278c51616a14b33f02234926b2aec679ee9c8fb9",
+                     *       "script_sha256": "4555ac742a35eef70d94c50f335fce5d48d63c5d243d26da15ca9ae4ab37e138",
                      *       "state": "approved"
                      *     }
                      */
@@ -12842,13 +12877,13 @@ export interface operations {
                      *       "agent_names": [
                      *         "old-1"
                      *       ],
-                     *       "agents_sha256": "7b816a401c9f977546993a7528d8f68ac91075937d1a709127b7f94f662ca815",
+                     *       "agents_sha256": "efa824ce931519220e1cabff760dae87975248994399326ea63e90c975e238b6",
                      *       "command": "execute",
                      *       "command_id": null,
                      *       "commands": [
                      *         {
                      *           "agent_id": "01900000-0000-7000-8000-000000000009",
-                     *           "command_id": "01900000-0000-7000-8000-000000000113"
+                     *           "command_id": "01900000-0000-7000-8000-000000000116"
                      *         }
                      *       ],
                      *       "created_at": "2026-01-31T12:00:00.000Z",
@@ -12865,8 +12900,8 @@ export interface operations {
                      *           "sha256": null
                      *         }
                      *       ],
-                     *       "id": "01900000-0000-7000-8000-000000000114",
-                     *       "job_id": "01900000-0000-7000-8000-000000000115",
+                     *       "id": "01900000-0000-7000-8000-000000000117",
+                     *       "job_id": "01900000-0000-7000-8000-000000000118",
                      *       "parameters_sha256": "e885777a181900f632021219f03c1f1652b74ee33109a345b1f8aa96a055c9fa",
                      *       "reason": "checked with the team",
                      *       "requested_by": "01900000-0000-7000-8000-000000000002",
@@ -12876,7 +12911,7 @@ export interface operations {
                      *         "every script"
                      *       ],
                      *       "script": "deploy",
-                     *       "script_sha256": "bc41c9fccb2ed4cbbfee1de4278c51616a14b33f02234926b2aec679ee9c8fb9",
+                     *       "script_sha256": "4555ac742a35eef70d94c50f335fce5d48d63c5d243d26da15ca9ae4ab37e138",
                      *       "state": "refused"
                      *     }
                      */
@@ -13030,8 +13065,8 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000039",
-                     *           "link": 92,
+                     *           "id": "01900000-0000-7000-8000-000000000040",
+                     *           "link": 93,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000003",
@@ -13050,11 +13085,11 @@ export interface operations {
                      *             "command": "execute",
                      *             "script": "deploy"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000051",
-                     *           "link": 91,
+                     *           "id": "01900000-0000-7000-8000-000000000053",
+                     *           "link": 92,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000052",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000054",
                      *           "subject_kind": "command",
                      *           "subject_name": null
                      *         },
@@ -13080,11 +13115,11 @@ export interface operations {
                      *             ],
                      *             "trusts_holders": false
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000053",
-                     *           "link": 90,
+                     *           "id": "01900000-0000-7000-8000-000000000055",
+                     *           "link": 91,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000054",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000056",
                      *           "subject_kind": "agent_key",
                      *           "subject_name": "a key"
                      *         },
@@ -13095,14 +13130,14 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {
-                     *             "new": "6e3ca1e8d46751fca42e1e1f376c2d6c5f5bb55fe3c59802d3aff512d0765efd",
-                     *             "old": "9d121d642d8a89b82fd6dc91bde15807d85e74ede82c114a70810b2397a3e3e7"
+                     *             "new": "921efc485164e342caedb8c3d20e1cd7ce7159d46b1bcd0b207288309691dcb3",
+                     *             "old": "1f094c30dd142be1e4cd8450b1996f49e5f475234a18a214c6da969b298b59b4"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000055",
-                     *           "link": 89,
+                     *           "id": "01900000-0000-7000-8000-000000000057",
+                     *           "link": 90,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000056",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000058",
                      *           "subject_kind": "release_key_change",
                      *           "subject_name": null
                      *         },
@@ -13115,11 +13150,11 @@ export interface operations {
                      *           "detail": {
                      *             "version": "0.2.0"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000057",
-                     *           "link": 88,
+                     *           "id": "01900000-0000-7000-8000-000000000059",
+                     *           "link": 89,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000037",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000038",
                      *           "subject_kind": "release",
                      *           "subject_name": null
                      *         },
@@ -13141,11 +13176,11 @@ export interface operations {
                      *             ],
                      *             "trusts_holders": false
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000058",
-                     *           "link": 87,
+                     *           "id": "01900000-0000-7000-8000-000000000060",
+                     *           "link": 88,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000059",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000061",
                      *           "subject_kind": "agent_key",
                      *           "subject_name": "a key"
                      *         },
@@ -13156,11 +13191,11 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000060",
-                     *           "link": 86,
+                     *           "id": "01900000-0000-7000-8000-000000000062",
+                     *           "link": 87,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000028",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000029",
                      *           "subject_kind": "group",
                      *           "subject_name": null
                      *         },
@@ -13175,11 +13210,11 @@ export interface operations {
                      *             "name": "web",
                      *             "state": "active"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000061",
-                     *           "link": 85,
+                     *           "id": "01900000-0000-7000-8000-000000000063",
+                     *           "link": 86,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000028",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000029",
                      *           "subject_kind": "group",
                      *           "subject_name": null
                      *         },
@@ -13194,11 +13229,11 @@ export interface operations {
                      *             "name": "web",
                      *             "state": "paused"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000062",
-                     *           "link": 84,
+                     *           "id": "01900000-0000-7000-8000-000000000064",
+                     *           "link": 85,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000028",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000029",
                      *           "subject_kind": "group",
                      *           "subject_name": null
                      *         },
@@ -13213,11 +13248,11 @@ export interface operations {
                      *             "name": "web",
                      *             "state": "active"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000063",
-                     *           "link": 83,
+                     *           "id": "01900000-0000-7000-8000-000000000065",
+                     *           "link": 84,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000028",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000029",
                      *           "subject_kind": "group",
                      *           "subject_name": null
                      *         },
@@ -13232,11 +13267,11 @@ export interface operations {
                      *             "name": "web",
                      *             "state": "active"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000064",
-                     *           "link": 82,
+                     *           "id": "01900000-0000-7000-8000-000000000066",
+                     *           "link": 83,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000028",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000029",
                      *           "subject_kind": "group",
                      *           "subject_name": null
                      *         },
@@ -13247,14 +13282,14 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {
-                     *             "key": "9d121d642d8a89b82fd6dc91bde15807d85e74ede82c114a70810b2397a3e3e7",
+                     *             "key": "1f094c30dd142be1e4cd8450b1996f49e5f475234a18a214c6da969b298b59b4",
                      *             "version": "0.2.0"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000065",
-                     *           "link": 81,
+                     *           "id": "01900000-0000-7000-8000-000000000067",
+                     *           "link": 82,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000037",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000038",
                      *           "subject_kind": "release",
                      *           "subject_name": null
                      *         },
@@ -13267,14 +13302,14 @@ export interface operations {
                      *           "detail": {
                      *             "platform": "linux-x86_64",
                      *             "program": "muster-supervisor",
-                     *             "sha256": "08f41508bb526f921af3d1197914ec574bf476782cee75a8701bcea758595d26",
+                     *             "sha256": "e7b327d59b49637d83d8866c7cfdbdccea2ada0602a3aa6cbba0df98b2ff93b5",
                      *             "version": "0.2.0"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000066",
-                     *           "link": 80,
+                     *           "id": "01900000-0000-7000-8000-000000000068",
+                     *           "link": 81,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000037",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000038",
                      *           "subject_kind": "release",
                      *           "subject_name": null
                      *         },
@@ -13287,14 +13322,14 @@ export interface operations {
                      *           "detail": {
                      *             "platform": "linux-x86_64",
                      *             "program": "muster-agent",
-                     *             "sha256": "6318e1d4ad2dce538fffd99ab48c9a54e120d7005ec49a1fe30b1650a287f427",
+                     *             "sha256": "590bf9a9ce61c522f4db4b6fb3655643b5c8168a10f1d5ba07dc64d5e0e0a604",
                      *             "version": "0.2.0"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000067",
-                     *           "link": 79,
+                     *           "id": "01900000-0000-7000-8000-000000000069",
+                     *           "link": 80,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000037",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000038",
                      *           "subject_kind": "release",
                      *           "subject_name": null
                      *         },
@@ -13305,14 +13340,14 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {
-                     *             "key": "9d121d642d8a89b82fd6dc91bde15807d85e74ede82c114a70810b2397a3e3e7",
+                     *             "key": "1f094c30dd142be1e4cd8450b1996f49e5f475234a18a214c6da969b298b59b4",
                      *             "version": "0.2.0"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000068",
-                     *           "link": 78,
+                     *           "id": "01900000-0000-7000-8000-000000000070",
+                     *           "link": 79,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000037",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000038",
                      *           "subject_kind": "release",
                      *           "subject_name": null
                      *         },
@@ -13323,8 +13358,8 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000038",
-                     *           "link": 77,
+                     *           "id": "01900000-0000-7000-8000-000000000039",
+                     *           "link": 78,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000007",
@@ -13342,8 +13377,8 @@ export interface operations {
                      *             "from": "SHA256:bn8+ozMkgTe0jts6AMaEXp1wDbrLbDqWRl1KW4wNr2E",
                      *             "replaced_agent": null
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000069",
-                     *           "link": 76,
+                     *           "id": "01900000-0000-7000-8000-000000000071",
+                     *           "link": 77,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000007",
@@ -13368,8 +13403,8 @@ export interface operations {
                      *             ],
                      *             "trusts_holders": false
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000070",
-                     *           "link": 75,
+                     *           "id": "01900000-0000-7000-8000-000000000072",
+                     *           "link": 76,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000008",
@@ -13383,8 +13418,8 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000071",
-                     *           "link": 74,
+                     *           "id": "01900000-0000-7000-8000-000000000073",
+                     *           "link": 75,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000015",
@@ -13403,11 +13438,32 @@ export interface operations {
                      *             "command": "execute",
                      *             "script": "deploy"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000072",
-                     *           "link": 73,
+                     *           "id": "01900000-0000-7000-8000-000000000074",
+                     *           "link": 74,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000015",
+                     *           "subject_kind": "command",
+                     *           "subject_name": null
+                     *         },
+                     *         {
+                     *           "action": "command.submit",
+                     *           "actor_id": "01900000-0000-7000-8000-000000000002",
+                     *           "actor_kind": "api_key",
+                     *           "actor_name": "bootstrap",
+                     *           "at": "2026-01-31T12:00:00.000Z",
+                     *           "detail": {
+                     *             "agent_id": "01900000-0000-7000-8000-000000000003",
+                     *             "approval_id": null,
+                     *             "command": "execute",
+                     *             "retry_of": "01900000-0000-7000-8000-000000000014",
+                     *             "script": "deploy"
+                     *           },
+                     *           "id": "01900000-0000-7000-8000-000000000075",
+                     *           "link": 73,
+                     *           "session_id": null,
+                     *           "source": "127.0.0.1",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000076",
                      *           "subject_kind": "command",
                      *           "subject_name": null
                      *         },
@@ -13418,7 +13474,7 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000073",
+                     *           "id": "01900000-0000-7000-8000-000000000077",
                      *           "link": 72,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
@@ -13438,7 +13494,7 @@ export interface operations {
                      *             "command": "execute",
                      *             "script": "deploy"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000074",
+                     *           "id": "01900000-0000-7000-8000-000000000078",
                      *           "link": 71,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
@@ -13453,11 +13509,11 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000075",
+                     *           "id": "01900000-0000-7000-8000-000000000079",
                      *           "link": 70,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000016",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000017",
                      *           "subject_kind": "job",
                      *           "subject_name": "deploy"
                      *         },
@@ -13473,11 +13529,11 @@ export interface operations {
                      *             "script": "deploy",
                      *             "waves": 1
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000076",
+                     *           "id": "01900000-0000-7000-8000-000000000080",
                      *           "link": 69,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000016",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000017",
                      *           "subject_kind": "job",
                      *           "subject_name": "deploy"
                      *         },
@@ -13488,7 +13544,7 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000077",
+                     *           "id": "01900000-0000-7000-8000-000000000081",
                      *           "link": 68,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
@@ -13503,7 +13559,7 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000078",
+                     *           "id": "01900000-0000-7000-8000-000000000082",
                      *           "link": 67,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
@@ -13518,7 +13574,7 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000079",
+                     *           "id": "01900000-0000-7000-8000-000000000083",
                      *           "link": 66,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
@@ -13538,7 +13594,7 @@ export interface operations {
                      *             "script": "deploy",
                      *             "waves": 1
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000080",
+                     *           "id": "01900000-0000-7000-8000-000000000084",
                      *           "link": 65,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
@@ -13564,11 +13620,11 @@ export interface operations {
                      *             ],
                      *             "trusts_holders": false
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000081",
+                     *           "id": "01900000-0000-7000-8000-000000000085",
                      *           "link": 64,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000082",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000086",
                      *           "subject_kind": "agent_key",
                      *           "subject_name": "a key"
                      *         },
@@ -13584,11 +13640,11 @@ export interface operations {
                      *             "script": "deploy",
                      *             "waves": null
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000040",
+                     *           "id": "01900000-0000-7000-8000-000000000041",
                      *           "link": 63,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000041",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000042",
                      *           "subject_kind": "job",
                      *           "subject_name": "deploy"
                      *         },
@@ -13599,11 +13655,11 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000083",
+                     *           "id": "01900000-0000-7000-8000-000000000087",
                      *           "link": 62,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000030",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000031",
                      *           "subject_kind": "integration",
                      *           "subject_name": null
                      *         },
@@ -13616,11 +13672,11 @@ export interface operations {
                      *           "detail": {
                      *             "host": "hooks.invalid"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000084",
+                     *           "id": "01900000-0000-7000-8000-000000000088",
                      *           "link": 61,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000030",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000031",
                      *           "subject_kind": "integration",
                      *           "subject_name": null
                      *         },
@@ -13641,11 +13697,11 @@ export interface operations {
                      *             "kind": "slack",
                      *             "name": "operations"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000085",
+                     *           "id": "01900000-0000-7000-8000-000000000089",
                      *           "link": 60,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000030",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000031",
                      *           "subject_kind": "integration",
                      *           "subject_name": null
                      *         },
@@ -13666,11 +13722,11 @@ export interface operations {
                      *             "kind": "slack",
                      *             "name": "operations"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000086",
+                     *           "id": "01900000-0000-7000-8000-000000000090",
                      *           "link": 59,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000030",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000031",
                      *           "subject_kind": "integration",
                      *           "subject_name": null
                      *         },
@@ -13681,11 +13737,11 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000087",
+                     *           "id": "01900000-0000-7000-8000-000000000091",
                      *           "link": 58,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000088",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000092",
                      *           "subject_kind": "integration",
                      *           "subject_name": null
                      *         },
@@ -13696,13 +13752,13 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {
-                     *             "delivery_id": "01900000-0000-7000-8000-000000000089"
+                     *             "delivery_id": "01900000-0000-7000-8000-000000000093"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000090",
+                     *           "id": "01900000-0000-7000-8000-000000000094",
                      *           "link": 57,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000088",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000092",
                      *           "subject_kind": "integration",
                      *           "subject_name": null
                      *         },
@@ -13718,11 +13774,11 @@ export interface operations {
                      *             "script": "deploy",
                      *             "waves": null
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000091",
+                     *           "id": "01900000-0000-7000-8000-000000000095",
                      *           "link": 56,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000092",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000096",
                      *           "subject_kind": "job",
                      *           "subject_name": "deploy"
                      *         },
@@ -13741,11 +13797,11 @@ export interface operations {
                      *             "kind": "webhook",
                      *             "name": "receiver"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000093",
+                     *           "id": "01900000-0000-7000-8000-000000000097",
                      *           "link": 55,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000088",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000092",
                      *           "subject_kind": "integration",
                      *           "subject_name": null
                      *         },
@@ -13756,11 +13812,11 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000094",
+                     *           "id": "01900000-0000-7000-8000-000000000098",
                      *           "link": 54,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000029",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000030",
                      *           "subject_kind": "hook",
                      *           "subject_name": null
                      *         },
@@ -13776,11 +13832,11 @@ export interface operations {
                      *             "name": "releases",
                      *             "owner_id": "01900000-0000-7000-8000-000000000002"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000095",
+                     *           "id": "01900000-0000-7000-8000-000000000099",
                      *           "link": 53,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000029",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000030",
                      *           "subject_kind": "hook",
                      *           "subject_name": null
                      *         },
@@ -13791,14 +13847,14 @@ export interface operations {
                      *           "actor_name": null,
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {
-                     *             "delivery_id": "01900000-0000-7000-8000-000000000035",
-                     *             "job_id": "01900000-0000-7000-8000-000000000036"
+                     *             "delivery_id": "01900000-0000-7000-8000-000000000036",
+                     *             "job_id": "01900000-0000-7000-8000-000000000037"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000096",
+                     *           "id": "01900000-0000-7000-8000-000000000100",
                      *           "link": 52,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000029",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000030",
                      *           "subject_kind": "hook",
                      *           "subject_name": null
                      *         },
@@ -13814,11 +13870,11 @@ export interface operations {
                      *             "script": "deploy",
                      *             "waves": null
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000097",
+                     *           "id": "01900000-0000-7000-8000-000000000101",
                      *           "link": 51,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000036",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000037",
                      *           "subject_kind": "job",
                      *           "subject_name": "deploy"
                      *         },
@@ -13834,11 +13890,11 @@ export interface operations {
                      *             "name": "releases",
                      *             "owner_id": "01900000-0000-7000-8000-000000000002"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000098",
+                     *           "id": "01900000-0000-7000-8000-000000000102",
                      *           "link": 50,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000029",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000030",
                      *           "subject_kind": "hook",
                      *           "subject_name": null
                      *         },
@@ -13854,11 +13910,11 @@ export interface operations {
                      *             "name": "deploys",
                      *             "owner_id": "01900000-0000-7000-8000-000000000002"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000099",
+                     *           "id": "01900000-0000-7000-8000-000000000103",
                      *           "link": 49,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000029",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000030",
                      *           "subject_kind": "hook",
                      *           "subject_name": null
                      *         },
@@ -13872,11 +13928,11 @@ export interface operations {
                      *             "latest_version": 2,
                      *             "name": "disk-report"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000100",
+                     *           "id": "01900000-0000-7000-8000-000000000104",
                      *           "link": 48,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000033",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000034",
                      *           "subject_kind": "script",
                      *           "subject_name": null
                      *         },
@@ -13891,11 +13947,11 @@ export interface operations {
                      *             "sha256": "9d9e6b21270d196e8f8600ba85f4f6a9614734deafec924ddecf37d352498856",
                      *             "version": "1.2.0"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000101",
+                     *           "id": "01900000-0000-7000-8000-000000000105",
                      *           "link": 47,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000048",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000050",
                      *           "subject_kind": "package",
                      *           "subject_name": null
                      *         },
@@ -13910,11 +13966,11 @@ export interface operations {
                      *             "sha256": "9d9e6b21270d196e8f8600ba85f4f6a9614734deafec924ddecf37d352498856",
                      *             "version": "1.2.0"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000102",
+                     *           "id": "01900000-0000-7000-8000-000000000106",
                      *           "link": 46,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000048",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000050",
                      *           "subject_kind": "package",
                      *           "subject_name": null
                      *         },
@@ -13933,11 +13989,11 @@ export interface operations {
                      *               "disk"
                      *             ]
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000103",
+                     *           "id": "01900000-0000-7000-8000-000000000107",
                      *           "link": 45,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000033",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000034",
                      *           "subject_kind": "script",
                      *           "subject_name": null
                      *         },
@@ -13953,36 +14009,16 @@ export interface operations {
                      *             "publisher": "SHA256:/oEsEvOrTOasXbaaw1L5BssbEe9D+zPiUu9/9VImOIk",
                      *             "version": 2
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000104",
+                     *           "id": "01900000-0000-7000-8000-000000000108",
                      *           "link": 44,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000033",
-                     *           "subject_kind": "script",
-                     *           "subject_name": null
-                     *         },
-                     *         {
-                     *           "action": "script.save",
-                     *           "actor_id": "01900000-0000-7000-8000-000000000002",
-                     *           "actor_kind": "api_key",
-                     *           "actor_name": "bootstrap",
-                     *           "at": "2026-01-31T12:00:00.000Z",
-                     *           "detail": {
-                     *             "current_version": 2,
-                     *             "document_sha256": "dd49cc7030e20599629702076ac5ea52f03d8865412aece762d2cfe9b9605d82",
-                     *             "latest_version": 2,
-                     *             "name": "disk-report"
-                     *           },
-                     *           "id": "01900000-0000-7000-8000-000000000105",
-                     *           "link": 43,
-                     *           "session_id": null,
-                     *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000033",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000034",
                      *           "subject_kind": "script",
                      *           "subject_name": null
                      *         }
                      *       ],
-                     *       "next_cursor": "43.01a209ad-e27e-7392-bbcf-864a898652f0"
+                     *       "next_cursor": "44.01a20a59-dff6-775b-a9d0-9484ac630511"
                      *     }
                      */
                     "application/json": components["schemas"]["PageView_AuditEntryView"];
@@ -14091,10 +14127,10 @@ export interface operations {
                 };
                 content: {
                     /**
-                     * @example {"type":"header","format":"muster audit 1","tenant_id":"01900000-0000-7000-8000-000000000005","after":0,"public_key":"n6Ii3qCoNAxC/asr761Cp1qL7wx67OuLBRHpfDeN464=","is_complete":false}
-                     *     {"type":"entry","id":"01900000-0000-7000-8000-000000000038","link":77,"at":"2026-01-31T12:00:00.000Z","actor_kind":"api_key","actor_id":"01900000-0000-7000-8000-000000000002","actor_name":"bootstrap","session_id":null,"action":"agent.delete","subject_kind":"agent","subject_id":"01900000-0000-7000-8000-000000000007","subject_name":"fake","detail":{},"source":"127.0.0.1"}
-                     *     {"type":"entry","id":"01900000-0000-7000-8000-000000000039","link":92,"at":"2026-01-31T12:00:00.000Z","actor_kind":"api_key","actor_id":"01900000-0000-7000-8000-000000000002","actor_name":"bootstrap","session_id":null,"action":"agent.delete","subject_kind":"agent","subject_id":"01900000-0000-7000-8000-000000000003","subject_name":"web-1","detail":{},"source":"127.0.0.1"}
-                     *     {"type":"end","position":"92.01a209ad-fb17-703e-af2d-0f14d8e29788"}
+                     * @example {"type":"header","format":"muster audit 1","tenant_id":"01900000-0000-7000-8000-000000000005","after":0,"public_key":"qZ28e79Vu2sY6TTMhgQPoUySk6y8lPLUhf65gRkElrU=","is_complete":false}
+                     *     {"type":"entry","id":"01900000-0000-7000-8000-000000000039","link":78,"at":"2026-01-31T12:00:00.000Z","actor_kind":"api_key","actor_id":"01900000-0000-7000-8000-000000000002","actor_name":"bootstrap","session_id":null,"action":"agent.delete","subject_kind":"agent","subject_id":"01900000-0000-7000-8000-000000000007","subject_name":"fake","detail":{},"source":"127.0.0.1"}
+                     *     {"type":"entry","id":"01900000-0000-7000-8000-000000000040","link":93,"at":"2026-01-31T12:00:00.000Z","actor_kind":"api_key","actor_id":"01900000-0000-7000-8000-000000000002","actor_name":"bootstrap","session_id":null,"action":"agent.delete","subject_kind":"agent","subject_id":"01900000-0000-7000-8000-000000000003","subject_name":"web-1","detail":{},"source":"127.0.0.1"}
+                     *     {"type":"end","position":"93.01a20a5a-0478-739c-8ae7-f457dae405a3"}
                      */
                     "application/x-ndjson": string;
                 };
@@ -14175,10 +14211,10 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "hash": "31279db85fdd039a3745586213dc26c952ded2817164881aa6a2117eba110c6b",
-                     *       "number": 92,
-                     *       "public_key": "n6Ii3qCoNAxC/asr761Cp1qL7wx67OuLBRHpfDeN464=",
-                     *       "signature": "7ETJb1THzKJn54Riqg/muHGolL+Azi0tWv2BGSPkiAdq9RLwwZHU/m6R6TJQV5Wn8ZCqRN84Nins1jzBvQHHCg==",
+                     *       "hash": "1b1cfb21c30562c6b0d2ff1b623d4d67abadd1bcb3152d9bd846907856c64e90",
+                     *       "number": 93,
+                     *       "public_key": "qZ28e79Vu2sY6TTMhgQPoUySk6y8lPLUhf65gRkElrU=",
+                     *       "signature": "So4CEXrJ6msS85U4T+Y5hyMZaMn+VocOHGL5/be/wVzSANZUg8VAwFoM8alEAyiJik3mYgCQ3L4Lyw199rWzDA==",
                      *       "tenant_id": "01900000-0000-7000-8000-000000000005"
                      *     }
                      */
@@ -14363,19 +14399,19 @@ export interface operations {
                     /**
                      * @example {
                      *       "after": 0,
-                     *       "entry_count": 92,
+                     *       "entry_count": 93,
                      *       "finding_count": 0,
                      *       "findings": [],
                      *       "head": {
-                     *         "hash": "31279db85fdd039a3745586213dc26c952ded2817164881aa6a2117eba110c6b",
-                     *         "number": 92,
-                     *         "public_key": "n6Ii3qCoNAxC/asr761Cp1qL7wx67OuLBRHpfDeN464=",
-                     *         "signature": "7ETJb1THzKJn54Riqg/muHGolL+Azi0tWv2BGSPkiAdq9RLwwZHU/m6R6TJQV5Wn8ZCqRN84Nins1jzBvQHHCg==",
+                     *         "hash": "1b1cfb21c30562c6b0d2ff1b623d4d67abadd1bcb3152d9bd846907856c64e90",
+                     *         "number": 93,
+                     *         "public_key": "qZ28e79Vu2sY6TTMhgQPoUySk6y8lPLUhf65gRkElrU=",
+                     *         "signature": "So4CEXrJ6msS85U4T+Y5hyMZaMn+VocOHGL5/be/wVzSANZUg8VAwFoM8alEAyiJik3mYgCQ3L4Lyw199rWzDA==",
                      *         "tenant_id": "01900000-0000-7000-8000-000000000005"
                      *       },
                      *       "is_intact": true,
-                     *       "last_link": 92,
-                     *       "link_count": 92,
+                     *       "last_link": 93,
+                     *       "link_count": 93,
                      *       "next_after": null
                      *     }
                      */
@@ -15056,7 +15092,7 @@ export interface operations {
                      *       "member": {
                      *         "created_at": "2026-01-31T12:00:00.000Z",
                      *         "email": "ada@example.com",
-                     *         "id": "01900000-0000-7000-8000-000000000031",
+                     *         "id": "01900000-0000-7000-8000-000000000032",
                      *         "name": "Ada",
                      *         "role": "owner",
                      *         "tenant_id": "01900000-0000-7000-8000-000000000005",
@@ -15064,7 +15100,7 @@ export interface operations {
                      *       },
                      *       "refresh_expires_at": "2026-01-31T12:00:00.000Z",
                      *       "refresh_token": "mst_refresh_000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000",
-                     *       "session_id": "01900000-0000-7000-8000-000000000112"
+                     *       "session_id": "01900000-0000-7000-8000-000000000115"
                      *     }
                      */
                     "application/json": components["schemas"]["SignedInView"];
@@ -15189,7 +15225,7 @@ export interface operations {
                      *       "member": {
                      *         "created_at": "2026-01-31T12:00:00.000Z",
                      *         "email": "ada@example.com",
-                     *         "id": "01900000-0000-7000-8000-000000000031",
+                     *         "id": "01900000-0000-7000-8000-000000000032",
                      *         "name": "Ada",
                      *         "role": "owner",
                      *         "tenant_id": "01900000-0000-7000-8000-000000000005",
@@ -15197,7 +15233,7 @@ export interface operations {
                      *       },
                      *       "refresh_expires_at": "2026-01-31T12:00:00.000Z",
                      *       "refresh_token": "mst_refresh_000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000",
-                     *       "session_id": "01900000-0000-7000-8000-000000000047"
+                     *       "session_id": "01900000-0000-7000-8000-000000000049"
                      *     }
                      */
                     "application/json": components["schemas"]["SignedInView"];
@@ -15303,8 +15339,8 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "challenge": "mst_challenge_Ac4LnDnzyPHyF547w__57eRFeNwKbsaRSvXgQmXToowkOwznOw-W26WT12t6W8WBZGDVCm8wSk1x37zjaK555xn277JtymgNMDQn_q6fT-AtiOyfe23c1gKOfC_DJjPVWg9X0ItjEQwqZH-qo1iDU_SFHxchGS5CVJupOpkyM-0Z4kixCS78D4rh5dCHaxx84xGbrPP9KqKElN1-noD81yqEha_KSf2jR7W9e0ssdnK8fi1olGb07EYvutKmYdIdTZ5XN7UbHElXRtb2MTOUlX_XNnkEvKhUVkdpUr5B2JIXse5f3uIR_S-MHT5wO8KhXjXEx6JYb6CamBxuyEC3TXIn3HxUn6FSPUpdb0iycpn_HJnfAWo4e8D2hBgE2Z1AYPbiR5mS1-OBKNAJLJkc_jCwHy2P4RQ4ctiDf6bnamrDwGING68Cz4IBTRmThSKcq7aizlRCb3IhdZsGsJdc9pNsPu8rTHc3HCNmXQ",
-                 *       "code": "338121"
+                 *       "challenge": "mst_challenge_AS5TIaEVHyI2Yak36AOwy9B55r2FZtM7Uz47KkmcEjPYQHgzbECFq30U0qE0lVcywz88P3EuE6zRl_vzVXN_HkS8ym9gVXPJytQ5gNsW7F95PfgRmFZlDhxCZSmfQafApqJz8KuB87ri6wH8uOEbv6fwleyG2cdcFyRTyLbhzZrHnbSnM0350BxM9VEhs_oDp7iUL7aaDQZ3O7LxqjAeryucY158gpvEc9mmkpEecpOjT6adq5XrB7DweI-xxEPmku23XsGtbXO3Iy8dBw5oPH5UxhsyE2yN5S8-AL5OjEslWFzZgCVXp6P3DGgOLeTi32YFpBZ1HKGzb-XjPge25v0z2expUmbys6HlOKLbuHx_yQI50ggOt5uvZhAixnyppQX8EKi0v3ITM6Iuodnm79c8ZXKp5uy1v1ZdDWez7HSq9JvsNx2TCvi403kuC3ZgoODdnBmKG6SSuprhQGgHBsR44BI",
+                 *       "code": "997804"
                  *     }
                  */
                 "application/json": components["schemas"]["CompleteSignIn"];
@@ -15324,15 +15360,15 @@ export interface operations {
                      *       "member": {
                      *         "created_at": "2026-01-31T12:00:00.000Z",
                      *         "email": "joan@example.com",
-                     *         "id": "01900000-0000-7000-8000-000000000019",
+                     *         "id": "01900000-0000-7000-8000-000000000020",
                      *         "name": "Joan",
                      *         "role": "owner",
-                     *         "tenant_id": "01900000-0000-7000-8000-000000000020",
+                     *         "tenant_id": "01900000-0000-7000-8000-000000000021",
                      *         "tenant_name": "Example Ltd"
                      *       },
                      *       "refresh_expires_at": "2026-01-31T12:00:00.000Z",
                      *       "refresh_token": "mst_refresh_000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000",
-                     *       "session_id": "01900000-0000-7000-8000-000000000021"
+                     *       "session_id": "01900000-0000-7000-8000-000000000022"
                      *     }
                      */
                     "application/json": components["schemas"]["SignedInView"];
@@ -15876,11 +15912,11 @@ export interface operations {
                  * @example {
                  *       "passkey": {
                  *         "authenticator_data": "xgQmA4KBXR6eQhUJakKZXdlS9Z3U-fwKfSrPefH8b68FAAAAAg",
-                 *         "challenge": "mst_passkey_Ac4LnDnzyPHyNnsyJpe06ChAsMOcJ35ScqdhPhEotjlRLfwjrEJRgYklfwTFpt_YS-_lXFFWaQkHYOdl4gcDw72OZHq3cn-xjiQMQ4zY0g8ECjMGIP7fEh76WIHhugViqA4tuToRwqYvRE59ZmkMSGMzs-RxJKiYQ-yV4H8AxgBGGPw6p6eiAyDPxwsfUNSFZZvWbHhSvloZ6C326mXwWlJ4SuA6ZCe_7a7bpQgpXiWT0smRgjEM90uGZSYjMKnIpJy6vnHDdjylMLZJ5UTfOlILjGUU4vvSQdf04zqO3jW9S_0NrrB0B-vgOw47ozx4bv2IiucDGzFP8DBPsrqYPk-hyEltNAgMI0PsA7ppnMG06jBODEGWMqtw6Ki5R_py2qjtUiFDizGp-gGyV015uq8MfcFdfuZnUHYC",
-                 *         "client_data": "eyJjaGFsbGVuZ2UiOiJQYzBlZFBNRWJISll4SHhvbW8zalpVbUdmZ2lLQ21FU19mR1BBZVNCMk93IiwiY3Jvc3NPcmlnaW4iOmZhbHNlLCJvcmlnaW4iOiJodHRwczovL211c3Rlci5leGFtcGxlIiwidHlwZSI6IndlYmF1dGhuLmdldCJ9",
-                 *         "credential_id": "ph_LSVTsOVwZoIHCbgVvXd-mKvUByTzYlVfIFV4wlXw",
-                 *         "signature": "MEUCIQD_N83xwU4-Xt8bSqmWNq59wUYrnxnOi0CqJ2oNBEhMVQIgTYKVYHZ6ingcCMnS88Fx7_Fa-c3MMFC5nWA0nVHsG3M",
-                 *         "user_handle": "AaIJrfx9cZKdp713azsqZw"
+                 *         "challenge": "mst_passkey_AS5TIaEVHyI2aKYrkQXOHcx0TTAc1UWL9yRImLTPhYOdDa9ugsLTcB7leZV7DriFZlpfV8i-zFf94oQsqhtUpEXvAFUqLUeZgCeZMKEl1XqzIUBCLstEJ7XazMcdhGy8LKvxe90S5nT3s4oalYEvBcbGU3kl4zoiciBhbg3U5Mf1CZXNWpF3ObIXa6234B6WQ4uZ1s8kXi8kV65qOYQkjTo8_rsWA_-vDcLf5iNx1veZCUvGVDL3VaoQwGMo2j7XH7ecQKl02Xdkm_3kkrwbVrFIhbexOZ-XTc9EmfpcZhIqU0nnnFaPbRioSuK_JyH--WmoZFA5zhZKCNokzrgCVLZQ3-HPiZdc1kEeaWeCbJLWzLovCNzdDSDvgOt4dggmvIuyn1IeMqi8cLm0jo0_yymkWW-_V7qT-kuj",
+                 *         "client_data": "eyJjaGFsbGVuZ2UiOiJxcUs3dG1rOWMxYVdScmd5dkllQWFTZUNEdXFoUVJPZldXcm9pa2U5aV9VIiwiY3Jvc3NPcmlnaW4iOmZhbHNlLCJvcmlnaW4iOiJodHRwczovL211c3Rlci5leGFtcGxlIiwidHlwZSI6IndlYmF1dGhuLmdldCJ9",
+                 *         "credential_id": "dDudte4arscDTEIqW3VE0TR0REOftm1fnwmTUi9D80o",
+                 *         "signature": "MEYCIQDpmhSpbRpu_dCB_WU2ILJ5n5NYSqfCuXnONfupulXe-QIhALVZ9PwinPdu8IQZHOvr2lSabpeCBplCUPdqdpV3aJJb",
+                 *         "user_handle": "AaIKWgkucU2vzyw9X_I6jQ"
                  *       }
                  *     }
                  */
@@ -15901,15 +15937,15 @@ export interface operations {
                      *       "member": {
                      *         "created_at": "2026-01-31T12:00:00.000Z",
                      *         "email": "joan@example.com",
-                     *         "id": "01900000-0000-7000-8000-000000000019",
+                     *         "id": "01900000-0000-7000-8000-000000000020",
                      *         "name": "Joan",
                      *         "role": "owner",
-                     *         "tenant_id": "01900000-0000-7000-8000-000000000020",
+                     *         "tenant_id": "01900000-0000-7000-8000-000000000021",
                      *         "tenant_name": "Example Ltd"
                      *       },
                      *       "refresh_expires_at": "2026-01-31T12:00:00.000Z",
                      *       "refresh_token": "mst_refresh_000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000",
-                     *       "session_id": "01900000-0000-7000-8000-000000000118"
+                     *       "session_id": "01900000-0000-7000-8000-000000000121"
                      *     }
                      */
                     "application/json": components["schemas"]["SignedInView"];
@@ -16010,10 +16046,10 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "challenge": "mst_passkey_Ac4LnDnzyPHyNnsyJpe06ChAsMOcJ35ScqdhPhEotjlRLfwjrEJRgYklfwTFpt_YS-_lXFFWaQkHYOdl4gcDw72OZHq3cn-xjiQMQ4zY0g8ECjMGIP7fEh76WIHhugViqA4tuToRwqYvRE59ZmkMSGMzs-RxJKiYQ-yV4H8AxgBGGPw6p6eiAyDPxwsfUNSFZZvWbHhSvloZ6C326mXwWlJ4SuA6ZCe_7a7bpQgpXiWT0smRgjEM90uGZSYjMKnIpJy6vnHDdjylMLZJ5UTfOlILjGUU4vvSQdf04zqO3jW9S_0NrrB0B-vgOw47ozx4bv2IiucDGzFP8DBPsrqYPk-hyEltNAgMI0PsA7ppnMG06jBODEGWMqtw6Ki5R_py2qjtUiFDizGp-gGyV015uq8MfcFdfuZnUHYC",
+                     *       "challenge": "mst_passkey_AS5TIaEVHyI2aKYrkQXOHcx0TTAc1UWL9yRImLTPhYOdDa9ugsLTcB7leZV7DriFZlpfV8i-zFf94oQsqhtUpEXvAFUqLUeZgCeZMKEl1XqzIUBCLstEJ7XazMcdhGy8LKvxe90S5nT3s4oalYEvBcbGU3kl4zoiciBhbg3U5Mf1CZXNWpF3ObIXa6234B6WQ4uZ1s8kXi8kV65qOYQkjTo8_rsWA_-vDcLf5iNx1veZCUvGVDL3VaoQwGMo2j7XH7ecQKl02Xdkm_3kkrwbVrFIhbexOZ-XTc9EmfpcZhIqU0nnnFaPbRioSuK_JyH--WmoZFA5zhZKCNokzrgCVLZQ3-HPiZdc1kEeaWeCbJLWzLovCNzdDSDvgOt4dggmvIuyn1IeMqi8cLm0jo0_yymkWW-_V7qT-kuj",
                      *       "expires_at": "2026-01-31T12:00:00.000Z",
                      *       "host": "muster.example",
-                     *       "nonce": "Pc0edPMEbHJYxHxomo3jZUmGfgiKCmES_fGPAeSB2Ow"
+                     *       "nonce": "qqK7tmk9c1aWRrgyvIeAaSeCDuqhQROfWWroike9i_U"
                      *     }
                      */
                     "application/json": components["schemas"]["PasskeyChallengeView"];
@@ -16300,7 +16336,7 @@ export interface operations {
                      *       "access_token": "eyJhbGciOiJFZERTQSJ9.e30.AA",
                      *       "refresh_expires_at": "2026-01-31T12:00:00.000Z",
                      *       "refresh_token": "mst_refresh_000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000",
-                     *       "session_id": "01900000-0000-7000-8000-000000000047"
+                     *       "session_id": "01900000-0000-7000-8000-000000000049"
                      *     }
                      */
                     "application/json": components["schemas"]["TokensView"];
@@ -16416,7 +16452,7 @@ export interface operations {
                     /**
                      * @example {
                      *       "expires_at": "2026-01-31T12:00:00.000Z",
-                     *       "registration_id": "01900000-0000-7000-8000-000000000116"
+                     *       "registration_id": "01900000-0000-7000-8000-000000000119"
                      *     }
                      */
                     "application/json": components["schemas"]["RegistrationView"];
@@ -16511,7 +16547,7 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "registration_id": "01900000-0000-7000-8000-000000000116"
+                 *       "registration_id": "01900000-0000-7000-8000-000000000119"
                  *     }
                  */
                 "application/json": components["schemas"]["ResendCode"];
@@ -16527,7 +16563,7 @@ export interface operations {
                     /**
                      * @example {
                      *       "expires_at": "2026-01-31T12:00:00.000Z",
-                     *       "registration_id": "01900000-0000-7000-8000-000000000116"
+                     *       "registration_id": "01900000-0000-7000-8000-000000000119"
                      *     }
                      */
                     "application/json": components["schemas"]["RegistrationView"];
@@ -16622,8 +16658,8 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "code": "451213",
-                 *       "registration_id": "01900000-0000-7000-8000-000000000116"
+                 *       "code": "372290",
+                 *       "registration_id": "01900000-0000-7000-8000-000000000119"
                  *     }
                  */
                 "application/json": components["schemas"]["VerifyRegistration"];
@@ -16640,10 +16676,10 @@ export interface operations {
                      * @example {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "email": "joan@example.com",
-                     *       "id": "01900000-0000-7000-8000-000000000019",
+                     *       "id": "01900000-0000-7000-8000-000000000020",
                      *       "name": "Joan",
                      *       "role": "owner",
-                     *       "tenant_id": "01900000-0000-7000-8000-000000000020",
+                     *       "tenant_id": "01900000-0000-7000-8000-000000000021",
                      *       "tenant_name": "Example Ltd"
                      *     }
                      */
@@ -16770,7 +16806,7 @@ export interface operations {
                      *       "member": {
                      *         "created_at": "2026-01-31T12:00:00.000Z",
                      *         "email": "ada@example.com",
-                     *         "id": "01900000-0000-7000-8000-000000000031",
+                     *         "id": "01900000-0000-7000-8000-000000000032",
                      *         "name": "Ada",
                      *         "role": "owner",
                      *         "tenant_id": "01900000-0000-7000-8000-000000000005",
@@ -16778,7 +16814,7 @@ export interface operations {
                      *       },
                      *       "refresh_expires_at": "2026-01-31T12:00:00.000Z",
                      *       "refresh_token": "mst_refresh_000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000",
-                     *       "session_id": "01900000-0000-7000-8000-000000000119"
+                     *       "session_id": "01900000-0000-7000-8000-000000000122"
                      *     }
                      */
                     "application/json": components["schemas"]["SignedInView"];
@@ -16915,10 +16951,10 @@ export interface operations {
                      *               "note": "Christmas"
                      *             }
                      *           ],
-                     *           "id": "01900000-0000-7000-8000-000000000027",
+                     *           "id": "01900000-0000-7000-8000-000000000028",
                      *           "name": "nights",
                      *           "schedule_ids": [
-                     *             "01900000-0000-7000-8000-000000000026"
+                     *             "01900000-0000-7000-8000-000000000027"
                      *           ],
                      *           "target": null,
                      *           "time_zone": "Europe/Berlin"
@@ -17006,7 +17042,7 @@ export interface operations {
                  *       ],
                  *       "name": "nights",
                  *       "schedule_ids": [
-                 *         "01900000-0000-7000-8000-000000000026"
+                 *         "01900000-0000-7000-8000-000000000027"
                  *       ],
                  *       "time_zone": "Europe/Berlin"
                  *     }
@@ -17048,10 +17084,10 @@ export interface operations {
                      *           "note": "Christmas"
                      *         }
                      *       ],
-                     *       "id": "01900000-0000-7000-8000-000000000027",
+                     *       "id": "01900000-0000-7000-8000-000000000028",
                      *       "name": "nights",
                      *       "schedule_ids": [
-                     *         "01900000-0000-7000-8000-000000000026"
+                     *         "01900000-0000-7000-8000-000000000027"
                      *       ],
                      *       "target": null,
                      *       "time_zone": "Europe/Berlin"
@@ -17192,10 +17228,10 @@ export interface operations {
                      *           "note": "Christmas"
                      *         }
                      *       ],
-                     *       "id": "01900000-0000-7000-8000-000000000027",
+                     *       "id": "01900000-0000-7000-8000-000000000028",
                      *       "name": "nights",
                      *       "schedule_ids": [
-                     *         "01900000-0000-7000-8000-000000000026"
+                     *         "01900000-0000-7000-8000-000000000027"
                      *       ],
                      *       "target": null,
                      *       "time_zone": "Europe/Berlin"
@@ -17381,10 +17417,10 @@ export interface operations {
                      *           "note": "Christmas"
                      *         }
                      *       ],
-                     *       "id": "01900000-0000-7000-8000-000000000027",
+                     *       "id": "01900000-0000-7000-8000-000000000028",
                      *       "name": "weekends",
                      *       "schedule_ids": [
-                     *         "01900000-0000-7000-8000-000000000026"
+                     *         "01900000-0000-7000-8000-000000000027"
                      *       ],
                      *       "target": null,
                      *       "time_zone": "Europe/Berlin"
@@ -17532,15 +17568,15 @@ export interface operations {
                      *           "error_code": "exit_code",
                      *           "expires_at": "2026-01-31T12:00:00.000Z",
                      *           "finished_at": "2026-01-31T12:00:00.000Z",
-                     *           "id": "01900000-0000-7000-8000-000000000043",
+                     *           "id": "01900000-0000-7000-8000-000000000044",
                      *           "is_held": false,
-                     *           "job_id": "01900000-0000-7000-8000-000000000045",
+                     *           "job_id": "01900000-0000-7000-8000-000000000046",
                      *           "late_result": null,
                      *           "requested_by": "01900000-0000-7000-8000-000000000002",
                      *           "requested_from": "127.0.0.1",
                      *           "result": {
                      *             "dropped_bytes": 0,
-                     *             "duration_ms": 1,
+                     *             "duration_ms": 5,
                      *             "exit_code": 3,
                      *             "output_bytes": 9,
                      *             "output_complete": true,
@@ -17550,6 +17586,7 @@ export interface operations {
                      *             "stdout_bytes": 9,
                      *             "stdout_sha256": "b0f2c37ccb90fce43fcb488f7ee4ff1fbcdd9c80a27ffc2329c88a06baf0f51d"
                      *           },
+                     *           "retry_of": null,
                      *           "started_at": "2026-01-31T12:00:00.000Z",
                      *           "state": "failed",
                      *           "timeout_ms": 3600000,
@@ -17660,16 +17697,16 @@ export interface operations {
                      *       "error_code": "exit_code",
                      *       "expires_at": "2026-01-31T12:00:00.000Z",
                      *       "finished_at": "2026-01-31T12:00:00.000Z",
-                     *       "id": "01900000-0000-7000-8000-000000000043",
+                     *       "id": "01900000-0000-7000-8000-000000000044",
                      *       "is_held": false,
-                     *       "job_id": "01900000-0000-7000-8000-000000000045",
+                     *       "job_id": "01900000-0000-7000-8000-000000000046",
                      *       "late_result": null,
                      *       "output_bytes": 9,
                      *       "requested_by": "01900000-0000-7000-8000-000000000002",
                      *       "requested_from": "127.0.0.1",
                      *       "result": {
                      *         "dropped_bytes": 0,
-                     *         "duration_ms": 1,
+                     *         "duration_ms": 5,
                      *         "exit_code": 3,
                      *         "output_bytes": 9,
                      *         "output_complete": true,
@@ -17679,6 +17716,7 @@ export interface operations {
                      *         "stdout_bytes": 9,
                      *         "stdout_sha256": "b0f2c37ccb90fce43fcb488f7ee4ff1fbcdd9c80a27ffc2329c88a06baf0f51d"
                      *       },
+                     *       "retry_of": null,
                      *       "started_at": "2026-01-31T12:00:00.000Z",
                      *       "state": "failed",
                      *       "timeout_ms": 3600000,
@@ -17799,6 +17837,7 @@ export interface operations {
                      *       "requested_by": "01900000-0000-7000-8000-000000000002",
                      *       "requested_from": "127.0.0.1",
                      *       "result": null,
+                     *       "retry_of": null,
                      *       "started_at": null,
                      *       "state": "cancelled",
                      *       "timeout_ms": 3600000,
@@ -18043,6 +18082,161 @@ export interface operations {
             };
         };
     };
+    retry_command: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description A repeated request with the same key within 24 hours gets the answer of the first one. */
+                "Idempotency-Key"?: string;
+            };
+            path: {
+                /** @description The id. */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: {
+            content: {
+                "application/json": components["schemas"]["RetryCommandBody"];
+            };
+        };
+        responses: {
+            /** @description The new command. */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "agent_id": "01900000-0000-7000-8000-000000000003",
+                     *       "approval": null,
+                     *       "cancel_requested_at": null,
+                     *       "command": "execute",
+                     *       "created_at": "2026-01-31T12:00:00.000Z",
+                     *       "data": {
+                     *         "script": "deploy"
+                     *       },
+                     *       "delivered_at": null,
+                     *       "error": null,
+                     *       "error_code": null,
+                     *       "expires_at": "2026-01-31T12:00:00.000Z",
+                     *       "finished_at": null,
+                     *       "id": "01900000-0000-7000-8000-000000000076",
+                     *       "is_held": false,
+                     *       "job_id": null,
+                     *       "late_result": null,
+                     *       "requested_by": "01900000-0000-7000-8000-000000000002",
+                     *       "requested_from": "127.0.0.1",
+                     *       "result": null,
+                     *       "retry_of": "01900000-0000-7000-8000-000000000014",
+                     *       "started_at": null,
+                     *       "state": "queued",
+                     *       "timeout_ms": 3600000,
+                     *       "wave": null
+                     *     }
+                     */
+                    "application/json": components["schemas"]["CommandView"];
+                };
+            };
+            /** @description The query, a header or the body cannot be read. `errors` names the parameter. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No key was sent, or the key is not valid. */
+            401: {
+                headers: {
+                    /** @description The scheme to authenticate with. */
+                    "WWW-Authenticate"?: "Bearer";
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such resource in this tenant. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The current state does not permit this. `code` says why. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body is too large. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body has another content type than this operation accepts. */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A field of the body is invalid, or a number is out of its bounds. `errors` names the field. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The key has too much in progress. Try again after `Retry-After` seconds. */
+            429: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The server cannot answer now. Try again after `Retry-After` seconds. */
+            503: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     follow_events: {
         parameters: {
             query?: {
@@ -18176,23 +18370,24 @@ export interface operations {
                      *           "created_at": "2026-01-31T12:00:00.000Z",
                      *           "delivered_at": "2026-01-31T12:00:00.000Z",
                      *           "dropped_bytes": 0,
-                     *           "duration_ms": 1,
+                     *           "duration_ms": 5,
                      *           "error": "the script exited with code 3",
                      *           "error_code": "exit_code",
                      *           "exit_code": 3,
                      *           "expires_at": "2026-01-31T12:00:00.000Z",
                      *           "explanation": null,
                      *           "finished_at": "2026-01-31T12:00:00.000Z",
-                     *           "id": "01900000-0000-7000-8000-000000000043",
+                     *           "id": "01900000-0000-7000-8000-000000000044",
                      *           "is_held": false,
                      *           "is_output_incomplete": false,
-                     *           "job_id": "01900000-0000-7000-8000-000000000045",
+                     *           "job_id": "01900000-0000-7000-8000-000000000046",
                      *           "late_result": null,
                      *           "lock": null,
                      *           "not_before": null,
                      *           "output_bytes": 9,
                      *           "output_dropped_at": null,
                      *           "parameters": {},
+                     *           "request_id": "01900000-0000-7000-8000-000000000048",
                      *           "requested_by": "01900000-0000-7000-8000-000000000002",
                      *           "requested_from": "127.0.0.1",
                      *           "retried_as": null,
@@ -18307,30 +18502,31 @@ export interface operations {
                      *       "approval": null,
                      *       "attempt": 1,
                      *       "attestation": {
-                     *         "document": "{\"version\":1,\"command_id\":\"01900000-0000-7000-8000-000000000043\",\"agent_id\":\"01900000-0000-7000-8000-000000000003\",\"public_key\":\"u1Ov3ix7OovaCQvxCASmj5XWmwg6UNKCkfDtEKf5ZoU=\",\"outcome\":\"failed\",\"error_code\":\"exit_code\",\"run\":{\"script\":\"deploy\",\"program_sha256\":\"4be1d021dd6b72e283a69706d30934ea99db893366228036a866f3b851d73979\",\"parameters_sha256\":\"7f7618a36a48dd28214f5fbaab7a4293907b4a226c0174e23dd1dddddb3c773d\",\"secret_count\":0,\"policy\":\"manifest\",\"started_at_ms\":1795458720217,\"ended_at_ms\":1795458720219},\"result\":{\"exit_code\":3,\"duration_ms\":1,\"output_bytes\":9,\"stdout_bytes\":9,\"stderr_bytes\":0,\"dropped_bytes\":0,\"output_complete\":true,\"output_sha256\":\"b0f2c37ccb90fce43fcb488f7ee4ff1fbcdd9c80a27ffc2329c88a06baf0f51d\",\"stdout_sha256\":\"b0f2c37ccb90fce43fcb488f7ee4ff1fbcdd9c80a27ffc2329c88a06baf0f51d\",\"stderr_sha256\":\"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\"}}",
-                     *         "signature": "XWupRwdpJ/3R0nUljlNDe650ErphGBNQ8Zngy2bw1AnFtBeaRRSpgi8sAWSVRuqf5ua7hqH80iIZqg0jrV/wDA=="
+                     *         "document": "{\"version\":1,\"command_id\":\"01900000-0000-7000-8000-000000000044\",\"agent_id\":\"01900000-0000-7000-8000-000000000003\",\"public_key\":\"+/oe+noHi+3LgrQrILwJtiVoqxT2/986fPKz1Nbmc9g=\",\"outcome\":\"failed\",\"error_code\":\"exit_code\",\"run\":{\"script\":\"deploy\",\"program_sha256\":\"4be1d021dd6b72e283a69706d30934ea99db893366228036a866f3b851d73979\",\"parameters_sha256\":\"7f7618a36a48dd28214f5fbaab7a4293907b4a226c0174e23dd1dddddb3c773d\",\"secret_count\":0,\"policy\":\"manifest\",\"started_at_ms\":1795469991118,\"ended_at_ms\":1795469991152},\"result\":{\"exit_code\":3,\"duration_ms\":5,\"output_bytes\":9,\"stdout_bytes\":9,\"stderr_bytes\":0,\"dropped_bytes\":0,\"output_complete\":true,\"output_sha256\":\"b0f2c37ccb90fce43fcb488f7ee4ff1fbcdd9c80a27ffc2329c88a06baf0f51d\",\"stdout_sha256\":\"b0f2c37ccb90fce43fcb488f7ee4ff1fbcdd9c80a27ffc2329c88a06baf0f51d\",\"stderr_sha256\":\"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\"}}",
+                     *         "signature": "zIaH57fMO/4qkt99sP/YRcwGvZ7sD7z8FMaWb3dK8RBQYa9YFgFJTlMnjNm739OxFunxsbkah9purG+8mWahAw=="
                      *       },
                      *       "cancel_requested_at": null,
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "delivered_at": "2026-01-31T12:00:00.000Z",
                      *       "dropped_bytes": 0,
-                     *       "duration_ms": 1,
+                     *       "duration_ms": 5,
                      *       "error": "the script exited with code 3",
                      *       "error_code": "exit_code",
                      *       "exit_code": 3,
                      *       "expires_at": "2026-01-31T12:00:00.000Z",
                      *       "explanation": null,
                      *       "finished_at": "2026-01-31T12:00:00.000Z",
-                     *       "id": "01900000-0000-7000-8000-000000000043",
+                     *       "id": "01900000-0000-7000-8000-000000000044",
                      *       "is_held": false,
                      *       "is_output_incomplete": false,
-                     *       "job_id": "01900000-0000-7000-8000-000000000045",
+                     *       "job_id": "01900000-0000-7000-8000-000000000046",
                      *       "late_result": null,
                      *       "lock": null,
                      *       "not_before": null,
                      *       "output_bytes": 9,
                      *       "output_dropped_at": null,
                      *       "parameters": {},
+                     *       "request_id": "01900000-0000-7000-8000-000000000048",
                      *       "requested_by": "01900000-0000-7000-8000-000000000002",
                      *       "requested_from": "127.0.0.1",
                      *       "retried_as": null,
@@ -18469,6 +18665,7 @@ export interface operations {
                      *       "output_bytes": null,
                      *       "output_dropped_at": null,
                      *       "parameters": {},
+                     *       "request_id": "01900000-0000-7000-8000-000000000016",
                      *       "requested_by": "01900000-0000-7000-8000-000000000002",
                      *       "requested_from": "127.0.0.1",
                      *       "retried_as": null,
@@ -18864,7 +19061,7 @@ export interface operations {
                      *           "desired_version": "0.2.0",
                      *           "halt_reason": null,
                      *           "healthy_for_ms": 60000,
-                     *           "id": "01900000-0000-7000-8000-000000000028",
+                     *           "id": "01900000-0000-7000-8000-000000000029",
                      *           "max_failures": 1,
                      *           "name": "web",
                      *           "requested_by": "01900000-0000-7000-8000-000000000002",
@@ -18991,7 +19188,7 @@ export interface operations {
                      *       "failed_count": 0,
                      *       "halt_reason": null,
                      *       "healthy_for_ms": 60000,
-                     *       "id": "01900000-0000-7000-8000-000000000028",
+                     *       "id": "01900000-0000-7000-8000-000000000029",
                      *       "incompatible_count": 0,
                      *       "max_failures": 1,
                      *       "name": "web",
@@ -19131,7 +19328,7 @@ export interface operations {
                      *       "failed_count": 0,
                      *       "halt_reason": null,
                      *       "healthy_for_ms": 60000,
-                     *       "id": "01900000-0000-7000-8000-000000000028",
+                     *       "id": "01900000-0000-7000-8000-000000000029",
                      *       "incompatible_count": 0,
                      *       "max_failures": 1,
                      *       "name": "web",
@@ -19316,7 +19513,7 @@ export interface operations {
                      *       "failed_count": 0,
                      *       "halt_reason": null,
                      *       "healthy_for_ms": 60000,
-                     *       "id": "01900000-0000-7000-8000-000000000028",
+                     *       "id": "01900000-0000-7000-8000-000000000029",
                      *       "incompatible_count": 0,
                      *       "max_failures": 1,
                      *       "name": "web",
@@ -19465,7 +19662,7 @@ export interface operations {
                      *       "failed_count": 0,
                      *       "halt_reason": null,
                      *       "healthy_for_ms": 60000,
-                     *       "id": "01900000-0000-7000-8000-000000000028",
+                     *       "id": "01900000-0000-7000-8000-000000000029",
                      *       "incompatible_count": 0,
                      *       "max_failures": 1,
                      *       "name": "web",
@@ -19614,7 +19811,7 @@ export interface operations {
                      *       "failed_count": 0,
                      *       "halt_reason": null,
                      *       "healthy_for_ms": 60000,
-                     *       "id": "01900000-0000-7000-8000-000000000028",
+                     *       "id": "01900000-0000-7000-8000-000000000029",
                      *       "incompatible_count": 0,
                      *       "max_failures": 1,
                      *       "name": "web",
@@ -19767,7 +19964,7 @@ export interface operations {
                      *           "created_at": "2026-01-31T12:00:00.000Z",
                      *           "created_by": "01900000-0000-7000-8000-000000000002",
                      *           "enabled": true,
-                     *           "id": "01900000-0000-7000-8000-000000000029",
+                     *           "id": "01900000-0000-7000-8000-000000000030",
                      *           "job": {
                      *             "offline": "wait",
                      *             "script": "deploy",
@@ -19781,7 +19978,7 @@ export interface operations {
                      *           "parameters": {
                      *             "VERSION": "/release/tag"
                      *           },
-                     *           "path": "/hooks/01900000-0000-7000-8000-000000000029",
+                     *           "path": "/hooks/01900000-0000-7000-8000-000000000030",
                      *           "replay_window_ms": 300000
                      *         }
                      *       ],
@@ -19902,7 +20099,7 @@ export interface operations {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "enabled": true,
-                     *       "id": "01900000-0000-7000-8000-000000000029",
+                     *       "id": "01900000-0000-7000-8000-000000000030",
                      *       "job": {
                      *         "offline": "wait",
                      *         "script": "deploy",
@@ -19916,9 +20113,9 @@ export interface operations {
                      *       "parameters": {
                      *         "VERSION": "/release/tag"
                      *       },
-                     *       "path": "/hooks/01900000-0000-7000-8000-000000000029",
+                     *       "path": "/hooks/01900000-0000-7000-8000-000000000030",
                      *       "replay_window_ms": 300000,
-                     *       "secret": "whsec_000000000000/eGwAv75Fx0CYpzWvgC1rN2Jy1sFGPI="
+                     *       "secret": "whsec_0000000000000000000000000000000000000000000="
                      *     }
                      */
                     "application/json": components["schemas"]["NewHookView"];
@@ -20041,7 +20238,7 @@ export interface operations {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "enabled": true,
-                     *       "id": "01900000-0000-7000-8000-000000000029",
+                     *       "id": "01900000-0000-7000-8000-000000000030",
                      *       "job": {
                      *         "offline": "wait",
                      *         "script": "deploy",
@@ -20055,7 +20252,7 @@ export interface operations {
                      *       "parameters": {
                      *         "VERSION": "/release/tag"
                      *       },
-                     *       "path": "/hooks/01900000-0000-7000-8000-000000000029",
+                     *       "path": "/hooks/01900000-0000-7000-8000-000000000030",
                      *       "replay_window_ms": 300000
                      *     }
                      */
@@ -20224,7 +20421,7 @@ export interface operations {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "enabled": true,
-                     *       "id": "01900000-0000-7000-8000-000000000029",
+                     *       "id": "01900000-0000-7000-8000-000000000030",
                      *       "job": {
                      *         "offline": "wait",
                      *         "script": "deploy",
@@ -20238,7 +20435,7 @@ export interface operations {
                      *       "parameters": {
                      *         "VERSION": "/release/tag"
                      *       },
-                     *       "path": "/hooks/01900000-0000-7000-8000-000000000029",
+                     *       "path": "/hooks/01900000-0000-7000-8000-000000000030",
                      *       "replay_window_ms": 300000
                      *     }
                      */
@@ -20372,9 +20569,9 @@ export interface operations {
                      *         {
                      *           "delivery_key": null,
                      *           "detail": null,
-                     *           "id": "01900000-0000-7000-8000-000000000035",
+                     *           "id": "01900000-0000-7000-8000-000000000036",
                      *           "is_test": false,
-                     *           "job_id": "01900000-0000-7000-8000-000000000036",
+                     *           "job_id": "01900000-0000-7000-8000-000000000037",
                      *           "received_at": "2026-01-31T12:00:00.000Z",
                      *           "source": "127.0.0.1",
                      *           "state": "started"
@@ -20485,7 +20682,7 @@ export interface operations {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "enabled": true,
-                     *       "id": "01900000-0000-7000-8000-000000000029",
+                     *       "id": "01900000-0000-7000-8000-000000000030",
                      *       "job": {
                      *         "offline": "wait",
                      *         "script": "deploy",
@@ -20499,9 +20696,9 @@ export interface operations {
                      *       "parameters": {
                      *         "VERSION": "/release/tag"
                      *       },
-                     *       "path": "/hooks/01900000-0000-7000-8000-000000000029",
+                     *       "path": "/hooks/01900000-0000-7000-8000-000000000030",
                      *       "replay_window_ms": 300000,
-                     *       "secret": "whsec_00000000000000000000000000000000000/ID257cw="
+                     *       "secret": "whsec_0000000000000000000000+B+oZJ3gPAtpa6PDD7iWQ="
                      *     }
                      */
                     "application/json": components["schemas"]["NewHookView"];
@@ -20782,7 +20979,7 @@ export interface operations {
                      *           ],
                      *           "failing_since": null,
                      *           "host": "hooks.invalid",
-                     *           "id": "01900000-0000-7000-8000-000000000030",
+                     *           "id": "01900000-0000-7000-8000-000000000031",
                      *           "is_enabled": true,
                      *           "kind": "slack",
                      *           "last_error": null,
@@ -20914,7 +21111,7 @@ export interface operations {
                      *       ],
                      *       "failing_since": null,
                      *       "host": "hooks.invalid",
-                     *       "id": "01900000-0000-7000-8000-000000000030",
+                     *       "id": "01900000-0000-7000-8000-000000000031",
                      *       "is_enabled": true,
                      *       "kind": "slack",
                      *       "last_error": null,
@@ -21050,7 +21247,7 @@ export interface operations {
                      *       ],
                      *       "failing_since": null,
                      *       "host": "hooks.invalid",
-                     *       "id": "01900000-0000-7000-8000-000000000030",
+                     *       "id": "01900000-0000-7000-8000-000000000031",
                      *       "is_enabled": true,
                      *       "kind": "slack",
                      *       "last_error": null,
@@ -21231,7 +21428,7 @@ export interface operations {
                      *       ],
                      *       "failing_since": null,
                      *       "host": "hooks.invalid",
-                     *       "id": "01900000-0000-7000-8000-000000000030",
+                     *       "id": "01900000-0000-7000-8000-000000000031",
                      *       "is_enabled": true,
                      *       "kind": "slack",
                      *       "last_error": null,
@@ -21375,33 +21572,20 @@ export interface operations {
                      * @example {
                      *       "items": [
                      *         {
-                     *           "attempt_count": 0,
-                     *           "created_at": "2026-01-31T12:00:00.000Z",
-                     *           "due_at": "2026-01-31T12:00:00.000Z",
-                     *           "event": "job.failed",
-                     *           "finished_at": null,
-                     *           "give_up_at": "2026-01-31T12:00:00.000Z",
-                     *           "id": "01900000-0000-7000-8000-000000000108",
-                     *           "job_id": "01900000-0000-7000-8000-000000000092",
-                     *           "last_attempt": null,
-                     *           "repeat_count": 0,
-                     *           "state": "pending"
-                     *         },
-                     *         {
                      *           "attempt_count": 1,
                      *           "created_at": "2026-01-31T12:00:00.000Z",
                      *           "due_at": null,
                      *           "event": "job.failed",
                      *           "finished_at": "2026-01-31T12:00:00.000Z",
                      *           "give_up_at": "2026-01-31T12:00:00.000Z",
-                     *           "id": "01900000-0000-7000-8000-000000000089",
-                     *           "job_id": "01900000-0000-7000-8000-000000000036",
+                     *           "id": "01900000-0000-7000-8000-000000000093",
+                     *           "job_id": "01900000-0000-7000-8000-000000000096",
                      *           "last_attempt": {
                      *             "at": "2026-01-31T12:00:00.000Z",
                      *             "error": "the receiver answered 400",
                      *             "response": null,
                      *             "status": 400,
-                     *             "took_ms": 3
+                     *             "took_ms": 1
                      *           },
                      *           "repeat_count": 0,
                      *           "state": "failed"
@@ -21507,21 +21691,21 @@ export interface operations {
                      * @example {
                      *       "attempt_count": 1,
                      *       "created_at": "2026-01-31T12:00:00.000Z",
-                     *       "due_at": null,
+                     *       "due_at": "2026-01-31T12:00:00.000Z",
                      *       "event": "job.failed",
                      *       "finished_at": null,
                      *       "give_up_at": "2026-01-31T12:00:00.000Z",
-                     *       "id": "01900000-0000-7000-8000-000000000089",
-                     *       "job_id": "01900000-0000-7000-8000-000000000036",
+                     *       "id": "01900000-0000-7000-8000-000000000093",
+                     *       "job_id": "01900000-0000-7000-8000-000000000096",
                      *       "last_attempt": {
                      *         "at": "2026-01-31T12:00:00.000Z",
                      *         "error": "the receiver answered 400",
                      *         "response": null,
                      *         "status": 400,
-                     *         "took_ms": 3
+                     *         "took_ms": 1
                      *       },
                      *       "repeat_count": 0,
-                     *       "state": "queued"
+                     *       "state": "pending"
                      *     }
                      */
                     "application/json": components["schemas"]["IntegrationDeliveryView"];
@@ -21649,7 +21833,7 @@ export interface operations {
                      *       "error": "failed to resolve the name hooks.invalid: failed to lookup address information: Name or service not known",
                      *       "response": null,
                      *       "status": null,
-                     *       "took_ms": 1
+                     *       "took_ms": 6
                      *     }
                      */
                     "application/json": components["schemas"]["WebhookAttempt"];
@@ -21769,10 +21953,10 @@ export interface operations {
                      *       "items": [
                      *         {
                      *           "created_at": "2026-01-31T12:00:00.000Z",
-                     *           "created_by": "01900000-0000-7000-8000-000000000031",
+                     *           "created_by": "01900000-0000-7000-8000-000000000032",
                      *           "email": "grace@example.com",
                      *           "expires_at": "2026-01-31T12:00:00.000Z",
-                     *           "id": "01900000-0000-7000-8000-000000000032",
+                     *           "id": "01900000-0000-7000-8000-000000000033",
                      *           "role": "member"
                      *         }
                      *       ],
@@ -21872,10 +22056,10 @@ export interface operations {
                     /**
                      * @example {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
-                     *       "created_by": "01900000-0000-7000-8000-000000000031",
+                     *       "created_by": "01900000-0000-7000-8000-000000000032",
                      *       "email": "grace@example.com",
                      *       "expires_at": "2026-01-31T12:00:00.000Z",
-                     *       "id": "01900000-0000-7000-8000-000000000032",
+                     *       "id": "01900000-0000-7000-8000-000000000033",
                      *       "role": "member",
                      *       "token": "mst_invite_0000000000000000000000000000000000000000000000000000000000000000"
                      *     }
@@ -22204,7 +22388,7 @@ export interface operations {
                      *           "explanation": null,
                      *           "finished_at": "2026-01-31T12:00:00.000Z",
                      *           "halt_reason": null,
-                     *           "id": "01900000-0000-7000-8000-000000000045",
+                     *           "id": "01900000-0000-7000-8000-000000000046",
                      *           "lock": null,
                      *           "parameters": null,
                      *           "requested_by": "01900000-0000-7000-8000-000000000002",
@@ -22341,7 +22525,7 @@ export interface operations {
                      *       "explanation": "0 of 1 executions have ended, 1 are on their hosts and 0 are queued. The job ends when all have ended; each execution says what it waits for. You can cancel the job.",
                      *       "finished_at": null,
                      *       "halt_reason": null,
-                     *       "id": "01900000-0000-7000-8000-000000000045",
+                     *       "id": "01900000-0000-7000-8000-000000000046",
                      *       "lock": null,
                      *       "parameters": null,
                      *       "requested_by": "01900000-0000-7000-8000-000000000002",
@@ -22620,7 +22804,7 @@ export interface operations {
                      *       "explanation": null,
                      *       "finished_at": "2026-01-31T12:00:00.000Z",
                      *       "halt_reason": null,
-                     *       "id": "01900000-0000-7000-8000-000000000045",
+                     *       "id": "01900000-0000-7000-8000-000000000046",
                      *       "lock": null,
                      *       "parameters": null,
                      *       "requested_by": "01900000-0000-7000-8000-000000000002",
@@ -22891,7 +23075,7 @@ export interface operations {
                      *       "explanation": "1 of 1 executions have ended, 0 are on their hosts and 0 are queued. The job ends when all have ended; each execution says what it waits for. You can cancel the job.",
                      *       "finished_at": null,
                      *       "halt_reason": null,
-                     *       "id": "01900000-0000-7000-8000-000000000016",
+                     *       "id": "01900000-0000-7000-8000-000000000017",
                      *       "lock": null,
                      *       "parameters": null,
                      *       "requested_by": "01900000-0000-7000-8000-000000000002",
@@ -23060,16 +23244,17 @@ export interface operations {
                      *           "expires_at": "2026-01-31T12:00:00.000Z",
                      *           "explanation": "It was sent to web-1, which has not reported its start. It starts when the host has a free slot. You can cancel it.",
                      *           "finished_at": null,
-                     *           "id": "01900000-0000-7000-8000-000000000043",
+                     *           "id": "01900000-0000-7000-8000-000000000044",
                      *           "is_held": false,
                      *           "is_output_incomplete": null,
-                     *           "job_id": "01900000-0000-7000-8000-000000000045",
+                     *           "job_id": "01900000-0000-7000-8000-000000000046",
                      *           "late_result": null,
                      *           "lock": null,
                      *           "not_before": null,
                      *           "output_bytes": null,
                      *           "output_dropped_at": null,
                      *           "parameters": {},
+                     *           "request_id": "01900000-0000-7000-8000-000000000048",
                      *           "requested_by": "01900000-0000-7000-8000-000000000002",
                      *           "requested_from": "127.0.0.1",
                      *           "retried_as": null,
@@ -23533,13 +23718,13 @@ export interface operations {
                      *       "explanation": "0 of 1 executions have ended, 1 are on their hosts and 0 are queued. The job ends when all have ended; each execution says what it waits for. You can cancel the job.",
                      *       "finished_at": null,
                      *       "halt_reason": null,
-                     *       "id": "01900000-0000-7000-8000-000000000117",
+                     *       "id": "01900000-0000-7000-8000-000000000120",
                      *       "lock": null,
                      *       "parameters": null,
                      *       "requested_by": "01900000-0000-7000-8000-000000000002",
                      *       "requested_from": "127.0.0.1",
                      *       "retries": null,
-                     *       "retry_of": "01900000-0000-7000-8000-000000000045",
+                     *       "retry_of": "01900000-0000-7000-8000-000000000046",
                      *       "rollout": null,
                      *       "script": "deploy",
                      *       "secret_names": [],
@@ -23728,7 +23913,7 @@ export interface operations {
                      *           "created_by": "01900000-0000-7000-8000-000000000002",
                      *           "created_by_name": "bootstrap",
                      *           "expires_at": null,
-                     *           "id": "01900000-0000-7000-8000-000000000024",
+                     *           "id": "01900000-0000-7000-8000-000000000025",
                      *           "last_used_at": null,
                      *           "max_fan_out": null,
                      *           "name": "deployments",
@@ -23846,7 +24031,7 @@ export interface operations {
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "created_by_name": null,
                      *       "expires_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000024",
+                     *       "id": "01900000-0000-7000-8000-000000000025",
                      *       "key": "mst_live_0000000000000000000000000000000000000000000000000000000000000000",
                      *       "last_used_at": null,
                      *       "max_fan_out": null,
@@ -23970,7 +24155,7 @@ export interface operations {
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "created_by_name": "bootstrap",
                      *       "expires_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000024",
+                     *       "id": "01900000-0000-7000-8000-000000000025",
                      *       "last_used_at": null,
                      *       "max_fan_out": null,
                      *       "name": "deployments",
@@ -24078,7 +24263,7 @@ export interface operations {
                      *       "paused_groups": [],
                      *       "paused_jobs": [],
                      *       "revoked_keys": [
-                     *         "01900000-0000-7000-8000-000000000024"
+                     *         "01900000-0000-7000-8000-000000000025"
                      *       ]
                      *     }
                      */
@@ -24193,7 +24378,7 @@ export interface operations {
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "created_by_name": null,
                      *       "expires_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000024",
+                     *       "id": "01900000-0000-7000-8000-000000000025",
                      *       "last_used_at": null,
                      *       "max_fan_out": 10,
                      *       "name": "deployments",
@@ -24337,7 +24522,7 @@ export interface operations {
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "created_by_name": null,
                      *       "expires_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000024",
+                     *       "id": "01900000-0000-7000-8000-000000000025",
                      *       "last_used_at": null,
                      *       "max_fan_out": 10,
                      *       "name": "deployments",
@@ -24444,7 +24629,7 @@ export interface operations {
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "created_by_name": null,
                      *       "expires_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000024",
+                     *       "id": "01900000-0000-7000-8000-000000000025",
                      *       "key": "mst_live_0000000000000000000000000000000000000000000000000000000000000000",
                      *       "last_used_at": null,
                      *       "max_fan_out": 10,
@@ -24577,13 +24762,13 @@ export interface operations {
                     /**
                      * @example {
                      *       "expires_at": "2026-01-31T12:00:00.000Z",
-                     *       "id": "01900000-0000-7000-8000-000000000031",
+                     *       "id": "01900000-0000-7000-8000-000000000032",
                      *       "kind": "member",
                      *       "memberships": [
                      *         {
                      *           "created_at": "2026-01-31T12:00:00.000Z",
                      *           "email": "ada@example.com",
-                     *           "id": "01900000-0000-7000-8000-000000000031",
+                     *           "id": "01900000-0000-7000-8000-000000000032",
                      *           "name": "Ada",
                      *           "role": "owner",
                      *           "tenant_id": "01900000-0000-7000-8000-000000000005",
@@ -24622,9 +24807,9 @@ export interface operations {
                      *         "confirmed_at": "2026-01-31T12:00:00.000Z",
                      *         "created_at": "2026-01-31T12:00:00.000Z",
                      *         "expires_at": "2026-01-31T12:00:00.000Z",
-                     *         "id": "01900000-0000-7000-8000-000000000047",
+                     *         "id": "01900000-0000-7000-8000-000000000049",
                      *         "is_current": true,
-                     *         "member_id": "01900000-0000-7000-8000-000000000031",
+                     *         "member_id": "01900000-0000-7000-8000-000000000032",
                      *         "refreshed_at": "2026-01-31T12:00:00.000Z",
                      *         "source": "127.0.0.1",
                      *         "tenant_id": "01900000-0000-7000-8000-000000000005"
@@ -24812,7 +24997,7 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "code": "025423"
+                 *       "code": "992290"
                  *     }
                  */
                 "application/json": components["schemas"]["ChangeEmail"];
@@ -24927,7 +25112,7 @@ export interface operations {
                      *         {
                      *           "created_at": "2026-01-31T12:00:00.000Z",
                      *           "follows_in": null,
-                     *           "id": "01900000-0000-7000-8000-000000000109",
+                     *           "id": "01900000-0000-7000-8000-000000000111",
                      *           "issuer": "http://127.0.0.1:8080",
                      *           "provider": "corp",
                      *           "subject": "subject-1"
@@ -25149,10 +25334,10 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "attestation_object": "o2NmbXRkbm9uZWdhdHRTdG10oGhhdXRoRGF0YVkApMYEJgOCgV0enkIVCWpCmV3ZUvWd1Pn8Cn0qz3nx_G-vRQAAAAEAAAAAAAAAAAAAAAAAAAAAACCmH8tJVOw5XBmggcJuBW9d36Yq9QHJPNiVV8gVXjCVfKUBAgMmIAEhWCBeuwSoVXvFrL8UiHDpD-twKBQPG4sE475RFKQTkxiw4iJYIB4IbYbxhwazXznSGouNOgvsS_o9GVy3BCy7PZvd10vr",
-                 *       "challenge": "mst_passkey_Ac4LnDnzyPHyOdIEo4xa5iVvhatFFVms-CXdjcyP6ZKGir2d9krr6R3E3uUdFQdkZ0-4zHdwuXhEx73RzfR5KIt72EMhtIt6x40WzHZkHl4_yZrOMth4GK849-bd3xNF_jL7okiRcgA7yaSowxw3ikQssh6WxA57mA-_nfoQXRfY5h6RaUU8_qHlA3zanXG8GIh2kYnYgJ1LFsShpq6Ky31ea9FIH4Bm6gDVZqGllbz6bAtWrb-qT1g7WpMU1bBF53hJZrPZ3kSuNWp6bthxfF-rWxEkSgLJ6J8znWjJlPO6gtzZzThDB7GDtbiUM8j7PZa85q3bTIyd1ACZwB94k8AX0bc94kU1vDvpfJ6X-WjfmNGJaHEVz2qe_HoQABuLEcoUHbgiwlwJjasVhfGkNFadvCBXnm6ZlNh1Q0b8YBVZsDqOdGo4cQGnb7aYpS6-USEfJaDXbhEce3h6-Y6Ra2EXmN2_5VKa9egPx-b4NvM-eU3VuyJm4Gpw12RXrcQ3jtgLz9gVVT2NR26JrD83JtnQhqmlUmKAiAbvzYhQVVn4zqNWHH1vVRsgc_tAo5RsGUk6tcACOIZi5TKnQsulgyhl1Cg3BXIqnBVakpRFDIWOTl7U-LqX25wdKRGi_GO7FMAAneB8NBi1XJEyAjARLzU3MmJTPiALJok2koQsSzVtRDy143_OFRlXOTek3wI3r35r0LotE52LUpvuIr-cje8r50gmIT15-XkKcSgin8lJNt0nzDnm4tbfGUpjexaBfN5CUuZfqHo2Gw",
-                 *       "client_data": "eyJjaGFsbGVuZ2UiOiI4T05mQWQ1bndvZ0ZsUk1CcDhDb0tvSXh3RUhQNml2SkhXMnhNeHJDUzU4IiwiY3Jvc3NPcmlnaW4iOmZhbHNlLCJvcmlnaW4iOiJodHRwczovL211c3Rlci5leGFtcGxlIiwidHlwZSI6IndlYmF1dGhuLmNyZWF0ZSJ9",
-                 *       "credential_id": "ph_LSVTsOVwZoIHCbgVvXd-mKvUByTzYlVfIFV4wlXw",
+                 *       "attestation_object": "o2NmbXRkbm9uZWdhdHRTdG10oGhhdXRoRGF0YVkApMYEJgOCgV0enkIVCWpCmV3ZUvWd1Pn8Cn0qz3nx_G-vRQAAAAEAAAAAAAAAAAAAAAAAAAAAACB0O5217hquxwNMQipbdUTRNHREQ5-2bV-fCZNSL0PzSqUBAgMmIAEhWCAFB_d80D795VIHcB0mtx5gCte9jB-uBW5NzBqCrNIKCiJYIDGKJSuFqSVQibLC3F5SudsXYu-pWEgqfo_pnX0KTf-T",
+                 *       "challenge": "mst_passkey_AS5TIaEVHyI2oCVxYFv4ZqMDUOiWJOcejccdLmK4lmruw_2BLtf-QgnMuDCYrzimuPEqSUZmX_sF5BDO1C80rh2KhWglaG8gTMqMpJ0HPFvkGtd2Mz22expdazZbGrtwSrEG3RrrAmWDzSRdjSeed5wnCSpZN6mygXalyrTMGyP2tY2D9f0-h_SRRsfwREuY3ZfInVS4bbE4H8JKlLlX0O2Go2llRFi2kFz8cMJVKalAGA0Ryi3nmj3NdXeOYwb7ZazfZ9au5zqN298icxMU5ZhjzYFQgIq2S5LCNr9AU7FP3zdEmQeAy4-CjfMHnWV_AWhVcaPF8Hv8OSg2j7H7mBxvnHgL1oAQ-HkMzYHSqC0tfEGom4dDf1AKUCd78lzYkePBS9NjBHewWiOaDUJJaiPPX_aV8rE7z0QLSjm4l_XMxl-OhJh-0bhK5gFvIoaUA-aNyjEsPChzGwmyUebJugOsY6R5gRc53M1htcI4Konzqnbblcb9xQTZ2PHlA8TXiaxyHP1D3jmUxcZlTgsy8mn_XpIBXQtikRQWkgT543oR8PW2k6no9uQODCTlmJTJPtaDt7VOpgPE3o3QsroXVoaeJqVm8TOKoKOdssZSN9HjsQmv_yWTlz96XYafGcZ8Znk8vNDnPNdx54qJ8dH2lFVvHUYEqf5xvATW1-4vZGIhrARda02Sh2y8eiQo271EnKU4Kjnaoc0FraB9r8T1zJqVepcnvC4CCEBiiv0HKmRWG54KAgXIH0WER-uT0psohDyTjn4autTPMA",
+                 *       "client_data": "eyJjaGFsbGVuZ2UiOiIyZm5EUkphN3lmWUhLZzRsSHNtNjJtMjFwRmROUHVUaVRjTFdTVGJ5TE5RIiwiY3Jvc3NPcmlnaW4iOmZhbHNlLCJvcmlnaW4iOiJodHRwczovL211c3Rlci5leGFtcGxlIiwidHlwZSI6IndlYmF1dGhuLmNyZWF0ZSJ9",
+                 *       "credential_id": "dDudte4arscDTEIqW3VE0TR0REOftm1fnwmTUi9D80o",
                  *       "name": "laptop"
                  *     }
                  */
@@ -25175,16 +25360,16 @@ export interface operations {
                      *         "name": "laptop"
                      *       },
                      *       "recovery_codes": [
-                     *         "xvo4-l3wu-gnnl-ga7t",
-                     *         "gs2f-j2s7-ttsm-cniq",
-                     *         "jcuz-ypvs-5awj-sjwv",
-                     *         "2h75-53ma-irp4-6k7f",
-                     *         "cbzs-t4t6-7iow-iace",
-                     *         "xkzm-dn6e-vhpc-tijx",
-                     *         "mkkc-vyn5-fnpe-7a4u",
-                     *         "4rxo-tcc3-nkwu-7b7p",
-                     *         "jamx-tsf2-xrti-67uk",
-                     *         "ttry-nu26-okig-pngu"
+                     *         "hssa-ru67-slf3-3ej4",
+                     *         "dafy-wadc-nhvd-fzwl",
+                     *         "6vjm-rjjk-pq7i-utie",
+                     *         "ejqk-pyf6-bdk7-ngig",
+                     *         "73g7-ycer-4bxf-h4rb",
+                     *         "jyar-3om2-phvi-a3xw",
+                     *         "nmiy-zy5t-x6xw-asg6",
+                     *         "52hq-bwon-lauv-d3ko",
+                     *         "zshq-iblp-3kxx-bwsn",
+                     *         "4ypc-xs2g-ie5i-tkt6"
                      *       ]
                      *     }
                      */
@@ -25306,12 +25491,12 @@ export interface operations {
                      *         -35,
                      *         -257
                      *       ],
-                     *       "challenge": "mst_passkey_Ac4LnDnzyPHyOdIEo4xa5iVvhatFFVms-CXdjcyP6ZKGir2d9krr6R3E3uUdFQdkZ0-4zHdwuXhEx73RzfR5KIt72EMhtIt6x40WzHZkHl4_yZrOMth4GK849-bd3xNF_jL7okiRcgA7yaSowxw3ikQssh6WxA57mA-_nfoQXRfY5h6RaUU8_qHlA3zanXG8GIh2kYnYgJ1LFsShpq6Ky31ea9FIH4Bm6gDVZqGllbz6bAtWrb-qT1g7WpMU1bBF53hJZrPZ3kSuNWp6bthxfF-rWxEkSgLJ6J8znWjJlPO6gtzZzThDB7GDtbiUM8j7PZa85q3bTIyd1ACZwB94k8AX0bc94kU1vDvpfJ6X-WjfmNGJaHEVz2qe_HoQABuLEcoUHbgiwlwJjasVhfGkNFadvCBXnm6ZlNh1Q0b8YBVZsDqOdGo4cQGnb7aYpS6-USEfJaDXbhEce3h6-Y6Ra2EXmN2_5VKa9egPx-b4NvM-eU3VuyJm4Gpw12RXrcQ3jtgLz9gVVT2NR26JrD83JtnQhqmlUmKAiAbvzYhQVVn4zqNWHH1vVRsgc_tAo5RsGUk6tcACOIZi5TKnQsulgyhl1Cg3BXIqnBVakpRFDIWOTl7U-LqX25wdKRGi_GO7FMAAneB8NBi1XJEyAjARLzU3MmJTPiALJok2koQsSzVtRDy143_OFRlXOTek3wI3r35r0LotE52LUpvuIr-cje8r50gmIT15-XkKcSgin8lJNt0nzDnm4tbfGUpjexaBfN5CUuZfqHo2Gw",
+                     *       "challenge": "mst_passkey_AS5TIaEVHyI2oCVxYFv4ZqMDUOiWJOcejccdLmK4lmruw_2BLtf-QgnMuDCYrzimuPEqSUZmX_sF5BDO1C80rh2KhWglaG8gTMqMpJ0HPFvkGtd2Mz22expdazZbGrtwSrEG3RrrAmWDzSRdjSeed5wnCSpZN6mygXalyrTMGyP2tY2D9f0-h_SRRsfwREuY3ZfInVS4bbE4H8JKlLlX0O2Go2llRFi2kFz8cMJVKalAGA0Ryi3nmj3NdXeOYwb7ZazfZ9au5zqN298icxMU5ZhjzYFQgIq2S5LCNr9AU7FP3zdEmQeAy4-CjfMHnWV_AWhVcaPF8Hv8OSg2j7H7mBxvnHgL1oAQ-HkMzYHSqC0tfEGom4dDf1AKUCd78lzYkePBS9NjBHewWiOaDUJJaiPPX_aV8rE7z0QLSjm4l_XMxl-OhJh-0bhK5gFvIoaUA-aNyjEsPChzGwmyUebJugOsY6R5gRc53M1htcI4Konzqnbblcb9xQTZ2PHlA8TXiaxyHP1D3jmUxcZlTgsy8mn_XpIBXQtikRQWkgT543oR8PW2k6no9uQODCTlmJTJPtaDt7VOpgPE3o3QsroXVoaeJqVm8TOKoKOdssZSN9HjsQmv_yWTlz96XYafGcZ8Znk8vNDnPNdx54qJ8dH2lFVvHUYEqf5xvATW1-4vZGIhrARda02Sh2y8eiQo271EnKU4Kjnaoc0FraB9r8T1zJqVepcnvC4CCEBiiv0HKmRWG54KAgXIH0WER-uT0psohDyTjn4autTPMA",
                      *       "expires_at": "2026-01-31T12:00:00.000Z",
                      *       "host": "muster.example",
                      *       "known": [],
-                     *       "nonce": "8ONfAd5nwogFlRMBp8CoKoIxwEHP6ivJHW2xMxrCS58",
-                     *       "user_handle": "AaIJrfx9cZKdp713azsqZw",
+                     *       "nonce": "2fnDRJa7yfYHKg4lHsm62m21pFdNPuTiTcLWSTbyLNQ",
+                     *       "user_handle": "AaIKWgkucU2vzyw9X_I6jQ",
                      *       "user_name": "joan@example.com",
                      *       "user_title": "Joan"
                      *     }
@@ -25422,7 +25607,7 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "code": "xvo4-l3wu-gnnl-ga7t"
+                 *       "code": "hssa-ru67-slf3-3ej4"
                  *     }
                  */
                 "application/json": components["schemas"]["FactorProof"];
@@ -25653,9 +25838,9 @@ export interface operations {
                      *           "confirmed_at": "2026-01-31T12:00:00.000Z",
                      *           "created_at": "2026-01-31T12:00:00.000Z",
                      *           "expires_at": "2026-01-31T12:00:00.000Z",
-                     *           "id": "01900000-0000-7000-8000-000000000047",
+                     *           "id": "01900000-0000-7000-8000-000000000049",
                      *           "is_current": true,
-                     *           "member_id": "01900000-0000-7000-8000-000000000031",
+                     *           "member_id": "01900000-0000-7000-8000-000000000032",
                      *           "refreshed_at": "2026-01-31T12:00:00.000Z",
                      *           "source": "127.0.0.1",
                      *           "tenant_id": "01900000-0000-7000-8000-000000000005"
@@ -25867,8 +26052,8 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "otpauth_url": "otpauth://totp/Muster:joan%40example.com?secret=U5FE6GK6QCBIZH4V43TS3GKLCGQ4XQPM&issuer=Muster&algorithm=SHA1&digits=6&period=30",
-                     *       "secret": "U5FE6GK6QCBIZH4V43TS3GKLCGQ4XQPM"
+                     *       "otpauth_url": "otpauth://totp/Muster:joan%40example.com?secret=WVCGAXSNYUEU74GLV53CAPS6UIU4NMOX&issuer=Muster&algorithm=SHA1&digits=6&period=30",
+                     *       "secret": "WVCGAXSNYUEU74GLV53CAPS6UIU4NMOX"
                      *     }
                      */
                     "application/json": components["schemas"]["EnrolledTotpView"];
@@ -25974,7 +26159,7 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "code": "ooqd-line-5lvz-64jt"
+                 *       "code": "fv7o-fcqw-ohij-6gxl"
                  *     }
                  */
                 "application/json": components["schemas"]["TotpProof"];
@@ -26088,7 +26273,7 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "code": "141440"
+                 *       "code": "122976"
                  *     }
                  */
                 "application/json": components["schemas"]["ConfirmTotp"];
@@ -26104,16 +26289,16 @@ export interface operations {
                     /**
                      * @example {
                      *       "recovery_codes": [
-                     *         "ve5i-22ox-y3ke-haim",
-                     *         "absp-4mf2-znwk-yqiy",
-                     *         "s4wc-afxt-2xok-tkxa",
-                     *         "gnik-euhz-3rka-2iuj",
-                     *         "gkmi-rzqt-yyee-yny5",
-                     *         "cpjr-ydvu-ndha-ktyt",
-                     *         "b3lv-5tfh-v4v2-hrc4",
-                     *         "payy-dbyo-5d2n-dytz",
-                     *         "zkf7-kb6x-q52s-b6ey",
-                     *         "2atu-2eok-7hru-rirw"
+                     *         "6bh7-ecox-27uf-ce3p",
+                     *         "7ht3-wmg3-jwpb-hocy",
+                     *         "ttuz-rdja-2dau-bpjt",
+                     *         "j2rm-4dwd-5iqe-t6ea",
+                     *         "ytr7-md6h-xwjy-3moc",
+                     *         "4zfz-mjjh-7rmf-ed6e",
+                     *         "fq6z-zypv-x4cg-x2ly",
+                     *         "hdsv-7vxe-ozqt-wpg3",
+                     *         "rm6i-65ih-k7t2-dfju",
+                     *         "oyps-pr4g-k5pe-k36e"
                      *       ]
                      *     }
                      */
@@ -26220,7 +26405,7 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "code": "141440"
+                 *       "code": "122976"
                  *     }
                  */
                 "application/json": components["schemas"]["TotpProof"];
@@ -26236,16 +26421,16 @@ export interface operations {
                     /**
                      * @example {
                      *       "recovery_codes": [
-                     *         "ooqd-line-5lvz-64jt",
-                     *         "ohy3-xfdx-hpwm-yh3r",
-                     *         "cm7f-2sax-amrz-puao",
-                     *         "tnfj-2fk4-qrax-yzcc",
-                     *         "gvzg-e6cl-kk4e-o6r2",
-                     *         "zjss-uzet-p77f-xrip",
-                     *         "d7ty-a3cz-p47y-wf56",
-                     *         "rchz-pu6d-snwn-n4eu",
-                     *         "qxpb-ckfk-st6c-lvvd",
-                     *         "v3rh-ptkt-6534-sslw"
+                     *         "fv7o-fcqw-ohij-6gxl",
+                     *         "y3td-trcz-h4e4-kojd",
+                     *         "h5pm-uwkh-b5ac-aexi",
+                     *         "x5yo-dyot-eq6g-p2p5",
+                     *         "qa4p-7mts-rpqt-zhnw",
+                     *         "bhmv-6dbz-astm-k5ys",
+                     *         "7fzq-jxda-omnl-uvu5",
+                     *         "p2q5-vhc7-aypf-hr3d",
+                     *         "uow2-he27-z7fk-qdd4",
+                     *         "qsky-mu75-kaao-dw6n"
                      *       ]
                      *     }
                      */
@@ -26367,7 +26552,7 @@ export interface operations {
                      *         {
                      *           "created_at": "2026-01-31T12:00:00.000Z",
                      *           "email": "ada@example.com",
-                     *           "id": "01900000-0000-7000-8000-000000000031",
+                     *           "id": "01900000-0000-7000-8000-000000000032",
                      *           "name": "Ada",
                      *           "role": "owner",
                      *           "tenant_id": "01900000-0000-7000-8000-000000000005",
@@ -26696,7 +26881,7 @@ export interface operations {
                      *           "entry_count": 2,
                      *           "executor": "sh",
                      *           "format": "tar.zst",
-                     *           "id": "01900000-0000-7000-8000-000000000048",
+                     *           "id": "01900000-0000-7000-8000-000000000050",
                      *           "kind": "job",
                      *           "name": "backup",
                      *           "parameters": [],
@@ -26812,7 +26997,7 @@ export interface operations {
                      *       "entry_count": 2,
                      *       "executor": "sh",
                      *       "format": "tar.zst",
-                     *       "id": "01900000-0000-7000-8000-000000000048",
+                     *       "id": "01900000-0000-7000-8000-000000000050",
                      *       "kind": "job",
                      *       "name": "backup",
                      *       "parameters": [],
@@ -26933,7 +27118,7 @@ export interface operations {
                      *       "entry_count": 2,
                      *       "executor": "sh",
                      *       "format": "tar.zst",
-                     *       "id": "01900000-0000-7000-8000-000000000048",
+                     *       "id": "01900000-0000-7000-8000-000000000050",
                      *       "kind": "job",
                      *       "name": "backup",
                      *       "parameters": [],
@@ -27181,8 +27366,8 @@ export interface operations {
                      *           "created_at": "2026-01-31T12:00:00.000Z",
                      *           "created_by": "01900000-0000-7000-8000-000000000002",
                      *           "floor": "0.1.0",
-                     *           "id": "01900000-0000-7000-8000-000000000037",
-                     *           "key_fingerprint": "9d121d642d8a89b82fd6dc91bde15807d85e74ede82c114a70810b2397a3e3e7",
+                     *           "id": "01900000-0000-7000-8000-000000000038",
+                     *           "key_fingerprint": "1f094c30dd142be1e4cd8450b1996f49e5f475234a18a214c6da969b298b59b4",
                      *           "platforms": [
                      *             "linux-x86_64"
                      *           ],
@@ -27272,8 +27457,8 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "manifest": "{\n  \"format\": 1,\n  \"version\": \"0.2.0\",\n  \"floor\": \"0.1.0\",\n  \"created_at\": \"2026-11-23T18:32:06Z\",\n  \"targets\": {\n    \"linux-x86_64\": [\n      {\n        \"name\": \"muster-agent\",\n        \"bytes\": 23112056,\n        \"sha256\": \"6318e1d4ad2dce538fffd99ab48c9a54e120d7005ec49a1fe30b1650a287f427\"\n      },\n      {\n        \"name\": \"muster-supervisor\",\n        \"bytes\": 4652864,\n        \"sha256\": \"08f41508bb526f921af3d1197914ec574bf476782cee75a8701bcea758595d26\"\n      }\n    ]\n  }\n}",
-                 *       "signature": "{\n  \"key\": \"a7ymwtgarG3Nk+OAiBlhFtG7eLoOSgCxCd2SDv65cgI=\",\n  \"signature\": \"0e5t8wm7BJjiEov+HUMlDIYKKKO/68RDaJh3OyQACOztE3J72s5b+TRo6Iz5kW1/ZBMwKIlq+1CMo0tzfrzDDw==\"\n}"
+                 *       "manifest": "{\n  \"format\": 1,\n  \"version\": \"0.2.0\",\n  \"floor\": \"0.1.0\",\n  \"created_at\": \"2026-11-23T21:40:00Z\",\n  \"targets\": {\n    \"linux-x86_64\": [\n      {\n        \"name\": \"muster-agent\",\n        \"bytes\": 23247256,\n        \"sha256\": \"590bf9a9ce61c522f4db4b6fb3655643b5c8168a10f1d5ba07dc64d5e0e0a604\"\n      },\n      {\n        \"name\": \"muster-supervisor\",\n        \"bytes\": 4705160,\n        \"sha256\": \"e7b327d59b49637d83d8866c7cfdbdccea2ada0602a3aa6cbba0df98b2ff93b5\"\n      }\n    ]\n  }\n}",
+                 *       "signature": "{\n  \"key\": \"BqPjpeYZlznvwtSjHctkRyCCL3JWDOxOC6nZ5AaGtx4=\",\n  \"signature\": \"fZkLddA9o8Zzogux8MGj6Hj3rRkSX9PzUE9ry8mpFz9vYkWCjV4TfzdU7yB3LWagSnf/hA03EicljXUlWEj0Dw==\"\n}"
                  *     }
                  */
                 "application/json": components["schemas"]["DraftBody"];
@@ -27291,8 +27476,8 @@ export interface operations {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "floor": "0.1.0",
-                     *       "id": "01900000-0000-7000-8000-000000000037",
-                     *       "key_fingerprint": "9d121d642d8a89b82fd6dc91bde15807d85e74ede82c114a70810b2397a3e3e7",
+                     *       "id": "01900000-0000-7000-8000-000000000038",
+                     *       "key_fingerprint": "1f094c30dd142be1e4cd8450b1996f49e5f475234a18a214c6da969b298b59b4",
                      *       "platforms": [
                      *         "linux-x86_64"
                      *       ],
@@ -27405,9 +27590,9 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "new": "vjWIvAGAkwlVgMoPhU/r4KmiJabZ1y74OiNkA8Ywd44=",
-                 *       "old": "a7ymwtgarG3Nk+OAiBlhFtG7eLoOSgCxCd2SDv65cgI=",
-                 *       "signature": "Or4TZDbZfUhiAdUXPeP/M0BwUrIZavD9pby3GnsToy1v0M35ek11tM/ckSEW5R1acZAqsxqxoGKBs3bFsEd8Aw=="
+                 *       "new": "PIMxsvmFT9EqnWdfwWO3++V7CMlkxrFY+913aquD/u4=",
+                 *       "old": "BqPjpeYZlznvwtSjHctkRyCCL3JWDOxOC6nZ5AaGtx4=",
+                 *       "signature": "dUtJQM5fP8XX+PdG+LV4BtxzHrKY6Xz0lY6ztRDFlCCnjkp6b5I4dHY1WH+SP0OxkRpFO44deUbqXF1uPSkwCQ=="
                  *     }
                  */
                 "application/json": components["schemas"]["KeyChangeBody"];
@@ -27422,8 +27607,8 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "new_fingerprint": "6e3ca1e8d46751fca42e1e1f376c2d6c5f5bb55fe3c59802d3aff512d0765efd",
-                     *       "old_fingerprint": "9d121d642d8a89b82fd6dc91bde15807d85e74ede82c114a70810b2397a3e3e7"
+                     *       "new_fingerprint": "921efc485164e342caedb8c3d20e1cd7ce7159d46b1bcd0b207288309691dcb3",
+                     *       "old_fingerprint": "1f094c30dd142be1e4cd8450b1996f49e5f475234a18a214c6da969b298b59b4"
                      *     }
                      */
                     "application/json": components["schemas"]["KeyChangeView"];
@@ -27541,25 +27726,25 @@ export interface operations {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "floor": "0.1.0",
-                     *       "id": "01900000-0000-7000-8000-000000000037",
-                     *       "key_fingerprint": "9d121d642d8a89b82fd6dc91bde15807d85e74ede82c114a70810b2397a3e3e7",
+                     *       "id": "01900000-0000-7000-8000-000000000038",
+                     *       "key_fingerprint": "1f094c30dd142be1e4cd8450b1996f49e5f475234a18a214c6da969b298b59b4",
                      *       "platforms": [
                      *         "linux-x86_64"
                      *       ],
                      *       "programs": [
                      *         {
-                     *           "bytes": 23112056,
+                     *           "bytes": 23247256,
                      *           "is_uploaded": true,
                      *           "name": "muster-agent",
                      *           "platform": "linux-x86_64",
-                     *           "sha256": "6318e1d4ad2dce538fffd99ab48c9a54e120d7005ec49a1fe30b1650a287f427"
+                     *           "sha256": "590bf9a9ce61c522f4db4b6fb3655643b5c8168a10f1d5ba07dc64d5e0e0a604"
                      *         },
                      *         {
-                     *           "bytes": 4652864,
+                     *           "bytes": 4705160,
                      *           "is_uploaded": true,
                      *           "name": "muster-supervisor",
                      *           "platform": "linux-x86_64",
-                     *           "sha256": "08f41508bb526f921af3d1197914ec574bf476782cee75a8701bcea758595d26"
+                     *           "sha256": "e7b327d59b49637d83d8866c7cfdbdccea2ada0602a3aa6cbba0df98b2ff93b5"
                      *         }
                      *       ],
                      *       "published_at": "2026-01-31T12:00:00.000Z",
@@ -27648,8 +27833,8 @@ export interface operations {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "floor": "0.1.0",
-                     *       "id": "01900000-0000-7000-8000-000000000037",
-                     *       "key_fingerprint": "9d121d642d8a89b82fd6dc91bde15807d85e74ede82c114a70810b2397a3e3e7",
+                     *       "id": "01900000-0000-7000-8000-000000000038",
+                     *       "key_fingerprint": "1f094c30dd142be1e4cd8450b1996f49e5f475234a18a214c6da969b298b59b4",
                      *       "platforms": [
                      *         "linux-x86_64"
                      *       ],
@@ -27784,8 +27969,8 @@ export interface operations {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "floor": "0.1.0",
-                     *       "id": "01900000-0000-7000-8000-000000000037",
-                     *       "key_fingerprint": "9d121d642d8a89b82fd6dc91bde15807d85e74ede82c114a70810b2397a3e3e7",
+                     *       "id": "01900000-0000-7000-8000-000000000038",
+                     *       "key_fingerprint": "1f094c30dd142be1e4cd8450b1996f49e5f475234a18a214c6da969b298b59b4",
                      *       "platforms": [
                      *         "linux-x86_64"
                      *       ],
@@ -28023,7 +28208,7 @@ export interface operations {
                      *           "created_at": "2026-01-31T12:00:00.000Z",
                      *           "created_by": "01900000-0000-7000-8000-000000000002",
                      *           "ends_at": null,
-                     *           "id": "01900000-0000-7000-8000-000000000026",
+                     *           "id": "01900000-0000-7000-8000-000000000027",
                      *           "jitter_ms": 0,
                      *           "job": {
                      *             "offline": "wait",
@@ -28164,7 +28349,7 @@ export interface operations {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "ends_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000026",
+                     *       "id": "01900000-0000-7000-8000-000000000027",
                      *       "jitter_ms": 0,
                      *       "job": {
                      *         "offline": "wait",
@@ -28443,112 +28628,112 @@ export interface operations {
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "blocked": "the calendar `weekends` has no maintenance window now",
-                     *           "schedule_id": "01900000-0000-7000-8000-000000000026"
+                     *           "schedule_id": "01900000-0000-7000-8000-000000000027"
                      *         },
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "blocked": "the calendar `weekends` has no maintenance window now",
-                     *           "schedule_id": "01900000-0000-7000-8000-000000000026"
+                     *           "schedule_id": "01900000-0000-7000-8000-000000000027"
                      *         },
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "blocked": "the calendar `weekends` has no maintenance window now",
-                     *           "schedule_id": "01900000-0000-7000-8000-000000000026"
+                     *           "schedule_id": "01900000-0000-7000-8000-000000000027"
                      *         },
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "blocked": "the calendar `weekends` has no maintenance window now",
-                     *           "schedule_id": "01900000-0000-7000-8000-000000000026"
+                     *           "schedule_id": "01900000-0000-7000-8000-000000000027"
                      *         },
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "blocked": "the calendar `weekends` has no maintenance window now",
-                     *           "schedule_id": "01900000-0000-7000-8000-000000000026"
+                     *           "schedule_id": "01900000-0000-7000-8000-000000000027"
                      *         },
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "blocked": "the calendar `weekends` has no maintenance window now",
-                     *           "schedule_id": "01900000-0000-7000-8000-000000000026"
+                     *           "schedule_id": "01900000-0000-7000-8000-000000000027"
                      *         },
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "blocked": "the calendar `weekends` has no maintenance window now",
-                     *           "schedule_id": "01900000-0000-7000-8000-000000000026"
+                     *           "schedule_id": "01900000-0000-7000-8000-000000000027"
                      *         },
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "blocked": "the calendar `weekends` has no maintenance window now",
-                     *           "schedule_id": "01900000-0000-7000-8000-000000000026"
+                     *           "schedule_id": "01900000-0000-7000-8000-000000000027"
                      *         },
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "blocked": "the calendar `weekends` has no maintenance window now",
-                     *           "schedule_id": "01900000-0000-7000-8000-000000000026"
+                     *           "schedule_id": "01900000-0000-7000-8000-000000000027"
                      *         },
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "blocked": "the calendar `weekends` has no maintenance window now",
-                     *           "schedule_id": "01900000-0000-7000-8000-000000000026"
+                     *           "schedule_id": "01900000-0000-7000-8000-000000000027"
                      *         },
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "blocked": "the calendar `weekends` has no maintenance window now",
-                     *           "schedule_id": "01900000-0000-7000-8000-000000000026"
+                     *           "schedule_id": "01900000-0000-7000-8000-000000000027"
                      *         },
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "blocked": "the calendar `weekends` has no maintenance window now",
-                     *           "schedule_id": "01900000-0000-7000-8000-000000000026"
+                     *           "schedule_id": "01900000-0000-7000-8000-000000000027"
                      *         },
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "blocked": "the calendar `weekends` has no maintenance window now",
-                     *           "schedule_id": "01900000-0000-7000-8000-000000000026"
+                     *           "schedule_id": "01900000-0000-7000-8000-000000000027"
                      *         },
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "blocked": "the calendar `weekends` has no maintenance window now",
-                     *           "schedule_id": "01900000-0000-7000-8000-000000000026"
+                     *           "schedule_id": "01900000-0000-7000-8000-000000000027"
                      *         },
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "blocked": "the calendar `weekends` has no maintenance window now",
-                     *           "schedule_id": "01900000-0000-7000-8000-000000000026"
+                     *           "schedule_id": "01900000-0000-7000-8000-000000000027"
                      *         },
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "blocked": "the calendar `weekends` has no maintenance window now",
-                     *           "schedule_id": "01900000-0000-7000-8000-000000000026"
+                     *           "schedule_id": "01900000-0000-7000-8000-000000000027"
                      *         },
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "blocked": "the calendar `weekends` has no maintenance window now",
-                     *           "schedule_id": "01900000-0000-7000-8000-000000000026"
+                     *           "schedule_id": "01900000-0000-7000-8000-000000000027"
                      *         },
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "blocked": "the calendar `weekends` has no maintenance window now",
-                     *           "schedule_id": "01900000-0000-7000-8000-000000000026"
+                     *           "schedule_id": "01900000-0000-7000-8000-000000000027"
                      *         },
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "blocked": "the calendar `weekends` has no maintenance window now",
-                     *           "schedule_id": "01900000-0000-7000-8000-000000000026"
+                     *           "schedule_id": "01900000-0000-7000-8000-000000000027"
                      *         },
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "blocked": "the calendar `weekends` has no maintenance window now",
-                     *           "schedule_id": "01900000-0000-7000-8000-000000000026"
+                     *           "schedule_id": "01900000-0000-7000-8000-000000000027"
                      *         },
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "blocked": "the calendar `weekends` has no maintenance window now",
-                     *           "schedule_id": "01900000-0000-7000-8000-000000000026"
+                     *           "schedule_id": "01900000-0000-7000-8000-000000000027"
                      *         },
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "blocked": "the calendar `weekends` has no maintenance window now",
-                     *           "schedule_id": "01900000-0000-7000-8000-000000000026"
+                     *           "schedule_id": "01900000-0000-7000-8000-000000000027"
                      *         }
                      *       ],
                      *       "blocked_count": 22,
@@ -28680,7 +28865,7 @@ export interface operations {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "ends_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000026",
+                     *       "id": "01900000-0000-7000-8000-000000000027",
                      *       "jitter_ms": 0,
                      *       "job": {
                      *         "offline": "wait",
@@ -28872,7 +29057,7 @@ export interface operations {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "ends_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000026",
+                     *       "id": "01900000-0000-7000-8000-000000000027",
                      *       "jitter_ms": 0,
                      *       "job": {
                      *         "offline": "wait",
@@ -29027,7 +29212,7 @@ export interface operations {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "ends_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000026",
+                     *       "id": "01900000-0000-7000-8000-000000000027",
                      *       "jitter_ms": 0,
                      *       "job": {
                      *         "offline": "wait",
@@ -29182,7 +29367,7 @@ export interface operations {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "ends_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000026",
+                     *       "id": "01900000-0000-7000-8000-000000000027",
                      *       "jitter_ms": 0,
                      *       "job": {
                      *         "offline": "wait",
@@ -29345,10 +29530,10 @@ export interface operations {
                      *           "duration_ms": null,
                      *           "ended_at": null,
                      *           "fired_at": "2026-01-31T12:00:00.000Z",
-                     *           "id": "01900000-0000-7000-8000-000000000106",
+                     *           "id": "01900000-0000-7000-8000-000000000109",
                      *           "is_manual": true,
                      *           "is_missed": false,
-                     *           "job_id": "01900000-0000-7000-8000-000000000107",
+                     *           "job_id": "01900000-0000-7000-8000-000000000110",
                      *           "omitted_before": 0,
                      *           "planned_at": "2026-01-31T12:00:00.000Z",
                      *           "reason": null,
@@ -29572,7 +29757,7 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "job_id": "01900000-0000-7000-8000-000000000107"
+                     *       "job_id": "01900000-0000-7000-8000-000000000110"
                      *     }
                      */
                     "application/json": components["schemas"]["RunView"];
@@ -29709,7 +29894,7 @@ export interface operations {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "ends_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000026",
+                     *       "id": "01900000-0000-7000-8000-000000000027",
                      *       "jitter_ms": 0,
                      *       "job": {
                      *         "offline": "wait",
@@ -29983,7 +30168,7 @@ export interface operations {
                      *           "description": "Shows how full the disks are",
                      *           "folder": "ops",
                      *           "has_trigger": false,
-                     *           "id": "01900000-0000-7000-8000-000000000033",
+                     *           "id": "01900000-0000-7000-8000-000000000034",
                      *           "interpreter": "sh",
                      *           "latest_version": 2,
                      *           "name": "disk-report",
@@ -30112,7 +30297,7 @@ export interface operations {
                      *       "description": "Shows how full the disks are",
                      *       "folder": "ops",
                      *       "has_trigger": false,
-                     *       "id": "01900000-0000-7000-8000-000000000033",
+                     *       "id": "01900000-0000-7000-8000-000000000034",
                      *       "interpreter": "sh",
                      *       "latest_version": 1,
                      *       "name": "disk-report",
@@ -30598,7 +30783,7 @@ export interface operations {
                      *       "description": "Shows how full the disks are",
                      *       "folder": "ops",
                      *       "has_trigger": false,
-                     *       "id": "01900000-0000-7000-8000-000000000033",
+                     *       "id": "01900000-0000-7000-8000-000000000034",
                      *       "interpreter": "sh",
                      *       "latest_version": 2,
                      *       "name": "disk-report",
@@ -30797,7 +30982,7 @@ export interface operations {
                      *       "description": "Shows how full the disks are",
                      *       "folder": "ops",
                      *       "has_trigger": false,
-                     *       "id": "01900000-0000-7000-8000-000000000033",
+                     *       "id": "01900000-0000-7000-8000-000000000034",
                      *       "interpreter": "sh",
                      *       "latest_version": 2,
                      *       "name": "disk-report",
@@ -31604,7 +31789,7 @@ export interface operations {
                      * @example {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "email": "ada@example.com",
-                     *       "id": "01900000-0000-7000-8000-000000000031",
+                     *       "id": "01900000-0000-7000-8000-000000000032",
                      *       "name": "Ada",
                      *       "role": "owner",
                      *       "tenant_id": "01900000-0000-7000-8000-000000000005",
@@ -31927,7 +32112,7 @@ export interface operations {
                      * @example {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "delete_at": "2026-01-31T12:00:00.000Z",
-                     *       "id": "01900000-0000-7000-8000-000000000020",
+                     *       "id": "01900000-0000-7000-8000-000000000021",
                      *       "limits": {
                      *         "history_days": 90,
                      *         "max_agents": null,
@@ -32261,7 +32446,7 @@ export interface operations {
                      * @example {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "delete_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000020",
+                     *       "id": "01900000-0000-7000-8000-000000000021",
                      *       "limits": {
                      *         "history_days": 90,
                      *         "max_agents": null,
@@ -32411,7 +32596,7 @@ export interface operations {
                      *         {
                      *           "created_at": "2026-01-31T12:00:00.000Z",
                      *           "delete_at": null,
-                     *           "id": "01900000-0000-7000-8000-000000000034",
+                     *           "id": "01900000-0000-7000-8000-000000000035",
                      *           "limits": {
                      *             "history_days": 7,
                      *             "max_agents": 3,
@@ -32520,7 +32705,7 @@ export interface operations {
                      * @example {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "delete_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000034",
+                     *       "id": "01900000-0000-7000-8000-000000000035",
                      *       "key": "mst_live_0000000000000000000000000000000000000000000000000000000000000000",
                      *       "limits": {
                      *         "history_days": 7,
@@ -32638,7 +32823,7 @@ export interface operations {
                      * @example {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "delete_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000034",
+                     *       "id": "01900000-0000-7000-8000-000000000035",
                      *       "limits": {
                      *         "history_days": 7,
                      *         "max_agents": 3,
@@ -32743,7 +32928,7 @@ export interface operations {
                      * @example {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "delete_at": "2026-01-31T12:00:00.000Z",
-                     *       "id": "01900000-0000-7000-8000-000000000034",
+                     *       "id": "01900000-0000-7000-8000-000000000035",
                      *       "limits": {
                      *         "history_days": 90,
                      *         "max_agents": null,
@@ -32893,7 +33078,7 @@ export interface operations {
                      * @example {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "delete_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000034",
+                     *       "id": "01900000-0000-7000-8000-000000000035",
                      *       "limits": {
                      *         "history_days": 90,
                      *         "max_agents": null,
@@ -33025,7 +33210,7 @@ export interface operations {
                      * @example {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "delete_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000034",
+                     *       "id": "01900000-0000-7000-8000-000000000035",
                      *       "limits": {
                      *         "history_days": 90,
                      *         "max_agents": null,
@@ -33169,14 +33354,14 @@ export interface operations {
                      *           "event": "job.finished",
                      *           "finished_at": null,
                      *           "give_up_at": "2026-01-31T12:00:00.000Z",
-                     *           "id": "01900000-0000-7000-8000-000000000046",
-                     *           "job_id": "01900000-0000-7000-8000-000000000045",
+                     *           "id": "01900000-0000-7000-8000-000000000047",
+                     *           "job_id": "01900000-0000-7000-8000-000000000046",
                      *           "last_attempt": {
                      *             "at": "2026-01-31T12:00:00.000Z",
                      *             "error": "failed to resolve the name hooks.invalid: failed to lookup address information: Name or service not known",
                      *             "response": null,
                      *             "status": null,
-                     *             "took_ms": 1
+                     *             "took_ms": 2
                      *           },
                      *           "state": "pending",
                      *           "url": "https://hooks.invalid/muster"
@@ -33277,7 +33462,7 @@ export interface operations {
                      *           "error": "failed to resolve the name hooks.invalid: failed to lookup address information: Name or service not known",
                      *           "response": null,
                      *           "status": null,
-                     *           "took_ms": 1
+                     *           "took_ms": 2
                      *         }
                      *       ],
                      *       "created_at": "2026-01-31T12:00:00.000Z",
@@ -33285,14 +33470,14 @@ export interface operations {
                      *       "event": "job.finished",
                      *       "finished_at": null,
                      *       "give_up_at": "2026-01-31T12:00:00.000Z",
-                     *       "id": "01900000-0000-7000-8000-000000000046",
-                     *       "job_id": "01900000-0000-7000-8000-000000000045",
+                     *       "id": "01900000-0000-7000-8000-000000000047",
+                     *       "job_id": "01900000-0000-7000-8000-000000000046",
                      *       "last_attempt": {
                      *         "at": "2026-01-31T12:00:00.000Z",
                      *         "error": "failed to resolve the name hooks.invalid: failed to lookup address information: Name or service not known",
                      *         "response": null,
                      *         "status": null,
-                     *         "took_ms": 1
+                     *         "took_ms": 2
                      *       },
                      *       "state": "pending",
                      *       "url": "https://hooks.invalid/muster"
@@ -33380,14 +33565,14 @@ export interface operations {
                      *       "event": "job.finished",
                      *       "finished_at": null,
                      *       "give_up_at": "2026-01-31T12:00:00.000Z",
-                     *       "id": "01900000-0000-7000-8000-000000000046",
-                     *       "job_id": "01900000-0000-7000-8000-000000000045",
+                     *       "id": "01900000-0000-7000-8000-000000000047",
+                     *       "job_id": "01900000-0000-7000-8000-000000000046",
                      *       "last_attempt": {
                      *         "at": "2026-01-31T12:00:00.000Z",
                      *         "error": "failed to resolve the name hooks.invalid: failed to lookup address information: Name or service not known",
                      *         "response": null,
                      *         "status": null,
-                     *         "took_ms": 1
+                     *         "took_ms": 2
                      *       },
                      *       "state": "pending",
                      *       "url": "https://hooks.invalid/muster"
@@ -33511,7 +33696,7 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "secret": "whsec_0000000000000000000+PBXn/k2S984v48EH+KHcVow="
+                     *       "secret": "whsec_000000000000000000000000+yn/2Ifbp7ivCQXte3k="
                      *     }
                      */
                     "application/json": components["schemas"]["SecretView"];
@@ -33778,9 +33963,9 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "delivery_id": "01900000-0000-7000-8000-000000000035",
+                     *       "delivery_id": "01900000-0000-7000-8000-000000000036",
                      *       "is_repeated": false,
-                     *       "job_id": "01900000-0000-7000-8000-000000000036",
+                     *       "job_id": "01900000-0000-7000-8000-000000000037",
                      *       "state": "started"
                      *     }
                      */

@@ -202,7 +202,7 @@ export const en = {
     endedUnsuccessfully: (count: number, all: number) => `${n(count)} of ${n(all)} executions did not succeed.`,
   },
   execution: {
-    title: 'Execution', on: 'on', by: (name: string, trigger: string) => (trigger === 'schedule' ? `by a schedule of ${name}` : trigger === 'hook' ? `by a hook of ${name}` : trigger === 'group' ? `by a group of ${name}` : trigger === 'retry' ? `retried by ${name}` : `by ${name}`), signed: 'signed by the agent', secret: 'secret', attempt: (number: number) => `attempt ${n(number)}`, attemptBefore: 'the attempt before', attemptAfter: 'the attempt after', lock: (name: string) => `lock ${name}`, input: (size: string) => `${size} of input`, again: 'Run again…', cancel: 'Cancel', cancelRequested: 'Cancel requested',
+    title: 'Execution', on: 'on', by: (name: string, trigger: string) => (trigger === 'schedule' ? `by a schedule of ${name}` : trigger === 'hook' ? `by a hook of ${name}` : trigger === 'group' ? `by a group of ${name}` : trigger === 'retry' ? `retried by ${name}` : `by ${name}`), signed: 'signed by the agent', secret: 'secret', attempt: (number: number) => `attempt ${n(number)}`, retryOf: 'the execution that it retries', attemptBefore: 'the attempt before', attemptAfter: 'the attempt after', lock: (name: string) => `lock ${name}`, input: (size: string) => `${size} of input`, again: 'Run again…', cancel: 'Cancel', cancelRequested: 'Cancel requested',
     exit: (code: number) => `exit code ${code}`,
     signal: (signal: number) => `signal ${signal}`,
     incomplete: 'Output of the script is missing, or may be missing.', dropped: 'The output was dropped to make room for newer output,',

@@ -62,6 +62,8 @@ pub struct NewCommand {
     pub file: Option<LibraryFile>,
     /// The oldest version of a script of the library that may run once this command is accepted.
     pub minimum: Option<(String, u32)>,
+    /// The id of the request to the server, for the log.
+    pub request_id: Option<String>,
 }
 
 impl Entry {

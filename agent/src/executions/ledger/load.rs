@@ -140,6 +140,7 @@ mod tests {
             },
             file: None,
             minimum: None,
+            request_id: None,
         }]);
         assert!(matches!(outcomes[..], [(_, Ok(1))]), "{outcomes:?}");
         command_id

@@ -2,6 +2,9 @@
 
 use chrono::Utc;
 use clap::Subcommand;
+use reqwest::Method;
+use serde_json::{Value, json};
+use uuid::Uuid;
 
 use super::command_history::cancelled;
 use crate::error::CliError;
@@ -9,6 +12,7 @@ use crate::explanation::{OptionNames, option};
 use crate::input::instants::instant;
 use crate::listing::{self, LatestLimit};
 use crate::output::table::Column;
+use crate::output::text::sanitize;
 use crate::output::work_summary::work_summary;
 use crate::session::{ResourceKind, Session};
 
@@ -33,6 +37,7 @@ pub const OPTIONS: OptionNames = &[
     option("trigger", "--trigger").expects("api or retry"),
     option("requested_by", "--by").expects("an id"),
     option("job_id", "--job").expects("an id"),
+    option("confirm_agent_count", "--confirm-agents"),
     option("limit", "--limit"),
 ];
 
@@ -57,6 +62,14 @@ enum Action {
     Cancel {
         /// Id of the execution, or its first 8 characters or more
         id: String,
+    },
+    /// Run an execution that has ended again, on the same agent with the same parameters
+    Retry {
+        /// Id of the execution, or its first 8 characters or more
+        id: String,
+        /// Confirm that the retry reaches this number of agents, which is 1, where your tenant asks for it
+        #[arg(long, value_name = "N")]
+        confirm_agents: Option<u32>,
     },
 }
 
@@ -124,7 +137,28 @@ pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
             let id = session.work_id("executions", &id).await?;
             session.act(&["executions", &id, "cancel"], |answer| cancelled(&id, answer)).await
         }
+        Action::Retry { id, confirm_agents } => retry(&id, confirm_agents, session).await,
     }
+}
+
+/// Sends the work of an execution again.
+async fn retry(typed: &str, confirmed: Option<u32>, session: &Session) -> Result<u8, CliError> {
+    let id = session.work_id("executions", typed).await?;
+    // A command of another kind has no execution, and is not run again by this name.
+    session.api.json(session.api.request(Method::GET, &["executions", &id])).await?;
+    let body = confirmed.map_or_else(|| json!({}), |count| json!({"confirm_agent_count": count}));
+    let request = session
+        .api
+        .request(Method::POST, &["commands", &id, "retry"])
+        // The same key for every attempt: a repeated request creates no second execution.
+        .header("Idempotency-Key", Uuid::now_v7().to_string())
+        .json(&body);
+    let answer: Value = session.api.json_with_retries(request).await?;
+    let new = answer.get("id").and_then(Value::as_str).unwrap_or_default();
+    session.output.answer(&answer, |_| {
+        sanitize(&format!("Execution {new} retries execution {id}. Follow it: muster logs {new}"))
+    })?;
+    Ok(0)
 }
 
 async fn show_list(filter: ExecutionFilter, session: &Session) -> Result<u8, CliError> {

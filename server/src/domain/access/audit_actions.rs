@@ -4,7 +4,7 @@
 const LIKENESS: f64 = 0.75;
 
 /// Every action, `<resource>.<verb>`. A test compares this list with the entries that services write.
-pub const AUDIT_ACTIONS: [&str; 107] = [
+pub const AUDIT_ACTIONS: [&str; 108] = [
     "agent.adopt",
     "agent.delete",
     "agent.deregister",
@@ -94,6 +94,7 @@ pub const AUDIT_ACTIONS: [&str; 107] = [
     "script.save",
     "script.sign",
     "script.update",
+    "server.restore",
     "session.confirm",
     "session.create",
     "session.refuse",

@@ -49,6 +49,10 @@ pub struct CommandRecord {
     pub not_before: Option<Timestamp>,
     /// Of the commands of an agent with the same lock, one at a time is sent.
     pub lock: Option<String>,
+    /// It was requested with secret parameters.
+    pub has_secrets: bool,
+    /// The id of the request that asked for it, for logs.
+    pub request_id: Option<String>,
 }
 
 /// The report of an agent about a command.

@@ -1,7 +1,7 @@
 //! `/api/commands`, and the types for sending commands to agents.
 
 use axum::extract::State;
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -16,7 +16,7 @@ use crate::domain::commands::ladder::Confirmation;
 use crate::domain::ids::{AgentId, CommandId, JobId, PrincipalId};
 use crate::domain::time::Timestamp;
 use crate::http::AppState;
-use crate::http::extract::{Body, Empty, Id, Params, WaitParams, page};
+use crate::http::extract::{Body, Empty, Id, Params, WaitParams, idempotency_key, page};
 use crate::http::problem::{ApiResult, Problem};
 use crate::http::views::{PageView, shown_data, stored_json};
 use crate::services::access::caller::Caller;
@@ -29,6 +29,7 @@ pub(in crate::http) fn routes() -> OpenApiRouter<AppState> {
         .routes(routes!(list_commands))
         .routes(routes!(get_command))
         .routes(routes!(cancel_command))
+        .routes(routes!(retry_command))
 }
 
 /// A command for one agent.
@@ -77,6 +78,14 @@ impl From<Mismatch> for OnMismatch {
     }
 }
 
+/// A command to run again.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct RetryCommandBody {
+    /// 1, to confirm the command. Needed where the ladder of the tenant asks for it.
+    confirm_agent_count: Option<u64>,
+}
+
 /// How long to wait for the reply.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -119,6 +128,8 @@ pub(in crate::http) struct CommandView {
     agent_id: AgentId,
     /// The job that this execution belongs to.
     job_id: Option<JobId>,
+    /// The command that this one runs again.
+    retry_of: Option<CommandId>,
     /// Wave of the rollout, counted from 1.
     wave: Option<i32>,
     /// Queued, and not sent until its rollout lifts the hold or another person approves it.
@@ -186,6 +197,7 @@ impl From<CommandWithReport> for CommandView {
             id: row.id,
             agent_id: row.agent_id,
             job_id: row.job_id,
+            retry_of: row.retry_of,
             wave: row.wave,
             is_held,
             approval,
@@ -228,6 +240,7 @@ impl CommandBody {
             on_mismatch: self.on_mismatch.into(),
             confirmation: self.confirm_agent_count.map(Confirmation::Exactly),
             calendar_override: self.calendar_override,
+            retry_of: None,
         }
     }
 }
@@ -312,4 +325,22 @@ async fn cancel_command(
 ) -> ApiResult<(StatusCode, axum::Json<CommandView>)> {
     let found = state.services.commands.cancel(&caller, CommandId(id)).await?;
     Ok((StatusCode::ACCEPTED, axum::Json(found.into())))
+}
+
+/// Run a command that has ended again, on the same agent with the same parameters, as a new command that names
+/// it in `retry_of`. The caller needs the rights for a new request.
+#[utoipa::path(post, path = "/api/commands/{id}/retry", tag = "commands", request_body = RetryCommandBody,
+    params(("id" = uuid::Uuid, Path), ("Idempotency-Key" = Option<String>, Header)),
+    responses((status = 202, body = CommandView), (status = 404, body = Problem), (status = 409, body = Problem), (status = 429, body = Problem)))]
+async fn retry_command(
+    State(state): State<AppState>,
+    caller: Caller,
+    Id(id): Id,
+    headers: HeaderMap,
+    Body(body): Body<RetryCommandBody>,
+) -> ApiResult<Response> {
+    let key = idempotency_key(&headers)?;
+    let confirmation = body.confirm_agent_count.map(Confirmation::Exactly);
+    let sent = state.services.commands.retry(&caller, CommandId(id), confirmation, key).await?;
+    Ok(answer(sent))
 }

@@ -113,6 +113,7 @@ pub fn add(schemas: &mut Map<String, Value>, given_name: &str) {
                 "data": reference("ReplyData"),
                 "timestamp": {"type": "string", "format": "date-time"},
                 "start_within_ms": {"type": "integer", "minimum": 0},
+                "request_id": {"type": "string", "maxLength": 64},
             }}),
         ),
         (

@@ -105,6 +105,7 @@ const ALSO: &[(&str, &str, &[Scope])] = &[
     ("POST", "/api/groups/{id}/pause", &[Scope::AgentsManage]),
     ("POST", "/api/groups/{id}/resume", &[Scope::AgentsManage]),
     ("POST", "/api/jobs/preview", &[Scope::AgentsRead]),
+    ("POST", "/api/commands/{id}/retry", &[Scope::CommandsRead]),
     ("POST", "/api/jobs/{id}/retry", &[Scope::CommandsRead]),
     ("POST", "/api/calendars", &[Scope::CommandsManage]),
     ("PATCH", "/api/calendars/{id}", &[Scope::CommandsManage]),

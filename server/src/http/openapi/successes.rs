@@ -190,6 +190,7 @@ const SENTENCES: &[(&str, &str, &str)] = &[
     ("restore_tenant", "200", "The tenant, which is not deleted."),
     ("resume_group", "200", "The group, which continues."),
     ("resume_job", "202", "The job, whose rollout continues."),
+    ("retry_command", "202", "The new command."),
     ("retry_job", "202", "The new job."),
     ("revoke_api_key", "200", "What the revocation changed."),
     ("rotate_api_key", "200", "The API key with its new secret."),

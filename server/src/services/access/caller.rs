@@ -19,6 +19,8 @@ pub struct Caller {
     pub principal: Arc<Principal>,
     /// The address it asks from.
     pub source: Option<String>,
+    /// The id of its request, for logs.
+    pub request_id: Option<Arc<str>>,
 }
 
 /// Where a request comes from whose sender is not known yet.
@@ -28,6 +30,8 @@ pub struct Client {
     pub limited_as: Option<ClientSource>,
     /// The same, for the audit log.
     pub source: Option<String>,
+    /// The id of its request, for logs.
+    pub request_id: Option<Arc<str>>,
 }
 
 /// What an audit entry speaks of.
@@ -80,7 +84,8 @@ impl Caller {
     /// Where it asks from.
     pub fn client(&self) -> Client {
         let address = self.source.as_deref().and_then(|source| source.parse().ok());
-        Client { limited_as: address.map(ClientSource::of), source: self.source.clone() }
+        let (limited_as, source) = (address.map(ClientSource::of), self.source.clone());
+        Client { limited_as, source, request_id: self.request_id.clone() }
     }
 
     /// The entry that goes into the transaction of what it did. `detail` holds no secret.

@@ -73,11 +73,16 @@ impl Commands {
         let approval_id = approval.as_ref().map(|approval| approval.id);
         let waits_for = approval.clone().map(WorkApproval::from);
         let mut detail = json!({"command": name, "agent_id": row.agent_id, what: work, "approval_id": approval_id});
+        if let Some(retried) = row.retry_of {
+            detail["retry_of"] = json!(retried);
+        }
         if let Some(reason) = overridden {
             detail["calendar_override"] = json!(reason);
         }
         let audit = caller.audit("command.submit", subject, &detail, row.created_at);
-        let reservation = target.session.filter(|_| !row.is_held).and_then(|session| {
+        // A lock is checked when the command is sent.
+        let is_ready = !row.is_held && row.lock_name.is_none();
+        let reservation = target.session.filter(|_| is_ready).and_then(|session| {
             self.delivery.reserve_new(&session, &row, (&secrets, content.as_ref()))
         });
         let operation = SubmitCommand {
@@ -165,6 +170,10 @@ impl Commands {
         let is_execute = name == CommandName::Execute;
         // Empty for an ad-hoc command.
         let script = is_execute.then(|| validated.script().unwrap_or_default().to_owned());
+        let (trigger, retry_of, lock_name) = match validated.retry_of {
+            Some(retried) => (Trigger::Retry, Some(retried.id), retried.lock),
+            None => (Trigger::Api, None, None),
+        };
         NewCommand {
             id: CommandId::new(),
             tenant_id: caller.principal.tenant_id,
@@ -180,9 +189,10 @@ impl Commands {
             lost_after_ms: self.settings.lost_after_ms,
             job_id: None,
             script,
-            trigger: Trigger::Api,
-            retry_of: None,
-            lock_name: None,
+            trigger,
+            retry_of,
+            lock_name,
+            request_id: caller.request_id.as_deref().map(str::to_owned),
         }
         .into_row()
     }

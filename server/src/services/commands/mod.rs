@@ -15,6 +15,7 @@ pub mod output;
 pub mod preflight;
 mod releases;
 mod request;
+mod retry;
 pub(super) mod secret_parameters;
 pub(super) mod submission_limiter;
 mod target_agent;

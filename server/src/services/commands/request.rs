@@ -56,6 +56,16 @@ pub struct CommandRequest {
     pub confirmation: Option<Confirmation>,
     /// Why it starts although a calendar holds it back.
     pub calendar_override: Option<String>,
+    /// The command that it runs again.
+    pub retry_of: Option<RetriedCommand>,
+}
+
+/// The command that a new one runs again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RetriedCommand {
+    pub id: CommandId,
+    /// The lock of its job. It applies to each execution of the work.
+    pub lock: Option<String>,
 }
 
 /// A validated command.
@@ -80,6 +90,8 @@ pub(in crate::services) struct ValidatedCommand {
     pub calendar_override: Option<String>,
     /// Bytes of standard input; `None` if the program gets none.
     pub stdin_bytes: Option<usize>,
+    /// The command that it runs again.
+    pub retry_of: Option<RetriedCommand>,
 }
 
 /// `data` of an `execute`: exactly one of a script and an ad-hoc command.
@@ -176,6 +188,7 @@ impl CommandRequest {
             confirmation: self.confirmation,
             calendar_override: self.calendar_override,
             stdin_bytes,
+            retry_of: self.retry_of,
         })
     }
 }
@@ -194,13 +207,17 @@ impl ValidatedCommand {
         name: CommandName,
         secret_box: &SecretBox,
     ) -> [u8; 32] {
-        request_hash(&[
+        let (expires_in_ms, secrets) =
+            (self.expires_in_ms.to_be_bytes(), digest(secret_box, &self.secret_parameters));
+        let mut parts: Vec<&[u8]> = vec![
             agent_id.0.as_bytes().as_slice(),
             name.as_str().as_bytes(),
-            &self.expires_in_ms.to_be_bytes(),
+            &expires_in_ms,
             self.data_text.as_bytes(),
-            digest(secret_box, &self.secret_parameters).as_ref().map_or(&[], |digest| &digest[..]),
-        ])
+            secrets.as_ref().map_or(&[], |digest| &digest[..]),
+        ];
+        parts.extend(self.retry_of.iter().map(|retried| retried.id.0.as_bytes().as_slice()));
+        request_hash(&parts)
     }
 
     /// The script of an `execute`.

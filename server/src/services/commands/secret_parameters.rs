@@ -111,6 +111,7 @@ impl OutgoingCommand {
             capsule: self.row.capsule.and_then(|text| serde_json::from_str(&text).ok()),
             content: self.content.map(|content| Box::new(ScriptContent::clone(&content))),
             call: self.call.map(Box::new),
+            request_id: self.row.request_id,
         }
     }
 }

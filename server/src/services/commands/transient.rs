@@ -55,6 +55,7 @@ impl Commands {
             capsule: None,
             content: None,
             call: None,
+            request_id: None,
         };
         let message = SessionMessage::Command { frame: Box::new(frame), is_durable: false };
         let wait = Duration::from_millis(validated.wait_ms);

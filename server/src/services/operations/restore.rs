@@ -14,7 +14,8 @@ use crate::adapters::backup_file::{
     BackupFileError, BackupHeader, EntryName, EntrySink, NoSink, read,
 };
 use crate::adapters::data_directory;
-use crate::domain::time::Clock;
+use crate::domain::restore_note::RestoreNote;
+use crate::domain::time::{Clock, Timestamp};
 use crate::store::backup::{
     DATABASE_FILE, PostgresLoader, SnapshotError, TableColumns, database_file, finish_file,
     hold_directory, restore_folder,
@@ -78,16 +79,22 @@ pub async fn restore(
     let mut target = RestoreTarget { filled: &filled, loader };
     // Checked again, because the file may have been changed meanwhile.
     let (header, totals) = read(path, most, &mut target)?;
-    let now = clock.now();
+    let note = RestoreNote {
+        restored_at: clock.now(),
+        user: data_directory::own_user(),
+        file: path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+        backup_created_at: Timestamp(header.created_at),
+        backup_version: header.server_version.clone(),
+    };
     let loader = target.loader.take();
     if database.is_some() {
-        finish_file(&filled.join(DATABASE_FILE), &header.schema, now).await?;
+        finish_file(&filled.join(DATABASE_FILE), &header.schema, &note).await?;
     }
     if let Some(key) = data_directory::place(data_dir, &filled).map_err(failed)? {
         return Err(RestoreError::OtherKey(key));
     }
     if let Some(loader) = loader {
-        loader.finish(&header.schema, now).await?;
+        loader.finish(&header.schema, &note).await?;
     }
     if let Some(database) = &database {
         data_directory::move_file(&filled.join(DATABASE_FILE), database).map_err(failed)?;

@@ -8,7 +8,8 @@ use sea_orm::sqlx::{
 };
 
 use super::{SnapshotContents, SnapshotError, SnapshotSink, TableColumns, restored};
-use crate::domain::time::Timestamp;
+use crate::domain::restore_note::RestoreNote;
+use crate::store::connect::Backend;
 use crate::store::{StoreError, connect, migrations};
 
 /// Rows are stored in pieces of about this size.
@@ -154,7 +155,11 @@ impl PostgresLoader {
     ///
     /// # Errors
     /// [`SnapshotError`]; the database is then as before, unless the answer of the commit was lost.
-    pub async fn finish(mut self, schema: &[String], now: Timestamp) -> Result<(), SnapshotError> {
+    pub async fn finish(
+        mut self,
+        schema: &[String],
+        note: &RestoreNote,
+    ) -> Result<(), SnapshotError> {
         let loaded: Vec<String> =
             query_scalar("SELECT version::text FROM seaql_migrations ORDER BY version")
                 .fetch_all(&mut self.connection)
@@ -162,7 +167,7 @@ impl PostgresLoader {
         if loaded != schema {
             return Err(SnapshotError::Invalid("its schema is not the one that the backup names"));
         }
-        for statement in restored::statements(now) {
+        for statement in restored::statements(Backend::Postgres, note) {
             run(&mut self.connection, &statement).await?;
         }
         run(&mut self.connection, "COMMIT").await?;

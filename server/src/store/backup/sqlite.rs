@@ -10,7 +10,8 @@ use sea_orm::sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sea_orm::sqlx::{AssertSqlSafe, Connection as _, query, query_scalar, raw_sql};
 
 use super::{SnapshotContents, SnapshotError, restored};
-use crate::domain::time::Timestamp;
+use crate::domain::restore_note::RestoreNote;
+use crate::store::connect::Backend;
 use crate::store::{StoreError, migrations};
 
 /// How long the copy waits for SQLite's lock.
@@ -65,7 +66,7 @@ impl SqliteSnapshot {
 pub async fn finish_file(
     file: &Path,
     expected: &[String],
-    now: Timestamp,
+    note: &RestoreNote,
 ) -> Result<(), SnapshotError> {
     migrations::statements(expected, "blob")?;
     let options = SqliteConnectOptions::new().filename(file).pragma("trusted_schema", "OFF");
@@ -85,7 +86,7 @@ pub async fn finish_file(
     if schema(&mut connection).await? != expected {
         return Err(SnapshotError::Invalid("its schema is not the one that the backup names"));
     }
-    for statement in restored::statements(now) {
+    for statement in restored::statements(Backend::Sqlite, note) {
         raw_sql(AssertSqlSafe(statement)).execute(&mut connection).await?;
     }
     connection.close().await?;

@@ -475,7 +475,11 @@ CREATE TABLE commands (
     -- When the next attempt may be sent.
     not_before bigint,
     -- Of the commands of an agent with the same lock, one at a time is sent.
-    lock_name text
+    lock_name text,
+    -- It was requested with secret parameters, which are deleted at its end.
+    has_secrets boolean NOT NULL DEFAULT FALSE,
+    -- The id of the request that asked for it, for logs.
+    request_id text
 );
 CREATE INDEX commands_retries ON commands (job_id, not_before)
     WHERE not_before IS NOT NULL AND finished_at IS NULL;

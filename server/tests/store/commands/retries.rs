@@ -60,7 +60,11 @@ impl Fixture {
 
 async fn failed_execution_is_run_again_until_its_retries_are_used_up(fixture: Fixture) {
     let session = fixture.agent("host").await;
-    let (job, first) = fixture.retrying_job(&session, |_| {}).await;
+    let by_request = |submission: &mut SubmitJob| {
+        let row = &mut submission.executions[0].row;
+        (row.request_id, row.has_secrets) = (Some("request-1".into()), true);
+    };
+    let (job, first) = fixture.retrying_job(&session, by_request).await;
     let mut attempt = first;
     for number in 2..=3 {
         let settled = fixture.settle(&session, attempt, Outcome::Failed).await;
@@ -74,6 +78,7 @@ async fn failed_execution_is_run_again_until_its_retries_are_used_up(fixture: Fi
         let row = fixture.command(next).await.command;
         assert_eq!((row.state, row.attempt), (CommandState::Queued, number));
         assert_eq!((row.retry_of, row.job_id), (Some(attempt), Some(job)));
+        assert_eq!((row.request_id.as_deref(), row.has_secrets), (Some("request-1"), true));
         let due = row.not_before.expect("a time");
         assert!(fixture.is_sent(&session, next, due).await);
         attempt = next;

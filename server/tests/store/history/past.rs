@@ -103,6 +103,8 @@ impl Past {
             retried_job_id: None,
             not_before: None,
             lock_name: None,
+            has_secrets: false,
+            request_id: None,
         }
     }
 

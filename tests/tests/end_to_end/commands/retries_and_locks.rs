@@ -10,6 +10,8 @@ on_both_databases!(
     waiting_attempt_survives_the_killed_server_and_runs_once,
     job_waits_for_the_lock_that_another_job_holds,
     retries_and_locks_out_of_their_bounds_are_refused,
+    one_execution_is_run_again_by_its_id,
+    open_execution_is_not_run_again,
 );
 
 /// Counts its starts in a file, and succeeds from the start with number `NEEDED` on.
@@ -163,4 +165,80 @@ async fn retries_and_locks_out_of_their_bounds_are_refused(fixture: Fixture) {
         let refused = fixture.api.post("/api/jobs", body).await;
         assert!([400, 422].contains(&refused.status), "{case}");
     }
+}
+
+/// Runs a script on one agent, until it has ended.
+async fn run_once(fixture: &Fixture, agent: &str, data: Value) -> Value {
+    let body = json!({"command": "execute", "data": data});
+    let sent = fixture.api.post(&format!("/api/agents/{agent}/command"), body).await.expect(202);
+    fixture.api.finished(sent.id()).await
+}
+
+async fn one_execution_is_run_again_by_its_id(fixture: Fixture) {
+    let token = Script::new("token", "echo \"$TOKEN\"; exit 1").taking(["TOKEN"]);
+    let (_agent, id) = fixture.agent(AgentOptions::with_scripts([flaky(), token])).await;
+    let file = fixture.test_dir.path().join("starts");
+    let data = json!({"script": "flaky", "timeout_ms": 60_000,
+        "parameters": {"STARTS": file, "NEEDED": "3"}});
+    let first = run_once(&fixture, &id, data.clone()).await;
+    assert_eq!((&first["state"], &first["retry_of"]), (&json!("failed"), &Value::Null));
+    let path = format!("/api/commands/{}/retry", first.id());
+    let again = fixture.api.post_once(&path, "again", json!({})).await.expect(202);
+    let repeated = fixture.api.post_once(&path, "again", json!({})).await.expect(202);
+    assert_eq!(again.id(), repeated.id(), "the same key runs it once");
+    let second = fixture.api.finished(again.id()).await;
+    assert_eq!((&second["retry_of"], &second["data"]), (&first["id"], &data));
+    assert_eq!(starts(&file), 2);
+    let shown = fixture.api.get(&format!("/api/executions/{}", again.id())).await.expect(200);
+    assert_eq!((&shown["trigger"], &shown["attempt"]), (&json!("retry"), &json!(1)));
+
+    let cli = fixture.cli().await;
+    let shown = cli.run(&["executions", "retry", second.id()]).await.expect(0);
+    assert!(shown.contains(&format!("retries execution {}", second.id())), "{shown}");
+    let third = eventually("the third has ended", async || {
+        let page = fixture.api.get("/api/executions?trigger=retry&state=succeeded").await;
+        page.expect(200).list("items").first().cloned()
+    })
+    .await;
+    assert_eq!((&third["retry_of"], starts(&file)), (&second["id"], 3));
+    let audit = fixture.api.get("/api/audit?action=command.submit").await.expect(200);
+    let origins = audit.list("items").iter().filter(|entry| !entry["detail"]["retry_of"].is_null());
+    assert_eq!(origins.count(), 2, "{audit}");
+
+    // The execution of a job keeps its lock, and the new one belongs to no job.
+    let job = submit(
+        &fixture,
+        json!({"script": "flaky", "parameters": {"STARTS": file, "NEEDED": "9"},
+            "target": {"ids": [id]}, "lock": "flaky"}),
+    )
+    .await;
+    over(&fixture, &job).await;
+    let run = execution(&fixture, &job).await;
+    let path = format!("/api/commands/{}/retry", run.id());
+    let retried = fixture.api.post(&path, json!({})).await.expect(202);
+    fixture.api.finished(retried.id()).await;
+    let retried = fixture.api.get(&format!("/api/executions/{}", retried.id())).await.expect(200);
+    assert_eq!((&retried["lock"], &retried["job_id"]), (&json!("flaky"), &Value::Null));
+
+    let secret = json!({"script": "token", "secret_parameters": {"TOKEN": "swordfish"}});
+    let secret = run_once(&fixture, &id, secret).await;
+    let path = format!("/api/commands/{}/retry", secret.id());
+    fixture.api.post(&path, json!({})).await.expect_problem(409, "secrets_gone");
+}
+
+async fn open_execution_is_not_run_again(fixture: Fixture) {
+    let (mut agent, id) = fixture.agent(AgentOptions::with_scripts([flaky()])).await;
+    agent.stop();
+    let key_id = fixture.api.get(&format!("/api/agents/{id}")).await.expect(200);
+    fixture.with_status(key_id.text("key_id"), "offline").await;
+    let body = json!({"command": "execute", "data": {"script": "flaky",
+        "parameters": {"STARTS": "x", "NEEDED": "1"}}});
+    let sent = fixture.api.post(&format!("/api/agents/{id}/command"), body).await.expect(202);
+    let path = format!("/api/commands/{}/retry", sent.id());
+    fixture.api.post(&path, json!({})).await.expect_problem(409, "command_running");
+    // Who may read it, and not send it, can't send it again.
+    let key = json!({"name": "reader", "scopes": ["commands:read"]});
+    let key = fixture.api.post("/api/keys", key).await.expect(201);
+    let reader = fixture.api.with_key(key.text("key"));
+    assert_eq!(reader.post(&path, json!({})).await.status, 403);
 }

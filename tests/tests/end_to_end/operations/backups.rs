@@ -157,6 +157,22 @@ async fn a_backup_under_load_restores_what_was_promised_and_nothing_runs_twice(
     })
     .await;
 
+    let audited = fixture.api.get("/api/audit?action=server.restore").await.expect(200);
+    assert_eq!(audited.list("items").len(), 1, "{audited}");
+    let entry = &audited["items"][0];
+    assert!(entry["detail"]["backup_created_at"].is_string() && entry["detail"]["file"].is_null());
+    let server = fixture.api.get("/api/audit?log=server&action=server.restore").await.expect(200);
+    let detail = &server["items"][0]["detail"];
+    assert_eq!(detail["file"], json!(file.file_name().expect("a name").to_str()));
+    assert!(detail["user"].as_str().is_some_and(|user| !user.is_empty()), "{server}");
+    assert_eq!(fixture.api.get("/api/audit/verify").await.expect(200)["is_intact"], true);
+    // The next start makes no second entry.
+    fixture.server.stop();
+    fixture.server.resume();
+    fixture.server.ready().await;
+    let again = fixture.api.get("/api/audit?action=server.restore").await.expect(200);
+    assert_eq!(again.list("items").len(), 1, "{again}");
+
     for (id, number) in &promised {
         let command = fixture.api.finished(id).await;
         assert_eq!(command["state"], "succeeded", "{number}: {command}");

@@ -19,4 +19,5 @@ mod key_rotations;
 mod metrics;
 mod monitoring;
 mod storage;
+mod structured_logs;
 mod systemd_unit;

@@ -62,6 +62,8 @@ pub(in crate::http) struct ExecutionView {
     lock: Option<String>,
     requested_by: PrincipalId,
     requested_from: Option<String>,
+    /// The id of the request that asked for it: the logs of the server and of the agent name it.
+    request_id: Option<String>,
     created_at: Timestamp,
     delivered_at: Option<Timestamp>,
     started_at: Option<Timestamp>,
@@ -205,6 +207,7 @@ impl From<Execution> for ExecutionView {
             lock: row.lock,
             requested_by: row.requested_by,
             requested_from: row.requested_from,
+            request_id: row.request_id,
             created_at: row.created_at,
             delivered_at: row.delivered_at,
             started_at: row.started_at,

@@ -62,7 +62,7 @@ impl Onlooker {
                 uses: KeyUses::default(),
             },
             hub,
-            caller: Caller { principal, source: None },
+            caller: Caller { principal, source: None, request_id: None },
             store,
             _site: test_dir,
         }

@@ -13,6 +13,7 @@ use crate::domain::fleet::target::TargetSpec;
 use crate::domain::ids::JobId;
 use crate::services::access::caller::Caller;
 use crate::services::commands::preflight::OnMismatch;
+use crate::services::commands::retry::script_of;
 use crate::services::error::{Result, ServiceError};
 use crate::store::queries::EndedIn;
 
@@ -81,15 +82,5 @@ impl Jobs {
             lock: job.row.lock,
         };
         self.submit(caller, request).await
-    }
-}
-
-/// The script of the old job; of the library and of packages the version that it ran.
-fn script_of(script: String, data: &Value) -> String {
-    let package = data.pointer("/package/version").and_then(Value::as_str);
-    match (data.pointer("/library/version").and_then(Value::as_u64), package) {
-        (Some(version), _) => format!("{script}@{version}"),
-        (None, Some(version)) => format!("{script}@{version}"),
-        (None, None) => script,
     }
 }

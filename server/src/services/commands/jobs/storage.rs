@@ -88,6 +88,7 @@ impl Jobs {
                     .unwrap_or(InitialState::Ready { wave: None }),
             };
             let mut execution = self.execution(&row, &validated, &secrets, agent_id, trigger)?;
+            execution.request_id = caller.request_id.as_deref().map(str::to_owned);
             let reservation = match initial.apply(&mut execution) {
                 true if approval.is_some() => {
                     hold(&mut execution);
@@ -170,6 +171,7 @@ impl Jobs {
             trigger,
             retry_of: None,
             lock_name: job.lock_name.clone(),
+            request_id: None,
         };
         Ok(new.into_row())
     }

@@ -292,6 +292,7 @@ impl JobRequest {
             on_mismatch: self.on_mismatch,
             confirmation: self.confirmation,
             calendar_override: self.calendar_override,
+            retry_of: None,
         }
     }
 }

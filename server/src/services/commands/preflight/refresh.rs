@@ -40,6 +40,7 @@ async fn refresh(session: &SessionHandle, until: Instant, timestamp: &str) -> bo
         capsule: None,
         content: None,
         call: None,
+        request_id: None,
     };
     let message = SessionMessage::Command { frame: Box::new(frame), is_durable: false };
     let query = async { session.send(message).await.is_ok() && reply.await.is_ok() };

@@ -157,6 +157,8 @@ mod tests {
             retried_job_id: None,
             not_before: None,
             lock_name: None,
+            has_secrets: false,
+            request_id: None,
         }
     }
 

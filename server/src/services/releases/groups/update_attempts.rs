@@ -56,6 +56,7 @@ pub(super) fn update_command(
         script: None,
         trigger: Trigger::Group,
         retry_of: None,
+        request_id: None,
         lock_name: None,
     }
     .into_row();

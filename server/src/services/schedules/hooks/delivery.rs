@@ -179,7 +179,8 @@ impl Hooks {
                 detail: "the API key of the hook's owner was revoked or has expired, or its owner left; replace its secret to become its owner".into(),
             });
         };
-        let owner = Caller { source: client.source.clone(), ..owner };
+        let (source, request_id) = (client.source.clone(), client.request_id.clone());
+        let owner = Caller { source, request_id, ..owner };
         self.submit_as(&owner, hook, delivery, &body).await
     }
 

@@ -61,6 +61,10 @@ pub struct Model {
     pub not_before: Option<Timestamp>,
     /// Of the commands of an agent with the same lock, one at a time is sent.
     pub lock_name: Option<String>,
+    /// It was requested with secret parameters, which are deleted at its end.
+    pub has_secrets: bool,
+    /// The id of the request that asked for it, for logs.
+    pub request_id: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, EnumIter, DeriveRelation)]
@@ -97,6 +101,8 @@ impl From<Model> for CommandRecord {
             retried_as: row.retried_as,
             not_before: row.not_before,
             lock: row.lock_name,
+            has_secrets: row.has_secrets,
+            request_id: row.request_id,
         }
     }
 }
@@ -123,6 +129,7 @@ pub struct NewCommand {
     pub trigger: Trigger,
     pub retry_of: Option<CommandId>,
     pub lock_name: Option<String>,
+    pub request_id: Option<String>,
 }
 
 impl NewCommand {
@@ -134,6 +141,7 @@ impl NewCommand {
             agent_id: self.agent_id,
             command: self.name.as_str().to_owned(),
             data: self.data,
+            has_secrets: self.sealed_parameters.is_some(),
             sealed_parameters: self.sealed_parameters,
             state: CommandState::Queued,
             end_reason: None,
@@ -159,6 +167,7 @@ impl NewCommand {
             retried_job_id: None,
             not_before: None,
             lock_name: self.lock_name,
+            request_id: self.request_id,
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The change of the key that signs audit logs.
+//! Entries in all audit logs: the change of the key that signs them, and a restore.
 
 use muster_protocol::audit::AuditAnchor;
 use sea_orm::sea_query::Expr;
@@ -12,6 +12,25 @@ use crate::store::queries::SystemScope;
 use crate::store::requester::write_audit;
 
 impl SystemScope {
+    /// Stores an entry in each of these logs. `progress` is a setting that is stored with them.
+    pub async fn record_in_logs(
+        &self,
+        entries: Vec<audit_entry::Model>,
+        progress: (&'static str, Vec<u8>),
+    ) -> Result<(), StoreError> {
+        self.writer
+            .change(move |transaction| {
+                let (entries, progress) = (entries.clone(), progress.clone());
+                Box::pin(async move {
+                    for entry in entries {
+                        write_audit(transaction, entry).await?;
+                    }
+                    put_setting(transaction, progress.0, progress.1).await
+                })
+            })
+            .await
+    }
+
     /// Stores an entry in each log that still exists, so that the present key signs its last link, and signs
     /// where the logs start. `progress` is a setting that is stored with them. Returns the number of logs.
     pub async fn change_audit_key(

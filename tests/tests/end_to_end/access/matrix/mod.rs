@@ -414,7 +414,7 @@ the result with this page; `MUSTER_WRITE_DOCS=1 cargo nextest run --workspace -E
 behind it are in [SECURITY.md](SECURITY.md#api-keys-and-scopes).
 
 - **Needs**: the scopes of the API key or of the person. *signed in*: a person, and no API key. To cancel, pause, resume or abort what another key requested, a key needs
-  `commands:manage`.
+  `commands:manage`. To retry a command of the life cycle of an agent, it needs `agents:manage`.
 - **No key**, **malformed key**, **agent key**: the status for these callers.
 - **Scope missing**: the status for a key that has every scope except the needed one.
 - **Other tenant**: the status for an owner of another tenant, a person and a key, who uses the ids of this tenant; *nothing* means a list

@@ -100,6 +100,8 @@ const RUN: &[&[&str]] = &[&["commands:run"]];
 const PREVIEW: &[&[&str]] = &[&["agents:read"], &["commands:run"]];
 const SHELL: &[&[&str]] = &[&["commands:run"], &["commands:shell"]];
 const RETRY: &[&[&str]] = &[&["commands:read"], &["commands:run"]];
+/// For `execute`. For life-cycle commands it must be `agents:manage`.
+const RETRY_COMMAND: &[&[&str]] = &[&["commands:read"], &["commands:run", "agents:manage"]];
 /// For the work of the caller's own key. For that of others it must be `commands:manage`.
 const CONTROL: &[&[&str]] = &[&["commands:run", "commands:manage"]];
 const API_KEYS_READ: &[&[&str]] = &[&["api_keys:read"]];
@@ -280,6 +282,7 @@ pub fn operations() -> Vec<Operation> {
         get("/api/commands", COMMANDS_READ, Hidden),
         get("/api/commands/{id}", COMMANDS_READ, NotFound),
         act("/api/commands/{id}/cancel", CONTROL),
+        post("/api/commands/{id}/retry", RETRY_COMMAND, NotFound, json!({})),
         get("/api/commands/{id}/output", COMMANDS_READ, NotFound),
         get("/api/events", AGENTS_READ, Unrelated).variant("agents").query("?types=agent"),
         get("/api/events", COMMANDS_READ, Unrelated).variant("jobs").query("?types=job"),

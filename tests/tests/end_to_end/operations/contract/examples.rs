@@ -288,10 +288,11 @@ async fn unfinished(run: &mut Recorder<'_>, id: &str) {
     }
     let job = run.fixture.api.post("/api/jobs", body.clone()).await.expect(202).id().to_owned();
     run.post(&format!("/api/jobs/{{id={job}}}/cancel"), json!({})).await;
-    for kind in ["commands", "executions"] {
-        let command = run.fixture.api.execute(id, "deploy", json!({})).await;
-        run.post(&format!("/api/{kind}/{{id={command}}}/cancel"), json!({})).await;
-    }
+    let ended = run.fixture.api.execute(id, "deploy", json!({})).await;
+    run.post(&format!("/api/commands/{{id={ended}}}/cancel"), json!({})).await;
+    run.post(&format!("/api/commands/{{id={ended}}}/retry"), json!({})).await;
+    let command = run.fixture.api.execute(id, "deploy", json!({})).await;
+    run.post(&format!("/api/executions/{{id={command}}}/cancel"), json!({})).await;
 }
 
 async fn schedules(run: &mut Recorder<'_>) {
