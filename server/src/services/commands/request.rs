@@ -24,7 +24,7 @@ use crate::domain::access::principal::Scope;
 use crate::domain::commands::ladder::Confirmation;
 use crate::domain::commands::work::WorkKind;
 use crate::domain::fleet::target::Target;
-use crate::domain::ids::AgentId;
+use crate::domain::ids::{AgentId, CommandId};
 use crate::domain::name::{MAX_NAME_CHARS, clean};
 use crate::domain::schedules::trigger_call::PinnedCall;
 use crate::domain::secret_box::SecretBox;
