@@ -24,6 +24,8 @@ pub mod parameter;
 pub mod permission;
 pub mod proxy_environment;
 pub mod release;
+#[cfg(feature = "schedules")]
+pub mod schedule;
 #[cfg(feature = "schema")]
 pub mod schema;
 pub mod secret;

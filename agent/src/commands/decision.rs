@@ -202,6 +202,7 @@ pub fn decide(command: &Command, input: &DecisionInput<'_>) -> CommandDecision {
                 Ok(launch) => CommandDecision::Accept(Box::new(NewCommand {
                     file,
                     minimum,
+                    task: None,
                     command_id: id,
                     command: name,
                     start_by: command.start_within_ms.map(BootInstant::after_ms),

@@ -9,6 +9,7 @@ use muster_protocol::frame::{
     Ack, AgentFrame, Command, DecodeError, Outcome, ServerFrame, decode_server_frame,
 };
 use muster_protocol::limits::{CANCEL_GRACE_MS, MAX_JSON_DEPTH};
+use muster_protocol::package::{AssignedPackage, MAX_AGENT_ASSIGNMENTS};
 use muster_protocol::release::Version;
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -116,7 +117,12 @@ impl Session<'_> {
                     self.outbox.note_round_trip(sent_at.elapsed());
                 }
             }
-            ServerFrame::Connected { permissions, .. } => self.permissions = permissions,
+            ServerFrame::Connected { permissions, .. } => {
+                self.permissions = permissions;
+                let is_permitted = self.permissions.allows(CommandName::Execute);
+                self.agent.executions.permit_tasks(is_permitted);
+            }
+            ServerFrame::Assignments { revision, items } => self.assign(revision, items),
             ServerFrame::Deregistered => return self.handle_deregistered(),
             ServerFrame::Registered(_) => {
                 self.log_unexpected("registered", "the server registered twice in one session");
@@ -256,6 +262,37 @@ impl Session<'_> {
         let command_id = command_id.unwrap_or_default();
         self.pending_exit =
             Some(PendingExit { code, command_id, until: Instant::now() + EXIT_RECEIPT_TIMEOUT });
+    }
+
+    /// Takes the list of packages that this host must have.
+    fn assign(&mut self, revision: u64, items: Vec<AssignedPackage>) {
+        if self.deregistration.is_some() {
+            return;
+        }
+        if items.len() > MAX_AGENT_ASSIGNMENTS {
+            self.log_unexpected("assignments", "the server assigned more packages than it may");
+            return;
+        }
+        let known = self.agent.executions.assigned_packages();
+        let changes: Vec<RequestRecord> = items
+            .iter()
+            .filter(|item| !known.contains(item))
+            .map(|item| RequestRecord::assignment(&item.name, &item.package.version))
+            .collect();
+        changes.iter().for_each(|record| self.agent.request_log.append(record));
+        let agent_id = self.agent.identity.agent_id.unwrap_or_default();
+        let is_permitted = self.permissions.allows(CommandName::Execute);
+        match self.agent.executions.assign(agent_id, is_permitted, items) {
+            Ok(()) => {
+                self.assignments_revision = Some(revision);
+                self.send_assignment_states();
+            }
+            Err(error) => {
+                // The next session sends the list again.
+                let error = &error as &dyn std::error::Error;
+                tracing::error!(error, "failed to store the assignments of this host");
+            }
+        }
     }
 
     fn accept(&mut self, accepting: &mut Vec<NewCommand>) {

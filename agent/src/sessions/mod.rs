@@ -149,6 +149,8 @@ struct Session<'a> {
     pending_exit: Option<PendingExit>,
     /// Set in the last session of a host that is deregistered.
     deregistration: Option<Deregistration>,
+    /// Of the list of assignments that the server sent last in this session.
+    assignments_revision: Option<u64>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -186,6 +188,7 @@ impl<'a> Session<'a> {
             max_silence: interval * SILENT_INTERVALS + Duration::from_secs(1),
             pending_exit: None,
             deregistration: None,
+            assignments_revision: None,
         }
     }
 
@@ -196,6 +199,10 @@ impl<'a> Session<'a> {
         }
         self.agent.reload_policy_and_manifest();
         self.push(&self.agent.manifest_frame());
+        // Before the inventory lists them, so that the server knows them then.
+        for (_, run) in self.agent.executions.task_runs() {
+            self.push(&AgentFrame::TaskRun(run));
+        }
         let mut items = self.agent.executions.inventory();
         items.extend(self.agent.update_requests.inventory());
         for page in items.chunks(muster_protocol::limits::MAX_INVENTORY_PAGE) {
@@ -282,7 +289,21 @@ impl<'a> Session<'a> {
             ExecutionEvent::Output(command_id) | ExecutionEvent::Settled(command_id) => {
                 self.outbox.enqueue(command_id);
             }
+            ExecutionEvent::TaskRun(command_id) => {
+                if let Some(run) = self.agent.executions.task_run(command_id) {
+                    self.outbox.await_offset(command_id);
+                    self.push(&AgentFrame::TaskRun(run));
+                }
+            }
+            ExecutionEvent::AssignmentsChanged => self.send_assignment_states(),
         }
+    }
+
+    /// Reports how far this host is with its assignments, once the server has sent them.
+    fn send_assignment_states(&mut self) {
+        let Some(revision) = self.assignments_revision else { return };
+        let items = self.agent.executions.assignment_reports();
+        self.push(&AgentFrame::AssignmentStates { revision, items });
     }
 
     fn send_heartbeat(&mut self) -> Result<(), SessionEnd> {

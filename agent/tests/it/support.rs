@@ -90,6 +90,7 @@ impl Host {
             parameters: ParameterRecord::default(),
             file: None,
             minimum: None,
+            task: None,
         }
     }
 

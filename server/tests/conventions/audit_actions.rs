@@ -7,13 +7,14 @@ use muster_server::domain::access::audit_actions::AUDIT_ACTIONS;
 use crate::{literals, sources};
 
 /// What an action changes: the kinds of subjects.
-const RESOURCES: [&str; 29] = [
+const RESOURCES: [&str; 30] = [
     "agent",
     "agent_key",
     "alert_rule",
     "api_key",
     "approval",
     "approval_rule",
+    "assignment",
     "audit",
     "calendar",
     "command",

@@ -140,6 +140,7 @@ mod tests {
             },
             file: None,
             minimum: None,
+            task: None,
         }]);
         assert!(matches!(outcomes[..], [(_, Ok(1))]), "{outcomes:?}");
         command_id

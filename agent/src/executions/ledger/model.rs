@@ -95,6 +95,7 @@ fn new_command(number: u8) -> NewCommand {
         },
         file: None,
         minimum: None,
+        task: None,
     }
 }
 
