@@ -7,7 +7,7 @@ pub const MIN_TASK_INTERVAL_MS: u64 = 1_000;
 /// Longest interval of a task: 366 days.
 pub const MAX_TASK_INTERVAL_MS: u64 = 366 * 86_400_000;
 /// Longest cron entry and longest name of a zone, in bytes.
-const MAX_TEXT_BYTES: usize = 128;
+const MAX_SCHEDULE_TEXT_BYTES: usize = 128;
 
 /// Exactly one of `cron` and `every_ms`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,8 +37,9 @@ impl TaskSchedule {
         if self.time_zone.is_some() && self.cron.is_none() {
             return refused("schedule.time_zone", "is the zone of `cron`, which is missing");
         }
-        let is_long =
-            |text: &Option<String>| text.as_ref().is_some_and(|text| text.len() > MAX_TEXT_BYTES);
+        let is_long = |text: &Option<String>| {
+            text.as_ref().is_some_and(|text| text.len() > MAX_SCHEDULE_TEXT_BYTES)
+        };
         if is_long(&self.cron) {
             return refused("schedule.cron", "must be at most 128 characters");
         }

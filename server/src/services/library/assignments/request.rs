@@ -130,7 +130,7 @@ impl Assignments {
 
 /// Checks that a package may be assigned with these parameters.
 fn check_task(package: &PackageRecord, parameters: &Parameters) -> Result<()> {
-    let invalid = |problem: &str| ServiceError::invalid_field("package", problem.to_owned());
+    let invalid = |problem: &str| ServiceError::invalid_field("package", problem);
     let Some(document) = package.content() else {
         return Err(invalid("can't be read by this server"));
     };
@@ -140,7 +140,7 @@ fn check_task(package: &PackageRecord, parameters: &Parameters) -> Result<()> {
     if package.document.len() > MAX_ASSIGNED_DOCUMENT_BYTES {
         return Err(invalid("has a muster.toml that is too large: at most 8 KiB as JSON"));
     }
-    let refused = |problem: String| ServiceError::invalid_field("parameters", problem);
+    let refused = |problem: String| ServiceError::invalid_field("parameters", &problem);
     if json!(parameters).to_string().len() > MAX_ASSIGNED_PARAMETERS_BYTES {
         return Err(refused("must be at most 4 KiB as JSON".to_owned()));
     }

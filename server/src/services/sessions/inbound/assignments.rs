@@ -20,7 +20,7 @@ use crate::store::writer::{RecordAssignmentStates, RecordTaskRuns};
 /// Most runs of tasks that an agent announces before its inventory.
 const MAX_TASK_RUNS: usize = 2_000;
 /// Longest stored version, and code of an error, in characters.
-const MAX_WORD_CHARS: usize = 64;
+const MAX_REPORTED_WORD_CHARS: usize = 64;
 
 impl LiveSession {
     /// Sends a list of assignments, unless it is the one that was sent last.
@@ -53,8 +53,8 @@ impl LiveSession {
         let mut seen = HashSet::new();
         let reports = reports.into_iter().filter(|report| seen.insert(report.assignment_id));
         let reports = reports.map(|report| AssignmentReport {
-            version: clean(&report.version, MAX_WORD_CHARS),
-            error_code: report.error_code.map(|code| clean(&code, MAX_WORD_CHARS)),
+            version: clean(&report.version, MAX_REPORTED_WORD_CHARS),
+            error_code: report.error_code.map(|code| clean(&code, MAX_REPORTED_WORD_CHARS)),
             error: report.error.map(|error| clean(&error, MAX_ERROR_CHARS)),
             ..report
         });

@@ -152,6 +152,8 @@ pub fn operations() -> Vec<Operation> {
     let new_schedule =
         json!({"name": "new", "rule": rule, "job": {"script": "hi", "target": nobody}});
     let new_rule = json!({"name": "new", "metric": "disk_percent", "threshold": 90});
+    let new_assignment = json!({"name": "new", "package": "package:task",
+        "target": {"tags": ["none"]}});
     let new_calendar = json!({"name": "new", "entries": []});
     let new_hook = json!({"name": "new", "authentication": "signature",
         "job": {"script": "hi", "target": nobody}});
@@ -372,6 +374,12 @@ pub fn operations() -> Vec<Operation> {
         patch("/api/alerts/rules/{id}", INTEGRATIONS_WRITE, json!({"name": "renamed"})),
         delete("/api/alerts/rules/{id}", INTEGRATIONS_WRITE),
         act("/api/alerts/rules/{id}/silence", INTEGRATIONS_WRITE),
+        get("/api/assignments", SCHEDULES_READ, Hidden),
+        post("/api/assignments", SCHEDULES_RUN, Unrelated, new_assignment),
+        get("/api/assignments/{id}", SCHEDULES_READ, NotFound),
+        patch("/api/assignments/{id}", SCHEDULES_RUN, json!({"name": "renamed"})),
+        delete("/api/assignments/{id}", SCHEDULES_RUN),
+        get("/api/assignments/{id}/agents", SCHEDULES_READ, NotFound),
         get("/api/calendars", SCHEDULES_READ, Hidden),
         post("/api/calendars", CALENDARS_WRITE, Unrelated, new_calendar),
         get("/api/calendars/{id}", SCHEDULES_READ, NotFound),
