@@ -9,7 +9,6 @@ use muster_protocol::frame::{
     Ack, AgentFrame, Command, DecodeError, Outcome, ServerFrame, decode_server_frame,
 };
 use muster_protocol::limits::{CANCEL_GRACE_MS, MAX_JSON_DEPTH};
-use muster_protocol::package::{AssignedPackage, MAX_AGENT_ASSIGNMENTS};
 use muster_protocol::release::Version;
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -264,37 +263,6 @@ impl Session<'_> {
             Some(PendingExit { code, command_id, until: Instant::now() + EXIT_RECEIPT_TIMEOUT });
     }
 
-    /// Takes the list of packages that this host must have.
-    fn assign(&mut self, revision: u64, items: Vec<AssignedPackage>) {
-        if self.deregistration.is_some() {
-            return;
-        }
-        if items.len() > MAX_AGENT_ASSIGNMENTS {
-            self.log_unexpected("assignments", "the server assigned more packages than it may");
-            return;
-        }
-        let known = self.agent.executions.assigned_packages();
-        let changes: Vec<RequestRecord> = items
-            .iter()
-            .filter(|item| !known.contains(item))
-            .map(|item| RequestRecord::assignment(&item.name, &item.package.version))
-            .collect();
-        changes.iter().for_each(|record| self.agent.request_log.append(record));
-        let agent_id = self.agent.identity.agent_id.unwrap_or_default();
-        let is_permitted = self.permissions.allows(CommandName::Execute);
-        match self.agent.executions.assign(agent_id, is_permitted, items) {
-            Ok(()) => {
-                self.assignments_revision = Some(revision);
-                self.send_assignment_states();
-            }
-            Err(error) => {
-                // The next session sends the list again.
-                let error = &error as &dyn std::error::Error;
-                tracing::error!(error, "failed to store the assignments of this host");
-            }
-        }
-    }
-
     fn accept(&mut self, accepting: &mut Vec<NewCommand>) {
         if accepting.is_empty() {
             return;
@@ -357,7 +325,10 @@ impl Session<'_> {
         tracing::debug!(command_id = %ack.command_id, receipt = ?ack.receipt, "receipt");
         self.agent.executions.ledger_mut().receipt(ack.command_id);
         match self.agent.executions.ledger().entry(ack.command_id) {
-            None => self.outbox.remove(ack.command_id),
+            None => {
+                self.announced_runs.remove(&ack.command_id);
+                self.outbox.remove(ack.command_id);
+            }
             // The server does not know the command, or has ended it, while it still runs here: its
             // output is not needed, and its result is reported when it ends.
             Some(_) => self.outbox.stop_output(ack.command_id),

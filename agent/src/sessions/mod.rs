@@ -3,6 +3,7 @@
 //! A session starts with a link and ends with a [`SessionEnd`]. Other modules create links and
 //! decide what follows the end.
 
+mod assignments;
 mod deregister;
 mod ending;
 mod handshake;
@@ -13,7 +14,7 @@ pub mod outbox;
 pub mod pacer;
 pub mod reconnect;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::future::Future;
 use std::pin::Pin;
 use std::time::Duration;
@@ -151,6 +152,8 @@ struct Session<'a> {
     deregistration: Option<Deregistration>,
     /// Of the list of assignments that the server sent last in this session.
     assignments_revision: Option<u64>,
+    /// Runs of tasks that this session has announced to the server.
+    announced_runs: BTreeSet<Uuid>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -189,6 +192,7 @@ impl<'a> Session<'a> {
             pending_exit: None,
             deregistration: None,
             assignments_revision: None,
+            announced_runs: BTreeSet::new(),
         }
     }
 
@@ -200,7 +204,8 @@ impl<'a> Session<'a> {
         self.agent.reload_policy_and_manifest();
         self.push(&self.agent.manifest_frame());
         // Before the inventory lists them, so that the server knows them then.
-        for (_, run) in self.agent.executions.task_runs() {
+        for (command_id, run) in self.agent.executions.task_runs() {
+            self.announced_runs.insert(command_id);
             self.push(&AgentFrame::TaskRun(run));
         }
         let mut items = self.agent.executions.inventory();
@@ -290,20 +295,16 @@ impl<'a> Session<'a> {
                 self.outbox.enqueue(command_id);
             }
             ExecutionEvent::TaskRun(command_id) => {
-                if let Some(run) = self.agent.executions.task_run(command_id) {
+                // An event from before the inventory is about a run that is announced already.
+                if let Some(run) = self.agent.executions.task_run(command_id)
+                    && self.announced_runs.insert(command_id)
+                {
                     self.outbox.await_offset(command_id);
                     self.push(&AgentFrame::TaskRun(run));
                 }
             }
             ExecutionEvent::AssignmentsChanged => self.send_assignment_states(),
         }
-    }
-
-    /// Reports how far this host is with its assignments, once the server has sent them.
-    fn send_assignment_states(&mut self) {
-        let Some(revision) = self.assignments_revision else { return };
-        let items = self.agent.executions.assignment_reports();
-        self.push(&AgentFrame::AssignmentStates { revision, items });
     }
 
     fn send_heartbeat(&mut self) -> Result<(), SessionEnd> {
