@@ -99,6 +99,7 @@ impl Fixture {
             epoch: session.epoch,
             runs,
             lost_after_ms: 10_000,
+            action: "command.run",
             now: NOW,
         }
     }

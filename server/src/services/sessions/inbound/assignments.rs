@@ -126,6 +126,7 @@ impl LiveSession {
             epoch: self.handle.epoch,
             runs,
             lost_after_ms: self.service.settings.lost_after_ms,
+            action: "command.run",
             now: self.service.clock.now(),
         }
     }

@@ -37,6 +37,8 @@ pub struct RecordTaskRuns {
     /// What the agent reports, checked for its size.
     pub runs: Vec<TaskRun>,
     pub lost_after_ms: u64,
+    /// Of the audit entries.
+    pub action: &'static str,
     pub now: Timestamp,
 }
 
@@ -197,7 +199,7 @@ impl RecordTaskRuns {
             actor_kind: ActorKind::Agent,
             actor_id: Some(self.agent_id.0),
             session_id: None,
-            action: "command.run".to_owned(),
+            action: self.action.to_owned(),
             subject_kind: "command".to_owned(),
             subject_id: Some(row.id.0),
             detail: detail.to_string(),
