@@ -15,7 +15,7 @@ use crate::commands::commands::{
 };
 use crate::commands::fleet::{agents, ping, suggestions};
 use crate::commands::integrations::{alerts, integrations, webhooks};
-use crate::commands::library::{packages, publisher, scripts};
+use crate::commands::library::{assignments, packages, publisher, scripts};
 use crate::commands::releases::{groups, release};
 use crate::commands::schedules::{calendars, hooks, schedules};
 use crate::completion;
@@ -115,6 +115,8 @@ pub enum Action {
     Scripts(Box<scripts::Args>),
     /// Manage packages: archives that hosts unpack and run
     Packages(packages::Args),
+    /// Manage assignments: packages that hosts keep, and run at their due times
+    Assignments(assignments::Args),
     /// Create the key with which you sign scripts, and sign versions
     Publisher(publisher::Args),
     /// Manage calendars: freezes, excluded days and maintenance windows
@@ -261,6 +263,9 @@ pub async fn dispatch(cli: Cli) -> Result<u8, CliError> {
         Action::Webhooks(args) => (webhooks::OPTIONS, webhooks::run(args, &session).await),
         Action::Scripts(args) => (scripts::OPTIONS, Box::pin(scripts::run(*args, &session)).await),
         Action::Packages(args) => (packages::OPTIONS, packages::run(args, &session).await),
+        Action::Assignments(args) => {
+            (assignments::OPTIONS, Box::pin(assignments::run(args, &session)).await)
+        }
         Action::Publisher(args) => (scripts::OPTIONS, publisher::run(args, &session).await),
         Action::Calendars(args) => (calendars::OPTIONS, calendars::run(args, &session).await),
         Action::Hooks(args) => (hooks::OPTIONS, hooks::run(args, &session).await),

@@ -52,7 +52,7 @@ const PREFLIGHT_CODES: [&str; 8] = [
 /// it names the reason and what to do, without fields or paths of the API. A test compares this list with
 /// the server's codes.
 #[cfg(test)]
-const SHOWN_AS_ANSWERED: [&str; 186] = [
+const SHOWN_AS_ANSWERED: [&str; 190] = [
     "access_denied",
     "account_changed",
     "agent_busy",
@@ -71,6 +71,8 @@ const SHOWN_AS_ANSWERED: [&str; 186] = [
     "approval_ended",
     "approval_needed",
     "approval_outdated",
+    "assignment_changed",
+    "assignment_exists",
     "authorization_pending",
     "basic_agent",
     "body_too_large",
@@ -155,6 +157,7 @@ const SHOWN_AS_ANSWERED: [&str; 186] = [
     "outside_window",
     "own_request",
     "package_exists",
+    "package_assigned",
     "packages_full",
     "packages_unusable",
     "passkey_taken",
@@ -199,6 +202,7 @@ const SHOWN_AS_ANSWERED: [&str; 186] = [
     "tags_are_guarded",
     "tenant_closed",
     "too_many_alert_rules",
+    "too_many_assignments",
     "too_many_attempts",
     "too_many_calendars",
     "too_many_deliveries",

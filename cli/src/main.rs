@@ -115,6 +115,7 @@ mod commands {
     }
     /// The library of scripts, and the keys that sign them.
     pub mod library {
+        pub mod assignments;
         pub mod packages;
         pub mod publisher;
         pub mod scripts;

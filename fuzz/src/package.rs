@@ -7,6 +7,7 @@ use muster_protocol::package::archive::{self, ArchiveEntry};
 use muster_protocol::package::{
     EntryKind, MAX_ENTRIES, MAX_UNPACK_RATIO, MAX_UNPACKED_BYTES, MIN_RATIO_BYTES, PackageDocument,
 };
+use muster_protocol::schedule::TaskTimes;
 use muster_server::domain::library::package_description::{self, ArchiveFacts};
 
 /// What is read of an archive stays beneath its folder and within its bounds.
@@ -34,12 +35,21 @@ pub fn archive(bytes: &[u8]) {
     }
 }
 
+/// 2026-01-01.
+const NOW_MS: i64 = 1_767_225_600_000;
+
 /// An accepted description is a document that hosts accept, too.
 pub fn description(bytes: &[u8]) {
     let facts = ArchiveFacts { sha256: "0".repeat(64), archive_bytes: 1, unpacked_bytes: 1 };
     match package_description::read(bytes, facts) {
         Ok(document) => {
             assert_eq!(document.check(), Ok(()));
+            if let Some(schedule) = &document.schedule {
+                let times = TaskTimes::of(schedule).expect("checked");
+                let due_ms = times.next_after(NOW_MS).expect("it is due some day");
+                assert!(due_ms > NOW_MS);
+                assert_eq!(times.last_due(NOW_MS, due_ms), Some(due_ms));
+            }
             assert!(document.entry.split('/').all(|part| !matches!(part, "" | "..")));
             let text = document.to_text();
             let read: PackageDocument = serde_json::from_str(&text).expect("just written");

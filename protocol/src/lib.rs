@@ -25,6 +25,8 @@ pub mod permission;
 pub mod proxy_environment;
 pub mod release;
 pub mod request_id;
+#[cfg(feature = "schedules")]
+pub mod schedule;
 #[cfg(feature = "schema")]
 pub mod schema;
 pub mod secret;

@@ -6,6 +6,9 @@ use muster_protocol::frame::{
     Registration, Response, ServerFrame, decode_agent_frame,
 };
 use muster_protocol::identity::Challenge;
+use muster_protocol::package::{
+    AssignedPackage, AssignmentReport, AssignmentState, PackagePin, TaskRun,
+};
 use muster_protocol::release::{UpdateOutcome, UpdateResult};
 use muster_protocol::{CommandName, Permissions};
 use serde_json::json;
@@ -13,6 +16,10 @@ use uuid::Uuid;
 
 const ID: Uuid = Uuid::from_u128(0x0190_0000_0000_7000_8000_0000_0000_0001);
 const AT: &str = "2026-01-01T12:00:00Z";
+
+fn pin() -> PackagePin {
+    PackagePin { version: "1.2.0".into(), sha256: "a".into(), document_sha256: "b".into() }
+}
 
 #[test]
 fn server_frames_have_the_shapes_of_the_basic_protocol() {
@@ -71,6 +78,16 @@ fn server_frames_of_the_full_protocol() {
         ServerFrame::Drain { reconnect_delay_ms: 1_500 },
         ServerFrame::Rekey { key: "mst_agent_…".into(), grace_ms: 60_000 },
         ServerFrame::Deregistered,
+        ServerFrame::Assignments {
+            revision: 2,
+            items: vec![AssignedPackage {
+                assignment_id: ID,
+                name: "backup".into(),
+                package: pin(),
+                document: "{}".into(),
+                parameters: [("WHO".to_owned(), "world".to_owned())].into(),
+            }],
+        },
     ];
     insta::assert_json_snapshot!(frames);
 }
@@ -120,6 +137,23 @@ fn agent_frames_of_the_full_protocol() {
                 message: "it ended 3 times".into(),
             },
         },
+        AgentFrame::AssignmentStates {
+            revision: 2,
+            items: vec![AssignmentReport {
+                assignment_id: ID,
+                version: "1.2.0".into(),
+                state: AssignmentState::Failed,
+                error_code: Some("no_space".into()),
+                error: Some("no space".into()),
+                skipped_count: 1,
+            }],
+        },
+        AgentFrame::TaskRun(TaskRun {
+            assignment_id: ID,
+            due_at_ms: 1_767_225_600_000,
+            package: pin(),
+            timeout_ms: 1_000,
+        }),
     ];
     insta::assert_json_snapshot!(frames);
 }

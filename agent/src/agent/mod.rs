@@ -24,7 +24,7 @@ use crate::commands::CommandContext;
 use crate::commands::execute::OutputLimits;
 use crate::executions::ledger::record::Attestor;
 use crate::executions::ledger::{KnownState, Ledger};
-use crate::executions::{ExecutionManager, ExecutionManagerError};
+use crate::executions::{ExecutionManager, ExecutionManagerError, remove_assignments};
 use crate::identity::key::KeyRing;
 use crate::identity::key_pair::{self, KeyPairError};
 use crate::identity::{HostInfo, Identity, KeyRejected};
@@ -106,6 +106,7 @@ impl Agent {
             tracing::warn!(
                 "this state directory was created on another machine; setting its executions aside and enrolling this host again"
             );
+            remove_assignments(&state)?;
             Ledger::set_aside(&state)?;
         }
         let key_pair = key_pair::load_or_create(&state, &loaded.identity.machine_id)?;
@@ -259,6 +260,7 @@ impl Agent {
                     release::CAPABILITY,
                     library::CAPABILITY,
                     package::CAPABILITY,
+                    package::ASSIGNMENTS_CAPABILITY,
                 ])
                 .map(str::to_owned)
                 .collect(),

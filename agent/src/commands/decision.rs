@@ -203,6 +203,7 @@ pub fn decide(command: &Command, input: &DecisionInput<'_>) -> CommandDecision {
                     file,
                     minimum,
                     request_id: request_id(command).map(str::to_owned),
+                    task: None,
                     command_id: id,
                     command: name,
                     start_by: command.start_within_ms.map(BootInstant::after_ms),

@@ -21,6 +21,9 @@ pub mod shim;
 mod shim_watch;
 
 pub use launcher::{ask_to_cancel, holder, shim_program, start_shim};
-pub use manager::{ExecutionEvent, ExecutionManager, ExecutionManagerError};
+pub use manager::{
+    ExecutionEvent, ExecutionManager, ExecutionManagerError, MAX_TASK_OUTPUT_BYTES, PlannedRun,
+    RunPlanner, RunRefusal, remove_assignments,
+};
 pub use notifier::Notifier;
 pub use orphans::kill_orphans;

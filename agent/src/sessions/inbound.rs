@@ -117,7 +117,12 @@ impl Session<'_> {
                     self.outbox.note_round_trip(sent_at.elapsed());
                 }
             }
-            ServerFrame::Connected { permissions, .. } => self.permissions = permissions,
+            ServerFrame::Connected { permissions, .. } => {
+                self.permissions = permissions;
+                let is_permitted = self.permissions.allows(CommandName::Execute);
+                self.agent.executions.permit_tasks(is_permitted);
+            }
+            ServerFrame::Assignments { revision, items } => self.assign(revision, items),
             ServerFrame::Deregistered => return self.handle_deregistered(),
             ServerFrame::Registered(_) => {
                 self.log_unexpected("registered", "the server registered twice in one session");
@@ -325,7 +330,10 @@ impl Session<'_> {
         tracing::debug!(command_id = %ack.command_id, receipt = ?ack.receipt, "receipt");
         self.agent.executions.ledger_mut().receipt(ack.command_id);
         match self.agent.executions.ledger().entry(ack.command_id) {
-            None => self.outbox.remove(ack.command_id),
+            None => {
+                self.announced_runs.remove(&ack.command_id);
+                self.outbox.remove(ack.command_id);
+            }
             // The server does not know the command, or has ended it, while it still runs here: its
             // output is not needed, and its result is reported when it ends.
             Some(_) => self.outbox.stop_output(ack.command_id),

@@ -3,6 +3,7 @@
 //! A session starts with a link and ends with a [`SessionEnd`]. Other modules create links and
 //! decide what follows the end.
 
+mod assignments;
 mod deregister;
 mod ending;
 mod handshake;
@@ -13,7 +14,7 @@ pub mod outbox;
 pub mod pacer;
 pub mod reconnect;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::future::Future;
 use std::pin::Pin;
 use std::time::Duration;
@@ -149,6 +150,10 @@ struct Session<'a> {
     pending_exit: Option<PendingExit>,
     /// Set in the last session of a host that is deregistered.
     deregistration: Option<Deregistration>,
+    /// Of the list of assignments that the server sent last in this session.
+    assignments_revision: Option<u64>,
+    /// Runs of tasks that this session has announced to the server.
+    announced_runs: BTreeSet<Uuid>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -186,6 +191,8 @@ impl<'a> Session<'a> {
             max_silence: interval * SILENT_INTERVALS + Duration::from_secs(1),
             pending_exit: None,
             deregistration: None,
+            assignments_revision: None,
+            announced_runs: BTreeSet::new(),
         }
     }
 
@@ -196,6 +203,11 @@ impl<'a> Session<'a> {
         }
         self.agent.reload_policy_and_manifest();
         self.push(&self.agent.manifest_frame());
+        // Before the inventory lists them, so that the server knows them then.
+        for (command_id, run) in self.agent.executions.task_runs() {
+            self.announced_runs.insert(command_id);
+            self.push(&AgentFrame::TaskRun(run));
+        }
         let mut items = self.agent.executions.inventory();
         items.extend(self.agent.update_requests.inventory());
         for page in items.chunks(muster_protocol::limits::MAX_INVENTORY_PAGE) {
@@ -282,6 +294,16 @@ impl<'a> Session<'a> {
             ExecutionEvent::Output(command_id) | ExecutionEvent::Settled(command_id) => {
                 self.outbox.enqueue(command_id);
             }
+            ExecutionEvent::TaskRun(command_id) => {
+                // An event from before the inventory is about a run that is announced already.
+                if let Some(run) = self.agent.executions.task_run(command_id)
+                    && self.announced_runs.insert(command_id)
+                {
+                    self.outbox.await_offset(command_id);
+                    self.push(&AgentFrame::TaskRun(run));
+                }
+            }
+            ExecutionEvent::AssignmentsChanged => self.send_assignment_states(),
         }
     }
 

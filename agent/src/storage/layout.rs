@@ -107,6 +107,17 @@ impl StateDir {
     pub fn packages(&self) -> PathBuf {
         self.0.join(PACKAGES)
     }
+    /// The packages that the server wants on this host.
+    pub fn assignments(&self) -> PathBuf {
+        self.0.join("assignments.json")
+    }
+    /// The last due times of tasks, by the id of their assignment.
+    pub fn task_cursors(&self) -> PathBuf {
+        self.0.join("task_cursors")
+    }
+    pub fn task_cursor(&self, assignment_id: Uuid) -> PathBuf {
+        self.task_cursors().join(assignment_id.hyphenated().to_string())
+    }
     /// What scripts of the library need, installed.
     pub fn environments(&self) -> PathBuf {
         self.0.join("environments")

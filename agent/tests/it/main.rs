@@ -1,5 +1,6 @@
 //! The agent from outside: real shims, real processes, and sessions over a link in memory.
 
+mod assignments;
 mod deregister;
 mod exchange;
 mod executions;

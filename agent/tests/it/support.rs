@@ -91,6 +91,7 @@ impl Host {
             parameters: ParameterRecord::default(),
             file: None,
             minimum: None,
+            task: None,
         }
     }
 

@@ -10,7 +10,7 @@ use crate::error::problem::Problem;
 use crate::explanation::OptionNames;
 
 /// Each command with the options that its refusals name.
-const COMMANDS: [(&str, OptionNames); 23] = [
+const COMMANDS: [(&str, OptionNames); 24] = [
     ("account", account::own::OPTIONS),
     ("access", access::OPTIONS),
     ("approvals", approvals::OPTIONS),
@@ -32,6 +32,7 @@ const COMMANDS: [(&str, OptionNames); 23] = [
     ("schedules", schedules::OPTIONS),
     ("scripts", scripts::OPTIONS),
     ("packages", packages::OPTIONS),
+    ("assignments", assignments::OPTIONS),
     ("tenant", tenant::OPTIONS),
     ("tenants", tenants::OPTIONS),
 ];
@@ -59,8 +60,9 @@ const LOCAL_OPTIONS: [&str; 18] = [
 ];
 
 /// Arguments that select a resource or a file, which no field of a body holds.
-const LOCAL_ARGUMENTS: [&str; 15] = [
+const LOCAL_ARGUMENTS: [&str; 16] = [
     "AGENT",
+    "ASSIGNMENT",
     "CALENDAR",
     "DELIVERY",
     "FILE",

@@ -8,6 +8,7 @@ use super::result::Outcome;
 use crate::attestation::Attestation;
 use crate::library::CallReport;
 use crate::manifest::Manifest;
+use crate::package::{AssignmentReport, TaskRun};
 use crate::release::UpdateResult;
 
 /// A text frame from an agent.
@@ -53,6 +54,16 @@ pub enum AgentFrame {
     /// Full: the result of an update that the host itself requested, as in `register`. The result
     /// of an `update` command is in its `response`.
     UpdateResult { result: UpdateResult },
+    /// Full: how far the host is with each of its assignments. Sent after each list of the server, and
+    /// whenever it changes.
+    AssignmentStates {
+        /// Of the list that the states are about; 0 before the first one of this session.
+        revision: u64,
+        items: Vec<AssignmentReport>,
+    },
+    /// Full: a run that the host has started itself and has in its ledger. Sent before the inventory, or
+    /// when it starts; after that the run is a command as any other. The server answers with an `ack`.
+    TaskRun(TaskRun),
 }
 
 /// What an agent reports about itself.

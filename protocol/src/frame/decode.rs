@@ -7,7 +7,7 @@ use super::agent::AgentFrame;
 use super::server::{ErrorCode, ServerFrame};
 use crate::object;
 
-const AGENT_TYPES: [&str; 10] = [
+const AGENT_TYPES: [&str; 12] = [
     "register",
     "heartbeat",
     "response",
@@ -18,8 +18,10 @@ const AGENT_TYPES: [&str; 10] = [
     "inventory_end",
     "deregister",
     "update_result",
+    "assignment_states",
+    "task_run",
 ];
-const SERVER_TYPES: [&str; 10] = [
+const SERVER_TYPES: [&str; 11] = [
     "connected",
     "registered",
     "heartbeat_ack",
@@ -30,6 +32,7 @@ const SERVER_TYPES: [&str; 10] = [
     "drain",
     "rekey",
     "deregistered",
+    "assignments",
 ];
 /// Longest `type` that an error quotes.
 const MAX_ECHOED_TYPE_CHARS: usize = 64;

@@ -7,6 +7,7 @@ use uuid::Uuid;
 use crate::capsule::Capsule;
 use crate::identity::Challenge;
 use crate::library::{ScriptContent, TriggerCall};
+use crate::package::AssignedPackage;
 use crate::permission::Permissions;
 
 /// A text frame from a server.
@@ -56,6 +57,13 @@ pub enum ServerFrame {
     },
     /// Full: the agent's deletion is committed; the session ends.
     Deregistered,
+    /// Full: all packages that the host must have, sent to agents with the capability `assignments` after
+    /// the inventory and at each change. It replaces what was sent before.
+    Assignments {
+        /// Counts the lists of this session.
+        revision: u64,
+        items: Vec<AssignedPackage>,
+    },
 }
 
 /// The session is open. Contains its parameters.

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use super::{DOCUMENT_FORMAT, MAX_ARCHIVE_BYTES, MAX_UNPACKED_BYTES, entries};
+use super::{DOCUMENT_FORMAT, MAX_ARCHIVE_BYTES, MAX_UNPACKED_BYTES, TaskSchedule, entries};
 use crate::library::{MAX_DOCUMENT_BYTES, ScriptParameter};
 use crate::limits::MAX_TIMEOUT_MS;
 use crate::parameter::{
@@ -40,6 +40,9 @@ pub struct PackageDocument {
     /// A caller can shorten it but not extend it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout_ms: Option<u64>,
+    /// When a task is due.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schedule: Option<TaskSchedule>,
     /// Hex SHA-256 of the archive.
     pub sha256: String,
     /// Size of the archive.
@@ -54,6 +57,8 @@ pub struct PackageDocument {
 pub enum PackageKind {
     /// Once for each command.
     Job,
+    /// Also at due times, on hosts that it is assigned to.
+    Task,
 }
 
 /// What starts the entry.
@@ -98,6 +103,7 @@ impl PackageKind {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Job => "job",
+            Self::Task => "task",
         }
     }
 }
@@ -140,6 +146,15 @@ impl PackageDocument {
         }
         if self.timeout_ms.is_some_and(|timeout| timeout == 0 || timeout > MAX_TIMEOUT_MS) {
             return refused("timeout_ms", "must be at least 1 and at most 7 days");
+        }
+        match (self.kind, &self.schedule) {
+            (PackageKind::Job, Some(_)) => {
+                return refused("schedule", "is for the kind `task` only");
+            }
+            (PackageKind::Task, None) => {
+                return refused("schedule", "is missing: a task needs one");
+            }
+            (_, schedule) => schedule.as_ref().map_or(Ok(()), TaskSchedule::check)?,
         }
         if self.archive_bytes > MAX_ARCHIVE_BYTES || self.unpacked_bytes > MAX_UNPACKED_BYTES {
             return refused("archive_bytes", "must be at most 256 MiB, and 1 GiB unpacked");
@@ -215,10 +230,15 @@ pub(super) mod tests {
                 ..ScriptParameter::named("WHO")
             }],
             timeout_ms: Some(1_000),
+            schedule: None,
             sha256: sha256_hex(b"archive"),
             archive_bytes: 7,
             unpacked_bytes: 9,
         }
+    }
+
+    fn hourly() -> TaskSchedule {
+        TaskSchedule { every_ms: Some(3_600_000), ..TaskSchedule::default() }
     }
 
     #[test]
@@ -238,6 +258,13 @@ pub(super) mod tests {
         assert_eq!(field(|document| document.argv = vec!["a\0".into()]), "argv");
         assert_eq!(field(|document| document.argv = vec![String::new(); 65]), "argv");
         assert_eq!(field(|document| document.timeout_ms = Some(0)), "timeout_ms");
+        assert_eq!(field(|document| document.kind = PackageKind::Task), "schedule");
+        assert_eq!(field(|document| document.schedule = Some(hourly())), "schedule");
+        let too_often = |document: &mut PackageDocument| {
+            document.kind = PackageKind::Task;
+            document.schedule = Some(TaskSchedule { every_ms: Some(999), ..hourly() });
+        };
+        assert_eq!(field(too_often), "schedule.every_ms");
         assert_eq!(field(|document| document.archive_bytes = u64::MAX), "archive_bytes");
         let twice = |document: &mut PackageDocument| {
             document.parameters = vec![document.parameters[0].clone(); 2];

@@ -6,11 +6,17 @@
 
 #[cfg(feature = "archives")]
 pub mod archive;
+mod assignment;
 mod document;
 mod entries;
 mod pin;
 mod reference;
+mod schedule;
 
+pub use self::assignment::{
+    ASSIGNMENTS_CAPABILITY, AssignedPackage, AssignmentReport, AssignmentState,
+    MAX_AGENT_ASSIGNMENTS, MAX_ASSIGNED_DOCUMENT_BYTES, MAX_ASSIGNED_PARAMETERS_BYTES, TaskRun,
+};
 pub use self::document::{
     MAX_ARGUMENT_BYTES, MAX_ARGUMENTS, PackageDocument, PackageExecutor, PackageKind,
     is_package_version,
@@ -21,6 +27,7 @@ pub use self::entries::{
 };
 pub use self::pin::{PackageContentError, PackagePin, open_document};
 pub use self::reference::{PACKAGE_PREFIX, PackageReference};
+pub use self::schedule::{MAX_TASK_INTERVAL_MS, MIN_TASK_INTERVAL_MS, TaskSchedule};
 
 /// The capability of an agent that runs packages.
 pub const CAPABILITY: &str = "packages";

@@ -7,6 +7,7 @@ use crate::library::sha256_hex;
 
 /// The package that a command runs: the field `package` of the data of an `execute`, beside `script`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct PackagePin {
     pub version: String,
     /// Hex SHA-256 of the archive.

@@ -163,6 +163,10 @@ id!(
     PackageId
 );
 id!(
+    /// An assignment of a package.
+    AssignmentId
+);
+id!(
     /// A calendar.
     CalendarId
 );

@@ -80,6 +80,7 @@ pub mod integrations {
 }
 /// The library's scripts and their versions.
 pub mod library {
+    pub mod assignment_records;
     pub mod difference;
     pub mod package_description;
     pub mod package_records;
@@ -106,7 +107,6 @@ pub mod schedules {
     #[cfg(test)]
     mod calendar_tests;
     pub mod cron;
-    mod cron_problem;
     #[cfg(test)]
     mod cron_tests;
     pub mod duration;

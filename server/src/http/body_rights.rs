@@ -61,6 +61,8 @@ const RIGHTS: &[(&str, &str, &[Scope])] = &[
     ("POST", "/api/scripts/{id}/versions", &[Scope::ScriptsWrite]),
     ("POST", "/api/scripts/{id}/versions/{version}/signatures", &[Scope::ScriptsWrite]),
     ("POST", "/api/packages", &[Scope::ScriptsWrite]),
+    ("POST", "/api/assignments", &[Scope::SchedulesWrite]),
+    ("PATCH", "/api/assignments/{id}", &[Scope::SchedulesWrite]),
     ("POST", "/api/calendars", &[Scope::SchedulesWrite]),
     ("PATCH", "/api/calendars/{id}", &[Scope::SchedulesWrite]),
     ("POST", "/api/schedules/simulate", &[Scope::SchedulesRead]),

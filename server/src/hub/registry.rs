@@ -21,6 +21,8 @@ use crate::domain::integrations::tenant_event::TenantEvent;
 pub struct Hub {
     sessions: RwLock<HashMap<AgentId, Arc<SessionHandle>>>,
     wake_queue: WakeQueue,
+    /// Agents that have connected and need their assignments.
+    assignment_queue: WakeQueue,
     watchers: CommandWatchers,
     change_queue: ChangeQueue,
     /// Broadcasts changes of commands.
@@ -154,6 +156,16 @@ impl Hub {
     /// Waits for agents with a wake-up, and takes at most `limit`.
     pub async fn next_woken(&self, limit: usize) -> Vec<AgentId> {
         self.wake_queue.take(limit).await
+    }
+
+    /// Asks for the assignments of an agent that has connected.
+    pub fn request_assignments(&self, agent_id: AgentId) {
+        self.assignment_queue.add(agent_id);
+    }
+
+    /// Waits for agents that need their assignments, and takes at most `limit`.
+    pub async fn next_assignment_requests(&self, limit: usize) -> Vec<AgentId> {
+        self.assignment_queue.take(limit).await
     }
 
     /// Announces a new command that was not sent with its insert. `is_ready`: it may be sent now.

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use muster_protocol::frame::Command;
+use muster_protocol::package::AssignedPackage;
 use muster_protocol::{CloseCode, CommandName, Permissions};
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, watch};
@@ -30,6 +31,8 @@ pub enum SessionMessage {
     Grant(Arc<KeyGrant>),
     /// Send the agent the new secret of its key.
     Rekey(Box<Rekey>),
+    /// Send the agent everything that is assigned to it.
+    Assignments(Box<[AssignedPackage]>),
     /// Ask the agent to reconnect after this delay, and end the session.
     Drain { reconnect_delay_ms: u64 },
 }
@@ -69,6 +72,7 @@ pub struct SessionParams {
     /// The agent runs scripts of the library.
     pub supports_library: bool,
     pub supports_packages: bool,
+    pub supports_assignments: bool,
     /// Most durable commands that the agent may have at once.
     pub max_in_flight: usize,
     pub grant: Arc<KeyGrant>,
@@ -87,6 +91,9 @@ pub struct SessionHandle {
     pub supports_secrets: bool,
     pub supports_library: bool,
     pub supports_packages: bool,
+    supports_assignments: bool,
+    /// The agent was sent assignments, or it is not known what it has.
+    has_assignments: AtomicBool,
     pub pending_replies: PendingReplies,
     /// Reported by full agents.
     pub rules: ReportedRules,
@@ -124,6 +131,8 @@ impl SessionHandle {
             supports_secrets: params.supports_secrets,
             supports_library: params.supports_library,
             supports_packages: params.supports_packages,
+            supports_assignments: params.supports_assignments,
+            has_assignments: AtomicBool::new(true),
             pending_replies: PendingReplies::default(),
             rules: ReportedRules::default(),
             capabilities: params.capabilities,
@@ -215,6 +224,26 @@ impl SessionHandle {
     pub fn make_ready(&self, in_flight: impl IntoIterator<Item = CommandId>) {
         self.in_flight.lock().unwrap_or_else(PoisonError::into_inner).extend(in_flight);
         self.is_ready.store(true, Ordering::Release);
+    }
+
+    /// True if assignments may be sent: the agent understands them, and its inventory is reconciled.
+    pub fn takes_assignments(&self) -> bool {
+        self.supports_assignments && self.is_ready.load(Ordering::Acquire)
+    }
+
+    /// True unless the agent was sent an empty list of assignments.
+    pub fn has_assignments(&self) -> bool {
+        self.has_assignments.load(Ordering::Acquire)
+    }
+
+    /// Sets whether the list of assignments that is sent now has any.
+    pub fn set_has_assignments(&self, has_assignments: bool) {
+        self.has_assignments.store(has_assignments, Ordering::Release);
+    }
+
+    /// Queues a message unless the mailbox is full. False if it was dropped.
+    pub fn send_if_free(&self, message: SessionMessage) -> bool {
+        self.mailbox.try_send(message).is_ok()
     }
 
     /// Acquires a slot for a new command. False if no slot is free, or if an older command may be

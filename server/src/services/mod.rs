@@ -149,6 +149,7 @@ pub struct Services {
     pub job_reconciler: commands::job_reconciler::JobReconciler,
     pub library: library::Library,
     pub packages: library::packages::Packages,
+    pub assignments: library::assignments::Assignments,
     pub live_output: commands::output::live::LiveOutput,
     pub mails: access::mails::Mails,
     pub members: access::people::members::Members,
@@ -375,6 +376,13 @@ impl Services {
             },
             library,
             packages: packages.clone(),
+            assignments: library::assignments::Assignments {
+                store: store(),
+                hub: hub(),
+                clock: clock(),
+                guard: guard.clone(),
+                changed: Arc::default(),
+            },
             live_output: commands::output::live::LiveOutput {
                 store: store(),
                 hub: hub(),

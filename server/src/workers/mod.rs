@@ -2,6 +2,7 @@
 
 mod alert_checker;
 mod approval_sweeper;
+mod assignment_sender;
 mod change_processor;
 pub mod control;
 mod event_publisher;
@@ -103,6 +104,11 @@ impl Workers {
         tasks.spawn(async move {
             schedule_runner::run(schedules, for_schedules).await;
             "schedule runner"
+        });
+        let assignments = services.assignments.clone();
+        tasks.spawn(async move {
+            assignment_sender::run(assignments).await;
+            "assignment sender"
         });
         let alerts = services.alerts.clone();
         tasks.spawn(async move {

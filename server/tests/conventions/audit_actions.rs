@@ -14,6 +14,7 @@ const RESOURCES: [&str; 30] = [
     "api_key",
     "approval",
     "approval_rule",
+    "assignment",
     "audit",
     "calendar",
     "command",

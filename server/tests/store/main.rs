@@ -6,6 +6,7 @@ mod fixture;
 mod fleet;
 mod history;
 mod integrations;
+mod library;
 mod model;
 mod output;
 mod releases;

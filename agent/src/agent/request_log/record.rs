@@ -3,6 +3,7 @@
 use chrono::{DateTime, Utc};
 use muster_protocol::command::Durability;
 use muster_protocol::frame::{Command, Response};
+use muster_protocol::package::PACKAGE_PREFIX;
 use muster_protocol::release::UpdateResult;
 use muster_protocol::{CommandName, escape};
 use serde::{Deserialize, Serialize};
@@ -24,6 +25,8 @@ const MAX_NAMES_BYTES: usize = 330;
 const DESIRED_VERSION: &str = "update (desired version)";
 /// What the supervisor reported about an update.
 const UPDATE_RESULT: &str = "update result";
+/// A package that the server assigned.
+const ASSIGNMENT: &str = "assignment";
 /// A new key of the agent.
 pub const REKEY: &str = "rekey";
 
@@ -32,7 +35,7 @@ pub const REKEY: &str = "rekey";
 pub struct RequestRecord {
     /// By this host's clock.
     pub at: DateTime<Utc>,
-    /// The name of a command, `cancel`, `rekey`, `update (desired version)` or `update result`.
+    /// The name of a command, `cancel`, `rekey`, `assignment`, `update (desired version)` or `update result`.
     pub request: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub command_id: Option<Uuid>,
@@ -121,6 +124,12 @@ impl RequestRecord {
     /// A version that the server desires, accepted.
     pub fn desired_version(version: &str) -> Self {
         Self { version: Some(shown(version)), ..Self::accepted(DESIRED_VERSION) }
+    }
+
+    /// A package that the server wants on this host.
+    pub fn assignment(package: &str, version: &str) -> Self {
+        let script = Some(shown(&format!("{PACKAGE_PREFIX}{package}")));
+        Self { script, version: Some(shown(version)), ..Self::accepted(ASSIGNMENT) }
     }
 
     /// How an update ended.

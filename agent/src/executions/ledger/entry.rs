@@ -2,6 +2,7 @@
 
 use muster_protocol::CommandName;
 use muster_protocol::frame::{InventoryState, Outcome, Response};
+use muster_protocol::package::TaskRun;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -27,6 +28,8 @@ pub struct Entry {
     pub start_by: Option<BootInstant>,
     /// It runs a package, which must be there before its start.
     pub needs_package: bool,
+    /// A run that this host has started itself, which it announces to the server.
+    pub task: Option<Box<TaskRun>>,
     /// A refusal or a cancellation of a command that was never accepted.
     pub(super) is_discardable: bool,
     /// A response that could not be written to the disk.
@@ -64,6 +67,8 @@ pub struct NewCommand {
     pub minimum: Option<(String, u32)>,
     /// The id of the request to the server, for the log.
     pub request_id: Option<String>,
+    /// Set for a run that this host has started itself.
+    pub task: Option<Box<TaskRun>>,
 }
 
 impl Entry {
@@ -73,6 +78,7 @@ impl Entry {
             order: record.acceptance_count,
             start_by: record.start_by.clone(),
             needs_package: record.launch.as_ref().is_some_and(|launch| launch.package.is_some()),
+            task: record.task.clone(),
             is_discardable: false,
             unsaved: None,
         }
@@ -91,6 +97,7 @@ impl Entry {
             order: 0,
             start_by: None,
             needs_package: false,
+            task: None,
             is_discardable: false,
             unsaved: None,
         }

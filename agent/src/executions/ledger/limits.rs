@@ -33,9 +33,11 @@ pub fn command_limit(max_executions: u32) -> usize {
 }
 
 impl Ledger {
-    /// Commands without a receipt that may not be discarded.
+    /// Commands of the server without a receipt that may not be discarded. Runs of tasks have a bound of
+    /// their own.
     pub fn held_count(&self) -> usize {
-        self.entries.len() - self.discardable.len()
+        let own = self.entries.values().filter(|entry| entry.task.is_some()).count();
+        (self.entries.len() - self.discardable.len()).saturating_sub(own)
     }
 
     /// Discards the oldest refusals and cancellations of commands that were never accepted until at

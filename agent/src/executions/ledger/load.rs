@@ -141,6 +141,7 @@ mod tests {
             file: None,
             minimum: None,
             request_id: None,
+            task: None,
         }]);
         assert!(matches!(outcomes[..], [(_, Ok(1))]), "{outcomes:?}");
         command_id

@@ -116,6 +116,7 @@ impl Ledger {
                 start_by: new.start_by,
                 has_parameters: !new.parameters.is_empty(),
                 launch: new.launch,
+                task: new.task,
             };
             let execution = self.state.execution(new.command_id);
             written.push((

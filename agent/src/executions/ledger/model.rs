@@ -96,6 +96,7 @@ fn new_command(number: u8) -> NewCommand {
         file: None,
         minimum: None,
         request_id: None,
+        task: None,
     }
 }
 

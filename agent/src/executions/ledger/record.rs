@@ -10,6 +10,7 @@ use muster_protocol::attestation::{
 use muster_protocol::frame::{ExecuteResult, Outcome, Response};
 use muster_protocol::identity::AgentKeyPair;
 use muster_protocol::library::{CallPart, CallReport, MAX_CALL_DATA_BYTES, TriggerCall};
+use muster_protocol::package::TaskRun;
 use muster_protocol::parameter::Parameters;
 use muster_protocol::secret_parameters::{SecretDelivery, SecretParameters};
 use muster_protocol::stdin::Stdin;
@@ -42,6 +43,9 @@ pub struct CommandRecord {
     /// What to run; absent for commands that run nothing.
     #[serde(default)]
     pub launch: Option<Launch>,
+    /// Set for a run that this host has started itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub task: Option<Box<TaskRun>>,
 }
 
 /// What a shim starts, and its limits.

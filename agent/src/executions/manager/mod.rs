@@ -3,6 +3,7 @@
 //! The manager connects the ledger with the shims. It knows neither links nor sessions, and reports
 //! what happens as [`ExecutionEvent`]s.
 
+mod assignments;
 mod inventory;
 mod preparation;
 mod recovery;
@@ -19,6 +20,10 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use self::assignments::Assignments;
+pub use self::assignments::{
+    MAX_TASK_OUTPUT_BYTES, PlannedRun, RunPlanner, RunRefusal, remove_assignments,
+};
 use self::preparation::Preparations;
 use crate::executions::environments;
 use crate::executions::launcher;
@@ -41,6 +46,10 @@ pub enum ExecutionEvent {
     /// There may be new output.
     Output(Uuid),
     Settled(Uuid),
+    /// A run of a task was accepted.
+    TaskRun(Uuid),
+    /// The states of assignments are not those that were announced before.
+    AssignmentsChanged,
 }
 
 /// All commands of this host.
@@ -54,6 +63,7 @@ pub struct ExecutionManager {
     command_limit: usize,
     shims: BTreeMap<Uuid, ShimState>,
     preparations: Preparations,
+    assignments: Assignments,
     tasks: JoinSet<TaskEvent>,
     notifications: NotificationSocket,
     owner_requests: Arc<Notify>,
@@ -77,6 +87,8 @@ enum TaskEvent {
     LeftoversKilled(Box<Response>),
     /// The package of an execution is unpacked, or why it is not.
     PackagePrepared(Uuid, Result<(), PackageError>),
+    /// The archive of an assignment is kept, or why it is not.
+    ArchiveKept(Uuid, String, Result<(), PackageError>),
 }
 
 /// Why the manager can't start.
@@ -112,6 +124,7 @@ impl ExecutionManager {
             command_limit: ledger::command_limit(max_executions),
             shims: BTreeMap::new(),
             preparations: Preparations::default(),
+            assignments: Assignments::default(),
             tasks: JoinSet::new(),
             notifications,
             owner_requests: Arc::default(),
@@ -141,10 +154,16 @@ impl ExecutionManager {
         }
         self.tasks.abort_all();
         let packages = self.preparations.end_all();
+        let planner = self.assignments.end_all();
+        // First, so that a kill in between never leaves them to the next identity.
+        remove_assignments(&self.state)?;
         Ledger::set_aside(&self.state)?;
         *self = Self::open(&self.state.clone(), self.program.clone(), self.max_executions as u32)?;
         if let Some(packages) = packages {
             self.use_packages(packages);
+        }
+        if let Some(planner) = planner {
+            self.use_assignments(planner)?;
         }
         Ok(())
     }
@@ -230,6 +249,8 @@ impl ExecutionManager {
     /// Periodic maintenance. Cheap when there is nothing to do.
     pub fn run_maintenance(&mut self) {
         self.ledger.sweep();
+        self.check_assignments();
+        self.announce_assignments();
         if self.purged_at.elapsed() >= PURGE_EVERY || self.ledger.needs_purge() {
             self.purged_at = Instant::now();
             self.ledger.purge();
@@ -250,6 +271,7 @@ impl ExecutionManager {
                 return event;
             }
             let due = self.next_start_deadline();
+            let task_due = self.assignments.next_check_at();
             tokio::select! {
                 is_owner = self.notifications.notified() => {
                     if is_owner {
@@ -260,6 +282,9 @@ impl ExecutionManager {
                 Some(event) = self.tasks.join_next() => self.handle_event(event),
                 () = tokio::time::sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
                     self.start_waiting();
+                }
+                () = tokio::time::sleep_until(task_due.unwrap_or_else(Instant::now)), if task_due.is_some() => {
+                    self.run_due_tasks();
                 }
             }
         }
@@ -274,6 +299,9 @@ impl ExecutionManager {
             Ok(TaskEvent::Unknown(id)) => self.recover(id),
             Ok(TaskEvent::LeftoversKilled(response)) => self.settle(*response),
             Ok(TaskEvent::PackagePrepared(id, result)) => self.handle_prepared(id, result),
+            Ok(TaskEvent::ArchiveKept(id, sha256, kept)) => self.handle_kept(id, &sha256, kept),
+            // A download that is not needed any more.
+            Err(error) if error.is_cancelled() => {}
             Err(error) => tracing::error!(%error, "a background task failed"),
         }
         self.start_waiting();

@@ -22,6 +22,11 @@ pub(super) struct Preparations {
 }
 
 impl Preparations {
+    /// The packages of this host, once there are any.
+    pub fn packages(&self) -> Option<PackageStore> {
+        self.packages.clone()
+    }
+
     pub fn count(&self) -> usize {
         self.running.len()
     }

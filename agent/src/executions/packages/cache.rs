@@ -1,5 +1,6 @@
 //! The archives of packages, by their SHA-256. The longest unused are removed if there are too many bytes.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Read as _, Seek as _};
 use std::path::{Path, PathBuf};
@@ -52,11 +53,15 @@ pub fn partial(state: &StateDir, sha256: &str) -> Result<PathBuf, PackageError> 
     Ok(folder.join(format!("{sha256}{PARTIAL}")))
 }
 
-/// Keeps a complete download and opens it, at its start.
+/// Keeps a complete download and opens it, at its start. `kept`: archives that make no room for it.
 ///
 /// # Errors
 /// [`PackageError::Hash`] if its bytes have another SHA-256; it is removed then.
-pub async fn accept(state: &StateDir, sha256: &str) -> Result<File, PackageError> {
+pub async fn accept(
+    state: &StateDir,
+    sha256: &str,
+    kept: BTreeSet<String>,
+) -> Result<File, PackageError> {
     let partial = partial(state, sha256)?;
     let (folder, expected) = (state.package_archives(), sha256.to_owned());
     let accepted = blocking(move || {
@@ -66,15 +71,27 @@ pub async fn accept(state: &StateDir, sha256: &str) -> Result<File, PackageError
             return Ok(None);
         }
         fs::rename(&partial, folder.join(&expected))?;
-        shrink(&folder, &expected, MAX_CACHE_BYTES);
+        shrink(&folder, &kept, MAX_CACHE_BYTES);
         Ok(Some(file))
     });
     accepted.await.map_err(PackageError::disk("stored"))?.ok_or(PackageError::Hash)
 }
 
-/// Removes the archives that were not used for the longest time, except one. An execution that unpacks a
+/// Removes an archive and its download, if they are there.
+pub fn remove(state: &StateDir, sha256: &str) {
+    let folder = state.package_archives();
+    for path in [folder.join(sha256), folder.join(format!("{sha256}{PARTIAL}"))] {
+        if let Err(error) = fs::remove_file(&path)
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            tracing::warn!(path = %path.display(), %error, "failed to remove an archive");
+        }
+    }
+}
+
+/// Removes the archives that were not used for the longest time, except some. An execution that unpacks a
 /// removed one has it open.
-pub(super) fn shrink(folder: &Path, kept: &str, most_bytes: u64) {
+pub(super) fn shrink(folder: &Path, kept: &BTreeSet<String>, most_bytes: u64) {
     let mut files: Vec<(SystemTime, u64, PathBuf)> = Vec::new();
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         let Ok(metadata) = entry.metadata() else { continue };
@@ -87,7 +104,8 @@ pub(super) fn shrink(folder: &Path, kept: &str, most_bytes: u64) {
         if bytes <= most_bytes {
             return;
         }
-        if path.file_name().is_some_and(|name| name == kept) {
+        let name = path.file_name().and_then(|name| name.to_str());
+        if name.is_some_and(|name| kept.contains(name)) {
             continue;
         }
         match fs::remove_file(&path) {

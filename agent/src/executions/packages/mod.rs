@@ -8,7 +8,7 @@
 mod cache;
 mod unpack;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 use std::fs;
 use std::io;
@@ -99,6 +99,8 @@ pub struct PackageStore {
     source: Arc<dyn PackageSource>,
     /// By the SHA-256: one execution at a time downloads an archive.
     locks: Arc<Mutex<BTreeMap<String, Weak<tokio::sync::Mutex<()>>>>>,
+    /// Archives that are kept however long they were not used, by their SHA-256.
+    pinned: Arc<Mutex<BTreeSet<String>>>,
 }
 
 /// Ends when its other half is dropped.
@@ -106,7 +108,7 @@ pub type Cancelled = watch::Receiver<()>;
 
 impl PackageStore {
     pub fn new(state: StateDir, source: Arc<dyn PackageSource>) -> Self {
-        Self { state, source, locks: Arc::default() }
+        Self { state, source, locks: Arc::default(), pinned: Arc::default() }
     }
 
     /// Unpacks the package of an execution into a fresh folder. Nothing is left if it fails.
@@ -140,15 +142,39 @@ impl PackageStore {
     async fn archive(&self, launch: &Launch) -> Result<fs::File, PackageError> {
         let sha256 = launch.sha256.clone().unwrap_or_default();
         let bytes = launch.package.as_ref().map_or(0, |package| package.archive_bytes);
-        let lock = self.lock_of(&sha256);
+        self.archive_of(&sha256, bytes).await
+    }
+
+    async fn archive_of(&self, sha256: &str, bytes: u64) -> Result<fs::File, PackageError> {
+        let lock = self.lock_of(sha256);
         let _held = lock.lock().await;
-        if let Some(archive) = cache::open(&self.state, &sha256).await? {
+        if let Some(archive) = cache::open(&self.state, sha256).await? {
             return Ok(archive);
         }
         self.check_space(bytes)?;
-        let partial = cache::partial(&self.state, &sha256)?;
-        self.source.fetch(&sha256, bytes, &partial).await?;
-        cache::accept(&self.state, &sha256).await
+        let partial = cache::partial(&self.state, sha256)?;
+        self.source.fetch(sha256, bytes, &partial).await?;
+        let mut kept = self.pinned.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        kept.insert(sha256.to_owned());
+        cache::accept(&self.state, sha256, kept).await
+    }
+
+    /// Downloads an archive ahead of its use. Its hash is checked, also if it was there.
+    ///
+    /// # Errors
+    /// [`PackageError`]
+    pub async fn keep(&self, sha256: &str, bytes: u64) -> Result<(), PackageError> {
+        self.archive_of(sha256, bytes).await.map(drop)
+    }
+
+    /// Keeps these archives, and no others of those that were kept before.
+    pub fn pin(&self, pinned: BTreeSet<String>) {
+        *self.pinned.lock().unwrap_or_else(PoisonError::into_inner) = pinned;
+    }
+
+    /// Removes an archive. An execution that unpacks it has it open.
+    pub fn discard(&self, sha256: &str) {
+        cache::remove(&self.state, sha256);
     }
 
     fn check_space(&self, bytes: u64) -> Result<(), PackageError> {

@@ -182,7 +182,7 @@ fn the_longest_unused_archives_are_removed() {
         fs::File::options().write(true).open(&path).expect("opened").set_modified(at).expect("set");
     }
     let left = |most| {
-        cache::shrink(folder.path(), "kept", most);
+        cache::shrink(folder.path(), &BTreeSet::from(["kept".to_owned()]), most);
         let entries = fs::read_dir(folder.path()).expect("listed").flatten();
         let mut names: Vec<_> =
             entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();

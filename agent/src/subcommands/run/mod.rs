@@ -12,8 +12,10 @@ use tokio::sync::watch;
 use self::dialer::Dialer;
 use crate::agent::status_file::{ReportedLimits, StatusFile};
 use crate::agent::{Agent, AgentError, HostLimits};
+use crate::commands::execute::OutputLimits;
+use crate::commands::task::TaskPlanner;
 use crate::config::Config;
-use crate::executions::{self, packages::PackageStore};
+use crate::executions::{self, MAX_TASK_OUTPUT_BYTES, packages::PackageStore};
 use crate::fault;
 use crate::identity::instance_lock::{InstanceLock, InstanceLockError};
 use crate::identity::key::KeyRing;
@@ -61,6 +63,12 @@ pub async fn run(config: Config) -> Result<ExitCode, RunError> {
     let downloads = PackageDownloads::new(config.clone(), agent.state.clone());
     let packages = PackageStore::new(agent.state.clone(), Arc::new(downloads));
     agent.executions.use_packages(packages);
+    let output = OutputLimits {
+        limit_bytes: limits.output.limit_bytes.min(MAX_TASK_OUTPUT_BYTES),
+        ..limits.output
+    };
+    let planner = TaskPlanner::new(agent.state.clone(), output);
+    agent.executions.use_assignments(Box::new(planner))?;
     let status_file = agent.status_file.insert(status_file);
     let fingerprint = agent.key_pair.public_key().fingerprint();
     status_file.set_identity(agent.identity.agent_id, fingerprint);

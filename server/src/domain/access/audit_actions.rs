@@ -4,7 +4,7 @@
 const LIKENESS: f64 = 0.75;
 
 /// Every action, `<resource>.<verb>`. A test compares this list with the entries that services write.
-pub const AUDIT_ACTIONS: [&str; 108] = [
+pub const AUDIT_ACTIONS: [&str; 112] = [
     "agent.adopt",
     "agent.delete",
     "agent.deregister",
@@ -28,12 +28,16 @@ pub const AUDIT_ACTIONS: [&str; 108] = [
     "approval.withdraw",
     "approval_rule.create",
     "approval_rule.delete",
+    "assignment.create",
+    "assignment.delete",
+    "assignment.update",
     "audit.change_key",
     "audit.remove",
     "calendar.create",
     "calendar.delete",
     "calendar.update",
     "command.cancel",
+    "command.run",
     "command.send",
     "command.submit",
     "device_login.approve",

@@ -31,6 +31,8 @@ pub enum Trigger {
     Schedule,
     /// A delivery to an inbound hook, or a test of it.
     Hook,
+    /// A due time of a task that is assigned to the host, which the host started itself.
+    Task,
 }
 
 impl Trigger {
@@ -42,6 +44,7 @@ impl Trigger {
             Self::Group => "group",
             Self::Schedule => "schedule",
             Self::Hook => "hook",
+            Self::Task => "task",
         }
     }
 }

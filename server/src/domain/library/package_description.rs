@@ -3,8 +3,9 @@
 use muster_protocol::library::ScriptParameter;
 use muster_protocol::package::{
     DESCRIPTION_FILE, DOCUMENT_FORMAT, MAX_DESCRIPTION_BYTES, PackageDocument, PackageExecutor,
-    PackageKind,
+    PackageKind, TaskSchedule,
 };
+use muster_protocol::schedule::TaskTimes;
 use serde::Deserialize;
 
 /// Longest cause that a message quotes, in characters.
@@ -22,6 +23,7 @@ struct PackageToml {
     #[serde(default)]
     argv: Vec<String>,
     timeout_ms: Option<u64>,
+    schedule: Option<TaskSchedule>,
     #[serde(default)]
     parameters: Vec<ScriptParameter>,
 }
@@ -67,11 +69,14 @@ pub fn read(bytes: &[u8], facts: ArchiveFacts) -> Result<PackageDocument, Descri
         argv: description.argv,
         parameters: description.parameters,
         timeout_ms: description.timeout_ms,
+        schedule: description.schedule,
         sha256: facts.sha256,
         archive_bytes: facts.archive_bytes,
         unpacked_bytes: facts.unpacked_bytes,
     };
-    match document.check() {
+    let times = |schedule| TaskTimes::of(schedule).map(drop);
+    let checked = document.check().and_then(|()| document.schedule.as_ref().map_or(Ok(()), times));
+    match checked {
         Ok(()) => Ok(document),
         Err((field, problem)) => Err(DescriptionError::Field { field, problem }),
     }
@@ -114,6 +119,28 @@ mod tests {
         assert_eq!(document.argv, ["--all"]);
         assert_eq!((document.archive_bytes, document.unpacked_bytes), (7, 9));
         assert_eq!(document.parameters[0].name, "WHO");
+    }
+
+    #[test]
+    fn a_task_has_a_schedule_that_is_due() {
+        let task = |schedule: &str| {
+            let text = WHOLE.replace("\"job\"", "\"task\"");
+            read_text(&text.replace("[[parameters]]", &format!("{schedule}\n[[parameters]]")))
+        };
+        let document = task("[schedule]\ncron = '0 3 * * *'\ntime_zone = 'Europe/Berlin'");
+        let schedule = document.expect("valid").schedule.expect("a schedule");
+        assert_eq!(schedule.cron.as_deref(), Some("0 3 * * *"));
+        for (schedule, named) in [
+            ("", "`schedule`"),
+            ("[schedule]\ncron = '0 25 * * *'", "`schedule.cron`"),
+            ("[schedule]\ncron = '0 3 * * *'\ntime_zone = 'Mars'", "`schedule.time_zone`"),
+            ("[schedule]\nevery_ms = 10", "`schedule.every_ms`"),
+            ("[schedule]\nevery_ms = 5000\ncron = '0 3 * * *'", "`schedule`"),
+            ("[schedule]\nat = 'noon'", "at"),
+        ] {
+            let error = task(schedule).expect_err(schedule).to_string();
+            assert!(error.contains(named), "{error}");
+        }
     }
 
     #[test]

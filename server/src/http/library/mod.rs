@@ -1,5 +1,6 @@
 //! The library: scripts and their versions, and packages.
 
+mod assignments;
 mod packages;
 pub(super) mod scripts;
 mod starter;

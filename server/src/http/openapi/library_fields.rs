@@ -21,6 +21,10 @@ const INTERPRETER: &str =
 pub(super) const FOLDER: &str =
     "^([A-Za-z0-9_-][A-Za-z0-9._-]{0,127}(/[A-Za-z0-9_-][A-Za-z0-9._-]{0,127})*)?$";
 
+/// A package, and perhaps its version.
+const PACKAGE: &str =
+    "^package:[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}(@[A-Za-z0-9][A-Za-z0-9._+-]{0,63})?$";
+
 /// Schema, field, and what the field is.
 pub(super) fn all() -> Vec<(&'static str, &'static str, Value)> {
     let text = |most: usize| json!({"type": ["string", "null"], "maxLength": most});
@@ -28,6 +32,7 @@ pub(super) fn all() -> Vec<(&'static str, &'static str, Value)> {
     let version = json!({"type": ["integer", "null"], "minimum": 1, "maximum": MAX_VERSION_NUMBER});
     let parameters = json!({"type": "array", "maxItems": MAX_PARAMETERS,
         "items": reference("ScriptParameterView")});
+    let package = json!({"type": "string", "pattern": PACKAGE});
     let mut fields = Vec::new();
     for schema in ["CreateScriptBody", "ScriptVersionBody"] {
         fields.extend([
@@ -60,6 +65,12 @@ pub(super) fn all() -> Vec<(&'static str, &'static str, Value)> {
         ]);
     }
     fields.extend([
+        ("CreateAssignment", "name", reference("Name")),
+        ("UpdateAssignment", "name", or_null(&reference("Name"))),
+        ("CreateAssignment", "package", package.clone()),
+        ("UpdateAssignment", "package", or_null(&package)),
+        ("CreateAssignment", "parameters", reference("ScriptParameters")),
+        ("AssignmentView", "parameters", reference("ScriptParameters")),
         ("CreateScriptBody", "name", json!({"type": "string", "pattern": NAME})),
         ("UpdateScriptBody", "current_version", version.clone()),
         ("ScriptVersionBody", "expected_version", version),

@@ -60,6 +60,7 @@ const SENTENCES: &[(&str, &str, &str)] = &[
     ("create_api_key", "201", "The API key with its secret."),
     ("create_group", "201", "The group."),
     ("create_alert_rule", "201", "The rule."),
+    ("create_assignment", "201", "The assignment."),
     ("create_calendar", "201", "The calendar."),
     ("create_hook", "201", "The hook with its secret."),
     ("create_schedule", "201", "The schedule."),
@@ -79,6 +80,7 @@ const SENTENCES: &[(&str, &str, &str)] = &[
     ("delete_own_tenant", "202", "The tenant, and when it is deleted."),
     ("delete_tenant", "202", "The tenant, and when it is deleted."),
     ("delete_alert_rule", "204", "The rule is deleted."),
+    ("delete_assignment", "204", "The assignment is deleted."),
     ("delete_calendar", "204", "The calendar is deleted."),
     ("delete_hook", "204", "The hook is deleted."),
     ("deliver_hook", "202", "The delivery, with its job if it has one."),
@@ -113,6 +115,7 @@ const SENTENCES: &[(&str, &str, &str)] = &[
     ("get_readiness", "200", "The server can do its work."),
     ("get_release", "200", "The release with its programs."),
     ("get_alert_rule", "200", "The rule."),
+    ("get_assignment", "200", "The assignment."),
     ("get_calendar", "200", "The calendar."),
     ("get_hook", "200", "The hook."),
     ("get_schedule", "200", "The schedule."),
@@ -155,6 +158,8 @@ const SENTENCES: &[(&str, &str, &str)] = &[
     ("update_script", "200", "The script."),
     ("list_alert_rules", "200", "Rules."),
     ("list_alerts", "200", "Alerts."),
+    ("list_assignment_agents", "200", "A page of agents."),
+    ("list_assignments", "200", "A page of assignments."),
     ("list_calendars", "200", "All calendars."),
     ("list_hook_deliveries", "200", "A page of deliveries."),
     ("list_hooks", "200", "A page of hooks."),
@@ -216,6 +221,7 @@ const SENTENCES: &[(&str, &str, &str)] = &[
     ("test_hook", "200", "What a delivery with this body does."),
     ("silence_alert_rule", "200", "The rule."),
     ("update_alert_rule", "200", "The rule."),
+    ("update_assignment", "200", "The assignment."),
     ("update_calendar", "200", "The calendar."),
     ("update_hook", "200", "The hook."),
     ("update_schedule", "200", "The schedule."),
@@ -241,6 +247,7 @@ pub fn has_location(operation: &str, status: &str) -> bool {
         "create_agent_key"
             | "create_group"
             | "create_alert_rule"
+            | "create_assignment"
             | "create_calendar"
             | "create_hook"
             | "create_integration"

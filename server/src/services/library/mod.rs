@@ -1,5 +1,6 @@
 //! The library: use cases of scripts and their versions. [`content`] finds what a request runs.
 
+pub mod assignments;
 mod changes;
 pub mod content;
 pub mod packages;

@@ -58,6 +58,15 @@ impl LiveSession {
                     None => self.send_receipt(command_id, settled.receipt, transport).await,
                 }
             }
+            CommitAck::TaskRun { command_id, is_known: true } => {
+                self.service.hub.notify_progress(command_id);
+                self.acknowledge(command_id, Some(0), None, transport).await
+            }
+            CommitAck::TaskRun { command_id, is_known: false } => {
+                self.output.remove(command_id);
+                let receipt = Some(Receipt::UnknownCommand);
+                self.acknowledge(command_id, None, receipt, transport).await
+            }
             CommitAck::Reconciled(reconciled) => self.finish_handshake(reconciled, transport).await,
         }
     }
@@ -88,7 +97,9 @@ impl LiveSession {
     pub(super) async fn finish_pending(&mut self) {
         while let Some(committed) = self.pending.next().await {
             match committed {
-                Ok(CommitAck::Progress(command_id)) => self.service.hub.notify_progress(command_id),
+                Ok(CommitAck::Progress(command_id) | CommitAck::TaskRun { command_id, .. }) => {
+                    self.service.hub.notify_progress(command_id)
+                }
                 Ok(CommitAck::Output { command_id, .. }) => {
                     self.service.hub.output_appended(command_id);
                 }

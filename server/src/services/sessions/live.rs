@@ -12,6 +12,7 @@ use futures_util::stream::FuturesOrdered;
 use muster_protocol::CloseCode;
 use muster_protocol::frame::{Ack, Command, ErrorCode, Receipt, ServerFrame};
 use muster_protocol::limits::CANCEL_GRACE_MS;
+use muster_protocol::package::TaskRun;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
@@ -73,6 +74,8 @@ pub(super) enum CommitAck {
     OutputMissing(CommandId),
     /// A result. `receipt`: where to send the receipt instead of a frame.
     Settled { command_id: CommandId, settled: Settled, receipt: Option<oneshot::Sender<Receipt>> },
+    /// A run of a task that the host has started, unless it is unknown: it has no assignment.
+    TaskRun { command_id: CommandId, is_known: bool },
     /// The inventory.
     Reconciled(Reconciled),
 }
@@ -88,6 +91,12 @@ pub(super) struct InboundState {
     error_count: u32,
     /// Items of a full agent's inventory, until it is complete.
     pub(super) inventory: Option<Vec<Listed>>,
+    /// Runs of tasks that were announced before the end of the inventory.
+    pub(super) task_runs: Vec<TaskRun>,
+    /// Digest of the assignments that were sent last.
+    pub(super) sent_assignments: Option<String>,
+    /// Counts the lists of assignments that were sent.
+    pub(super) assignments_revision: u64,
 }
 
 impl Default for InboundState {
@@ -101,6 +110,9 @@ impl Default for InboundState {
             unknown_types: HashSet::new(),
             error_count: 0,
             inventory: Some(Vec::new()),
+            task_runs: Vec::new(),
+            sent_assignments: None,
+            assignments_revision: 0,
         }
     }
 }
@@ -132,6 +144,9 @@ impl LiveSession {
         self.handle.make_ready(in_flight);
         self.is_ready = true;
         self.service.hub.wake(self.handle.agent_id);
+        if self.handle.takes_assignments() {
+            self.service.hub.request_assignments(self.handle.agent_id);
+        }
     }
 
     /// Acknowledges output or a result of a command. Only for what is committed.
@@ -286,6 +301,12 @@ impl LiveSession {
                 ServerFrame::Cancel { command_id: command_id.0, grace_ms: CANCEL_GRACE_MS }
             }
             SessionMessage::Grant(grant) => self.service.connected(&grant, None),
+            SessionMessage::Assignments(items) => {
+                return match self.assignments_frame(items.into_vec()) {
+                    Some(frame) => Ok(transport.feed(&frame).await?),
+                    None => Ok(()),
+                };
+            }
             SessionMessage::Rekey(rekey) => {
                 ServerFrame::Rekey { key: rekey.key.into(), grace_ms: rekey.grace_ms }
             }

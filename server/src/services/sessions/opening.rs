@@ -96,6 +96,11 @@ impl Sessions {
                 && registration.capabilities.iter().any(|name| name == library::CAPABILITY),
             supports_packages: registration.is_full()
                 && registration.capabilities.iter().any(|name| name == package::CAPABILITY),
+            supports_assignments: registration.is_full()
+                && registration
+                    .capabilities
+                    .iter()
+                    .any(|name| name == package::ASSIGNMENTS_CAPABILITY),
             max_in_flight: usize::try_from(max_executions).unwrap_or(1),
             grant: Arc::clone(&grant),
             secret_until: (opened.key.secret_hash != request.secret_hash.0)

@@ -72,6 +72,8 @@ pub mod integrations {
 }
 /// The library's scripts, their versions and their signatures; packages.
 pub mod library {
+    pub mod assignment;
+    pub mod assignment_state;
     pub mod package;
     pub mod script;
     pub mod script_body;

@@ -893,6 +893,43 @@ CREATE UNIQUE INDEX packages_version ON packages (tenant_id, name, version);
 CREATE INDEX packages_archive ON packages (tenant_id, sha256);
 CREATE INDEX packages_tenant ON packages (tenant_id, id);
 
+-- A version of a package that is wanted on the agents of a target.
+CREATE TABLE assignments (
+    id uuid NOT NULL PRIMARY KEY,
+    tenant_id uuid NOT NULL,
+    name text NOT NULL,
+    package_id uuid NOT NULL,
+    -- Of the package.
+    package_name text NOT NULL,
+    package_version text NOT NULL,
+    target text NOT NULL,
+    parameters text NOT NULL,
+    created_by uuid NOT NULL,
+    created_at bigint NOT NULL,
+    changed_at bigint NOT NULL,
+    -- Hosts may still report runs of an assignment that is deleted.
+    deleted_at bigint
+);
+CREATE UNIQUE INDEX assignments_name ON assignments (tenant_id, name) WHERE deleted_at IS NULL;
+CREATE INDEX assignments_tenant ON assignments (tenant_id, id);
+CREATE INDEX assignments_package ON assignments (package_id) WHERE deleted_at IS NULL;
+
+-- What hosts report about their assignments.
+CREATE TABLE assignment_states (
+    agent_id uuid NOT NULL,
+    assignment_id uuid NOT NULL,
+    tenant_id uuid NOT NULL,
+    version text NOT NULL,
+    state text NOT NULL,
+    error_code text,
+    error text,
+    skipped_count bigint NOT NULL,
+    reported_at bigint NOT NULL,
+    PRIMARY KEY (agent_id, assignment_id)
+);
+CREATE INDEX assignment_states_assignment ON assignment_states (assignment_id, agent_id);
+CREATE INDEX assignment_states_tenant ON assignment_states (tenant_id);
+
 -- Rows never change.
 CREATE TABLE script_versions (
     id uuid NOT NULL PRIMARY KEY,

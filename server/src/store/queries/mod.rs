@@ -111,6 +111,7 @@ pub mod schedules {
 }
 /// The library's scripts, their versions and their signatures; packages.
 pub mod library {
+    pub(super) mod assignments;
     pub(super) mod packages;
     mod script_uses;
     pub(super) mod scripts;
@@ -167,7 +168,10 @@ pub use self::integrations::integrations::{IntegrationChange, TOO_MANY_INTEGRATI
 pub use self::integrations::webhooks::{
     FailedExecution, PendingWebhookDelivery, WebhookDeliveriesToSkip, WebhookDeliveryFilter,
 };
-pub use self::library::packages::{PACKAGES_FULL, PackageLimits, StoredPackage, TOO_MANY_PACKAGES};
+pub use self::library::assignments::{AssignmentLimits, PACKAGE_GONE, TOO_MANY_ASSIGNMENTS};
+pub use self::library::packages::{
+    PACKAGE_ASSIGNED, PACKAGES_FULL, PackageLimits, StoredPackage, TOO_MANY_PACKAGES,
+};
 pub use self::library::scripts::{
     SCRIPT_NAME_TAKEN, ScriptDeletion, ScriptFilter, TOO_MANY_SCRIPTS,
 };

@@ -10,8 +10,9 @@ use super::connection::{Connection, WriteTx, is_locked, is_read_only, is_unreach
 use super::integrations::{OutboxShared, store_events};
 use super::{
     AdvanceRollout, AppendAudit, AppendOutput, BatchOperation, Change, CloseSession, FinishJob,
-    IndexHistory, MAX_BATCH, MarkDelivered, OpenSession, Reconcile, RecordHeartbeat,
-    RecordManifest, RecordProgress, Reply, Settle, SubmitCommand, SubmitJob,
+    IndexHistory, MAX_BATCH, MarkDelivered, OpenSession, Reconcile, RecordAssignmentStates,
+    RecordHeartbeat, RecordManifest, RecordProgress, RecordTaskRuns, Reply, Settle, SubmitCommand,
+    SubmitJob,
 };
 use crate::metrics::WriterMetrics;
 use crate::store::StoreError;
@@ -178,12 +179,13 @@ macro_rules! operations {
 }
 
 // The order matters within one command: submit before deliver, start before output, output before
-// the result.
+// the result. A run of a task that is new after the inventory must not count as missing in it.
 operations! {
     changes: Change,
     opens: OpenSession,
     manifests: RecordManifest,
     reconciliations: Reconcile,
+    task_runs: RecordTaskRuns,
     submissions: SubmitCommand,
     jobs: SubmitJob,
     deliveries: MarkDelivered,
@@ -193,6 +195,7 @@ operations! {
     rollouts: AdvanceRollout,
     finished_jobs: FinishJob,
     heartbeats: RecordHeartbeat,
+    assignment_states: RecordAssignmentStates,
     audits: AppendAudit,
     closes: CloseSession,
     history_indexing: IndexHistory,

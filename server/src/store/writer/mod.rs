@@ -49,8 +49,10 @@ pub use self::sessions::open_session::{
     AgentIdentity, OpenSession, OpenedSession, SessionOpening, admit_secret,
 };
 pub use self::sessions::reconcile::{Committed, Disposition, Listed, Reconcile, Reconciled};
+pub use self::sessions::record_assignment_states::RecordAssignmentStates;
 pub use self::sessions::record_heartbeat::RecordHeartbeat;
 pub use self::sessions::record_manifest::{ManifestSize, RecordManifest, RecordedManifest};
+pub use self::sessions::record_task_runs::RecordTaskRuns;
 use super::StoreError;
 use super::blobs::Blobs;
 use crate::domain::ids::AgentId;

@@ -20,6 +20,7 @@ use crate::domain::page::{Page, PageRequest};
 use crate::domain::time::Clock;
 use crate::services::access::caller::{Caller, Subject};
 use crate::services::error::{Result, ServiceError};
+use crate::store::queries::PACKAGE_ASSIGNED;
 use crate::store::{Store, StoreError};
 
 /// Most packages of one tenant, with all their versions.
@@ -84,14 +85,24 @@ impl Packages {
     }
 
     /// Deletes a package. Executions that wait for their hosts do not run any more.
+    ///
+    /// # Errors
+    /// 409 `package_assigned` while hosts have to get it.
     pub async fn delete(&self, caller: &Caller, id: PackageId) -> Result<()> {
         require_write(caller)?;
         let row = self.find(caller, id).await?;
         let detail = detail(&row);
         let audit = caller.audit("package.delete", subject(id), &detail, self.clock.now());
-        if !self.store.tenant(row.tenant_id).delete_package(id, audit).await? {
-            return Err(UNKNOWN);
-        }
+        match self.store.tenant(row.tenant_id).delete_package(id, audit).await {
+            Err(StoreError::Refused(PACKAGE_ASSIGNED)) => {
+                return Err(ServiceError::Conflict {
+                    code: "package_assigned",
+                    detail: "an assignment names this package; delete the assignment first, or give it another version".into(),
+                });
+            }
+            Ok(false) => return Err(UNKNOWN),
+            deleted => deleted?,
+        };
         // After the commit: if the server stops in between, the next sweep deletes the file.
         self.remove_file(id).await;
         Ok(())

@@ -165,6 +165,7 @@ impl LiveSession {
 
     pub(super) async fn inventory_end(&mut self) -> Result<(), SessionEnd> {
         let listed = self.inbound.inventory.take().ok_or(VIOLATION)?;
+        self.store_announced_runs().await?;
         let operation = Reconcile {
             agent_id: self.handle.agent_id,
             epoch: self.handle.epoch,

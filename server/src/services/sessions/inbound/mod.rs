@@ -1,5 +1,6 @@
 //! Handles frames from an agent.
 
+mod assignments;
 mod host;
 
 use bytes::Bytes;
@@ -113,6 +114,10 @@ impl LiveSession {
             Ok(AgentFrame::Inventory { items }) => self.inventory(&items),
             Ok(AgentFrame::InventoryEnd) => self.inventory_end().await,
             Ok(AgentFrame::Deregister) => self.deregister(transport).await,
+            Ok(AgentFrame::AssignmentStates { revision, items }) => {
+                self.assignment_states(revision, items).await
+            }
+            Ok(AgentFrame::TaskRun(run)) => self.task_run(run, transport).await,
             Ok(AgentFrame::UpdateResult { result }) => self.record_update_result(result).await,
             Err(error) => {
                 if let DecodeError::UnknownType(kind) = &error

@@ -15,6 +15,7 @@ use crate::store::command_completion::end_of;
 use crate::store::entities::access::{audit_entry, tenant};
 use crate::store::entities::commands::command;
 use crate::store::entities::fleet::{agent, agent_event, agent_manifest};
+use crate::store::entities::library::assignment_state;
 use crate::store::entities::releases::agent_update;
 use crate::store::entities::schedules::trigger_state;
 use crate::store::queries::TenantScope;
@@ -60,6 +61,7 @@ impl TenantScope {
                     agent_update::Entity::delete_by_id(id).exec(transaction).await?;
                     delete_manifest(transaction, id).await?;
                     delete_trigger_states(transaction, id).await?;
+                    delete_assignment_states(transaction, id).await?;
                     let ended = end_commands(transaction, id, now).await?;
                     if let Deletion::Agent { .. } = deletion {
                         let event = agent_event::Model {
@@ -124,6 +126,18 @@ async fn delete_trigger_states(
     Ok(())
 }
 
+/// Deletes what a deleted agent has reported about its assignments.
+async fn delete_assignment_states(
+    transaction: &DatabaseTransaction,
+    agent_id: AgentId,
+) -> Result<(), StoreError> {
+    assignment_state::Entity::delete_many()
+        .filter(assignment_state::Column::AgentId.eq(agent_id))
+        .exec(transaction)
+        .await?;
+    Ok(())
+}
+
 /// Deletes an agent whose host is another agent from now on. Returns the ended commands by state.
 pub(super) async fn retire(
     transaction: &DatabaseTransaction,
@@ -139,6 +153,7 @@ pub(super) async fn retire(
     agent_update::Entity::delete_by_id(id).exec(transaction).await?;
     delete_manifest(transaction, id).await?;
     delete_trigger_states(transaction, id).await?;
+    delete_assignment_states(transaction, id).await?;
     end_commands(transaction, id, now).await
 }
 

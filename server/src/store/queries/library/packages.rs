@@ -13,7 +13,7 @@ use crate::domain::library::package_records::PackageRecord;
 use crate::domain::page::PageRequest;
 use crate::store::StoreError;
 use crate::store::entities::access::audit_entry;
-use crate::store::entities::library::package;
+use crate::store::entities::library::{assignment, package};
 use crate::store::queries::{SystemScope, TenantScope};
 use crate::store::requester::write_audit;
 
@@ -21,6 +21,9 @@ use crate::store::requester::write_audit;
 pub const TOO_MANY_PACKAGES: &str = "the tenant has too many packages";
 /// The archives of the tenant would be larger.
 pub const PACKAGES_FULL: &str = "the tenant's packages are full";
+
+/// Hosts still have to get the package.
+pub const PACKAGE_ASSIGNED: &str = "the package is assigned";
 
 /// What a tenant may have.
 #[derive(Debug, Clone, Copy)]
@@ -127,6 +130,9 @@ impl TenantScope {
     }
 
     /// Deletes a package; false if it does not exist.
+    ///
+    /// # Errors
+    /// [`StoreError::Refused`] while it is assigned.
     pub async fn delete_package(
         &self,
         id: PackageId,
@@ -137,6 +143,13 @@ impl TenantScope {
             .change(move |transaction| {
                 let audit = audit.clone();
                 Box::pin(async move {
+                    let assigned = assignment::Entity::find()
+                        .filter(assignment::Column::TenantId.eq(tenant_id))
+                        .filter(assignment::Column::PackageId.eq(id))
+                        .filter(assignment::Column::DeletedAt.is_null());
+                    if assigned.count(transaction).await? > 0 {
+                        return Err(StoreError::Refused(PACKAGE_ASSIGNED));
+                    }
                     let deleted = package::Entity::delete_many()
                         .filter(package::Column::Id.eq(id))
                         .filter(package::Column::TenantId.eq(tenant_id))

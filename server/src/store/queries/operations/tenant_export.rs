@@ -27,7 +27,7 @@ use crate::store::entities::commands::{
 use crate::store::entities::fleet::{agent, agent_event, agent_manifest};
 use crate::store::entities::integrations::{alert, alert_rule, delivery, integration};
 use crate::store::entities::library::{
-    package, script, script_body, script_signature, script_version,
+    assignment, package, script, script_body, script_signature, script_version,
 };
 use crate::store::entities::releases::{agent_update, group};
 use crate::store::entities::schedules::{
@@ -40,7 +40,7 @@ const PAGE_ROWS: u64 = 100;
 
 /// What is exported, in this order. Rows that belong to others follow them: the person of a member, the
 /// manifest of an agent, the report and the output of a command.
-pub const TABLES: [&str; 31] = [
+pub const TABLES: [&str; 32] = [
     "tenants",
     "api_keys",
     "agent_keys",
@@ -54,6 +54,7 @@ pub const TABLES: [&str; 31] = [
     "script_bodies",
     "script_signatures",
     "packages",
+    "assignments",
     "schedules",
     "fires",
     "trigger_states",
@@ -75,9 +76,10 @@ pub const TABLES: [&str; 31] = [
 ];
 
 /// Tables of a tenant that are not exported, and why.
-pub const NOT_EXPORTED_TABLES: [(&str, &str); 10] = [
+pub const NOT_EXPORTED_TABLES: [(&str, &str); 11] = [
     ("alert_states", "what checks of alert rules have measured since minutes"),
     ("api_key_secrets", "hashes of secrets"),
+    ("assignment_states", "what hosts report again when they connect"),
     ("audit_anchors", "part of the export of the audit log, which can be verified"),
     ("audit_heads", "part of the export of the audit log, which can be verified"),
     ("audit_links", "part of the export of the audit log, which can be verified"),
@@ -149,6 +151,7 @@ impl TenantScope {
                 self.table::<script_signature::Entity>("script_signatures", after).await
             }
             "packages" => self.table::<package::Entity>("packages", after).await,
+            "assignments" => self.table::<assignment::Entity>("assignments", after).await,
             "schedules" => self.table::<schedule::Entity>("schedules", after).await,
             "fires" => self.table::<fire::Entity>("fires", after).await,
             "trigger_states" => self.table::<trigger_state::Entity>("trigger_states", after).await,

@@ -167,6 +167,13 @@ impl AccessFixture {
         let archive = tar_zst(&[file("muster.toml", description), file("a", "true\n")]);
         let package = fixture.api.upload("/api/packages", archive).await.expect(201);
         let package = text(&package, "id");
+        let description = "name = 'task'\nversion = '1'\nkind = 'task'\nexecutor = 'sh'\nentry = 'a'\n\
+             [schedule]\nevery_ms = 60000\n";
+        let archive = tar_zst(&[file("muster.toml", description), file("a", "true\n")]);
+        fixture.api.upload("/api/packages", archive).await.expect(201);
+        let assignment = json!({"name": "first", "package": "package:task",
+            "target": {"tags": ["none"]}});
+        let assignment = fixture.api.post("/api/assignments", assignment).await.expect(201);
         let hook = json!({"name": "first", "authentication": "github",
             "job": {"script": "deploy", "target": {"tags": ["none"]}}});
         let hook = text(&fixture.api.post("/api/hooks", hook).await.expect(201), "id");
@@ -200,6 +207,7 @@ impl AccessFixture {
             ("/api/scripts/", script),
             ("/api/packages/", package),
             ("/api/alerts/rules/", text(&alert_rule, "id")),
+            ("/api/assignments/", text(&assignment, "id")),
             ("/api/calendars/", calendar),
             ("/hooks/", hook.clone()),
             ("/api/hooks/", hook),

@@ -154,6 +154,8 @@ pub fn operations() -> Vec<Operation> {
     let new_schedule =
         json!({"name": "new", "rule": rule, "job": {"script": "hi", "target": nobody}});
     let new_rule = json!({"name": "new", "metric": "disk_percent", "threshold": 90});
+    let new_assignment = json!({"name": "new", "package": "package:task",
+        "target": {"tags": ["none"]}});
     let new_calendar = json!({"name": "new", "entries": []});
     let new_hook = json!({"name": "new", "authentication": "signature",
         "job": {"script": "hi", "target": nobody}});
@@ -267,6 +269,13 @@ pub fn operations() -> Vec<Operation> {
         get("/api/access/ladder", COMMANDS_READ, Hidden),
         Operation::new("PUT", "/api/access/ladder", MANAGE_RULES, Unrelated)
             .with(json!({"steps": []})),
+        // Before the rules of approval: an assignment can't wait for one.
+        get("/api/assignments", SCHEDULES_READ, Hidden),
+        post("/api/assignments", SCHEDULES_RUN, Unrelated, new_assignment),
+        get("/api/assignments/{id}", SCHEDULES_READ, NotFound),
+        patch("/api/assignments/{id}", SCHEDULES_RUN, json!({"name": "renamed"})),
+        delete("/api/assignments/{id}", SCHEDULES_RUN),
+        get("/api/assignments/{id}/agents", SCHEDULES_READ, NotFound),
         get("/api/approvals", COMMANDS_READ, Hidden),
         get("/api/approvals/{id}", COMMANDS_READ, NotFound),
         post("/api/approvals/{id}/approve", DECIDE, NotFound, json!({})),

@@ -410,6 +410,24 @@ async fn packages(run: &mut Recorder<'_>) {
     run.get("/api/packages").await;
     run.get(&path).await;
     run.call(Method::DELETE, &path, None).await;
+    assignments(run).await;
+}
+
+async fn assignments(run: &mut Recorder<'_>) {
+    let description = "name = \"report\"\nversion = \"1.0.0\"\nkind = \"task\"\nexecutor = \"sh\"\n\
+        entry = \"run.sh\"\n[schedule]\ncron = \"0 3 * * *\"\ntime_zone = \"Europe/Berlin\"\n";
+    let archive = tar_zst(&[file("muster.toml", description), file("run.sh", "true\n")]);
+    let package = run.fixture.api.upload("/api/packages", archive).await.expect(201);
+    let body = json!({"name": "nightly-report", "package": "package:report@1.0.0",
+        "target": {"expression": "all"}});
+    let id = run.post("/api/assignments", body).await.id().to_owned();
+    let path = format!("/api/assignments/{{id={id}}}");
+    run.get("/api/assignments").await;
+    run.get(&path).await;
+    run.get(&format!("{path}/agents")).await;
+    run.call(Method::PATCH, &path, Some(json!({"target": {"tags": ["web"]}}))).await;
+    run.call(Method::DELETE, &path, None).await;
+    run.fixture.api.delete(&format!("/api/packages/{}", package.id())).await.expect(204);
 }
 
 async fn library(run: &mut Recorder<'_>) {

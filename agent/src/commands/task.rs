@@ -1,0 +1,90 @@
+//! Decides about runs of assigned packages by the policy of the host, as about an `execute` of the same
+//! package.
+
+use muster_protocol::CommandName;
+use muster_protocol::frame::Command;
+use muster_protocol::library::ScriptContent;
+use muster_protocol::limits::MAX_COMMAND_DATA_BYTES;
+use muster_protocol::package::{AssignedPackage, PACKAGE_PREFIX};
+use serde_json::json;
+use uuid::Uuid;
+
+use super::execute::OutputLimits;
+use super::{decision, package};
+use crate::executions::ledger::record::Launch;
+use crate::executions::{PlannedRun, RunPlanner, RunRefusal};
+use crate::platform;
+use crate::policy::{self, PolicyFile};
+use crate::storage::layout::StateDir;
+
+/// Plans runs by the host's policy.
+#[derive(Debug)]
+pub struct TaskPlanner {
+    state: StateDir,
+    policy: PolicyFile,
+    output: OutputLimits,
+}
+
+impl TaskPlanner {
+    pub fn new(state: StateDir, output: OutputLimits) -> Self {
+        let policy = PolicyFile::open(&state);
+        Self { state, policy, output }
+    }
+}
+
+impl RunPlanner for TaskPlanner {
+    fn plan(&mut self, assigned: &AssignedPackage) -> Result<PlannedRun, RunRefusal> {
+        self.policy.reload();
+        let refused = |code: &str, text: String| Err(RunRefusal::new(code, text));
+        let policy = match self.policy.current() {
+            Ok(policy) => policy,
+            Err(reason) => return refused("invalid_policy", reason.to_owned()),
+        };
+        let command = command(assigned);
+        let needed = policy.needs_approval.as_ref();
+        if needed.is_some_and(|needed| needed.concerns(CommandName::Execute, &command.data)) {
+            let text = "the policy of this host asks for the signed approval of each execution, which runs of a task can't have; send the package as a job";
+            return refused("capsule_required", text.to_owned());
+        }
+        if command.data.to_string().len() > MAX_COMMAND_DATA_BYTES {
+            return refused("invalid_data", "the parameters are too large".to_owned());
+        }
+        if let Some(Err(reason)) = policy.run_as.as_deref().map(policy::check_run_as) {
+            return refused("invalid_policy", reason.to_string());
+        }
+        let free = platform::disk_free_bytes(self.state.path());
+        if free.is_ok_and(|free| free < decision::MIN_FREE_BYTES) {
+            return refused("no_space", decision::no_space());
+        }
+        match package::plan(&command, policy, self.output) {
+            Ok((launch, parameters)) => {
+                let launch = Launch { run_as: policy.run_as.clone(), ..launch };
+                Ok(PlannedRun { launch, parameters })
+            }
+            Err(reason) => refused(reason.code(), reason.to_string()),
+        }
+    }
+}
+
+/// The command that would run the package once.
+fn command(assigned: &AssignedPackage) -> Command {
+    let data = json!({
+        "script": format!("{PACKAGE_PREFIX}{}", assigned.name),
+        "package": assigned.package,
+        "parameters": assigned.parameters,
+    });
+    Command {
+        command_id: Uuid::nil(),
+        command: CommandName::Execute.as_str().to_owned(),
+        data,
+        timestamp: String::new(),
+        start_within_ms: None,
+        capsule: None,
+        content: Some(Box::new(ScriptContent {
+            document: assigned.document.clone(),
+            body: String::new(),
+            signatures: Vec::new(),
+        })),
+        call: None,
+    }
+}

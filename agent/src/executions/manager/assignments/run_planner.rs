@@ -1,0 +1,45 @@
+//! What decides whether the host runs a package that is assigned to it. Policies are above executions, so
+//! this is a trait.
+
+use std::fmt::Debug;
+
+use muster_protocol::package::AssignedPackage;
+
+use crate::executions::ledger::record::{Launch, ParameterRecord};
+
+/// Decides about runs by the host's policy of the moment.
+pub trait RunPlanner: Debug + Send {
+    /// What to start. Reads the policy again if it has changed.
+    ///
+    /// # Errors
+    /// [`RunRefusal`]
+    fn plan(&mut self, assigned: &AssignedPackage) -> Result<PlannedRun, RunRefusal>;
+}
+
+/// A run that the host permits.
+#[derive(Debug)]
+pub struct PlannedRun {
+    pub launch: Launch,
+    pub parameters: ParameterRecord,
+}
+
+/// Why the host does not run an assigned package: a stable code, and a sentence for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunRefusal {
+    pub code: String,
+    pub message: String,
+}
+
+impl RunRefusal {
+    pub fn new(code: &str, message: impl Into<String>) -> Self {
+        Self { code: code.to_owned(), message: message.into() }
+    }
+
+    pub(super) fn not_permitted() -> Self {
+        Self::new("permission_denied", "this agent's key does not permit `execute`")
+    }
+
+    pub(super) fn no_task() -> Self {
+        Self::new("invalid_data", "the package is no task, or its schedule can't be read")
+    }
+}

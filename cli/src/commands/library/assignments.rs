@@ -1,0 +1,207 @@
+//! `muster assignments`: packages that are wanted on agents.
+
+use clap::Subcommand;
+use muster_protocol::package::PACKAGE_PREFIX;
+use muster_protocol::parameter::Parameters;
+use reqwest::Method;
+use serde_json::{Map, Value, json};
+
+use crate::commands::fleet::target_options::{
+    TARGET, TARGET_EXPRESSION, TARGET_TAGS, TargetOptions, target_expression,
+};
+use crate::error::CliError;
+use crate::explanation::{OptionNames, option};
+use crate::listing::{LatestLimit, Limit, List};
+use crate::output::table::Column;
+use crate::output::text::about;
+use crate::session::{ResourceKind, Session};
+
+const ASSIGNMENT: &str = "Assignment";
+const COLUMNS: [Column; 5] = [
+    Column::of("NAME", "name"),
+    Column::of("PACKAGE", "package"),
+    Column::by("TARGET", target_expression),
+    Column::of("CHANGED", "changed_at"),
+    Column::of("ID", "id"),
+];
+const AGENT_COLUMNS: [Column; 7] = [
+    Column::of("AGENT", "agent_name"),
+    Column::of("CONNECTED", "is_connected"),
+    Column::of("STATE", "state"),
+    Column::of("SKIPPED", "skipped_count"),
+    Column::of("REPORTED", "reported_at"),
+    Column::of("CODE", "error_code"),
+    Column::of("ERROR", "error"),
+];
+
+/// The options that set fields of the API.
+pub const OPTIONS: OptionNames = &[
+    option("name", "NAME or --name")
+        .expects("1 to 128 characters, without control characters or spaces at the ends"),
+    option("package", "--package"),
+    TARGET,
+    TARGET_EXPRESSION,
+    TARGET_TAGS,
+    option("parameters", "--parameter"),
+    option("confirm_agent_count", "--confirm-agents"),
+    option("limit", "--limit"),
+];
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    action: Option<Action>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// List assignments, the newest first (default action)
+    List {
+        #[command(flatten)]
+        limit: LatestLimit,
+    },
+    /// Show all details of an assignment
+    Show {
+        /// Assignment: an id, a name, or a unique prefix of one
+        assignment: String,
+    },
+    /// List the agents of an assignment with its state on each host
+    Agents {
+        /// Assignment: an id, a name, or a unique prefix of one
+        assignment: String,
+        #[command(flatten)]
+        limit: Limit,
+    },
+    /// Assign a package of kind task to agents, also to those that join later
+    ///
+    ///   muster assignments add nightly-backup --package backup@1.2.0 --on tag:web
+    #[command(verbatim_doc_comment)]
+    Add {
+        /// Name of the new assignment
+        name: String,
+        /// Package: NAME for its newest version, or NAME@VERSION
+        #[arg(long, value_name = "PACKAGE", help_heading = ASSIGNMENT)]
+        package: String,
+        /// Parameter of each run; repeatable
+        #[arg(short, long = "parameter", value_name = "NAME=VALUE", help_heading = ASSIGNMENT)]
+        parameters: Vec<String>,
+        #[command(flatten)]
+        settings: Settings,
+    },
+    /// Change the name, the target, or the version of the package
+    Edit {
+        /// Assignment: an id, a name, or a unique prefix of one
+        assignment: String,
+        /// New name
+        #[arg(long, help_heading = ASSIGNMENT)]
+        name: Option<String>,
+        /// Another version of the package, NAME@VERSION
+        #[arg(long, value_name = "PACKAGE", help_heading = ASSIGNMENT)]
+        package: Option<String>,
+        #[command(flatten)]
+        settings: Settings,
+    },
+    /// Delete an assignment: its hosts remove the package
+    Remove {
+        /// Assignment: an id or a full name
+        assignment: String,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+struct Settings {
+    #[command(flatten)]
+    target: TargetOptions,
+    /// Confirm that this reaches this number of agents, where your tenant asks for it
+    #[arg(long, value_name = "N", help_heading = ASSIGNMENT)]
+    confirm_agents: Option<u32>,
+}
+
+impl Settings {
+    /// Only what is given.
+    fn body(&self) -> Map<String, Value> {
+        let mut body = Map::new();
+        if let Some(target) = self.target.body() {
+            body.insert("target".into(), target);
+        }
+        if let Some(count) = self.confirm_agents {
+            body.insert("confirm_agent_count".into(), count.into());
+        }
+        body
+    }
+}
+
+/// The reference of the API; people leave out the prefix.
+fn reference(typed: &str) -> String {
+    match typed.starts_with(PACKAGE_PREFIX) {
+        true => typed.to_owned(),
+        false => format!("{PACKAGE_PREFIX}{typed}"),
+    }
+}
+
+fn parameters(pairs: &[String]) -> Result<Parameters, CliError> {
+    let mut parameters = Parameters::new();
+    for pair in pairs {
+        let (name, value) = pair.split_once('=').ok_or_else(|| {
+            CliError::Usage(format!("invalid parameter \"{pair}\"; use NAME=VALUE"))
+        })?;
+        if parameters.insert(name.to_owned(), value.to_owned()).is_some() {
+            return Err(CliError::Usage(format!("parameter {name} is given twice")));
+        }
+    }
+    Ok(parameters)
+}
+
+/// Runs one action.
+///
+/// # Errors
+/// [`CliError`].
+pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
+    let id_of = async |typed: &str| session.id_of(ResourceKind::Assignment, typed).await;
+    match args.action.unwrap_or(Action::List { limit: LatestLimit::default() }) {
+        Action::List { limit } => {
+            let empty = "No assignments yet. Create one with `muster assignments add`.";
+            let segments = &["assignments"];
+            let (limit, columns) = (limit.into(), &COLUMNS);
+            List { segments, filters: &[], limit, columns, empty }.show(session).await
+        }
+        Action::Show { assignment } => {
+            session.show(&["assignments", &id_of(&assignment).await?]).await
+        }
+        Action::Agents { assignment, limit } => {
+            let id = id_of(&assignment).await?;
+            let empty = "No agent matches the target of this assignment now.";
+            let segments = &["assignments", id.as_str(), "agents"];
+            List { segments, filters: &[], limit, columns: &AGENT_COLUMNS, empty }
+                .show(session)
+                .await
+        }
+        Action::Add { name, package, parameters: pairs, settings } => {
+            let mut body = settings.body();
+            body.insert("name".into(), name.into());
+            body.insert("package".into(), reference(&package).into());
+            body.insert("parameters".into(), json!(parameters(&pairs)?));
+            let said = about("Assignment", "is created");
+            session.change(Method::POST, &["assignments"], &body.into(), said).await
+        }
+        Action::Edit { assignment, name, package, settings } => {
+            let id = id_of(&assignment).await?;
+            let mut body = settings.body();
+            if let Some(name) = name {
+                body.insert("name".into(), name.into());
+            }
+            if let Some(package) = package {
+                body.insert("package".into(), reference(&package).into());
+            }
+            if body.is_empty() {
+                return Err(CliError::Usage("give at least one option to change".into()));
+            }
+            let said = about("Assignment", "is changed");
+            session.change(Method::PATCH, &["assignments", &id], &body.into(), said).await
+        }
+        Action::Remove { assignment } => {
+            let id = session.exact_id_of(ResourceKind::Assignment, &assignment).await?;
+            session.delete(&["assignments", &id]).await
+        }
+    }
+}

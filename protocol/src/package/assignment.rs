@@ -1,0 +1,137 @@
+//! Assignments: packages that a server wants on a host, and the runs of tasks that a host starts itself.
+
+use ring::digest::{Context, SHA256};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::PackagePin;
+use crate::parameter::Parameters;
+
+/// The capability of an agent that takes assignments.
+pub const ASSIGNMENTS_CAPABILITY: &str = "assignments";
+/// Most assignments of one agent.
+pub const MAX_AGENT_ASSIGNMENTS: usize = 32;
+/// Largest document of a package that is assigned, in bytes. All of an agent fit into a frame.
+pub const MAX_ASSIGNED_DOCUMENT_BYTES: usize = 8 * 1024;
+/// Largest parameters of an assignment, as JSON.
+pub const MAX_ASSIGNED_PARAMETERS_BYTES: usize = 4 * 1024;
+
+/// A package that a host must have.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct AssignedPackage {
+    pub assignment_id: Uuid,
+    /// Without the prefix `package:`.
+    pub name: String,
+    pub package: PackagePin,
+    /// What the pin names: the document of the package, JSON as text.
+    pub document: String,
+    /// Of each run. An assignment keeps them as long as it exists.
+    #[serde(default, skip_serializing_if = "Parameters::is_empty")]
+    pub parameters: Parameters,
+}
+
+/// How far a host is with an assignment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum AssignmentState {
+    /// The archive is being downloaded, or waits for that.
+    Downloading,
+    /// It is there, and its schedule holds.
+    Installed,
+    /// The host refuses it, or can't get it.
+    Failed,
+}
+
+impl AssignmentState {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Downloading => "downloading",
+            Self::Installed => "installed",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// What a host reports about an assignment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct AssignmentReport {
+    pub assignment_id: Uuid,
+    /// The version of the package that the state is about.
+    pub version: String,
+    pub state: AssignmentState,
+    /// With `failed`: a stable code for programs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error_code: Option<String>,
+    /// With `failed`: for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// Due times that did not become a run, since the host has the assignment.
+    #[serde(default)]
+    pub skipped_count: u64,
+}
+
+/// A run of a task that the host has started itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct TaskRun {
+    pub assignment_id: Uuid,
+    /// Milliseconds since the Unix epoch.
+    pub due_at_ms: u64,
+    /// The version that ran.
+    pub package: PackagePin,
+    /// Longest time of the run.
+    pub timeout_ms: u64,
+}
+
+impl TaskRun {
+    /// The id of the command on this agent. An assignment has one run for each due time, because the id
+    /// follows from both. It is a UUIDv7 of the due time.
+    pub fn command_id(&self, agent_id: Uuid) -> Uuid {
+        let mut context = Context::new(&SHA256);
+        context.update(b"muster task run 1");
+        context.update(agent_id.as_bytes());
+        context.update(self.assignment_id.as_bytes());
+        context.update(&self.due_at_ms.to_be_bytes());
+        let mut tail = [0; 10];
+        tail.copy_from_slice(&context.finish().as_ref()[..10]);
+        uuid::Builder::from_unix_timestamp_millis(self.due_at_ms, &tail).into_uuid()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    fn run(assignment: u128, due_at_ms: u64) -> TaskRun {
+        let package = PackagePin {
+            version: "1".into(),
+            sha256: String::new(),
+            document_sha256: String::new(),
+        };
+        TaskRun { assignment_id: Uuid::from_u128(assignment), due_at_ms, package, timeout_ms: 1 }
+    }
+
+    #[test]
+    fn agent_assignment_and_due_time_make_one_id() {
+        let (one, other) = (Uuid::from_u128(1), Uuid::from_u128(2));
+        let ids = BTreeSet::from([
+            run(7, 1_000).command_id(one),
+            run(7, 1_000).command_id(other),
+            run(8, 1_000).command_id(one),
+            run(7, 1_001).command_id(one),
+        ]);
+        assert_eq!(ids.len(), 4);
+        let mut again = run(7, 1_000);
+        again.package.version = "2".into();
+        assert!(ids.contains(&again.command_id(one)), "a new version does not run twice");
+        let id = run(7, 1_767_225_600_000).command_id(one);
+        assert_eq!(id.get_version_num(), 7);
+        let (seconds, _) = id.get_timestamp().expect("a time").to_unix();
+        assert_eq!(seconds, 1_767_225_600);
+    }
+}

@@ -1,0 +1,56 @@
+//! What the API shows of assignments.
+
+use muster_protocol::package::PackagePin;
+use muster_protocol::parameter::Parameters;
+
+use crate::domain::ids::{AgentId, AssignmentId, PackageId, PrincipalId, TenantId};
+use crate::domain::time::Timestamp;
+
+/// A version of a package that is wanted on the agents of a target.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AssignmentRecord {
+    pub id: AssignmentId,
+    pub tenant_id: TenantId,
+    pub name: String,
+    pub package_id: PackageId,
+    /// Of the package: name and version.
+    pub package_name: String,
+    pub package_version: String,
+    /// A `TargetSpec`, JSON.
+    pub target: String,
+    /// Of each run, JSON. They never change.
+    pub parameters: String,
+    pub created_by: PrincipalId,
+    pub created_at: Timestamp,
+    pub changed_at: Timestamp,
+    /// Hosts may still report runs of an assignment that is deleted.
+    pub deleted_at: Option<Timestamp>,
+}
+
+impl AssignmentRecord {
+    pub fn parameters(&self) -> Parameters {
+        serde_json::from_str(&self.parameters).unwrap_or_default()
+    }
+}
+
+/// An assignment with what hosts get of it.
+#[derive(Debug, Clone)]
+pub struct WantedAssignment {
+    pub row: AssignmentRecord,
+    /// The document of the package, byte for byte.
+    pub document: String,
+    pub pin: PackagePin,
+}
+
+/// The last report of a host about an assignment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AssignmentStateRecord {
+    pub agent_id: AgentId,
+    pub version: String,
+    /// `downloading`, `installed` or `failed`.
+    pub state: String,
+    pub error_code: Option<String>,
+    pub error: Option<String>,
+    pub skipped_count: i64,
+    pub reported_at: Timestamp,
+}

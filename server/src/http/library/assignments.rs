@@ -1,0 +1,226 @@
+//! `/api/assignments`: packages that are wanted on agents.
+
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
+use muster_protocol::object::Object;
+use muster_protocol::parameter::Parameters;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::domain::commands::ladder::Confirmation;
+use crate::domain::fleet::target::TargetSpec;
+use crate::domain::ids::{AgentId, AssignmentId, PackageId, PrincipalId};
+use crate::domain::library::assignment_records::AssignmentRecord;
+use crate::domain::time::Timestamp;
+use crate::http::AppState;
+use crate::http::extract::{Body, Id, PageParams, Params, page};
+use crate::http::problem::{ApiResult, Problem};
+use crate::http::views::{PageView, stored_json};
+use crate::services::access::caller::Caller;
+use crate::services::library::assignments::{AssignedAgent, AssignmentRequest, reference};
+
+pub(super) fn routes() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new()
+        .routes(routes!(list_assignments, create_assignment))
+        .routes(routes!(get_assignment, update_assignment, delete_assignment))
+        .routes(routes!(list_assignment_agents))
+}
+
+/// A new assignment.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct CreateAssignment {
+    name: String,
+    /// `package:NAME@VERSION`, or `package:NAME` for the version that was uploaded last. Its kind must be
+    /// `task`.
+    #[schema(example = "package:backup@1.2.0")]
+    package: String,
+    #[schema(value_type = TargetSpec)]
+    target: Object<TargetSpec>,
+    /// Of each run. They can't be secret, because hosts keep them, and never change.
+    #[serde(default)]
+    parameters: Parameters,
+    /// The number of agents that the target matches now, if the ladder of the tenant asks for it.
+    confirm_agent_count: Option<u64>,
+}
+
+/// Changes to an assignment. Missing fields keep their values.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct UpdateAssignment {
+    name: Option<String>,
+    /// Another version of the same package.
+    #[schema(example = "package:backup@1.3.0")]
+    package: Option<String>,
+    #[schema(value_type = Option<TargetSpec>)]
+    target: Option<Object<TargetSpec>>,
+    /// The number of agents that the target matches now, if the ladder of the tenant asks for it.
+    confirm_agent_count: Option<u64>,
+}
+
+/// A version of a package that is wanted on the agents of a target.
+#[derive(Debug, Serialize, ToSchema)]
+struct AssignmentView {
+    id: AssignmentId,
+    name: String,
+    #[schema(example = "package:backup@1.2.0")]
+    package: String,
+    package_id: PackageId,
+    #[schema(value_type = TargetSpec)]
+    target: Value,
+    parameters: Parameters,
+    created_by: PrincipalId,
+    created_at: Timestamp,
+    changed_at: Timestamp,
+}
+
+/// How far an agent is with an assignment.
+#[derive(Debug, Serialize, ToSchema)]
+struct AssignedAgentView {
+    agent_id: AgentId,
+    agent_name: String,
+    is_connected: bool,
+    /// `wanted`: the agent has reported nothing about this version. `downloading`, `installed`, `failed`.
+    #[schema(example = "installed")]
+    state: String,
+    /// Why it failed, for programs.
+    error_code: Option<String>,
+    /// Why it failed, for people.
+    error: Option<String>,
+    /// Due times that did not become a run on this host.
+    skipped_count: i64,
+    reported_at: Option<Timestamp>,
+}
+
+impl From<AssignmentRecord> for AssignmentView {
+    fn from(row: AssignmentRecord) -> Self {
+        Self {
+            package: reference(&row),
+            parameters: row.parameters(),
+            id: row.id,
+            name: row.name,
+            package_id: row.package_id,
+            target: stored_json(&row.target),
+            created_by: row.created_by,
+            created_at: row.created_at,
+            changed_at: row.changed_at,
+        }
+    }
+}
+
+impl From<AssignedAgent> for AssignedAgentView {
+    fn from(agent: AssignedAgent) -> Self {
+        let AssignedAgent { facts, state } = agent;
+        Self {
+            agent_id: facts.id,
+            agent_name: facts.name,
+            is_connected: facts.is_online,
+            state: state.as_ref().map_or_else(|| "wanted".to_owned(), |state| state.state.clone()),
+            skipped_count: state.as_ref().map_or(0, |state| state.skipped_count),
+            reported_at: state.as_ref().map(|state| state.reported_at),
+            error_code: state.as_ref().and_then(|state| state.error_code.clone()),
+            error: state.and_then(|state| state.error),
+        }
+    }
+}
+
+/// List assignments, newest first.
+#[utoipa::path(get, path = "/api/assignments", tag = "library", params(PageParams),
+    responses((status = 200, body = PageView<AssignmentView>), (status = 422, body = Problem)))]
+async fn list_assignments(
+    State(state): State<AppState>,
+    caller: Caller,
+    Params(params): Params<PageParams>,
+) -> ApiResult<axum::Json<PageView<AssignmentView>>> {
+    let page = page(params.cursor.as_deref(), params.limit)?;
+    let page = state.services.assignments.list(&caller, page).await?;
+    Ok(axum::Json(page.map(AssignmentView::from).into()))
+}
+
+/// Assign a package to the agents of a target, also to those that join it later. Each agent gets the package
+/// when it is connected, and runs it at its due times, also while it is not.
+#[utoipa::path(post, path = "/api/assignments", tag = "library", request_body = CreateAssignment,
+    responses((status = 201, body = AssignmentView), (status = 403, body = Problem), (status = 409, body = Problem),
+        (status = 422, body = Problem)))]
+async fn create_assignment(
+    State(state): State<AppState>,
+    caller: Caller,
+    Body(body): Body<CreateAssignment>,
+) -> ApiResult<Response> {
+    let request = AssignmentRequest {
+        name: Some(body.name),
+        package: Some(body.package),
+        target: Some(body.target.0),
+        parameters: body.parameters,
+        confirmation: body.confirm_agent_count.map(Confirmation::Exactly),
+    };
+    let assignment = state.services.assignments.create(&caller, request).await?;
+    let location = [(header::LOCATION, format!("/api/assignments/{}", assignment.id))];
+    let view = axum::Json(AssignmentView::from(assignment));
+    Ok((StatusCode::CREATED, location, view).into_response())
+}
+
+/// Get an assignment.
+#[utoipa::path(get, path = "/api/assignments/{id}", tag = "library", params(("id" = uuid::Uuid, Path)),
+    responses((status = 200, body = AssignmentView), (status = 404, body = Problem)))]
+async fn get_assignment(
+    State(state): State<AppState>,
+    caller: Caller,
+    Id(id): Id,
+) -> ApiResult<axum::Json<AssignmentView>> {
+    Ok(axum::Json(state.services.assignments.get(&caller, AssignmentId(id)).await?.into()))
+}
+
+/// Change the name, the target, or the version of the package.
+#[utoipa::path(patch, path = "/api/assignments/{id}", tag = "library", params(("id" = uuid::Uuid, Path)),
+    request_body = UpdateAssignment,
+    responses((status = 200, body = AssignmentView), (status = 403, body = Problem), (status = 404, body = Problem),
+        (status = 409, body = Problem), (status = 422, body = Problem)))]
+async fn update_assignment(
+    State(state): State<AppState>,
+    caller: Caller,
+    Id(id): Id,
+    Body(body): Body<UpdateAssignment>,
+) -> ApiResult<axum::Json<AssignmentView>> {
+    let request = AssignmentRequest {
+        name: body.name,
+        package: body.package,
+        target: body.target.map(|target| target.0),
+        parameters: Parameters::default(),
+        confirmation: body.confirm_agent_count.map(Confirmation::Exactly),
+    };
+    let assignments = &state.services.assignments;
+    Ok(axum::Json(assignments.update(&caller, AssignmentId(id), request).await?.into()))
+}
+
+/// Delete an assignment. Its agents remove the package; runs that they have started end.
+#[utoipa::path(delete, path = "/api/assignments/{id}", tag = "library", params(("id" = uuid::Uuid, Path)),
+    responses((status = 204), (status = 403, body = Problem), (status = 404, body = Problem)))]
+async fn delete_assignment(
+    State(state): State<AppState>,
+    caller: Caller,
+    Id(id): Id,
+) -> ApiResult<StatusCode> {
+    state.services.assignments.delete(&caller, AssignmentId(id)).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// List the agents that an assignment is for, with what they have reported about it. Oldest first.
+#[utoipa::path(get, path = "/api/assignments/{id}/agents", tag = "library",
+    params(("id" = uuid::Uuid, Path), PageParams),
+    responses((status = 200, body = PageView<AssignedAgentView>), (status = 404, body = Problem),
+        (status = 422, body = Problem)))]
+async fn list_assignment_agents(
+    State(state): State<AppState>,
+    caller: Caller,
+    Id(id): Id,
+    Params(params): Params<PageParams>,
+) -> ApiResult<axum::Json<PageView<AssignedAgentView>>> {
+    let page = page(params.cursor.as_deref(), params.limit)?;
+    let page = state.services.assignments.agents(&caller, AssignmentId(id), page).await?;
+    Ok(axum::Json(page.map(AssignedAgentView::from).into()))
+}

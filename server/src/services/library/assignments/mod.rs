@@ -1,0 +1,208 @@
+//! Assignments: packages that are wanted on the agents of a target. [`wanted`] sends them to the agents.
+
+mod request;
+mod wanted;
+
+use std::sync::Arc;
+
+use muster_protocol::package::PackageReference;
+use serde_json::{Value, json};
+use tokio::sync::Notify;
+
+pub use self::request::AssignmentRequest;
+use crate::domain::access::principal::Scope;
+use crate::domain::fleet::target::facts::Facts;
+use crate::domain::fleet::target::{Target, TargetSpec};
+use crate::domain::ids::{AgentId, AssignmentId};
+use crate::domain::library::assignment_records::{AssignmentRecord, AssignmentStateRecord};
+use crate::domain::page::{Page, PageRequest};
+use crate::domain::time::Clock;
+use crate::hub::Hub;
+use crate::services::access::caller::{Caller, Subject};
+use crate::services::access::work_guard::{WorkGuard, require_unlimited};
+use crate::services::error::{Result, ServiceError};
+use crate::store::queries::{AssignmentLimits, PACKAGE_GONE, TOO_MANY_ASSIGNMENTS};
+use crate::store::{Store, StoreError};
+
+/// Most assignments of one tenant.
+const MAX_ASSIGNMENTS: u64 = 100;
+/// Most assignments with those that were deleted lately.
+const MAX_STORED_ASSIGNMENTS: u64 = 1_000;
+const LIMITS: AssignmentLimits =
+    AssignmentLimits { count: MAX_ASSIGNMENTS, with_deleted: MAX_STORED_ASSIGNMENTS };
+const UNKNOWN: ServiceError = ServiceError::NotFound("assignment");
+
+/// Use cases of assignments.
+#[derive(Clone, Debug)]
+pub struct Assignments {
+    pub(in crate::services) store: Store,
+    pub(in crate::services) hub: Arc<Hub>,
+    pub(in crate::services) clock: Clock,
+    pub(in crate::services) guard: WorkGuard,
+    /// Assignments were changed.
+    pub(in crate::services) changed: Arc<Notify>,
+}
+
+/// An agent that an assignment is for, with its last report.
+#[derive(Debug, Clone)]
+pub struct AssignedAgent {
+    pub facts: Facts,
+    /// About the version that is wanted now.
+    pub state: Option<AssignmentStateRecord>,
+}
+
+impl Assignments {
+    /// Creates an assignment. Its agents get the package when they are connected.
+    ///
+    /// # Errors
+    /// 403; 422 names the field; 409 `assignment_exists`, `too_many_assignments` or
+    /// `agent_count_unconfirmed`.
+    pub async fn create(
+        &self,
+        caller: &Caller,
+        request: AssignmentRequest,
+    ) -> Result<AssignmentRecord> {
+        require_change(caller)?;
+        let now = self.clock.now();
+        let row = self.new_record(caller, &request, now).await?;
+        self.check_work(caller, &row, &request).await?;
+        let audit = caller.audit("assignment.create", subject(row.id), &detail(&row), now);
+        let tenant = self.store.tenant(row.tenant_id);
+        stored(tenant.create_assignment(row.clone().into(), LIMITS, audit).await)?;
+        self.changed.notify_one();
+        Ok(row)
+    }
+
+    /// One page of assignments, newest first.
+    pub async fn list(&self, caller: &Caller, page: PageRequest) -> Result<Page<AssignmentRecord>> {
+        caller.require(Scope::SchedulesRead)?;
+        let rows = self.store.tenant(caller.principal.tenant_id).assignments(page).await?;
+        Ok(Page::of(rows, page, |row| row.id.0).map(AssignmentRecord::from))
+    }
+
+    /// One assignment.
+    pub async fn get(&self, caller: &Caller, id: AssignmentId) -> Result<AssignmentRecord> {
+        caller.require(Scope::SchedulesRead)?;
+        self.find(caller, id).await
+    }
+
+    /// Changes the name, the target, or the version of the package.
+    ///
+    /// # Errors
+    /// As [`Assignments::create`]; 409 `assignment_changed`.
+    pub async fn update(
+        &self,
+        caller: &Caller,
+        id: AssignmentId,
+        request: AssignmentRequest,
+    ) -> Result<AssignmentRecord> {
+        require_change(caller)?;
+        let known = self.find(caller, id).await?;
+        let was_changed_at = known.changed_at;
+        let now = self.clock.now();
+        let row = self.changed_record(known, &request, now).await?;
+        self.check_work(caller, &row, &request).await?;
+        let audit = caller.audit("assignment.update", subject(id), &detail(&row), now);
+        let tenant = self.store.tenant(row.tenant_id);
+        if !stored(tenant.change_assignment(row.clone().into(), was_changed_at, audit).await)? {
+            return Err(ServiceError::Conflict {
+                code: "assignment_changed",
+                detail: "the assignment was changed at the same time; read it and try again".into(),
+            });
+        }
+        self.changed.notify_one();
+        Ok(row)
+    }
+
+    /// Deletes an assignment. Hosts remove the package; runs that they have started end.
+    pub async fn delete(&self, caller: &Caller, id: AssignmentId) -> Result<()> {
+        require_change(caller)?;
+        let audit = caller.audit("assignment.delete", subject(id), &json!({}), self.clock.now());
+        match self.store.tenant(caller.principal.tenant_id).delete_assignment(id, audit).await? {
+            true => {
+                self.changed.notify_one();
+                Ok(())
+            }
+            false => Err(UNKNOWN),
+        }
+    }
+
+    /// One page of the agents that an assignment is for, with their last reports. Oldest first.
+    pub async fn agents(
+        &self,
+        caller: &Caller,
+        id: AssignmentId,
+        page: PageRequest,
+    ) -> Result<Page<AssignedAgent>> {
+        caller.require(Scope::SchedulesRead)?;
+        let row = self.find(caller, id).await?;
+        let tenant = self.store.tenant(row.tenant_id);
+        let chosen = tenant.resolve(&target_of(&row)?, |id| self.hub.is_connected(id)).await?;
+        let after = page.after;
+        let mut agents = chosen.agents;
+        agents.retain(|facts| after.is_none_or(|after| facts.id.0 > after));
+        agents.sort_unstable_by_key(|facts| facts.id);
+        agents.truncate(usize::try_from(page.limit).unwrap_or(usize::MAX).saturating_add(1));
+        let ids: Vec<AgentId> = agents.iter().map(|facts| facts.id).collect();
+        let mut states = tenant.assignment_states(id, &ids).await?;
+        let with_state = |facts: Facts| {
+            let state = states.remove(&facts.id);
+            // What is reported about another version says nothing about this one.
+            let state = state.filter(|state| state.version == row.package_version);
+            AssignedAgent { facts, state }
+        };
+        let agents: Vec<AssignedAgent> = agents.into_iter().map(with_state).collect();
+        Ok(Page::of(agents, page, |agent| agent.facts.id.0))
+    }
+
+    async fn find(&self, caller: &Caller, id: AssignmentId) -> Result<AssignmentRecord> {
+        let found = self.store.tenant(caller.principal.tenant_id).assignment(id).await?;
+        found.ok_or(UNKNOWN)
+    }
+}
+
+/// The target of a stored assignment.
+fn target_of(row: &AssignmentRecord) -> Result<Target> {
+    // It was checked before it was stored.
+    let spec: TargetSpec = serde_json::from_str(&row.target).unwrap_or_default();
+    Ok(Target::try_from(spec)?)
+}
+
+/// Agents join and leave the target later, so a key with limits can't assign.
+fn require_change(caller: &Caller) -> Result<()> {
+    caller.require(Scope::SchedulesWrite)?;
+    caller.require(Scope::CommandsRun)?;
+    require_unlimited(caller, "the agents of an assignment change later")
+}
+
+fn stored<T>(result: std::result::Result<T, StoreError>) -> Result<T> {
+    result.map_err(|error| match error {
+        StoreError::Refused(TOO_MANY_ASSIGNMENTS) => ServiceError::Conflict {
+            code: "too_many_assignments",
+            detail: format!("a tenant has at most {MAX_ASSIGNMENTS} assignments; delete one first"),
+        },
+        StoreError::Refused(PACKAGE_GONE) => {
+            ServiceError::invalid_field("package", "was deleted meanwhile")
+        }
+        StoreError::Refused(_) => ServiceError::Conflict {
+            code: "assignment_exists",
+            detail: "an assignment has this name already".into(),
+        },
+        error => error.into(),
+    })
+}
+
+fn subject(id: AssignmentId) -> Subject {
+    Subject { kind: "assignment", id: id.0 }
+}
+
+fn detail(row: &AssignmentRecord) -> Value {
+    let target: Value = serde_json::from_str(&row.target).unwrap_or_default();
+    json!({"name": row.name, "package": reference(row), "target": target})
+}
+
+/// `package:NAME@VERSION`.
+pub fn reference(row: &AssignmentRecord) -> String {
+    let (name, version) = (row.package_name.clone(), Some(row.package_version.clone()));
+    PackageReference { name, version }.to_string()
+}

@@ -1,0 +1,116 @@
+//! Sends the agents what is assigned to them. One worker does it, so that an older list never follows a
+//! newer one.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use muster_protocol::CommandName;
+use muster_protocol::package::{AssignedPackage, MAX_AGENT_ASSIGNMENTS};
+
+use super::{Assignments, target_of};
+use crate::domain::fleet::target::Target;
+use crate::domain::fleet::target::facts::Facts;
+use crate::domain::ids::{AgentId, TenantId};
+use crate::domain::library::assignment_records::WantedAssignment;
+use crate::hub::{SessionHandle, SessionMessage};
+use crate::store::StoreError;
+
+/// Most agents that ask for their assignments and are answered together.
+const AGENTS_AT_ONCE: usize = 1_000;
+/// Longest time until an agent whose tags or facts have changed gets its assignments.
+const LONGEST_SLEEP: Duration = Duration::from_secs(60);
+
+/// Whose assignments are sent.
+#[derive(Debug)]
+pub enum Recipients {
+    /// Agents that have just connected.
+    Connected(Vec<AgentId>),
+    /// All whose assignments may have changed.
+    All,
+}
+
+impl Assignments {
+    /// Waits until assignments have to be sent.
+    pub async fn next_recipients(&self) -> Recipients {
+        tokio::select! {
+            agents = self.hub.next_assignment_requests(AGENTS_AT_ONCE) => {
+                Recipients::Connected(agents)
+            }
+            () = self.changed.notified() => Recipients::All,
+            () = tokio::time::sleep(LONGEST_SLEEP) => Recipients::All,
+        }
+    }
+
+    /// Sends the assignments of these agents. A session drops a list that it has sent already.
+    ///
+    /// # Errors
+    /// [`StoreError`]; the next round sends what is missing.
+    pub async fn send(&self, recipients: &Recipients) -> Result<(), StoreError> {
+        let sessions: Vec<Arc<SessionHandle>> = match recipients {
+            Recipients::Connected(agents) => {
+                agents.iter().filter_map(|id| self.hub.session(*id)).collect()
+            }
+            Recipients::All => {
+                let tenants = self.store.system().tenants_with_assignments().await?;
+                let tenants: BTreeSet<TenantId> = tenants.into_iter().collect();
+                let may_differ = |session: &Arc<SessionHandle>| {
+                    tenants.contains(&session.tenant_id) || session.has_assignments()
+                };
+                self.hub.sessions().into_iter().filter(may_differ).collect()
+            }
+        };
+        let mut by_tenant: HashMap<TenantId, Vec<Arc<SessionHandle>>> = HashMap::new();
+        for session in sessions.into_iter().filter(|session| session.takes_assignments()) {
+            by_tenant.entry(session.tenant_id).or_default().push(session);
+        }
+        for (tenant_id, sessions) in by_tenant {
+            self.send_in_tenant(tenant_id, sessions).await?;
+        }
+        Ok(())
+    }
+
+    async fn send_in_tenant(
+        &self,
+        tenant_id: TenantId,
+        sessions: Vec<Arc<SessionHandle>>,
+    ) -> Result<(), StoreError> {
+        let tenant = self.store.tenant(tenant_id);
+        let wanted = tenant.wanted_assignments(self.clock.now()).await?;
+        let wanted: Vec<(Target, WantedAssignment)> = wanted
+            .into_iter()
+            .filter_map(|wanted| Some((target_of(&wanted.row).ok()?, wanted)))
+            .collect();
+        let known: HashMap<AgentId, Facts> = match wanted.is_empty() {
+            true => HashMap::new(),
+            false => {
+                let ids = Target::Ids(sessions.iter().map(|session| session.agent_id).collect());
+                let chosen = tenant.resolve(&ids, |id| self.hub.is_connected(id)).await?;
+                chosen.agents.into_iter().map(|facts| (facts.id, facts)).collect()
+            }
+        };
+        for session in sessions {
+            let is_permitted = session.grant().permissions.allows(CommandName::Execute);
+            let facts = known.get(&session.agent_id).filter(|_| is_permitted);
+            let matching = wanted
+                .iter()
+                .filter(|(target, _)| facts.is_some_and(|facts| target.matches(facts)))
+                .take(MAX_AGENT_ASSIGNMENTS);
+            let items: Vec<_> = matching.map(|(_, wanted)| assigned(wanted)).collect();
+            session.set_has_assignments(!items.is_empty());
+            // The mailbox of one agent must not hold up the others; the next round sends it again.
+            session.send_if_free(SessionMessage::Assignments(items.into()));
+        }
+        Ok(())
+    }
+}
+
+fn assigned(wanted: &WantedAssignment) -> AssignedPackage {
+    AssignedPackage {
+        assignment_id: wanted.row.id.0,
+        name: wanted.row.package_name.clone(),
+        package: wanted.pin.clone(),
+        document: wanted.document.clone(),
+        parameters: wanted.row.parameters(),
+    }
+}

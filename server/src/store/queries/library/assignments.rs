@@ -1,0 +1,269 @@
+//! Assignments of a tenant: changes by people, and what hosts must have.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use muster_protocol::library::sha256_hex;
+use muster_protocol::limits::SETTLED_RETENTION_MS;
+use muster_protocol::package::PackagePin;
+use sea_orm::{
+    ActiveModelTrait as _, ColumnTrait as _, DatabaseTransaction, EntityTrait as _,
+    IntoActiveModel as _, PaginatorTrait as _, QueryFilter as _, QueryOrder as _, QuerySelect as _,
+};
+
+use crate::domain::ids::{AgentId, AssignmentId, PackageId, PrincipalId, TenantId};
+use crate::domain::library::assignment_records::{
+    AssignmentRecord, AssignmentStateRecord, WantedAssignment,
+};
+use crate::domain::page::PageRequest;
+use crate::domain::time::Timestamp;
+use crate::store::StoreError;
+use crate::store::entities::access::audit_entry;
+use crate::store::entities::library::{assignment, assignment_state, package};
+use crate::store::queries::{SystemScope, TenantScope};
+use crate::store::requester::{invalid_requesters, write_audit};
+
+/// The tenant has as many assignments as it may have.
+pub const TOO_MANY_ASSIGNMENTS: &str = "the tenant has too many assignments";
+/// The package was deleted at the same time.
+pub const PACKAGE_GONE: &str = "the package of the assignment is gone";
+/// Agents of one query.
+const AGENTS_AT_ONCE: usize = 256;
+
+/// How many assignments a tenant may have.
+#[derive(Debug, Clone, Copy)]
+pub struct AssignmentLimits {
+    pub count: u64,
+    /// With those that are deleted, and whose runs hosts may still report.
+    pub with_deleted: u64,
+}
+
+impl TenantScope {
+    /// Stores an assignment.
+    ///
+    /// # Errors
+    /// [`StoreError::Refused`] at the limit, if its name is taken, or without its package.
+    pub async fn create_assignment(
+        &self,
+        row: assignment::Model,
+        limits: AssignmentLimits,
+        audit: audit_entry::Model,
+    ) -> Result<(), StoreError> {
+        self.writer
+            .change(move |transaction| {
+                let (row, audit) = (row.clone(), audit.clone());
+                Box::pin(async move {
+                    remove_old(transaction, row.tenant_id, row.created_at).await?;
+                    let all = of_tenant(row.tenant_id).count(transaction).await?;
+                    let current = current(row.tenant_id).count(transaction).await?;
+                    if all >= limits.with_deleted || current >= limits.count {
+                        return Err(StoreError::Refused(TOO_MANY_ASSIGNMENTS));
+                    }
+                    check_name(transaction, &row).await?;
+                    require_package(transaction, &row).await?;
+                    assignment::Entity::insert(row.into_active_model())
+                        .exec_without_returning(transaction)
+                        .await?;
+                    write_audit(transaction, audit).await
+                })
+            })
+            .await
+    }
+
+    /// One page of assignments, newest first, with one row more than the limit if there is one.
+    pub async fn assignments(
+        &self,
+        page: PageRequest,
+    ) -> Result<Vec<assignment::Model>, StoreError> {
+        let mut query =
+            current(self.tenant_id).order_by_desc(assignment::Column::Id).limit(page.limit + 1);
+        if let Some(after) = page.after {
+            query = query.filter(assignment::Column::Id.lt(after));
+        }
+        Ok(query.all(&self.reader).await?)
+    }
+
+    /// One assignment.
+    pub async fn assignment(
+        &self,
+        id: AssignmentId,
+    ) -> Result<Option<AssignmentRecord>, StoreError> {
+        let query = current(self.tenant_id).filter(assignment::Column::Id.eq(id));
+        Ok(query.all(&self.reader).await?.pop().map(Into::into))
+    }
+
+    /// Changes an assignment; false if it does not exist or was changed since `was_changed_at`.
+    ///
+    /// # Errors
+    /// [`StoreError::Refused`] if its name is taken, or without its package.
+    pub async fn change_assignment(
+        &self,
+        row: assignment::Model,
+        was_changed_at: Timestamp,
+        audit: audit_entry::Model,
+    ) -> Result<bool, StoreError> {
+        self.writer
+            .change(move |transaction| {
+                let (row, audit) = (row.clone(), audit.clone());
+                Box::pin(async move {
+                    check_name(transaction, &row).await?;
+                    require_package(transaction, &row).await?;
+                    let found = current(row.tenant_id)
+                        .filter(assignment::Column::Id.eq(row.id))
+                        .filter(assignment::Column::ChangedAt.eq(was_changed_at))
+                        .lock_exclusive()
+                        .all(transaction)
+                        .await?;
+                    if found.is_empty() {
+                        return Ok(false);
+                    }
+                    row.into_active_model().reset_all().update(transaction).await?;
+                    write_audit(transaction, audit).await?;
+                    Ok(true)
+                })
+            })
+            .await
+    }
+
+    /// Deletes an assignment; false if it does not exist. The row remains for runs that hosts still report.
+    pub async fn delete_assignment(
+        &self,
+        id: AssignmentId,
+        audit: audit_entry::Model,
+    ) -> Result<bool, StoreError> {
+        let tenant_id = self.tenant_id;
+        self.writer
+            .change(move |transaction| {
+                let audit = audit.clone();
+                Box::pin(async move {
+                    let deleted = assignment::Entity::update_many()
+                        .col_expr(assignment::Column::DeletedAt, audit.at.0.into())
+                        .filter(assignment::Column::Id.eq(id))
+                        .filter(assignment::Column::TenantId.eq(tenant_id))
+                        .filter(assignment::Column::DeletedAt.is_null())
+                        .exec(transaction)
+                        .await?;
+                    if deleted.rows_affected == 0 {
+                        return Ok(false);
+                    }
+                    write_audit(transaction, audit).await?;
+                    Ok(true)
+                })
+            })
+            .await
+    }
+
+    /// The assignments that hold now, oldest first: those of keys that are revoked and of members that are
+    /// removed do not.
+    pub async fn wanted_assignments(
+        &self,
+        now: Timestamp,
+    ) -> Result<Vec<WantedAssignment>, StoreError> {
+        let rows = current(self.tenant_id).order_by_asc(assignment::Column::Id);
+        let rows = rows.all(&self.reader).await?;
+        if rows.is_empty() {
+            return Ok(Vec::new());
+        }
+        let creators: BTreeSet<PrincipalId> = rows.iter().map(|row| row.created_by).collect();
+        let invalid = invalid_requesters(&self.reader, creators, now).await?;
+        let ids: BTreeSet<PackageId> = rows.iter().map(|row| row.package_id).collect();
+        let packages = package::Entity::find()
+            .filter(package::Column::TenantId.eq(self.tenant_id))
+            .filter(package::Column::Id.is_in(ids))
+            .all(&self.reader)
+            .await?;
+        let packages: BTreeMap<PackageId, package::Model> =
+            packages.into_iter().map(|row| (row.id, row)).collect();
+        let wanted = rows.into_iter().filter(|row| !invalid.contains(&row.created_by));
+        let wanted = wanted.filter_map(|row| {
+            let package = packages.get(&row.package_id)?;
+            let pin = PackagePin {
+                version: package.version.clone(),
+                sha256: package.sha256.clone(),
+                document_sha256: sha256_hex(package.document.as_bytes()),
+            };
+            Some(WantedAssignment { row: row.into(), document: package.document.clone(), pin })
+        });
+        Ok(wanted.collect())
+    }
+
+    /// The last reports of these agents about an assignment.
+    pub async fn assignment_states(
+        &self,
+        id: AssignmentId,
+        agents: &[AgentId],
+    ) -> Result<HashMap<AgentId, AssignmentStateRecord>, StoreError> {
+        let mut states = HashMap::with_capacity(agents.len());
+        for agents in agents.chunks(AGENTS_AT_ONCE) {
+            let rows = assignment_state::Entity::find()
+                .filter(assignment_state::Column::TenantId.eq(self.tenant_id))
+                .filter(assignment_state::Column::AssignmentId.eq(id))
+                .filter(assignment_state::Column::AgentId.is_in(agents.iter().copied()))
+                .all(&self.reader)
+                .await?;
+            states.extend(rows.into_iter().map(|row| (row.agent_id, row.into())));
+        }
+        Ok(states)
+    }
+}
+
+impl SystemScope {
+    /// The tenants with assignments.
+    pub async fn tenants_with_assignments(&self) -> Result<Vec<TenantId>, StoreError> {
+        Ok(assignment::Entity::find()
+            .select_only()
+            .column(assignment::Column::TenantId)
+            .distinct()
+            .filter(assignment::Column::DeletedAt.is_null())
+            .into_tuple()
+            .all(&self.reader)
+            .await?)
+    }
+}
+
+/// Deletes the assignments that were deleted so long ago that no host has runs of them.
+async fn remove_old(
+    transaction: &DatabaseTransaction,
+    tenant_id: TenantId,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    assignment::Entity::delete_many()
+        .filter(assignment::Column::TenantId.eq(tenant_id))
+        .filter(assignment::Column::DeletedAt.lt(now.minus_ms(SETTLED_RETENTION_MS)))
+        .exec(transaction)
+        .await?;
+    Ok(())
+}
+
+async fn check_name(
+    transaction: &DatabaseTransaction,
+    row: &assignment::Model,
+) -> Result<(), StoreError> {
+    let others = current(row.tenant_id)
+        .filter(assignment::Column::Name.eq(row.name.as_str()))
+        .filter(assignment::Column::Id.ne(row.id));
+    match others.count(transaction).await? {
+        0 => Ok(()),
+        _ => Err(StoreError::Refused("the assignment's name is taken")),
+    }
+}
+
+async fn require_package(
+    transaction: &DatabaseTransaction,
+    row: &assignment::Model,
+) -> Result<(), StoreError> {
+    let packages = package::Entity::find()
+        .filter(package::Column::TenantId.eq(row.tenant_id))
+        .filter(package::Column::Id.eq(row.package_id));
+    match packages.count(transaction).await? {
+        0 => Err(StoreError::Refused(PACKAGE_GONE)),
+        _ => Ok(()),
+    }
+}
+
+fn of_tenant(tenant_id: TenantId) -> sea_orm::Select<assignment::Entity> {
+    assignment::Entity::find().filter(assignment::Column::TenantId.eq(tenant_id))
+}
+
+fn current(tenant_id: TenantId) -> sea_orm::Select<assignment::Entity> {
+    of_tenant(tenant_id).filter(assignment::Column::DeletedAt.is_null())
+}

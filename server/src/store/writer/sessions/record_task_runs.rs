@@ -1,0 +1,209 @@
+//! Stores the runs that hosts have started themselves, each as a command with its audit entry.
+
+use std::collections::{HashMap, HashSet};
+
+use muster_protocol::CommandName;
+use muster_protocol::limits::SETTLED_RETENTION_MS;
+use muster_protocol::package::{PACKAGE_PREFIX, TaskRun};
+use sea_orm::{
+    ColumnTrait as _, DbErr, EntityTrait as _, IntoActiveModel as _, QueryFilter as _,
+    QuerySelect as _,
+};
+use serde_json::json;
+
+use crate::domain::access::principal::ActorKind;
+use crate::domain::commands::command_state::CommandState;
+use crate::domain::commands::trigger::Trigger;
+use crate::domain::ids::{AgentId, AssignmentId, AuditId, CommandId, TenantId};
+use crate::domain::library::assignment_records::AssignmentRecord;
+use crate::domain::time::Timestamp;
+use crate::store::StoreError;
+use crate::store::entities::access::audit_entry;
+use crate::store::entities::commands::command;
+use crate::store::entities::library::assignment;
+use crate::store::writer::connection::WriteTx;
+use crate::store::writer::epoch::Epochs;
+use crate::store::writer::rows::pad_to_power_of_two;
+use crate::store::writer::{BatchOperation, MAX_LIST, rows};
+
+/// How far the clock of a host may be ahead.
+const MAX_AHEAD_MS: u64 = 24 * 3_600_000;
+
+/// Stores runs of tasks that an agent announces. A run that is known already stays as it is.
+pub struct RecordTaskRuns {
+    pub tenant_id: TenantId,
+    pub agent_id: AgentId,
+    pub epoch: i64,
+    /// What the agent reports, checked for its size.
+    pub runs: Vec<TaskRun>,
+    pub lost_after_ms: u64,
+    /// Of the audit entries.
+    pub action: &'static str,
+    pub now: Timestamp,
+}
+
+impl BatchOperation for RecordTaskRuns {
+    /// The new commands, and those that this agent has already. All others are unknown: without an
+    /// assignment of the tenant there is no run.
+    type Done = HashSet<CommandId>;
+
+    fn session(&self) -> Option<(AgentId, i64)> {
+        Some((self.agent_id, self.epoch))
+    }
+
+    async fn apply(
+        tx: &WriteTx<'_>,
+        operations: &[Self],
+    ) -> Result<Vec<Result<HashSet<CommandId>, StoreError>>, DbErr> {
+        let epochs = Epochs::read(tx, operations.iter().map(|op| op.agent_id)).await?;
+        let mut results = Vec::with_capacity(operations.len());
+        for operation in operations {
+            results.push(match epochs.check(operation.agent_id, operation.epoch) {
+                Ok(()) => Ok(operation.write(tx).await?),
+                Err(error) => Err(error),
+            });
+        }
+        Ok(results)
+    }
+}
+
+impl RecordTaskRuns {
+    async fn write(&self, tx: &WriteTx<'_>) -> Result<HashSet<CommandId>, DbErr> {
+        let assignments = self.assignments(tx).await?;
+        let mut owners = self.known_owners(tx).await?;
+        let mut stored = HashSet::new();
+        let (mut commands, mut entries) = (Vec::new(), Vec::new());
+        for run in &self.runs {
+            let id = CommandId(run.command_id(self.agent_id.0));
+            let Some(assignment) = assignments.get(&AssignmentId(run.assignment_id)) else {
+                continue;
+            };
+            if !self.is_plausible(run) {
+                continue;
+            }
+            match owners.get(&id) {
+                Some(owner) if *owner == self.agent_id => {
+                    stored.insert(id);
+                }
+                Some(_) => {}
+                None => {
+                    owners.insert(id, self.agent_id);
+                    stored.insert(id);
+                    let row = self.command(id, run, assignment);
+                    entries.push(self.audit(&row, run));
+                    commands.push(row.into_active_model());
+                }
+            }
+        }
+        if !commands.is_empty() {
+            rows::insert(tx.transaction, commands, None).await?;
+            tx.audit.append(entries);
+        }
+        Ok(stored)
+    }
+
+    /// Also those that are deleted: the run was started before the host got to know that.
+    async fn assignments(
+        &self,
+        tx: &WriteTx<'_>,
+    ) -> Result<HashMap<AssignmentId, AssignmentRecord>, DbErr> {
+        let mut found = HashMap::new();
+        let ids: HashSet<_> = self.runs.iter().map(|run| AssignmentId(run.assignment_id)).collect();
+        let ids: Vec<_> = ids.into_iter().collect();
+        for ids in ids.chunks(MAX_LIST) {
+            let rows = assignment::Entity::find()
+                .filter(assignment::Column::TenantId.eq(self.tenant_id))
+                .filter(assignment::Column::Id.is_in(pad_to_power_of_two(ids.iter().copied())))
+                .all(tx.transaction)
+                .await?;
+            found.extend(rows.into_iter().map(|row| (row.id, row.into())));
+        }
+        Ok(found)
+    }
+
+    /// The agents of the commands that exist already.
+    async fn known_owners(&self, tx: &WriteTx<'_>) -> Result<HashMap<CommandId, AgentId>, DbErr> {
+        let ids: Vec<_> =
+            self.runs.iter().map(|run| CommandId(run.command_id(self.agent_id.0))).collect();
+        let mut known = HashMap::new();
+        for ids in ids.chunks(MAX_LIST) {
+            let rows: Vec<(CommandId, AgentId)> = command::Entity::find()
+                .select_only()
+                .column(command::Column::Id)
+                .column(command::Column::AgentId)
+                .filter(command::Column::Id.is_in(pad_to_power_of_two(ids.iter().copied())))
+                .into_tuple()
+                .all(tx.transaction)
+                .await?;
+            known.extend(rows);
+        }
+        Ok(known)
+    }
+
+    /// Hosts keep results for a limited time, so nothing older can be due.
+    fn is_plausible(&self, run: &TaskRun) -> bool {
+        let due_at = Timestamp(i64::try_from(run.due_at_ms).unwrap_or(i64::MAX));
+        self.now.minus_ms(SETTLED_RETENTION_MS) <= due_at
+            && due_at <= self.now.plus_ms(MAX_AHEAD_MS)
+    }
+
+    fn command(&self, id: CommandId, run: &TaskRun, of: &AssignmentRecord) -> command::Model {
+        let due_at = Timestamp(i64::try_from(run.due_at_ms).unwrap_or(i64::MAX));
+        let script = format!("{PACKAGE_PREFIX}{}", of.package_name);
+        let data = json!({
+            "script": script,
+            "package": run.package,
+            "parameters": of.parameters(),
+            "timeout_ms": run.timeout_ms,
+            "task": {"assignment_id": of.id, "due_at": due_at},
+        });
+        let row = command::NewCommand {
+            id,
+            tenant_id: self.tenant_id,
+            agent_id: self.agent_id,
+            name: CommandName::Execute,
+            data: data.to_string(),
+            sealed_parameters: None,
+            requested_by: of.created_by,
+            requested_from: None,
+            created_at: due_at.min(self.now),
+            expires_in_ms: self.lost_after_ms,
+            timeout_ms: run.timeout_ms,
+            lost_after_ms: self.lost_after_ms,
+            job_id: None,
+            script: Some(script),
+            trigger: Trigger::Task,
+            retry_of: None,
+            lock_name: None,
+        };
+        command::Model {
+            state: CommandState::Delivered,
+            delivered_at: Some(self.now),
+            ..row.into_row()
+        }
+    }
+
+    fn audit(&self, row: &command::Model, run: &TaskRun) -> audit_entry::Model {
+        let detail = json!({
+            "agent_id": row.agent_id,
+            "assignment_id": run.assignment_id,
+            "due_at": Timestamp(i64::try_from(run.due_at_ms).unwrap_or(i64::MAX)),
+            "script": row.script,
+            "version": run.package.version,
+        });
+        audit_entry::Model {
+            id: AuditId::new(),
+            tenant_id: self.tenant_id,
+            link: 0,
+            at: self.now,
+            actor_kind: ActorKind::Agent,
+            actor_id: Some(self.agent_id.0),
+            session_id: None,
+            action: self.action.to_owned(),
+            subject_kind: "command".to_owned(),
+            subject_id: Some(row.id.0),
+            detail: detail.to_string(),
+            source: None,
+        }
+    }
+}

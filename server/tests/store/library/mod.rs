@@ -1,0 +1,3 @@
+//! The library: assignments, and the runs of tasks.
+
+mod assignments;
