@@ -86,5 +86,6 @@ fn command(assigned: &AssignedPackage) -> Command {
             signatures: Vec::new(),
         })),
         call: None,
+        request_id: None,
     }
 }

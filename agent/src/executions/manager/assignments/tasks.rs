@@ -130,6 +130,7 @@ impl ExecutionManager {
             parameters: planned.parameters,
             file: None,
             minimum: None,
+            request_id: None,
             task: Some(Box::new(run)),
         };
         for (command_id, accepted) in self.ledger.accept(vec![new]) {

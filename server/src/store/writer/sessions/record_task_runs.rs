@@ -175,6 +175,7 @@ impl RecordTaskRuns {
             trigger: Trigger::Task,
             retry_of: None,
             lock_name: None,
+            request_id: None,
         };
         command::Model {
             state: CommandState::Delivered,
