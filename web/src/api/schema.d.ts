@@ -786,6 +786,90 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/assignments": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List assignments, newest first.
+         * @description List assignments, newest first.
+         *
+         *     Needs the scope `schedules:read`.
+         */
+        get: operations["list_assignments"];
+        put?: never;
+        /**
+         * Assign a package to the agents of a target, also to those that join it later.
+         * @description Each agent gets the package when it is connected, and runs it at its due times, also while it is not.
+         *
+         *     Needs the scope `schedules:write` and `commands:run`.
+         */
+        post: operations["create_assignment"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/assignments/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get an assignment.
+         * @description Get an assignment.
+         *
+         *     Needs the scope `schedules:read`.
+         */
+        get: operations["get_assignment"];
+        put?: never;
+        post?: never;
+        /**
+         * Delete an assignment.
+         * @description Its agents remove the package; runs that they have started end.
+         *
+         *     Needs the scope `schedules:write` and `commands:run`.
+         */
+        delete: operations["delete_assignment"];
+        options?: never;
+        head?: never;
+        /**
+         * Change the name, the target, or the version of the package.
+         * @description Change the name, the target, or the version of the package.
+         *
+         *     Needs the scope `schedules:write` and `commands:run`.
+         */
+        patch: operations["update_assignment"];
+        trace?: never;
+    };
+    "/api/assignments/{id}/agents": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List the agents that an assignment is for, with what they have reported about it.
+         * @description Oldest first.
+         *
+         *     Needs the scope `schedules:read`.
+         */
+        get: operations["list_assignment_agents"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/audit": {
         parameters: {
             query?: never;
@@ -4350,6 +4434,45 @@ export interface components {
             /** @description `response.userHandle`, in base64url. */
             user_handle: string;
         };
+        /** @description How far an agent is with an assignment. */
+        AssignedAgentView: {
+            agent_id: components["schemas"]["AgentId"];
+            agent_name: string;
+            /** @description Why it failed, for people. */
+            error?: string | null;
+            /** @description Why it failed, for programs. */
+            error_code?: string | null;
+            is_connected: boolean;
+            reported_at?: components["schemas"]["Timestamp"] | null;
+            /**
+             * Format: int64
+             * @description Due times that did not become a run on this host.
+             */
+            skipped_count: number;
+            /**
+             * @description `wanted`: the agent has reported nothing about this version. `downloading`, `installed`, `failed`.
+             * @example installed
+             */
+            state: string;
+        };
+        /**
+         * Format: uuid
+         * @description An assignment of a package.
+         */
+        AssignmentId: string;
+        /** @description A version of a package that is wanted on the agents of a target. */
+        AssignmentView: {
+            changed_at: components["schemas"]["Timestamp"];
+            created_at: components["schemas"]["Timestamp"];
+            created_by: components["schemas"]["PrincipalId"];
+            id: components["schemas"]["AssignmentId"];
+            name: string;
+            /** @example package:backup@1.2.0 */
+            package: string;
+            package_id: components["schemas"]["PackageId"];
+            parameters: components["schemas"]["ScriptParameters"];
+            target: components["schemas"]["TargetSpec"];
+        };
         /** @description A signed document about one execution. */
         Attestation: {
             /** @description JSON, byte for byte as it was signed. */
@@ -4480,6 +4603,9 @@ export interface components {
         /** @description Where the browser must go. The answer sets a cookie that it must keep. */
         AuthorizationView: {
             authorization_url: string;
+        };
+        BTreeMap: {
+            [key: string]: string;
         };
         /**
          * Format: uuid
@@ -4802,6 +4928,23 @@ export interface components {
             target?: string | null;
             /** @description How long a request waits for a decision: at most 30 days, default 24 h. */
             wait_ms?: number | null;
+        };
+        /** @description A new assignment. */
+        CreateAssignment: {
+            /**
+             * Format: int64
+             * @description The number of agents that the target matches now, if the ladder of the tenant asks for it.
+             */
+            confirm_agent_count?: number | null;
+            name: components["schemas"]["Name"];
+            /**
+             * @description `package:NAME@VERSION`, or `package:NAME` for the version that was uploaded last. Its kind must be
+             *     `task`.
+             */
+            package: string;
+            /** @description Of each run. They can't be secret, because hosts keep them, and never change. */
+            parameters?: components["schemas"]["ScriptParameters"];
+            target: components["schemas"]["TargetSpec"];
         };
         /** @description A new calendar. */
         CreateCalendar: {
@@ -6005,6 +6148,18 @@ export interface components {
         /** @description One page of a list. */
         PageView_ApprovalView: {
             items: components["schemas"]["ApprovalView"][];
+            /** @description Pass it as `cursor` for the next page; `null` on the last. */
+            next_cursor: string | null;
+        };
+        /** @description One page of a list. */
+        PageView_AssignedAgentView: {
+            items: components["schemas"]["AssignedAgentView"][];
+            /** @description Pass it as `cursor` for the next page; `null` on the last. */
+            next_cursor: string | null;
+        };
+        /** @description One page of a list. */
+        PageView_AssignmentView: {
+            items: components["schemas"]["AssignmentView"][];
             /** @description Pass it as `cursor` for the next page; `null` on the last. */
             next_cursor: string | null;
         };
@@ -7249,7 +7404,7 @@ export interface components {
          * @description Why a durable command exists.
          * @enum {string}
          */
-        Trigger: "api" | "retry" | "group" | "schedule" | "hook";
+        Trigger: "api" | "retry" | "group" | "schedule" | "hook" | "task";
         /** @description What the schedule of a script with a trigger keeps for one agent. */
         TriggerStateView: {
             agent_id: components["schemas"]["AgentId"];
@@ -7326,6 +7481,18 @@ export interface components {
              *     addition, also after `null`.
              */
             target?: string | null;
+        };
+        /** @description Changes to an assignment. Missing fields keep their values. */
+        UpdateAssignment: {
+            /**
+             * Format: int64
+             * @description The number of agents that the target matches now, if the ladder of the tenant asks for it.
+             */
+            confirm_agent_count?: number | null;
+            name?: components["schemas"]["Name"] | null;
+            /** @description Another version of the same package. */
+            package?: string | null;
+            target?: components["schemas"]["TargetSpec"] | null;
         };
         /** @description Changes to a calendar. Missing fields keep their values. */
         UpdateCalendar: {
@@ -8067,15 +8234,16 @@ export interface operations {
                      *             "secret_parameters",
                      *             "releases",
                      *             "library",
-                     *             "packages"
+                     *             "packages",
+                     *             "assignments"
                      *           ],
                      *           "connected_at": "2026-01-31T12:00:00.000Z",
                      *           "created_at": "2026-01-31T12:00:00.000Z",
-                     *           "fingerprint": "SHA256:dadG8nt/Cwp0KbGX8Pl5T/Gt1u1c0KhSalN14M/KIto",
+                     *           "fingerprint": "SHA256:r0BcbJ4i+6TwDAvzDyTFsUaj80faQaMjCwVF0kyJbnM",
                      *           "hostname": "vm",
                      *           "id": "01900000-0000-7000-8000-000000000003",
                      *           "ip": "192.0.2.2",
-                     *           "key_id": "01900000-0000-7000-8000-000000000045",
+                     *           "key_id": "01900000-0000-7000-8000-000000000047",
                      *           "last_seen_at": "2026-01-31T12:00:00.000Z",
                      *           "level": "full",
                      *           "max_executions": 16,
@@ -8084,7 +8252,7 @@ export interface operations {
                      *           "next_fingerprint": null,
                      *           "os": "Linux 6.18.44-fc-v669",
                      *           "policy": "manifest",
-                     *           "public_key": "+/oe+noHi+3LgrQrILwJtiVoqxT2/986fPKz1Nbmc9g=",
+                     *           "public_key": "lDuH/+WZ0WecLL6y+lM33a6NGjhCDBqRMBQDfUMECpI=",
                      *           "status": "online",
                      *           "tags": [
                      *             "web",
@@ -8211,15 +8379,16 @@ export interface operations {
                      *             "secret_parameters",
                      *             "releases",
                      *             "library",
-                     *             "packages"
+                     *             "packages",
+                     *             "assignments"
                      *           ],
                      *           "connected_at": "2026-01-31T12:00:00.000Z",
                      *           "created_at": "2026-01-31T12:00:00.000Z",
-                     *           "fingerprint": "SHA256:dadG8nt/Cwp0KbGX8Pl5T/Gt1u1c0KhSalN14M/KIto",
+                     *           "fingerprint": "SHA256:r0BcbJ4i+6TwDAvzDyTFsUaj80faQaMjCwVF0kyJbnM",
                      *           "hostname": "vm",
                      *           "id": "01900000-0000-7000-8000-000000000003",
                      *           "ip": "192.0.2.2",
-                     *           "key_id": "01900000-0000-7000-8000-000000000045",
+                     *           "key_id": "01900000-0000-7000-8000-000000000047",
                      *           "last_seen_at": "2026-01-31T12:00:00.000Z",
                      *           "level": "full",
                      *           "max_executions": 16,
@@ -8228,7 +8397,7 @@ export interface operations {
                      *           "next_fingerprint": null,
                      *           "os": "Linux 6.18.44-fc-v669",
                      *           "policy": "manifest",
-                     *           "public_key": "+/oe+noHi+3LgrQrILwJtiVoqxT2/986fPKz1Nbmc9g=",
+                     *           "public_key": "lDuH/+WZ0WecLL6y+lM33a6NGjhCDBqRMBQDfUMECpI=",
                      *           "status": "online",
                      *           "tags": [
                      *             "web",
@@ -8677,7 +8846,7 @@ export interface operations {
                      *         {
                      *           "created_at": "2026-01-31T12:00:00.000Z",
                      *           "expires_at": null,
-                     *           "id": "01900000-0000-7000-8000-000000000045",
+                     *           "id": "01900000-0000-7000-8000-000000000047",
                      *           "max_agents": 1,
                      *           "name": "a key",
                      *           "permissions": [
@@ -9420,7 +9589,7 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "command_id": "01900000-0000-7000-8000-000000000113",
+                     *       "command_id": "01900000-0000-7000-8000-000000000115",
                      *       "data": {
                      *         "pong": true,
                      *         "timestamp": "2026-01-31T12:00:00.000Z"
@@ -9785,12 +9954,12 @@ export interface operations {
                      *       "commands": [
                      *         {
                      *           "command": "execute",
-                     *           "command_id": "01900000-0000-7000-8000-000000000054",
+                     *           "command_id": "01900000-0000-7000-8000-000000000056",
                      *           "data": {
                      *             "script": "deploy"
                      *           },
-                     *           "request_id": "01900000-0000-7000-8000-000000000114",
-                     *           "start_within_ms": 86399964,
+                     *           "request_id": "01900000-0000-7000-8000-000000000116",
+                     *           "start_within_ms": 86400000,
                      *           "timestamp": "2026-01-31T12:00:00.000Z",
                      *           "type": "command"
                      *         }
@@ -9918,15 +10087,16 @@ export interface operations {
                      *         "secret_parameters",
                      *         "releases",
                      *         "library",
-                     *         "packages"
+                     *         "packages",
+                     *         "assignments"
                      *       ],
                      *       "connected_at": "2026-01-31T12:00:00.000Z",
                      *       "created_at": "2026-01-31T12:00:00.000Z",
-                     *       "fingerprint": "SHA256:dadG8nt/Cwp0KbGX8Pl5T/Gt1u1c0KhSalN14M/KIto",
+                     *       "fingerprint": "SHA256:r0BcbJ4i+6TwDAvzDyTFsUaj80faQaMjCwVF0kyJbnM",
                      *       "hostname": "vm",
                      *       "id": "01900000-0000-7000-8000-000000000003",
                      *       "ip": "192.0.2.2",
-                     *       "key_id": "01900000-0000-7000-8000-000000000045",
+                     *       "key_id": "01900000-0000-7000-8000-000000000047",
                      *       "last_seen_at": "2026-01-31T12:00:00.000Z",
                      *       "level": "full",
                      *       "matched_by": "given_name",
@@ -9936,7 +10106,7 @@ export interface operations {
                      *       "next_fingerprint": null,
                      *       "os": "Linux 6.18.44-fc-v669",
                      *       "policy": "manifest",
-                     *       "public_key": "+/oe+noHi+3LgrQrILwJtiVoqxT2/986fPKz1Nbmc9g=",
+                     *       "public_key": "lDuH/+WZ0WecLL6y+lM33a6NGjhCDBqRMBQDfUMECpI=",
                      *       "status": "online",
                      *       "tags": [
                      *         "web",
@@ -10042,7 +10212,7 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "command_id": "01900000-0000-7000-8000-000000000054",
+                 *       "command_id": "01900000-0000-7000-8000-000000000056",
                  *       "result": {
                  *         "data": {},
                  *         "success": true
@@ -10210,15 +10380,16 @@ export interface operations {
                      *         "secret_parameters",
                      *         "releases",
                      *         "library",
-                     *         "packages"
+                     *         "packages",
+                     *         "assignments"
                      *       ],
                      *       "connected_at": "2026-01-31T12:00:00.000Z",
                      *       "created_at": "2026-01-31T12:00:00.000Z",
-                     *       "fingerprint": "SHA256:dadG8nt/Cwp0KbGX8Pl5T/Gt1u1c0KhSalN14M/KIto",
+                     *       "fingerprint": "SHA256:r0BcbJ4i+6TwDAvzDyTFsUaj80faQaMjCwVF0kyJbnM",
                      *       "hostname": "vm",
                      *       "id": "01900000-0000-7000-8000-000000000003",
                      *       "ip": "192.0.2.2",
-                     *       "key_id": "01900000-0000-7000-8000-000000000045",
+                     *       "key_id": "01900000-0000-7000-8000-000000000047",
                      *       "last_seen_at": "2026-01-31T12:00:00.000Z",
                      *       "level": "full",
                      *       "max_executions": 16,
@@ -10227,7 +10398,7 @@ export interface operations {
                      *       "next_fingerprint": null,
                      *       "os": "Linux 6.18.44-fc-v669",
                      *       "policy": "manifest",
-                     *       "public_key": "+/oe+noHi+3LgrQrILwJtiVoqxT2/986fPKz1Nbmc9g=",
+                     *       "public_key": "lDuH/+WZ0WecLL6y+lM33a6NGjhCDBqRMBQDfUMECpI=",
                      *       "status": "online",
                      *       "tags": [
                      *         "web",
@@ -10416,15 +10587,16 @@ export interface operations {
                      *         "secret_parameters",
                      *         "releases",
                      *         "library",
-                     *         "packages"
+                     *         "packages",
+                     *         "assignments"
                      *       ],
                      *       "connected_at": "2026-01-31T12:00:00.000Z",
                      *       "created_at": "2026-01-31T12:00:00.000Z",
-                     *       "fingerprint": "SHA256:dadG8nt/Cwp0KbGX8Pl5T/Gt1u1c0KhSalN14M/KIto",
+                     *       "fingerprint": "SHA256:r0BcbJ4i+6TwDAvzDyTFsUaj80faQaMjCwVF0kyJbnM",
                      *       "hostname": "vm",
                      *       "id": "01900000-0000-7000-8000-000000000003",
                      *       "ip": "192.0.2.2",
-                     *       "key_id": "01900000-0000-7000-8000-000000000045",
+                     *       "key_id": "01900000-0000-7000-8000-000000000047",
                      *       "last_seen_at": "2026-01-31T12:00:00.000Z",
                      *       "level": "full",
                      *       "max_executions": 16,
@@ -10433,7 +10605,7 @@ export interface operations {
                      *       "next_fingerprint": null,
                      *       "os": "Linux 6.18.44-fc-v669",
                      *       "policy": "manifest",
-                     *       "public_key": "+/oe+noHi+3LgrQrILwJtiVoqxT2/986fPKz1Nbmc9g=",
+                     *       "public_key": "lDuH/+WZ0WecLL6y+lM33a6NGjhCDBqRMBQDfUMECpI=",
                      *       "status": "online",
                      *       "tags": [
                      *         "web",
@@ -10893,13 +11065,13 @@ export interface operations {
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": null,
-                     *           "id": "01900000-0000-7000-8000-000000000051",
+                     *           "id": "01900000-0000-7000-8000-000000000053",
                      *           "kind": "online"
                      *         },
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": null,
-                     *           "id": "01900000-0000-7000-8000-000000000052",
+                     *           "id": "01900000-0000-7000-8000-000000000054",
                      *           "kind": "enrolled"
                      *         }
                      *       ],
@@ -11111,7 +11283,7 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "command_id": "01900000-0000-7000-8000-000000000112",
+                     *       "command_id": "01900000-0000-7000-8000-000000000114",
                      *       "data": {
                      *         "pong": true,
                      *         "timestamp": "2026-01-31T12:00:00.000Z"
@@ -12153,7 +12325,7 @@ export interface operations {
                      *       "items": [
                      *         {
                      *           "agent_count": 1,
-                     *           "agents_sha256": "efa824ce931519220e1cabff760dae87975248994399326ea63e90c975e238b6",
+                     *           "agents_sha256": "25e075af0768369433c279e0bcb0b4aa04ce283cea199fcd8df273a462bc2dea",
                      *           "command": "execute",
                      *           "command_id": null,
                      *           "created_at": "2026-01-31T12:00:00.000Z",
@@ -12181,7 +12353,7 @@ export interface operations {
                      *             "every script"
                      *           ],
                      *           "script": "deploy",
-                     *           "script_sha256": "4555ac742a35eef70d94c50f335fce5d48d63c5d243d26da15ca9ae4ab37e138",
+                     *           "script_sha256": "0b6aa67a2e7e5082f08909674625cf3f7fce926ab260b10bf7657d3f794cbecb",
                      *           "state": "pending"
                      *         }
                      *       ],
@@ -12572,7 +12744,7 @@ export interface operations {
                      *       "agent_names": [
                      *         "old-1"
                      *       ],
-                     *       "agents_sha256": "efa824ce931519220e1cabff760dae87975248994399326ea63e90c975e238b6",
+                     *       "agents_sha256": "25e075af0768369433c279e0bcb0b4aa04ce283cea199fcd8df273a462bc2dea",
                      *       "command": "execute",
                      *       "command_id": null,
                      *       "commands": [
@@ -12606,7 +12778,7 @@ export interface operations {
                      *         "every script"
                      *       ],
                      *       "script": "deploy",
-                     *       "script_sha256": "4555ac742a35eef70d94c50f335fce5d48d63c5d243d26da15ca9ae4ab37e138",
+                     *       "script_sha256": "0b6aa67a2e7e5082f08909674625cf3f7fce926ab260b10bf7657d3f794cbecb",
                      *       "state": "pending"
                      *     }
                      */
@@ -12702,7 +12874,7 @@ export interface operations {
                      *       "agent_names": [
                      *         "old-1"
                      *       ],
-                     *       "agents_sha256": "efa824ce931519220e1cabff760dae87975248994399326ea63e90c975e238b6",
+                     *       "agents_sha256": "25e075af0768369433c279e0bcb0b4aa04ce283cea199fcd8df273a462bc2dea",
                      *       "command": "execute",
                      *       "command_id": null,
                      *       "commands": [
@@ -12736,7 +12908,7 @@ export interface operations {
                      *         "every script"
                      *       ],
                      *       "script": "deploy",
-                     *       "script_sha256": "4555ac742a35eef70d94c50f335fce5d48d63c5d243d26da15ca9ae4ab37e138",
+                     *       "script_sha256": "0b6aa67a2e7e5082f08909674625cf3f7fce926ab260b10bf7657d3f794cbecb",
                      *       "state": "approved"
                      *     }
                      */
@@ -12877,13 +13049,13 @@ export interface operations {
                      *       "agent_names": [
                      *         "old-1"
                      *       ],
-                     *       "agents_sha256": "efa824ce931519220e1cabff760dae87975248994399326ea63e90c975e238b6",
+                     *       "agents_sha256": "25e075af0768369433c279e0bcb0b4aa04ce283cea199fcd8df273a462bc2dea",
                      *       "command": "execute",
                      *       "command_id": null,
                      *       "commands": [
                      *         {
                      *           "agent_id": "01900000-0000-7000-8000-000000000009",
-                     *           "command_id": "01900000-0000-7000-8000-000000000116"
+                     *           "command_id": "01900000-0000-7000-8000-000000000118"
                      *         }
                      *       ],
                      *       "created_at": "2026-01-31T12:00:00.000Z",
@@ -12900,8 +13072,8 @@ export interface operations {
                      *           "sha256": null
                      *         }
                      *       ],
-                     *       "id": "01900000-0000-7000-8000-000000000117",
-                     *       "job_id": "01900000-0000-7000-8000-000000000118",
+                     *       "id": "01900000-0000-7000-8000-000000000119",
+                     *       "job_id": "01900000-0000-7000-8000-000000000120",
                      *       "parameters_sha256": "e885777a181900f632021219f03c1f1652b74ee33109a345b1f8aa96a055c9fa",
                      *       "reason": "checked with the team",
                      *       "requested_by": "01900000-0000-7000-8000-000000000002",
@@ -12911,7 +13083,7 @@ export interface operations {
                      *         "every script"
                      *       ],
                      *       "script": "deploy",
-                     *       "script_sha256": "4555ac742a35eef70d94c50f335fce5d48d63c5d243d26da15ca9ae4ab37e138",
+                     *       "script_sha256": "0b6aa67a2e7e5082f08909674625cf3f7fce926ab260b10bf7657d3f794cbecb",
                      *       "state": "refused"
                      *     }
                      */
@@ -13016,6 +13188,672 @@ export interface operations {
             };
         };
     };
+    list_assignments: {
+        parameters: {
+            query?: {
+                /** @description `next_cursor` of the previous page. */
+                cursor?: string;
+                /** @description Most items of the page: 1 to 500, default 50. */
+                limit?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description A page of assignments. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "items": [
+                     *         {
+                     *           "changed_at": "2026-01-31T12:00:00.000Z",
+                     *           "created_at": "2026-01-31T12:00:00.000Z",
+                     *           "created_by": "01900000-0000-7000-8000-000000000002",
+                     *           "id": "01900000-0000-7000-8000-000000000027",
+                     *           "name": "nightly-report",
+                     *           "package": "package:report@1.0.0",
+                     *           "package_id": "01900000-0000-7000-8000-000000000028",
+                     *           "parameters": {},
+                     *           "target": {
+                     *             "expression": "all"
+                     *           }
+                     *         }
+                     *       ],
+                     *       "next_cursor": null
+                     *     }
+                     */
+                    "application/json": components["schemas"]["PageView_AssignmentView"];
+                };
+            };
+            /** @description The query, a header or the body cannot be read. `errors` names the parameter. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No key was sent, or the key is not valid. */
+            401: {
+                headers: {
+                    /** @description The scheme to authenticate with. */
+                    "WWW-Authenticate"?: "Bearer";
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A field of the body is invalid, or a number is out of its bounds. `errors` names the field. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The key has too much in progress. Try again after `Retry-After` seconds. */
+            429: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The server cannot answer now. Try again after `Retry-After` seconds. */
+            503: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    create_assignment: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "name": "nightly-report",
+                 *       "package": "package:report@1.0.0",
+                 *       "target": {
+                 *         "expression": "all"
+                 *       }
+                 *     }
+                 */
+                "application/json": components["schemas"]["CreateAssignment"];
+            };
+        };
+        responses: {
+            /** @description The assignment. */
+            201: {
+                headers: {
+                    /** @description The path of the resource. */
+                    Location?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "changed_at": "2026-01-31T12:00:00.000Z",
+                     *       "created_at": "2026-01-31T12:00:00.000Z",
+                     *       "created_by": "01900000-0000-7000-8000-000000000002",
+                     *       "id": "01900000-0000-7000-8000-000000000027",
+                     *       "name": "nightly-report",
+                     *       "package": "package:report@1.0.0",
+                     *       "package_id": "01900000-0000-7000-8000-000000000028",
+                     *       "parameters": {},
+                     *       "target": {
+                     *         "expression": "all"
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["AssignmentView"];
+                };
+            };
+            /** @description The query, a header or the body cannot be read. `errors` names the parameter. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No key was sent, or the key is not valid. */
+            401: {
+                headers: {
+                    /** @description The scheme to authenticate with. */
+                    "WWW-Authenticate"?: "Bearer";
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The current state does not permit this. `code` says why. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body is too large. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body has another content type than this operation accepts. */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A field of the body is invalid, or a number is out of its bounds. `errors` names the field. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The key has too much in progress. Try again after `Retry-After` seconds. */
+            429: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The server cannot answer now. Try again after `Retry-After` seconds. */
+            503: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    get_assignment: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The id. */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The assignment. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "changed_at": "2026-01-31T12:00:00.000Z",
+                     *       "created_at": "2026-01-31T12:00:00.000Z",
+                     *       "created_by": "01900000-0000-7000-8000-000000000002",
+                     *       "id": "01900000-0000-7000-8000-000000000027",
+                     *       "name": "nightly-report",
+                     *       "package": "package:report@1.0.0",
+                     *       "package_id": "01900000-0000-7000-8000-000000000028",
+                     *       "parameters": {},
+                     *       "target": {
+                     *         "expression": "all"
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["AssignmentView"];
+                };
+            };
+            /** @description No key was sent, or the key is not valid. */
+            401: {
+                headers: {
+                    /** @description The scheme to authenticate with. */
+                    "WWW-Authenticate"?: "Bearer";
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such resource in this tenant. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The key has too much in progress. Try again after `Retry-After` seconds. */
+            429: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The server cannot answer now. Try again after `Retry-After` seconds. */
+            503: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    delete_assignment: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The id. */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The assignment is deleted. */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description No key was sent, or the key is not valid. */
+            401: {
+                headers: {
+                    /** @description The scheme to authenticate with. */
+                    "WWW-Authenticate"?: "Bearer";
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such resource in this tenant. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The key has too much in progress. Try again after `Retry-After` seconds. */
+            429: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The server cannot answer now. Try again after `Retry-After` seconds. */
+            503: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    update_assignment: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The id. */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: {
+            content: {
+                /**
+                 * @example {
+                 *       "target": {
+                 *         "tags": [
+                 *           "web"
+                 *         ]
+                 *       }
+                 *     }
+                 */
+                "application/json": components["schemas"]["UpdateAssignment"];
+            };
+        };
+        responses: {
+            /** @description The assignment. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "changed_at": "2026-01-31T12:00:00.000Z",
+                     *       "created_at": "2026-01-31T12:00:00.000Z",
+                     *       "created_by": "01900000-0000-7000-8000-000000000002",
+                     *       "id": "01900000-0000-7000-8000-000000000027",
+                     *       "name": "nightly-report",
+                     *       "package": "package:report@1.0.0",
+                     *       "package_id": "01900000-0000-7000-8000-000000000028",
+                     *       "parameters": {},
+                     *       "target": {
+                     *         "tags": [
+                     *           "web"
+                     *         ]
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["AssignmentView"];
+                };
+            };
+            /** @description The query, a header or the body cannot be read. `errors` names the parameter. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No key was sent, or the key is not valid. */
+            401: {
+                headers: {
+                    /** @description The scheme to authenticate with. */
+                    "WWW-Authenticate"?: "Bearer";
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such resource in this tenant. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The current state does not permit this. `code` says why. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body is too large. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body has another content type than this operation accepts. */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A field of the body is invalid, or a number is out of its bounds. `errors` names the field. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The key has too much in progress. Try again after `Retry-After` seconds. */
+            429: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The server cannot answer now. Try again after `Retry-After` seconds. */
+            503: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    list_assignment_agents: {
+        parameters: {
+            query?: {
+                /** @description `next_cursor` of the previous page. */
+                cursor?: string;
+                /** @description Most items of the page: 1 to 500, default 50. */
+                limit?: number;
+            };
+            header?: never;
+            path: {
+                /** @description The id. */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description A page of agents. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "items": [
+                     *         {
+                     *           "agent_id": "01900000-0000-7000-8000-000000000003",
+                     *           "agent_name": "web-1",
+                     *           "error": null,
+                     *           "error_code": null,
+                     *           "is_connected": true,
+                     *           "reported_at": null,
+                     *           "skipped_count": 0,
+                     *           "state": "wanted"
+                     *         }
+                     *       ],
+                     *       "next_cursor": null
+                     *     }
+                     */
+                    "application/json": components["schemas"]["PageView_AssignedAgentView"];
+                };
+            };
+            /** @description The query, a header or the body cannot be read. `errors` names the parameter. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No key was sent, or the key is not valid. */
+            401: {
+                headers: {
+                    /** @description The scheme to authenticate with. */
+                    "WWW-Authenticate"?: "Bearer";
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such resource in this tenant. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A field of the body is invalid, or a number is out of its bounds. `errors` names the field. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The key has too much in progress. Try again after `Retry-After` seconds. */
+            429: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The server cannot answer now. Try again after `Retry-After` seconds. */
+            503: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     list_audit_entries: {
         parameters: {
             query?: {
@@ -13065,8 +13903,8 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000040",
-                     *           "link": 93,
+                     *           "id": "01900000-0000-7000-8000-000000000042",
+                     *           "link": 98,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000003",
@@ -13085,11 +13923,11 @@ export interface operations {
                      *             "command": "execute",
                      *             "script": "deploy"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000053",
-                     *           "link": 92,
+                     *           "id": "01900000-0000-7000-8000-000000000055",
+                     *           "link": 97,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000054",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000056",
                      *           "subject_kind": "command",
                      *           "subject_name": null
                      *         },
@@ -13115,11 +13953,11 @@ export interface operations {
                      *             ],
                      *             "trusts_holders": false
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000055",
-                     *           "link": 91,
+                     *           "id": "01900000-0000-7000-8000-000000000057",
+                     *           "link": 96,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000056",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000058",
                      *           "subject_kind": "agent_key",
                      *           "subject_name": "a key"
                      *         },
@@ -13130,14 +13968,14 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {
-                     *             "new": "921efc485164e342caedb8c3d20e1cd7ce7159d46b1bcd0b207288309691dcb3",
-                     *             "old": "1f094c30dd142be1e4cd8450b1996f49e5f475234a18a214c6da969b298b59b4"
+                     *             "new": "01adeb21e70091e204d327f8485ab30808ade1a18012c774c3572299b4f740b7",
+                     *             "old": "b83d1f6432cdc82ba3eb5936a91372917113b3d68052d5181d6f157279f8f4fc"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000057",
-                     *           "link": 90,
+                     *           "id": "01900000-0000-7000-8000-000000000059",
+                     *           "link": 95,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000058",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000060",
                      *           "subject_kind": "release_key_change",
                      *           "subject_name": null
                      *         },
@@ -13150,11 +13988,11 @@ export interface operations {
                      *           "detail": {
                      *             "version": "0.2.0"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000059",
-                     *           "link": 89,
+                     *           "id": "01900000-0000-7000-8000-000000000061",
+                     *           "link": 94,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000038",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000040",
                      *           "subject_kind": "release",
                      *           "subject_name": null
                      *         },
@@ -13176,11 +14014,11 @@ export interface operations {
                      *             ],
                      *             "trusts_holders": false
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000060",
-                     *           "link": 88,
+                     *           "id": "01900000-0000-7000-8000-000000000062",
+                     *           "link": 93,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000061",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000063",
                      *           "subject_kind": "agent_key",
                      *           "subject_name": "a key"
                      *         },
@@ -13191,11 +14029,11 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000062",
-                     *           "link": 87,
+                     *           "id": "01900000-0000-7000-8000-000000000064",
+                     *           "link": 92,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000029",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000031",
                      *           "subject_kind": "group",
                      *           "subject_name": null
                      *         },
@@ -13210,11 +14048,11 @@ export interface operations {
                      *             "name": "web",
                      *             "state": "active"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000063",
-                     *           "link": 86,
+                     *           "id": "01900000-0000-7000-8000-000000000065",
+                     *           "link": 91,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000029",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000031",
                      *           "subject_kind": "group",
                      *           "subject_name": null
                      *         },
@@ -13229,11 +14067,11 @@ export interface operations {
                      *             "name": "web",
                      *             "state": "paused"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000064",
-                     *           "link": 85,
+                     *           "id": "01900000-0000-7000-8000-000000000066",
+                     *           "link": 90,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000029",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000031",
                      *           "subject_kind": "group",
                      *           "subject_name": null
                      *         },
@@ -13248,11 +14086,11 @@ export interface operations {
                      *             "name": "web",
                      *             "state": "active"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000065",
-                     *           "link": 84,
+                     *           "id": "01900000-0000-7000-8000-000000000067",
+                     *           "link": 89,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000029",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000031",
                      *           "subject_kind": "group",
                      *           "subject_name": null
                      *         },
@@ -13267,11 +14105,11 @@ export interface operations {
                      *             "name": "web",
                      *             "state": "active"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000066",
-                     *           "link": 83,
+                     *           "id": "01900000-0000-7000-8000-000000000068",
+                     *           "link": 88,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000029",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000031",
                      *           "subject_kind": "group",
                      *           "subject_name": null
                      *         },
@@ -13282,14 +14120,14 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {
-                     *             "key": "1f094c30dd142be1e4cd8450b1996f49e5f475234a18a214c6da969b298b59b4",
+                     *             "key": "b83d1f6432cdc82ba3eb5936a91372917113b3d68052d5181d6f157279f8f4fc",
                      *             "version": "0.2.0"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000067",
-                     *           "link": 82,
+                     *           "id": "01900000-0000-7000-8000-000000000069",
+                     *           "link": 87,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000038",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000040",
                      *           "subject_kind": "release",
                      *           "subject_name": null
                      *         },
@@ -13302,14 +14140,14 @@ export interface operations {
                      *           "detail": {
                      *             "platform": "linux-x86_64",
                      *             "program": "muster-supervisor",
-                     *             "sha256": "e7b327d59b49637d83d8866c7cfdbdccea2ada0602a3aa6cbba0df98b2ff93b5",
+                     *             "sha256": "9b8c14af3ef7909081b63de7ff3ce9c06c83608f9fb1afcda6035c0aad69ccdc",
                      *             "version": "0.2.0"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000068",
-                     *           "link": 81,
+                     *           "id": "01900000-0000-7000-8000-000000000070",
+                     *           "link": 86,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000038",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000040",
                      *           "subject_kind": "release",
                      *           "subject_name": null
                      *         },
@@ -13322,14 +14160,14 @@ export interface operations {
                      *           "detail": {
                      *             "platform": "linux-x86_64",
                      *             "program": "muster-agent",
-                     *             "sha256": "590bf9a9ce61c522f4db4b6fb3655643b5c8168a10f1d5ba07dc64d5e0e0a604",
+                     *             "sha256": "27c558cef84121af7492b5f04e1d90ec13c016fb56494ac201af03bb6c605dab",
                      *             "version": "0.2.0"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000069",
-                     *           "link": 80,
+                     *           "id": "01900000-0000-7000-8000-000000000071",
+                     *           "link": 85,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000038",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000040",
                      *           "subject_kind": "release",
                      *           "subject_name": null
                      *         },
@@ -13340,14 +14178,14 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {
-                     *             "key": "1f094c30dd142be1e4cd8450b1996f49e5f475234a18a214c6da969b298b59b4",
+                     *             "key": "b83d1f6432cdc82ba3eb5936a91372917113b3d68052d5181d6f157279f8f4fc",
                      *             "version": "0.2.0"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000070",
-                     *           "link": 79,
+                     *           "id": "01900000-0000-7000-8000-000000000072",
+                     *           "link": 84,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000038",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000040",
                      *           "subject_kind": "release",
                      *           "subject_name": null
                      *         },
@@ -13358,8 +14196,8 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000039",
-                     *           "link": 78,
+                     *           "id": "01900000-0000-7000-8000-000000000041",
+                     *           "link": 83,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000007",
@@ -13377,8 +14215,8 @@ export interface operations {
                      *             "from": "SHA256:bn8+ozMkgTe0jts6AMaEXp1wDbrLbDqWRl1KW4wNr2E",
                      *             "replaced_agent": null
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000071",
-                     *           "link": 77,
+                     *           "id": "01900000-0000-7000-8000-000000000073",
+                     *           "link": 82,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000007",
@@ -13403,8 +14241,8 @@ export interface operations {
                      *             ],
                      *             "trusts_holders": false
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000072",
-                     *           "link": 76,
+                     *           "id": "01900000-0000-7000-8000-000000000074",
+                     *           "link": 81,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000008",
@@ -13418,8 +14256,8 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000073",
-                     *           "link": 75,
+                     *           "id": "01900000-0000-7000-8000-000000000075",
+                     *           "link": 80,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000015",
@@ -13438,8 +14276,8 @@ export interface operations {
                      *             "command": "execute",
                      *             "script": "deploy"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000074",
-                     *           "link": 74,
+                     *           "id": "01900000-0000-7000-8000-000000000076",
+                     *           "link": 79,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000015",
@@ -13459,11 +14297,11 @@ export interface operations {
                      *             "retry_of": "01900000-0000-7000-8000-000000000014",
                      *             "script": "deploy"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000075",
-                     *           "link": 73,
+                     *           "id": "01900000-0000-7000-8000-000000000077",
+                     *           "link": 78,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000076",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000078",
                      *           "subject_kind": "command",
                      *           "subject_name": null
                      *         },
@@ -13474,8 +14312,8 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000077",
-                     *           "link": 72,
+                     *           "id": "01900000-0000-7000-8000-000000000079",
+                     *           "link": 77,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000014",
@@ -13494,8 +14332,8 @@ export interface operations {
                      *             "command": "execute",
                      *             "script": "deploy"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000078",
-                     *           "link": 71,
+                     *           "id": "01900000-0000-7000-8000-000000000080",
+                     *           "link": 76,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000014",
@@ -13509,8 +14347,8 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000079",
-                     *           "link": 70,
+                     *           "id": "01900000-0000-7000-8000-000000000081",
+                     *           "link": 75,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000017",
@@ -13529,8 +14367,8 @@ export interface operations {
                      *             "script": "deploy",
                      *             "waves": 1
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000080",
-                     *           "link": 69,
+                     *           "id": "01900000-0000-7000-8000-000000000082",
+                     *           "link": 74,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000017",
@@ -13544,8 +14382,8 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000081",
-                     *           "link": 68,
+                     *           "id": "01900000-0000-7000-8000-000000000083",
+                     *           "link": 73,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000001",
@@ -13559,8 +14397,8 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000082",
-                     *           "link": 67,
+                     *           "id": "01900000-0000-7000-8000-000000000084",
+                     *           "link": 72,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000001",
@@ -13574,8 +14412,8 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000083",
-                     *           "link": 66,
+                     *           "id": "01900000-0000-7000-8000-000000000085",
+                     *           "link": 71,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000001",
@@ -13594,8 +14432,8 @@ export interface operations {
                      *             "script": "deploy",
                      *             "waves": 1
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000084",
-                     *           "link": 65,
+                     *           "id": "01900000-0000-7000-8000-000000000086",
+                     *           "link": 70,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000001",
@@ -13620,11 +14458,11 @@ export interface operations {
                      *             ],
                      *             "trusts_holders": false
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000085",
-                     *           "link": 64,
+                     *           "id": "01900000-0000-7000-8000-000000000087",
+                     *           "link": 69,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000086",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000088",
                      *           "subject_kind": "agent_key",
                      *           "subject_name": "a key"
                      *         },
@@ -13640,11 +14478,11 @@ export interface operations {
                      *             "script": "deploy",
                      *             "waves": null
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000041",
-                     *           "link": 63,
+                     *           "id": "01900000-0000-7000-8000-000000000043",
+                     *           "link": 68,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000042",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000044",
                      *           "subject_kind": "job",
                      *           "subject_name": "deploy"
                      *         },
@@ -13655,11 +14493,11 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000087",
-                     *           "link": 62,
+                     *           "id": "01900000-0000-7000-8000-000000000089",
+                     *           "link": 67,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000031",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000033",
                      *           "subject_kind": "integration",
                      *           "subject_name": null
                      *         },
@@ -13672,11 +14510,11 @@ export interface operations {
                      *           "detail": {
                      *             "host": "hooks.invalid"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000088",
-                     *           "link": 61,
+                     *           "id": "01900000-0000-7000-8000-000000000090",
+                     *           "link": 66,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000031",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000033",
                      *           "subject_kind": "integration",
                      *           "subject_name": null
                      *         },
@@ -13697,11 +14535,11 @@ export interface operations {
                      *             "kind": "slack",
                      *             "name": "operations"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000089",
-                     *           "link": 60,
+                     *           "id": "01900000-0000-7000-8000-000000000091",
+                     *           "link": 65,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000031",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000033",
                      *           "subject_kind": "integration",
                      *           "subject_name": null
                      *         },
@@ -13722,11 +14560,11 @@ export interface operations {
                      *             "kind": "slack",
                      *             "name": "operations"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000090",
-                     *           "link": 59,
+                     *           "id": "01900000-0000-7000-8000-000000000092",
+                     *           "link": 64,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000031",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000033",
                      *           "subject_kind": "integration",
                      *           "subject_name": null
                      *         },
@@ -13737,11 +14575,11 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000091",
-                     *           "link": 58,
+                     *           "id": "01900000-0000-7000-8000-000000000093",
+                     *           "link": 63,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000092",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000094",
                      *           "subject_kind": "integration",
                      *           "subject_name": null
                      *         },
@@ -13752,13 +14590,13 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {
-                     *             "delivery_id": "01900000-0000-7000-8000-000000000093"
+                     *             "delivery_id": "01900000-0000-7000-8000-000000000095"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000094",
-                     *           "link": 57,
+                     *           "id": "01900000-0000-7000-8000-000000000096",
+                     *           "link": 62,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000092",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000094",
                      *           "subject_kind": "integration",
                      *           "subject_name": null
                      *         },
@@ -13774,11 +14612,11 @@ export interface operations {
                      *             "script": "deploy",
                      *             "waves": null
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000095",
-                     *           "link": 56,
+                     *           "id": "01900000-0000-7000-8000-000000000097",
+                     *           "link": 61,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000096",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000098",
                      *           "subject_kind": "job",
                      *           "subject_name": "deploy"
                      *         },
@@ -13797,11 +14635,11 @@ export interface operations {
                      *             "kind": "webhook",
                      *             "name": "receiver"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000097",
-                     *           "link": 55,
+                     *           "id": "01900000-0000-7000-8000-000000000099",
+                     *           "link": 60,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000092",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000094",
                      *           "subject_kind": "integration",
                      *           "subject_name": null
                      *         },
@@ -13812,11 +14650,11 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000098",
-                     *           "link": 54,
+                     *           "id": "01900000-0000-7000-8000-000000000100",
+                     *           "link": 59,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000030",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000032",
                      *           "subject_kind": "hook",
                      *           "subject_name": null
                      *         },
@@ -13832,11 +14670,11 @@ export interface operations {
                      *             "name": "releases",
                      *             "owner_id": "01900000-0000-7000-8000-000000000002"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000099",
-                     *           "link": 53,
+                     *           "id": "01900000-0000-7000-8000-000000000101",
+                     *           "link": 58,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000030",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000032",
                      *           "subject_kind": "hook",
                      *           "subject_name": null
                      *         },
@@ -13847,14 +14685,14 @@ export interface operations {
                      *           "actor_name": null,
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {
-                     *             "delivery_id": "01900000-0000-7000-8000-000000000036",
-                     *             "job_id": "01900000-0000-7000-8000-000000000037"
+                     *             "delivery_id": "01900000-0000-7000-8000-000000000038",
+                     *             "job_id": "01900000-0000-7000-8000-000000000039"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000100",
-                     *           "link": 52,
+                     *           "id": "01900000-0000-7000-8000-000000000102",
+                     *           "link": 57,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000030",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000032",
                      *           "subject_kind": "hook",
                      *           "subject_name": null
                      *         },
@@ -13870,11 +14708,11 @@ export interface operations {
                      *             "script": "deploy",
                      *             "waves": null
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000101",
-                     *           "link": 51,
+                     *           "id": "01900000-0000-7000-8000-000000000103",
+                     *           "link": 56,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000037",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000039",
                      *           "subject_kind": "job",
                      *           "subject_name": "deploy"
                      *         },
@@ -13890,11 +14728,11 @@ export interface operations {
                      *             "name": "releases",
                      *             "owner_id": "01900000-0000-7000-8000-000000000002"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000102",
-                     *           "link": 50,
+                     *           "id": "01900000-0000-7000-8000-000000000104",
+                     *           "link": 55,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000030",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000032",
                      *           "subject_kind": "hook",
                      *           "subject_name": null
                      *         },
@@ -13910,11 +14748,11 @@ export interface operations {
                      *             "name": "deploys",
                      *             "owner_id": "01900000-0000-7000-8000-000000000002"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000103",
-                     *           "link": 49,
+                     *           "id": "01900000-0000-7000-8000-000000000105",
+                     *           "link": 54,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000030",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000032",
                      *           "subject_kind": "hook",
                      *           "subject_name": null
                      *         },
@@ -13928,11 +14766,11 @@ export interface operations {
                      *             "latest_version": 2,
                      *             "name": "disk-report"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000104",
-                     *           "link": 48,
+                     *           "id": "01900000-0000-7000-8000-000000000106",
+                     *           "link": 53,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000034",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000036",
                      *           "subject_kind": "script",
                      *           "subject_name": null
                      *         },
@@ -13943,82 +14781,79 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {
-                     *             "name": "backup",
-                     *             "sha256": "9d9e6b21270d196e8f8600ba85f4f6a9614734deafec924ddecf37d352498856",
-                     *             "version": "1.2.0"
-                     *           },
-                     *           "id": "01900000-0000-7000-8000-000000000105",
-                     *           "link": 47,
-                     *           "session_id": null,
-                     *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000050",
-                     *           "subject_kind": "package",
-                     *           "subject_name": null
-                     *         },
-                     *         {
-                     *           "action": "package.upload",
-                     *           "actor_id": "01900000-0000-7000-8000-000000000002",
-                     *           "actor_kind": "api_key",
-                     *           "actor_name": "bootstrap",
-                     *           "at": "2026-01-31T12:00:00.000Z",
-                     *           "detail": {
-                     *             "name": "backup",
-                     *             "sha256": "9d9e6b21270d196e8f8600ba85f4f6a9614734deafec924ddecf37d352498856",
-                     *             "version": "1.2.0"
-                     *           },
-                     *           "id": "01900000-0000-7000-8000-000000000106",
-                     *           "link": 46,
-                     *           "session_id": null,
-                     *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000050",
-                     *           "subject_kind": "package",
-                     *           "subject_name": null
-                     *         },
-                     *         {
-                     *           "action": "script.update",
-                     *           "actor_id": "01900000-0000-7000-8000-000000000002",
-                     *           "actor_kind": "api_key",
-                     *           "actor_name": "bootstrap",
-                     *           "at": "2026-01-31T12:00:00.000Z",
-                     *           "detail": {
-                     *             "current_version": 1,
-                     *             "folder": "ops",
-                     *             "name": "disk-report",
-                     *             "previous_version": 2,
-                     *             "tags": [
-                     *               "disk"
-                     *             ]
+                     *             "name": "report",
+                     *             "sha256": "d53b86d8783821fdada3cff8e9a600b2135aca8a8d9ef46946facfd84ff3704d",
+                     *             "version": "1.0.0"
                      *           },
                      *           "id": "01900000-0000-7000-8000-000000000107",
-                     *           "link": 45,
+                     *           "link": 52,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000034",
-                     *           "subject_kind": "script",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000028",
+                     *           "subject_kind": "package",
                      *           "subject_name": null
                      *         },
                      *         {
-                     *           "action": "script.sign",
+                     *           "action": "assignment.delete",
+                     *           "actor_id": "01900000-0000-7000-8000-000000000002",
+                     *           "actor_kind": "api_key",
+                     *           "actor_name": "bootstrap",
+                     *           "at": "2026-01-31T12:00:00.000Z",
+                     *           "detail": {},
+                     *           "id": "01900000-0000-7000-8000-000000000108",
+                     *           "link": 51,
+                     *           "session_id": null,
+                     *           "source": "127.0.0.1",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000027",
+                     *           "subject_kind": "assignment",
+                     *           "subject_name": null
+                     *         },
+                     *         {
+                     *           "action": "assignment.update",
                      *           "actor_id": "01900000-0000-7000-8000-000000000002",
                      *           "actor_kind": "api_key",
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {
-                     *             "document_sha256": "dd49cc7030e20599629702076ac5ea52f03d8865412aece762d2cfe9b9605d82",
-                     *             "name": "disk-report",
-                     *             "publisher": "SHA256:/oEsEvOrTOasXbaaw1L5BssbEe9D+zPiUu9/9VImOIk",
-                     *             "version": 2
+                     *             "name": "nightly-report",
+                     *             "package": "package:report@1.0.0",
+                     *             "target": {
+                     *               "tags": [
+                     *                 "web"
+                     *               ]
+                     *             }
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000108",
-                     *           "link": 44,
+                     *           "id": "01900000-0000-7000-8000-000000000109",
+                     *           "link": 50,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000034",
-                     *           "subject_kind": "script",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000027",
+                     *           "subject_kind": "assignment",
+                     *           "subject_name": null
+                     *         },
+                     *         {
+                     *           "action": "assignment.create",
+                     *           "actor_id": "01900000-0000-7000-8000-000000000002",
+                     *           "actor_kind": "api_key",
+                     *           "actor_name": "bootstrap",
+                     *           "at": "2026-01-31T12:00:00.000Z",
+                     *           "detail": {
+                     *             "name": "nightly-report",
+                     *             "package": "package:report@1.0.0",
+                     *             "target": {
+                     *               "expression": "all"
+                     *             }
+                     *           },
+                     *           "id": "01900000-0000-7000-8000-000000000110",
+                     *           "link": 49,
+                     *           "session_id": null,
+                     *           "source": "127.0.0.1",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000027",
+                     *           "subject_kind": "assignment",
                      *           "subject_name": null
                      *         }
                      *       ],
-                     *       "next_cursor": "44.01a20a59-dff6-775b-a9d0-9484ac630511"
+                     *       "next_cursor": "49.01a20a83-94dd-712b-8dc2-1ba8e53108be"
                      *     }
                      */
                     "application/json": components["schemas"]["PageView_AuditEntryView"];
@@ -14127,10 +14962,10 @@ export interface operations {
                 };
                 content: {
                     /**
-                     * @example {"type":"header","format":"muster audit 1","tenant_id":"01900000-0000-7000-8000-000000000005","after":0,"public_key":"qZ28e79Vu2sY6TTMhgQPoUySk6y8lPLUhf65gRkElrU=","is_complete":false}
-                     *     {"type":"entry","id":"01900000-0000-7000-8000-000000000039","link":78,"at":"2026-01-31T12:00:00.000Z","actor_kind":"api_key","actor_id":"01900000-0000-7000-8000-000000000002","actor_name":"bootstrap","session_id":null,"action":"agent.delete","subject_kind":"agent","subject_id":"01900000-0000-7000-8000-000000000007","subject_name":"fake","detail":{},"source":"127.0.0.1"}
-                     *     {"type":"entry","id":"01900000-0000-7000-8000-000000000040","link":93,"at":"2026-01-31T12:00:00.000Z","actor_kind":"api_key","actor_id":"01900000-0000-7000-8000-000000000002","actor_name":"bootstrap","session_id":null,"action":"agent.delete","subject_kind":"agent","subject_id":"01900000-0000-7000-8000-000000000003","subject_name":"web-1","detail":{},"source":"127.0.0.1"}
-                     *     {"type":"end","position":"93.01a20a5a-0478-739c-8ae7-f457dae405a3"}
+                     * @example {"type":"header","format":"muster audit 1","tenant_id":"01900000-0000-7000-8000-000000000005","after":0,"public_key":"SHre7XWgaw3ZNKoJc6TzkTjHxaXcBWtmT7Wyf1utubI=","is_complete":false}
+                     *     {"type":"entry","id":"01900000-0000-7000-8000-000000000041","link":83,"at":"2026-01-31T12:00:00.000Z","actor_kind":"api_key","actor_id":"01900000-0000-7000-8000-000000000002","actor_name":"bootstrap","session_id":null,"action":"agent.delete","subject_kind":"agent","subject_id":"01900000-0000-7000-8000-000000000007","subject_name":"fake","detail":{},"source":"127.0.0.1"}
+                     *     {"type":"entry","id":"01900000-0000-7000-8000-000000000042","link":98,"at":"2026-01-31T12:00:00.000Z","actor_kind":"api_key","actor_id":"01900000-0000-7000-8000-000000000002","actor_name":"bootstrap","session_id":null,"action":"agent.delete","subject_kind":"agent","subject_id":"01900000-0000-7000-8000-000000000003","subject_name":"web-1","detail":{},"source":"127.0.0.1"}
+                     *     {"type":"end","position":"98.01a20a83-ad61-706c-9ab3-9880ba345568"}
                      */
                     "application/x-ndjson": string;
                 };
@@ -14211,10 +15046,10 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "hash": "1b1cfb21c30562c6b0d2ff1b623d4d67abadd1bcb3152d9bd846907856c64e90",
-                     *       "number": 93,
-                     *       "public_key": "qZ28e79Vu2sY6TTMhgQPoUySk6y8lPLUhf65gRkElrU=",
-                     *       "signature": "So4CEXrJ6msS85U4T+Y5hyMZaMn+VocOHGL5/be/wVzSANZUg8VAwFoM8alEAyiJik3mYgCQ3L4Lyw199rWzDA==",
+                     *       "hash": "4bb95860a34e7549cff9d036a6d110d84b15061dc6bebfe74216ee60165b97ed",
+                     *       "number": 98,
+                     *       "public_key": "SHre7XWgaw3ZNKoJc6TzkTjHxaXcBWtmT7Wyf1utubI=",
+                     *       "signature": "pvT5tmfYNjX54rk3M1ZobEiHCfn1vivq9sUdnl81xOA5ZOuMnSfxHR1PPuk9JD8fCUBFmerq9SzgA9jemclCBA==",
                      *       "tenant_id": "01900000-0000-7000-8000-000000000005"
                      *     }
                      */
@@ -14399,19 +15234,19 @@ export interface operations {
                     /**
                      * @example {
                      *       "after": 0,
-                     *       "entry_count": 93,
+                     *       "entry_count": 98,
                      *       "finding_count": 0,
                      *       "findings": [],
                      *       "head": {
-                     *         "hash": "1b1cfb21c30562c6b0d2ff1b623d4d67abadd1bcb3152d9bd846907856c64e90",
-                     *         "number": 93,
-                     *         "public_key": "qZ28e79Vu2sY6TTMhgQPoUySk6y8lPLUhf65gRkElrU=",
-                     *         "signature": "So4CEXrJ6msS85U4T+Y5hyMZaMn+VocOHGL5/be/wVzSANZUg8VAwFoM8alEAyiJik3mYgCQ3L4Lyw199rWzDA==",
+                     *         "hash": "4bb95860a34e7549cff9d036a6d110d84b15061dc6bebfe74216ee60165b97ed",
+                     *         "number": 98,
+                     *         "public_key": "SHre7XWgaw3ZNKoJc6TzkTjHxaXcBWtmT7Wyf1utubI=",
+                     *         "signature": "pvT5tmfYNjX54rk3M1ZobEiHCfn1vivq9sUdnl81xOA5ZOuMnSfxHR1PPuk9JD8fCUBFmerq9SzgA9jemclCBA==",
                      *         "tenant_id": "01900000-0000-7000-8000-000000000005"
                      *       },
                      *       "is_intact": true,
-                     *       "last_link": 93,
-                     *       "link_count": 93,
+                     *       "last_link": 98,
+                     *       "link_count": 98,
                      *       "next_after": null
                      *     }
                      */
@@ -15092,7 +15927,7 @@ export interface operations {
                      *       "member": {
                      *         "created_at": "2026-01-31T12:00:00.000Z",
                      *         "email": "ada@example.com",
-                     *         "id": "01900000-0000-7000-8000-000000000032",
+                     *         "id": "01900000-0000-7000-8000-000000000034",
                      *         "name": "Ada",
                      *         "role": "owner",
                      *         "tenant_id": "01900000-0000-7000-8000-000000000005",
@@ -15100,7 +15935,7 @@ export interface operations {
                      *       },
                      *       "refresh_expires_at": "2026-01-31T12:00:00.000Z",
                      *       "refresh_token": "mst_refresh_000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000",
-                     *       "session_id": "01900000-0000-7000-8000-000000000115"
+                     *       "session_id": "01900000-0000-7000-8000-000000000117"
                      *     }
                      */
                     "application/json": components["schemas"]["SignedInView"];
@@ -15225,7 +16060,7 @@ export interface operations {
                      *       "member": {
                      *         "created_at": "2026-01-31T12:00:00.000Z",
                      *         "email": "ada@example.com",
-                     *         "id": "01900000-0000-7000-8000-000000000032",
+                     *         "id": "01900000-0000-7000-8000-000000000034",
                      *         "name": "Ada",
                      *         "role": "owner",
                      *         "tenant_id": "01900000-0000-7000-8000-000000000005",
@@ -15233,7 +16068,7 @@ export interface operations {
                      *       },
                      *       "refresh_expires_at": "2026-01-31T12:00:00.000Z",
                      *       "refresh_token": "mst_refresh_000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000",
-                     *       "session_id": "01900000-0000-7000-8000-000000000049"
+                     *       "session_id": "01900000-0000-7000-8000-000000000051"
                      *     }
                      */
                     "application/json": components["schemas"]["SignedInView"];
@@ -15339,8 +16174,8 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "challenge": "mst_challenge_AS5TIaEVHyI2Yak36AOwy9B55r2FZtM7Uz47KkmcEjPYQHgzbECFq30U0qE0lVcywz88P3EuE6zRl_vzVXN_HkS8ym9gVXPJytQ5gNsW7F95PfgRmFZlDhxCZSmfQafApqJz8KuB87ri6wH8uOEbv6fwleyG2cdcFyRTyLbhzZrHnbSnM0350BxM9VEhs_oDp7iUL7aaDQZ3O7LxqjAeryucY158gpvEc9mmkpEecpOjT6adq5XrB7DweI-xxEPmku23XsGtbXO3Iy8dBw5oPH5UxhsyE2yN5S8-AL5OjEslWFzZgCVXp6P3DGgOLeTi32YFpBZ1HKGzb-XjPge25v0z2expUmbys6HlOKLbuHx_yQI50ggOt5uvZhAixnyppQX8EKi0v3ITM6Iuodnm79c8ZXKp5uy1v1ZdDWez7HSq9JvsNx2TCvi403kuC3ZgoODdnBmKG6SSuprhQGgHBsR44BI",
-                 *       "code": "997804"
+                 *       "challenge": "mst_challenge_Ad8m2RG5W1ihy2q88i0BvhrgLJszEdnpr_0xqg8ImwrLcJznHje58W3eVRVwXu9_wSsgqrBBiAa4yPGSCOfLbHanFJX_NsxD7wyFKMyxI1yscYXW0OSkrDB-17U1mA7Vt2EPDN11T5yvBT7RziG4ALBqBm78ldoj1ZTdbJdh0F51gkLdfCGwwiEizRyBa-P5RcXwQPBnFetNLFUcDsU3PV5JHvMJzy6SUM99wI_jDJRicqDRCLQmNEF4fwfPoxXLFcCFeykAPpcoPT7alHRUoMqmd7XplypApA-AGNiTDgNxENydNiWJqeQsvhi2lreGpeJRGesp4fzPjO6r_1PD37PaBkoKSlGjNo-PoMwSk-oZ6WQUBAVNbbmmZtmwMobWEoIUlOOlHtf0ouYYzdAfdSYgXRND0Ed01ycLrBt8yQlIS7XkLkMvqhYnCWexqINrgEL-hWonF1TMUDK8oua3Bq4",
+                 *       "code": "775101"
                  *     }
                  */
                 "application/json": components["schemas"]["CompleteSignIn"];
@@ -15912,11 +16747,11 @@ export interface operations {
                  * @example {
                  *       "passkey": {
                  *         "authenticator_data": "xgQmA4KBXR6eQhUJakKZXdlS9Z3U-fwKfSrPefH8b68FAAAAAg",
-                 *         "challenge": "mst_passkey_AS5TIaEVHyI2aKYrkQXOHcx0TTAc1UWL9yRImLTPhYOdDa9ugsLTcB7leZV7DriFZlpfV8i-zFf94oQsqhtUpEXvAFUqLUeZgCeZMKEl1XqzIUBCLstEJ7XazMcdhGy8LKvxe90S5nT3s4oalYEvBcbGU3kl4zoiciBhbg3U5Mf1CZXNWpF3ObIXa6234B6WQ4uZ1s8kXi8kV65qOYQkjTo8_rsWA_-vDcLf5iNx1veZCUvGVDL3VaoQwGMo2j7XH7ecQKl02Xdkm_3kkrwbVrFIhbexOZ-XTc9EmfpcZhIqU0nnnFaPbRioSuK_JyH--WmoZFA5zhZKCNokzrgCVLZQ3-HPiZdc1kEeaWeCbJLWzLovCNzdDSDvgOt4dggmvIuyn1IeMqi8cLm0jo0_yymkWW-_V7qT-kuj",
-                 *         "client_data": "eyJjaGFsbGVuZ2UiOiJxcUs3dG1rOWMxYVdScmd5dkllQWFTZUNEdXFoUVJPZldXcm9pa2U5aV9VIiwiY3Jvc3NPcmlnaW4iOmZhbHNlLCJvcmlnaW4iOiJodHRwczovL211c3Rlci5leGFtcGxlIiwidHlwZSI6IndlYmF1dGhuLmdldCJ9",
-                 *         "credential_id": "dDudte4arscDTEIqW3VE0TR0REOftm1fnwmTUi9D80o",
-                 *         "signature": "MEYCIQDpmhSpbRpu_dCB_WU2ILJ5n5NYSqfCuXnONfupulXe-QIhALVZ9PwinPdu8IQZHOvr2lSabpeCBplCUPdqdpV3aJJb",
-                 *         "user_handle": "AaIKWgkucU2vzyw9X_I6jQ"
+                 *         "challenge": "mst_passkey_Ad8m2RG5W1ih-SMKqMtPWNSF0i6_Ixd9Pzj4kxlCjocygH3CoXLJkfdTIkcR51ccPxMPVC93isQ2ytbbW4DO7mbG4ORJ4Hr7Q5_IqVzyoeeXdfewR7u8hnY_q2cQRsbOkWQiqns7o90_p0Ns2jB_jCUKlhWqkxhShW_0OeBJgkJyO-_JTutwtd2PWdhUmRCbDguZo4f2BLr_zc-uMxZWENarFlHltQSrh5cAzGX5-OIzs0Wag1rbNTOnhbcNsJ0PcQppN0CbjdJcsKb0KoLBp-TyVM5JiNBKal0q4nkWGqiRQNqHZOhnF8NGTy-Dww5vT4elxgNnZ0PoSH31v4uc1p2EBF7ae6RnY5ASSQQd5-o3QcphUWGQ1nNcUKztnvPc0IsfDvOu3wYKIuKm2fBkwb6ncN7KZf1Y2c9L",
+                 *         "client_data": "eyJjaGFsbGVuZ2UiOiJLYm8tbWNyTk84Ql9SWHlKTGdkMUNSejNOYXd6VmZEVURzNVBobkF0MGlvIiwiY3Jvc3NPcmlnaW4iOmZhbHNlLCJvcmlnaW4iOiJodHRwczovL211c3Rlci5leGFtcGxlIiwidHlwZSI6IndlYmF1dGhuLmdldCJ9",
+                 *         "credential_id": "XrX9ZrLgeqeUb-eCpY_APDNzmAPHq09QdwyZfky4m70",
+                 *         "signature": "MEYCIQDZnU8db98j0Q51pGA8S-W1zunCEIXNKR_cOd6aE20lwgIhAL59xiAtpJmDIOztKC5DVhakqvE3KucfnDa4oTzav7U-",
+                 *         "user_handle": "AaIKg68Sc7uug7aZmvbBfw"
                  *       }
                  *     }
                  */
@@ -15945,7 +16780,7 @@ export interface operations {
                      *       },
                      *       "refresh_expires_at": "2026-01-31T12:00:00.000Z",
                      *       "refresh_token": "mst_refresh_000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000",
-                     *       "session_id": "01900000-0000-7000-8000-000000000121"
+                     *       "session_id": "01900000-0000-7000-8000-000000000123"
                      *     }
                      */
                     "application/json": components["schemas"]["SignedInView"];
@@ -16046,10 +16881,10 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "challenge": "mst_passkey_AS5TIaEVHyI2aKYrkQXOHcx0TTAc1UWL9yRImLTPhYOdDa9ugsLTcB7leZV7DriFZlpfV8i-zFf94oQsqhtUpEXvAFUqLUeZgCeZMKEl1XqzIUBCLstEJ7XazMcdhGy8LKvxe90S5nT3s4oalYEvBcbGU3kl4zoiciBhbg3U5Mf1CZXNWpF3ObIXa6234B6WQ4uZ1s8kXi8kV65qOYQkjTo8_rsWA_-vDcLf5iNx1veZCUvGVDL3VaoQwGMo2j7XH7ecQKl02Xdkm_3kkrwbVrFIhbexOZ-XTc9EmfpcZhIqU0nnnFaPbRioSuK_JyH--WmoZFA5zhZKCNokzrgCVLZQ3-HPiZdc1kEeaWeCbJLWzLovCNzdDSDvgOt4dggmvIuyn1IeMqi8cLm0jo0_yymkWW-_V7qT-kuj",
+                     *       "challenge": "mst_passkey_Ad8m2RG5W1ih-SMKqMtPWNSF0i6_Ixd9Pzj4kxlCjocygH3CoXLJkfdTIkcR51ccPxMPVC93isQ2ytbbW4DO7mbG4ORJ4Hr7Q5_IqVzyoeeXdfewR7u8hnY_q2cQRsbOkWQiqns7o90_p0Ns2jB_jCUKlhWqkxhShW_0OeBJgkJyO-_JTutwtd2PWdhUmRCbDguZo4f2BLr_zc-uMxZWENarFlHltQSrh5cAzGX5-OIzs0Wag1rbNTOnhbcNsJ0PcQppN0CbjdJcsKb0KoLBp-TyVM5JiNBKal0q4nkWGqiRQNqHZOhnF8NGTy-Dww5vT4elxgNnZ0PoSH31v4uc1p2EBF7ae6RnY5ASSQQd5-o3QcphUWGQ1nNcUKztnvPc0IsfDvOu3wYKIuKm2fBkwb6ncN7KZf1Y2c9L",
                      *       "expires_at": "2026-01-31T12:00:00.000Z",
                      *       "host": "muster.example",
-                     *       "nonce": "qqK7tmk9c1aWRrgyvIeAaSeCDuqhQROfWWroike9i_U"
+                     *       "nonce": "Kbo-mcrNO8B_RXyJLgd1CRz3NawzVfDUDs5PhnAt0io"
                      *     }
                      */
                     "application/json": components["schemas"]["PasskeyChallengeView"];
@@ -16336,7 +17171,7 @@ export interface operations {
                      *       "access_token": "eyJhbGciOiJFZERTQSJ9.e30.AA",
                      *       "refresh_expires_at": "2026-01-31T12:00:00.000Z",
                      *       "refresh_token": "mst_refresh_000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000",
-                     *       "session_id": "01900000-0000-7000-8000-000000000049"
+                     *       "session_id": "01900000-0000-7000-8000-000000000051"
                      *     }
                      */
                     "application/json": components["schemas"]["TokensView"];
@@ -16452,7 +17287,7 @@ export interface operations {
                     /**
                      * @example {
                      *       "expires_at": "2026-01-31T12:00:00.000Z",
-                     *       "registration_id": "01900000-0000-7000-8000-000000000119"
+                     *       "registration_id": "01900000-0000-7000-8000-000000000121"
                      *     }
                      */
                     "application/json": components["schemas"]["RegistrationView"];
@@ -16547,7 +17382,7 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "registration_id": "01900000-0000-7000-8000-000000000119"
+                 *       "registration_id": "01900000-0000-7000-8000-000000000121"
                  *     }
                  */
                 "application/json": components["schemas"]["ResendCode"];
@@ -16563,7 +17398,7 @@ export interface operations {
                     /**
                      * @example {
                      *       "expires_at": "2026-01-31T12:00:00.000Z",
-                     *       "registration_id": "01900000-0000-7000-8000-000000000119"
+                     *       "registration_id": "01900000-0000-7000-8000-000000000121"
                      *     }
                      */
                     "application/json": components["schemas"]["RegistrationView"];
@@ -16658,8 +17493,8 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "code": "372290",
-                 *       "registration_id": "01900000-0000-7000-8000-000000000119"
+                 *       "code": "248114",
+                 *       "registration_id": "01900000-0000-7000-8000-000000000121"
                  *     }
                  */
                 "application/json": components["schemas"]["VerifyRegistration"];
@@ -16806,7 +17641,7 @@ export interface operations {
                      *       "member": {
                      *         "created_at": "2026-01-31T12:00:00.000Z",
                      *         "email": "ada@example.com",
-                     *         "id": "01900000-0000-7000-8000-000000000032",
+                     *         "id": "01900000-0000-7000-8000-000000000034",
                      *         "name": "Ada",
                      *         "role": "owner",
                      *         "tenant_id": "01900000-0000-7000-8000-000000000005",
@@ -16814,7 +17649,7 @@ export interface operations {
                      *       },
                      *       "refresh_expires_at": "2026-01-31T12:00:00.000Z",
                      *       "refresh_token": "mst_refresh_000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000",
-                     *       "session_id": "01900000-0000-7000-8000-000000000122"
+                     *       "session_id": "01900000-0000-7000-8000-000000000124"
                      *     }
                      */
                     "application/json": components["schemas"]["SignedInView"];
@@ -16951,10 +17786,10 @@ export interface operations {
                      *               "note": "Christmas"
                      *             }
                      *           ],
-                     *           "id": "01900000-0000-7000-8000-000000000028",
+                     *           "id": "01900000-0000-7000-8000-000000000030",
                      *           "name": "nights",
                      *           "schedule_ids": [
-                     *             "01900000-0000-7000-8000-000000000027"
+                     *             "01900000-0000-7000-8000-000000000029"
                      *           ],
                      *           "target": null,
                      *           "time_zone": "Europe/Berlin"
@@ -17042,7 +17877,7 @@ export interface operations {
                  *       ],
                  *       "name": "nights",
                  *       "schedule_ids": [
-                 *         "01900000-0000-7000-8000-000000000027"
+                 *         "01900000-0000-7000-8000-000000000029"
                  *       ],
                  *       "time_zone": "Europe/Berlin"
                  *     }
@@ -17084,10 +17919,10 @@ export interface operations {
                      *           "note": "Christmas"
                      *         }
                      *       ],
-                     *       "id": "01900000-0000-7000-8000-000000000028",
+                     *       "id": "01900000-0000-7000-8000-000000000030",
                      *       "name": "nights",
                      *       "schedule_ids": [
-                     *         "01900000-0000-7000-8000-000000000027"
+                     *         "01900000-0000-7000-8000-000000000029"
                      *       ],
                      *       "target": null,
                      *       "time_zone": "Europe/Berlin"
@@ -17228,10 +18063,10 @@ export interface operations {
                      *           "note": "Christmas"
                      *         }
                      *       ],
-                     *       "id": "01900000-0000-7000-8000-000000000028",
+                     *       "id": "01900000-0000-7000-8000-000000000030",
                      *       "name": "nights",
                      *       "schedule_ids": [
-                     *         "01900000-0000-7000-8000-000000000027"
+                     *         "01900000-0000-7000-8000-000000000029"
                      *       ],
                      *       "target": null,
                      *       "time_zone": "Europe/Berlin"
@@ -17417,10 +18252,10 @@ export interface operations {
                      *           "note": "Christmas"
                      *         }
                      *       ],
-                     *       "id": "01900000-0000-7000-8000-000000000028",
+                     *       "id": "01900000-0000-7000-8000-000000000030",
                      *       "name": "weekends",
                      *       "schedule_ids": [
-                     *         "01900000-0000-7000-8000-000000000027"
+                     *         "01900000-0000-7000-8000-000000000029"
                      *       ],
                      *       "target": null,
                      *       "time_zone": "Europe/Berlin"
@@ -17568,15 +18403,15 @@ export interface operations {
                      *           "error_code": "exit_code",
                      *           "expires_at": "2026-01-31T12:00:00.000Z",
                      *           "finished_at": "2026-01-31T12:00:00.000Z",
-                     *           "id": "01900000-0000-7000-8000-000000000044",
+                     *           "id": "01900000-0000-7000-8000-000000000046",
                      *           "is_held": false,
-                     *           "job_id": "01900000-0000-7000-8000-000000000046",
+                     *           "job_id": "01900000-0000-7000-8000-000000000048",
                      *           "late_result": null,
                      *           "requested_by": "01900000-0000-7000-8000-000000000002",
                      *           "requested_from": "127.0.0.1",
                      *           "result": {
                      *             "dropped_bytes": 0,
-                     *             "duration_ms": 5,
+                     *             "duration_ms": 1,
                      *             "exit_code": 3,
                      *             "output_bytes": 9,
                      *             "output_complete": true,
@@ -17697,16 +18532,16 @@ export interface operations {
                      *       "error_code": "exit_code",
                      *       "expires_at": "2026-01-31T12:00:00.000Z",
                      *       "finished_at": "2026-01-31T12:00:00.000Z",
-                     *       "id": "01900000-0000-7000-8000-000000000044",
+                     *       "id": "01900000-0000-7000-8000-000000000046",
                      *       "is_held": false,
-                     *       "job_id": "01900000-0000-7000-8000-000000000046",
+                     *       "job_id": "01900000-0000-7000-8000-000000000048",
                      *       "late_result": null,
                      *       "output_bytes": 9,
                      *       "requested_by": "01900000-0000-7000-8000-000000000002",
                      *       "requested_from": "127.0.0.1",
                      *       "result": {
                      *         "dropped_bytes": 0,
-                     *         "duration_ms": 5,
+                     *         "duration_ms": 1,
                      *         "exit_code": 3,
                      *         "output_bytes": 9,
                      *         "output_complete": true,
@@ -18122,7 +18957,7 @@ export interface operations {
                      *       "error_code": null,
                      *       "expires_at": "2026-01-31T12:00:00.000Z",
                      *       "finished_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000076",
+                     *       "id": "01900000-0000-7000-8000-000000000078",
                      *       "is_held": false,
                      *       "job_id": null,
                      *       "late_result": null,
@@ -18340,7 +19175,7 @@ export interface operations {
                 /** @description Only executions created before this instant, RFC 3339. */
                 created_before?: components["schemas"]["Timestamp"];
                 /** @description Only executions with this trigger: `api` or `retry`. */
-                trigger?: "api" | "retry" | "group" | "schedule" | "hook";
+                trigger?: "api" | "retry" | "group" | "schedule" | "hook" | "task";
                 /** @description Only executions requested with this API key. */
                 requested_by?: string;
             };
@@ -18370,24 +19205,24 @@ export interface operations {
                      *           "created_at": "2026-01-31T12:00:00.000Z",
                      *           "delivered_at": "2026-01-31T12:00:00.000Z",
                      *           "dropped_bytes": 0,
-                     *           "duration_ms": 5,
+                     *           "duration_ms": 1,
                      *           "error": "the script exited with code 3",
                      *           "error_code": "exit_code",
                      *           "exit_code": 3,
                      *           "expires_at": "2026-01-31T12:00:00.000Z",
                      *           "explanation": null,
                      *           "finished_at": "2026-01-31T12:00:00.000Z",
-                     *           "id": "01900000-0000-7000-8000-000000000044",
+                     *           "id": "01900000-0000-7000-8000-000000000046",
                      *           "is_held": false,
                      *           "is_output_incomplete": false,
-                     *           "job_id": "01900000-0000-7000-8000-000000000046",
+                     *           "job_id": "01900000-0000-7000-8000-000000000048",
                      *           "late_result": null,
                      *           "lock": null,
                      *           "not_before": null,
                      *           "output_bytes": 9,
                      *           "output_dropped_at": null,
                      *           "parameters": {},
-                     *           "request_id": "01900000-0000-7000-8000-000000000048",
+                     *           "request_id": "01900000-0000-7000-8000-000000000050",
                      *           "requested_by": "01900000-0000-7000-8000-000000000002",
                      *           "requested_from": "127.0.0.1",
                      *           "retried_as": null,
@@ -18502,31 +19337,31 @@ export interface operations {
                      *       "approval": null,
                      *       "attempt": 1,
                      *       "attestation": {
-                     *         "document": "{\"version\":1,\"command_id\":\"01900000-0000-7000-8000-000000000044\",\"agent_id\":\"01900000-0000-7000-8000-000000000003\",\"public_key\":\"+/oe+noHi+3LgrQrILwJtiVoqxT2/986fPKz1Nbmc9g=\",\"outcome\":\"failed\",\"error_code\":\"exit_code\",\"run\":{\"script\":\"deploy\",\"program_sha256\":\"4be1d021dd6b72e283a69706d30934ea99db893366228036a866f3b851d73979\",\"parameters_sha256\":\"7f7618a36a48dd28214f5fbaab7a4293907b4a226c0174e23dd1dddddb3c773d\",\"secret_count\":0,\"policy\":\"manifest\",\"started_at_ms\":1795469991118,\"ended_at_ms\":1795469991152},\"result\":{\"exit_code\":3,\"duration_ms\":5,\"output_bytes\":9,\"stdout_bytes\":9,\"stderr_bytes\":0,\"dropped_bytes\":0,\"output_complete\":true,\"output_sha256\":\"b0f2c37ccb90fce43fcb488f7ee4ff1fbcdd9c80a27ffc2329c88a06baf0f51d\",\"stdout_sha256\":\"b0f2c37ccb90fce43fcb488f7ee4ff1fbcdd9c80a27ffc2329c88a06baf0f51d\",\"stderr_sha256\":\"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\"}}",
-                     *         "signature": "zIaH57fMO/4qkt99sP/YRcwGvZ7sD7z8FMaWb3dK8RBQYa9YFgFJTlMnjNm739OxFunxsbkah9purG+8mWahAw=="
+                     *         "document": "{\"version\":1,\"command_id\":\"01900000-0000-7000-8000-000000000046\",\"agent_id\":\"01900000-0000-7000-8000-000000000003\",\"public_key\":\"lDuH/+WZ0WecLL6y+lM33a6NGjhCDBqRMBQDfUMECpI=\",\"outcome\":\"failed\",\"error_code\":\"exit_code\",\"run\":{\"script\":\"deploy\",\"program_sha256\":\"4be1d021dd6b72e283a69706d30934ea99db893366228036a866f3b851d73979\",\"parameters_sha256\":\"7f7618a36a48dd28214f5fbaab7a4293907b4a226c0174e23dd1dddddb3c773d\",\"secret_count\":0,\"policy\":\"manifest\",\"started_at_ms\":1795472724949,\"ended_at_ms\":1795472724952},\"result\":{\"exit_code\":3,\"duration_ms\":1,\"output_bytes\":9,\"stdout_bytes\":9,\"stderr_bytes\":0,\"dropped_bytes\":0,\"output_complete\":true,\"output_sha256\":\"b0f2c37ccb90fce43fcb488f7ee4ff1fbcdd9c80a27ffc2329c88a06baf0f51d\",\"stdout_sha256\":\"b0f2c37ccb90fce43fcb488f7ee4ff1fbcdd9c80a27ffc2329c88a06baf0f51d\",\"stderr_sha256\":\"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\"}}",
+                     *         "signature": "UUJTXRGow+s0LDgSuiAW0M6PN2A9yKu+lYyw4Kis018Yzp/GVSo5nV9yf6d4incxwtyqxEZyw0Dd6lMcfWljCA=="
                      *       },
                      *       "cancel_requested_at": null,
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "delivered_at": "2026-01-31T12:00:00.000Z",
                      *       "dropped_bytes": 0,
-                     *       "duration_ms": 5,
+                     *       "duration_ms": 1,
                      *       "error": "the script exited with code 3",
                      *       "error_code": "exit_code",
                      *       "exit_code": 3,
                      *       "expires_at": "2026-01-31T12:00:00.000Z",
                      *       "explanation": null,
                      *       "finished_at": "2026-01-31T12:00:00.000Z",
-                     *       "id": "01900000-0000-7000-8000-000000000044",
+                     *       "id": "01900000-0000-7000-8000-000000000046",
                      *       "is_held": false,
                      *       "is_output_incomplete": false,
-                     *       "job_id": "01900000-0000-7000-8000-000000000046",
+                     *       "job_id": "01900000-0000-7000-8000-000000000048",
                      *       "late_result": null,
                      *       "lock": null,
                      *       "not_before": null,
                      *       "output_bytes": 9,
                      *       "output_dropped_at": null,
                      *       "parameters": {},
-                     *       "request_id": "01900000-0000-7000-8000-000000000048",
+                     *       "request_id": "01900000-0000-7000-8000-000000000050",
                      *       "requested_by": "01900000-0000-7000-8000-000000000002",
                      *       "requested_from": "127.0.0.1",
                      *       "retried_as": null,
@@ -19061,7 +19896,7 @@ export interface operations {
                      *           "desired_version": "0.2.0",
                      *           "halt_reason": null,
                      *           "healthy_for_ms": 60000,
-                     *           "id": "01900000-0000-7000-8000-000000000029",
+                     *           "id": "01900000-0000-7000-8000-000000000031",
                      *           "max_failures": 1,
                      *           "name": "web",
                      *           "requested_by": "01900000-0000-7000-8000-000000000002",
@@ -19188,7 +20023,7 @@ export interface operations {
                      *       "failed_count": 0,
                      *       "halt_reason": null,
                      *       "healthy_for_ms": 60000,
-                     *       "id": "01900000-0000-7000-8000-000000000029",
+                     *       "id": "01900000-0000-7000-8000-000000000031",
                      *       "incompatible_count": 0,
                      *       "max_failures": 1,
                      *       "name": "web",
@@ -19328,7 +20163,7 @@ export interface operations {
                      *       "failed_count": 0,
                      *       "halt_reason": null,
                      *       "healthy_for_ms": 60000,
-                     *       "id": "01900000-0000-7000-8000-000000000029",
+                     *       "id": "01900000-0000-7000-8000-000000000031",
                      *       "incompatible_count": 0,
                      *       "max_failures": 1,
                      *       "name": "web",
@@ -19513,7 +20348,7 @@ export interface operations {
                      *       "failed_count": 0,
                      *       "halt_reason": null,
                      *       "healthy_for_ms": 60000,
-                     *       "id": "01900000-0000-7000-8000-000000000029",
+                     *       "id": "01900000-0000-7000-8000-000000000031",
                      *       "incompatible_count": 0,
                      *       "max_failures": 1,
                      *       "name": "web",
@@ -19662,7 +20497,7 @@ export interface operations {
                      *       "failed_count": 0,
                      *       "halt_reason": null,
                      *       "healthy_for_ms": 60000,
-                     *       "id": "01900000-0000-7000-8000-000000000029",
+                     *       "id": "01900000-0000-7000-8000-000000000031",
                      *       "incompatible_count": 0,
                      *       "max_failures": 1,
                      *       "name": "web",
@@ -19811,7 +20646,7 @@ export interface operations {
                      *       "failed_count": 0,
                      *       "halt_reason": null,
                      *       "healthy_for_ms": 60000,
-                     *       "id": "01900000-0000-7000-8000-000000000029",
+                     *       "id": "01900000-0000-7000-8000-000000000031",
                      *       "incompatible_count": 0,
                      *       "max_failures": 1,
                      *       "name": "web",
@@ -19964,7 +20799,7 @@ export interface operations {
                      *           "created_at": "2026-01-31T12:00:00.000Z",
                      *           "created_by": "01900000-0000-7000-8000-000000000002",
                      *           "enabled": true,
-                     *           "id": "01900000-0000-7000-8000-000000000030",
+                     *           "id": "01900000-0000-7000-8000-000000000032",
                      *           "job": {
                      *             "offline": "wait",
                      *             "script": "deploy",
@@ -19978,7 +20813,7 @@ export interface operations {
                      *           "parameters": {
                      *             "VERSION": "/release/tag"
                      *           },
-                     *           "path": "/hooks/01900000-0000-7000-8000-000000000030",
+                     *           "path": "/hooks/01900000-0000-7000-8000-000000000032",
                      *           "replay_window_ms": 300000
                      *         }
                      *       ],
@@ -20099,7 +20934,7 @@ export interface operations {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "enabled": true,
-                     *       "id": "01900000-0000-7000-8000-000000000030",
+                     *       "id": "01900000-0000-7000-8000-000000000032",
                      *       "job": {
                      *         "offline": "wait",
                      *         "script": "deploy",
@@ -20113,7 +20948,7 @@ export interface operations {
                      *       "parameters": {
                      *         "VERSION": "/release/tag"
                      *       },
-                     *       "path": "/hooks/01900000-0000-7000-8000-000000000030",
+                     *       "path": "/hooks/01900000-0000-7000-8000-000000000032",
                      *       "replay_window_ms": 300000,
                      *       "secret": "whsec_0000000000000000000000000000000000000000000="
                      *     }
@@ -20238,7 +21073,7 @@ export interface operations {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "enabled": true,
-                     *       "id": "01900000-0000-7000-8000-000000000030",
+                     *       "id": "01900000-0000-7000-8000-000000000032",
                      *       "job": {
                      *         "offline": "wait",
                      *         "script": "deploy",
@@ -20252,7 +21087,7 @@ export interface operations {
                      *       "parameters": {
                      *         "VERSION": "/release/tag"
                      *       },
-                     *       "path": "/hooks/01900000-0000-7000-8000-000000000030",
+                     *       "path": "/hooks/01900000-0000-7000-8000-000000000032",
                      *       "replay_window_ms": 300000
                      *     }
                      */
@@ -20421,7 +21256,7 @@ export interface operations {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "enabled": true,
-                     *       "id": "01900000-0000-7000-8000-000000000030",
+                     *       "id": "01900000-0000-7000-8000-000000000032",
                      *       "job": {
                      *         "offline": "wait",
                      *         "script": "deploy",
@@ -20435,7 +21270,7 @@ export interface operations {
                      *       "parameters": {
                      *         "VERSION": "/release/tag"
                      *       },
-                     *       "path": "/hooks/01900000-0000-7000-8000-000000000030",
+                     *       "path": "/hooks/01900000-0000-7000-8000-000000000032",
                      *       "replay_window_ms": 300000
                      *     }
                      */
@@ -20569,9 +21404,9 @@ export interface operations {
                      *         {
                      *           "delivery_key": null,
                      *           "detail": null,
-                     *           "id": "01900000-0000-7000-8000-000000000036",
+                     *           "id": "01900000-0000-7000-8000-000000000038",
                      *           "is_test": false,
-                     *           "job_id": "01900000-0000-7000-8000-000000000037",
+                     *           "job_id": "01900000-0000-7000-8000-000000000039",
                      *           "received_at": "2026-01-31T12:00:00.000Z",
                      *           "source": "127.0.0.1",
                      *           "state": "started"
@@ -20682,7 +21517,7 @@ export interface operations {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "enabled": true,
-                     *       "id": "01900000-0000-7000-8000-000000000030",
+                     *       "id": "01900000-0000-7000-8000-000000000032",
                      *       "job": {
                      *         "offline": "wait",
                      *         "script": "deploy",
@@ -20696,9 +21531,9 @@ export interface operations {
                      *       "parameters": {
                      *         "VERSION": "/release/tag"
                      *       },
-                     *       "path": "/hooks/01900000-0000-7000-8000-000000000030",
+                     *       "path": "/hooks/01900000-0000-7000-8000-000000000032",
                      *       "replay_window_ms": 300000,
-                     *       "secret": "whsec_0000000000000000000000+B+oZJ3gPAtpa6PDD7iWQ="
+                     *       "secret": "whsec_0000000000000000000000000000000000000000000="
                      *     }
                      */
                     "application/json": components["schemas"]["NewHookView"];
@@ -20979,7 +21814,7 @@ export interface operations {
                      *           ],
                      *           "failing_since": null,
                      *           "host": "hooks.invalid",
-                     *           "id": "01900000-0000-7000-8000-000000000031",
+                     *           "id": "01900000-0000-7000-8000-000000000033",
                      *           "is_enabled": true,
                      *           "kind": "slack",
                      *           "last_error": null,
@@ -21111,7 +21946,7 @@ export interface operations {
                      *       ],
                      *       "failing_since": null,
                      *       "host": "hooks.invalid",
-                     *       "id": "01900000-0000-7000-8000-000000000031",
+                     *       "id": "01900000-0000-7000-8000-000000000033",
                      *       "is_enabled": true,
                      *       "kind": "slack",
                      *       "last_error": null,
@@ -21247,7 +22082,7 @@ export interface operations {
                      *       ],
                      *       "failing_since": null,
                      *       "host": "hooks.invalid",
-                     *       "id": "01900000-0000-7000-8000-000000000031",
+                     *       "id": "01900000-0000-7000-8000-000000000033",
                      *       "is_enabled": true,
                      *       "kind": "slack",
                      *       "last_error": null,
@@ -21428,7 +22263,7 @@ export interface operations {
                      *       ],
                      *       "failing_since": null,
                      *       "host": "hooks.invalid",
-                     *       "id": "01900000-0000-7000-8000-000000000031",
+                     *       "id": "01900000-0000-7000-8000-000000000033",
                      *       "is_enabled": true,
                      *       "kind": "slack",
                      *       "last_error": null,
@@ -21578,8 +22413,8 @@ export interface operations {
                      *           "event": "job.failed",
                      *           "finished_at": "2026-01-31T12:00:00.000Z",
                      *           "give_up_at": "2026-01-31T12:00:00.000Z",
-                     *           "id": "01900000-0000-7000-8000-000000000093",
-                     *           "job_id": "01900000-0000-7000-8000-000000000096",
+                     *           "id": "01900000-0000-7000-8000-000000000095",
+                     *           "job_id": "01900000-0000-7000-8000-000000000039",
                      *           "last_attempt": {
                      *             "at": "2026-01-31T12:00:00.000Z",
                      *             "error": "the receiver answered 400",
@@ -21695,8 +22530,8 @@ export interface operations {
                      *       "event": "job.failed",
                      *       "finished_at": null,
                      *       "give_up_at": "2026-01-31T12:00:00.000Z",
-                     *       "id": "01900000-0000-7000-8000-000000000093",
-                     *       "job_id": "01900000-0000-7000-8000-000000000096",
+                     *       "id": "01900000-0000-7000-8000-000000000095",
+                     *       "job_id": "01900000-0000-7000-8000-000000000039",
                      *       "last_attempt": {
                      *         "at": "2026-01-31T12:00:00.000Z",
                      *         "error": "the receiver answered 400",
@@ -21833,7 +22668,7 @@ export interface operations {
                      *       "error": "failed to resolve the name hooks.invalid: failed to lookup address information: Name or service not known",
                      *       "response": null,
                      *       "status": null,
-                     *       "took_ms": 6
+                     *       "took_ms": 0
                      *     }
                      */
                     "application/json": components["schemas"]["WebhookAttempt"];
@@ -21953,10 +22788,10 @@ export interface operations {
                      *       "items": [
                      *         {
                      *           "created_at": "2026-01-31T12:00:00.000Z",
-                     *           "created_by": "01900000-0000-7000-8000-000000000032",
+                     *           "created_by": "01900000-0000-7000-8000-000000000034",
                      *           "email": "grace@example.com",
                      *           "expires_at": "2026-01-31T12:00:00.000Z",
-                     *           "id": "01900000-0000-7000-8000-000000000033",
+                     *           "id": "01900000-0000-7000-8000-000000000035",
                      *           "role": "member"
                      *         }
                      *       ],
@@ -22056,10 +22891,10 @@ export interface operations {
                     /**
                      * @example {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
-                     *       "created_by": "01900000-0000-7000-8000-000000000032",
+                     *       "created_by": "01900000-0000-7000-8000-000000000034",
                      *       "email": "grace@example.com",
                      *       "expires_at": "2026-01-31T12:00:00.000Z",
-                     *       "id": "01900000-0000-7000-8000-000000000033",
+                     *       "id": "01900000-0000-7000-8000-000000000035",
                      *       "role": "member",
                      *       "token": "mst_invite_0000000000000000000000000000000000000000000000000000000000000000"
                      *     }
@@ -22388,7 +23223,7 @@ export interface operations {
                      *           "explanation": null,
                      *           "finished_at": "2026-01-31T12:00:00.000Z",
                      *           "halt_reason": null,
-                     *           "id": "01900000-0000-7000-8000-000000000046",
+                     *           "id": "01900000-0000-7000-8000-000000000048",
                      *           "lock": null,
                      *           "parameters": null,
                      *           "requested_by": "01900000-0000-7000-8000-000000000002",
@@ -22525,7 +23360,7 @@ export interface operations {
                      *       "explanation": "0 of 1 executions have ended, 1 are on their hosts and 0 are queued. The job ends when all have ended; each execution says what it waits for. You can cancel the job.",
                      *       "finished_at": null,
                      *       "halt_reason": null,
-                     *       "id": "01900000-0000-7000-8000-000000000046",
+                     *       "id": "01900000-0000-7000-8000-000000000048",
                      *       "lock": null,
                      *       "parameters": null,
                      *       "requested_by": "01900000-0000-7000-8000-000000000002",
@@ -22804,7 +23639,7 @@ export interface operations {
                      *       "explanation": null,
                      *       "finished_at": "2026-01-31T12:00:00.000Z",
                      *       "halt_reason": null,
-                     *       "id": "01900000-0000-7000-8000-000000000046",
+                     *       "id": "01900000-0000-7000-8000-000000000048",
                      *       "lock": null,
                      *       "parameters": null,
                      *       "requested_by": "01900000-0000-7000-8000-000000000002",
@@ -23244,17 +24079,17 @@ export interface operations {
                      *           "expires_at": "2026-01-31T12:00:00.000Z",
                      *           "explanation": "It was sent to web-1, which has not reported its start. It starts when the host has a free slot. You can cancel it.",
                      *           "finished_at": null,
-                     *           "id": "01900000-0000-7000-8000-000000000044",
+                     *           "id": "01900000-0000-7000-8000-000000000046",
                      *           "is_held": false,
                      *           "is_output_incomplete": null,
-                     *           "job_id": "01900000-0000-7000-8000-000000000046",
+                     *           "job_id": "01900000-0000-7000-8000-000000000048",
                      *           "late_result": null,
                      *           "lock": null,
                      *           "not_before": null,
                      *           "output_bytes": null,
                      *           "output_dropped_at": null,
                      *           "parameters": {},
-                     *           "request_id": "01900000-0000-7000-8000-000000000048",
+                     *           "request_id": "01900000-0000-7000-8000-000000000050",
                      *           "requested_by": "01900000-0000-7000-8000-000000000002",
                      *           "requested_from": "127.0.0.1",
                      *           "retried_as": null,
@@ -23718,13 +24553,13 @@ export interface operations {
                      *       "explanation": "0 of 1 executions have ended, 1 are on their hosts and 0 are queued. The job ends when all have ended; each execution says what it waits for. You can cancel the job.",
                      *       "finished_at": null,
                      *       "halt_reason": null,
-                     *       "id": "01900000-0000-7000-8000-000000000120",
+                     *       "id": "01900000-0000-7000-8000-000000000122",
                      *       "lock": null,
                      *       "parameters": null,
                      *       "requested_by": "01900000-0000-7000-8000-000000000002",
                      *       "requested_from": "127.0.0.1",
                      *       "retries": null,
-                     *       "retry_of": "01900000-0000-7000-8000-000000000046",
+                     *       "retry_of": "01900000-0000-7000-8000-000000000048",
                      *       "rollout": null,
                      *       "script": "deploy",
                      *       "secret_names": [],
@@ -24762,13 +25597,13 @@ export interface operations {
                     /**
                      * @example {
                      *       "expires_at": "2026-01-31T12:00:00.000Z",
-                     *       "id": "01900000-0000-7000-8000-000000000032",
+                     *       "id": "01900000-0000-7000-8000-000000000034",
                      *       "kind": "member",
                      *       "memberships": [
                      *         {
                      *           "created_at": "2026-01-31T12:00:00.000Z",
                      *           "email": "ada@example.com",
-                     *           "id": "01900000-0000-7000-8000-000000000032",
+                     *           "id": "01900000-0000-7000-8000-000000000034",
                      *           "name": "Ada",
                      *           "role": "owner",
                      *           "tenant_id": "01900000-0000-7000-8000-000000000005",
@@ -24807,9 +25642,9 @@ export interface operations {
                      *         "confirmed_at": "2026-01-31T12:00:00.000Z",
                      *         "created_at": "2026-01-31T12:00:00.000Z",
                      *         "expires_at": "2026-01-31T12:00:00.000Z",
-                     *         "id": "01900000-0000-7000-8000-000000000049",
+                     *         "id": "01900000-0000-7000-8000-000000000051",
                      *         "is_current": true,
-                     *         "member_id": "01900000-0000-7000-8000-000000000032",
+                     *         "member_id": "01900000-0000-7000-8000-000000000034",
                      *         "refreshed_at": "2026-01-31T12:00:00.000Z",
                      *         "source": "127.0.0.1",
                      *         "tenant_id": "01900000-0000-7000-8000-000000000005"
@@ -24997,7 +25832,7 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "code": "992290"
+                 *       "code": "693206"
                  *     }
                  */
                 "application/json": components["schemas"]["ChangeEmail"];
@@ -25112,7 +25947,7 @@ export interface operations {
                      *         {
                      *           "created_at": "2026-01-31T12:00:00.000Z",
                      *           "follows_in": null,
-                     *           "id": "01900000-0000-7000-8000-000000000111",
+                     *           "id": "01900000-0000-7000-8000-000000000113",
                      *           "issuer": "http://127.0.0.1:8080",
                      *           "provider": "corp",
                      *           "subject": "subject-1"
@@ -25334,10 +26169,10 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "attestation_object": "o2NmbXRkbm9uZWdhdHRTdG10oGhhdXRoRGF0YVkApMYEJgOCgV0enkIVCWpCmV3ZUvWd1Pn8Cn0qz3nx_G-vRQAAAAEAAAAAAAAAAAAAAAAAAAAAACB0O5217hquxwNMQipbdUTRNHREQ5-2bV-fCZNSL0PzSqUBAgMmIAEhWCAFB_d80D795VIHcB0mtx5gCte9jB-uBW5NzBqCrNIKCiJYIDGKJSuFqSVQibLC3F5SudsXYu-pWEgqfo_pnX0KTf-T",
-                 *       "challenge": "mst_passkey_AS5TIaEVHyI2oCVxYFv4ZqMDUOiWJOcejccdLmK4lmruw_2BLtf-QgnMuDCYrzimuPEqSUZmX_sF5BDO1C80rh2KhWglaG8gTMqMpJ0HPFvkGtd2Mz22expdazZbGrtwSrEG3RrrAmWDzSRdjSeed5wnCSpZN6mygXalyrTMGyP2tY2D9f0-h_SRRsfwREuY3ZfInVS4bbE4H8JKlLlX0O2Go2llRFi2kFz8cMJVKalAGA0Ryi3nmj3NdXeOYwb7ZazfZ9au5zqN298icxMU5ZhjzYFQgIq2S5LCNr9AU7FP3zdEmQeAy4-CjfMHnWV_AWhVcaPF8Hv8OSg2j7H7mBxvnHgL1oAQ-HkMzYHSqC0tfEGom4dDf1AKUCd78lzYkePBS9NjBHewWiOaDUJJaiPPX_aV8rE7z0QLSjm4l_XMxl-OhJh-0bhK5gFvIoaUA-aNyjEsPChzGwmyUebJugOsY6R5gRc53M1htcI4Konzqnbblcb9xQTZ2PHlA8TXiaxyHP1D3jmUxcZlTgsy8mn_XpIBXQtikRQWkgT543oR8PW2k6no9uQODCTlmJTJPtaDt7VOpgPE3o3QsroXVoaeJqVm8TOKoKOdssZSN9HjsQmv_yWTlz96XYafGcZ8Znk8vNDnPNdx54qJ8dH2lFVvHUYEqf5xvATW1-4vZGIhrARda02Sh2y8eiQo271EnKU4Kjnaoc0FraB9r8T1zJqVepcnvC4CCEBiiv0HKmRWG54KAgXIH0WER-uT0psohDyTjn4autTPMA",
-                 *       "client_data": "eyJjaGFsbGVuZ2UiOiIyZm5EUkphN3lmWUhLZzRsSHNtNjJtMjFwRmROUHVUaVRjTFdTVGJ5TE5RIiwiY3Jvc3NPcmlnaW4iOmZhbHNlLCJvcmlnaW4iOiJodHRwczovL211c3Rlci5leGFtcGxlIiwidHlwZSI6IndlYmF1dGhuLmNyZWF0ZSJ9",
-                 *       "credential_id": "dDudte4arscDTEIqW3VE0TR0REOftm1fnwmTUi9D80o",
+                 *       "attestation_object": "o2NmbXRkbm9uZWdhdHRTdG10oGhhdXRoRGF0YVkApMYEJgOCgV0enkIVCWpCmV3ZUvWd1Pn8Cn0qz3nx_G-vRQAAAAEAAAAAAAAAAAAAAAAAAAAAACBetf1msuB6p5Rv54Klj8A8M3OYA8erT1B3DJl-TLibvaUBAgMmIAEhWCCo4Ec8yDOj6ojHapT97SqpVywstNmJfnEKz3CzH5-AHyJYIB0Lks9kuVgDCwUZp1IyzloM2M-kh8q3-37a84GYCuEI",
+                 *       "challenge": "mst_passkey_Ad8m2RG5W1ih9Ho3iWcmWiU8KsdZixWi8fxUJjgzxnJ9ar0kJ-cJQ1ct4rA0kIv5dC8zLAJkUbgjoN2tGZC6vtFVFit7yWeMzVjCChfkBlw6YUgdVW5muYR9b8Tl0WVkq3vYYslmRAtEgjd6udYbB9IUY02p2EnvWMYn35FNPd1rWoNFhmcWscGUB56Qekt6RUp4Z5qs78oRM_oex6YPQCxUhq4XvdArRMzKj58zbMh8KABqnQFMPRpPhijdxElqOxucAEkR7wqxJJhPyD-f7_-3lIYYZzqMJcBQXPsqYmtRfS6tyzrYy8XBp_5oj7GuFNZZZyBbAHe2XbqFoOX70I8r3UT6iG0CFUCMPwumz4xbJAB6rbaIa4_tTLxnVmL1F16F5OvCbTPi7_1vRpUnXaxtlS5i4kZ6Xwr2E9IYmRJVz66_lh1u6syB96T_jzrhjj-FLvQ1FJ_KjVDFoByEYnKvmZpQ14v8kklxDCotTTEKUSCwD58wb4lM1K66N-TgVD1raORBVJBVU1hhOtxoipUgUPIKwoeQk3Qjx8YLwMft_pALwN7y_vaowR3MmRta9VlYKP56okc7vej8K6wAFQZ44RjS6vb_Xgpk8vJgUsjPrfG5OSNvHw-Ac0R56NaF4Qpn_CYpM-CJ2H9hYep3YtxyT7-OZxIQw6-WSgHcVWRy7dlZ6nNokhl-OEeXRRxmupYPLMLNRvZoIN87x4zStJsyolrRtPLL9GINrg1R3KHtJHSRW5GBbjCDoAXNrh0LwaXJGyin27l4zQ",
+                 *       "client_data": "eyJjaGFsbGVuZ2UiOiJzU2RFZ192aGhuV2VYMzdndG9tYlFGcGtUUWwzczhqQUdlSktsejRpWjR3IiwiY3Jvc3NPcmlnaW4iOmZhbHNlLCJvcmlnaW4iOiJodHRwczovL211c3Rlci5leGFtcGxlIiwidHlwZSI6IndlYmF1dGhuLmNyZWF0ZSJ9",
+                 *       "credential_id": "XrX9ZrLgeqeUb-eCpY_APDNzmAPHq09QdwyZfky4m70",
                  *       "name": "laptop"
                  *     }
                  */
@@ -25360,16 +26195,16 @@ export interface operations {
                      *         "name": "laptop"
                      *       },
                      *       "recovery_codes": [
-                     *         "hssa-ru67-slf3-3ej4",
-                     *         "dafy-wadc-nhvd-fzwl",
-                     *         "6vjm-rjjk-pq7i-utie",
-                     *         "ejqk-pyf6-bdk7-ngig",
-                     *         "73g7-ycer-4bxf-h4rb",
-                     *         "jyar-3om2-phvi-a3xw",
-                     *         "nmiy-zy5t-x6xw-asg6",
-                     *         "52hq-bwon-lauv-d3ko",
-                     *         "zshq-iblp-3kxx-bwsn",
-                     *         "4ypc-xs2g-ie5i-tkt6"
+                     *         "ol6v-45of-tml3-fuo7",
+                     *         "2wng-jlst-nx2s-xa7z",
+                     *         "rd6o-zycq-j5nv-o4dv",
+                     *         "ua4j-e6gp-6ret-ucd6",
+                     *         "qtk6-zvma-4fon-wgyz",
+                     *         "jxji-ejt7-gk5d-tqgh",
+                     *         "wi37-2ys6-kbdv-faah",
+                     *         "6p43-wpmv-dq53-adhc",
+                     *         "xwxe-pzdq-y4tc-h7zx",
+                     *         "z7ck-pd73-uh7g-55g5"
                      *       ]
                      *     }
                      */
@@ -25491,12 +26326,12 @@ export interface operations {
                      *         -35,
                      *         -257
                      *       ],
-                     *       "challenge": "mst_passkey_AS5TIaEVHyI2oCVxYFv4ZqMDUOiWJOcejccdLmK4lmruw_2BLtf-QgnMuDCYrzimuPEqSUZmX_sF5BDO1C80rh2KhWglaG8gTMqMpJ0HPFvkGtd2Mz22expdazZbGrtwSrEG3RrrAmWDzSRdjSeed5wnCSpZN6mygXalyrTMGyP2tY2D9f0-h_SRRsfwREuY3ZfInVS4bbE4H8JKlLlX0O2Go2llRFi2kFz8cMJVKalAGA0Ryi3nmj3NdXeOYwb7ZazfZ9au5zqN298icxMU5ZhjzYFQgIq2S5LCNr9AU7FP3zdEmQeAy4-CjfMHnWV_AWhVcaPF8Hv8OSg2j7H7mBxvnHgL1oAQ-HkMzYHSqC0tfEGom4dDf1AKUCd78lzYkePBS9NjBHewWiOaDUJJaiPPX_aV8rE7z0QLSjm4l_XMxl-OhJh-0bhK5gFvIoaUA-aNyjEsPChzGwmyUebJugOsY6R5gRc53M1htcI4Konzqnbblcb9xQTZ2PHlA8TXiaxyHP1D3jmUxcZlTgsy8mn_XpIBXQtikRQWkgT543oR8PW2k6no9uQODCTlmJTJPtaDt7VOpgPE3o3QsroXVoaeJqVm8TOKoKOdssZSN9HjsQmv_yWTlz96XYafGcZ8Znk8vNDnPNdx54qJ8dH2lFVvHUYEqf5xvATW1-4vZGIhrARda02Sh2y8eiQo271EnKU4Kjnaoc0FraB9r8T1zJqVepcnvC4CCEBiiv0HKmRWG54KAgXIH0WER-uT0psohDyTjn4autTPMA",
+                     *       "challenge": "mst_passkey_Ad8m2RG5W1ih9Ho3iWcmWiU8KsdZixWi8fxUJjgzxnJ9ar0kJ-cJQ1ct4rA0kIv5dC8zLAJkUbgjoN2tGZC6vtFVFit7yWeMzVjCChfkBlw6YUgdVW5muYR9b8Tl0WVkq3vYYslmRAtEgjd6udYbB9IUY02p2EnvWMYn35FNPd1rWoNFhmcWscGUB56Qekt6RUp4Z5qs78oRM_oex6YPQCxUhq4XvdArRMzKj58zbMh8KABqnQFMPRpPhijdxElqOxucAEkR7wqxJJhPyD-f7_-3lIYYZzqMJcBQXPsqYmtRfS6tyzrYy8XBp_5oj7GuFNZZZyBbAHe2XbqFoOX70I8r3UT6iG0CFUCMPwumz4xbJAB6rbaIa4_tTLxnVmL1F16F5OvCbTPi7_1vRpUnXaxtlS5i4kZ6Xwr2E9IYmRJVz66_lh1u6syB96T_jzrhjj-FLvQ1FJ_KjVDFoByEYnKvmZpQ14v8kklxDCotTTEKUSCwD58wb4lM1K66N-TgVD1raORBVJBVU1hhOtxoipUgUPIKwoeQk3Qjx8YLwMft_pALwN7y_vaowR3MmRta9VlYKP56okc7vej8K6wAFQZ44RjS6vb_Xgpk8vJgUsjPrfG5OSNvHw-Ac0R56NaF4Qpn_CYpM-CJ2H9hYep3YtxyT7-OZxIQw6-WSgHcVWRy7dlZ6nNokhl-OEeXRRxmupYPLMLNRvZoIN87x4zStJsyolrRtPLL9GINrg1R3KHtJHSRW5GBbjCDoAXNrh0LwaXJGyin27l4zQ",
                      *       "expires_at": "2026-01-31T12:00:00.000Z",
                      *       "host": "muster.example",
                      *       "known": [],
-                     *       "nonce": "2fnDRJa7yfYHKg4lHsm62m21pFdNPuTiTcLWSTbyLNQ",
-                     *       "user_handle": "AaIKWgkucU2vzyw9X_I6jQ",
+                     *       "nonce": "sSdEg_vhhnWeX37gtombQFpkTQl3s8jAGeJKlz4iZ4w",
+                     *       "user_handle": "AaIKg68Sc7uug7aZmvbBfw",
                      *       "user_name": "joan@example.com",
                      *       "user_title": "Joan"
                      *     }
@@ -25607,7 +26442,7 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "code": "hssa-ru67-slf3-3ej4"
+                 *       "code": "ol6v-45of-tml3-fuo7"
                  *     }
                  */
                 "application/json": components["schemas"]["FactorProof"];
@@ -25838,9 +26673,9 @@ export interface operations {
                      *           "confirmed_at": "2026-01-31T12:00:00.000Z",
                      *           "created_at": "2026-01-31T12:00:00.000Z",
                      *           "expires_at": "2026-01-31T12:00:00.000Z",
-                     *           "id": "01900000-0000-7000-8000-000000000049",
+                     *           "id": "01900000-0000-7000-8000-000000000051",
                      *           "is_current": true,
-                     *           "member_id": "01900000-0000-7000-8000-000000000032",
+                     *           "member_id": "01900000-0000-7000-8000-000000000034",
                      *           "refreshed_at": "2026-01-31T12:00:00.000Z",
                      *           "source": "127.0.0.1",
                      *           "tenant_id": "01900000-0000-7000-8000-000000000005"
@@ -26052,8 +26887,8 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "otpauth_url": "otpauth://totp/Muster:joan%40example.com?secret=WVCGAXSNYUEU74GLV53CAPS6UIU4NMOX&issuer=Muster&algorithm=SHA1&digits=6&period=30",
-                     *       "secret": "WVCGAXSNYUEU74GLV53CAPS6UIU4NMOX"
+                     *       "otpauth_url": "otpauth://totp/Muster:joan%40example.com?secret=6J3BSQGE7E7I7Y6OYW5SMFDQP6FD2HNO&issuer=Muster&algorithm=SHA1&digits=6&period=30",
+                     *       "secret": "6J3BSQGE7E7I7Y6OYW5SMFDQP6FD2HNO"
                      *     }
                      */
                     "application/json": components["schemas"]["EnrolledTotpView"];
@@ -26159,7 +26994,7 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "code": "fv7o-fcqw-ohij-6gxl"
+                 *       "code": "zza2-sla2-qy2c-72mv"
                  *     }
                  */
                 "application/json": components["schemas"]["TotpProof"];
@@ -26273,7 +27108,7 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "code": "122976"
+                 *       "code": "864481"
                  *     }
                  */
                 "application/json": components["schemas"]["ConfirmTotp"];
@@ -26289,16 +27124,16 @@ export interface operations {
                     /**
                      * @example {
                      *       "recovery_codes": [
-                     *         "6bh7-ecox-27uf-ce3p",
-                     *         "7ht3-wmg3-jwpb-hocy",
-                     *         "ttuz-rdja-2dau-bpjt",
-                     *         "j2rm-4dwd-5iqe-t6ea",
-                     *         "ytr7-md6h-xwjy-3moc",
-                     *         "4zfz-mjjh-7rmf-ed6e",
-                     *         "fq6z-zypv-x4cg-x2ly",
-                     *         "hdsv-7vxe-ozqt-wpg3",
-                     *         "rm6i-65ih-k7t2-dfju",
-                     *         "oyps-pr4g-k5pe-k36e"
+                     *         "4mix-7f4j-ox4b-ozrr",
+                     *         "u23y-d343-7j6v-6mzn",
+                     *         "eykb-ypoz-ngmu-vphr",
+                     *         "mo35-xoov-pbb4-7bqb",
+                     *         "ofku-do5o-lwv5-clsn",
+                     *         "p5fu-743r-5ctm-73ed",
+                     *         "wwu3-4pqb-us4s-abt2",
+                     *         "wqqb-45cj-hnsb-pw6h",
+                     *         "5wil-mkak-i3ur-4zth",
+                     *         "tosf-g6z7-26cr-yt5x"
                      *       ]
                      *     }
                      */
@@ -26405,7 +27240,7 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "code": "122976"
+                 *       "code": "864481"
                  *     }
                  */
                 "application/json": components["schemas"]["TotpProof"];
@@ -26421,16 +27256,16 @@ export interface operations {
                     /**
                      * @example {
                      *       "recovery_codes": [
-                     *         "fv7o-fcqw-ohij-6gxl",
-                     *         "y3td-trcz-h4e4-kojd",
-                     *         "h5pm-uwkh-b5ac-aexi",
-                     *         "x5yo-dyot-eq6g-p2p5",
-                     *         "qa4p-7mts-rpqt-zhnw",
-                     *         "bhmv-6dbz-astm-k5ys",
-                     *         "7fzq-jxda-omnl-uvu5",
-                     *         "p2q5-vhc7-aypf-hr3d",
-                     *         "uow2-he27-z7fk-qdd4",
-                     *         "qsky-mu75-kaao-dw6n"
+                     *         "zza2-sla2-qy2c-72mv",
+                     *         "ahb2-ga5t-6jyh-hkey",
+                     *         "rdl2-7xmy-tjql-vqx3",
+                     *         "lb5m-rwxw-mfsh-zny3",
+                     *         "e353-b7u5-qauo-3whb",
+                     *         "ie2j-v2xt-u5kf-gkvb",
+                     *         "zr54-6lrr-unug-jd67",
+                     *         "ecb7-x6fi-izje-nrev",
+                     *         "x2ij-lsld-rzxl-2cvo",
+                     *         "4jko-uqhv-c7t5-a3lh"
                      *       ]
                      *     }
                      */
@@ -26552,7 +27387,7 @@ export interface operations {
                      *         {
                      *           "created_at": "2026-01-31T12:00:00.000Z",
                      *           "email": "ada@example.com",
-                     *           "id": "01900000-0000-7000-8000-000000000032",
+                     *           "id": "01900000-0000-7000-8000-000000000034",
                      *           "name": "Ada",
                      *           "role": "owner",
                      *           "tenant_id": "01900000-0000-7000-8000-000000000005",
@@ -26881,7 +27716,7 @@ export interface operations {
                      *           "entry_count": 2,
                      *           "executor": "sh",
                      *           "format": "tar.zst",
-                     *           "id": "01900000-0000-7000-8000-000000000050",
+                     *           "id": "01900000-0000-7000-8000-000000000052",
                      *           "kind": "job",
                      *           "name": "backup",
                      *           "parameters": [],
@@ -26997,7 +27832,7 @@ export interface operations {
                      *       "entry_count": 2,
                      *       "executor": "sh",
                      *       "format": "tar.zst",
-                     *       "id": "01900000-0000-7000-8000-000000000050",
+                     *       "id": "01900000-0000-7000-8000-000000000052",
                      *       "kind": "job",
                      *       "name": "backup",
                      *       "parameters": [],
@@ -27118,7 +27953,7 @@ export interface operations {
                      *       "entry_count": 2,
                      *       "executor": "sh",
                      *       "format": "tar.zst",
-                     *       "id": "01900000-0000-7000-8000-000000000050",
+                     *       "id": "01900000-0000-7000-8000-000000000052",
                      *       "kind": "job",
                      *       "name": "backup",
                      *       "parameters": [],
@@ -27366,8 +28201,8 @@ export interface operations {
                      *           "created_at": "2026-01-31T12:00:00.000Z",
                      *           "created_by": "01900000-0000-7000-8000-000000000002",
                      *           "floor": "0.1.0",
-                     *           "id": "01900000-0000-7000-8000-000000000038",
-                     *           "key_fingerprint": "1f094c30dd142be1e4cd8450b1996f49e5f475234a18a214c6da969b298b59b4",
+                     *           "id": "01900000-0000-7000-8000-000000000040",
+                     *           "key_fingerprint": "b83d1f6432cdc82ba3eb5936a91372917113b3d68052d5181d6f157279f8f4fc",
                      *           "platforms": [
                      *             "linux-x86_64"
                      *           ],
@@ -27457,8 +28292,8 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "manifest": "{\n  \"format\": 1,\n  \"version\": \"0.2.0\",\n  \"floor\": \"0.1.0\",\n  \"created_at\": \"2026-11-23T21:40:00Z\",\n  \"targets\": {\n    \"linux-x86_64\": [\n      {\n        \"name\": \"muster-agent\",\n        \"bytes\": 23247256,\n        \"sha256\": \"590bf9a9ce61c522f4db4b6fb3655643b5c8168a10f1d5ba07dc64d5e0e0a604\"\n      },\n      {\n        \"name\": \"muster-supervisor\",\n        \"bytes\": 4705160,\n        \"sha256\": \"e7b327d59b49637d83d8866c7cfdbdccea2ada0602a3aa6cbba0df98b2ff93b5\"\n      }\n    ]\n  }\n}",
-                 *       "signature": "{\n  \"key\": \"BqPjpeYZlznvwtSjHctkRyCCL3JWDOxOC6nZ5AaGtx4=\",\n  \"signature\": \"fZkLddA9o8Zzogux8MGj6Hj3rRkSX9PzUE9ry8mpFz9vYkWCjV4TfzdU7yB3LWagSnf/hA03EicljXUlWEj0Dw==\"\n}"
+                 *       "manifest": "{\n  \"format\": 1,\n  \"version\": \"0.2.0\",\n  \"floor\": \"0.1.0\",\n  \"created_at\": \"2026-11-23T22:25:31Z\",\n  \"targets\": {\n    \"linux-x86_64\": [\n      {\n        \"name\": \"muster-agent\",\n        \"bytes\": 26083784,\n        \"sha256\": \"27c558cef84121af7492b5f04e1d90ec13c016fb56494ac201af03bb6c605dab\"\n      },\n      {\n        \"name\": \"muster-supervisor\",\n        \"bytes\": 4708256,\n        \"sha256\": \"9b8c14af3ef7909081b63de7ff3ce9c06c83608f9fb1afcda6035c0aad69ccdc\"\n      }\n    ]\n  }\n}",
+                 *       "signature": "{\n  \"key\": \"cCZEF0GWNi6wgw65pUyam1L1+eAI/FxbYeLuAVuDjbc=\",\n  \"signature\": \"TXaw4E/ZsryzeSP7FxM1fIAIbrPRhxxj68MqQQkPtCOkauGrJLCrvrn9yIzz3m6cDdNoixRBeMltETD8xWseAA==\"\n}"
                  *     }
                  */
                 "application/json": components["schemas"]["DraftBody"];
@@ -27476,8 +28311,8 @@ export interface operations {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "floor": "0.1.0",
-                     *       "id": "01900000-0000-7000-8000-000000000038",
-                     *       "key_fingerprint": "1f094c30dd142be1e4cd8450b1996f49e5f475234a18a214c6da969b298b59b4",
+                     *       "id": "01900000-0000-7000-8000-000000000040",
+                     *       "key_fingerprint": "b83d1f6432cdc82ba3eb5936a91372917113b3d68052d5181d6f157279f8f4fc",
                      *       "platforms": [
                      *         "linux-x86_64"
                      *       ],
@@ -27590,9 +28425,9 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "new": "PIMxsvmFT9EqnWdfwWO3++V7CMlkxrFY+913aquD/u4=",
-                 *       "old": "BqPjpeYZlznvwtSjHctkRyCCL3JWDOxOC6nZ5AaGtx4=",
-                 *       "signature": "dUtJQM5fP8XX+PdG+LV4BtxzHrKY6Xz0lY6ztRDFlCCnjkp6b5I4dHY1WH+SP0OxkRpFO44deUbqXF1uPSkwCQ=="
+                 *       "new": "WtmvzmIP7qqIO/o0+p295Tir7DLFy43ArDPS+Irfnog=",
+                 *       "old": "cCZEF0GWNi6wgw65pUyam1L1+eAI/FxbYeLuAVuDjbc=",
+                 *       "signature": "HhbzWiyDYN7QUBZqNIMXTaOptn6D1GLzV6Ckt/nV/DtVF+Sz2iWBSkCy22xMFXHqH0CfjmikSNjfMk31JJO+Ag=="
                  *     }
                  */
                 "application/json": components["schemas"]["KeyChangeBody"];
@@ -27607,8 +28442,8 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "new_fingerprint": "921efc485164e342caedb8c3d20e1cd7ce7159d46b1bcd0b207288309691dcb3",
-                     *       "old_fingerprint": "1f094c30dd142be1e4cd8450b1996f49e5f475234a18a214c6da969b298b59b4"
+                     *       "new_fingerprint": "01adeb21e70091e204d327f8485ab30808ade1a18012c774c3572299b4f740b7",
+                     *       "old_fingerprint": "b83d1f6432cdc82ba3eb5936a91372917113b3d68052d5181d6f157279f8f4fc"
                      *     }
                      */
                     "application/json": components["schemas"]["KeyChangeView"];
@@ -27726,25 +28561,25 @@ export interface operations {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "floor": "0.1.0",
-                     *       "id": "01900000-0000-7000-8000-000000000038",
-                     *       "key_fingerprint": "1f094c30dd142be1e4cd8450b1996f49e5f475234a18a214c6da969b298b59b4",
+                     *       "id": "01900000-0000-7000-8000-000000000040",
+                     *       "key_fingerprint": "b83d1f6432cdc82ba3eb5936a91372917113b3d68052d5181d6f157279f8f4fc",
                      *       "platforms": [
                      *         "linux-x86_64"
                      *       ],
                      *       "programs": [
                      *         {
-                     *           "bytes": 23247256,
+                     *           "bytes": 26083784,
                      *           "is_uploaded": true,
                      *           "name": "muster-agent",
                      *           "platform": "linux-x86_64",
-                     *           "sha256": "590bf9a9ce61c522f4db4b6fb3655643b5c8168a10f1d5ba07dc64d5e0e0a604"
+                     *           "sha256": "27c558cef84121af7492b5f04e1d90ec13c016fb56494ac201af03bb6c605dab"
                      *         },
                      *         {
-                     *           "bytes": 4705160,
+                     *           "bytes": 4708256,
                      *           "is_uploaded": true,
                      *           "name": "muster-supervisor",
                      *           "platform": "linux-x86_64",
-                     *           "sha256": "e7b327d59b49637d83d8866c7cfdbdccea2ada0602a3aa6cbba0df98b2ff93b5"
+                     *           "sha256": "9b8c14af3ef7909081b63de7ff3ce9c06c83608f9fb1afcda6035c0aad69ccdc"
                      *         }
                      *       ],
                      *       "published_at": "2026-01-31T12:00:00.000Z",
@@ -27833,8 +28668,8 @@ export interface operations {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "floor": "0.1.0",
-                     *       "id": "01900000-0000-7000-8000-000000000038",
-                     *       "key_fingerprint": "1f094c30dd142be1e4cd8450b1996f49e5f475234a18a214c6da969b298b59b4",
+                     *       "id": "01900000-0000-7000-8000-000000000040",
+                     *       "key_fingerprint": "b83d1f6432cdc82ba3eb5936a91372917113b3d68052d5181d6f157279f8f4fc",
                      *       "platforms": [
                      *         "linux-x86_64"
                      *       ],
@@ -27969,8 +28804,8 @@ export interface operations {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "floor": "0.1.0",
-                     *       "id": "01900000-0000-7000-8000-000000000038",
-                     *       "key_fingerprint": "1f094c30dd142be1e4cd8450b1996f49e5f475234a18a214c6da969b298b59b4",
+                     *       "id": "01900000-0000-7000-8000-000000000040",
+                     *       "key_fingerprint": "b83d1f6432cdc82ba3eb5936a91372917113b3d68052d5181d6f157279f8f4fc",
                      *       "platforms": [
                      *         "linux-x86_64"
                      *       ],
@@ -28208,7 +29043,7 @@ export interface operations {
                      *           "created_at": "2026-01-31T12:00:00.000Z",
                      *           "created_by": "01900000-0000-7000-8000-000000000002",
                      *           "ends_at": null,
-                     *           "id": "01900000-0000-7000-8000-000000000027",
+                     *           "id": "01900000-0000-7000-8000-000000000029",
                      *           "jitter_ms": 0,
                      *           "job": {
                      *             "offline": "wait",
@@ -28349,7 +29184,7 @@ export interface operations {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "ends_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000027",
+                     *       "id": "01900000-0000-7000-8000-000000000029",
                      *       "jitter_ms": 0,
                      *       "job": {
                      *         "offline": "wait",
@@ -28628,112 +29463,112 @@ export interface operations {
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "blocked": "the calendar `weekends` has no maintenance window now",
-                     *           "schedule_id": "01900000-0000-7000-8000-000000000027"
+                     *           "schedule_id": "01900000-0000-7000-8000-000000000029"
                      *         },
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "blocked": "the calendar `weekends` has no maintenance window now",
-                     *           "schedule_id": "01900000-0000-7000-8000-000000000027"
+                     *           "schedule_id": "01900000-0000-7000-8000-000000000029"
                      *         },
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "blocked": "the calendar `weekends` has no maintenance window now",
-                     *           "schedule_id": "01900000-0000-7000-8000-000000000027"
+                     *           "schedule_id": "01900000-0000-7000-8000-000000000029"
                      *         },
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "blocked": "the calendar `weekends` has no maintenance window now",
-                     *           "schedule_id": "01900000-0000-7000-8000-000000000027"
+                     *           "schedule_id": "01900000-0000-7000-8000-000000000029"
                      *         },
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "blocked": "the calendar `weekends` has no maintenance window now",
-                     *           "schedule_id": "01900000-0000-7000-8000-000000000027"
+                     *           "schedule_id": "01900000-0000-7000-8000-000000000029"
                      *         },
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "blocked": "the calendar `weekends` has no maintenance window now",
-                     *           "schedule_id": "01900000-0000-7000-8000-000000000027"
+                     *           "schedule_id": "01900000-0000-7000-8000-000000000029"
                      *         },
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "blocked": "the calendar `weekends` has no maintenance window now",
-                     *           "schedule_id": "01900000-0000-7000-8000-000000000027"
+                     *           "schedule_id": "01900000-0000-7000-8000-000000000029"
                      *         },
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "blocked": "the calendar `weekends` has no maintenance window now",
-                     *           "schedule_id": "01900000-0000-7000-8000-000000000027"
+                     *           "schedule_id": "01900000-0000-7000-8000-000000000029"
                      *         },
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "blocked": "the calendar `weekends` has no maintenance window now",
-                     *           "schedule_id": "01900000-0000-7000-8000-000000000027"
+                     *           "schedule_id": "01900000-0000-7000-8000-000000000029"
                      *         },
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "blocked": "the calendar `weekends` has no maintenance window now",
-                     *           "schedule_id": "01900000-0000-7000-8000-000000000027"
+                     *           "schedule_id": "01900000-0000-7000-8000-000000000029"
                      *         },
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "blocked": "the calendar `weekends` has no maintenance window now",
-                     *           "schedule_id": "01900000-0000-7000-8000-000000000027"
+                     *           "schedule_id": "01900000-0000-7000-8000-000000000029"
                      *         },
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "blocked": "the calendar `weekends` has no maintenance window now",
-                     *           "schedule_id": "01900000-0000-7000-8000-000000000027"
+                     *           "schedule_id": "01900000-0000-7000-8000-000000000029"
                      *         },
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "blocked": "the calendar `weekends` has no maintenance window now",
-                     *           "schedule_id": "01900000-0000-7000-8000-000000000027"
+                     *           "schedule_id": "01900000-0000-7000-8000-000000000029"
                      *         },
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "blocked": "the calendar `weekends` has no maintenance window now",
-                     *           "schedule_id": "01900000-0000-7000-8000-000000000027"
+                     *           "schedule_id": "01900000-0000-7000-8000-000000000029"
                      *         },
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "blocked": "the calendar `weekends` has no maintenance window now",
-                     *           "schedule_id": "01900000-0000-7000-8000-000000000027"
+                     *           "schedule_id": "01900000-0000-7000-8000-000000000029"
                      *         },
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "blocked": "the calendar `weekends` has no maintenance window now",
-                     *           "schedule_id": "01900000-0000-7000-8000-000000000027"
+                     *           "schedule_id": "01900000-0000-7000-8000-000000000029"
                      *         },
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "blocked": "the calendar `weekends` has no maintenance window now",
-                     *           "schedule_id": "01900000-0000-7000-8000-000000000027"
+                     *           "schedule_id": "01900000-0000-7000-8000-000000000029"
                      *         },
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "blocked": "the calendar `weekends` has no maintenance window now",
-                     *           "schedule_id": "01900000-0000-7000-8000-000000000027"
+                     *           "schedule_id": "01900000-0000-7000-8000-000000000029"
                      *         },
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "blocked": "the calendar `weekends` has no maintenance window now",
-                     *           "schedule_id": "01900000-0000-7000-8000-000000000027"
+                     *           "schedule_id": "01900000-0000-7000-8000-000000000029"
                      *         },
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "blocked": "the calendar `weekends` has no maintenance window now",
-                     *           "schedule_id": "01900000-0000-7000-8000-000000000027"
+                     *           "schedule_id": "01900000-0000-7000-8000-000000000029"
                      *         },
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "blocked": "the calendar `weekends` has no maintenance window now",
-                     *           "schedule_id": "01900000-0000-7000-8000-000000000027"
+                     *           "schedule_id": "01900000-0000-7000-8000-000000000029"
                      *         },
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "blocked": "the calendar `weekends` has no maintenance window now",
-                     *           "schedule_id": "01900000-0000-7000-8000-000000000027"
+                     *           "schedule_id": "01900000-0000-7000-8000-000000000029"
                      *         }
                      *       ],
                      *       "blocked_count": 22,
@@ -28865,7 +29700,7 @@ export interface operations {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "ends_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000027",
+                     *       "id": "01900000-0000-7000-8000-000000000029",
                      *       "jitter_ms": 0,
                      *       "job": {
                      *         "offline": "wait",
@@ -29057,7 +29892,7 @@ export interface operations {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "ends_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000027",
+                     *       "id": "01900000-0000-7000-8000-000000000029",
                      *       "jitter_ms": 0,
                      *       "job": {
                      *         "offline": "wait",
@@ -29212,7 +30047,7 @@ export interface operations {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "ends_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000027",
+                     *       "id": "01900000-0000-7000-8000-000000000029",
                      *       "jitter_ms": 0,
                      *       "job": {
                      *         "offline": "wait",
@@ -29367,7 +30202,7 @@ export interface operations {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "ends_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000027",
+                     *       "id": "01900000-0000-7000-8000-000000000029",
                      *       "jitter_ms": 0,
                      *       "job": {
                      *         "offline": "wait",
@@ -29530,10 +30365,10 @@ export interface operations {
                      *           "duration_ms": null,
                      *           "ended_at": null,
                      *           "fired_at": "2026-01-31T12:00:00.000Z",
-                     *           "id": "01900000-0000-7000-8000-000000000109",
+                     *           "id": "01900000-0000-7000-8000-000000000111",
                      *           "is_manual": true,
                      *           "is_missed": false,
-                     *           "job_id": "01900000-0000-7000-8000-000000000110",
+                     *           "job_id": "01900000-0000-7000-8000-000000000112",
                      *           "omitted_before": 0,
                      *           "planned_at": "2026-01-31T12:00:00.000Z",
                      *           "reason": null,
@@ -29757,7 +30592,7 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "job_id": "01900000-0000-7000-8000-000000000110"
+                     *       "job_id": "01900000-0000-7000-8000-000000000112"
                      *     }
                      */
                     "application/json": components["schemas"]["RunView"];
@@ -29894,7 +30729,7 @@ export interface operations {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "ends_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000027",
+                     *       "id": "01900000-0000-7000-8000-000000000029",
                      *       "jitter_ms": 0,
                      *       "job": {
                      *         "offline": "wait",
@@ -30168,7 +31003,7 @@ export interface operations {
                      *           "description": "Shows how full the disks are",
                      *           "folder": "ops",
                      *           "has_trigger": false,
-                     *           "id": "01900000-0000-7000-8000-000000000034",
+                     *           "id": "01900000-0000-7000-8000-000000000036",
                      *           "interpreter": "sh",
                      *           "latest_version": 2,
                      *           "name": "disk-report",
@@ -30297,7 +31132,7 @@ export interface operations {
                      *       "description": "Shows how full the disks are",
                      *       "folder": "ops",
                      *       "has_trigger": false,
-                     *       "id": "01900000-0000-7000-8000-000000000034",
+                     *       "id": "01900000-0000-7000-8000-000000000036",
                      *       "interpreter": "sh",
                      *       "latest_version": 1,
                      *       "name": "disk-report",
@@ -30783,7 +31618,7 @@ export interface operations {
                      *       "description": "Shows how full the disks are",
                      *       "folder": "ops",
                      *       "has_trigger": false,
-                     *       "id": "01900000-0000-7000-8000-000000000034",
+                     *       "id": "01900000-0000-7000-8000-000000000036",
                      *       "interpreter": "sh",
                      *       "latest_version": 2,
                      *       "name": "disk-report",
@@ -30982,7 +31817,7 @@ export interface operations {
                      *       "description": "Shows how full the disks are",
                      *       "folder": "ops",
                      *       "has_trigger": false,
-                     *       "id": "01900000-0000-7000-8000-000000000034",
+                     *       "id": "01900000-0000-7000-8000-000000000036",
                      *       "interpreter": "sh",
                      *       "latest_version": 2,
                      *       "name": "disk-report",
@@ -31789,7 +32624,7 @@ export interface operations {
                      * @example {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "email": "ada@example.com",
-                     *       "id": "01900000-0000-7000-8000-000000000032",
+                     *       "id": "01900000-0000-7000-8000-000000000034",
                      *       "name": "Ada",
                      *       "role": "owner",
                      *       "tenant_id": "01900000-0000-7000-8000-000000000005",
@@ -32596,7 +33431,7 @@ export interface operations {
                      *         {
                      *           "created_at": "2026-01-31T12:00:00.000Z",
                      *           "delete_at": null,
-                     *           "id": "01900000-0000-7000-8000-000000000035",
+                     *           "id": "01900000-0000-7000-8000-000000000037",
                      *           "limits": {
                      *             "history_days": 7,
                      *             "max_agents": 3,
@@ -32705,7 +33540,7 @@ export interface operations {
                      * @example {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "delete_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000035",
+                     *       "id": "01900000-0000-7000-8000-000000000037",
                      *       "key": "mst_live_0000000000000000000000000000000000000000000000000000000000000000",
                      *       "limits": {
                      *         "history_days": 7,
@@ -32823,7 +33658,7 @@ export interface operations {
                      * @example {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "delete_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000035",
+                     *       "id": "01900000-0000-7000-8000-000000000037",
                      *       "limits": {
                      *         "history_days": 7,
                      *         "max_agents": 3,
@@ -32928,7 +33763,7 @@ export interface operations {
                      * @example {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "delete_at": "2026-01-31T12:00:00.000Z",
-                     *       "id": "01900000-0000-7000-8000-000000000035",
+                     *       "id": "01900000-0000-7000-8000-000000000037",
                      *       "limits": {
                      *         "history_days": 90,
                      *         "max_agents": null,
@@ -33078,7 +33913,7 @@ export interface operations {
                      * @example {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "delete_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000035",
+                     *       "id": "01900000-0000-7000-8000-000000000037",
                      *       "limits": {
                      *         "history_days": 90,
                      *         "max_agents": null,
@@ -33210,7 +34045,7 @@ export interface operations {
                      * @example {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "delete_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000035",
+                     *       "id": "01900000-0000-7000-8000-000000000037",
                      *       "limits": {
                      *         "history_days": 90,
                      *         "max_agents": null,
@@ -33354,14 +34189,14 @@ export interface operations {
                      *           "event": "job.finished",
                      *           "finished_at": null,
                      *           "give_up_at": "2026-01-31T12:00:00.000Z",
-                     *           "id": "01900000-0000-7000-8000-000000000047",
-                     *           "job_id": "01900000-0000-7000-8000-000000000046",
+                     *           "id": "01900000-0000-7000-8000-000000000049",
+                     *           "job_id": "01900000-0000-7000-8000-000000000048",
                      *           "last_attempt": {
                      *             "at": "2026-01-31T12:00:00.000Z",
                      *             "error": "failed to resolve the name hooks.invalid: failed to lookup address information: Name or service not known",
                      *             "response": null,
                      *             "status": null,
-                     *             "took_ms": 2
+                     *             "took_ms": 1
                      *           },
                      *           "state": "pending",
                      *           "url": "https://hooks.invalid/muster"
@@ -33462,7 +34297,7 @@ export interface operations {
                      *           "error": "failed to resolve the name hooks.invalid: failed to lookup address information: Name or service not known",
                      *           "response": null,
                      *           "status": null,
-                     *           "took_ms": 2
+                     *           "took_ms": 1
                      *         }
                      *       ],
                      *       "created_at": "2026-01-31T12:00:00.000Z",
@@ -33470,14 +34305,14 @@ export interface operations {
                      *       "event": "job.finished",
                      *       "finished_at": null,
                      *       "give_up_at": "2026-01-31T12:00:00.000Z",
-                     *       "id": "01900000-0000-7000-8000-000000000047",
-                     *       "job_id": "01900000-0000-7000-8000-000000000046",
+                     *       "id": "01900000-0000-7000-8000-000000000049",
+                     *       "job_id": "01900000-0000-7000-8000-000000000048",
                      *       "last_attempt": {
                      *         "at": "2026-01-31T12:00:00.000Z",
                      *         "error": "failed to resolve the name hooks.invalid: failed to lookup address information: Name or service not known",
                      *         "response": null,
                      *         "status": null,
-                     *         "took_ms": 2
+                     *         "took_ms": 1
                      *       },
                      *       "state": "pending",
                      *       "url": "https://hooks.invalid/muster"
@@ -33565,14 +34400,14 @@ export interface operations {
                      *       "event": "job.finished",
                      *       "finished_at": null,
                      *       "give_up_at": "2026-01-31T12:00:00.000Z",
-                     *       "id": "01900000-0000-7000-8000-000000000047",
-                     *       "job_id": "01900000-0000-7000-8000-000000000046",
+                     *       "id": "01900000-0000-7000-8000-000000000049",
+                     *       "job_id": "01900000-0000-7000-8000-000000000048",
                      *       "last_attempt": {
                      *         "at": "2026-01-31T12:00:00.000Z",
                      *         "error": "failed to resolve the name hooks.invalid: failed to lookup address information: Name or service not known",
                      *         "response": null,
                      *         "status": null,
-                     *         "took_ms": 2
+                     *         "took_ms": 1
                      *       },
                      *       "state": "pending",
                      *       "url": "https://hooks.invalid/muster"
@@ -33696,7 +34531,7 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "secret": "whsec_000000000000000000000000+yn/2Ifbp7ivCQXte3k="
+                     *       "secret": "whsec_000000000000000000000000000/CL8Oi7SvTmYPFiQ="
                      *     }
                      */
                     "application/json": components["schemas"]["SecretView"];
@@ -33963,9 +34798,9 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "delivery_id": "01900000-0000-7000-8000-000000000036",
+                     *       "delivery_id": "01900000-0000-7000-8000-000000000038",
                      *       "is_repeated": false,
-                     *       "job_id": "01900000-0000-7000-8000-000000000037",
+                     *       "job_id": "01900000-0000-7000-8000-000000000039",
                      *       "state": "started"
                      *     }
                      */
