@@ -185,7 +185,7 @@ fn problems_on_page(glossary: &Glossary, source: &sources::SourceFile) -> Vec<St
 fn problems_in_catalogue(glossary: &Glossary, path: &str, text: &str) -> Vec<String> {
     let is_part = |c: char| c.is_alphanumeric() || c == '_' || c == '\'';
     let parts = text.split(|c| !is_part(c)).filter(|part| !part.is_empty());
-    let words: Vec<_> = parts.flat_map(|part| words_of_name(part)).collect();
+    let words: Vec<_> = parts.flat_map(words_of_name).collect();
     glossary
         .in_words(&words, |scope| *scope == WordScope::Everywhere)
         .into_iter()
