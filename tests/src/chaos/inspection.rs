@@ -13,7 +13,8 @@ use super::fleet::{Fleet, FleetHost, names};
 use crate::wait::eventually_blocking;
 
 /// Names that an agent's state directory may contain at the end.
-const OF_A_HOST: [&str; 20] = [
+const OF_A_HOST: [&str; 21] = [
+    "assignments.json",
     "identity.json",
     "executions",
     "key.json",

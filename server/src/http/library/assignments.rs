@@ -43,6 +43,7 @@ struct CreateAssignment {
     target: Object<TargetSpec>,
     /// Of each run. They can't be secret, because hosts keep them, and never change.
     #[serde(default)]
+    #[schema(value_type = Object)]
     parameters: Parameters,
     /// The number of agents that the target matches now, if the ladder of the tenant asks for it.
     confirm_agent_count: Option<u64>,
@@ -72,6 +73,7 @@ struct AssignmentView {
     package_id: PackageId,
     #[schema(value_type = TargetSpec)]
     target: Value,
+    #[schema(value_type = Object)]
     parameters: Parameters,
     created_by: PrincipalId,
     created_at: Timestamp,
