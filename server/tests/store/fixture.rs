@@ -90,11 +90,21 @@ impl Fixture {
         }
     }
 
+    fn url(&self) -> String {
+        let sqlite = || format!("sqlite:{}", self.test_dir.path().join("muster.db").display());
+        self.postgres_url().unwrap_or_else(sqlite)
+    }
+
+    /// The store of another server on the same database, with a writer of its own.
+    pub async fn other_store(&self) -> Store {
+        let folder = self.test_dir.folder("other");
+        Store::open(&self.url(), &folder).await.expect("open the store")
+    }
+
     /// A connection of the test's own.
     pub async fn rows(&self) -> &DatabaseConnection {
         let connect = async || {
-            let sqlite = || format!("sqlite:{}", self.test_dir.path().join("muster.db").display());
-            let mut options = ConnectOptions::new(self.postgres_url().unwrap_or_else(sqlite));
+            let mut options = ConnectOptions::new(self.url());
             options.max_connections(1);
             Database::connect(options).await.expect("open the database")
         };

@@ -187,6 +187,32 @@ async fn two_attempts_at_once_give_a_fire_one_job(fixture: Fixture) {
     assert!(fires[0].job_id.is_some() && fires[0].fired_at.is_some());
 }
 
+/// On PostgreSQL, a second server does not start while the first one holds the database's lock.
+#[tokio::test(flavor = "multi_thread")]
+async fn two_servers_on_one_database_give_each_due_time_one_job() {
+    let fixture = Fixture::sqlite().await;
+    let other = fixture.other_store().await;
+    let row = fixture.schedule("one").await;
+    for minute in 1..=20 {
+        let stored = fixture.stored(row.id).await;
+        let of_each =
+            [&fixture.store, &other].map(|store| (store, fixture.recorded(&stored, due(minute))));
+        let attempts = of_each.map(async |(store, recorded)| {
+            let changed = store.system().record_fires(vec![recorded]).await.expect("record");
+            // Both servers know the fire only from the database.
+            let fires = store.tenant(fixture.tenant_id).fires(row.id, PAGE).await.expect("read");
+            let fire = fires.iter().find(|fire| fire.due_at == due(minute)).expect("recorded");
+            let job = store.writer().commit(fixture.job_of(fire, true)).await.expect("commit");
+            (changed, matches!(job, SubmittedJob::New { .. }))
+        });
+        let [one, two] = attempts;
+        let (one, two) = tokio::join!(one, two);
+        assert_eq!(one.0 + two.0, 1, "each due time is recorded once");
+        assert!(one.1 != two.1, "one of the servers created the job: {one:?} {two:?}");
+    }
+    assert_eq!((fixture.fires(row.id).await.len(), fixture.jobs().await), (20, 20));
+}
+
 async fn a_fire_that_may_not_overlap_waits_for_every_job_of_its_schedule(fixture: Fixture) {
     let (row, first) = fixture.fired("one").await;
     let writer = fixture.store.writer();

@@ -106,15 +106,16 @@ async fn connected(heartbeat_ms: u32) -> (Network, Fixture, muster_tests::Agent,
 /// Its bytes arrive for longer than either side waits for a sign of life.
 #[tokio::test]
 async fn frame_that_takes_longer_than_the_silence_of_a_session_keeps_it() {
-    let network = Network::new(Conditions::kbit(64), Conditions::kbit(256));
-    let options = ServerOptions::default().with("MUSTER_HEARTBEAT_INTERVAL_MS", 1_000);
+    let network = Network::new(Conditions::kbit(128), Conditions::kbit(256));
+    let options = ServerOptions::default().with("MUSTER_HEARTBEAT_INTERVAL_MS", 2_000);
     let options = network.server(options);
     let fixture = Fixture::on(TestDir::new(), Database::Sqlite, options).await;
     let description = "x".repeat(900);
-    let scripts = (0..100).map(|number| {
+    let scripts = (0..200).map(|number| {
         Script::new(&format!("script-{number}"), "echo").with("description", json!(description))
     });
-    // One frame of 100 kB takes 12 seconds, and a silence of 3 seconds ends a session.
+    // One frame of 200 kB takes 12 seconds, and a silence of 7 seconds ends a session. The socket's buffer is
+    // accepted again after a third of it has left, which takes less than that.
     let options = network.agent(AgentOptions::with_scripts(scripts));
     let (agent, _) = fixture.agent_through(&fixture.server.url(), options).await;
     let log = fixture.server.log();
