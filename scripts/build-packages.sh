@@ -3,7 +3,7 @@
 # .rpm of server and command line, an archive with the programs for hosts, and SHA256SUMS of them all.
 #
 # Takes built programs from SERVER_PROGRAMS (target/release) and HOST_PROGRAMS (target/host), which `make packages`
-# builds. For tests: PACKAGE_VERSION is another version, PACKAGE_COMPRESSION=none saves the time to compress.
+# builds. For tests: PACKAGE_VERSION is another version, PACKAGE_COMPRESSION=fast makes larger packages in seconds.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -12,7 +12,11 @@ folder=${1:-dist/packages-$version}
 target=${CARGO_TARGET_DIR:-target}
 server_programs=${SERVER_PROGRAMS:-$target/release}
 host_programs=${HOST_PROGRAMS:-$target/host}
-compression=${PACKAGE_COMPRESSION:-xz}
+# xz is what old systems also unpack.
+deb_compression=(-Zxz) rpm_payload=w6.xzdio gzip_level=-9
+if [ "${PACKAGE_COMPRESSION:-}" = fast ]; then
+    deb_compression=(-Zzstd -z1) rpm_payload=w1.zstdio gzip_level=-1
+fi
 
 missing=()
 command -v dpkg-deb >/dev/null || missing+=(dpkg)
@@ -109,7 +113,7 @@ build_deb() {
     done
     [ ! -e "packaging/deb/$package/conffiles" ] || install -m 644 "packaging/deb/$package/conffiles" "$root/DEBIAN/"
     (cd "$root" && find usr -type f -print0 | sort -z | xargs -0 md5sum) >"$root/DEBIAN/md5sums"
-    dpkg-deb --root-owner-group "-Z$compression" --build "$root" "$folder/${package}_${version}_$architecture.deb" >/dev/null
+    dpkg-deb --root-owner-group "${deb_compression[@]}" --build "$root" "$folder/${package}_${version}_$architecture.deb" >/dev/null
 }
 
 # insert_parts: replaces the names of parts in a script or specification by the parts.
@@ -120,8 +124,7 @@ d}' | sed -e "s/@VERSION@/$version/g"
 }
 
 build_rpms() {
-    local root=$stage/rpm package payload=w6.xzdio
-    [ "$compression" != none ] || payload=w.ufdio
+    local root=$stage/rpm package
     for package in muster muster-server; do
         install -d "$root/usr/share/doc/$package" "$root/usr/share/licenses/$package"
         install -m 644 CHANGELOG.md "$root/usr/share/doc/$package/"
@@ -129,7 +132,7 @@ build_rpms() {
     done
     insert_parts <packaging/rpm/muster.spec >"$stage/muster.spec"
     rpmbuild -bb --quiet --define "_topdir $stage/rpmbuild" --define "_rpmdir $folder_path" \
-        --define "_rpmfilename %%{NAME}-%%{VERSION}-%%{RELEASE}.%%{ARCH}.rpm" --define "_binary_payload $payload" \
+        --define "_rpmfilename %%{NAME}-%%{VERSION}-%%{RELEASE}.%%{ARCH}.rpm" --define "_binary_payload $rpm_payload" \
         --define "staged_files $root" "$stage/muster.spec"
 }
 
@@ -142,11 +145,7 @@ build_archive() {
     install -m 755 deploy.sh "$stage/archive/$name/"
     install -m 644 CHANGELOG.md LICENSE-MIT LICENSE-APACHE "$stage/archive/$name/"
     local options=(--sort=name --owner=0 --group=0 --numeric-owner "--mtime=@$SOURCE_DATE_EPOCH" --hard-dereference)
-    if [ "$compression" = none ]; then
-        tar -C "$stage/archive" "${options[@]}" -cf "$folder/$name.tar" "$name"
-    else
-        tar -C "$stage/archive" "${options[@]}" -c "$name" | gzip -9n >"$folder/$name.tar.gz"
-    fi
+    tar -C "$stage/archive" "${options[@]}" -c "$name" | gzip -n "$gzip_level" >"$folder/$name.tar.gz"
 }
 
 folder_path=$(cd "$folder" && pwd)

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Builds the .deb and .rpm packages from built programs (default target/debug), in this version and in a higher one,
 # and uses them on a throw-away host with systemd: install, start, upgrade, downgrade, remove, purge. Needs root.
-# With --release: the packages in the folder that is named, which `make packages` built, are installed and timed.
+# A second argument, deb or rpm, checks only these packages. With --release FOLDER, the packages that `make packages`
+# built are installed, and the time is measured.
 #
 # The host is this machine's file system under an overlay, in namespaces of its own, with a network of its own.
 # shellcheck disable=SC2016 # the shell on that host expands its commands
@@ -136,6 +137,15 @@ write_data() {
     expect "a setting is stored" 'echo MUSTER_LOG=debug >>/etc/muster-server/server.env'
 }
 
+# The archive for hosts: its installer needs no download for an agent that connects to the installed server.
+expect_agent_of_archive() {
+    expect "the archive is unpacked" "cd /tmp && tar -xf $work/packages/muster-agent-$version-linux-\$(uname -m).tar.gz && mv muster-agent-$version-* from-archive"
+    expect "an agent key is stored in a file" "umask 077 && muster --json keys create from-archive | grep -o 'mst_agent_[A-Za-z0-9_-]*' | head -n 1 >/tmp/agent_key"
+    expect "the agent is installed from the archive" 'cd /tmp/from-archive && ./deploy.sh --from . --server http://127.0.0.1:8080 --key-file /tmp/agent_key --native'
+    expect "the agent runs its script" 'muster run throw-away hello'
+    expect "the agent is removed" '/opt/muster/deploy.sh --uninstall && rm -r /tmp/from-archive /tmp/agent_key'
+}
+
 expect_data() { expect "the data was kept" 'muster keys list | grep -q kept-by-upgrades'; }
 expect_setting() { expect "the setting was kept" 'grep -qx MUSTER_LOG=debug /etc/muster-server/server.env'; }
 
@@ -164,6 +174,7 @@ check_deb() {
     expect_parts /usr/share/zsh/vendor-completions/_muster
     write_data
     back_up
+    expect_agent_of_archive
 
     before=$(server_process)
     timed "deb: upgrade" "dpkg -i $(both_of "$higher")"
@@ -266,11 +277,12 @@ mkdir "$work/programs"
 for program in muster-server muster muster-agent muster-supervisor; do
     strip --strip-debug -o "$work/programs/$program" "$programs/$program"
 done
-export SERVER_PROGRAMS=$work/programs HOST_PROGRAMS=$work/programs PACKAGE_COMPRESSION=none
+export SERVER_PROGRAMS=$work/programs HOST_PROGRAMS=$work/programs PACKAGE_COMPRESSION=fast
 bash "$repository/scripts/build-packages.sh" "$work/built" >/dev/null
 PACKAGE_VERSION=$higher bash "$repository/scripts/build-packages.sh" "$work/built-higher" >/dev/null
 (cd "$work/built" && sha256sum --check --quiet SHA256SUMS)
 mv "$work/built"/muster* "$work/built-higher"/muster* "$work/packages/"
 boot_host
-check_deb
-check_rpm
+for kind in ${2:-deb rpm}; do
+    "check_$kind"
+done
