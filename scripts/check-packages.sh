@@ -118,9 +118,11 @@ expect_parts() {
         "grep -q '#compdef muster' $1 && grep -q 'complete -c muster' /usr/share/fish/vendor_completions.d/muster.fish"
 }
 
-# As the pages for operators say it: before the upgrade, with the older version.
+# As docs/INSTALL.md describes it: with the service's user and settings.
+as_service='systemd-run --quiet --pipe --wait --uid=muster-server -p EnvironmentFile=/etc/muster-server/server.env -E MUSTER_DATA_DIR=/var/lib/muster-server'
+
 back_up() {
-    expect "a backup is written" 'install -d -o muster-server -m 700 /tmp/backup && runuser -u muster-server -- muster-server backup /tmp/backup/older.tar.zst --with-keys --data-dir /var/lib/muster-server'
+    expect "a backup is written" "install -d -o muster-server -m 700 /tmp/backup && $as_service muster-server backup /tmp/backup/older.tar.zst --with-keys"
 }
 
 # return_to_older COMMAND: installs the older version with the command, and restores its backup.
@@ -128,7 +130,7 @@ return_to_older() {
     expect "the data is moved away" 'systemctl disable --now muster-server && mv /var/lib/muster-server /tmp/newer-data'
     expect "without data the older version is installed" "$1"
     expect "it does not start" '! systemctl is-active muster-server && [ -z "$(ls -A /var/lib/muster-server)" ]'
-    expect "the backup is restored" 'runuser -u muster-server -- muster-server restore /tmp/backup/older.tar.zst --data-dir /var/lib/muster-server'
+    expect "the backup is restored" "$as_service muster-server restore /tmp/backup/older.tar.zst"
     expect "the server starts with it" 'systemctl enable --now muster-server'
     expect_server
     expect_data
