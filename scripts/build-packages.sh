@@ -3,7 +3,8 @@
 # .rpm of server and command line, an archive with the programs for hosts, and SHA256SUMS of them all.
 #
 # Takes built programs from SERVER_PROGRAMS (target/release) and HOST_PROGRAMS (target/host), which `make packages`
-# builds. For tests: PACKAGE_VERSION is another version, PACKAGE_COMPRESSION=fast makes larger packages in seconds.
+# builds. For tests: PACKAGE_VERSION is another version, PACKAGE_SETTINGS is another server.env,
+# PACKAGE_KINDS selects kinds (default: deb rpm archive), and PACKAGE_COMPRESSION=fast makes larger packages in seconds.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -73,7 +74,7 @@ fill_server() {
     install -m 644 packaging/muster-server.sysusers "$1/usr/lib/sysusers.d/muster-server.conf"
     install -m 644 packaging/muster-server.tmpfiles "$1/usr/lib/tmpfiles.d/muster-server.conf"
     install -d -m 750 "$1/etc/muster-server"
-    install -m 640 packaging/server.env "$1/etc/muster-server/"
+    install -m 640 "${PACKAGE_SETTINGS:-packaging/server.env}" "$1/etc/muster-server/server.env"
 }
 
 # fill_command_line ROOT ZSH_FOLDER: the program, its manual pages and its completions.
@@ -149,13 +150,21 @@ build_archive() {
 }
 
 folder_path=$(cd "$folder" && pwd)
-fill_server "$stage/deb/muster-server"
-fill_command_line "$stage/deb/muster" vendor-completions
-fill_server "$stage/rpm"
-fill_command_line "$stage/rpm" site-functions
-build_deb muster-server
-build_deb muster
-build_rpms
-build_archive
+for kind in ${PACKAGE_KINDS:-deb rpm archive}; do
+    case $kind in
+    deb)
+        fill_server "$stage/deb/muster-server"
+        fill_command_line "$stage/deb/muster" vendor-completions
+        build_deb muster-server
+        build_deb muster
+        ;;
+    rpm)
+        fill_server "$stage/rpm"
+        fill_command_line "$stage/rpm" site-functions
+        build_rpms
+        ;;
+    archive) build_archive ;;
+    esac
+done
 (cd "$folder" && sha256sum muster* >SHA256SUMS)
 (cd "$folder" && stat --format='%12s  %n' muster*)

@@ -174,7 +174,7 @@ check_deb() {
     server_of() { echo "$packages/muster-server_$1_$architecture.deb"; }
     both_of() { echo "$packages/muster_$1_$architecture.deb $(server_of "$1")"; }
 
-    timed "deb: install" "dpkg -i $(both_of "$version")"
+    timed "deb: install" "dpkg --force-confold -i $(both_of "$version")"
     expect_server
     expect "the server starts on boot" 'systemctl is-enabled muster-server'
     expect_parts /usr/share/zsh/vendor-completions/_muster
@@ -183,7 +183,7 @@ check_deb() {
     expect_agent_of_archive
 
     before=$(server_process)
-    timed "deb: upgrade" "dpkg -i $(both_of "$higher")"
+    timed "deb: upgrade" "dpkg --force-confold -i $(both_of "$higher")"
     [ "$(server_process)" != "$before" ] || fail "the upgrade did not restart the server"
     expect_server
     expect_data
@@ -191,12 +191,12 @@ check_deb() {
     expect "the new version's files are installed" '[ "$(cat /usr/lib/muster/server_version)" = '"$higher"' ]'
 
     before=$(server_process)
-    expect_refusal "an older version is refused" "is older than $higher" "dpkg -i $(server_of "$version")"
+    expect_refusal "an older version is refused" "is older than $higher" "dpkg --force-confold -i $(server_of "$version")"
     expect_same_server "$before"
     expect "the newer version stays installed" '[ "$(dpkg-query -W -f "\${Version} \${db:Status-Status}" muster-server)" = "'"$higher"' installed" ] && [ -z "$(dpkg --audit)" ]'
 
     expect "an administrator disables the service" 'systemctl disable --now muster-server'
-    expect "the same version is installed again" "dpkg -i $(server_of "$higher")"
+    expect "the same version is installed again" "dpkg --force-confold -i $(server_of "$higher")"
     expect "it stays disabled" '! systemctl is-enabled muster-server && ! systemctl is-active muster-server'
     expect "an administrator enables the service" 'systemctl enable --now muster-server'
     expect_server
@@ -204,12 +204,12 @@ check_deb() {
     expect "the server is removed" 'dpkg -r muster-server'
     expect "it is stopped" '! systemctl is-active muster-server && [ ! -e /usr/bin/muster-server ] && [ -s /var/lib/muster-server/muster.db ]'
     expect_setting
-    expect_refusal "an older version is refused after a removal" "is older than $higher" "dpkg -i $(server_of "$version")"
-    expect "the same version is installed again" "dpkg -i $(server_of "$higher")"
+    expect_refusal "an older version is refused after a removal" "is older than $higher" "dpkg --force-confold -i $(server_of "$version")"
+    expect "the same version is installed again" "dpkg --force-confold -i $(server_of "$higher")"
     expect_server
     expect_data
 
-    return_to_older "dpkg -i $(server_of "$version")"
+    return_to_older "dpkg --force-confold -i $(server_of "$version")"
 
     expect "the packages are purged" 'dpkg -P muster-server muster'
     expect "the data is deleted" '[ ! -e /var/lib/muster-server ] && [ ! -e /etc/muster-server ]'
@@ -284,13 +284,19 @@ for program in muster-server muster muster-agent muster-supervisor; do
     strip --strip-debug -o "$work/programs/$program" "$programs/$program"
 done
 export SERVER_PROGRAMS=$work/programs HOST_PROGRAMS=$work/programs PACKAGE_COMPRESSION=fast
-bash "$repository/scripts/build-packages.sh" "$work/built" >/dev/null
-PACKAGE_VERSION=$higher bash "$repository/scripts/build-packages.sh" "$work/built-higher" >/dev/null
+kinds=${2:-deb rpm}
+PACKAGE_KINDS="$kinds archive" bash "$repository/scripts/build-packages.sh" "$work/built" >/dev/null
+# Its settings have changed too, so that the packages have to keep an administrator's.
+{
+    cat "$repository/packaging/server.env"
+    echo '# A line of the higher version.'
+} >"$work/server.env"
+PACKAGE_KINDS=$kinds PACKAGE_VERSION=$higher PACKAGE_SETTINGS=$work/server.env bash "$repository/scripts/build-packages.sh" "$work/built-higher" >/dev/null
 (cd "$work/built" && sha256sum --check --quiet SHA256SUMS)
 mv "$work/built"/muster* "$work/built-higher"/muster* "$work/packages/"
 boot_host
 # The search index of manual pages is not what takes the time here.
 expect "manual pages are not indexed" 'rm -f /var/lib/man-db/auto-update'
-for kind in ${2:-deb rpm}; do
+for kind in $kinds; do
     "check_$kind"
 done
