@@ -17,7 +17,7 @@ ready_packages=''
 if [ "${1:-}" = --release ]; then
     ready_packages=$(cd "$2" && pwd)
 else
-    programs=$(cd "${1:-$repository/${CARGO_TARGET_DIR:-target}/debug}" && pwd)
+    programs=$(cd "${1:-${CARGO_TARGET_DIR:-$repository/target}/debug}" && pwd)
 fi
 version=$(bash "$repository/scripts/show-version.sh")
 higher=999.0.0
