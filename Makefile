@@ -8,7 +8,7 @@
 # How long `make fuzz` takes for each target.
 SECONDS_EACH ?= 60
 
-.PHONY: help build web demo demo-stop test fmt lint openapi fuzz bench soak access-delays soak-networks soak-updates bump images images-check release-programs release-build soak-contract
+.PHONY: help build web demo demo-stop test fmt lint openapi fuzz bench soak access-delays soak-networks soak-updates bump images images-check packages release-programs release-build soak-contract
 
 help: ## Show this list.
 	@awk -F':.*## ' '/^[a-z -]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,7 +35,7 @@ test: ## Install missing tools, check format, lints and dependencies, and run ev
 	bash scripts/check-licences.sh
 	# The fuzzer has a lock file of its own: after a change of dependencies, copy Cargo.lock over it.
 	cargo metadata --locked --format-version 1 --manifest-path fuzz/engine/Cargo.toml >/dev/null
-	shellcheck deploy.sh tests/src/hosts/*.sh scripts/*.sh benches/*.sh fuzz/engine/*.sh
+	shellcheck deploy.sh packaging/*.sh packaging/deb/muster-server/*inst packaging/deb/muster-server/*rm tests/src/hosts/*.sh scripts/*.sh benches/*.sh fuzz/engine/*.sh
 	cargo build --workspace --bins --tests --locked
 	cargo test --workspace --doc --locked --quiet
 	bash scripts/run-tests.sh
@@ -60,6 +60,12 @@ images: ## Build the container images of server and agent: ENGINE=docker.
 
 images-check: ## Build the images without an engine, from Debian's packages, and test them (needs root).
 	bash scripts/check-images.sh
+
+packages: ## Build .deb and .rpm of server and command line, and an archive for hosts, in dist/packages-VERSION.
+	bash scripts/build-dashboard.sh
+	cargo build --release --locked -p muster-server -p muster-cli
+	$(MAKE) release-programs
+	bash scripts/build-packages.sh
 
 release-programs: ## Build the programs for hosts, for this platform, as releases contain them.
 	cargo build --profile host --locked -p muster-agent -p muster-supervisor

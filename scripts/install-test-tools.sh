@@ -38,6 +38,7 @@ need prometheus command -v prometheus promtool
 need python3 command -v python3
 need python3-venv python3 -c 'import ensurepip, venv'
 need python3-yaml /usr/bin/python3 -c 'import yaml'
+need rpm command -v rpm rpmbuild
 need runit command -v runsvdir
 need shellcheck command -v shellcheck
 need systemd test -x /lib/systemd/systemd

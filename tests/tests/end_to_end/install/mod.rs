@@ -11,6 +11,7 @@ mod refusals;
 mod releases;
 mod requests;
 mod server;
+mod server_packages;
 mod signatures;
 mod trust;
 mod upgrade;
