@@ -6,8 +6,15 @@ use std::time::{Duration, Instant};
 /// How long a condition may take to become true. Generous, because machines are shared and a
 /// passing test never waits this long.
 const PATIENCE: Duration = Duration::from_secs(45);
-/// Interval between two checks of a condition.
-const INTERVAL: Duration = Duration::from_millis(20);
+/// Shortest and longest pause between two checks of a condition. A check is often a request that costs the
+/// machine more than the wait, and other tests run beside it.
+const MIN_PAUSE: Duration = Duration::from_millis(10);
+const MAX_PAUSE: Duration = Duration::from_millis(100);
+
+/// The pause before the next check: a tenth of the time that the wait has taken so far.
+fn pause_after(start: Instant) -> Duration {
+    (start.elapsed() / 10).clamp(MIN_PAUSE, MAX_PAUSE)
+}
 
 /// Calls `look` until it returns a value, and returns that.
 ///
@@ -26,13 +33,13 @@ pub async fn within<T>(
     what: &str,
     mut look: impl AsyncFnMut() -> Option<T>,
 ) -> T {
-    let deadline = Instant::now() + patience;
+    let start = Instant::now();
     loop {
         if let Some(value) = look().await {
             return value;
         }
-        assert!(Instant::now() < deadline, "waited {patience:?} in vain for: {what}");
-        tokio::time::sleep(INTERVAL).await;
+        assert!(start.elapsed() < patience, "waited {patience:?} in vain for: {what}");
+        tokio::time::sleep(pause_after(start)).await;
     }
 }
 
@@ -50,18 +57,18 @@ pub async fn eventually_shown<T, E: Debug>(
     what: &str,
     mut look: impl AsyncFnMut() -> Result<T, E>,
 ) -> T {
-    let deadline = Instant::now() + PATIENCE;
+    let start = Instant::now();
     loop {
         match look().await {
             Ok(value) => return value,
             Err(seen) => {
                 assert!(
-                    Instant::now() < deadline,
+                    start.elapsed() < PATIENCE,
                     "timed out waiting for: {what}; last: {seen:#?}"
                 );
             }
         }
-        tokio::time::sleep(INTERVAL).await;
+        tokio::time::sleep(pause_after(start)).await;
     }
 }
 
@@ -70,14 +77,14 @@ pub fn eventually_blocking<T>(
     patience: Duration,
     mut look: impl FnMut() -> Option<T>,
 ) -> Option<T> {
-    let deadline = Instant::now() + patience;
+    let start = Instant::now();
     loop {
         if let Some(value) = look() {
             return Some(value);
         }
-        if Instant::now() >= deadline {
+        if start.elapsed() >= patience {
             return None;
         }
-        std::thread::sleep(INTERVAL);
+        std::thread::sleep(pause_after(start));
     }
 }

@@ -83,9 +83,9 @@ impl Deref for AppState {
 
 /// Every route of the API, with its documentation.
 pub fn router(state: AppState) -> Router {
-    let (router, document) = openapi::documented().split_for_parts();
+    let (router, _) = openapi::documented().split_for_parts();
     router
-        .merge(openapi::pages(&document))
+        .merge(openapi::pages())
         .merge(operations::install::routes())
         .merge(operations::dashboard::routes())
         .fallback(operations::dashboard::show_page)

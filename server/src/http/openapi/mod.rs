@@ -7,6 +7,7 @@ mod integration_fields;
 mod library_fields;
 mod named_schemas;
 mod operations;
+mod pages;
 mod parameters;
 mod refusals;
 mod schedule_fields;
@@ -16,20 +17,14 @@ mod streams;
 mod successes;
 mod text_fields;
 
-use axum::Router;
-use axum::http::header;
-use axum::routing::get;
 use muster_protocol::schema;
 use serde_json::Value;
 use utoipa::{Modify as _, OpenApi};
 use utoipa_axum::router::OpenApiRouter;
-use utoipa_swagger_ui::SwaggerUi;
 
+pub(super) use self::pages::routes as pages;
 use self::refusals::Refusals;
 use super::AppState;
-
-const JSON: &str = "application/json";
-const SCHEMA_JSON: &str = "application/schema+json";
 
 #[derive(OpenApi)]
 #[openapi(info(
@@ -40,7 +35,7 @@ const SCHEMA_JSON: &str = "application/schema+json";
 struct Document;
 
 pub(super) fn documented() -> OpenApiRouter<AppState> {
-    let mut router = OpenApiRouter::with_openapi(Document::openapi())
+    OpenApiRouter::with_openapi(Document::openapi())
         .merge(super::access::keys::agent_keys::routes())
         .merge(super::fleet::agents::routes())
         .merge(super::commands::commands::routes())
@@ -85,25 +80,14 @@ pub(super) fn documented() -> OpenApiRouter<AppState> {
         .merge(super::access::tenants::tenant_export::routes())
         .merge(super::sessions::routes())
         .merge(super::operations::health::routes())
-        .merge(super::operations::metrics::routes());
-    Refusals.modify(router.get_openapi_mut());
-    router
-}
-
-pub(super) fn pages<S: Clone + Send + Sync + 'static>(
-    document: &utoipa::openapi::OpenApi,
-) -> Router<S> {
-    let document = serde_json::to_value(document).map(completion::complete).unwrap_or_default();
-    let (frames, asyncapi) = (frame_schemas(), asyncapi());
-    Router::new()
-        .route("/asyncapi.json", get(async || ([(header::CONTENT_TYPE, JSON)], asyncapi)))
-        .route("/frames.schema.json", get(async || ([(header::CONTENT_TYPE, SCHEMA_JSON)], frames)))
-        .merge(SwaggerUi::new("/docs").external_url_unchecked("/openapi.json", document))
+        .merge(super::operations::metrics::routes())
 }
 
 /// The OpenAPI document as JSON.
 fn described() -> serde_json::Result<Value> {
-    serde_json::to_value(documented().get_openapi()).map(completion::complete)
+    let (_, mut document) = documented().split_for_parts();
+    Refusals.modify(&mut document);
+    serde_json::to_value(document).map(completion::complete)
 }
 
 /// The document as it is committed beside the code.
