@@ -6,9 +6,9 @@ import { events, type TenantEvent } from './events.svelte';
 function stale(event: TenantEvent): unknown[][] {
   switch (event.kind) {
     case 'reset':
-      return [['agents'], ['jobs'], ['executions'], ['approvals'], ['schedules'], ['agent-scripts'], ['agent-events'], ['alerts'], ['fires'], ['trigger-states']];
+      return [['agents'], ['jobs'], ['executions'], ['approvals'], ['schedules'], ['agent-scripts'], ['agent-events'], ['alerts'], ['fires'], ['trigger-states'], ['assignments']];
     case 'agent':
-      return [['agents', event.id], ['agents', 'preview'], ['agent-events', event.id], ['agent-scripts', event.id]];
+      return [['agents', event.id], ['agents', 'preview'], ['agent-events', event.id], ['agent-scripts', event.id], ['assignments']];
     case 'execution':
       return [['executions'], ['trigger-states'], ...(event.job_id ? [['jobs', event.job_id]] : [])];
     case 'job':
