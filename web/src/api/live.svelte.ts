@@ -6,15 +6,15 @@ import { events, type TenantEvent } from './events.svelte';
 function stale(event: TenantEvent): unknown[][] {
   switch (event.kind) {
     case 'reset':
-      return [['agents'], ['jobs'], ['executions'], ['approvals'], ['schedules'], ['agent-scripts'], ['agent-events'], ['alerts'], ['fires'], ['trigger-states'], ['assignments']];
+      return [['agents'], ['jobs'], ['executions'], ['approvals'], ['schedules'], ['agent-scripts'], ['agent-events'], ['alerts'], ['fires'], ['trigger-states'], ['assignments'], ['audit-recent']];
     case 'agent':
-      return [['agents', event.id], ['agents', 'preview'], ['agent-events', event.id], ['agent-scripts', event.id], ['assignments']];
+      return [['agents', event.id], ['agents', 'preview'], ['agent-events', event.id], ['agent-scripts', event.id]];
     case 'execution':
       return [['executions'], ['trigger-states'], ...(event.job_id ? [['jobs', event.job_id]] : [])];
     case 'job':
-      return [['jobs'], ['executions', { job_id: event.id }], ['fires']];
+      return [['jobs'], ['executions', { job_id: event.id }], ['fires'], ['audit-recent']];
     case 'approval':
-      return [['approvals'], ['jobs']];
+      return [['approvals'], ['jobs'], ['audit-recent']];
     case 'alert':
     case 'alert_rule':
       return [['alerts']];

@@ -82,7 +82,8 @@ export const en = {
     chooseAll: (count: number) => `Select all ${n(count)}`,
     clear: 'Clear the search',
     clearSelection: 'Clear',
-    columns: { name: 'Name', status: 'State', os: 'System', version: 'Version', last_seen_at: 'Last seen' },
+    chooseColumns: 'Columns', usualColumns: 'Usual columns',
+    columns: { name: 'Name', status: 'State', tags: 'Tags', os: 'System', version: 'Version', last_seen_at: 'Last seen', hostname: 'Host name', arch: 'Processor', ip: 'Address', policy: 'Policy', transport: 'Transport', level: 'Level', connected_at: 'Connected' },
     expressionError: 'the expression does not go on like this',
     hidden: (count: number) => `${n(count)} more hidden by the search`,
     matched: (count: number, all: number) => `${n(count)} of ${n(all)}`,
@@ -188,6 +189,7 @@ export const en = {
   },
   jobs: { none: 'No jobs yet', noneHint: 'A job runs a script on one agent or many.' },
   job: {
+    webhookWaits: 'The result is sent when the job has ended.',
     title: 'Job', grid: 'Overview', list: 'List', executions: 'Executions', outputs: 'Outputs',
     wave: (wave: number, all: number) => `wave ${wave} of ${all}`,
     waveNumber: (wave: number) => `Wave ${wave}`,
@@ -226,7 +228,7 @@ export const en = {
     waitsForApproval: (count: number) => `waits for an approval, on ${agents(count)}`,
     review: 'Review', open: 'Open', keyExpires: 'is an API key that expires', identityAlert: 'is an agent whose identity needs attention', scheduleStopped: 'is a schedule that stopped',
     runningNow: 'Running now', nothingRuns: 'Nothing runs.', unsuccessful: 'Did not succeed in the last day', noTrouble: 'Everything succeeded.', all: 'All',
-    noneOffline: 'All agents are online.', offlineSince: 'offline,', nextFires: 'Next fires', noFires: 'Nothing is planned.', recentJobs: 'Recent jobs',
+    noneOffline: 'All agents are online.', offlineSince: 'offline,', nextFires: 'Next fires', noFires: 'Nothing is planned.', recentJobs: 'Recent jobs', recentEvents: 'Recent events',
   },
   ruleWords: undefined as RuleWords | undefined,
   schedules: {
