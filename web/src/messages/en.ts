@@ -189,6 +189,7 @@ export const en = {
   },
   jobs: { none: 'No jobs yet', noneHint: 'A job runs a script on one agent or many.' },
   job: {
+    showAllOf: (count: number) => `Show all ${n(count)}`,
     webhookWaits: 'The result is sent when the job has ended.',
     title: 'Job', grid: 'Overview', list: 'List', executions: 'Executions', outputs: 'Outputs',
     wave: (wave: number, all: number) => `wave ${wave} of ${all}`,
