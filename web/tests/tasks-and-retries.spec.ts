@@ -126,10 +126,14 @@ test('an execution that failed is retried on its agent, and both name each other
   await expect(page.getByRole('alert')).toContainText('It had secret parameters, which are not stored.');
 });
 
-test('a job shows what its webhook got', async ({ page }) => {
-  const job = await send(page, 'POST', '/api/jobs', { script: 'check', target: { expression: 'name:shop-1' }, webhook: { url: 'https://hooks.invalid/done?key=4711' } });
-  screens.push(['job-webhook', `/jobs/${job.id}`]);
-  await page.goto(`/jobs/${job.id}`);
+test('a job reports to a webhook, and shows what it got', async ({ page }) => {
+  await page.goto('/run?q=name:shop-1&script=check');
+  await page.locator('summary').click();
+  await page.getByLabel('Webhook').fill('https://hooks.invalid/done?key=4711');
+  await expect(page.getByText('Sends the result to hooks.invalid.')).toBeVisible();
+  await page.getByRole('button', { name: 'Run on 1 agent' }).click();
+  await expect(page).toHaveURL(/\/jobs\/[0-9a-f-]{36}$/);
+  screens.push(['job-webhook', new URL(page.url()).pathname]);
   const webhook = page.getByRole('region', { name: 'Webhook' });
   await expect(webhook).toContainText('https://hooks.invalid/done');
   await expect(page.getByText('The execution is over.')).toBeVisible();
