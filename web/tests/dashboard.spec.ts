@@ -155,6 +155,22 @@ test('an agent that goes offline and comes back is seen at once', async ({ page 
   await expect(page.getByRole('row').filter({ hasText: 'shop-3' })).toContainText('online');
 });
 
+test('the network of the browser is lost and comes back, and nothing that happened meanwhile is missing', async ({ page, context }) => {
+  await page.goto('/fleet?q=shop-3');
+  const row = page.getByRole('row').filter({ hasText: 'shop-3' });
+  await expect(row).toContainText('online');
+  await expect(page.getByText('live', { exact: true })).toBeVisible();
+  await context.setOffline(true);
+  await expect(page.getByText(/offline since/)).toBeVisible();
+  await ask('stop_agent');
+  await expect(row).toContainText('online');
+  await context.setOffline(false);
+  await expect(page.getByText('live', { exact: true })).toBeVisible();
+  await expect(row).toContainText('offline');
+  await ask('resume_agent');
+  await expect(row).toContainText('online');
+});
+
 test('what a host says is shown as text', async ({ page }) => {
   await page.goto('/run?q=name:shop-1&script=hostile');
   await page.getByRole('button', { name: 'Run on 1 agent' }).click();
