@@ -103,7 +103,7 @@ test('a person who approves sees retries, lock and hashes', async ({ page }) => 
   await dialog.getByRole('button', { name: 'Add a rule' }).click();
   await expect(page.getByText('check on any agent')).toBeVisible();
   await page.goto('/run?q=name:shop-1&script=check&retries=2&backoff=30&lock=apt');
-  await expect(page.getByText('Somebody else approves it first.')).toBeVisible();
+  await expect(page.getByText('Another person approves it first.')).toBeVisible();
   await page.getByRole('button', { name: 'Run on 1 agent' }).click();
   await expect(page.getByText('Waits until another person approves it.')).toBeVisible();
   job = page.url();
@@ -112,7 +112,7 @@ test('a person who approves sees retries, lock and hashes', async ({ page }) => 
   await expect(page.getByText('What fails runs again up to 2 times, after 30 s, 1 min.')).toBeVisible();
   await expect(page.getByText('apt', { exact: true })).toBeVisible();
   await expect(page.getByText('Data, SHA-256')).toBeVisible();
-  await expect(page.getByText('You asked for this. Somebody else decides.')).toBeVisible();
+  await expect(page.getByText('You asked for this. Another person decides.')).toBeVisible();
   approval = new URL(page.url()).pathname;
 });
 
