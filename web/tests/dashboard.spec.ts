@@ -1,6 +1,6 @@
 // The dashboard in a real browser, with the real server and real agents.
 import { expect } from '@playwright/test';
-import { ask, checkScreen, chooseLanguage, EMAIL, ids, openScreen, PASSWORD, test, violationsOf } from './story';
+import { ask, checkScreens, EMAIL, ids, PASSWORD, test, TWO_LOOKS, violationsOf } from './story';
 
 test.describe.configure({ mode: 'serial' });
 test.use({ account: null });
@@ -236,14 +236,7 @@ const SCREENS: [name: string, path: () => string][] = [
 test('no screen has a violation of accessibility, in either theme and on a phone', async ({ page }) => {
   test.setTimeout(420_000);
   await ask('make_examples');
-  for (const [theme, width, language] of [['light', 1440, 'en'], ['dark', 390, 'de']] as const) {
-    await page.setViewportSize({ width, height: 844 });
-    for (const [name, path] of SCREENS) {
-      await openScreen(page, path(), theme, language);
-      await checkScreen(page, `${name}-${width}-${theme}-${language}`);
-    }
-  }
-  await chooseLanguage(page, 'en');
+  await checkScreens(page, SCREENS.map(([name, path]) => [name, path()]), TWO_LOOKS);
 });
 
 test('an auditor sees the fleet and the audit, and nothing to run', async ({ newVisitor }) => {

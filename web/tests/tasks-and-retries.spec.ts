@@ -2,7 +2,7 @@
 // server of the other specs, and leaves it as it was.
 import { expect } from '@playwright/test';
 import { taskOf } from './archive';
-import { checkScreen, chooseLanguage, ids, LATER_EMAIL, openScreen, send, signIn, test } from './story';
+import { checkScreen, checkScreens, ids, LATER_EMAIL, send, signIn, test, TWO_LOOKS } from './story';
 
 test.describe.configure({ mode: 'serial' });
 test.use({ account: LATER_EMAIL });
@@ -188,15 +188,7 @@ test('an auditor sees assignments, and no button that changes them', async ({ ne
 
 test('none of these screens has a violation of accessibility or scrolls sideways, in both themes and on a phone', async ({ page }) => {
   test.setTimeout(240_000);
-  for (const [theme, width, language] of [['light', 1440, 'en'], ['dark', 390, 'de']] as const) {
-    await page.setViewportSize({ width, height: 844 });
-    for (const [name, path] of screens) {
-      await openScreen(page, path, theme, language);
-      await checkScreen(page, `${name}-${width}-${theme}-${language}`);
-    }
-  }
-  await chooseLanguage(page, 'en');
-  await page.setViewportSize({ width: 1440, height: 900 });
+  await checkScreens(page, screens, TWO_LOOKS);
 });
 
 test('an assignment is deleted, and then its packages can be', async ({ page }) => {
