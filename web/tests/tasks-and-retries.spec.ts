@@ -154,7 +154,7 @@ test('the fleet shows the columns that a person chooses, and the address keeps t
   await page.reload();
   await expect(page.getByRole('columnheader', { name: 'Address' })).toBeVisible();
   await expect(page.getByRole('columnheader', { name: 'Tags' })).toHaveCount(0);
-  await expect(page.getByRole('row').filter({ hasText: 'shop-1' })).toContainText('127.0.0.1');
+  await expect(page.getByRole('row').filter({ hasText: 'shop-1' }).getByRole('cell').last()).toHaveText(/^[0-9a-f.:]{3,}$/);
   await page.getByRole('button', { name: 'Address' }).click();
   await expect(page.getByRole('columnheader', { name: 'Address' })).toHaveAttribute('aria-sort', 'ascending');
   screens.push(['fleet-columns', '/fleet?columns=arch%2Cip%2Cpolicy%2Ctransport']);
