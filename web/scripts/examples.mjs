@@ -105,7 +105,7 @@ export async function fill(site, folder) {
     ['library', '/library', text('disk-report')],
     ['package', '/library/packages/backup', text('Description in muster.toml')],
     ['assignments', '/library/assignments', text('log rotation')],
-    ['assignment', `/library/assignments/${assignment.id}`, text('library_not_allowed')],
+    ['assignment', `/library/assignments/${assignment.id}`, text('Recent runs of the package')],
     ['assignment-new', '/library/assignments/new?package=package:rotate-logs@2.0.1&q=tag:web', text('Hosts of the target')],
     ['agent-assignments', `/fleet/${ids.get('web-1')}?tab=assignments`, text('log rotation')],
     ['task', '/library/packages/rotate-logs', text('Assignments of this version')],

@@ -69,7 +69,8 @@ test('states of hosts are shown by words and shapes, and what hosts wrote is tex
   await page.goto(path);
   const rows = page.getByRole('table', { name: 'Hosts' }).getByRole('row');
   await expect(rows).toHaveCount(5);
-  await expect(rows.nth(1)).toContainText('<b>no room</b> \\u{202e}');
+  await expect(page.getByRole('list', { name: 'Why it failed' })).toContainText('1 agent: <b>no room</b> \\u{202e}');
+  await expect(rows.nth(1)).toContainText('no_space');
   await expect(rows.filter({ hasText: 'not reported' })).toContainText('it is offline, and gets it when it connects');
   await checkScreen(page, 'assignment-states-1440');
   await page.setViewportSize({ width: 390, height: 844 });
@@ -164,6 +165,8 @@ test('the fleet shows the columns that a person chooses, and the address keeps t
 test('a freeze is seen in the week, and the overview names what happened last', async ({ page }) => {
   await page.goto('/schedules?view=calendar');
   await expect(page.getByRole('link', { name: 'Freeze year-end' })).toHaveCount(7);
+  await expect(page.getByRole('link', { name: /^held back.*hourly/ }).first()).toBeVisible();
+  await expect(page.getByRole('link', { name: /^planned.*nightly/ }).first()).toBeVisible();
   screens.push(['calendar-freeze', '/schedules?view=calendar']);
   await page.goto('/');
   const events = page.getByRole('region', { name: 'Recent events' });
