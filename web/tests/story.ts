@@ -144,17 +144,23 @@ async function choose(page: Page, key: string, value: string): Promise<void> {
 }
 export const chooseLanguage = (page: Page, language: 'en' | 'de'): Promise<void> => choose(page, 'muster-language', language);
 
+/** The screen is there, with its data. */
+async function ready(page: Page): Promise<void> {
+  await expect(page.getByRole('heading', { level: 1 }).first()).toBeAttached();
+  await expect(page.getByRole('status').filter({ hasText: /^(Loading|Lädt)/ })).toHaveCount(0);
+}
+
 /** Opens the address in this theme and language, and waits until the screen has its data. */
 export async function openScreen(page: Page, path: string, theme: 'light' | 'dark', language: 'en' | 'de'): Promise<void> {
   await choose(page, 'muster-theme', theme);
   await chooseLanguage(page, language);
   await page.goto(path);
-  await expect(page.getByRole('heading', { level: 1 })).toBeVisible();
-  await expect(page.getByRole('status').filter({ hasText: /^(Loading|Lädt)/ })).toHaveCount(0);
+  await ready(page);
 }
 
 /** The screen has no violation and does not scroll sideways. Takes its picture on request. */
 export async function checkScreen(page: Page, name: string): Promise<void> {
+  await ready(page);
   expect.soft(await violationsOf(page), name).toEqual([]);
   expect.soft(await page.evaluate(() => document.documentElement.scrollWidth > innerWidth), `${name} scrolls sideways`).toBe(false);
   if (!process.env.MUSTER_SCREENSHOTS) return;
