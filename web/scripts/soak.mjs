@@ -27,7 +27,7 @@ try {
     if (round.live !== agents) throw new Error(`${round.failed} agents did not connect:\n${site.log(name)}`);
   }
   const environment = { ...process.env, MUSTER_URL: site.url, MUSTER_CONTROL: control, MUSTER_RESULTS: join(folder, 'results'), MUSTER_AGENTS: String(AGENTS), CI: '1' };
-  const browser = spawn(join(web, 'node_modules/.bin/playwright'), ['test', '--config', join(web, 'soak/playwright.config.ts')], { stdio: 'inherit', env: environment });
+  const browser = spawn(join(web, 'node_modules/.bin/playwright'), ['test', '--config', join(web, 'soak/playwright.config.ts'), ...process.argv.slice(2)], { stdio: 'inherit', env: environment });
   browser.on('exit', (code) => (status = code ?? 1));
   // The spec asks by a file, as in the tests.
   const asked = join(control, 'end_second_half');
