@@ -8,7 +8,7 @@
 # How long `make fuzz` takes for each target.
 SECONDS_EACH ?= 60
 
-.PHONY: help build web demo demo-stop test fmt lint openapi fuzz bench soak access-delays soak-networks soak-updates bump images images-check packages release-programs release-build soak-contract
+.PHONY: help build web demo demo-stop test fmt lint openapi fuzz bench soak soak-dashboard access-delays soak-networks soak-updates bump images images-check packages release-programs release-build soak-contract
 
 help: ## Show this list.
 	@awk -F':.*## ' '/^[a-z -]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -73,11 +73,16 @@ release-programs: ## Build the programs for hosts, for this platform, as release
 release-build: ## Put an unsigned release together in dist/: PROGRAMS="PLATFORM=FOLDER …" FLOOR=VERSION.
 	bash scripts/build-release.sh $(PROGRAMS)
 
-soak: ## Run the chaos suite for a long time, then soak-contract: MINUTES=20 HOSTS=4 SEED=1 (default: a new seed).
+soak: ## Run the chaos suite for a long time, then soak-contract and soak-dashboard: MINUTES=20 HOSTS=4 SEED=1 (default: a new seed).
 	cargo build --workspace --bins --locked
 	-$${CARGO_TARGET_DIR:-target}/debug/soak-networks --bytes 250000
 	$${CARGO_TARGET_DIR:-target}/debug/soak --minutes $(or $(MINUTES),20) --hosts $(or $(HOSTS),4) $(if $(SEED),--seed $(SEED))
 	$(MAKE) soak-contract
+	$(MAKE) soak-dashboard
+
+soak-dashboard: web ## Use the dashboard over many simulated agents (needs Node 20.19 and Chromium): AGENTS=10000.
+	cargo build --workspace --bins --locked
+	AGENTS=$(or $(AGENTS),10000) MUSTER_PROGRAMS=$${CARGO_TARGET_DIR:-$(CURDIR)/target}/debug node web/scripts/soak.mjs
 
 soak-contract: ## Compare the server's answers with its OpenAPI document, on both databases: CONTRACT_MINUTES=10.
 	bash scripts/install-test-tools.sh

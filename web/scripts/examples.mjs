@@ -38,7 +38,7 @@ export async function fill(site, folder) {
   const owner = await site.setUp();
   const goOn = join(folder, 'go_on');
   const ids = new Map();
-  for (const [name, tags] of HOSTS) ids.set(name, await site.agent(name, { tags, scripts: scriptsOf(name, goOn), policy: { allow: 'library' } }));
+  for (const [name, tags] of HOSTS) ids.set(name, await site.agent(name, { tags, scripts: scriptsOf(name, goOn), policy: { allow: name === 'cache-1' ? 'manifest' : 'library' } }));
   const call = (method, path, body, token = owner) => site.call(method, path, body, token);
   const run = (body, token) => call('POST', '/api/jobs', body, token);
   const ended = (job) => eventually(`job ${job.id} ends`, async () => ENDED.includes((await call('GET', `/api/jobs/${job.id}`)).state));
@@ -57,12 +57,18 @@ export async function fill(site, folder) {
     await call('POST', '/api/packages', archive);
   }
 
+  // A package that hosts run by themselves; one of them allows no packages of the server.
+  writeFileSync(join(pack, 'muster.toml'), 'name = "rotate-logs"\nversion = "2.0.1"\nkind = "task"\nexecutor = "sh"\nentry = "bin/run.sh"\n\n[schedule]\ncron = "15 3 * * *"\ntime_zone = "Europe/Berlin"\n\n[[parameters]]\nname = "KEEP_DAYS"\nhelp = "How many days are kept"\n');
+  await call('POST', '/api/packages', execFileSync('tar', ['--zstd', '--sort=name', '--owner=0', '--group=0', '-cf', '-', 'muster.toml', 'bin'], { cwd: pack }));
+  const assignment = await call('POST', '/api/assignments', { name: 'log rotation', package: 'package:rotate-logs', target: { expression: 'tag:web | tag:cache' }, parameters: { KEEP_DAYS: '14' } });
+  await eventually('hosts report the assignment', async () => (await call('GET', `/api/assignments/${assignment.id}/agents`)).items.every((item) => ['installed', 'failed'].includes(item.state)));
+
   await ended(await run({ ...on('tag:db & name:db-1'), script: 'package:backup', parameters: { DATABASE: 'shop' } }));
   const deploy = await run({ ...on('tag:web'), script: 'deploy', parameters: { VERSION: '1.4.2' } });
   await ended(deploy);
   await ended(await run({ ...on('tag:db'), script: 'backup', retries: { count: 1, backoff_ms: 100 }, lock: 'backup' }));
   await ended(await run({ ...on('tag:db'), script: 'migrate', rollout: { wave_size: 1, max_failures: 0 } }));
-  await ended(await run({ ...on('all'), script: 'library:disk-report', parameters: { THRESHOLD: '100' } }));
+  await ended(await run({ ...on('tag:web | tag:db'), script: 'library:disk-report', parameters: { THRESHOLD: '100' } }));
   const live = await run({ ...on('name:web-2'), script: 'import' });
   const execution = await eventually('the import runs', async () => {
     const { items } = await call('GET', `/api/jobs/${live.id}/executions`);
@@ -81,6 +87,11 @@ export async function fill(site, folder) {
   await site.end('cache-1');
   await eventually('cache-1 is offline', async () => (await call('GET', `/api/agents/${ids.get('cache-1')}`)).status === 'offline');
 
+  const from = new Date(Date.now() + 86_400_000).toISOString();
+  const until = new Date(Date.now() + 3 * 86_400_000).toISOString();
+  await call('POST', '/api/calendars', { name: 'winter sale', time_zone: 'Europe/Berlin', entries: [{ kind: 'freeze', starts_at: from, ends_at: until, note: 'no changes to the shop' }] });
+  const failed = (await call('GET', '/api/executions?state=failed&script=migrate')).items[0];
+
   const text = (wanted) => (page) => page.getByText(wanted).first().waitFor();
   return [
     ['overview', '/', text('Needs you')],
@@ -93,5 +104,20 @@ export async function fill(site, folder) {
     ['schedule', `/schedules/${nightly.id}/edit`, text('every day at 02:30')],
     ['library', '/library', text('disk-report')],
     ['package', '/library/packages/backup', text('Description in muster.toml')],
+    ['assignments', '/library/assignments', text('log rotation')],
+    ['assignment', `/library/assignments/${assignment.id}`, text('Recent runs of the package')],
+    ['assignment-new', '/library/assignments/new?package=package:rotate-logs@2.0.1&q=tag:web', text('Hosts of the target')],
+    ['agent-assignments', `/fleet/${ids.get('web-1')}?tab=assignments`, text('log rotation')],
+    ['task', '/library/packages/rotate-logs', text('Assignments of this version')],
+    ['failed', `/executions/${failed.id}`, text('Retry on')],
+    ['calendar', '/schedules?view=calendar', text('nightly backup')],
+    ['schedules', '/schedules', text('nightly backup')],
+    ['history', '/history', text('import')],
+    ['jobs', '/jobs', text('import')],
+    ['audit', '/audit', text('job.submit')],
+    ['updates', '/updates', text('Versions in the fleet')],
+    ['members', '/settings', text('Grace Hopper')],
+    ['account', '/settings/account', text('Second factor')],
+    ['fleet-columns', '/fleet?columns=arch,ip,policy,transport,hostname', text('cache-1')],
   ];
 }

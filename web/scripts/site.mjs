@@ -8,11 +8,13 @@ import { preview } from 'vite';
 
 const web = new URL('..', import.meta.url).pathname;
 const PATIENCE_MS = 60_000;
+/** A debug build takes minutes to admit 10,000 agents. */
+const FLEET_PATIENCE_MS = 600_000;
 export const OWNER = { email: 'ada@example.com', name: 'Ada Lovelace', password: 'correct horse battery' };
 
 /** Waits until `find` gives something, and returns it. */
-export async function eventually(what, find) {
-  const until = Date.now() + PATIENCE_MS;
+export async function eventually(what, find, patienceMs = PATIENCE_MS) {
+  const until = Date.now() + patienceMs;
   for (;;) {
     const found = await find();
     if (found) return found;
@@ -114,12 +116,26 @@ export class Site {
     return id;
   }
 
-  #spawn(name, program, args, environment) {
-    const started = spawn(join(this.#programs, program), args, { env: { PATH: process.env.PATH, HOME: this.#folder, ...environment }, stdio: ['ignore', 'pipe', 'pipe'] });
+  /** Simulated agents over real sockets, in a process of their own. Returns once all are connected. */
+  async fleet(name, { agents, first = 0, key }) {
+    const args = ['--address', new URL(this.#server).host, '--agents', String(agents), '--first', String(first)];
+    this.#spawn(name, 'muster-fleet', args, { MUSTER_API_KEY: key }, 'pipe').stdin.write('connect\n');
+    const round = await eventually(`${name} is connected`, async () => /\{"live".*\}/.exec(this.log(name))?.[0], FLEET_PATIENCE_MS);
+    return JSON.parse(round);
+  }
+
+  /** A key that admits many agents. */
+  async fleetKey(name, agents, tags = []) {
+    return (await this.call('POST', '/api/agents/keys', { name, tags, max_agents: agents })).key;
+  }
+
+  #spawn(name, program, args, environment, input = 'ignore') {
+    const started = spawn(join(this.#programs, program), args, { env: { PATH: process.env.PATH, HOME: this.#folder, ...environment }, stdio: [input, 'pipe', 'pipe'] });
     const entry = { process: started, log: '' };
     for (const stream of [started.stdout, started.stderr]) stream.on('data', (text) => (entry.log = (entry.log + text).slice(-200_000)));
     started.on('error', (error) => (entry.log += String(error)));
     this.#processes.set(name, entry);
+    return started;
   }
 
   log(name) {

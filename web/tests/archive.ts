@@ -40,3 +40,10 @@ export function packageOf(name: string, version: string, padding = Buffer.alloc(
   const description = `name = "${name}"\nversion = "${version}"\nkind = "job"\nexecutor = "sh"\nentry = "bin/run.sh"\nargv = ["--all", "<b>"]\ntimeout_ms = 60000\n\n[[parameters]]\nname = "WHO"\nrequired = true\npattern = "[a-z]+"\nhelp = "Whom it greets"\n`;
   return zipOf({ 'muster.toml': description, 'bin/run.sh': 'echo "hello $WHO from the package"\n', ...(padding.length ? { 'data.bin': padding } : {}) });
 }
+
+/** A package that hosts run by themselves every hour. */
+export const taskOf = (name: string, version: string): Buffer =>
+  zipOf({
+    'muster.toml': `name = "${name}"\nversion = "${version}"\nkind = "task"\nexecutor = "sh"\nentry = "run.sh"\n\n[schedule]\nevery_ms = 3600000\n\n[[parameters]]\nname = "WHO"\nrequired = true\nhelp = "Whom it greets <b>"\n`,
+    'run.sh': 'echo "hello $WHO from the task"\n',
+  });

@@ -1,6 +1,6 @@
 // The dashboard in a real browser, with the real server and real agents.
 import { expect } from '@playwright/test';
-import { ask, checkScreen, chooseLanguage, EMAIL, ids, openScreen, PASSWORD, test, violationsOf } from './story';
+import { ask, checkScreens, EMAIL, ids, PASSWORD, test, TWO_LOOKS, violationsOf } from './story';
 
 test.describe.configure({ mode: 'serial' });
 test.use({ account: null });
@@ -155,6 +155,22 @@ test('an agent that goes offline and comes back is seen at once', async ({ page 
   await expect(page.getByRole('row').filter({ hasText: 'shop-3' })).toContainText('online');
 });
 
+test('the network of the browser is lost and comes back, and nothing that happened meanwhile is missing', async ({ page, context }) => {
+  await page.goto('/fleet?q=shop-3');
+  const row = page.getByRole('row').filter({ hasText: 'shop-3' });
+  await expect(row).toContainText('online');
+  await expect(page.getByText('live', { exact: true })).toBeVisible();
+  await context.setOffline(true);
+  await expect(page.getByText(/offline since/)).toBeVisible();
+  await ask('stop_agent');
+  await expect(row).toContainText('online');
+  await context.setOffline(false);
+  await expect(page.getByText('live', { exact: true })).toBeVisible();
+  await expect(row).toContainText('offline');
+  await ask('resume_agent');
+  await expect(row).toContainText('online');
+});
+
 test('what a host says is shown as text', async ({ page }) => {
   await page.goto('/run?q=name:shop-1&script=hostile');
   await page.getByRole('button', { name: 'Run on 1 agent' }).click();
@@ -220,14 +236,7 @@ const SCREENS: [name: string, path: () => string][] = [
 test('no screen has a violation of accessibility, in either theme and on a phone', async ({ page }) => {
   test.setTimeout(420_000);
   await ask('make_examples');
-  for (const [theme, width, language] of [['light', 1440, 'en'], ['dark', 390, 'de']] as const) {
-    await page.setViewportSize({ width, height: 844 });
-    for (const [name, path] of SCREENS) {
-      await openScreen(page, path(), theme, language);
-      await checkScreen(page, `${name}-${width}-${theme}-${language}`);
-    }
-  }
-  await chooseLanguage(page, 'en');
+  await checkScreens(page, SCREENS.map(([name, path]) => [name, path()]), TWO_LOOKS);
 });
 
 test('an auditor sees the fleet and the audit, and nothing to run', async ({ newVisitor }) => {

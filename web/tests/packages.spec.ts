@@ -3,7 +3,7 @@
 import { expect } from '@playwright/test';
 import { randomBytes } from 'node:crypto';
 import { packageOf } from './archive';
-import { checkScreen, chooseLanguage, ids, LATER_EMAIL, openScreen, signIn, test, violationsOf } from './story';
+import { checkScreen, checkScreens, FOUR_LOOKS, ids, LATER_EMAIL, signIn, test, violationsOf } from './story';
 
 test.describe.configure({ mode: 'serial' });
 test.use({ account: LATER_EMAIL });
@@ -180,15 +180,7 @@ test('an auditor sees packages and can change none', async ({ newVisitor }) => {
 
 test('these screens have no violation of accessibility and do not scroll sideways, in both themes and three widths', async ({ page }) => {
   test.setTimeout(180_000);
-  for (const [theme, width, language] of [['light', 1440, 'en'], ['dark', 1024, 'en'], ['light', 390, 'de'], ['dark', 390, 'de']] as const) {
-    await page.setViewportSize({ width, height: 844 });
-    for (const [name, path] of [['packages', '/library/packages'], ['package', '/library/packages/backup'], ['package-gone', '/library/packages/backup?version=9']] as const) {
-      await openScreen(page, path, theme, language);
-      await checkScreen(page, `${name}-${width}-${theme}-${language}`);
-    }
-  }
-  await chooseLanguage(page, 'en');
-  await page.setViewportSize({ width: 1440, height: 900 });
+  await checkScreens(page, [['packages', '/library/packages'], ['package', '/library/packages/backup'], ['package-gone', '/library/packages/backup?version=9']], FOUR_LOOKS);
 });
 
 test('what was made here is deleted again', async ({ page }) => {

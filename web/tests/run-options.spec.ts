@@ -1,7 +1,7 @@
 // Retries, locks and standard input: in the form of a run, of a schedule, and on the page of a request for approval.
 // It goes on with the server of the other specs.
 import { expect } from '@playwright/test';
-import { checkScreen, chooseLanguage, LATER_EMAIL, openScreen, test } from './story';
+import { checkScreens, FOUR_LOOKS, LATER_EMAIL, test } from './story';
 
 test.describe.configure({ mode: 'serial' });
 test.use({ account: LATER_EMAIL });
@@ -119,19 +119,12 @@ test('a person who approves sees retries, lock and hashes', async ({ page }) => 
 test('these screens have no violation of accessibility and do not scroll sideways, in both themes and three widths', async ({ page }) => {
   test.setTimeout(180_000);
   const run = '/run?q=name:shop-1&script=check&retries=3&backoff=30&lock=apt';
-  for (const [theme, width, language] of [['light', 1440, 'en'], ['dark', 1024, 'en'], ['light', 390, 'de'], ['dark', 390, 'de']] as const) {
-    await page.setViewportSize({ width, height: 844 });
-    for (const [name, path] of [['run-options', run], ['run-input', '/run?q=name:shop-1&mode=argv&argv=cat&lock=apt'], ['schedule-options', '/schedules/new?script=check&retries=3&lock=apt'], ['approval-options', approval]] as const) {
-      await openScreen(page, path, theme, language);
-      if (name === 'run-input') {
-        await page.getByRole('group', { name: /^Standard/ }).first().getByRole('button', { name: 'Text' }).click();
-        await page.getByRole('textbox', { name: /^Text (of the input|der Eingabe)$/ }).fill('a,b\n1,2\n');
-      }
-      await checkScreen(page, `${name}-${width}-${theme}-${language}`);
-    }
-  }
-  await chooseLanguage(page, 'en');
-  await page.setViewportSize({ width: 1440, height: 900 });
+  const screens = [['run-options', run], ['run-input', '/run?q=name:shop-1&mode=argv&argv=cat&lock=apt'], ['schedule-options', '/schedules/new?script=check&retries=3&lock=apt'], ['approval-options', approval]] as const;
+  await checkScreens(page, screens, FOUR_LOOKS, async (name) => {
+    if (name !== 'run-input') return;
+    await page.getByRole('group', { name: /^Standard/ }).first().getByRole('button', { name: 'Text' }).click();
+    await page.getByRole('textbox', { name: 'Text of the input' }).fill('a,b\n1,2\n');
+  });
   await page.goto(job);
   await page.getByRole('button', { name: 'Cancel the job' }).click();
   await expect(page.getByRole('button', { name: 'Cancel the job' })).toHaveCount(0);

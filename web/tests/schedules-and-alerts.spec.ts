@@ -1,16 +1,12 @@
 // What a schedule sends and keeps, and alerts. It goes on with the server of the other specs, and leaves it as it was.
 import { expect, type Page } from '@playwright/test';
-import { ask, checkScreen, chooseLanguage, confirmed, ids, LATER_EMAIL, openScreen, PASSWORD, signIn, test } from './story';
+import { ask, checkScreen, checkScreens, confirmed, ids, LATER_EMAIL, openScreen, PASSWORD, send, signIn, test, TWO_LOOKS } from './story';
 
 test.describe.configure({ mode: 'serial' });
 test.use({ account: LATER_EMAIL });
 
 const screens: [name: string, path: string][] = [['alerts', '/settings/alerts'], ['alert-rule-new', '/settings/alerts/rules/new']];
 const SECRET = 'mot-de-passe-4711';
-
-/** Asks the API as the page does. */
-const send = (page: Page, method: string, path: string, body: unknown = undefined): Promise<{ id: string; items: { id: string; name: string }[] }> =>
-  page.evaluate(([how, where, what]) => fetch(where!, { method: how!, ...(what ? { body: what, headers: { 'content-type': 'application/json' } } : {}) }).then(async (answer) => (answer.status === 204 ? undefined : ((await answer.json()) as never))), [method, path, body === undefined ? '' : JSON.stringify(body)] as const) as never;
 
 /** No event announces an alert whose condition has held for long enough. */
 async function reloaded(page: Page, seen: () => Promise<void>): Promise<void> {
@@ -260,15 +256,7 @@ test('an auditor sees alerts and triggers, and no button that changes them', asy
 
 test('none of these screens has a violation of accessibility or scrolls sideways, in both themes and on a phone', async ({ page }) => {
   test.setTimeout(240_000);
-  for (const [theme, width, language] of [['light', 1440, 'en'], ['dark', 390, 'de']] as const) {
-    await page.setViewportSize({ width, height: 844 });
-    for (const [name, path] of [...screens, ['plan', '/settings/plan'] as const]) {
-      await openScreen(page, path, theme, language);
-      await checkScreen(page, `${name}-${width}-${theme}-${language}`);
-    }
-  }
-  await chooseLanguage(page, 'en');
-  await page.setViewportSize({ width: 1440, height: 900 });
+  await checkScreens(page, [...screens, ['plan', '/settings/plan']], TWO_LOOKS);
 });
 
 test('what these tests made is deleted again', async ({ page }) => {

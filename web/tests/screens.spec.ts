@@ -2,7 +2,7 @@
 // person. It goes on with the server of the other specs.
 import { expect } from '@playwright/test';
 import { join } from 'node:path';
-import { checkScreen, chooseLanguage, codeAt, confirmed, ids, LATER_EMAIL, openScreen, signIn, test, violationsOf } from './story';
+import { checkScreens, codeAt, confirmed, ids, LATER_EMAIL, signIn, test, THREE_LOOKS, violationsOf } from './story';
 
 const paths: [name: string, path: string][] = [];
 test.describe.configure({ mode: 'serial' });
@@ -276,12 +276,5 @@ test('none of these screens has a violation of accessibility or scrolls sideways
     ['library', '/library'], ['script-new', '/library/new'], ['integrations', '/settings/integrations'], ['integration-new', '/settings/integrations/new'], ['hooks', '/settings/hooks'], ['hook-new', '/settings/hooks/new'],
     ['calendars', '/schedules/calendars'], ['calendar-new', '/schedules/calendars/new'], ['ladder', '/approvals/ladder'], ['plan', '/settings/plan'], ['security', '/settings/account'], ...paths,
   ];
-  for (const [theme, width, language] of [['light', 1440, 'en'], ['dark', 1024, 'en'], ['dark', 390, 'de']] as const) {
-    await page.setViewportSize({ width, height: 844 });
-    for (const [name, path] of screens) {
-      await openScreen(page, path, theme, language);
-      await checkScreen(page, `${name}-${width}-${theme}-${language}`);
-    }
-  }
-  await chooseLanguage(page, 'en');
+  await checkScreens(page, screens, THREE_LOOKS);
 });

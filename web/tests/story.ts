@@ -1,6 +1,5 @@
 // What the specs share. The harness gives the address, the set-up token and a folder: a file in it asks for
 // what only the harness can do.
-import AxeBuilder from '@axe-core/playwright';
 import { type Browser, type BrowserContext, type BrowserContextOptions, expect, type Locator, type Page, test as base } from '@playwright/test';
 import { createHmac } from 'node:crypto';
 import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
@@ -122,32 +121,84 @@ export async function confirmed(page: Page, seen: Locator, password = PASSWORD):
   await expect(seen.first()).toBeVisible();
 }
 
+/** The library itself, without the builder for Playwright: that opens another page for each run, to put frames together
+    that these pages do not have. */
+const AXE = readFileSync(join(import.meta.dirname, '../node_modules/axe-core/axe.min.js'), 'utf8');
+type Violations = { violations: { id: string; nodes: { html: string }[] }[] };
+
 /** The names of what axe finds, with the elements. */
 export async function violationsOf(page: Page, part = 'html'): Promise<string[]> {
-  const { violations } = await new AxeBuilder({ page }).include(part).withTags(['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'best-practice']).analyze();
+  expect(page.frames(), 'a page has no frames').toHaveLength(1);
+  const options = { runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'best-practice'], resultTypes: ['violations'], reporter: 'no-passes', preload: false };
+  if (!(await page.evaluate(() => 'axe' in window))) await page.evaluate(AXE);
+  const { violations } = await page.evaluate(([what, how]) => (window as unknown as { axe: { run: (what: unknown, how: unknown) => Promise<Violations> } }).axe.run(what, how), [{ include: [[part]] }, options] as const);
   return violations.map(({ id, nodes }) => `${id}: ${nodes.map((node) => node.html.slice(0, 160)).join(' | ')}`);
 }
 
-/** Takes effect with the next page that is loaded. */
-export const chooseLanguage = (page: Page, language: 'en' | 'de'): Promise<void> => page.evaluate((chosen) => localStorage.setItem('muster-language', chosen), language);
+/** As if a person chose it in another tab. */
+async function choose(page: Page, key: string, value: string): Promise<void> {
+  await page.evaluate(([name, chosen]) => {
+    localStorage.setItem(name, chosen);
+    dispatchEvent(new StorageEvent('storage', { key: name, newValue: chosen }));
+  }, [key, value] as const);
+}
+export const chooseLanguage = (page: Page, language: 'en' | 'de'): Promise<void> => choose(page, 'muster-language', language);
+
+/** The screen is there, with its data. */
+async function ready(page: Page): Promise<void> {
+  await expect(page.getByRole('heading', { level: 1 }).first()).toBeAttached();
+  await expect(page.getByRole('status').filter({ hasText: /^(Loading|Lädt)/ })).toHaveCount(0);
+}
 
 /** Opens the address in this theme and language, and waits until the screen has its data. */
 export async function openScreen(page: Page, path: string, theme: 'light' | 'dark', language: 'en' | 'de'): Promise<void> {
-  await page.evaluate((chosen) => localStorage.setItem('muster-theme', chosen), theme);
+  await choose(page, 'muster-theme', theme);
   await chooseLanguage(page, language);
   await page.goto(path);
-  await expect(page.getByRole('heading', { level: 1 })).toBeVisible();
-  await expect(page.getByRole('status').filter({ hasText: /^(Loading|Lädt)/ })).toHaveCount(0);
+  await ready(page);
 }
 
 /** The screen has no violation and does not scroll sideways. Takes its picture on request. */
 export async function checkScreen(page: Page, name: string): Promise<void> {
+  await ready(page);
   expect.soft(await violationsOf(page), name).toEqual([]);
   expect.soft(await page.evaluate(() => document.documentElement.scrollWidth > innerWidth), `${name} scrolls sideways`).toBe(false);
   if (!process.env.MUSTER_SCREENSHOTS) return;
   mkdirSync(process.env.MUSTER_SCREENSHOTS, { recursive: true });
   await page.screenshot({ path: join(process.env.MUSTER_SCREENSHOTS, `${name}.png`), fullPage: true });
 }
+
+type Look = readonly [theme: 'light' | 'dark', width: number, language: 'en' | 'de'];
+export const TWO_LOOKS: readonly Look[] = [['light', 1440, 'en'], ['dark', 390, 'de']];
+export const THREE_LOOKS: readonly Look[] = [['light', 1440, 'en'], ['dark', 1024, 'en'], ['dark', 390, 'de']];
+export const FOUR_LOOKS: readonly Look[] = [['light', 1440, 'en'], ['dark', 1024, 'en'], ['light', 390, 'de'], ['dark', 390, 'de']];
+
+/**
+ * Opens each screen in the first of these looks, and checks it in all of them. It changes between them as it does when
+ * a person chooses another theme or language, or turns a phone. `prepare` brings a screen to the state that is checked.
+ */
+export async function checkScreens(page: Page, screens: readonly (readonly [name: string, path: string])[], looks: readonly Look[], prepare?: (name: string) => Promise<void>): Promise<void> {
+  for (const [name, path] of screens) {
+    for (const [i, [theme, width, language]] of looks.entries()) {
+      await page.setViewportSize({ width, height: 844 });
+      if (i === 0) {
+        await openScreen(page, path, theme, language);
+        await prepare?.(name);
+      } else {
+        await choose(page, 'muster-theme', theme);
+        await chooseLanguage(page, language);
+      }
+      await expect(page.locator(`html[lang=${language}][data-theme=${theme}]`)).toHaveCount(1);
+      await checkScreen(page, `${name}-${width}-${theme}-${language}`);
+    }
+  }
+  await chooseLanguage(page, 'en');
+  await page.setViewportSize({ width: 1440, height: 900 });
+}
+
+/** Asks the API as the page does. */
+export const send = (page: Page, method: string, path: string, body: unknown = undefined): Promise<{ id: string; items: { id: string; name: string }[] }> =>
+  page.evaluate(([how, where, what]) => fetch(where!, { method: how!, ...(what ? { body: what, headers: { 'content-type': 'application/json' } } : {}) }).then(async (answer) => (answer.status === 204 ? undefined : ((await answer.json()) as never))), [method, path, body === undefined ? '' : JSON.stringify(body)] as const) as never;
 
 /** What the app on the phone shows. */
 export function codeAt(secret: string, step: number): string {

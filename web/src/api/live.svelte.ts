@@ -6,15 +6,15 @@ import { events, type TenantEvent } from './events.svelte';
 function stale(event: TenantEvent): unknown[][] {
   switch (event.kind) {
     case 'reset':
-      return [['agents'], ['jobs'], ['executions'], ['approvals'], ['schedules'], ['agent-scripts'], ['agent-events'], ['alerts'], ['fires'], ['trigger-states']];
+      return [['agents'], ['jobs'], ['executions'], ['approvals'], ['schedules'], ['agent-scripts'], ['agent-events'], ['alerts'], ['fires'], ['trigger-states'], ['assignments'], ['audit-recent']];
     case 'agent':
       return [['agents', event.id], ['agents', 'preview'], ['agent-events', event.id], ['agent-scripts', event.id]];
     case 'execution':
       return [['executions'], ['trigger-states'], ...(event.job_id ? [['jobs', event.job_id]] : [])];
     case 'job':
-      return [['jobs'], ['executions', { job_id: event.id }], ['fires']];
+      return [['jobs'], ['executions', { job_id: event.id }], ['fires'], ['audit-recent']];
     case 'approval':
-      return [['approvals'], ['jobs']];
+      return [['approvals'], ['jobs'], ['audit-recent']];
     case 'alert':
     case 'alert_rule':
       return [['alerts']];
@@ -30,32 +30,41 @@ type AgentEvent = Extract<TenantEvent, { kind: 'agent' }>;
 
 /**
  * Changes the list of all agents in place, which is long. True if the list then is up to date: an answer that is
- * on its way may be older than the event and would replace the change.
+ * on its way may be older than the events and would replace the changes.
  */
-function showStatus(client: QueryClient, event: AgentEvent): boolean {
+function showStatus(client: QueryClient, changes: ReadonlyMap<string, AgentEvent['status']>): boolean {
   const isLoading = client.isFetching({ queryKey: ['agents', 'all'] }) > 0;
   const list = client.getQueryData<Agent[]>(['agents', 'all']);
   if (!list) return !isLoading;
-  const at = list.findIndex((agent) => agent.id === event.id);
-  if (at < 0) return false;
-  const seen = event.status === 'online' ? { last_seen_at: new Date().toISOString() } : {};
-  client.setQueryData(['agents', 'all'], list.with(at, { ...list[at]!, ...seen, status: event.status }));
-  return !isLoading;
+  const now = new Date().toISOString();
+  let found = 0;
+  const next = list.map((agent) => {
+    const status = changes.get(agent.id);
+    if (status === undefined) return agent;
+    found += 1;
+    return { ...agent, ...(status === 'online' ? { last_seen_at: now } : {}), status };
+  });
+  client.setQueryData(['agents', 'all'], next);
+  return found === changes.size && !isLoading;
 }
 
 /** Reads data on the screen again when the server reports that it changed. */
 export function keepCurrent(client: QueryClient, source: Pick<typeof events, 'subscribe'> = events): () => void {
-  let waiting = new Map<string, unknown[]>();
+  let waiting = new Set<string>();
   let timer: ReturnType<typeof setTimeout> | undefined;
+  let changes = new Map<string, AgentEvent['status']>();
+  let changeTimer: ReturnType<typeof setTimeout> | undefined;
   let isReading = false;
   let isStopped = false;
   // The next round starts after the one before ended: a busy fleet neither starves a request nor queues many.
   const flush = async (): Promise<void> => {
     timer = undefined;
-    const keys = [...waiting.values()];
-    waiting = new Map();
+    const names = waiting;
+    waiting = new Set();
     isReading = true;
-    await Promise.allSettled(keys.map((queryKey) => client.invalidateQueries({ queryKey })));
+    // Few queries are on a screen, and a fleet that changes makes thousands of names stale: each query is looked at once.
+    const isStale = ({ queryKey }: { queryKey: readonly unknown[] }): boolean => queryKey.some((_, i) => names.has(JSON.stringify(queryKey.slice(0, i + 1))));
+    await client.invalidateQueries({ predicate: isStale }).catch(() => undefined);
     isReading = false;
     plan();
   };
@@ -63,15 +72,30 @@ export function keepCurrent(client: QueryClient, source: Pick<typeof events, 'su
     if (isStopped || isReading || waiting.size === 0) return;
     timer ??= setTimeout(() => void flush(), GATHER_MS);
   };
+  // The first change is shown at once; of a fleet that changes, many are shown together.
+  const showChanges = (): void => {
+    changeTimer = undefined;
+    if (isStopped || changes.size === 0) return;
+    const shown = changes;
+    changes = new Map();
+    if (!showStatus(client, shown)) {
+      waiting.add(JSON.stringify(['agents', 'all']));
+      plan();
+    }
+    changeTimer = setTimeout(showChanges, GATHER_MS);
+  };
   const unsubscribe = source.subscribe((event) => {
-    const keys = stale(event);
-    if (event.kind === 'agent' && !showStatus(client, event)) keys.push(['agents', 'all']);
-    for (const key of keys) waiting.set(JSON.stringify(key), key);
+    if (event.kind === 'agent') {
+      changes.set(event.id, event.status);
+      if (changeTimer === undefined) showChanges();
+    }
+    for (const key of stale(event)) waiting.add(JSON.stringify(key));
     plan();
   });
   return () => {
     isStopped = true;
     clearTimeout(timer);
+    clearTimeout(changeTimer);
     unsubscribe();
   };
 }

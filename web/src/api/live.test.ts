@@ -79,3 +79,21 @@ test('alerts are read again when the server reports one, and not when an agent l
   await vi.advanceTimersByTimeAsync(5_000);
   expect(isStale()).toBe(false);
 });
+
+test('of a fleet that goes offline, the first agent is shown at once, and the others together', async () => {
+  vi.useFakeTimers();
+  const client = new QueryClient();
+  const all = Array.from({ length: 1_000 }, (_, i) => ({ id: `web-${i}`, status: 'online' }));
+  await client.fetchQuery({ queryKey: ['agents', 'all'], queryFn: () => Promise.resolve(all) });
+  const offline = (): number => client.getQueryData<{ status: string }[]>(['agents', 'all'])!.filter(({ status }) => status === 'offline').length;
+  let writes = 0;
+  client.getQueryCache().subscribe((event) => (writes += event.type === 'updated' && event.action.type === 'success' ? 1 : 0));
+  let send: (event: TenantEvent) => void = () => undefined;
+  const stop = keepCurrent(client, { subscribe: (listener) => ((send = listener), () => undefined) });
+  for (const { id } of all) send({ kind: 'agent', id, status: 'offline' });
+  expect(offline()).toBe(1);
+  await vi.advanceTimersByTimeAsync(1_000);
+  expect(offline()).toBe(1_000);
+  expect(writes).toBe(2);
+  stop();
+});

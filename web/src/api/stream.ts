@@ -29,17 +29,21 @@ export class LiveStream {
   #attempt: AbortController | undefined;
   #wake: (() => void) | undefined;
   readonly #retryNow = (): void => this.#wake?.();
+  /** A connection of the lost network would be silent for long; a server on this machine is reached again at once. */
+  readonly #reconnect = (): void => this.#attempt?.abort();
 
   constructor(options: StreamOptions) {
     this.#options = options;
     this.#lastId = options.lastEventId ?? '';
     addEventListener('online', this.#retryNow);
+    addEventListener('offline', this.#reconnect);
     void this.#run();
   }
 
   close(): void {
     this.#closed = true;
     removeEventListener('online', this.#retryNow);
+    removeEventListener('offline', this.#reconnect);
     this.#attempt?.abort();
     this.#wake?.();
   }

@@ -15,6 +15,9 @@ export type AnyState =
   | 'open'
   | 'resolved'
   | 'silenced'
+  | 'wanted'
+  | 'downloading'
+  | 'installed'
   | 'held';
 
 export type Shape = 'dot' | 'ring' | 'check' | 'cross' | 'dashes' | 'pause' | 'slash' | 'question' | 'hourglass' | 'stop';
@@ -54,6 +57,9 @@ const LOOKS: Record<AnyState, [Shape, Tone]> = {
   open: ['stop', 'bad'],
   resolved: ['check', 'good'],
   silenced: ['pause', 'warn'],
+  wanted: ['dashes', 'quiet'],
+  downloading: ['dashes', 'accent'],
+  installed: ['check', 'good'],
   received: ['dashes', 'accent'],
   started: ['check', 'good'],
   ignored: ['slash', 'quiet'],

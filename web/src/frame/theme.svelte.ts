@@ -3,12 +3,20 @@ export type Theme = 'system' | 'light' | 'dark';
 const STORE = 'muster-theme';
 const dark = matchMedia('(prefers-color-scheme: dark)');
 
+const stored = (): Theme => (localStorage.getItem(STORE) as Theme | null) ?? 'system';
+
 class ThemeChoice {
-  choice = $state<Theme>((localStorage.getItem(STORE) as Theme | null) ?? 'system');
+  choice = $state<Theme>(stored());
   /** What is on the screen. */
   shown = $state<'light' | 'dark'>('light');
   constructor() {
     dark.addEventListener('change', () => this.#apply());
+    // Chosen in another tab.
+    addEventListener('storage', ({ key }) => {
+      if (key !== STORE) return;
+      this.choice = stored();
+      this.#apply();
+    });
     this.#apply();
   }
   choose(choice: Theme): void {

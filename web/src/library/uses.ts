@@ -1,8 +1,8 @@
-/** Schedules and hooks that run a script of the library or a package. */
+/** Schedules, hooks and assignments that run a script of the library or a package. */
 import { api, data, readAll, type Schemas } from '../api/client';
 
 export interface Use {
-  kind: 'schedule' | 'hook';
+  kind: 'schedule' | 'hook' | 'assignment';
   id: string;
   name: string;
 }
@@ -18,7 +18,8 @@ export function usesOf(schedules: readonly Named[], hooks: readonly Named[], isO
   return [...of('schedule', schedules), ...of('hook', hooks)];
 }
 
-export const hrefOf = (use: Use): string => (use.kind === 'schedule' ? `/schedules/${use.id}` : `/settings/hooks/${use.id}`);
+const PAGES: Record<Use['kind'], string> = { schedule: '/schedules', hook: '/settings/hooks', assignment: '/library/assignments' };
+export const hrefOf = (use: Use): string => `${PAGES[use.kind]}/${use.id}`;
 
 /** `key` names what `isOne` looks for. */
 export const usesQuery = (isEnabled: boolean, key: string, isOne: (script: string) => boolean) => ({

@@ -18,9 +18,17 @@ class Words {
   get t(): Messages {
     return CATALOGUE[this.locale];
   }
+  constructor() {
+    document.documentElement.lang = this.locale;
+    // Chosen in another tab.
+    addEventListener('storage', ({ key }) => key === STORE && this.#show(first()));
+  }
   choose(locale: Locale): void {
-    this.locale = locale;
     localStorage.setItem(STORE, locale);
+    this.#show(locale);
+  }
+  #show(locale: Locale): void {
+    this.locale = locale;
     document.documentElement.lang = locale;
   }
   number(value: number): string {
@@ -29,4 +37,3 @@ class Words {
 }
 
 export const words = new Words();
-document.documentElement.lang = words.locale;

@@ -1,7 +1,7 @@
 /** The address is the state: what a person sees can be reloaded, sent and gone back to. */
 
 /** Lists whose filters stay when a person leaves them and comes back by a link of the page. */
-const LISTS = ['/fleet', '/jobs', '/history', '/schedules', '/library', '/library/packages', '/approvals', '/audit'];
+const LISTS = ['/fleet', '/jobs', '/history', '/schedules', '/library', '/library/packages', '/library/assignments', '/approvals', '/audit'];
 const STORE = 'muster-filters';
 
 function readKept(): Record<string, string> {

@@ -39,6 +39,12 @@ export function parsePackage(script: string): { name: string; version?: string }
   return match ? { name: match[1]!, ...(match[2] ? { version: match[2] } : {}) } : undefined;
 }
 
+/** Where the dashboard shows the version that `package:NAME@VERSION` names. */
+export function packageAddress(reference: string): string {
+  const named = parsePackage(reference);
+  return `/library/packages${named ? `/${encodeURIComponent(named.name)}` : ''}${named?.version ? `?version=${encodeURIComponent(named.version)}` : ''}`;
+}
+
 /** The package that runs for this script of a job: the version that it names, or the one that was uploaded last. */
 export function packageOf(packages: readonly Package[], script: string): Package | undefined {
   const named = parsePackage(script);

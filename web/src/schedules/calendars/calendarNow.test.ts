@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { heldNow, isInForce } from './calendarNow';
+import { heldBetween, heldNow, isInForce } from './calendarNow';
 
 const at = (text: string): number => Date.parse(text);
 
@@ -23,4 +23,15 @@ test('a freeze holds everything, an exclusion due times, a window what is outsid
   expect(heldNow({ ...zone, entries: [day] }, at('2026-12-25T23:59:00Z')).held).toBe('exclusion');
   expect(heldNow({ ...zone, entries: [window] }, at('2026-11-23T09:00:00Z')).held).toBeUndefined();
   expect(heldNow({ ...zone, entries: [window] }, at('2026-11-23T10:00:00Z')).held).toBe('outside');
+});
+
+test('a day is held if a freeze overlaps it, however short, or an exclusion is in force in it', () => {
+  const day = [at('2026-12-24T23:00:00Z'), at('2026-12-25T23:00:00Z')] as const;
+  const freeze = { kind: 'freeze', starts_at: '2026-12-25T10:10:00Z', ends_at: '2026-12-25T10:20:00Z' } as const;
+  const christmas = { kind: 'exclusion', dates: ['2026-12-25'] } as const;
+  const nights = { kind: 'window', weekly: { days: ['sat'], from: '22:00', until: '04:00' } } as const;
+  expect(heldBetween({ time_zone: 'Europe/Berlin', entries: [nights, christmas, freeze] } as never, ...day)?.held).toBe('freeze');
+  expect(heldBetween({ time_zone: 'Europe/Berlin', entries: [nights, christmas] } as never, ...day)?.held).toBe('exclusion');
+  expect(heldBetween({ time_zone: 'Europe/Berlin', entries: [nights] } as never, ...day)).toBeUndefined();
+  expect(heldBetween({ time_zone: 'Europe/Berlin', entries: [christmas, freeze] } as never, at('2026-12-25T23:00:00Z'), at('2026-12-26T23:00:00Z'))).toBeUndefined();
 });

@@ -10,8 +10,16 @@ interface Local {
   time: string;
 }
 
+// A formatter takes far longer to make than to use, and a week has hundreds of hours.
+const formats = new Map<string, Intl.DateTimeFormat>();
+function formatOf(zone: string): Intl.DateTimeFormat {
+  const format = formats.get(zone) ?? new Intl.DateTimeFormat('en-CA', { timeZone: zone, hourCycle: 'h23', year: 'numeric', month: '2-digit', day: '2-digit', hour: '2-digit', minute: '2-digit' });
+  formats.set(zone, format);
+  return format;
+}
+
 function localOf(instant: number, zone: string): Local {
-  const format = new Intl.DateTimeFormat('en-CA', { timeZone: zone, hourCycle: 'h23', year: 'numeric', month: '2-digit', day: '2-digit', hour: '2-digit', minute: '2-digit' });
+  const format = formatOf(zone);
   const part = Object.fromEntries(format.formatToParts(instant).map(({ type, value }) => [type, value]));
   const date = `${part.year}-${part.month}-${part.day}`;
   return { date, day: new Date(`${date}T00:00:00Z`).getUTCDay(), time: `${part.hour}:${part.minute}` };
@@ -40,4 +48,21 @@ export function heldNow(calendar: Pick<Schemas['CalendarView'], 'entries' | 'tim
   if (windows.length && !inForce.some((entry) => entry.kind === 'window')) return { held: 'outside', entry: windows[0] };
   const exclusion = inForce.find((entry) => entry.kind === 'exclusion');
   return exclusion ? { held: 'exclusion', entry: exclusion } : {};
+}
+
+const HOUR_MS = 3_600_000;
+
+/**
+ * The entry that holds something back between two instants: a freeze before an exclusion. Windows are not named:
+ * they hold back most of the time.
+ */
+export function heldBetween(calendar: Pick<Schemas['CalendarView'], 'entries' | 'time_zone'>, from: number, until: number): { held: 'freeze' | 'exclusion'; entry: Entry } | undefined {
+  const hours = Array.from({ length: Math.ceil((until - from) / HOUR_MS) }, (_, i) => from + i * HOUR_MS);
+  const isHeld = (entry: Entry): boolean =>
+    entry.starts_at && entry.ends_at ? Date.parse(entry.starts_at) < until && from < Date.parse(entry.ends_at) : hours.some((at) => isInForce(entry, calendar.time_zone, at));
+  for (const held of ['freeze', 'exclusion'] as const) {
+    const entry = calendar.entries.find((item) => item.kind === held && isHeld(item));
+    if (entry) return { held, entry };
+  }
+  return undefined;
 }

@@ -1,0 +1,51 @@
+import { api, data, readAll, type Schemas } from '../../api/client';
+import { expressionOf, parse } from '../../fleet/target';
+import type { Agent } from '../../fleet/queries';
+import type { Package } from '../packages/queries';
+
+export type Assignment = Schemas['AssignmentView'];
+export type AssignedAgent = Schemas['AssignedAgentView'];
+export const STATES = ['failed', 'downloading', 'wanted', 'installed'] as const;
+export type AssignedState = (typeof STATES)[number];
+
+/** Most assignments of a tenant. */
+const MAX_ASSIGNMENTS = 100;
+
+export const assignmentsQuery = (isEnabled = true) => ({
+  queryKey: ['assignments', 'all'],
+  enabled: isEnabled,
+  queryFn: (): Promise<Assignment[]> => readAll((cursor) => data(api.GET('/api/assignments', { params: { query: { cursor, limit: 500 } } })), MAX_ASSIGNMENTS),
+});
+
+export const assignmentQuery = (id: string | undefined) => ({
+  queryKey: ['assignments', id],
+  enabled: id !== undefined,
+  queryFn: () => data(api.GET('/api/assignments/{id}', { params: { path: { id: id! } } })),
+});
+
+/** All agents of the target, with what they reported; `max` bounds how far the list is read. */
+export const assignedAgentsQuery = (id: string, max?: number) => ({
+  queryKey: ['assignments', id, 'agents', max ?? 'all'],
+  queryFn: (): Promise<AssignedAgent[]> => readAll((cursor) => data(api.GET('/api/assignments/{id}/agents', { params: { path: { id }, query: { cursor, limit: 500 } } })), max),
+});
+
+/** The state as the marks know it; a server that is newer may report another one. */
+export const stateOf = (agent: Pick<AssignedAgent, 'state'>): AssignedState => STATES.find((state) => state === agent.state) ?? 'wanted';
+
+/** What needs a person first; names in their order within a state. */
+export function byUrgency(agents: readonly AssignedAgent[]): AssignedAgent[] {
+  const names = new Intl.Collator(undefined, { numeric: true });
+  return [...agents].sort((a, b) => STATES.indexOf(stateOf(a)) - STATES.indexOf(stateOf(b)) || names.compare(a.agent_name, b.agent_name) || a.agent_id.localeCompare(b.agent_id));
+}
+
+/** Whether the target may match the agent. A target that this page can't read may: the server decides. */
+export function mayConcern(assignment: Pick<Assignment, 'target'>, agent: Agent): boolean {
+  try {
+    return parse(expressionOf(assignment.target))(agent);
+  } catch {
+    return true;
+  }
+}
+
+/** Packages that hosts can keep and run by themselves. */
+export const isTask = (item: Pick<Package, 'kind'>): boolean => item.kind === 'task';
