@@ -12,6 +12,7 @@ use muster_protocol::secret_parameters::SecretDelivery;
 
 use super::call::{self, CallFiles};
 use super::capture::OutputCapture;
+use super::health::HealthMonitor;
 use super::process_end::ChildExit;
 use super::supervise::{self, ChildEnd, program_of};
 use super::{Execution, ShimError, exit_without_run};
@@ -92,6 +93,7 @@ pub fn run(
         ending: ExecutionEnd::Ended,
         is_timed_out: end.is_timed_out,
         is_cancelled: end.is_cancelled,
+        is_unhealthy: end.is_unhealthy,
         result,
         run: None,
         failed_step: if is_success { None } else { steps.step },
@@ -161,7 +163,7 @@ impl Steps<'_> {
         let spawned = supervise::spawn(self.execution, &build, account);
         let child = spawned.map_err(|error| dependencies_failed(error.into()))?;
         self.execution.notifier.notify();
-        let end = self.supervise(child)?;
+        let end = self.supervise(child, None)?;
         if !is_success(&end) {
             environment.discard();
             return Ok(Some(end));
@@ -171,19 +173,24 @@ impl Steps<'_> {
     }
 
     fn script(&mut self, program: Program) -> Result<ChildEnd, StepError> {
-        let execution = self.execution;
-        match supervise::spawn(execution, &program, self.found.account.as_ref()) {
+        let (execution, found) = (self.execution, self.found);
+        let health = HealthMonitor::of(execution, found, &program);
+        match supervise::spawn(execution, &program, found.account.as_ref()) {
             Ok(child) => {
                 execution.notifier.notify();
-                Ok(self.supervise(child)?)
+                Ok(self.supervise(child, health)?)
             }
             Err(error) => Err(StepError::NotStarted(not_spawned(execution, &error))),
         }
     }
 
-    fn supervise(&mut self, child: std::process::Child) -> Result<ChildEnd, ShimError> {
+    fn supervise(
+        &mut self,
+        child: std::process::Child,
+        health: Option<HealthMonitor<'_>>,
+    ) -> Result<ChildEnd, ShimError> {
         let (control, capture) = (&mut self.control, &mut self.capture);
-        supervise::supervise(self.execution, child, control, capture, self.deadline)
+        supervise::supervise(self.execution, child, control, capture, self.deadline, health)
     }
 
     /// The variables of parameters and secrets, and the files of a call. Secrets are passed by value, or

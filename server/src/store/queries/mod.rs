@@ -115,6 +115,7 @@ pub mod library {
     pub(super) mod packages;
     mod script_uses;
     pub(super) mod scripts;
+    pub(super) mod services;
     pub(super) mod versions;
 }
 use sea_orm::DatabaseConnection;
@@ -169,6 +170,7 @@ pub use self::integrations::webhooks::{
     FailedExecution, PendingWebhookDelivery, WebhookDeliveriesToSkip, WebhookDeliveryFilter,
 };
 pub use self::library::assignments::{AssignmentLimits, PACKAGE_GONE, TOO_MANY_ASSIGNMENTS};
+pub use self::library::services::ServiceRequest;
 pub use self::library::packages::{
     PACKAGE_ASSIGNED, PACKAGES_FULL, PackageLimits, StoredPackage, TOO_MANY_PACKAGES,
 };

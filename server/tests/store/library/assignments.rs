@@ -10,6 +10,7 @@ use muster_server::domain::commands::trigger::Trigger;
 use muster_server::domain::ids::{
     AgentKeyId, AssignmentId, CommandId, PackageId, PrincipalId, TenantId,
 };
+use muster_server::domain::library::assignment_records::AssignedKind;
 use muster_server::domain::page::PageRequest;
 use muster_server::domain::time::Timestamp;
 use muster_server::store::StoreError;
@@ -68,6 +69,7 @@ impl Fixture {
             package_id,
             package_name: "tick".into(),
             package_version: "1".into(),
+            kind: AssignedKind::Task,
             target: r#"{"expression":"all"}"#.into(),
             parameters: r#"{"WHO":"you"}"#.into(),
             created_by: PrincipalId(Uuid::nil()),

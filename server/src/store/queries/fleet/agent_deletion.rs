@@ -19,6 +19,7 @@ use crate::store::entities::library::assignment_state;
 use crate::store::entities::releases::agent_update;
 use crate::store::entities::schedules::trigger_state;
 use crate::store::queries::TenantScope;
+use crate::store::queries::library::services::delete_controls_of_agent;
 use crate::store::requester::write_audit;
 
 /// Who requested the deletion.
@@ -126,7 +127,7 @@ async fn delete_trigger_states(
     Ok(())
 }
 
-/// Deletes what a deleted agent has reported about its assignments.
+/// Deletes what a deleted agent has reported about its assignments, and what was wanted of its services.
 async fn delete_assignment_states(
     transaction: &DatabaseTransaction,
     agent_id: AgentId,
@@ -135,7 +136,7 @@ async fn delete_assignment_states(
         .filter(assignment_state::Column::AgentId.eq(agent_id))
         .exec(transaction)
         .await?;
-    Ok(())
+    delete_controls_of_agent(transaction, agent_id).await
 }
 
 /// Deletes an agent whose host is another agent from now on. Returns the ended commands by state.

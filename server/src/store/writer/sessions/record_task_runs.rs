@@ -1,4 +1,4 @@
-//! Stores the runs that hosts have started themselves, each as a command with its audit entry.
+//! Stores the runs of tasks and services that hosts have started themselves, each as a command with its audit entry.
 
 use std::collections::{HashMap, HashSet};
 
@@ -15,7 +15,7 @@ use crate::domain::access::principal::ActorKind;
 use crate::domain::commands::command_state::CommandState;
 use crate::domain::commands::trigger::Trigger;
 use crate::domain::ids::{AgentId, AssignmentId, AuditId, CommandId, TenantId};
-use crate::domain::library::assignment_records::AssignmentRecord;
+use crate::domain::library::assignment_records::{AssignedKind, AssignmentRecord};
 use crate::domain::time::Timestamp;
 use crate::store::StoreError;
 use crate::store::entities::access::audit_entry;
@@ -78,14 +78,12 @@ impl RecordTaskRuns {
             let Some(assignment) = assignments.get(&AssignmentId(run.assignment_id)) else {
                 continue;
             };
-            if !self.is_plausible(run) {
-                continue;
-            }
             match owners.get(&id) {
                 Some(owner) if *owner == self.agent_id => {
                     stored.insert(id);
                 }
                 Some(_) => {}
+                None if !self.is_plausible(run, assignment) => {}
                 None => {
                     owners.insert(id, self.agent_id);
                     stored.insert(id);
@@ -140,23 +138,30 @@ impl RecordTaskRuns {
         Ok(known)
     }
 
-    /// Hosts keep results for a limited time, so nothing older can be due.
-    fn is_plausible(&self, run: &TaskRun) -> bool {
+    /// Hosts keep results for a limited time, so nothing older can be due. A service that runs longer is
+    /// known already.
+    fn is_plausible(&self, run: &TaskRun, of: &AssignmentRecord) -> bool {
         let due_at = Timestamp(i64::try_from(run.due_at_ms).unwrap_or(i64::MAX));
-        self.now.minus_ms(SETTLED_RETENTION_MS) <= due_at
+        run.is_service == (of.kind == AssignedKind::Service)
+            && of.created_at <= due_at.plus_ms(MAX_AHEAD_MS)
+            && self.now.minus_ms(SETTLED_RETENTION_MS) <= due_at
             && due_at <= self.now.plus_ms(MAX_AHEAD_MS)
     }
 
     fn command(&self, id: CommandId, run: &TaskRun, of: &AssignmentRecord) -> command::Model {
         let due_at = Timestamp(i64::try_from(run.due_at_ms).unwrap_or(i64::MAX));
         let script = format!("{PACKAGE_PREFIX}{}", of.package_name);
-        let data = json!({
+        let mut data = json!({
             "script": script,
             "package": run.package,
             "parameters": of.parameters(),
-            "timeout_ms": run.timeout_ms,
-            "task": {"assignment_id": of.id, "due_at": due_at},
         });
+        if run.is_service {
+            data["service"] = json!({"assignment_id": of.id, "started_at": due_at});
+        } else {
+            data["timeout_ms"] = run.timeout_ms.into();
+            data["task"] = json!({"assignment_id": of.id, "due_at": due_at});
+        }
         let row = command::NewCommand {
             id,
             tenant_id: self.tenant_id,
@@ -172,7 +177,7 @@ impl RecordTaskRuns {
             lost_after_ms: self.lost_after_ms,
             job_id: None,
             script: Some(script),
-            trigger: Trigger::Task,
+            trigger: if run.is_service { Trigger::Service } else { Trigger::Task },
             retry_of: None,
             lock_name: None,
             request_id: None,
