@@ -11,7 +11,7 @@ use muster_protocol::package::{
 use uuid::Uuid;
 
 use super::service_rule::{RunEnd, ServiceFacts, ServiceRecord, ServiceStep};
-use super::{RunRefusal, store};
+use super::{Install, RunRefusal, store};
 use crate::clock::unix_ms;
 use crate::executions::ledger::record::{Launch, ServiceStatus};
 use crate::executions::ledger::{KnownState, Phase};
@@ -208,7 +208,7 @@ impl ExecutionManager {
             document_sha256: &item.package.document_sha256,
             control: item.control.unwrap_or_default(),
             is_refused: refusal.is_some_and(|refusal| !(is_running && refusal.code == NO_SPACE)),
-            is_installed: known.installs.get(&item.assignment_id).is_some_and(|it| it.is_kept()),
+            is_installed: known.installs.get(&item.assignment_id).is_some_and(Install::is_kept),
             is_running,
             now_ms: unix_ms(),
         }

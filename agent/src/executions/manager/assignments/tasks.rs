@@ -98,7 +98,10 @@ impl ExecutionManager {
         let next = self.assignments.tasks.values().filter_map(next);
         let due = next.map(|due_ms| Duration::from_millis(u64::try_from(due_ms - now).unwrap_or(0)));
         let starts = self.assignments.services.values().filter_map(Service::restart_left);
-        let next = due.chain(starts).min();
+        // The policy of the host may change while a service runs.
+        let has_services = !self.assignments.services.is_empty();
+        let checks = has_services.then_some(MAX_CHECK_INTERVAL);
+        let next = due.chain(starts).chain(checks).min();
         self.assignments.next_check_at =
             next.map(|left| Instant::now() + left.min(MAX_CHECK_INTERVAL));
     }
