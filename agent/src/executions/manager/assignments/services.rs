@@ -214,7 +214,7 @@ impl ExecutionManager {
         }
     }
 
-    /// What the server is told about a service.
+    /// What this host reports about a service.
     pub(super) fn service_report(&self, item: &AssignedPackage) -> Option<ServiceReport> {
         let service = self.assignments.services.get(&item.assignment_id)?;
         let run = self.open_service_runs();

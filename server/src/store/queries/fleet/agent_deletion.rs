@@ -15,11 +15,10 @@ use crate::store::command_completion::end_of;
 use crate::store::entities::access::{audit_entry, tenant};
 use crate::store::entities::commands::command;
 use crate::store::entities::fleet::{agent, agent_event, agent_manifest};
-use crate::store::entities::library::assignment_state;
+use crate::store::entities::library::{assignment_state, service_control};
 use crate::store::entities::releases::agent_update;
 use crate::store::entities::schedules::trigger_state;
 use crate::store::queries::TenantScope;
-use crate::store::queries::library::services::delete_controls_of_agent;
 use crate::store::requester::write_audit;
 
 /// Who requested the deletion.
@@ -136,7 +135,11 @@ async fn delete_assignment_states(
         .filter(assignment_state::Column::AgentId.eq(agent_id))
         .exec(transaction)
         .await?;
-    delete_controls_of_agent(transaction, agent_id).await
+    service_control::Entity::delete_many()
+        .filter(service_control::Column::AgentId.eq(agent_id))
+        .exec(transaction)
+        .await?;
+    Ok(())
 }
 
 /// Deletes an agent whose host is another agent from now on. Returns the ended commands by state.

@@ -137,18 +137,6 @@ impl TenantScope {
     }
 }
 
-/// Deletes what was wanted of services on an agent that is deleted.
-pub(in crate::store::queries) async fn delete_controls_of_agent(
-    connection: &impl ConnectionTrait,
-    agent_id: AgentId,
-) -> Result<(), StoreError> {
-    service_control::Entity::delete_many()
-        .filter(service_control::Column::AgentId.eq(agent_id))
-        .exec(connection)
-        .await?;
-    Ok(())
-}
-
 /// Deletes what was wanted of a service that is deleted.
 pub(in crate::store::queries) async fn delete_controls_of_assignment(
     connection: &impl ConnectionTrait,
