@@ -1,5 +1,6 @@
 //! Checks whether a service works while it runs.
 
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use muster_protocol::package::{HealthCheck, ServiceHealth};
@@ -9,6 +10,11 @@ use super::{Execution, supervise, verify};
 use crate::executions::ledger::record::ServiceStatus;
 use crate::executions::program::Program;
 use crate::platform::{self, Signal};
+
+/// How often a check that takes too long is killed.
+const KILL_INTERVAL: Duration = Duration::from_secs(1);
+/// Poll interval on systems where the end of a check can't be waited for.
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Runs the check of a service, one at a time.
 pub struct HealthMonitor<'a> {
@@ -23,9 +29,11 @@ pub struct HealthMonitor<'a> {
     health: ServiceHealth,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 struct RunningCheck {
     pid: u32,
+    /// Readable once it has ended.
+    process: Option<OwnedFd>,
     until: Instant,
 }
 
@@ -58,11 +66,11 @@ impl<'a> HealthMonitor<'a> {
     /// Starts a check that is due, and kills one that takes too long.
     pub fn advance(&mut self) {
         let now = Instant::now();
-        match self.running {
+        match &mut self.running {
             Some(running) if now >= running.until => {
                 // Its end is a failure.
                 platform::signal_group(running.pid, Signal::Kill);
-                self.running = Some(RunningCheck { until: now + Duration::from_secs(1), ..running });
+                running.until = now + KILL_INTERVAL;
             }
             None if now >= self.next_at => {
                 self.next_at = now + Duration::from_millis(self.check.interval_ms);
@@ -73,7 +81,8 @@ impl<'a> HealthMonitor<'a> {
                 match started {
                     Some(Ok(child)) => {
                         let until = now + Duration::from_millis(self.check.timeout_ms);
-                        self.running = Some(RunningCheck { pid: child.id(), until });
+                        let process = platform::open_process(child.id()).ok();
+                        self.running = Some(RunningCheck { pid: child.id(), process, until });
                     }
                     Some(Err(error)) => {
                         self.execution.log.line(format_args!("a check was not started: {error}"));
@@ -88,7 +97,7 @@ impl<'a> HealthMonitor<'a> {
 
     /// A child has ended, which may be the check.
     pub fn handle_exit(&mut self, pid: u32, is_success: bool) {
-        if self.running.is_some_and(|running| running.pid == pid) {
+        if self.running.as_ref().is_some_and(|running| running.pid == pid) {
             self.running = None;
             self.note(is_success);
         }
@@ -101,7 +110,16 @@ impl<'a> HealthMonitor<'a> {
 
     /// When [`Self::advance`] has something to do.
     pub fn next_at(&self) -> Instant {
-        self.running.map_or(self.next_at, |running| running.until)
+        match &self.running {
+            None => self.next_at,
+            Some(RunningCheck { process: None, .. }) => Instant::now() + POLL_INTERVAL,
+            Some(running) => running.until,
+        }
+    }
+
+    /// Readable once the check that runs has ended.
+    pub fn process(&self) -> Option<BorrowedFd<'_>> {
+        self.running.as_ref()?.process.as_ref().map(|process| process.as_fd())
     }
 
     fn note(&mut self, is_success: bool) {

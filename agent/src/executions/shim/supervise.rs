@@ -199,6 +199,7 @@ pub fn supervise(
                 supervisor.stderr.as_ref().map(|pipe| pipe.as_fd()),
                 supervisor.process.as_ref().map(|process| process.as_fd()),
                 Some(control.as_fd()),
+                supervisor.health.as_ref().and_then(HealthMonitor::process),
             ],
             Some(supervisor.next_timeout()),
         )

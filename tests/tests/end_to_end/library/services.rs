@@ -333,7 +333,7 @@ async fn a_service_that_fails_waits_longer_each_time_and_ends_by_its_policy() {
 async fn a_service_whose_checks_fail_is_restarted() {
     let fixture = Fixture::on_sqlite().await;
     let settings = "max_memory_bytes = 67108864\nstop_grace_ms = 1000\n[service.health]\n\
-         entry = \"health.sh\"\ninterval_ms = 1000\nfailures = 2";
+         entry = \"health.sh\"\ninterval_ms = 1000\nfailures = 5";
     let Hosted { agent: _agent, id, log, .. } = hosted(&fixture, PROGRAM, settings).await;
     let first = started(&log, 1).await;
     let well = reported(&fixture, &id, "healthy", |service| service["health"] == "healthy").await;
@@ -370,10 +370,11 @@ async fn the_policy_of_a_host_decides_whether_services_run() {
         let path = format!("/api/assignments/{id}/agents");
         let refused = eventually("the refusal", async || {
             let page = fixture.api.get(&path).await.expect(200);
-            page.list("items").first().filter(|it| it["error_code"] == code).cloned()
+            let is_it = |it: &&Value| it["error_code"] == code && it["service"]["state"] == "waiting";
+            page.list("items").first().filter(is_it).cloned()
         })
         .await;
-        assert_eq!(refused["service"]["state"], "waiting", "{refused}");
+        assert_eq!(refused["state"], "failed", "{refused}");
         agent.write_policy(&json!({"allow": "library"}).to_string());
     }
     started(&log, 4).await;
