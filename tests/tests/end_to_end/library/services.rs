@@ -101,6 +101,12 @@ async fn gone(process: i32) {
     eventually("the process is gone", async || (!is_alive(process)).then_some(())).await;
 }
 
+/// Ends the service on its host.
+async fn remove(fixture: &Fixture, agent: &Agent, id: &str) {
+    fixture.api.delete(&format!("/api/assignments/{id}")).await.expect(204);
+    eventually("nothing of it runs", async || agent.shim_ids().is_empty().then_some(())).await;
+}
+
 async fn control(fixture: &Fixture, id: &str, action: &str) {
     let path = format!("/api/services/{id}/{action}");
     let answer = fixture.api.post(&path, json!({})).await.expect(202);
@@ -108,11 +114,13 @@ async fn control(fixture: &Fixture, id: &str, action: &str) {
 }
 
 async fn a_service_that_is_killed_comes_back_as_another_execution(fixture: Fixture) {
-    let Hosted { agent: _agent, agent_id, id, log } = hosted(&fixture, PROGRAM, "").await;
+    let Hosted { agent, agent_id, id, log } = hosted(&fixture, PROGRAM, "").await;
     let first = started(&log, 1).await;
     let running = in_state(&fixture, &id, "running").await;
     let run = fixture.api.in_state(running.text("run_id"), "running").await;
-    assert_eq!((&run["trigger"], &run["agent_id"]), (&json!("service"), &json!(agent_id)));
+    assert_eq!(run["agent_id"], agent_id.as_str());
+    let page = fixture.api.get("/api/executions?trigger=service").await.expect(200);
+    assert_eq!(page.list("items")[0].id(), running.text("run_id"));
     assert_eq!(run["data"]["service"]["assignment_id"], id.as_str(), "{run}");
     kill(Pid::from_raw(first), Signal::SIGKILL).expect("killed");
     let second = started(&log, 2).await;
@@ -129,12 +137,12 @@ async fn a_service_that_is_killed_comes_back_as_another_execution(fixture: Fixtu
     let list = fixture.api.get("/api/services").await.expect(200);
     assert_eq!(list.list("items")[0]["state_counts"], json!({"running": 1}), "{list}");
     // Without its assignment nothing of it is left.
-    fixture.api.delete(&format!("/api/assignments/{id}")).await.expect(204);
+    remove(&fixture, &agent, &id).await;
     gone(second).await;
     let ended = fixture.api.finished(again.text("run_id")).await;
     assert_eq!(ended["state"], "cancelled", "{ended}");
     assert_eq!(process_ids(&log).len(), 2);
-    let services = _agent.state_dir().join("services");
+    let services = agent.state_dir().join("services");
     eventually("no state of it", async || {
         std::fs::read_dir(&services).is_ok_and(|files| files.count() == 0).then_some(())
     })
@@ -177,6 +185,7 @@ async fn a_service_is_stopped_started_and_restarted_by_request(fixture: Fixture)
         let count = audit.list("items").iter().filter(|entry| entry["action"] == action).count();
         assert_eq!(count, 1, "{action}");
     }
+    remove(&fixture, &agent, &id).await;
 }
 
 async fn another_tenant_controls_no_service(fixture: Fixture) {
@@ -244,7 +253,7 @@ async fn a_service_keeps_its_process_through_an_update_of_the_agent() {
     let folder = publisher.install("agent", "0.1.0");
     write_policy(&fixture.test_dir.folder("agent"), &json!({"allow": "library"}).to_string());
     let options = AgentOptions::named("agent").installed(folder).with("MUSTER_BACKOFF_MAX_MS", 200);
-    let (_agent, agent_id) = fixture.agent(options).await;
+    let (agent, agent_id) = fixture.agent(options).await;
     let log = fixture.test_dir.folder("log");
     upload(&fixture, archive("1", PROGRAM, "")).await;
     let id = assign(&fixture, &log).await;
@@ -266,6 +275,7 @@ async fn a_service_keeps_its_process_through_an_update_of_the_agent() {
     gone(process).await;
     let ended = fixture.api.finished(before.text("run_id")).await;
     assert_eq!(ended["state"], "cancelled", "{ended}");
+    remove(&fixture, &agent, &id).await;
 }
 
 #[tokio::test]
@@ -305,6 +315,7 @@ async fn a_service_has_one_process_through_kills_and_a_reboot() {
     let mut states: Vec<&str> = page.list("items").iter().map(|run| run.text("state")).collect();
     states.sort_unstable();
     assert_eq!(states, ["lost", "lost", "running"]);
+    remove(&fixture, &agent, &id).await;
 }
 
 #[tokio::test]
@@ -312,7 +323,7 @@ async fn a_service_that_fails_waits_longer_each_time_and_ends_by_its_policy() {
     let fixture = Fixture::on_sqlite().await;
     let program = "echo $$ >>\"$LOG/pids\"\ntest -e \"$LOG/well\" || exit 3\n";
     let settings = "restart = \"on-failure\"";
-    let Hosted { agent: _agent, id, log, .. } = hosted(&fixture, program, settings).await;
+    let Hosted { agent, id, log, .. } = hosted(&fixture, program, settings).await;
     let waiting = in_state(&fixture, &id, "backoff").await;
     assert!(waiting["restart_at"].is_string(), "{waiting}");
     assert_eq!(waiting["last_error_code"], "exit_code");
@@ -327,6 +338,7 @@ async fn a_service_that_fails_waits_longer_each_time_and_ends_by_its_policy() {
     let starts = process_ids(&log).len();
     control(&fixture, &id, "restart").await;
     started(&log, starts + 1).await;
+    remove(&fixture, &agent, &id).await;
 }
 
 #[tokio::test]
@@ -334,7 +346,7 @@ async fn a_service_whose_checks_fail_is_restarted() {
     let fixture = Fixture::on_sqlite().await;
     let settings = "max_memory_bytes = 67108864\nstop_grace_ms = 1000\n[service.health]\n\
          entry = \"health.sh\"\ninterval_ms = 1000\nfailures = 5";
-    let Hosted { agent: _agent, id, log, .. } = hosted(&fixture, PROGRAM, settings).await;
+    let Hosted { agent, id, log, .. } = hosted(&fixture, PROGRAM, settings).await;
     let first = started(&log, 1).await;
     let well = reported(&fixture, &id, "healthy", |service| service["health"] == "healthy").await;
     // The host says whether its limits hold.
@@ -349,6 +361,7 @@ async fn a_service_whose_checks_fail_is_restarted() {
     assert_eq!((&ended["state"], &ended["error_code"]), (&json!("failed"), &json!("unhealthy")));
     eventually("another start", async || (process_ids(&log).len() > 1).then_some(())).await;
     reported(&fixture, &id, "healthy again", |service| service["health"] == "healthy").await;
+    remove(&fixture, &agent, &id).await;
 }
 
 #[tokio::test]
@@ -378,12 +391,13 @@ async fn the_policy_of_a_host_decides_whether_services_run() {
         agent.write_policy(&json!({"allow": "library"}).to_string());
     }
     started(&log, 4).await;
+    remove(&fixture, &agent, &id).await;
 }
 
 #[tokio::test]
 async fn a_service_is_controlled_by_the_command_line() {
     let fixture = Fixture::on_sqlite().await;
-    let Hosted { agent: _agent, id, log, .. } = hosted(&fixture, PROGRAM, "").await;
+    let Hosted { agent, agent_id, id, log } = hosted(&fixture, PROGRAM, "").await;
     started(&log, 1).await;
     let running = in_state(&fixture, &id, "running").await;
     fixture.api.output_reaches(running.text("run_id"), 10).await;
@@ -392,15 +406,16 @@ async fn a_service_is_controlled_by_the_command_line() {
     assert!(list.contains("1 running"), "{list:?}");
     let agents = cli.run(&["services", "agents", "kept"]).await.expect(0);
     assert!(agents.contains("running"), "{agents:?}");
-    let logs = cli.run(&["services", "logs", "kept", "agent"]).await.expect(0);
+    let logs = cli.run(&["services", "logs", "kept", &agent_id]).await.expect(0);
     assert_eq!(logs, "started 1\n");
     let said = cli.run(&["services", "stop", "kept"]).await.expect(0);
     assert!(said.contains("on 1 agent"), "{said:?}");
     in_state(&fixture, &id, "stopped").await;
-    cli.run(&["services", "start", "kept", "--on", "name:agent"]).await.expect(0);
+    cli.run(&["services", "start", "kept", "--on", "all"]).await.expect(0);
     started(&log, 2).await;
     cli.run(&["services", "restart", "kept"]).await.expect(0);
     started(&log, 3).await;
     let none = cli.run(&["services", "stop", "kept", "--tag", "none"]).await;
     assert_ne!(none.code, Some(0), "{none:?}");
+    remove(&fixture, &agent, &id).await;
 }

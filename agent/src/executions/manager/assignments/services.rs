@@ -8,6 +8,7 @@ use muster_protocol::package::{
     AssignedPackage, SERVICE_TIMEOUT_MS, ServiceReport, ServiceSettings, ServiceState, TaskRun,
     open_document,
 };
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::service_rule::{RunEnd, ServiceFacts, ServiceRecord, ServiceStep};
@@ -84,7 +85,16 @@ impl ExecutionManager {
             let run = open.iter().find(|run| run.assignment_id == item.assignment_id);
             self.follow_service(&item, run);
         }
+        self.plan_restarts();
         self.announce_assignments();
+    }
+
+    /// Wakes for the next start. An earlier check stays planned.
+    fn plan_restarts(&mut self) {
+        let planned = self.assignments.next_check_at.filter(|at| *at > Instant::now());
+        self.plan_next_check();
+        let next = &mut self.assignments.next_check_at;
+        *next = planned.into_iter().chain(*next).min();
     }
 
     fn follow_service(&mut self, item: &AssignedPackage, run: Option<&OpenRun>) {
