@@ -40,7 +40,9 @@ impl ControlGroup {
         fs::metadata(root.join("cgroup.controllers"))?;
         let parent = root.join(PARENT);
         create_directory(&parent)?;
-        for controllers in [root.join("cgroup.subtree_control"), parent.join("cgroup.subtree_control")] {
+        for controllers in
+            [root.join("cgroup.subtree_control"), parent.join("cgroup.subtree_control")]
+        {
             write(&controllers, "+cpu +memory")?;
         }
         let path = parent.join(name);

@@ -101,14 +101,8 @@ pub enum RunAsError {
 
 impl Forbidden {
     /// Everything that a policy can forbid.
-    pub const ALL: [Self; 6] = [
-        Self::Restart,
-        Self::Update,
-        Self::Redeploy,
-        Self::Shutdown,
-        Self::Rekey,
-        Self::Services,
-    ];
+    pub const ALL: [Self; 6] =
+        [Self::Restart, Self::Update, Self::Redeploy, Self::Shutdown, Self::Rekey, Self::Services];
 
     /// The name in the file and in the frame `manifest`.
     pub fn as_str(self) -> &'static str {

@@ -75,9 +75,10 @@ impl<'a> HealthMonitor<'a> {
             None if now >= self.next_at => {
                 self.next_at = now + Duration::from_millis(self.check.interval_ms);
                 let account = self.found.account.as_ref();
-                let started = self.program.as_ref().map(|program| {
-                    supervise::spawn_silent(self.execution, program, account)
-                });
+                let started = self
+                    .program
+                    .as_ref()
+                    .map(|program| supervise::spawn_silent(self.execution, program, account));
                 match started {
                     Some(Ok(child)) => {
                         let until = now + Duration::from_millis(self.check.timeout_ms);

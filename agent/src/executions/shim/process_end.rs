@@ -23,10 +23,7 @@ pub enum ChildExit {
 ///
 /// # Errors
 /// The system's error; also if the child vanished without an exit status.
-pub fn reap_child(
-    child: u32,
-    other: &mut dyn FnMut(u32, bool),
-) -> io::Result<Option<ChildExit>> {
+pub fn reap_child(child: u32, other: &mut dyn FnMut(u32, bool)) -> io::Result<Option<ChildExit>> {
     loop {
         match platform::reap_any()? {
             Reaped::Exited { pid, code } if pid == child => return Ok(Some(ChildExit::Code(code))),

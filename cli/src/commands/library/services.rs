@@ -97,7 +97,8 @@ struct Control {
 pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
     match args.action.unwrap_or(Action::List { limit: LatestLimit::default() }) {
         Action::List { limit } => {
-            let empty = "No services yet. Assign a package of kind service with `muster assignments add`.";
+            let empty =
+                "No services yet. Assign a package of kind service with `muster assignments add`.";
             let segments = &["services"];
             let (limit, columns) = (limit.into(), &COLUMNS);
             List { segments, filters: &[], limit, columns, empty }.show(session).await
@@ -146,7 +147,9 @@ async fn last_run(session: &Session, id: &str, agent: &str) -> Result<String, Cl
     let text = |item: &Value, name: &str| item.get(name).and_then(Value::as_str).map(str::to_owned);
     let found = agents.iter().find(|item| text(item, "agent_id").as_ref() == Some(&agent_id));
     let found = found.ok_or_else(|| {
-        CliError::Usage(format!("the service is not assigned to {agent}; see `muster services agents`"))
+        CliError::Usage(format!(
+            "the service is not assigned to {agent}; see `muster services agents`"
+        ))
     })?;
     let run = found.get("service").and_then(|service| text(service, "run_id"));
     run.ok_or_else(|| CliError::Usage(format!("{agent} has reported no run of the service yet")))

@@ -170,13 +170,13 @@ pub use self::integrations::webhooks::{
     FailedExecution, PendingWebhookDelivery, WebhookDeliveriesToSkip, WebhookDeliveryFilter,
 };
 pub use self::library::assignments::{AssignmentLimits, PACKAGE_GONE, TOO_MANY_ASSIGNMENTS};
-pub use self::library::services::ServiceRequest;
 pub use self::library::packages::{
     PACKAGE_ASSIGNED, PACKAGES_FULL, PackageLimits, StoredPackage, TOO_MANY_PACKAGES,
 };
 pub use self::library::scripts::{
     SCRIPT_NAME_TAKEN, ScriptDeletion, ScriptFilter, TOO_MANY_SCRIPTS,
 };
+pub use self::library::services::ServiceRequest;
 pub use self::library::versions::{LIBRARY_FULL, MAX_LIBRARY_BYTES, NewVersion};
 pub use self::operations::api_key_revocation::{Revocation, RevocationScope};
 pub use self::operations::member_changes::MemberChange;

@@ -123,7 +123,10 @@ impl Fixture {
         }
     }
 
-    pub(super) async fn stored_state(&self, id: CommandId) -> Option<(CommandState, Timestamp, Trigger)> {
+    pub(super) async fn stored_state(
+        &self,
+        id: CommandId,
+    ) -> Option<(CommandState, Timestamp, Trigger)> {
         let found = self.store.tenant(self.tenant_id).command(id).await.expect("read")?;
         let command = found.command;
         Some((command.state, command.created_at, command.trigger))

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use muster_protocol::limits::SETTLED_RETENTION_MS;
 use muster_protocol::package::{
-    AssignmentReport, AssignmentState, PackagePin, SERVICE_TIMEOUT_MS, ServiceControl, ServiceReport,
-    ServiceState, TaskRun,
+    AssignmentReport, AssignmentState, PackagePin, SERVICE_TIMEOUT_MS, ServiceControl,
+    ServiceReport, ServiceState, TaskRun,
 };
 use muster_server::domain::commands::command_state::CommandState;
 use muster_server::domain::commands::trigger::Trigger;
@@ -54,7 +54,10 @@ impl Fixture {
         tenant.control_service(request, agents.to_vec(), audit(tenant_id)).await.expect("stored")
     }
 
-    async fn controls(&self, agents: &[AgentId]) -> HashMap<(AssignmentId, AgentId), ServiceControl> {
+    async fn controls(
+        &self,
+        agents: &[AgentId],
+    ) -> HashMap<(AssignmentId, AgentId), ServiceControl> {
         self.store.tenant(self.tenant_id).service_controls(agents).await.expect("read")
     }
 }

@@ -20,7 +20,8 @@ on_both_databases!(
 );
 
 /// Writes its process id, and runs until it is ended.
-const PROGRAM: &str = "echo $$ >>\"$LOG/pids\"\necho \"started $VERSION\"\nexec tail -f /dev/null\n";
+const PROGRAM: &str =
+    "echo $$ >>\"$LOG/pids\"\necho \"started $VERSION\"\nexec tail -f /dev/null\n";
 
 /// A host with a service.
 struct Hosted {
@@ -64,7 +65,12 @@ async fn hosted(fixture: &Fixture, program: &str, settings: &str) -> Hosted {
 }
 
 /// Waits until the only agent reports a service like this, and returns the report.
-async fn reported(fixture: &Fixture, id: &str, what: &str, is_it: impl Fn(&Value) -> bool) -> Value {
+async fn reported(
+    fixture: &Fixture,
+    id: &str,
+    what: &str,
+    is_it: impl Fn(&Value) -> bool,
+) -> Value {
     let path = format!("/api/assignments/{id}/agents");
     eventually_shown(what, async || {
         let page = fixture.api.get(&path).await.expect(200);
@@ -130,7 +136,10 @@ async fn a_service_that_is_killed_comes_back_as_another_execution(fixture: Fixtu
     })
     .await;
     assert_ne!(again["run_id"], running["run_id"]);
-    assert_eq!((&again["last_outcome"], &again["last_error_code"]), (&json!("failed"), &json!("signal")));
+    assert_eq!(
+        (&again["last_outcome"], &again["last_error_code"]),
+        (&json!("failed"), &json!("signal"))
+    );
     let ended = fixture.api.finished(running.text("run_id")).await;
     assert_eq!((&ended["state"], &ended["error_code"]), (&json!("failed"), &json!("signal")));
     assert_eq!(output(&fixture, running.text("run_id")).await, "started 1\n");
@@ -221,9 +230,7 @@ async fn a_report_of_a_hostile_agent_is_bounded_and_its_own(fixture: Fixture) {
         }
         json!({"assignment_id": id, "version": "1", "state": "installed", "service": service})
     };
-    let frame = |items: Vec<Value>| {
-        json!({"type": "assignment_states", "revision": list["revision"], "items": items})
-    };
+    let frame = |items: Vec<Value>| json!({"type": "assignment_states", "revision": list["revision"], "items": items});
     agent.send(frame(vec![report(json!({}))])).await;
     let shown = in_state(&fixture, &id, "running").await;
     assert!(shown.text("last_error_code").chars().count() <= 64, "{shown}");
@@ -383,7 +390,8 @@ async fn the_policy_of_a_host_decides_whether_services_run() {
         let path = format!("/api/assignments/{id}/agents");
         let refused = eventually("the refusal", async || {
             let page = fixture.api.get(&path).await.expect(200);
-            let is_it = |it: &&Value| it["error_code"] == code && it["service"]["state"] == "waiting";
+            let is_it =
+                |it: &&Value| it["error_code"] == code && it["service"]["state"] == "waiting";
             page.list("items").first().filter(is_it).cloned()
         })
         .await;

@@ -23,8 +23,8 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use self::installs::Install;
-use self::services::Service;
 pub use self::run_planner::{PlannedRun, RunPlanner, RunRefusal};
+use self::services::Service;
 pub use self::store::remove as remove_assignments;
 use self::store::{CursorRecord, KeptList};
 pub use self::tasks::MAX_TASK_OUTPUT_BYTES;

@@ -259,7 +259,8 @@ mod tests {
     #[test]
     fn requests_end_a_run_and_only_a_stop_keeps_it_from_starting() {
         let live = ServiceFacts { is_running: true, ..FACTS };
-        let control = |is_stopped, restart_requests| ServiceControl { is_stopped, restart_requests };
+        let control =
+            |is_stopped, restart_requests| ServiceControl { is_stopped, restart_requests };
         let cases = [
             ServiceFacts { control: control(true, 0), ..live },
             ServiceFacts { control: control(false, 1), ..live },

@@ -96,7 +96,8 @@ impl ExecutionManager {
         let now = now_ms();
         let next = |task: &Task| task.times.next_after(task.cursor.last_due_ms.min(now));
         let next = self.assignments.tasks.values().filter_map(next);
-        let due = next.map(|due_ms| Duration::from_millis(u64::try_from(due_ms - now).unwrap_or(0)));
+        let due =
+            next.map(|due_ms| Duration::from_millis(u64::try_from(due_ms - now).unwrap_or(0)));
         let starts = self.assignments.services.values().filter_map(Service::restart_left);
         // The policy of the host may change while a service runs.
         let has_services = !self.assignments.services.is_empty();

@@ -6,8 +6,8 @@ use muster_protocol::frame::{ErrorCode, ServerFrame};
 use muster_protocol::library::sha256_hex;
 use muster_protocol::limits::MAX_TIMEOUT_MS;
 use muster_protocol::package::{
-    AssignedPackage, AssignmentReport, MAX_AGENT_ASSIGNMENTS, PackagePin, TaskRun,
-    SERVICE_TIMEOUT_MS, ServiceReport, is_package_version,
+    AssignedPackage, AssignmentReport, MAX_AGENT_ASSIGNMENTS, PackagePin, SERVICE_TIMEOUT_MS,
+    ServiceReport, TaskRun, is_package_version,
 };
 
 use super::MAX_ERROR_CHARS;

@@ -144,8 +144,7 @@ impl RecordTaskRuns {
                 .filter(package::Column::TenantId.eq(self.tenant_id))
                 .filter(package::Column::Name.is_in(pad_to_power_of_two(names.iter().copied())))
                 .filter(
-                    package::Column::Version
-                        .is_in(pad_to_power_of_two(versions.iter().copied())),
+                    package::Column::Version.is_in(pad_to_power_of_two(versions.iter().copied())),
                 )
                 .all(tx.transaction)
                 .await?;
