@@ -38,6 +38,7 @@ pub const OPTIONS: OptionNames = &[
     TARGET_EXPRESSION,
     TARGET_TAGS,
     option("confirm_agent_count", "--confirm-agents"),
+    option("follow", "--follow"),
     option("limit", "--limit"),
 ];
 
