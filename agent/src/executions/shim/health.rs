@@ -1,14 +1,14 @@
 //! Checks whether a service works while it runs.
 
+use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::process::Child;
 use std::time::{Duration, Instant};
 
 use muster_protocol::package::{HealthCheck, ServiceHealth};
 
-use super::steps::Found;
-use super::{Execution, supervise, verify};
+use super::Execution;
 use crate::executions::ledger::record::ServiceStatus;
-use crate::executions::program::Program;
 use crate::platform::{self, Signal};
 
 /// How often a check that takes too long is killed.
@@ -16,13 +16,14 @@ const KILL_INTERVAL: Duration = Duration::from_secs(1);
 /// Poll interval on systems where the end of a check can't be waited for.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
+/// Starts a check.
+pub type CheckStarter<'a> = Box<dyn Fn() -> io::Result<Child> + 'a>;
+
 /// Runs the check of a service, one at a time.
 pub struct HealthMonitor<'a> {
     execution: &'a Execution,
-    found: &'a Found,
     check: &'a HealthCheck,
-    /// `None` if the package has no such file.
-    program: Option<Program>,
+    start: CheckStarter<'a>,
     next_at: Instant,
     running: Option<RunningCheck>,
     failures: u32,
@@ -38,29 +39,16 @@ struct RunningCheck {
 }
 
 impl<'a> HealthMonitor<'a> {
-    /// The monitor of a service with a check. The check is started as the service is.
-    pub fn of(execution: &'a Execution, found: &'a Found, service: &Program) -> Option<Self> {
-        let check = execution.launch.service.as_ref()?.health.as_ref()?;
-        let folder = execution.dir.package();
-        let entry = verify::package_entry(folder.as_deref(), &check.entry).ok();
-        let program = entry.map(|entry| {
-            let (path, mut arguments) = match &found.interpreter {
-                Some(interpreter) => (interpreter.clone(), vec![entry.into_os_string()]),
-                None => (entry, Vec::new()),
-            };
-            arguments.extend(check.argv.iter().map(Into::into));
-            Program { path, name: None, arguments, stdin: None, ..service.clone() }
-        });
-        Some(Self {
+    pub fn new(execution: &'a Execution, check: &'a HealthCheck, start: CheckStarter<'a>) -> Self {
+        Self {
             execution,
-            found,
             check,
-            program,
+            start,
             next_at: Instant::now() + Duration::from_millis(check.interval_ms),
             running: None,
             failures: 0,
             health: ServiceHealth::Unknown,
-        })
+        }
     }
 
     /// Starts a check that is due, and kills one that takes too long.
@@ -74,22 +62,16 @@ impl<'a> HealthMonitor<'a> {
             }
             None if now >= self.next_at => {
                 self.next_at = now + Duration::from_millis(self.check.interval_ms);
-                let account = self.found.account.as_ref();
-                let started = self
-                    .program
-                    .as_ref()
-                    .map(|program| supervise::spawn_silent(self.execution, program, account));
-                match started {
-                    Some(Ok(child)) => {
+                match (self.start)() {
+                    Ok(child) => {
                         let until = now + Duration::from_millis(self.check.timeout_ms);
                         let process = platform::open_process(child.id()).ok();
                         self.running = Some(RunningCheck { pid: child.id(), process, until });
                     }
-                    Some(Err(error)) => {
+                    Err(error) => {
                         self.execution.log.line(format_args!("a check was not started: {error}"));
                         self.note(false);
                     }
-                    None => self.note(false),
                 }
             }
             Some(_) | None => {}

@@ -15,7 +15,7 @@ use super::capture::OutputCapture;
 use super::health::HealthMonitor;
 use super::process_end::ChildExit;
 use super::supervise::{self, ChildEnd, program_of};
-use super::{Execution, ShimError, exit_without_run};
+use super::{Execution, ShimError, exit_without_run, verify};
 use crate::executions::environments::{Environment, EnvironmentError, Prepared};
 use crate::executions::ledger::record::{ExecutionEnd, ExitRecord, FailedStep, ParameterRecord};
 use crate::executions::program::Program;
@@ -101,7 +101,7 @@ pub fn run(
     })
 }
 
-impl Steps<'_> {
+impl<'a> Steps<'a> {
     fn run(&mut self, parameters: &ParameterRecord) -> Result<ChildEnd, StepError> {
         let environment = self.environment()?;
         let mut python = None;
@@ -174,7 +174,7 @@ impl Steps<'_> {
 
     fn script(&mut self, program: Program) -> Result<ChildEnd, StepError> {
         let (execution, found) = (self.execution, self.found);
-        let health = HealthMonitor::of(execution, found, &program);
+        let health = self.health_monitor(&program);
         match supervise::spawn(execution, &program, found.account.as_ref()) {
             Ok(child) => {
                 execution.notifier.notify();
@@ -182,6 +182,28 @@ impl Steps<'_> {
             }
             Err(error) => Err(StepError::NotStarted(not_spawned(execution, &error))),
         }
+    }
+
+    /// The monitor of a service with a check, which is started as the service is.
+    fn health_monitor(&self, service: &Program) -> Option<HealthMonitor<'a>> {
+        let (execution, found) = (self.execution, self.found);
+        let check = execution.launch.service.as_ref()?.health.as_ref()?;
+        let folder = execution.dir.package();
+        let entry = verify::package_entry(folder.as_deref(), &check.entry).ok();
+        let program = entry.map(|entry| {
+            let (path, mut arguments) = match &found.interpreter {
+                Some(interpreter) => (interpreter.clone(), vec![entry.into_os_string()]),
+                None => (entry, Vec::new()),
+            };
+            arguments.extend(check.argv.iter().map(OsString::from));
+            Program { path, name: None, arguments, stdin: None, ..service.clone() }
+        });
+        let start = move || match &program {
+            Some(program) => supervise::spawn_silent(execution, program, found.account.as_ref()),
+            // The package has no such file.
+            None => Err(io::ErrorKind::NotFound.into()),
+        };
+        Some(HealthMonitor::new(execution, check, Box::new(start)))
     }
 
     fn supervise(

@@ -19,7 +19,7 @@ use crate::http::extract::{Body, Id, PageParams, Params, page};
 use crate::http::problem::{ApiResult, Problem};
 use crate::http::views::{PageView, stored_json};
 use crate::services::access::caller::Caller;
-use crate::services::library::assignments::{ControlRequest, ServiceOverview, reference};
+use crate::services::library::assignments::{ServiceControlRequest, ServiceOverview, reference};
 
 pub(super) fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new()
@@ -137,7 +137,7 @@ async fn control(
     body: ControlService,
     action: ServiceAction,
 ) -> ApiResult<(axum::http::StatusCode, axum::Json<ControlledService>)> {
-    let request = ControlRequest {
+    let request = ServiceControlRequest {
         action,
         target: body.target.map(|target| target.0),
         confirmation: body.confirm_agent_count.map(Confirmation::Exactly),

@@ -14,7 +14,7 @@ const MAX_RESTART_DELAY: Duration = Duration::from_secs(300);
 /// A run of this length is no failed start, whatever its end: 10 min.
 const STABLE_MS: u64 = 600_000;
 /// Ends in a row after which the delay grows no more.
-const MAX_FAILURES: u32 = 12;
+const MAX_COUNTED_FAILURES: u32 = 12;
 /// Longest code of an error that is kept, in characters.
 const MAX_CODE_CHARS: usize = 64;
 
@@ -169,7 +169,7 @@ impl ServiceRecord {
     }
 
     fn delay_restart(&mut self, now_ms: u64) {
-        self.failures = self.failures.saturating_add(1).min(MAX_FAILURES);
+        self.failures = self.failures.saturating_add(1).min(MAX_COUNTED_FAILURES);
         let mut delays = Delays::new(FIRST_RESTART_DELAY, MAX_RESTART_DELAY);
         let delay = (0..self.failures).map(|_| delays.next_delay()).last().unwrap_or_default();
         let delay_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);

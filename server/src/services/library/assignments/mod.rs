@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use tokio::sync::Notify;
 
 pub use self::request::AssignmentRequest;
-pub use self::services::{ControlRequest, ServiceOverview};
+pub use self::services::{ServiceControlRequest, ServiceOverview};
 use crate::domain::access::principal::Scope;
 use crate::domain::fleet::target::facts::Facts;
 use crate::domain::fleet::target::{Target, TargetSpec};

@@ -27,7 +27,7 @@ pub struct ServiceOverview {
 
 /// What a person asks of a service.
 #[derive(Debug, Clone)]
-pub struct ControlRequest {
+pub struct ServiceControlRequest {
     pub action: ServiceAction,
     /// Which of the agents of the assignment; all of them if absent.
     pub target: Option<TargetSpec>,
@@ -62,7 +62,7 @@ impl Assignments {
         &self,
         caller: &Caller,
         id: AssignmentId,
-        request: ControlRequest,
+        request: ServiceControlRequest,
     ) -> Result<usize> {
         caller.require(Scope::CommandsRun)?;
         let row = self.find(caller, id).await?;

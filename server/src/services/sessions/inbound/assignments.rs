@@ -22,7 +22,7 @@ const MAX_TASK_RUNS: usize = 2_000;
 /// Longest stored version, and code of an error, in characters.
 const MAX_REPORTED_WORD_CHARS: usize = 64;
 /// Latest instant of a report about a service: the year 9999.
-const MAX_INSTANT_MS: u64 = 253_402_300_799_999;
+const MAX_REPORTED_INSTANT: u64 = 253_402_300_799_999;
 /// Most restarts of a service that a report counts.
 const MAX_RESTART_COUNT: u64 = 1_000_000_000;
 
@@ -153,7 +153,7 @@ fn is_valid(run: &TaskRun) -> bool {
 
 /// What an agent reports about a service, with bounds that the database and the API can hold.
 fn bounded(report: ServiceReport) -> ServiceReport {
-    let instant = |ms: u64| ms.min(MAX_INSTANT_MS);
+    let instant = |ms: u64| ms.min(MAX_REPORTED_INSTANT);
     ServiceReport {
         started_at_ms: report.started_at_ms.map(instant),
         restart_at_ms: report.restart_at_ms.map(instant),
