@@ -51,7 +51,8 @@ Options for installing:
   --allow WHAT       what the server may run: manifest (default: only scripts that this host
                      lists), library (also scripts of the server's library), shell (any command)
   --forbid LIST      what the server may not do to the agent, with commas: restart, update,
-                     redeploy, shutdown, rekey (replace the agent key); none allows all again
+                     redeploy, shutdown, rekey (replace the agent key), services (keep programs
+                     running); none allows all again
   --publisher KEYS   run scripts of the library only if one of these keys has signed them: public
                      keys of muster publisher keygen, with commas; none accepts any again
   --run-as USER      user that scripts run as; default: muster, created if missing. Not with --user
@@ -178,9 +179,9 @@ check_arguments() {
     esac
     for word in $(printf %s "$forbid" | tr ',' ' '); do
         case $word in
-        restart | update | redeploy | shutdown | rekey) ;;
+        restart | update | redeploy | shutdown | rekey | services) ;;
         none) [ "$forbid" = none ] || usage_error "--forbid none can't be combined with other words" ;;
-        *) usage_error "--forbid takes restart, update, redeploy, shutdown, rekey or none, with commas between them, not '$word'" ;;
+        *) usage_error "--forbid takes restart, update, redeploy, shutdown, rekey, services or none, with commas between them, not '$word'" ;;
         esac
     done
     for word in $(printf %s "$publisher" | tr ',' ' '); do

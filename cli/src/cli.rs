@@ -15,7 +15,7 @@ use crate::commands::commands::{
 };
 use crate::commands::fleet::{agents, ping, suggestions};
 use crate::commands::integrations::{alerts, integrations, webhooks};
-use crate::commands::library::{assignments, packages, publisher, scripts};
+use crate::commands::library::{assignments, packages, publisher, scripts, services};
 use crate::commands::releases::{groups, release};
 use crate::commands::schedules::{calendars, hooks, schedules};
 use crate::completion;
@@ -115,8 +115,10 @@ pub enum Action {
     Scripts(Box<scripts::Args>),
     /// Manage packages: archives that hosts unpack and run
     Packages(packages::Args),
-    /// Manage assignments: packages that hosts keep, and run at their due times
+    /// Manage assignments: packages that hosts keep, and run at their due times or all the time
     Assignments(assignments::Args),
+    /// Manage services: packages that hosts keep running
+    Services(services::Args),
     /// Create the key with which you sign scripts, and sign versions
     Publisher(publisher::Args),
     /// Manage calendars: freezes, excluded days and maintenance windows
@@ -265,6 +267,9 @@ pub async fn dispatch(cli: Cli) -> Result<u8, CliError> {
         Action::Packages(args) => (packages::OPTIONS, packages::run(args, &session).await),
         Action::Assignments(args) => {
             (assignments::OPTIONS, Box::pin(assignments::run(args, &session)).await)
+        }
+        Action::Services(args) => {
+            (services::OPTIONS, Box::pin(services::run(args, &session)).await)
         }
         Action::Publisher(args) => (scripts::OPTIONS, publisher::run(args, &session).await),
         Action::Calendars(args) => (calendars::OPTIONS, calendars::run(args, &session).await),

@@ -119,6 +119,7 @@ mod commands {
         pub mod packages;
         pub mod publisher;
         pub mod scripts;
+        pub mod services;
     }
     /// Schedules of jobs.
     /// Schedules of jobs, calendars and inbound hooks.

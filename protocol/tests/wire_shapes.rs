@@ -7,7 +7,8 @@ use muster_protocol::frame::{
 };
 use muster_protocol::identity::Challenge;
 use muster_protocol::package::{
-    AssignedPackage, AssignmentReport, AssignmentState, PackagePin, TaskRun,
+    AssignedPackage, AssignmentReport, AssignmentState, PackagePin, ServiceControl, ServiceHealth,
+    ServiceLimits, ServiceReport, ServiceState, TaskRun,
 };
 use muster_protocol::release::{UpdateOutcome, UpdateResult};
 use muster_protocol::{CommandName, Permissions};
@@ -86,6 +87,7 @@ fn server_frames_of_the_full_protocol() {
                 package: pin(),
                 document: "{}".into(),
                 parameters: [("WHO".to_owned(), "world".to_owned())].into(),
+                control: Some(ServiceControl { is_stopped: true, restart_requests: 1 }),
             }],
         },
     ];
@@ -146,6 +148,16 @@ fn agent_frames_of_the_full_protocol() {
                 error_code: Some("no_space".into()),
                 error: Some("no space".into()),
                 skipped_count: 1,
+                service: Some(ServiceReport {
+                    state: ServiceState::Backoff,
+                    started_at_ms: Some(1_767_225_600_000),
+                    restart_count: 2,
+                    restart_at_ms: Some(1_767_225_700_000),
+                    last_outcome: Some(Outcome::Failed),
+                    last_error_code: Some("exit_code".into()),
+                    health: Some(ServiceHealth::Healthy),
+                    limits: Some(ServiceLimits::Applied),
+                }),
             }],
         },
         AgentFrame::TaskRun(TaskRun {
@@ -153,6 +165,7 @@ fn agent_frames_of_the_full_protocol() {
             due_at_ms: 1_767_225_600_000,
             package: pin(),
             timeout_ms: 1_000,
+            is_service: true,
         }),
     ];
     insta::assert_json_snapshot!(frames);

@@ -164,6 +164,7 @@ impl Launch {
             script: None,
             library: None,
             package: None,
+            service: None,
             call: None,
             requirements: None,
             policy: Some(allow.as_str().to_owned()),

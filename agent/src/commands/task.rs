@@ -5,7 +5,7 @@ use muster_protocol::CommandName;
 use muster_protocol::frame::Command;
 use muster_protocol::library::ScriptContent;
 use muster_protocol::limits::MAX_COMMAND_DATA_BYTES;
-use muster_protocol::package::{AssignedPackage, PACKAGE_PREFIX};
+use muster_protocol::package::{AssignedPackage, PACKAGE_PREFIX, PackageKind, open_document};
 use serde_json::json;
 use uuid::Uuid;
 
@@ -14,7 +14,7 @@ use super::{decision, package};
 use crate::executions::ledger::record::Launch;
 use crate::executions::{PlannedRun, RunPlanner, RunRefusal};
 use crate::platform;
-use crate::policy::{self, PolicyFile};
+use crate::policy::{self, Forbidden, PolicyFile};
 use crate::storage::layout::StateDir;
 
 /// Plans runs by the host's policy.
@@ -40,10 +40,14 @@ impl RunPlanner for TaskPlanner {
             Ok(policy) => policy,
             Err(reason) => return refused("invalid_policy", reason.to_owned()),
         };
+        if policy.forbid.contains(&Forbidden::Services) && is_service(assigned) {
+            let text = "the policy of this host forbids services";
+            return refused("services_not_allowed", text.to_owned());
+        }
         let command = command(assigned);
         let needed = policy.needs_approval.as_ref();
         if needed.is_some_and(|needed| needed.concerns(CommandName::Execute, &command.data)) {
-            let text = "the policy of this host asks for the signed approval of each execution, which runs of a task can't have; send the package as a job";
+            let text = "the policy of this host asks for the signed approval of each execution, which runs of tasks and services can't have; send the package as a job";
             return refused("capsule_required", text.to_owned());
         }
         if command.data.to_string().len() > MAX_COMMAND_DATA_BYTES {
@@ -64,6 +68,12 @@ impl RunPlanner for TaskPlanner {
             Err(reason) => refused(reason.code(), reason.to_string()),
         }
     }
+}
+
+/// A document that can't be read is refused later.
+fn is_service(assigned: &AssignedPackage) -> bool {
+    open_document(&assigned.document, &assigned.name, &assigned.package)
+        .is_ok_and(|document| document.kind == PackageKind::Service)
 }
 
 /// The command that would run the package once.

@@ -6,6 +6,7 @@
 compile_error!("the agent needs a Unix system: Windows hosts are not supported yet");
 
 mod account;
+mod cgroup;
 mod clock;
 mod files;
 #[cfg(target_os = "linux")]
@@ -20,6 +21,7 @@ use linux as native;
 use other_unix as native;
 
 pub use account::{Account, user_name};
+pub use cgroup::{ControlGroup, GroupLimits};
 pub use clock::{BootInstant, boot_id, boot_now_ms};
 pub use files::{
     FileLock, LockError, disk_free_bytes, disk_used_percent, make_fifo, may_write, open_control,

@@ -52,7 +52,7 @@ pub struct Policy {
     pub publishers: Option<Vec<AgentPublicKey>>,
 }
 
-/// Something that the server does to the agent itself, and that a policy can forbid.
+/// Something that the server does to the agent itself or has it do, and that a policy can forbid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Forbidden {
@@ -62,6 +62,8 @@ pub enum Forbidden {
     Shutdown,
     /// Replace the agent key.
     Rekey,
+    /// Keep programs running: packages of kind `service`.
+    Services,
 }
 
 /// What the server may run.
@@ -99,8 +101,8 @@ pub enum RunAsError {
 
 impl Forbidden {
     /// Everything that a policy can forbid.
-    pub const ALL: [Self; 5] =
-        [Self::Restart, Self::Update, Self::Redeploy, Self::Shutdown, Self::Rekey];
+    pub const ALL: [Self; 6] =
+        [Self::Restart, Self::Update, Self::Redeploy, Self::Shutdown, Self::Rekey, Self::Services];
 
     /// The name in the file and in the frame `manifest`.
     pub fn as_str(self) -> &'static str {
@@ -110,6 +112,7 @@ impl Forbidden {
             Self::Redeploy => "redeploy",
             Self::Shutdown => "shutdown",
             Self::Rekey => "rekey",
+            Self::Services => "services",
         }
     }
 

@@ -118,6 +118,13 @@ impl StateDir {
     pub fn task_cursor(&self, assignment_id: Uuid) -> PathBuf {
         self.task_cursors().join(assignment_id.hyphenated().to_string())
     }
+    /// What is known about services, by the id of their assignment.
+    pub fn services(&self) -> PathBuf {
+        self.0.join("services")
+    }
+    pub fn service(&self, assignment_id: Uuid) -> PathBuf {
+        self.services().join(assignment_id.hyphenated().to_string())
+    }
     /// What scripts of the library need, installed.
     pub fn environments(&self) -> PathBuf {
         self.0.join("environments")
@@ -259,6 +266,10 @@ impl ExecutionDir {
     }
     pub fn settled(&self) -> PathBuf {
         self.0.join("settled")
+    }
+    /// The health of a service, and whether its limits hold.
+    pub fn status(&self) -> PathBuf {
+        self.0.join("status")
     }
     pub fn log(&self) -> PathBuf {
         self.0.join("shim.log")

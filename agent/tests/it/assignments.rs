@@ -56,6 +56,7 @@ fn task(assignment: u128) -> AssignedPackage {
         },
         document: text,
         parameters: Default::default(),
+        control: None,
     }
 }
 

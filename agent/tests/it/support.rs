@@ -80,6 +80,7 @@ impl Host {
                 script: None,
                 library: None,
                 package: None,
+                service: None,
                 call: None,
                 requirements: None,
                 run_as: None,

@@ -10,7 +10,7 @@ use crate::error::problem::Problem;
 use crate::explanation::OptionNames;
 
 /// Each command with the options that its refusals name.
-const COMMANDS: [(&str, OptionNames); 24] = [
+const COMMANDS: [(&str, OptionNames); 25] = [
     ("account", account::own::OPTIONS),
     ("access", access::OPTIONS),
     ("approvals", approvals::OPTIONS),
@@ -33,6 +33,7 @@ const COMMANDS: [(&str, OptionNames); 24] = [
     ("scripts", scripts::OPTIONS),
     ("packages", packages::OPTIONS),
     ("assignments", assignments::OPTIONS),
+    ("services", services::OPTIONS),
     ("tenant", tenant::OPTIONS),
     ("tenants", tenants::OPTIONS),
 ];
@@ -60,7 +61,7 @@ const LOCAL_OPTIONS: [&str; 18] = [
 ];
 
 /// Arguments that select a resource or a file, which no field of a body holds.
-const LOCAL_ARGUMENTS: [&str; 16] = [
+const LOCAL_ARGUMENTS: [&str; 17] = [
     "AGENT",
     "ASSIGNMENT",
     "CALENDAR",
@@ -76,6 +77,7 @@ const LOCAL_ARGUMENTS: [&str; 16] = [
     "MEMBER",
     "RULE",
     "SCHEDULE",
+    "SERVICE",
     "TENANT",
 ];
 

@@ -4,7 +4,7 @@ use ring::digest::{Context, SHA256};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::PackagePin;
+use super::{PackagePin, ServiceControl, ServiceReport};
 use crate::parameter::Parameters;
 
 /// The capability of an agent that takes assignments.
@@ -29,6 +29,9 @@ pub struct AssignedPackage {
     /// Of each run. An assignment keeps them as long as it exists.
     #[serde(default, skip_serializing_if = "Parameters::is_empty")]
     pub parameters: Parameters,
+    /// Of a service.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub control: Option<ServiceControl>,
 }
 
 /// How far a host is with an assignment.
@@ -71,33 +74,48 @@ pub struct AssignmentReport {
     /// Due times that did not become a run, since the host has the assignment.
     #[serde(default)]
     pub skipped_count: u64,
+    /// Of a service.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service: Option<ServiceReport>,
 }
 
-/// A run of a task that the host has started itself.
+/// A run of a task or a service that the host has started itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct TaskRun {
     pub assignment_id: Uuid,
-    /// Milliseconds since the Unix epoch.
+    /// When a task was due, or when a service was started, in milliseconds since the Unix epoch.
     pub due_at_ms: u64,
     /// The version that ran.
     pub package: PackagePin,
-    /// Longest time of the run.
+    /// Longest time of the run; [`super::SERVICE_TIMEOUT_MS`] for a service.
     pub timeout_ms: u64,
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub is_service: bool,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_false(value: &bool) -> bool {
+    !*value
 }
 
 impl TaskRun {
     /// The id of the command on this agent. An assignment has one run for each due time, because the id
     /// follows from both. It is a UUIDv7 of the due time.
     pub fn command_id(&self, agent_id: Uuid) -> Uuid {
+        Self::id(agent_id, self.assignment_id, self.due_at_ms)
+    }
+
+    /// The id of the run of an assignment with this due time or start.
+    pub fn id(agent_id: Uuid, assignment_id: Uuid, due_at_ms: u64) -> Uuid {
         let mut context = Context::new(&SHA256);
         context.update(b"muster task run 1");
         context.update(agent_id.as_bytes());
-        context.update(self.assignment_id.as_bytes());
-        context.update(&self.due_at_ms.to_be_bytes());
+        context.update(assignment_id.as_bytes());
+        context.update(&due_at_ms.to_be_bytes());
         let mut tail = [0; 10];
         tail.copy_from_slice(&context.finish().as_ref()[..10]);
-        uuid::Builder::from_unix_timestamp_millis(self.due_at_ms, &tail).into_uuid()
+        uuid::Builder::from_unix_timestamp_millis(due_at_ms, &tail).into_uuid()
     }
 }
 
@@ -113,7 +131,13 @@ mod tests {
             sha256: String::new(),
             document_sha256: String::new(),
         };
-        TaskRun { assignment_id: Uuid::from_u128(assignment), due_at_ms, package, timeout_ms: 1 }
+        TaskRun {
+            assignment_id: Uuid::from_u128(assignment),
+            due_at_ms,
+            package,
+            timeout_ms: 1,
+            is_service: false,
+        }
     }
 
     #[test]

@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use super::{DOCUMENT_FORMAT, MAX_ARCHIVE_BYTES, MAX_UNPACKED_BYTES, TaskSchedule, entries};
+use super::{
+    DOCUMENT_FORMAT, MAX_ARCHIVE_BYTES, MAX_UNPACKED_BYTES, ServiceSettings, TaskSchedule, entries,
+};
 use crate::library::{MAX_DOCUMENT_BYTES, ScriptParameter};
 use crate::limits::MAX_TIMEOUT_MS;
 use crate::parameter::{
@@ -43,6 +45,9 @@ pub struct PackageDocument {
     /// When a task is due.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schedule: Option<TaskSchedule>,
+    /// How a service is kept running.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service: Option<ServiceSettings>,
     /// Hex SHA-256 of the archive.
     pub sha256: String,
     /// Size of the archive.
@@ -59,6 +64,8 @@ pub enum PackageKind {
     Job,
     /// Also at due times, on hosts that it is assigned to.
     Task,
+    /// All the time, on hosts that it is assigned to.
+    Service,
 }
 
 /// What starts the entry.
@@ -104,6 +111,7 @@ impl PackageKind {
         match self {
             Self::Job => "job",
             Self::Task => "task",
+            Self::Service => "service",
         }
     }
 }
@@ -148,13 +156,25 @@ impl PackageDocument {
             return refused("timeout_ms", "must be at least 1 and at most 7 days");
         }
         match (self.kind, &self.schedule) {
-            (PackageKind::Job, Some(_)) => {
+            (PackageKind::Job | PackageKind::Service, Some(_)) => {
                 return refused("schedule", "is for the kind `task` only");
             }
             (PackageKind::Task, None) => {
                 return refused("schedule", "is missing: a task needs one");
             }
             (_, schedule) => schedule.as_ref().map_or(Ok(()), TaskSchedule::check)?,
+        }
+        match (self.kind, &self.service) {
+            (PackageKind::Service, None) => {
+                return refused("service", "is missing: a service needs it, even if it is empty");
+            }
+            (PackageKind::Service, Some(_)) if self.timeout_ms.is_some() => {
+                return refused("timeout_ms", "is not for services, which run all the time");
+            }
+            (PackageKind::Job | PackageKind::Task, Some(_)) => {
+                return refused("service", "is for the kind `service` only");
+            }
+            (_, service) => service.as_ref().map_or(Ok(()), ServiceSettings::check)?,
         }
         if self.archive_bytes > MAX_ARCHIVE_BYTES || self.unpacked_bytes > MAX_UNPACKED_BYTES {
             return refused("archive_bytes", "must be at most 256 MiB, and 1 GiB unpacked");
@@ -231,6 +251,7 @@ pub(super) mod tests {
             }],
             timeout_ms: Some(1_000),
             schedule: None,
+            service: None,
             sha256: sha256_hex(b"archive"),
             archive_bytes: 7,
             unpacked_bytes: 9,
@@ -265,6 +286,16 @@ pub(super) mod tests {
             document.schedule = Some(TaskSchedule { every_ms: Some(999), ..hourly() });
         };
         assert_eq!(field(too_often), "schedule.every_ms");
+        assert_eq!(field(|document| document.kind = PackageKind::Service), "service");
+        let service = |document: &mut PackageDocument| {
+            document.kind = PackageKind::Service;
+            document.service = Some(ServiceSettings::default());
+        };
+        assert_eq!(field(service), "timeout_ms", "a service has no longest time");
+        let of_job = |document: &mut PackageDocument| {
+            document.service = Some(ServiceSettings::default());
+        };
+        assert_eq!(field(of_job), "service");
         assert_eq!(field(|document| document.archive_bytes = u64::MAX), "archive_bytes");
         let twice = |document: &mut PackageDocument| {
             document.parameters = vec![document.parameters[0].clone(); 2];

@@ -12,6 +12,7 @@ mod entries;
 mod pin;
 mod reference;
 mod schedule;
+mod service;
 
 pub use self::assignment::{
     ASSIGNMENTS_CAPABILITY, AssignedPackage, AssignmentReport, AssignmentState,
@@ -28,6 +29,11 @@ pub use self::entries::{
 pub use self::pin::{PackageContentError, PackagePin, open_document};
 pub use self::reference::{PACKAGE_PREFIX, PackageReference};
 pub use self::schedule::{MAX_TASK_INTERVAL_MS, MIN_TASK_INTERVAL_MS, TaskSchedule};
+pub use self::service::{
+    HealthCheck, MAX_CPU_PERCENT, MAX_HEALTH_FAILURES, MAX_HEALTH_INTERVAL_MS, MAX_STOP_GRACE_MS,
+    MIN_HEALTH_INTERVAL_MS, MIN_SERVICE_MEMORY_BYTES, RestartPolicy, SERVICE_TIMEOUT_MS,
+    ServiceControl, ServiceHealth, ServiceLimits, ServiceReport, ServiceSettings, ServiceState,
+};
 
 /// The capability of an agent that runs packages.
 pub const CAPABILITY: &str = "packages";

@@ -25,6 +25,12 @@ pub struct TaskSchedule {
 }
 
 impl TaskSchedule {
+    /// False if a task can't be due then: a bound for what hosts report. Hosts may have other data of time
+    /// zones, so that of a cron entry only the minute is checked.
+    pub fn may_be_due(&self, due_at_ms: u64) -> bool {
+        due_at_ms.is_multiple_of(self.every_ms.unwrap_or(60_000))
+    }
+
     /// Checks everything but the cron entry itself.
     ///
     /// # Errors

@@ -7,7 +7,7 @@ use muster_server::domain::access::audit_actions::AUDIT_ACTIONS;
 use crate::{literals, sources};
 
 /// What an action changes: the kinds of subjects.
-const RESOURCES: [&str; 31] = [
+const RESOURCES: [&str; 32] = [
     "agent",
     "agent_key",
     "alert_rule",
@@ -34,6 +34,7 @@ const RESOURCES: [&str; 31] = [
     "schedule",
     "script",
     "server",
+    "service",
     "session",
     "tenant",
     "totp",
@@ -41,7 +42,7 @@ const RESOURCES: [&str; 31] = [
     "webhook_secret",
 ];
 /// What happens to it, in the imperative.
-const VERBS: [&str; 43] = [
+const VERBS: [&str; 45] = [
     "abort",
     "accept",
     "adopt",
@@ -69,6 +70,7 @@ const VERBS: [&str; 43] = [
     "remove",
     "resend",
     "reset",
+    "restart",
     "restore",
     "resume",
     "revoke",
@@ -79,6 +81,7 @@ const VERBS: [&str; 43] = [
     "sign",
     "silence",
     "snooze",
+    "start",
     "stop",
     "submit",
     "test",

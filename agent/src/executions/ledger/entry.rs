@@ -72,6 +72,11 @@ pub struct NewCommand {
 }
 
 impl Entry {
+    /// True for a run of a service, which has no longest time.
+    pub fn is_service(&self) -> bool {
+        self.task.as_ref().is_some_and(|run| run.is_service)
+    }
+
     pub(super) fn of(record: &CommandRecord, phase: Phase) -> Self {
         Self {
             phase,

@@ -10,7 +10,7 @@ use muster_protocol::attestation::{
 use muster_protocol::frame::{ExecuteResult, Outcome, Response};
 use muster_protocol::identity::AgentKeyPair;
 use muster_protocol::library::{CallPart, CallReport, MAX_CALL_DATA_BYTES, TriggerCall};
-use muster_protocol::package::TaskRun;
+use muster_protocol::package::{ServiceHealth, ServiceLimits, ServiceSettings, TaskRun};
 use muster_protocol::parameter::Parameters;
 use muster_protocol::secret_parameters::{SecretDelivery, SecretParameters};
 use muster_protocol::stdin::Stdin;
@@ -72,6 +72,9 @@ pub struct Launch {
     /// For a package: `path` is a file of it, and `sha256` that of its archive.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub package: Option<PackageLaunch>,
+    /// For a package that is kept running.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service: Option<Box<ServiceSettings>>,
     /// For a script of the library with a trigger.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub call: Option<TriggerCall>,
@@ -103,6 +106,17 @@ pub struct PackageLaunch {
     pub version: String,
     /// Size of the archive.
     pub archive_bytes: u64,
+}
+
+/// What a shim writes about the service that it runs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceStatus {
+    /// Absent without a check.
+    #[serde(default)]
+    pub health: Option<ServiceHealth>,
+    /// Absent without limits.
+    #[serde(default)]
+    pub limits: Option<ServiceLimits>,
 }
 
 /// Parameter values and standard input, in a file of their own.
@@ -169,6 +183,9 @@ pub struct ExitRecord {
     pub is_timed_out: bool,
     #[serde(default)]
     pub is_cancelled: bool,
+    /// A service was ended because its checks failed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_unhealthy: bool,
     pub result: ExecuteResult,
     /// What was started, for the attestation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -308,6 +325,10 @@ impl ExitRecord {
         if self.is_cancelled {
             let text = format!("{subject} was ended because the command was cancelled");
             return (Outcome::Cancelled, Some("cancelled"), Some(text));
+        }
+        if self.is_unhealthy {
+            let text = "the checks of the service failed, so it was ended".to_owned();
+            return (Outcome::Failed, Some("unhealthy"), Some(text));
         }
         match (self.result.exit_code, self.result.signal) {
             (Some(0), _) => (Outcome::Succeeded, None, None),

@@ -250,7 +250,7 @@ impl ExecutionManager {
     pub fn run_maintenance(&mut self) {
         self.ledger.sweep();
         self.check_assignments();
-        self.announce_assignments();
+        self.follow_services();
         if self.purged_at.elapsed() >= PURGE_EVERY || self.ledger.needs_purge() {
             self.purged_at = Instant::now();
             self.ledger.purge();
@@ -305,6 +305,7 @@ impl ExecutionManager {
             Err(error) => tracing::error!(%error, "a background task failed"),
         }
         self.start_waiting();
+        self.follow_services();
     }
 
     fn start_waiting(&mut self) {
@@ -319,12 +320,22 @@ impl ExecutionManager {
             if window == StartWindow::Passed {
                 self.preparations.end(command_id);
                 self.settle_unstarted(ledger::expired(command_id));
-            } else if self.shims.len() + self.preparations.count() < self.max_executions
+            } else if (self.is_service(command_id) || self.limited_count() < self.max_executions)
                 && !self.preparations.has(command_id)
             {
                 self.start(command_id);
             }
         }
+    }
+
+    fn is_service(&self, command_id: Uuid) -> bool {
+        self.ledger.entry(command_id).is_some_and(ledger::Entry::is_service)
+    }
+
+    /// Executions that count towards the limit. Services run all the time, and would leave no place.
+    fn limited_count(&self) -> usize {
+        let started = self.shims.keys().copied().chain(self.preparations.running_ids());
+        started.filter(|id| !self.is_service(*id)).count()
     }
 
     fn start(&mut self, command_id: Uuid) {
@@ -353,6 +364,7 @@ impl ExecutionManager {
     }
 
     fn check_shims(&mut self) {
+        self.plan_status_check();
         let running: Vec<_> = self.shims.keys().copied().collect();
         for command_id in running {
             self.report_started(command_id);

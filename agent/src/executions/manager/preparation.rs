@@ -27,8 +27,8 @@ impl Preparations {
         self.packages.clone()
     }
 
-    pub fn count(&self) -> usize {
-        self.running.len()
+    pub fn running_ids(&self) -> impl Iterator<Item = Uuid> {
+        self.running.keys().copied()
     }
 
     pub fn has(&self, command_id: Uuid) -> bool {

@@ -72,6 +72,7 @@ fn launch(sha256: String) -> Launch {
         script: Some("package:a".into()),
         library: None,
         package: Some(PackageLaunch { version: "1".into(), archive_bytes: 1 }),
+        service: None,
         call: None,
         requirements: None,
         policy: None,

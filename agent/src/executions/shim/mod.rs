@@ -5,10 +5,12 @@
 
 mod call;
 mod capture;
+mod health;
 mod log;
 pub mod mask;
 mod process_end;
 mod recorder;
+mod service;
 mod steps;
 mod supervise;
 pub mod verify;
@@ -23,6 +25,7 @@ use data_encoding::HEXLOWER;
 use muster_protocol::attestation::{self, AttestedRun};
 use muster_protocol::frame::ExecuteResult;
 use muster_protocol::identity::SignedMessage;
+use muster_protocol::package::ServiceLimits;
 use ring::digest;
 use uuid::Uuid;
 
@@ -38,7 +41,7 @@ use crate::executions::ledger::record::{
 use crate::executions::notifier::Notifier;
 use crate::executions::{packages, secret_files};
 use crate::fault::Fault;
-use crate::platform::{self, FileLock, LockError, ProcessStat};
+use crate::platform::{self, ControlGroup, FileLock, LockError, ProcessStat};
 use crate::storage::layout::{self, ExecutionDir};
 use crate::storage::{self, StorageError, UnsyncedFile};
 use muster_protocol::error_chain;
@@ -88,6 +91,9 @@ struct Execution {
     log: Log,
     scripts: PathBuf,
     library: PathBuf,
+    /// Of a service with limits that the system applies.
+    group: Option<ControlGroup>,
+    limits: Option<ServiceLimits>,
 }
 
 /// Runs one execution from its folder to its exit record. Blocks until the execution has ended.
@@ -135,8 +141,13 @@ fn run_execution(dir: ExecutionDir, log: Log) -> Result<(), ShimError> {
         log,
         scripts,
         library,
+        group: None,
+        limits: None,
     };
     let ended = execution.execute();
+    if let Some(group) = execution.group.take() {
+        group.remove();
+    }
     // Before the result is written: no secret outlives an execution that counts as ended.
     secret_files::remove(&execution.dir);
     if execution.launch.package.is_some() {
@@ -216,6 +227,7 @@ impl Execution {
         };
         let run = self.attested_run(&program, &parameters);
         let capture = OutputCapture::new(self.mark_started()?, masks);
+        self.prepare_service();
         let found = Found { account, program, interpreter };
         let exit = steps::run(self, &found, &parameters, control, capture)?;
         let run = AttestedRun { ended_at_ms: unix_now_ms(), ..run };
@@ -353,6 +365,7 @@ fn exit_without_run(ending: ExecutionEnd) -> ExitRecord {
         ending,
         is_timed_out: false,
         is_cancelled: false,
+        is_unhealthy: false,
         result,
         run: None,
         failed_step: None,

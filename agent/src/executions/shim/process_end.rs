@@ -19,18 +19,19 @@ pub enum ChildExit {
 }
 
 /// Reaps all children that have ended, adopted ones included. Returns the end of the direct child
-/// if it is among them.
+/// if it is among them. `other`: another one has ended, with code 0 or not.
 ///
 /// # Errors
 /// The system's error; also if the child vanished without an exit status.
-pub fn reap_child(child: u32) -> io::Result<Option<ChildExit>> {
+pub fn reap_child(child: u32, other: &mut dyn FnMut(u32, bool)) -> io::Result<Option<ChildExit>> {
     loop {
         match platform::reap_any()? {
             Reaped::Exited { pid, code } if pid == child => return Ok(Some(ChildExit::Code(code))),
             Reaped::Signalled { pid, signal } if pid == child => {
                 return Ok(Some(ChildExit::Signal(signal)));
             }
-            Reaped::Exited { .. } | Reaped::Signalled { .. } => {}
+            Reaped::Exited { pid, code } => other(pid, code == 0),
+            Reaped::Signalled { pid, .. } => other(pid, false),
             Reaped::NoneEnded => return Ok(None),
             Reaped::NoChildren => return Err(io::Error::other("the child has vanished")),
         }

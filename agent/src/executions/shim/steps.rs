@@ -12,9 +12,10 @@ use muster_protocol::secret_parameters::SecretDelivery;
 
 use super::call::{self, CallFiles};
 use super::capture::OutputCapture;
+use super::health::HealthMonitor;
 use super::process_end::ChildExit;
 use super::supervise::{self, ChildEnd, program_of};
-use super::{Execution, ShimError, exit_without_run};
+use super::{Execution, ShimError, exit_without_run, verify};
 use crate::executions::environments::{Environment, EnvironmentError, Prepared};
 use crate::executions::ledger::record::{ExecutionEnd, ExitRecord, FailedStep, ParameterRecord};
 use crate::executions::program::Program;
@@ -92,6 +93,7 @@ pub fn run(
         ending: ExecutionEnd::Ended,
         is_timed_out: end.is_timed_out,
         is_cancelled: end.is_cancelled,
+        is_unhealthy: end.is_unhealthy,
         result,
         run: None,
         failed_step: if is_success { None } else { steps.step },
@@ -99,7 +101,7 @@ pub fn run(
     })
 }
 
-impl Steps<'_> {
+impl<'a> Steps<'a> {
     fn run(&mut self, parameters: &ParameterRecord) -> Result<ChildEnd, StepError> {
         let environment = self.environment()?;
         let mut python = None;
@@ -161,7 +163,7 @@ impl Steps<'_> {
         let spawned = supervise::spawn(self.execution, &build, account);
         let child = spawned.map_err(|error| dependencies_failed(error.into()))?;
         self.execution.notifier.notify();
-        let end = self.supervise(child)?;
+        let end = self.supervise(child, None)?;
         if !is_success(&end) {
             environment.discard();
             return Ok(Some(end));
@@ -171,19 +173,46 @@ impl Steps<'_> {
     }
 
     fn script(&mut self, program: Program) -> Result<ChildEnd, StepError> {
-        let execution = self.execution;
-        match supervise::spawn(execution, &program, self.found.account.as_ref()) {
+        let (execution, found) = (self.execution, self.found);
+        let health = self.health_monitor(&program);
+        match supervise::spawn(execution, &program, found.account.as_ref()) {
             Ok(child) => {
                 execution.notifier.notify();
-                Ok(self.supervise(child)?)
+                Ok(self.supervise(child, health)?)
             }
             Err(error) => Err(StepError::NotStarted(not_spawned(execution, &error))),
         }
     }
 
-    fn supervise(&mut self, child: std::process::Child) -> Result<ChildEnd, ShimError> {
+    /// The monitor of a service with a check, which is started as the service is.
+    fn health_monitor(&self, service: &Program) -> Option<HealthMonitor<'a>> {
+        let (execution, found) = (self.execution, self.found);
+        let check = execution.launch.service.as_ref()?.health.as_ref()?;
+        let folder = execution.dir.package();
+        let entry = verify::package_entry(folder.as_deref(), &check.entry).ok();
+        let program = entry.map(|entry| {
+            let (path, mut arguments) = match &found.interpreter {
+                Some(interpreter) => (interpreter.clone(), vec![entry.into_os_string()]),
+                None => (entry, Vec::new()),
+            };
+            arguments.extend(check.argv.iter().map(OsString::from));
+            Program { path, name: None, arguments, stdin: None, ..service.clone() }
+        });
+        let start = move || match &program {
+            Some(program) => supervise::spawn_silent(execution, program, found.account.as_ref()),
+            // The package has no such file.
+            None => Err(io::ErrorKind::NotFound.into()),
+        };
+        Some(HealthMonitor::new(execution, check, Box::new(start)))
+    }
+
+    fn supervise(
+        &mut self,
+        child: std::process::Child,
+        health: Option<HealthMonitor<'_>>,
+    ) -> Result<ChildEnd, ShimError> {
         let (control, capture) = (&mut self.control, &mut self.capture);
-        supervise::supervise(self.execution, child, control, capture, self.deadline)
+        supervise::supervise(self.execution, child, control, capture, self.deadline, health)
     }
 
     /// The variables of parameters and secrets, and the files of a call. Secrets are passed by value, or

@@ -15,6 +15,7 @@ use muster_protocol::limits::CANCEL_GRACE_MS;
 use muster_protocol::stdin::Stdin;
 
 use super::capture::OutputCapture;
+use super::health::HealthMonitor;
 use super::process_end::{self, ChildExit};
 use super::{Execution, ShimError};
 use crate::executions::environment::{ENV_MARKER, allowed, for_account};
@@ -61,6 +62,26 @@ pub fn spawn(
     program: &Program,
     account: Option<&Account>,
 ) -> io::Result<Child> {
+    command(execution, program, account)?.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()
+}
+
+/// Starts a program whose output is not kept.
+///
+/// # Errors
+/// As [`spawn`].
+pub fn spawn_silent(
+    execution: &Execution,
+    program: &Program,
+    account: Option<&Account>,
+) -> io::Result<Child> {
+    command(execution, program, account)?.stdout(Stdio::null()).stderr(Stdio::null()).spawn()
+}
+
+fn command(
+    execution: &Execution,
+    program: &Program,
+    account: Option<&Account>,
+) -> io::Result<Command> {
     let mut command = Command::new(&program.path);
     if let Some(name) = &program.name {
         command.arg0(name);
@@ -74,15 +95,19 @@ pub fn spawn(
         .envs(program.variables.iter().map(|(name, value)| (name, value)))
         .env(ENV_MARKER, execution.command_id.hyphenated().to_string())
         .process_group(0)
-        .stdin(standard_input(execution, program.stdin.as_ref(), account)?)
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
+        .stdin(standard_input(execution, program.stdin.as_ref(), account)?);
+    if let Some(group) = &execution.group {
+        let mut entrance = group.entrance()?;
+        // SAFETY: a write to an open file allocates nothing and takes no lock. It comes before the process
+        // becomes another user, who may not enter.
+        unsafe { command.pre_exec(move || entrance.write_all(b"0")) };
+    }
     if let Some(account) = account.cloned() {
         // SAFETY: between fork and exec nothing is allocated and no lock is taken, and this process
         // has only one thread, so no other thread can hold a lock.
         unsafe { command.pre_exec(move || account.become_user()) };
     }
-    command.spawn()
+    Ok(command)
 }
 
 /// A file without a name that has the input: a script that reads slowly or not at all blocks nothing.
@@ -131,6 +156,8 @@ struct ChildSupervisor<'a> {
     deadline: Instant,
     is_timed_out: bool,
     is_cancelled: bool,
+    is_unhealthy: bool,
+    health: Option<HealthMonitor<'a>>,
     notified_at: Option<Instant>,
     has_news: bool,
 }
@@ -143,6 +170,8 @@ pub struct ChildEnd {
     pub ended_at: Instant,
     pub is_timed_out: bool,
     pub is_cancelled: bool,
+    /// The checks of a service failed.
+    pub is_unhealthy: bool,
 }
 
 /// Supervises a direct child until it and all its descendants have ended.
@@ -155,14 +184,14 @@ pub fn supervise(
     control: &mut File,
     capture: &mut OutputCapture,
     deadline: Instant,
+    health: Option<HealthMonitor<'_>>,
 ) -> Result<ChildEnd, ShimError> {
-    let mut supervisor = ChildSupervisor::new(&mut child, capture, deadline)?;
+    let mut supervisor = ChildSupervisor::new(&mut child, capture, deadline, health)?;
     let exit = loop {
-        if let Some(exit) =
-            process_end::reap_child(supervisor.child_id).map_err(ShimError::system("wait"))?
-        {
+        if let Some(exit) = supervisor.reap().map_err(ShimError::system("wait"))? {
             break exit;
         }
+        supervisor.check_health(execution);
         supervisor.advance_kill_stage();
         let ready = platform::wait_readable(
             [
@@ -170,6 +199,7 @@ pub fn supervise(
                 supervisor.stderr.as_ref().map(|pipe| pipe.as_fd()),
                 supervisor.process.as_ref().map(|process| process.as_fd()),
                 Some(control.as_fd()),
+                supervisor.health.as_ref().and_then(HealthMonitor::process),
             ],
             Some(supervisor.next_timeout()),
         )
@@ -186,8 +216,8 @@ pub fn supervise(
         execution.log.line("failed to end all processes of this execution");
     }
     supervisor.drain(Instant::now() + DRAIN_TIME);
-    let (is_timed_out, is_cancelled) = (supervisor.is_timed_out, supervisor.is_cancelled);
-    Ok(ChildEnd { exit, ended_at, is_timed_out, is_cancelled })
+    let ChildSupervisor { is_timed_out, is_cancelled, is_unhealthy, .. } = supervisor;
+    Ok(ChildEnd { exit, ended_at, is_timed_out, is_cancelled, is_unhealthy })
 }
 
 impl<'a> ChildSupervisor<'a> {
@@ -195,6 +225,7 @@ impl<'a> ChildSupervisor<'a> {
         child: &mut Child,
         capture: &'a mut OutputCapture,
         deadline: Instant,
+        health: Option<HealthMonitor<'a>>,
     ) -> Result<Self, ShimError> {
         let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
         let pipes = [stdout.as_ref().map(|pipe| pipe.as_fd()), stderr.as_ref().map(|p| p.as_fd())];
@@ -212,9 +243,35 @@ impl<'a> ChildSupervisor<'a> {
             deadline,
             is_timed_out: false,
             is_cancelled: false,
+            is_unhealthy: false,
+            health,
             notified_at: None,
             has_news: false,
         })
+    }
+
+    /// The end of the child, and of its checks.
+    fn reap(&mut self) -> io::Result<Option<ChildExit>> {
+        let health = &mut self.health;
+        process_end::reap_child(self.child_id, &mut |pid, is_success| {
+            if let Some(health) = health.as_mut() {
+                health.handle_exit(pid, is_success);
+            }
+        })
+    }
+
+    /// Ends a service whose checks fail.
+    fn check_health(&mut self, execution: &Execution) {
+        let Some(health) = &mut self.health else { return };
+        if !matches!(self.kill_stage, KillStage::Running) {
+            return;
+        }
+        health.advance();
+        if health.is_unhealthy() {
+            self.is_unhealthy = true;
+            let grace_ms = execution.launch.service.as_ref().and_then(|it| it.stop_grace_ms);
+            self.terminate(Duration::from_millis(grace_ms.unwrap_or(CANCEL_GRACE_MS)));
+        }
     }
 
     /// Sends TERM when the time is up, and KILL when the grace period is over.
@@ -253,7 +310,11 @@ impl<'a> ChildSupervisor<'a> {
     fn next_timeout(&self) -> Duration {
         let now = Instant::now();
         let mut until = match self.kill_stage {
-            KillStage::Running => self.deadline.saturating_duration_since(now),
+            KillStage::Running => {
+                let next = self.health.as_ref().map(HealthMonitor::next_at);
+                let until = next.map_or(self.deadline, |at| at.min(self.deadline));
+                until.saturating_duration_since(now)
+            }
             KillStage::Terminating { kill_at } => kill_at.saturating_duration_since(now),
             KillStage::Killed => Duration::from_secs(1),
         };

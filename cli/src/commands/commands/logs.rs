@@ -46,6 +46,13 @@ pub struct Args {
     raw: bool,
 }
 
+impl Args {
+    /// The output of one execution.
+    pub fn of_execution(id: String, follow: bool) -> Self {
+        Self { id, follow, stream: None, from: 0, raw: false }
+    }
+}
+
 /// Prints the output.
 ///
 /// # Errors

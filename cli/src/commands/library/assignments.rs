@@ -72,7 +72,7 @@ enum Action {
         #[command(flatten)]
         limit: Limit,
     },
-    /// Assign a package of kind task to agents, also to those that join later
+    /// Assign a package of kind task or service to agents, also to those that join later
     ///
     ///   muster assignments add nightly-backup --package backup@1.2.0 --on tag:web
     #[command(verbatim_doc_comment)]

@@ -4,7 +4,7 @@
 const LIKENESS: f64 = 0.75;
 
 /// Every action, `<resource>.<verb>`. A test compares this list with the entries that services write.
-pub const AUDIT_ACTIONS: [&str; 112] = [
+pub const AUDIT_ACTIONS: [&str; 115] = [
     "agent.adopt",
     "agent.delete",
     "agent.deregister",
@@ -98,6 +98,9 @@ pub const AUDIT_ACTIONS: [&str; 112] = [
     "script.save",
     "script.sign",
     "script.update",
+    "service.restart",
+    "service.start",
+    "service.stop",
     "server.restore",
     "session.confirm",
     "session.create",

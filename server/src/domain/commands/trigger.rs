@@ -33,6 +33,8 @@ pub enum Trigger {
     Hook,
     /// A due time of a task that is assigned to the host, which the host started itself.
     Task,
+    /// A service that is assigned to the host, which the host started itself.
+    Service,
 }
 
 impl Trigger {
@@ -45,6 +47,7 @@ impl Trigger {
             Self::Schedule => "schedule",
             Self::Hook => "hook",
             Self::Task => "task",
+            Self::Service => "service",
         }
     }
 }

@@ -4,8 +4,10 @@ use muster_protocol::CommandName;
 
 /// The word for a forbidden replacement of the agent key, which is not a command.
 const REKEY: &str = "rekey";
+/// The word for forbidden packages of kind `service`.
+const SERVICES: &str = "services";
 
-/// Names of commands, and `rekey`, that the policy of a host forbids.
+/// Names of commands, `rekey` and `services`, that the policy of a host forbids.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ForbiddenCommands(Vec<String>);
 
@@ -13,7 +15,7 @@ impl ForbiddenCommands {
     /// What a host reports: unknown names are ignored, and each is kept once.
     pub fn reported(names: &[String]) -> Self {
         let known = CommandName::ALL.into_iter().filter(|name| name.is_lifecycle());
-        let known = known.map(CommandName::as_str).chain([REKEY]);
+        let known = known.map(CommandName::as_str).chain([REKEY, SERVICES]);
         let is_named = |word: &&str| names.iter().any(|name| name == word);
         Self(known.filter(is_named).map(str::to_owned).collect())
     }

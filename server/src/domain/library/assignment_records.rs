@@ -1,7 +1,8 @@
 //! What the API shows of assignments.
 
-use muster_protocol::package::PackagePin;
+use muster_protocol::package::{PackageKind, PackagePin, ServiceReport};
 use muster_protocol::parameter::Parameters;
+use strum::{EnumString, IntoStaticStr};
 
 use crate::domain::ids::{AgentId, AssignmentId, PackageId, PrincipalId, TenantId};
 use crate::domain::time::Timestamp;
@@ -16,6 +17,8 @@ pub struct AssignmentRecord {
     /// Of the package: name and version.
     pub package_name: String,
     pub package_version: String,
+    /// Of the package, all of whose assigned versions have it.
+    pub kind: AssignedKind,
     /// A `TargetSpec`, JSON.
     pub target: String,
     /// Of each run, JSON. They never change.
@@ -31,6 +34,37 @@ impl AssignmentRecord {
     pub fn parameters(&self) -> Parameters {
         serde_json::from_str(&self.parameters).unwrap_or_default()
     }
+}
+
+/// What hosts do with an assigned package.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, EnumString, IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
+pub enum AssignedKind {
+    Task,
+    Service,
+}
+
+impl AssignedKind {
+    /// `None` for packages that can't be assigned.
+    pub fn of(kind: PackageKind) -> Option<Self> {
+        match kind {
+            PackageKind::Job => None,
+            PackageKind::Task => Some(Self::Task),
+            PackageKind::Service => Some(Self::Service),
+        }
+    }
+
+    pub fn as_str(self) -> &'static str {
+        self.into()
+    }
+}
+
+/// What people ask of a service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ServiceAction {
+    Start,
+    Stop,
+    Restart,
 }
 
 /// An assignment with what hosts get of it.
@@ -52,5 +86,7 @@ pub struct AssignmentStateRecord {
     pub error_code: Option<String>,
     pub error: Option<String>,
     pub skipped_count: i64,
+    /// Of a service.
+    pub service: Option<ServiceReport>,
     pub reported_at: Timestamp,
 }

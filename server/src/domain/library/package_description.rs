@@ -3,7 +3,7 @@
 use muster_protocol::library::ScriptParameter;
 use muster_protocol::package::{
     DESCRIPTION_FILE, DOCUMENT_FORMAT, MAX_DESCRIPTION_BYTES, PackageDocument, PackageExecutor,
-    PackageKind, TaskSchedule,
+    PackageKind, ServiceSettings, TaskSchedule,
 };
 use muster_protocol::schedule::TaskTimes;
 use serde::Deserialize;
@@ -24,6 +24,7 @@ struct PackageToml {
     argv: Vec<String>,
     timeout_ms: Option<u64>,
     schedule: Option<TaskSchedule>,
+    service: Option<ServiceSettings>,
     #[serde(default)]
     parameters: Vec<ScriptParameter>,
 }
@@ -59,6 +60,7 @@ pub fn read(bytes: &[u8], facts: ArchiveFacts) -> Result<PackageDocument, Descri
     let text = str::from_utf8(bytes).map_err(|_| unreadable("it is not UTF-8"))?;
     let description: PackageToml =
         toml::from_str(text).map_err(|error| unreadable(error.message()))?;
+    let is_service = description.kind == PackageKind::Service;
     let document = PackageDocument {
         format: DOCUMENT_FORMAT,
         name: description.name,
@@ -70,6 +72,7 @@ pub fn read(bytes: &[u8], facts: ArchiveFacts) -> Result<PackageDocument, Descri
         parameters: description.parameters,
         timeout_ms: description.timeout_ms,
         schedule: description.schedule,
+        service: description.service.or_else(|| is_service.then(ServiceSettings::default)),
         sha256: facts.sha256,
         archive_bytes: facts.archive_bytes,
         unpacked_bytes: facts.unpacked_bytes,

@@ -3,7 +3,9 @@
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
+use muster_protocol::frame::Outcome;
 use muster_protocol::object::Object;
+use muster_protocol::package::{ServiceHealth, ServiceLimits, ServiceReport};
 use muster_protocol::parameter::Parameters;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -13,7 +15,7 @@ use utoipa_axum::routes;
 
 use crate::domain::commands::ladder::Confirmation;
 use crate::domain::fleet::target::TargetSpec;
-use crate::domain::ids::{AgentId, AssignmentId, PackageId, PrincipalId};
+use crate::domain::ids::{AgentId, AssignmentId, CommandId, PackageId, PrincipalId};
 use crate::domain::library::assignment_records::AssignmentRecord;
 use crate::domain::time::Timestamp;
 use crate::http::AppState;
@@ -36,7 +38,7 @@ pub(super) fn routes() -> OpenApiRouter<AppState> {
 struct CreateAssignment {
     name: String,
     /// `package:NAME@VERSION`, or `package:NAME` for the version that was uploaded last. Its kind must be
-    /// `task`.
+    /// `task` or `service`.
     #[schema(example = "package:backup@1.2.0")]
     package: String,
     #[schema(value_type = TargetSpec)]
@@ -68,6 +70,9 @@ struct UpdateAssignment {
 struct AssignmentView {
     id: AssignmentId,
     name: String,
+    /// `task` or `service`, as the package says.
+    #[schema(example = "task")]
+    kind: &'static str,
     #[schema(example = "package:backup@1.2.0")]
     package: String,
     package_id: PackageId,
@@ -78,6 +83,48 @@ struct AssignmentView {
     created_by: PrincipalId,
     created_at: Timestamp,
     changed_at: Timestamp,
+}
+
+/// What a service does on an agent.
+#[derive(Debug, Serialize, ToSchema)]
+struct ServiceStateView {
+    /// `waiting`: it can't start yet. `running`, `stopping`. `backoff`: it starts again at `restart_at`.
+    /// `stopped`: a person stopped it. `ended`: its restart policy does not start it again.
+    #[schema(example = "running")]
+    state: &'static str,
+    /// The execution of its last run, which has its output.
+    run_id: Option<CommandId>,
+    started_at: Option<Timestamp>,
+    /// Starts after an end that was not requested, since the host has this version.
+    restart_count: u64,
+    restart_at: Option<Timestamp>,
+    /// How the last run that has ended did so, as a state of an execution.
+    #[schema(value_type = Option<String>, example = "failed")]
+    last_outcome: Option<Outcome>,
+    last_error_code: Option<String>,
+    /// `unknown`, `healthy` or `failing`; `null` without a check, and while it does not run.
+    #[schema(value_type = Option<String>, example = "healthy")]
+    health: Option<ServiceHealth>,
+    /// `applied` or `unavailable`; `null` without limits, and while it does not run.
+    #[schema(value_type = Option<String>, example = "applied")]
+    limits: Option<ServiceLimits>,
+}
+
+impl ServiceStateView {
+    fn of(agent_id: AgentId, assignment_id: AssignmentId, report: &ServiceReport) -> Self {
+        let instant = |ms: u64| Timestamp(i64::try_from(ms).unwrap_or(i64::MAX));
+        Self {
+            state: report.state.as_str(),
+            run_id: report.run_id(agent_id.0, assignment_id.0).map(CommandId),
+            started_at: report.started_at_ms.map(instant),
+            restart_count: report.restart_count,
+            restart_at: report.restart_at_ms.map(instant),
+            last_outcome: report.last_outcome,
+            last_error_code: report.last_error_code.clone(),
+            health: report.health,
+            limits: report.limits,
+        }
+    }
 }
 
 /// How far an agent is with an assignment.
@@ -95,12 +142,15 @@ struct AssignedAgentView {
     error: Option<String>,
     /// Due times that did not become a run on this host.
     skipped_count: i64,
+    /// Of a service: what its host reported last.
+    service: Option<ServiceStateView>,
     reported_at: Option<Timestamp>,
 }
 
 impl From<AssignmentRecord> for AssignmentView {
     fn from(row: AssignmentRecord) -> Self {
         Self {
+            kind: row.kind.as_str(),
             package: reference(&row),
             parameters: row.parameters(),
             id: row.id,
@@ -114,10 +164,12 @@ impl From<AssignmentRecord> for AssignmentView {
     }
 }
 
-impl From<AssignedAgent> for AssignedAgentView {
-    fn from(agent: AssignedAgent) -> Self {
+impl AssignedAgentView {
+    fn of(assignment_id: AssignmentId, agent: AssignedAgent) -> Self {
         let AssignedAgent { facts, state } = agent;
+        let service = state.as_ref().and_then(|state| state.service.as_ref());
         Self {
+            service: service.map(|report| ServiceStateView::of(facts.id, assignment_id, report)),
             agent_id: facts.id,
             agent_name: facts.name,
             is_connected: facts.is_online,
@@ -224,5 +276,5 @@ async fn list_assignment_agents(
 ) -> ApiResult<axum::Json<PageView<AssignedAgentView>>> {
     let page = page(params.cursor.as_deref(), params.limit)?;
     let page = state.services.assignments.agents(&caller, AssignmentId(id), page).await?;
-    Ok(axum::Json(page.map(AssignedAgentView::from).into()))
+    Ok(axum::Json(page.map(|agent| AssignedAgentView::of(AssignmentId(id), agent)).into()))
 }

@@ -3,6 +3,7 @@
 mod assignments;
 mod packages;
 pub(super) mod scripts;
+mod services;
 mod starter;
 mod versions;
 mod views;

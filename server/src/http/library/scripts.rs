@@ -24,6 +24,7 @@ pub(in crate::http) fn routes() -> OpenApiRouter<AppState> {
         .merge(super::starter::routes())
         .merge(super::packages::routes())
         .merge(super::assignments::routes())
+        .merge(super::services::routes())
 }
 
 /// How to delete a script.

@@ -69,6 +69,7 @@ const WITHOUT_BODY: &[(&str, &str, &[Scope])] = &[
     ("GET", "/api/assignments/{id}", &[Scope::SchedulesRead]),
     ("GET", "/api/assignments/{id}/agents", &[Scope::SchedulesRead]),
     ("DELETE", "/api/assignments/{id}", &[Scope::SchedulesWrite]),
+    ("GET", "/api/services", &[Scope::SchedulesRead]),
     ("GET", "/api/scripts", &[Scope::ScriptsRead]),
     ("GET", "/api/scripts/{id}", &[Scope::ScriptsRead]),
     ("GET", "/api/scripts/starter", &[Scope::ScriptsRead]),

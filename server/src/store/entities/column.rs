@@ -29,6 +29,7 @@ use crate::domain::integrations::alert::{AlertEndReason, AlertMetric};
 use crate::domain::integrations::event_type::EventType;
 use crate::domain::integrations::integration::{IntegrationKind, IntegrationSettings};
 use crate::domain::integrations::webhook::WebhookDeliveryState;
+use crate::domain::library::assignment_records::AssignedKind;
 use crate::domain::releases::group::{GroupState, UpdateState};
 use crate::domain::schedules::fire::{FireReason, FireState, ScheduleState};
 use crate::domain::schedules::hook::{HookAuthentication, HookDeliveryState};
@@ -128,6 +129,7 @@ macro_rules! text_columns {
 
 text_columns!(
     ActorKind,
+    AssignedKind,
     AgentEventKind,
     ApprovalState,
     NameSource,

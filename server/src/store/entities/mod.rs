@@ -79,6 +79,7 @@ pub mod library {
     pub mod script_body;
     pub mod script_signature;
     pub mod script_version;
+    pub mod service_control;
 }
 /// Operations of the server itself.
 pub mod operations {

@@ -902,6 +902,7 @@ CREATE TABLE assignments (
     -- Of the package.
     package_name text NOT NULL,
     package_version text NOT NULL,
+    kind text NOT NULL,
     target text NOT NULL,
     parameters text NOT NULL,
     created_by uuid NOT NULL,
@@ -924,11 +925,28 @@ CREATE TABLE assignment_states (
     error_code text,
     error text,
     skipped_count bigint NOT NULL,
+    -- Of services: the state, and all that is reported.
+    service_state text,
+    service text,
     reported_at bigint NOT NULL,
     PRIMARY KEY (agent_id, assignment_id)
 );
 CREATE INDEX assignment_states_assignment ON assignment_states (assignment_id, agent_id);
 CREATE INDEX assignment_states_tenant ON assignment_states (tenant_id);
+
+-- Services that people have stopped or restarted on an agent. Without a row a service runs.
+CREATE TABLE service_controls (
+    assignment_id uuid NOT NULL,
+    agent_id uuid NOT NULL,
+    tenant_id uuid NOT NULL,
+    is_stopped boolean NOT NULL,
+    restart_requests bigint NOT NULL,
+    changed_by uuid NOT NULL,
+    changed_at bigint NOT NULL,
+    PRIMARY KEY (assignment_id, agent_id)
+);
+CREATE INDEX service_controls_agent ON service_controls (agent_id);
+CREATE INDEX service_controls_tenant ON service_controls (tenant_id);
 
 -- Rows never change.
 CREATE TABLE script_versions (

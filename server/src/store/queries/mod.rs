@@ -115,6 +115,7 @@ pub mod library {
     pub(super) mod packages;
     mod script_uses;
     pub(super) mod scripts;
+    pub(super) mod services;
     pub(super) mod versions;
 }
 use sea_orm::DatabaseConnection;
@@ -175,6 +176,7 @@ pub use self::library::packages::{
 pub use self::library::scripts::{
     SCRIPT_NAME_TAKEN, ScriptDeletion, ScriptFilter, TOO_MANY_SCRIPTS,
 };
+pub use self::library::services::ServiceRequest;
 pub use self::library::versions::{LIBRARY_FULL, MAX_LIBRARY_BYTES, NewVersion};
 pub use self::operations::api_key_revocation::{Revocation, RevocationScope};
 pub use self::operations::member_changes::MemberChange;

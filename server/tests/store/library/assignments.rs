@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use muster_protocol::frame::Outcome;
+use muster_protocol::library::sha256_hex;
 use muster_protocol::limits::SETTLED_RETENTION_MS;
 use muster_protocol::package::{AssignmentReport, AssignmentState, PackagePin, TaskRun};
 use muster_server::domain::commands::command_state::CommandState;
@@ -10,6 +11,7 @@ use muster_server::domain::commands::trigger::Trigger;
 use muster_server::domain::ids::{
     AgentKeyId, AssignmentId, CommandId, PackageId, PrincipalId, TenantId,
 };
+use muster_server::domain::library::assignment_records::AssignedKind;
 use muster_server::domain::page::PageRequest;
 use muster_server::domain::time::Timestamp;
 use muster_server::store::StoreError;
@@ -31,16 +33,22 @@ on_both_databases!(
     an_assignment_keeps_its_package_and_its_name,
 );
 
+/// A document is read as far as it is known.
+const DOCUMENT: &str = r#"{"format":1,"name":"tick","version":"1","kind":"task","executor":"sh","entry":"a","schedule":{"every_ms":5},"sha256":"a","archive_bytes":1,"unpacked_bytes":1}"#;
 const LIMITS: AssignmentLimits = AssignmentLimits { count: 3, with_deleted: 4 };
 
 impl Fixture {
-    async fn package(&self, tenant_id: TenantId) -> PackageId {
+    pub(super) async fn package(&self, tenant_id: TenantId) -> PackageId {
+        self.package_named(tenant_id, "tick").await
+    }
+
+    pub(super) async fn package_named(&self, tenant_id: TenantId, name: &str) -> PackageId {
         let row = package::Model {
             id: PackageId::new(),
             tenant_id,
-            name: "tick".into(),
+            name: name.into(),
             version: "1".into(),
-            document: "{}".into(),
+            document: DOCUMENT.into(),
             sha256: "a".repeat(64),
             format: "zip".into(),
             archive_bytes: 1,
@@ -61,6 +69,16 @@ impl Fixture {
         package_id: PackageId,
         name: &str,
     ) -> Result<AssignmentId, StoreError> {
+        self.assign_kind(tenant_id, package_id, name, AssignedKind::Task).await
+    }
+
+    pub(super) async fn assign_kind(
+        &self,
+        tenant_id: TenantId,
+        package_id: PackageId,
+        name: &str,
+        kind: AssignedKind,
+    ) -> Result<AssignmentId, StoreError> {
         let row = assignment::Model {
             id: AssignmentId::new(),
             tenant_id,
@@ -68,6 +86,7 @@ impl Fixture {
             package_id,
             package_name: "tick".into(),
             package_version: "1".into(),
+            kind,
             target: r#"{"expression":"all"}"#.into(),
             parameters: r#"{"WHO":"you"}"#.into(),
             created_by: PrincipalId(Uuid::nil()),
@@ -84,7 +103,7 @@ impl Fixture {
         self.assign(self.tenant_id, package, "one").await.expect("assign")
     }
 
-    async fn announce(
+    pub(super) async fn announce(
         &self,
         session: &OpenedSession,
         runs: Vec<TaskRun>,
@@ -104,27 +123,31 @@ impl Fixture {
         }
     }
 
-    async fn stored_state(&self, id: CommandId) -> Option<(CommandState, Timestamp, Trigger)> {
+    pub(super) async fn stored_state(
+        &self,
+        id: CommandId,
+    ) -> Option<(CommandState, Timestamp, Trigger)> {
         let found = self.store.tenant(self.tenant_id).command(id).await.expect("read")?;
         let command = found.command;
         Some((command.state, command.created_at, command.trigger))
     }
 }
 
-fn run(of: AssignmentId, due_at: Timestamp) -> TaskRun {
+pub(super) fn run(of: AssignmentId, due_at: Timestamp) -> TaskRun {
     TaskRun {
         assignment_id: of.0,
         due_at_ms: due_at.0.cast_unsigned(),
         package: PackagePin {
             version: "1".into(),
             sha256: "a".repeat(64),
-            document_sha256: "b".repeat(64),
+            document_sha256: sha256_hex(DOCUMENT.as_bytes()),
         },
         timeout_ms: 1_000,
+        is_service: false,
     }
 }
 
-fn id_of(session: &OpenedSession, run: &TaskRun) -> CommandId {
+pub(super) fn id_of(session: &OpenedSession, run: &TaskRun) -> CommandId {
     CommandId(run.command_id(session.agent_id.0))
 }
 
@@ -216,6 +239,7 @@ async fn reports_replace_those_before_and_speak_of_the_tenant_only(fixture: Fixt
         error_code: None,
         error: None,
         skipped_count: u64::MAX,
+        service: None,
     };
     let record = async |epoch: i64, reports: Vec<AssignmentReport>| {
         let operation = RecordAssignmentStates {

@@ -1,3 +1,4 @@
-//! The library: assignments, and the runs of tasks.
+//! The library: assignments, the runs of tasks, and services.
 
 mod assignments;
+mod services;

@@ -7,6 +7,7 @@ mod dependencies;
 mod packages;
 mod publishers;
 mod running;
+mod services;
 mod starter;
 mod triggers;
 

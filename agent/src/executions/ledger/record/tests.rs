@@ -11,6 +11,7 @@ proptest! {
             ending: ExecutionEnd::refused("script_missing", &message),
             is_timed_out: false,
             is_cancelled: false,
+            is_unhealthy: false,
             result: ExecuteResult {
                 exit_code: Some(i32::MIN), signal: Some(i32::MIN), duration_ms: u64::MAX,
                 output_bytes: u64::MAX, stdout_bytes: u64::MAX, stderr_bytes: u64::MAX,

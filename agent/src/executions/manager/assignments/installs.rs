@@ -116,6 +116,7 @@ impl ExecutionManager {
                 InstallState::Failed(RunRefusal::new(error.code(), error.to_string()))
             }
         };
+        self.follow_services();
         self.announce_assignments();
     }
 }

@@ -1,13 +1,16 @@
-//! Assignments on the host: the packages that the server wants here, and the runs of tasks that the host
-//! starts itself, also while the server is away.
+//! Assignments on the host: the packages that the server wants here, and the runs of tasks and services
+//! that the host starts itself, also while the server is away.
 //!
 //! `assignments.json` of the state directory has the list of the server. A file in `task_cursors/` has the
 //! last due time of a task that was handled. A run is written to the ledger first and the cursor after it.
 //! The id of a run follows from its due time, so a due time that is handled again after a kill is known to
-//! the ledger, and does not run twice.
+//! the ledger, and does not run twice. A file in `services/` has what is known about a service. The ledger
+//! decides whether it runs: no run is accepted before the one before has ended.
 
 mod installs;
 mod run_planner;
+mod service_rule;
+mod services;
 mod store;
 mod tasks;
 
@@ -21,6 +24,7 @@ use uuid::Uuid;
 
 use self::installs::Install;
 pub use self::run_planner::{PlannedRun, RunPlanner, RunRefusal};
+use self::services::Service;
 pub use self::store::remove as remove_assignments;
 use self::store::{CursorRecord, KeptList};
 pub use self::tasks::MAX_TASK_OUTPUT_BYTES;
@@ -42,6 +46,7 @@ pub(super) struct Assignments {
     list: KeptList,
     installs: BTreeMap<Uuid, Install>,
     tasks: BTreeMap<Uuid, Task>,
+    services: BTreeMap<Uuid, Service>,
     /// Why the host does not run an assignment.
     refusals: BTreeMap<Uuid, RunRefusal>,
     /// The last states that an event announced.
@@ -112,6 +117,7 @@ impl ExecutionManager {
             tracing::warn!(error, "failed to store what the agent's key permits");
         }
         self.check_assignments();
+        self.follow_services();
         self.announce_assignments();
     }
 
@@ -120,12 +126,16 @@ impl ExecutionManager {
         let wanted: Vec<AssignedPackage> = self.assignments.list.items.clone();
         let is_wanted = |id: &Uuid| wanted.iter().any(|item| item.assignment_id == *id);
         self.assignments.tasks.retain(|id, _| is_wanted(id));
-        store::remove_other_cursors(&self.state, is_wanted);
+        self.assignments.services.retain(|id, _| is_wanted(id));
+        store::remove_others(&self.state, is_wanted);
         for item in &wanted {
-            self.follow_task(item);
+            if !self.read_service(item) {
+                self.follow_task(item);
+            }
         }
         self.check_assignments();
         self.follow_installs(&wanted);
+        self.follow_services();
         self.plan_next_check();
         self.announce_assignments();
     }
@@ -153,9 +163,29 @@ impl ExecutionManager {
         }
     }
 
+    /// False if the package is no service.
+    fn read_service(&mut self, item: &AssignedPackage) -> bool {
+        let id = item.assignment_id;
+        let known = self.assignments.services.remove(&id);
+        let record = match known {
+            Some(service) if service.is_of(item) => {
+                self.assignments.services.insert(id, service);
+                return true;
+            }
+            Some(service) => service.record().clone(),
+            None => store::service(&self.state, id),
+        };
+        let service = Service::of(item, record);
+        let is_service = service.is_some();
+        self.assignments.services.extend(service.map(|service| (id, service)));
+        is_service
+    }
+
     /// Decides again which assignments the host runs: its policy may have changed.
     pub(super) fn check_assignments(&mut self) {
-        let Assignments { planner: Some(planner), list, tasks, .. } = &mut self.assignments else {
+        let Assignments { planner: Some(planner), list, tasks, services, .. } =
+            &mut self.assignments
+        else {
             return;
         };
         let check = |item: &AssignedPackage| {
@@ -163,7 +193,9 @@ impl ExecutionManager {
                 Some(RunRefusal::not_permitted())
             } else {
                 planner.plan(item).err().or_else(|| {
-                    (!tasks.contains_key(&item.assignment_id)).then(RunRefusal::no_task)
+                    let id = &item.assignment_id;
+                    let is_read = tasks.contains_key(id) || services.contains_key(id);
+                    (!is_read).then(RunRefusal::not_runnable)
                 })
             };
             refusal.map(|refusal| (item.assignment_id, refusal))
@@ -196,6 +228,7 @@ impl ExecutionManager {
                 error_code,
                 error: error.map(|error| bounded(error, MAX_ERROR_CHARS)),
                 skipped_count: known.tasks.get(&id).map_or(0, |task| task.cursor.skipped_count),
+                service: self.service_report(item),
             }
         };
         known.list.items.iter().map(report).collect()

@@ -39,7 +39,8 @@ impl RunRefusal {
         Self::new("permission_denied", "this agent's key does not permit `execute`")
     }
 
-    pub(super) fn no_task() -> Self {
-        Self::new("invalid_data", "the package is no task, or its schedule can't be read")
+    pub(super) fn not_runnable() -> Self {
+        let message = "the package is no task or service that this agent can read";
+        Self::new("invalid_data", message)
     }
 }

@@ -1,11 +1,14 @@
 //! The files of assignments.
 
 use std::fs;
+use std::path::Path;
 
 use muster_protocol::package::AssignedPackage;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::service_rule::ServiceRecord;
 use crate::storage::layout::{StateDir, id_of_name};
 use crate::storage::{self, StorageError};
 
@@ -42,34 +45,54 @@ pub fn save(state: &StateDir, list: &KeptList) -> Result<(), StorageError> {
 /// The system's error.
 pub fn remove(state: &StateDir) -> Result<(), StorageError> {
     storage::remove(&state.assignments())?;
-    remove_other_cursors(state, |_| false);
+    remove_others(state, |_| false);
     Ok(())
 }
 
 pub fn cursor(state: &StateDir, assignment_id: Uuid) -> Option<CursorRecord> {
-    storage::read_sealed(&state.task_cursor(assignment_id)).ok().flatten()
+    read(&state.task_cursor(assignment_id))
+}
+
+/// What is known about a service. Without it the ledger still knows whether it runs.
+pub fn service(state: &StateDir, assignment_id: Uuid) -> ServiceRecord {
+    read(&state.service(assignment_id)).unwrap_or_default()
+}
+
+fn read<T: DeserializeOwned>(path: &Path) -> Option<T> {
+    storage::read_sealed(path).ok().flatten()
 }
 
 /// Stores a cursor. If the disk fails, the next process handles the due time again, which the ledger
 /// knows.
 pub fn save_cursor(state: &StateDir, assignment_id: Uuid, cursor: &CursorRecord) {
-    let saved = storage::ensure_private_directory(&state.task_cursors()).and_then(|()| {
-        storage::replace_synced(&state.task_cursor(assignment_id), &storage::seal(cursor))
-    });
+    save_state(&state.task_cursors(), &state.task_cursor(assignment_id), cursor);
+}
+
+/// Stores what is known about a service. If the disk fails, the next process knows less about its past.
+pub fn save_service(state: &StateDir, assignment_id: Uuid, record: &ServiceRecord) {
+    save_state(&state.services(), &state.service(assignment_id), record);
+}
+
+fn save_state(folder: &Path, path: &Path, record: &impl Serialize) {
+    let saved = storage::ensure_private_directory(folder)
+        .and_then(|()| storage::replace_synced(path, &storage::seal(record)));
     if let Err(error) = saved {
         let error = &error as &dyn std::error::Error;
-        tracing::warn!(%assignment_id, error, "failed to store the last due time of a task");
+        tracing::warn!(path = %path.display(), error, "failed to store the state of an assignment");
     }
 }
 
-/// Removes the cursors of assignments that are not listed any more.
-pub fn remove_other_cursors(state: &StateDir, is_wanted: impl Fn(&Uuid) -> bool) {
-    let Ok(files) = fs::read_dir(state.task_cursors()) else { return };
-    let names = files.flatten().filter_map(|file| file.file_name().into_string().ok());
-    for id in names.filter_map(|name| id_of_name(&name)).filter(|id| !is_wanted(id)) {
-        if let Err(error) = storage::remove(&state.task_cursor(id)) {
-            let error = &error as &dyn std::error::Error;
-            tracing::warn!(assignment_id = %id, error, "failed to remove the state of a task");
+/// Removes the states of assignments that are not listed any more.
+pub fn remove_others(state: &StateDir, is_wanted: impl Fn(&Uuid) -> bool) {
+    for folder in [state.task_cursors(), state.services()] {
+        let Ok(files) = fs::read_dir(&folder) else { continue };
+        let names = files.flatten().filter_map(|file| file.file_name().into_string().ok());
+        let is_other = |name: &String| id_of_name(name).is_some_and(|id| !is_wanted(&id));
+        for name in names.filter(is_other) {
+            if let Err(error) = storage::remove(&folder.join(&name)) {
+                let error = &error as &dyn std::error::Error;
+                tracing::warn!(name, error, "failed to remove the state of an assignment");
+            }
         }
     }
 }

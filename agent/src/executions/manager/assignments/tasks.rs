@@ -8,7 +8,8 @@ use muster_protocol::schedule::TaskTimes;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::{CursorRecord, RunRefusal, now_ms, store};
+use super::services::{STATUS_DELAY, Service};
+use super::{CursorRecord, PlannedRun, RunRefusal, now_ms, store};
 use crate::executions::ledger::{KnownState, NewCommand, Phase};
 use crate::executions::manager::{ExecutionEvent, ExecutionManager};
 use crate::platform::BootInstant;
@@ -39,8 +40,8 @@ impl Task {
     pub fn of(item: &AssignedPackage, cursor: CursorRecord) -> Result<Self, RunRefusal> {
         let document = open_document(&item.document, &item.name, &item.package)
             .map_err(|error| RunRefusal::new(error.code(), error.to_string()))?;
-        let schedule = document.schedule.ok_or_else(RunRefusal::no_task)?;
-        let times = TaskTimes::of(&schedule).map_err(|_| RunRefusal::no_task())?;
+        let schedule = document.schedule.ok_or_else(RunRefusal::not_runnable)?;
+        let times = TaskTimes::of(&schedule).map_err(|_| RunRefusal::not_runnable())?;
         Ok(Self { document_sha256: item.package.document_sha256.clone(), times, cursor })
     }
 
@@ -84,8 +85,9 @@ impl ExecutionManager {
             }
             store::save_cursor(&self.state, id, &task.cursor);
         }
-        self.plan_next_check();
         self.check_assignments();
+        self.follow_services();
+        self.plan_next_check();
         self.announce_assignments();
         self.start_waiting();
     }
@@ -93,11 +95,25 @@ impl ExecutionManager {
     pub(super) fn plan_next_check(&mut self) {
         let now = now_ms();
         let next = |task: &Task| task.times.next_after(task.cursor.last_due_ms.min(now));
-        let next = self.assignments.tasks.values().filter_map(next).min();
-        self.assignments.next_check_at = next.map(|due_ms| {
-            let left = Duration::from_millis(u64::try_from(due_ms - now).unwrap_or(0));
-            Instant::now() + left.min(MAX_CHECK_INTERVAL)
-        });
+        let next = self.assignments.tasks.values().filter_map(next);
+        let due =
+            next.map(|due_ms| Duration::from_millis(u64::try_from(due_ms - now).unwrap_or(0)));
+        let starts = self.assignments.services.values().filter_map(Service::restart_left);
+        // The policy of the host may change while a service runs.
+        let has_services = !self.assignments.services.is_empty();
+        let checks = has_services.then_some(MAX_CHECK_INTERVAL);
+        let next = due.chain(starts).chain(checks).min();
+        self.assignments.next_check_at =
+            next.map(|left| Instant::now() + left.min(MAX_CHECK_INTERVAL));
+    }
+
+    /// A shim may have written another status of its service.
+    pub(in crate::executions::manager) fn plan_status_check(&mut self) {
+        if self.assignments.services.values().any(Service::has_status) {
+            let soon = Instant::now() + STATUS_DELAY;
+            let planned = self.assignments.next_check_at;
+            self.assignments.next_check_at = Some(planned.map_or(soon, |at| at.min(soon)));
+        }
     }
 
     /// Accepts a run durably. A due time that the ledger knows is none again.
@@ -113,19 +129,33 @@ impl ExecutionManager {
             due_at_ms,
             package: item.package.clone(),
             timeout_ms: 0,
+            is_service: false,
         };
         let command_id = run.command_id(agent_id);
         if self.ledger.known(command_id) != KnownState::Never {
             return Ok(());
         }
-        self.check_spool(item.assignment_id)?;
+        self.check_run_before(item.assignment_id)?;
+        self.check_spool()?;
         let Some(planner) = &mut self.assignments.planner else { return Ok(()) };
         let planned = planner.plan(item)?;
         run.timeout_ms = planned.launch.timeout_ms;
+        self.accept_run(run, planned, Some(BootInstant::after_ms(START_WITHIN_MS)))
+    }
+
+    /// Writes a run to the ledger and announces it.
+    pub(super) fn accept_run(
+        &mut self,
+        run: TaskRun,
+        planned: PlannedRun,
+        start_by: Option<BootInstant>,
+    ) -> Result<(), RunRefusal> {
+        let assignment_id = run.assignment_id;
+        let command_id = run.command_id(self.assignments.list.agent_id);
         let new = NewCommand {
             command_id,
             command: CommandName::Execute,
-            start_by: Some(BootInstant::after_ms(START_WITHIN_MS)),
+            start_by,
             launch: Some(planned.launch),
             parameters: planned.parameters,
             file: None,
@@ -137,21 +167,25 @@ impl ExecutionManager {
             if let Err(error) = accepted {
                 return Err(RunRefusal::new("storage_failed", error.to_string()));
             }
-            tracing::info!(%command_id, assignment_id = %item.assignment_id, "a task is due");
+            tracing::info!(%command_id, %assignment_id, "a task is due, or a service starts");
             self.events.push_back(ExecutionEvent::TaskRun(command_id));
         }
         Ok(())
     }
 
-    fn check_spool(&self, assignment_id: Uuid) -> Result<(), RunRefusal> {
-        let held = || self.ledger.entries().filter(|(_, entry)| entry.task.is_some());
-        let is_running = held().any(|(_, entry)| {
+    fn check_run_before(&self, assignment_id: Uuid) -> Result<(), RunRefusal> {
+        let is_running = self.ledger.entries().any(|(_, entry)| {
             let run = entry.task.as_ref();
             entry.phase != Phase::Settled && run.is_some_and(|r| r.assignment_id == assignment_id)
         });
-        if is_running {
-            return Err(RunRefusal::new("still_running", "the run before has not ended"));
+        match is_running {
+            true => Err(RunRefusal::new("still_running", "the run before has not ended")),
+            false => Ok(()),
         }
+    }
+
+    pub(super) fn check_spool(&self) -> Result<(), RunRefusal> {
+        let held = || self.ledger.entries().filter(|(_, entry)| entry.task.is_some());
         let bytes = held().map(|(id, _)| {
             std::fs::metadata(self.state.execution(id).output()).map_or(0, |file| file.len())
         });

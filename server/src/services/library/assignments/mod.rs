@@ -1,15 +1,18 @@
-//! Assignments: packages that are wanted on the agents of a target. [`wanted`] sends them to the agents.
+//! Assignments: packages that are wanted on the agents of a target. [`wanted`] sends them to the agents,
+//! [`services`] controls those that hosts keep running.
 
 mod request;
+mod services;
 mod wanted;
 
 use std::sync::Arc;
 
-use muster_protocol::package::PackageReference;
+use muster_protocol::package::{PACKAGE_PREFIX, PackageReference};
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 
 pub use self::request::AssignmentRequest;
+pub use self::services::{ServiceControlRequest, ServiceOverview};
 use crate::domain::access::principal::Scope;
 use crate::domain::fleet::target::facts::Facts;
 use crate::domain::fleet::target::{Target, TargetSpec};
@@ -31,6 +34,7 @@ const MAX_STORED_ASSIGNMENTS: u64 = 1_000;
 const LIMITS: AssignmentLimits =
     AssignmentLimits { count: MAX_ASSIGNMENTS, with_deleted: MAX_STORED_ASSIGNMENTS };
 const UNKNOWN: ServiceError = ServiceError::NotFound("assignment");
+const UNKNOWN_SERVICE: ServiceError = ServiceError::NotFound("service");
 
 /// Use cases of assignments.
 #[derive(Clone, Debug)]
@@ -199,6 +203,11 @@ fn subject(id: AssignmentId) -> Subject {
 fn detail(row: &AssignmentRecord) -> Value {
     let target: Value = serde_json::from_str(&row.target).unwrap_or_default();
     json!({"name": row.name, "package": reference(row), "target": target})
+}
+
+/// `package:NAME`, as rules name it.
+fn script_name(row: &AssignmentRecord) -> String {
+    format!("{PACKAGE_PREFIX}{}", row.package_name)
 }
 
 /// `package:NAME@VERSION`.

@@ -1,18 +1,18 @@
 //! Reads and checks what an assignment is to be.
 
 use muster_protocol::package::{
-    MAX_ASSIGNED_DOCUMENT_BYTES, MAX_ASSIGNED_PARAMETERS_BYTES, PackageKind, PackageReference,
+    MAX_ASSIGNED_DOCUMENT_BYTES, MAX_ASSIGNED_PARAMETERS_BYTES, PackageReference,
 };
 use muster_protocol::parameter::{self, Parameters};
 use muster_protocol::secret_parameters::SecretParameters;
 use serde_json::json;
 
-use super::{Assignments, target_of};
+use super::{Assignments, script_name, target_of};
 use crate::domain::commands::ladder::Confirmation;
 use crate::domain::commands::work::WorkKind;
 use crate::domain::fleet::target::{Target, TargetSpec};
 use crate::domain::ids::{AgentId, AssignmentId, TenantId};
-use crate::domain::library::assignment_records::AssignmentRecord;
+use crate::domain::library::assignment_records::{AssignedKind, AssignmentRecord};
 use crate::domain::library::package_records::PackageRecord;
 use crate::domain::name::check_name;
 use crate::domain::time::Timestamp;
@@ -48,7 +48,7 @@ impl Assignments {
         Target::try_from(spec.clone())?;
         let tenant_id = caller.principal.tenant_id;
         let found = self.package(tenant_id, package).await?;
-        check_task(&found, &request.parameters)?;
+        let kind = check_package(&found, &request.parameters)?;
         Ok(AssignmentRecord {
             id: AssignmentId::new(),
             tenant_id,
@@ -56,6 +56,7 @@ impl Assignments {
             package_id: found.id,
             package_name: found.name,
             package_version: found.version,
+            kind,
             target: json!(spec).to_string(),
             parameters: json!(request.parameters).to_string(),
             created_by: caller.principal.id,
@@ -85,7 +86,10 @@ impl Assignments {
                 let problem = "must be a version of the same package; create another assignment";
                 return Err(ServiceError::invalid_field("package", problem));
             }
-            check_task(&found, &row.parameters())?;
+            if check_package(&found, &row.parameters())? != row.kind {
+                let problem = "must be of the same kind; create another assignment";
+                return Err(ServiceError::invalid_field("package", problem));
+            }
             row.package_id = found.id;
             row.package_version = found.version;
         }
@@ -113,7 +117,7 @@ impl Assignments {
         row: &AssignmentRecord,
         request: &AssignmentRequest,
     ) -> Result<()> {
-        let script = format!("{}{}", muster_protocol::package::PACKAGE_PREFIX, row.package_name);
+        let script = script_name(row);
         let kind = WorkKind::Script(&script);
         if let Some(rule) = self.guard.rules_about(caller, kind).await?.first() {
             return Err(approval_needed(&format!("the rule `{}`", rule.name)));
@@ -128,15 +132,17 @@ impl Assignments {
     }
 }
 
-/// Checks that a package may be assigned with these parameters.
-fn check_task(package: &PackageRecord, parameters: &Parameters) -> Result<()> {
+/// Checks that a package may be assigned with these parameters, and returns what hosts do with it.
+fn check_package(package: &PackageRecord, parameters: &Parameters) -> Result<AssignedKind> {
     let invalid = |problem: &str| ServiceError::invalid_field("package", problem);
     let Some(document) = package.content() else {
         return Err(invalid("can't be read by this server"));
     };
-    if document.kind != PackageKind::Task {
-        return Err(invalid("is no task; run it as a job, or upload it with `kind = \"task\"`"));
-    }
+    let Some(kind) = AssignedKind::of(document.kind) else {
+        return Err(invalid(
+            "is a job; run it, or upload it with `kind = \"task\"` or `kind = \"service\"`",
+        ));
+    };
     if package.document.len() > MAX_ASSIGNED_DOCUMENT_BYTES {
         return Err(invalid("has a muster.toml that is too large: at most 8 KiB as JSON"));
     }
@@ -148,10 +154,10 @@ fn check_task(package: &PackageRecord, parameters: &Parameters) -> Result<()> {
     document.check_values(&open, &secrets).map_err(|error| refused(error.to_string()))?;
     parameter::resolve(open, secrets, &document.accepted())
         .map_err(|error| refused(error.to_string()))?;
-    Ok(())
+    Ok(kind)
 }
 
-fn approval_needed(rule: &str) -> ServiceError {
+pub(super) fn approval_needed(rule: &str) -> ServiceError {
     ServiceError::Forbidden {
         code: "approval_needed",
         detail: format!(

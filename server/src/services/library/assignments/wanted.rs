@@ -12,7 +12,7 @@ use super::{Assignments, target_of};
 use crate::domain::fleet::target::Target;
 use crate::domain::fleet::target::facts::Facts;
 use crate::domain::ids::{AgentId, TenantId};
-use crate::domain::library::assignment_records::WantedAssignment;
+use crate::domain::library::assignment_records::{AssignedKind, WantedAssignment};
 use crate::hub::{SessionHandle, SessionMessage};
 use crate::store::StoreError;
 
@@ -89,6 +89,10 @@ impl Assignments {
                 chosen.agents.into_iter().map(|facts| (facts.id, facts)).collect()
             }
         };
+        let controls = match wanted.iter().any(|(_, wanted)| is_service(wanted)) {
+            true => tenant.service_controls(&known.keys().copied().collect::<Vec<_>>()).await?,
+            false => HashMap::new(),
+        };
         for session in sessions {
             let is_permitted = session.grant().permissions.allows(CommandName::Execute);
             let facts = known.get(&session.agent_id).filter(|_| is_permitted);
@@ -96,7 +100,13 @@ impl Assignments {
                 .iter()
                 .filter(|(target, _)| facts.is_some_and(|facts| target.matches(facts)))
                 .take(MAX_AGENT_ASSIGNMENTS);
-            let items: Vec<_> = matching.map(|(_, wanted)| assigned(wanted)).collect();
+            let control = |id| controls.get(&(id, session.agent_id)).copied().unwrap_or_default();
+            let items: Vec<_> = matching
+                .map(|(_, wanted)| AssignedPackage {
+                    control: is_service(wanted).then(|| control(wanted.row.id)),
+                    ..assigned(wanted)
+                })
+                .collect();
             session.set_has_assignments(!items.is_empty());
             // The mailbox of one agent must not hold up the others; the next round sends it again.
             session.send_if_free(SessionMessage::Assignments(items.into()));
@@ -112,5 +122,10 @@ fn assigned(wanted: &WantedAssignment) -> AssignedPackage {
         package: wanted.pin.clone(),
         document: wanted.document.clone(),
         parameters: wanted.row.parameters(),
+        control: None,
     }
+}
+
+fn is_service(wanted: &WantedAssignment) -> bool {
+    wanted.row.kind == AssignedKind::Service
 }

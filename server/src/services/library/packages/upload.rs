@@ -172,6 +172,9 @@ fn inspect(received: &mut IncomingArchive) -> std::result::Result<Inspected, Pac
     let facts = ArchiveFacts { sha256, archive_bytes, unpacked_bytes: entries.unpacked_bytes() };
     let document = package_description::read(&description.unwrap_or_default(), facts)?;
     entries.require_file(&document.entry)?;
+    if let Some(health) = document.service.as_ref().and_then(|service| service.health.as_ref()) {
+        entries.require_file(&health.entry)?;
+    }
     Ok((format, entries, document))
 }
 

@@ -6,8 +6,8 @@ use muster_protocol::frame::{ErrorCode, ServerFrame};
 use muster_protocol::library::sha256_hex;
 use muster_protocol::limits::MAX_TIMEOUT_MS;
 use muster_protocol::package::{
-    AssignedPackage, AssignmentReport, MAX_AGENT_ASSIGNMENTS, PackagePin, TaskRun,
-    is_package_version,
+    AssignedPackage, AssignmentReport, MAX_AGENT_ASSIGNMENTS, PackagePin, SERVICE_TIMEOUT_MS,
+    ServiceReport, TaskRun, is_package_version,
 };
 
 use super::MAX_ERROR_CHARS;
@@ -21,6 +21,10 @@ use crate::store::writer::{RecordAssignmentStates, RecordTaskRuns};
 const MAX_TASK_RUNS: usize = 2_000;
 /// Longest stored version, and code of an error, in characters.
 const MAX_REPORTED_WORD_CHARS: usize = 64;
+/// Latest instant of a report about a service: the year 9999.
+const MAX_REPORTED_INSTANT: u64 = 253_402_300_799_999;
+/// Most restarts of a service that a report counts.
+const MAX_RESTART_COUNT: u64 = 1_000_000_000;
 
 impl LiveSession {
     /// Sends a list of assignments, unless it is the one that was sent last.
@@ -56,6 +60,7 @@ impl LiveSession {
             version: clean(&report.version, MAX_REPORTED_WORD_CHARS),
             error_code: report.error_code.map(|code| clean(&code, MAX_REPORTED_WORD_CHARS)),
             error: report.error.map(|error| clean(&error, MAX_ERROR_CHARS)),
+            service: report.service.map(bounded),
             ..report
         });
         let operation = RecordAssignmentStates {
@@ -80,7 +85,7 @@ impl LiveSession {
         transport: &mut T,
     ) -> Result<(), SessionEnd> {
         if !is_valid(&run) {
-            let message = "the run of a task names no version of a package".to_owned();
+            let message = "the run of a task or service names no version of a package".to_owned();
             return self.refuse(ErrorCode::InvalidFrame, message, transport).await;
         }
         if self.inbound.inventory.is_some() {
@@ -140,5 +145,20 @@ fn is_valid(run: &TaskRun) -> bool {
     is_package_version(version)
         && is_hash(sha256)
         && is_hash(document_sha256)
-        && (1..=MAX_TIMEOUT_MS).contains(&run.timeout_ms)
+        && match run.is_service {
+            true => run.timeout_ms == SERVICE_TIMEOUT_MS,
+            false => (1..=MAX_TIMEOUT_MS).contains(&run.timeout_ms),
+        }
+}
+
+/// What an agent reports about a service, with bounds that the database and the API can hold.
+fn bounded(report: ServiceReport) -> ServiceReport {
+    let instant = |ms: u64| ms.min(MAX_REPORTED_INSTANT);
+    ServiceReport {
+        started_at_ms: report.started_at_ms.map(instant),
+        restart_at_ms: report.restart_at_ms.map(instant),
+        restart_count: report.restart_count.min(MAX_RESTART_COUNT),
+        last_error_code: report.last_error_code.map(|code| clean(&code, MAX_REPORTED_WORD_CHARS)),
+        ..report
+    }
 }

@@ -6,7 +6,7 @@ use sea_orm::entity::prelude::{
 };
 
 use crate::domain::ids::{AssignmentId, PackageId, PrincipalId, TenantId};
-use crate::domain::library::assignment_records::AssignmentRecord;
+use crate::domain::library::assignment_records::{AssignedKind, AssignmentRecord};
 use crate::domain::time::Timestamp;
 
 /// An assignment.
@@ -20,6 +20,8 @@ pub struct Model {
     pub package_id: PackageId,
     pub package_name: String,
     pub package_version: String,
+    /// `task` or `service`.
+    pub kind: AssignedKind,
     /// A `TargetSpec`, JSON.
     pub target: String,
     /// JSON.
@@ -44,6 +46,7 @@ impl From<Model> for AssignmentRecord {
             package_id: row.package_id,
             package_name: row.package_name,
             package_version: row.package_version,
+            kind: row.kind,
             target: row.target,
             parameters: row.parameters,
             created_by: row.created_by,
@@ -63,6 +66,7 @@ impl From<AssignmentRecord> for Model {
             package_id: record.package_id,
             package_name: record.package_name,
             package_version: record.package_version,
+            kind: record.kind,
             target: record.target,
             parameters: record.parameters,
             created_by: record.created_by,

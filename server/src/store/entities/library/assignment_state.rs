@@ -23,6 +23,10 @@ pub struct Model {
     pub error_code: Option<String>,
     pub error: Option<String>,
     pub skipped_count: i64,
+    /// Of a service.
+    pub service_state: Option<String>,
+    /// Of a service: all that its host reports, JSON.
+    pub service: Option<String>,
     pub reported_at: Timestamp,
 }
 
@@ -40,6 +44,7 @@ impl From<Model> for AssignmentStateRecord {
             error_code: row.error_code,
             error: row.error,
             skipped_count: row.skipped_count,
+            service: row.service.and_then(|text| serde_json::from_str(&text).ok()),
             reported_at: row.reported_at,
         }
     }

@@ -15,7 +15,7 @@ use crate::store::command_completion::end_of;
 use crate::store::entities::access::{audit_entry, tenant};
 use crate::store::entities::commands::command;
 use crate::store::entities::fleet::{agent, agent_event, agent_manifest};
-use crate::store::entities::library::assignment_state;
+use crate::store::entities::library::{assignment_state, service_control};
 use crate::store::entities::releases::agent_update;
 use crate::store::entities::schedules::trigger_state;
 use crate::store::queries::TenantScope;
@@ -126,13 +126,17 @@ async fn delete_trigger_states(
     Ok(())
 }
 
-/// Deletes what a deleted agent has reported about its assignments.
+/// Deletes what a deleted agent has reported about its assignments, and what was wanted of its services.
 async fn delete_assignment_states(
     transaction: &DatabaseTransaction,
     agent_id: AgentId,
 ) -> Result<(), StoreError> {
     assignment_state::Entity::delete_many()
         .filter(assignment_state::Column::AgentId.eq(agent_id))
+        .exec(transaction)
+        .await?;
+    service_control::Entity::delete_many()
+        .filter(service_control::Column::AgentId.eq(agent_id))
         .exec(transaction)
         .await?;
     Ok(())

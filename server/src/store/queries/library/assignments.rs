@@ -19,6 +19,7 @@ use crate::domain::time::Timestamp;
 use crate::store::StoreError;
 use crate::store::entities::access::audit_entry;
 use crate::store::entities::library::{assignment, assignment_state, package};
+use crate::store::queries::library::services::delete_controls_of_assignment;
 use crate::store::queries::{SystemScope, TenantScope};
 use crate::store::requester::{invalid_requesters, write_audit};
 
@@ -145,6 +146,7 @@ impl TenantScope {
                     if deleted.rows_affected == 0 {
                         return Ok(false);
                     }
+                    delete_controls_of_assignment(transaction, id).await?;
                     write_audit(transaction, audit).await?;
                     Ok(true)
                 })

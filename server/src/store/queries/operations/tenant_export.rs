@@ -76,7 +76,7 @@ pub const TABLES: [&str; 32] = [
 ];
 
 /// Tables of a tenant that are not exported, and why.
-pub const NOT_EXPORTED_TABLES: [(&str, &str); 11] = [
+pub const NOT_EXPORTED_TABLES: [(&str, &str); 12] = [
     ("alert_states", "what checks of alert rules have measured since minutes"),
     ("api_key_secrets", "hashes of secrets"),
     ("assignment_states", "what hosts report again when they connect"),
@@ -86,6 +86,7 @@ pub const NOT_EXPORTED_TABLES: [(&str, &str); 11] = [
     ("idempotency_records", "belong to requests, and are deleted after a day"),
     ("key_notices", "which keys were reported before they expire"),
     ("retired_agent_secrets", "hashes of secrets"),
+    ("service_controls", "what people wanted of services on single agents; the audit log has it"),
     ("user_sessions", "sign-ins, which are worth nothing outside of this server"),
     ("webhook_keys", "secrets"),
 ];

@@ -1,11 +1,12 @@
 //! Stores what hosts report about their assignments.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 
 use muster_protocol::package::AssignmentReport;
 use sea_orm::{ColumnTrait as _, DbErr, EntityTrait as _, IntoActiveModel as _, QueryFilter as _};
 
 use crate::domain::ids::{AgentId, AssignmentId, TenantId};
+use crate::domain::library::assignment_records::AssignedKind;
 use crate::domain::time::Timestamp;
 use crate::store::StoreError;
 use crate::store::entities::library::{assignment, assignment_state};
@@ -64,12 +65,15 @@ impl RecordAssignmentStates {
             .filter(assignment::Column::Id.is_in(pad_to_power_of_two(ids)))
             .all(tx.transaction)
             .await?;
-        let known: HashSet<AssignmentId> = known.into_iter().map(|row| row.id).collect();
+        let known: HashMap<AssignmentId, AssignedKind> =
+            known.into_iter().map(|row| (row.id, row.kind)).collect();
         let reports = self
             .reports
             .iter()
-            .filter(|report| known.contains(&AssignmentId(report.assignment_id)));
-        let states = reports.map(|report| {
+            .filter_map(|report| Some((report, known.get(&AssignmentId(report.assignment_id))?)));
+        let states = reports.map(|(report, kind)| {
+            // A task has no state of a service.
+            let service = report.service.as_ref().filter(|_| *kind == AssignedKind::Service);
             assignment_state::Model {
                 agent_id: self.agent_id,
                 assignment_id: AssignmentId(report.assignment_id),
@@ -79,6 +83,8 @@ impl RecordAssignmentStates {
                 error_code: report.error_code.clone(),
                 error: report.error.clone(),
                 skipped_count: i64::try_from(report.skipped_count).unwrap_or(i64::MAX),
+                service_state: service.map(|service| service.state.as_str().to_owned()),
+                service: service.and_then(|service| serde_json::to_string(service).ok()),
                 reported_at: self.now,
             }
             .into_active_model()

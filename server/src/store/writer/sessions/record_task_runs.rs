@@ -1,10 +1,11 @@
-//! Stores the runs that hosts have started themselves, each as a command with its audit entry.
+//! Stores the runs of tasks and services that hosts have started themselves, each as a command with its audit entry.
 
 use std::collections::{HashMap, HashSet};
 
 use muster_protocol::CommandName;
+use muster_protocol::library::sha256_hex;
 use muster_protocol::limits::SETTLED_RETENTION_MS;
-use muster_protocol::package::{PACKAGE_PREFIX, TaskRun};
+use muster_protocol::package::{PACKAGE_PREFIX, PackageDocument, TaskRun};
 use sea_orm::{
     ColumnTrait as _, DbErr, EntityTrait as _, IntoActiveModel as _, QueryFilter as _,
     QuerySelect as _,
@@ -15,16 +16,19 @@ use crate::domain::access::principal::ActorKind;
 use crate::domain::commands::command_state::CommandState;
 use crate::domain::commands::trigger::Trigger;
 use crate::domain::ids::{AgentId, AssignmentId, AuditId, CommandId, TenantId};
-use crate::domain::library::assignment_records::AssignmentRecord;
+use crate::domain::library::assignment_records::{AssignedKind, AssignmentRecord};
 use crate::domain::time::Timestamp;
 use crate::store::StoreError;
 use crate::store::entities::access::audit_entry;
 use crate::store::entities::commands::command;
-use crate::store::entities::library::assignment;
+use crate::store::entities::library::{assignment, package};
 use crate::store::writer::connection::WriteTx;
 use crate::store::writer::epoch::Epochs;
 use crate::store::writer::rows::pad_to_power_of_two;
 use crate::store::writer::{BatchOperation, MAX_LIST, rows};
+
+/// Packages by name and version.
+type Versions = HashMap<(String, String), package::Model>;
 
 /// How far the clock of a host may be ahead.
 const MAX_AHEAD_MS: u64 = 24 * 3_600_000;
@@ -70,6 +74,7 @@ impl BatchOperation for RecordTaskRuns {
 impl RecordTaskRuns {
     async fn write(&self, tx: &WriteTx<'_>) -> Result<HashSet<CommandId>, DbErr> {
         let assignments = self.assignments(tx).await?;
+        let packages = self.packages(tx, &assignments).await?;
         let mut owners = self.known_owners(tx).await?;
         let mut stored = HashSet::new();
         let (mut commands, mut entries) = (Vec::new(), Vec::new());
@@ -78,14 +83,12 @@ impl RecordTaskRuns {
             let Some(assignment) = assignments.get(&AssignmentId(run.assignment_id)) else {
                 continue;
             };
-            if !self.is_plausible(run) {
-                continue;
-            }
             match owners.get(&id) {
                 Some(owner) if *owner == self.agent_id => {
                     stored.insert(id);
                 }
                 Some(_) => {}
+                None if !self.is_plausible(run, assignment, &packages) => {}
                 None => {
                     owners.insert(id, self.agent_id);
                     stored.insert(id);
@@ -121,6 +124,36 @@ impl RecordTaskRuns {
         Ok(found)
     }
 
+    /// The versions of their packages that these runs name, as far as they exist.
+    async fn packages(
+        &self,
+        tx: &WriteTx<'_>,
+        assignments: &HashMap<AssignmentId, AssignmentRecord>,
+    ) -> Result<Versions, DbErr> {
+        let mut found = Versions::new();
+        if assignments.is_empty() {
+            return Ok(found);
+        }
+        let names: HashSet<&str> =
+            assignments.values().map(|assignment| assignment.package_name.as_str()).collect();
+        let versions: HashSet<&str> =
+            self.runs.iter().map(|run| run.package.version.as_str()).collect();
+        let versions: Vec<&str> = versions.into_iter().collect();
+        for versions in versions.chunks(MAX_LIST) {
+            let rows = package::Entity::find()
+                .filter(package::Column::TenantId.eq(self.tenant_id))
+                .filter(package::Column::Name.is_in(pad_to_power_of_two(names.iter().copied())))
+                .filter(
+                    package::Column::Version.is_in(pad_to_power_of_two(versions.iter().copied())),
+                )
+                .all(tx.transaction)
+                .await?;
+            found
+                .extend(rows.into_iter().map(|row| ((row.name.clone(), row.version.clone()), row)));
+        }
+        Ok(found)
+    }
+
     /// The agents of the commands that exist already.
     async fn known_owners(&self, tx: &WriteTx<'_>) -> Result<HashMap<CommandId, AgentId>, DbErr> {
         let ids: Vec<_> =
@@ -140,23 +173,33 @@ impl RecordTaskRuns {
         Ok(known)
     }
 
-    /// Hosts keep results for a limited time, so nothing older can be due.
-    fn is_plausible(&self, run: &TaskRun) -> bool {
+    /// Hosts keep results for a limited time, so nothing older can be due. A service that runs longer is
+    /// known already.
+    fn is_plausible(&self, run: &TaskRun, of: &AssignmentRecord, packages: &Versions) -> bool {
         let due_at = Timestamp(i64::try_from(run.due_at_ms).unwrap_or(i64::MAX));
-        self.now.minus_ms(SETTLED_RETENTION_MS) <= due_at
+        let version = (of.package_name.clone(), run.package.version.clone());
+        run.is_service == (of.kind == AssignedKind::Service)
+            // A version that is deleted can't be compared.
+            && packages.get(&version).is_none_or(|package| is_of(run, package))
+            && of.created_at <= due_at.plus_ms(MAX_AHEAD_MS)
+            && self.now.minus_ms(SETTLED_RETENTION_MS) <= due_at
             && due_at <= self.now.plus_ms(MAX_AHEAD_MS)
     }
 
     fn command(&self, id: CommandId, run: &TaskRun, of: &AssignmentRecord) -> command::Model {
         let due_at = Timestamp(i64::try_from(run.due_at_ms).unwrap_or(i64::MAX));
         let script = format!("{PACKAGE_PREFIX}{}", of.package_name);
-        let data = json!({
+        let mut data = json!({
             "script": script,
             "package": run.package,
             "parameters": of.parameters(),
-            "timeout_ms": run.timeout_ms,
-            "task": {"assignment_id": of.id, "due_at": due_at},
         });
+        if run.is_service {
+            data["service"] = json!({"assignment_id": of.id, "started_at": due_at});
+        } else {
+            data["timeout_ms"] = run.timeout_ms.into();
+            data["task"] = json!({"assignment_id": of.id, "due_at": due_at});
+        }
         let row = command::NewCommand {
             id,
             tenant_id: self.tenant_id,
@@ -172,7 +215,7 @@ impl RecordTaskRuns {
             lost_after_ms: self.lost_after_ms,
             job_id: None,
             script: Some(script),
-            trigger: Trigger::Task,
+            trigger: if run.is_service { Trigger::Service } else { Trigger::Task },
             retry_of: None,
             lock_name: None,
             request_id: None,
@@ -207,4 +250,13 @@ impl RecordTaskRuns {
             source: None,
         }
     }
+}
+
+/// True if a run can be one of this version: its hashes, and for a task its due time.
+fn is_of(run: &TaskRun, package: &package::Model) -> bool {
+    let document: Option<PackageDocument> = serde_json::from_str(&package.document).ok();
+    let schedule = document.and_then(|document| document.schedule);
+    run.package.sha256 == package.sha256
+        && run.package.document_sha256 == sha256_hex(package.document.as_bytes())
+        && schedule.is_none_or(|schedule| run.is_service || schedule.may_be_due(run.due_at_ms))
 }

@@ -174,6 +174,13 @@ impl AccessFixture {
         let assignment = json!({"name": "first", "package": "package:task",
             "target": {"tags": ["none"]}});
         let assignment = fixture.api.post("/api/assignments", assignment).await.expect(201);
+        let description = "name = 'kept'\nversion = '1'\nkind = 'service'\nexecutor = 'sh'\n\
+             entry = 'a'\n";
+        let archive = tar_zst(&[file("muster.toml", description), file("a", "true\n")]);
+        fixture.api.upload("/api/packages", archive).await.expect(201);
+        let service = json!({"name": "kept", "package": "package:kept",
+            "target": {"expression": "all"}});
+        let service = fixture.api.post("/api/assignments", service).await.expect(201);
         let hook = json!({"name": "first", "authentication": "github",
             "job": {"script": "deploy", "target": {"tags": ["none"]}}});
         let hook = text(&fixture.api.post("/api/hooks", hook).await.expect(201), "id");
@@ -208,6 +215,7 @@ impl AccessFixture {
             ("/api/packages/", package),
             ("/api/alerts/rules/", text(&alert_rule, "id")),
             ("/api/assignments/", text(&assignment, "id")),
+            ("/api/services/", text(&service, "id")),
             ("/api/calendars/", calendar),
             ("/hooks/", hook.clone()),
             ("/api/hooks/", hook),

@@ -428,6 +428,23 @@ async fn assignments(run: &mut Recorder<'_>) {
     run.call(Method::PATCH, &path, Some(json!({"target": {"tags": ["web"]}}))).await;
     run.call(Method::DELETE, &path, None).await;
     run.fixture.api.delete(&format!("/api/packages/{}", package.id())).await.expect(204);
+    services(run).await;
+}
+
+async fn services(run: &mut Recorder<'_>) {
+    let description = "name = \"proxy\"\nversion = \"1.2.0\"\nkind = \"service\"\nexecutor = \"sh\"\n\
+        entry = \"run.sh\"\n";
+    let archive = tar_zst(&[file("muster.toml", description), file("run.sh", "sleep 60\n")]);
+    let package = run.fixture.api.upload("/api/packages", archive).await.expect(201);
+    let body = json!({"name": "proxy", "package": "package:proxy",
+        "target": {"expression": "all"}});
+    let id = run.fixture.api.post("/api/assignments", body).await.expect(201).id().to_owned();
+    run.get("/api/services").await;
+    for action in ["stop", "start", "restart"] {
+        run.post(&format!("/api/services/{{id={id}}}/{action}"), json!({})).await;
+    }
+    run.fixture.api.delete(&format!("/api/assignments/{id}")).await.expect(204);
+    run.fixture.api.delete(&format!("/api/packages/{}", package.id())).await.expect(204);
 }
 
 async fn library(run: &mut Recorder<'_>) {

@@ -1,0 +1,125 @@
+//! Services: assignments of packages that hosts keep running. People start, stop and restart them on the
+//! agents of the assignment.
+
+use std::collections::BTreeMap;
+
+use serde_json::json;
+
+use super::{Assignments, UNKNOWN_SERVICE, target_of};
+use crate::domain::access::principal::Scope;
+use crate::domain::commands::ladder::Confirmation;
+use crate::domain::commands::work::WorkKind;
+use crate::domain::fleet::target::{Target, TargetSpec};
+use crate::domain::ids::{AgentId, AssignmentId};
+use crate::domain::library::assignment_records::{AssignedKind, AssignmentRecord, ServiceAction};
+use crate::domain::page::{Page, PageRequest};
+use crate::services::access::caller::Caller;
+use crate::services::access::work_guard::Clearance;
+use crate::services::error::{Result, ServiceError};
+use crate::store::queries::ServiceRequest;
+
+/// A service with the number of agents in each state, by their last reports.
+#[derive(Debug, Clone)]
+pub struct ServiceOverview {
+    pub row: AssignmentRecord,
+    pub counts: BTreeMap<String, i64>,
+}
+
+/// What a person asks of a service.
+#[derive(Debug, Clone)]
+pub struct ServiceControlRequest {
+    pub action: ServiceAction,
+    /// Which of the agents of the assignment; all of them if absent.
+    pub target: Option<TargetSpec>,
+    /// The number of agents that the caller expects.
+    pub confirmation: Option<Confirmation>,
+}
+
+impl Assignments {
+    /// One page of services, newest first.
+    pub async fn services(
+        &self,
+        caller: &Caller,
+        page: PageRequest,
+    ) -> Result<Page<ServiceOverview>> {
+        caller.require(Scope::SchedulesRead)?;
+        let tenant = self.store.tenant(caller.principal.tenant_id);
+        let rows = tenant.services(page).await?;
+        let ids: Vec<AssignmentId> = rows.iter().map(|row| row.id).collect();
+        let mut counts = tenant.service_counts(&ids).await?;
+        Ok(Page::of(rows, page, |row| row.id.0).map(|row| {
+            let counts = counts.remove(&row.id).unwrap_or_default();
+            ServiceOverview { row: row.into(), counts }
+        }))
+    }
+
+    /// Starts, stops or restarts a service on agents of its assignment, also on those that are not
+    /// connected: they follow when they are. Returns the number of agents.
+    ///
+    /// # Errors
+    /// 403; 404; 409 `agent_count_unconfirmed`; 422 names the field.
+    pub async fn control_service(
+        &self,
+        caller: &Caller,
+        id: AssignmentId,
+        request: ServiceControlRequest,
+    ) -> Result<usize> {
+        caller.require(Scope::CommandsRun)?;
+        let row = self.find(caller, id).await?;
+        if row.kind != AssignedKind::Service {
+            return Err(UNKNOWN_SERVICE);
+        }
+        let agents = self.controlled_agents(&row, request.target).await?;
+        if agents.is_empty() {
+            let problem = "matches no agents of this service";
+            return Err(ServiceError::invalid_field("target", problem));
+        }
+        if request.action == ServiceAction::Stop {
+            self.guard.check_limits(caller, WorkKind::Control, &agents).await?;
+        } else {
+            let script = super::script_name(&row);
+            let kind = WorkKind::Script(&script);
+            match self.guard.check(caller, kind, &agents, request.confirmation).await? {
+                Clearance::Free => {}
+                Clearance::NeedsApproval(_) => {
+                    return Err(super::request::approval_needed("the ladder of this tenant"));
+                }
+            }
+        }
+        let now = self.clock.now();
+        let action = match request.action {
+            ServiceAction::Start => "service.start",
+            ServiceAction::Stop => "service.stop",
+            ServiceAction::Restart => "service.restart",
+        };
+        let detail = json!({"name": row.name, "agent_count": agents.len()});
+        let audit = caller.audit(action, super::subject(id), &detail, now);
+        let stored = ServiceRequest {
+            assignment_id: id,
+            action: request.action,
+            requested_by: caller.principal.id,
+            now,
+        };
+        let count = agents.len();
+        match self.store.tenant(row.tenant_id).control_service(stored, agents, audit).await? {
+            true => {
+                self.changed.notify_one();
+                Ok(count)
+            }
+            false => Err(UNKNOWN_SERVICE),
+        }
+    }
+
+    /// The agents of the assignment that the target matches too.
+    async fn controlled_agents(
+        &self,
+        row: &AssignmentRecord,
+        target: Option<TargetSpec>,
+    ) -> Result<Vec<AgentId>> {
+        let target = target.map(Target::try_from).transpose()?;
+        let tenant = self.store.tenant(row.tenant_id);
+        let chosen = tenant.resolve(&target_of(row)?, |id| self.hub.is_connected(id)).await?;
+        let is_meant = |facts: &&_| target.as_ref().is_none_or(|target| target.matches(*facts));
+        Ok(chosen.agents.iter().filter(is_meant).map(|facts| facts.id).collect())
+    }
+}

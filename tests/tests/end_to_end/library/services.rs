@@ -1,0 +1,429 @@
+//! Services, with real servers and agents.
+
+use std::path::{Path, PathBuf};
+
+use muster_tests::{
+    Agent, AgentOptions, FakeAgent, Fixture, JsonFields as _, Publisher, eventually,
+    eventually_shown, file, on_both_databases, tar_zst, write_policy,
+};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::{Value, json};
+
+use super::{agent_with_policy, output};
+
+on_both_databases!(
+    a_service_that_is_killed_comes_back_as_another_execution,
+    a_service_is_stopped_started_and_restarted_by_request,
+    a_report_of_a_hostile_agent_is_bounded_and_its_own,
+    another_tenant_controls_no_service,
+);
+
+/// Writes its process id, and runs until it is ended.
+const PROGRAM: &str =
+    "echo $$ >>\"$LOG/pids\"\necho \"started $VERSION\"\nexec tail -f /dev/null\n";
+
+/// A host with a service.
+struct Hosted {
+    agent: Agent,
+    agent_id: String,
+    /// Of the assignment.
+    id: String,
+    log: PathBuf,
+}
+
+fn archive(version: &str, program: &str, settings: &str) -> Vec<u8> {
+    let description = format!(
+        "name = \"kept\"\nversion = \"{version}\"\nkind = \"service\"\nexecutor = \"sh\"\n\
+         entry = \"run.sh\"\n[[parameters]]\nname = \"LOG\"\n[[parameters]]\n\
+         name = \"VERSION\"\ndefault = \"{version}\"\n[service]\n{settings}\n"
+    );
+    tar_zst(&[
+        file("muster.toml", &description),
+        file("run.sh", program),
+        file("health.sh", "test ! -e \"$LOG/sick\"\n"),
+    ])
+}
+
+async fn upload(fixture: &Fixture, archive: Vec<u8>) {
+    fixture.api.upload("/api/packages", archive).await.expect(201);
+}
+
+/// Assigns the package to all agents, and returns the id of the assignment.
+async fn assign(fixture: &Fixture, log: &Path) -> String {
+    let body = json!({"name": "kept", "package": "package:kept",
+        "target": {"expression": "all"}, "parameters": {"LOG": log}});
+    fixture.api.post("/api/assignments", body).await.expect(201).id().to_owned()
+}
+
+async fn hosted(fixture: &Fixture, program: &str, settings: &str) -> Hosted {
+    let (agent, agent_id) = agent_with_policy(fixture, json!({"allow": "library"})).await;
+    let log = fixture.test_dir.folder("log");
+    upload(fixture, archive("1", program, settings)).await;
+    let id = assign(fixture, &log).await;
+    Hosted { agent, agent_id, id, log }
+}
+
+/// Waits until the only agent reports a service like this, and returns the report.
+async fn reported(
+    fixture: &Fixture,
+    id: &str,
+    what: &str,
+    is_it: impl Fn(&Value) -> bool,
+) -> Value {
+    let path = format!("/api/assignments/{id}/agents");
+    eventually_shown(what, async || {
+        let page = fixture.api.get(&path).await.expect(200);
+        let agent = page.list("items").first().cloned().unwrap_or_default();
+        if is_it(&agent["service"]) { Ok(agent["service"].clone()) } else { Err(page) }
+    })
+    .await
+}
+
+async fn in_state(fixture: &Fixture, id: &str, state: &str) -> Value {
+    reported(fixture, id, state, |service| service["state"] == state).await
+}
+
+fn process_ids(log: &Path) -> Vec<i32> {
+    let text = std::fs::read_to_string(log.join("pids")).unwrap_or_default();
+    text.lines().filter_map(|line| line.parse().ok()).collect()
+}
+
+/// Waits until the service was started this often, and returns its process.
+async fn started(log: &Path, times: usize) -> i32 {
+    eventually(&format!("start {times}"), async || {
+        let ids = process_ids(log);
+        assert!(ids.len() <= times, "too many starts: {ids:?}");
+        (ids.len() == times).then(|| ids[times - 1])
+    })
+    .await
+}
+
+fn is_alive(process: i32) -> bool {
+    kill(Pid::from_raw(process), None).is_ok()
+}
+
+async fn gone(process: i32) {
+    eventually("the process is gone", async || (!is_alive(process)).then_some(())).await;
+}
+
+/// Ends the service on its host.
+async fn remove(fixture: &Fixture, agent: &Agent, id: &str) {
+    fixture.api.delete(&format!("/api/assignments/{id}")).await.expect(204);
+    eventually("nothing of it runs", async || agent.shim_ids().is_empty().then_some(())).await;
+}
+
+async fn control(fixture: &Fixture, id: &str, action: &str) {
+    let path = format!("/api/services/{id}/{action}");
+    let answer = fixture.api.post(&path, json!({})).await.expect(202);
+    assert_eq!(answer["agent_count"], 1);
+}
+
+async fn a_service_that_is_killed_comes_back_as_another_execution(fixture: Fixture) {
+    let Hosted { agent, agent_id, id, log } = hosted(&fixture, PROGRAM, "").await;
+    let first = started(&log, 1).await;
+    let running = in_state(&fixture, &id, "running").await;
+    let run = fixture.api.in_state(running.text("run_id"), "running").await;
+    assert_eq!(run["agent_id"], agent_id.as_str());
+    let page = fixture.api.get("/api/executions?trigger=service").await.expect(200);
+    assert_eq!(page.list("items")[0].id(), running.text("run_id"));
+    assert_eq!(run["data"]["service"]["assignment_id"], id.as_str(), "{run}");
+    kill(Pid::from_raw(first), Signal::SIGKILL).expect("killed");
+    let second = started(&log, 2).await;
+    assert_ne!(first, second);
+    let again = reported(&fixture, &id, "restarted", |service| {
+        service["state"] == "running" && service["restart_count"] == 1
+    })
+    .await;
+    assert_ne!(again["run_id"], running["run_id"]);
+    assert_eq!(
+        (&again["last_outcome"], &again["last_error_code"]),
+        (&json!("failed"), &json!("signal"))
+    );
+    let ended = fixture.api.finished(running.text("run_id")).await;
+    assert_eq!((&ended["state"], &ended["error_code"]), (&json!("failed"), &json!("signal")));
+    assert_eq!(output(&fixture, running.text("run_id")).await, "started 1\n");
+    let list = fixture.api.get("/api/services").await.expect(200);
+    assert_eq!(list.list("items")[0]["state_counts"], json!({"running": 1}), "{list}");
+    // Without its assignment nothing of it is left.
+    remove(&fixture, &agent, &id).await;
+    gone(second).await;
+    let ended = fixture.api.finished(again.text("run_id")).await;
+    assert_eq!(ended["state"], "cancelled", "{ended}");
+    assert_eq!(process_ids(&log).len(), 2);
+    let services = agent.state_dir().join("services");
+    eventually("no state of it", async || {
+        std::fs::read_dir(&services).is_ok_and(|files| files.count() == 0).then_some(())
+    })
+    .await;
+}
+
+async fn a_service_is_stopped_started_and_restarted_by_request(fixture: Fixture) {
+    let Hosted { mut agent, id, log, .. } = hosted(&fixture, PROGRAM, "restart = \"never\"").await;
+    let first = started(&log, 1).await;
+    in_state(&fixture, &id, "running").await;
+    control(&fixture, &id, "restart").await;
+    let second = started(&log, 2).await;
+    gone(first).await;
+    in_state(&fixture, &id, "running").await;
+    control(&fixture, &id, "stop").await;
+    in_state(&fixture, &id, "stopped").await;
+    assert!(!is_alive(second));
+    // It stays stopped, also for another process of the agent.
+    agent.kill_9();
+    agent.resume();
+    in_state(&fixture, &id, "stopped").await;
+    assert_eq!(process_ids(&log).len(), 2);
+    // What is asked while the host is away follows when it is back.
+    agent.kill_9();
+    control(&fixture, &id, "start").await;
+    agent.resume();
+    let third = started(&log, 3).await;
+    // A new version replaces the run.
+    upload(&fixture, archive("2", PROGRAM, "")).await;
+    let path = format!("/api/assignments/{id}");
+    fixture.api.patch(&path, json!({"package": "package:kept@2"})).await.expect(200);
+    started(&log, 4).await;
+    gone(third).await;
+    let running = in_state(&fixture, &id, "running").await;
+    let run = running.text("run_id");
+    fixture.api.output_reaches(run, 10).await;
+    assert_eq!(output(&fixture, run).await, "started 2\n");
+    let audit = fixture.api.get("/api/audit?limit=500").await.expect(200);
+    for action in ["service.restart", "service.stop", "service.start"] {
+        let count = audit.list("items").iter().filter(|entry| entry["action"] == action).count();
+        assert_eq!(count, 1, "{action}");
+    }
+    remove(&fixture, &agent, &id).await;
+}
+
+async fn another_tenant_controls_no_service(fixture: Fixture) {
+    let log = fixture.test_dir.folder("log");
+    upload(&fixture, archive("1", PROGRAM, "")).await;
+    let id = assign(&fixture, &log).await;
+    let other = fixture.other_tenant().await;
+    assert_eq!(other.get("/api/services").await.expect(200).list("items").len(), 0);
+    for action in ["start", "stop", "restart"] {
+        let path = format!("/api/services/{id}/{action}");
+        other.post(&path, json!({})).await.expect_problem(404, "not_found");
+    }
+    assert_eq!(fixture.server.query("SELECT count(*) FROM service_controls"), ["0"]);
+}
+
+async fn a_report_of_a_hostile_agent_is_bounded_and_its_own(fixture: Fixture) {
+    let log = fixture.test_dir.folder("log");
+    upload(&fixture, archive("1", PROGRAM, "")).await;
+    let id = assign(&fixture, &log).await;
+    let (_, key) = fixture.api.agent_key(json!({"name": "fake"})).await;
+    let address = fixture.server.address();
+    let data = json!({"policy": "library",
+        "capabilities": ["ping", "execute", "packages", "assignments"]});
+    let (mut agent, _) = FakeAgent::registered_full(&address, &key, data).await;
+    let list = agent.expect("assignments").await;
+    assert_eq!(list["items"][0]["control"], json!({"is_stopped": false, "restart_requests": 0}));
+    let report = |fields: Value| {
+        let mut service = json!({"state": "running", "started_at_ms": u64::MAX,
+            "restart_count": u64::MAX, "restart_at_ms": u64::MAX,
+            "last_error_code": "\u{202e}<b>".repeat(10_000)});
+        for (name, value) in fields.as_object().into_iter().flatten() {
+            service[name] = value.clone();
+        }
+        json!({"assignment_id": id, "version": "1", "state": "installed", "service": service})
+    };
+    let frame = |items: Vec<Value>| json!({"type": "assignment_states", "revision": list["revision"], "items": items});
+    agent.send(frame(vec![report(json!({}))])).await;
+    let shown = in_state(&fixture, &id, "running").await;
+    assert!(shown.text("last_error_code").chars().count() <= 64, "{shown}");
+    assert!(!shown.text("last_error_code").contains('\u{202e}'));
+    assert_eq!(shown["started_at"], "9999-12-31T23:59:59.999Z");
+    // The id of the run follows from the agent, so it is no execution of another one.
+    let run = shown.text("run_id").to_owned();
+    fixture.api.get(&format!("/api/executions/{run}")).await.expect_problem(404, "not_found");
+    agent.send(frame(vec![report(json!({"run_id": id, "started_at_ms": 1_000}))])).await;
+    let shown = reported(&fixture, &id, "another start", |service| {
+        service["started_at"] == "1970-01-01T00:00:01.000Z"
+    })
+    .await;
+    assert_ne!(shown["run_id"], id.as_str(), "a claimed id is no id");
+    // More reports than a host can have assignments.
+    let many = (0..33).map(|_| report(json!({}))).collect();
+    agent.send(frame(many)).await;
+    agent.closed().await;
+}
+
+#[tokio::test]
+async fn a_service_keeps_its_process_through_an_update_of_the_agent() {
+    let fixture = Fixture::on_sqlite().await;
+    let publisher = Publisher::new(&fixture).await;
+    publisher.release("0.1.0").await;
+    publisher.release("0.2.0").await;
+    let folder = publisher.install("agent", "0.1.0");
+    write_policy(&fixture.test_dir.folder("agent"), &json!({"allow": "library"}).to_string());
+    let options = AgentOptions::named("agent").installed(folder).with("MUSTER_BACKOFF_MAX_MS", 200);
+    let (agent, agent_id) = fixture.agent(options).await;
+    let log = fixture.test_dir.folder("log");
+    upload(&fixture, archive("1", PROGRAM, "")).await;
+    let id = assign(&fixture, &log).await;
+    let process = started(&log, 1).await;
+    let before = in_state(&fixture, &id, "running").await;
+    let update = json!({"command": "update", "data": {"version": "0.2.0"}});
+    let path = format!("/api/agents/{agent_id}/command");
+    fixture.api.post(&path, update).await.expect(202);
+    eventually_shown("the agent runs 0.2.0", async || {
+        let shown = fixture.api.get(&format!("/api/agents/{agent_id}")).await.expect(200);
+        let is_done = shown["version"] == "0.2.0" && shown["update"]["outcome"] == "installed";
+        if is_done { Ok(()) } else { Err(shown) }
+    })
+    .await;
+    assert!(is_alive(process));
+    // The new agent controls it.
+    control(&fixture, &id, "restart").await;
+    started(&log, 2).await;
+    gone(process).await;
+    let ended = fixture.api.finished(before.text("run_id")).await;
+    assert_eq!(ended["state"], "cancelled", "{ended}");
+    remove(&fixture, &agent, &id).await;
+}
+
+#[tokio::test]
+async fn a_service_has_one_process_through_kills_and_a_reboot() {
+    let mut fixture = Fixture::on_sqlite().await;
+    let Hosted { mut agent, id, log, .. } = hosted(&fixture, PROGRAM, "").await;
+    let first = started(&log, 1).await;
+    in_state(&fixture, &id, "running").await;
+    agent.kill_9();
+    agent.resume();
+    in_state(&fixture, &id, "running").await;
+    assert!(is_alive(first));
+    agent.stop();
+    assert!(is_alive(first), "it outlives the agent");
+    fixture.server.stop();
+    agent.resume();
+    // Its shim is gone, so nothing would end it.
+    agent.kill_9_shims().await;
+    let second = started(&log, 2).await;
+    assert!(!is_alive(first), "two at once");
+    // As after a reboot: no process is left, and the server is away.
+    agent.cut_power();
+    if is_alive(second) {
+        kill(Pid::from_raw(second), Signal::SIGKILL).expect("killed");
+    }
+    agent.resume();
+    let third = started(&log, 3).await;
+    assert!(is_alive(third));
+    fixture.server.resume();
+    fixture.server.ready().await;
+    let shown = reported(&fixture, &id, "all starts", |service| {
+        service["state"] == "running" && service["restart_count"] == 2
+    })
+    .await;
+    assert_eq!(shown["last_outcome"], "lost", "{shown}");
+    let page = fixture.api.get("/api/executions?trigger=service").await.expect(200);
+    let mut states: Vec<&str> = page.list("items").iter().map(|run| run.text("state")).collect();
+    states.sort_unstable();
+    assert_eq!(states, ["lost", "lost", "running"]);
+    remove(&fixture, &agent, &id).await;
+}
+
+#[tokio::test]
+async fn a_service_that_fails_waits_longer_each_time_and_ends_by_its_policy() {
+    let fixture = Fixture::on_sqlite().await;
+    let program = "echo $$ >>\"$LOG/pids\"\ntest -e \"$LOG/well\" || exit 3\n";
+    let settings = "restart = \"on-failure\"";
+    let Hosted { agent, id, log, .. } = hosted(&fixture, program, settings).await;
+    let waiting = in_state(&fixture, &id, "backoff").await;
+    assert!(waiting["restart_at"].is_string(), "{waiting}");
+    assert_eq!(waiting["last_error_code"], "exit_code");
+    let failed = reported(&fixture, &id, "restarts", |service| {
+        service["restart_count"].as_u64().is_some_and(|count| count >= 2)
+    })
+    .await;
+    assert!(failed["state"] != "ended", "{failed}");
+    std::fs::write(log.join("well"), "").expect("written");
+    let ended = in_state(&fixture, &id, "ended").await;
+    assert_eq!(ended["last_outcome"], "succeeded", "{ended}");
+    let starts = process_ids(&log).len();
+    control(&fixture, &id, "restart").await;
+    started(&log, starts + 1).await;
+    remove(&fixture, &agent, &id).await;
+}
+
+#[tokio::test]
+async fn a_service_whose_checks_fail_is_restarted() {
+    let fixture = Fixture::on_sqlite().await;
+    let settings = "max_memory_bytes = 67108864\nstop_grace_ms = 1000\n[service.health]\n\
+         entry = \"health.sh\"\ninterval_ms = 1000\nfailures = 5";
+    let Hosted { agent, id, log, .. } = hosted(&fixture, PROGRAM, settings).await;
+    let first = started(&log, 1).await;
+    let well = reported(&fixture, &id, "healthy", |service| service["health"] == "healthy").await;
+    // The host says whether its limits hold.
+    let has_groups = Path::new("/sys/fs/cgroup/cgroup.controllers").exists();
+    let known = if has_groups { vec!["applied", "unavailable"] } else { vec!["unavailable"] };
+    assert!(known.contains(&well.text("limits")), "{well}");
+    std::fs::write(log.join("sick"), "").expect("written");
+    reported(&fixture, &id, "failing", |service| service["health"] == "failing").await;
+    gone(first).await;
+    std::fs::remove_file(log.join("sick")).expect("removed");
+    let ended = fixture.api.finished(well.text("run_id")).await;
+    assert_eq!((&ended["state"], &ended["error_code"]), (&json!("failed"), &json!("unhealthy")));
+    eventually("another start", async || (process_ids(&log).len() > 1).then_some(())).await;
+    reported(&fixture, &id, "healthy again", |service| service["health"] == "healthy").await;
+    remove(&fixture, &agent, &id).await;
+}
+
+#[tokio::test]
+async fn the_policy_of_a_host_decides_whether_services_run() {
+    let fixture = Fixture::on_sqlite().await;
+    let Hosted { agent, id, log, .. } = hosted(&fixture, PROGRAM, "").await;
+    let mut starts = 0;
+    let publisher = "11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=";
+    for (policy, code) in [
+        (json!({"allow": "library", "forbid": ["services"]}), "services_not_allowed"),
+        (json!({"allow": "manifest"}), "library_not_allowed"),
+        (json!({"allow": "library", "publishers": [publisher]}), "publisher_required"),
+    ] {
+        starts += 1;
+        let process = started(&log, starts).await;
+        in_state(&fixture, &id, "running").await;
+        agent.write_policy(&policy.to_string());
+        gone(process).await;
+        let path = format!("/api/assignments/{id}/agents");
+        let refused = eventually("the refusal", async || {
+            let page = fixture.api.get(&path).await.expect(200);
+            let is_it =
+                |it: &&Value| it["error_code"] == code && it["service"]["state"] == "waiting";
+            page.list("items").first().filter(is_it).cloned()
+        })
+        .await;
+        assert_eq!(refused["state"], "failed", "{refused}");
+        agent.write_policy(&json!({"allow": "library"}).to_string());
+    }
+    started(&log, 4).await;
+    remove(&fixture, &agent, &id).await;
+}
+
+#[tokio::test]
+async fn a_service_is_controlled_by_the_command_line() {
+    let fixture = Fixture::on_sqlite().await;
+    let Hosted { agent, agent_id, id, log } = hosted(&fixture, PROGRAM, "").await;
+    started(&log, 1).await;
+    let running = in_state(&fixture, &id, "running").await;
+    fixture.api.output_reaches(running.text("run_id"), 10).await;
+    let cli = fixture.cli().await;
+    let list = cli.run(&["services"]).await.expect(0);
+    assert!(list.contains("1 running"), "{list:?}");
+    let agents = cli.run(&["services", "agents", "kept"]).await.expect(0);
+    assert!(agents.contains("running"), "{agents:?}");
+    let logs = cli.run(&["services", "logs", "kept", &agent_id]).await.expect(0);
+    assert_eq!(logs, "started 1\n");
+    let said = cli.run(&["services", "stop", "kept"]).await.expect(0);
+    assert!(said.contains("on 1 agent"), "{said:?}");
+    in_state(&fixture, &id, "stopped").await;
+    cli.run(&["services", "start", "kept", "--on", "all"]).await.expect(0);
+    started(&log, 2).await;
+    cli.run(&["services", "restart", "kept"]).await.expect(0);
+    started(&log, 3).await;
+    let none = cli.run(&["services", "stop", "kept", "--tag", "none"]).await;
+    assert_ne!(none.code, Some(0), "{none:?}");
+    remove(&fixture, &agent, &id).await;
+}
