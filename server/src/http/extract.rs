@@ -23,6 +23,7 @@ use super::problem::Problem;
 use super::request_id::RequestId;
 use crate::domain::access::credential::presented;
 use crate::domain::access::principal::Principal;
+use crate::domain::certificates::client_certificate::PeerCertificate;
 use crate::domain::field_error::{FieldError, FieldErrorCode};
 use crate::domain::page::{DEFAULT_LIMIT, MAX_LIMIT, PageRequest};
 use crate::domain::source::ClientSource;
@@ -149,6 +150,11 @@ fn source(parts: &Parts) -> Option<String> {
 pub fn client(parts: &Parts) -> Option<ClientSource> {
     let source = parts.extensions.get::<ConnectInfo<SocketAddr>>();
     source.map(|ConnectInfo(address)| ClientSource::of(address.ip()))
+}
+
+/// What the connection of a request showed.
+pub fn peer_certificate(parts: &Parts) -> PeerCertificate {
+    parts.extensions.get::<PeerCertificate>().copied().unwrap_or_default()
 }
 
 /// A JSON body. An empty one is `{}`.

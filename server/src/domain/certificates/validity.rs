@@ -7,6 +7,10 @@ const DAY_MS: u64 = 24 * 60 * 60 * 1_000;
 pub const BACKDATED_MS: u64 = DAY_MS;
 /// Of the server's certificate, from when it is issued.
 pub const SERVER_CERTIFICATE_MS: u64 = 90 * DAY_MS;
+/// Of the certificate of an agent.
+pub const AGENT_CERTIFICATE_MS: u64 = 30 * DAY_MS;
+/// Of the certificate of a person or a program.
+pub const CALLER_CERTIFICATE_MS: u64 = 90 * DAY_MS;
 /// Of the authority's certificate.
 pub const AUTHORITY_CERTIFICATE_MS: u64 = 3_650 * DAY_MS;
 
@@ -26,6 +30,11 @@ impl Validity {
             not_after: issued_at.plus_ms(lifetime_ms),
             renew_at: issued_at.plus_ms(lifetime_ms / 3 * 2),
         }
+    }
+
+    /// Of a certificate that was issued for `lifetime_ms` and is valid until `not_after`.
+    pub fn until(not_after: Timestamp, lifetime_ms: u64) -> Self {
+        Self::issued(not_after.minus_ms(lifetime_ms), lifetime_ms)
     }
 
     /// True if it must be renewed: at two thirds of its time, or if the clock was set back before its start.

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use muster_protocol::identity::AgentPublicKey;
 use rcgen::{
     BasicConstraints, Certificate, CertificateParams, DistinguishedName, DnType, Error,
-    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType, SerialNumber,
-    date_time_ymd,
+    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, PublicKeyData, SanType,
+    SerialNumber, SignatureAlgorithm, date_time_ymd,
 };
 use ring::rand::{SecureRandom as _, SystemRandom};
 
@@ -58,6 +59,40 @@ pub(super) fn server(
     params.serial_number = Some(serial_number()?);
     limit(&mut params, validity);
     params.signed_by(key, &issuer)
+}
+
+/// The certificate of a client, for its public key.
+pub(super) fn client(
+    (authority_name, authority_key): (&str, &KeyPair),
+    key: &impl PublicKeyData,
+    name: &str,
+    validity: &Validity,
+) -> Result<Certificate, Error> {
+    let issuer_params = authority_params(authority_name);
+    let issuer = Issuer::from_params(&issuer_params, authority_key);
+    let mut params = CertificateParams::default();
+    params.distinguished_name = named(name);
+    params.is_ca = IsCa::ExplicitNoCa;
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    // No server can use it: agents trust this authority for servers.
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+    params.use_authority_key_identifier_extension = true;
+    params.serial_number = Some(serial_number()?);
+    limit(&mut params, validity);
+    params.signed_by(key, &issuer)
+}
+
+/// The public key of an agent, for rcgen.
+pub(super) struct AgentKey<'a>(pub &'a AgentPublicKey);
+
+impl PublicKeyData for AgentKey<'_> {
+    fn der_bytes(&self) -> &[u8] {
+        self.0.as_bytes()
+    }
+
+    fn algorithm(&self) -> &'static SignatureAlgorithm {
+        &rcgen::PKCS_ED25519
+    }
 }
 
 /// What its certificate and those that it issues must agree on.

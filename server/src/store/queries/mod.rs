@@ -45,6 +45,10 @@ pub mod access {
         pub(in crate::store::queries) mod tenant_deletion;
     }
 }
+/// Certificates that this server has issued to clients.
+pub mod certificates {
+    pub(super) mod client_certificates;
+}
 /// Commands, jobs, rollouts, executions and their output.
 pub mod commands {
     pub(super) mod approvals;

@@ -31,7 +31,7 @@ const SLICE_AGENTS: u64 = 20;
 
 /// Tables whose rows are deleted by `tenant_id` alone, with a column that distinguishes rows of a slice.
 /// Commands, agents, members and the tenant itself have functions of their own.
-const TABLES: [(&str, &str); 39] = [
+const TABLES: [(&str, &str); 40] = [
     ("approvals", "id"),
     ("approval_rules", "id"),
     ("ladders", "tenant_id"),
@@ -57,6 +57,7 @@ const TABLES: [(&str, &str); 39] = [
     ("webhook_keys", "id"),
     ("idempotency_records", "key"),
     ("agent_updates", "agent_id"),
+    ("client_certificates", "id"),
     ("agent_groups", "id"),
     ("rollouts", "job_id"),
     ("jobs", "id"),

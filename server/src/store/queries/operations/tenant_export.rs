@@ -76,13 +76,14 @@ pub const TABLES: [&str; 32] = [
 ];
 
 /// Tables of a tenant that are not exported, and why.
-pub const NOT_EXPORTED_TABLES: [(&str, &str); 11] = [
+pub const NOT_EXPORTED_TABLES: [(&str, &str); 12] = [
     ("alert_states", "what checks of alert rules have measured since minutes"),
     ("api_key_secrets", "hashes of secrets"),
     ("assignment_states", "what hosts report again when they connect"),
     ("audit_anchors", "part of the export of the audit log, which can be verified"),
     ("audit_heads", "part of the export of the audit log, which can be verified"),
     ("audit_links", "part of the export of the audit log, which can be verified"),
+    ("client_certificates", "worth nothing outside of this server"),
     ("idempotency_records", "belong to requests, and are deleted after a day"),
     ("key_notices", "which keys were reported before they expire"),
     ("retired_agent_secrets", "hashes of secrets"),

@@ -1,0 +1,165 @@
+//! Certificates of clients: issued over keys that they have proven, and looked up when they are shown.
+
+use std::sync::Arc;
+
+use data_encoding::BASE64;
+use muster_protocol::CloseCode;
+use muster_protocol::identity::AgentPublicKey;
+use serde_json::json;
+
+use super::authority::{AuthorityError, ServerAuthority};
+use crate::domain::access::principal::Scope;
+use crate::domain::certificates::client_certificate::{
+    CertificateHolder, CertificatePolicy, KeyHash, PeerCertificate,
+};
+use crate::domain::certificates::validity::{AGENT_CERTIFICATE_MS, Validity};
+use crate::domain::ids::{AgentId, CertificateId, TenantId};
+use crate::domain::time::{Clock, Timestamp};
+use crate::hub::Hub;
+use crate::services::access::caller::{Caller, Subject};
+use crate::services::error::{Result, ServiceError};
+use crate::store::entities::certificates::client_certificate;
+use crate::store::{Store, StoreError};
+
+/// The answer to an id that the tenant does not have.
+const UNKNOWN: ServiceError = ServiceError::NotFound("certificate");
+
+/// Use cases of the certificates of clients.
+#[derive(Debug, Clone)]
+pub struct ClientCertificates {
+    pub(in crate::services) store: Store,
+    pub(in crate::services) hub: Arc<Hub>,
+    pub(in crate::services) clock: Clock,
+    /// `None` if this server does not end TLS.
+    pub(in crate::services) authority: Option<ServerAuthority>,
+    pub(in crate::services) policy: CertificatePolicy,
+}
+
+/// The certificate of an agent, as its session knows it.
+#[derive(Debug, Clone, Copy)]
+pub struct AgentCertificate {
+    pub public_key: AgentPublicKey,
+    /// When the last one ends; `None` if the agent has none that counts.
+    pub expires_at: Option<Timestamp>,
+}
+
+/// A certificate of an agent that was just issued and stored.
+#[derive(Debug)]
+pub struct IssuedAgentCertificate {
+    /// DER, base64.
+    pub certificate: String,
+    pub expires_at: Timestamp,
+}
+
+/// The certificate was not issued.
+#[derive(Debug, thiserror::Error)]
+pub enum IssueError {
+    #[error("this server does not issue certificates")]
+    NoAuthority,
+    #[error(transparent)]
+    Authority(#[from] AuthorityError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl AgentCertificate {
+    /// True if the agent needs one now.
+    pub fn is_due(&self, now: Timestamp) -> bool {
+        self.expires_at
+            .is_none_or(|at| Validity::until(at, AGENT_CERTIFICATE_MS).is_due(now))
+    }
+}
+
+impl ClientCertificates {
+    /// Which clients must show a certificate.
+    pub fn policy(&self) -> CertificatePolicy {
+        self.policy
+    }
+
+    /// When the last certificate of an agent's key pair ends; `None` if there is none.
+    ///
+    /// # Errors
+    /// The code to end the session with, if it was revoked or the database fails.
+    pub async fn expiry_of_agent(
+        &self,
+        tenant_id: TenantId,
+        key: &AgentPublicKey,
+    ) -> std::result::Result<Option<Timestamp>, CloseCode> {
+        let found = self.store.tenant(tenant_id).certificate_of_key(KeyHash::of_agent(key)).await;
+        let row = found.map_err(|error| {
+            tracing::warn!(%error, "failed to look up the certificate of an agent");
+            CloseCode::TryAgainLater
+        })?;
+        match row {
+            Some(row) if row.revoked_at.is_some() => Err(CloseCode::CertificateRevoked),
+            row => Ok(row.map(|row| row.expires_at)),
+        }
+    }
+
+    /// Checks a request of an agent outside of a session, which is authenticated by its agent key alone.
+    ///
+    /// # Errors
+    /// Why it is refused: where agents must show a certificate, it must be one of an agent of the tenant.
+    pub async fn check_agent_request(
+        &self,
+        tenant_id: TenantId,
+        shown: PeerCertificate,
+    ) -> std::result::Result<(), CloseCode> {
+        self.policy.check_agent(shown)?;
+        let Some(key) = shown.key().filter(|_| self.policy != CertificatePolicy::Off) else {
+            return Ok(());
+        };
+        match self.store.tenant(tenant_id).certificate_of_key(key).await {
+            Ok(Some(row)) if row.revoked_at.is_some() => Err(CloseCode::CertificateRevoked),
+            Ok(Some(row)) if row.holder == CertificateHolder::Agent => Ok(()),
+            Ok(_) => Err(CloseCode::CertificateMismatch),
+            Err(error) => {
+                tracing::warn!(%error, "failed to look up the certificate of an agent");
+                Err(CloseCode::TryAgainLater)
+            }
+        }
+    }
+
+    /// Issues a certificate over the key pair that an agent has proven in its session with this epoch.
+    ///
+    /// # Errors
+    /// [`IssueError`]
+    pub async fn issue_for_agent(
+        &self,
+        (tenant_id, agent_id): (TenantId, AgentId),
+        epoch: i64,
+        key: &AgentPublicKey,
+    ) -> std::result::Result<IssuedAgentCertificate, IssueError> {
+        let authority = self.authority.as_ref().ok_or(IssueError::NoAuthority)?;
+        let (certificate, validity) = authority.issue_agent_certificate(agent_id, key)?;
+        let row = client_certificate::Model {
+            id: CertificateId::new(),
+            tenant_id,
+            holder: CertificateHolder::Agent,
+            holder_id: agent_id.0,
+            key_hash: KeyHash::of_agent(key).as_bytes().to_vec(),
+            issued_at: self.clock.now(),
+            expires_at: validity.not_after,
+            revoked_at: None,
+        };
+        self.store.tenant(tenant_id).store_agent_certificate(agent_id, epoch, row).await?;
+        let certificate = BASE64.encode(&certificate);
+        Ok(IssuedAgentCertificate { certificate, expires_at: validity.not_after })
+    }
+
+    /// Revokes a certificate for good, and ends the session of its agent.
+    pub async fn revoke(&self, caller: &Caller, id: CertificateId) -> Result<()> {
+        caller.require(Scope::AgentsWrite)?;
+        let now = self.clock.now();
+        let subject = Subject { kind: "certificate", id: id.0 };
+        let audit = caller.audit("certificate.revoke", subject, &json!({}), now);
+        let tenant = self.store.tenant(caller.principal.tenant_id);
+        let row = tenant.revoke_certificate(id, now, audit).await?.ok_or(UNKNOWN)?;
+        if row.holder == CertificateHolder::Agent
+            && let Some(session) = self.hub.session(AgentId(row.holder_id))
+        {
+            session.close(CloseCode::CertificateRevoked);
+        }
+        Ok(())
+    }
+}
