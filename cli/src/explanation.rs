@@ -170,6 +170,7 @@ const SHOWN_AS_ANSWERED: [&str; 191] = [
     "provider_denied",
     "provider_refused",
     "provider_unavailable",
+    "no_certificates",
     "public_url_required",
     "range_not_satisfiable",
     "refused_by_ladder",

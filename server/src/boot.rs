@@ -62,9 +62,9 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     let authority = certificates::authority(&config, (&store, &secret_box), &clock).await?;
     let client_authority =
         certificates::client_authority(&config, (&store, &secret_box), &clock, &authority).await?;
-    let clients = client_authority.as_ref().map(|authority| {
-        ClientCertificates::new(authority.certificate_pem(), clock.clone())
-    });
+    let clients = client_authority
+        .as_ref()
+        .map(|authority| ClientCertificates::new(authority.certificate_pem(), clock.clone()));
     let certificate = match (&authority, clients.transpose()?) {
         (Some(authority), Some(clients)) => Some(Certificate::issue(authority.clone(), clients)?),
         (_, clients) => certificates::from_files(&config, clients)?,

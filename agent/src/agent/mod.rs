@@ -9,9 +9,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use muster_protocol::frame::{AgentFrame, Registered, Registration};
-use muster_protocol::identity::{
-    AgentKeyPair, CERTIFICATE_CAPABILITY, Challenge, Fingerprint,
-};
+use muster_protocol::identity::{AgentKeyPair, CERTIFICATE_CAPABILITY, Challenge, Fingerprint};
 use muster_protocol::limits::MAX_MAX_EXECUTIONS;
 use muster_protocol::{
     CommandName, PROTOCOL_VERSION, library, package, release, secret_parameters,

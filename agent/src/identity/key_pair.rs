@@ -3,8 +3,8 @@
 
 use data_encoding::BASE64;
 use muster_protocol::identity::{AgentKeyPair, AgentPublicKey, InvalidAgentKey};
-use secrecy::SecretSlice;
 use secrecy::ExposeSecret as _;
+use secrecy::SecretSlice;
 use serde::{Deserialize, Serialize};
 
 use crate::storage::layout::StateDir;

@@ -10,7 +10,7 @@ use crate::error::problem::Problem;
 use crate::explanation::OptionNames;
 
 /// Each command with the options that its refusals name.
-const COMMANDS: [(&str, OptionNames); 24] = [
+const COMMANDS: [(&str, OptionNames); 25] = [
     ("account", account::own::OPTIONS),
     ("access", access::OPTIONS),
     ("approvals", approvals::OPTIONS),
@@ -18,6 +18,7 @@ const COMMANDS: [(&str, OptionNames); 24] = [
     ("keys", keys::OPTIONS),
     ("api-keys", api_keys::OPTIONS),
     ("audit", audit::OPTIONS),
+    ("ca", ca::OPTIONS),
     ("members", members::OPTIONS),
     ("run", run::OPTIONS),
     ("logs", logs::OPTIONS),

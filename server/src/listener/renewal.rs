@@ -137,7 +137,9 @@ impl Certificate {
             }
             Source::Authority { authority, validity } => {
                 let renewed = authority.issue_server_certificate().map_err(CertificateError::from);
-                match renewed.and_then(|new| Ok((certificate::issued(&new, clients)?, new.validity))) {
+                match renewed
+                    .and_then(|new| Ok((certificate::issued(&new, clients)?, new.validity)))
+                {
                     Ok((settings, new)) => {
                         *validity = new;
                         self.settings.send_replace(settings);

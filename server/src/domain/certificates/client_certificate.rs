@@ -5,9 +5,27 @@ use muster_protocol::identity::AgentPublicKey;
 use ring::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
 use strum::{EnumIter, EnumString, IntoStaticStr};
+use uuid::Uuid;
+
+use super::validity::{AGENT_CERTIFICATE_MS, CALLER_CERTIFICATE_MS, EXPIRY_WARNING_MS, Validity};
+use crate::domain::ids::CertificateId;
+use crate::domain::time::Timestamp;
 
 /// Which clients must show a valid certificate.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Default,
+    Serialize,
+    Deserialize,
+    utoipa::ToSchema,
+)]
+#[serde(rename_all = "snake_case")]
 pub enum CertificatePolicy {
     #[default]
     Off,
@@ -37,6 +55,44 @@ pub enum CertificateHolder {
     Agent,
     ApiKey,
     Member,
+}
+
+/// What a certificate is worth now.
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Serialize,
+    Deserialize,
+    EnumIter,
+    IntoStaticStr,
+    utoipa::ToSchema,
+)]
+#[strum(serialize_all = "snake_case")]
+#[serde(rename_all = "snake_case")]
+pub enum CertificateState {
+    Valid,
+    /// Two thirds of its time have passed: the next session of the agent renews it.
+    Due,
+    /// It ends within 7 days, and was not renewed.
+    Expiring,
+    Expired,
+    /// A person has revoked it.
+    Revoked,
+}
+
+/// A certificate of a client, without its key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClientCertificateRecord {
+    pub id: CertificateId,
+    pub holder: CertificateHolder,
+    /// Of the agent, the API key or the member.
+    pub holder_id: Uuid,
+    pub issued_at: Timestamp,
+    pub expires_at: Timestamp,
+    pub revoked_at: Option<Timestamp>,
 }
 
 /// The SHA-256 of a public key, DER-encoded as `SubjectPublicKeyInfo`. All certificates of a key have the same.
@@ -75,6 +131,38 @@ pub enum SessionAdmission {
     /// It is registered and gets a certificate, and nothing else.
     EnrolOnly,
     Refused(CloseCode),
+}
+
+impl CertificateHolder {
+    /// How long its certificates are valid, from when they are issued.
+    pub const fn lifetime_ms(self) -> u64 {
+        match self {
+            Self::Agent => AGENT_CERTIFICATE_MS,
+            Self::ApiKey | Self::Member => CALLER_CERTIFICATE_MS,
+        }
+    }
+}
+
+impl ClientCertificateRecord {
+    /// What it is worth at `now`.
+    pub fn state(&self, now: Timestamp) -> CertificateState {
+        if self.revoked_at.is_some() {
+            CertificateState::Revoked
+        } else if self.expires_at <= now {
+            CertificateState::Expired
+        } else if self.expires_at <= now.plus_ms(EXPIRY_WARNING_MS) {
+            CertificateState::Expiring
+        } else if Validity::until(self.expires_at, self.holder.lifetime_ms()).is_due(now) {
+            CertificateState::Due
+        } else {
+            CertificateState::Valid
+        }
+    }
+
+    /// When the renewal becomes due.
+    pub fn renew_at(&self) -> Timestamp {
+        Validity::until(self.expires_at, self.holder.lifetime_ms()).renew_at()
+    }
 }
 
 impl KeyHash {
@@ -216,6 +304,26 @@ mod tests {
                 prop_assert!(agent.key.is_some() && agent.can_store);
                 prop_assert!(shown == PeerCertificate::Invalid || !agent.has_certificate, "a proxy ends TLS");
             }
+        }
+
+        #[test]
+        fn certificate_is_renewed_before_it_counts_as_expiring(
+            is_agent in any::<bool>(), left_ms in -100_000_000_i64..9_000_000_000
+        ) {
+            let now = Timestamp(1_000_000_000_000);
+            let record = ClientCertificateRecord {
+                id: CertificateId::new(),
+                holder: if is_agent { CertificateHolder::Agent } else { CertificateHolder::Member },
+                holder_id: Uuid::nil(),
+                issued_at: now,
+                expires_at: Timestamp(now.0 + left_ms),
+                revoked_at: None,
+            };
+            let state = record.state(now);
+            prop_assert_eq!(state == CertificateState::Expired, left_ms <= 0);
+            prop_assert_eq!(state == CertificateState::Valid, now < record.renew_at());
+            let week = i64::try_from(EXPIRY_WARNING_MS).expect("a week");
+            prop_assert_eq!(state == CertificateState::Expiring, (1..=week).contains(&left_ms));
         }
 
         #[test]

@@ -6,14 +6,17 @@ use data_encoding::BASE64;
 use muster_protocol::CloseCode;
 use muster_protocol::identity::AgentPublicKey;
 use serde_json::json;
+use strum::IntoEnumIterator as _;
 
 use super::authority::{AuthorityError, ServerAuthority};
 use crate::domain::access::principal::Scope;
 use crate::domain::certificates::client_certificate::{
-    CertificateHolder, CertificatePolicy, KeyHash, PeerCertificate,
+    CertificateHolder, CertificatePolicy, CertificateState, ClientCertificateRecord, KeyHash,
+    PeerCertificate,
 };
 use crate::domain::certificates::validity::{AGENT_CERTIFICATE_MS, Validity};
 use crate::domain::ids::{AgentId, CertificateId, TenantId};
+use crate::domain::page::{Page, PageRequest};
 use crate::domain::time::{Clock, Timestamp};
 use crate::hub::Hub;
 use crate::services::access::caller::{Caller, Subject};
@@ -33,6 +36,15 @@ pub struct ClientCertificates {
     /// `None` if this server does not end TLS.
     pub(in crate::services) authority: Option<ServerAuthority>,
     pub(in crate::services) policy: CertificatePolicy,
+}
+
+/// What clients must show, and how many certificates there are.
+#[derive(Debug)]
+pub struct CertificatesStatus {
+    pub policy: CertificatePolicy,
+    /// False if this server does not end TLS.
+    pub is_issuing: bool,
+    pub counts: Vec<(CertificateState, u64)>,
 }
 
 /// The certificate of an agent, as its session knows it.
@@ -65,8 +77,7 @@ pub enum IssueError {
 impl AgentCertificate {
     /// True if the agent needs one now.
     pub fn is_due(&self, now: Timestamp) -> bool {
-        self.expires_at
-            .is_none_or(|at| Validity::until(at, AGENT_CERTIFICATE_MS).is_due(now))
+        self.expires_at.is_none_or(|at| Validity::until(at, AGENT_CERTIFICATE_MS).is_due(now))
     }
 }
 
@@ -147,9 +158,37 @@ impl ClientCertificates {
         Ok(IssuedAgentCertificate { certificate, expires_at: validity.not_after })
     }
 
+    /// One page of the tenant's certificates, oldest first.
+    pub async fn list(
+        &self,
+        caller: &Caller,
+        state: Option<CertificateState>,
+        page: PageRequest,
+    ) -> Result<Page<ClientCertificateRecord>> {
+        caller.require(Scope::AgentsRead)?;
+        let tenant = self.store.tenant(caller.principal.tenant_id);
+        let rows = tenant.certificates(state, self.clock.now(), page).await?;
+        Ok(Page::of(rows, page, |row| row.id.0).map(ClientCertificateRecord::from))
+    }
+
+    /// What clients must show, and how many certificates of the tenant are in each state.
+    pub async fn status(&self, caller: &Caller) -> Result<CertificatesStatus> {
+        caller.require(Scope::AgentsRead)?;
+        let tenant = self.store.tenant(caller.principal.tenant_id);
+        let now = self.clock.now();
+        let mut counts = Vec::new();
+        for state in CertificateState::iter() {
+            counts.push((state, tenant.count_certificates(state, now).await?));
+        }
+        Ok(CertificatesStatus { policy: self.policy, is_issuing: self.authority.is_some(), counts })
+    }
+
     /// Revokes a certificate for good, and ends the session of its agent.
     pub async fn revoke(&self, caller: &Caller, id: CertificateId) -> Result<()> {
         caller.require(Scope::AgentsWrite)?;
+        if self.authority.is_none() {
+            return Err(no_certificates());
+        }
         let now = self.clock.now();
         let subject = Subject { kind: "certificate", id: id.0 };
         let audit = caller.audit("certificate.revoke", subject, &json!({}), now);
@@ -161,5 +200,14 @@ impl ClientCertificates {
             session.close(CloseCode::CertificateRevoked);
         }
         Ok(())
+    }
+}
+
+/// The answer of a server that does not end TLS, and so can't check certificates.
+fn no_certificates() -> ServiceError {
+    ServiceError::Conflict {
+        code: "no_certificates",
+        detail: "this server does not end TLS, so it issues and checks no certificates; see --tls"
+            .into(),
     }
 }

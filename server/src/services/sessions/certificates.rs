@@ -89,11 +89,8 @@ impl LiveSession {
             let handle = &self.handle;
             let agent = (handle.tenant_id, handle.agent_id);
             let public_key = &certificate.public_key;
-            let issued = self
-                .service
-                .certificates
-                .issue_for_agent(agent, handle.epoch, public_key)
-                .await;
+            let issued =
+                self.service.certificates.issue_for_agent(agent, handle.epoch, public_key).await;
             match issued {
                 Ok(issued) => self.send_certificate(issued, transport).await?,
                 Err(error) => {

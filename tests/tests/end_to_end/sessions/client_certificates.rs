@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use muster_tests::{
-    AgentOptions, Authority, CertifiedHost, Closed, Database, FakeAgent, Fixture, JsonFields as _, Script,
-    ServerOptions, TestDir, TlsTerminator, certified_client, eventually, fake_time,
+    AgentOptions, Authority, CertifiedHost, Closed, Database, FakeAgent, Fixture, JsonFields as _,
+    Script, ServerOptions, TestDir, TlsTerminator, certified_client, eventually, fake_time,
 };
 use serde_json::{Value, json};
 
@@ -62,7 +62,8 @@ async fn agent_enrols_and_works_where_certificates_are_required() {
             "http" => options.with("MUSTER_HTTP_FALLBACK", "only"),
             _ => options,
         };
-        let (mut agent, id) = fixture.agent(AgentOptions { name: transport.into(), ..options }).await;
+        let (mut agent, id) =
+            fixture.agent(AgentOptions { name: transport.into(), ..options }).await;
         fixture.reached_over(&id, transport).await;
         let command = fixture.api.execute(&id, "hello", json!({})).await;
         assert_eq!(fixture.api.finished(&command).await["state"], "succeeded");
@@ -104,8 +105,7 @@ async fn certificate_of_another_authority_counts_as_none() {
     let (authority, address) = (authority(&fixture), fixture.server.address());
     let (mut host, key) = enrolled(&fixture).await;
     let self_made = host.self_made();
-    let mut agent =
-        CertifiedHost::connect_with(Some(self_made), &authority, &address, &key).await;
+    let mut agent = CertifiedHost::connect_with(Some(self_made), &authority, &address, &key).await;
     agent.expect("connected").await;
     agent.register(host.registration()).await;
     // It gets a certificate of this server, and nothing else.
@@ -208,7 +208,8 @@ async fn certificate_is_renewed_within_the_session_at_two_thirds_of_its_time() {
 
     std::fs::write(clock(&fixture.test_dir), "+21d").expect("write the clock");
     agent.send(json!({"type": "heartbeat"})).await;
-    let mut frames = vec![agent.next().await.expect("a frame"), agent.next().await.expect("a frame")];
+    let mut frames =
+        vec![agent.next().await.expect("a frame"), agent.next().await.expect("a frame")];
     frames.sort_by_key(|frame| frame["type"].as_str().map(str::to_owned));
     assert_eq!(frames[0]["type"], "certificate", "{frames:?}");
     assert_eq!(frames[1]["type"], "heartbeat_ack", "{frames:?}");
@@ -226,7 +227,8 @@ async fn agent_whose_certificate_expired_gets_another_one_by_its_key_pair() {
     agent.stop();
     fixture.server.stop();
     let moved = fake_time("+40d");
-    let options = ServerOptions::issuing(&fixture.test_dir).with("MUSTER_REQUIRE_CLIENT_CERT", "agents");
+    let options =
+        ServerOptions::issuing(&fixture.test_dir).with("MUSTER_REQUIRE_CLIENT_CERT", "agents");
     let options = moved.iter().fold(options, |options, (name, value)| options.with(name, value));
     fixture.server.resume_with(options);
     for (name, value) in &moved {

@@ -6,7 +6,7 @@ use sea_orm::entity::prelude::{
 };
 use uuid::Uuid;
 
-use crate::domain::certificates::client_certificate::{CertificateHolder, KeyHash};
+use crate::domain::certificates::client_certificate::{CertificateHolder, ClientCertificateRecord};
 use crate::domain::ids::{CertificateId, TenantId};
 use crate::domain::time::Timestamp;
 
@@ -32,10 +32,9 @@ pub enum Relation {}
 
 impl ActiveModelBehavior for ActiveModel {}
 
-impl Model {
-    /// The public key that it is for.
-    pub fn key(&self) -> Option<KeyHash> {
-        let bytes: &[u8] = &self.key_hash;
-        bytes.try_into().ok().map(KeyHash::from_bytes)
+impl From<Model> for ClientCertificateRecord {
+    fn from(row: Model) -> Self {
+        let Model { id, holder, holder_id, issued_at, expires_at, revoked_at, .. } = row;
+        Self { id, holder, holder_id, issued_at, expires_at, revoked_at }
     }
 }

@@ -2,11 +2,15 @@
 
 use sea_orm::sea_query::OnConflict;
 use sea_orm::{
-    ColumnTrait as _, DatabaseTransaction, EntityTrait as _, IntoActiveModel as _,
+    ColumnTrait as _, Condition, DatabaseTransaction, EntityTrait as _, IntoActiveModel as _,
     PaginatorTrait as _, QueryFilter as _, QueryOrder as _, QuerySelect as _,
 };
+use strum::IntoEnumIterator as _;
 
-use crate::domain::certificates::client_certificate::KeyHash;
+use crate::domain::certificates::client_certificate::{
+    CertificateHolder, CertificateState, KeyHash,
+};
+use crate::domain::certificates::validity::{EXPIRY_WARNING_MS, Validity};
 use crate::domain::ids::{AgentId, CertificateId};
 use crate::domain::page::PageRequest;
 use crate::domain::time::Timestamp;
@@ -26,8 +30,13 @@ impl TenantScope {
         Ok(query.all(&self.reader).await?.pop())
     }
 
-    /// One page of certificates, oldest first, with one row more than the limit.
-    pub async fn certificates(&self, page: PageRequest) -> Result<Vec<Model>, StoreError> {
+    /// One page of certificates that are in a state at `now`, oldest first, with one row more than the limit.
+    pub async fn certificates(
+        &self,
+        state: Option<CertificateState>,
+        now: Timestamp,
+        page: PageRequest,
+    ) -> Result<Vec<Model>, StoreError> {
         let mut query = Entity::find()
             .filter(Column::TenantId.eq(self.tenant_id))
             .order_by_asc(Column::Id)
@@ -35,21 +44,21 @@ impl TenantScope {
         if let Some(after) = page.after {
             query = query.filter(Column::Id.gt(after));
         }
+        if let Some(state) = state {
+            query = query.filter(is_in_state(state, now));
+        }
         Ok(query.all(&self.reader).await?)
     }
 
-    /// One certificate.
-    pub async fn certificate(&self, id: CertificateId) -> Result<Option<Model>, StoreError> {
-        let query = Entity::find_by_id(id).filter(Column::TenantId.eq(self.tenant_id));
-        Ok(query.all(&self.reader).await?.pop())
-    }
-
-    /// Certificates that are not revoked and expire before `at`.
-    pub async fn count_certificates_until(&self, at: Timestamp) -> Result<u64, StoreError> {
+    /// How many certificates are in a state at `now`.
+    pub async fn count_certificates(
+        &self,
+        state: CertificateState,
+        now: Timestamp,
+    ) -> Result<u64, StoreError> {
         let query = Entity::find()
             .filter(Column::TenantId.eq(self.tenant_id))
-            .filter(Column::RevokedAt.is_null())
-            .filter(Column::ExpiresAt.lt(at));
+            .filter(is_in_state(state, now));
         Ok(query.count(&self.reader).await?)
     }
 
@@ -127,4 +136,25 @@ async fn put(transaction: &DatabaseTransaction, row: Model) -> Result<(), StoreE
         .exec_without_returning(transaction)
         .await?;
     Ok(())
+}
+
+/// As [`ClientCertificateRecord::state`](crate::domain::certificates::client_certificate::ClientCertificateRecord::state).
+fn is_in_state(state: CertificateState, now: Timestamp) -> Condition {
+    let current = || Condition::all().add(Column::RevokedAt.is_null());
+    let ends_after = |at: Timestamp| current().add(Column::ExpiresAt.gt(at));
+    let warned = now.plus_ms(EXPIRY_WARNING_MS);
+    // The last third of a certificate, which depends on its holder.
+    let is_due = CertificateHolder::iter().fold(Condition::any(), |any, holder| {
+        let renewed = now.plus_ms(Validity::renewed_before_ms(holder.lifetime_ms()));
+        let of_holder =
+            Condition::all().add(Column::Holder.eq(holder)).add(Column::ExpiresAt.lte(renewed));
+        any.add(of_holder)
+    });
+    match state {
+        CertificateState::Revoked => Condition::all().add(Column::RevokedAt.is_not_null()),
+        CertificateState::Expired => current().add(Column::ExpiresAt.lte(now)),
+        CertificateState::Expiring => ends_after(now).add(Column::ExpiresAt.lte(warned)),
+        CertificateState::Due => ends_after(warned).add(is_due),
+        CertificateState::Valid => ends_after(warned).add(is_due.not()),
+    }
 }
