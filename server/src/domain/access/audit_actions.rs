@@ -4,7 +4,7 @@
 const LIKENESS: f64 = 0.75;
 
 /// Every action, `<resource>.<verb>`. A test compares this list with the entries that services write.
-pub const AUDIT_ACTIONS: [&str; 113] = [
+pub const AUDIT_ACTIONS: [&str; 114] = [
     "agent.adopt",
     "agent.delete",
     "agent.deregister",
@@ -36,6 +36,7 @@ pub const AUDIT_ACTIONS: [&str; 113] = [
     "calendar.create",
     "calendar.delete",
     "calendar.update",
+    "certificate.create",
     "certificate.revoke",
     "command.cancel",
     "command.run",

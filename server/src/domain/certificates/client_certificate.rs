@@ -11,6 +11,11 @@ use super::validity::{AGENT_CERTIFICATE_MS, CALLER_CERTIFICATE_MS, EXPIRY_WARNIN
 use crate::domain::ids::CertificateId;
 use crate::domain::time::Timestamp;
 
+/// Certificates of one person or one API key that are valid at once.
+pub const MAX_CERTIFICATES_OF_HOLDER: usize = 10;
+/// Longest certificate request, in bytes.
+pub const MAX_REQUEST_BYTES: usize = 8_192;
+
 /// Which clients must show a valid certificate.
 #[derive(
     Debug,

@@ -1,5 +1,6 @@
 //! `/api/certificates`: certificates that this server has issued to clients.
 
+use axum::Extension;
 use axum::extract::State;
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
@@ -9,11 +10,12 @@ use utoipa_axum::routes;
 use uuid::Uuid;
 
 use super::AppState;
-use super::extract::{Id, Params, page};
+use super::extract::{Body, Id, Params, page};
 use super::problem::{ApiResult, Problem};
 use super::views::PageView;
 use crate::domain::certificates::client_certificate::{
     CertificateHolder, CertificatePolicy, CertificateState, ClientCertificateRecord,
+    PeerCertificate,
 };
 use crate::domain::ids::CertificateId;
 use crate::domain::time::Timestamp;
@@ -22,7 +24,7 @@ use crate::services::certificates::client_certificates::CertificatesStatus;
 
 pub(super) fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new()
-        .routes(routes!(list_certificates))
+        .routes(routes!(list_certificates, issue_certificate))
         .routes(routes!(get_certificates_status))
         .routes(routes!(revoke_certificate))
 }
@@ -100,6 +102,45 @@ impl From<CertificatesStatus> for CertificatesStatusView {
             revoked_count: count(CertificateState::Revoked),
         }
     }
+}
+
+/// A certificate request (PKCS #10), whose key stays with its owner.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct IssueCertificate {
+    /// PEM. Only its public key counts: ECDSA on P-256 or P-384, Ed25519, or RSA.
+    request: String,
+}
+
+/// A certificate that was just issued.
+#[derive(Debug, Serialize, ToSchema)]
+struct IssuedCertificateView {
+    id: CertificateId,
+    /// PEM.
+    certificate: String,
+    expires_at: Timestamp,
+}
+
+/// Issue a certificate to the caller, valid for 90 days.
+///
+/// It is for the API key or the member that asks, at most 10 at once. A caller that has a valid certificate must show
+/// it on the connection of this request, or the answer is 409 `certificate_exists`. The answer of a server that does
+/// not end TLS is 409 `no_certificates`.
+#[utoipa::path(post, path = "/api/certificates", tag = "certificates", request_body = IssueCertificate,
+    responses((status = 201, body = IssuedCertificateView), (status = 409, body = Problem), (status = 422, body = Problem)))]
+async fn issue_certificate(
+    State(state): State<AppState>,
+    caller: Caller,
+    certificate: Option<Extension<PeerCertificate>>,
+    Body(body): Body<IssueCertificate>,
+) -> ApiResult<(StatusCode, axum::Json<IssuedCertificateView>)> {
+    let shown = certificate.map(|Extension(shown)| shown).unwrap_or_default();
+    let certificates = &state.services.certificates;
+    let (record, certificate) =
+        certificates.issue_for_caller(&caller, &body.request, shown).await?;
+    let ClientCertificateRecord { id, expires_at, .. } = record;
+    let view = IssuedCertificateView { id, certificate, expires_at };
+    Ok((StatusCode::CREATED, axum::Json(view)))
 }
 
 /// List certificates of clients, oldest first.

@@ -39,6 +39,7 @@ const SENTENCES: &[(&str, &str, &str)] = &[
     ("begin_passkey", "200", "What a browser needs to make a passkey."),
     ("add_passkey", "201", "The passkey, and perhaps recovery codes."),
     ("list_certificates", "200", "A page of certificates."),
+    ("issue_certificate", "201", "The certificate."),
     ("get_certificates_status", "200", "Who must show a certificate, and how many there are."),
     ("revoke_certificate", "204", "The certificate is revoked."),
     ("remove_passkey", "204", "The passkey is removed."),

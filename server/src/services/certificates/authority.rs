@@ -15,10 +15,12 @@ use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use super::issuing;
+use crate::domain::certificates::client_certificate::KeyHash;
 use crate::domain::certificates::names::CertificateName;
 use crate::domain::certificates::pin::PublicKeyPin;
 use crate::domain::certificates::validity::{
-    AGENT_CERTIFICATE_MS, AUTHORITY_CERTIFICATE_MS, SERVER_CERTIFICATE_MS, Validity,
+    AGENT_CERTIFICATE_MS, AUTHORITY_CERTIFICATE_MS, CALLER_CERTIFICATE_MS, SERVER_CERTIFICATE_MS,
+    Validity,
 };
 use crate::domain::ids::{AgentId, TenantId};
 use crate::domain::secret_box::{SecretBox, Unsealable};
@@ -168,6 +170,24 @@ impl ServerAuthority {
         let name = format!("Muster agent {agent_id}");
         let issued = issuing::client(authority, &issuing::AgentKey(key), &name, &validity)?;
         Ok((issued.der().to_vec(), validity))
+    }
+
+    /// Issues a certificate for the key of a certificate request in PEM, valid from now. Returns the certificate
+    /// in PEM, and the hash of its key.
+    ///
+    /// # Errors
+    /// [`AuthorityError::Issuing`], also if the request can't be read or its signature is wrong.
+    pub(super) fn issue_requested_certificate(
+        &self,
+        name: &str,
+        request: &str,
+    ) -> Result<(String, KeyHash, Validity), AuthorityError> {
+        let shared = &self.0;
+        let key = issuing::requested_key(request)?;
+        let validity = Validity::issued(shared.clock.now(), CALLER_CERTIFICATE_MS);
+        let authority = (shared.name.as_str(), &shared.key);
+        let issued = issuing::client(authority, &key, name, &validity)?;
+        Ok((issued.pem(), KeyHash::of_key_info(&key.subject_public_key_info()), validity))
     }
 
     /// True if a certificate with this validity must be renewed now.

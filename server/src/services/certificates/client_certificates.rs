@@ -9,12 +9,13 @@ use serde_json::json;
 use strum::IntoEnumIterator as _;
 
 use super::authority::{AuthorityError, ServerAuthority};
-use crate::domain::access::principal::Scope;
+use crate::domain::access::principal::{Principal, PrincipalKind, Scope};
 use crate::domain::certificates::client_certificate::{
     CertificateHolder, CertificatePolicy, CertificateState, ClientCertificateRecord, KeyHash,
-    PeerCertificate,
+    MAX_REQUEST_BYTES, PeerCertificate,
 };
 use crate::domain::certificates::validity::{AGENT_CERTIFICATE_MS, Validity};
+use crate::domain::field_error::{FieldError, FieldErrorCode};
 use crate::domain::ids::{AgentId, CertificateId, TenantId};
 use crate::domain::page::{Page, PageRequest};
 use crate::domain::time::{Clock, Timestamp};
@@ -22,6 +23,7 @@ use crate::hub::Hub;
 use crate::services::access::caller::{Caller, Subject};
 use crate::services::error::{Result, ServiceError};
 use crate::store::entities::certificates::client_certificate;
+use crate::store::queries::CallerCertificate;
 use crate::store::{Store, StoreError};
 
 /// The answer to an id that the tenant does not have.
@@ -156,6 +158,98 @@ impl ClientCertificates {
         self.store.tenant(tenant_id).store_agent_certificate(agent_id, epoch, row).await?;
         let certificate = BASE64.encode(&certificate);
         Ok(IssuedAgentCertificate { certificate, expires_at: validity.not_after })
+    }
+
+    /// Issues a certificate to the caller, for the key of a certificate request in PEM. If the caller has a
+    /// certificate, its connection must have shown it.
+    ///
+    /// # Errors
+    /// 409 `no_certificates`, `certificate_exists`, `too_many_certificates`, `certificate_key_taken`;
+    /// 422 `invalid_field`.
+    pub async fn issue_for_caller(
+        &self,
+        caller: &Caller,
+        request: &str,
+        shown: PeerCertificate,
+    ) -> Result<(ClientCertificateRecord, String)> {
+        let authority = self.authority.as_ref().ok_or_else(no_certificates)?;
+        let Principal { tenant_id, id: holder_id, kind, .. } = *caller.principal;
+        let (holder, name) = match kind {
+            PrincipalKind::ApiKey => (CertificateHolder::ApiKey, "API key"),
+            _ => (CertificateHolder::Member, "member"),
+        };
+        let invalid = |detail: String| ServiceError::InvalidField {
+            detail,
+            error: FieldError::new("request", FieldErrorCode::Invalid),
+        };
+        if request.len() > MAX_REQUEST_BYTES {
+            return Err(invalid(format!("`request` is longer than {MAX_REQUEST_BYTES} bytes")));
+        }
+        let name = format!("Muster {name} {}", holder_id.0);
+        let issued = authority.issue_requested_certificate(&name, request);
+        let (certificate, key, validity) = issued.map_err(|error| {
+            tracing::debug!(%error, "a certificate request can't be used");
+            invalid("`request` is not a certificate request in PEM with a supported key".into())
+        })?;
+        let now = self.clock.now();
+        let row = client_certificate::Model {
+            id: CertificateId::new(),
+            tenant_id,
+            holder,
+            holder_id: holder_id.0,
+            key_hash: key.as_bytes().to_vec(),
+            issued_at: now,
+            expires_at: validity.not_after,
+            revoked_at: None,
+        };
+        let subject = Subject { kind: "certificate", id: row.id.0 };
+        let audit = caller.audit("certificate.create", subject, &json!({}), now);
+        let tenant = self.store.tenant(tenant_id);
+        let stored = tenant.store_caller_certificate(row.clone(), shown.key(), audit).await?;
+        let (code, detail) = match stored {
+            CallerCertificate::Stored => return Ok((row.into(), certificate)),
+            CallerCertificate::NotShown => (
+                "certificate_exists",
+                "you have a certificate that is valid; show it on the connection of this request, or let it be revoked",
+            ),
+            CallerCertificate::TooMany => (
+                "too_many_certificates",
+                "you have as many valid certificates as you may have; let one be revoked, or wait until one expires",
+            ),
+            CallerCertificate::KeyTaken => (
+                "certificate_key_taken",
+                "this key was used for another certificate; make a new one",
+            ),
+        };
+        Err(ServiceError::Conflict { code, detail: detail.to_owned() })
+    }
+
+    /// Checks the certificate of a connection against who asks over it.
+    ///
+    /// # Errors
+    /// 403 `certificate_required`, where people and programs must show one of their own.
+    pub async fn check_caller(&self, principal: &Principal, shown: PeerCertificate) -> Result<()> {
+        if self.policy != CertificatePolicy::All {
+            return Ok(());
+        }
+        let refused = |detail: &str| ServiceError::Forbidden {
+            code: "certificate_required",
+            detail: detail.to_owned(),
+        };
+        let key = shown.key().ok_or_else(|| {
+            refused("this server requires a certificate; run `muster login --certificate`")
+        })?;
+        let row = self.store.tenant(principal.tenant_id).certificate_of_key(key).await?;
+        match row {
+            Some(row) if row.holder_id != principal.id.0 => {
+                Err(refused("the certificate of the connection is that of another key or person"))
+            }
+            Some(row) if row.revoked_at.is_some() => {
+                Err(refused("the certificate of the connection was revoked"))
+            }
+            Some(_) => Ok(()),
+            None => Err(refused("the certificate of the connection is not known in this tenant")),
+        }
     }
 
     /// One page of the tenant's certificates, oldest first.

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use muster_protocol::identity::AgentPublicKey;
 use rcgen::{
-    BasicConstraints, Certificate, CertificateParams, DistinguishedName, DnType, Error,
-    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, PublicKeyData, SanType,
-    SerialNumber, SignatureAlgorithm, date_time_ymd,
+    BasicConstraints, Certificate, CertificateParams, CertificateSigningRequestParams,
+    DistinguishedName, DnType, Error, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose, PublicKey, PublicKeyData, SanType, SerialNumber, SignatureAlgorithm,
+    date_time_ymd,
 };
 use ring::rand::{SecureRandom as _, SystemRandom};
 
@@ -81,6 +82,23 @@ pub(super) fn client(
     limit(&mut params, validity);
     params.signed_by(key, &issuer)
 }
+
+/// The public key of a certificate request in PEM, which its key has signed. Everything else in it is ignored:
+/// the server decides what a certificate says.
+pub(super) fn requested_key(request: &str) -> Result<PublicKey, Error> {
+    let read = CertificateSigningRequestParams::from_pem(request)?;
+    let algorithm = read.public_key.algorithm();
+    let is_known = ALGORITHMS.iter().any(|known| **known == *algorithm);
+    if is_known { Ok(read.public_key) } else { Err(Error::UnsupportedSignatureAlgorithm) }
+}
+
+/// Keys of clients. All of them can be checked in a handshake of TLS.
+const ALGORITHMS: [&SignatureAlgorithm; 4] = [
+    &rcgen::PKCS_ECDSA_P256_SHA256,
+    &rcgen::PKCS_ECDSA_P384_SHA384,
+    &rcgen::PKCS_ED25519,
+    &rcgen::PKCS_RSA_SHA256,
+];
 
 /// The public key of an agent, for rcgen.
 pub(super) struct AgentKey<'a>(pub &'a AgentPublicKey);

@@ -11,6 +11,7 @@ use futures_util::StreamExt as _;
 use futures_util::stream::FuturesOrdered;
 use muster_protocol::CloseCode;
 use muster_protocol::frame::{Ack, Command, ErrorCode, Receipt, ServerFrame};
+use muster_protocol::identity::AgentPublicKey;
 use muster_protocol::limits::CANCEL_GRACE_MS;
 use muster_protocol::package::TaskRun;
 use tokio::sync::{mpsc, oneshot};

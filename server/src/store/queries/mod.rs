@@ -146,6 +146,7 @@ pub use self::access::people::session_end::SessionsToEnd;
 pub use self::access::people::totp_secrets::TotpTry;
 pub use self::access::people::user_sessions::{LiveUserSession, NewSession};
 pub use self::access::tenants::administration::{TenantAudit, TenantChange};
+pub use self::certificates::client_certificates::CallerCertificate;
 pub use self::commands::approvals::{
     AuditOfEnd, Decision, DecisionResult, ExpiredApproval, ReleasedWork,
 };

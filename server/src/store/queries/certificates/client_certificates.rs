@@ -8,7 +8,7 @@ use sea_orm::{
 use strum::IntoEnumIterator as _;
 
 use crate::domain::certificates::client_certificate::{
-    CertificateHolder, CertificateState, KeyHash,
+    CertificateHolder, CertificateState, KeyHash, MAX_CERTIFICATES_OF_HOLDER,
 };
 use crate::domain::certificates::validity::{EXPIRY_WARNING_MS, Validity};
 use crate::domain::ids::{AgentId, CertificateId};
@@ -20,6 +20,17 @@ use crate::store::entities::certificates::client_certificate::{Column, Entity, M
 use crate::store::entities::fleet::agent;
 use crate::store::queries::TenantScope;
 use crate::store::requester::write_audit;
+
+/// What became of a certificate for a person or an API key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CallerCertificate {
+    Stored,
+    /// The holder has a certificate, and did not show it.
+    NotShown,
+    TooMany,
+    /// The key is that of another holder, or of a certificate that was revoked.
+    KeyTaken,
+}
 
 impl TenantScope {
     /// The last certificate of a key, also if it was revoked or has expired.
@@ -92,6 +103,57 @@ impl TenantScope {
                         .exec(transaction)
                         .await?;
                     put(transaction, row).await
+                })
+            })
+            .await
+    }
+
+    /// Stores a certificate for a person or an API key. A holder that has one must have shown it, so that a stolen
+    /// key or session is not enough to get another one.
+    pub async fn store_caller_certificate(
+        &self,
+        row: Model,
+        shown: Option<KeyHash>,
+        audit: audit_entry::Model,
+    ) -> Result<CallerCertificate, StoreError> {
+        self.writer
+            .change(move |transaction| {
+                let (row, audit) = (row.clone(), audit.clone());
+                Box::pin(async move {
+                    let of_key = Entity::find()
+                        .filter(Column::TenantId.eq(row.tenant_id))
+                        .filter(Column::KeyHash.eq(row.key_hash.clone()));
+                    let known = of_key.all(transaction).await?.pop();
+                    let is_taken = known
+                        .is_some_and(|it| it.holder_id != row.holder_id || it.revoked_at.is_some());
+                    if is_taken {
+                        return Ok(CallerCertificate::KeyTaken);
+                    }
+                    let current = Entity::find()
+                        .filter(Column::TenantId.eq(row.tenant_id))
+                        .filter(Column::HolderId.eq(row.holder_id))
+                        .filter(Column::RevokedAt.is_null())
+                        .filter(Column::ExpiresAt.gt(row.issued_at))
+                        .all(transaction)
+                        .await?;
+                    let is_shown =
+                        |it: &Model| shown.is_some_and(|key| it.key_hash == key.as_bytes());
+                    if !current.is_empty() && !current.iter().any(is_shown) {
+                        return Ok(CallerCertificate::NotShown);
+                    }
+                    if current.len() >= MAX_CERTIFICATES_OF_HOLDER {
+                        return Ok(CallerCertificate::TooMany);
+                    }
+                    // Ended ones of this holder are of no use.
+                    Entity::delete_many()
+                        .filter(Column::HolderId.eq(row.holder_id))
+                        .filter(Column::RevokedAt.is_null())
+                        .filter(Column::ExpiresAt.lte(row.issued_at))
+                        .exec(transaction)
+                        .await?;
+                    put(transaction, row).await?;
+                    write_audit(transaction, audit).await?;
+                    Ok(CallerCertificate::Stored)
                 })
             })
             .await

@@ -303,6 +303,7 @@ pub fn operations() -> Vec<Operation> {
         get("/api/executions/{id}/output/live", COMMANDS_READ, NotFound),
         get("/api/certificates", AGENTS_READ, Hidden),
         get("/api/certificates/status", AGENTS_READ, Hidden),
+        post("/api/certificates", &[], Unrelated, json!({"request": ""})),
         delete("/api/certificates/{id}", AGENTS_WRITE).unrelated(),
         get("/api/groups", AGENTS_READ, Hidden),
         post("/api/groups", GROUPS, Unrelated, new_group),

@@ -266,6 +266,8 @@ async fn jobs(run: &mut Recorder<'_>, id: &str) {
     run.get("/api/jobs").await;
     run.post(&format!("{path}/retry"), json!({"executions": "failed"})).await;
     run.get("/api/certificates").await;
+    let request = "-----BEGIN CERTIFICATE REQUEST-----\n…\n-----END CERTIFICATE REQUEST-----\n";
+    run.post("/api/certificates", json!({ "request": request })).await;
     run.get("/api/certificates/status").await;
     let certificate = format!("/api/certificates/{{id={}}}", uuid::Uuid::now_v7());
     run.call(Method::DELETE, &certificate, None).await;
