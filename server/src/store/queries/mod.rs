@@ -48,6 +48,7 @@ pub mod access {
 /// Certificates that this server has issued to clients.
 pub mod certificates {
     pub(super) mod client_certificates;
+    mod notices;
 }
 /// Commands, jobs, rollouts, executions and their output.
 pub mod commands {
