@@ -78,7 +78,10 @@ async fn holder_of_a_certificate_gets_another_one_only_if_it_shows_the_first(fix
             ..row(&fixture, CertificateHolder::ApiKey, number)
         };
         let shown = shown.map(key);
-        tenant.store_caller_certificate(row, shown, audit(fixture.tenant_id)).await.expect("an answer")
+        tenant
+            .store_caller_certificate(row, shown, audit(fixture.tenant_id))
+            .await
+            .expect("an answer")
     };
     assert_eq!(store(1, None, NOW).await, CallerCertificate::Stored);
     assert_eq!(store(2, None, NOW).await, CallerCertificate::NotShown);
