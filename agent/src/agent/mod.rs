@@ -349,8 +349,7 @@ impl Agent {
         }
     }
 
-    /// Stores a certificate of the server for the next connections. Without it the server issues another one,
-    /// so on a full disk the session takes precedence.
+    /// Stores a certificate of the server for the next connections.
     pub fn store_certificate(&mut self, certificate: String) {
         let public_key = self.key_pair.public_key();
         match ClientCertificate::store(certificate, &self.state, &public_key) {
@@ -360,7 +359,7 @@ impl Agent {
             }
             Err(error) => {
                 let error = &error as &dyn std::error::Error;
-                tracing::warn!(error, "failed to store a certificate of the server");
+                tracing::warn!(error, "a certificate of the server can't be used");
             }
         }
     }

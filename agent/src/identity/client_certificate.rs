@@ -56,10 +56,17 @@ impl ClientCertificate {
         })
     }
 
-    /// Checks and stores a certificate of the server.
+    /// The certificate of a state directory, for programs beside the agent; `None` if there is none that this
+    /// user may read.
+    pub fn stored(state: &StateDir) -> Option<Self> {
+        Self::load(state, &key_pair::public_key(state)?)
+    }
+
+    /// Checks a certificate of the server, and stores it. If the disk is full, it is used until this process
+    /// ends.
     ///
     /// # Errors
-    /// [`ClientCertificateError`]; nothing is stored then.
+    /// [`ClientCertificateError`]; the certificate can't be used then.
     pub fn store(
         certificate: String,
         state: &StateDir,
@@ -67,7 +74,10 @@ impl ClientCertificate {
     ) -> Result<Self, ClientCertificateError> {
         let new = Self::of(&certificate, state, public_key)?;
         let stored = storage::seal(&StoredCertificate { certificate });
-        storage::replace_synced(&state.client_certificate(), &stored)?;
+        if let Err(error) = storage::replace_synced(&state.client_certificate(), &stored) {
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(error, "failed to store the certificate of this agent");
+        }
         Ok(new)
     }
 

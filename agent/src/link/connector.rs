@@ -12,6 +12,7 @@ use super::socket::{self, MeteredStream, Socket, resolve};
 use super::tls::{Authorities, TlsSetup};
 use super::{ConnectError, LinkError, socks, tunnel};
 use crate::identity::client_certificate::ClientCertificate;
+use crate::storage::layout::StateDir;
 
 /// The server's address and how to connect to it. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -42,6 +43,13 @@ impl Connector {
     pub fn show(&mut self, certificate: &ClientCertificate) {
         if let Some(tls) = self.tls.as_mut().filter(|_| self.endpoint.is_secure) {
             tls.show(certificate);
+        }
+    }
+
+    /// Shows the certificate of this state directory, if there is one that this user may read.
+    pub fn show_stored(&mut self, state: &StateDir) {
+        if let Some(certificate) = ClientCertificate::stored(state) {
+            self.show(&certificate);
         }
     }
 

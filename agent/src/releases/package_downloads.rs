@@ -11,9 +11,7 @@ use muster_protocol::error_chain;
 use super::download::{DownloadError, ReleaseDownloader};
 use crate::config::Config;
 use crate::executions::packages::{FetchError, PackageSource};
-use crate::identity::client_certificate::ClientCertificate;
 use crate::identity::key::KeyRing;
-use crate::identity::key_pair;
 use crate::link::Connector;
 use crate::storage::layout::StateDir;
 
@@ -37,11 +35,7 @@ impl PackageDownloads {
         let Config { endpoint, proxy, authorities, api_key, .. } = &self.config;
         let mut connector = Connector::new(endpoint.clone(), proxy.clone(), authorities)?;
         // As the key below, it may have been replaced.
-        if let Some(certificate) = key_pair::public_key(&self.state)
-            .and_then(|public_key| ClientCertificate::load(&self.state, &public_key))
-        {
-            connector.show(&certificate);
-        }
+        connector.show_stored(&self.state);
         // The server may have replaced the key since the last download.
         let keys = KeyRing::load(api_key.clone(), &self.state);
         let keys = keys.unwrap_or_else(|_| KeyRing::configured(api_key.clone()));

@@ -168,7 +168,8 @@ async fn get_certificates_status(
 }
 
 /// Revoke a certificate for good. Its agent is disconnected within a second, and its key pair opens no further
-/// session: delete the agent and install it again. Repeatable. The answer of a server that does not end TLS is 409
+/// session: delete the agent and install it again. The certificate of another API key needs `api_keys:write` too, and
+/// that of another member `members:write`. Repeatable. The answer of a server that does not end TLS is 409
 /// `no_certificates`.
 #[utoipa::path(delete, path = "/api/certificates/{id}", tag = "certificates", params(("id" = Uuid, Path)),
     responses((status = 204), (status = 404, body = Problem), (status = 409, body = Problem)))]

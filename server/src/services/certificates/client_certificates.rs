@@ -277,16 +277,25 @@ impl ClientCertificates {
         Ok(CertificatesStatus { policy: self.policy, is_issuing: self.authority.is_some(), counts })
     }
 
-    /// Revokes a certificate for good, and ends the session of its agent.
+    /// Revokes a certificate for good, and ends the session of its agent. That of another key needs
+    /// `api_keys:write` too, and that of another member `members:write`.
     pub async fn revoke(&self, caller: &Caller, id: CertificateId) -> Result<()> {
         caller.require(Scope::AgentsWrite)?;
         if self.authority.is_none() {
             return Err(no_certificates());
         }
+        let tenant = self.store.tenant(caller.principal.tenant_id);
+        let known = tenant.certificate(id).await?.ok_or(UNKNOWN)?;
+        // Without it, its holder may be locked out.
+        match known.holder {
+            _ if known.holder_id == caller.principal.id.0 => {}
+            CertificateHolder::Agent => {}
+            CertificateHolder::ApiKey => caller.require(Scope::ApiKeysWrite)?,
+            CertificateHolder::Member => caller.require(Scope::MembersWrite)?,
+        }
         let now = self.clock.now();
         let subject = Subject { kind: "certificate", id: id.0 };
         let audit = caller.audit("certificate.revoke", subject, &json!({}), now);
-        let tenant = self.store.tenant(caller.principal.tenant_id);
         let row = tenant.revoke_certificate(id, now, audit).await?.ok_or(UNKNOWN)?;
         if row.holder == CertificateHolder::Agent
             && let Some(session) = self.hub.session(AgentId(row.holder_id))

@@ -61,6 +61,12 @@ impl TenantScope {
         Ok(query.all(&self.reader).await?)
     }
 
+    /// One certificate.
+    pub async fn certificate(&self, id: CertificateId) -> Result<Option<Model>, StoreError> {
+        let query = Entity::find_by_id(id).filter(Column::TenantId.eq(self.tenant_id));
+        Ok(query.all(&self.reader).await?.pop())
+    }
+
     /// How many certificates are in a state at `now`.
     pub async fn count_certificates(
         &self,
