@@ -88,6 +88,7 @@ fn server_frames_of_the_full_protocol() {
                 parameters: [("WHO".to_owned(), "world".to_owned())].into(),
             }],
         },
+        ServerFrame::Certificate { certificate: "AAAA".into() },
     ];
     insta::assert_json_snapshot!(frames);
 }

@@ -30,7 +30,7 @@ use crate::fault;
 use crate::http;
 use crate::http::AppState;
 use crate::hub::Hub;
-use crate::listener::{Bound, Certificate, ClientCertificates, Limits, open_file_limit};
+use crate::listener::{Bound, Certificate, ClientVerifier, Limits, open_file_limit};
 use crate::services::access::authentication::Authentication;
 use crate::services::access::people::setup::{NewPerson, Setup, TOKEN_FILE};
 use crate::services::access::people::totp::reset::SecondFactorReset;
@@ -64,7 +64,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         certificates::client_authority(&config, (&store, &secret_box), &clock, &authority).await?;
     let clients = client_authority
         .as_ref()
-        .map(|authority| ClientCertificates::new(authority.certificate_pem(), clock.clone()));
+        .map(|authority| ClientVerifier::new(authority.certificate_pem(), clock.clone()));
     let certificate = match (&authority, clients.transpose()?) {
         (Some(authority), Some(clients)) => Some(Certificate::issue(authority.clone(), clients)?),
         (_, clients) => certificates::from_files(&config, clients)?,

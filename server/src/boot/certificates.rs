@@ -7,7 +7,7 @@ use crate::config::{Config, TlsConfig};
 use crate::domain::certificates::names::CertificateName;
 use crate::domain::secret_box::SecretBox;
 use crate::domain::time::Clock;
-use crate::listener::{Certificate, ClientCertificates};
+use crate::listener::{Certificate, ClientVerifier};
 use crate::services::certificates::authority::ServerAuthority;
 use crate::store::Store;
 
@@ -17,7 +17,7 @@ const OWN_NAMES: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
 /// The operator's certificate, if there is one.
 pub(super) fn from_files(
     config: &Config,
-    clients: Option<ClientCertificates>,
+    clients: Option<ClientVerifier>,
 ) -> anyhow::Result<Option<Certificate>> {
     Ok(match &config.tls {
         TlsConfig::Files(files) => Some(Certificate::load(files.clone(), clients)?),

@@ -13,11 +13,11 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::server::NoServerSessionStorage;
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 
-use super::client_certificates::ClientCertificates;
+use super::client_verifier::ClientVerifier;
 use crate::services::certificates::authority::{AuthorityError, IssuedCertificate};
 
 /// Checks the certificates of clients.
-pub(super) type Clients = Arc<ClientCertificates>;
+pub(super) type Clients = Arc<ClientVerifier>;
 
 /// Where they lie.
 #[derive(Debug, Clone, PartialEq, Eq)]

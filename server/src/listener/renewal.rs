@@ -8,7 +8,7 @@ use tokio::signal::unix::Signal;
 use tokio::sync::watch;
 
 use super::certificate::{self, CertificateError, Clients, FileStamps, Pair, TlsFiles};
-use super::client_certificates::ClientCertificates;
+use super::client_verifier::ClientVerifier;
 use crate::domain::certificates::validity::Validity;
 use crate::services::certificates::authority::ServerAuthority;
 
@@ -39,7 +39,7 @@ impl Certificate {
     /// without.
     pub fn load(
         files: TlsFiles,
-        clients: Option<ClientCertificates>,
+        clients: Option<ClientVerifier>,
     ) -> Result<Self, CertificateError> {
         let clients = clients.map(Arc::new);
         let stamps = files.stamps();
@@ -60,7 +60,7 @@ impl Certificate {
     /// [`CertificateError`]
     pub fn issue(
         authority: ServerAuthority,
-        clients: ClientCertificates,
+        clients: ClientVerifier,
     ) -> Result<Self, CertificateError> {
         let clients = Some(Arc::new(clients));
         let issued = authority.issue_server_certificate()?;

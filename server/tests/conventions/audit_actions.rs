@@ -7,7 +7,7 @@ use muster_server::domain::access::audit_actions::AUDIT_ACTIONS;
 use crate::{literals, sources};
 
 /// What an action changes: the kinds of subjects.
-const RESOURCES: [&str; 31] = [
+const RESOURCES: [&str; 32] = [
     "agent",
     "agent_key",
     "alert_rule",
@@ -17,6 +17,7 @@ const RESOURCES: [&str; 31] = [
     "assignment",
     "audit",
     "calendar",
+    "certificate",
     "command",
     "device_login",
     "group",

@@ -40,7 +40,7 @@ enum Action {
     List {
         /// Only certificates in this state
         #[arg(long, value_name = "STATE")]
-        state: Option<State>,
+        state: Option<CertificateState>,
         #[command(flatten)]
         limit: Limit,
     },
@@ -52,7 +52,7 @@ enum Action {
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
-enum State {
+enum CertificateState {
     Valid,
     Due,
     Expiring,
@@ -60,7 +60,7 @@ enum State {
     Revoked,
 }
 
-impl State {
+impl CertificateState {
     fn name(self) -> &'static str {
         match self {
             Self::Valid => "valid",
@@ -104,7 +104,7 @@ async fn status(session: &Session) -> Result<u8, CliError> {
         return Ok(0);
     }
     let mut items = Vec::new();
-    for state in [State::Expired, State::Expiring] {
+    for state in [CertificateState::Expired, CertificateState::Expiring] {
         let filters = [("state", state.name())];
         let page = list(&filters, Limit::default(), "").read(session).await?;
         items.extend(page.get("items").and_then(Value::as_array).cloned().unwrap_or_default());

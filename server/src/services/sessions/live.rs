@@ -17,6 +17,7 @@ use muster_protocol::package::TaskRun;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
+use super::certificates::{AgentCertificate, IssuedAgentCertificate};
 use super::inbound_quota::{InboundQuota, PendingMessage};
 use super::output_tracker::OutputTracker;
 use super::{AgentMessage, AgentTransport, RETURN_TIMEOUT, SessionEnd, Sessions, TransportEnd};
@@ -25,9 +26,6 @@ use crate::domain::name::clean;
 use crate::fault;
 use crate::fault::Fault;
 use crate::hub::{SessionHandle, SessionMessage};
-use crate::services::certificates::client_certificates::{
-    AgentCertificate, IssuedAgentCertificate,
-};
 use crate::store::StoreError;
 use crate::store::writer::{CloseSession, Listed, Reconciled, Settled};
 

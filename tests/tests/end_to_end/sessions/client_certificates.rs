@@ -84,7 +84,7 @@ async fn session_with_the_certificate_of_another_agent_is_refused() {
     for who in ["off", "agents"] {
         let fixture = requiring(who).await;
         let (authority, address) = (authority(&fixture), fixture.server.address());
-        let (_, key) = fixture.api.agent_key(json!({})).await;
+        let (_, key) = fixture.api.agent_key(json!({"max_agents": 2})).await;
         let (mut victim, mut thief) = (CertifiedHost::new(), CertifiedHost::new());
         for host in [&mut victim, &mut thief] {
             let mut agent = host.connect(&authority, &address, &key).await;
@@ -220,19 +220,24 @@ async fn certificate_is_renewed_within_the_session_at_two_thirds_of_its_time() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn agent_whose_certificate_expired_gets_another_one_by_its_key_pair() {
-    let mut fixture = requiring("agents").await;
+    // Both begin 40 days ago, which is within the time of the server's certificate.
+    let past = fake_time("-40d");
+    let begun = |options: ServerOptions, _: &TestDir| {
+        past.iter().fold(options, |options, (name, value)| options.with(name, value))
+    };
+    let mut fixture = requiring_with("agents", begun).await;
     let options = AgentOptions::default().with("MUSTER_CA_FILE", authority(&fixture).display());
+    let options = past.iter().fold(options, |options, (name, value)| options.with(name, value));
     let (mut agent, id) = fixture.agent(options).await;
     let first = shown(&fixture, &id).await;
+    assert_eq!(first["state"], "valid", "{first}");
     agent.stop();
     fixture.server.stop();
-    let moved = fake_time("+40d");
-    let options =
-        ServerOptions::issuing(&fixture.test_dir).with("MUSTER_REQUIRE_CLIENT_CERT", "agents");
-    let options = moved.iter().fold(options, |options, (name, value)| options.with(name, value));
-    fixture.server.resume_with(options);
-    for (name, value) in &moved {
-        agent.set(name, Some(value));
+    let options = ServerOptions::issuing(&fixture.test_dir);
+    fixture.server.resume_with(options.with("MUSTER_REQUIRE_CLIENT_CERT", "agents"));
+    assert_eq!(shown(&fixture, &id).await["state"], "expired");
+    for (name, _) in &past {
+        agent.set(name, None);
     }
     agent.resume();
     let renewed = eventually("the agent has a new certificate", async || {
@@ -241,5 +246,6 @@ async fn agent_whose_certificate_expired_gets_another_one_by_its_key_pair() {
     })
     .await;
     assert_eq!(renewed["state"], "valid", "{renewed}");
+    assert_eq!(renewed.id(), first.id());
     fixture.reached_over(&id, "websocket").await;
 }

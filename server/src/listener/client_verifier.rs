@@ -19,12 +19,12 @@ use crate::domain::time::{Clock, Timestamp};
 
 /// Asks clients for certificates of the server's authority, and checks them.
 #[derive(Debug)]
-pub struct ClientCertificates {
+pub struct ClientVerifier {
     authority: Arc<dyn ClientCertVerifier>,
     clock: Clock,
 }
 
-impl ClientCertificates {
+impl ClientVerifier {
     /// For the certificates of an authority, in PEM.
     ///
     /// # Errors
@@ -63,7 +63,7 @@ impl ClientCertificates {
     }
 }
 
-impl ClientCertVerifier for ClientCertificates {
+impl ClientCertVerifier for ClientVerifier {
     fn client_auth_mandatory(&self) -> bool {
         false
     }
