@@ -51,8 +51,6 @@ pub enum CertificateError {
     Unusable { path: PathBuf, source: rustls::Error },
     #[error("TLS cannot be set up: {0}")]
     Tls(#[from] rustls::Error),
-    #[error("certificates of clients cannot be checked: {0}")]
-    Clients(String),
     #[error("the server cannot issue its certificate")]
     Issue(#[from] AuthorityError),
 }

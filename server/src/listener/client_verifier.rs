@@ -10,12 +10,22 @@ use rustls::crypto::ring as provider;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
-use rustls::server::{ParsedCertificate, WebPkiClientVerifier};
+use rustls::server::{ParsedCertificate, VerifierBuilderError, WebPkiClientVerifier};
 use rustls::{DigitallySignedStruct, DistinguishedName, Error, RootCertStore, SignatureScheme};
 
-use super::certificate::CertificateError;
 use crate::domain::certificates::client_certificate::{KeyHash, PeerCertificate};
 use crate::domain::time::{Clock, Timestamp};
+
+/// Why certificates of clients can't be checked.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientVerifierError {
+    #[error("the certificate of the server's authority is damaged")]
+    Damaged,
+    #[error("the certificate of the server's authority can't be trusted: {0}")]
+    Untrusted(#[from] rustls::Error),
+    #[error("certificates of clients can't be checked: {0}")]
+    Unusable(VerifierBuilderError),
+}
 
 /// Asks clients for certificates of the server's authority, and checks them.
 #[derive(Debug)]
@@ -28,17 +38,16 @@ impl ClientVerifier {
     /// For the certificates of an authority, in PEM.
     ///
     /// # Errors
-    /// [`CertificateError::Clients`]
-    pub fn new(authority: &str, clock: Clock) -> Result<Self, CertificateError> {
-        let failed = |error: String| CertificateError::Clients(error);
+    /// [`ClientVerifierError`]
+    pub fn new(authority: &str, clock: Clock) -> Result<Self, ClientVerifierError> {
         let root = CertificateDer::from_pem_slice(authority.as_bytes())
-            .map_err(|error| failed(error.to_string()))?;
+            .map_err(|_| ClientVerifierError::Damaged)?;
         let mut roots = RootCertStore::empty();
         roots.add(root)?;
         let provider = Arc::new(provider::default_provider());
         let authority = WebPkiClientVerifier::builder_with_provider(roots.into(), provider)
             .build()
-            .map_err(|error| failed(error.to_string()))?;
+            .map_err(ClientVerifierError::Unusable)?;
         Ok(Self { authority, clock })
     }
 

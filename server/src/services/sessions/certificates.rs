@@ -10,9 +10,8 @@ use super::{AgentTransport, SessionEnd, SessionRequest, Sessions};
 use crate::domain::certificates::client_certificate::{
     AgentClaims, KeyHash, PeerCertificate, SessionAdmission,
 };
-use crate::services::certificates::client_certificates::IssueError;
-pub(super) use crate::services::certificates::client_certificates::{
-    AgentCertificate, IssuedAgentCertificate,
+use crate::services::certificates::client_certificates::{
+    AgentCertificate, IssueError, IssuedAgentCertificate,
 };
 use crate::store::StoreError;
 

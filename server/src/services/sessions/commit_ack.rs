@@ -8,10 +8,10 @@ use muster_protocol::frame::{ErrorCode, Receipt, ServerFrame};
 use muster_protocol::limits::CANCEL_GRACE_MS;
 use tokio::time::Instant;
 
-use super::certificates::AgentCertificate;
 use super::live::{CommitAck, LiveSession};
 use super::{AgentTransport, SessionEnd};
 use crate::domain::ids::CommandId;
+use crate::services::certificates::client_certificates::AgentCertificate;
 use crate::store::StoreError;
 use crate::store::blobs::BlobError;
 use crate::store::writer::{Disposition, Reconciled, Settled};

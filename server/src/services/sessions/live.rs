@@ -17,7 +17,6 @@ use muster_protocol::package::TaskRun;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
-use super::certificates::{AgentCertificate, IssuedAgentCertificate};
 use super::inbound_quota::{InboundQuota, PendingMessage};
 use super::output_tracker::OutputTracker;
 use super::{AgentMessage, AgentTransport, RETURN_TIMEOUT, SessionEnd, Sessions, TransportEnd};
@@ -26,6 +25,7 @@ use crate::domain::name::clean;
 use crate::fault;
 use crate::fault::Fault;
 use crate::hub::{SessionHandle, SessionMessage};
+use crate::services::certificates::client_certificates as certificates;
 use crate::store::StoreError;
 use crate::store::writer::{CloseSession, Listed, Reconciled, Settled};
 
@@ -57,7 +57,7 @@ pub(super) struct LiveSession {
     /// When to end the session so that the agent sends refused output again.
     pub(super) retry_output_at: Option<Instant>,
     /// Of an agent that stores certificates, over TLS that ends here.
-    pub(super) certificate: Option<AgentCertificate>,
+    pub(super) certificate: Option<certificates::AgentCertificate>,
 }
 
 /// A commit in progress.
@@ -83,7 +83,7 @@ pub(super) enum CommitAck {
     /// The inventory.
     Reconciled(Reconciled),
     /// The next certificate of the agent's key pair.
-    Certificate { public_key: AgentPublicKey, issued: IssuedAgentCertificate },
+    Certificate { public_key: AgentPublicKey, issued: certificates::IssuedAgentCertificate },
 }
 
 /// What a session remembers of the frames from its agent.

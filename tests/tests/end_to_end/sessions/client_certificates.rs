@@ -127,7 +127,7 @@ async fn agent_without_a_key_pair_is_refused_where_certificates_are_required() {
     basic.register(json!({"hostname": "basic"})).await;
     assert_eq!(basic.closed().await, Closed::new(4011, "certificate_missing"));
     let agent = fixture.api.with_key(&key);
-    agent.get("/api/agents/poll").await.expect_problem(403, "certificate_missing");
+    agent.get("/api/agents/poll?wait_ms=20000").await.expect_problem(403, "certificate_missing");
     agent.get("/api/agents/desired-release").await.expect_problem(403, "certificate_missing");
 }
 
@@ -231,11 +231,16 @@ async fn agent_whose_certificate_expired_gets_another_one_by_its_key_pair() {
     let (mut agent, id) = fixture.agent(options).await;
     let first = shown(&fixture, &id).await;
     assert_eq!(first["state"], "valid", "{first}");
+    let (_, key) = fixture.api.agent_key(json!({})).await;
+    let mut host = CertifiedHost::new();
+    host.enrol(&authority(&fixture), &fixture.server.address(), &key).await;
     agent.stop();
     fixture.server.stop();
     let options = ServerOptions::issuing(&fixture.test_dir);
     fixture.server.resume_with(options.with("MUSTER_REQUIRE_CLIENT_CERT", "agents"));
     assert_eq!(shown(&fixture, &id).await["state"], "expired");
+    // It counts as none: the session only enrols.
+    host.enrol(&authority(&fixture), &fixture.server.address(), &key).await;
     for (name, _) in &past {
         agent.set(name, None);
     }
