@@ -106,6 +106,10 @@ async fn states_in_the_database_are_those_of_the_domain(fixture: Fixture) {
     let mut stored = Vec::new();
     for (number, days) in (1..).zip([0, 6, 7, 8, 9, 10, 11, 29, 30, 31, 89]) {
         for holder in [CertificateHolder::ApiKey, CertificateHolder::Agent] {
+            // No certificate of an agent is valid for so long.
+            if holder == CertificateHolder::Agent && days > 31 {
+                continue;
+            }
             let number = if holder == CertificateHolder::Agent { number + 100 } else { number };
             let row = client_certificate::Model {
                 holder_id: Uuid::new_v4(),
