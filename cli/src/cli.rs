@@ -10,6 +10,7 @@ use crate::commands::access::{
     accept_invitation, account, api_keys, audit, explain as access, identities, keys, login,
     members, passkeys, register, reset_password, setup, switch, tenant, tenants,
 };
+use crate::commands::certificates::ca;
 use crate::commands::commands::{
     approvals, approver, command_history, executions, jobs, logs, raw_command, run, verify,
 };
@@ -105,6 +106,8 @@ pub enum Action {
     Keys(keys::Args),
     /// Manage the keys that people and programs use the API with
     ApiKeys(api_keys::Args),
+    /// Show, list and revoke the certificates that the server has issued to clients
+    Ca(ca::Args),
     /// Explain who may do what
     Access(access::Args),
     /// Approve what others requested, and manage the rules of approval
@@ -244,6 +247,7 @@ pub async fn dispatch(cli: Cli) -> Result<u8, CliError> {
         Action::Agents(args) => (agents::OPTIONS, agents::run(args, &session).await),
         Action::Keys(args) => (keys::OPTIONS, keys::run(args, &session).await),
         Action::ApiKeys(args) => (api_keys::OPTIONS, api_keys::run(args, &session).await),
+        Action::Ca(args) => (ca::OPTIONS, ca::run(args, &session).await),
         Action::Access(args) => (access::OPTIONS, access::run(args, &session).await),
         Action::Approvals(args) => (approvals::OPTIONS, approvals::run(args, &session).await),
         Action::Tenant(args) => (tenant::OPTIONS, tenant::run(args, &session).await),

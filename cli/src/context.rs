@@ -72,6 +72,22 @@ pub fn default_path() -> Option<PathBuf> {
     Some(base.join("muster").join("config.toml"))
 }
 
+/// The file with the certificate and the key that are shown to a server, beside the configuration. Each server
+/// has its own.
+pub fn certificate_path(server: &Url) -> Option<PathBuf> {
+    let host = server.host_str()?.replace(['[', ']', ':'], "_");
+    let port = server.port_or_known_default()?;
+    Some(default_path()?.with_file_name(format!("client-{host}-{port}.pem")))
+}
+
+/// Stores a secret at `path`, readable by its owner only.
+///
+/// # Errors
+/// [`CliError::File`].
+pub fn store_private(path: &Path, text: &[u8]) -> Result<(), CliError> {
+    write_private(path, text).map_err(CliError::file("write", path))
+}
+
 /// Combines `overrides` with the file at `path`.
 ///
 /// # Errors

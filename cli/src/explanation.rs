@@ -52,7 +52,7 @@ const PREFLIGHT_CODES: [&str; 8] = [
 /// it names the reason and what to do, without fields or paths of the API. A test compares this list with
 /// the server's codes.
 #[cfg(test)]
-const SHOWN_AS_ANSWERED: [&str; 191] = [
+const SHOWN_AS_ANSWERED: [&str; 199] = [
     "access_denied",
     "account_changed",
     "agent_busy",
@@ -79,6 +79,12 @@ const SHOWN_AS_ANSWERED: [&str; 191] = [
     "calendar_changed",
     "calendar_exists",
     "cancel_unsupported",
+    "certificate_exists",
+    "certificate_key_taken",
+    "certificate_mismatch",
+    "certificate_missing",
+    "certificate_required",
+    "certificate_revoked",
     "code_required",
     "command_running",
     "cross_origin",
@@ -144,6 +150,7 @@ const SHOWN_AS_ANSWERED: [&str; 191] = [
     "missing_api_key",
     "missing_host",
     "missing_scope",
+    "no_certificates",
     "no_receivers",
     "no_release",
     "no_rollout",
@@ -156,8 +163,8 @@ const SHOWN_AS_ANSWERED: [&str; 191] = [
     "outside_key_target",
     "outside_window",
     "own_request",
-    "package_exists",
     "package_assigned",
+    "package_exists",
     "packages_full",
     "packages_unusable",
     "passkey_taken",
@@ -205,6 +212,7 @@ const SHOWN_AS_ANSWERED: [&str; 191] = [
     "too_many_assignments",
     "too_many_attempts",
     "too_many_calendars",
+    "too_many_certificates",
     "too_many_deliveries",
     "too_many_device_logins",
     "too_many_drafts",

@@ -75,6 +75,10 @@ mod commands {
         pub mod tenant;
         pub mod tenants;
     }
+    /// Certificates of clients.
+    pub mod certificates {
+        pub mod ca;
+    }
     /// Commands, jobs, rollouts, executions and their output.
     #[expect(clippy::module_inception, reason = "the feature has the server's name for it")]
     pub mod commands {

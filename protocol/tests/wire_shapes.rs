@@ -90,6 +90,7 @@ fn server_frames_of_the_full_protocol() {
                 control: Some(ServiceControl { is_stopped: true, restart_requests: 1 }),
             }],
         },
+        ServerFrame::Certificate { certificate: "AAAA".into() },
     ];
     insta::assert_json_snapshot!(frames);
 }

@@ -62,6 +62,10 @@ pub struct PartialConfig {
     /// PEM file with the certificate's private key, without a passphrase; needs --tls-cert
     #[arg(long, env = "MUSTER_TLS_KEY", value_name = "FILE")]
     pub tls_key: Option<PathBuf>,
+    /// Clients that must show a certificate of this server: `off`, `agents`, or `all` for agents, people and
+    /// programs. Needs TLS that ends at this server [default: off]
+    #[arg(long, env = "MUSTER_REQUIRE_CLIENT_CERT", value_name = "WHO")]
+    pub require_client_cert: Option<String>,
     /// Maximum number of open connections, including those of agents [default: 65536, or less if
     /// the limit of open files is lower]
     #[arg(long, env = "MUSTER_MAX_CONNECTIONS", value_name = "NUMBER")]
@@ -233,6 +237,7 @@ impl ConfigSources {
         };
         let given = self.settings.or(file);
         let tls = TlsConfig::of(&given)?;
+        let certificate_policy = tls::certificate_policy(&given, &tls)?;
         let (mail, is_registration_open) =
             (MailConfig::of(&given)?, mail::is_registration_open(&given)?);
         let data_dir = given.data_dir.unwrap_or_else(|| PathBuf::from("muster-data"));
@@ -254,6 +259,7 @@ impl ConfigSources {
             max_output_bytes: given.max_output_bytes.unwrap_or(MAX_OUTPUT_BYTES),
             output_quota_bytes: given.output_quota_bytes.unwrap_or(DEFAULT_OUTPUT_QUOTA_BYTES),
             is_registration_open,
+            certificate_policy,
             mail_first_retry: Duration::from_millis(given.mail_first_retry_ms.unwrap_or(5_000)),
         };
         for (name, value) in [
@@ -354,6 +360,7 @@ impl PartialConfig {
             tls_names: self.tls_names.or(next.tls_names),
             tls_cert: self.tls_cert.or(next.tls_cert),
             tls_key: self.tls_key.or(next.tls_key),
+            require_client_cert: self.require_client_cert.or(next.require_client_cert),
             max_connections: self.max_connections.or(next.max_connections),
             max_connections_per_source: self
                 .max_connections_per_source

@@ -21,6 +21,7 @@ use tokio_tungstenite::tungstenite;
 use tokio_tungstenite::tungstenite::error::ProtocolError;
 
 use crate::domain::access::credential::presented;
+use crate::domain::certificates::client_certificate::PeerCertificate;
 use crate::domain::fleet::agent::Transport;
 use crate::domain::source::ClientSource;
 use crate::services::Services;
@@ -64,6 +65,7 @@ async fn connect(
     headers: HeaderMap,
     client: Option<Extension<ConnectInfo<SocketAddr>>>,
     activity: Option<Extension<Activity>>,
+    certificate: Option<Extension<PeerCertificate>>,
     Query(params): Query<ConnectParams>,
     upgrade: WebSocketUpgrade,
 ) -> Response {
@@ -82,6 +84,7 @@ async fn connect(
     };
     let sessions = state.sessions;
     let activity = activity.map(|Extension(activity)| activity);
+    let certificate = certificate.map(|Extension(shown)| shown).unwrap_or_default();
     upgrade
         .read_buffer_size(BUFFER_BYTES)
         .write_buffer_size(BUFFER_BYTES)
@@ -103,6 +106,7 @@ async fn connect(
                             implied_registration: None,
                             is_key_in_query,
                             source,
+                            certificate,
                         };
                         sessions.run(origin, link).await;
                     }

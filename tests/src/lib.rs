@@ -19,6 +19,7 @@ mod servers;
 mod wait;
 
 pub use agents::agent::{Agent, AgentOptions, agent_program};
+pub use agents::certified_host::{CertifiedHost, certified_files, client as certified_client};
 pub use agents::doctor::{Doctor, finding};
 pub use agents::exchange_agent::ExchangeAgent;
 pub use agents::fake_agent::{Closed, FakeAgent, full_registration, key_pair_of, proven};

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use muster_protocol::frame::{AgentFrame, Registered, Registration};
-use muster_protocol::identity::{AgentKeyPair, Challenge, Fingerprint};
+use muster_protocol::identity::{AgentKeyPair, CERTIFICATE_CAPABILITY, Challenge, Fingerprint};
 use muster_protocol::limits::MAX_MAX_EXECUTIONS;
 use muster_protocol::{
     CommandName, PROTOCOL_VERSION, library, package, release, secret_parameters,
@@ -25,6 +25,7 @@ use crate::commands::execute::OutputLimits;
 use crate::executions::ledger::record::Attestor;
 use crate::executions::ledger::{KnownState, Ledger};
 use crate::executions::{ExecutionManager, ExecutionManagerError, remove_assignments};
+use crate::identity::client_certificate::ClientCertificate;
 use crate::identity::key::KeyRing;
 use crate::identity::key_pair::{self, KeyPairError};
 use crate::identity::{HostInfo, Identity, KeyRejected};
@@ -48,6 +49,8 @@ pub struct Agent {
     pub keys: KeyRing,
     /// Proves the identity.
     pub key_pair: AgentKeyPair,
+    /// Shown to the server in the handshake of TLS; `None` until it has issued one.
+    pub certificate: Option<ClientCertificate>,
     pub host_info: HostInfo,
     pub manifest: ManifestFile,
     pub policy: PolicyFile,
@@ -125,6 +128,7 @@ impl Agent {
             ),
             identity: loaded.identity,
             keys,
+            certificate: ClientCertificate::load(&state, &key_pair.public_key()),
             key_pair,
             host_info: HostInfo::this_host(),
             manifest: ManifestFile::open(&state)?,
@@ -261,6 +265,7 @@ impl Agent {
                     library::CAPABILITY,
                     package::CAPABILITY,
                     package::ASSIGNMENTS_CAPABILITY,
+                    CERTIFICATE_CAPABILITY,
                 ])
                 .map(str::to_owned)
                 .collect(),
@@ -277,6 +282,7 @@ impl Agent {
             public_key: None,
             proof: None,
             ticket: self.identity.ticket.clone(),
+            has_certificate: self.certificate.is_some(),
         };
         claims.prove(&self.key_pair, challenge, agent_key_id)
     }
@@ -340,6 +346,21 @@ impl Agent {
         if let Err(error) = self.identity.save(&self.state) {
             let error = &error as &dyn std::error::Error;
             tracing::warn!(error, "failed to store the ticket of this agent's id");
+        }
+    }
+
+    /// Stores a certificate of the server for the next connections.
+    pub fn store_certificate(&mut self, certificate: String) {
+        let public_key = self.key_pair.public_key();
+        match ClientCertificate::store(certificate, &self.state, &public_key) {
+            Ok(stored) => {
+                tracing::info!("the server issued a certificate to this agent");
+                self.certificate = Some(stored);
+            }
+            Err(error) => {
+                let error = &error as &dyn std::error::Error;
+                tracing::warn!(error, "a certificate of the server can't be used");
+            }
         }
     }
 

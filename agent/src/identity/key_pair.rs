@@ -2,7 +2,9 @@
 //! never leaves the state directory.
 
 use data_encoding::BASE64;
-use muster_protocol::identity::{AgentKeyPair, InvalidAgentKey};
+use muster_protocol::identity::{AgentKeyPair, AgentPublicKey, InvalidAgentKey};
+use secrecy::ExposeSecret as _;
+use secrecy::SecretSlice;
 use serde::{Deserialize, Serialize};
 
 use crate::storage::layout::StateDir;
@@ -42,6 +44,23 @@ pub fn load_or_create(state: &StateDir, machine_id: &str) -> Result<AgentKeyPair
         StoredKeyPair { private_key: BASE64.encode(&pkcs8), machine_id: machine_id.to_owned() };
     storage::replace_synced(&state.key_pair(), &storage::seal(&stored))?;
     Ok(AgentKeyPair::read(&pkcs8)?)
+}
+
+/// The public half of the stored key pair; `None` if there is none that can be read.
+pub fn public_key(state: &StateDir) -> Option<AgentPublicKey> {
+    let pkcs8 = private_key(state).ok()??;
+    AgentKeyPair::read(pkcs8.expose_secret()).ok().map(|pair| pair.public_key())
+}
+
+/// The private half, as PKCS #8 DER; `None` before the first start.
+///
+/// # Errors
+/// [`KeyPairError`] if the file is damaged or can't be read.
+pub(super) fn private_key(state: &StateDir) -> Result<Option<SecretSlice<u8>>, KeyPairError> {
+    let stored: Option<StoredKeyPair> = storage::read_sealed(&state.key_pair())?;
+    let Some(stored) = stored else { return Ok(None) };
+    let pkcs8 = BASE64.decode(stored.private_key.as_bytes()).map_err(|_| InvalidAgentKey)?;
+    Ok(Some(pkcs8.into()))
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! The agent's identity, and the machine that it was issued on.
 
+pub mod client_certificate;
 pub mod instance_lock;
 pub mod key;
 pub mod key_pair;

@@ -11,6 +11,8 @@ use super::proxy::Proxy;
 use super::socket::{self, MeteredStream, Socket, resolve};
 use super::tls::{Authorities, TlsSetup};
 use super::{ConnectError, LinkError, socks, tunnel};
+use crate::identity::client_certificate::ClientCertificate;
+use crate::storage::layout::StateDir;
 
 /// The server's address and how to connect to it. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -35,6 +37,20 @@ impl Connector {
         let is_tls_needed = endpoint.is_secure || proxy.as_ref().is_some_and(Proxy::is_secure);
         let tls = is_tls_needed.then(|| TlsSetup::new(authorities)).transpose()?;
         Ok(Self { endpoint, proxy, tls, limits: PathLimits::default() })
+    }
+
+    /// Shows a certificate to the server, if it uses TLS.
+    pub fn show(&mut self, certificate: &ClientCertificate) {
+        if let Some(tls) = self.tls.as_mut().filter(|_| self.endpoint.is_secure) {
+            tls.show(certificate);
+        }
+    }
+
+    /// Shows the certificate of this state directory, if there is one that this user may read.
+    pub fn show_stored(&mut self, state: &StateDir) {
+        if let Some(certificate) = ClientCertificate::stored(state) {
+            self.show(&certificate);
+        }
     }
 
     /// Host and port of the first TCP connection: the proxy, or the server.
@@ -94,7 +110,7 @@ impl Connector {
     pub async fn tls_handshake<S: Socket>(&self, socket: S) -> Result<TlsStream<S>, LinkError> {
         let missing = || LinkError::broken("set up TLS")("TLS was not prepared");
         let tls = self.tls.as_ref().ok_or_else(missing)?;
-        tls.tls_handshake(self.endpoint.bare_host(), socket).await
+        tls.tls_handshake_with_server(self.endpoint.bare_host(), socket).await
     }
 
     async fn connect_to(&self, host: &str, port: u16) -> Result<TcpStream, ConnectError> {

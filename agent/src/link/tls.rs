@@ -8,12 +8,14 @@ use std::time::Duration;
 use rustls::client::danger::ServerCertVerifier;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::sign::SingleCertAndKey;
 use rustls::{CertificateError, ClientConfig, RootCertStore};
 use rustls_platform_verifier::Verifier;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::{ConnectError, LinkError, Socket};
+use crate::identity::client_certificate::ClientCertificate;
 
 /// Certificate authorities that are trusted in addition to the host's store.
 #[derive(Debug, Clone, Default)]
@@ -87,6 +89,8 @@ impl Authorities {
 #[derive(Debug, Clone)]
 pub struct TlsSetup {
     config: Arc<ClientConfig>,
+    /// For the server, which is shown the certificate of this agent. A proxy is not.
+    server_config: Arc<ClientConfig>,
     verifier: Arc<Verifier>,
 }
 
@@ -106,7 +110,31 @@ impl TlsSetup {
             .dangerous()
             .with_custom_certificate_verifier(Arc::clone(&verifier) as _)
             .with_no_client_auth();
-        Ok(Self { config: Arc::new(config), verifier })
+        let config = Arc::new(config);
+        Ok(Self { server_config: Arc::clone(&config), config, verifier })
+    }
+
+    /// Shows a certificate to the server. Starts without TLS sessions to resume, because these keep the
+    /// certificate that they began with.
+    pub fn show(&mut self, certificate: &ClientCertificate) {
+        let key = SingleCertAndKey::from(certificate.certified_key());
+        let config = ClientConfig::builder()
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::clone(&self.verifier) as _)
+            .with_client_cert_resolver(Arc::new(key));
+        self.server_config = Arc::new(config);
+    }
+
+    /// [`Self::tls_handshake`] with the server itself.
+    ///
+    /// # Errors
+    /// As [`Self::tls_handshake`].
+    pub async fn tls_handshake_with_server<S: Socket>(
+        &self,
+        host: &str,
+        socket: S,
+    ) -> Result<TlsStream<S>, LinkError> {
+        handshake(Arc::clone(&self.server_config), host, socket).await
     }
 
     /// Performs the TLS handshake; the certificate must be valid for `host`.
@@ -118,15 +146,7 @@ impl TlsSetup {
         host: &str,
         socket: S,
     ) -> Result<TlsStream<S>, LinkError> {
-        let connector = TlsConnector::from(Arc::clone(&self.config));
-        let secured = connector.connect(server_name(host)?, socket).await;
-        secured.map_err(|error| {
-            let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
-            match tls.and_then(|tls| ConnectError::from_tls(tls, host)) {
-                Some(error) => LinkError::Blocked(error),
-                None => LinkError::broken("complete the TLS handshake with the server")(error),
-            }
-        })
+        handshake(Arc::clone(&self.config), host, socket).await
     }
 
     /// Expiry of the certificate of `host`, in seconds since 1970.
@@ -148,8 +168,23 @@ impl TlsSetup {
     }
 
     pub(super) fn client_config(&self) -> ClientConfig {
-        (*self.config).clone()
+        (*self.server_config).clone()
     }
+}
+
+async fn handshake<S: Socket>(
+    config: Arc<ClientConfig>,
+    host: &str,
+    socket: S,
+) -> Result<TlsStream<S>, LinkError> {
+    let secured = TlsConnector::from(config).connect(server_name(host)?, socket).await;
+    secured.map_err(|error| {
+        let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+        match tls.and_then(|tls| ConnectError::from_tls(tls, host)) {
+            Some(error) => LinkError::Blocked(error),
+            None => LinkError::broken("complete the TLS handshake with the server")(error),
+        }
+    })
 }
 
 fn server_name(host: &str) -> Result<ServerName<'static>, LinkError> {

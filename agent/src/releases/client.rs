@@ -41,8 +41,9 @@ pub enum ReleaseClientError {
 /// # Errors
 /// [`ReleaseClientError`]
 pub async fn newest(config: &Config) -> Result<Version, ReleaseClientError> {
-    let connector =
+    let mut connector =
         Connector::new(config.endpoint.clone(), config.proxy.clone(), &config.authorities)?;
+    connector.show_stored(&StateDir::at(&config.state_dir));
     // The server may have replaced the configured key.
     let known = StateDir::existing(&config.state_dir);
     let kept = known.and_then(|state| KeyRing::load(config.api_key.clone(), &state).ok());

@@ -33,7 +33,9 @@ impl PackageDownloads {
 
     async fn download(&self, sha256: &str, bytes: u64, to: &Path) -> Result<(), DownloadError> {
         let Config { endpoint, proxy, authorities, api_key, .. } = &self.config;
-        let connector = Connector::new(endpoint.clone(), proxy.clone(), authorities)?;
+        let mut connector = Connector::new(endpoint.clone(), proxy.clone(), authorities)?;
+        // As the key below, it may have been replaced.
+        connector.show_stored(&self.state);
         // The server may have replaced the key since the last download.
         let keys = KeyRing::load(api_key.clone(), &self.state);
         let keys = keys.unwrap_or_else(|_| KeyRing::configured(api_key.clone()));

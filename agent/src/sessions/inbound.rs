@@ -123,6 +123,7 @@ impl Session<'_> {
                 self.agent.executions.permit_tasks(is_permitted);
             }
             ServerFrame::Assignments { revision, items } => self.assign(revision, items),
+            ServerFrame::Certificate { certificate } => self.agent.store_certificate(certificate),
             ServerFrame::Deregistered => return self.handle_deregistered(),
             ServerFrame::Registered(_) => {
                 self.log_unexpected("registered", "the server registered twice in one session");

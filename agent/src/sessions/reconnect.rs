@@ -176,6 +176,19 @@ impl Reconnect {
                 );
                 minutes(5, 10)
             }
+            CloseCode::CertificateMissing => {
+                tracing::error!(
+                    "the server requires the certificate of this agent and did not receive it; a proxy on the way must not end TLS"
+                );
+                minutes(1, 2)
+            }
+            CloseCode::CertificateMismatch | CloseCode::CertificateRevoked => {
+                tracing::error!(
+                    reason = code.reason(),
+                    "the server does not accept the certificate of this agent; an operator must look at it"
+                );
+                minutes(5, 10)
+            }
             CloseCode::KeyDisabled | CloseCode::KeyExpired | CloseCode::TenantClosed => {
                 tracing::warn!(reason = code.reason(), "the server rejects the key for now");
                 ReconnectStep::After(self.delays.next_delay())

@@ -70,6 +70,10 @@ impl StateDir {
     pub fn key_pair(&self) -> PathBuf {
         self.0.join("key_pair.json")
     }
+    /// The certificate of the key pair.
+    pub fn client_certificate(&self) -> PathBuf {
+        self.0.join("client_certificate.json")
+    }
     pub fn key(&self) -> PathBuf {
         self.0.join("key.json")
     }

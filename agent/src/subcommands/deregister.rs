@@ -143,7 +143,7 @@ async fn leave_over(
     agent: &mut Agent,
 ) -> SessionOutcome {
     let mut unreported = Vec::new();
-    let dialing = dialer.dial(transport, agent.keys.clone());
+    let dialing = dialer.dial(transport, agent.keys.clone(), agent.certificate.clone());
     match Box::pin(poll_with(&mut agent.executions, dialing, &mut unreported)).await {
         Ok(link) => {
             // The session has no stop signal: the user may kill the process and run it again.

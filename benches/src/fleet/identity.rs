@@ -74,6 +74,7 @@ impl Identity {
             public_key: None,
             proof: None,
             ticket: None,
+            has_certificate: false,
         };
         let data = data.prove(&self.key_pair, challenge, agent_key_id);
         text(&AgentFrame::Register { data: Box::new(data) })

@@ -1,9 +1,11 @@
-//! Additional certificate authorities, for servers whose certificate no public authority issued.
+//! Additional certificate authorities, for servers whose certificate no public authority issued, and the
+//! certificate of this client.
 
 use std::path::Path;
 
-use reqwest::Certificate;
+use reqwest::{Certificate, Identity, Url};
 
+use crate::context;
 use crate::error::CliError;
 
 /// The certificates in a PEM file.
@@ -20,6 +22,22 @@ pub fn read_authorities(path: &Path) -> Result<Vec<Certificate>, CliError> {
         )));
     }
     Ok(certificates)
+}
+
+/// The certificate and the key that are stored for a server; `None` if there are none, or over plain HTTP.
+///
+/// # Errors
+/// [`CliError::File`] if the file can't be read, [`CliError::Usage`] if it is damaged.
+pub fn read_identity(server: &Url) -> Result<Option<Identity>, CliError> {
+    let path = context::certificate_path(server).filter(|_| server.scheme() == "https");
+    let Some(path) = path.filter(|path| path.exists()) else { return Ok(None) };
+    let pem = std::fs::read(&path).map_err(CliError::file("read", &path))?;
+    Identity::from_pem(&pem).map(Some).map_err(|_| {
+        CliError::Usage(format!(
+            "{} is damaged; remove it, and run `muster login --certificate` again",
+            path.display()
+        ))
+    })
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use reqwest::header::{AUTHORIZATION, HeaderValue, RETRY_AFTER};
 use reqwest::{Client, Method, RequestBuilder, Response, Url, redirect};
 use serde_json::Value;
 
-use super::certificates::read_authorities;
+use super::certificates::{read_authorities, read_identity};
 use super::credential::Credential;
 use super::proxy::ServerProxy;
 use crate::context::Context;
@@ -63,6 +63,9 @@ impl ApiClient {
             // A redirect could send the key to another server or over plain HTTP.
             .redirect(redirect::Policy::none())
             .tls_certs_merge(authorities.unwrap_or_default());
+        if let Some(identity) = read_identity(&server)? {
+            builder = builder.identity(identity);
+        }
         let broken = |error| connection(&route, &error);
         if let Some(proxy) = proxy {
             builder = builder.proxy(proxy.to_http().map_err(broken)?);

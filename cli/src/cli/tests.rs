@@ -18,6 +18,7 @@ const COMMANDS: [(&str, OptionNames); 25] = [
     ("keys", keys::OPTIONS),
     ("api-keys", api_keys::OPTIONS),
     ("audit", audit::OPTIONS),
+    ("ca", ca::OPTIONS),
     ("members", members::OPTIONS),
     ("run", run::OPTIONS),
     ("logs", logs::OPTIONS),

@@ -131,6 +131,10 @@ pub struct Registration {
     /// recognises an id that it issued.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ticket: Option<String>,
+    /// Full: the agent has a certificate, and shows it to a server that asks for one in the handshake of TLS.
+    /// If the server received none, a proxy on the way ends TLS.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub has_certificate: bool,
 }
 
 impl Registration {

@@ -28,6 +28,12 @@ pub enum CloseCode {
     SessionReplaced,
     /// 4010: two hosts use one identity; both wait for an operator.
     IdentityConflict,
+    /// 4011: the server requires a certificate of the agent, and none that is valid arrived.
+    CertificateMissing,
+    /// 4011: the connection showed a valid certificate of another key pair.
+    CertificateMismatch,
+    /// 4011: a person has revoked the certificate of this key pair.
+    CertificateRevoked,
     /// 1000: the agent was deleted at its own request.
     Deregistered,
     /// 1001: the server is shutting down; reconnect after the announced delay.
@@ -44,7 +50,7 @@ pub enum CloseCode {
 
 impl CloseCode {
     /// Every code, for tables and tests.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 20] = [
         Self::KeyMissing,
         Self::KeyDeleted,
         Self::KeyRegenerated,
@@ -56,6 +62,9 @@ impl CloseCode {
         Self::PlanLimit,
         Self::SessionReplaced,
         Self::IdentityConflict,
+        Self::CertificateMissing,
+        Self::CertificateMismatch,
+        Self::CertificateRevoked,
         Self::Deregistered,
         Self::GoingAway,
         Self::FrameTooBig,
@@ -73,6 +82,7 @@ impl CloseCode {
             Self::AgentLimit | Self::PlanLimit => 4004,
             Self::SessionReplaced => 4009,
             Self::IdentityConflict => 4010,
+            Self::CertificateMissing | Self::CertificateMismatch | Self::CertificateRevoked => 4011,
             Self::Deregistered => 1000,
             Self::GoingAway => 1001,
             Self::FrameTooBig => 1009,
@@ -95,6 +105,9 @@ impl CloseCode {
             Self::PlanLimit => "plan_limit",
             Self::SessionReplaced => "session_replaced",
             Self::IdentityConflict => "identity_conflict",
+            Self::CertificateMissing => "certificate_missing",
+            Self::CertificateMismatch => "certificate_mismatch",
+            Self::CertificateRevoked => "certificate_revoked",
             Self::Deregistered => "deregistered",
             Self::GoingAway => "going_away",
             Self::FrameTooBig => "frame_too_big",
@@ -114,6 +127,7 @@ impl CloseCode {
                 4004 => Some(Self::AgentLimit),
                 4009 => Some(Self::SessionReplaced),
                 4010 => Some(Self::IdentityConflict),
+                4011 => Some(Self::CertificateMissing),
                 1001 => Some(Self::GoingAway),
                 1009 => Some(Self::FrameTooBig),
                 1008 => Some(Self::PolicyViolation),

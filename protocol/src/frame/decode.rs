@@ -21,7 +21,7 @@ const AGENT_TYPES: [&str; 12] = [
     "assignment_states",
     "task_run",
 ];
-const SERVER_TYPES: [&str; 11] = [
+const SERVER_TYPES: [&str; 12] = [
     "connected",
     "registered",
     "heartbeat_ack",
@@ -33,6 +33,7 @@ const SERVER_TYPES: [&str; 11] = [
     "rekey",
     "deregistered",
     "assignments",
+    "certificate",
 ];
 /// Longest `type` that an error quotes.
 const MAX_ECHOED_TYPE_CHARS: usize = 64;

@@ -64,6 +64,12 @@ pub enum ServerFrame {
         revision: u64,
         items: Vec<AssignedPackage>,
     },
+    /// Full: a certificate for the agent's key pair, sent to agents with the capability
+    /// `client_certificates`. The agent stores it and shows it on its next connections.
+    Certificate {
+        /// DER, base64; at most [`MAX_CERTIFICATE_BYTES`](crate::identity::MAX_CERTIFICATE_BYTES).
+        certificate: String,
+    },
 }
 
 /// The session is open. Contains its parameters.

@@ -17,6 +17,14 @@ use zeroize::Zeroizing;
 pub use self::proof::Challenge;
 pub use self::signed_message::SignedMessage;
 
+/// The capability of agents that store certificates and show them to servers.
+pub const CERTIFICATE_CAPABILITY: &str = "client_certificates";
+/// Longest certificate of an agent, in base64.
+pub const MAX_CERTIFICATE_BYTES: usize = 4_096;
+/// What precedes the 32 bytes of an Ed25519 key in a DER-encoded `SubjectPublicKeyInfo` (RFC 8410).
+const ED25519_KEY_INFO: [u8; 12] =
+    [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
+
 /// What a fingerprint starts with: the name of its hash, as ssh prints it.
 const FINGERPRINT_PREFIX: &str = "SHA256:";
 
@@ -55,6 +63,11 @@ impl AgentPublicKey {
 
     pub const fn as_bytes(&self) -> &[u8; 32] {
         &self.0
+    }
+
+    /// The key as certificates contain it: a DER-encoded `SubjectPublicKeyInfo`.
+    pub fn key_info(&self) -> Vec<u8> {
+        [&ED25519_KEY_INFO[..], &self.0].concat()
     }
 
     pub fn fingerprint(&self) -> Fingerprint {

@@ -7,7 +7,7 @@ use crate::config::{Config, TlsConfig};
 use crate::domain::certificates::names::CertificateName;
 use crate::domain::secret_box::SecretBox;
 use crate::domain::time::Clock;
-use crate::listener::Certificate;
+use crate::listener::{Certificate, ClientVerifier};
 use crate::services::certificates::authority::ServerAuthority;
 use crate::store::Store;
 
@@ -15,9 +15,12 @@ use crate::store::Store;
 const OWN_NAMES: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
 
 /// The operator's certificate, if there is one.
-pub(super) fn from_files(config: &Config) -> anyhow::Result<Option<Certificate>> {
+pub(super) fn from_files(
+    config: &Config,
+    clients: Option<ClientVerifier>,
+) -> anyhow::Result<Option<Certificate>> {
     Ok(match &config.tls {
-        TlsConfig::Files(files) => Some(Certificate::load(files.clone())?),
+        TlsConfig::Files(files) => Some(Certificate::load(files.clone(), clients)?),
         TlsConfig::Off | TlsConfig::Auto(_) => None,
     })
 }
@@ -55,6 +58,24 @@ pub(super) async fn authority(
         );
     }
     Ok(Some(authority))
+}
+
+/// The authority of the certificates of clients: the server's own, which also a server with a certificate from
+/// files has. `None` if the server does not end TLS.
+pub(super) async fn client_authority(
+    config: &Config,
+    (store, secret_box): (&Store, &SecretBox),
+    clock: &Clock,
+    own: &Option<ServerAuthority>,
+) -> anyhow::Result<Option<ServerAuthority>> {
+    match (&config.tls, own) {
+        (_, Some(own)) => Ok(Some(own.clone())),
+        (TlsConfig::Files(_), None) => {
+            let loaded = ServerAuthority::load(store, secret_box, clock, Vec::new()).await;
+            loaded.map(Some).context("failed to load the certificate authority")
+        }
+        (TlsConfig::Off | TlsConfig::Auto(_), None) => Ok(None),
+    }
 }
 
 /// The names that were set, or those of the machine; then those that programs on it use.

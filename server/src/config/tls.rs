@@ -1,6 +1,7 @@
 //! Settings of TLS.
 
 use super::{ConfigError, PartialConfig, refused};
+use crate::domain::certificates::client_certificate::CertificatePolicy;
 use crate::domain::certificates::names::CertificateName;
 use crate::listener::TlsFiles;
 
@@ -49,5 +50,27 @@ impl TlsConfig {
             None if is_auto => Ok(Self::Auto(names)),
             None => Ok(Self::Off),
         }
+    }
+}
+
+/// Which clients must show a certificate. Only a server that ends TLS itself can ask for one.
+///
+/// # Errors
+/// [`ConfigError`] names the setting.
+pub(super) fn certificate_policy(
+    given: &PartialConfig,
+    tls: &TlsConfig,
+) -> Result<CertificatePolicy, ConfigError> {
+    let policy = match given.require_client_cert.as_deref().unwrap_or_default() {
+        "off" | "" => CertificatePolicy::Off,
+        "agents" => CertificatePolicy::Agents,
+        "all" => CertificatePolicy::All,
+        _ => return Err(refused("require_client_cert", "must be `off`, `agents` or `all`")),
+    };
+    match tls {
+        TlsConfig::Off if policy != CertificatePolicy::Off => {
+            Err(refused("require_client_cert", "needs `tls` or `tls_cert`"))
+        }
+        _ => Ok(policy),
     }
 }

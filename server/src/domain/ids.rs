@@ -71,6 +71,10 @@ id!(
     PasskeyId
 );
 id!(
+    /// A certificate of a client.
+    CertificateId
+);
+id!(
     /// A sign-in of a program that a person decides about elsewhere.
     DeviceLoginId
 );

@@ -33,8 +33,9 @@ pub mod access {
         pub mod tenant;
     }
 }
-/// Certificates: names, validity, pins.
+/// Certificates: names, validity, pins, clients.
 pub mod certificates {
+    pub mod client_certificate;
     pub mod names;
     pub mod pin;
     pub mod validity;

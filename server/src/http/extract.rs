@@ -7,7 +7,7 @@ use std::sync::Arc;
 use axum::extract::rejection::{BytesRejection, FailedToBufferBody, JsonRejection, QueryRejection};
 use axum::extract::{ConnectInfo, FromRequest, FromRequestParts, MatchedPath, Query, Request};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderValue, header};
+use axum::http::{HeaderMap, HeaderValue, Method, header};
 use muster_protocol::limits::MAX_FRAME_BYTES;
 use muster_protocol::object::Object;
 use serde::Deserialize;
@@ -23,6 +23,7 @@ use super::problem::Problem;
 use super::request_id::RequestId;
 use crate::domain::access::credential::presented;
 use crate::domain::access::principal::Principal;
+use crate::domain::certificates::client_certificate::PeerCertificate;
 use crate::domain::field_error::{FieldError, FieldErrorCode};
 use crate::domain::page::{DEFAULT_LIMIT, MAX_LIMIT, PageRequest};
 use crate::domain::source::ClientSource;
@@ -53,6 +54,7 @@ impl FromRequestParts<AppState> for Caller {
             authentication.require_open(principal.tenant_id)?;
         }
         require_second_factor(parts, &principal)?;
+        require_certificate(parts, state, &principal).await?;
         if let Some(slot) = parts.extensions.get::<KeySlot>() {
             slot.set(watch);
         }
@@ -73,6 +75,7 @@ impl FromRequestParts<AppState> for DegradedCaller {
         let principal =
             state.services.authentication.authenticate_degraded(secret, client(parts)).await?;
         require_second_factor(parts, &principal)?;
+        require_certificate(parts, state, &principal).await?;
         Ok(Self(Caller { principal, source: source(parts), request_id: request_id(parts) }))
     }
 }
@@ -104,6 +107,22 @@ fn require_second_factor(parts: &Parts, principal: &Principal) -> Result<(), Pro
         true => Err(ServiceError::second_factor_required().into()),
         false => Ok(()),
     }
+}
+
+/// Refuses a caller that must show a certificate and shows none of its own. Without one it can only get one.
+async fn require_certificate(
+    parts: &Parts,
+    state: &AppState,
+    principal: &Principal,
+) -> Result<(), Problem> {
+    let route = parts.extensions.get::<MatchedPath>();
+    let is_issue = parts.method == Method::POST
+        && route.is_some_and(|route| route.as_str() == "/api/certificates");
+    if is_issue {
+        return Ok(());
+    }
+    let certificates = &state.services.certificates;
+    Ok(certificates.check_caller(principal, peer_certificate(parts)).await?)
 }
 
 /// True for a request with a header for a credential, even one that can't be read: it never falls back
@@ -149,6 +168,11 @@ fn source(parts: &Parts) -> Option<String> {
 pub fn client(parts: &Parts) -> Option<ClientSource> {
     let source = parts.extensions.get::<ConnectInfo<SocketAddr>>();
     source.map(|ConnectInfo(address)| ClientSource::of(address.ip()))
+}
+
+/// What the connection of a request showed.
+pub fn peer_certificate(parts: &Parts) -> PeerCertificate {
+    parts.extensions.get::<PeerCertificate>().copied().unwrap_or_default()
 }
 
 /// A JSON body. An empty one is `{}`.

@@ -4,6 +4,7 @@
 pub mod access;
 mod body_bytes;
 mod body_rights;
+mod certificates;
 pub mod commands;
 mod cookies;
 mod envelope;

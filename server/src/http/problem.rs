@@ -258,6 +258,17 @@ impl Problem {
             CloseCode::IdentityConflict => {
                 (StatusCode::CONFLICT, "two hosts present one identity; reinstall one of them")
             }
+            CloseCode::CertificateMissing => (
+                StatusCode::FORBIDDEN,
+                "this server requires a certificate of the agent, and received none that is valid; a proxy between them must not end TLS",
+            ),
+            CloseCode::CertificateMismatch => {
+                (StatusCode::FORBIDDEN, "the connection shows the certificate of another key pair")
+            }
+            CloseCode::CertificateRevoked => (
+                StatusCode::FORBIDDEN,
+                "the certificate of this key pair was revoked; delete the agent and install it again",
+            ),
             CloseCode::Deregistered => {
                 (StatusCode::GONE, "the agent has asked to be deleted, and is")
             }

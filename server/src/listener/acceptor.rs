@@ -15,12 +15,14 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 
 use super::bounded::{Bounded, ConnectionSlot};
-use super::connection::Carrier;
+use super::certificate::Clients;
+use super::connection::{Carrier, Peer};
 use super::handshake::secure;
 use super::limits::Limits;
 use super::refusal::refuse;
 use super::renewal::Certificate;
 use super::source_limiter::SourceLimiter;
+use crate::domain::certificates::client_certificate::PeerCertificate;
 
 /// Pause after a connection could not be accepted: trying at once would find the same.
 const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
@@ -52,6 +54,8 @@ pub struct Bound {
     tcp: TcpListener,
     address: SocketAddr,
     tls: Option<watch::Receiver<Arc<ServerConfig>>>,
+    /// Checks what clients show over TLS.
+    clients: Option<Clients>,
     limits: Limits,
     slots: Arc<Semaphore>,
     sources: SourceLimiter,
@@ -73,9 +77,10 @@ impl Bound {
         let tcp = TcpListener::bind(address).await.map_err(failed)?;
         let address = tcp.local_addr().map_err(failed)?;
         let tls = certificate.map(Certificate::settings);
+        let clients = certificate.and_then(Certificate::clients);
         let slots = Arc::new(Semaphore::new(limits.connections));
         let sources = SourceLimiter::new(limits.per_source, limits.trusted_proxies.clone());
-        Ok(Self { tcp, address, tls, limits, slots, sources, warned_at: None })
+        Ok(Self { tcp, address, tls, clients, limits, slots, sources, warned_at: None })
     }
 
     /// `https://` or `http://`, and the address.
@@ -105,10 +110,13 @@ impl Bound {
                     let settings = self.tls.as_ref().map(|tls| Arc::clone(&tls.borrow()));
                     let Limits { handshake, answer, .. } = &self.limits;
                     let (handshake, answer) = (*handshake, *answer);
+                    let clients = self.clients.clone();
                     connections.spawn(async move {
                         let Some(settings) = settings else {
                             let stream = Bounded::new(stream, answer, slot);
                             let activity = stream.activity();
+                            let certificate = PeerCertificate::Unknown;
+                            let peer = Peer { address: peer, certificate };
                             return carrier.serve(stream, peer, activity, stopped).await;
                         };
                         let secured = tokio::select! {
@@ -117,6 +125,10 @@ impl Bound {
                         };
                         match secured {
                             Ok(stream) => {
+                                let chain = stream.get_ref().1.peer_certificates();
+                                let certificate =
+                                    clients.map(|clients| clients.check(chain)).unwrap_or_default();
+                                let peer = Peer { address: peer, certificate };
                                 let stream = Bounded::new(stream, answer, slot);
                                 let activity = stream.activity();
                                 carrier.serve(stream, peer, activity, stopped).await;

@@ -13,7 +13,11 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::server::NoServerSessionStorage;
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 
+use super::client_verifier::ClientVerifier;
 use crate::services::certificates::authority::{AuthorityError, IssuedCertificate};
+
+/// Checks the certificates of clients.
+pub(super) type Clients = Arc<ClientVerifier>;
 
 /// Where they lie.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,13 +73,13 @@ impl TlsFiles {
     ///
     /// # Errors
     /// [`CertificateError`].
-    pub(super) fn read(&self) -> Result<Pair, CertificateError> {
+    pub(super) fn read(&self, clients: Option<&Clients>) -> Result<Pair, CertificateError> {
         let (certificate, key) = (read(&self.certificate)?, read(&self.key)?);
         let mut digest = Context::new(&SHA256);
         digest.update(&certificate);
         digest.update(&key);
         let digest = digest.finish().as_ref().try_into().unwrap_or_default();
-        let settings = Arc::new(settings(self.certified(&certificate, &key)?)?);
+        let settings = Arc::new(settings(self.certified(&certificate, &key)?, clients)?);
         Ok(Pair { settings, digest })
     }
 
@@ -127,18 +131,27 @@ impl TlsFiles {
 ///
 /// # Errors
 /// [`CertificateError::Tls`]
-pub(super) fn issued(issued: &IssuedCertificate) -> Result<Arc<ServerConfig>, CertificateError> {
+pub(super) fn issued(
+    issued: &IssuedCertificate,
+    clients: Option<&Clients>,
+) -> Result<Arc<ServerConfig>, CertificateError> {
     let chain = vec![CertificateDer::from(issued.certificate.clone())];
     let key = PrivatePkcs8KeyDer::from(issued.key.to_vec());
     let certified = CertifiedKey::from_der(chain, key.into(), &provider::default_provider())?;
-    Ok(Arc::new(settings(certified)?))
+    Ok(Arc::new(settings(certified, clients)?))
 }
 
-fn settings(certified: CertifiedKey) -> Result<ServerConfig, CertificateError> {
-    let mut settings = ServerConfig::builder_with_provider(Arc::new(provider::default_provider()))
-        .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
-        .with_no_client_auth()
-        .with_cert_resolver(Arc::new(SingleCertAndKey::from(certified)));
+fn settings(
+    certified: CertifiedKey,
+    clients: Option<&Clients>,
+) -> Result<ServerConfig, CertificateError> {
+    let builder = ServerConfig::builder_with_provider(Arc::new(provider::default_provider()))
+        .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?;
+    let builder = match clients {
+        Some(clients) => builder.with_client_cert_verifier(Arc::clone(clients) as _),
+        None => builder.with_no_client_auth(),
+    };
+    let mut settings = builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(certified)));
     settings.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     // A new pair comes with new tickets: nothing rests on a key that was replaced.
     settings.ticketer = provider::Ticketer::new()?;

@@ -20,6 +20,7 @@ use tower::ServiceExt as _;
 
 use super::limits::Limits;
 use super::paced_body::PacedBody;
+use crate::domain::certificates::client_certificate::PeerCertificate;
 use crate::domain::source::TrustedProxies;
 use crate::services::sessions::Activity;
 
@@ -35,6 +36,14 @@ const MAX_STREAMS: u32 = 32;
 const BUFFER_BYTES: usize = 64 * 1024;
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+
+/// The other side of a connection.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Peer {
+    pub(super) address: SocketAddr,
+    /// What it showed in the handshake of TLS.
+    pub(super) certificate: PeerCertificate,
+}
 
 /// What all connections have in common.
 #[derive(Debug)]
@@ -67,12 +76,13 @@ impl Carrier {
     pub(super) async fn serve<S>(
         &self,
         stream: S,
-        peer: SocketAddr,
+        peer: Peer,
         activity: Activity,
         mut stopped: watch::Receiver<bool>,
     ) where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
+        let Peer { address: peer, certificate } = peer;
         let requests = Arc::new(AtomicU64::new(0));
         let (counter, pause) = (Arc::clone(&requests), self.request_head);
         let trusted_proxies = Arc::clone(&self.trusted_proxies);
@@ -82,6 +92,7 @@ impl Carrier {
             let client = client_address(&trusted_proxies, peer, request.headers());
             request.extensions_mut().insert(ConnectInfo(client));
             request.extensions_mut().insert(activity.clone());
+            request.extensions_mut().insert(certificate);
             request
         });
         let service = TowerToHyperService::new(app);

@@ -6,6 +6,7 @@
 mod acceptor;
 mod bounded;
 mod certificate;
+mod client_verifier;
 mod connection;
 mod handshake;
 mod limits;
@@ -16,5 +17,6 @@ mod source_limiter;
 
 pub use self::acceptor::{Bound, ListenError};
 pub use self::certificate::{CertificateError, TlsFiles};
+pub use self::client_verifier::ClientVerifier;
 pub use self::limits::{Limits, open_file_limit};
 pub use self::renewal::Certificate;

@@ -7,7 +7,8 @@ use rustls::ServerConfig;
 use tokio::signal::unix::Signal;
 use tokio::sync::watch;
 
-use super::certificate::{self, CertificateError, FileStamps, Pair, TlsFiles};
+use super::certificate::{self, CertificateError, Clients, FileStamps, Pair, TlsFiles};
+use super::client_verifier::ClientVerifier;
 use crate::domain::certificates::validity::Validity;
 use crate::services::certificates::authority::ServerAuthority;
 
@@ -15,6 +16,8 @@ use crate::services::certificates::authority::ServerAuthority;
 #[derive(Debug)]
 pub struct Certificate {
     source: Source,
+    /// Asks clients for certificates.
+    clients: Option<Clients>,
     settings: watch::Sender<Arc<ServerConfig>>,
 }
 
@@ -34,9 +37,13 @@ impl Certificate {
     /// # Errors
     /// [`CertificateError`]: a server that is configured for TLS does not start
     /// without.
-    pub fn load(files: TlsFiles) -> Result<Self, CertificateError> {
+    pub fn load(
+        files: TlsFiles,
+        clients: Option<ClientVerifier>,
+    ) -> Result<Self, CertificateError> {
+        let clients = clients.map(Arc::new);
         let stamps = files.stamps();
-        let Pair { settings, digest } = files.read()?;
+        let Pair { settings, digest } = files.read(clients.as_ref())?;
         if files.is_key_open() {
             tracing::warn!(
                 key = %files.key.display(),
@@ -44,23 +51,32 @@ impl Certificate {
             );
         }
         let source = Source::Files { files, digest, stamps };
-        Ok(Self { source, settings: watch::Sender::new(settings) })
+        Ok(Self { source, clients, settings: watch::Sender::new(settings) })
     }
 
     /// Issues the first one.
     ///
     /// # Errors
     /// [`CertificateError`]
-    pub fn issue(authority: ServerAuthority) -> Result<Self, CertificateError> {
+    pub fn issue(
+        authority: ServerAuthority,
+        clients: ClientVerifier,
+    ) -> Result<Self, CertificateError> {
+        let clients = Some(Arc::new(clients));
         let issued = authority.issue_server_certificate()?;
-        let settings = watch::Sender::new(certificate::issued(&issued)?);
+        let settings = watch::Sender::new(certificate::issued(&issued, clients.as_ref())?);
         let source = Source::Authority { authority, validity: issued.validity };
-        Ok(Self { source, settings })
+        Ok(Self { source, clients, settings })
     }
 
     /// Where new connections find it.
     pub(super) fn settings(&self) -> watch::Receiver<Arc<ServerConfig>> {
         self.settings.subscribe()
+    }
+
+    /// What asks clients for certificates.
+    pub(super) fn clients(&self) -> Option<Clients> {
+        self.clients.clone()
     }
 
     /// Checks every `interval` whether it must be renewed, and renews it at once when the process receives
@@ -97,11 +113,12 @@ impl Certificate {
     /// Renews it. Open connections stay as they are; if there is no usable new one, nothing changes, and the
     /// log says what to do.
     fn renew(&mut self) {
+        let clients = self.clients.as_ref();
         match &mut self.source {
             Source::Files { files, digest, stamps } => {
                 // Before the reading: what is written meanwhile is noticed at the next check.
                 *stamps = files.stamps();
-                match files.read() {
+                match files.read(clients) {
                     Ok(pair) if pair.digest == *digest => {
                         tracing::info!("read the certificate again; it is the same");
                     }
@@ -120,7 +137,9 @@ impl Certificate {
             }
             Source::Authority { authority, validity } => {
                 let renewed = authority.issue_server_certificate().map_err(CertificateError::from);
-                match renewed.and_then(|new| Ok((certificate::issued(&new)?, new.validity))) {
+                match renewed
+                    .and_then(|new| Ok((certificate::issued(&new, clients)?, new.validity)))
+                {
                     Ok((settings, new)) => {
                         *validity = new;
                         self.settings.send_replace(settings);
@@ -162,7 +181,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let files = files(&folder);
         let (one, other) = (pair(), pair());
-        let refusal = || Certificate::load(files.clone()).expect_err("refused").to_string();
+        let refusal = || Certificate::load(files.clone(), None).expect_err("refused").to_string();
         assert!(refusal().contains("tls.crt"), "{}", refusal());
         write(&files, &one.cert.pem(), "");
         assert!(refusal().contains("no private key"), "{}", refusal());
@@ -171,7 +190,7 @@ mod tests {
         write(&files, &one.cert.pem(), &other.signing_key.serialize_pem());
         assert!(refusal().contains("does not belong to"), "{}", refusal());
         write(&files, &one.cert.pem(), &one.signing_key.serialize_pem());
-        assert!(Certificate::load(files.clone()).is_ok());
+        assert!(Certificate::load(files.clone(), None).is_ok());
     }
 
     #[test]
@@ -180,7 +199,7 @@ mod tests {
         let files = files(&folder);
         let (old, new) = (pair(), pair());
         write(&files, &old.cert.pem(), &old.signing_key.serialize_pem());
-        let mut certificate = Certificate::load(files.clone()).expect("a pair");
+        let mut certificate = Certificate::load(files.clone(), None).expect("a pair");
         let mut settings = certificate.settings();
         certificate.renew();
         assert!(!settings.has_changed().expect("open"), "the same pair is no change");

@@ -3,9 +3,10 @@
 
 pub mod access;
 pub mod byte_shares;
-/// The server's own certificate authority.
+/// The server's own certificate authority, and the certificates of clients.
 pub mod certificates {
     pub mod authority;
+    pub mod client_certificates;
     mod issuing;
 }
 pub mod commands;
@@ -64,6 +65,7 @@ use self::access::people::sign_in::SignIn;
 use self::access::people::sign_in::limiter::SignInLimiter;
 pub use self::access::stream_permits::StreamPermits;
 use self::access::work_guard::WorkGuard;
+use self::certificates::authority::ServerAuthority;
 use self::commands::delivery::CommandDelivery;
 use self::commands::preflight::{ManifestCache, Preflight};
 use self::commands::submission_limiter::SubmissionLimiter;
@@ -76,6 +78,7 @@ use crate::adapters::program_files::ProgramFiles;
 use crate::adapters::release_files::ReleaseFiles;
 use crate::adapters::smtp_client::SmtpClient;
 use crate::adapters::webhook_client::WebhookClient;
+use crate::domain::certificates::client_certificate::CertificatePolicy;
 use crate::domain::origin::Origin;
 use crate::domain::secret_box::SecretBox;
 use crate::domain::time::{Clock, ElapsedTime};
@@ -98,6 +101,8 @@ pub struct Settings {
     pub output_quota_bytes: u64,
     /// Whether anybody may create a tenant and an account.
     pub is_registration_open: bool,
+    /// Which clients must show a certificate.
+    pub certificate_policy: CertificatePolicy,
     /// Bounds the first delay between two attempts to send a mail.
     pub mail_first_retry: Duration,
 }
@@ -123,6 +128,8 @@ pub struct Adapters {
     pub oidc: Vec<OidcClient>,
     /// `None` if the server has no address that browsers make passkeys for.
     pub passkeys: Option<PasskeyVerifier>,
+    /// The authority of the certificates of clients; `None` if this server does not end TLS.
+    pub authority: Option<ServerAuthority>,
 }
 
 /// Every use case of the server. Cheap to clone.
@@ -136,6 +143,7 @@ pub struct Services {
     pub approvals: commands::approvals::Approvals,
     pub audit_log: access::audit_log::AuditLog,
     pub calendars: schedules::calendars::Calendars,
+    pub certificates: certificates::client_certificates::ClientCertificates,
     pub change_publisher: commands::change_publisher::ChangePublisher,
     pub commands: commands::Commands,
     pub device_logins: access::people::device_login::DeviceLogins,
@@ -213,6 +221,13 @@ impl Services {
             clock: clock(),
             preflight: preflight.clone(),
             guard: guard.clone(),
+        };
+        let certificates = certificates::client_certificates::ClientCertificates {
+            store: store(),
+            hub: hub(),
+            clock: clock(),
+            authority: outside.authority,
+            policy: settings.certificate_policy,
         };
         let sign_in_limiter = SignInLimiter::default();
         let mails = access::mails::Mails {
@@ -318,6 +333,7 @@ impl Services {
             },
             approvals,
             audit_log: access::audit_log::AuditLog { store: store(), viewers: viewers.clone() },
+            certificates: certificates.clone(),
             change_publisher: commands::change_publisher::ChangePublisher {
                 store: store(),
                 hub: hub(),
@@ -462,6 +478,7 @@ impl Services {
                     catalog,
                 },
                 secret_box.clone(),
+                certificates.clone(),
                 freed_memory.clone(),
             )),
             targets: fleet::targets::Targets { store: store(), hub: hub() },

@@ -17,6 +17,7 @@ const RESOURCES: [&str; 32] = [
     "assignment",
     "audit",
     "calendar",
+    "certificate",
     "command",
     "device_login",
     "group",

@@ -93,6 +93,14 @@ impl FakeAgent {
         agent
     }
 
+    /// [`FakeAgent::connect_with_header`], over an open connection.
+    pub async fn connect_over<S>(stream: S, address: &str, key: &str) -> Self
+    where
+        S: AsyncRead + AsyncWrite + Debug + Send + Unpin + 'static,
+    {
+        Self::over(stream, address, "", Some(key)).await
+    }
+
     async fn over<S>(stream: S, address: &str, query: &str, bearer: Option<&str>) -> Self
     where
         S: AsyncRead + AsyncWrite + Debug + Send + Unpin + 'static,
@@ -194,9 +202,13 @@ pub fn proven(mut data: Value, challenge: &Challenge, agent_key_id: Uuid) -> Val
 
 /// The key pair of a simulated host: the same for the same seed.
 pub fn key_pair_of(seed: &str) -> AgentKeyPair {
+    AgentKeyPair::from_seed(&private_key_of(seed)).expect("a key pair")
+}
+
+/// The private half of [`key_pair_of`].
+pub fn private_key_of(seed: &str) -> [u8; 32] {
     let digest = ring::digest::digest(&ring::digest::SHA256, seed.as_bytes());
-    let seed: &[u8; 32] = digest.as_ref().try_into().expect("32 bytes");
-    AgentKeyPair::from_seed(seed).expect("a key pair")
+    digest.as_ref().try_into().expect("32 bytes")
 }
 
 /// The registration of a full agent on a new host, with the given fields replaced.

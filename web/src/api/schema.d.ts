@@ -1530,6 +1530,78 @@ export interface paths {
         patch: operations["update_calendar"];
         trace?: never;
     };
+    "/api/certificates": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List certificates of clients, oldest first.
+         * @description List certificates of clients, oldest first.
+         *
+         *     Needs the scope `agents:read`.
+         */
+        get: operations["list_certificates"];
+        put?: never;
+        /**
+         * Issue a certificate to the caller, valid for 90 days.
+         * @description It is for the API key or the member that asks, at most 10 at once. A caller that has a valid certificate must show
+         *     it on the connection of this request, or the answer is 409 `certificate_exists`. The answer of a server that does
+         *     not end TLS is 409 `no_certificates`.
+         */
+        post: operations["issue_certificate"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/certificates/status": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get what clients must show, and how many certificates are in each state.
+         * @description Get what clients must show, and how many certificates are in each state.
+         *
+         *     Needs the scope `agents:read`.
+         */
+        get: operations["get_certificates_status"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/certificates/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /**
+         * Revoke a certificate for good.
+         * @description Its agent is disconnected within a second, and its key pair opens no further session: delete the agent and install it again. The certificate of another API key needs `api_keys:write` too, and that of another member `members:write`. Repeatable. The answer of a server that does not end TLS is 409 `no_certificates`.
+         *
+         *     Needs the scope `agents:write`.
+         */
+        delete: operations["revoke_certificate"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/commands": {
         parameters: {
             query?: never;
@@ -4661,6 +4733,49 @@ export interface components {
             /** @description base64, by the approver's key. */
             signature: string;
         };
+        /**
+         * @description Who a certificate is for.
+         * @enum {string}
+         */
+        CertificateHolder: "agent" | "api_key" | "member";
+        /**
+         * Format: uuid
+         * @description A certificate of a client.
+         */
+        CertificateId: string;
+        /**
+         * @description Which clients must show a valid certificate.
+         * @enum {string}
+         */
+        CertificatePolicy: "off" | "agents" | "all";
+        /**
+         * @description What a certificate is worth now.
+         * @enum {string}
+         */
+        CertificateState: "valid" | "due" | "expiring" | "expired" | "revoked";
+        /** @description What clients must show, and how many certificates are in each state. */
+        CertificatesStatusView: {
+            /**
+             * Format: int64
+             * @description Two thirds of their time have passed.
+             */
+            due_count: number;
+            /** Format: int64 */
+            expired_count: number;
+            /**
+             * Format: int64
+             * @description They end within 7 days.
+             */
+            expiring_count: number;
+            /** @description False if this server does not end TLS: it issues no certificates then. */
+            is_issuing: boolean;
+            /** @description Clients that must show a certificate. */
+            required_of: components["schemas"]["CertificatePolicy"];
+            /** Format: int64 */
+            revoked_count: number;
+            /** Format: int64 */
+            valid_count: number;
+        };
         /** @description The password was right, and the second factor is missing. */
         ChallengeView: {
             /** @description For `POST /api/auth/login/code`. */
@@ -4685,6 +4800,22 @@ export interface components {
              *     they stay.
              */
             remove_identities?: boolean;
+        };
+        /** @description A certificate of a client. A renewal for the same key changes its times. */
+        ClientCertificateView: {
+            expires_at: components["schemas"]["Timestamp"];
+            holder: components["schemas"]["CertificateHolder"];
+            /**
+             * Format: uuid
+             * @description Id of the agent, the API key or the member.
+             */
+            holder_id: string;
+            id: components["schemas"]["CertificateId"];
+            issued_at: components["schemas"]["Timestamp"];
+            /** @description When it becomes due to be renewed. */
+            renew_at: components["schemas"]["Timestamp"];
+            revoked_at?: components["schemas"]["Timestamp"] | null;
+            state: components["schemas"]["CertificateState"];
         };
         /**
          * @description What a change of the clocks did to a due time.
@@ -5005,7 +5136,7 @@ export interface components {
         /** @description A new integration. */
         CreateIntegration: {
             /** @description The types of events that it sends: at least one. */
-            event_types: ("agent.enrolled" | "agent.online" | "agent.offline" | "identity.alert" | "job.succeeded" | "job.failed" | "job.cancelled" | "rollout.halted" | "schedule.missed" | "schedule.failed" | "schedule.recovered" | "schedule.stopped" | "update.rolled_back" | "approval.requested" | "alert.opened" | "alert.resolved" | "key.expiring" | "schedule.unusual_duration")[];
+            event_types: ("agent.enrolled" | "agent.online" | "agent.offline" | "identity.alert" | "job.succeeded" | "job.failed" | "job.cancelled" | "rollout.halted" | "schedule.missed" | "schedule.failed" | "schedule.recovered" | "schedule.stopped" | "update.rolled_back" | "approval.requested" | "alert.opened" | "alert.resolved" | "key.expiring" | "certificate.expiring" | "schedule.unusual_duration")[];
             /** @description Default: true. */
             is_enabled?: boolean | null;
             /** @enum {string} */
@@ -5207,7 +5338,7 @@ export interface components {
          * @description What happened. The name in the API is `<resource>.<what happened>`.
          * @enum {string}
          */
-        EventType: "agent.enrolled" | "agent.online" | "agent.offline" | "identity.alert" | "job.succeeded" | "job.failed" | "job.cancelled" | "rollout.halted" | "schedule.missed" | "schedule.failed" | "schedule.recovered" | "schedule.stopped" | "update.rolled_back" | "approval.requested" | "alert.opened" | "alert.resolved" | "key.expiring" | "schedule.unusual_duration" | "integration.test";
+        EventType: "agent.enrolled" | "agent.online" | "agent.offline" | "identity.alert" | "job.succeeded" | "job.failed" | "job.cancelled" | "rollout.halted" | "schedule.missed" | "schedule.failed" | "schedule.recovered" | "schedule.stopped" | "update.rolled_back" | "approval.requested" | "alert.opened" | "alert.resolved" | "key.expiring" | "certificate.expiring" | "schedule.unusual_duration" | "integration.test";
         ExecutionEventData: {
             agent_id: components["schemas"]["AgentId"];
             id: components["schemas"]["CommandId"];
@@ -5675,6 +5806,18 @@ export interface components {
             expires_at: components["schemas"]["Timestamp"];
             id: components["schemas"]["InvitationId"];
             role: components["schemas"]["Role"];
+        };
+        /** @description A certificate request (PKCS #10), whose key stays with its owner. */
+        IssueCertificate: {
+            /** @description PEM. Only its public key counts: ECDSA on P-256 or P-384, Ed25519, or RSA. */
+            request: string;
+        };
+        /** @description A certificate that was just issued. */
+        IssuedCertificateView: {
+            /** @description PEM. */
+            certificate: string;
+            expires_at: components["schemas"]["Timestamp"];
+            id: components["schemas"]["CertificateId"];
         };
         /**
          * @description A script or an ad-hoc command to run on every agent that the target matches. Send exactly one of
@@ -6167,6 +6310,12 @@ export interface components {
             next_cursor: string | null;
         };
         /** @description One page of a list. */
+        PageView_ClientCertificateView: {
+            items: components["schemas"]["ClientCertificateView"][];
+            /** @description Pass it as `cursor` for the next page; `null` on the last. */
+            next_cursor: string | null;
+        };
+        /** @description One page of a list. */
         PageView_CommandView: {
             items: components["schemas"]["CommandView"][];
             /** @description Pass it as `cursor` for the next page; `null` on the last. */
@@ -6514,6 +6663,11 @@ export interface components {
              * @default []
              */
             capabilities?: string[];
+            /**
+             * @description Full: the agent has a certificate, and shows it to a server that asks for one in the handshake of TLS.
+             *     If the server received none, a proxy on the way ends TLS.
+             */
+            has_certificate?: boolean;
             /**
              * Format: uint64
              * @description Highest session epoch that this ledger has seen; 0 before the first.
@@ -7553,7 +7707,7 @@ export interface components {
         /** @description Changes to an integration. Missing fields keep their values. */
         UpdateIntegration: {
             /** @description The types of events that it sends: at least one. */
-            event_types?: ("agent.enrolled" | "agent.online" | "agent.offline" | "identity.alert" | "job.succeeded" | "job.failed" | "job.cancelled" | "rollout.halted" | "schedule.missed" | "schedule.failed" | "schedule.recovered" | "schedule.stopped" | "update.rolled_back" | "approval.requested" | "alert.opened" | "alert.resolved" | "key.expiring" | "schedule.unusual_duration")[] | null;
+            event_types?: ("agent.enrolled" | "agent.online" | "agent.offline" | "identity.alert" | "job.succeeded" | "job.failed" | "job.cancelled" | "rollout.halted" | "schedule.missed" | "schedule.failed" | "schedule.recovered" | "schedule.stopped" | "update.rolled_back" | "approval.requested" | "alert.opened" | "alert.resolved" | "key.expiring" | "certificate.expiring" | "schedule.unusual_duration")[] | null;
             /** @description Default: true. */
             is_enabled?: boolean | null;
             kind?: ("webhook" | "slack" | "discord" | "teams" | "pagerduty" | "datadog" | "splunk" | "email") | null;
@@ -18332,6 +18486,389 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The key has too much in progress. Try again after `Retry-After` seconds. */
+            429: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The server cannot answer now. Try again after `Retry-After` seconds. */
+            503: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    list_certificates: {
+        parameters: {
+            query?: {
+                /** @description `next_cursor` of the previous page. Opaque. */
+                cursor?: string;
+                /** @description Items of the page at most. */
+                limit?: number;
+                /** @description Only certificates in this state. */
+                state?: "valid" | "due" | "expiring" | "expired" | "revoked";
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description A page of certificates. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "items": [],
+                     *       "next_cursor": null
+                     *     }
+                     */
+                    "application/json": components["schemas"]["PageView_ClientCertificateView"];
+                };
+            };
+            /** @description The query, a header or the body cannot be read. `errors` names the parameter. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No key was sent, or the key is not valid. */
+            401: {
+                headers: {
+                    /** @description The scheme to authenticate with. */
+                    "WWW-Authenticate"?: "Bearer";
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A field of the body is invalid, or a number is out of its bounds. `errors` names the field. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The key has too much in progress. Try again after `Retry-After` seconds. */
+            429: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The server cannot answer now. Try again after `Retry-After` seconds. */
+            503: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    issue_certificate: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "request": "-----BEGIN CERTIFICATE REQUEST-----\n…\n-----END CERTIFICATE REQUEST-----\n"
+                 *     }
+                 */
+                "application/json": components["schemas"]["IssueCertificate"];
+            };
+        };
+        responses: {
+            /** @description The certificate. */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["IssuedCertificateView"];
+                };
+            };
+            /** @description The query, a header or the body cannot be read. `errors` names the parameter. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No key was sent, or the key is not valid. */
+            401: {
+                headers: {
+                    /** @description The scheme to authenticate with. */
+                    "WWW-Authenticate"?: "Bearer";
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The key does not have the scope that this operation needs. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The current state does not permit this. `code` says why. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "no_certificates",
+                     *       "detail": "this server does not end TLS, so it issues and checks no certificates; see --tls",
+                     *       "request_id": "01900000-0000-7000-8000-000000000053",
+                     *       "status": 409,
+                     *       "title": "Conflict",
+                     *       "type": "about:blank"
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body is too large. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body has another content type than this operation accepts. */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A field of the body is invalid, or a number is out of its bounds. `errors` names the field. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The key has too much in progress. Try again after `Retry-After` seconds. */
+            429: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The server cannot answer now. Try again after `Retry-After` seconds. */
+            503: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    get_certificates_status: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Who must show a certificate, and how many there are. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "due_count": 0,
+                     *       "expired_count": 0,
+                     *       "expiring_count": 0,
+                     *       "is_issuing": false,
+                     *       "required_of": "off",
+                     *       "revoked_count": 0,
+                     *       "valid_count": 0
+                     *     }
+                     */
+                    "application/json": components["schemas"]["CertificatesStatusView"];
+                };
+            };
+            /** @description No key was sent, or the key is not valid. */
+            401: {
+                headers: {
+                    /** @description The scheme to authenticate with. */
+                    "WWW-Authenticate"?: "Bearer";
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The key has too much in progress. Try again after `Retry-After` seconds. */
+            429: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The server cannot answer now. Try again after `Retry-After` seconds. */
+            503: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    revoke_certificate: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The id. */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The certificate is revoked. */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description No key was sent, or the key is not valid. */
+            401: {
+                headers: {
+                    /** @description The scheme to authenticate with. */
+                    "WWW-Authenticate"?: "Bearer";
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such resource in this tenant. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The current state does not permit this. `code` says why. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "no_certificates",
+                     *       "detail": "this server does not end TLS, so it issues and checks no certificates; see --tls",
+                     *       "request_id": "01900000-0000-7000-8000-000000000124",
+                     *       "status": 409,
+                     *       "title": "Conflict",
+                     *       "type": "about:blank"
+                     *     }
+                     */
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };

@@ -10,7 +10,7 @@ export const KINDS: Kind[] = ['webhook', 'slack', 'discord', 'teams', 'pagerduty
 export const EVENT_TYPES: EventType[] = [
   'job.failed', 'job.succeeded', 'job.cancelled', 'rollout.halted', 'agent.offline', 'agent.online', 'agent.enrolled', 'identity.alert',
   'schedule.failed', 'schedule.recovered', 'schedule.missed', 'schedule.stopped', 'schedule.unusual_duration',
-  'alert.opened', 'alert.resolved', 'key.expiring', 'update.rolled_back', 'approval.requested',
+  'alert.opened', 'alert.resolved', 'key.expiring', 'certificate.expiring', 'update.rolled_back', 'approval.requested',
 ];
 
 /** The events that are chosen at first. */

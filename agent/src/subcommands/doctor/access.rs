@@ -171,6 +171,18 @@ fn meaning(close: CloseCode) -> (&'static str, &'static str) {
             "another host has the same identity",
             "delete the state directory on the host that has the copy",
         ),
+        CloseCode::CertificateMissing => (
+            "the server requires a certificate of the agent and received none that is valid",
+            "check that no proxy on the way ends TLS, and that the agent can write its state directory",
+        ),
+        CloseCode::CertificateMismatch => (
+            "the server received the certificate of another agent",
+            "delete the state directory on the host that has a copy of it",
+        ),
+        CloseCode::CertificateRevoked => (
+            "the certificate of this agent was revoked",
+            "delete the agent on the server and install it again",
+        ),
         CloseCode::GoingAway | CloseCode::TryAgainLater => {
             ("the server accepts no sessions at the moment", "try again in a minute")
         }

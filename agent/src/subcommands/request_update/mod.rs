@@ -106,7 +106,8 @@ pub async fn request_update(
     let running = running.ok_or_else(not_running)?;
     let connector =
         Connector::new(config.endpoint.clone(), config.proxy.clone(), &config.authorities);
-    let connector = connector.map_err(RequestUpdateError::Connector)?;
+    let mut connector = connector.map_err(RequestUpdateError::Connector)?;
+    connector.show_stored(&state);
     let client = ReleaseClient::new(&connector)?;
     let wanted = match version {
         Some(version) => version,

@@ -6,6 +6,7 @@ use futures_util::FutureExt as _;
 
 use crate::clock::between;
 use crate::config::Config;
+use crate::identity::client_certificate::ClientCertificate;
 use crate::identity::key::KeyRing;
 use crate::link::{Authorities, Connector, Exchange, Link, LinkError, PathLimits, WebSocket};
 use crate::sessions::Upgrade;
@@ -20,6 +21,8 @@ pub struct Dialer<'a> {
     authorities: Authorities,
     /// Created on first use and kept: reading the host's certificates takes time and memory.
     connector: Option<Connector>,
+    /// What the connector shows to the server.
+    certificate: Option<ClientCertificate>,
     limits: PathLimits,
 }
 
@@ -29,6 +32,7 @@ impl<'a> Dialer<'a> {
             config,
             authorities: config.authorities.clone(),
             connector: None,
+            certificate: None,
             limits: PathLimits::default(),
         }
     }
@@ -37,7 +41,9 @@ impl<'a> Dialer<'a> {
         &mut self,
         transport: Transport,
         keys: KeyRing,
+        certificate: Option<ClientCertificate>,
     ) -> Result<Box<dyn Link>, LinkError> {
+        self.show(certificate);
         let connector = self.connector()?;
         let key = keys.current();
         Ok(match transport {
@@ -53,6 +59,22 @@ impl<'a> Dialer<'a> {
         self.connector = None;
     }
 
+    /// Shows this certificate from the next connection on.
+    fn show(&mut self, certificate: Option<ClientCertificate>) {
+        let is_same = match (&self.certificate, &certificate) {
+            (Some(shown), Some(next)) => shown.is_same(next),
+            (shown, next) => shown.is_none() && next.is_none(),
+        };
+        if is_same {
+            return;
+        }
+        match (&mut self.connector, &certificate) {
+            (Some(connector), Some(certificate)) => connector.show(certificate),
+            (connector, _) => *connector = None,
+        }
+        self.certificate = certificate;
+    }
+
     fn connector(&mut self) -> Result<Connector, LinkError> {
         if let Some(connector) = &self.connector {
             return Ok(connector.clone());
@@ -60,6 +82,9 @@ impl<'a> Dialer<'a> {
         let Config { endpoint, proxy, .. } = self.config;
         let mut connector = Connector::new(endpoint.clone(), proxy.clone(), &self.authorities)?;
         connector.limits = self.limits.clone();
+        if let Some(certificate) = &self.certificate {
+            connector.show(certificate);
+        }
         self.connector = Some(connector.clone());
         Ok(connector)
     }

@@ -96,7 +96,11 @@ async fn live(config: &Config, agent: &mut Agent, stop: &mut watch::Receiver<boo
         let link = match ready.take() {
             Some(link) => Ok(link),
             None => {
-                let dialing = dialer.dial(reconnect.transport(), agent.keys.clone());
+                let dialing = dialer.dial(
+                    reconnect.transport(),
+                    agent.keys.clone(),
+                    agent.certificate.clone(),
+                );
                 let dialing = poll_with(&mut agent.executions, dialing, &mut unreported).boxed();
                 tokio::select! {
                     link = dialing => link,

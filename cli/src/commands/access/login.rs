@@ -1,5 +1,6 @@
 //! `muster login`: signs a person in, or verifies an API key, and stores the session or the key.
 
+mod certificate;
 mod decision;
 mod device;
 
@@ -56,6 +57,10 @@ pub struct Args {
     /// member of]
     #[arg(long, value_name = "TENANT", requires = "email")]
     tenant: Option<String>,
+
+    /// Make a key and get a certificate for it, which later commands show to the server. Repeat it to renew
+    #[arg(long)]
+    certificate: bool,
 }
 
 impl Args {
@@ -100,13 +105,15 @@ pub async fn run(args: Args, overrides: Overrides, output: Output) -> Result<u8,
         // No key is sent with a sign-in.
         let context =
             Context { server, api_key: SecretString::default(), renewal: None, insecure, ca_file };
-        return sign_in(context, &path, (email, args.tenant), output).await;
+        let code = sign_in(context, &path, (email, args.tenant), output).await?;
+        return with_certificate(args.certificate, &path, insecure).await.map(|()| code);
     }
     let has_key = args.key_file.is_some() || args.key.is_some() || overrides.api_key.is_some();
     if args.device || (!has_key && std::io::stdin().is_terminal()) {
         let api_key = SecretString::default();
         let context = Context { server, api_key, renewal: None, insecure, ca_file };
-        return device::sign_in(context, &path, output).await;
+        let code = device::sign_in(context, &path, output).await?;
+        return with_certificate(args.certificate, &path, insecure).await.map(|()| code);
     }
     let given = match args.key_file {
         Some(path) => {
@@ -125,6 +132,10 @@ pub async fn run(args: Args, overrides: Overrides, output: Output) -> Result<u8,
         ));
     }
     let context = Context { server, api_key, renewal: None, insecure, ca_file };
+    if args.certificate {
+        // The request below may need it.
+        certificate::obtain(&context).await?;
+    }
     let api = ApiClient::new(&context)?;
     api.json(api.request(Method::GET, &["agents"]).query(&[("limit", "1")])).await?;
     context::replace(&path, &context)?;
@@ -134,6 +145,14 @@ pub async fn run(args: Args, overrides: Overrides, output: Output) -> Result<u8,
         format!("logged in to {}; the key is stored in {}", context.server, path.display())
     })?;
     Ok(0)
+}
+
+/// Gets a certificate for the session that was just stored.
+async fn with_certificate(is_wanted: bool, path: &Path, insecure: bool) -> Result<(), CliError> {
+    match context::read(path, insecure)?.filter(|_| is_wanted) {
+        Some(context) => certificate::obtain(&context).await,
+        None => Ok(()),
+    }
 }
 
 async fn sign_in(

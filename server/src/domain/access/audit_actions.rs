@@ -4,7 +4,7 @@
 const LIKENESS: f64 = 0.75;
 
 /// Every action, `<resource>.<verb>`. A test compares this list with the entries that services write.
-pub const AUDIT_ACTIONS: [&str; 115] = [
+pub const AUDIT_ACTIONS: [&str; 117] = [
     "agent.adopt",
     "agent.delete",
     "agent.deregister",
@@ -36,6 +36,8 @@ pub const AUDIT_ACTIONS: [&str; 115] = [
     "calendar.create",
     "calendar.delete",
     "calendar.update",
+    "certificate.create",
+    "certificate.revoke",
     "command.cancel",
     "command.run",
     "command.send",

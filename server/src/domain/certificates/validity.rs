@@ -7,6 +7,12 @@ const DAY_MS: u64 = 24 * 60 * 60 * 1_000;
 pub const BACKDATED_MS: u64 = DAY_MS;
 /// Of the server's certificate, from when it is issued.
 pub const SERVER_CERTIFICATE_MS: u64 = 90 * DAY_MS;
+/// Of the certificate of an agent.
+pub const AGENT_CERTIFICATE_MS: u64 = 30 * DAY_MS;
+/// Of the certificate of a person or a program.
+pub const CALLER_CERTIFICATE_MS: u64 = 90 * DAY_MS;
+/// A certificate that ends within this time should have been renewed already, and is reported.
+pub const EXPIRY_WARNING_MS: u64 = 7 * DAY_MS;
 /// Of the authority's certificate.
 pub const AUTHORITY_CERTIFICATE_MS: u64 = 3_650 * DAY_MS;
 
@@ -24,13 +30,28 @@ impl Validity {
         Self {
             not_before: issued_at.minus_ms(BACKDATED_MS),
             not_after: issued_at.plus_ms(lifetime_ms),
-            renew_at: issued_at.plus_ms(lifetime_ms / 3 * 2),
+            renew_at: issued_at.plus_ms(lifetime_ms - Self::renewed_before_ms(lifetime_ms)),
         }
+    }
+
+    /// How long before its end a certificate is renewed: a third of its time.
+    pub const fn renewed_before_ms(lifetime_ms: u64) -> u64 {
+        lifetime_ms / 3
+    }
+
+    /// Of a certificate that was issued for `lifetime_ms` and is valid until `not_after`.
+    pub fn until(not_after: Timestamp, lifetime_ms: u64) -> Self {
+        Self::issued(not_after.minus_ms(lifetime_ms), lifetime_ms)
     }
 
     /// True if it must be renewed: at two thirds of its time, or if the clock was set back before its start.
     pub fn is_due(&self, now: Timestamp) -> bool {
         now >= self.renew_at || now < self.not_before
+    }
+
+    /// When the renewal becomes due.
+    pub fn renew_at(&self) -> Timestamp {
+        self.renew_at
     }
 
     /// True if it can be used.
@@ -59,7 +80,7 @@ mod tests {
             prop_assert!(!validity.is_valid(issued_at.minus_ms(BACKDATED_MS + 1)));
             prop_assert!(validity.is_due(issued_at.minus_ms(BACKDATED_MS + 1)), "the clock was set back");
             let now = issued_at.plus_ms(after_ms);
-            prop_assert!(validity.is_due(now) || after_ms < lifetime_ms / 3 * 2);
+            prop_assert!(validity.is_due(now) || after_ms <= lifetime_ms / 3 * 2 + 2);
             prop_assert!(!validity.is_due(now) || after_ms >= lifetime_ms / 2);
             prop_assert!(validity.is_due(now) || validity.is_valid(now), "never expired and not due");
         }

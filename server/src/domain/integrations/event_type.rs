@@ -89,6 +89,10 @@ pub enum EventType {
     #[strum(serialize = "key.expiring")]
     #[serde(rename = "key.expiring")]
     KeyExpiring,
+    /// The certificate of an agent, a person or a program ends within 7 days, and was not renewed.
+    #[strum(serialize = "certificate.expiring")]
+    #[serde(rename = "certificate.expiring")]
+    CertificateExpiring,
     /// The job of a schedule took much longer or shorter than the ones before.
     #[strum(serialize = "schedule.unusual_duration")]
     #[serde(rename = "schedule.unusual_duration")]
@@ -154,6 +158,7 @@ impl EventType {
             | Self::ScheduleMissed
             | Self::ScheduleStopped
             | Self::ScheduleUnusualDuration
+            | Self::CertificateExpiring
             | Self::KeyExpiring
             | Self::UpdateRolledBack => Severity::Warning,
             Self::AgentOnline

@@ -147,6 +147,7 @@ fn tags() -> Value {
         {"name": "API keys", "description": "Keys for this API."},
         {"name": "accounts", "description": "People, and how they sign in."},
         {"name": "tenants", "description": "Customers of this server, their plans and their limits."},
+        {"name": "certificates", "description": "Certificates of agents, people and programs."},
         {"name": "audit", "description": "Who changed what."},
         {"name": "server", "description": "Metrics of the server."},
         {"name": "health", "description": "Checks without a key."},

@@ -54,6 +54,7 @@ pub(super) fn documented() -> OpenApiRouter<AppState> {
         .merge(super::commands::output::routes())
         .merge(super::commands::live_output::routes())
         .merge(super::integrations::events::routes())
+        .merge(super::certificates::routes())
         .merge(super::access::keys::api_keys::routes())
         .merge(super::access::keys::api_key_changes::routes())
         .merge(super::access::audit::routes())

@@ -20,6 +20,7 @@ use uuid::Uuid;
 
 use super::relay::{Carries, Relay, relay};
 use super::{Admitted, AdmittedBody};
+use crate::domain::certificates::client_certificate::PeerCertificate;
 use crate::domain::fleet::agent::Transport;
 use crate::domain::ids::AgentKeyId;
 use crate::http::AppState;
@@ -206,6 +207,8 @@ impl PollSessions {
                 implied_registration: implied,
                 is_key_in_query: false,
                 source,
+                // A basic agent has no key pair that a certificate could be for.
+                certificate: PeerCertificate::Unknown,
             };
             services.sessions.run(origin, transport).await;
             let mut sessions = map.0.lock().unwrap_or_else(PoisonError::into_inner);

@@ -9,7 +9,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use uuid::Uuid;
 
-use super::Admitted;
+use super::AdmittedRequest;
 use crate::domain::ids::AgentId;
 use crate::http::AppState;
 use crate::http::extract::Params;
@@ -40,7 +40,7 @@ struct DesiredReleaseView {
         (status = 409, body = Problem)))]
 async fn get_desired_release(
     State(state): State<AppState>,
-    Admitted(admission): Admitted,
+    AdmittedRequest(admission): AdmittedRequest,
     Params(params): Params<DesiredReleaseParams>,
 ) -> ApiResult<axum::Json<DesiredReleaseView>> {
     let agent_id = params.agent_id.map(AgentId);

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
+use axum::Extension;
 use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::http::{HeaderMap, header};
@@ -25,6 +26,7 @@ use super::Admitted;
 use super::open_requests::{OpenRequest, OpenRequests};
 use super::relay::{Carries, Relay, relay};
 use super::request_body::RequestBody;
+use crate::domain::certificates::client_certificate::PeerCertificate;
 use crate::domain::fleet::agent::Transport;
 use crate::domain::ids::AgentKeyId;
 use crate::http::AppState;
@@ -66,6 +68,8 @@ struct OpenExchange {
 
 struct Exchange {
     relay: Relay,
+    /// What the connection of the first request showed.
+    certificate: PeerCertificate,
     bytes: SessionBytes,
     open: OpenRequests,
     /// One more than the highest sequence that has arrived. A request that waits returns when the
@@ -93,6 +97,7 @@ struct ExchangeProgress {
 async fn exchange_frames(
     State(state): State<AppState>,
     Admitted(admission): Admitted,
+    certificate: Option<Extension<PeerCertificate>>,
     headers: HeaderMap,
     body: Body,
 ) -> ApiResult<Response> {
@@ -103,7 +108,10 @@ async fn exchange_frames(
     body.read_at_least(REQUEST_HEADER_BYTES).await?;
     let header = RequestHeader::decode(body.bytes())
         .map_err(|error| Problem::malformed(error.to_string()))?;
-    let exchange = state.exchanges.find_or_open(&state, admission, &header)?;
+    let shown = certificate.map(|Extension(shown)| shown).unwrap_or_default();
+    let exchange = state.exchanges.find_or_open(&state, (admission, shown), &header)?;
+    let policy = state.services.certificates.policy();
+    policy.check_request(exchange.certificate, shown).map_err(Problem::of_close)?;
     let next = *exchange.next_sequence.borrow();
     let open = exchange.open.enter(header.sequence, next)?;
     let answer = tokio::select! {
@@ -118,7 +126,7 @@ impl ExchangeSessions {
     fn find_or_open(
         &self,
         state: &AppState,
-        admission: AdmittedKey,
+        (admission, certificate): (AdmittedKey, PeerCertificate),
         request: &RequestHeader,
     ) -> ApiResult<Arc<Exchange>> {
         let (key_id, session_id) = (admission.grant.key_id, request.session_id);
@@ -145,6 +153,7 @@ impl ExchangeSessions {
         let (relay, transport) = relay(Carries::AllFrames);
         let exchange = Arc::new(Exchange {
             relay,
+            certificate,
             bytes: state.services.sessions.bytes_of(&admission.grant),
             open: OpenRequests::default(),
             arrived: watch::Sender::default(),
@@ -167,6 +176,7 @@ impl ExchangeSessions {
                 implied_registration: None,
                 is_key_in_query: false,
                 source: admission.source,
+                certificate,
             };
             services.sessions.run(origin, transport).await;
             tokio::time::sleep(LINGER).await;

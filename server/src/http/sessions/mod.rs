@@ -21,7 +21,7 @@ pub use self::exchange::ExchangeSessions;
 use self::request_body::PERMIT_WAIT;
 use super::AppState;
 use super::body_bytes::{IsCounted, declared_bytes};
-use super::extract::{client, credential};
+use super::extract::{client, credential, peer_certificate};
 use super::problem::{ApiResult, Problem};
 use crate::services::access::authentication::{AdmittedKey, AgentRefusal};
 use crate::services::sessions::BytePermit;
@@ -40,6 +40,24 @@ pub(super) fn routes() -> OpenApiRouter<AppState> {
 
 /// The agent key of a request, checked before its body is read.
 struct Admitted(AdmittedKey);
+
+/// [`Admitted`] for a request outside of a session: where agents must show a certificate, it has a valid one.
+struct AdmittedRequest(AdmittedKey);
+
+impl FromRequestParts<AppState> for AdmittedRequest {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> ApiResult<Self> {
+        let Admitted(admission) = Admitted::from_request_parts(parts, state).await?;
+        let certificates = &state.services.certificates;
+        let tenant_id = admission.grant.tenant_id;
+        certificates
+            .check_agent_request(tenant_id, peer_certificate(parts))
+            .await
+            .map_err(Problem::of_close)?;
+        Ok(Self(admission))
+    }
+}
 
 impl FromRequestParts<AppState> for Admitted {
     type Rejection = Problem;

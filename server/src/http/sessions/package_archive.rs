@@ -5,7 +5,7 @@ use axum::response::Response;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::Admitted;
+use super::AdmittedRequest;
 use crate::http::AppState;
 use crate::http::file_body::serve_archive;
 use crate::http::problem::{ApiResult, Problem};
@@ -21,7 +21,7 @@ pub(super) fn routes() -> OpenApiRouter<AppState> {
         (status = 401, body = Problem), (status = 403, body = Problem), (status = 404, body = Problem)))]
 async fn download_package_archive(
     State(state): State<AppState>,
-    Admitted(admission): Admitted,
+    AdmittedRequest(admission): AdmittedRequest,
     Path(sha256): Path<String>,
     request: Request,
 ) -> ApiResult<Response> {

@@ -7,6 +7,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use data_encoding::{BASE64, HEXLOWER};
+use muster_protocol::identity::AgentPublicKey;
 use rcgen::{KeyPair, PublicKeyData as _};
 use ring::rand::{SecureRandom as _, SystemRandom};
 use serde::{Deserialize, Serialize};
@@ -14,12 +15,14 @@ use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use super::issuing;
+use crate::domain::certificates::client_certificate::KeyHash;
 use crate::domain::certificates::names::CertificateName;
 use crate::domain::certificates::pin::PublicKeyPin;
 use crate::domain::certificates::validity::{
-    AUTHORITY_CERTIFICATE_MS, SERVER_CERTIFICATE_MS, Validity,
+    AGENT_CERTIFICATE_MS, AUTHORITY_CERTIFICATE_MS, CALLER_CERTIFICATE_MS, SERVER_CERTIFICATE_MS,
+    Validity,
 };
-use crate::domain::ids::TenantId;
+use crate::domain::ids::{AgentId, TenantId};
 use crate::domain::secret_box::{SecretBox, Unsealable};
 use crate::domain::time::Clock;
 use crate::store::{Store, StoreError};
@@ -150,6 +153,41 @@ impl ServerAuthority {
             key: Zeroizing::new(shared.server_key.serialize_der()),
             validity,
         })
+    }
+
+    /// Issues a certificate for the key pair of an agent, valid from now. DER.
+    ///
+    /// # Errors
+    /// [`AuthorityError::Issuing`]
+    pub(super) fn issue_agent_certificate(
+        &self,
+        agent_id: AgentId,
+        key: &AgentPublicKey,
+    ) -> Result<(Vec<u8>, Validity), AuthorityError> {
+        let shared = &self.0;
+        let validity = Validity::issued(shared.clock.now(), AGENT_CERTIFICATE_MS);
+        let authority = (shared.name.as_str(), &shared.key);
+        let name = format!("Muster agent {agent_id}");
+        let issued = issuing::client(authority, &issuing::AgentKey(key), &name, &validity)?;
+        Ok((issued.der().to_vec(), validity))
+    }
+
+    /// Issues a certificate for the key of a certificate request in PEM, valid from now. Returns the certificate
+    /// in PEM, and the hash of its key.
+    ///
+    /// # Errors
+    /// [`AuthorityError::Issuing`], also if the request can't be read or its signature is wrong.
+    pub(super) fn issue_requested_certificate(
+        &self,
+        name: &str,
+        request: &str,
+    ) -> Result<(String, KeyHash, Validity), AuthorityError> {
+        let shared = &self.0;
+        let key = issuing::requested_key(request)?;
+        let validity = Validity::issued(shared.clock.now(), CALLER_CERTIFICATE_MS);
+        let authority = (shared.name.as_str(), &shared.key);
+        let issued = issuing::client(authority, &key, name, &validity)?;
+        Ok((issued.pem(), KeyHash::of_key_info(&key.subject_public_key_info()), validity))
     }
 
     /// True if a certificate with this validity must be renewed now.

@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use muster_protocol::identity::AgentPublicKey;
 use rcgen::{
-    BasicConstraints, Certificate, CertificateParams, DistinguishedName, DnType, Error,
-    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType, SerialNumber,
+    BasicConstraints, Certificate, CertificateParams, CertificateSigningRequestParams,
+    DistinguishedName, DnType, Error, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose, PublicKey, PublicKeyData, SanType, SerialNumber, SignatureAlgorithm,
     date_time_ymd,
 };
 use ring::rand::{SecureRandom as _, SystemRandom};
@@ -58,6 +60,57 @@ pub(super) fn server(
     params.serial_number = Some(serial_number()?);
     limit(&mut params, validity);
     params.signed_by(key, &issuer)
+}
+
+/// The certificate of a client, for its public key.
+pub(super) fn client(
+    (authority_name, authority_key): (&str, &KeyPair),
+    key: &impl PublicKeyData,
+    name: &str,
+    validity: &Validity,
+) -> Result<Certificate, Error> {
+    let issuer_params = authority_params(authority_name);
+    let issuer = Issuer::from_params(&issuer_params, authority_key);
+    let mut params = CertificateParams::default();
+    params.distinguished_name = named(name);
+    params.is_ca = IsCa::ExplicitNoCa;
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    // No server can use it: agents trust this authority for servers.
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+    params.use_authority_key_identifier_extension = true;
+    params.serial_number = Some(serial_number()?);
+    limit(&mut params, validity);
+    params.signed_by(key, &issuer)
+}
+
+/// The public key of a certificate request in PEM, which its key has signed. Everything else in it is ignored:
+/// the server decides what a certificate says.
+pub(super) fn requested_key(request: &str) -> Result<PublicKey, Error> {
+    let read = CertificateSigningRequestParams::from_pem(request)?;
+    let algorithm = read.public_key.algorithm();
+    let is_known = ALGORITHMS.iter().any(|known| **known == *algorithm);
+    if is_known { Ok(read.public_key) } else { Err(Error::UnsupportedSignatureAlgorithm) }
+}
+
+/// Keys of clients. All of them can be checked in a handshake of TLS.
+const ALGORITHMS: [&SignatureAlgorithm; 4] = [
+    &rcgen::PKCS_ECDSA_P256_SHA256,
+    &rcgen::PKCS_ECDSA_P384_SHA384,
+    &rcgen::PKCS_ED25519,
+    &rcgen::PKCS_RSA_SHA256,
+];
+
+/// The public key of an agent, for rcgen.
+pub(super) struct AgentKey<'a>(pub &'a AgentPublicKey);
+
+impl PublicKeyData for AgentKey<'_> {
+    fn der_bytes(&self) -> &[u8] {
+        self.0.as_bytes()
+    }
+
+    fn algorithm(&self) -> &'static SignatureAlgorithm {
+        &rcgen::PKCS_ED25519
+    }
 }
 
 /// What its certificate and those that it issues must agree on.

@@ -183,13 +183,14 @@ impl Maintenance {
         }
     }
 
-    /// Reports keys that expire soon, each once.
+    /// Reports keys and certificates that expire soon, each once.
     ///
     /// # Errors
     /// [`StoreError`]; the next sweep tries again.
     pub async fn report_expiring_keys(&self) -> Result<(), StoreError> {
         while self.store.system().report_expiring_keys(self.clock.now(), KEY_NOTICE_MS).await? > 0 {
         }
+        while self.store.system().report_expiring_certificates(self.clock.now()).await? > 0 {}
         Ok(())
     }
 

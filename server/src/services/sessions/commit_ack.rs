@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use super::live::{CommitAck, LiveSession};
 use super::{AgentTransport, SessionEnd};
 use crate::domain::ids::CommandId;
+use crate::services::certificates::client_certificates::AgentCertificate;
 use crate::store::StoreError;
 use crate::store::blobs::BlobError;
 use crate::store::writer::{Disposition, Reconciled, Settled};
@@ -68,6 +69,10 @@ impl LiveSession {
                 self.acknowledge(command_id, None, receipt, transport).await
             }
             CommitAck::Reconciled(reconciled) => self.finish_handshake(reconciled, transport).await,
+            CommitAck::Certificate { public_key, issued } => {
+                self.certificate = Some(AgentCertificate { public_key, expires_at: None });
+                self.send_certificate(issued, transport).await
+            }
         }
     }
 
@@ -112,7 +117,12 @@ impl LiveSession {
                     let changed = reconciled.changed.iter();
                     changed.for_each(|id| self.service.hub.notify_maybe_ended(*id));
                 }
-                Ok(CommitAck::NoSpace(_) | CommitAck::OutputMissing(_) | CommitAck::None)
+                Ok(
+                    CommitAck::NoSpace(_)
+                    | CommitAck::OutputMissing(_)
+                    | CommitAck::Certificate { .. }
+                    | CommitAck::None,
+                )
                 | Err(_) => {}
             }
         }

@@ -11,6 +11,7 @@ use futures_util::StreamExt as _;
 use futures_util::stream::FuturesOrdered;
 use muster_protocol::CloseCode;
 use muster_protocol::frame::{Ack, Command, ErrorCode, Receipt, ServerFrame};
+use muster_protocol::identity::AgentPublicKey;
 use muster_protocol::limits::CANCEL_GRACE_MS;
 use muster_protocol::package::TaskRun;
 use tokio::sync::{mpsc, oneshot};
@@ -24,6 +25,7 @@ use crate::domain::name::clean;
 use crate::fault;
 use crate::fault::Fault;
 use crate::hub::{SessionHandle, SessionMessage};
+use crate::services::certificates::client_certificates as certificates;
 use crate::store::StoreError;
 use crate::store::writer::{CloseSession, Listed, Reconciled, Settled};
 
@@ -54,6 +56,8 @@ pub(super) struct LiveSession {
     pub(super) is_ready: bool,
     /// When to end the session so that the agent sends refused output again.
     pub(super) retry_output_at: Option<Instant>,
+    /// Of an agent that stores certificates, over TLS that ends here.
+    pub(super) certificate: Option<certificates::AgentCertificate>,
 }
 
 /// A commit in progress.
@@ -78,6 +82,8 @@ pub(super) enum CommitAck {
     TaskRun { command_id: CommandId, is_known: bool },
     /// The inventory.
     Reconciled(Reconciled),
+    /// The next certificate of the agent's key pair.
+    Certificate { public_key: AgentPublicKey, issued: certificates::IssuedAgentCertificate },
 }
 
 /// What a session remembers of the frames from its agent.
@@ -136,6 +142,7 @@ impl LiveSession {
             messages,
             is_ready: false,
             retry_output_at: None,
+            certificate: None,
         }
     }
 

@@ -6,6 +6,7 @@
 
 mod activity;
 mod byte_limiter;
+mod certificates;
 mod commit_ack;
 mod connection_limiter;
 mod deregistration;
@@ -39,11 +40,13 @@ pub use self::transport::{AgentMessage, AgentTransport, TransportEnd};
 use super::Settings;
 use super::access::caller::{AuditAction, Subject};
 use super::access::keys::key_cache::KeyCache;
+use super::certificates::client_certificates::ClientCertificates;
 use super::commands::preflight::ManifestCache;
 use super::fleet::group_membership::GroupMembership;
 use super::freed_memory::FreedMemory;
 use super::releases::catalog::ReleaseCatalog;
 use crate::domain::access::credential::SecretHash;
+use crate::domain::certificates::client_certificate::PeerCertificate;
 use crate::domain::fleet::agent::Transport;
 use crate::domain::secret_box::SecretBox;
 use crate::domain::source::ClientSource;
@@ -82,6 +85,7 @@ pub struct Sessions {
     manifests: ManifestCache,
     desired_versions: DesiredVersions,
     secret_box: SecretBox,
+    certificates: ClientCertificates,
     plan_refusals: PlanRefusals,
 }
 
@@ -104,6 +108,8 @@ pub struct SessionRequest {
     pub is_key_in_query: bool,
     /// Where the connection comes from, if that is known.
     pub source: Option<ClientSource>,
+    /// What the connection showed, over TLS that ends here.
+    pub certificate: PeerCertificate,
 }
 
 /// What an agent claims about itself, and the challenge that a full one must have signed.
@@ -116,6 +122,8 @@ struct Claims {
 struct ProvenClaims {
     registration: Registration,
     identity: AgentIdentity,
+    /// It must get a certificate before anything else.
+    is_enrolment: bool,
 }
 
 /// Why a session ended.
@@ -153,6 +161,7 @@ impl Sessions {
         manifests: ManifestCache,
         desired_versions: DesiredVersions,
         secret_box: SecretBox,
+        certificates: ClientCertificates,
         freed: FreedMemory,
     ) -> Self {
         let opening = Arc::new(Semaphore::new(MAX_OPENING));
@@ -169,6 +178,7 @@ impl Sessions {
             manifests,
             desired_versions,
             secret_box,
+            certificates,
             plan_refusals: PlanRefusals::default(),
         }
     }

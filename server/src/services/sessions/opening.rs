@@ -46,7 +46,9 @@ impl Sessions {
             return Err(SessionEnd::Closed(CloseCode::PolicyViolation));
         }
         let identity = self.identity(request, &registration, &challenge)?;
-        Ok(ProvenClaims { registration, identity })
+        let public_key = identity.public_key();
+        let is_enrolment = self.admit_certificate(request, &registration, public_key)?;
+        Ok(ProvenClaims { registration, identity, is_enrolment })
     }
 
     /// Commits the session's epoch, replaces an older session, and sends `registered`.
@@ -56,7 +58,7 @@ impl Sessions {
         claims: ProvenClaims,
         transport: &mut T,
     ) -> Result<Box<LiveSession>, SessionEnd> {
-        let ProvenClaims { registration, identity } = claims;
+        let ProvenClaims { registration, identity, is_enrolment } = claims;
         let public_key = identity.public_key();
         let busy = SessionEnd::Closed(CloseCode::TryAgainLater);
         let permit = Arc::clone(&self.opening).acquire_owned();
@@ -121,8 +123,13 @@ impl Sessions {
             replaced.close(CloseCode::SessionReplaced);
         }
         let session = Arc::clone(&live.handle);
-        let registered = match self.recheck_key(&session, request.secret_hash, revision).await {
-            Ok(()) => {
+        let is_admitted = async {
+            self.recheck_key(&session, request.secret_hash, revision).await?;
+            self.find_certificate(request, &registration, public_key).await
+        };
+        let registered = match is_admitted.await {
+            Ok(certificate) => {
+                live.certificate = certificate;
                 let ticket = public_key.map(|public_key| {
                     let tenant_id = session.tenant_id;
                     enrolment_ticket::issue(
@@ -133,7 +140,11 @@ impl Sessions {
                     )
                 });
                 let opened = (&*opened, ticket);
-                self.send_registered(request, opened, (&registration, &session), transport).await
+                let agent = (&registration, &*session);
+                match self.send_registered(request, opened, agent, transport).await {
+                    Ok(()) => live.start_certificate(is_enrolment, transport).await,
+                    Err(end) => Err(end),
+                }
             }
             Err(code) => Err(SessionEnd::Closed(code)),
         };

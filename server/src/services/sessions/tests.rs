@@ -8,6 +8,7 @@ use tokio::sync::mpsc;
 
 use super::{DesiredVersions, Heartbeats, Sessions};
 use crate::domain::access::credential::SecretHash;
+use crate::domain::certificates::client_certificate::CertificatePolicy;
 use crate::domain::ids::{AgentId, AgentKeyId};
 use crate::domain::operations::master_key::MasterKey;
 use crate::domain::secret_box::SecretBox;
@@ -18,6 +19,7 @@ use crate::services::access::authentication::to_grant;
 use crate::services::access::keys::agent_keys::{AgentKeys, NewAgentKey};
 use crate::services::access::keys::key_cache::KeyCache;
 use crate::services::access::stream_permits::tests::Onlooker;
+use crate::services::certificates::client_certificates::ClientCertificates;
 use crate::services::commands::preflight::ManifestCache;
 use crate::services::fleet::group_membership::GroupMembership;
 use crate::services::freed_memory::FreedMemory;
@@ -33,6 +35,7 @@ const SETTINGS: Settings = Settings {
     max_output_bytes: 1 << 20,
     output_quota_bytes: 1 << 30,
     is_registration_open: false,
+    certificate_policy: CertificatePolicy::Off,
     mail_first_retry: Duration::from_secs(5),
 };
 
@@ -65,6 +68,13 @@ impl Opening {
                 catalog: ReleaseCatalog::new(store()),
             },
             SecretBox::new(&MasterKey::from_base64(&master_key).expect("a key")).expect("a box"),
+            ClientCertificates {
+                store: store(),
+                hub: hub(),
+                clock: Clock::system(),
+                authority: None,
+                policy: CertificatePolicy::Off,
+            },
             FreedMemory::default(),
         );
         let keys = AgentKeys {

@@ -11,6 +11,7 @@ use uuid::Uuid;
 use crate::domain::access::keys::key_limits::KeyLimits;
 use crate::domain::access::principal::{ActorKind, Role};
 use crate::domain::access::tenants::plan::Plan;
+use crate::domain::certificates::client_certificate::CertificateHolder;
 use crate::domain::commands::approval::{ApprovalState, PinnedWork, RuleCondition};
 use crate::domain::commands::command_state::{CommandState, EndReason};
 use crate::domain::commands::job_state::{JobState, Stop};
@@ -19,11 +20,11 @@ use crate::domain::commands::trigger::Trigger;
 use crate::domain::fleet::agent::{AgentEventKind, AgentLevel, NameSource, Transport};
 use crate::domain::ids::{
     AgentId, AgentKeyId, AlertId, AlertRuleId, ApiKeyId, ApprovalId, ApprovalRuleId, AssignmentId,
-    AuditId, CalendarId, CommandId, DeviceLoginId, EventId, FireId, GroupId, HookDeliveryId,
-    HookId, IdentityId, IntegrationId, InvitationId, JobId, MailId, MemberId, PackageId, PasskeyId,
-    PrincipalId, RegistrationId, ReleaseId, ScheduleId, ScriptId, ScriptSignatureId,
-    ScriptVersionId, SessionId, TenantId, TokenKeyId, TriggerStateId, UserId, WebhookDeliveryId,
-    WebhookKeyId,
+    AuditId, CalendarId, CertificateId, CommandId, DeviceLoginId, EventId, FireId, GroupId,
+    HookDeliveryId, HookId, IdentityId, IntegrationId, InvitationId, JobId, MailId, MemberId,
+    PackageId, PasskeyId, PrincipalId, RegistrationId, ReleaseId, ScheduleId, ScriptId,
+    ScriptSignatureId, ScriptVersionId, SessionId, TenantId, TokenKeyId, TriggerStateId, UserId,
+    WebhookDeliveryId, WebhookKeyId,
 };
 use crate::domain::integrations::alert::{AlertEndReason, AlertMetric};
 use crate::domain::integrations::event_type::EventType;
@@ -134,6 +135,7 @@ text_columns!(
     ApprovalState,
     NameSource,
     AgentLevel,
+    CertificateHolder,
     CommandState,
     WebhookDeliveryState,
     EndReason,
@@ -212,7 +214,7 @@ macro_rules! newtype_columns {
     )+};
 }
 
-newtype_columns!(Uuid: AgentId, AgentKeyId, AlertId, AlertRuleId, ApiKeyId, ApprovalId, ApprovalRuleId, AssignmentId, AuditId, CalendarId, CommandId, DeviceLoginId, EventId, FireId, GroupId, HookDeliveryId, HookId, IdentityId, IntegrationId, InvitationId, JobId, MailId, MemberId, PackageId, PasskeyId, PrincipalId, RegistrationId, ReleaseId, ScheduleId, ScriptId, ScriptSignatureId, ScriptVersionId, SessionId, TenantId, TokenKeyId, TriggerStateId, UserId, WebhookDeliveryId, WebhookKeyId);
+newtype_columns!(Uuid: AgentId, AgentKeyId, AlertId, AlertRuleId, ApiKeyId, ApprovalId, ApprovalRuleId, AssignmentId, AuditId, CalendarId, CertificateId, CommandId, DeviceLoginId, EventId, FireId, GroupId, HookDeliveryId, HookId, IdentityId, IntegrationId, InvitationId, JobId, MailId, MemberId, PackageId, PasskeyId, PrincipalId, RegistrationId, ReleaseId, ScheduleId, ScriptId, ScriptSignatureId, ScriptVersionId, SessionId, TenantId, TokenKeyId, TriggerStateId, UserId, WebhookDeliveryId, WebhookKeyId);
 newtype_columns!(i64: Timestamp);
 
 #[cfg(test)]
@@ -239,6 +241,7 @@ mod tests {
             ApprovalState,
             NameSource,
             AgentLevel,
+            CertificateHolder,
             CommandState,
             WebhookDeliveryState,
             EndReason,

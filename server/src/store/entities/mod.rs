@@ -39,6 +39,10 @@ pub mod access {
         recovery_code, registration, token_key, totp_secret, user, user_session,
     };
 }
+/// Certificates that this server has issued to clients.
+pub mod certificates {
+    pub mod client_certificate;
+}
 pub mod column;
 /// Commands, jobs, rollouts, executions and their output.
 pub mod commands {

@@ -411,6 +411,23 @@ CREATE TABLE agent_manifests (
     in_force_since bigint NOT NULL
 );
 
+-- Certificates that this server has issued to clients: the last one of each key.
+CREATE TABLE client_certificates (
+    id uuid NOT NULL PRIMARY KEY,
+    tenant_id uuid NOT NULL,
+    -- 'agent', 'api_key' or 'member', and its id.
+    holder text NOT NULL,
+    holder_id uuid NOT NULL,
+    -- SHA-256 of the public key.
+    key_hash {bytes} NOT NULL,
+    issued_at bigint NOT NULL,
+    expires_at bigint NOT NULL,
+    revoked_at bigint
+);
+CREATE UNIQUE INDEX client_certificates_key ON client_certificates (tenant_id, key_hash);
+CREATE INDEX client_certificates_tenant ON client_certificates (tenant_id, id);
+CREATE INDEX client_certificates_holder ON client_certificates (holder_id);
+
 CREATE TABLE agent_events (
     id uuid NOT NULL PRIMARY KEY,
     tenant_id uuid NOT NULL,

@@ -45,6 +45,11 @@ pub mod access {
         pub(in crate::store::queries) mod tenant_deletion;
     }
 }
+/// Certificates that this server has issued to clients.
+pub mod certificates {
+    pub(super) mod client_certificates;
+    mod notices;
+}
 /// Commands, jobs, rollouts, executions and their output.
 pub mod commands {
     pub(super) mod approvals;
@@ -143,6 +148,7 @@ pub use self::access::people::session_end::SessionsToEnd;
 pub use self::access::people::totp_secrets::TotpTry;
 pub use self::access::people::user_sessions::{LiveUserSession, NewSession};
 pub use self::access::tenants::administration::{TenantAudit, TenantChange};
+pub use self::certificates::client_certificates::CallerCertificate;
 pub use self::commands::approvals::{
     AuditOfEnd, Decision, DecisionResult, ExpiredApproval, ReleasedWork,
 };

@@ -70,6 +70,7 @@ pub const FEATURES: [(&str, &[&str]); 6] = [
         &[
             "commands",
             "access",
+            "certificates",
             "fleet",
             "sessions",
             "releases",

@@ -3,6 +3,7 @@
 mod api_keys;
 mod audit_chain;
 mod certificates;
+mod client_certificates;
 mod key_limits;
 mod known_secrets;
 mod master_key;

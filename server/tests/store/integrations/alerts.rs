@@ -69,7 +69,7 @@ impl Fixture {
     }
 
     /// The types of the messages of an integration, oldest first.
-    async fn sent(&self, id: IntegrationId) -> Vec<String> {
+    pub async fn sent(&self, id: IntegrationId) -> Vec<String> {
         let tenant = self.store.tenant(self.tenant_id);
         let rows = tenant.integration_messages(id, None, PAGE).await.expect("read");
         rows.into_iter().rev().map(|row| row.event).collect()

@@ -1,6 +1,7 @@
 //! The agents' connections: networks, proxies, TLS, and agents that break the protocol.
 
 mod bad_networks;
+mod client_certificates;
 mod clocks;
 mod connections;
 mod documented_nginx;

@@ -141,6 +141,10 @@ fn title(event: EventType, data: &Value, count: usize) -> String {
         }
         EventType::AlertOpened => format!("Alert {}", rule()),
         EventType::AlertResolved => format!("Alert {} is resolved", rule()),
+        EventType::CertificateExpiring if data["agent"].is_object() => {
+            format!("The certificate of agent {} was not renewed", agent())
+        }
+        EventType::CertificateExpiring => "A certificate expires soon".to_owned(),
         EventType::KeyExpiring => {
             format!(
                 "The key {} expires soon",

@@ -38,6 +38,7 @@ fn groups(store: &Store) -> Groups {
         max_output_bytes: 1,
         output_quota_bytes: 1,
         is_registration_open: false,
+        certificate_policy: Default::default(),
         mail_first_retry: std::time::Duration::from_secs(5),
     };
     Groups {

@@ -61,6 +61,7 @@ impl LiveSession {
                 now,
             });
         }
+        self.renew_certificate();
         let ack = ServerFrame::HeartbeatAck { timestamp: now.to_string() };
         Ok(transport.feed(&ack).await?)
     }

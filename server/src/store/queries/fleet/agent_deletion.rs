@@ -13,6 +13,7 @@ use crate::domain::time::Timestamp;
 use crate::store::StoreError;
 use crate::store::command_completion::end_of;
 use crate::store::entities::access::{audit_entry, tenant};
+use crate::store::entities::certificates::client_certificate;
 use crate::store::entities::commands::command;
 use crate::store::entities::fleet::{agent, agent_event, agent_manifest};
 use crate::store::entities::library::{assignment_state, service_control};
@@ -62,6 +63,7 @@ impl TenantScope {
                     delete_manifest(transaction, id).await?;
                     delete_trigger_states(transaction, id).await?;
                     delete_assignment_states(transaction, id).await?;
+                    delete_certificates(transaction, id).await?;
                     let ended = end_commands(transaction, id, now).await?;
                     if let Deletion::Agent { .. } = deletion {
                         let event = agent_event::Model {
@@ -111,6 +113,18 @@ async fn delete_manifest(
         .exec(transaction)
         .await?;
     agent_manifest::Entity::delete_by_id(agent_id).exec(transaction).await?;
+    Ok(())
+}
+
+/// Deletes the certificates of a deleted agent.
+async fn delete_certificates(
+    transaction: &DatabaseTransaction,
+    agent_id: AgentId,
+) -> Result<(), StoreError> {
+    client_certificate::Entity::delete_many()
+        .filter(client_certificate::Column::HolderId.eq(agent_id.0))
+        .exec(transaction)
+        .await?;
     Ok(())
 }
 

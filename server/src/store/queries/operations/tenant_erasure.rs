@@ -58,6 +58,7 @@ const TABLES: [(&str, &str); 40] = [
     ("webhook_keys", "id"),
     ("idempotency_records", "key"),
     ("agent_updates", "agent_id"),
+    ("client_certificates", "id"),
     ("agent_groups", "id"),
     ("rollouts", "job_id"),
     ("jobs", "id"),

@@ -83,6 +83,7 @@ pub const NOT_EXPORTED_TABLES: [(&str, &str); 12] = [
     ("audit_anchors", "part of the export of the audit log, which can be verified"),
     ("audit_heads", "part of the export of the audit log, which can be verified"),
     ("audit_links", "part of the export of the audit log, which can be verified"),
+    ("client_certificates", "worth nothing outside of this server"),
     ("idempotency_records", "belong to requests, and are deleted after a day"),
     ("key_notices", "which keys were reported before they expire"),
     ("retired_agent_secrets", "hashes of secrets"),

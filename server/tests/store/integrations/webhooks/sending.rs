@@ -50,6 +50,7 @@ impl Fixture {
             public_url: None,
             oidc: Vec::new(),
             passkeys: None,
+            authority: None,
         };
         let settings = Settings {
             heartbeat_interval_ms: 30_000,
@@ -60,6 +61,7 @@ impl Fixture {
             max_output_bytes: 1_000,
             output_quota_bytes: 1_000,
             is_registration_open: false,
+            certificate_policy: Default::default(),
             mail_first_retry: Duration::from_secs(5),
         };
         let key = MasterKey::random().expect("a key");

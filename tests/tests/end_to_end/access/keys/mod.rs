@@ -1,6 +1,7 @@
 //! Agent keys and API keys: limits, children, rotation and revocation.
 
 mod agent_keys;
+mod certificates;
 mod children;
 mod ended_requests;
 mod guards;

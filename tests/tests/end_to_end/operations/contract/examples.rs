@@ -265,6 +265,12 @@ async fn jobs(run: &mut Recorder<'_>, id: &str) {
     run.get(&path).await;
     run.get("/api/jobs").await;
     run.post(&format!("{path}/retry"), json!({"executions": "failed"})).await;
+    run.get("/api/certificates").await;
+    let request = "-----BEGIN CERTIFICATE REQUEST-----\n…\n-----END CERTIFICATE REQUEST-----\n";
+    run.post("/api/certificates", json!({ "request": request })).await;
+    run.get("/api/certificates/status").await;
+    let certificate = format!("/api/certificates/{{id={}}}", uuid::Uuid::now_v7());
+    run.call(Method::DELETE, &certificate, None).await;
     run.post("/api/webhooks/secret", json!({"url": url})).await;
     let delivery = eventually("the webhook is stored", async || {
         let page = run.fixture.api.get("/api/webhooks/deliveries").await.expect(200);

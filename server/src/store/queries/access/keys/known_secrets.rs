@@ -14,6 +14,7 @@ use crate::domain::ids::{ApiKeyId, PrincipalId, SessionId, TenantId};
 use crate::domain::time::Timestamp;
 use crate::store::StoreError;
 use crate::store::entities::access::{api_key, api_key_secret};
+use crate::store::entities::certificates::client_certificate;
 use crate::store::writer::MAX_LIST;
 
 /// Who creates or rotates a key, and so sees the new secret. `None` for the first key of a tenant.
@@ -179,6 +180,12 @@ pub(in crate::store::queries) async fn end_secrets(
                 .exec(transaction)
                 .await?;
         }
+    }
+    for ids in keys.chunks(MAX_LIST) {
+        client_certificate::Entity::delete_many()
+            .filter(client_certificate::Column::HolderId.is_in(ids.iter().map(|id| id.0)))
+            .exec(transaction)
+            .await?;
     }
     Ok(())
 }

@@ -10,6 +10,7 @@ use crate::domain::ids::{ApiKeyId, MemberId, TenantId, UserId};
 use crate::domain::time::Timestamp;
 use crate::store::StoreError;
 use crate::store::entities::access::{invitation, member, user, user_session};
+use crate::store::entities::certificates::client_certificate;
 use crate::store::queries::access::keys::key_lineage::all_keys;
 use crate::store::queries::access::keys::known_secrets::end_secrets;
 use crate::store::queries::access::keys::known_secrets::{all_secrets, known_to};
@@ -85,6 +86,10 @@ pub(in crate::store::queries) async fn end(
         .col_expr(invitation::Column::EndedAt, now.0.into())
         .filter(invitation::Column::CreatedBy.eq(row.id))
         .filter(invitation::Column::EndedAt.is_null())
+        .exec(transaction)
+        .await?;
+    client_certificate::Entity::delete_many()
+        .filter(client_certificate::Column::HolderId.eq(row.id.0))
         .exec(transaction)
         .await?;
     let secrets = all_secrets(transaction, row.tenant_id).await?;

@@ -1,0 +1,228 @@
+//! Certificates of clients: one row for each key.
+
+use sea_orm::sea_query::OnConflict;
+use sea_orm::{
+    ColumnTrait as _, Condition, DatabaseTransaction, EntityTrait as _, IntoActiveModel as _,
+    PaginatorTrait as _, QueryFilter as _, QueryOrder as _, QuerySelect as _,
+};
+use strum::IntoEnumIterator as _;
+
+use crate::domain::certificates::client_certificate::{
+    CertificateHolder, CertificateState, KeyHash, MAX_CERTIFICATES_OF_HOLDER,
+};
+use crate::domain::certificates::validity::{EXPIRY_WARNING_MS, Validity};
+use crate::domain::ids::{AgentId, CertificateId};
+use crate::domain::page::PageRequest;
+use crate::domain::time::Timestamp;
+use crate::store::StoreError;
+use crate::store::entities::access::audit_entry;
+use crate::store::entities::certificates::client_certificate::{Column, Entity, Model};
+use crate::store::entities::fleet::agent;
+use crate::store::queries::TenantScope;
+use crate::store::requester::write_audit;
+
+/// What became of a certificate for a person or an API key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CallerCertificate {
+    Stored,
+    /// The holder has a certificate, and did not show it.
+    NotShown,
+    TooMany,
+    /// The key is that of another holder, or of a certificate that was revoked.
+    KeyTaken,
+}
+
+impl TenantScope {
+    /// The last certificate of a key, also if it was revoked or has expired.
+    pub async fn certificate_of_key(&self, key: KeyHash) -> Result<Option<Model>, StoreError> {
+        let query = Entity::find()
+            .filter(Column::TenantId.eq(self.tenant_id))
+            .filter(Column::KeyHash.eq(key.as_bytes().to_vec()));
+        Ok(query.all(&self.reader).await?.pop())
+    }
+
+    /// One page of certificates that are in a state at `now`, oldest first, with one row more than the limit.
+    pub async fn certificates(
+        &self,
+        state: Option<CertificateState>,
+        now: Timestamp,
+        page: PageRequest,
+    ) -> Result<Vec<Model>, StoreError> {
+        let mut query = Entity::find()
+            .filter(Column::TenantId.eq(self.tenant_id))
+            .order_by_asc(Column::Id)
+            .limit(page.limit + 1);
+        if let Some(after) = page.after {
+            query = query.filter(Column::Id.gt(after));
+        }
+        if let Some(state) = state {
+            query = query.filter(is_in_state(state, now));
+        }
+        Ok(query.all(&self.reader).await?)
+    }
+
+    /// One certificate.
+    pub async fn certificate(&self, id: CertificateId) -> Result<Option<Model>, StoreError> {
+        let query = Entity::find_by_id(id).filter(Column::TenantId.eq(self.tenant_id));
+        Ok(query.all(&self.reader).await?.pop())
+    }
+
+    /// How many certificates are in a state at `now`.
+    pub async fn count_certificates(
+        &self,
+        state: CertificateState,
+        now: Timestamp,
+    ) -> Result<u64, StoreError> {
+        let query = Entity::find()
+            .filter(Column::TenantId.eq(self.tenant_id))
+            .filter(is_in_state(state, now));
+        Ok(query.count(&self.reader).await?)
+    }
+
+    /// Stores a certificate for an agent's key pair, within its session with this epoch. Those of its former
+    /// key pairs are deleted unless they were revoked.
+    ///
+    /// # Errors
+    /// [`StoreError::StaleEpoch`] if the agent has a newer session or was deleted.
+    pub async fn store_agent_certificate(
+        &self,
+        agent_id: AgentId,
+        epoch: i64,
+        row: Model,
+    ) -> Result<(), StoreError> {
+        self.writer
+            .change(move |transaction| {
+                let row = row.clone();
+                Box::pin(async move {
+                    let current = agent::Entity::find_by_id(agent_id)
+                        .filter(agent::Column::TenantId.eq(row.tenant_id))
+                        .filter(agent::Column::Epoch.eq(epoch))
+                        .filter(agent::Column::DeletedAt.is_null());
+                    if current.all(transaction).await?.is_empty() {
+                        return Err(StoreError::StaleEpoch);
+                    }
+                    Entity::delete_many()
+                        .filter(Column::HolderId.eq(agent_id.0))
+                        .filter(Column::KeyHash.ne(row.key_hash.clone()))
+                        // What was revoked stays so.
+                        .filter(Column::RevokedAt.is_null())
+                        .exec(transaction)
+                        .await?;
+                    put(transaction, row).await
+                })
+            })
+            .await
+    }
+
+    /// Stores a certificate for a person or an API key. A holder that has one must have shown it, so that a stolen
+    /// key or session is not enough to get another one.
+    pub async fn store_caller_certificate(
+        &self,
+        row: Model,
+        shown: Option<KeyHash>,
+        audit: audit_entry::Model,
+    ) -> Result<CallerCertificate, StoreError> {
+        self.writer
+            .change(move |transaction| {
+                let (row, audit) = (row.clone(), audit.clone());
+                Box::pin(async move {
+                    let of_key = Entity::find()
+                        .filter(Column::TenantId.eq(row.tenant_id))
+                        .filter(Column::KeyHash.eq(row.key_hash.clone()));
+                    let known = of_key.all(transaction).await?.pop();
+                    let is_taken = known
+                        .is_some_and(|it| it.holder_id != row.holder_id || it.revoked_at.is_some());
+                    if is_taken {
+                        return Ok(CallerCertificate::KeyTaken);
+                    }
+                    let current = Entity::find()
+                        .filter(Column::TenantId.eq(row.tenant_id))
+                        .filter(Column::HolderId.eq(row.holder_id))
+                        .filter(Column::RevokedAt.is_null())
+                        .filter(Column::ExpiresAt.gt(row.issued_at))
+                        .all(transaction)
+                        .await?;
+                    let is_shown =
+                        |it: &Model| shown.is_some_and(|key| it.key_hash == key.as_bytes());
+                    if !current.is_empty() && !current.iter().any(is_shown) {
+                        return Ok(CallerCertificate::NotShown);
+                    }
+                    if current.len() >= MAX_CERTIFICATES_OF_HOLDER {
+                        return Ok(CallerCertificate::TooMany);
+                    }
+                    // Ended ones of this holder are of no use.
+                    Entity::delete_many()
+                        .filter(Column::HolderId.eq(row.holder_id))
+                        .filter(Column::RevokedAt.is_null())
+                        .filter(Column::ExpiresAt.lte(row.issued_at))
+                        .exec(transaction)
+                        .await?;
+                    put(transaction, row).await?;
+                    write_audit(transaction, audit).await?;
+                    Ok(CallerCertificate::Stored)
+                })
+            })
+            .await
+    }
+
+    /// Revokes a certificate for good. `None` if there is none; otherwise the row as it was before.
+    pub async fn revoke_certificate(
+        &self,
+        id: CertificateId,
+        now: Timestamp,
+        audit: audit_entry::Model,
+    ) -> Result<Option<Model>, StoreError> {
+        let tenant_id = self.tenant_id;
+        self.writer
+            .change(move |transaction| {
+                let audit = audit.clone();
+                Box::pin(async move {
+                    let query = Entity::find_by_id(id).filter(Column::TenantId.eq(tenant_id));
+                    let Some(row) = query.all(transaction).await?.pop() else { return Ok(None) };
+                    if row.revoked_at.is_none() {
+                        Entity::update_many()
+                            .col_expr(Column::RevokedAt, now.0.into())
+                            .filter(Column::Id.eq(id))
+                            .exec(transaction)
+                            .await?;
+                        write_audit(transaction, audit).await?;
+                    }
+                    Ok(Some(row))
+                })
+            })
+            .await
+    }
+}
+
+/// Stores the certificate of a key. The id and the revocation of a former one stay.
+async fn put(transaction: &DatabaseTransaction, row: Model) -> Result<(), StoreError> {
+    let renewed = OnConflict::columns([Column::TenantId, Column::KeyHash])
+        .update_columns([Column::Holder, Column::HolderId, Column::IssuedAt, Column::ExpiresAt])
+        .to_owned();
+    Entity::insert(row.into_active_model())
+        .on_conflict(renewed)
+        .exec_without_returning(transaction)
+        .await?;
+    Ok(())
+}
+
+/// As [`ClientCertificateRecord::state`](crate::domain::certificates::client_certificate::ClientCertificateRecord::state).
+fn is_in_state(state: CertificateState, now: Timestamp) -> Condition {
+    let current = || Condition::all().add(Column::RevokedAt.is_null());
+    let ends_after = |at: Timestamp| current().add(Column::ExpiresAt.gt(at));
+    let warned = now.plus_ms(EXPIRY_WARNING_MS);
+    // The last third of a certificate, which depends on its holder.
+    let is_due = CertificateHolder::iter().fold(Condition::any(), |any, holder| {
+        let renewed = now.plus_ms(Validity::renewed_before_ms(holder.lifetime_ms()));
+        let of_holder =
+            Condition::all().add(Column::Holder.eq(holder)).add(Column::ExpiresAt.lte(renewed));
+        any.add(of_holder)
+    });
+    match state {
+        CertificateState::Revoked => Condition::all().add(Column::RevokedAt.is_not_null()),
+        CertificateState::Expired => current().add(Column::ExpiresAt.lte(now)),
+        CertificateState::Expiring => ends_after(now).add(Column::ExpiresAt.lte(warned)),
+        CertificateState::Due => ends_after(warned).add(is_due),
+        CertificateState::Valid => ends_after(warned).add(is_due.not()),
+    }
+}

@@ -1,0 +1,115 @@
+//! Certificates of people and programs: how they get one, and what it is worth with and without its key.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use muster_tests::{
+    Cli, Database, Fixture, JsonFields as _, ProgramOutput, ServerOptions, TestDir,
+};
+use serde_json::{Value, json};
+
+/// A server that requires certificates of everybody, and a user with the certificate of the first key.
+async fn certified() -> (Fixture, Cli) {
+    let test_dir = TestDir::new();
+    let options = ServerOptions::issuing(&test_dir).with("MUSTER_REQUIRE_CLIENT_CERT", "all");
+    let fixture = Fixture::on(test_dir, Database::Sqlite, options).await;
+    let cli = Cli::new(&fixture.test_dir);
+    login(&fixture, &cli, fixture.api.key()).await.expect(0);
+    (fixture, cli)
+}
+
+async fn login(fixture: &Fixture, cli: &Cli, key: &str) -> ProgramOutput {
+    let (url, authority) = (fixture.server.url(), authority(fixture));
+    let args = ["login", "--server", &url, "--ca-file", &authority, "--certificate"];
+    cli.run_with_input(&args, key).await
+}
+
+fn authority(fixture: &Fixture) -> String {
+    fixture.server.data_dir().join("ca.pem").display().to_string()
+}
+
+/// The file with certificate and key of a user.
+fn file(fixture: &Fixture, cli: &Cli) -> PathBuf {
+    let address = fixture.server.address();
+    let name = format!("client-{}.pem", address.replace(':', "-"));
+    cli.home().join(".config/muster").join(name)
+}
+
+/// A request of curl with a certificate. Returns the status and the body.
+fn curl(fixture: &Fixture, certificate: &Path, key: &str, args: &[&str]) -> (u16, Value) {
+    let output = Command::new("curl")
+        .args(["--silent", "--show-error", "--write-out", "\n%{http_code}", "--cacert"])
+        .arg(authority(fixture))
+        .arg("--cert")
+        .arg(certificate)
+        .args(["--header", &format!("x-api-key: {key}")])
+        .args(args)
+        .output()
+        .expect("start curl");
+    let text = String::from_utf8(output.stdout).expect("text");
+    let (body, status) = text.rsplit_once('\n').expect("a status");
+    let said = String::from_utf8_lossy(&output.stderr);
+    (
+        status.parse().unwrap_or_else(|_| panic!("{said}")),
+        serde_json::from_str(body).unwrap_or_default(),
+    )
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn api_answers_only_over_a_connection_with_a_certificate_of_the_caller() {
+    let (fixture, cli) = certified().await;
+    let own = file(&fixture, &cli);
+    use std::os::unix::fs::PermissionsExt as _;
+    let mode = std::fs::metadata(&own).expect("the file").permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    cli.run(&["agents", "--json"]).await.json();
+    for path in ["/api/agents", "/api/me", "/api/audit", "/api/certificates"] {
+        fixture.api.get(path).await.expect_problem(403, "certificate_required");
+    }
+    // Other programs show the same file.
+    let url = format!("{}/api/agents", fixture.server.url());
+    let (status, body) = curl(&fixture, &own, fixture.api.key(), &[&url]);
+    assert_eq!((status, &body["items"]), (200, &json!([])), "{body}");
+
+    // The certificate is worth nothing with another key.
+    let made = cli.run(&["api-keys", "create", "other", "--role", "admin", "--json"]).await.json();
+    let (status, body) = curl(&fixture, &own, made.text("key"), &[&url]);
+    assert_eq!((status, &body["code"]), (403, &json!("certificate_required")), "{body}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn stolen_key_gets_no_certificate_beside_the_one_of_its_owner() {
+    let (fixture, cli) = certified().await;
+    let elsewhere = TestDir::new();
+    let thief = Cli::new(&elsewhere);
+    let refused = login(&fixture, &thief, fixture.api.key()).await;
+    assert!(refused.stderr.contains("you have a certificate that is valid"), "{}", refused.stderr);
+    refused.expect(1);
+    // The owner renews it over a connection that shows it.
+    login(&fixture, &cli, fixture.api.key()).await.expect(0);
+    let listed = cli.run(&["ca", "list", "--json"]).await.json();
+    assert_eq!(listed["items"].as_array().map(Vec::len), Some(2), "{listed}");
+    // A request that its key has not signed is refused.
+    let body = json!({"request": "-----BEGIN CERTIFICATE REQUEST-----\nAAAA\n-----END CERTIFICATE REQUEST-----\n"});
+    fixture.api.post("/api/certificates", body).await.expect_problem(422, "invalid_field");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn revoked_certificate_of_a_program_is_refused_at_once() {
+    let (fixture, cli) = certified().await;
+    let first = file(&fixture, &cli);
+    let kept = fixture.test_dir.path().join("first.pem");
+    std::fs::copy(&first, &kept).expect("copy the certificate");
+    login(&fixture, &cli, fixture.api.key()).await.expect(0);
+    let listed = cli.run(&["ca", "list", "--json"]).await.json();
+    let id = listed["items"][0].id().to_owned();
+    let url = format!("{}/api/agents", fixture.server.url());
+    assert_eq!(curl(&fixture, &kept, fixture.api.key(), &[&url]).0, 200);
+    cli.run(&["ca", "revoke", &id]).await.expect(0);
+    let (status, body) = curl(&fixture, &kept, fixture.api.key(), &[&url]);
+    assert_eq!((status, &body["code"]), (403, &json!("certificate_required")), "{body}");
+    cli.run(&["agents"]).await.expect(0);
+    let status = cli.run(&["ca", "status", "--json"]).await.json();
+    assert_eq!((&status["valid_count"], &status["revoked_count"]), (&json!(1), &json!(1)));
+    assert_eq!(status["required_of"], "all");
+}
