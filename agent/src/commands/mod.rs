@@ -7,6 +7,8 @@ pub mod execute;
 pub mod library;
 mod library_refusal;
 pub mod package;
+pub mod plan;
+mod steps;
 pub mod task;
 
 pub use self::approval::is_needed as needs_capsule;

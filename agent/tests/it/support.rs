@@ -82,6 +82,7 @@ impl Host {
                 package: None,
                 call: None,
                 requirements: None,
+                steps: Vec::new(),
                 run_as: None,
                 secrets: Default::default(),
                 timeout_ms: 60_000,
@@ -89,8 +90,8 @@ impl Host {
                 output_quota_bytes: 5 << 30,
             }),
             parameters: ParameterRecord::default(),
-            file: None,
-            minimum: None,
+            files: Vec::new(),
+            minimums: Vec::new(),
             task: None,
         }
     }

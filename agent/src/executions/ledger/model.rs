@@ -78,6 +78,7 @@ fn new_command(number: u8) -> NewCommand {
         package: None,
         call: None,
         requirements: None,
+        steps: Vec::new(),
         run_as: None,
         secrets: Default::default(),
         timeout_ms: 1,
@@ -93,8 +94,8 @@ fn new_command(number: u8) -> NewCommand {
             secret_parameters: Parameters::from([("SECRET".into(), "value".into())]).into(),
             ..ParameterRecord::default()
         },
-        file: None,
-        minimum: None,
+        files: Vec::new(),
+        minimums: Vec::new(),
         request_id: None,
         task: None,
     }
@@ -113,6 +114,7 @@ fn exit(code: i32) -> Settlement {
         output_sha256: None,
         stdout_sha256: None,
         stderr_sha256: None,
+        steps: Vec::new(),
     };
     let (is_timed_out, is_cancelled) = (false, false);
     Settlement::Exit(ExitRecord {
@@ -121,7 +123,7 @@ fn exit(code: i32) -> Settlement {
         is_cancelled,
         result,
         run: None,
-        failed_step: None,
+        failed_part: None,
         call: None,
     })
 }

@@ -14,6 +14,7 @@ use muster_protocol::package::TaskRun;
 use muster_protocol::parameter::Parameters;
 use muster_protocol::secret_parameters::{SecretDelivery, SecretParameters};
 use muster_protocol::stdin::Stdin;
+use muster_protocol::step::OnFailure;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
@@ -84,11 +85,26 @@ pub struct Launch {
     /// The user that it runs as; the agent's own user if absent.
     #[serde(default)]
     pub run_as: Option<String>,
+    /// Several runs, one after the other, which share time limit, output and user. Nothing else of this record
+    /// is about one of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub steps: Vec<StepLaunch>,
     #[serde(default, skip_serializing_if = "SecretDelivery::is_environment")]
     pub secrets: SecretDelivery,
     pub timeout_ms: u64,
     pub output_limit_bytes: u64,
     pub output_quota_bytes: u64,
+}
+
+/// One of several runs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StepLaunch {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    #[serde(default)]
+    pub on_failure: OnFailure,
+    /// Without steps of its own.
+    pub launch: Launch,
 }
 
 /// What only scripts of the library have.
@@ -118,11 +134,28 @@ pub struct ParameterRecord {
     /// What the program reads from standard input.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stdin: Option<Stdin>,
+    /// The values of each step; everything else is then empty.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub steps: Vec<ParameterRecord>,
 }
 
 impl ParameterRecord {
     pub fn is_empty(&self) -> bool {
-        self.parameters.is_empty() && self.secret_parameters.is_empty() && self.stdin.is_none()
+        self.parameters.is_empty()
+            && self.secret_parameters.is_empty()
+            && self.stdin.is_none()
+            && self.steps.is_empty()
+    }
+
+    /// The secrets of all steps, under names of their own: the same name may have another default in each.
+    pub fn all_secrets(&self) -> SecretParameters {
+        let mut all = self.secret_parameters.clone();
+        for (number, step) in self.steps.iter().enumerate() {
+            for (name, value) in step.secret_parameters.iter() {
+                all.insert(format!("{number}.{name}"), value.to_owned());
+            }
+        }
+        all
     }
 }
 
@@ -173,31 +206,31 @@ pub struct ExitRecord {
     /// What was started, for the attestation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run: Option<AttestedRun>,
-    /// The step before the script itself that did not succeed.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub failed_step: Option<FailedStep>,
+    /// The part before the script itself that did not succeed.
+    #[serde(rename = "failed_step", default, skip_serializing_if = "Option::is_none")]
+    pub failed_part: Option<FailedPart>,
     /// For a script with a trigger.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub call: Option<CallReport>,
 }
 
-/// A step of an execution that comes before the script itself.
+/// A process of an execution that comes before the script itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum FailedStep {
+pub enum FailedPart {
     /// Installing what the script needs.
     Dependencies,
     Trigger,
 }
 
-impl FailedStep {
-    /// The step of a part of a call.
+impl FailedPart {
+    /// The process of a part of a call.
     pub fn of(part: CallPart) -> Option<Self> {
         (part == CallPart::Trigger).then_some(Self::Trigger)
     }
 
-    fn subject(step: Option<Self>) -> &'static str {
-        match step {
+    pub fn subject(part: Option<Self>) -> &'static str {
+        match part {
             None => "the script",
             Some(Self::Trigger) => "the trigger of the script",
             Some(Self::Dependencies) => "the installation of the script's dependencies",
@@ -300,7 +333,10 @@ impl ExitRecord {
     }
 
     fn ended(&self) -> (Outcome, Option<&'static str>, Option<String>) {
-        let subject = FailedStep::subject(self.failed_step);
+        if !self.result.steps.is_empty() {
+            return steps_end::ended(self);
+        }
+        let subject = FailedPart::subject(self.failed_part);
         if self.is_timed_out {
             let text = format!("{subject} exceeded its time limit and was ended");
             return (Outcome::TimedOut, Some("timed_out"), Some(text));
@@ -312,15 +348,15 @@ impl ExitRecord {
         match (self.result.exit_code, self.result.signal) {
             (Some(0), _) => (Outcome::Succeeded, None, None),
             (Some(code), _) => {
-                let hint = match self.failed_step {
-                    Some(FailedStep::Dependencies) => "; its output names the package",
+                let hint = match self.failed_part {
+                    Some(FailedPart::Dependencies) => "; its output names the package",
                     _ => "",
                 };
                 let text = format!("{subject} exited with code {code}{hint}");
-                let code = match self.failed_step {
+                let code = match self.failed_part {
                     None => "exit_code",
-                    Some(FailedStep::Trigger) => "trigger_failed",
-                    Some(FailedStep::Dependencies) => "dependencies_failed",
+                    Some(FailedPart::Trigger) => "trigger_failed",
+                    Some(FailedPart::Dependencies) => "dependencies_failed",
                 };
                 (Outcome::Failed, Some(code), Some(text))
             }
@@ -357,7 +393,12 @@ pub fn refusal(command_id: Uuid, outcome: Outcome, code: &str, message: String) 
 }
 
 fn bounded(message: &str) -> String {
-    let mut end = message.len().min(MAX_MESSAGE_BYTES);
+    bounded_to(message, MAX_MESSAGE_BYTES)
+}
+
+/// A message of at most this size.
+pub fn bounded_to(message: &str, most_bytes: usize) -> String {
+    let mut end = message.len().min(most_bytes);
     while !message.is_char_boundary(end) {
         end -= 1;
     }
@@ -366,5 +407,6 @@ fn bounded(message: &str) -> String {
     message[..end].chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
+mod steps_end;
 #[cfg(test)]
 mod tests;

@@ -74,6 +74,7 @@ fn launch(sha256: String) -> Launch {
         package: Some(PackageLaunch { version: "1".into(), archive_bytes: 1 }),
         call: None,
         requirements: None,
+        steps: Vec::new(),
         policy: None,
         run_as: None,
         secrets: SecretDelivery::Environment,

@@ -128,8 +128,8 @@ impl ExecutionManager {
             start_by: Some(BootInstant::after_ms(START_WITHIN_MS)),
             launch: Some(planned.launch),
             parameters: planned.parameters,
-            file: None,
-            minimum: None,
+            files: Vec::new(),
+            minimums: Vec::new(),
             request_id: None,
             task: Some(Box::new(run)),
         };

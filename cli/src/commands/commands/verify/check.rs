@@ -248,6 +248,7 @@ mod tests {
                 output_sha256: Some("aa".into()),
                 stdout_sha256: Some("bb".into()),
                 stderr_sha256: Some("cc".into()),
+                steps: Vec::new(),
             }),
         };
         json!(Attestation::sign(&execution, &pair(seed)))
