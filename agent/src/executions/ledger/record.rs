@@ -1,6 +1,9 @@
 //! The records of one command. Shims read and write them too, possibly of the previous version, so
 //! fields are only added, and only as optional ones.
 
+mod launch;
+mod steps_end;
+
 use std::collections::BTreeSet;
 
 use muster_protocol::CommandName;
@@ -9,16 +12,16 @@ use muster_protocol::attestation::{
 };
 use muster_protocol::frame::{ExecuteResult, Outcome, Response};
 use muster_protocol::identity::AgentKeyPair;
-use muster_protocol::library::{CallPart, CallReport, MAX_CALL_DATA_BYTES, TriggerCall};
+use muster_protocol::library::{CallPart, CallReport, MAX_CALL_DATA_BYTES};
 use muster_protocol::package::TaskRun;
 use muster_protocol::parameter::Parameters;
-use muster_protocol::secret_parameters::{SecretDelivery, SecretParameters};
+use muster_protocol::secret_parameters::SecretParameters;
 use muster_protocol::stdin::Stdin;
-use muster_protocol::step::OnFailure;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
 
+pub use self::launch::{Launch, LibraryLaunch, PackageLaunch, StepLaunch};
 use crate::platform::BootInstant;
 
 /// Space reserved for the exit record when a command is accepted, in bytes.
@@ -47,78 +50,6 @@ pub struct CommandRecord {
     /// Set for a run that this host has started itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub task: Option<Box<TaskRun>>,
-}
-
-/// What a shim starts, and its limits.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Launch {
-    /// Relative to the scripts folder; empty for an ad-hoc command.
-    pub path: String,
-    /// The program and arguments of an ad-hoc command.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub argv: Vec<String>,
-    #[serde(default)]
-    pub interpreter: Option<String>,
-    #[serde(default)]
-    pub args: Vec<String>,
-    /// Hex SHA-256 that the file must have when it starts.
-    #[serde(default)]
-    pub sha256: Option<String>,
-    /// The script's name in the manifest, for people.
-    #[serde(default)]
-    pub script: Option<String>,
-    /// For a script of the library, whose `path` is the name of a file in the cache.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub library: Option<LibraryLaunch>,
-    /// For a package: `path` is a file of it, and `sha256` that of its archive.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub package: Option<PackageLaunch>,
-    /// For a script of the library with a trigger.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub call: Option<TriggerCall>,
-    /// The `requirements.txt` of a script of the library.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub requirements: Option<String>,
-    /// What the host's policy allowed when the command was accepted.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub policy: Option<String>,
-    /// The user that it runs as; the agent's own user if absent.
-    #[serde(default)]
-    pub run_as: Option<String>,
-    /// Several runs, one after the other, which share time limit, output and user. Nothing else of this record
-    /// is about one of them.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub steps: Vec<StepLaunch>,
-    #[serde(default, skip_serializing_if = "SecretDelivery::is_environment")]
-    pub secrets: SecretDelivery,
-    pub timeout_ms: u64,
-    pub output_limit_bytes: u64,
-    pub output_quota_bytes: u64,
-}
-
-/// One of several runs.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct StepLaunch {
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub name: Option<String>,
-    #[serde(default)]
-    pub on_failure: OnFailure,
-    /// Without steps of its own.
-    pub launch: Launch,
-}
-
-/// What only scripts of the library have.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LibraryLaunch {
-    pub version: u32,
-}
-
-/// What only packages have.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PackageLaunch {
-    pub version: String,
-    /// Size of the archive.
-    pub archive_bytes: u64,
 }
 
 /// Parameter values and standard input, in a file of their own.
@@ -407,6 +338,5 @@ pub fn bounded_to(message: &str, most_bytes: usize) -> String {
     message[..end].chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
-mod steps_end;
 #[cfg(test)]
 mod tests;

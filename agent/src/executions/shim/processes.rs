@@ -4,7 +4,7 @@
 use std::ffi::OsString;
 use std::fs::File;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use muster_protocol::library::CallPart;
@@ -14,6 +14,7 @@ use super::call::{self, CallFiles};
 use super::capture::OutputCapture;
 use super::process_end::ChildExit;
 use super::supervise::{self, ChildEnd, program_of};
+use super::found::Found;
 use super::{Execution, ShimError, exit_without_run};
 use crate::executions::environments::{Environment, EnvironmentError, Prepared};
 use crate::executions::ledger::record::{
@@ -21,17 +22,9 @@ use crate::executions::ledger::record::{
 };
 use crate::executions::program::Program;
 use crate::executions::secret_files;
-use crate::platform::Account;
 
 /// Environment variables.
 type Variables = Vec<(OsString, OsString)>;
-
-/// What a run starts, as it was found and checked.
-pub struct Found {
-    pub account: Option<Account>,
-    pub program: PathBuf,
-    pub interpreter: Option<PathBuf>,
-}
 
 /// One run: that of an execution, or of one of its steps.
 #[derive(Clone, Copy)]

@@ -10,10 +10,11 @@ use muster_protocol::attestation::AttestedStep;
 use muster_protocol::step::{OnFailure, StepResult, StepState};
 
 use super::capture::OutputCapture;
+use super::found::{Found, attested_step, find, program_sha256};
 use super::process_end::ChildExit;
-use super::processes::{self, Found, Run, RunEnd, millis};
+use super::processes::{self, Run, RunEnd, millis};
 use super::supervise::ChildEnd;
-use super::{Execution, ShimError, attested_step, find, program_sha256, unix_now_ms};
+use super::{Execution, ShimError, unix_now_ms};
 use crate::executions::ledger::record::{
     ExecutionEnd, ExitRecord, ParameterRecord, StepLaunch, bounded_to,
 };

@@ -2,6 +2,7 @@
 
 mod check;
 mod finding;
+mod steps;
 
 use std::fs::File;
 use std::io::{self, BufRead as _, BufReader, Read, Write};

@@ -12,6 +12,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::finding::Finding;
+use super::steps;
 
 /// What is stored about an execution.
 #[derive(Debug, Clone)]
@@ -106,6 +107,9 @@ fn compare_request(
     run: &AttestedRun,
     not_checked: &mut Vec<String>,
 ) -> Result<(), Finding> {
+    if let Some(steps) = field::<Vec<Value>>(execution, "steps").filter(|all| !all.is_empty()) {
+        return steps::compare(&steps, run, not_checked);
+    }
     if let Some(argv) = field::<Vec<String>>(execution, "argv") {
         if run.script.is_some() || run.program_sha256 != Some(sha256(&words_message(&argv))) {
             return Err(Finding::RequestChanged("words of the ad-hoc command were"));
@@ -139,11 +143,11 @@ fn compare_request(
     Ok(())
 }
 
-fn field<T: DeserializeOwned>(execution: &Value, name: &str) -> Option<T> {
+pub(super) fn field<T: DeserializeOwned>(execution: &Value, name: &str) -> Option<T> {
     serde_json::from_value(execution.get(name)?.clone()).ok()
 }
 
-fn sha256(message: &SignedMessage) -> String {
+pub(super) fn sha256(message: &SignedMessage) -> String {
     HEXLOWER.encode(digest::digest(&digest::SHA256, message.as_bytes()).as_ref())
 }
 
@@ -168,6 +172,7 @@ fn compare_result(execution: &Value, signed: &AttestedExecution) -> Result<(), F
     if let Some(run) = &signed.run {
         fields.push(("script", json!(run.script)));
     }
+    steps::compare_results(execution, result.map_or(&[], |result| &result.steps))?;
     for (field, signed) in fields {
         let stored = execution.get(field).cloned().unwrap_or_default();
         if stored != signed {
@@ -235,6 +240,7 @@ mod tests {
                 policy: None,
                 started_at_ms: 1,
                 ended_at_ms: 2,
+                steps: Vec::new(),
             }),
             result: Some(ExecuteResult {
                 exit_code: Some(3),

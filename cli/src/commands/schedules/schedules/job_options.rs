@@ -68,6 +68,7 @@ impl JobOptions {
         let pairs: &[String] = match (self.words.split_first(), self.argv.is_empty()) {
             (Some((script, pairs)), true) => {
                 job.remove("argv");
+                job.remove("steps");
                 job.insert("script".into(), script.as_str().into());
                 parameters.clear();
                 pairs
@@ -77,6 +78,7 @@ impl JobOptions {
             }
             (None, false) => {
                 job.remove("script");
+                job.remove("steps");
                 job.insert("argv".into(), json!(self.argv));
                 parameters.clear();
                 &[]
