@@ -8,12 +8,12 @@ use uuid::Uuid;
 
 use crate::frame::{ExecuteResult, Outcome};
 use crate::identity::{AgentKeyPair, AgentPublicKey, SignedMessage};
-use crate::step::{MAX_STEP_RESULT_BYTES, MAX_STEPS};
 
 /// The version of the document.
 pub const ATTESTATION_VERSION: u32 = 1;
-/// Size of a document. Its texts are bounded by the manifest and by the protocol.
-pub const MAX_ATTESTATION_BYTES: usize = 8 * 1024 + MAX_STEPS * MAX_STEP_RESULT_BYTES;
+/// Size of a document. Its texts are bounded by the manifest and by the protocol: 8 KiB, and 2 KiB for each
+/// step.
+pub const MAX_ATTESTATION_BYTES: usize = 48 * 1024;
 /// What a document is signed as.
 const CONTEXT: &str = "muster attestation 1";
 
@@ -74,8 +74,8 @@ pub struct AttestedRun {
     /// By the host's clock, in milliseconds since the Unix epoch.
     pub started_at_ms: u64,
     pub ended_at_ms: u64,
-    /// Of an execution with steps: what each of them runs, in their order. The fields above about a script,
-    /// its file and its parameters are then about none.
+    /// Of an execution with steps: what each of them runs, in their order. `script` is then their title,
+    /// and the other fields above about a file and parameters are about none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub steps: Vec<AttestedStep>,
 }
