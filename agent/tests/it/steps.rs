@@ -1,6 +1,7 @@
 //! Executions of several steps, by a real shim.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 
 use muster_agent::executions;
 use muster_agent::executions::ledger::NewCommand;
@@ -236,4 +237,19 @@ async fn secrets_are_masked_in_all_steps_and_reach_only_their_own() {
     settled(&mut executions, id).await;
     let text = String::from_utf8(host.output(id).both).expect("text");
     assert_eq!(text, "own ***\nother *** []\n0\n");
+}
+
+#[tokio::test]
+async fn every_step_runs_as_the_user_of_the_policy() {
+    let host = Host::new();
+    let parent = host.state.path().parent().expect("a folder of its own");
+    fs::set_permissions(parent, fs::Permissions::from_mode(0o755)).expect("opened");
+    host.state.grant_script_access().expect("opened");
+    let mut command = command(&host, &stop(&["id -un", "id -un"]));
+    command.launch.as_mut().expect("an execute").run_as = Some("nobody".into());
+    let id = command.command_id;
+    let mut executions = host.executions(1);
+    executions.accept(vec![command]);
+    assert_eq!(settled(&mut executions, id).await.outcome, Some(Outcome::Succeeded));
+    assert_eq!(host.output(id).stdout, b"nobody\nnobody\n");
 }
