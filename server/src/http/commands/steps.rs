@@ -41,7 +41,7 @@ pub(in crate::http) struct RequestedStep {
     name: Option<String>,
     script: Option<String>,
     argv: Option<Vec<String>>,
-    #[serde(default)]
+    #[serde(default = "empty")]
     #[schema(value_type = Object)]
     parameters: Value,
     /// Names of the secret parameters that it gets.
@@ -57,8 +57,17 @@ pub(in crate::http) struct RequestedStep {
 /// A step of an execution.
 #[derive(Debug, Serialize, ToSchema)]
 pub(in crate::http) struct StepView {
-    #[serde(flatten)]
-    requested: RequestedStep,
+    name: Option<String>,
+    script: Option<String>,
+    argv: Option<Vec<String>>,
+    #[schema(value_type = Object)]
+    parameters: Value,
+    /// Names of the secret parameters that it gets.
+    secrets: Vec<String>,
+    timeout_ms: Option<u64>,
+    /// `stop` or `continue`.
+    #[schema(value_type = String)]
+    on_failure: OnFailure,
     /// `succeeded`, `failed`, `timed_out`, `cancelled` or `skipped`; `null` until the agent reports.
     #[schema(value_type = Option<String>)]
     state: Option<StepState>,
@@ -98,7 +107,13 @@ impl StepView {
         let result = reported.as_ref();
         let at = result.and_then(|result| result.started_at_ms);
         Self {
-            requested,
+            name: requested.name,
+            script: requested.script,
+            argv: requested.argv,
+            parameters: requested.parameters,
+            secrets: requested.secrets,
+            timeout_ms: requested.timeout_ms,
+            on_failure: requested.on_failure,
             state: result.map(|result| result.state),
             exit_code: result.and_then(|result| result.exit_code),
             signal: result.and_then(|result| result.signal),
@@ -109,4 +124,8 @@ impl StepView {
             error: reported.and_then(|result| Some(clean(&result.error?, MAX_ERROR_CHARS))),
         }
     }
+}
+
+fn empty() -> Value {
+    Value::Object(serde_json::Map::new())
 }
