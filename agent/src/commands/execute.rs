@@ -147,8 +147,7 @@ pub fn plan(
                 names(&parameters, &secret_parameters).filter(|name| !given.contains(name));
             let defaults = defaults.collect();
             let steps = Vec::new();
-            let record =
-                ParameterRecord { parameters, secret_parameters, defaults, stdin, steps };
+            let record = ParameterRecord { parameters, secret_parameters, defaults, stdin, steps };
             Ok((launch, record))
         }
         (None, Some(argv)) => {

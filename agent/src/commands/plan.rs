@@ -49,8 +49,7 @@ fn plan_one(command: &Command, rules: HostRules<'_>) -> Result<Planned, ExecuteR
     let HostRules { manifest, policy, minimum_versions, output, now_ms } = rules;
     if library::is_requested(&command.data) {
         let minimum_version = |name: &str| minimum_versions.of(name);
-        let rules =
-            library::LibraryRules { policy, minimum_version: &minimum_version, now_ms };
+        let rules = library::LibraryRules { policy, minimum_version: &minimum_version, now_ms };
         let PlannedLibrary { launch, parameters, file, minimum } =
             library::plan(command, &rules, output)?;
         let minimums = minimum.into_iter().collect();

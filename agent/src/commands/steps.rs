@@ -108,9 +108,8 @@ fn command_of(
     let mut content = None;
     if let Some(pin) = &step.library {
         data["library"] = json!(pin);
-        let is_pinned = |known: &&ScriptContent| {
-            sha256_hex(known.document.as_bytes()) == pin.document_sha256
-        };
+        let is_pinned =
+            |known: &&ScriptContent| sha256_hex(known.document.as_bytes()) == pin.document_sha256;
         content = command.step_contents.iter().find(is_pinned).cloned().map(Box::new);
     }
     // Neither a capsule nor a call is about one step.
@@ -134,9 +133,8 @@ fn check_minimums(all: &Planned) -> Result<(), ExecuteRefusal> {
         let (Some(version), Some(script)) = (step.launch.library, &step.launch.script) else {
             continue;
         };
-        let of_script = |(name, _): &&(String, u32)| {
-            script.strip_prefix(LIBRARY_PREFIX) == Some(name.as_str())
-        };
+        let of_script =
+            |(name, _): &&(String, u32)| script.strip_prefix(LIBRARY_PREFIX) == Some(name.as_str());
         let minimums = all.minimums.iter().filter(of_script).map(|(_, minimum)| *minimum);
         let minimum = minimums.max().unwrap_or(0);
         if version.version < minimum {

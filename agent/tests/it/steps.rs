@@ -105,7 +105,8 @@ async fn a_step_that_fails_skips_the_others_unless_it_says_continue() {
 async fn a_step_has_a_time_limit_of_its_own_and_all_share_one() {
     let host = Host::new();
     let mut executions = host.executions(1);
-    let mut own = command(&host, &[("sleep 1000", OnFailure::Continue), ("echo b", OnFailure::Stop)]);
+    let mut own =
+        command(&host, &[("sleep 1000", OnFailure::Continue), ("echo b", OnFailure::Stop)]);
     own.launch.as_mut().expect("an execute").steps[0].launch.timeout_ms = 50;
     let id = own.command_id;
     executions.accept(vec![own]);
@@ -129,8 +130,10 @@ async fn a_step_has_a_time_limit_of_its_own_and_all_share_one() {
 #[tokio::test]
 async fn a_cancelled_execution_ends_its_step_and_starts_no_other() {
     let host = Host::new();
-    let steps =
-        [("echo on; while :; do sleep 0.02; done", OnFailure::Continue), ("touch ran", OnFailure::Continue)];
+    let steps = [
+        ("echo on; while :; do sleep 0.02; done", OnFailure::Continue),
+        ("touch ran", OnFailure::Continue),
+    ];
     let command = command(&host, &steps);
     let id = command.command_id;
     let mut executions = host.executions(1);
@@ -205,7 +208,11 @@ async fn nothing_starts_if_the_file_of_any_step_is_not_the_listed_one() {
 async fn a_step_that_changes_the_file_of_a_later_one_does_not_make_it_run() {
     let host = Host::new();
     let change = "printf '#!/bin/sh\\ntouch ran\\n' > step-1.sh";
-    let steps = [(change, OnFailure::Continue), ("true", OnFailure::Continue), ("echo end", OnFailure::Stop)];
+    let steps = [
+        (change, OnFailure::Continue),
+        ("true", OnFailure::Continue),
+        ("echo end", OnFailure::Stop),
+    ];
     let mut command = command(&host, &steps);
     let listed = fs::read(host.state.scripts().join("step-1.sh")).expect("a script");
     command.launch.as_mut().expect("an execute").steps[1].launch.sha256 = Some(sha256(&listed));

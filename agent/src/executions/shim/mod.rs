@@ -204,19 +204,14 @@ impl Execution {
             return Ok((account, Some(found)));
         }
         for (number, step) in (1..).zip(&self.launch.steps) {
-            find(self, &step.launch, account.clone()).map_err(|refusal| {
-                (refusal.code(), format!("step {number}: {refusal}"))
-            })?;
+            find(self, &step.launch, account.clone())
+                .map_err(|refusal| (refusal.code(), format!("step {number}: {refusal}")))?;
         }
         Ok((account, None))
     }
 
     /// What is about to be started.
-    fn attested_run(
-        &self,
-        found: Option<&Found>,
-        parameters: &ParameterRecord,
-    ) -> AttestedRun {
+    fn attested_run(&self, found: Option<&Found>, parameters: &ParameterRecord) -> AttestedRun {
         let alone = attested_step(&self.launch, parameters);
         AttestedRun {
             script: alone.script,

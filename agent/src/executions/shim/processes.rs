@@ -12,9 +12,9 @@ use muster_protocol::secret_parameters::SecretDelivery;
 
 use super::call::{self, CallFiles};
 use super::capture::OutputCapture;
+use super::found::Found;
 use super::process_end::ChildExit;
 use super::supervise::{self, ChildEnd, program_of};
-use super::found::Found;
 use super::{Execution, ShimError, exit_without_run};
 use crate::executions::environments::{Environment, EnvironmentError, Prepared};
 use crate::executions::ledger::record::{
@@ -96,9 +96,7 @@ pub fn run(
         last_part: None,
     };
     match processes.run(parameters) {
-        Ok(end) => {
-            Ok(RunEnd::Ended { end, part: processes.part, last_part: processes.last_part })
-        }
+        Ok(end) => Ok(RunEnd::Ended { end, part: processes.part, last_part: processes.last_part }),
         Err(ProcessError::Shim(error)) => Err(error),
         Err(ProcessError::NotStarted(text)) => Ok(RunEnd::NotStarted(text)),
     }
@@ -126,9 +124,10 @@ pub fn run_alone(
         }
     };
     let is_success = is_success(&end);
-    let call = launch.call.as_ref().map(|call| {
-        call::report(execution, found.account.as_ref(), call, last_part, is_success)
-    });
+    let call = launch
+        .call
+        .as_ref()
+        .map(|call| call::report(execution, found.account.as_ref(), call, last_part, is_success));
     let mut result = capture.finish(millis(end.ended_at.saturating_duration_since(started)));
     match end.exit {
         ChildExit::Code(code) => result.exit_code = Some(code),

@@ -97,8 +97,8 @@ impl CommandDelivery {
         (secrets, contents): (&Arc<SecretParameters>, &[Arc<ScriptContent>]),
     ) -> Option<Reservation> {
         let is_plain = secrets.is_empty() && !has_stdin(&row.data);
-        let is_sendable = (session.supports_secrets || is_plain)
-            && (session.supports_steps || !has_steps(row));
+        let is_sendable =
+            (session.supports_secrets || is_plain) && (session.supports_steps || !has_steps(row));
         if !is_sendable || !session.try_acquire_new(row.id) {
             return None;
         }

@@ -82,9 +82,10 @@ impl Commands {
         let audit = caller.audit("command.submit", subject, &detail, row.created_at);
         // A lock is checked when the command is sent.
         let is_ready = !row.is_held && row.lock_name.is_none();
-        let reservation = target.session.filter(|_| is_ready).and_then(|session| {
-            self.delivery.reserve_new(&session, &row, (&secrets, &contents))
-        });
+        let reservation = target
+            .session
+            .filter(|_| is_ready)
+            .and_then(|session| self.delivery.reserve_new(&session, &row, (&secrets, &contents)));
         let operation = SubmitCommand {
             row: row.clone(),
             deliver_in_epoch: reservation.as_ref().map(|reservation| reservation.epoch()),

@@ -15,9 +15,8 @@ pub(super) fn ended(exit: &ExitRecord) -> (Outcome, Option<&'static str>, Option
         1 => "; 1 step was skipped".to_owned(),
         count => format!("; {count} steps were skipped"),
     };
-    let is_bad = |step: &StepResult| {
-        !matches!(step.state, StepState::Succeeded | StepState::Skipped)
-    };
+    let is_bad =
+        |step: &StepResult| !matches!(step.state, StepState::Succeeded | StepState::Skipped);
     let first = steps.iter().position(is_bad).and_then(|at| Some((at + 1, steps.get(at)?)));
     if exit.is_timed_out {
         let text = format!("the steps exceeded their time limit and were ended{skipped}");

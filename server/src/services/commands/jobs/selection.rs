@@ -51,9 +51,7 @@ pub(super) fn skip_reason(mismatch: &ManifestMismatch) -> EndReason {
         }
         ManifestMismatch::Parameters(_)
         | ManifestMismatch::Argv(_)
-        | ManifestMismatch::Step(..) => {
-            EndReason::SkippedInvalidParameters
-        }
+        | ManifestMismatch::Step(..) => EndReason::SkippedInvalidParameters,
     }
 }
 

@@ -6,9 +6,9 @@
 //! when it gets the command.
 
 mod manifest_cache;
-mod reported_scripts;
 mod refresh;
 mod refusal;
+mod reported_scripts;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -253,9 +253,11 @@ impl Preflight {
         for host in hosts {
             let result = self.check_host(tenant_id, &host, request, &mut results).await?;
             let Some(mismatch) = result else { continue };
+            // What an agent can do never changes during a session.
+            let is_certain = mismatch == ManifestMismatch::StepsUnsupported;
             match host.session {
-                Some(_) => unconfirmed.push(HostMismatch { host, mismatch }),
-                None => mismatches.add(HostMismatch { host, mismatch }),
+                Some(_) if !is_certain => unconfirmed.push(HostMismatch { host, mismatch }),
+                _ => mismatches.add(HostMismatch { host, mismatch }),
             }
         }
         self.confirm(tenant_id, unconfirmed, request, &mut results, &mut mismatches).await?;
@@ -302,8 +304,7 @@ impl Preflight {
         Ok(())
     }
 
-    /// Why a host would refuse; `None` if it would not, or if that is unknown. Of steps, the first that it
-    /// would refuse.
+    /// Why a host would refuse: the first step that it would. `None` if it would not, or if that is unknown.
     async fn check_host(
         &self,
         tenant_id: TenantId,

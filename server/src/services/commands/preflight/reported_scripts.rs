@@ -48,7 +48,8 @@ impl Preflight {
             }
             let texts: Vec<_> =
                 entries.iter().map(|entry| entry.map(|entry| entry.text.as_str())).collect();
-            let step_sha256 = entries.iter().map(|entry| entry.and_then(|entry| entry.sha256.clone()));
+            let step_sha256 =
+                entries.iter().map(|entry| entry.and_then(|entry| entry.sha256.clone()));
             let step_sha256 = step_sha256.collect();
             let entry = ScriptEntry { text: json!(texts).to_string(), sha256: None, step_sha256 };
             Some((*id, Arc::new(entry)))

@@ -136,8 +136,7 @@ fn one_of(
     argv: Option<Vec<String>>,
     parameters: Parameters,
 ) -> Result<Executable> {
-    let invalid =
-        |problem: &str| Err(ServiceError::invalid_field(&format!("{at}script"), problem));
+    let invalid = |problem: &str| Err(ServiceError::invalid_field(&format!("{at}script"), problem));
     match (script, argv) {
         (Some(script), None) if script.starts_with(PACKAGE_PREFIX) => {
             let Some(reference) = PackageReference::parse(&script) else {
@@ -151,9 +150,7 @@ fn one_of(
             };
             Ok(Executable::Library { name: reference.full_name(), reference, parameters })
         }
-        (Some(name), None) if is_script_name(&name) => {
-            Ok(Executable::Script { name, parameters })
-        }
+        (Some(name), None) if is_script_name(&name) => Ok(Executable::Script { name, parameters }),
         (Some(_), None) => invalid(
             "must be 1 to 128 of letters, digits, `.`, `_`, `-`, no dot at the start, or `library:` or `package:` and such a name",
         ),

@@ -101,7 +101,10 @@ async fn steps_run_in_order_and_are_shown_apart(fixture: Fixture) {
     let retried = fixture.api.post(&path, json!({})).await.expect(202);
     assert_eq!(states(&execution(&fixture.api, retried.id()).await), states(&shown));
     let table = cli.run(&["executions", "show", shown.id()]).await.expect(0);
-    assert!(table.contains("STEP") && table.contains("First") && table.contains("skipped"), "{table}");
+    assert!(
+        table.contains("STEP") && table.contains("First") && table.contains("skipped"),
+        "{table}"
+    );
     // The receipt is about each step.
     let said = cli.run(&["verify", shown.id()]).await.expect(0);
     assert!(said.contains("verified: agent"), "{said}");
@@ -166,7 +169,8 @@ async fn scripts_of_the_library_are_pinned_and_in_use_as_steps(fixture: Fixture)
         "parameters": [{"name": "WHO", "required": true}]});
     let saved = fixture.api.post("/api/scripts", script).await.expect(201);
     let report = |who: Value| json!({"script": "library:report", "parameters": who});
-    let steps = json!([report(json!({"WHO": "a"})), {"script": "deploy"}, report(json!({"WHO": "b"}))]);
+    let steps =
+        json!([report(json!({"WHO": "a"})), {"script": "deploy"}, report(json!({"WHO": "b"}))]);
     let ran = run(&fixture, &id, json!({ "steps": steps })).await;
     assert_eq!(ran["state"], "succeeded", "{ran}");
     assert_eq!(fixture.api.output(ran.id()).await, b"report a\ndeployed\nreport b\n");

@@ -1,8 +1,7 @@
 //! Every rule about what runs sees each step.
 
 use muster_tests::{
-    ALL, FakeAgent, Fixture, JsonFields as _, Script, eventually_shown, install,
-    on_both_databases,
+    ALL, FakeAgent, Fixture, JsonFields as _, Script, eventually_shown, install, on_both_databases,
 };
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -23,7 +22,8 @@ async fn limits_of_a_key_hold_for_each_step(fixture: Fixture) {
     let (_second, both) = agent_named(&fixture, "two", shell()).await;
     let (_, scripts) =
         made(&fixture.api, json!({"name": "ci", "role": "owner", "scripts": ["deploy"]})).await;
-    let fields = json!({"name": "narrow", "role": "admin", "scopes": ["commands:run", "commands:read"]});
+    let fields =
+        json!({"name": "narrow", "role": "admin", "scopes": ["commands:run", "commands:read"]});
     let (_, narrow) = made(&fixture.api, fields).await;
     let job = |steps: Value| json!({"steps": steps, "target": {"ids": [id]}});
     let (deploy, other, program) =
