@@ -13,8 +13,8 @@ use muster_protocol::{CommandName, ExitCode, Permissions, version};
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::commands::plan::{self, HostRules, Planned};
-use crate::commands::{self, CommandContext, approval, execute};
+use crate::commands::planned::{HostRules, Planned};
+use crate::commands::{self, CommandContext, approval, execute, plan};
 use crate::executions::ledger::record::{Launch, refusal};
 use crate::executions::ledger::{KnownState, NewCommand};
 use crate::platform::BootInstant;

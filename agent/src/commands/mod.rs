@@ -8,6 +8,7 @@ pub mod library;
 mod library_refusal;
 pub mod package;
 pub mod plan;
+pub mod planned;
 mod steps;
 pub mod task;
 

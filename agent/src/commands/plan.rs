@@ -2,37 +2,11 @@
 //! command, and each step of several.
 
 use muster_protocol::frame::Command;
-use muster_protocol::manifest::Manifest;
 
-use super::execute::{self, ExecuteRefusal, OutputLimits};
+use super::execute::{self, ExecuteRefusal};
 use super::library::{self, PlannedLibrary};
+use super::planned::{HostRules, Planned};
 use super::{package, steps};
-use crate::executions::ledger::record::{Launch, ParameterRecord};
-use crate::executions::library_cache::LibraryFile;
-use crate::policy::Policy;
-use crate::policy::minimum_versions::MinimumVersions;
-
-/// What the host permits, and what it knows beside the command.
-#[derive(Clone, Copy)]
-pub struct HostRules<'a> {
-    pub manifest: &'a Manifest,
-    pub policy: &'a Policy,
-    pub minimum_versions: &'a MinimumVersions,
-    pub output: OutputLimits,
-    /// The host's clock, in milliseconds since the Unix epoch.
-    pub now_ms: u64,
-}
-
-/// What may start.
-#[derive(Debug)]
-pub struct Planned {
-    pub launch: Launch,
-    pub parameters: ParameterRecord,
-    /// Bodies of scripts of the library.
-    pub files: Vec<LibraryFile>,
-    /// What statements of publishers make the oldest versions: names and numbers.
-    pub minimums: Vec<(String, u32)>,
-}
 
 /// Checks a command against what the host permits; of steps, each of them.
 ///
@@ -64,3 +38,6 @@ fn plan_one(command: &Command, rules: HostRules<'_>) -> Result<Planned, ExecuteR
     };
     Ok(Planned { launch, parameters, files: Vec::new(), minimums: Vec::new() })
 }
+
+#[cfg(test)]
+mod tests;

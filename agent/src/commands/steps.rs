@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::execute::ExecuteRefusal;
 use super::library_refusal::LibraryRefusal;
-use super::plan::{HostRules, Planned};
+use super::planned::{HostRules, Planned};
 use crate::executions::ledger::record::{Launch, ParameterRecord, StepLaunch};
 
 /// The data of an `execute` with steps.
@@ -145,6 +145,3 @@ fn check_minimums(all: &Planned) -> Result<(), ExecuteRefusal> {
     }
     Ok(())
 }
-
-#[cfg(test)]
-mod tests;

@@ -25,8 +25,8 @@ use crate::storage;
 /// Longest reason why a step could not be started, in bytes.
 const MAX_STEP_ERROR_BYTES: usize = 300;
 
-/// The execution so far.
-struct Progress<'a> {
+/// Runs the steps, and keeps what they have in common.
+struct StepRunner<'a> {
     execution: &'a Execution,
     account: Option<Account>,
     control: File,
@@ -52,7 +52,7 @@ pub fn run(
 ) -> Result<(ExitRecord, Vec<AttestedStep>), ShimError> {
     let started = Instant::now();
     let launch = &execution.launch;
-    let mut progress = Progress {
+    let mut runner = StepRunner {
         execution,
         account,
         control,
@@ -66,9 +66,9 @@ pub fn run(
     let mut results = Vec::with_capacity(launch.steps.len());
     for (number, step) in launch.steps.iter().enumerate() {
         let values = parameters.steps.get(number).ok_or(ShimError::NoParameters)?;
-        results.push(progress.step(step, values)?);
+        results.push(runner.step(step, values)?);
     }
-    let Progress { capture, is_timed_out, is_cancelled, attested, .. } = progress;
+    let StepRunner { capture, is_timed_out, is_cancelled, attested, .. } = runner;
     let mut result = capture.finish(millis(started.elapsed()));
     let ran = || results.iter().filter(|step| step.state != StepState::Skipped);
     let shown = ran().find(|step| step.state != StepState::Succeeded).or(ran().next_back());
@@ -87,7 +87,7 @@ pub fn run(
     Ok((exit, attested))
 }
 
-impl Progress<'_> {
+impl StepRunner<'_> {
     fn step(
         &mut self,
         step: &StepLaunch,

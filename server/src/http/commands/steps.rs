@@ -9,7 +9,7 @@ use crate::domain::name::clean;
 use crate::domain::time::Timestamp;
 
 /// Longest reason of a host why a step could not start, in characters.
-const MAX_ERROR_CHARS: usize = 300;
+const MAX_STEP_ERROR_CHARS: usize = 300;
 
 /// One step. Send exactly one of `script` and `argv`. All steps are checked before the first one starts.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -121,7 +121,7 @@ impl StepView {
             duration_ms: result.and_then(|result| result.duration_ms),
             output_from_bytes: result.map(|result| result.from_bytes),
             output_to_bytes: result.map(|result| result.to_bytes),
-            error: reported.and_then(|result| Some(clean(&result.error?, MAX_ERROR_CHARS))),
+            error: reported.and_then(|result| Some(clean(&result.error?, MAX_STEP_ERROR_CHARS))),
         }
     }
 }

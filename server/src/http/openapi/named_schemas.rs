@@ -134,4 +134,6 @@ pub fn add(schemas: &mut Map<String, Value>, given_name: &str) {
     }
     schemas.remove("RolloutAmount");
     schemas.remove("RolloutShare");
+    // The parameters of steps have a schema of their own.
+    schemas.remove("BTreeMap");
 }

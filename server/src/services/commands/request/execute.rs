@@ -21,7 +21,7 @@ use crate::services::error::{Result, ServiceError};
 struct Execute {
     script: Option<String>,
     argv: Option<Vec<String>>,
-    steps: Option<Vec<StepBody>>,
+    steps: Option<Vec<StepRequest>>,
     #[serde(default)]
     parameters: Parameters,
     timeout_ms: Option<u64>,
@@ -31,7 +31,7 @@ struct Execute {
 /// One step, as a request has it.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct StepBody {
+struct StepRequest {
     name: Option<String>,
     script: Option<String>,
     argv: Option<Vec<String>>,
@@ -84,7 +84,7 @@ pub(super) fn validate_execute(data: &mut Value) -> Result<ValidExecute> {
 }
 
 /// Validates steps. Each gets the secrets that it names.
-fn validate_steps(steps: Vec<StepBody>, secrets: &SecretParameters) -> Result<Executable> {
+fn validate_steps(steps: Vec<StepRequest>, secrets: &SecretParameters) -> Result<Executable> {
     if !(1..=MAX_STEPS).contains(&steps.len()) {
         let count = steps.len() as u64;
         return Err(ServiceError::out_of_range("data.steps", count, 1..=MAX_STEPS as u64));

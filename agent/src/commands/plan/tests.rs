@@ -1,15 +1,16 @@
 use muster_protocol::identity::AgentKeyPair;
 use muster_protocol::library::{
-    DOCUMENT_FORMAT, STATEMENT_FORMAT, ScriptDocument, ScriptPin, ScriptSignature, SignedScript,
+    DOCUMENT_FORMAT, STATEMENT_FORMAT, ScriptContent, ScriptDocument, ScriptPin, ScriptSignature,
+    SignedScript, sha256_hex,
 };
 use muster_protocol::manifest::Manifest;
-use muster_protocol::step::OnFailure;
+use muster_protocol::step::{MAX_STEPS, OnFailure};
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::*;
 use crate::commands::approval::pin_program;
 use crate::commands::execute::OutputLimits;
-use crate::commands::plan;
 use crate::policy::Policy;
 use crate::policy::minimum_versions::MinimumVersions;
 use crate::storage::layout::StateDir;
@@ -57,7 +58,7 @@ fn planned_with(
         output: OutputLimits { limit_bytes: 1, quota_bytes: 2 },
         now_ms: NOW_MS,
     };
-    let planned = plan::plan(&command(data, contents), rules);
+    let planned = plan(&command(data, contents), rules);
     planned.map_err(|refusal| (refusal.code(), refusal.to_string()))
 }
 
@@ -209,20 +210,20 @@ fn a_host_with_publishers_runs_steps_only_if_one_of_them_has_signed_each() {
     let (a, content_a) = content("a", 1, &[(&key, 1)]);
     let (b, content_b) = content("b", 1, &[(&key, 1)]);
     let (c, content_c) = content("c", 1, &[(&pair(2), 1)]);
-    let plan = |steps: &[&Value], contents: &[&ScriptContent]| {
+    let planned = |steps: &[&Value], contents: &[&ScriptContent]| {
         let contents = contents.iter().map(|content| (*content).clone()).collect();
         planned_with(&policy, json!({ "steps": steps }), contents)
     };
-    let allowed = plan(&[&a, &b, &a], &[&content_b, &content_a]).expect("signed");
+    let allowed = planned(&[&a, &b, &a], &[&content_b, &content_a]).expect("signed");
     assert_eq!((allowed.files.len(), allowed.minimums.len()), (2, 3));
     let code = |refused: Result<Planned, (&'static str, String)>| refused.expect_err("refused").0;
-    assert_eq!(code(plan(&[&a, &c], &[&content_a, &content_c])), "publisher_required");
-    assert_eq!(code(plan(&[&a, &b], &[&content_a])), "script_missing");
+    assert_eq!(code(planned(&[&a, &c], &[&content_a, &content_c])), "publisher_required");
+    assert_eq!(code(planned(&[&a, &b], &[&content_a])), "script_missing");
     let evil = ScriptContent { body: "evil".into(), ..content_b.clone() };
-    assert_eq!(code(plan(&[&a, &b], &[&content_a, &evil])), "hash_mismatch");
+    assert_eq!(code(planned(&[&a, &b], &[&content_a, &evil])), "hash_mismatch");
     // A later version states that the earlier one is too old: sent alone, that would run no more.
     let (newer, content_newer) = content("a", 2, &[(&key, 2)]);
     let both = [&content_a, &content_newer];
-    assert_eq!(code(plan(&[&newer, &a], &both)), "version_outdated");
-    assert_eq!(code(plan(&[&a, &newer], &both)), "version_outdated");
+    assert_eq!(code(planned(&[&newer, &a], &both)), "version_outdated");
+    assert_eq!(code(planned(&[&a, &newer], &both)), "version_outdated");
 }
