@@ -1,6 +1,7 @@
 //! `muster verify`: checks an execution against what its agent signed, also without the server.
 
 mod check;
+mod fields;
 mod finding;
 mod steps;
 

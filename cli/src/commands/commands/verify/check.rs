@@ -1,16 +1,14 @@
 //! Compares an execution and its output with what the agent signed. Pure.
 
-use data_encoding::HEXLOWER;
 use muster_protocol::attestation::{
     Attestation, AttestedExecution, AttestedRun, parameters_message, words_message,
 };
 use muster_protocol::frame::ExecuteResult;
-use muster_protocol::identity::{Fingerprint, SignedMessage};
+use muster_protocol::identity::Fingerprint;
 use muster_protocol::parameter::Parameters;
-use ring::digest;
-use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
+use super::fields::{field, sha256};
 use super::finding::Finding;
 use super::steps;
 
@@ -141,14 +139,6 @@ fn compare_request(
         not_checked.push(format!("values of secret parameters ({count}), which no hash contains"));
     }
     Ok(())
-}
-
-pub(super) fn field<T: DeserializeOwned>(execution: &Value, name: &str) -> Option<T> {
-    serde_json::from_value(execution.get(name)?.clone()).ok()
-}
-
-pub(super) fn sha256(message: &SignedMessage) -> String {
-    HEXLOWER.encode(digest::digest(&digest::SHA256, message.as_bytes()).as_ref())
 }
 
 fn compare_result(execution: &Value, signed: &AttestedExecution) -> Result<(), Finding> {

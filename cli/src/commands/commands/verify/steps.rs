@@ -5,7 +5,7 @@ use muster_protocol::parameter::Parameters;
 use muster_protocol::step::StepResult;
 use serde_json::{Value, json};
 
-use super::check::{field, sha256};
+use super::fields::{field, sha256};
 use super::finding::Finding;
 
 /// Compares what was requested with what was run.
