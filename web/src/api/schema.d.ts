@@ -4604,9 +4604,6 @@ export interface components {
         AuthorizationView: {
             authorization_url: string;
         };
-        BTreeMap: {
-            [key: string]: string;
-        };
         /**
          * Format: uuid
          * @description A calendar.
