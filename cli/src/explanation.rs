@@ -37,13 +37,14 @@ impl OptionName {
 }
 
 /// Codes of the preflight: hosts would refuse the script or command. Their detail names the hosts.
-const PREFLIGHT_CODES: [&str; 8] = [
+const PREFLIGHT_CODES: [&str; 9] = [
     "unknown_script",
     "invalid_parameters",
     "argv_not_allowed",
     "library_not_allowed",
     "library_unsupported",
     "packages_unsupported",
+    "steps_unsupported",
     "stdin_not_allowed",
     "hosts_would_refuse",
 ];

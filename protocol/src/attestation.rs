@@ -11,8 +11,9 @@ use crate::identity::{AgentKeyPair, AgentPublicKey, SignedMessage};
 
 /// The version of the document.
 pub const ATTESTATION_VERSION: u32 = 1;
-/// Size of a document. Its texts are bounded by the manifest and by the protocol.
-pub const MAX_ATTESTATION_BYTES: usize = 8 * 1024;
+/// Size of a document. Its texts are bounded by the manifest and by the protocol: 8 KiB, and 2 KiB for each
+/// step.
+pub const MAX_ATTESTATION_BYTES: usize = 48 * 1024;
 /// What a document is signed as.
 const CONTEXT: &str = "muster attestation 1";
 
@@ -73,6 +74,27 @@ pub struct AttestedRun {
     /// By the host's clock, in milliseconds since the Unix epoch.
     pub started_at_ms: u64,
     pub ended_at_ms: u64,
+    /// Of an execution with steps: what each of them runs, in their order. `script` is then their title,
+    /// and the other fields above about a file and parameters are about none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub steps: Vec<AttestedStep>,
+}
+
+/// What one step runs. The fields are those of [`AttestedRun`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AttestedStep {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub script: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub library_version: Option<u32>,
+    /// Absent also for a step that was not started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub program_sha256: Option<String>,
+    pub parameters_sha256: String,
+    #[serde(default)]
+    pub secret_count: u32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub defaults_sha256: Option<String>,
 }
 
 /// Why a document is not what the agent signed about an execution.

@@ -12,7 +12,7 @@ use crate::identity::{AgentKeyPair, AgentPublicKey, Fingerprint, SignedMessage};
 /// The version of the document.
 pub const CAPSULE_VERSION: u32 = 1;
 /// Size of a document with its signature.
-pub const MAX_CAPSULE_BYTES: usize = 2 * 1024;
+pub const MAX_CAPSULE_BYTES: usize = 4 * 1024;
 /// Longest validity that a host accepts: 31 days.
 pub const MAX_CAPSULE_LIFETIME_MS: u64 = 31 * 24 * 3_600_000;
 /// What a document is signed as.
@@ -47,6 +47,10 @@ pub struct ApprovedCommand {
     /// Hex SHA-256 of the file of the script; absent for other work.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub program_sha256: Option<String>,
+    /// Of work with steps: hex SHA-256 of the file of each step's script, in their order; null for an ad-hoc
+    /// command, whose words are part of the data.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub step_programs_sha256: Vec<Option<String>>,
     /// In milliseconds since the Unix epoch, by the host's clock.
     pub expires_at_ms: u64,
 }
@@ -203,6 +207,7 @@ mod tests {
             command: "execute".into(),
             data_sha256: data_sha256(&json!({"script": "deploy", "parameters": {"A": "1"}})),
             program_sha256: Some("ab".repeat(32)),
+            step_programs_sha256: vec![],
             expires_at_ms: 1_000,
         }
     }

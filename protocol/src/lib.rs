@@ -32,6 +32,7 @@ pub mod schema;
 pub mod secret;
 pub mod secret_parameters;
 pub mod stdin;
+pub mod step;
 pub mod version;
 
 pub use command::CommandName;

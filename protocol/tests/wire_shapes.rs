@@ -40,6 +40,7 @@ fn server_frames_have_the_shapes_of_the_basic_protocol() {
             start_within_ms: None,
             capsule: None,
             content: None,
+            step_contents: Vec::new(),
             call: None,
             request_id: None,
         })),

@@ -68,13 +68,32 @@ pub fn check(
     })
 }
 
-/// Makes the run start exactly the file that the approver signed, which the shim compares.
+/// Makes the run start exactly the files that the approver signed, which the shim compares.
 ///
 /// # Errors
 /// `capsule_invalid` if the approval is for another file than the manifest requires, or names none.
 pub fn pin_program(launch: Launch, approved: Option<&ApprovedCommand>) -> Result<Launch, Refusal> {
-    let Some(approved) = approved.filter(|_| launch.script.is_some()) else { return Ok(launch) };
-    let Some(signed) = &approved.program_sha256 else {
+    let Some(approved) = approved else { return Ok(launch) };
+    if launch.steps.is_empty() {
+        return pin_file(launch, approved.program_sha256.as_ref());
+    }
+    let signed = &approved.step_programs_sha256;
+    if signed.len() != launch.steps.len() {
+        let text = "the signed approval does not name the hash of the file of each step";
+        return Err(("capsule_invalid", text.into()));
+    }
+    let mut launch = launch;
+    for (step, signed) in launch.steps.iter_mut().zip(signed) {
+        step.launch = pin_file(step.launch.clone(), signed.as_ref())?;
+    }
+    Ok(launch)
+}
+
+fn pin_file(launch: Launch, signed: Option<&String>) -> Result<Launch, Refusal> {
+    if launch.script.is_none() {
+        return Ok(launch);
+    }
+    let Some(signed) = signed else {
         let text = "the signed approval of this script does not name the hash of its file";
         return Err(("capsule_invalid", text.into()));
     };

@@ -13,8 +13,8 @@ use muster_protocol::{CommandName, ExitCode, Permissions, version};
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::commands::library::{self, PlannedLibrary};
-use crate::commands::{self, CommandContext, approval, execute, package};
+use crate::commands::planned::{HostRules, Planned};
+use crate::commands::{self, CommandContext, approval, execute, plan};
 use crate::executions::ledger::record::{Launch, refusal};
 use crate::executions::ledger::{KnownState, NewCommand};
 use crate::platform::BootInstant;
@@ -178,30 +178,19 @@ pub fn decide(command: &Command, input: &DecisionInput<'_>) -> CommandDecision {
     if let Some(Err(reason)) = policy.run_as.as_deref().map(policy::check_run_as) {
         return refuse("invalid_policy", reason.to_string());
     }
-    let allowed = execute::AllowedScripts { manifest: input.manifest, allow: policy.allow };
-    let planned = if library::is_requested(&command.data) {
-        let rules = library::LibraryRules {
-            policy,
-            minimum_version: &|name: &str| input.minimum_versions.of(name),
-            now_ms: input.now_ms,
-        };
-        library::plan(command, &rules, input.output).map(|planned| {
-            let PlannedLibrary { launch, parameters, file, minimum } = planned;
-            (launch, parameters, Some(file), minimum)
-        })
-    } else if package::is_requested(&command.data) {
-        let planned = package::plan(command, policy, input.output);
-        planned.map(|(launch, parameters)| (launch, parameters, None, None))
-    } else {
-        let planned = execute::plan(&command.data, allowed, input.output);
-        planned.map(|(launch, parameters)| (launch, parameters, None, None))
+    let rules = HostRules {
+        manifest: input.manifest,
+        policy,
+        minimum_versions: input.minimum_versions,
+        output: input.output,
+        now_ms: input.now_ms,
     };
-    match planned {
-        Ok((launch, parameters, file, minimum)) => {
+    match plan::plan(command, rules) {
+        Ok(Planned { launch, parameters, files, minimums }) => {
             match approval::pin_program(launch, approved.as_ref()) {
                 Ok(launch) => CommandDecision::Accept(Box::new(NewCommand {
-                    file,
-                    minimum,
+                    files,
+                    minimums,
                     request_id: request_id(command).map(str::to_owned),
                     task: None,
                     command_id: id,
@@ -215,7 +204,7 @@ pub fn decide(command: &Command, input: &DecisionInput<'_>) -> CommandDecision {
         }
         Err(reason) => {
             let is_unlisted = matches!(
-                reason,
+                reason.of_any_step(),
                 execute::ExecuteRefusal::ManifestMismatch(ManifestMismatch::UnknownScript(_))
             );
             let text = match input.manifest_refusal.filter(|_| is_unlisted) {

@@ -9,6 +9,7 @@ use muster_protocol::manifest::{Manifest, ManifestMismatch};
 use muster_protocol::parameter::{self, Parameters};
 use muster_protocol::secret_parameters::{SecretDelivery, SecretParameters};
 use muster_protocol::stdin::Stdin;
+use muster_protocol::step::{MAX_STEP_NAME_CHARS, MAX_STEPS};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -49,8 +50,18 @@ pub struct OutputLimits {
 pub enum ExecuteRefusal {
     #[error("the data of `execute` is invalid: {0}; send `script`, and `parameters` as strings")]
     Malformed(serde_json::Error),
-    #[error("`execute` needs either `script` or `argv`; send exactly one of them")]
+    #[error("`execute` needs either `script`, `argv` or `steps`; send exactly one of them")]
     Ambiguous,
+    #[error("`steps` must have 1 to {MAX_STEPS} steps")]
+    StepCount,
+    #[error("the name of a step must be 1 to {MAX_STEP_NAME_CHARS} characters")]
+    StepName,
+    #[error("it gets a secret parameter that the command does not have")]
+    UnknownSecret,
+    #[error("a package can't be a step; run it as a job of its own")]
+    PackageStep,
+    #[error("step {1}: {0}")]
+    Step(Box<Self>, usize),
     #[error("{0}")]
     ManifestMismatch(#[from] ManifestMismatch),
     #[error("{0}")]
@@ -60,10 +71,25 @@ pub enum ExecuteRefusal {
 }
 
 impl ExecuteRefusal {
+    /// The refusal itself, without the step that has it.
+    pub fn of_any_step(&self) -> &Self {
+        match self {
+            Self::Step(refusal, _) => refusal.of_any_step(),
+            refusal => refusal,
+        }
+    }
+
     /// The stable code for programs.
     pub fn code(&self) -> &'static str {
         match self {
-            Self::Malformed(_) | Self::Ambiguous | Self::Timeout => "invalid_data",
+            Self::Malformed(_)
+            | Self::Ambiguous
+            | Self::StepCount
+            | Self::StepName
+            | Self::UnknownSecret
+            | Self::PackageStep
+            | Self::Timeout => "invalid_data",
+            Self::Step(refusal, _) => refusal.code(),
             Self::ManifestMismatch(mismatch) => mismatch.code(),
             Self::Library(refusal) => refusal.code(),
         }
@@ -120,7 +146,9 @@ pub fn plan(
             let defaults =
                 names(&parameters, &secret_parameters).filter(|name| !given.contains(name));
             let defaults = defaults.collect();
-            Ok((launch, ParameterRecord { parameters, secret_parameters, defaults, stdin }))
+            let steps = Vec::new();
+            let record = ParameterRecord { parameters, secret_parameters, defaults, stdin, steps };
+            Ok((launch, record))
         }
         (None, Some(argv)) => {
             if allowed.allow != Allow::Shell {
@@ -131,8 +159,8 @@ pub fn plan(
             let record = ParameterRecord {
                 parameters,
                 secret_parameters: secrets,
-                defaults: BTreeSet::new(),
                 stdin,
+                ..ParameterRecord::default()
             };
             Ok((Launch { argv, ..launch }, record))
         }
@@ -167,6 +195,7 @@ impl Launch {
             service: None,
             call: None,
             requirements: None,
+            steps: Vec::new(),
             policy: Some(allow.as_str().to_owned()),
             run_as: None,
             secrets: SecretDelivery::Environment,

@@ -113,7 +113,7 @@ pub fn plan(
             parameters: open,
             secret_parameters: secrets,
             defaults,
-            stdin: None,
+            ..ParameterRecord::default()
         },
         file: LibraryFile { name, body: content.body.clone(), is_shared },
         minimum,
@@ -225,6 +225,7 @@ mod tests {
                 body: body.into(),
                 signatures,
             })),
+            step_contents: vec![],
             call: None,
             request_id: None,
         }

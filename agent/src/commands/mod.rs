@@ -7,6 +7,9 @@ pub mod execute;
 pub mod library;
 mod library_refusal;
 pub mod package;
+pub mod plan;
+pub mod planned;
+mod steps;
 pub mod task;
 
 pub use self::approval::is_needed as needs_capsule;

@@ -76,8 +76,12 @@ pub fn plan(
         timeout_ms,
         ..Launch::empty(policy.allow, bounds)
     };
-    let record =
-        ParameterRecord { parameters: open, secret_parameters: secrets, defaults, stdin: None };
+    let record = ParameterRecord {
+        parameters: open,
+        secret_parameters: secrets,
+        defaults,
+        ..ParameterRecord::default()
+    };
     Ok((launch, record))
 }
 
@@ -116,6 +120,7 @@ mod tests {
             start_within_ms: None,
             capsule: None,
             content: Some(Box::new(ScriptContent { document: text, body, signatures: vec![] })),
+            step_contents: vec![],
             call: None,
             request_id: None,
         }

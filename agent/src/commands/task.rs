@@ -95,6 +95,7 @@ fn command(assigned: &AssignedPackage) -> Command {
             body: String::new(),
             signatures: Vec::new(),
         })),
+        step_contents: Vec::new(),
         call: None,
         request_id: None,
     }

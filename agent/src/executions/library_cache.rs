@@ -27,17 +27,25 @@ pub struct LibraryFile {
     pub is_shared: bool,
 }
 
-/// Stores a body durably and links it into the folder of its execution.
+/// Stores bodies durably and links them into the folder of their execution.
 ///
 /// # Errors
 /// The system's error; the command must not be accepted then.
 pub fn keep(
     state: &StateDir,
     execution: &ExecutionDir,
-    file: &LibraryFile,
+    bodies: &[LibraryFile],
 ) -> Result<(), StorageError> {
     let folder = state.library();
     storage::ensure_private_directory(&folder)?;
+    for (number, file) in bodies.iter().enumerate() {
+        keep_one(&folder, file, &execution.body(number))?;
+    }
+    shrink(&folder, MAX_CACHED_BODIES, MAX_CACHE_BYTES);
+    Ok(())
+}
+
+fn keep_one(folder: &Path, file: &LibraryFile, link: &Path) -> Result<(), StorageError> {
     let path = folder.join(&file.name);
     // What is there may be damaged, or changed by a script of the same user.
     if fs::read(&path).is_ok_and(|bytes| bytes == file.body.as_bytes()) {
@@ -48,13 +56,10 @@ pub fn keep(
     }
     if file.is_shared {
         // By name only: the folder can't be listed.
-        storage::add_permissions(&folder, 0o011)?;
+        storage::add_permissions(folder, 0o011)?;
         storage::add_permissions(&path, 0o044)?;
     }
-    let link = execution.body();
-    fs::hard_link(&path, &link).map_err(StorageError::io("link", &link))?;
-    shrink(&folder, MAX_CACHED_BODIES, MAX_CACHE_BYTES);
-    Ok(())
+    fs::hard_link(&path, link).map_err(StorageError::io("link", link))
 }
 
 /// Removes the bodies that were not used for the longest time, if there are too many.
@@ -120,14 +125,14 @@ mod tests {
         let executions: Vec<_> = (1..=3).map(|n| state.execution(Uuid::from_u128(n))).collect();
         for (execution, name) in executions.iter().zip(["a", "b", "c"]) {
             fs::create_dir(execution.path()).expect("created");
-            keep(&state, execution, &file(name, name)).expect("kept");
+            keep(&state, execution, &[file(name, name)]).expect("kept");
         }
         shrink(&state.library(), 0, 0);
         assert_eq!(fs::read_dir(state.library()).expect("listed").count(), 3);
         fs::remove_dir_all(executions[1].path()).expect("removed");
         shrink(&state.library(), 0, 0);
         assert!(!state.library().join("b").exists());
-        assert_eq!(fs::read_to_string(executions[0].body()).expect("read"), "a");
+        assert_eq!(fs::read_to_string(executions[0].body(0)).expect("read"), "a");
         fs::remove_dir_all(executions[0].path()).expect("removed");
         shrink(&state.library(), 2, 1_000);
         assert!(state.library().join("a").exists(), "there is room");
@@ -141,10 +146,10 @@ mod tests {
         for execution in [&one, &two] {
             fs::create_dir(execution.path()).expect("created");
         }
-        keep(&state, &one, &file("a", "good")).expect("kept");
+        keep(&state, &one, &[file("a", "good")]).expect("kept");
         fs::write(state.library().join("a"), "evil").expect("written");
-        keep(&state, &two, &file("a", "good")).expect("kept");
+        keep(&state, &two, &[file("a", "good")]).expect("kept");
         assert_eq!(fs::read_to_string(state.library().join("a")).expect("read"), "good");
-        assert_eq!(fs::read_to_string(two.body()).expect("read"), "good");
+        assert_eq!(fs::read_to_string(two.body(0)).expect("read"), "good");
     }
 }

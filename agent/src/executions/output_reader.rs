@@ -51,6 +51,7 @@ impl Recorded {
             output_sha256: None,
             stdout_sha256: None,
             stderr_sha256: None,
+            steps: Vec::new(),
         }
     }
 }

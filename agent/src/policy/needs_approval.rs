@@ -41,18 +41,32 @@ impl NeedsApproval {
     /// True if a command needs an approval. Data that is neither a script nor an ad-hoc command does.
     pub fn concerns(&self, name: CommandName, data: &Value) -> bool {
         match name {
-            CommandName::Execute => match (data.get("script"), data.get("argv")) {
-                (Some(Value::String(script)), None | Some(Value::Null)) => {
-                    self.scripts.as_ref().is_none_or(|scripts| scripts.contains(script))
+            CommandName::Execute => match data.get("steps") {
+                None | Some(Value::Null) => self.concerns_one(data),
+                Some(Value::Array(steps)) => {
+                    let is_alone = data.get("script").is_none() && data.get("argv").is_none();
+                    !is_alone || steps.iter().any(|step| self.concerns_one(step))
                 }
-                (None | Some(Value::Null), Some(Value::Array(_))) => self.ad_hoc,
-                _ => true,
+                Some(_) => true,
             },
             CommandName::Restart
             | CommandName::Update
             | CommandName::Redeploy
             | CommandName::Shutdown => self.life_cycle,
             _ => false,
+        }
+    }
+}
+
+impl NeedsApproval {
+    /// The same for one step, or for an execution without steps.
+    fn concerns_one(&self, data: &Value) -> bool {
+        match (data.get("script"), data.get("argv")) {
+            (Some(Value::String(script)), None | Some(Value::Null)) => {
+                self.scripts.as_ref().is_none_or(|scripts| scripts.contains(script))
+            }
+            (None | Some(Value::Null), Some(Value::Array(_))) => self.ad_hoc,
+            _ => true,
         }
     }
 }
@@ -87,6 +101,11 @@ mod tests {
             (CommandName::Execute, json!({"argv": ["true"]}), false),
             (CommandName::Execute, json!({"argv": ["true"], "script": "status"}), true),
             (CommandName::Execute, json!({}), true),
+            (CommandName::Execute, json!({"steps": [script("status"), {"argv": ["true"]}]}), false),
+            (CommandName::Execute, json!({"steps": [script("status"), script("deploy")]}), true),
+            (CommandName::Execute, json!({"steps": [script("status"), {"steps": []}]}), true),
+            (CommandName::Execute, json!({"steps": [], "script": "status"}), true),
+            (CommandName::Execute, json!({"steps": {}, "script": "status"}), true),
             (CommandName::Restart, json!({}), false),
         ];
         for (name, data, is_named) in cases {

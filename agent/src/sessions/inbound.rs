@@ -177,12 +177,13 @@ impl Session<'_> {
             self.reject(id, &error);
             return;
         }
-        if let CommandDecision::Accept(new) = &decision
-            && let Some((name, version)) = &new.minimum
-            && let Err(error) = self.agent.minimum_versions.raise(name, *version)
-        {
-            self.reject(id, &error);
-            return;
+        if let CommandDecision::Accept(new) = &decision {
+            for (name, version) in &new.minimums {
+                if let Err(error) = self.agent.minimum_versions.raise(name, *version) {
+                    self.reject(id, &error);
+                    return;
+                }
+            }
         }
         let request_id = decision::request_id(command);
         match decision {

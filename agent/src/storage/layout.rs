@@ -242,9 +242,12 @@ impl ExecutionDir {
     pub fn archive(&self) -> PathBuf {
         self.0.join("archive")
     }
-    /// The body of a library script: a second link to the file in the cache.
-    pub fn body(&self) -> PathBuf {
-        self.0.join("body")
+    /// The body of a library script: a second link to the file in the cache. Steps may have several.
+    pub fn body(&self, number: usize) -> PathBuf {
+        match number {
+            0 => self.0.join("body"),
+            number => self.0.join(format!("body-{number}")),
+        }
     }
     /// The parameter values, apart from the rest because they may be secret.
     pub fn parameters(&self) -> PathBuf {

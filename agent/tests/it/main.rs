@@ -13,4 +13,5 @@ mod recovery;
 mod secret_files;
 mod session_output;
 mod sessions;
+mod steps;
 mod support;

@@ -142,6 +142,7 @@ impl Server {
             start_within_ms: None,
             capsule: None,
             content: None,
+            step_contents: Vec::new(),
             call: None,
             request_id: None,
         })))

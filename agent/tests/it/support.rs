@@ -83,6 +83,7 @@ impl Host {
                 service: None,
                 call: None,
                 requirements: None,
+                steps: Vec::new(),
                 run_as: None,
                 secrets: Default::default(),
                 timeout_ms: 60_000,
@@ -90,8 +91,8 @@ impl Host {
                 output_quota_bytes: 5 << 30,
             }),
             parameters: ParameterRecord::default(),
-            file: None,
-            minimum: None,
+            files: Vec::new(),
+            minimums: Vec::new(),
             task: None,
         }
     }

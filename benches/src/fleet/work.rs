@@ -77,6 +77,7 @@ fn executed(command_id: Uuid) -> anyhow::Result<Response> {
         output_sha256: None,
         stdout_sha256: None,
         stderr_sha256: None,
+        steps: Vec::new(),
     };
     Ok(Response {
         command_id,

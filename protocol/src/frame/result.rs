@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::step::StepResult;
+
 /// The terminal states that an agent may report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -54,4 +56,8 @@ pub struct ExecuteResult {
     /// As `stdout_sha256`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stderr_sha256: Option<String>,
+    /// Of an execution with steps: the result of each, in their order. Exit code and signal are then those of
+    /// the first step that did not succeed, or of the last one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub steps: Vec<StepResult>,
 }

@@ -125,6 +125,10 @@ pub struct Command {
     /// `library`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub content: Option<Box<ScriptContent>>,
+    /// Durable: the scripts of the library that the steps of the data pin, each once. Sent to agents with the
+    /// capability `steps`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub step_contents: Vec<ScriptContent>,
     /// Durable: the script has a trigger, and a schedule calls it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub call: Option<Box<TriggerCall>>,

@@ -10,6 +10,7 @@ pub const MAX_SIGNATURES: usize = 8;
 
 /// The version that a command runs: the field `library` of the data of an `execute`, beside `script`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ScriptPin {
     pub version: u32,
     /// Hex SHA-256 of the body.

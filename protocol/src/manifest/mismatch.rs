@@ -32,6 +32,10 @@ pub enum ManifestMismatch {
         "the host's manifest does not let `{0}` read standard input; add \"stdin\": true to the script in script_manifest.json on the host, or send no input"
     )]
     StdinNotAllowed(String),
+    #[error("the host's agent is too old to run steps; update the agent")]
+    StepsUnsupported,
+    #[error("step {1}: {0}")]
+    Step(Box<Self>, usize),
     #[error("scripts of the library read no standard input; use a parameter")]
     LibraryStdin,
 }
@@ -47,6 +51,19 @@ impl ManifestMismatch {
         Self::StdinNotAllowed(name.chars().take(MAX_SHOWN_CHARS).collect())
     }
 
+    /// The mismatch of a step, counted from 1.
+    pub fn in_step(self, number: usize) -> Self {
+        Self::Step(Box::new(self), number)
+    }
+
+    /// The mismatch itself, without the step that has it.
+    pub fn of_any_step(&self) -> &Self {
+        match self {
+            Self::Step(mismatch, _) => mismatch.of_any_step(),
+            mismatch => mismatch,
+        }
+    }
+
     /// The stable code for programs.
     pub fn code(&self) -> &'static str {
         match self {
@@ -57,6 +74,8 @@ impl ManifestMismatch {
             Self::LibraryNotAllowed => "library_not_allowed",
             Self::LibraryUnsupported => "library_unsupported",
             Self::PackagesUnsupported => "packages_unsupported",
+            Self::StepsUnsupported => "steps_unsupported",
+            Self::Step(mismatch, _) => mismatch.code(),
             Self::StdinNotAllowed(_) | Self::LibraryStdin => "stdin_not_allowed",
         }
     }

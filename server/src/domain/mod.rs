@@ -44,6 +44,7 @@ pub mod certificates {
 pub mod commands {
     pub mod approval;
     pub mod command_state;
+    pub mod end_reason;
     pub mod job_state;
     pub mod ladder;
     pub mod lock;

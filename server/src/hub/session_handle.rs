@@ -72,6 +72,7 @@ pub struct SessionParams {
     /// The agent runs scripts of the library.
     pub supports_library: bool,
     pub supports_packages: bool,
+    pub supports_steps: bool,
     pub supports_assignments: bool,
     /// Most durable commands that the agent may have at once.
     pub max_in_flight: usize,
@@ -91,6 +92,7 @@ pub struct SessionHandle {
     pub supports_secrets: bool,
     pub supports_library: bool,
     pub supports_packages: bool,
+    pub supports_steps: bool,
     supports_assignments: bool,
     /// The agent was sent assignments, or it is not known what it has.
     has_assignments: AtomicBool,
@@ -131,6 +133,7 @@ impl SessionHandle {
             supports_secrets: params.supports_secrets,
             supports_library: params.supports_library,
             supports_packages: params.supports_packages,
+            supports_steps: params.supports_steps,
             supports_assignments: params.supports_assignments,
             has_assignments: AtomicBool::new(true),
             pending_replies: PendingReplies::default(),

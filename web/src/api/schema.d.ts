@@ -4843,7 +4843,8 @@ export interface components {
             confirm_agent_count?: number | null;
             /**
              * @description For `execute`: `{script, parameters?, secret_parameters?, timeout_ms?}`. Hosts with the policy
-             *     `shell` also accept `argv` (a program and its arguments) instead of `script`. Secret parameters
+             *     `shell` also accept `argv` (a program and its arguments) instead of `script`. `steps` instead of
+             *     both runs several of them, as in a job. Secret parameters
              *     are sealed until the command ends, never returned, and masked in the output if they have 4
              *     bytes or more.
              */
@@ -4870,6 +4871,7 @@ export interface components {
             parameters?: components["schemas"]["ScriptParameters"];
             script?: string;
             secret_parameters?: components["schemas"]["ScriptParameters"];
+            steps?: components["schemas"]["StepBody"][];
             timeout_ms?: number;
             version?: string;
         } & {
@@ -5431,7 +5433,10 @@ export interface components {
             requested_from?: string | null;
             retried_as?: components["schemas"]["CommandId"] | null;
             retry_of?: components["schemas"]["CommandId"] | null;
-            /** @description Absent if it is an ad-hoc command. */
+            /**
+             * @description Absent if it is an ad-hoc command. Of steps: `steps:` and all of their scripts, with `(argv)` for ad-hoc
+             *     commands.
+             */
             script?: string | null;
             /** @description Names of its secret parameters; `null` for an execution without a job. */
             secret_names?: string[] | null;
@@ -5442,6 +5447,8 @@ export interface components {
              * @description Bytes of standard input.
              */
             stdin_bytes?: number | null;
+            /** @description Its steps, with their results once the agent has reported. */
+            steps?: components["schemas"]["StepView"][];
             /** Format: int64 */
             timeout_ms: number;
             trigger: components["schemas"]["Trigger"];
@@ -5820,8 +5827,8 @@ export interface components {
             id: components["schemas"]["CertificateId"];
         };
         /**
-         * @description A script or an ad-hoc command to run on every agent that the target matches. Send exactly one of
-         *     `script` and `argv`.
+         * @description A script or an ad-hoc command to run on every agent that the target matches, or steps of both. Send
+         *     exactly one of `script`, `argv` and `steps`.
          */
         JobBody: {
             /**
@@ -5874,6 +5881,8 @@ export interface components {
              *     together. A script must have `"stdin": true` in the hosts' manifests.
              */
             stdin?: string | null;
+            /** @description 1 to 20 scripts and ad-hoc commands, which run one after the other on each agent, as one execution. */
+            steps?: components["schemas"]["StepBody"][] | null;
             target: components["schemas"]["TargetSpec"];
             /** @description How long one execution may run: at most 7 days, default 1 h. */
             timeout_ms?: number | null;
@@ -5954,7 +5963,10 @@ export interface components {
             retries?: components["schemas"]["RetrySpec"] | null;
             retry_of?: components["schemas"]["JobId"] | null;
             rollout?: components["schemas"]["RolloutView"] | null;
-            /** @description Absent if it is an ad-hoc command. */
+            /**
+             * @description Absent if it is an ad-hoc command. Of steps: `steps:` and all of their scripts, with `(argv)` for ad-hoc
+             *     commands.
+             */
             script?: string | null;
             /** @description Names of its secret parameters. */
             secret_names: string[];
@@ -5964,6 +5976,8 @@ export interface components {
              * @description Bytes of standard input.
              */
             stdin_bytes?: number | null;
+            /** @description Its steps. */
+            steps?: components["schemas"]["RequestedStep"][];
             stop?: components["schemas"]["Stop"] | null;
             target: components["schemas"]["TargetSpec"];
             /** @description Address of its webhook, without the query. Others than its requester see the host, unless they have `commands:manage` or `webhooks:write`. */
@@ -6773,6 +6787,22 @@ export interface components {
         RequestPasswordReset: {
             email: string;
         };
+        /** @description A step as it was requested. */
+        RequestedStep: {
+            argv?: string[] | null;
+            name?: string | null;
+            /**
+             * @description `stop` or `continue`.
+             * @enum {string}
+             */
+            on_failure?: "stop" | "continue";
+            parameters?: components["schemas"]["ScriptParameters"];
+            script?: string | null;
+            /** @description Names of the secret parameters that it gets. */
+            secrets?: string[];
+            /** Format: int64 */
+            timeout_ms?: number | null;
+        };
         /** @description A request that was taken. */
         RequestedView: Record<string, never>;
         ResendCode: {
@@ -7076,7 +7106,7 @@ export interface components {
              */
             webhook_url?: string | null;
         };
-        /** @description The job that each fire submits. Send exactly one of `script` and `argv`. */
+        /** @description The job that each fire submits. Send exactly one of `script`, `argv` and `steps`. */
         ScheduledJob: {
             /** @description A program and its arguments. Needs hosts with the policy `shell` and the scope `commands:shell`. */
             argv?: string[] | null;
@@ -7104,6 +7134,8 @@ export interface components {
             rollout?: components["schemas"]["RolloutSpec"] | null;
             /** @description Name of a script in the hosts' manifests. */
             script?: string | null;
+            /** @description 1 to 20 scripts and ad-hoc commands, which run one after the other on each agent. */
+            steps?: components["schemas"]["StepBody"][] | null;
             /** @description Resolved at each fire. */
             target: components["schemas"]["TargetSpec"];
             /** @description How long one execution may run: at most 7 days, default 1 h. */
@@ -7420,6 +7452,66 @@ export interface components {
             skipped?: number;
             succeeded?: number;
             timed_out?: number;
+        };
+        /** @description One step. Send exactly one of `script` and `argv`. All steps are checked before the first one starts. */
+        StepBody: {
+            /** @description A program and its arguments. Needs hosts with the policy `shell` and the scope `commands:shell`. */
+            argv?: string[] | null;
+            /** @description For people: 1 to 64 characters. */
+            name?: string | null;
+            /**
+             * @description Whether the next step runs if this one does not succeed: `stop` (default) or `continue`. The execution has
+             *     failed in both cases.
+             */
+            on_failure?: ("stop" | "continue") | null;
+            /** @description Object of strings, for this step alone. */
+            parameters?: components["schemas"]["ScriptParameters"] | null;
+            /** @description Name of a script in the hosts' manifests, or of the library. A package can't be a step. */
+            script?: string | null;
+            /** @description Names in `secret_parameters` that this step gets. Each of them must go to at least one step. */
+            secrets?: string[] | null;
+            /** @description How long this step may run: at most 7 days, default 1 h, and never longer than all steps together. */
+            timeout_ms?: number | null;
+        };
+        /** @description A step of an execution. */
+        StepView: {
+            argv?: string[] | null;
+            /** Format: int64 */
+            duration_ms?: number | null;
+            /** @description Why it could not be started. */
+            error?: string | null;
+            /** Format: int32 */
+            exit_code?: number | null;
+            name?: string | null;
+            /**
+             * @description `stop` or `continue`.
+             * @enum {string}
+             */
+            on_failure: "stop" | "continue";
+            /**
+             * Format: int64
+             * @description Where its output begins in the output of the execution, both streams.
+             */
+            output_from_bytes?: number | null;
+            /**
+             * Format: int64
+             * @description Where its output ends.
+             */
+            output_to_bytes?: number | null;
+            parameters: components["schemas"]["ScriptParameters"];
+            script?: string | null;
+            /** @description Names of the secret parameters that it gets. */
+            secrets: string[];
+            /**
+             * Format: int32
+             * @description The signal that ended it.
+             */
+            signal?: number | null;
+            started_at?: components["schemas"]["Timestamp"] | null;
+            /** @description `succeeded`, `failed`, `timed_out`, `cancelled` or `skipped`; `null` until the agent reports. */
+            state?: null | ("succeeded" | "failed" | "timed_out" | "cancelled" | "skipped");
+            /** Format: int64 */
+            timeout_ms?: number | null;
         };
         /**
          * @description How a person ended a job early.
@@ -7957,6 +8049,8 @@ export interface components {
              *     pending. Absent if it requires none.
              */
             program_sha256?: string | null;
+            /** @description Of work with steps, as `program_sha256` for each: null also for an ad-hoc command. */
+            step_programs_sha256?: (string | null)[];
         };
     };
     responses: never;

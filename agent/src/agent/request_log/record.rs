@@ -5,6 +5,7 @@ use muster_protocol::command::Durability;
 use muster_protocol::frame::{Command, Response};
 use muster_protocol::package::PACKAGE_PREFIX;
 use muster_protocol::release::UpdateResult;
+use muster_protocol::step::MAX_STEPS;
 use muster_protocol::{CommandName, escape};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -14,11 +15,13 @@ use crate::commands::decision::CommandDecision;
 
 /// Longest line, in bytes. The limits below keep it.
 #[cfg(test)]
-const MAX_LINE_BYTES: usize = 2 * 1024;
+const MAX_LINE_BYTES: usize = 4 * 1024;
 /// Longest text of a line in bytes, as escaped in JSON; a longer one is cut.
 pub const MAX_TEXT_BYTES: usize = 128;
 /// Longest reason of a refusal, as [`MAX_TEXT_BYTES`].
 const MAX_REASON_BYTES: usize = 300;
+/// Longest text of one step, as [`MAX_TEXT_BYTES`].
+const MAX_STEP_BYTES: usize = 48;
 /// Names of parameters of one kind in a line, in bytes as escaped in JSON; further ones are counted.
 const MAX_NAMES_BYTES: usize = 330;
 /// A version that the server desires, without a command.
@@ -42,6 +45,9 @@ pub struct RequestRecord {
     /// The script of an `execute`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub script: Option<String>,
+    /// The script, or the program, of each step.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub steps: Vec<String>,
     /// The program of an ad-hoc command; its arguments are not recorded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub program: Option<String>,
@@ -108,6 +114,7 @@ impl RequestRecord {
         let record = Self {
             command_id: Some(command.command_id),
             script: text("/script"),
+            steps: steps(data),
             program: text("/argv/0"),
             version: text("/version"),
             parameters,
@@ -149,6 +156,7 @@ impl RequestRecord {
             request: shown(request),
             command_id: None,
             script: None,
+            steps: Vec::new(),
             program: None,
             version: None,
             parameters: Vec::new(),
@@ -191,6 +199,16 @@ impl RequestRecord {
         [DESIRED_VERSION, UPDATE_RESULT, REKEY].contains(&self.request.as_str())
             || self.request.parse().is_ok_and(is_life_cycle)
     }
+}
+
+/// What the steps of an `execute` run. A host accepts no more of them.
+fn steps(data: &Value) -> Vec<String> {
+    let steps = data.get("steps").and_then(Value::as_array).into_iter().flatten();
+    let runs = |step: &Value| {
+        let text = |pointer| step.pointer(pointer).and_then(Value::as_str);
+        cut(text("/script").or(text("/argv/0")).unwrap_or("?"), MAX_STEP_BYTES)
+    };
+    steps.take(MAX_STEPS).map(runs).collect()
 }
 
 /// The names that fit into a line, and the number of the others.
@@ -260,6 +278,7 @@ pub mod tests {
             data: json!({
                 "script": name, "argv": [name], "version": name,
                 "parameters": parameters, "secret_parameters": parameters,
+                "steps": vec![json!({"script": name}); 40],
             }),
             ..serde_json::from_value(json!({
                 "command_id": Uuid::nil(), "command": "execute", "timestamp": "",

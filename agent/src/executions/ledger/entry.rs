@@ -61,10 +61,10 @@ pub struct NewCommand {
     pub start_by: Option<BootInstant>,
     pub launch: Option<Launch>,
     pub parameters: ParameterRecord,
-    /// The body of a script of the library.
-    pub file: Option<LibraryFile>,
-    /// The oldest version of a script of the library that may run once this command is accepted.
-    pub minimum: Option<(String, u32)>,
+    /// Bodies of scripts of the library.
+    pub files: Vec<LibraryFile>,
+    /// The oldest versions of scripts of the library that may run once this command is accepted.
+    pub minimums: Vec<(String, u32)>,
     /// The id of the request to the server, for the log.
     pub request_id: Option<String>,
     /// Set for a run that this host has started itself.

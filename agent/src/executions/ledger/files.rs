@@ -6,6 +6,7 @@ use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use muster_protocol::step::MAX_STEP_RESULT_BYTES;
 use uuid::Uuid;
 
 use super::record::{CALL_BYTES, CommandRecord, EXIT_BYTES, ParameterRecord, Settlement};
@@ -23,22 +24,22 @@ pub fn write_command(
     execution: &ExecutionDir,
     record: &CommandRecord,
     parameters: &ParameterRecord,
-    file: Option<&LibraryFile>,
+    bodies: &[LibraryFile],
 ) -> Result<Vec<UnsyncedFile>, StorageError> {
     make_folder(execution)?;
     // Only a folder that was created here may be removed: an existing one belongs to another
     // command.
-    write_files(execution, record, parameters, file).inspect_err(|_| remove_execution(execution))
+    write_files(execution, record, parameters, bodies).inspect_err(|_| remove_execution(execution))
 }
 
 fn write_files(
     execution: &ExecutionDir,
     record: &CommandRecord,
     parameters: &ParameterRecord,
-    file: Option<&LibraryFile>,
+    bodies: &[LibraryFile],
 ) -> Result<Vec<UnsyncedFile>, StorageError> {
-    if let (Some(file), Some(state)) = (file, execution.state()) {
-        library_cache::keep(&StateDir::at(state), execution, file)?;
+    if let Some(state) = execution.state().filter(|_| !bodies.is_empty()) {
+        library_cache::keep(&StateDir::at(state), execution, bodies)?;
     }
     let mut written = Vec::with_capacity(3);
     if let Some(launch) = &record.launch {
@@ -46,7 +47,8 @@ fn write_files(
             .map_err(StorageError::io("create", &execution.control()))?;
         // The space is allocated at once, so that the file needs no sync of its own.
         let call_bytes = launch.call.as_ref().map_or(0, |_| CALL_BYTES);
-        storage::reserve(&execution.exit(), EXIT_BYTES + call_bytes)?;
+        let step_bytes = launch.steps.len() * MAX_STEP_RESULT_BYTES;
+        storage::reserve(&execution.exit(), EXIT_BYTES + call_bytes + step_bytes)?;
     }
     if !parameters.is_empty() {
         let bytes = storage::seal(parameters);

@@ -138,8 +138,8 @@ mod tests {
                 secret_parameters: Parameters::from([("SECRET".into(), "value".into())]).into(),
                 ..ParameterRecord::default()
             },
-            file: None,
-            minimum: None,
+            files: Vec::new(),
+            minimums: Vec::new(),
             request_id: None,
             task: None,
         }]);

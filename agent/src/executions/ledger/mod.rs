@@ -120,7 +120,7 @@ impl Ledger {
             };
             let execution = self.state.execution(new.command_id);
             written.push((
-                files::write_command(&execution, &record, &new.parameters, new.file.as_ref()),
+                files::write_command(&execution, &record, &new.parameters, &new.files),
                 record,
             ));
         }

@@ -79,6 +79,7 @@ fn new_command(number: u8) -> NewCommand {
         service: None,
         call: None,
         requirements: None,
+        steps: Vec::new(),
         run_as: None,
         secrets: Default::default(),
         timeout_ms: 1,
@@ -94,8 +95,8 @@ fn new_command(number: u8) -> NewCommand {
             secret_parameters: Parameters::from([("SECRET".into(), "value".into())]).into(),
             ..ParameterRecord::default()
         },
-        file: None,
-        minimum: None,
+        files: Vec::new(),
+        minimums: Vec::new(),
         request_id: None,
         task: None,
     }
@@ -114,6 +115,7 @@ fn exit(code: i32) -> Settlement {
         output_sha256: None,
         stdout_sha256: None,
         stderr_sha256: None,
+        steps: Vec::new(),
     };
     let (is_timed_out, is_cancelled) = (false, false);
     Settlement::Exit(ExitRecord {
@@ -123,7 +125,7 @@ fn exit(code: i32) -> Settlement {
         is_unhealthy: false,
         result,
         run: None,
-        failed_step: None,
+        failed_part: None,
         call: None,
     })
 }

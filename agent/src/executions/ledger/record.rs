@@ -1,6 +1,9 @@
 //! The records of one command. Shims read and write them too, possibly of the previous version, so
 //! fields are only added, and only as optional ones.
 
+mod launch;
+mod steps_end;
+
 use std::collections::BTreeSet;
 
 use muster_protocol::CommandName;
@@ -9,15 +12,16 @@ use muster_protocol::attestation::{
 };
 use muster_protocol::frame::{ExecuteResult, Outcome, Response};
 use muster_protocol::identity::AgentKeyPair;
-use muster_protocol::library::{CallPart, CallReport, MAX_CALL_DATA_BYTES, TriggerCall};
-use muster_protocol::package::{ServiceHealth, ServiceLimits, ServiceSettings, TaskRun};
+use muster_protocol::library::{CallPart, CallReport, MAX_CALL_DATA_BYTES};
+use muster_protocol::package::{ServiceHealth, ServiceLimits, TaskRun};
 use muster_protocol::parameter::Parameters;
-use muster_protocol::secret_parameters::{SecretDelivery, SecretParameters};
+use muster_protocol::secret_parameters::SecretParameters;
 use muster_protocol::stdin::Stdin;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
 
+pub use self::launch::{Launch, LibraryLaunch, PackageLaunch, StepLaunch};
 use crate::platform::BootInstant;
 
 /// Space reserved for the exit record when a command is accepted, in bytes.
@@ -48,66 +52,6 @@ pub struct CommandRecord {
     pub task: Option<Box<TaskRun>>,
 }
 
-/// What a shim starts, and its limits.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Launch {
-    /// Relative to the scripts folder; empty for an ad-hoc command.
-    pub path: String,
-    /// The program and arguments of an ad-hoc command.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub argv: Vec<String>,
-    #[serde(default)]
-    pub interpreter: Option<String>,
-    #[serde(default)]
-    pub args: Vec<String>,
-    /// Hex SHA-256 that the file must have when it starts.
-    #[serde(default)]
-    pub sha256: Option<String>,
-    /// The script's name in the manifest, for people.
-    #[serde(default)]
-    pub script: Option<String>,
-    /// For a script of the library, whose `path` is the name of a file in the cache.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub library: Option<LibraryLaunch>,
-    /// For a package: `path` is a file of it, and `sha256` that of its archive.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub package: Option<PackageLaunch>,
-    /// For a package that is kept running.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub service: Option<Box<ServiceSettings>>,
-    /// For a script of the library with a trigger.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub call: Option<TriggerCall>,
-    /// The `requirements.txt` of a script of the library.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub requirements: Option<String>,
-    /// What the host's policy allowed when the command was accepted.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub policy: Option<String>,
-    /// The user that it runs as; the agent's own user if absent.
-    #[serde(default)]
-    pub run_as: Option<String>,
-    #[serde(default, skip_serializing_if = "SecretDelivery::is_environment")]
-    pub secrets: SecretDelivery,
-    pub timeout_ms: u64,
-    pub output_limit_bytes: u64,
-    pub output_quota_bytes: u64,
-}
-
-/// What only scripts of the library have.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LibraryLaunch {
-    pub version: u32,
-}
-
-/// What only packages have.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PackageLaunch {
-    pub version: String,
-    /// Size of the archive.
-    pub archive_bytes: u64,
-}
-
 /// What a shim writes about the service that it runs.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServiceStatus {
@@ -132,11 +76,28 @@ pub struct ParameterRecord {
     /// What the program reads from standard input.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stdin: Option<Stdin>,
+    /// The values of each step; everything else is then empty.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub steps: Vec<ParameterRecord>,
 }
 
 impl ParameterRecord {
     pub fn is_empty(&self) -> bool {
-        self.parameters.is_empty() && self.secret_parameters.is_empty() && self.stdin.is_none()
+        self.parameters.is_empty()
+            && self.secret_parameters.is_empty()
+            && self.stdin.is_none()
+            && self.steps.is_empty()
+    }
+
+    /// The secrets of all steps, under names of their own: the same name may have another default in each.
+    pub fn all_secrets(&self) -> SecretParameters {
+        let mut all = self.secret_parameters.clone();
+        for (number, step) in self.steps.iter().enumerate() {
+            for (name, value) in step.secret_parameters.iter() {
+                all.insert(format!("{number}.{name}"), value.to_owned());
+            }
+        }
+        all
     }
 }
 
@@ -190,31 +151,31 @@ pub struct ExitRecord {
     /// What was started, for the attestation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run: Option<AttestedRun>,
-    /// The step before the script itself that did not succeed.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub failed_step: Option<FailedStep>,
+    /// The part before the script itself that did not succeed.
+    #[serde(rename = "failed_step", default, skip_serializing_if = "Option::is_none")]
+    pub failed_part: Option<FailedPart>,
     /// For a script with a trigger.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub call: Option<CallReport>,
 }
 
-/// A step of an execution that comes before the script itself.
+/// A process of an execution that comes before the script itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum FailedStep {
+pub enum FailedPart {
     /// Installing what the script needs.
     Dependencies,
     Trigger,
 }
 
-impl FailedStep {
-    /// The step of a part of a call.
+impl FailedPart {
+    /// The process of a part of a call.
     pub fn of(part: CallPart) -> Option<Self> {
         (part == CallPart::Trigger).then_some(Self::Trigger)
     }
 
-    fn subject(step: Option<Self>) -> &'static str {
-        match step {
+    pub fn subject(part: Option<Self>) -> &'static str {
+        match part {
             None => "the script",
             Some(Self::Trigger) => "the trigger of the script",
             Some(Self::Dependencies) => "the installation of the script's dependencies",
@@ -317,7 +278,10 @@ impl ExitRecord {
     }
 
     fn ended(&self) -> (Outcome, Option<&'static str>, Option<String>) {
-        let subject = FailedStep::subject(self.failed_step);
+        if !self.result.steps.is_empty() {
+            return steps_end::ended(self);
+        }
+        let subject = FailedPart::subject(self.failed_part);
         if self.is_timed_out {
             let text = format!("{subject} exceeded its time limit and was ended");
             return (Outcome::TimedOut, Some("timed_out"), Some(text));
@@ -333,15 +297,15 @@ impl ExitRecord {
         match (self.result.exit_code, self.result.signal) {
             (Some(0), _) => (Outcome::Succeeded, None, None),
             (Some(code), _) => {
-                let hint = match self.failed_step {
-                    Some(FailedStep::Dependencies) => "; its output names the package",
+                let hint = match self.failed_part {
+                    Some(FailedPart::Dependencies) => "; its output names the package",
                     _ => "",
                 };
                 let text = format!("{subject} exited with code {code}{hint}");
-                let code = match self.failed_step {
+                let code = match self.failed_part {
                     None => "exit_code",
-                    Some(FailedStep::Trigger) => "trigger_failed",
-                    Some(FailedStep::Dependencies) => "dependencies_failed",
+                    Some(FailedPart::Trigger) => "trigger_failed",
+                    Some(FailedPart::Dependencies) => "dependencies_failed",
                 };
                 (Outcome::Failed, Some(code), Some(text))
             }
@@ -378,7 +342,12 @@ pub fn refusal(command_id: Uuid, outcome: Outcome, code: &str, message: String) 
 }
 
 fn bounded(message: &str) -> String {
-    let mut end = message.len().min(MAX_MESSAGE_BYTES);
+    bounded_to(message, MAX_MESSAGE_BYTES)
+}
+
+/// A message of at most this size.
+pub fn bounded_to(message: &str, most_bytes: usize) -> String {
+    let mut end = message.len().min(most_bytes);
     while !message.is_char_boundary(end) {
         end -= 1;
     }

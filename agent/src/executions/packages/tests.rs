@@ -75,6 +75,7 @@ fn launch(sha256: String) -> Launch {
         service: None,
         call: None,
         requirements: None,
+        steps: Vec::new(),
         policy: None,
         run_as: None,
         secrets: SecretDelivery::Environment,

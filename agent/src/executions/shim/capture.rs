@@ -102,6 +102,15 @@ impl OutputCapture {
         }
     }
 
+    /// How much output is stored, once everything that was read so far is: the next byte belongs to what is
+    /// started next.
+    pub fn stored_bytes(&mut self) -> u64 {
+        self.finish_stream(Stream::Stdout);
+        self.finish_stream(Stream::Stderr);
+        self.recorder.flush();
+        self.recorder.stored_bytes()
+    }
+
     /// See [`Recorder::flush`].
     pub fn flush(&mut self) {
         self.recorder.flush();

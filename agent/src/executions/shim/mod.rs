@@ -5,10 +5,12 @@
 
 mod call;
 mod capture;
+mod found;
 mod health;
 mod log;
 pub mod mask;
 mod process_end;
+mod processes;
 mod recorder;
 mod service;
 mod steps;
@@ -18,22 +20,20 @@ pub mod verify;
 use std::fs;
 use std::io::{Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::SystemTime;
 
-use data_encoding::HEXLOWER;
-use muster_protocol::attestation::{self, AttestedRun};
+use muster_protocol::attestation::AttestedRun;
 use muster_protocol::frame::ExecuteResult;
-use muster_protocol::identity::SignedMessage;
 use muster_protocol::package::ServiceLimits;
-use ring::digest;
 use uuid::Uuid;
 
 use self::capture::OutputCapture;
+use self::found::{Found, attested_step, find, program_sha256};
 use self::log::Log;
 use self::mask::Masks;
 use self::recorder::{Recorder, RecorderLimits};
-use self::steps::Found;
+use self::verify::ScriptRefusal;
 use crate::executions::ledger::record::{
     CommandRecord, ExecutionEnd, ExitRecord, HolderRecord, Launch, ParameterRecord, Settlement,
     StartedRecord,
@@ -41,7 +41,7 @@ use crate::executions::ledger::record::{
 use crate::executions::notifier::Notifier;
 use crate::executions::{packages, secret_files};
 use crate::fault::Fault;
-use crate::platform::{self, ControlGroup, FileLock, LockError, ProcessStat};
+use crate::platform::{self, Account, ControlGroup, FileLock, LockError, ProcessStat};
 use crate::storage::layout::{self, ExecutionDir};
 use crate::storage::{self, StorageError, UnsyncedFile};
 use muster_protocol::error_chain;
@@ -174,43 +174,10 @@ impl Execution {
         if storage::exists(&self.dir.cancel())? {
             return Ok(exit_without_run(ExecutionEnd::NeverStarted));
         }
-        let launch = &self.launch;
-        let looked_up = verify::account(launch).and_then(|account| {
-            let program = match launch.argv.first() {
-                Some(program) => verify::program(program)?,
-                None if launch.package.is_some() => {
-                    verify::package_entry(self.dir.package().as_deref(), &launch.path)?
-                }
-                None if launch.library.is_some() => {
-                    verify::library_body(&self.library, &launch.path, launch.sha256.as_deref())?
-                }
-                None => verify::script(
-                    &self.scripts,
-                    &launch.path,
-                    launch.sha256.as_deref(),
-                    account.as_ref(),
-                )?,
-            };
-            let interpreter = match launch.argv.first() {
-                Some(_) => None,
-                None if launch.package.is_some() => {
-                    launch.interpreter.as_deref().map(verify::library_interpreter).transpose()?
-                }
-                None if launch.library.is_some() => {
-                    let name = launch.interpreter.as_deref().unwrap_or_default();
-                    Some(verify::library_interpreter(name)?)
-                }
-                None => verify::interpreter(&program, launch.interpreter.as_deref())?,
-            };
-            Ok((account, program, interpreter))
-        });
-        let (account, program, interpreter) = match looked_up {
+        let (account, found) = match self.find_all() {
             Ok(found) => found,
-            Err(refusal) => {
-                return Ok(exit_without_run(ExecutionEnd::refused(
-                    refusal.code(),
-                    &refusal.to_string(),
-                )));
+            Err((code, text)) => {
+                return Ok(exit_without_run(ExecutionEnd::refused(code, &text)));
             }
         };
         let parameters: Option<ParameterRecord> = storage::read_sealed(&self.dir.parameters())?;
@@ -218,57 +185,57 @@ impl Execution {
             return Err(ShimError::NoParameters);
         }
         let parameters = parameters.unwrap_or_default();
-        let masks = match Masks::of(&parameters.secret_parameters) {
+        let masks = match Masks::of(&parameters.all_secrets()) {
             Ok(masks) => masks,
             Err(error) => {
                 let text = error.to_string();
                 return Ok(exit_without_run(ExecutionEnd::refused("invalid_parameters", &text)));
             }
         };
-        let run = self.attested_run(&program, &parameters);
+        let run = self.attested_run(found.as_ref(), &parameters);
         let capture = OutputCapture::new(self.mark_started()?, masks);
         self.prepare_service();
-        let found = Found { account, program, interpreter };
-        let exit = steps::run(self, &found, &parameters, control, capture)?;
-        let run = AttestedRun { ended_at_ms: unix_now_ms(), ..run };
+        let (exit, steps) = match &found {
+            Some(found) => {
+                let exit = processes::run_alone(self, found, &parameters, control, capture)?;
+                (exit, Vec::new())
+            }
+            None => steps::run(self, account, &parameters, control, capture)?,
+        };
+        let run = AttestedRun { ended_at_ms: unix_now_ms(), steps, ..run };
         Ok(ExitRecord { run: has_run(&exit).then_some(run), ..exit })
     }
 
+    /// Finds and checks everything that is going to run; `None` for steps, each of which is found again when
+    /// its turn comes.
+    fn find_all(&self) -> Result<(Option<Account>, Option<Found>), (&'static str, String)> {
+        let refused = |refusal: ScriptRefusal| (refusal.code(), refusal.to_string());
+        let account = verify::account(&self.launch).map_err(refused)?;
+        if self.launch.steps.is_empty() {
+            let found = find(self, &self.launch, account.clone()).map_err(refused)?;
+            return Ok((account, Some(found)));
+        }
+        for (number, step) in (1..).zip(&self.launch.steps) {
+            find(self, &step.launch, account.clone())
+                .map_err(|refusal| (refusal.code(), format!("step {number}: {refusal}")))?;
+        }
+        Ok((account, None))
+    }
+
     /// What is about to be started.
-    fn attested_run(&self, program: &Path, parameters: &ParameterRecord) -> AttestedRun {
-        let hash = |message: &SignedMessage| {
-            HEXLOWER.encode(digest::digest(&digest::SHA256, message.as_bytes()).as_ref())
-        };
-        let hash_of = |are_defaults: bool| {
-            let of_kind = |name: &str| parameters.defaults.contains(name) == are_defaults;
-            let open: Vec<_> = parameters
-                .parameters
-                .iter()
-                .map(|(name, value)| (name.as_str(), value.as_str()))
-                .filter(|(name, _)| of_kind(name))
-                .collect();
-            let secrets = parameters.secret_parameters.iter().map(|(name, _)| name);
-            let secrets: Vec<_> = secrets.filter(|name| of_kind(name)).collect();
-            let secret_count = u32::try_from(secrets.len()).unwrap_or(u32::MAX);
-            let message = attestation::parameters_message(open.into_iter(), secrets.into_iter());
-            (hash(&message), secret_count)
-        };
-        let (parameters_sha256, secret_count) = hash_of(false);
+    fn attested_run(&self, found: Option<&Found>, parameters: &ParameterRecord) -> AttestedRun {
+        let alone = attested_step(&self.launch, parameters);
         AttestedRun {
-            script: self.launch.script.clone(),
-            library_version: self.launch.library.map(|library| library.version),
-            program_sha256: match self.launch.argv.is_empty() {
-                // The archive, which has all files that can run.
-                true if self.launch.package.is_some() => self.launch.sha256.clone(),
-                true => verify::hash(program).ok(),
-                false => Some(hash(&attestation::words_message(&self.launch.argv))),
-            },
-            parameters_sha256,
-            secret_count,
-            defaults_sha256: (!parameters.defaults.is_empty()).then(|| hash_of(true).0),
+            script: alone.script,
+            library_version: alone.library_version,
+            program_sha256: found.and_then(|found| program_sha256(&self.launch, &found.program)),
+            parameters_sha256: alone.parameters_sha256,
+            secret_count: alone.secret_count,
+            defaults_sha256: alone.defaults_sha256,
             policy: self.launch.policy.clone(),
             started_at_ms: unix_now_ms(),
             ended_at_ms: 0,
+            steps: Vec::new(),
         }
     }
 
@@ -360,6 +327,7 @@ fn exit_without_run(ending: ExecutionEnd) -> ExitRecord {
         output_sha256: None,
         stdout_sha256: None,
         stderr_sha256: None,
+        steps: Vec::new(),
     };
     ExitRecord {
         ending,
@@ -368,7 +336,7 @@ fn exit_without_run(ending: ExecutionEnd) -> ExitRecord {
         is_unhealthy: false,
         result,
         run: None,
-        failed_step: None,
+        failed_part: None,
         call: None,
     }
 }

@@ -134,6 +134,11 @@ impl Recorder {
         });
     }
 
+    /// Payload of the complete records, both streams.
+    pub fn stored_bytes(&self) -> u64 {
+        self.stdout_bytes + self.stderr_bytes
+    }
+
     /// Records that some output may never have been read.
     pub fn mark_incomplete(&mut self) {
         self.is_cut = true;
@@ -161,6 +166,7 @@ impl Recorder {
             output_sha256: None,
             stdout_sha256: None,
             stderr_sha256: None,
+            steps: Vec::new(),
         })
     }
 

@@ -1,280 +1,175 @@
-//! The processes of one execution, one after the other: the installation of what the script needs, its
-//! trigger, and the script itself. The first that does not succeed is the last.
+//! The steps of an execution, one after the other, with their results.
+//!
+//! All steps are checked before the first one starts, and each again when its turn comes: an earlier step may
+//! have changed its file.
 
-use std::ffi::OsString;
 use std::fs::File;
-use std::io;
-use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use muster_protocol::library::CallPart;
-use muster_protocol::secret_parameters::SecretDelivery;
+use muster_protocol::attestation::AttestedStep;
+use muster_protocol::step::{OnFailure, StepResult, StepState};
 
-use super::call::{self, CallFiles};
 use super::capture::OutputCapture;
-use super::health::HealthMonitor;
+use super::found::{Found, attested_step, find, program_sha256};
 use super::process_end::ChildExit;
-use super::supervise::{self, ChildEnd, program_of};
-use super::{Execution, ShimError, exit_without_run, verify};
-use crate::executions::environments::{Environment, EnvironmentError, Prepared};
-use crate::executions::ledger::record::{ExecutionEnd, ExitRecord, FailedStep, ParameterRecord};
-use crate::executions::program::Program;
+use super::processes::{self, Run, RunEnd, millis};
+use super::supervise::ChildEnd;
+use super::{Execution, ShimError, unix_now_ms};
+use crate::executions::ledger::record::{
+    ExecutionEnd, ExitRecord, ParameterRecord, StepLaunch, bounded_to,
+};
 use crate::executions::secret_files;
 use crate::platform::Account;
+use crate::storage;
 
-/// Environment variables.
-type Variables = Vec<(OsString, OsString)>;
+/// Longest reason why a step could not be started, in bytes.
+const MAX_STEP_ERROR_BYTES: usize = 300;
 
-/// What an execution runs, as it was found and checked.
-pub struct Found {
-    pub account: Option<Account>,
-    pub program: PathBuf,
-    pub interpreter: Option<PathBuf>,
-}
-
-/// Why a step could not be started.
-enum StepError {
-    /// A sentence for people.
-    NotStarted(String),
-    Shim(ShimError),
-}
-
-impl From<ShimError> for StepError {
-    fn from(error: ShimError) -> Self {
-        Self::Shim(error)
-    }
-}
-
-/// The steps of an execution, with what they share.
-struct Steps<'a> {
+/// Runs the steps, and keeps what they have in common.
+struct StepRunner<'a> {
     execution: &'a Execution,
-    found: &'a Found,
+    account: Option<Account>,
     control: File,
     capture: OutputCapture,
     deadline: Instant,
-    /// The last step that was started.
-    step: Option<FailedStep>,
-    last_part: Option<CallPart>,
+    is_timed_out: bool,
+    is_cancelled: bool,
+    /// A step did not succeed, and no other one runs after it.
+    is_stopped: bool,
+    attested: Vec<AttestedStep>,
 }
 
-/// Runs all steps. Blocks until the last one has ended.
+/// Runs the steps. Blocks until the last one has ended. Also returns what they ran.
 ///
 /// # Errors
 /// [`ShimError`] if the system can't wait for a child.
 pub fn run(
     execution: &Execution,
-    found: &Found,
+    account: Option<Account>,
     parameters: &ParameterRecord,
     control: File,
     capture: OutputCapture,
-) -> Result<ExitRecord, ShimError> {
+) -> Result<(ExitRecord, Vec<AttestedStep>), ShimError> {
     let started = Instant::now();
-    let deadline = started + Duration::from_millis(execution.launch.timeout_ms);
-    let mut steps =
-        Steps { execution, found, control, capture, deadline, step: None, last_part: None };
-    let end = match steps.run(parameters) {
-        Ok(end) => end,
-        Err(StepError::Shim(error)) => return Err(error),
-        Err(StepError::NotStarted(text)) => {
-            return Ok(exit_without_run(ExecutionEnd::not_spawned(&text)));
-        }
+    let launch = &execution.launch;
+    let mut runner = StepRunner {
+        execution,
+        account,
+        control,
+        capture,
+        deadline: started + Duration::from_millis(launch.timeout_ms),
+        is_timed_out: false,
+        is_cancelled: false,
+        is_stopped: false,
+        attested: Vec::new(),
     };
-    let is_success =
-        matches!(end.exit, ChildExit::Code(0)) && !end.is_timed_out && !end.is_cancelled;
-    let call = execution.launch.call.as_ref().map(|call| {
-        call::report(execution, found.account.as_ref(), call, steps.last_part, is_success)
-    });
-    let mut result = steps.capture.finish(millis(end.ended_at.saturating_duration_since(started)));
-    match end.exit {
-        ChildExit::Code(code) => result.exit_code = Some(code),
-        ChildExit::Signal(signal) => result.signal = Some(signal),
+    let mut results = Vec::with_capacity(launch.steps.len());
+    for (number, step) in launch.steps.iter().enumerate() {
+        let values = parameters.steps.get(number).ok_or(ShimError::NoParameters)?;
+        results.push(runner.step(step, values)?);
     }
-    Ok(ExitRecord {
+    let StepRunner { capture, is_timed_out, is_cancelled, attested, .. } = runner;
+    let mut result = capture.finish(millis(started.elapsed()));
+    let ran = || results.iter().filter(|step| step.state != StepState::Skipped);
+    let shown = ran().find(|step| step.state != StepState::Succeeded).or(ran().next_back());
+    (result.exit_code, result.signal) =
+        shown.map_or((None, None), |step| (step.exit_code, step.signal));
+    result.steps = results;
+    let exit = ExitRecord {
         ending: ExecutionEnd::Ended,
-        is_timed_out: end.is_timed_out,
-        is_cancelled: end.is_cancelled,
-        is_unhealthy: end.is_unhealthy,
+        is_timed_out,
+        is_cancelled,
+        is_unhealthy: false,
         result,
         run: None,
-        failed_step: if is_success { None } else { steps.step },
-        call,
-    })
+        failed_part: None,
+        call: None,
+    };
+    Ok((exit, attested))
 }
 
-impl<'a> Steps<'a> {
-    fn run(&mut self, parameters: &ParameterRecord) -> Result<ChildEnd, StepError> {
-        let environment = self.environment()?;
-        let mut python = None;
-        if let Some(environment) = &environment {
-            if let Some(end) = self.install(environment)? {
-                return Ok(end);
-            }
-            python = Some(environment.python());
-        }
-        let (mut variables, files) = self.variables(parameters)?;
-        let interpreter = python.as_deref().or(self.found.interpreter.as_deref());
-        let program = program_of(self.execution, &self.found.program, interpreter);
-        let (Some(call), Some(files)) = (&self.execution.launch.call, files) else {
-            self.step = None;
-            let stdin = parameters.stdin.clone();
-            return self.script(Program { variables, stdin, ..program });
-        };
-        variables.extend(files.variables(call));
-        let is_python = self.execution.launch.interpreter.as_deref() == Some("python");
-        let part = |part: CallPart| {
-            let program = match is_python {
-                true => call::python_part(program.clone()),
-                false => program.clone(),
-            };
-            let mut variables = variables.clone();
-            variables.push((call::PART.into(), part.as_str().into()));
-            Program { variables, ..program }
-        };
-        if !call.is_forced {
-            (self.step, self.last_part) = (Some(FailedStep::Trigger), Some(CallPart::Trigger));
-            let end = self.script(part(CallPart::Trigger))?;
-            let account = self.found.account.as_ref();
-            if !is_success(&end) || !call::runs_main(self.execution, account) {
-                return Ok(end);
-            }
-        }
-        (self.step, self.last_part) = (None, Some(CallPart::Main));
-        self.script(part(CallPart::Main))
-    }
-
-    /// The environment with the packages that the script needs, ready or not.
-    fn environment(&self) -> Result<Option<Environment>, StepError> {
-        let Some(requirements) = &self.execution.launch.requirements else { return Ok(None) };
-        let interpreter = self.found.interpreter.as_deref().unwrap_or(Path::new("python3"));
-        let account = self.found.account.as_ref();
-        let opened = Environment::open(&self.execution.dir, interpreter, requirements, account);
-        opened.map(Some).map_err(dependencies_failed)
-    }
-
-    /// Installs what the script needs, if it is not there. The end of the installation if it did not
-    /// succeed.
-    fn install(&mut self, environment: &Environment) -> Result<Option<ChildEnd>, StepError> {
-        self.step = Some(FailedStep::Dependencies);
-        let account = self.found.account.as_ref();
-        let Prepared::Missing(build) = environment.prepare(account).map_err(dependencies_failed)?
-        else {
-            return Ok(None);
-        };
-        let spawned = supervise::spawn(self.execution, &build, account);
-        let child = spawned.map_err(|error| dependencies_failed(error.into()))?;
-        self.execution.notifier.notify();
-        let end = self.supervise(child, None)?;
-        if !is_success(&end) {
-            environment.discard();
-            return Ok(Some(end));
-        }
-        environment.publish().map_err(dependencies_failed)?;
-        Ok(None)
-    }
-
-    fn script(&mut self, program: Program) -> Result<ChildEnd, StepError> {
-        let (execution, found) = (self.execution, self.found);
-        let health = self.health_monitor(&program);
-        match supervise::spawn(execution, &program, found.account.as_ref()) {
-            Ok(child) => {
-                execution.notifier.notify();
-                Ok(self.supervise(child, health)?)
-            }
-            Err(error) => Err(StepError::NotStarted(not_spawned(execution, &error))),
-        }
-    }
-
-    /// The monitor of a service with a check, which is started as the service is.
-    fn health_monitor(&self, service: &Program) -> Option<HealthMonitor<'a>> {
-        let (execution, found) = (self.execution, self.found);
-        let check = execution.launch.service.as_ref()?.health.as_ref()?;
-        let folder = execution.dir.package();
-        let entry = verify::package_entry(folder.as_deref(), &check.entry).ok();
-        let program = entry.map(|entry| {
-            let (path, mut arguments) = match &found.interpreter {
-                Some(interpreter) => (interpreter.clone(), vec![entry.into_os_string()]),
-                None => (entry, Vec::new()),
-            };
-            arguments.extend(check.argv.iter().map(OsString::from));
-            Program { path, name: None, arguments, stdin: None, ..service.clone() }
-        });
-        let start = move || match &program {
-            Some(program) => supervise::spawn_silent(execution, program, found.account.as_ref()),
-            // The package has no such file.
-            None => Err(io::ErrorKind::NotFound.into()),
-        };
-        Some(HealthMonitor::new(execution, check, Box::new(start)))
-    }
-
-    fn supervise(
+impl StepRunner<'_> {
+    fn step(
         &mut self,
-        child: std::process::Child,
-        health: Option<HealthMonitor<'_>>,
-    ) -> Result<ChildEnd, ShimError> {
-        let (control, capture) = (&mut self.control, &mut self.capture);
-        supervise::supervise(self.execution, child, control, capture, self.deadline, health)
+        step: &StepLaunch,
+        values: &ParameterRecord,
+    ) -> Result<StepResult, ShimError> {
+        let execution = self.execution;
+        self.attested.push(attested_step(&step.launch, values));
+        let from_bytes = self.capture.stored_bytes();
+        let skipped = StepResult::skipped(step.name.clone(), from_bytes);
+        if !self.is_stopped && storage::exists(&execution.dir.cancel())? {
+            (self.is_cancelled, self.is_stopped) = (true, true);
+        }
+        if !self.is_stopped && Instant::now() >= self.deadline {
+            (self.is_timed_out, self.is_stopped) = (true, true);
+        }
+        if self.is_stopped {
+            return Ok(skipped);
+        }
+        let (started, started_at_ms) = (Instant::now(), Some(unix_now_ms()));
+        let ended = self.start(step, values, started)?;
+        // Of this step alone: the next one must not find them.
+        secret_files::remove(&execution.dir);
+        let result = StepResult {
+            started_at_ms,
+            duration_ms: Some(millis(started.elapsed())),
+            to_bytes: self.capture.stored_bytes(),
+            ..skipped
+        };
+        let result = match ended {
+            Ok(end) => {
+                self.is_cancelled |= end.is_cancelled;
+                // Its own time limit ends a step, and that of the execution ends all.
+                self.is_timed_out |= end.is_timed_out && Instant::now() >= self.deadline;
+                let (exit_code, signal) = match end.exit {
+                    ChildExit::Code(code) => (Some(code), None),
+                    ChildExit::Signal(signal) => (None, Some(signal)),
+                };
+                StepResult { state: state_of(&end), exit_code, signal, ..result }
+            }
+            Err(reason) => {
+                let error = Some(bounded_to(&reason, MAX_STEP_ERROR_BYTES));
+                StepResult { state: StepState::Failed, error, ..result }
+            }
+        };
+        let is_failure = result.state != StepState::Succeeded;
+        self.is_stopped = self.is_cancelled
+            || self.is_timed_out
+            || (is_failure && step.on_failure == OnFailure::Stop);
+        Ok(result)
     }
 
-    /// The variables of parameters and secrets, and the files of a call. Secrets are passed by value, or
-    /// by the paths of files with them.
-    fn variables(
-        &self,
-        parameters: &ParameterRecord,
-    ) -> Result<(Variables, Option<CallFiles>), StepError> {
-        let open = parameters.parameters.iter();
-        let mut variables: Vec<(OsString, OsString)> =
-            open.map(|(name, value)| (name.into(), value.into())).collect();
-        let launch = &self.execution.launch;
-        let secrets = &parameters.secret_parameters;
-        let mut files: Vec<(&str, &[u8])> = Vec::new();
-        if launch.secrets == SecretDelivery::File {
-            files.extend(secrets.iter().map(|(name, value)| (name, value.as_bytes())));
-        } else {
-            variables.extend(secrets.iter().map(|(name, value)| (name.into(), value.into())));
+    /// Starts a step and waits for its end; or why it could not be started.
+    fn start(
+        &mut self,
+        step: &StepLaunch,
+        values: &ParameterRecord,
+        started: Instant,
+    ) -> Result<Result<ChildEnd, String>, ShimError> {
+        let (execution, launch) = (self.execution, &step.launch);
+        let found: Found = match find(execution, launch, self.account.clone()) {
+            Ok(found) => found,
+            Err(refusal) => return Ok(Err(refusal.to_string())),
+        };
+        if let Some(attested) = self.attested.last_mut() {
+            attested.program_sha256 = program_sha256(launch, &found.program);
         }
-        for file in launch.call.iter().flat_map(call::files) {
-            files.push(file);
-        }
-        if files.is_empty() {
-            return Ok((variables, None));
-        }
-        let account = self.found.account.as_ref();
-        let written = secret_files::write(&self.execution.dir, &files, account);
-        let written = written.map_err(|error| {
-            let text = format!("the files of the execution could not be written: {error}");
-            StepError::NotStarted(text)
-        })?;
-        let (call_files, secrets) = CallFiles::split(written, launch.call.is_some());
-        variables.extend(secrets.into_iter().map(|(name, path)| (name.into(), path.into())));
-        Ok((variables, call_files))
+        let own_deadline = started + Duration::from_millis(launch.timeout_ms);
+        let deadline = self.deadline.min(own_deadline);
+        let run = Run { execution, launch, found: &found, parameters: values, deadline };
+        Ok(match processes::run(run, &mut self.control, &mut self.capture)? {
+            RunEnd::Ended { end, .. } => Ok(end),
+            RunEnd::NotStarted(text) => Err(text),
+        })
     }
 }
 
-fn is_success(end: &ChildEnd) -> bool {
-    end.exit == ChildExit::Code(0) && !end.is_timed_out && !end.is_cancelled
-}
-
-fn dependencies_failed(error: EnvironmentError) -> StepError {
-    StepError::NotStarted(format!("the script's dependencies can't be installed: {error}"))
-}
-
-fn not_spawned(execution: &Execution, error: &io::Error) -> String {
-    let user = execution.launch.run_as.as_ref();
-    let user = user.map(|user| format!(" as `{user}`")).unwrap_or_default();
-    let (what, is_script) = match execution.launch.argv.first() {
-        Some(_) => ("program", false),
-        None => ("script", true),
-    };
-    let hint = match error.kind() {
-        io::ErrorKind::PermissionDenied if is_script => {
-            "; give that user access to the script and the folders above it, and make the script \
-             executable or set its interpreter in the manifest"
-        }
-        _ => "",
-    };
-    format!("the {what} could not be started{user}: {error}{hint}")
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+fn state_of(end: &ChildEnd) -> StepState {
+    match (end.is_cancelled, end.is_timed_out, end.exit) {
+        (true, ..) => StepState::Cancelled,
+        (_, true, _) => StepState::TimedOut,
+        (_, _, ChildExit::Code(0)) => StepState::Succeeded,
+        _ => StepState::Failed,
+    }
 }

@@ -19,7 +19,7 @@ use super::health::HealthMonitor;
 use super::process_end::{self, ChildExit};
 use super::{Execution, ShimError};
 use crate::executions::environment::{ENV_MARKER, allowed, for_account};
-use crate::executions::ledger::record::CancelRecord;
+use crate::executions::ledger::record::{CancelRecord, Launch};
 use crate::executions::program::Program;
 use crate::platform::{self, Account, Signal};
 use crate::storage;
@@ -31,13 +31,13 @@ const DRAIN_TIME: Duration = Duration::from_secs(2);
 /// Poll interval on systems where the end of a child can't be waited for.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
-/// The script or program of an execution, without its variables.
+/// The script or program of a run, without its variables.
 pub(super) fn program_of(
     execution: &Execution,
+    launch: &Launch,
     program: &Path,
     interpreter: Option<&Path>,
 ) -> Program {
-    let launch = &execution.launch;
     // A package finds its own files beside it.
     let package = launch.package.as_ref().and_then(|_| execution.dir.package());
     let scripts = || package.clone().unwrap_or_else(|| execution.scripts.clone());

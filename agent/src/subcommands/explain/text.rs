@@ -181,6 +181,8 @@ fn request_line(entry: &RequestEntry) -> String {
     let at = record.at.to_rfc3339_opts(SecondsFormat::Secs, true);
     // These texts were escaped when they were recorded.
     let what = record.script.as_ref().or(record.program.as_ref()).or(record.version.as_ref());
+    let steps = (!record.steps.is_empty()).then(|| record.steps.join(", "));
+    let what = steps.as_ref().or(what);
     let what = what.map(|what| format!(" {what}")).unwrap_or_default();
     let secrets = record.secret_parameters.iter().map(|name| format!("secret {name}"));
     let more = (record.more_parameters > 0).then(|| format!("and {} more", record.more_parameters));

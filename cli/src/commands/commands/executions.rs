@@ -11,8 +11,10 @@ use crate::error::CliError;
 use crate::explanation::{OptionNames, option};
 use crate::input::instants::instant;
 use crate::listing::{self, LatestLimit};
+use crate::output::printer::print;
 use crate::output::table::Column;
 use crate::output::text::sanitize;
+use crate::output::time_format::shown_milliseconds;
 use crate::output::work_summary::work_summary;
 use crate::session::{ResourceKind, Session};
 
@@ -25,6 +27,17 @@ const COLUMNS: [Column; 8] = [
     Column::of("TRIGGER", "trigger"),
     Column::of("CREATED", "created_at"),
     Column::of("FINISHED", "finished_at"),
+];
+
+const STEP_COLUMNS: [Column; 8] = [
+    Column::of("STEP", "number"),
+    Column::of("NAME", "name"),
+    Column::by("RUNS", work_summary),
+    Column::of("STATE", "state"),
+    Column::of("EXIT", "exit_code"),
+    Column::of("STARTED", "started_at"),
+    Column::by("TOOK", step_duration),
+    Column::by("OUTPUT BYTES", step_output),
 ];
 
 /// The options that set fields of the API.
@@ -131,13 +144,50 @@ pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
         Action::List(filter) => show_list(filter, session).await,
         Action::Show { id } => {
             let id = session.work_id("executions", &id).await?;
-            session.show(&["executions", &id]).await
+            show(&id, session).await
         }
         Action::Cancel { id } => {
             let id = session.work_id("executions", &id).await?;
             session.act(&["executions", &id, "cancel"], |answer| cancelled(&id, answer)).await
         }
         Action::Retry { id, confirm_agents } => retry(&id, confirm_agents, session).await,
+    }
+}
+
+/// Shows an execution, and its steps as a table of their own.
+async fn show(id: &str, session: &Session) -> Result<u8, CliError> {
+    let request = session.api.request(Method::GET, &["executions", id]);
+    let execution = session.api.json(request).await?;
+    let steps = execution.get("steps").and_then(Value::as_array).cloned().unwrap_or_default();
+    if session.output.json || steps.is_empty() {
+        session.output.details(&execution)?;
+        return Ok(0);
+    }
+    let mut alone = execution;
+    alone.as_object_mut().map(|fields| fields.remove("steps"));
+    session.output.details(&alone)?;
+    print("")?;
+    let number = |(number, step): (usize, Value)| {
+        let mut step = step;
+        step["number"] = (number + 1).into();
+        step
+    };
+    let steps: Vec<Value> = steps.into_iter().enumerate().map(number).collect();
+    session.output.list(&json!({ "items": steps }), &STEP_COLUMNS, "")?;
+    Ok(0)
+}
+
+/// How long a step took, in words.
+fn step_duration(step: &Value) -> String {
+    step.get("duration_ms").and_then(Value::as_u64).map(shown_milliseconds).unwrap_or_default()
+}
+
+/// The part of the output that is of a step.
+fn step_output(step: &Value) -> String {
+    let bytes = |name: &str| step.get(name).and_then(Value::as_u64);
+    match (bytes("output_from_bytes"), bytes("output_to_bytes")) {
+        (Some(from), Some(to)) if from < to => format!("{from}-{to}"),
+        _ => String::new(),
     }
 }
 

@@ -4,6 +4,9 @@ mod agent_run;
 mod dry_run;
 pub mod job_run;
 mod queue_note;
+pub mod steps_file;
+
+use std::path::PathBuf;
 
 use clap::ValueEnum;
 use muster_protocol::package::PACKAGE_PREFIX;
@@ -33,6 +36,7 @@ const OUTPUT: &str = "Output";
 pub const OPTIONS: OptionNames = &[
     option("script", "SCRIPT or --package").expects("1 to 128 letters, digits and . _ -"),
     option("argv", "COMMAND"),
+    option("steps", "--steps"),
     option("parameters", "--parameter"),
     option("secret_parameters", "--secret"),
     option("stdin", "--stdin"),
@@ -72,6 +76,7 @@ pub const OPTIONS: OptionNames = &[
 ///   muster run web-1,web-2 deploy ENV=test
 ///   muster run web-1 import --stdin <rows.csv
 ///   muster run --on 'tag:web & os:linux' --wave 10% deploy ENV=test
+///   muster run web-1 --steps release.toml
 ///
 /// A terminal gets text and colours only; a file or a pipe gets every byte.
 /// On one agent, the first ^C cancels the run, and the second exits without waiting. On many agents, ^C
@@ -82,7 +87,7 @@ pub struct Args {
     /// Agent (without --on and --tag), script and parameters
     ///
     /// AGENT is an id, a name or a hostname, or several of them with commas between.
-    #[arg(value_name = "[AGENT] SCRIPT [NAME=VALUE]", required_unless_present_any = ["argv", "package"])]
+    #[arg(value_name = "[AGENT] SCRIPT [NAME=VALUE]", required_unless_present_any = ["argv", "package", "steps"])]
     words: Vec<String>,
     /// Program and arguments; no shell interprets them
     #[arg(last = true, value_name = "COMMAND [ARGUMENT]")]
@@ -95,6 +100,13 @@ pub struct Args {
     /// Package to run instead of a script: NAME for its newest version, or NAME@VERSION
     #[arg(long, value_name = "NAME[@VERSION]", conflicts_with = "argv")]
     package: Option<String>,
+    /// File with several scripts and commands that run one after the other, in TOML, or in JSON if its name ends in
+    /// .json
+    ///
+    /// Each [[steps]] has `script` or `argv`, and may have `name`, `parameters`, `secrets` (names of --secret),
+    /// `timeout` such as "5m", and `on_failure`: "stop" (default) or "continue".
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["argv", "package", "parameters", "stdin"])]
+    steps: Option<PathBuf>,
     /// Secret parameter: prompted for, read from a file (=@FILE), or taken from the environment variable
     /// with this name (=env); repeatable
     ///
@@ -189,9 +201,17 @@ impl Args {
         Ok((target, rest))
     }
 
-    /// The `script` or `argv` of an `execute`, and the parameters after the script.
+    /// The `script`, `argv` or `steps` of an `execute`, and the parameters after the script.
     fn script_or_command(&self) -> Result<(Value, &[String]), CliError> {
         let (_, rest) = self.target()?;
+        if let Some(path) = &self.steps {
+            if let Some(word) = rest.first() {
+                return Err(usage(&format!(
+                    "both \"{word}\" and --steps are given; write scripts and parameters into the file"
+                )));
+            }
+            return Ok((json!({ "steps": steps_file::read(path)? }), &[]));
+        }
         if let Some(package) = &self.package {
             return Ok((json!({ "script": format!("{PACKAGE_PREFIX}{package}") }), rest));
         }
@@ -230,7 +250,9 @@ impl Args {
             }
         }
         parameter::check(&parameters, &secrets).map_err(|error| usage(&error.to_string()))?;
-        data["parameters"] = json!(parameters);
+        if self.steps.is_none() {
+            data["parameters"] = json!(parameters);
+        }
         if !secrets.is_empty() {
             data["secret_parameters"] = json!(secrets);
         }

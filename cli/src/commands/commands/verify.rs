@@ -1,7 +1,9 @@
 //! `muster verify`: checks an execution against what its agent signed, also without the server.
 
 mod check;
+mod fields;
 mod finding;
+mod steps;
 
 use std::fs::File;
 use std::io::{self, BufRead as _, BufReader, Read, Write};

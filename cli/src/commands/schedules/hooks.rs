@@ -49,6 +49,7 @@ pub const OPTIONS: OptionNames = &[
     option("body", "FILE"),
     option("job.script", "SCRIPT").expects("1 to 128 letters, digits and . _ -"),
     option("job.argv", "COMMAND"),
+    option("job.steps", "--steps"),
     option("job.parameters", "--parameter"),
     option("job.timeout_ms", "--timeout"),
     option("job.expires_in_ms", "--expires"),

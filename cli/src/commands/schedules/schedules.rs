@@ -75,6 +75,7 @@ pub const OPTIONS: OptionNames = &[
         .expects("a complete URL such as https://hooks.example/x, or none"),
     option("job.script", "SCRIPT").expects("1 to 128 letters, digits and . _ -"),
     option("job.argv", "COMMAND"),
+    option("job.steps", "--steps"),
     option("job.parameters", "--parameter"),
     option("job.timeout_ms", "--timeout"),
     option("job.expires_in_ms", "--expires"),

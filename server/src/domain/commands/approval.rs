@@ -64,8 +64,13 @@ impl RuleCondition {
         let is_any_kind = self.scripts.is_empty() && !self.ad_hoc && !self.life_cycle;
         match kind {
             WorkKind::Question | WorkKind::Control | WorkKind::AgentChange => false,
-            WorkKind::Script(script) => is_any_kind || self.scripts.contains(script),
-            WorkKind::AdHoc => is_any_kind || self.ad_hoc,
+            WorkKind::Script(_) | WorkKind::AdHoc | WorkKind::Steps(_) => {
+                let is_named = |part: Option<&str>| match part {
+                    Some(script) => self.scripts.contains(script),
+                    None => self.ad_hoc,
+                };
+                is_any_kind || kind.parts().any(is_named)
+            }
             WorkKind::LifeCycle => is_any_kind || self.life_cycle,
         }
     }
@@ -240,6 +245,9 @@ mod tests {
         assert!(rule.matches(WorkKind::Script("deploy"), &fleet));
         assert!(rule.matches(WorkKind::AdHoc, &fleet));
         assert!(!rule.matches(WorkKind::Script("other"), &fleet));
+        assert!(rule.matches(WorkKind::Steps("steps:other,deploy"), &fleet));
+        assert!(rule.matches(WorkKind::Steps("steps:other,(argv)"), &fleet));
+        assert!(!rule.matches(WorkKind::Steps("steps:other"), &fleet));
         assert!(!rule.matches(WorkKind::LifeCycle, &fleet));
         assert!(!rule.matches(WorkKind::AdHoc, &fleet[..1]), "not above the fan-out");
         assert!(!rule.matches(WorkKind::AdHoc, &fleet[1..]), "no agent matches");

@@ -68,7 +68,9 @@ impl Ladder {
     pub fn steps_about(&self, kind: WorkKind<'_>) -> impl Iterator<Item = &LadderStep> {
         let steps = match kind {
             WorkKind::Question | WorkKind::Control | WorkKind::AgentChange => &[][..],
-            WorkKind::Script(_) | WorkKind::AdHoc | WorkKind::LifeCycle => self.0.as_slice(),
+            WorkKind::Script(_) | WorkKind::AdHoc | WorkKind::Steps(_) | WorkKind::LifeCycle => {
+                self.0.as_slice()
+            }
         };
         steps.iter()
     }

@@ -4,6 +4,8 @@
 //! Limits concern work and changes of agents, not reading. Targets of limits use ids and tags only,
 //! because hosts report everything else themselves.
 
+use muster_protocol::step::parts_of;
+
 use crate::domain::access::keys::key_limits::KeyLimits;
 use crate::domain::access::keys::key_rights::KeyRights;
 use crate::domain::access::principal::Scope;
@@ -17,6 +19,9 @@ pub enum WorkKind<'a> {
     Question,
     Script(&'a str),
     AdHoc,
+    /// Several of both, by the [title](muster_protocol::step::title) of the steps. A rule about scripts or
+    /// ad-hoc commands concerns it if it concerns one of them.
+    Steps(&'a str),
     /// `restart`, `update`, `redeploy`, `shutdown`.
     LifeCycle,
     /// Cancels, pauses, resumes or aborts work of another key.
@@ -37,10 +42,11 @@ pub enum LimitBreach {
 }
 
 impl<'a> WorkKind<'a> {
-    /// The kind of a stored command. `script` is empty for an ad-hoc command.
+    /// The kind of a stored command. `script` is empty for an ad-hoc command, and the title of steps.
     pub fn of_command(command: &str, script: Option<&'a str>) -> Self {
         match (command, script) {
             (_, Some("")) => Self::AdHoc,
+            (_, Some(title)) if parts_of(title).is_some() => Self::Steps(title),
             (_, Some(script)) => Self::Script(script),
             ("ping" | "info" | "echo" | "scripts", None) => Self::Question,
             _ => Self::LifeCycle,
@@ -48,8 +54,10 @@ impl<'a> WorkKind<'a> {
     }
 
     /// The scopes that it needs.
-    pub const fn scopes(self) -> &'static [Scope] {
+    pub fn scopes(self) -> &'static [Scope] {
         match self {
+            Self::Steps(_) if self.parts().any(|part| part.is_none()) => Self::AdHoc.scopes(),
+            Self::Steps(_) => &[Scope::CommandsRun],
             Self::Question | Self::Script(_) => &[Scope::CommandsRun],
             Self::AdHoc => &[Scope::CommandsRun, Scope::CommandsShell],
             Self::LifeCycle => &[Scope::AgentsManage],
@@ -58,12 +66,25 @@ impl<'a> WorkKind<'a> {
         }
     }
 
+    /// The scripts that it runs, and `None` for each ad-hoc command. Nothing for work without any.
+    pub fn parts(self) -> impl Iterator<Item = Option<&'a str>> {
+        let (one, title) = match self {
+            Self::Script(script) => (Some(Some(script)), None),
+            Self::AdHoc => (Some(None), None),
+            Self::Steps(title) => (None, Some(title)),
+            Self::Question | Self::LifeCycle | Self::Control | Self::AgentChange => (None, None),
+        };
+        one.into_iter().chain(title.and_then(parts_of).into_iter().flatten())
+    }
+
     fn is_in(self, limits: &KeyLimits) -> bool {
         let Some(scripts) = &limits.scripts else { return true };
         match self {
             Self::Question | Self::Control | Self::AgentChange => true,
-            Self::Script(script) => scripts.contains(script),
-            Self::AdHoc | Self::LifeCycle => false,
+            Self::Script(_) | Self::AdHoc | Self::Steps(_) => {
+                self.parts().all(|part| part.is_some_and(|script| scripts.contains(script)))
+            }
+            Self::LifeCycle => false,
         }
     }
 }
@@ -147,7 +168,14 @@ mod tests {
         let limits = limits(&[], Some(&["deploy"]), None);
         let allowed = |kind| check_limits(&limits, kind, &[]).is_ok();
         assert!(allowed(WorkKind::Script("deploy")) && allowed(WorkKind::Question));
-        for kind in [WorkKind::Script("other"), WorkKind::AdHoc, WorkKind::LifeCycle] {
+        assert!(allowed(WorkKind::Steps("steps:deploy")));
+        for kind in [
+            WorkKind::Script("other"),
+            WorkKind::AdHoc,
+            WorkKind::LifeCycle,
+            WorkKind::Steps("steps:deploy,other"),
+            WorkKind::Steps("steps:deploy,(argv)"),
+        ] {
             assert!(!allowed(kind), "{kind:?}");
         }
     }
@@ -169,6 +197,10 @@ mod tests {
     fn stored_commands_are_of_the_kind_that_was_submitted() {
         assert_eq!(WorkKind::of_command("execute", Some("deploy")), WorkKind::Script("deploy"));
         assert_eq!(WorkKind::of_command("execute", Some("")), WorkKind::AdHoc);
+        let steps = "steps:deploy,(argv)";
+        assert_eq!(WorkKind::of_command("execute", Some(steps)), WorkKind::Steps(steps));
+        assert_eq!(WorkKind::Steps(steps).scopes(), WorkKind::AdHoc.scopes());
+        assert_eq!(WorkKind::Steps("steps:deploy").scopes(), WorkKind::Script("x").scopes());
         assert_eq!(WorkKind::of_command("update", None), WorkKind::LifeCycle);
         assert_eq!(WorkKind::of_command("ping", None), WorkKind::Question);
         // A command of a later version is treated as the strictest kind.

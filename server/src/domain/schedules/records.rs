@@ -22,6 +22,9 @@ pub struct JobTemplate {
     /// Instead of a script: a program and its arguments.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub argv: Option<Value>,
+    /// Instead of both: several of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub steps: Option<Value>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub parameters: Option<Value>,
     pub target: TargetSpec,
@@ -40,6 +43,15 @@ pub struct JobTemplate {
     pub retries: Option<RetrySpec>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lock: Option<String>,
+}
+
+impl JobTemplate {
+    /// The scripts that it runs.
+    pub fn scripts(&self) -> impl Iterator<Item = &str> {
+        let steps = self.steps.as_ref().and_then(Value::as_array).into_iter().flatten();
+        let of_steps = steps.filter_map(|step| step.get("script").and_then(Value::as_str));
+        self.script.as_deref().into_iter().chain(of_steps)
+    }
 }
 
 /// A schedule.

@@ -95,6 +95,9 @@ struct WorkToSignView {
     /// pending. Absent if it requires none.
     #[serde(skip_serializing_if = "Option::is_none")]
     program_sha256: Option<String>,
+    /// Of work with steps, as `program_sha256` for each: null also for an ad-hoc command.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    step_programs_sha256: Vec<Option<String>>,
 }
 
 /// What an approver has signed about one command. Hosts that name approvers in their policy check it.
@@ -144,6 +147,7 @@ impl From<ApprovalSnapshot> for ApprovalDetailView {
             agent_id: work.agent_id,
             host_fingerprint: work.host_fingerprint.map(|fingerprint| fingerprint.to_string()),
             program_sha256: work.program_sha256,
+            step_programs_sha256: work.step_programs_sha256,
         });
         let (commands, agent_names) = (commands.collect(), found.agent_names);
         Self { view: found.row.into(), agent_ids, agent_names, commands }

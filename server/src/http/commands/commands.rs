@@ -40,7 +40,8 @@ pub(in crate::http) struct CommandBody {
     /// `restart`, `update`, `redeploy` and `shutdown` are durable: they are stored and delivered.
     command: String,
     /// For `execute`: `{script, parameters?, secret_parameters?, timeout_ms?}`. Hosts with the policy
-    /// `shell` also accept `argv` (a program and its arguments) instead of `script`. Secret parameters
+    /// `shell` also accept `argv` (a program and its arguments) instead of `script`. `steps` instead of
+    /// both runs several of them, as in a job. Secret parameters
     /// are sealed until the command ends, never returned, and masked in the output if they have 4
     /// bytes or more.
     #[schema(value_type = Option<Object>)]

@@ -8,3 +8,4 @@ pub(super) mod jobs;
 pub(super) mod ladder;
 pub(super) mod live_output;
 pub(super) mod output;
+pub(super) mod steps;

@@ -287,6 +287,7 @@ fn all() -> Vec<(&'static str, &'static str, Value)> {
     fields.extend(super::library_fields::all());
     fields.extend(super::text_fields::all());
     fields.extend(super::schedule_fields::all());
+    fields.extend(super::step_fields::all());
     fields.extend(super::integration_fields::all());
     fields
 }

@@ -13,6 +13,7 @@ mod refusals;
 mod schedule_fields;
 mod scopes;
 mod shapes;
+mod step_fields;
 mod streams;
 mod successes;
 mod text_fields;

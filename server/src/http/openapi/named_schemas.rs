@@ -3,6 +3,7 @@
 use muster_protocol::CommandName;
 use muster_protocol::limits::{MAX_ARGV_WORDS, MAX_TIMEOUT_MS};
 use muster_protocol::parameter::{MAX_PARAMETERS, MAX_VALUE_BYTES};
+use muster_protocol::step::MAX_STEPS;
 use serde_json::{Map, Value, json};
 use strum::IntoEnumIterator as _;
 
@@ -82,6 +83,8 @@ pub fn add(schemas: &mut Map<String, Value>, given_name: &str) {
                     "maxItems": MAX_ARGV_WORDS},
                 "parameters": reference("ScriptParameters"),
                 "secret_parameters": reference("ScriptParameters"),
+                "steps": {"type": "array", "items": reference("StepBody"), "minItems": 1,
+                    "maxItems": MAX_STEPS},
                 "timeout_ms": {"type": "integer", "minimum": 1, "maximum": MAX_TIMEOUT_MS},
                 "version": command_text(),
             }}),
@@ -131,4 +134,6 @@ pub fn add(schemas: &mut Map<String, Value>, given_name: &str) {
     }
     schemas.remove("RolloutAmount");
     schemas.remove("RolloutShare");
+    // The parameters of steps have a schema of their own.
+    schemas.remove("BTreeMap");
 }

@@ -16,6 +16,7 @@ use crate::domain::schedules::records::{FireRecord, JobTemplate};
 use crate::domain::schedules::rule::{PreviewedFire, RuleSpec};
 use crate::domain::time::Timestamp;
 use crate::http::commands::jobs::WebhookBody;
+use crate::http::commands::steps::StepBody;
 use crate::http::views::{shown_webhook, stored_json};
 use crate::services::access::caller::Caller;
 use crate::services::schedules::{RulePreview, ScheduleRequest, ScheduleSnapshot};
@@ -61,7 +62,7 @@ pub(super) struct ScheduleBody {
     secret_parameters: Option<Option<Value>>,
 }
 
-/// The job that each fire submits. Send exactly one of `script` and `argv`.
+/// The job that each fire submits. Send exactly one of `script`, `argv` and `steps`.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ScheduledJob {
@@ -70,6 +71,9 @@ pub(super) struct ScheduledJob {
     /// A program and its arguments. Needs hosts with the policy `shell` and the scope `commands:shell`.
     #[schema(value_type = Option<Vec<String>>)]
     argv: Option<Value>,
+    /// 1 to 20 scripts and ad-hoc commands, which run one after the other on each agent.
+    #[schema(value_type = Option<Vec<StepBody>>)]
+    steps: Option<Value>,
     /// Object of strings.
     #[schema(value_type = Option<Object>)]
     parameters: Option<Value>,
@@ -236,6 +240,7 @@ impl From<ScheduledJob> for JobTemplate {
         Self {
             script: job.script,
             argv: job.argv,
+            steps: job.steps,
             parameters: job.parameters,
             target: job.target.0,
             rollout: job.rollout.map(|rollout| rollout.0),

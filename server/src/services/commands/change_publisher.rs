@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use muster_protocol::step::title;
 use serde_json::Value;
 
 use crate::domain::ids::{CommandId, JobId};
@@ -53,6 +54,14 @@ impl ChangePublisher {
     }
 }
 
+/// The script in the data of an `execute`, or the title of its steps.
+fn script_of(data: &Value) -> Option<String> {
+    let script = |data: &Value| data.get("script").and_then(Value::as_str).map(str::to_owned);
+    let Some(steps) = data.get("steps").and_then(Value::as_array) else { return script(data) };
+    let scripts: Vec<_> = steps.iter().map(script).collect();
+    Some(title(scripts.iter().map(Option::as_deref)))
+}
+
 impl From<ChangedCommand> for CommandChange {
     fn from(row: ChangedCommand) -> Self {
         let data: Value = serde_json::from_str(&row.data).unwrap_or_default();
@@ -61,7 +70,7 @@ impl From<ChangedCommand> for CommandChange {
             tenant_id: row.tenant_id,
             agent_id: row.agent_id,
             job_id: row.job_id,
-            script: data.get("script").and_then(Value::as_str).map(str::to_owned),
+            script: script_of(&data),
             command: row.command,
             state: row.state,
         }

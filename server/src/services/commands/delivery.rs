@@ -12,6 +12,7 @@ use std::time::Instant;
 use muster_protocol::CloseCode;
 use muster_protocol::library::{ScriptContent, TriggerCall};
 use muster_protocol::secret_parameters::SecretParameters;
+use muster_protocol::step::parts_of;
 
 use super::secret_parameters::{OutgoingCommand, has_stdin};
 use crate::domain::commands::command_state::EndReason;
@@ -87,22 +88,24 @@ impl DeliveredCommands for Vec<CommandId> {
 
 impl CommandDelivery {
     /// Acquires a slot for a new command. `None` if the session has no free slot, if an older
-    /// command may be queued for the agent, or if the agent does not support secret parameters: the
-    /// command then goes through the queue.
+    /// command may be queued for the agent, or if the agent does not support secret parameters or steps:
+    /// the command then goes through the queue.
     pub fn reserve_new(
         &self,
         session: &Arc<SessionHandle>,
         row: &command::Model,
-        (secrets, content): (&Arc<SecretParameters>, Option<&Arc<ScriptContent>>),
+        (secrets, contents): (&Arc<SecretParameters>, &[Arc<ScriptContent>]),
     ) -> Option<Reservation> {
         let is_plain = secrets.is_empty() && !has_stdin(&row.data);
-        let is_sendable = session.supports_secrets || is_plain;
+        let is_sendable =
+            (session.supports_secrets || is_plain) && (session.supports_steps || !has_steps(row));
         if !is_sendable || !session.try_acquire_new(row.id) {
             return None;
         }
         // An agent that does not know the library refuses the command by the name of its script.
-        let content = content.filter(|_| session.supports_library).map(Arc::clone);
-        let outgoing = OutgoingCommand::new(row.clone(), Arc::clone(secrets)).with_content(content);
+        let contents = if session.supports_library { contents.to_vec() } else { Vec::new() };
+        let outgoing =
+            OutgoingCommand::new(row.clone(), Arc::clone(secrets)).with_contents(contents);
         let reserved_new_at = Some(Instant::now());
         Some(Reservation { session: Arc::clone(session), outgoing, reserved_new_at })
     }
@@ -115,11 +118,14 @@ impl CommandDelivery {
         &self,
         session: &Arc<SessionHandle>,
         row: command::Model,
-        (content, call): (Option<&Arc<ScriptContent>>, Option<TriggerCall>),
+        (contents, call): (Vec<Arc<ScriptContent>>, Option<TriggerCall>),
     ) -> Result<Option<Reservation>, EndReason> {
         let permissions = &session.grant().permissions;
         if !row.command.parse().is_ok_and(|name| permissions.allows(name)) {
             return Err(EndReason::PermissionRevoked);
+        }
+        if has_steps(&row) && !session.supports_steps {
+            return Err(EndReason::StepsUndeliverable);
         }
         let outgoing = match OutgoingCommand::open(&self.secret_box, row) {
             Ok(outgoing) if session.supports_secrets || outgoing.is_plain() => outgoing,
@@ -132,8 +138,8 @@ impl CommandDelivery {
                 return Err(EndReason::SecretsUndeliverable);
             }
         };
-        let content = content.filter(|_| session.supports_library).map(Arc::clone);
-        let outgoing = outgoing.with_content(content).with_call(call);
+        let contents = if session.supports_library { contents } else { Vec::new() };
+        let outgoing = outgoing.with_contents(contents).with_call(call);
         let is_acquired = session.acquire(outgoing.row.id);
         let session = Arc::clone(session);
         Ok(is_acquired.then_some(Reservation { session, outgoing, reserved_new_at: None }))
@@ -192,4 +198,8 @@ impl CommandDelivery {
             self.hub.wake(reservation.session.agent_id);
         }
     }
+}
+
+fn has_steps(row: &command::Model) -> bool {
+    row.script.as_deref().is_some_and(|script| parts_of(script).is_some())
 }

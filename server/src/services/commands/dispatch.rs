@@ -14,7 +14,7 @@ use crate::domain::schedules::trigger_call::PinnedCall;
 use crate::domain::time::{Clock, Timestamp};
 use crate::hub::{Hub, SessionHandle};
 use crate::services::library::Library;
-use crate::services::library::content::{Contents, key_of};
+use crate::services::library::content::{Contents, keys_of};
 use crate::store::entities::commands::command;
 use crate::store::writer::MarkDelivered;
 use crate::store::{Store, StoreError};
@@ -100,7 +100,7 @@ impl Dispatcher {
             false => self.store.system().outside_limits(&rows).await?,
         };
         let keys =
-            rows.iter().filter_map(|row| key_of(row.tenant_id, row.script.as_deref(), &row.data));
+            rows.iter().flat_map(|row| keys_of(row.tenant_id, row.script.as_deref(), &row.data));
         let contents = self.library.contents(keys.collect()).await?;
         let calls = self.calls(&rows).await?;
         let excluded = Excluded { invalid_requesters, outside_limits };
@@ -178,10 +178,10 @@ impl Dispatcher {
                 selection.refused.entry(reason).or_default().push((id, agent_id));
                 continue;
             }
-            let key = key_of(row.tenant_id, row.script.as_deref(), &row.data);
-            let content = key.and_then(|key| contents.get(&key));
+            let keys = keys_of(row.tenant_id, row.script.as_deref(), &row.data);
+            let contents = keys.iter().filter_map(|key| contents.get(key)).cloned().collect();
             let call = calls.get(&id).cloned();
-            match self.delivery.reserve_queued(&sessions[&agent_id], row, (content, call)) {
+            match self.delivery.reserve_queued(&sessions[&agent_id], row, (contents, call)) {
                 Ok(Some(reservation)) => {
                     selection.reserved.entry(agent_id).or_default().push(reservation);
                 }

@@ -59,7 +59,7 @@ impl Commands {
         };
         let (what, work) = validated.audit_detail();
         let secrets = Arc::new(std::mem::take(&mut validated.secret_parameters));
-        let content = validated.content.take();
+        let contents = std::mem::take(&mut validated.contents);
         let tenant_id = caller.principal.tenant_id;
         let sealed_parameters = seal(&self.delivery.secret_box, tenant_id, &secrets)?;
         let overridden = validated.calendar_override.take();
@@ -82,9 +82,10 @@ impl Commands {
         let audit = caller.audit("command.submit", subject, &detail, row.created_at);
         // A lock is checked when the command is sent.
         let is_ready = !row.is_held && row.lock_name.is_none();
-        let reservation = target.session.filter(|_| is_ready).and_then(|session| {
-            self.delivery.reserve_new(&session, &row, (&secrets, content.as_ref()))
-        });
+        let reservation = target
+            .session
+            .filter(|_| is_ready)
+            .and_then(|session| self.delivery.reserve_new(&session, &row, (&secrets, &contents)));
         let operation = SubmitCommand {
             row: row.clone(),
             deliver_in_epoch: reservation.as_ref().map(|reservation| reservation.epoch()),

@@ -1,9 +1,12 @@
 //! Pins the version of a library script, or a package, in a request: from then on it is decided what runs.
 
-use muster_protocol::library::{LibraryReference, ParameterKind};
+use std::sync::Arc;
+
+use muster_protocol::library::{LibraryReference, ParameterKind, ScriptContent};
 use muster_protocol::manifest::ManifestMismatch;
 use muster_protocol::parameter::{ParameterError, Parameters};
 use muster_protocol::secret_parameters::SecretParameters;
+use muster_protocol::step::MAX_STEP_CONTENT_BYTES;
 use serde_json::json;
 
 use super::preflight::Executable;
@@ -30,6 +33,7 @@ pub(super) async fn pin_script(
         Some(Executable::Package { .. }) => {
             return pin_package(library, tenant_id, validated).await;
         }
+        Some(Executable::Steps { .. }) => return pin_steps(library, tenant_id, validated).await,
         _ => return Ok(()),
     };
     let pinned = library.pin(tenant_id, reference).await?;
@@ -49,7 +53,38 @@ pub(super) async fn pin_script(
         validated.timeout_ms = timeout_ms;
     }
     validated.set_data(data);
-    validated.content = Some(pinned.content);
+    validated.contents = vec![pinned.content];
+    Ok(())
+}
+
+/// Pins each script of the library among the steps. A script with a trigger runs as without a schedule.
+async fn pin_steps(
+    library: &Library,
+    tenant_id: TenantId,
+    validated: &mut ValidatedCommand,
+) -> Result<()> {
+    let mut data = validated.data.clone();
+    let mut contents: Vec<Arc<ScriptContent>> = Vec::new();
+    for (number, (executable, secrets)) in validated.runs().enumerate() {
+        let Executable::Library { name, reference, parameters } = executable else { continue };
+        let pinned = library.pin(tenant_id, reference).await?;
+        pinned.document.check_values(parameters, secrets).map_err(invalid_values)?;
+        data["steps"][number]["script"] = name.as_str().into();
+        data["steps"][number]["library"] = json!(pinned.pin);
+        if contents.iter().all(|known| known.document != pinned.content.document) {
+            contents.push(pinned.content);
+        }
+    }
+    if contents.is_empty() {
+        return Ok(());
+    }
+    let size = |content: &Arc<ScriptContent>| content.document.len() + content.body.len();
+    if contents.iter().map(size).sum::<usize>() > MAX_STEP_CONTENT_BYTES {
+        let problem = "has scripts of the library that are larger than 512 KiB together";
+        return Err(ServiceError::invalid_field("steps", problem));
+    }
+    validated.set_data(data);
+    validated.contents = contents;
     Ok(())
 }
 
@@ -112,7 +147,7 @@ async fn pin_package(
         validated.timeout_ms = timeout_ms;
     }
     validated.set_data(data);
-    validated.content = Some(pinned.content);
+    validated.contents = vec![pinned.content];
     Ok(())
 }
 

@@ -1,5 +1,6 @@
 //! Runs one command again, as a new command that names the one before.
 
+use muster_protocol::step::parts_of;
 use serde_json::{Map, Value};
 
 use super::preflight::OnMismatch;
@@ -13,6 +14,9 @@ use crate::services::error::{Result, ServiceError};
 
 /// Fields of the data that a request has. The rest was pinned when the command was stored, and is pinned again.
 const REQUESTED: [&str; 6] = ["argv", "parameters", "script", "stdin", "timeout_ms", "version"];
+/// As [`REQUESTED`], of a step.
+const REQUESTED_OF_STEP: [&str; 6] =
+    ["argv", "name", "on_failure", "parameters", "script", "timeout_ms"];
 
 impl Commands {
     /// Sends the work of a command that has ended to its agent again, as a new command. Everything that
@@ -68,14 +72,39 @@ fn requested_data(command: &CommandRecord) -> Value {
     for name in REQUESTED {
         data.extend(stored.get(name).map(|value| (name.to_owned(), value.clone())));
     }
-    if let Some(script) = command.script.clone().filter(|script| !script.is_empty()) {
-        data.insert("script".into(), script_of(script, &stored).into());
-    }
+    match (requested_steps(&stored), requested_script(command.script.clone(), &stored)) {
+        (Some(steps), _) => data.insert("steps".into(), steps),
+        (None, Some(script)) => data.insert("script".into(), script.into()),
+        (None, None) => None,
+    };
     data.into()
 }
 
+/// The script of stored work, with the version that ran; `None` for other work.
+pub(super) fn requested_script(script: Option<String>, data: &Value) -> Option<String> {
+    let is_one = |script: &String| !script.is_empty() && parts_of(script).is_none();
+    script.filter(is_one).map(|script| script_of(script, data))
+}
+
+/// The steps of stored data as a request has them, with the versions that ran. Work with secrets is not
+/// requested again, so no step has any.
+pub(super) fn requested_steps(data: &Value) -> Option<Value> {
+    let steps = data.get("steps")?.as_array()?;
+    let steps = steps.iter().map(|stored| {
+        let mut step = Map::new();
+        for name in REQUESTED_OF_STEP {
+            step.extend(stored.get(name).map(|value| (name.to_owned(), value.clone())));
+        }
+        if let Some(script) = stored.get("script").and_then(Value::as_str) {
+            step.insert("script".into(), script_of(script.to_owned(), stored).into());
+        }
+        Value::Object(step)
+    });
+    Some(steps.collect())
+}
+
 /// The script of stored data; of the library and of packages the version that ran.
-pub(super) fn script_of(script: String, data: &Value) -> String {
+fn script_of(script: String, data: &Value) -> String {
     let package = data.pointer("/package/version").and_then(Value::as_str);
     match (data.pointer("/library/version").and_then(Value::as_u64), package) {
         (Some(version), _) => format!("{script}@{version}"),

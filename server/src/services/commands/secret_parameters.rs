@@ -48,8 +48,8 @@ fn plain(secrets: &SecretParameters) -> Zeroizing<Vec<u8>> {
 pub struct OutgoingCommand {
     pub row: command::Model,
     secrets: Arc<SecretParameters>,
-    /// What a script of the library runs; `None` if it was deleted meanwhile.
-    content: Option<Arc<ScriptContent>>,
+    /// What scripts of the library run; without those that were deleted meanwhile.
+    contents: Vec<Arc<ScriptContent>>,
     /// What a call of a schedule starts from.
     call: Option<TriggerCall>,
 }
@@ -57,7 +57,7 @@ pub struct OutgoingCommand {
 impl OutgoingCommand {
     /// A command whose secrets are known from its request.
     pub fn new(row: command::Model, secrets: Arc<SecretParameters>) -> Self {
-        Self { row, secrets, content: None, call: None }
+        Self { row, secrets, contents: Vec::new(), call: None }
     }
 
     /// The same command as a call of a schedule.
@@ -65,9 +65,9 @@ impl OutgoingCommand {
         Self { call, ..self }
     }
 
-    /// The same command with the script of the library that it runs.
-    pub fn with_content(self, content: Option<Arc<ScriptContent>>) -> Self {
-        Self { content, ..self }
+    /// The same command with the scripts of the library that it runs.
+    pub fn with_contents(self, contents: Vec<Arc<ScriptContent>>) -> Self {
+        Self { contents, ..self }
     }
 
     /// A stored command, with its secrets opened.
@@ -101,6 +101,11 @@ impl OutgoingCommand {
         if self.has_secrets() {
             data["secret_parameters"] = serde_json::to_value(&*self.secrets).unwrap_or_default();
         }
+        let mut contents = self.contents.iter().map(|content| ScriptContent::clone(content));
+        let (content, step_contents) = match data.get("steps") {
+            Some(_) => (None, contents.collect()),
+            None => (contents.next().map(Box::new), Vec::new()),
+        };
         Command {
             command_id: self.row.id.0,
             command: self.row.command,
@@ -109,7 +114,8 @@ impl OutgoingCommand {
             start_within_ms: Some(self.row.expires_at.ms_since(now)),
             // Validated before it was stored.
             capsule: self.row.capsule.and_then(|text| serde_json::from_str(&text).ok()),
-            content: self.content.map(|content| Box::new(ScriptContent::clone(&content))),
+            content,
+            step_contents,
             call: self.call.map(Box::new),
             request_id: self.row.request_id,
         }

@@ -54,6 +54,7 @@ impl Commands {
             start_within_ms: None,
             capsule: None,
             content: None,
+            step_contents: Vec::new(),
             call: None,
             request_id: None,
         };

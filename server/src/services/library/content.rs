@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use muster_protocol::library::{
-    LibraryReference, ScriptContent, ScriptDocument, ScriptPin, sha256_hex,
+    LIBRARY_PREFIX, LibraryReference, ScriptContent, ScriptDocument, ScriptPin, sha256_hex,
 };
 use muster_protocol::package::{PackageDocument, PackagePin, PackageReference};
+use muster_protocol::step::parts_of;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::Library;
 use crate::domain::ids::TenantId;
@@ -129,16 +130,61 @@ impl Library {
     }
 }
 
-/// The version that a stored command runs: by its script and its data, JSON. `None` for everything that
-/// is not of the library.
-pub fn key_of(tenant_id: TenantId, script: Option<&str>, data: &str) -> Option<VersionKey> {
-    let script = script?;
+/// The versions that a stored command runs: by its script, or the title of its steps, and its data, JSON.
+/// Without everything that is not of the library.
+pub fn keys_of(tenant_id: TenantId, script: Option<&str>, data: &str) -> Vec<VersionKey> {
+    let Some(script) = script else { return Vec::new() };
+    let Some(parts) = parts_of(script) else {
+        return key_of(tenant_id, script, data).into_iter().collect();
+    };
+    if !parts.flatten().any(|part| part.starts_with(LIBRARY_PREFIX)) {
+        return Vec::new();
+    }
+    let mut keys = Vec::new();
+    for step in steps_of(data) {
+        let pin = step.library.and_then(|pin| read::<ScriptPin>(Some(pin)));
+        let reference = step.script.as_deref().and_then(LibraryReference::parse);
+        let Some((reference, pin)) = reference.zip(pin) else { continue };
+        let key = VersionKey::Script(tenant_id, reference.name, pin.version);
+        if !keys.contains(&key) {
+            keys.push(key);
+        }
+    }
+    keys
+}
+
+fn key_of(tenant_id: TenantId, script: &str, data: &str) -> Option<VersionKey> {
     if let Some(package) = PackageReference::parse(script) {
         let version = package_pin_of(data)?.version;
         return Some(VersionKey::Package(tenant_id, package.name, version));
     }
     let reference = LibraryReference::parse(script)?;
     Some(VersionKey::Script(tenant_id, reference.name, pin_of(data)?.version))
+}
+
+/// A step in the data of a command.
+#[derive(Default, Deserialize)]
+pub struct StoredStep {
+    pub script: Option<String>,
+    /// The pin.
+    library: Option<Value>,
+}
+
+impl StoredStep {
+    /// The same data as that of a command which runs the step alone.
+    pub fn into_data(self) -> String {
+        json!({"script": self.script, "library": self.library}).to_string()
+    }
+}
+
+/// The steps in the data of a command, JSON.
+pub fn steps_of(data: &str) -> Vec<StoredStep> {
+    #[derive(Deserialize)]
+    struct Steps {
+        #[serde(default)]
+        steps: Vec<StoredStep>,
+    }
+    serde_json::from_str::<Steps>(data).map(|data| data.steps).unwrap_or_default()
 }
 
 /// The pin in the data of a command, JSON, as one text, and the SHA-256 of the file that runs.

@@ -75,6 +75,7 @@ impl JobTemplate {
         JobRequest {
             script: self.script.clone(),
             argv: self.argv.clone(),
+            steps: self.steps.clone(),
             parameters: self.parameters.clone(),
             secret_parameters: None,
             stdin: None,

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use muster_tests::{
     Agent, AgentOptions, Api, Cli, Fixture, JsonFields as _, ProgramOutput, Script, eventually,
-    on_both_databases, write_policy,
+    install, on_both_databases, sha256, write_policy,
 };
 use serde_json::{Value, json};
 
@@ -14,6 +14,7 @@ on_both_databases!(
     a_changed_database_starts_nothing_on_a_host_with_approvers,
     a_signature_for_one_host_starts_nothing_on_another_that_gets_its_id,
     nothing_is_signed_that_was_not_shown,
+    a_signature_is_about_every_step_and_its_file,
 );
 
 /// A host whose policy pins an approver, the approver's key file, and a key of another person.
@@ -314,4 +315,57 @@ async fn a_signature_for_one_host_starts_nothing_on_another_that_gets_its_id(mut
     refused(&fixture, &command, "capsule_invalid").await;
     assert!(other.log().contains("enrolled this host again"), "{}", other.log());
     assert_eq!(started(&fixture), "");
+}
+
+async fn a_signature_is_about_every_step_and_its_file(fixture: Fixture) {
+    let Pinned { agent, id, key, grace } = pinned(&fixture).await;
+    let cli = fixture.cli().await;
+    let login = ["login", "--server", &fixture.server.url()];
+    cli.run_with_input(&login, grace.key()).await.expect(0);
+    let key = key.to_str().expect("text");
+    let steps = |what: &str| {
+        json!({"steps": [{"script": "status"},
+            {"script": "deploy", "parameters": {"WHAT": what}}, {"argv": ["true"]}]})
+    };
+    let held = fixture.api.try_execute(&id, steps("before")).await.expect(202);
+    // The manifest requires no hash yet, so there is nothing to sign for the steps.
+    let request = pending_of(&grace, held.id()).await;
+    let without = sign(&cli, &request, &["--sign", key]).await;
+    without.expect(2);
+    assert!(without.stderr.contains("of step 1"), "{}", without.stderr);
+    cli.run(&["approvals", "approve", &request]).await.expect(0);
+    refused(&fixture, held.id(), "capsule_required").await;
+
+    let marker = fixture.test_dir.path().join("started");
+    let hash_of = |name: &str| {
+        let file = agent.state_dir().join(format!("scripts/{name}.sh"));
+        json!(sha256(&std::fs::read(file).expect("a script")))
+    };
+    let text = format!("echo $WHAT >> {}", marker.display());
+    let scripts = [
+        Script::new("deploy", &text).taking(["WHAT"]).with("sha256", hash_of("deploy")),
+        Script::new("status", "true").with("sha256", hash_of("status")),
+    ];
+    install(agent.state_dir(), &scripts);
+    eventually("the hashes are known", async || {
+        fixture.ask(&id, "scripts", json!({})).await;
+        let scripts = fixture.api.get(&format!("/api/agents/{id}/scripts")).await.expect(200);
+        scripts["items"][0]["sha256"].is_string().then_some(())
+    })
+    .await;
+    let held = fixture.api.try_execute(&id, steps("signed")).await.expect(202);
+    let request = pending_of(&grace, held.id()).await;
+    sign(&cli, &request, &["--sign", key]).await.expect(0);
+    assert_eq!(fixture.api.finished(held.id()).await["state"], "succeeded");
+    assert_eq!(started(&fixture), "signed\n");
+    // A step that was changed in the database, under the signature of the command.
+    let held = fixture.api.try_execute(&id, steps("honest")).await.expect(202);
+    let request = pending_of(&grace, held.id()).await;
+    fixture.server.query(&format!(
+        "UPDATE commands SET data = REPLACE(data, 'honest', 'evil') WHERE id = {}",
+        literal(&fixture, held.id())
+    ));
+    sign(&cli, &request, &["--sign", key]).await.expect(0);
+    refused(&fixture, held.id(), "capsule_invalid").await;
+    assert_eq!(started(&fixture), "signed\n");
 }

@@ -19,4 +19,5 @@ mod runaways;
 mod scripts;
 mod secrets;
 mod stdin;
+mod steps;
 mod transient;

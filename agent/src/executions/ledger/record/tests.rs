@@ -19,14 +19,15 @@ proptest! {
                 output_sha256: Some("f".repeat(64)),
                 stdout_sha256: Some("f".repeat(64)),
                 stderr_sha256: Some("f".repeat(64)),
+                steps: Vec::new(),
             },
             run: Some(AttestedRun {
                 script: Some("s".repeat(136)), library_version: Some(u32::MAX), program_sha256: Some("f".repeat(64)),
                 parameters_sha256: "f".repeat(64), secret_count: u32::MAX,
                 defaults_sha256: Some("f".repeat(64)), policy: Some("manifest".into()),
-                started_at_ms: u64::MAX, ended_at_ms: u64::MAX,
+                started_at_ms: u64::MAX, ended_at_ms: u64::MAX, steps: Vec::new(),
             }),
-            failed_step: Some(FailedStep::Dependencies),
+            failed_part: Some(FailedPart::Dependencies),
             call: None,
         };
         prop_assert!(storage::seal(&Settlement::Exit(exit.clone())).len() <= EXIT_BYTES);

@@ -158,8 +158,8 @@ impl ExecutionManager {
             start_by,
             launch: Some(planned.launch),
             parameters: planned.parameters,
-            file: None,
-            minimum: None,
+            files: Vec::new(),
+            minimums: Vec::new(),
             request_id: None,
             task: Some(Box::new(run)),
         };

@@ -88,6 +88,7 @@ impl SignOptions {
                 }
                 false => None,
             };
+            let step_programs_sha256 = step_programs(&work, host)?;
             let approved = ApprovedCommand {
                 version: CAPSULE_VERSION,
                 approver: pair.public_key(),
@@ -97,6 +98,7 @@ impl SignOptions {
                 command: work.command.clone(),
                 data_sha256: work.data_sha256.clone(),
                 program_sha256,
+                step_programs_sha256,
                 expires_at_ms: unix_ms().saturating_add(valid_ms),
             };
             capsules.push(Capsule::sign(&approved, &pair));
@@ -131,6 +133,21 @@ impl SignOptions {
             false => Err(CliError::Usage("nothing was signed".into())),
         }
     }
+}
+
+/// The hash of the file of each step that runs a script.
+fn step_programs(work: &WorkToSign, host: &HostToSign) -> Result<Vec<Option<String>>, CliError> {
+    let known = |number: usize| host.step_programs_sha256.get(number).cloned().flatten();
+    let hash_of = |(number, is_script): (usize, &bool)| match (is_script, known(number)) {
+        (false, _) => Ok(None),
+        (true, Some(hash)) => Ok(Some(hash)),
+        (true, None) => Err(CliError::Usage(format!(
+            "{} requires no hash of the script of step {}; add `sha256` to it in the manifest of the host",
+            host.name,
+            number + 1
+        ))),
+    };
+    work.are_script_steps.iter().enumerate().map(hash_of).collect()
 }
 
 fn unix_ms() -> u64 {

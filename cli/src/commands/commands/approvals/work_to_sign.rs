@@ -15,6 +15,8 @@ pub struct WorkToSign {
     /// `execute`, or a life-cycle command.
     pub command: String,
     pub is_script: bool,
+    /// Of work with steps: whether each runs a script.
+    pub are_script_steps: Vec<bool>,
     data: Value,
     pub data_sha256: String,
     pub hosts: Vec<HostToSign>,
@@ -29,6 +31,8 @@ pub struct HostToSign {
     pub fingerprint: Fingerprint,
     /// The hash that its manifest requires of the script's file.
     pub program_sha256: Option<String>,
+    /// As `program_sha256`, of each step that the server shows.
+    pub step_programs_sha256: Vec<Option<String>>,
 }
 
 impl WorkToSign {
@@ -58,13 +62,26 @@ impl WorkToSign {
                 CliError::Usage(format!("{name} has no key pair that a signature could name"))
             })?;
             let program_sha256 = text("program_sha256").map(str::to_ascii_lowercase);
-            let command_id = id("command_id")?;
-            Ok(HostToSign { name, command_id, agent_id, fingerprint, program_sha256 })
+            let steps = work.get("step_programs_sha256").and_then(Value::as_array);
+            let hash = |step: &Value| step.as_str().map(str::to_ascii_lowercase);
+            Ok(HostToSign {
+                name,
+                command_id: id("command_id")?,
+                agent_id,
+                fingerprint,
+                program_sha256,
+                step_programs_sha256: steps.into_iter().flatten().map(hash).collect(),
+            })
         });
+        let steps = data.get("steps").and_then(Value::as_array).into_iter().flatten();
+        let is_script = |step: &Value| step.get("script").is_some_and(Value::is_string);
+        let are_script_steps: Vec<bool> = steps.map(is_script).collect();
         Ok(Self {
             hosts: hosts.collect::<Result<_, CliError>>()?,
             command,
-            is_script: request.get("script").is_some_and(Value::is_string),
+            is_script: are_script_steps.is_empty()
+                && request.get("script").is_some_and(Value::is_string),
+            are_script_steps,
             data_sha256: data_sha256(&data),
             data,
         })
@@ -79,11 +96,15 @@ impl WorkToSign {
             .field(&(self.hosts.len() as u64).to_be_bytes());
         let host = |message: SignedMessage, host: &HostToSign| {
             let program = host.program_sha256.as_deref().unwrap_or_default();
-            message
+            let message = message
                 .field(host.command_id.as_bytes())
                 .field(host.agent_id.as_bytes())
                 .field(host.fingerprint.to_string().as_bytes())
                 .field(program.as_bytes())
+                .field(&(host.step_programs_sha256.len() as u64).to_be_bytes());
+            host.step_programs_sha256.iter().fold(message, |message, hash| {
+                message.field(hash.as_deref().unwrap_or_default().as_bytes())
+            })
         };
         self.hosts.iter().fold(message, host).sha256_hex()
     }
@@ -98,6 +119,10 @@ impl WorkToSign {
             let _ = write!(text, "\n  {name}  {agent_id}  {fingerprint}");
             if let Some(hash) = &host.program_sha256 {
                 let _ = write!(text, "  file {}", sanitize(hash));
+            }
+            for (number, hash) in (1..).zip(&host.step_programs_sha256) {
+                let Some(hash) = hash else { continue };
+                let _ = write!(text, "\n    file of step {number} {}", sanitize(hash));
             }
         }
         text
@@ -116,7 +141,8 @@ mod tests {
             "command": "execute", "script": "deploy", "data": {"script": "deploy"},
             "agent_names": ["web-1"],
             "commands": [{"command_id": Uuid::from_u128(1), "agent_id": Uuid::from_u128(2),
-                "host_fingerprint": fingerprint, "program_sha256": "AB"}],
+                "host_fingerprint": fingerprint, "program_sha256": "AB",
+                "step_programs_sha256": ["EF", null]}],
         })
     }
 
@@ -132,6 +158,8 @@ mod tests {
             ("/commands/0/agent_id", json!(Uuid::from_u128(9))),
             ("/commands/0/host_fingerprint", other_host),
             ("/commands/0/program_sha256", json!("cd")),
+            ("/commands/0/step_programs_sha256/0", json!("ab")),
+            ("/commands/0/step_programs_sha256", json!(["ef"])),
         ] {
             let mut changed = request();
             *changed.pointer_mut(pointer).expect("a field") = value;

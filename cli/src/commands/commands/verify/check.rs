@@ -1,17 +1,16 @@
 //! Compares an execution and its output with what the agent signed. Pure.
 
-use data_encoding::HEXLOWER;
 use muster_protocol::attestation::{
     Attestation, AttestedExecution, AttestedRun, parameters_message, words_message,
 };
 use muster_protocol::frame::ExecuteResult;
-use muster_protocol::identity::{Fingerprint, SignedMessage};
+use muster_protocol::identity::Fingerprint;
 use muster_protocol::parameter::Parameters;
-use ring::digest;
-use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
+use super::fields::{field, sha256};
 use super::finding::Finding;
+use super::steps;
 
 /// What is stored about an execution.
 #[derive(Debug, Clone)]
@@ -106,6 +105,9 @@ fn compare_request(
     run: &AttestedRun,
     not_checked: &mut Vec<String>,
 ) -> Result<(), Finding> {
+    if let Some(steps) = field::<Vec<Value>>(execution, "steps").filter(|all| !all.is_empty()) {
+        return steps::compare(&steps, run, not_checked);
+    }
     if let Some(argv) = field::<Vec<String>>(execution, "argv") {
         if run.script.is_some() || run.program_sha256 != Some(sha256(&words_message(&argv))) {
             return Err(Finding::RequestChanged("words of the ad-hoc command were"));
@@ -139,14 +141,6 @@ fn compare_request(
     Ok(())
 }
 
-fn field<T: DeserializeOwned>(execution: &Value, name: &str) -> Option<T> {
-    serde_json::from_value(execution.get(name)?.clone()).ok()
-}
-
-fn sha256(message: &SignedMessage) -> String {
-    HEXLOWER.encode(digest::digest(&digest::SHA256, message.as_bytes()).as_ref())
-}
-
 fn compare_result(execution: &Value, signed: &AttestedExecution) -> Result<(), Finding> {
     let result = signed.result.as_ref();
     let mut fields = vec![
@@ -168,6 +162,7 @@ fn compare_result(execution: &Value, signed: &AttestedExecution) -> Result<(), F
     if let Some(run) = &signed.run {
         fields.push(("script", json!(run.script)));
     }
+    steps::compare_results(execution, result.map_or(&[], |result| &result.steps))?;
     for (field, signed) in fields {
         let stored = execution.get(field).cloned().unwrap_or_default();
         if stored != signed {
@@ -235,6 +230,7 @@ mod tests {
                 policy: None,
                 started_at_ms: 1,
                 ended_at_ms: 2,
+                steps: Vec::new(),
             }),
             result: Some(ExecuteResult {
                 exit_code: Some(3),
@@ -248,6 +244,7 @@ mod tests {
                 output_sha256: Some("aa".into()),
                 stdout_sha256: Some("bb".into()),
                 stderr_sha256: Some("cc".into()),
+                steps: Vec::new(),
             }),
         };
         json!(Attestation::sign(&execution, &pair(seed)))

@@ -1,9 +1,12 @@
 //! The options of a schedule's job: what it runs, and where.
 
+use std::path::PathBuf;
+
 use muster_protocol::parameter::Parameters;
 use serde_json::{Map, Value, json};
 
 use crate::commands::commands::rollout_options::RolloutOptions;
+use crate::commands::commands::run::steps_file;
 use crate::commands::commands::run_options::RunOptions;
 use crate::commands::fleet::target_options::TargetOptions;
 use crate::error::CliError;
@@ -20,6 +23,9 @@ pub struct JobOptions {
     /// Program and arguments; no shell interprets them
     #[arg(last = true, value_name = "COMMAND [ARGUMENT]")]
     argv: Vec<String>,
+    /// File with the steps of each run, as for `muster run`
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["words", "argv", "parameters"], help_heading = JOB)]
+    steps: Option<PathBuf>,
     /// Parameter, as after the script; repeatable
     #[arg(short, long = "parameter", value_name = "NAME=VALUE", help_heading = JOB)]
     parameters: Vec<String>,
@@ -45,6 +51,7 @@ impl JobOptions {
     pub fn is_given(&self) -> bool {
         !self.words.is_empty()
             || !self.argv.is_empty()
+            || self.steps.is_some()
             || !self.parameters.is_empty()
             || self.timeout.is_some()
             || self.expires.is_some()
@@ -68,6 +75,7 @@ impl JobOptions {
         let pairs: &[String] = match (self.words.split_first(), self.argv.is_empty()) {
             (Some((script, pairs)), true) => {
                 job.remove("argv");
+                job.remove("steps");
                 job.insert("script".into(), script.as_str().into());
                 parameters.clear();
                 pairs
@@ -77,12 +85,19 @@ impl JobOptions {
             }
             (None, false) => {
                 job.remove("script");
+                job.remove("steps");
                 job.insert("argv".into(), json!(self.argv));
                 parameters.clear();
                 &[]
             }
             (None, true) => &[],
         };
+        if let Some(path) = &self.steps {
+            job.remove("script");
+            job.remove("argv");
+            job.insert("steps".into(), steps_file::read(path)?);
+            parameters.clear();
+        }
         let mut given = Parameters::new();
         for pair in pairs.iter().chain(&self.parameters) {
             let (name, value) = pair

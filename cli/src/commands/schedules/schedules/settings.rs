@@ -193,7 +193,7 @@ impl NewSchedule {
         if job.get("target").is_none() {
             return Err(usage("no agents are given; use --on or --tag"));
         }
-        if job.get("script").is_none() && job.get("argv").is_none() {
+        if ["script", "argv", "steps"].iter().all(|field| job.get(field).is_none()) {
             return Err(usage("no script is given; name one, or a command after `--`"));
         }
         body.insert("job".into(), job);

@@ -11,6 +11,7 @@ use crate::domain::commands::records::ReportRecord;
 use crate::domain::commands::trigger::Trigger;
 use crate::domain::ids::{AgentId, CommandId, JobId, PrincipalId};
 use crate::domain::time::Timestamp;
+use crate::http::commands::steps::StepView;
 use crate::http::views::{stdin_bytes, stored_json};
 use crate::services::commands::Execution;
 use crate::store::queries::OutputSummary;
@@ -26,13 +27,17 @@ pub(in crate::http) struct ExecutionView {
     agent_name: Option<String>,
     /// Since when the agent is offline; `null` while it is connected.
     agent_offline_since: Option<Timestamp>,
-    /// Absent if it is an ad-hoc command.
+    /// Absent if it is an ad-hoc command. Of steps: `steps:` and all of their scripts, with `(argv)` for ad-hoc
+    /// commands.
     #[serde(skip_serializing_if = "Option::is_none")]
     script: Option<String>,
     /// The ad-hoc command.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Vec<String>>)]
     argv: Option<Value>,
+    /// Its steps, with their results once the agent has reported.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    steps: Vec<StepView>,
     #[schema(value_type = Object)]
     parameters: Value,
     /// Names of its secret parameters; `null` for an execution without a job.
@@ -170,6 +175,8 @@ impl From<Execution> for ExecutionView {
         let attestation = report.as_ref().and_then(|report| report.attestation.as_deref());
         let attestation = attestation.and_then(|stored| serde_json::from_str(stored).ok());
         let result = report.as_ref().map(ExecutionResult::from).unwrap_or_default();
+        let reported_steps =
+            report.as_ref().and_then(|report| stored_json(&report.data).get("steps").cloned());
         let (error, error_code) = match report {
             Some(report) => (report.error, report.error_code),
             None => (
@@ -179,6 +186,7 @@ impl From<Execution> for ExecutionView {
         };
         let data = stored_json(&row.data);
         let stdin_bytes = stdin_bytes(&data);
+        let steps = StepView::all(&data, reported_steps.as_ref());
         let (parameters, argv) = match data {
             Value::Object(mut data) => (data.remove("parameters"), data.remove("argv")),
             _ => (None, None),
@@ -191,6 +199,7 @@ impl From<Execution> for ExecutionView {
             agent_offline_since,
             script: row.script.filter(|script| !script.is_empty()),
             argv,
+            steps,
             parameters: parameters.unwrap_or_else(|| Value::Object(serde_json::Map::new())),
             secret_names,
             stdin_bytes,

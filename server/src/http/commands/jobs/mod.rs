@@ -30,6 +30,7 @@ use crate::domain::ids::{AgentId, JobId, PrincipalId};
 use crate::domain::time::Timestamp;
 use crate::http::AppState;
 use crate::http::commands::executions::query::script;
+use crate::http::commands::steps::{RequestedStep, StepBody};
 use crate::http::extract::{Body, Empty, Id, Params, idempotency_key, page};
 use crate::http::problem::{ApiResult, Problem};
 use crate::http::views::{PageView, shown_webhook, stdin_bytes, stored_json};
@@ -48,8 +49,8 @@ pub(in crate::http) fn routes() -> OpenApiRouter<AppState> {
         .routes(routes!(retry_job))
 }
 
-/// A script or an ad-hoc command to run on every agent that the target matches. Send exactly one of
-/// `script` and `argv`.
+/// A script or an ad-hoc command to run on every agent that the target matches, or steps of both. Send
+/// exactly one of `script`, `argv` and `steps`.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct JobBody {
@@ -59,6 +60,9 @@ struct JobBody {
     /// with the policy `shell` and the scope `commands:shell`.
     #[schema(value_type = Option<Vec<String>>)]
     argv: Option<Value>,
+    /// 1 to 20 scripts and ad-hoc commands, which run one after the other on each agent, as one execution.
+    #[schema(value_type = Option<Vec<StepBody>>)]
+    steps: Option<Value>,
     /// Object of strings.
     #[schema(value_type = Option<Object>)]
     parameters: Option<Value>,
@@ -110,6 +114,7 @@ impl JobBody {
         JobRequest {
             script: self.script,
             argv: self.argv,
+            steps: self.steps,
             parameters: self.parameters,
             secret_parameters: self.secret_parameters,
             stdin: self.stdin,
@@ -188,13 +193,17 @@ enum RetryChoice {
 #[derive(Debug, Serialize, ToSchema)]
 struct JobView {
     id: JobId,
-    /// Absent if it is an ad-hoc command.
+    /// Absent if it is an ad-hoc command. Of steps: `steps:` and all of their scripts, with `(argv)` for ad-hoc
+    /// commands.
     #[serde(skip_serializing_if = "Option::is_none")]
     script: Option<String>,
     /// The ad-hoc command.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Vec<String>>)]
     argv: Option<Value>,
+    /// Its steps.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    steps: Vec<RequestedStep>,
     #[schema(value_type = Option<Object>)]
     parameters: Value,
     /// Names of its secret parameters.
@@ -253,6 +262,7 @@ impl JobView {
             id: row.id,
             script: Some(row.script).filter(|script| !script.is_empty()),
             argv: data.get("argv").cloned(),
+            steps: RequestedStep::all(&data),
             parameters: data.get("parameters").cloned().unwrap_or(Value::Null),
             secret_names: row.secret_names,
             stdin_bytes: stdin_bytes(&data),

@@ -86,6 +86,15 @@ pub(super) fn refusal(
             let what = match kind {
                 WorkKind::Script(script) => format!("`{script}` is not one of them"),
                 WorkKind::AdHoc => "this is an ad-hoc command".to_owned(),
+                WorkKind::Steps(_) => {
+                    let scripts = caller.principal.limits.scripts.as_ref();
+                    let is_known = |name: &str| scripts.is_some_and(|known| known.contains(name));
+                    let mut parts = kind.parts();
+                    match parts.find(|part| !part.is_some_and(is_known)).flatten() {
+                        Some(script) => format!("`{script}` of its steps is not one of them"),
+                        None => "one of its steps is an ad-hoc command".to_owned(),
+                    }
+                }
                 _ => "this is a life-cycle command".to_owned(),
             };
             (

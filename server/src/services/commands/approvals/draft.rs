@@ -1,6 +1,6 @@
 //! Makes requests for approval: pins exactly what is going to run.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use data_encoding::HEXLOWER;
 use muster_protocol::CommandName;
@@ -106,7 +106,18 @@ impl Preflight {
         let mut parts: Vec<Vec<u8>> = Vec::with_capacity(2 * sorted.len());
         for agent_id in &sorted {
             let entry = entries.get(agent_id);
-            *counts.entry(entry.and_then(|entry| entry.sha256.clone())).or_default() += 1;
+            let steps = entry.map_or(&[][..], |entry| entry.step_sha256.as_slice());
+            match steps {
+                [] => {
+                    *counts.entry(entry.and_then(|entry| entry.sha256.clone())).or_default() += 1;
+                }
+                // A file that several steps run counts once for each agent.
+                steps => {
+                    for sha256 in steps.iter().collect::<BTreeSet<_>>() {
+                        *counts.entry(sha256.clone()).or_default() += 1;
+                    }
+                }
+            }
             parts.push(agent_id.0.as_bytes().to_vec());
             parts.push(entry.map(|entry| entry.text.clone().into_bytes()).unwrap_or_default());
         }

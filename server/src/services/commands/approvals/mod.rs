@@ -66,6 +66,8 @@ pub struct WorkToSign {
     pub host_fingerprint: Option<Fingerprint>,
     /// The hash that the host's manifest requires of the script's file, as the host reported it.
     pub program_sha256: Option<String>,
+    /// As `program_sha256`, of each step.
+    pub step_programs_sha256: Vec<Option<String>>,
 }
 
 impl Approvals {
@@ -242,6 +244,10 @@ impl Approvals {
             agent_id,
             host_fingerprint: hosts.get(&agent_id).copied(),
             program_sha256: entries.get(&agent_id).and_then(|entry| entry.sha256.clone()),
+            step_programs_sha256: entries
+                .get(&agent_id)
+                .map(|entry| entry.step_sha256.clone())
+                .unwrap_or_default(),
         });
         let mut row = ApprovalRecord::from(row);
         add_names(&tenant, std::slice::from_mut(&mut row)).await?;

@@ -71,6 +71,8 @@ pub struct JobRequest {
     pub script: Option<String>,
     /// Instead of a script: a program and its arguments.
     pub argv: Option<Value>,
+    /// Instead of both: several of them.
+    pub steps: Option<Value>,
     /// A JSON object of strings.
     pub parameters: Option<Value>,
     /// A JSON object of strings that are sealed and never shown.

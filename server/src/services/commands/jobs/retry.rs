@@ -13,7 +13,7 @@ use crate::domain::fleet::target::TargetSpec;
 use crate::domain::ids::JobId;
 use crate::services::access::caller::Caller;
 use crate::services::commands::preflight::OnMismatch;
-use crate::services::commands::retry::script_of;
+use crate::services::commands::retry::{requested_script, requested_steps};
 use crate::services::error::{Result, ServiceError};
 use crate::store::queries::EndedIn;
 
@@ -60,8 +60,9 @@ impl Jobs {
         }
         let data: Value = serde_json::from_str(&job.row.data).unwrap_or(Value::Null);
         let request = JobRequest {
-            script: Some(script_of(job.row.script, &data)).filter(|script| !script.is_empty()),
+            script: requested_script(Some(job.row.script), &data),
             argv: data.get("argv").cloned(),
+            steps: requested_steps(&data),
             parameters: data.get("parameters").cloned(),
             secret_parameters: None,
             stdin: data.get("stdin").and_then(Value::as_str).map(str::to_owned),

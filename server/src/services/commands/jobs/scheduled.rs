@@ -80,11 +80,13 @@ impl Jobs {
     ) -> Result<()> {
         let validated = request.into_command().validate(CommandName::Execute);
         let validated = validated.map_err(|error| error.moved("data.", "job."))?;
-        let Some(Executable::Library { reference, parameters, .. }) = &validated.executable else {
-            return Ok(());
-        };
-        let values = (parameters, &validated.secret_parameters);
-        check_script(&self.library, caller.principal.tenant_id, reference, values, open).await
+        let tenant_id = caller.principal.tenant_id;
+        for (executable, secrets) in validated.runs() {
+            let Executable::Library { reference, parameters, .. } = executable else { continue };
+            let values = (parameters, secrets);
+            check_script(&self.library, tenant_id, reference, values, open).await?;
+        }
+        Ok(())
     }
 
     /// Checks the agents that a schedule's job would reach now. Each fire is checked again.

@@ -39,18 +39,19 @@ impl JobRequest {
 
 /// Why a host that would refuse is skipped.
 pub(super) fn skip_reason(mismatch: &ManifestMismatch) -> EndReason {
-    match mismatch {
+    match mismatch.of_any_step() {
         ManifestMismatch::UnknownScript(_) => EndReason::SkippedUnknownScript,
         ManifestMismatch::ArgvNotAllowed => EndReason::SkippedArgvNotAllowed,
         ManifestMismatch::LibraryNotAllowed
         | ManifestMismatch::LibraryUnsupported
         | ManifestMismatch::PackagesUnsupported => EndReason::SkippedLibraryNotAllowed,
+        ManifestMismatch::StepsUnsupported => EndReason::SkippedStepsUnsupported,
         ManifestMismatch::StdinNotAllowed(_) | ManifestMismatch::LibraryStdin => {
             EndReason::SkippedStdinNotAllowed
         }
-        ManifestMismatch::Parameters(_) | ManifestMismatch::Argv(_) => {
-            EndReason::SkippedInvalidParameters
-        }
+        ManifestMismatch::Parameters(_)
+        | ManifestMismatch::Argv(_)
+        | ManifestMismatch::Step(..) => EndReason::SkippedInvalidParameters,
     }
 }
 

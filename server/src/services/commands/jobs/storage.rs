@@ -75,7 +75,7 @@ impl Jobs {
         }
         let audit = caller.audit("job.submit", subject(id), &detail, created_at);
         let secrets = Arc::new(std::mem::take(&mut validated.secret_parameters));
-        let content = validated.content.take();
+        let contents = std::mem::take(&mut validated.contents);
         let mut initial_states = planned.as_ref().map(PlannedRollout::initial_states);
         let mut reservations = Vec::new();
         let mut executions = Vec::with_capacity(agents.len());
@@ -96,7 +96,7 @@ impl Jobs {
                 }
                 // Its data is read, or its lock checked, when it is sent.
                 true if validated.call.is_some() || execution.lock_name.is_some() => None,
-                true => self.reserve(&mut execution, (&secrets, content.as_ref())),
+                true => self.reserve(&mut execution, (&secrets, &contents)),
                 false => None,
             };
             let deliver_in_epoch = reservation.as_ref().map(Reservation::epoch);
@@ -131,7 +131,7 @@ impl Jobs {
     fn reserve(
         &self,
         row: &mut command::Model,
-        parts: (&Arc<SecretParameters>, Option<&Arc<ScriptContent>>),
+        parts: (&Arc<SecretParameters>, &[Arc<ScriptContent>]),
     ) -> Option<Reservation> {
         let session = self.hub.session(row.agent_id)?;
         if !session.grant().permissions.allows(CommandName::Execute) {

@@ -271,6 +271,9 @@ impl JobRequest {
         if let Some(argv) = self.argv {
             data.insert("argv".into(), argv);
         }
+        if let Some(steps) = self.steps {
+            data.insert("steps".into(), steps);
+        }
         if let Some(parameters) = self.parameters {
             data.insert("parameters".into(), parameters);
         }

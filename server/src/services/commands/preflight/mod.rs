@@ -8,6 +8,7 @@
 mod manifest_cache;
 mod refresh;
 mod refusal;
+mod reported_scripts;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -30,7 +31,6 @@ use crate::domain::ids::{AgentId, TenantId};
 use crate::domain::time::Clock;
 use crate::hub::{HostRules, Hub, SessionHandle};
 use crate::services::error::Result;
-use crate::services::library::content::pinned_text;
 use crate::store::Store;
 use crate::store::queries::StoredRules;
 
@@ -75,9 +75,23 @@ pub(in crate::services) enum Executable {
         reference: PackageReference,
         parameters: Parameters,
     },
+    /// Several of the others, one after the other.
+    Steps {
+        /// What rules about scripts decide by.
+        title: String,
+        steps: Vec<StepWork>,
+    },
     /// A script whose parameters are not known: only whether hosts have it is checked.
     NamedScript(String),
     Argv,
+}
+
+/// One of several steps.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::services) struct StepWork {
+    pub executable: Executable,
+    /// Those that the step gets.
+    pub secrets: SecretParameters,
 }
 
 impl Executable {
@@ -88,7 +102,7 @@ impl Executable {
             Self::NamedScript(name) => {
                 name.starts_with(LIBRARY_PREFIX) || name.starts_with(PACKAGE_PREFIX)
             }
-            Self::Script { .. } | Self::Argv => false,
+            Self::Script { .. } | Self::Steps { .. } | Self::Argv => false,
         }
     }
 
@@ -96,7 +110,7 @@ impl Executable {
         match self {
             Self::Package { .. } => true,
             Self::NamedScript(name) => name.starts_with(PACKAGE_PREFIX),
-            Self::Library { .. } | Self::Script { .. } | Self::Argv => false,
+            Self::Library { .. } | Self::Script { .. } | Self::Steps { .. } | Self::Argv => false,
         }
     }
 }
@@ -152,11 +166,14 @@ pub(in crate::services) struct ScriptEntry {
     pub text: String,
     /// SHA-256 that the manifest requires of the file.
     pub sha256: Option<String>,
+    /// As `sha256`, of each step; `None` for ad-hoc commands too.
+    pub step_sha256: Vec<Option<String>>,
 }
 
 impl From<Script> for ScriptEntry {
     fn from(script: Script) -> Self {
-        Self { text: json!(script).to_string(), sha256: script.sha256 }
+        let text = json!(script).to_string();
+        Self { text, sha256: script.sha256, step_sha256: Vec::new() }
     }
 }
 
@@ -166,8 +183,8 @@ struct HostMismatch {
     mismatch: ManifestMismatch,
 }
 
-/// Results by manifest: most hosts share one.
-type PreflightResults = HashMap<ManifestDigest, Option<ManifestMismatch>>;
+/// Results by manifest, and by the number of the step: most hosts share one manifest.
+type PreflightResults = HashMap<(usize, ManifestDigest), Option<ManifestMismatch>>;
 
 impl Preflight {
     /// The hosts of these agents that are connected or have reported before.
@@ -236,9 +253,11 @@ impl Preflight {
         for host in hosts {
             let result = self.check_host(tenant_id, &host, request, &mut results).await?;
             let Some(mismatch) = result else { continue };
+            // What an agent can do never changes during a session.
+            let is_certain = mismatch == ManifestMismatch::StepsUnsupported;
             match host.session {
-                Some(_) => unconfirmed.push(HostMismatch { host, mismatch }),
-                None => mismatches.add(HostMismatch { host, mismatch }),
+                Some(_) if !is_certain => unconfirmed.push(HostMismatch { host, mismatch }),
+                _ => mismatches.add(HostMismatch { host, mismatch }),
             }
         }
         self.confirm(tenant_id, unconfirmed, request, &mut results, &mut mismatches).await?;
@@ -285,13 +304,36 @@ impl Preflight {
         Ok(())
     }
 
-    /// Why a host would refuse; `None` if it would not, or if that is unknown.
+    /// Why a host would refuse: the first step that it would. `None` if it would not, or if that is unknown.
     async fn check_host(
+        &self,
+        tenant_id: TenantId,
+        host: &PreflightHost,
+        request: PreflightRequest<'_>,
+        results: &mut PreflightResults,
+    ) -> Result<Option<ManifestMismatch>> {
+        let Executable::Steps { steps, .. } = request.executable else {
+            return self.check_one(tenant_id, host, request, (0, results)).await;
+        };
+        if host.session.as_ref().is_some_and(|session| !session.supports_steps) {
+            return Ok(Some(ManifestMismatch::StepsUnsupported));
+        }
+        for (number, StepWork { executable, secrets }) in (1..).zip(steps) {
+            let step = PreflightRequest { executable, secrets, has_stdin: false };
+            let mismatch = self.check_one(tenant_id, host, step, (number, results)).await?;
+            if let Some(mismatch) = mismatch {
+                return Ok(Some(mismatch.in_step(number)));
+            }
+        }
+        Ok(None)
+    }
+
+    async fn check_one(
         &self,
         tenant_id: TenantId,
         PreflightHost { agent_id, rules, session }: &PreflightHost,
         request: PreflightRequest<'_>,
-        results: &mut PreflightResults,
+        (number, results): (usize, &mut PreflightResults),
     ) -> Result<Option<ManifestMismatch>> {
         if request.executable.is_of_library() {
             let policy = rules.policy.as_deref();
@@ -311,7 +353,9 @@ impl Preflight {
         let (name, parameters) = match request.executable {
             Executable::Script { name, parameters } => (name, Some(parameters)),
             Executable::NamedScript(name) => (name, None),
-            Executable::Library { .. } | Executable::Package { .. } => return Ok(None),
+            Executable::Library { .. } | Executable::Package { .. } | Executable::Steps { .. } => {
+                return Ok(None);
+            }
             Executable::Argv => {
                 let policy = rules.policy.as_deref();
                 let is_refused = policy.is_some_and(|policy| policy != argv::POLICY);
@@ -319,10 +363,10 @@ impl Preflight {
             }
         };
         let Some(digest) = rules.manifest else { return Ok(None) };
-        if let Some(result) = results.get(&digest) {
+        if let Some(result) = results.get(&(number, digest)) {
             return Ok(result.clone());
         }
-        if results.len() >= MAX_MANIFESTS {
+        if results.len() >= MAX_MANIFESTS * number.max(1) {
             return Ok(None);
         }
         let manifest = self.manifest(tenant_id, *agent_id, digest).await?;
@@ -334,43 +378,8 @@ impl Preflight {
             None => Some(ManifestMismatch::unknown_script(name)),
         };
         let result = manifest.and_then(check);
-        results.insert(digest, result.clone());
+        results.insert((number, digest), result.clone());
         Ok(result)
-    }
-
-    /// The entry of a script in the manifest of each host that reported one. For a script of the library,
-    /// the version that the data (JSON) of the request pins, which is the same for all.
-    pub async fn script_entries(
-        &self,
-        tenant_id: TenantId,
-        agents: &[AgentId],
-        name: &str,
-        data: &str,
-    ) -> Result<HashMap<AgentId, Arc<ScriptEntry>>> {
-        if name.starts_with(LIBRARY_PREFIX) || name.starts_with(PACKAGE_PREFIX) {
-            let Some((text, sha256)) = pinned_text(data) else { return Ok(HashMap::new()) };
-            let entry = Arc::new(ScriptEntry { text, sha256: Some(sha256) });
-            return Ok(agents.iter().map(|id| (*id, Arc::clone(&entry))).collect());
-        }
-        let mut known: HashMap<ManifestDigest, Option<Arc<ScriptEntry>>> = HashMap::new();
-        let mut entries = HashMap::new();
-        for host in self.hosts(tenant_id, agents).await? {
-            let Some(digest) = host.rules.manifest else { continue };
-            let entry = match known.get(&digest) {
-                Some(entry) => entry.clone(),
-                None => {
-                    let manifest = self.manifest(tenant_id, host.agent_id, digest).await?;
-                    let script = manifest.and_then(|manifest| manifest.script(name).cloned());
-                    let entry = script.map(|script| Arc::new(ScriptEntry::from(script)));
-                    known.insert(digest, entry.clone());
-                    entry
-                }
-            };
-            if let Some(entry) = entry {
-                entries.insert(host.agent_id, entry);
-            }
-        }
-        Ok(entries)
     }
 
     async fn manifest(

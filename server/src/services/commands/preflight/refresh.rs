@@ -39,6 +39,7 @@ async fn refresh(session: &SessionHandle, until: Instant, timestamp: &str) -> bo
         start_within_ms: None,
         capsule: None,
         content: None,
+        step_contents: Vec::new(),
         call: None,
         request_id: None,
     };

@@ -106,12 +106,13 @@ impl Preflight {
         let hint = self.near_match(tenant_id, &mismatches, request).await?;
         let detail = format!("{summary}: {}{more}{hint}. Nothing was sent", reasons.join("; "));
         let code = mismatches.code;
-        Ok(match mismatches.first.first().map(|mismatch| &mismatch.mismatch) {
+        Ok(match mismatches.first.first().map(|first| first.mismatch.of_any_step()) {
             Some(
                 ManifestMismatch::ArgvNotAllowed
                 | ManifestMismatch::LibraryNotAllowed
                 | ManifestMismatch::LibraryUnsupported
-                | ManifestMismatch::PackagesUnsupported,
+                | ManifestMismatch::PackagesUnsupported
+                | ManifestMismatch::StepsUnsupported,
             ) => ServiceError::Conflict { code, detail },
             _ => ServiceError::Invalid { code, detail },
         })
@@ -120,7 +121,9 @@ impl Preflight {
     /// The mismatch of one host. For an unknown script it adds why a newer manifest is not in force.
     async fn reason(&self, tenant_id: TenantId, mismatch: &HostMismatch) -> Result<String> {
         let reason = mismatch.mismatch.to_string();
-        let ManifestMismatch::UnknownScript(_) = mismatch.mismatch else { return Ok(reason) };
+        let ManifestMismatch::UnknownScript(_) = mismatch.mismatch.of_any_step() else {
+            return Ok(reason);
+        };
         let error = match &mismatch.host.session {
             Some(_) => mismatch.host.rules.manifest_error.as_deref().map(str::to_owned),
             None => {

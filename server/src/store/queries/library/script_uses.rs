@@ -50,7 +50,8 @@ pub(super) async fn uses_of(
 
 fn runs(job: &str, name: &str) -> bool {
     let job: Option<JobTemplate> = serde_json::from_str(job).ok();
-    let script = job.and_then(|job| job.script);
-    let reference = script.as_deref().and_then(LibraryReference::parse);
-    reference.is_some_and(|reference| reference.name == name)
+    let is_meant = |script: &str| {
+        LibraryReference::parse(script).is_some_and(|reference| reference.name == name)
+    };
+    job.is_some_and(|job| job.scripts().any(is_meant))
 }

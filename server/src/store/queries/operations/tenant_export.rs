@@ -76,7 +76,7 @@ pub const TABLES: [&str; 32] = [
 ];
 
 /// Tables of a tenant that are not exported, and why.
-pub const NOT_EXPORTED_TABLES: [(&str, &str); 12] = [
+pub const NOT_EXPORTED_TABLES: [(&str, &str); 13] = [
     ("alert_states", "what checks of alert rules have measured since minutes"),
     ("api_key_secrets", "hashes of secrets"),
     ("assignment_states", "what hosts report again when they connect"),

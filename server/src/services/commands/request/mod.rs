@@ -1,22 +1,19 @@
 //! Requests for commands, and their validation before they are stored or sent.
 
+mod execute;
+
 use std::sync::Arc;
 
-use muster_protocol::library::{LIBRARY_PREFIX, LibraryReference, ScriptContent};
+use muster_protocol::CommandName;
+use muster_protocol::library::ScriptContent;
 use muster_protocol::limits::{
     DEFAULT_EXPIRES_IN_MS, DEFAULT_TIMEOUT_MS, MAX_COMMAND_DATA_BYTES, MAX_EXPIRES_IN_MS,
-    MAX_TIMEOUT_MS,
 };
-use muster_protocol::manifest::{ManifestMismatch, is_script_name};
-use muster_protocol::package::{PACKAGE_PREFIX, PackageReference};
-use muster_protocol::parameter::{self, Parameters};
 use muster_protocol::secret_parameters::SecretParameters;
-use muster_protocol::stdin::Stdin;
-use muster_protocol::{CommandName, argv};
-use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
+use self::execute::validate_execute;
 use super::idempotency::{is_idempotency_key, request_hash};
 use super::preflight::{Executable, OnMismatch, PreflightRequest};
 use super::secret_parameters::digest;
@@ -81,8 +78,8 @@ pub(in crate::services) struct ValidatedCommand {
     pub idempotency_key: Option<String>,
     /// For an `execute`.
     pub executable: Option<Executable>,
-    /// What a script of the library runs, once its version is pinned.
-    pub content: Option<Arc<ScriptContent>>,
+    /// What a script of the library runs, once its version is pinned; of steps, each once.
+    pub contents: Vec<Arc<ScriptContent>>,
     /// The call of a schedule that it is.
     pub call: Option<PinnedCall>,
     pub on_mismatch: OnMismatch,
@@ -92,18 +89,6 @@ pub(in crate::services) struct ValidatedCommand {
     pub stdin_bytes: Option<usize>,
     /// The command that it runs again.
     pub retry_of: Option<RetriedCommand>,
-}
-
-/// `data` of an `execute`: exactly one of a script and an ad-hoc command.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Execute {
-    script: Option<String>,
-    argv: Option<Vec<String>>,
-    #[serde(default)]
-    parameters: Parameters,
-    timeout_ms: Option<u64>,
-    stdin: Option<Stdin>,
 }
 
 impl CommandRequest {
@@ -182,7 +167,7 @@ impl CommandRequest {
             timeout_ms,
             idempotency_key: self.idempotency_key,
             executable,
-            content: None,
+            contents: Vec::new(),
             call: None,
             on_mismatch: self.on_mismatch,
             confirmation: self.confirmation,
@@ -220,17 +205,31 @@ impl ValidatedCommand {
         request_hash(&parts)
     }
 
-    /// The script of an `execute`.
+    /// The script of an `execute`, or the title of its steps.
     pub(in crate::services) fn script(&self) -> Option<&str> {
         match &self.executable {
             Some(
                 Executable::Script { name, .. }
                 | Executable::NamedScript(name)
                 | Executable::Library { name, .. }
-                | Executable::Package { name, .. },
+                | Executable::Package { name, .. }
+                | Executable::Steps { title: name, .. },
             ) => Some(name),
             Some(Executable::Argv) | None => None,
         }
+    }
+
+    /// What it runs, each with its secrets: one, or the steps.
+    pub(in crate::services) fn runs(
+        &self,
+    ) -> impl Iterator<Item = (&Executable, &SecretParameters)> {
+        let steps = match &self.executable {
+            Some(Executable::Steps { steps, .. }) => steps.as_slice(),
+            _ => &[],
+        };
+        let alone = self.executable.as_ref().filter(|_| steps.is_empty());
+        let alone = alone.map(|executable| (executable, &self.secret_parameters));
+        alone.into_iter().chain(steps.iter().map(|step| (&step.executable, &step.secrets)))
     }
 
     /// The kind of a durable command, for limits.
@@ -242,24 +241,27 @@ impl ValidatedCommand {
                 | Executable::Library { name, .. }
                 | Executable::Package { name, .. },
             ) => WorkKind::Script(name),
+            Some(Executable::Steps { title, .. }) => WorkKind::Steps(title),
             Some(Executable::Argv) => WorkKind::AdHoc,
             None => WorkKind::LifeCycle,
         }
     }
 
-    /// What an audit entry records: the script, or the words of an ad-hoc command, truncated. It
-    /// never has parameters, which may be secret.
+    /// What an audit entry records: the script, or the words of an ad-hoc command, truncated; of steps,
+    /// each. It never has parameters, which may be secret.
     pub(in crate::services) fn audit_detail(&self) -> (&'static str, Value) {
-        let Some(Value::Array(words)) = self.data.get("argv") else {
+        let mut left = MAX_AUDITED_CHARS;
+        if let Some(Value::Array(words)) = self.data.get("argv") {
+            return ("argv", audited_words(words, &mut left));
+        }
+        let Some(Value::Array(steps)) = self.data.get("steps") else {
             return ("script", self.script().into());
         };
-        let mut left = MAX_AUDITED_CHARS;
-        let words = words.iter().filter_map(Value::as_str).map_while(|word| {
-            let shown: String = word.chars().take(left).collect();
-            left -= shown.chars().count();
-            (!shown.is_empty() || word.is_empty()).then_some(shown)
+        let steps = steps.iter().map(|step| match step.get("argv") {
+            Some(Value::Array(words)) => json!({"argv": audited_words(words, &mut left)}),
+            _ => json!({"script": step.get("script")}),
         });
-        ("argv", words.take(MAX_AUDITED_WORDS).collect())
+        ("steps", steps.collect())
     }
 
     /// The part that hosts decide on, for an `execute`.
@@ -272,9 +274,9 @@ impl ValidatedCommand {
     /// # Errors
     /// 403 for an ad-hoc command if the caller lacks the scope for it.
     pub(in crate::services) fn check_scope(&self, caller: &Caller) -> Result<()> {
-        match self.executable {
-            Some(Executable::Argv) => caller.require(Scope::CommandsShell),
-            _ => Ok(()),
+        match self.kind().scopes().contains(&Scope::CommandsShell) {
+            true => caller.require(Scope::CommandsShell),
+            false => Ok(()),
         }
     }
 
@@ -296,79 +298,6 @@ impl ValidatedCommand {
     }
 }
 
-/// What the data of an `execute` asks for: its timeout, what to run, the secrets and the size of its input.
-type ValidExecute = (u64, Executable, SecretParameters, Option<usize>);
-
-/// Validates the data of an `execute` and takes its secrets out.
-fn validate_execute(data: &mut Value) -> Result<ValidExecute> {
-    let mismatch = |error: serde_json::Error| ServiceError::Invalid {
-        code: "invalid_field",
-        detail: format!("`data` of `execute`: {error}"),
-    };
-    let secrets = data.as_object_mut().and_then(|data| data.remove("secret_parameters"));
-    let secrets = secrets.map(SecretParameters::deserialize).transpose().map_err(mismatch)?;
-    let secrets = secrets.unwrap_or_default();
-    let execute = Execute::deserialize(&*data).map_err(mismatch)?;
-    let mismatch = |mismatch: ManifestMismatch| ServiceError::Invalid {
-        code: mismatch.code(),
-        detail: mismatch.to_string(),
-    };
-    let reference = execute.script.as_deref().and_then(LibraryReference::parse);
-    let package = execute.script.as_deref().and_then(PackageReference::parse);
-    match (&execute.script, &execute.argv) {
-        (Some(script), None) if script.starts_with(PACKAGE_PREFIX) && package.is_none() => {
-            return Err(ServiceError::invalid_field(
-                "data.script",
-                "must be `package:NAME` or `package:NAME@VERSION`",
-            ));
-        }
-        (Some(script), None) if script.starts_with(LIBRARY_PREFIX) && reference.is_none() => {
-            return Err(ServiceError::invalid_field(
-                "data.script",
-                "must be `library:NAME` or `library:NAME@VERSION`",
-            ));
-        }
-        (Some(script), None)
-            if reference.is_none() && package.is_none() && !is_script_name(script) =>
-        {
-            return Err(ServiceError::invalid_field(
-                "data.script",
-                "must be 1 to 128 of letters, digits, `.`, `_`, `-`, no dot at the start, or `library:` or `package:` and such a name",
-            ));
-        }
-        (Some(_), None) => {}
-        (None, Some(argv)) => argv::check(argv).map_err(|error| mismatch(error.into()))?,
-        (None, None) => {
-            let problem = "is missing; send `script`, or `argv` for an ad-hoc command";
-            return Err(ServiceError::invalid_field("script", problem));
-        }
-        (Some(_), Some(_)) => {
-            let problem = "and `argv` exclude each other; send one of them";
-            return Err(ServiceError::conflicting("script", "argv", problem));
-        }
-    }
-    parameter::check(&execute.parameters, &secrets).map_err(|error| mismatch(error.into()))?;
-    let stdin_bytes = execute.stdin.map(|stdin| stdin.bytes().len());
-    let timeout_ms = execute.timeout_ms.unwrap_or(DEFAULT_TIMEOUT_MS);
-    if !(1..=MAX_TIMEOUT_MS).contains(&timeout_ms) {
-        let bounds = 1..=MAX_TIMEOUT_MS;
-        return Err(ServiceError::out_of_range("data.timeout_ms", timeout_ms, bounds));
-    }
-    let executable = match execute.script {
-        Some(_) if let Some(reference) = reference => {
-            let (name, parameters) = (reference.full_name(), execute.parameters);
-            Executable::Library { name, reference, parameters }
-        }
-        Some(_) if let Some(reference) = package => {
-            let (name, parameters) = (reference.full_name(), execute.parameters);
-            Executable::Package { name, reference, parameters }
-        }
-        Some(name) => Executable::Script { name, parameters: execute.parameters },
-        None => Executable::Argv,
-    };
-    Ok((timeout_ms, executable, secrets, stdin_bytes))
-}
-
 impl ValidatedCommand {
     /// Standard input is stored with each execution, so many agents get less of it.
     ///
@@ -383,6 +312,16 @@ impl ValidatedCommand {
             false => Ok(()),
         }
     }
+}
+
+/// The words of an ad-hoc command as far as there is room for them.
+fn audited_words(words: &[Value], left: &mut usize) -> Value {
+    let words = words.iter().filter_map(Value::as_str).map_while(|word| {
+        let shown: String = word.chars().take(*left).collect();
+        *left -= shown.chars().count();
+        (!shown.is_empty() || word.is_empty()).then_some(shown)
+    });
+    words.take(MAX_AUDITED_WORDS).collect()
 }
 
 /// The scope that a command needs.

@@ -1,0 +1,82 @@
+//! What a shim starts.
+
+use muster_protocol::library::TriggerCall;
+use muster_protocol::package::ServiceSettings;
+use muster_protocol::secret_parameters::SecretDelivery;
+use muster_protocol::step::OnFailure;
+use serde::{Deserialize, Serialize};
+
+/// What a shim starts, and its limits.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Launch {
+    /// Relative to the scripts folder; empty for an ad-hoc command.
+    pub path: String,
+    /// The program and arguments of an ad-hoc command.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub argv: Vec<String>,
+    #[serde(default)]
+    pub interpreter: Option<String>,
+    #[serde(default)]
+    pub args: Vec<String>,
+    /// Hex SHA-256 that the file must have when it starts.
+    #[serde(default)]
+    pub sha256: Option<String>,
+    /// The script's name in the manifest, for people.
+    #[serde(default)]
+    pub script: Option<String>,
+    /// For a script of the library, whose `path` is the name of a file in the cache.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub library: Option<LibraryLaunch>,
+    /// For a package: `path` is a file of it, and `sha256` that of its archive.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub package: Option<PackageLaunch>,
+    /// For a package that is kept running.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service: Option<Box<ServiceSettings>>,
+    /// For a script of the library with a trigger.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub call: Option<TriggerCall>,
+    /// The `requirements.txt` of a script of the library.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub requirements: Option<String>,
+    /// What the host's policy allowed when the command was accepted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<String>,
+    /// The user that it runs as; the agent's own user if absent.
+    #[serde(default)]
+    pub run_as: Option<String>,
+    /// Several runs, one after the other, which share time limit, output and user. Nothing else of this record
+    /// is about one of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub steps: Vec<StepLaunch>,
+    #[serde(default, skip_serializing_if = "SecretDelivery::is_environment")]
+    pub secrets: SecretDelivery,
+    pub timeout_ms: u64,
+    pub output_limit_bytes: u64,
+    pub output_quota_bytes: u64,
+}
+
+/// One of several runs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StepLaunch {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    #[serde(default)]
+    pub on_failure: OnFailure,
+    /// Without steps of its own.
+    pub launch: Launch,
+}
+
+/// What only scripts of the library have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LibraryLaunch {
+    pub version: u32,
+}
+
+/// What only packages have.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PackageLaunch {
+    pub version: String,
+    /// Size of the archive.
+    pub archive_bytes: u64,
+}
