@@ -3648,6 +3648,94 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/services": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List services, newest first.
+         * @description `/api/assignments/{id}/agents` has the state of each agent.
+         *
+         *     Needs the scope `schedules:read`.
+         */
+        get: operations["list_services"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/services/{id}/restart": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Restart a service: end its run and start another one.
+         * @description One that is stopped is started.
+         *
+         *     Needs the scope `commands:run`.
+         */
+        post: operations["restart_service"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/services/{id}/start": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Start a service that was stopped.
+         * @description Restart one that has ended.
+         *
+         *     Needs the scope `commands:run`.
+         */
+        post: operations["start_service"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/services/{id}/stop": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Stop a service until it is started.
+         * @description It stays stopped after restarts of agent and host.
+         *
+         *     Needs the scope `commands:run`.
+         */
+        post: operations["stop_service"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/setup": {
         parameters: {
             query?: never;
@@ -4516,6 +4604,7 @@ export interface components {
             error_code?: string | null;
             is_connected: boolean;
             reported_at?: components["schemas"]["Timestamp"] | null;
+            service?: components["schemas"]["ServiceStateView"] | null;
             /**
              * Format: int64
              * @description Due times that did not become a run on this host.
@@ -4538,6 +4627,11 @@ export interface components {
             created_at: components["schemas"]["Timestamp"];
             created_by: components["schemas"]["PrincipalId"];
             id: components["schemas"]["AssignmentId"];
+            /**
+             * @description `task` or `service`, as the package says.
+             * @example task
+             */
+            kind: string;
             name: string;
             /** @example package:backup@1.2.0 */
             package: string;
@@ -4980,6 +5074,23 @@ export interface components {
         ConfirmationView: {
             confirmed_at: components["schemas"]["Timestamp"];
         };
+        /** @description Agents on which a service is started, stopped or restarted. */
+        ControlService: {
+            /**
+             * Format: int64
+             * @description The number of agents, if the ladder of the tenant asks for it.
+             */
+            confirm_agent_count?: number | null;
+            target?: components["schemas"]["TargetSpec"] | null;
+        };
+        /** @description How many agents a request about a service reaches. */
+        ControlledService: {
+            /**
+             * Format: int64
+             * @description Agents that are not connected follow when they are.
+             */
+            agent_count: number;
+        };
         CreateAgentKey: {
             expires_at?: components["schemas"]["Timestamp"] | null;
             /** @description Default: 1. */
@@ -5069,7 +5180,7 @@ export interface components {
             name: components["schemas"]["Name"];
             /**
              * @description `package:NAME@VERSION`, or `package:NAME` for the version that was uploaded last. Its kind must be
-             *     `task`.
+             *     `task` or `service`.
              */
             package: string;
             /** @description Of each run. They can't be secret, because hosts keep them, and never change. */
@@ -6426,6 +6537,12 @@ export interface components {
             next_cursor: string | null;
         };
         /** @description One page of a list. */
+        PageView_ServiceView: {
+            items: components["schemas"]["ServiceView"][];
+            /** @description Pass it as `cursor` for the next page; `null` on the last. */
+            next_cursor: string | null;
+        };
+        /** @description One page of a list. */
         PageView_TenantView: {
             items: components["schemas"]["TenantView"][];
             /** @description Pass it as `cursor` for the next page; `null` on the last. */
@@ -7291,6 +7408,58 @@ export interface components {
             /** @description `whsec_…`, in the format of Standard Webhooks libraries. */
             secret: string;
         };
+        /** @description What a service does on an agent. */
+        ServiceStateView: {
+            /**
+             * @description `unknown`, `healthy` or `failing`; `null` without a check, and while it does not run.
+             * @example healthy
+             */
+            health?: string | null;
+            last_error_code?: string | null;
+            /**
+             * @description How the last run that has ended did so, as a state of an execution.
+             * @example failed
+             */
+            last_outcome?: string | null;
+            /**
+             * @description `applied` or `unavailable`; `null` without limits, and while it does not run.
+             * @example applied
+             */
+            limits?: string | null;
+            restart_at?: components["schemas"]["Timestamp"] | null;
+            /**
+             * Format: int64
+             * @description Starts after an end that was not requested, since the host has this version.
+             */
+            restart_count: number;
+            run_id?: components["schemas"]["CommandId"] | null;
+            started_at?: components["schemas"]["Timestamp"] | null;
+            /**
+             * @description `waiting`: it can't start yet. `running`, `stopping`. `backoff`: it starts again at `restart_at`.
+             *     `stopped`: a person stopped it. `ended`: its restart policy does not start it again.
+             * @example running
+             */
+            state: string;
+        };
+        /** @description A service: an assignment of a package that hosts keep running. */
+        ServiceView: {
+            /** @description Of the assignment. */
+            id: components["schemas"]["AssignmentId"];
+            name: string;
+            /** @example package:proxy@1.2.0 */
+            package: string;
+            /**
+             * @description Numbers of agents by the state that they reported last: `waiting`, `running`, `stopping`, `backoff`,
+             *     `stopped` or `ended`.
+             * @example {
+             *       "running": 3
+             *     }
+             */
+            state_counts: {
+                [key: string]: number;
+            };
+            target: components["schemas"]["TargetSpec"];
+        };
         /**
          * Format: uuid
          * @description A member who is signed in, on one device.
@@ -7647,7 +7816,7 @@ export interface components {
          * @description Why a durable command exists.
          * @enum {string}
          */
-        Trigger: "api" | "retry" | "group" | "schedule" | "hook" | "task";
+        Trigger: "api" | "retry" | "group" | "schedule" | "hook" | "task" | "service";
         /** @description What the schedule of a script with a trigger keeps for one agent. */
         TriggerStateView: {
             agent_id: components["schemas"]["AgentId"];
@@ -8480,11 +8649,13 @@ export interface operations {
                      *             "releases",
                      *             "library",
                      *             "packages",
-                     *             "assignments"
+                     *             "steps",
+                     *             "assignments",
+                     *             "client_certificates"
                      *           ],
                      *           "connected_at": "2026-01-31T12:00:00.000Z",
                      *           "created_at": "2026-01-31T12:00:00.000Z",
-                     *           "fingerprint": "SHA256:r0BcbJ4i+6TwDAvzDyTFsUaj80faQaMjCwVF0kyJbnM",
+                     *           "fingerprint": "SHA256:7JdUlMUj3y65YA/qhhgl6DpAG6wSdjVh0TggM5hOx18",
                      *           "hostname": "vm",
                      *           "id": "01900000-0000-7000-8000-000000000003",
                      *           "ip": "192.0.2.2",
@@ -8497,7 +8668,7 @@ export interface operations {
                      *           "next_fingerprint": null,
                      *           "os": "Linux 6.18.44-fc-v669",
                      *           "policy": "manifest",
-                     *           "public_key": "lDuH/+WZ0WecLL6y+lM33a6NGjhCDBqRMBQDfUMECpI=",
+                     *           "public_key": "9bDO86ENpHY597myVG3uIrfYPczHnulKm+Y5DhaCcwU=",
                      *           "status": "online",
                      *           "tags": [
                      *             "web",
@@ -8625,11 +8796,13 @@ export interface operations {
                      *             "releases",
                      *             "library",
                      *             "packages",
-                     *             "assignments"
+                     *             "steps",
+                     *             "assignments",
+                     *             "client_certificates"
                      *           ],
                      *           "connected_at": "2026-01-31T12:00:00.000Z",
                      *           "created_at": "2026-01-31T12:00:00.000Z",
-                     *           "fingerprint": "SHA256:r0BcbJ4i+6TwDAvzDyTFsUaj80faQaMjCwVF0kyJbnM",
+                     *           "fingerprint": "SHA256:7JdUlMUj3y65YA/qhhgl6DpAG6wSdjVh0TggM5hOx18",
                      *           "hostname": "vm",
                      *           "id": "01900000-0000-7000-8000-000000000003",
                      *           "ip": "192.0.2.2",
@@ -8642,7 +8815,7 @@ export interface operations {
                      *           "next_fingerprint": null,
                      *           "os": "Linux 6.18.44-fc-v669",
                      *           "policy": "manifest",
-                     *           "public_key": "lDuH/+WZ0WecLL6y+lM33a6NGjhCDBqRMBQDfUMECpI=",
+                     *           "public_key": "9bDO86ENpHY597myVG3uIrfYPczHnulKm+Y5DhaCcwU=",
                      *           "status": "online",
                      *           "tags": [
                      *             "web",
@@ -9834,7 +10007,7 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "command_id": "01900000-0000-7000-8000-000000000115",
+                     *       "command_id": "01900000-0000-7000-8000-000000000118",
                      *       "data": {
                      *         "pong": true,
                      *         "timestamp": "2026-01-31T12:00:00.000Z"
@@ -10199,11 +10372,11 @@ export interface operations {
                      *       "commands": [
                      *         {
                      *           "command": "execute",
-                     *           "command_id": "01900000-0000-7000-8000-000000000056",
+                     *           "command_id": "01900000-0000-7000-8000-000000000057",
                      *           "data": {
                      *             "script": "deploy"
                      *           },
-                     *           "request_id": "01900000-0000-7000-8000-000000000116",
+                     *           "request_id": "01900000-0000-7000-8000-000000000119",
                      *           "start_within_ms": 86400000,
                      *           "timestamp": "2026-01-31T12:00:00.000Z",
                      *           "type": "command"
@@ -10333,11 +10506,13 @@ export interface operations {
                      *         "releases",
                      *         "library",
                      *         "packages",
-                     *         "assignments"
+                     *         "steps",
+                     *         "assignments",
+                     *         "client_certificates"
                      *       ],
                      *       "connected_at": "2026-01-31T12:00:00.000Z",
                      *       "created_at": "2026-01-31T12:00:00.000Z",
-                     *       "fingerprint": "SHA256:r0BcbJ4i+6TwDAvzDyTFsUaj80faQaMjCwVF0kyJbnM",
+                     *       "fingerprint": "SHA256:7JdUlMUj3y65YA/qhhgl6DpAG6wSdjVh0TggM5hOx18",
                      *       "hostname": "vm",
                      *       "id": "01900000-0000-7000-8000-000000000003",
                      *       "ip": "192.0.2.2",
@@ -10351,7 +10526,7 @@ export interface operations {
                      *       "next_fingerprint": null,
                      *       "os": "Linux 6.18.44-fc-v669",
                      *       "policy": "manifest",
-                     *       "public_key": "lDuH/+WZ0WecLL6y+lM33a6NGjhCDBqRMBQDfUMECpI=",
+                     *       "public_key": "9bDO86ENpHY597myVG3uIrfYPczHnulKm+Y5DhaCcwU=",
                      *       "status": "online",
                      *       "tags": [
                      *         "web",
@@ -10457,7 +10632,7 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "command_id": "01900000-0000-7000-8000-000000000056",
+                 *       "command_id": "01900000-0000-7000-8000-000000000057",
                  *       "result": {
                  *         "data": {},
                  *         "success": true
@@ -10626,11 +10801,13 @@ export interface operations {
                      *         "releases",
                      *         "library",
                      *         "packages",
-                     *         "assignments"
+                     *         "steps",
+                     *         "assignments",
+                     *         "client_certificates"
                      *       ],
                      *       "connected_at": "2026-01-31T12:00:00.000Z",
                      *       "created_at": "2026-01-31T12:00:00.000Z",
-                     *       "fingerprint": "SHA256:r0BcbJ4i+6TwDAvzDyTFsUaj80faQaMjCwVF0kyJbnM",
+                     *       "fingerprint": "SHA256:7JdUlMUj3y65YA/qhhgl6DpAG6wSdjVh0TggM5hOx18",
                      *       "hostname": "vm",
                      *       "id": "01900000-0000-7000-8000-000000000003",
                      *       "ip": "192.0.2.2",
@@ -10643,7 +10820,7 @@ export interface operations {
                      *       "next_fingerprint": null,
                      *       "os": "Linux 6.18.44-fc-v669",
                      *       "policy": "manifest",
-                     *       "public_key": "lDuH/+WZ0WecLL6y+lM33a6NGjhCDBqRMBQDfUMECpI=",
+                     *       "public_key": "9bDO86ENpHY597myVG3uIrfYPczHnulKm+Y5DhaCcwU=",
                      *       "status": "online",
                      *       "tags": [
                      *         "web",
@@ -10833,11 +11010,13 @@ export interface operations {
                      *         "releases",
                      *         "library",
                      *         "packages",
-                     *         "assignments"
+                     *         "steps",
+                     *         "assignments",
+                     *         "client_certificates"
                      *       ],
                      *       "connected_at": "2026-01-31T12:00:00.000Z",
                      *       "created_at": "2026-01-31T12:00:00.000Z",
-                     *       "fingerprint": "SHA256:r0BcbJ4i+6TwDAvzDyTFsUaj80faQaMjCwVF0kyJbnM",
+                     *       "fingerprint": "SHA256:7JdUlMUj3y65YA/qhhgl6DpAG6wSdjVh0TggM5hOx18",
                      *       "hostname": "vm",
                      *       "id": "01900000-0000-7000-8000-000000000003",
                      *       "ip": "192.0.2.2",
@@ -10850,7 +11029,7 @@ export interface operations {
                      *       "next_fingerprint": null,
                      *       "os": "Linux 6.18.44-fc-v669",
                      *       "policy": "manifest",
-                     *       "public_key": "lDuH/+WZ0WecLL6y+lM33a6NGjhCDBqRMBQDfUMECpI=",
+                     *       "public_key": "9bDO86ENpHY597myVG3uIrfYPczHnulKm+Y5DhaCcwU=",
                      *       "status": "online",
                      *       "tags": [
                      *         "web",
@@ -11310,13 +11489,13 @@ export interface operations {
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": null,
-                     *           "id": "01900000-0000-7000-8000-000000000053",
+                     *           "id": "01900000-0000-7000-8000-000000000054",
                      *           "kind": "online"
                      *         },
                      *         {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": null,
-                     *           "id": "01900000-0000-7000-8000-000000000054",
+                     *           "id": "01900000-0000-7000-8000-000000000055",
                      *           "kind": "enrolled"
                      *         }
                      *       ],
@@ -11528,7 +11707,7 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "command_id": "01900000-0000-7000-8000-000000000114",
+                     *       "command_id": "01900000-0000-7000-8000-000000000117",
                      *       "data": {
                      *         "pong": true,
                      *         "timestamp": "2026-01-31T12:00:00.000Z"
@@ -12570,7 +12749,7 @@ export interface operations {
                      *       "items": [
                      *         {
                      *           "agent_count": 1,
-                     *           "agents_sha256": "25e075af0768369433c279e0bcb0b4aa04ce283cea199fcd8df273a462bc2dea",
+                     *           "agents_sha256": "3cdcdae0f861624d43f01c6c56e97b583a82da96510b618d452d82e2e237abec",
                      *           "command": "execute",
                      *           "command_id": null,
                      *           "created_at": "2026-01-31T12:00:00.000Z",
@@ -12598,7 +12777,7 @@ export interface operations {
                      *             "every script"
                      *           ],
                      *           "script": "deploy",
-                     *           "script_sha256": "0b6aa67a2e7e5082f08909674625cf3f7fce926ab260b10bf7657d3f794cbecb",
+                     *           "script_sha256": "8180ffce71f04ca3d7ad4c32a45d3cacafd5b17a64d63bacf05606159607aac8",
                      *           "state": "pending"
                      *         }
                      *       ],
@@ -12989,7 +13168,7 @@ export interface operations {
                      *       "agent_names": [
                      *         "old-1"
                      *       ],
-                     *       "agents_sha256": "25e075af0768369433c279e0bcb0b4aa04ce283cea199fcd8df273a462bc2dea",
+                     *       "agents_sha256": "3cdcdae0f861624d43f01c6c56e97b583a82da96510b618d452d82e2e237abec",
                      *       "command": "execute",
                      *       "command_id": null,
                      *       "commands": [
@@ -13023,7 +13202,7 @@ export interface operations {
                      *         "every script"
                      *       ],
                      *       "script": "deploy",
-                     *       "script_sha256": "0b6aa67a2e7e5082f08909674625cf3f7fce926ab260b10bf7657d3f794cbecb",
+                     *       "script_sha256": "8180ffce71f04ca3d7ad4c32a45d3cacafd5b17a64d63bacf05606159607aac8",
                      *       "state": "pending"
                      *     }
                      */
@@ -13119,7 +13298,7 @@ export interface operations {
                      *       "agent_names": [
                      *         "old-1"
                      *       ],
-                     *       "agents_sha256": "25e075af0768369433c279e0bcb0b4aa04ce283cea199fcd8df273a462bc2dea",
+                     *       "agents_sha256": "3cdcdae0f861624d43f01c6c56e97b583a82da96510b618d452d82e2e237abec",
                      *       "command": "execute",
                      *       "command_id": null,
                      *       "commands": [
@@ -13153,7 +13332,7 @@ export interface operations {
                      *         "every script"
                      *       ],
                      *       "script": "deploy",
-                     *       "script_sha256": "0b6aa67a2e7e5082f08909674625cf3f7fce926ab260b10bf7657d3f794cbecb",
+                     *       "script_sha256": "8180ffce71f04ca3d7ad4c32a45d3cacafd5b17a64d63bacf05606159607aac8",
                      *       "state": "approved"
                      *     }
                      */
@@ -13294,13 +13473,13 @@ export interface operations {
                      *       "agent_names": [
                      *         "old-1"
                      *       ],
-                     *       "agents_sha256": "25e075af0768369433c279e0bcb0b4aa04ce283cea199fcd8df273a462bc2dea",
+                     *       "agents_sha256": "3cdcdae0f861624d43f01c6c56e97b583a82da96510b618d452d82e2e237abec",
                      *       "command": "execute",
                      *       "command_id": null,
                      *       "commands": [
                      *         {
                      *           "agent_id": "01900000-0000-7000-8000-000000000009",
-                     *           "command_id": "01900000-0000-7000-8000-000000000118"
+                     *           "command_id": "01900000-0000-7000-8000-000000000121"
                      *         }
                      *       ],
                      *       "created_at": "2026-01-31T12:00:00.000Z",
@@ -13317,8 +13496,8 @@ export interface operations {
                      *           "sha256": null
                      *         }
                      *       ],
-                     *       "id": "01900000-0000-7000-8000-000000000119",
-                     *       "job_id": "01900000-0000-7000-8000-000000000120",
+                     *       "id": "01900000-0000-7000-8000-000000000122",
+                     *       "job_id": "01900000-0000-7000-8000-000000000123",
                      *       "parameters_sha256": "e885777a181900f632021219f03c1f1652b74ee33109a345b1f8aa96a055c9fa",
                      *       "reason": "checked with the team",
                      *       "requested_by": "01900000-0000-7000-8000-000000000002",
@@ -13328,7 +13507,7 @@ export interface operations {
                      *         "every script"
                      *       ],
                      *       "script": "deploy",
-                     *       "script_sha256": "0b6aa67a2e7e5082f08909674625cf3f7fce926ab260b10bf7657d3f794cbecb",
+                     *       "script_sha256": "8180ffce71f04ca3d7ad4c32a45d3cacafd5b17a64d63bacf05606159607aac8",
                      *       "state": "refused"
                      *     }
                      */
@@ -13461,6 +13640,7 @@ export interface operations {
                      *           "created_at": "2026-01-31T12:00:00.000Z",
                      *           "created_by": "01900000-0000-7000-8000-000000000002",
                      *           "id": "01900000-0000-7000-8000-000000000027",
+                     *           "kind": "task",
                      *           "name": "nightly-report",
                      *           "package": "package:report@1.0.0",
                      *           "package_id": "01900000-0000-7000-8000-000000000028",
@@ -13574,6 +13754,7 @@ export interface operations {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "id": "01900000-0000-7000-8000-000000000027",
+                     *       "kind": "task",
                      *       "name": "nightly-report",
                      *       "package": "package:report@1.0.0",
                      *       "package_id": "01900000-0000-7000-8000-000000000028",
@@ -13699,6 +13880,7 @@ export interface operations {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "id": "01900000-0000-7000-8000-000000000027",
+                     *       "kind": "task",
                      *       "name": "nightly-report",
                      *       "package": "package:report@1.0.0",
                      *       "package_id": "01900000-0000-7000-8000-000000000028",
@@ -13873,6 +14055,7 @@ export interface operations {
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "id": "01900000-0000-7000-8000-000000000027",
+                     *       "kind": "task",
                      *       "name": "nightly-report",
                      *       "package": "package:report@1.0.0",
                      *       "package_id": "01900000-0000-7000-8000-000000000028",
@@ -14018,6 +14201,7 @@ export interface operations {
                      *           "error_code": null,
                      *           "is_connected": true,
                      *           "reported_at": null,
+                     *           "service": null,
                      *           "skipped_count": 0,
                      *           "state": "wanted"
                      *         }
@@ -14149,7 +14333,7 @@ export interface operations {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
                      *           "id": "01900000-0000-7000-8000-000000000042",
-                     *           "link": 98,
+                     *           "link": 105,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000003",
@@ -14168,11 +14352,11 @@ export interface operations {
                      *             "command": "execute",
                      *             "script": "deploy"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000055",
-                     *           "link": 97,
+                     *           "id": "01900000-0000-7000-8000-000000000056",
+                     *           "link": 104,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000056",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000057",
                      *           "subject_kind": "command",
                      *           "subject_name": null
                      *         },
@@ -14198,11 +14382,11 @@ export interface operations {
                      *             ],
                      *             "trusts_holders": false
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000057",
-                     *           "link": 96,
+                     *           "id": "01900000-0000-7000-8000-000000000058",
+                     *           "link": 103,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000058",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000059",
                      *           "subject_kind": "agent_key",
                      *           "subject_name": "a key"
                      *         },
@@ -14213,14 +14397,14 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {
-                     *             "new": "01adeb21e70091e204d327f8485ab30808ade1a18012c774c3572299b4f740b7",
-                     *             "old": "b83d1f6432cdc82ba3eb5936a91372917113b3d68052d5181d6f157279f8f4fc"
+                     *             "new": "c50c3206e99a3a684ceeb806f3d8df035c82089c12654f79953c15537059bce2",
+                     *             "old": "e5458e4801e035b99628552894f1b56cef9af7b399b6e487d02b506c6fc58a92"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000059",
-                     *           "link": 95,
+                     *           "id": "01900000-0000-7000-8000-000000000060",
+                     *           "link": 102,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000060",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000061",
                      *           "subject_kind": "release_key_change",
                      *           "subject_name": null
                      *         },
@@ -14233,8 +14417,8 @@ export interface operations {
                      *           "detail": {
                      *             "version": "0.2.0"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000061",
-                     *           "link": 94,
+                     *           "id": "01900000-0000-7000-8000-000000000062",
+                     *           "link": 101,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000040",
@@ -14259,11 +14443,11 @@ export interface operations {
                      *             ],
                      *             "trusts_holders": false
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000062",
-                     *           "link": 93,
+                     *           "id": "01900000-0000-7000-8000-000000000063",
+                     *           "link": 100,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000063",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000064",
                      *           "subject_kind": "agent_key",
                      *           "subject_name": "a key"
                      *         },
@@ -14274,8 +14458,8 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000064",
-                     *           "link": 92,
+                     *           "id": "01900000-0000-7000-8000-000000000065",
+                     *           "link": 99,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000031",
@@ -14293,8 +14477,8 @@ export interface operations {
                      *             "name": "web",
                      *             "state": "active"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000065",
-                     *           "link": 91,
+                     *           "id": "01900000-0000-7000-8000-000000000066",
+                     *           "link": 98,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000031",
@@ -14312,8 +14496,8 @@ export interface operations {
                      *             "name": "web",
                      *             "state": "paused"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000066",
-                     *           "link": 90,
+                     *           "id": "01900000-0000-7000-8000-000000000067",
+                     *           "link": 97,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000031",
@@ -14331,8 +14515,8 @@ export interface operations {
                      *             "name": "web",
                      *             "state": "active"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000067",
-                     *           "link": 89,
+                     *           "id": "01900000-0000-7000-8000-000000000068",
+                     *           "link": 96,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000031",
@@ -14350,8 +14534,8 @@ export interface operations {
                      *             "name": "web",
                      *             "state": "active"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000068",
-                     *           "link": 88,
+                     *           "id": "01900000-0000-7000-8000-000000000069",
+                     *           "link": 95,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000031",
@@ -14365,11 +14549,11 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {
-                     *             "key": "b83d1f6432cdc82ba3eb5936a91372917113b3d68052d5181d6f157279f8f4fc",
+                     *             "key": "e5458e4801e035b99628552894f1b56cef9af7b399b6e487d02b506c6fc58a92",
                      *             "version": "0.2.0"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000069",
-                     *           "link": 87,
+                     *           "id": "01900000-0000-7000-8000-000000000070",
+                     *           "link": 94,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000040",
@@ -14385,11 +14569,11 @@ export interface operations {
                      *           "detail": {
                      *             "platform": "linux-x86_64",
                      *             "program": "muster-supervisor",
-                     *             "sha256": "9b8c14af3ef7909081b63de7ff3ce9c06c83608f9fb1afcda6035c0aad69ccdc",
+                     *             "sha256": "1be1b60e474255b328c5ae0829ed7037236e0de7fba6d66f3018a6f989834c56",
                      *             "version": "0.2.0"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000070",
-                     *           "link": 86,
+                     *           "id": "01900000-0000-7000-8000-000000000071",
+                     *           "link": 93,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000040",
@@ -14405,11 +14589,11 @@ export interface operations {
                      *           "detail": {
                      *             "platform": "linux-x86_64",
                      *             "program": "muster-agent",
-                     *             "sha256": "27c558cef84121af7492b5f04e1d90ec13c016fb56494ac201af03bb6c605dab",
+                     *             "sha256": "538872881d9718cf7388b5da5eb84f93180d40998a88ae578842afcbea86456b",
                      *             "version": "0.2.0"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000071",
-                     *           "link": 85,
+                     *           "id": "01900000-0000-7000-8000-000000000072",
+                     *           "link": 92,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000040",
@@ -14423,11 +14607,11 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {
-                     *             "key": "b83d1f6432cdc82ba3eb5936a91372917113b3d68052d5181d6f157279f8f4fc",
+                     *             "key": "e5458e4801e035b99628552894f1b56cef9af7b399b6e487d02b506c6fc58a92",
                      *             "version": "0.2.0"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000072",
-                     *           "link": 84,
+                     *           "id": "01900000-0000-7000-8000-000000000073",
+                     *           "link": 91,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000040",
@@ -14442,7 +14626,7 @@ export interface operations {
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
                      *           "id": "01900000-0000-7000-8000-000000000041",
-                     *           "link": 83,
+                     *           "link": 90,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000007",
@@ -14460,8 +14644,8 @@ export interface operations {
                      *             "from": "SHA256:bn8+ozMkgTe0jts6AMaEXp1wDbrLbDqWRl1KW4wNr2E",
                      *             "replaced_agent": null
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000073",
-                     *           "link": 82,
+                     *           "id": "01900000-0000-7000-8000-000000000074",
+                     *           "link": 89,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000007",
@@ -14486,8 +14670,8 @@ export interface operations {
                      *             ],
                      *             "trusts_holders": false
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000074",
-                     *           "link": 81,
+                     *           "id": "01900000-0000-7000-8000-000000000075",
+                     *           "link": 88,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000008",
@@ -14501,8 +14685,8 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000075",
-                     *           "link": 80,
+                     *           "id": "01900000-0000-7000-8000-000000000076",
+                     *           "link": 87,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000015",
@@ -14521,8 +14705,8 @@ export interface operations {
                      *             "command": "execute",
                      *             "script": "deploy"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000076",
-                     *           "link": 79,
+                     *           "id": "01900000-0000-7000-8000-000000000077",
+                     *           "link": 86,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000015",
@@ -14542,11 +14726,11 @@ export interface operations {
                      *             "retry_of": "01900000-0000-7000-8000-000000000014",
                      *             "script": "deploy"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000077",
-                     *           "link": 78,
+                     *           "id": "01900000-0000-7000-8000-000000000078",
+                     *           "link": 85,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000078",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000079",
                      *           "subject_kind": "command",
                      *           "subject_name": null
                      *         },
@@ -14557,8 +14741,8 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000079",
-                     *           "link": 77,
+                     *           "id": "01900000-0000-7000-8000-000000000080",
+                     *           "link": 84,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000014",
@@ -14577,8 +14761,8 @@ export interface operations {
                      *             "command": "execute",
                      *             "script": "deploy"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000080",
-                     *           "link": 76,
+                     *           "id": "01900000-0000-7000-8000-000000000081",
+                     *           "link": 83,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000014",
@@ -14592,8 +14776,8 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000081",
-                     *           "link": 75,
+                     *           "id": "01900000-0000-7000-8000-000000000082",
+                     *           "link": 82,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000017",
@@ -14612,8 +14796,8 @@ export interface operations {
                      *             "script": "deploy",
                      *             "waves": 1
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000082",
-                     *           "link": 74,
+                     *           "id": "01900000-0000-7000-8000-000000000083",
+                     *           "link": 81,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000017",
@@ -14627,8 +14811,8 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000083",
-                     *           "link": 73,
+                     *           "id": "01900000-0000-7000-8000-000000000084",
+                     *           "link": 80,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000001",
@@ -14642,8 +14826,8 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000084",
-                     *           "link": 72,
+                     *           "id": "01900000-0000-7000-8000-000000000085",
+                     *           "link": 79,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000001",
@@ -14657,8 +14841,8 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000085",
-                     *           "link": 71,
+                     *           "id": "01900000-0000-7000-8000-000000000086",
+                     *           "link": 78,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000001",
@@ -14677,8 +14861,8 @@ export interface operations {
                      *             "script": "deploy",
                      *             "waves": 1
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000086",
-                     *           "link": 70,
+                     *           "id": "01900000-0000-7000-8000-000000000087",
+                     *           "link": 77,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000001",
@@ -14703,11 +14887,11 @@ export interface operations {
                      *             ],
                      *             "trusts_holders": false
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000087",
-                     *           "link": 69,
+                     *           "id": "01900000-0000-7000-8000-000000000088",
+                     *           "link": 76,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000088",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000089",
                      *           "subject_kind": "agent_key",
                      *           "subject_name": "a key"
                      *         },
@@ -14724,7 +14908,7 @@ export interface operations {
                      *             "waves": null
                      *           },
                      *           "id": "01900000-0000-7000-8000-000000000043",
-                     *           "link": 68,
+                     *           "link": 75,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000044",
@@ -14738,8 +14922,8 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000089",
-                     *           "link": 67,
+                     *           "id": "01900000-0000-7000-8000-000000000090",
+                     *           "link": 74,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000033",
@@ -14755,8 +14939,8 @@ export interface operations {
                      *           "detail": {
                      *             "host": "hooks.invalid"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000090",
-                     *           "link": 66,
+                     *           "id": "01900000-0000-7000-8000-000000000091",
+                     *           "link": 73,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000033",
@@ -14780,8 +14964,8 @@ export interface operations {
                      *             "kind": "slack",
                      *             "name": "operations"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000091",
-                     *           "link": 65,
+                     *           "id": "01900000-0000-7000-8000-000000000092",
+                     *           "link": 72,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000033",
@@ -14805,8 +14989,8 @@ export interface operations {
                      *             "kind": "slack",
                      *             "name": "operations"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000092",
-                     *           "link": 64,
+                     *           "id": "01900000-0000-7000-8000-000000000093",
+                     *           "link": 71,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000033",
@@ -14820,11 +15004,11 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000093",
-                     *           "link": 63,
+                     *           "id": "01900000-0000-7000-8000-000000000094",
+                     *           "link": 70,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000094",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000095",
                      *           "subject_kind": "integration",
                      *           "subject_name": null
                      *         },
@@ -14835,13 +15019,13 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {
-                     *             "delivery_id": "01900000-0000-7000-8000-000000000095"
+                     *             "delivery_id": "01900000-0000-7000-8000-000000000096"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000096",
-                     *           "link": 62,
+                     *           "id": "01900000-0000-7000-8000-000000000097",
+                     *           "link": 69,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000094",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000095",
                      *           "subject_kind": "integration",
                      *           "subject_name": null
                      *         },
@@ -14857,11 +15041,11 @@ export interface operations {
                      *             "script": "deploy",
                      *             "waves": null
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000097",
-                     *           "link": 61,
+                     *           "id": "01900000-0000-7000-8000-000000000098",
+                     *           "link": 68,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000098",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000099",
                      *           "subject_kind": "job",
                      *           "subject_name": "deploy"
                      *         },
@@ -14880,11 +15064,11 @@ export interface operations {
                      *             "kind": "webhook",
                      *             "name": "receiver"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000099",
-                     *           "link": 60,
+                     *           "id": "01900000-0000-7000-8000-000000000100",
+                     *           "link": 67,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000094",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000095",
                      *           "subject_kind": "integration",
                      *           "subject_name": null
                      *         },
@@ -14895,8 +15079,8 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000100",
-                     *           "link": 59,
+                     *           "id": "01900000-0000-7000-8000-000000000101",
+                     *           "link": 66,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000032",
@@ -14915,8 +15099,8 @@ export interface operations {
                      *             "name": "releases",
                      *             "owner_id": "01900000-0000-7000-8000-000000000002"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000101",
-                     *           "link": 58,
+                     *           "id": "01900000-0000-7000-8000-000000000102",
+                     *           "link": 65,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000032",
@@ -14933,8 +15117,8 @@ export interface operations {
                      *             "delivery_id": "01900000-0000-7000-8000-000000000038",
                      *             "job_id": "01900000-0000-7000-8000-000000000039"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000102",
-                     *           "link": 57,
+                     *           "id": "01900000-0000-7000-8000-000000000103",
+                     *           "link": 64,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000032",
@@ -14953,8 +15137,8 @@ export interface operations {
                      *             "script": "deploy",
                      *             "waves": null
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000103",
-                     *           "link": 56,
+                     *           "id": "01900000-0000-7000-8000-000000000104",
+                     *           "link": 63,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000039",
@@ -14973,8 +15157,8 @@ export interface operations {
                      *             "name": "releases",
                      *             "owner_id": "01900000-0000-7000-8000-000000000002"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000104",
-                     *           "link": 55,
+                     *           "id": "01900000-0000-7000-8000-000000000105",
+                     *           "link": 62,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000032",
@@ -14993,8 +15177,8 @@ export interface operations {
                      *             "name": "deploys",
                      *             "owner_id": "01900000-0000-7000-8000-000000000002"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000105",
-                     *           "link": 54,
+                     *           "id": "01900000-0000-7000-8000-000000000106",
+                     *           "link": 61,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000032",
@@ -15011,8 +15195,8 @@ export interface operations {
                      *             "latest_version": 2,
                      *             "name": "disk-report"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000106",
-                     *           "link": 53,
+                     *           "id": "01900000-0000-7000-8000-000000000107",
+                     *           "link": 60,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
                      *           "subject_id": "01900000-0000-7000-8000-000000000036",
@@ -15026,15 +15210,15 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {
-                     *             "name": "report",
-                     *             "sha256": "d53b86d8783821fdada3cff8e9a600b2135aca8a8d9ef46946facfd84ff3704d",
-                     *             "version": "1.0.0"
+                     *             "name": "proxy",
+                     *             "sha256": "96799316190d2f7cd4ebbc24f6735d8c34dc8920847678bb109cdee0a4561a85",
+                     *             "version": "1.2.0"
                      *           },
-                     *           "id": "01900000-0000-7000-8000-000000000107",
-                     *           "link": 52,
+                     *           "id": "01900000-0000-7000-8000-000000000108",
+                     *           "link": 59,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000028",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000109",
                      *           "subject_kind": "package",
                      *           "subject_name": null
                      *         },
@@ -15045,60 +15229,52 @@ export interface operations {
                      *           "actor_name": "bootstrap",
                      *           "at": "2026-01-31T12:00:00.000Z",
                      *           "detail": {},
-                     *           "id": "01900000-0000-7000-8000-000000000108",
-                     *           "link": 51,
-                     *           "session_id": null,
-                     *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000027",
-                     *           "subject_kind": "assignment",
-                     *           "subject_name": null
-                     *         },
-                     *         {
-                     *           "action": "assignment.update",
-                     *           "actor_id": "01900000-0000-7000-8000-000000000002",
-                     *           "actor_kind": "api_key",
-                     *           "actor_name": "bootstrap",
-                     *           "at": "2026-01-31T12:00:00.000Z",
-                     *           "detail": {
-                     *             "name": "nightly-report",
-                     *             "package": "package:report@1.0.0",
-                     *             "target": {
-                     *               "tags": [
-                     *                 "web"
-                     *               ]
-                     *             }
-                     *           },
-                     *           "id": "01900000-0000-7000-8000-000000000109",
-                     *           "link": 50,
-                     *           "session_id": null,
-                     *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000027",
-                     *           "subject_kind": "assignment",
-                     *           "subject_name": null
-                     *         },
-                     *         {
-                     *           "action": "assignment.create",
-                     *           "actor_id": "01900000-0000-7000-8000-000000000002",
-                     *           "actor_kind": "api_key",
-                     *           "actor_name": "bootstrap",
-                     *           "at": "2026-01-31T12:00:00.000Z",
-                     *           "detail": {
-                     *             "name": "nightly-report",
-                     *             "package": "package:report@1.0.0",
-                     *             "target": {
-                     *               "expression": "all"
-                     *             }
-                     *           },
                      *           "id": "01900000-0000-7000-8000-000000000110",
-                     *           "link": 49,
+                     *           "link": 58,
                      *           "session_id": null,
                      *           "source": "127.0.0.1",
-                     *           "subject_id": "01900000-0000-7000-8000-000000000027",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000111",
+                     *           "subject_kind": "assignment",
+                     *           "subject_name": null
+                     *         },
+                     *         {
+                     *           "action": "service.restart",
+                     *           "actor_id": "01900000-0000-7000-8000-000000000002",
+                     *           "actor_kind": "api_key",
+                     *           "actor_name": "bootstrap",
+                     *           "at": "2026-01-31T12:00:00.000Z",
+                     *           "detail": {
+                     *             "agent_count": 1,
+                     *             "name": "proxy"
+                     *           },
+                     *           "id": "01900000-0000-7000-8000-000000000112",
+                     *           "link": 57,
+                     *           "session_id": null,
+                     *           "source": "127.0.0.1",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000111",
+                     *           "subject_kind": "assignment",
+                     *           "subject_name": null
+                     *         },
+                     *         {
+                     *           "action": "service.start",
+                     *           "actor_id": "01900000-0000-7000-8000-000000000002",
+                     *           "actor_kind": "api_key",
+                     *           "actor_name": "bootstrap",
+                     *           "at": "2026-01-31T12:00:00.000Z",
+                     *           "detail": {
+                     *             "agent_count": 1,
+                     *             "name": "proxy"
+                     *           },
+                     *           "id": "01900000-0000-7000-8000-000000000113",
+                     *           "link": 56,
+                     *           "session_id": null,
+                     *           "source": "127.0.0.1",
+                     *           "subject_id": "01900000-0000-7000-8000-000000000111",
                      *           "subject_kind": "assignment",
                      *           "subject_name": null
                      *         }
                      *       ],
-                     *       "next_cursor": "49.01a20a83-94dd-712b-8dc2-1ba8e53108be"
+                     *       "next_cursor": "56.01a20af4-cd81-77cc-a54f-4e9396ab3392"
                      *     }
                      */
                     "application/json": components["schemas"]["PageView_AuditEntryView"];
@@ -15207,10 +15383,10 @@ export interface operations {
                 };
                 content: {
                     /**
-                     * @example {"type":"header","format":"muster audit 1","tenant_id":"01900000-0000-7000-8000-000000000005","after":0,"public_key":"SHre7XWgaw3ZNKoJc6TzkTjHxaXcBWtmT7Wyf1utubI=","is_complete":false}
-                     *     {"type":"entry","id":"01900000-0000-7000-8000-000000000041","link":83,"at":"2026-01-31T12:00:00.000Z","actor_kind":"api_key","actor_id":"01900000-0000-7000-8000-000000000002","actor_name":"bootstrap","session_id":null,"action":"agent.delete","subject_kind":"agent","subject_id":"01900000-0000-7000-8000-000000000007","subject_name":"fake","detail":{},"source":"127.0.0.1"}
-                     *     {"type":"entry","id":"01900000-0000-7000-8000-000000000042","link":98,"at":"2026-01-31T12:00:00.000Z","actor_kind":"api_key","actor_id":"01900000-0000-7000-8000-000000000002","actor_name":"bootstrap","session_id":null,"action":"agent.delete","subject_kind":"agent","subject_id":"01900000-0000-7000-8000-000000000003","subject_name":"web-1","detail":{},"source":"127.0.0.1"}
-                     *     {"type":"end","position":"98.01a20a83-ad61-706c-9ab3-9880ba345568"}
+                     * @example {"type":"header","format":"muster audit 1","tenant_id":"01900000-0000-7000-8000-000000000005","after":0,"public_key":"QyQdp+EfpiMP6YjGngWK9pGbtpONVYde8QAJgwF0cFw=","is_complete":false}
+                     *     {"type":"entry","id":"01900000-0000-7000-8000-000000000041","link":90,"at":"2026-01-31T12:00:00.000Z","actor_kind":"api_key","actor_id":"01900000-0000-7000-8000-000000000002","actor_name":"bootstrap","session_id":null,"action":"agent.delete","subject_kind":"agent","subject_id":"01900000-0000-7000-8000-000000000007","subject_name":"fake","detail":{},"source":"127.0.0.1"}
+                     *     {"type":"entry","id":"01900000-0000-7000-8000-000000000042","link":105,"at":"2026-01-31T12:00:00.000Z","actor_kind":"api_key","actor_id":"01900000-0000-7000-8000-000000000002","actor_name":"bootstrap","session_id":null,"action":"agent.delete","subject_kind":"agent","subject_id":"01900000-0000-7000-8000-000000000003","subject_name":"web-1","detail":{},"source":"127.0.0.1"}
+                     *     {"type":"end","position":"105.01a20af4-e681-70b6-91fb-36fffeb1aee5"}
                      */
                     "application/x-ndjson": string;
                 };
@@ -15291,10 +15467,10 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "hash": "4bb95860a34e7549cff9d036a6d110d84b15061dc6bebfe74216ee60165b97ed",
-                     *       "number": 98,
-                     *       "public_key": "SHre7XWgaw3ZNKoJc6TzkTjHxaXcBWtmT7Wyf1utubI=",
-                     *       "signature": "pvT5tmfYNjX54rk3M1ZobEiHCfn1vivq9sUdnl81xOA5ZOuMnSfxHR1PPuk9JD8fCUBFmerq9SzgA9jemclCBA==",
+                     *       "hash": "3c87c8778fa4f21ed694d62086b959221d8348ce7aa2e1a2ea1399181888e8b0",
+                     *       "number": 105,
+                     *       "public_key": "QyQdp+EfpiMP6YjGngWK9pGbtpONVYde8QAJgwF0cFw=",
+                     *       "signature": "6/5QEroze3D0NSJWqrIwlQZ7zMXLveOlk5qQkCKJuh+iRz1V4NT10af+aQ2yEuy0nBt0nPNUciZ+ifA3FkAEDw==",
                      *       "tenant_id": "01900000-0000-7000-8000-000000000005"
                      *     }
                      */
@@ -15479,19 +15655,19 @@ export interface operations {
                     /**
                      * @example {
                      *       "after": 0,
-                     *       "entry_count": 98,
+                     *       "entry_count": 105,
                      *       "finding_count": 0,
                      *       "findings": [],
                      *       "head": {
-                     *         "hash": "4bb95860a34e7549cff9d036a6d110d84b15061dc6bebfe74216ee60165b97ed",
-                     *         "number": 98,
-                     *         "public_key": "SHre7XWgaw3ZNKoJc6TzkTjHxaXcBWtmT7Wyf1utubI=",
-                     *         "signature": "pvT5tmfYNjX54rk3M1ZobEiHCfn1vivq9sUdnl81xOA5ZOuMnSfxHR1PPuk9JD8fCUBFmerq9SzgA9jemclCBA==",
+                     *         "hash": "3c87c8778fa4f21ed694d62086b959221d8348ce7aa2e1a2ea1399181888e8b0",
+                     *         "number": 105,
+                     *         "public_key": "QyQdp+EfpiMP6YjGngWK9pGbtpONVYde8QAJgwF0cFw=",
+                     *         "signature": "6/5QEroze3D0NSJWqrIwlQZ7zMXLveOlk5qQkCKJuh+iRz1V4NT10af+aQ2yEuy0nBt0nPNUciZ+ifA3FkAEDw==",
                      *         "tenant_id": "01900000-0000-7000-8000-000000000005"
                      *       },
                      *       "is_intact": true,
-                     *       "last_link": 98,
-                     *       "link_count": 98,
+                     *       "last_link": 105,
+                     *       "link_count": 105,
                      *       "next_after": null
                      *     }
                      */
@@ -16180,7 +16356,7 @@ export interface operations {
                      *       },
                      *       "refresh_expires_at": "2026-01-31T12:00:00.000Z",
                      *       "refresh_token": "mst_refresh_000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000",
-                     *       "session_id": "01900000-0000-7000-8000-000000000117"
+                     *       "session_id": "01900000-0000-7000-8000-000000000120"
                      *     }
                      */
                     "application/json": components["schemas"]["SignedInView"];
@@ -16419,8 +16595,8 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "challenge": "mst_challenge_Ad8m2RG5W1ihy2q88i0BvhrgLJszEdnpr_0xqg8ImwrLcJznHje58W3eVRVwXu9_wSsgqrBBiAa4yPGSCOfLbHanFJX_NsxD7wyFKMyxI1yscYXW0OSkrDB-17U1mA7Vt2EPDN11T5yvBT7RziG4ALBqBm78ldoj1ZTdbJdh0F51gkLdfCGwwiEizRyBa-P5RcXwQPBnFetNLFUcDsU3PV5JHvMJzy6SUM99wI_jDJRicqDRCLQmNEF4fwfPoxXLFcCFeykAPpcoPT7alHRUoMqmd7XplypApA-AGNiTDgNxENydNiWJqeQsvhi2lreGpeJRGesp4fzPjO6r_1PD37PaBkoKSlGjNo-PoMwSk-oZ6WQUBAVNbbmmZtmwMobWEoIUlOOlHtf0ouYYzdAfdSYgXRND0Ed01ycLrBt8yQlIS7XkLkMvqhYnCWexqINrgEL-hWonF1TMUDK8oua3Bq4",
-                 *       "code": "775101"
+                 *       "challenge": "mst_challenge_ATAPs0YiYIIHBDBMHv_0U22IEMkMVltuw5iuTmoSUkNVX0zfAG_kXdcIidxyRGhJ1T-LYtFeszv8hoY59D6rbWHzK2L4DkHeEwWa6oIztIkQjQO9z9NDn6gJXQc2xHjq1hkSXlzW7JShHYEFjdOJn3P6ykpZQURnmNUQ35HF1F0Nyb5aEglnA_JNx41M1eV7_VoBc4CldGLj28yl7lYf0aQQzCAy8pna6stHukKQH6rPTkVQGeDcnw_BMlzjnQLrAoi7mXuSPOjzsC3JcFHhZRcIGLr7h3X-b15HNS-IrmnQIq-JR1-DwIul5IgYUSYDQ-MXG3n9yVB0Vd0Rtemi8KYs8UED3833uIx0s7hXfFoQf9W_VSJa2ox0Udmhkae34UieSKh70hhG-9sExK4_AmJnmLPH_EBDloWJXznwm_iVxyye5EPVbAaLqQev37NZYoWPQIgk6UiNq3qRgkj6ThyFzCcgo8E",
+                 *       "code": "814153"
                  *     }
                  */
                 "application/json": components["schemas"]["CompleteSignIn"];
@@ -16992,11 +17168,11 @@ export interface operations {
                  * @example {
                  *       "passkey": {
                  *         "authenticator_data": "xgQmA4KBXR6eQhUJakKZXdlS9Z3U-fwKfSrPefH8b68FAAAAAg",
-                 *         "challenge": "mst_passkey_Ad8m2RG5W1ih-SMKqMtPWNSF0i6_Ixd9Pzj4kxlCjocygH3CoXLJkfdTIkcR51ccPxMPVC93isQ2ytbbW4DO7mbG4ORJ4Hr7Q5_IqVzyoeeXdfewR7u8hnY_q2cQRsbOkWQiqns7o90_p0Ns2jB_jCUKlhWqkxhShW_0OeBJgkJyO-_JTutwtd2PWdhUmRCbDguZo4f2BLr_zc-uMxZWENarFlHltQSrh5cAzGX5-OIzs0Wag1rbNTOnhbcNsJ0PcQppN0CbjdJcsKb0KoLBp-TyVM5JiNBKal0q4nkWGqiRQNqHZOhnF8NGTy-Dww5vT4elxgNnZ0PoSH31v4uc1p2EBF7ae6RnY5ASSQQd5-o3QcphUWGQ1nNcUKztnvPc0IsfDvOu3wYKIuKm2fBkwb6ncN7KZf1Y2c9L",
-                 *         "client_data": "eyJjaGFsbGVuZ2UiOiJLYm8tbWNyTk84Ql9SWHlKTGdkMUNSejNOYXd6VmZEVURzNVBobkF0MGlvIiwiY3Jvc3NPcmlnaW4iOmZhbHNlLCJvcmlnaW4iOiJodHRwczovL211c3Rlci5leGFtcGxlIiwidHlwZSI6IndlYmF1dGhuLmdldCJ9",
-                 *         "credential_id": "XrX9ZrLgeqeUb-eCpY_APDNzmAPHq09QdwyZfky4m70",
-                 *         "signature": "MEYCIQDZnU8db98j0Q51pGA8S-W1zunCEIXNKR_cOd6aE20lwgIhAL59xiAtpJmDIOztKC5DVhakqvE3KucfnDa4oTzav7U-",
-                 *         "user_handle": "AaIKg68Sc7uug7aZmvbBfw"
+                 *         "challenge": "mst_passkey_ATAPs0YiYIIHPrINNO8esB0R-9baSzLcl5QL4A133_wZ2TjiVvaiZI2oX1CoxlKNYoiJF01YeeuN1hzd3B2oIn4DnXViY_qQ3VP0ZO2oqmbm-V1Hjn908Yk93-5NfUgSI_WY3g8Rqa5K8xJpsRCVJdjjA-C_Ci5yOQ71Pofp_nVlJgdfwvxVJpDoyL4is1UaO3D_IvIfZxALJJsXH0q37_5UPSsoYtTlY-LIImDIKuxk5_BOF9QU4cOxZI6N57WHraaoxMlgHerG0RdzZ41Z5YvXTKYQpKvwtbRqqGHwKHW0D8yoNftDRiAs4dJ8Z5T0hP-qTTVChlEXOVVzK_NkzRnyP9sQj49HDLbwDPhZEqrrMy_DLNMEzGy7SuZc-7CvhDKRV36vELdVp23isaWPQRov0aUyzwleiXeu",
+                 *         "client_data": "eyJjaGFsbGVuZ2UiOiJYLWYxSXFzeURrOXpUYUJRcGRWT3FlTHFsZzBEenVXcnpveVJqYkZhRFFnIiwiY3Jvc3NPcmlnaW4iOmZhbHNlLCJvcmlnaW4iOiJodHRwczovL211c3Rlci5leGFtcGxlIiwidHlwZSI6IndlYmF1dGhuLmdldCJ9",
+                 *         "credential_id": "bHkWcLu6aiieG4f3YEN0dvoETUxVL6ofClOdfGpcdEI",
+                 *         "signature": "MEUCIQC7UpXdwNl6SyYdW2gPU5HdPtkyuHVxzyGmDAV4PxWJNwIgM7BE1kTpe6mcGdAJqSFUs2s7cjqLxLBxFrEwuU-ZSFk",
+                 *         "user_handle": "AaIK9OgcdSetqrAm970tBw"
                  *       }
                  *     }
                  */
@@ -17025,7 +17201,7 @@ export interface operations {
                      *       },
                      *       "refresh_expires_at": "2026-01-31T12:00:00.000Z",
                      *       "refresh_token": "mst_refresh_000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000",
-                     *       "session_id": "01900000-0000-7000-8000-000000000123"
+                     *       "session_id": "01900000-0000-7000-8000-000000000127"
                      *     }
                      */
                     "application/json": components["schemas"]["SignedInView"];
@@ -17126,10 +17302,10 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "challenge": "mst_passkey_Ad8m2RG5W1ih-SMKqMtPWNSF0i6_Ixd9Pzj4kxlCjocygH3CoXLJkfdTIkcR51ccPxMPVC93isQ2ytbbW4DO7mbG4ORJ4Hr7Q5_IqVzyoeeXdfewR7u8hnY_q2cQRsbOkWQiqns7o90_p0Ns2jB_jCUKlhWqkxhShW_0OeBJgkJyO-_JTutwtd2PWdhUmRCbDguZo4f2BLr_zc-uMxZWENarFlHltQSrh5cAzGX5-OIzs0Wag1rbNTOnhbcNsJ0PcQppN0CbjdJcsKb0KoLBp-TyVM5JiNBKal0q4nkWGqiRQNqHZOhnF8NGTy-Dww5vT4elxgNnZ0PoSH31v4uc1p2EBF7ae6RnY5ASSQQd5-o3QcphUWGQ1nNcUKztnvPc0IsfDvOu3wYKIuKm2fBkwb6ncN7KZf1Y2c9L",
+                     *       "challenge": "mst_passkey_ATAPs0YiYIIHPrINNO8esB0R-9baSzLcl5QL4A133_wZ2TjiVvaiZI2oX1CoxlKNYoiJF01YeeuN1hzd3B2oIn4DnXViY_qQ3VP0ZO2oqmbm-V1Hjn908Yk93-5NfUgSI_WY3g8Rqa5K8xJpsRCVJdjjA-C_Ci5yOQ71Pofp_nVlJgdfwvxVJpDoyL4is1UaO3D_IvIfZxALJJsXH0q37_5UPSsoYtTlY-LIImDIKuxk5_BOF9QU4cOxZI6N57WHraaoxMlgHerG0RdzZ41Z5YvXTKYQpKvwtbRqqGHwKHW0D8yoNftDRiAs4dJ8Z5T0hP-qTTVChlEXOVVzK_NkzRnyP9sQj49HDLbwDPhZEqrrMy_DLNMEzGy7SuZc-7CvhDKRV36vELdVp23isaWPQRov0aUyzwleiXeu",
                      *       "expires_at": "2026-01-31T12:00:00.000Z",
                      *       "host": "muster.example",
-                     *       "nonce": "Kbo-mcrNO8B_RXyJLgd1CRz3NawzVfDUDs5PhnAt0io"
+                     *       "nonce": "X-f1IqsyDk9zTaBQpdVOqeLqlg0DzuWrzoyRjbFaDQg"
                      *     }
                      */
                     "application/json": components["schemas"]["PasskeyChallengeView"];
@@ -17532,7 +17708,7 @@ export interface operations {
                     /**
                      * @example {
                      *       "expires_at": "2026-01-31T12:00:00.000Z",
-                     *       "registration_id": "01900000-0000-7000-8000-000000000121"
+                     *       "registration_id": "01900000-0000-7000-8000-000000000124"
                      *     }
                      */
                     "application/json": components["schemas"]["RegistrationView"];
@@ -17627,7 +17803,7 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "registration_id": "01900000-0000-7000-8000-000000000121"
+                 *       "registration_id": "01900000-0000-7000-8000-000000000124"
                  *     }
                  */
                 "application/json": components["schemas"]["ResendCode"];
@@ -17643,7 +17819,7 @@ export interface operations {
                     /**
                      * @example {
                      *       "expires_at": "2026-01-31T12:00:00.000Z",
-                     *       "registration_id": "01900000-0000-7000-8000-000000000121"
+                     *       "registration_id": "01900000-0000-7000-8000-000000000124"
                      *     }
                      */
                     "application/json": components["schemas"]["RegistrationView"];
@@ -17738,8 +17914,8 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "code": "248114",
-                 *       "registration_id": "01900000-0000-7000-8000-000000000121"
+                 *       "code": "113654",
+                 *       "registration_id": "01900000-0000-7000-8000-000000000124"
                  *     }
                  */
                 "application/json": components["schemas"]["VerifyRegistration"];
@@ -17894,7 +18070,7 @@ export interface operations {
                      *       },
                      *       "refresh_expires_at": "2026-01-31T12:00:00.000Z",
                      *       "refresh_token": "mst_refresh_000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000",
-                     *       "session_id": "01900000-0000-7000-8000-000000000124"
+                     *       "session_id": "01900000-0000-7000-8000-000000000128"
                      *     }
                      */
                     "application/json": components["schemas"]["SignedInView"];
@@ -18957,7 +19133,7 @@ export interface operations {
                      * @example {
                      *       "code": "no_certificates",
                      *       "detail": "this server does not end TLS, so it issues and checks no certificates; see --tls",
-                     *       "request_id": "01900000-0000-7000-8000-000000000124",
+                     *       "request_id": "01900000-0000-7000-8000-000000000126",
                      *       "status": 409,
                      *       "title": "Conflict",
                      *       "type": "about:blank"
@@ -19039,7 +19215,7 @@ export interface operations {
                      *           "requested_from": "127.0.0.1",
                      *           "result": {
                      *             "dropped_bytes": 0,
-                     *             "duration_ms": 1,
+                     *             "duration_ms": 4,
                      *             "exit_code": 3,
                      *             "output_bytes": 9,
                      *             "output_complete": true,
@@ -19169,7 +19345,7 @@ export interface operations {
                      *       "requested_from": "127.0.0.1",
                      *       "result": {
                      *         "dropped_bytes": 0,
-                     *         "duration_ms": 1,
+                     *         "duration_ms": 4,
                      *         "exit_code": 3,
                      *         "output_bytes": 9,
                      *         "output_complete": true,
@@ -19585,7 +19761,7 @@ export interface operations {
                      *       "error_code": null,
                      *       "expires_at": "2026-01-31T12:00:00.000Z",
                      *       "finished_at": null,
-                     *       "id": "01900000-0000-7000-8000-000000000078",
+                     *       "id": "01900000-0000-7000-8000-000000000079",
                      *       "is_held": false,
                      *       "job_id": null,
                      *       "late_result": null,
@@ -19803,7 +19979,7 @@ export interface operations {
                 /** @description Only executions created before this instant, RFC 3339. */
                 created_before?: components["schemas"]["Timestamp"];
                 /** @description Only executions with this trigger: `api` or `retry`. */
-                trigger?: "api" | "retry" | "group" | "schedule" | "hook" | "task";
+                trigger?: "api" | "retry" | "group" | "schedule" | "hook" | "task" | "service";
                 /** @description Only executions requested with this API key. */
                 requested_by?: string;
             };
@@ -19833,7 +20009,7 @@ export interface operations {
                      *           "created_at": "2026-01-31T12:00:00.000Z",
                      *           "delivered_at": "2026-01-31T12:00:00.000Z",
                      *           "dropped_bytes": 0,
-                     *           "duration_ms": 1,
+                     *           "duration_ms": 4,
                      *           "error": "the script exited with code 3",
                      *           "error_code": "exit_code",
                      *           "exit_code": 3,
@@ -19965,14 +20141,14 @@ export interface operations {
                      *       "approval": null,
                      *       "attempt": 1,
                      *       "attestation": {
-                     *         "document": "{\"version\":1,\"command_id\":\"01900000-0000-7000-8000-000000000046\",\"agent_id\":\"01900000-0000-7000-8000-000000000003\",\"public_key\":\"lDuH/+WZ0WecLL6y+lM33a6NGjhCDBqRMBQDfUMECpI=\",\"outcome\":\"failed\",\"error_code\":\"exit_code\",\"run\":{\"script\":\"deploy\",\"program_sha256\":\"4be1d021dd6b72e283a69706d30934ea99db893366228036a866f3b851d73979\",\"parameters_sha256\":\"7f7618a36a48dd28214f5fbaab7a4293907b4a226c0174e23dd1dddddb3c773d\",\"secret_count\":0,\"policy\":\"manifest\",\"started_at_ms\":1795472724949,\"ended_at_ms\":1795472724952},\"result\":{\"exit_code\":3,\"duration_ms\":1,\"output_bytes\":9,\"stdout_bytes\":9,\"stderr_bytes\":0,\"dropped_bytes\":0,\"output_complete\":true,\"output_sha256\":\"b0f2c37ccb90fce43fcb488f7ee4ff1fbcdd9c80a27ffc2329c88a06baf0f51d\",\"stdout_sha256\":\"b0f2c37ccb90fce43fcb488f7ee4ff1fbcdd9c80a27ffc2329c88a06baf0f51d\",\"stderr_sha256\":\"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\"}}",
-                     *         "signature": "UUJTXRGow+s0LDgSuiAW0M6PN2A9yKu+lYyw4Kis018Yzp/GVSo5nV9yf6d4incxwtyqxEZyw0Dd6lMcfWljCA=="
+                     *         "document": "{\"version\":1,\"command_id\":\"01900000-0000-7000-8000-000000000046\",\"agent_id\":\"01900000-0000-7000-8000-000000000003\",\"public_key\":\"9bDO86ENpHY597myVG3uIrfYPczHnulKm+Y5DhaCcwU=\",\"outcome\":\"failed\",\"error_code\":\"exit_code\",\"run\":{\"script\":\"deploy\",\"program_sha256\":\"4be1d021dd6b72e283a69706d30934ea99db893366228036a866f3b851d73979\",\"parameters_sha256\":\"7f7618a36a48dd28214f5fbaab7a4293907b4a226c0174e23dd1dddddb3c773d\",\"secret_count\":0,\"policy\":\"manifest\",\"started_at_ms\":1795480144867,\"ended_at_ms\":1795480144873},\"result\":{\"exit_code\":3,\"duration_ms\":4,\"output_bytes\":9,\"stdout_bytes\":9,\"stderr_bytes\":0,\"dropped_bytes\":0,\"output_complete\":true,\"output_sha256\":\"b0f2c37ccb90fce43fcb488f7ee4ff1fbcdd9c80a27ffc2329c88a06baf0f51d\",\"stdout_sha256\":\"b0f2c37ccb90fce43fcb488f7ee4ff1fbcdd9c80a27ffc2329c88a06baf0f51d\",\"stderr_sha256\":\"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\"}}",
+                     *         "signature": "DKmKi1IXjUitnPeu6m1OeYpGrV86IEJiN9h3xt87IylabFZeGlKPCpPIDbxFgJ+5fpof9jf1E6LNd70/lzJpBQ=="
                      *       },
                      *       "cancel_requested_at": null,
                      *       "created_at": "2026-01-31T12:00:00.000Z",
                      *       "delivered_at": "2026-01-31T12:00:00.000Z",
                      *       "dropped_bytes": 0,
-                     *       "duration_ms": 1,
+                     *       "duration_ms": 4,
                      *       "error": "the script exited with code 3",
                      *       "error_code": "exit_code",
                      *       "exit_code": 3,
@@ -21578,7 +21754,7 @@ export interface operations {
                      *       },
                      *       "path": "/hooks/01900000-0000-7000-8000-000000000032",
                      *       "replay_window_ms": 300000,
-                     *       "secret": "whsec_0000000000000000000000000000000000000000000="
+                     *       "secret": "whsec_00000000/s3YA9+p8w7VSZkGUC/jcVJuDoIAkEO6yiQ="
                      *     }
                      */
                     "application/json": components["schemas"]["NewHookView"];
@@ -22161,7 +22337,7 @@ export interface operations {
                      *       },
                      *       "path": "/hooks/01900000-0000-7000-8000-000000000032",
                      *       "replay_window_ms": 300000,
-                     *       "secret": "whsec_0000000000000000000000000000000000000000000="
+                     *       "secret": "whsec_/hoj1d9PGKz9DfftcotZzTlehURJkKDw+gXd5Vf1zac="
                      *     }
                      */
                     "application/json": components["schemas"]["NewHookView"];
@@ -23041,7 +23217,7 @@ export interface operations {
                      *           "event": "job.failed",
                      *           "finished_at": "2026-01-31T12:00:00.000Z",
                      *           "give_up_at": "2026-01-31T12:00:00.000Z",
-                     *           "id": "01900000-0000-7000-8000-000000000095",
+                     *           "id": "01900000-0000-7000-8000-000000000096",
                      *           "job_id": "01900000-0000-7000-8000-000000000039",
                      *           "last_attempt": {
                      *             "at": "2026-01-31T12:00:00.000Z",
@@ -23158,7 +23334,7 @@ export interface operations {
                      *       "event": "job.failed",
                      *       "finished_at": null,
                      *       "give_up_at": "2026-01-31T12:00:00.000Z",
-                     *       "id": "01900000-0000-7000-8000-000000000095",
+                     *       "id": "01900000-0000-7000-8000-000000000096",
                      *       "job_id": "01900000-0000-7000-8000-000000000039",
                      *       "last_attempt": {
                      *         "at": "2026-01-31T12:00:00.000Z",
@@ -23296,7 +23472,7 @@ export interface operations {
                      *       "error": "failed to resolve the name hooks.invalid: failed to lookup address information: Name or service not known",
                      *       "response": null,
                      *       "status": null,
-                     *       "took_ms": 0
+                     *       "took_ms": 1
                      *     }
                      */
                     "application/json": components["schemas"]["WebhookAttempt"];
@@ -25181,7 +25357,7 @@ export interface operations {
                      *       "explanation": "0 of 1 executions have ended, 1 are on their hosts and 0 are queued. The job ends when all have ended; each execution says what it waits for. You can cancel the job.",
                      *       "finished_at": null,
                      *       "halt_reason": null,
-                     *       "id": "01900000-0000-7000-8000-000000000122",
+                     *       "id": "01900000-0000-7000-8000-000000000125",
                      *       "lock": null,
                      *       "parameters": null,
                      *       "requested_by": "01900000-0000-7000-8000-000000000002",
@@ -26460,7 +26636,7 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "code": "693206"
+                 *       "code": "280503"
                  *     }
                  */
                 "application/json": components["schemas"]["ChangeEmail"];
@@ -26575,7 +26751,7 @@ export interface operations {
                      *         {
                      *           "created_at": "2026-01-31T12:00:00.000Z",
                      *           "follows_in": null,
-                     *           "id": "01900000-0000-7000-8000-000000000113",
+                     *           "id": "01900000-0000-7000-8000-000000000116",
                      *           "issuer": "http://127.0.0.1:8080",
                      *           "provider": "corp",
                      *           "subject": "subject-1"
@@ -26797,10 +26973,10 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "attestation_object": "o2NmbXRkbm9uZWdhdHRTdG10oGhhdXRoRGF0YVkApMYEJgOCgV0enkIVCWpCmV3ZUvWd1Pn8Cn0qz3nx_G-vRQAAAAEAAAAAAAAAAAAAAAAAAAAAACBetf1msuB6p5Rv54Klj8A8M3OYA8erT1B3DJl-TLibvaUBAgMmIAEhWCCo4Ec8yDOj6ojHapT97SqpVywstNmJfnEKz3CzH5-AHyJYIB0Lks9kuVgDCwUZp1IyzloM2M-kh8q3-37a84GYCuEI",
-                 *       "challenge": "mst_passkey_Ad8m2RG5W1ih9Ho3iWcmWiU8KsdZixWi8fxUJjgzxnJ9ar0kJ-cJQ1ct4rA0kIv5dC8zLAJkUbgjoN2tGZC6vtFVFit7yWeMzVjCChfkBlw6YUgdVW5muYR9b8Tl0WVkq3vYYslmRAtEgjd6udYbB9IUY02p2EnvWMYn35FNPd1rWoNFhmcWscGUB56Qekt6RUp4Z5qs78oRM_oex6YPQCxUhq4XvdArRMzKj58zbMh8KABqnQFMPRpPhijdxElqOxucAEkR7wqxJJhPyD-f7_-3lIYYZzqMJcBQXPsqYmtRfS6tyzrYy8XBp_5oj7GuFNZZZyBbAHe2XbqFoOX70I8r3UT6iG0CFUCMPwumz4xbJAB6rbaIa4_tTLxnVmL1F16F5OvCbTPi7_1vRpUnXaxtlS5i4kZ6Xwr2E9IYmRJVz66_lh1u6syB96T_jzrhjj-FLvQ1FJ_KjVDFoByEYnKvmZpQ14v8kklxDCotTTEKUSCwD58wb4lM1K66N-TgVD1raORBVJBVU1hhOtxoipUgUPIKwoeQk3Qjx8YLwMft_pALwN7y_vaowR3MmRta9VlYKP56okc7vej8K6wAFQZ44RjS6vb_Xgpk8vJgUsjPrfG5OSNvHw-Ac0R56NaF4Qpn_CYpM-CJ2H9hYep3YtxyT7-OZxIQw6-WSgHcVWRy7dlZ6nNokhl-OEeXRRxmupYPLMLNRvZoIN87x4zStJsyolrRtPLL9GINrg1R3KHtJHSRW5GBbjCDoAXNrh0LwaXJGyin27l4zQ",
-                 *       "client_data": "eyJjaGFsbGVuZ2UiOiJzU2RFZ192aGhuV2VYMzdndG9tYlFGcGtUUWwzczhqQUdlSktsejRpWjR3IiwiY3Jvc3NPcmlnaW4iOmZhbHNlLCJvcmlnaW4iOiJodHRwczovL211c3Rlci5leGFtcGxlIiwidHlwZSI6IndlYmF1dGhuLmNyZWF0ZSJ9",
-                 *       "credential_id": "XrX9ZrLgeqeUb-eCpY_APDNzmAPHq09QdwyZfky4m70",
+                 *       "attestation_object": "o2NmbXRkbm9uZWdhdHRTdG10oGhhdXRoRGF0YVkApMYEJgOCgV0enkIVCWpCmV3ZUvWd1Pn8Cn0qz3nx_G-vRQAAAAEAAAAAAAAAAAAAAAAAAAAAACBseRZwu7pqKJ4bh_dgQ3R2-gRNTFUvqh8KU518alx0QqUBAgMmIAEhWCDNt146t6g0tTMYpV-F5kjL_xYo4x_zUtk2Gwr9Zur7tiJYIHD5wWf_nrgSf8YWt0HgMCwOOeC869WUyEMyugWjn_n_",
+                 *       "challenge": "mst_passkey_ATAPs0YiYIIHea3s0ETasJsLOzuP1_BH8F5TKw5VauZaTzQIFVVhGT6lWDoO4U53DaNe1csB8FPR_fpsRFj-GPMV59mdKyeNlzDZ2Y6k6LBsIoXj96VPAo6BgKVa_qjod-KHx7vAHh3WbpCdDnyhcYD8rVPisuon42q3U9nZzjh-QwctA6i19oT75ggvK2QDXc5ZfvexjiYnV1cdn0yPYRflZvWGTR6TfLuQe3eLL0NRf-XNWdF8L7qFBGZxfAkQS-45a0Dspmoyyp41r_MLX71ZFkGs94sU6Ych694IMa3RelGb-nd9JIbG9x051oWXzLOdrulF72P3t61w0MQzq8SeCWQYe1HNAXyulZ03hqgO_QJ9pa2fuuhiRBkRZFY3rP3T7T4W0xb40SWaTQPEE3cav0BFyuXRKX7-vYDkIzFZLcLaNQvpyrhtUPMOjcT5EIuN_XZ265mIArtYFToX35uBWZN4YGz6afuCWCYivXjleLBmLrrE3jKrEFKRVNlHjQWpd25c2HtrqsEILRAon0xT9SZLyelXULRx10BxgJH5vSLzIeNN7B33XD5xVvBrKIsFaViuP8KQodRK9TwNV4r5kz1o9RPAeVx-gW8J7w4bMDtzHsYY4YuYpJ1uSaW1Vp1aPV-5z47bMq3BeZO-d1ZcZfHjIkRraocc4N8T44VH_AbZ6KBlFVCbCVqf6Vp5MGiJjVHk1CBO81hbVhyRRdDyDnYP_GqX0-IWd3BfCn3gXnT6Mps0hyuQZPjntE7N9xDyGfq9umVRuQ",
+                 *       "client_data": "eyJjaGFsbGVuZ2UiOiJvZTBxUl96ai1nT0pDM0FqdnJ4SFgxVlVJdlRlLXRuQWt5bUphUG16bXRFIiwiY3Jvc3NPcmlnaW4iOmZhbHNlLCJvcmlnaW4iOiJodHRwczovL211c3Rlci5leGFtcGxlIiwidHlwZSI6IndlYmF1dGhuLmNyZWF0ZSJ9",
+                 *       "credential_id": "bHkWcLu6aiieG4f3YEN0dvoETUxVL6ofClOdfGpcdEI",
                  *       "name": "laptop"
                  *     }
                  */
@@ -26823,16 +26999,16 @@ export interface operations {
                      *         "name": "laptop"
                      *       },
                      *       "recovery_codes": [
-                     *         "ol6v-45of-tml3-fuo7",
-                     *         "2wng-jlst-nx2s-xa7z",
-                     *         "rd6o-zycq-j5nv-o4dv",
-                     *         "ua4j-e6gp-6ret-ucd6",
-                     *         "qtk6-zvma-4fon-wgyz",
-                     *         "jxji-ejt7-gk5d-tqgh",
-                     *         "wi37-2ys6-kbdv-faah",
-                     *         "6p43-wpmv-dq53-adhc",
-                     *         "xwxe-pzdq-y4tc-h7zx",
-                     *         "z7ck-pd73-uh7g-55g5"
+                     *         "vdoo-yd6x-jmpr-5vto",
+                     *         "aptw-s32m-vhqs-zms4",
+                     *         "whuf-tbju-6hg4-ijqd",
+                     *         "jdqg-m376-w6ho-flan",
+                     *         "c3bk-qua4-dj4c-e53r",
+                     *         "tdgu-sh76-5ea3-ckft",
+                     *         "7m7d-szdr-qntv-yhoy",
+                     *         "rncz-ocxl-hblt-xbgo",
+                     *         "lczz-dg7j-3day-dcu5",
+                     *         "xpnx-qrg2-xnj6-yrru"
                      *       ]
                      *     }
                      */
@@ -26954,12 +27130,12 @@ export interface operations {
                      *         -35,
                      *         -257
                      *       ],
-                     *       "challenge": "mst_passkey_Ad8m2RG5W1ih9Ho3iWcmWiU8KsdZixWi8fxUJjgzxnJ9ar0kJ-cJQ1ct4rA0kIv5dC8zLAJkUbgjoN2tGZC6vtFVFit7yWeMzVjCChfkBlw6YUgdVW5muYR9b8Tl0WVkq3vYYslmRAtEgjd6udYbB9IUY02p2EnvWMYn35FNPd1rWoNFhmcWscGUB56Qekt6RUp4Z5qs78oRM_oex6YPQCxUhq4XvdArRMzKj58zbMh8KABqnQFMPRpPhijdxElqOxucAEkR7wqxJJhPyD-f7_-3lIYYZzqMJcBQXPsqYmtRfS6tyzrYy8XBp_5oj7GuFNZZZyBbAHe2XbqFoOX70I8r3UT6iG0CFUCMPwumz4xbJAB6rbaIa4_tTLxnVmL1F16F5OvCbTPi7_1vRpUnXaxtlS5i4kZ6Xwr2E9IYmRJVz66_lh1u6syB96T_jzrhjj-FLvQ1FJ_KjVDFoByEYnKvmZpQ14v8kklxDCotTTEKUSCwD58wb4lM1K66N-TgVD1raORBVJBVU1hhOtxoipUgUPIKwoeQk3Qjx8YLwMft_pALwN7y_vaowR3MmRta9VlYKP56okc7vej8K6wAFQZ44RjS6vb_Xgpk8vJgUsjPrfG5OSNvHw-Ac0R56NaF4Qpn_CYpM-CJ2H9hYep3YtxyT7-OZxIQw6-WSgHcVWRy7dlZ6nNokhl-OEeXRRxmupYPLMLNRvZoIN87x4zStJsyolrRtPLL9GINrg1R3KHtJHSRW5GBbjCDoAXNrh0LwaXJGyin27l4zQ",
+                     *       "challenge": "mst_passkey_ATAPs0YiYIIHea3s0ETasJsLOzuP1_BH8F5TKw5VauZaTzQIFVVhGT6lWDoO4U53DaNe1csB8FPR_fpsRFj-GPMV59mdKyeNlzDZ2Y6k6LBsIoXj96VPAo6BgKVa_qjod-KHx7vAHh3WbpCdDnyhcYD8rVPisuon42q3U9nZzjh-QwctA6i19oT75ggvK2QDXc5ZfvexjiYnV1cdn0yPYRflZvWGTR6TfLuQe3eLL0NRf-XNWdF8L7qFBGZxfAkQS-45a0Dspmoyyp41r_MLX71ZFkGs94sU6Ych694IMa3RelGb-nd9JIbG9x051oWXzLOdrulF72P3t61w0MQzq8SeCWQYe1HNAXyulZ03hqgO_QJ9pa2fuuhiRBkRZFY3rP3T7T4W0xb40SWaTQPEE3cav0BFyuXRKX7-vYDkIzFZLcLaNQvpyrhtUPMOjcT5EIuN_XZ265mIArtYFToX35uBWZN4YGz6afuCWCYivXjleLBmLrrE3jKrEFKRVNlHjQWpd25c2HtrqsEILRAon0xT9SZLyelXULRx10BxgJH5vSLzIeNN7B33XD5xVvBrKIsFaViuP8KQodRK9TwNV4r5kz1o9RPAeVx-gW8J7w4bMDtzHsYY4YuYpJ1uSaW1Vp1aPV-5z47bMq3BeZO-d1ZcZfHjIkRraocc4N8T44VH_AbZ6KBlFVCbCVqf6Vp5MGiJjVHk1CBO81hbVhyRRdDyDnYP_GqX0-IWd3BfCn3gXnT6Mps0hyuQZPjntE7N9xDyGfq9umVRuQ",
                      *       "expires_at": "2026-01-31T12:00:00.000Z",
                      *       "host": "muster.example",
                      *       "known": [],
-                     *       "nonce": "sSdEg_vhhnWeX37gtombQFpkTQl3s8jAGeJKlz4iZ4w",
-                     *       "user_handle": "AaIKg68Sc7uug7aZmvbBfw",
+                     *       "nonce": "oe0qR_zj-gOJC3AjvrxHX1VUIvTe-tnAkymJaPmzmtE",
+                     *       "user_handle": "AaIK9OgcdSetqrAm970tBw",
                      *       "user_name": "joan@example.com",
                      *       "user_title": "Joan"
                      *     }
@@ -27070,7 +27246,7 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "code": "ol6v-45of-tml3-fuo7"
+                 *       "code": "vdoo-yd6x-jmpr-5vto"
                  *     }
                  */
                 "application/json": components["schemas"]["FactorProof"];
@@ -27515,8 +27691,8 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "otpauth_url": "otpauth://totp/Muster:joan%40example.com?secret=6J3BSQGE7E7I7Y6OYW5SMFDQP6FD2HNO&issuer=Muster&algorithm=SHA1&digits=6&period=30",
-                     *       "secret": "6J3BSQGE7E7I7Y6OYW5SMFDQP6FD2HNO"
+                     *       "otpauth_url": "otpauth://totp/Muster:joan%40example.com?secret=YT4MNLKADB2DFXVAVLKC5PNQO6EB7CII&issuer=Muster&algorithm=SHA1&digits=6&period=30",
+                     *       "secret": "YT4MNLKADB2DFXVAVLKC5PNQO6EB7CII"
                      *     }
                      */
                     "application/json": components["schemas"]["EnrolledTotpView"];
@@ -27622,7 +27798,7 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "code": "zza2-sla2-qy2c-72mv"
+                 *       "code": "t5u2-kevh-s2cf-qvvm"
                  *     }
                  */
                 "application/json": components["schemas"]["TotpProof"];
@@ -27736,7 +27912,7 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "code": "864481"
+                 *       "code": "490049"
                  *     }
                  */
                 "application/json": components["schemas"]["ConfirmTotp"];
@@ -27752,16 +27928,16 @@ export interface operations {
                     /**
                      * @example {
                      *       "recovery_codes": [
-                     *         "4mix-7f4j-ox4b-ozrr",
-                     *         "u23y-d343-7j6v-6mzn",
-                     *         "eykb-ypoz-ngmu-vphr",
-                     *         "mo35-xoov-pbb4-7bqb",
-                     *         "ofku-do5o-lwv5-clsn",
-                     *         "p5fu-743r-5ctm-73ed",
-                     *         "wwu3-4pqb-us4s-abt2",
-                     *         "wqqb-45cj-hnsb-pw6h",
-                     *         "5wil-mkak-i3ur-4zth",
-                     *         "tosf-g6z7-26cr-yt5x"
+                     *         "qosf-ruon-qnsw-kunv",
+                     *         "zb5m-iu5q-xvg4-wc6k",
+                     *         "w3ms-kqti-6cm5-jylm",
+                     *         "ldc4-madg-5uqg-t2td",
+                     *         "ke4c-yzox-g74n-givx",
+                     *         "zbc5-bhvo-c45y-bvke",
+                     *         "nt2a-iz5s-qr6i-npdc",
+                     *         "f273-vvk3-wcxy-f2os",
+                     *         "frxw-aym7-vtx7-5nvj",
+                     *         "4jp4-pbso-gvw6-spge"
                      *       ]
                      *     }
                      */
@@ -27868,7 +28044,7 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "code": "864481"
+                 *       "code": "490049"
                  *     }
                  */
                 "application/json": components["schemas"]["TotpProof"];
@@ -27884,16 +28060,16 @@ export interface operations {
                     /**
                      * @example {
                      *       "recovery_codes": [
-                     *         "zza2-sla2-qy2c-72mv",
-                     *         "ahb2-ga5t-6jyh-hkey",
-                     *         "rdl2-7xmy-tjql-vqx3",
-                     *         "lb5m-rwxw-mfsh-zny3",
-                     *         "e353-b7u5-qauo-3whb",
-                     *         "ie2j-v2xt-u5kf-gkvb",
-                     *         "zr54-6lrr-unug-jd67",
-                     *         "ecb7-x6fi-izje-nrev",
-                     *         "x2ij-lsld-rzxl-2cvo",
-                     *         "4jko-uqhv-c7t5-a3lh"
+                     *         "t5u2-kevh-s2cf-qvvm",
+                     *         "czrg-ff5u-z2qr-2ftk",
+                     *         "bxtq-2l2s-bvrp-2h7i",
+                     *         "phmi-v6ax-yv6r-z3am",
+                     *         "gqas-hyjw-bfft-vqft",
+                     *         "kgwy-tnuw-feuc-atf6",
+                     *         "lxme-lsuu-3oab-33ml",
+                     *         "fxgn-3ayq-g744-djrp",
+                     *         "kf23-w4ll-acak-vfpp",
+                     *         "ppn7-gisq-nmjt-kuef"
                      *       ]
                      *     }
                      */
@@ -28830,7 +29006,7 @@ export interface operations {
                      *           "created_by": "01900000-0000-7000-8000-000000000002",
                      *           "floor": "0.1.0",
                      *           "id": "01900000-0000-7000-8000-000000000040",
-                     *           "key_fingerprint": "b83d1f6432cdc82ba3eb5936a91372917113b3d68052d5181d6f157279f8f4fc",
+                     *           "key_fingerprint": "e5458e4801e035b99628552894f1b56cef9af7b399b6e487d02b506c6fc58a92",
                      *           "platforms": [
                      *             "linux-x86_64"
                      *           ],
@@ -28920,8 +29096,8 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "manifest": "{\n  \"format\": 1,\n  \"version\": \"0.2.0\",\n  \"floor\": \"0.1.0\",\n  \"created_at\": \"2026-11-23T22:25:31Z\",\n  \"targets\": {\n    \"linux-x86_64\": [\n      {\n        \"name\": \"muster-agent\",\n        \"bytes\": 26083784,\n        \"sha256\": \"27c558cef84121af7492b5f04e1d90ec13c016fb56494ac201af03bb6c605dab\"\n      },\n      {\n        \"name\": \"muster-supervisor\",\n        \"bytes\": 4708256,\n        \"sha256\": \"9b8c14af3ef7909081b63de7ff3ce9c06c83608f9fb1afcda6035c0aad69ccdc\"\n      }\n    ]\n  }\n}",
-                 *       "signature": "{\n  \"key\": \"cCZEF0GWNi6wgw65pUyam1L1+eAI/FxbYeLuAVuDjbc=\",\n  \"signature\": \"TXaw4E/ZsryzeSP7FxM1fIAIbrPRhxxj68MqQQkPtCOkauGrJLCrvrn9yIzz3m6cDdNoixRBeMltETD8xWseAA==\"\n}"
+                 *       "manifest": "{\n  \"format\": 1,\n  \"version\": \"0.2.0\",\n  \"floor\": \"0.1.0\",\n  \"created_at\": \"2026-11-24T00:29:11Z\",\n  \"targets\": {\n    \"linux-x86_64\": [\n      {\n        \"name\": \"muster-agent\",\n        \"bytes\": 26929928,\n        \"sha256\": \"538872881d9718cf7388b5da5eb84f93180d40998a88ae578842afcbea86456b\"\n      },\n      {\n        \"name\": \"muster-supervisor\",\n        \"bytes\": 4724128,\n        \"sha256\": \"1be1b60e474255b328c5ae0829ed7037236e0de7fba6d66f3018a6f989834c56\"\n      }\n    ]\n  }\n}",
+                 *       "signature": "{\n  \"key\": \"JUfEZY0WOWF57ztc22cXLw3ViJofOGBJASbxtOX0xLM=\",\n  \"signature\": \"ifDGxZmtL/nWmpmJyOc8CMTeMVEhj+2hoygRAk+XphyOK3sfiVHmNauOFcoxyQgfdYL16L7pVWm7BbFCUwjFDQ==\"\n}"
                  *     }
                  */
                 "application/json": components["schemas"]["DraftBody"];
@@ -28940,7 +29116,7 @@ export interface operations {
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "floor": "0.1.0",
                      *       "id": "01900000-0000-7000-8000-000000000040",
-                     *       "key_fingerprint": "b83d1f6432cdc82ba3eb5936a91372917113b3d68052d5181d6f157279f8f4fc",
+                     *       "key_fingerprint": "e5458e4801e035b99628552894f1b56cef9af7b399b6e487d02b506c6fc58a92",
                      *       "platforms": [
                      *         "linux-x86_64"
                      *       ],
@@ -29053,9 +29229,9 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "new": "WtmvzmIP7qqIO/o0+p295Tir7DLFy43ArDPS+Irfnog=",
-                 *       "old": "cCZEF0GWNi6wgw65pUyam1L1+eAI/FxbYeLuAVuDjbc=",
-                 *       "signature": "HhbzWiyDYN7QUBZqNIMXTaOptn6D1GLzV6Ckt/nV/DtVF+Sz2iWBSkCy22xMFXHqH0CfjmikSNjfMk31JJO+Ag=="
+                 *       "new": "HN5MiV748NMOWgBWspZ1YlCTEZWNKOHq620+RgRvnjE=",
+                 *       "old": "JUfEZY0WOWF57ztc22cXLw3ViJofOGBJASbxtOX0xLM=",
+                 *       "signature": "OF/SLcsKelM7CKHNtC5Z6kRSzcjYx4Tlnh8HEjhdCwel7GKJhUzB/IonjMZj2Q5uZ9+3z8Xgf1eRLN6dcolPCw=="
                  *     }
                  */
                 "application/json": components["schemas"]["KeyChangeBody"];
@@ -29070,8 +29246,8 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "new_fingerprint": "01adeb21e70091e204d327f8485ab30808ade1a18012c774c3572299b4f740b7",
-                     *       "old_fingerprint": "b83d1f6432cdc82ba3eb5936a91372917113b3d68052d5181d6f157279f8f4fc"
+                     *       "new_fingerprint": "c50c3206e99a3a684ceeb806f3d8df035c82089c12654f79953c15537059bce2",
+                     *       "old_fingerprint": "e5458e4801e035b99628552894f1b56cef9af7b399b6e487d02b506c6fc58a92"
                      *     }
                      */
                     "application/json": components["schemas"]["KeyChangeView"];
@@ -29190,24 +29366,24 @@ export interface operations {
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "floor": "0.1.0",
                      *       "id": "01900000-0000-7000-8000-000000000040",
-                     *       "key_fingerprint": "b83d1f6432cdc82ba3eb5936a91372917113b3d68052d5181d6f157279f8f4fc",
+                     *       "key_fingerprint": "e5458e4801e035b99628552894f1b56cef9af7b399b6e487d02b506c6fc58a92",
                      *       "platforms": [
                      *         "linux-x86_64"
                      *       ],
                      *       "programs": [
                      *         {
-                     *           "bytes": 26083784,
+                     *           "bytes": 26929928,
                      *           "is_uploaded": true,
                      *           "name": "muster-agent",
                      *           "platform": "linux-x86_64",
-                     *           "sha256": "27c558cef84121af7492b5f04e1d90ec13c016fb56494ac201af03bb6c605dab"
+                     *           "sha256": "538872881d9718cf7388b5da5eb84f93180d40998a88ae578842afcbea86456b"
                      *         },
                      *         {
-                     *           "bytes": 4708256,
+                     *           "bytes": 4724128,
                      *           "is_uploaded": true,
                      *           "name": "muster-supervisor",
                      *           "platform": "linux-x86_64",
-                     *           "sha256": "9b8c14af3ef7909081b63de7ff3ce9c06c83608f9fb1afcda6035c0aad69ccdc"
+                     *           "sha256": "1be1b60e474255b328c5ae0829ed7037236e0de7fba6d66f3018a6f989834c56"
                      *         }
                      *       ],
                      *       "published_at": "2026-01-31T12:00:00.000Z",
@@ -29297,7 +29473,7 @@ export interface operations {
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "floor": "0.1.0",
                      *       "id": "01900000-0000-7000-8000-000000000040",
-                     *       "key_fingerprint": "b83d1f6432cdc82ba3eb5936a91372917113b3d68052d5181d6f157279f8f4fc",
+                     *       "key_fingerprint": "e5458e4801e035b99628552894f1b56cef9af7b399b6e487d02b506c6fc58a92",
                      *       "platforms": [
                      *         "linux-x86_64"
                      *       ],
@@ -29433,7 +29609,7 @@ export interface operations {
                      *       "created_by": "01900000-0000-7000-8000-000000000002",
                      *       "floor": "0.1.0",
                      *       "id": "01900000-0000-7000-8000-000000000040",
-                     *       "key_fingerprint": "b83d1f6432cdc82ba3eb5936a91372917113b3d68052d5181d6f157279f8f4fc",
+                     *       "key_fingerprint": "e5458e4801e035b99628552894f1b56cef9af7b399b6e487d02b506c6fc58a92",
                      *       "platforms": [
                      *         "linux-x86_64"
                      *       ],
@@ -30993,10 +31169,10 @@ export interface operations {
                      *           "duration_ms": null,
                      *           "ended_at": null,
                      *           "fired_at": "2026-01-31T12:00:00.000Z",
-                     *           "id": "01900000-0000-7000-8000-000000000111",
+                     *           "id": "01900000-0000-7000-8000-000000000114",
                      *           "is_manual": true,
                      *           "is_missed": false,
-                     *           "job_id": "01900000-0000-7000-8000-000000000112",
+                     *           "job_id": "01900000-0000-7000-8000-000000000115",
                      *           "omitted_before": 0,
                      *           "planned_at": "2026-01-31T12:00:00.000Z",
                      *           "reason": null,
@@ -31220,7 +31396,7 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "job_id": "01900000-0000-7000-8000-000000000112"
+                     *       "job_id": "01900000-0000-7000-8000-000000000115"
                      *     }
                      */
                     "application/json": components["schemas"]["RunView"];
@@ -33222,6 +33398,482 @@ export interface operations {
             };
         };
     };
+    list_services: {
+        parameters: {
+            query?: {
+                /** @description `next_cursor` of the previous page. */
+                cursor?: string;
+                /** @description Most items of the page: 1 to 500, default 50. */
+                limit?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description A page of services. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "items": [
+                     *         {
+                     *           "id": "01900000-0000-7000-8000-000000000111",
+                     *           "name": "proxy",
+                     *           "package": "package:proxy@1.2.0",
+                     *           "state_counts": {},
+                     *           "target": {
+                     *             "expression": "all"
+                     *           }
+                     *         }
+                     *       ],
+                     *       "next_cursor": null
+                     *     }
+                     */
+                    "application/json": components["schemas"]["PageView_ServiceView"];
+                };
+            };
+            /** @description The query, a header or the body cannot be read. `errors` names the parameter. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No key was sent, or the key is not valid. */
+            401: {
+                headers: {
+                    /** @description The scheme to authenticate with. */
+                    "WWW-Authenticate"?: "Bearer";
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A field of the body is invalid, or a number is out of its bounds. `errors` names the field. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The key has too much in progress. Try again after `Retry-After` seconds. */
+            429: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The server cannot answer now. Try again after `Retry-After` seconds. */
+            503: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    restart_service: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The id. */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: {
+            content: {
+                "application/json": components["schemas"]["ControlService"];
+            };
+        };
+        responses: {
+            /** @description The number of agents. */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "agent_count": 1
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ControlledService"];
+                };
+            };
+            /** @description The query, a header or the body cannot be read. `errors` names the parameter. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No key was sent, or the key is not valid. */
+            401: {
+                headers: {
+                    /** @description The scheme to authenticate with. */
+                    "WWW-Authenticate"?: "Bearer";
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such resource in this tenant. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The current state does not permit this. `code` says why. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body is too large. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body has another content type than this operation accepts. */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A field of the body is invalid, or a number is out of its bounds. `errors` names the field. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The key has too much in progress. Try again after `Retry-After` seconds. */
+            429: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The server cannot answer now. Try again after `Retry-After` seconds. */
+            503: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    start_service: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The id. */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: {
+            content: {
+                "application/json": components["schemas"]["ControlService"];
+            };
+        };
+        responses: {
+            /** @description The number of agents. */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "agent_count": 1
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ControlledService"];
+                };
+            };
+            /** @description The query, a header or the body cannot be read. `errors` names the parameter. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No key was sent, or the key is not valid. */
+            401: {
+                headers: {
+                    /** @description The scheme to authenticate with. */
+                    "WWW-Authenticate"?: "Bearer";
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such resource in this tenant. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The current state does not permit this. `code` says why. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body is too large. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body has another content type than this operation accepts. */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A field of the body is invalid, or a number is out of its bounds. `errors` names the field. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The key has too much in progress. Try again after `Retry-After` seconds. */
+            429: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The server cannot answer now. Try again after `Retry-After` seconds. */
+            503: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    stop_service: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The id. */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: {
+            content: {
+                "application/json": components["schemas"]["ControlService"];
+            };
+        };
+        responses: {
+            /** @description The number of agents. */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "agent_count": 1
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ControlledService"];
+                };
+            };
+            /** @description The query, a header or the body cannot be read. `errors` names the parameter. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No key was sent, or the key is not valid. */
+            401: {
+                headers: {
+                    /** @description The scheme to authenticate with. */
+                    "WWW-Authenticate"?: "Bearer";
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `missing_scope`: the caller does not have the scope. Other codes say why. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such resource in this tenant. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body is too large. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body has another content type than this operation accepts. */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A field of the body is invalid, or a number is out of its bounds. `errors` names the field. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The key has too much in progress. Try again after `Retry-After` seconds. */
+            429: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The server cannot answer now. Try again after `Retry-After` seconds. */
+            503: {
+                headers: {
+                    /** @description Seconds to wait before the next try. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     set_up: {
         parameters: {
             query?: never;
@@ -34824,7 +35476,7 @@ export interface operations {
                      *             "error": "failed to resolve the name hooks.invalid: failed to lookup address information: Name or service not known",
                      *             "response": null,
                      *             "status": null,
-                     *             "took_ms": 1
+                     *             "took_ms": 2
                      *           },
                      *           "state": "pending",
                      *           "url": "https://hooks.invalid/muster"
@@ -34925,7 +35577,7 @@ export interface operations {
                      *           "error": "failed to resolve the name hooks.invalid: failed to lookup address information: Name or service not known",
                      *           "response": null,
                      *           "status": null,
-                     *           "took_ms": 1
+                     *           "took_ms": 2
                      *         }
                      *       ],
                      *       "created_at": "2026-01-31T12:00:00.000Z",
@@ -34940,7 +35592,7 @@ export interface operations {
                      *         "error": "failed to resolve the name hooks.invalid: failed to lookup address information: Name or service not known",
                      *         "response": null,
                      *         "status": null,
-                     *         "took_ms": 1
+                     *         "took_ms": 2
                      *       },
                      *       "state": "pending",
                      *       "url": "https://hooks.invalid/muster"
@@ -35035,7 +35687,7 @@ export interface operations {
                      *         "error": "failed to resolve the name hooks.invalid: failed to lookup address information: Name or service not known",
                      *         "response": null,
                      *         "status": null,
-                     *         "took_ms": 1
+                     *         "took_ms": 2
                      *       },
                      *       "state": "pending",
                      *       "url": "https://hooks.invalid/muster"
@@ -35159,7 +35811,7 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "secret": "whsec_000000000000000000000000000/CL8Oi7SvTmYPFiQ="
+                     *       "secret": "whsec_0000000000000000000000000000000000000000000="
                      *     }
                      */
                     "application/json": components["schemas"]["SecretView"];

@@ -118,7 +118,7 @@ fn exit(code: i32) -> Settlement {
         steps: Vec::new(),
     };
     let (is_timed_out, is_cancelled) = (false, false);
-    Settlement::Exit(ExitRecord {
+    Settlement::Exit(Box::new(ExitRecord {
         ending: ExecutionEnd::Ended,
         is_timed_out,
         is_cancelled,
@@ -127,7 +127,7 @@ fn exit(code: i32) -> Settlement {
         run: None,
         failed_part: None,
         call: None,
-    })
+    }))
 }
 
 /// A ledger and the model that it is compared with.

@@ -130,7 +130,7 @@ pub struct CancelRecord {
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Settlement {
     /// Written by the shim.
-    Exit(ExitRecord),
+    Exit(Box<ExitRecord>),
     /// Written by the agent: refusals, lifecycle answers, executions that never started or were
     /// lost.
     Answer { response: Response },

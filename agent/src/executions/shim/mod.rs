@@ -96,6 +96,9 @@ struct Execution {
     limits: Option<ServiceLimits>,
 }
 
+/// The account of an execution, and what it starts; `None` for steps.
+type FoundRun = (Option<Account>, Option<Found>);
+
 /// Runs one execution from its folder to its exit record. Blocks until the execution has ended.
 ///
 /// # Errors
@@ -208,7 +211,7 @@ impl Execution {
 
     /// Finds and checks everything that is going to run; `None` for steps, each of which is found again when
     /// its turn comes.
-    fn find_all(&self) -> Result<(Option<Account>, Option<Found>), (&'static str, String)> {
+    fn find_all(&self) -> Result<FoundRun, (&'static str, String)> {
         let refused = |refusal: ScriptRefusal| (refusal.code(), refusal.to_string());
         let account = verify::account(&self.launch).map_err(refused)?;
         if self.launch.steps.is_empty() {
@@ -277,7 +280,7 @@ impl Execution {
 
     /// Overwrites the space that was reserved at acceptance, so that a full disk can't prevent it.
     fn write_exit(&mut self, record: ExitRecord) -> Result<(), ShimError> {
-        let bytes = storage::seal(&Settlement::Exit(record));
+        let bytes = storage::seal(&Settlement::Exit(Box::new(record)));
         let mut write = || {
             self.exit.seek(SeekFrom::Start(0))?;
             self.exit.write_all(&bytes)?;

@@ -30,7 +30,7 @@ proptest! {
             failed_part: Some(FailedPart::Dependencies),
             call: None,
         };
-        prop_assert!(storage::seal(&Settlement::Exit(exit.clone())).len() <= EXIT_BYTES);
+        prop_assert!(storage::seal(&Settlement::Exit(Box::new(exit.clone()))).len() <= EXIT_BYTES);
         let call = CallReport {
             data_version: u64::MAX,
             last_part: Some(CallPart::Trigger),
@@ -38,7 +38,7 @@ proptest! {
             data_problem: Some(CallDataProblem::TooLarge),
         };
         let exit = ExitRecord { call: Some(call), ..exit };
-        let bytes = storage::seal(&Settlement::Exit(exit)).len();
+        let bytes = storage::seal(&Settlement::Exit(Box::new(exit))).len();
         prop_assert!(bytes <= EXIT_BYTES + CALL_BYTES);
     }
 }

@@ -101,7 +101,7 @@ mod tests {
                 library_version: None,
                 program_sha256: program,
                 parameters_sha256: sha256(&parameters_message(
-                    parameters.to_vec().into_iter(),
+                    parameters.iter().copied(),
                     std::iter::empty(),
                 )),
                 secret_count: 0,

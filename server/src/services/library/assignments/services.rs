@@ -119,7 +119,7 @@ impl Assignments {
         let target = target.map(Target::try_from).transpose()?;
         let tenant = self.store.tenant(row.tenant_id);
         let chosen = tenant.resolve(&target_of(row)?, |id| self.hub.is_connected(id)).await?;
-        let is_meant = |facts: &&_| target.as_ref().is_none_or(|target| target.matches(*facts));
+        let is_meant = |facts: &&_| target.as_ref().is_none_or(|target| target.matches(facts));
         Ok(chosen.agents.iter().filter(is_meant).map(|facts| facts.id).collect())
     }
 }
