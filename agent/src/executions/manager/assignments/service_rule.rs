@@ -65,7 +65,7 @@ pub enum ServiceStep {
 
 /// How a run ended.
 #[derive(Debug, Clone)]
-pub struct RunEnd {
+pub struct ServiceRunEnd {
     pub outcome: Outcome,
     pub error_code: Option<String>,
     pub duration_ms: u64,
@@ -143,7 +143,7 @@ impl ServiceRecord {
     }
 
     /// A run has ended.
-    pub fn note_end(&mut self, end: RunEnd, policy: RestartPolicy, now_ms: u64) {
+    pub fn note_end(&mut self, end: ServiceRunEnd, policy: RestartPolicy, now_ms: u64) {
         self.has_run = false;
         self.last_outcome = Some(end.outcome);
         let code = end.error_code.map(|code| code.chars().take(MAX_CODE_CHARS).collect());
@@ -204,8 +204,8 @@ mod tests {
         now_ms: 1_000_000,
     };
 
-    fn ended(outcome: Outcome, duration_ms: u64) -> RunEnd {
-        RunEnd { outcome, error_code: Some("exit_code".into()), duration_ms }
+    fn ended(outcome: Outcome, duration_ms: u64) -> ServiceRunEnd {
+        ServiceRunEnd { outcome, error_code: Some("exit_code".into()), duration_ms }
     }
 
     fn running() -> ServiceRecord {

@@ -11,7 +11,7 @@ use muster_protocol::package::{
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::service_rule::{RunEnd, ServiceFacts, ServiceRecord, ServiceStep};
+use super::service_rule::{ServiceFacts, ServiceRecord, ServiceRunEnd, ServiceStep};
 use super::{Install, RunRefusal, store};
 use crate::clock::unix_ms;
 use crate::executions::ledger::record::{Launch, ServiceStatus};
@@ -181,7 +181,7 @@ impl ExecutionManager {
     }
 
     /// How the last run of a service ended; `None` if it has none whose end was not handled.
-    fn end_of_run(&self, assignment_id: Uuid, record: &ServiceRecord) -> Option<RunEnd> {
+    fn end_of_run(&self, assignment_id: Uuid, record: &ServiceRecord) -> Option<ServiceRunEnd> {
         let started_at_ms = record.started_at_ms.filter(|_| record.has_run)?;
         let agent_id = self.assignments.list.agent_id;
         let command_id = TaskRun::id(agent_id, assignment_id, started_at_ms);
@@ -189,7 +189,7 @@ impl ExecutionManager {
         let measured = response.as_ref().and_then(|it| it.data.get("duration_ms")?.as_u64());
         let duration_ms = measured.unwrap_or_else(|| unix_ms().saturating_sub(started_at_ms));
         let outcome = response.as_ref().and_then(|response| response.outcome);
-        Some(RunEnd {
+        Some(ServiceRunEnd {
             // The ledger may have been cleared after the run.
             outcome: outcome.unwrap_or(Outcome::Lost),
             error_code: response.and_then(|response| response.error_code),
