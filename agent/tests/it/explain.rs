@@ -82,7 +82,7 @@ async fn explain_shows_what_the_server_can_do_and_asked_for_without_agent_or_sec
         .filter(|entry| entry["is_allowed"] == true)
         .map(|entry| entry["name"].clone())
         .collect();
-    assert_eq!(allowed, ["restart", "update", "redeploy"]);
+    assert_eq!(allowed, ["restart", "update", "redeploy", "services"]);
     let releases = &json["releases"];
     assert_eq!(
         (&releases["key"], &releases["lowest_version"]),
@@ -111,7 +111,7 @@ async fn explain_shows_what_the_server_can_do_and_asked_for_without_agent_or_sec
         "debug: ANY parameter",
         "can't start",
         "Run other programs: no",
-        "Manage the agent: restart, update, redeploy. Forbidden: shutdown, rekey.",
+        "Manage the agent: restart, update, redeploy, services. Forbidden: shutdown, rekey.",
         "version 0.2.0 or later",
         "execute deploy (STAGE, secret TOKEN): accepted, succeeded",
         "shutdown: REFUSED forbidden_by_policy",

@@ -316,9 +316,11 @@ mod tests {
             is_agent in any::<bool>(), left_ms in -100_000_000_i64..9_000_000_000
         ) {
             let now = Timestamp(1_000_000_000_000);
+            let holder = if is_agent { CertificateHolder::Agent } else { CertificateHolder::Member };
+            let left_ms = left_ms.min(i64::try_from(holder.lifetime_ms()).expect("some months"));
             let record = ClientCertificateRecord {
                 id: CertificateId::new(),
-                holder: if is_agent { CertificateHolder::Agent } else { CertificateHolder::Member },
+                holder,
                 holder_id: Uuid::nil(),
                 issued_at: now,
                 expires_at: Timestamp(now.0 + left_ms),

@@ -109,6 +109,7 @@ impl From<CertificatesStatus> for CertificatesStatusView {
 #[serde(deny_unknown_fields)]
 struct IssueCertificate {
     /// PEM. Only its public key counts: ECDSA on P-256 or P-384, Ed25519, or RSA.
+    #[schema(max_length = 8_192)]
     request: String,
 }
 

@@ -42,7 +42,10 @@ async fn invalid_installation_is_refused_in_one_line_and_leaves_no_files() {
         (with_key("--server http://127.0.0.1:1"), "can't be reached"),
         (with_key(&format!("--server {url}/nothing")), "check the address"),
         (with_key("--allow everything"), "manifest, library or shell"),
-        (with_key("--forbid execute"), "restart, update, redeploy, shutdown, rekey or none"),
+        (
+            with_key("--forbid execute"),
+            "restart, update, redeploy, shutdown, rekey, services or none",
+        ),
         (with_key("--version 9.9.9"), "version 9.9.9 is not available"),
         (with_key("--ca /etc/passwd"), "no certificate"),
         (with_key("--from /nowhere"), "has no muster-agent"),

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use muster_tests::{
-    Agent, AgentOptions, FakeAgent, Fixture, JsonFields as _, Publisher, eventually,
+    Agent, AgentOptions, FakeAgent, Fixture, JsonFields as _, Publisher, ServerOptions, eventually,
     eventually_shown, file, on_both_databases, tar_zst, write_policy,
 };
 use nix::sys::signal::{Signal, kill};
@@ -99,8 +99,12 @@ async fn started(log: &Path, times: usize) -> i32 {
     .await
 }
 
+/// False for a process that has ended and whose parent has not noticed yet.
 fn is_alive(process: i32) -> bool {
-    kill(Pid::from_raw(process), None).is_ok()
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
+    status.lines().any(|line| {
+        line.starts_with("State:") && !line.contains(" (zombie)") && !line.contains(" (dead)")
+    })
 }
 
 async fn gone(process: i32) {
@@ -373,7 +377,9 @@ async fn a_service_whose_checks_fail_is_restarted() {
 
 #[tokio::test]
 async fn the_policy_of_a_host_decides_whether_services_run() {
-    let fixture = Fixture::on_sqlite().await;
+    // The agent reads its policy at each heartbeat.
+    let options = ServerOptions::default().with("MUSTER_HEARTBEAT_INTERVAL_MS", 500);
+    let fixture = Fixture::with(options).await;
     let Hosted { agent, id, log, .. } = hosted(&fixture, PROGRAM, "").await;
     let mut starts = 0;
     let publisher = "11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=";
