@@ -114,13 +114,16 @@ async fn a_task_fires_while_the_server_is_away_and_each_run_is_there_once(mut fi
 }
 
 async fn an_assignment_converges_reports_drift_and_is_removed(fixture: Fixture) {
-    let (agent, _) = agent_with_policy(&fixture, json!({})).await;
+    let (mut agent, _) = agent_with_policy(&fixture, json!({})).await;
     let first = upload(&fixture, "1", "cron = \"0 0 1 1 *\"\ntime_zone = \"Europe/Berlin\"").await;
     upload(&fixture, "2", "cron = \"0 0 1 1 *\"").await;
     let path = assign(&fixture, "1", json!({"WHO": "you"})).await;
     let refused = reported(&fixture, &path, "failed").await;
     assert_eq!(refused["error_code"], "library_not_allowed", "{refused}");
     agent.write_policy(&json!({"allow": "library"}).to_string());
+    // It reads its policy when it starts, and at each heartbeat.
+    agent.kill_9();
+    agent.resume();
     reported(&fixture, &path, "installed").await;
     let archives = agent.state_dir().join("package_archives");
     assert!(archives.join(first.text("sha256")).exists());
