@@ -46,6 +46,10 @@ Options for installing:
   --key-file FILE    file that contains only the agent key; - reads standard input, unless the
                      script itself comes from there. Without either, the script asks on a terminal
   --server URL       https://… or wss://…; default: the server that the script came from
+  --name NAME        name of the agent on the server; default: the hostname. It counts when the agent is
+                     installed for the first time
+  --tag TAG          tag of the agent; repeatable. Counts as --name does, and only if the agent key trusts
+                     its holders (muster keys create --trusts-holders)
   --user             install for the current user only, without root, in ~/.muster
   --dir DIR          keep everything in DIR instead of /opt, /etc, /var/lib and /var/log
   --allow WHAT       what the server may run: manifest (default: only scripts that this host
@@ -103,7 +107,7 @@ main() {
 }
 
 parse_arguments() {
-    action='' key='' key_file='' server='' scope='' dir='' allow='' forbid='' publisher='' run_as='' insecure='' ca=''
+    action='' key='' key_file='' server='' scope='' dir='' allow='' forbid='' publisher='' run_as='' insecure='' ca='' agent_name='' agent_tags=''
     version='' min_version='' release_key='' pin='' from='' mode='' image='' yes='' kill_executions='' keep_state=''
     host_network='' capabilities='' privileged=''
     while [ $# -gt 0 ]; do
@@ -116,7 +120,7 @@ parse_arguments() {
             ;;
         esac
         case $option in
-        --key | --key-file | --server | --dir | --allow | --forbid | --publisher | --run-as | --ca | --pin | --version | --min-version | --release-key | --from | --image | --cap-add)
+        --key | --key-file | --server | --name | --tag | --dir | --allow | --forbid | --publisher | --run-as | --ca | --pin | --version | --min-version | --release-key | --from | --image | --cap-add)
             [ $# -gt 0 ] || usage_error "$option needs a value"
             value=$1
             shift
@@ -127,6 +131,8 @@ parse_arguments() {
         --key) key=$value ;;
         --key-file) key_file=$value ;;
         --server) server=$value ;;
+        --name) agent_name=$value ;;
+        --tag) add_tag "$value" ;;
         --dir) dir=$value ;;
         --allow) allow=$value ;;
         --forbid) forbid=$value ;;
@@ -171,6 +177,12 @@ add_capability() {
     case " $capabilities " in *" $1 "*) ;; *) capabilities="${capabilities:+$capabilities }$1" ;; esac
 }
 
+add_tag() {
+    case $1 in *[!A-Za-z0-9._:/-]*) usage_error "--tag takes 1 to 64 letters, digits and . _ : / -, not '$1'" ;; esac
+    [ ${#1} -le 64 ] || usage_error "--tag takes 1 to 64 letters, digits and . _ : / -, not '$1'"
+    case ",$agent_tags," in *",$1,"*) ;; *) agent_tags="${agent_tags:+$agent_tags,}$1" ;; esac
+}
+
 check_arguments() {
     [ -z "$key" ] || [ -z "$key_file" ] || usage_error "--key and --key-file can't be combined"
     case $allow in
@@ -191,7 +203,9 @@ check_arguments() {
         *) [ ${#word} -eq 44 ] || usage_error "--publisher takes public keys with commas between them, not '$word'" ;;
         esac
     done
+    case $agent_name in *[\'\"\\\$\`]*) usage_error "--name takes no quotes, backslashes and dollar signs; use muster agents rename for them" ;; esac
     [ -z "$action" ] || [ -z "$key$key_file" ] || usage_error "--$action takes no key"
+    [ -z "$action" ] || [ -z "$agent_name$agent_tags" ] || usage_error "--name and --tag are for installing"
     [ -z "$kill_executions" ] || [ "$action" = stop ] || [ "$action" = uninstall ] ||
         usage_error "--kill-executions requires --stop or --uninstall"
     [ -z "$keep_state" ] || [ "$action" = uninstall ] || usage_error "--keep-state requires --uninstall"
@@ -949,12 +963,14 @@ stage_settings() {
     add_setting "$file" MUSTER_LOG_DIR "$logs"
     add_setting "$file" MUSTER_CA_FILE "$ca_setting"
     add_setting "$file" MUSTER_INSECURE "$insecure"
+    add_setting "$file" MUSTER_AGENT_NAME "${agent_name:-$(current_setting MUSTER_AGENT_NAME)}"
+    add_setting "$file" MUSTER_AGENT_TAGS "${agent_tags:-$(current_setting MUSTER_AGENT_TAGS)}"
     for proxy in HTTPS_PROXY HTTP_PROXY ALL_PROXY NO_PROXY; do
         add_setting "$file" "$proxy" "$(proxy_setting "$proxy")"
     done
     # Settings that a person added stay.
     grep -s '^MUSTER_[A-Z_]*=' "$settings/agent.env" |
-        grep -v -E '^MUSTER_(SERVER_URL|API_KEY_FILE|STATE_DIR|DIR|LOG_DIR|CA_FILE|INSECURE)=' >>"$file" || true
+        grep -v -E '^MUSTER_(SERVER_URL|API_KEY_FILE|STATE_DIR|DIR|LOG_DIR|CA_FILE|INSECURE|AGENT_NAME|AGENT_TAGS)=' >>"$file" || true
 }
 
 # with_settings FOLDER COMMAND…: runs a command with the agent's settings from FOLDER.
@@ -1629,12 +1645,22 @@ wait_until_connected() {
         die "the agent is installed, but has not connected within 30 s: see above, and $logs/muster-agent.log"
     fi
     step "connected"
+    print_tags
     print "
 Scripts   $state/script_manifest.json lists the scripts that may run; their files are in $state/scripts
 Manage    $program/deploy.sh --status, --logs, --update, --stop, --uninstall"
 }
 
 print_connection() { print "$("$bin/muster-agent" status --state-dir "$state" | grep '^connected' || true)"; }
+
+# Tags that the server did not take are no reason to fail: a person can add them.
+print_tags() {
+    if [ -n "$had_state" ] && [ -n "$agent_name$agent_tags" ]; then
+        print "An agent keeps its name and tags: change them with muster agents rename and muster agents tag"
+    elif "$bin/muster-agent" status --state-dir "$state" 2>/dev/null | grep -q '^tags'; then
+        print "The server ignored --tag, because the agent key does not trust its holders: use muster agents tag"
+    fi
+}
 
 print_diagnosis() { print "$(with_settings "$settings" "$bin/muster-agent" doctor 2>&1 || true)"; }
 

@@ -53,6 +53,12 @@ pub struct RunArgs {
     /// Maximum number of simultaneous executions [default: 16].
     #[arg(long, env = "MUSTER_MAX_EXECUTIONS")]
     pub max_executions: Option<u32>,
+    /// Name of the agent on the server when it enrols [default: the hostname].
+    #[arg(long, env = "MUSTER_AGENT_NAME")]
+    pub name: Option<String>,
+    /// Tag of the agent when it enrols; repeatable. The agent key must trust its holders.
+    #[arg(long = "tag", env = "MUSTER_AGENT_TAGS", value_name = "TAG", value_delimiter = ',')]
+    pub tags: Vec<String>,
     /// Do not apply the version that the server desires when the agent starts; `update` commands
     /// still work.
     #[arg(long, env = "MUSTER_SKIP_UPDATE", value_parser = clap::builder::FalseyValueParser::new())]
@@ -109,6 +115,7 @@ pub struct Config {
     /// Longest wait of one long poll.
     pub poll_wait: Duration,
     pub max_executions: u32,
+    pub chosen: ChosenFacts,
     /// Do not apply the version that the server desires when the agent starts.
     pub skip_update: bool,
     /// Limit on the stored output of one execution.
@@ -118,6 +125,13 @@ pub struct Config {
     /// First delay before the WebSocket is tried again while HTTP is in use; later delays are
     /// longer.
     pub websocket_retry: Duration,
+}
+
+/// What the host's owner chose for the enrolment.
+#[derive(Debug, Clone, Default)]
+pub struct ChosenFacts {
+    pub name: Option<String>,
+    pub tags: Vec<String>,
 }
 
 /// Why the agent can't work with this configuration. The text after the last semicolon says what to
@@ -207,6 +221,10 @@ impl Config {
             poll_wait: Duration::from_secs(poll_seconds)
                 .clamp(Duration::from_secs(1), Duration::from_millis(MAX_POLL_WAIT_MS)),
             max_executions,
+            chosen: ChosenFacts {
+                name: args.name.filter(|name| !name.is_empty()),
+                tags: args.tags.into_iter().filter(|tag| !tag.is_empty()).collect(),
+            },
             skip_update: args.skip_update,
             output_limit_bytes: args
                 .output_limit_bytes

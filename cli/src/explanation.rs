@@ -356,11 +356,11 @@ fn phrase(error: &FieldError, options: OptionNames) -> Option<String> {
     })
 }
 
-/// A bound as users type it: times with their unit, unless the option counts milliseconds itself.
+/// A bound as users type it: times with their unit.
 fn limit(name: OptionName, limit: &Value) -> Option<String> {
     match limit {
         Value::Number(number) => {
-            let is_time = name.field.ends_with("_ms") && !name.option.ends_with("-ms");
+            let is_time = name.field.ends_with("_ms");
             let milliseconds = number.as_u64().filter(|_| is_time);
             Some(milliseconds.map_or_else(|| number.to_string(), format_milliseconds))
         }

@@ -61,6 +61,7 @@ fn server_frames_of_the_full_protocol() {
             desired_version: None,
             timestamp: AT.into(),
             ticket: Some("ticket".into()),
+            tags_ignored: true,
         })),
         ServerFrame::Connected {
             message: "Agent connection established".into(),
@@ -107,6 +108,8 @@ fn agent_frames_of_the_full_protocol() {
                 public_key: Some("key".into()),
                 proof: Some("signature".into()),
                 ticket: Some("ticket".into()),
+                name: Some("web-1".into()),
+                tags: vec!["web".into()],
                 ..Registration::default()
             }),
         },

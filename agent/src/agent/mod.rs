@@ -22,6 +22,7 @@ use crate::agent::status_file::StatusFile;
 use crate::agent::telemetry::TelemetryCollector;
 use crate::commands::CommandContext;
 use crate::commands::execute::OutputLimits;
+use crate::config::ChosenFacts;
 use crate::executions::ledger::record::Attestor;
 use crate::executions::ledger::{KnownState, Ledger};
 use crate::executions::{ExecutionManager, ExecutionManagerError, remove_assignments};
@@ -58,6 +59,8 @@ pub struct Agent {
     pub used_capsules: UsedCapsules,
     /// Old versions of library scripts that this host runs no more.
     pub minimum_versions: MinimumVersions,
+    /// What the host's owner chose for the enrolment.
+    pub chosen: ChosenFacts,
     pub telemetry: TelemetryCollector,
     pub executions: ExecutionManager,
     /// Requests to install another version of this program.
@@ -137,6 +140,7 @@ impl Agent {
             policy,
             telemetry: TelemetryCollector::new(state.path()),
             executions: ExecutionManager::open(&state, shim_program, limits.max_executions)?,
+            chosen: ChosenFacts::default(),
             limits,
             status_file: None,
             request_log: RequestLog::new(&state),
@@ -284,6 +288,8 @@ impl Agent {
             proof: None,
             ticket: self.identity.ticket.clone(),
             has_certificate: self.certificate.is_some(),
+            name: self.chosen.name.clone(),
+            tags: self.chosen.tags.clone(),
         };
         claims.prove(&self.key_pair, challenge, agent_key_id)
     }

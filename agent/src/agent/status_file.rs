@@ -10,6 +10,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::PathBuf;
 
 use chrono::{DateTime, Utc};
+use muster_protocol::frame::Registered;
 use muster_protocol::identity::Fingerprint;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -34,6 +35,9 @@ pub struct AgentStatus {
     /// `websocket` or `http`, while connected.
     pub transport: Option<String>,
     pub connected_since: Option<DateTime<Utc>>,
+    /// The agent enrolled with tags, and its key does not let hosts choose tags.
+    #[serde(default)]
+    pub tags_ignored: bool,
     /// The limits that the agent runs with; absent in files of older agents.
     #[serde(default)]
     pub limits: Option<ReportedLimits>,
@@ -78,6 +82,7 @@ impl StatusFile {
             started_at: Utc::now(),
             transport: None,
             connected_since: None,
+            tags_ignored: false,
             limits: Some(limits),
             last_error: None,
         };
@@ -94,8 +99,9 @@ impl StatusFile {
     }
 
     /// Records that a session is registered.
-    pub fn set_connected(&mut self, transport: &str, agent_id: Uuid) {
-        self.status.agent_id = Some(agent_id);
+    pub fn set_connected(&mut self, transport: &str, registered: &Registered) {
+        self.status.agent_id = Some(registered.agent_id);
+        self.status.tags_ignored |= registered.tags_ignored;
         self.status.transport = Some(transport.to_owned());
         self.status.connected_since = Some(Utc::now());
         self.status.last_error = None;

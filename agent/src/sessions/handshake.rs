@@ -62,6 +62,11 @@ pub async fn perform(
     if registered.server_restored {
         tracing::warn!("the server was restored from a backup and lacks data that this agent has");
     }
+    if registered.tags_ignored {
+        tracing::warn!(
+            "the server ignored the chosen tags, because the agent key does not trust its holders"
+        );
+    }
     Ok((permissions, registered))
 }
 

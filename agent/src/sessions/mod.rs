@@ -103,7 +103,7 @@ async fn run_session(
         "registered"
     );
     if let Some(status_file) = &mut agent.status_file {
-        status_file.set_connected(link.name(), registered.agent_id);
+        status_file.set_connected(link.name(), &registered);
     }
     let mut session = Session::new(link, agent, permissions, &registered);
     session.deregistration = is_deregistering.then(Deregistration::begin);

@@ -155,6 +155,12 @@ impl HostReport {
                 line("key pair", fingerprint.to_string());
             }
             line("connected", self.connection(agent));
+            if agent.tags_ignored {
+                line(
+                    "tags",
+                    "ignored, because the agent key does not trust its holders".to_owned(),
+                );
+            }
         }
         match self.executions.len() {
             0 => line("executions", "none running".to_owned()),

@@ -55,6 +55,7 @@ pub fn registered(epoch: u64) -> ServerFrame {
         desired_version: None,
         timestamp: "2026-01-01T00:00:00Z".into(),
         ticket: None,
+        tags_ignored: false,
     }))
 }
 

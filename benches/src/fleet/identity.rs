@@ -75,6 +75,8 @@ impl Identity {
             proof: None,
             ticket: None,
             has_certificate: false,
+            name: None,
+            tags: Vec::new(),
         };
         let data = data.prove(&self.key_pair, challenge, agent_key_id);
         text(&AgentFrame::Register { data: Box::new(data) })

@@ -4,7 +4,7 @@ use super::*;
 
 const OPTIONS: OptionNames = &[
     option("timeout_ms", "--timeout"),
-    option("grace_ms", "--grace-ms"),
+    option("grace_ms", "--overlap"),
     option("name", "NAME"),
     option("target", "--on or --tag"),
     option("target.tags", "--tag"),
@@ -25,7 +25,7 @@ fn codes_and_limits_become_sentences_about_options() {
     for (field, code, limit, expected) in [
         ("data.timeout_ms", "too_large", json!(604_800_000), "--timeout must be at most 7d"),
         ("timeout_ms", "too_small", json!(1), "--timeout must be at least 1ms"),
-        ("grace_ms", "too_large", json!(604_800_000), "--grace-ms must be at most 604800000"),
+        ("grace_ms", "too_large", json!(604_800_000), "--overlap must be at most 7d"),
         ("target", "required", json!(null), "--on or --tag is required"),
         ("target.tags", "too_many", json!(32), "--tag has too many values; the limit is 32"),
         ("expires_at", "invalid", json!(null), "--expires-at must be an RFC 3339 time"),

@@ -135,6 +135,14 @@ pub struct Registration {
     /// If the server received none, a proxy on the way ends TLS.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub has_certificate: bool,
+    /// Full: the name that the host's owner chose at the installation. Counts only when the agent enrols, and
+    /// as a name that the host reports.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Full: the tags that the host's owner chose at the installation. They count only when the agent enrols,
+    /// and only if its key trusts its holders.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tags: Vec<String>,
 }
 
 impl Registration {

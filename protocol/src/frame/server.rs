@@ -100,6 +100,9 @@ pub struct Registered {
     /// sends it in `register`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ticket: Option<String>,
+    /// The agent enrolled with tags, and its key does not let hosts choose tags.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub tags_ignored: bool,
 }
 
 /// An instruction.

@@ -157,6 +157,8 @@ impl Fixture {
     /// The same, with the key pair of another host.
     pub fn registration_with(&self, machine: &str, key_pair: &str) -> OpenSession {
         OpenSession {
+            chosen_name: String::new(),
+            chosen_tags: Vec::new(),
             tenant_id: self.tenant_id,
             key_id: self.key_id,
             secret_hash: self.key_id.0.as_bytes().to_vec(),

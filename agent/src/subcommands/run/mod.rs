@@ -60,6 +60,7 @@ pub async fn run(config: Config) -> Result<ExitCode, RunError> {
         applies_desired_version: !config.skip_update,
     };
     let mut agent = Agent::open(state, keys, limits, executions::shim_program())?;
+    agent.chosen.clone_from(&config.chosen);
     let downloads = PackageDownloads::new(config.clone(), agent.state.clone());
     let packages = PackageStore::new(agent.state.clone(), Arc::new(downloads));
     agent.executions.use_packages(packages);

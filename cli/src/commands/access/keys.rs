@@ -10,6 +10,7 @@ use crate::context::is_loopback;
 use crate::error::CliError;
 use crate::explanation::{OptionNames, option};
 use crate::input::instants::future_instant;
+use crate::input::quantities::milliseconds;
 use crate::listing::{Limit, List};
 use crate::output::printer::print_note;
 use crate::output::table::Column;
@@ -36,7 +37,7 @@ pub const OPTIONS: OptionNames = &[
     option("trusts_holders", "--trusts-holders"),
     option("expires_at", "--expires")
         .expects("a future time such as 2027-01-31T00:00:00Z, or a duration such as 90d"),
-    option("grace_ms", "--grace-ms"),
+    option("grace_ms", "--overlap"),
     option("limit", "--limit"),
 ];
 
@@ -78,9 +79,9 @@ enum Action {
     Regenerate {
         /// Key: an id, a name, or a unique prefix of one
         key: String,
-        /// Accept the old secret for this many milliseconds more [default: 0]
-        #[arg(long, value_name = "MS")]
-        grace_ms: Option<u64>,
+        /// Accept the old secret for this long, at most 7d [default: 0s]
+        #[arg(long, value_name = "TIME", value_parser = milliseconds)]
+        overlap: Option<u64>,
     },
     /// Delete a key; the server then refuses its agents for good
     Delete {
@@ -269,10 +270,10 @@ pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
                 .change(Method::PATCH, &segments, &changes.body(&known), about("Key", "is changed"))
                 .await
         }
-        Action::Regenerate { key, grace_ms } => {
+        Action::Regenerate { key, overlap } => {
             let id = session.id_of(ResourceKind::Key, &key).await?;
             let segments = ["agents", "keys", &id, "regenerate"];
-            let body = grace_ms.map_or_else(|| json!({}), |ms| json!({ "grace_ms": ms }));
+            let body = overlap.map_or_else(|| json!({}), |ms| json!({ "grace_ms": ms }));
             let request = session.api.request(Method::POST, &segments).json(&body);
             show_secret(session, &session.api.json(request).await?, false)
         }

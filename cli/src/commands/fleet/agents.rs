@@ -41,7 +41,7 @@ pub const OPTIONS: OptionNames = &[
     option("name", "NAME")
         .expects("1 to 128 characters, without control characters or spaces at the ends"),
     option("fingerprint", "--fingerprint"),
-    option("expression", "--on"),
+    option("expression", "--on or --tag"),
     option("tags", "TAGS").expects("1 to 64 letters, digits and . _ : / -"),
     option("target.expression", "--on"),
     option("limit", "--limit"),
@@ -67,8 +67,11 @@ enum Action {
         ///          or level (full or basic)
         ///   VALUE  may hold the wildcards * and ?; write "…" around spaces
         /// Combine conditions with & (and), | (or), ! (not) and parentheses. `all` matches every agent.
-        #[arg(long, value_name = "EXPRESSION", verbatim_doc_comment)]
+        #[arg(long, value_name = "EXPRESSION", verbatim_doc_comment, conflicts_with = "tags")]
         on: Option<String>,
+        /// Only agents with this tag; repeat to require several tags
+        #[arg(long = "tag", value_name = "TAG")]
+        tags: Vec<String>,
         #[command(flatten)]
         limit: Limit,
     },
@@ -157,8 +160,10 @@ enum Action {
 /// # Errors
 /// [`CliError`].
 pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
-    match args.action.unwrap_or_else(|| Action::List { on: None, limit: Limit::default() }) {
-        Action::List { on, limit } => {
+    let list_all = || Action::List { on: None, tags: Vec::new(), limit: Limit::default() };
+    match args.action.unwrap_or_else(list_all) {
+        Action::List { on, tags, limit } => {
+            let on = on.or_else(|| with_all_tags(&tags));
             let empty = match on {
                 None => "No agents yet. Create a key with `muster keys create`.",
                 Some(_) => "No agents match.",
@@ -267,6 +272,12 @@ fn parameters(script: &Value) -> String {
         if marks.is_empty() { name.to_owned() } else { format!("{name} ({})", marks.join(", ")) }
     });
     words.collect::<Vec<_>>().join(", ")
+}
+
+/// The expression of agents that have all these tags.
+fn with_all_tags(tags: &[String]) -> Option<String> {
+    let conditions: Vec<_> = tags.iter().map(|tag| format!("tag:\"{tag}\"")).collect();
+    (!conditions.is_empty()).then(|| conditions.join(" & "))
 }
 
 /// How many of the listed agents are online: `3 matched, 2 online`.

@@ -18,7 +18,7 @@ use super::{
 use crate::domain::access::credential::SecretHash;
 use crate::domain::fleet::agent::Transport;
 use crate::domain::ids::{AgentId, TenantId};
-use crate::domain::name::{clean, clean_host_name};
+use crate::domain::name::{MAX_NAME_CHARS, check_name, check_tags, clean, clean_host_name};
 use crate::hub::{HostRules, KeyGrant, SessionHandle, SessionMessage, SessionParams};
 use crate::services::access::authentication::to_grant;
 use crate::services::releases::catalog::platform_of;
@@ -213,6 +213,8 @@ impl Sessions {
             );
         }
         let desired_version = self.desired_version(opened.agent_id, &grant, registration).await;
+        let presented = registration.agent_id.as_deref().and_then(|id| Uuid::parse_str(id).ok());
+        let is_enrolled_now = presented != Some(opened.agent_id.0);
         let registered = ServerFrame::Registered(Box::new(Registered {
             agent_id: opened.agent_id.0,
             epoch: opened.epoch.cast_unsigned(),
@@ -223,6 +225,9 @@ impl Sessions {
             desired_version,
             timestamp: self.clock.now().to_string(),
             ticket,
+            tags_ignored: is_enrolled_now
+                && !registration.tags.is_empty()
+                && !opened.key.trusts_holders,
         }));
         transport.feed(&registered).await?;
         transport.flush().await?;
@@ -281,6 +286,8 @@ impl Sessions {
             secret_hash: request.secret_hash.0.to_vec(),
             identity,
             hostname: clean_host_name(&registration.hostname, MAX_TEXT),
+            chosen_name: chosen_name(registration),
+            chosen_tags: chosen_tags(registration),
             ip: clean(&registration.ip, MAX_TEXT),
             version: clean(&registration.version, MAX_TEXT),
             os: clean(&registration.os, MAX_TEXT),
@@ -339,4 +346,15 @@ impl Sessions {
                 .ok_or(violation)?,
         })
     }
+}
+
+/// The name that the host's owner chose, if it can be one.
+fn chosen_name(registration: &Registration) -> String {
+    let name = clean_host_name(registration.name.as_deref().unwrap_or_default(), MAX_NAME_CHARS);
+    if check_name(&name).is_ok() { name } else { String::new() }
+}
+
+/// The tags that the host's owner chose; none of them if one is no tag.
+fn chosen_tags(registration: &Registration) -> Vec<String> {
+    if check_tags(&registration.tags).is_ok() { registration.tags.clone() } else { Vec::new() }
 }

@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 
-use muster_tests::{JsonFields as _, Manager};
+use muster_tests::{ALL, JsonFields as _, Manager};
 use serde_json::json;
 
 use super::{DEPLOY, NewHost, complaint, new_files};
@@ -149,4 +149,35 @@ async fn interrupted_installation_leaves_no_files_and_the_next_one_works() {
         .expect(0);
     new_host.install().await;
     new_host.host.run("test ! -e /opt/muster/versions/9.9.9").await.expect(0);
+}
+
+#[tokio::test]
+async fn name_and_tags_of_an_installation_count_when_its_agent_enrols() {
+    let new_host = NewHost::on(Manager::Bare).await;
+    let (fixture, host) = (&new_host.fixture, &new_host.host);
+    let words = "--name web-1 --tag web --tag eu/north";
+    let said = host.run(&new_host.line(&format!("--key {} {words}", new_host.key))).await;
+    let printed = said.expect(0);
+    assert!(printed.contains("The server ignored --tag"), "{printed}");
+    let agent = fixture.online(&new_host.key_id).await;
+    assert_eq!((&agent["name"], &agent["tags"]), (&json!("web-1"), &json!([])), "{agent}");
+    // Hosts can claim names, so it is no address for secrets.
+    assert_eq!(agent["name_source"], "reported");
+    host.run(&format!("{DEPLOY} --uninstall")).await.expect(0);
+
+    let fields = json!({"permissions": ALL, "trusts_holders": true, "tags": ["eu"]});
+    let (key_id, key) = fixture.api.agent_key(fields).await;
+    let line = new_host.line(&format!("--key {key} {words}"));
+    let printed = host.run(&line).await.expect(0);
+    assert!(!printed.contains("ignored"), "{printed}");
+    let agent = fixture.online(&key_id).await;
+    assert_eq!(agent["tags"], json!(["eu", "eu/north", "web"]), "{agent}");
+    let path = format!("/api/agents/{}", agent.id());
+    fixture.api.patch(&path, json!({"name": "shop", "tags": []})).await.expect(200);
+    // What people changed since stays.
+    let printed = host.run(&line).await.expect(0);
+    assert!(printed.contains("keeps its name and tags"), "{printed}");
+    let agent = fixture.online(&key_id).await;
+    assert_eq!((&agent["name"], &agent["tags"]), (&json!("shop"), &json!([])), "{agent}");
+    host.run(&format!("{DEPLOY} --uninstall")).await.expect(0);
 }

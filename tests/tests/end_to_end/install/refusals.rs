@@ -60,6 +60,9 @@ async fn invalid_installation_is_refused_in_one_line_and_leaves_no_files() {
         ("--update".into(), "no agent is installed"),
         ("--logs --privileged".into(), "are for installing"),
         ("--stop --cap-add NET_RAW".into(), "are for installing"),
+        ("--stop --name web-1".into(), "are for installing"),
+        (with_key("--tag 'a tag'"), "--tag takes 1 to 64 letters"),
+        (with_key("--name \"o'neill\""), "--name takes no quotes"),
     ];
     let mut wrong = Vec::new();
     for (words, expected) in cases {

@@ -155,6 +155,7 @@ impl RegistrationCandidates {
         };
         let new: Vec<_> = operations.iter().filter(|operation| !is_known(operation)).collect();
         let mut names: HashSet<String> = new.iter().map(|op| op.hostname.clone()).collect();
+        names.extend(new.iter().map(|op| op.chosen_name.clone()));
         names.extend(new.iter().filter_map(|op| Some(self.keys.get(&op.key_id)?.name.clone())));
         names.remove("");
         if names.is_empty() {

@@ -19,6 +19,7 @@ use crate::domain::fleet::agent::{
 };
 use crate::domain::ids::{AgentId, AgentKeyId, CommandId, EventId, TenantId};
 use crate::domain::integrations::integration::IntegrationEvent;
+use crate::domain::name::MAX_TAGS;
 use crate::domain::time::Timestamp;
 use crate::store::StoreError;
 use crate::store::entities::access::agent_key;
@@ -67,6 +68,10 @@ pub struct OpenSession {
     pub secret_hash: Vec<u8>,
     pub identity: AgentIdentity,
     pub hostname: String,
+    /// What the host's owner chose; counts when it enrols. Empty: nothing.
+    pub chosen_name: String,
+    /// Counts when the agent enrols with a key that trusts its holders.
+    pub chosen_tags: Vec<String>,
     pub ip: String,
     pub version: String,
     pub os: String,
@@ -252,7 +257,15 @@ impl OpenSession {
         candidates: &mut RegistrationCandidates,
     ) -> agent::Model {
         candidates.count_one_more(key);
-        let name = if self.hostname.is_empty() { key.name.clone() } else { self.hostname.clone() };
+        let names = [&self.chosen_name, &self.hostname, &key.name];
+        let name = names.into_iter().find(|name| !name.is_empty()).cloned().unwrap_or_default();
+        let mut tags = key.tags.clone();
+        if key.trusts_holders {
+            tags.0.extend(self.chosen_tags.iter().cloned());
+            tags.0.sort_unstable();
+            tags.0.dedup();
+            tags.0.truncate(MAX_TAGS);
+        }
         agent::Model {
             id: candidates.ticketed_id(self).unwrap_or_else(AgentId::new),
             tenant_id: key.tenant_id,
@@ -269,7 +282,7 @@ impl OpenSession {
             os: String::new(),
             arch: String::new(),
             capabilities: StringList::default(),
-            tags: key.tags.clone(),
+            tags,
             policy: None,
             max_executions: 0,
             ledger_id: None,
