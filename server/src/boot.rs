@@ -17,6 +17,7 @@ use crate::adapters::data_directory;
 use crate::adapters::database_password;
 use crate::adapters::oidc_client::OidcClient;
 use crate::adapters::package_files::PackageFiles;
+use crate::adapters::uploaded_files::UploadedFiles;
 use crate::adapters::passkey_verifier::PasskeyVerifier;
 use crate::adapters::program_files::ProgramFiles;
 use crate::adapters::release_files::ReleaseFiles;
@@ -75,6 +76,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     let outside = Adapters {
         files,
         packages: PackageFiles::new(config.data_dir.join("packages")),
+        uploaded_files: UploadedFiles::new(config.data_dir.join("files")),
         releases: ReleaseFiles::new(config.data_dir.join("releases")),
         webhooks: WebhookClient::new(config.webhooks, config.webhook_ca_file.as_deref())?,
         mail: smtp_client(&config.mail)?,

@@ -12,6 +12,7 @@ pub mod memory;
 pub mod oidc_client;
 pub mod oidc_token;
 pub mod package_files;
+pub mod uploaded_files;
 pub mod passkey_verifier;
 pub mod program_files;
 pub mod readiness;

@@ -86,6 +86,7 @@ pub mod library {
     pub mod difference;
     pub mod package_description;
     pub mod package_records;
+    pub mod uploaded_file;
     pub mod records;
     pub mod rules;
 }

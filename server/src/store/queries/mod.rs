@@ -118,6 +118,7 @@ pub mod schedules {
 pub mod library {
     pub(super) mod assignments;
     pub(super) mod packages;
+    pub(super) mod uploaded_files;
     mod script_uses;
     pub(super) mod scripts;
     pub(super) mod services;
@@ -176,6 +177,7 @@ pub use self::integrations::webhooks::{
     FailedExecution, PendingWebhookDelivery, WebhookDeliveriesToSkip, WebhookDeliveryFilter,
 };
 pub use self::library::assignments::{AssignmentLimits, PACKAGE_GONE, TOO_MANY_ASSIGNMENTS};
+pub use self::library::uploaded_files::{FILES_FULL, FileLimits, TOO_MANY_FILES};
 pub use self::library::packages::{
     PACKAGE_ASSIGNED, PACKAGES_FULL, PackageLimits, StoredPackage, TOO_MANY_PACKAGES,
 };
