@@ -88,7 +88,9 @@ pub enum FileTransferError {
     Path,
     #[error("`sha256` must be that of an uploaded file: 64 digits and letters from a to f")]
     Sha256,
-    #[error("`mode` must be three octal digits such as 0644, without setuid, setgid or sticky bits")]
+    #[error(
+        "`mode` must be three octal digits such as 0644, without setuid, setgid or sticky bits"
+    )]
     Mode,
     #[error("`owner` must be the name of a user")]
     Owner,
@@ -157,7 +159,9 @@ pub fn is_file_path(path: &str) -> bool {
     let Some(parts) = path.strip_prefix('/') else { return false };
     path.len() <= MAX_FILE_PATH_BYTES
         && !path.chars().any(char::is_control)
-        && parts.split('/').all(|part| !part.is_empty() && part != "." && part != ".." && part.len() <= 255)
+        && parts
+            .split('/')
+            .all(|part| !part.is_empty() && part != "." && part != ".." && part.len() <= 255)
 }
 
 /// True for a SHA-256 as this project writes it.
@@ -170,7 +174,9 @@ pub fn is_user_name(name: &str) -> bool {
     let is_start = |byte: &u8| byte.is_ascii_alphabetic() || *byte == b'_';
     name.len() <= MAX_OWNER_CHARS
         && name.as_bytes().first().is_some_and(is_start)
-        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.'))
+        && name
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.'))
 }
 
 #[cfg(test)]
@@ -194,9 +200,15 @@ mod tests {
             assert_eq!(push(right).check(FileOperation::Push), Ok(()), "{right}");
         }
         let long = format!("/{}", "a/".repeat(600));
-        for wrong in ["", "/", "a", "a/b", "/a/", "//a", "/a//b", "/a/../b", "/./a", "/a/.", "/..", "/a\n", "/a\0", &long]
-        {
-            assert_eq!(push(wrong).check(FileOperation::Push), Err(FileTransferError::Path), "{wrong}");
+        for wrong in [
+            "", "/", "a", "a/b", "/a/", "//a", "/a//b", "/a/../b", "/./a", "/a/.", "/..", "/a\n",
+            "/a\0", &long,
+        ] {
+            assert_eq!(
+                push(wrong).check(FileOperation::Push),
+                Err(FileTransferError::Path),
+                "{wrong}"
+            );
         }
     }
 
@@ -222,7 +234,11 @@ mod tests {
         assert_eq!(shouting.check(FileOperation::Push), Err(FileTransferError::Sha256));
         for wrong in ["", "0", "a b", "../root", "-x"] {
             let transfer = FileTransfer { owner: Some(wrong.into()), ..push("/a") };
-            assert_eq!(transfer.check(FileOperation::Push), Err(FileTransferError::Owner), "{wrong}");
+            assert_eq!(
+                transfer.check(FileOperation::Push),
+                Err(FileTransferError::Owner),
+                "{wrong}"
+            );
         }
         assert_eq!(FileOperation::of("file:other"), None);
         assert_eq!(FileOperation::of(PUSH).map(FileOperation::as_str), Some(PUSH));

@@ -1,9 +1,7 @@
 //! `execute` of a transfer: the host reads and writes only files in the folders that its policy lists. The
 //! path is resolved again, link by link, by the process that opens the file.
 
-use muster_protocol::file_transfer::{
-    FILE_PREFIX, FileOperation, FileTransfer, FileTransferError,
-};
+use muster_protocol::file_transfer::{FILE_PREFIX, FileOperation, FileTransfer, FileTransferError};
 use serde::Deserialize as _;
 use serde_json::Value;
 
@@ -29,11 +27,17 @@ pub enum FileRefusal {
         field(*.operation)
     )]
     Outside { path: String, operation: FileOperation },
-    #[error("the file has {bytes} bytes, and the host's policy allows {most_bytes}; raise `files.max_bytes` in policy.json on the host")]
+    #[error(
+        "the file has {bytes} bytes, and the host's policy allows {most_bytes}; raise `files.max_bytes` in policy.json on the host"
+    )]
     TooLarge { bytes: u64, most_bytes: u64 },
-    #[error("the host's policy allows the permissions {most:04o} at most; ask for fewer, or raise `files.max_mode` in policy.json on the host")]
+    #[error(
+        "the host's policy allows the permissions {most:04o} at most; ask for fewer, or raise `files.max_mode` in policy.json on the host"
+    )]
     Mode { most: u32 },
-    #[error("the host's policy lets no file be given to `{0}`; add the user to `files.owners` in policy.json on the host")]
+    #[error(
+        "the host's policy lets no file be given to `{0}`; add the user to `files.owners` in policy.json on the host"
+    )]
     Owner(String),
 }
 
@@ -74,11 +78,7 @@ pub fn is_requested(data: &Value) -> bool {
 ///
 /// # Errors
 /// [`ExecuteRefusal`] with a message that says what to do.
-pub fn plan(
-    data: &Value,
-    policy: &Policy,
-    bounds: OutputLimits,
-) -> Result<Launch, ExecuteRefusal> {
+pub fn plan(data: &Value, policy: &Policy, bounds: OutputLimits) -> Result<Launch, ExecuteRefusal> {
     let request = request_of(data)?;
     let malformed = |text: &str| FileRefusal::Malformed(text.to_owned());
     let script = request.script.unwrap_or_default();
@@ -203,7 +203,11 @@ mod tests {
             (json!({"sha256": "x"}), "invalid_data"),
             (json!({"only_if": "absent"}), "invalid_data"),
         ] {
-            assert_eq!(planned(POLICY, "file:push", push(more.clone())).err(), Some(code), "{more}");
+            assert_eq!(
+                planned(POLICY, "file:push", push(more.clone())).err(),
+                Some(code),
+                "{more}"
+            );
         }
         assert_eq!(planned(POLICY, "file:move", push(json!({}))).err(), Some("invalid_data"));
         assert_eq!(planned(POLICY, "file:pull", push(json!({}))).err(), Some("invalid_data"));

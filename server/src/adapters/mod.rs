@@ -12,13 +12,13 @@ pub mod memory;
 pub mod oidc_client;
 pub mod oidc_token;
 pub mod package_files;
-pub mod uploaded_files;
 pub mod passkey_verifier;
 pub mod program_files;
 pub mod readiness;
 pub mod release_files;
 pub mod smtp_client;
 pub mod smtp_settings;
+pub mod uploaded_files;
 pub mod webhook_client;
 
 use nix::sys::stat::{Mode, umask};

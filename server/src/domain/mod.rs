@@ -86,9 +86,9 @@ pub mod library {
     pub mod difference;
     pub mod package_description;
     pub mod package_records;
-    pub mod uploaded_file;
     pub mod records;
     pub mod rules;
+    pub mod uploaded_file;
 }
 pub mod name;
 /// Operations of the server itself.

@@ -23,9 +23,7 @@ pub(super) async fn serve(
 ) -> ApiResult<Response> {
     match ServeFile::new(path).try_call(request).await {
         // It was deleted since its row was read, or was not in a backup.
-        Ok(response) if response.status() == StatusCode::NOT_FOUND => {
-            Err(Problem::not_found(what))
-        }
+        Ok(response) if response.status() == StatusCode::NOT_FOUND => Err(Problem::not_found(what)),
         Ok(response) => Ok(response.map(Body::new)),
         Err(error) => {
             tracing::error!(error = &error as &dyn std::error::Error, "failed to read a file");

@@ -23,10 +23,11 @@ pub fn open_place(work: &FileWork) -> Result<Place, TransferError> {
     let file = &work.file;
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     // The host's owner chose this folder, perhaps by a link.
-    let mut folder = open(file.root.as_str(), flags, Mode::empty()).map_err(|error| match error {
-        Errno::ENOENT => TransferError::NoFolder(file.root.clone()),
-        error => TransferError::system("open the allowed folder")(error),
-    })?;
+    let mut folder =
+        open(file.root.as_str(), flags, Mode::empty()).map_err(|error| match error {
+            Errno::ENOENT => TransferError::NoFolder(file.root.clone()),
+            error => TransferError::system("open the allowed folder")(error),
+        })?;
     let own = stat(&work.state_dir).ok();
     refuse_own(&folder, own.as_ref())?;
     let mut parts: Vec<&str> = file.path.split('/').collect();

@@ -66,11 +66,8 @@ impl<'a> NewFile<'a> {
         if let Some(file) = platform::unnamed_file(place.folder.as_fd()) {
             return Ok(Self { file, place, temporary, has_name: false });
         }
-        let flags = OFlag::O_WRONLY
-            | OFlag::O_CREAT
-            | OFlag::O_EXCL
-            | OFlag::O_NOFOLLOW
-            | OFlag::O_CLOEXEC;
+        let flags =
+            OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let owner_only = Mode::S_IRUSR | Mode::S_IWUSR;
         let created = openat(&place.folder, temporary.as_str(), flags, owner_only);
         let file = created.map_err(TransferError::system("create a file in the folder"))?;
@@ -88,7 +85,8 @@ impl<'a> NewFile<'a> {
         renameat(&place.folder, temporary.as_str(), &place.folder, place.name.as_str())
             .map_err(TransferError::system("replace the file"))?;
         self.has_name = false;
-        nix::unistd::fsync(&place.folder).map_err(TransferError::system("write the folder to the disk"))
+        nix::unistd::fsync(&place.folder)
+            .map_err(TransferError::system("write the folder to the disk"))
     }
 }
 
@@ -102,11 +100,7 @@ impl Drop for NewFile<'_> {
     }
 }
 
-fn copy(
-    input: &mut impl Read,
-    file: &mut File,
-    launch: &FileLaunch,
-) -> Result<(), TransferError> {
+fn copy(input: &mut impl Read, file: &mut File, launch: &FileLaunch) -> Result<(), TransferError> {
     let expected = launch.bytes.unwrap_or_default();
     let mut context = Context::new(&SHA256);
     let mut buffer = vec![0; BUFFER_BYTES];
@@ -132,11 +126,7 @@ fn copy(
 
 /// Sets owner and permissions: the requested ones, or those of the file before. Never a setuid, setgid or
 /// sticky bit.
-fn give(
-    file: &File,
-    launch: &FileLaunch,
-    before: Option<&FileStat>,
-) -> Result<(), TransferError> {
+fn give(file: &File, launch: &FileLaunch, before: Option<&FileStat>) -> Result<(), TransferError> {
     if let Some(owner) = &launch.owner {
         let account = Account::named(owner).map_err(TransferError::system("look up the owner"))?;
         let account = account.ok_or_else(|| TransferError::UnknownOwner(owner.clone()))?;

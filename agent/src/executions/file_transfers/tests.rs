@@ -88,7 +88,8 @@ fn a_pushed_file_is_whole_and_replaces_the_one_before() {
 fn a_file_with_another_hash_or_size_changes_nothing() {
     let host = Host::new();
     host.push("a").expect("written");
-    for (content, claimed) in [(&b"evil"[..], &b"good"[..]), (b"go", b"good"), (b"goods", b"good")] {
+    for (content, claimed) in [(&b"evil"[..], &b"good"[..]), (b"go", b"good"), (b"goods", b"good")]
+    {
         let refused = host.push_as("a", content, claimed);
         assert!(matches!(refused, Err(TransferError::Hash)), "{refused:?}");
     }

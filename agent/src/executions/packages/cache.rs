@@ -89,7 +89,8 @@ pub async fn accept_content(
 ) -> Result<(), PackageError> {
     let accepted = blocking(move || {
         // Nothing was fetched of an empty file.
-        let mut file = OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(&partial)?;
+        let mut file =
+            OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(&partial)?;
         if hash(&mut file)? != sha256 {
             fs::remove_file(&partial)?;
             return Ok(false);

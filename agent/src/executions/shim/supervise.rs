@@ -55,7 +55,15 @@ pub(super) fn program_of(
         (None, None) => (program, None, Vec::new(), scripts()),
     };
     arguments.extend(launch.args.iter().map(OsString::from));
-    Program { path: path.to_owned(), name, arguments, folder, variables: Vec::new(), stdin: None, input: None }
+    Program {
+        path: path.to_owned(),
+        name,
+        arguments,
+        folder,
+        variables: Vec::new(),
+        stdin: None,
+        input: None,
+    }
 }
 
 /// The process that transfers a file. It gets the content as its standard input, so that its user needs no

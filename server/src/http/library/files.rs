@@ -155,11 +155,11 @@ async fn send_file(
     headers: HeaderMap,
     request: Request,
 ) -> ApiResult<axum::Json<FileView>> {
+    let mut upload = state.services.files.upload(&caller, FileId(id), params.offset_bytes).await?;
     // A page of another site can't send this type without asking first.
     if headers.get(header::CONTENT_TYPE).is_none_or(|kind| kind != CONTENT_TYPE) {
         return Err(Problem::media_type(CONTENT_TYPE));
     }
-    let mut upload = state.services.files.upload(&caller, FileId(id), params.offset_bytes).await?;
     // Limited by the size that the upload named.
     let mut body = request.into_body().into_data_stream();
     while let Some(bytes) = body.next().await {

@@ -7,7 +7,9 @@ use muster_protocol::identity::Challenge;
 use muster_protocol::limits::{DEFAULT_MAX_EXECUTIONS, MAX_EPOCH, MAX_MAX_EXECUTIONS};
 use muster_protocol::release::Version;
 use muster_protocol::secret_parameters::CAPABILITY;
-use muster_protocol::{CloseCode, CommandName, PROTOCOL_VERSION, file_transfer, library, package, step};
+use muster_protocol::{
+    CloseCode, CommandName, PROTOCOL_VERSION, file_transfer, library, package, step,
+};
 use uuid::Uuid;
 
 use super::live::LiveSession;

@@ -79,12 +79,12 @@ pub mod library {
     pub mod assignment;
     pub mod assignment_state;
     pub mod package;
-    pub mod uploaded_file;
     pub mod script;
     pub mod script_body;
     pub mod script_signature;
     pub mod script_version;
     pub mod service_control;
+    pub mod uploaded_file;
 }
 /// Operations of the server itself.
 pub mod operations {

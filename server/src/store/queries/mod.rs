@@ -118,10 +118,10 @@ pub mod schedules {
 pub mod library {
     pub(super) mod assignments;
     pub(super) mod packages;
-    pub(super) mod uploaded_files;
     mod script_uses;
     pub(super) mod scripts;
     pub(super) mod services;
+    pub(super) mod uploaded_files;
     pub(super) mod versions;
 }
 use sea_orm::DatabaseConnection;
@@ -177,7 +177,6 @@ pub use self::integrations::webhooks::{
     FailedExecution, PendingWebhookDelivery, WebhookDeliveriesToSkip, WebhookDeliveryFilter,
 };
 pub use self::library::assignments::{AssignmentLimits, PACKAGE_GONE, TOO_MANY_ASSIGNMENTS};
-pub use self::library::uploaded_files::{FILES_FULL, FileLimits, TOO_MANY_FILES};
 pub use self::library::packages::{
     PACKAGE_ASSIGNED, PACKAGES_FULL, PackageLimits, StoredPackage, TOO_MANY_PACKAGES,
 };
@@ -185,6 +184,7 @@ pub use self::library::scripts::{
     SCRIPT_NAME_TAKEN, ScriptDeletion, ScriptFilter, TOO_MANY_SCRIPTS,
 };
 pub use self::library::services::ServiceRequest;
+pub use self::library::uploaded_files::{FILES_FULL, FileLimits, TOO_MANY_FILES};
 pub use self::library::versions::{LIBRARY_FULL, MAX_LIBRARY_BYTES, NewVersion};
 pub use self::operations::api_key_revocation::{Revocation, RevocationScope};
 pub use self::operations::member_changes::MemberChange;

@@ -112,7 +112,10 @@ fn transfer_of(name: String, file: Option<FileTransfer>) -> Result<Executable> {
     };
     let checked = file.check(operation);
     checked.map_err(|error| {
-        ServiceError::invalid_field(&format!("file.{}", error.field()), &format!("is refused: {error}"))
+        ServiceError::invalid_field(
+            &format!("file.{}", error.field()),
+            &format!("is refused: {error}"),
+        )
     })?;
     // The server adds the size of what was uploaded.
     Ok(Executable::File { name, file: FileTransfer { bytes: None, ..file } })

@@ -280,9 +280,7 @@ impl ValidatedCommand {
     /// 403 for an ad-hoc command or a transfer of a file if the caller lacks the scope for it.
     pub(in crate::services) fn check_scope(&self, caller: &Caller) -> Result<()> {
         match self.executable {
-            Some(_) => {
-                self.kind().scopes().iter().try_for_each(|scope| caller.require(*scope))
-            }
+            Some(_) => self.kind().scopes().iter().try_for_each(|scope| caller.require(*scope)),
             None => Ok(()),
         }
     }

@@ -77,14 +77,22 @@ impl Files {
     ///
     /// # Errors
     /// 403 without `files:write`; 422 for an invalid field; 409 `too_many_files` or `files_full`.
-    pub async fn create(&self, caller: &Caller, request: FileRequest) -> Result<(FileSnapshot, bool)> {
+    pub async fn create(
+        &self,
+        caller: &Caller,
+        request: FileRequest,
+    ) -> Result<(FileSnapshot, bool)> {
         caller.require(Scope::FilesWrite)?;
         if !is_sha256(&request.sha256) {
             let problem = "must be 64 digits and letters from a to f";
             return Err(ServiceError::invalid_field("sha256", problem));
         }
         if request.size_bytes > MAX_FILE_BYTES {
-            return Err(ServiceError::out_of_range("bytes", request.size_bytes, 0..=MAX_FILE_BYTES));
+            return Err(ServiceError::out_of_range(
+                "bytes",
+                request.size_bytes,
+                0..=MAX_FILE_BYTES,
+            ));
         }
         let is_name = (1..=MAX_FILE_NAME_CHARS).contains(&request.name.chars().count())
             && !request.name.chars().any(|c| c.is_control() || c == '/');
@@ -230,7 +238,9 @@ impl Library {
         let found = self.store.tenant(tenant_id).keep_file(sha256, until).await?;
         let unknown = || ServiceError::Invalid {
             code: "unknown_file",
-            detail: format!("no complete file with the SHA-256 {sha256} is uploaded; upload it first"),
+            detail: format!(
+                "no complete file with the SHA-256 {sha256} is uploaded; upload it first"
+            ),
         };
         Ok(found.ok_or_else(unknown)?.size_bytes.unsigned_abs())
     }

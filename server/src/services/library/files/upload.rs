@@ -45,7 +45,12 @@ impl Files {
     /// # Errors
     /// 404; 409 `file_complete`, `upload_in_progress`, or `wrong_offset` with the right one; 429
     /// `too_many_uploads`; 503 `no_space`.
-    pub async fn upload(&self, caller: &Caller, id: FileId, offset_bytes: u64) -> Result<FileUpload> {
+    pub async fn upload(
+        &self,
+        caller: &Caller,
+        id: FileId,
+        offset_bytes: u64,
+    ) -> Result<FileUpload> {
         caller.require(Scope::FilesWrite)?;
         let row = self.find(caller, id).await?;
         let conflict = |code, detail| Err(ServiceError::Conflict { code, detail });
@@ -61,7 +66,10 @@ impl Files {
         let receiving = opened.map_err(|_| UNUSABLE)?.map_err(refused)?;
         let length_bytes = receiving.length_bytes();
         if length_bytes != offset_bytes {
-            return conflict("wrong_offset", format!("the upload continues at {length_bytes} bytes"));
+            return conflict(
+                "wrong_offset",
+                format!("the upload continues at {length_bytes} bytes"),
+            );
         }
         Ok(FileUpload {
             files: self.clone(),
@@ -105,7 +113,8 @@ impl FileUpload {
             self.files.remove(id).await;
             return Err(ServiceError::Invalid {
                 code: "hash_mismatch",
-                detail: "what was sent has another SHA-256 than its upload named; send it again".into(),
+                detail: "what was sent has another SHA-256 than its upload named; send it again"
+                    .into(),
             });
         }
         // The file first: a row promises that it is there.
