@@ -106,6 +106,14 @@ mod commands {
         pub mod suggestions;
         pub mod target_options;
     }
+    /// Files that are pushed to hosts and pulled from them.
+    pub mod files {
+        mod place;
+        pub mod pull;
+        pub mod push;
+        mod upload;
+        pub mod uploads;
+    }
     /// Integrations and webhooks.
     pub mod integrations {
         pub mod alerts;

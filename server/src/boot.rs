@@ -21,6 +21,7 @@ use crate::adapters::passkey_verifier::PasskeyVerifier;
 use crate::adapters::program_files::ProgramFiles;
 use crate::adapters::release_files::ReleaseFiles;
 use crate::adapters::smtp_client::SmtpClient;
+use crate::adapters::uploaded_files::UploadedFiles;
 use crate::adapters::webhook_client::WebhookClient;
 use crate::config::{Config, MailConfig};
 use crate::domain::access::records::MemberRecord;
@@ -75,6 +76,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     let outside = Adapters {
         files,
         packages: PackageFiles::new(config.data_dir.join("packages")),
+        uploaded_files: UploadedFiles::new(config.data_dir.join("files")),
         releases: ReleaseFiles::new(config.data_dir.join("releases")),
         webhooks: WebhookClient::new(config.webhooks, config.webhook_ca_file.as_deref())?,
         mail: smtp_client(&config.mail)?,

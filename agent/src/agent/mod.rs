@@ -12,7 +12,8 @@ use muster_protocol::frame::{AgentFrame, Registered, Registration};
 use muster_protocol::identity::{AgentKeyPair, CERTIFICATE_CAPABILITY, Challenge, Fingerprint};
 use muster_protocol::limits::MAX_MAX_EXECUTIONS;
 use muster_protocol::{
-    CommandName, PROTOCOL_VERSION, library, package, release, secret_parameters, step,
+    CommandName, PROTOCOL_VERSION, file_transfer, library, package, release, secret_parameters,
+    step,
 };
 use uuid::Uuid;
 
@@ -268,6 +269,7 @@ impl Agent {
                     release::CAPABILITY,
                     library::CAPABILITY,
                     package::CAPABILITY,
+                    file_transfer::CAPABILITY,
                     step::CAPABILITY,
                     package::ASSIGNMENTS_CAPABILITY,
                     CERTIFICATE_CAPABILITY,

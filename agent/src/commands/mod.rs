@@ -4,6 +4,7 @@
 mod approval;
 pub mod decision;
 pub mod execute;
+pub mod file;
 pub mod library;
 mod library_refusal;
 pub mod package;

@@ -70,6 +70,9 @@ pub fn plan(
         if planned.launch.package.is_some() {
             return Err(in_step(ExecuteRefusal::PackageStep));
         }
+        if planned.launch.file.is_some() {
+            return Err(in_step(ExecuteRefusal::FileStep));
+        }
         for file in planned.files {
             if all.files.iter().all(|known| known.name != file.name) {
                 all.files.push(file);

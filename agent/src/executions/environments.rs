@@ -150,6 +150,7 @@ impl Environment {
             folder: installation,
             variables: package_settings().collect(),
             stdin: None,
+            input: None,
         }))
     }
 

@@ -5,7 +5,7 @@
 use std::ffi::CStr;
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use nix::unistd::Gid;
@@ -79,4 +79,12 @@ pub(super) fn boot_now_ms() -> u64 {
 
 pub(super) fn boot_id() -> String {
     sysinfo::System::boot_time().map(|at| at.to_string()).unwrap_or_default()
+}
+
+pub fn unnamed_file(_folder: BorrowedFd<'_>) -> Option<File> {
+    None
+}
+
+pub fn name_file(_file: &File, _folder: BorrowedFd<'_>, _name: &str) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
 }

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::MAX_VERSION_NUMBER;
+use crate::file_transfer::FileOperation;
 use crate::manifest::is_script_name;
 use crate::package::PackageReference;
 
@@ -47,10 +48,11 @@ impl fmt::Display for LibraryReference {
     }
 }
 
-/// True for the name of a script of a manifest, and for `library:NAME` and `package:NAME` without a
-/// version.
+/// True for the name of a script of a manifest, for `library:NAME` and `package:NAME` without a version, and
+/// for transfers of files.
 pub fn is_runnable_name(name: &str) -> bool {
     is_script_name(name)
+        || FileOperation::of(name).is_some()
         || LibraryReference::parse(name).is_some_and(|reference| reference.version.is_none())
         || PackageReference::parse(name).is_some_and(|reference| reference.version.is_none())
 }

@@ -18,6 +18,7 @@ pub mod readiness;
 pub mod release_files;
 pub mod smtp_client;
 pub mod smtp_settings;
+pub mod uploaded_files;
 pub mod webhook_client;
 
 use nix::sys::stat::{Mode, umask};

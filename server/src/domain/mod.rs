@@ -88,6 +88,7 @@ pub mod library {
     pub mod package_records;
     pub mod records;
     pub mod rules;
+    pub mod uploaded_file;
 }
 pub mod name;
 /// Operations of the server itself.

@@ -61,6 +61,8 @@ const RIGHTS: &[(&str, &str, &[Scope])] = &[
     ("POST", "/api/scripts/{id}/versions", &[Scope::ScriptsWrite]),
     ("POST", "/api/scripts/{id}/versions/{version}/signatures", &[Scope::ScriptsWrite]),
     ("POST", "/api/packages", &[Scope::ScriptsWrite]),
+    ("POST", "/api/files", &[Scope::FilesWrite]),
+    ("PUT", "/api/files/{id}/content", &[Scope::FilesWrite]),
     ("POST", "/api/assignments", &[Scope::SchedulesWrite]),
     ("PATCH", "/api/assignments/{id}", &[Scope::SchedulesWrite]),
     ("POST", "/api/services/{id}/start", &[Scope::CommandsRun]),

@@ -72,6 +72,7 @@ pub struct SessionParams {
     /// The agent runs scripts of the library.
     pub supports_library: bool,
     pub supports_packages: bool,
+    pub supports_files: bool,
     pub supports_steps: bool,
     pub supports_assignments: bool,
     /// Most durable commands that the agent may have at once.
@@ -92,6 +93,7 @@ pub struct SessionHandle {
     pub supports_secrets: bool,
     pub supports_library: bool,
     pub supports_packages: bool,
+    pub supports_files: bool,
     pub supports_steps: bool,
     supports_assignments: bool,
     /// The agent was sent assignments, or it is not known what it has.
@@ -133,6 +135,7 @@ impl SessionHandle {
             supports_secrets: params.supports_secrets,
             supports_library: params.supports_library,
             supports_packages: params.supports_packages,
+            supports_files: params.supports_files,
             supports_steps: params.supports_steps,
             supports_assignments: params.supports_assignments,
             has_assignments: AtomicBool::new(true),

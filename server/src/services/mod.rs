@@ -77,6 +77,7 @@ use crate::adapters::passkey_verifier::PasskeyVerifier;
 use crate::adapters::program_files::ProgramFiles;
 use crate::adapters::release_files::ReleaseFiles;
 use crate::adapters::smtp_client::SmtpClient;
+use crate::adapters::uploaded_files::UploadedFiles;
 use crate::adapters::webhook_client::WebhookClient;
 use crate::domain::certificates::client_certificate::CertificatePolicy;
 use crate::domain::origin::Origin;
@@ -119,6 +120,7 @@ impl Settings {
 pub struct Adapters {
     pub files: ProgramFiles,
     pub packages: PackageFiles,
+    pub uploaded_files: UploadedFiles,
     pub releases: ReleaseFiles,
     pub webhooks: WebhookClient,
     pub mail: SmtpClient,
@@ -157,6 +159,7 @@ pub struct Services {
     pub job_reconciler: commands::job_reconciler::JobReconciler,
     pub library: library::Library,
     pub packages: library::packages::Packages,
+    pub files: library::files::Files,
     pub assignments: library::assignments::Assignments,
     pub live_output: commands::output::live::LiveOutput,
     pub mails: access::mails::Mails,
@@ -270,6 +273,7 @@ impl Services {
         };
         let library = library::Library { store: store(), clock: clock() };
         let packages = library::packages::Packages::new(store(), clock(), outside.packages);
+        let files = library::files::Files::new(store(), clock(), outside.uploaded_files);
         let jobs = commands::jobs::Jobs {
             library: library.clone(),
             store: store(),
@@ -392,6 +396,7 @@ impl Services {
             },
             library,
             packages: packages.clone(),
+            files: files.clone(),
             assignments: library::assignments::Assignments {
                 store: store(),
                 hub: hub(),
@@ -505,6 +510,7 @@ impl Services {
                 heartbeats,
                 uses,
                 packages,
+                files,
             },
             viewers,
             integrations: integrations::integrations::Integrations {

@@ -7,7 +7,7 @@ use muster_server::domain::access::audit_actions::AUDIT_ACTIONS;
 use crate::{literals, sources};
 
 /// What an action changes: the kinds of subjects.
-const RESOURCES: [&str; 33] = [
+const RESOURCES: [&str; 34] = [
     "agent",
     "agent_key",
     "alert_rule",
@@ -20,6 +20,7 @@ const RESOURCES: [&str; 33] = [
     "certificate",
     "command",
     "device_login",
+    "file",
     "group",
     "hook",
     "identity",

@@ -76,6 +76,7 @@ fn new_command(number: u8) -> NewCommand {
         script: None,
         library: None,
         package: None,
+        file: None,
         service: None,
         call: None,
         requirements: None,

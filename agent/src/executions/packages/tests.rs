@@ -27,6 +27,15 @@ impl PackageSource for Sent {
         let written = fs::write(to, &self.bytes);
         async move { written.map_err(|_| FetchError::Missing) }.boxed()
     }
+
+    fn fetch_file<'a>(
+        &'a self,
+        sha256: &'a str,
+        bytes: u64,
+        to: &'a Path,
+    ) -> BoxFuture<'a, Result<(), FetchError>> {
+        self.fetch(sha256, bytes, to)
+    }
 }
 
 fn archive(files: &[(&str, EntryType, &str)]) -> Vec<u8> {

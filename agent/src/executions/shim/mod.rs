@@ -153,7 +153,7 @@ fn run_execution(dir: ExecutionDir, log: Log) -> Result<(), ShimError> {
     }
     // Before the result is written: no secret outlives an execution that counts as ended.
     secret_files::remove(&execution.dir);
-    if execution.launch.package.is_some() {
+    if execution.launch.needs_download() {
         packages::remove(&execution.dir);
     }
     execution.write_exit(ended?)?;

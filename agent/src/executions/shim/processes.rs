@@ -241,7 +241,7 @@ impl<'a> Processes<'a> {
                 None => (entry, Vec::new()),
             };
             arguments.extend(check.argv.iter().map(OsString::from));
-            Program { path, name: None, arguments, stdin: None, ..service.clone() }
+            Program { path, name: None, arguments, stdin: None, input: None, ..service.clone() }
         });
         let start = move || match &program {
             Some(program) => supervise::spawn_silent(execution, program, found.account.as_ref()),

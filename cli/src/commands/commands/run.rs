@@ -1,6 +1,6 @@
 //! `muster run`: a script or an ad-hoc command on one agent or many.
 
-mod agent_run;
+pub mod agent_run;
 mod dry_run;
 pub mod job_run;
 mod queue_note;

@@ -4,7 +4,7 @@
 const LIKENESS: f64 = 0.75;
 
 /// Every action, `<resource>.<verb>`. A test compares this list with the entries that services write.
-pub const AUDIT_ACTIONS: [&str; 117] = [
+pub const AUDIT_ACTIONS: [&str; 119] = [
     "agent.adopt",
     "agent.delete",
     "agent.deregister",
@@ -44,6 +44,8 @@ pub const AUDIT_ACTIONS: [&str; 117] = [
     "command.submit",
     "device_login.approve",
     "device_login.refuse",
+    "file.delete",
+    "file.upload",
     "group.create",
     "group.delete",
     "group.halt",
@@ -100,10 +102,10 @@ pub const AUDIT_ACTIONS: [&str; 117] = [
     "script.save",
     "script.sign",
     "script.update",
+    "server.restore",
     "service.restart",
     "service.start",
     "service.stop",
-    "server.restore",
     "session.confirm",
     "session.create",
     "session.refuse",

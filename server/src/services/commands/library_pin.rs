@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use muster_protocol::file_transfer::{FileTransfer, PUSH};
 use muster_protocol::library::{LibraryReference, ParameterKind, ScriptContent};
 use muster_protocol::manifest::ManifestMismatch;
 use muster_protocol::parameter::{ParameterError, Parameters};
@@ -33,6 +34,9 @@ pub(super) async fn pin_script(
         Some(Executable::Package { .. }) => {
             return pin_package(library, tenant_id, validated).await;
         }
+        Some(Executable::File { name, file }) if name == PUSH => {
+            return pin_file(library, tenant_id, file.clone(), validated).await;
+        }
         Some(Executable::Steps { .. }) => return pin_steps(library, tenant_id, validated).await,
         _ => return Ok(()),
     };
@@ -54,6 +58,21 @@ pub(super) async fn pin_script(
     }
     validated.set_data(data);
     validated.contents = vec![pinned.content];
+    Ok(())
+}
+
+/// Adds the size of a file that was uploaded, and keeps it until hosts have got it.
+async fn pin_file(
+    library: &Library,
+    tenant_id: TenantId,
+    file: FileTransfer,
+    validated: &mut ValidatedCommand,
+) -> Result<()> {
+    let sha256 = file.sha256.clone().unwrap_or_default();
+    let bytes = library.pin_file(tenant_id, &sha256, validated.expires_in_ms).await?;
+    let mut data = validated.data.clone();
+    data["file"] = json!(FileTransfer { bytes: Some(bytes), ..file });
+    validated.set_data(data);
     Ok(())
 }
 

@@ -13,6 +13,7 @@ use crate::hub::Hub;
 use crate::services::Settings;
 use crate::services::access::audit_log;
 use crate::services::access::keys::key_uses::KeyUses;
+use crate::services::library::files::Files;
 use crate::services::library::packages::Packages;
 use crate::services::sessions::Heartbeats;
 use crate::store::queries::{Retention, TenantRetention};
@@ -46,6 +47,7 @@ pub struct Maintenance {
     pub(in crate::services) heartbeats: Heartbeats,
     pub(in crate::services) uses: KeyUses,
     pub(in crate::services) packages: Packages,
+    pub(in crate::services) files: Files,
 }
 
 impl Maintenance {
@@ -221,7 +223,8 @@ impl Maintenance {
         if parts > 0 {
             tracing::info!(parts, "removed old audit entries");
         }
-        self.packages.sweep().await
+        self.packages.sweep().await?;
+        self.files.sweep().await
     }
 
     /// Deletes what the server keeps and a plan does not. The plan is read now, so a lower one also

@@ -7,7 +7,9 @@ use muster_protocol::identity::Challenge;
 use muster_protocol::limits::{DEFAULT_MAX_EXECUTIONS, MAX_EPOCH, MAX_MAX_EXECUTIONS};
 use muster_protocol::release::Version;
 use muster_protocol::secret_parameters::CAPABILITY;
-use muster_protocol::{CloseCode, CommandName, PROTOCOL_VERSION, library, package, step};
+use muster_protocol::{
+    CloseCode, CommandName, PROTOCOL_VERSION, file_transfer, library, package, step,
+};
 use uuid::Uuid;
 
 use super::live::LiveSession;
@@ -98,6 +100,8 @@ impl Sessions {
                 && registration.capabilities.iter().any(|name| name == library::CAPABILITY),
             supports_packages: registration.is_full()
                 && registration.capabilities.iter().any(|name| name == package::CAPABILITY),
+            supports_files: registration.is_full()
+                && registration.capabilities.iter().any(|name| name == file_transfer::CAPABILITY),
             supports_steps: registration.is_full()
                 && registration.capabilities.iter().any(|name| name == step::CAPABILITY),
             supports_assignments: registration.is_full()

@@ -123,6 +123,7 @@ async fn handle(
         supports_secrets: is_full,
         supports_library: is_full,
         supports_packages: is_full,
+        supports_files: is_full,
         supports_steps: is_full,
         supports_assignments: is_full,
         max_in_flight: 1,

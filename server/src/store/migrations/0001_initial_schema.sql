@@ -910,6 +910,24 @@ CREATE UNIQUE INDEX packages_version ON packages (tenant_id, name, version);
 CREATE INDEX packages_archive ON packages (tenant_id, sha256);
 CREATE INDEX packages_tenant ON packages (tenant_id, id);
 
+-- A file that was uploaded to be pushed to hosts. Its bytes are a file with the same id.
+CREATE TABLE uploaded_files (
+    id uuid NOT NULL PRIMARY KEY,
+    tenant_id uuid NOT NULL,
+    name text NOT NULL,
+    sha256 text NOT NULL,
+    size_bytes bigint NOT NULL,
+    -- Absent until all bytes are there and have this hash.
+    completed_at bigint,
+    -- When it is deleted, unless it is used again.
+    expires_at bigint NOT NULL,
+    created_by uuid NOT NULL,
+    created_at bigint NOT NULL
+);
+CREATE UNIQUE INDEX uploaded_files_sha256 ON uploaded_files (tenant_id, sha256);
+CREATE INDEX uploaded_files_tenant ON uploaded_files (tenant_id, id);
+CREATE INDEX uploaded_files_expiry ON uploaded_files (expires_at);
+
 -- A version of a package that is wanted on the agents of a target.
 CREATE TABLE assignments (
     id uuid NOT NULL PRIMARY KEY,

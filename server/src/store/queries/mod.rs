@@ -121,6 +121,7 @@ pub mod library {
     mod script_uses;
     pub(super) mod scripts;
     pub(super) mod services;
+    pub(super) mod uploaded_files;
     pub(super) mod versions;
 }
 use sea_orm::DatabaseConnection;
@@ -183,6 +184,7 @@ pub use self::library::scripts::{
     SCRIPT_NAME_TAKEN, ScriptDeletion, ScriptFilter, TOO_MANY_SCRIPTS,
 };
 pub use self::library::services::ServiceRequest;
+pub use self::library::uploaded_files::{FILES_FULL, FileLimits, TOO_MANY_FILES};
 pub use self::library::versions::{LIBRARY_FULL, MAX_LIBRARY_BYTES, NewVersion};
 pub use self::operations::api_key_revocation::{Revocation, RevocationScope};
 pub use self::operations::member_changes::MemberChange;

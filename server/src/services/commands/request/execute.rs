@@ -1,6 +1,7 @@
 //! The data of an `execute`: a script, an ad-hoc command, or steps of both.
 
 use muster_protocol::argv;
+use muster_protocol::file_transfer::{FILE_PREFIX, FileOperation, FileTransfer};
 use muster_protocol::library::{LIBRARY_PREFIX, LibraryReference};
 use muster_protocol::limits::{DEFAULT_TIMEOUT_MS, MAX_TIMEOUT_MS};
 use muster_protocol::manifest::{ManifestMismatch, is_script_name};
@@ -26,6 +27,7 @@ struct Execute {
     parameters: Parameters,
     timeout_ms: Option<u64>,
     stdin: Option<Stdin>,
+    file: Option<FileTransfer>,
 }
 
 /// One step, as a request has it.
@@ -62,6 +64,21 @@ pub(super) fn validate_execute(data: &mut Value) -> Result<ValidExecute> {
     let timeout_ms = valid_timeout("data.timeout_ms", execute.timeout_ms)?;
     let stdin_bytes = execute.stdin.map(|stdin| stdin.bytes().len());
     let executable = match execute.steps {
+        None if execute.script.as_deref().is_some_and(|name| name.starts_with(FILE_PREFIX)) => {
+            let is_alone = execute.argv.is_none()
+                && execute.parameters.is_empty()
+                && secrets.is_empty()
+                && stdin_bytes.is_none();
+            if !is_alone {
+                let problem = "and parameters, input or a program exclude each other";
+                return Err(ServiceError::conflicting("file", "parameters", problem));
+            }
+            transfer_of(execute.script.unwrap_or_default(), execute.file)?
+        }
+        None if execute.file.is_some() => {
+            let problem = "needs the script `file:push` or `file:pull`";
+            return Err(ServiceError::invalid_field("file", problem));
+        }
         None => {
             check_values(&execute.parameters, &secrets)?;
             one_of("data.", execute.script, execute.argv, execute.parameters)?
@@ -72,6 +89,7 @@ pub(super) fn validate_execute(data: &mut Value) -> Result<ValidExecute> {
                 ("argv", execute.argv.is_some()),
                 ("parameters", !execute.parameters.is_empty()),
                 ("stdin", stdin_bytes.is_some()),
+                ("file", execute.file.is_some()),
             ];
             if let Some((field, _)) = given.iter().find(|(_, is_given)| *is_given) {
                 let problem = "and `steps` exclude each other; give it to a step, or leave it out";
@@ -81,6 +99,26 @@ pub(super) fn validate_execute(data: &mut Value) -> Result<ValidExecute> {
         }
     };
     Ok((timeout_ms, executable, secrets, stdin_bytes))
+}
+
+/// A transfer of a file.
+fn transfer_of(name: String, file: Option<FileTransfer>) -> Result<Executable> {
+    let Some(operation) = FileOperation::of(&name) else {
+        let problem = "must be `file:push` or `file:pull`";
+        return Err(ServiceError::invalid_field("script", problem));
+    };
+    let Some(file) = file else {
+        return Err(ServiceError::invalid_field("file", "is missing; send the path on the host"));
+    };
+    let checked = file.check(operation);
+    checked.map_err(|error| {
+        ServiceError::invalid_field(
+            &format!("file.{}", error.field()),
+            &format!("is refused: {error}"),
+        )
+    })?;
+    // The server adds the size of what was uploaded.
+    Ok(Executable::File { name, file: FileTransfer { bytes: None, ..file } })
 }
 
 /// Validates steps. Each gets the secrets that it names.
