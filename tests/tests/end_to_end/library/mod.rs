@@ -4,6 +4,7 @@ mod api;
 mod assignments;
 mod command_line;
 mod dependencies;
+mod one_box;
 mod packages;
 mod publishers;
 mod running;
