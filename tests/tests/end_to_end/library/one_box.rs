@@ -81,6 +81,13 @@ async fn one_command_runs_a_server_with_an_agent_that_runs_scripts() {
         assert!(!variables.contains(&key), "in the environment of {process:?}");
     }
     assert!(!fixture.server.log().contains(&key), "in the log");
+    // The agent gets none of the server's settings, some of which are secrets.
+    for process in fixture.test_dir.processes(&state_dir(&fixture), "muster-") {
+        let variables = fs::read(format!("/proc/{}/environ", process.id)).unwrap_or_default();
+        let variables = String::from_utf8_lossy(&variables).into_owned();
+        let is_server = process.command_line.contains("muster-server");
+        assert!(is_server || !variables.contains("MUSTER_LOCAL_AGENT"), "{process:?}");
+    }
 
     kill_9(&fixture, AGENT).await;
     assert_eq!(online(&fixture).await.id(), agent.id());
