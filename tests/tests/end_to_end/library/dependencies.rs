@@ -127,6 +127,8 @@ async fn save_node(fixture: &Fixture, name: &str, dependencies: Value, body: &st
 async fn packages_of_node_are_installed_once_from_the_registry_that_the_host_names() {
     let fixture = Fixture::on_sqlite().await;
     let index = Index::start(&fixture).await;
+    // Node looks for one in the folders above a script, which other programs of this machine may have.
+    fs::write(fixture.test_dir.path().join("package.json"), "{}").expect("written");
     let (agent, id) = host(&fixture, &index).await;
     let wanted = || json!({"muster-test-greeting": "^1.0.0"});
     save_node(&fixture, "greet", wanted(), NODE_BODY).await;
