@@ -35,6 +35,7 @@ mod input {
     pub mod id_prefix;
     pub mod instants;
     pub mod name_lookup;
+    pub mod file_parameters;
     pub mod quantities;
     pub mod role;
     pub mod secret_sources;

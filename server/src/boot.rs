@@ -1,6 +1,7 @@
 //! Starts and stops the server. The only module that uses all layers.
 
 mod certificates;
+mod local_agent;
 
 use std::io::{IsTerminal as _, Write as _};
 use std::path::Path;
@@ -88,6 +89,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     let services = Services::new(&store, &hub, &clock, &secret_box, outside, config.settings);
     bootstrap(&services, &config).await?;
     services.tenant_deletion.load().await.context("failed to read the tenants")?;
+    let local_agent = local_agent::prepare(&config, &services).await?;
 
     let connections = Limits::connections(config.max_connections, open_file_limit());
     let limits = Limits {
@@ -122,6 +124,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     let (max_connections, version) = (connections, env!("CARGO_PKG_VERSION"));
     fault::warn();
     tracing::info!(%url, version, max_connections, "serving");
+    let local_agent = local_agent::start(&config, local_agent, &url)?;
 
     let mut renewal = tokio::spawn(Certificate::follow(certificate, hangup, config.tls_check));
     let mut server = tokio::spawn(bound.serve(app, stopped));
@@ -139,6 +142,9 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         ended = &mut renewal => return ended.context("the certificate renewal stopped"),
     };
     tracing::info!(reason, "stopping");
+    if let Some(agent) = &local_agent {
+        agent.request_stop();
+    }
     // Stop accepting first, so that clients that are disconnected now cannot reconnect to this
     // server.
     let _ = stop.send(true);
@@ -155,6 +161,10 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     }
     renewal.abort();
     workers.stop().await;
+    if let Some(agent) = local_agent {
+        let ended = tokio::task::spawn_blocking(|| agent.stop()).await;
+        ended.context("failed to stop the local agent")?;
+    }
     // Commits everything that was queued before.
     store.system().flush().await.context("failed to flush the database")?;
     tracing::info!("stopped");

@@ -31,6 +31,9 @@ pub(super) struct ExecuteData {
     pub parameters: Parameters,
     #[serde(default)]
     pub secret_parameters: SecretParameters,
+    /// It gets dummy secrets, and where they come out is reported.
+    #[serde(default)]
+    pub rehearsal: bool,
     /// What the program reads from standard input.
     #[serde(default)]
     pub stdin: Option<Stdin>,
@@ -203,6 +206,8 @@ impl Launch {
             service: None,
             call: None,
             requirements: None,
+            is_rehearsal: false,
+            file_parameters: Vec::new(),
             steps: Vec::new(),
             policy: Some(allow.as_str().to_owned()),
             run_as: None,

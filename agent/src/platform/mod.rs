@@ -25,7 +25,7 @@ pub use cgroup::{ControlGroup, GroupLimits};
 pub use clock::{BootInstant, boot_id, boot_now_ms};
 pub use files::{
     FileLock, LockError, disk_free_bytes, disk_used_percent, make_fifo, may_write, open_control,
-    open_plain_file,
+    open_plain_file, own_user,
 };
 pub use native::{
     ProcessStat, all_processes, allocate, become_subreaper, enlarge_pipe, has_environment_entry,

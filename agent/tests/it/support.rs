@@ -83,6 +83,8 @@ impl Host {
                 service: None,
                 call: None,
                 requirements: None,
+            is_rehearsal: false,
+            file_parameters: Vec::new(),
                 steps: Vec::new(),
                 run_as: None,
                 secrets: Default::default(),

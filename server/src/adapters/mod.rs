@@ -7,6 +7,7 @@ pub mod data_directory;
 pub mod database_password;
 mod file_sums;
 pub mod host_names;
+pub mod local_agent;
 pub mod master_key_file;
 pub mod memory;
 pub mod oidc_client;

@@ -5311,7 +5311,10 @@ export interface components {
             /** @description 1 to 128 of letters, digits, `.`, `_`, `-`, without a dot at the start. It never changes, because publishers sign it. */
             name: string;
             parameters?: components["schemas"]["ScriptParameterView"][];
-            /** @description A `requirements.txt` with the packages that a script in Python needs: at most 16 KiB. */
+            /**
+             * @description The packages that a script needs: a `requirements.txt` for `python`, or a `package.json` for `node`. At most
+             *     16 KiB.
+             */
             requirements?: string | null;
             tags?: components["schemas"]["Tag"][] | null;
             /** @description How long an execution may run: at most 7 days, default 1 h. A request can shorten it. */
@@ -6171,7 +6174,7 @@ export interface components {
             /** @example disk-report */
             name: string;
             parameters: components["schemas"]["ScriptParameterView"][];
-            /** @description A `requirements.txt`. */
+            /** @description A `requirements.txt` or a `package.json`. */
             requirements?: string | null;
             /** @description Hex SHA-256 of the text. */
             sha256: string;
@@ -6582,7 +6585,7 @@ export interface components {
          * @description What a value must be.
          * @enum {string}
          */
-        ParameterType: "string" | "integer" | "boolean" | "choice" | "secret";
+        ParameterType: "string" | "integer" | "boolean" | "choice" | "secret" | "file";
         /** @description What a browser needs to use a passkey with `navigator.credentials.get`. */
         PasskeyChallengeView: {
             /** @description For `POST /api/auth/passkey` or `POST /api/auth/confirm`, once. */
@@ -7336,7 +7339,10 @@ export interface components {
             /** @description Why it was saved. */
             message?: string | null;
             parameters?: components["schemas"]["ScriptParameterView"][];
-            /** @description A `requirements.txt` with the packages that a script in Python needs: at most 16 KiB. */
+            /**
+             * @description The packages that a script needs: a `requirements.txt` for `python`, or a `package.json` for `node`. At most
+             *     16 KiB.
+             */
             requirements?: string | null;
             /** @description How long an execution may run: at most 7 days, default 1 h. A request can shorten it. */
             timeout_ms?: number | null;
@@ -7361,7 +7367,7 @@ export interface components {
             is_current: boolean;
             message: string;
             parameters: components["schemas"]["ScriptParameterView"][];
-            /** @description A `requirements.txt`. */
+            /** @description A `requirements.txt` or a `package.json`. */
             requirements?: string | null;
             /** @description Hex SHA-256 of the text. */
             sha256: string;

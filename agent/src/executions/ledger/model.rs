@@ -80,6 +80,8 @@ fn new_command(number: u8) -> NewCommand {
         service: None,
         call: None,
         requirements: None,
+            is_rehearsal: false,
+            file_parameters: Vec::new(),
         steps: Vec::new(),
         run_as: None,
         secrets: Default::default(),
@@ -117,6 +119,7 @@ fn exit(code: i32) -> Settlement {
         stdout_sha256: None,
         stderr_sha256: None,
         steps: Vec::new(),
+        rehearsal: None,
     };
     let (is_timed_out, is_cancelled) = (false, false);
     Settlement::Exit(Box::new(ExitRecord {

@@ -84,6 +84,8 @@ fn launch(sha256: String) -> Launch {
         service: None,
         call: None,
         requirements: None,
+            is_rehearsal: false,
+            file_parameters: Vec::new(),
         steps: Vec::new(),
         policy: None,
         run_as: None,

@@ -229,6 +229,11 @@ pub fn supervise(
         }
         supervisor.check_health(execution);
         supervisor.advance_kill_stage();
+        let mut timeout = supervisor.next_timeout();
+        if let Some(rehearsal) = &execution.rehearsal {
+            rehearsal.sample();
+            timeout = timeout.min(rehearsal.next_sample());
+        }
         let ready = platform::wait_readable(
             [
                 supervisor.stdout.as_ref().map(|pipe| pipe.as_fd()),
@@ -237,7 +242,7 @@ pub fn supervise(
                 Some(control.as_fd()),
                 supervisor.health.as_ref().and_then(HealthMonitor::process),
             ],
-            Some(supervisor.next_timeout()),
+            Some(timeout),
         )
         .map_err(ShimError::system("wait for output"))?;
         supervisor.read([ready[0], ready[1]]);

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use muster_protocol::file_transfer::{FileTransfer, PUSH};
-use muster_protocol::library::{LibraryReference, ParameterKind, ScriptContent};
+use muster_protocol::library::{
+    LibraryReference, ParameterKind, ScriptContent, ScriptDocument, ScriptParameter,
+};
 use muster_protocol::manifest::ManifestMismatch;
 use muster_protocol::parameter::{ParameterError, Parameters};
 use muster_protocol::secret_parameters::SecretParameters;
@@ -12,10 +14,14 @@ use serde_json::json;
 
 use super::preflight::Executable;
 use super::request::ValidatedCommand;
+use crate::domain::access::credential::NewSecret;
 use crate::domain::ids::TenantId;
 use crate::domain::schedules::trigger_call::PinnedCall;
 use crate::services::error::{Result, ServiceError};
 use crate::services::library::Library;
+
+/// The start of each dummy secret of a rehearsal.
+const DUMMY_PREFIX: &str = "dummy_";
 
 /// Chooses the version of a script of the library, checks the parameters against it, and writes number
 /// and hashes into the data, and the call of a schedule if the script has a trigger. Does nothing for other
@@ -41,6 +47,9 @@ pub(super) async fn pin_script(
         _ => return Ok(()),
     };
     let pinned = library.pin(tenant_id, reference).await?;
+    if validated.data["rehearsal"] == true {
+        add_dummies(&pinned.document, &mut validated.secret_parameters)?;
+    }
     let checked = pinned.document.check_values(parameters, &validated.secret_parameters);
     checked.map_err(invalid_values)?;
     let name = LibraryReference { version: None, ..reference.clone() }.full_name();
@@ -73,6 +82,19 @@ async fn pin_file(
     let mut data = validated.data.clone();
     data["file"] = json!(FileTransfer { bytes: Some(bytes), ..file });
     validated.set_data(data);
+    Ok(())
+}
+
+/// Gives each secret parameter of a rehearsal a random value that is no secret. Values that the caller gives
+/// stay: a pattern may need one.
+fn add_dummies(document: &ScriptDocument, secrets: &mut SecretParameters) -> Result<()> {
+    let is_secret = |known: &&ScriptParameter| known.kind == ParameterKind::Secret;
+    for parameter in document.parameters.iter().filter(is_secret) {
+        if secrets.get(&parameter.name).is_none() {
+            let dummy = NewSecret::random(DUMMY_PREFIX)?;
+            secrets.insert(parameter.name.clone(), dummy.secret);
+        }
+    }
     Ok(())
 }
 

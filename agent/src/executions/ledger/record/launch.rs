@@ -43,6 +43,12 @@ pub struct Launch {
     /// The `requirements.txt` of a script of the library.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub requirements: Option<String>,
+    /// Parameters whose values are files, in base64: the script gets paths.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub file_parameters: Vec<String>,
+    /// It gets dummy secrets, and where they come out is reported.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_rehearsal: bool,
     /// What the host's policy allowed when the command was accepted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub policy: Option<String>,

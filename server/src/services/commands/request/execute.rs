@@ -28,6 +28,9 @@ struct Execute {
     timeout_ms: Option<u64>,
     stdin: Option<Stdin>,
     file: Option<FileTransfer>,
+    /// The script gets dummy secrets.
+    #[serde(default)]
+    rehearsal: bool,
 }
 
 /// One step, as a request has it.
@@ -98,6 +101,10 @@ pub(super) fn validate_execute(data: &mut Value) -> Result<ValidExecute> {
             validate_steps(steps, &secrets)?
         }
     };
+    if execute.rehearsal && !matches!(executable, Executable::Library { .. }) {
+        let problem = "needs a script of the library: `library:NAME`";
+        return Err(ServiceError::invalid_field("data.rehearsal", problem));
+    }
     Ok((timeout_ms, executable, secrets, stdin_bytes))
 }
 
