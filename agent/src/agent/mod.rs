@@ -9,7 +9,9 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use muster_protocol::frame::{AgentFrame, Registered, Registration};
-use muster_protocol::identity::{AgentKeyPair, CERTIFICATE_CAPABILITY, Challenge, Fingerprint};
+use muster_protocol::identity::{
+    AUTHORITIES_CAPABILITY, AgentKeyPair, CERTIFICATE_CAPABILITY, Challenge, Fingerprint,
+};
 use muster_protocol::limits::MAX_MAX_EXECUTIONS;
 use muster_protocol::{
     CommandName, PROTOCOL_VERSION, library, package, release, secret_parameters, step,
@@ -29,6 +31,7 @@ use crate::identity::client_certificate::ClientCertificate;
 use crate::identity::key::KeyRing;
 use crate::identity::key_pair::{self, KeyPairError};
 use crate::identity::{HostInfo, Identity, KeyRejected};
+use crate::link::Authorities;
 use crate::policy::manifest::ManifestFile;
 use crate::policy::minimum_versions::MinimumVersions;
 use crate::policy::used_capsules::UsedCapsules;
@@ -51,6 +54,8 @@ pub struct Agent {
     pub key_pair: AgentKeyPair,
     /// Shown to the server in the handshake of TLS; `None` until it has issued one.
     pub certificate: Option<ClientCertificate>,
+    /// Of the server's certificate.
+    pub authorities: Authorities,
     pub host_info: HostInfo,
     pub manifest: ManifestFile,
     pub policy: PolicyFile,
@@ -129,6 +134,7 @@ impl Agent {
             identity: loaded.identity,
             keys,
             certificate: ClientCertificate::load(&state, &key_pair.public_key()),
+            authorities: Authorities::default(),
             key_pair,
             host_info: HostInfo::this_host(),
             manifest: ManifestFile::open(&state)?,
@@ -268,6 +274,7 @@ impl Agent {
                     package::ASSIGNMENTS_CAPABILITY,
                     CERTIFICATE_CAPABILITY,
                 ])
+                .chain(self.authorities.is_managed().then_some(AUTHORITIES_CAPABILITY))
                 .map(str::to_owned)
                 .collect(),
             protocol: Some(PROTOCOL_VERSION),
@@ -284,6 +291,7 @@ impl Agent {
             proof: None,
             ticket: self.identity.ticket.clone(),
             has_certificate: self.certificate.is_some(),
+            authorities_id: self.authorities.notice_id(),
         };
         claims.prove(&self.key_pair, challenge, agent_key_id)
     }

@@ -1,5 +1,6 @@
 //! Links to the server. A link carries frames and does not know their meaning.
 
+mod authorities;
 mod captured_bytes;
 mod connect_error;
 mod connector;
@@ -21,6 +22,7 @@ use futures_util::future::BoxFuture;
 use muster_protocol::CloseCode;
 use muster_protocol::limits::MAX_OUTPUT_FRAME_BYTES;
 
+pub use authorities::{Authorities, AuthoritiesError};
 pub use connect_error::{ConnectError, instant};
 pub use connector::Connector;
 pub use exchange::{Exchange, client as http_client};
@@ -28,7 +30,7 @@ pub use path_limits::PathLimits;
 pub use progress::Progress;
 pub use proxy::{Proxy, ProxyError};
 pub use socket::{Socket, resolve};
-pub use tls::{Authorities, AuthoritiesError, TlsSetup};
+pub use tls::TlsSetup;
 pub use websocket::WebSocket;
 
 /// The agent's `User-Agent` in HTTP.

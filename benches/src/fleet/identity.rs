@@ -75,6 +75,7 @@ impl Identity {
             proof: None,
             ticket: None,
             has_certificate: false,
+            authorities_id: None,
         };
         let data = data.prove(&self.key_pair, challenge, agent_key_id);
         text(&AgentFrame::Register { data: Box::new(data) })

@@ -6,8 +6,10 @@ pub mod byte_shares;
 /// The server's own certificate authority, and the certificates of clients.
 pub mod certificates {
     pub mod authority;
+    mod authority_record;
     pub mod client_certificates;
     mod issuing;
+    pub mod rollover;
 }
 pub mod commands;
 pub mod error;
@@ -505,6 +507,7 @@ impl Services {
                 heartbeats,
                 uses,
                 packages,
+                certificates,
             },
             viewers,
             integrations: integrations::integrations::Integrations {

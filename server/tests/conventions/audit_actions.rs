@@ -7,7 +7,7 @@ use muster_server::domain::access::audit_actions::AUDIT_ACTIONS;
 use crate::{literals, sources};
 
 /// What an action changes: the kinds of subjects.
-const RESOURCES: [&str; 33] = [
+const RESOURCES: [&str; 34] = [
     "agent",
     "agent_key",
     "alert_rule",
@@ -16,6 +16,7 @@ const RESOURCES: [&str; 33] = [
     "approval_rule",
     "assignment",
     "audit",
+    "authority",
     "calendar",
     "certificate",
     "command",
@@ -43,10 +44,11 @@ const RESOURCES: [&str; 33] = [
     "webhook_secret",
 ];
 /// What happens to it, in the imperative.
-const VERBS: [&str; 45] = [
+const VERBS: [&str; 48] = [
     "abort",
     "accept",
     "adopt",
+    "announce",
     "approve",
     "cancel",
     "change_key",
@@ -74,6 +76,7 @@ const VERBS: [&str; 45] = [
     "restart",
     "restore",
     "resume",
+    "retire",
     "revoke",
     "rotate",
     "run",
@@ -85,6 +88,7 @@ const VERBS: [&str; 45] = [
     "start",
     "stop",
     "submit",
+    "switch",
     "test",
     "update",
     "upload",

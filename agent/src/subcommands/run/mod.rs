@@ -60,6 +60,7 @@ pub async fn run(config: Config) -> Result<ExitCode, RunError> {
         applies_desired_version: !config.skip_update,
     };
     let mut agent = Agent::open(state, keys, limits, executions::shim_program())?;
+    agent.authorities = config.authorities.clone();
     let downloads = PackageDownloads::new(config.clone(), agent.state.clone());
     let packages = PackageStore::new(agent.state.clone(), Arc::new(downloads));
     agent.executions.use_packages(packages);
@@ -96,6 +97,7 @@ async fn live(config: &Config, agent: &mut Agent, stop: &mut watch::Receiver<boo
         let link = match ready.take() {
             Some(link) => Ok(link),
             None => {
+                dialer.follow(agent.authorities.notice_id());
                 let dialing = dialer.dial(
                     reconnect.transport(),
                     agent.keys.clone(),

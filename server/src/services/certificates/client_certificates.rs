@@ -8,7 +8,7 @@ use muster_protocol::identity::AgentPublicKey;
 use serde_json::json;
 use strum::IntoEnumIterator as _;
 
-use super::authority::{AuthorityError, ServerAuthority};
+use super::authority::{AuthorityError, AuthorityStatus, ServedCertificate, ServerAuthority};
 use crate::domain::access::principal::{Principal, PrincipalKind, Scope};
 use crate::domain::certificates::client_certificate::{
     CertificateHolder, CertificatePolicy, CertificateState, ClientCertificateRecord, KeyHash,
@@ -46,6 +46,9 @@ pub struct CertificatesStatus {
     pub policy: CertificatePolicy,
     /// False if this server does not end TLS.
     pub is_issuing: bool,
+    /// The certificate that new connections are shown.
+    pub served: Option<ServedCertificate>,
+    pub authority: Option<AuthorityStatus>,
     pub counts: Vec<(CertificateState, u64)>,
 }
 
@@ -80,6 +83,12 @@ impl AgentCertificate {
     /// True if the agent needs one now.
     pub fn is_due(&self, now: Timestamp) -> bool {
         self.expires_at.is_none_or(|at| Validity::until(at, AGENT_CERTIFICATE_MS).is_due(now))
+    }
+
+    /// True if it comes from an authority that no longer signs.
+    pub fn is_issued_before(&self, signs_since: Option<Timestamp>) -> bool {
+        let issued_at = self.expires_at.map(|at| at.minus_ms(AGENT_CERTIFICATE_MS));
+        issued_at.zip(signs_since).is_some_and(|(issued_at, since)| issued_at < since)
     }
 }
 
@@ -247,6 +256,10 @@ impl ClientCertificates {
             Some(row) if row.revoked_at.is_some() => {
                 Err(refused("the certificate of the connection was revoked"))
             }
+            // The connection may be older than that.
+            Some(row) if row.expires_at <= self.clock.now() => Err(refused(
+                "the certificate of the connection has expired; run `muster login --certificate`",
+            )),
             Some(_) => Ok(()),
             None => Err(refused("the certificate of the connection is not known in this tenant")),
         }
@@ -274,7 +287,13 @@ impl ClientCertificates {
         for state in CertificateState::iter() {
             counts.push((state, tenant.count_certificates(state, now).await?));
         }
-        Ok(CertificatesStatus { policy: self.policy, is_issuing: self.authority.is_some(), counts })
+        Ok(CertificatesStatus {
+            policy: self.policy,
+            is_issuing: self.authority.is_some(),
+            served: self.authority.as_ref().and_then(ServerAuthority::served),
+            authority: self.authority.as_ref().map(ServerAuthority::status),
+            counts,
+        })
     }
 
     /// Revokes a certificate for good, and ends the session of its agent. That of another key needs
@@ -307,7 +326,7 @@ impl ClientCertificates {
 }
 
 /// The answer of a server that does not end TLS, and so can't check certificates.
-fn no_certificates() -> ServiceError {
+pub(super) fn no_certificates() -> ServiceError {
     ServiceError::Conflict {
         code: "no_certificates",
         detail: "this server does not end TLS, so it issues and checks no certificates; see --tls"

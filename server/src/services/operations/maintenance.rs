@@ -13,6 +13,8 @@ use crate::hub::Hub;
 use crate::services::Settings;
 use crate::services::access::audit_log;
 use crate::services::access::keys::key_uses::KeyUses;
+use crate::services::certificates::authority::AuthorityError;
+use crate::services::certificates::client_certificates::ClientCertificates;
 use crate::services::library::packages::Packages;
 use crate::services::sessions::Heartbeats;
 use crate::store::queries::{Retention, TenantRetention};
@@ -46,6 +48,7 @@ pub struct Maintenance {
     pub(in crate::services) heartbeats: Heartbeats,
     pub(in crate::services) uses: KeyUses,
     pub(in crate::services) packages: Packages,
+    pub(in crate::services) certificates: ClientCertificates,
 }
 
 impl Maintenance {
@@ -179,6 +182,22 @@ impl Maintenance {
             }
             if session.is_secret_over(now) {
                 session.close(CloseCode::KeyRegenerated);
+            }
+        }
+    }
+
+    /// Follows a rollover of the authority by another process.
+    ///
+    /// # Errors
+    /// [`StoreError`]; the next run tries again.
+    pub async fn reload_authority(&self) -> Result<(), StoreError> {
+        match self.certificates.reload_authority().await {
+            Ok(()) => Ok(()),
+            Err(AuthorityError::Store(error)) => Err(error),
+            Err(error) => {
+                let error = &error as &dyn std::error::Error;
+                tracing::error!(error, "failed to read the authority again");
+                Ok(())
             }
         }
     }

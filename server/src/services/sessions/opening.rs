@@ -10,6 +10,7 @@ use muster_protocol::secret_parameters::CAPABILITY;
 use muster_protocol::{CloseCode, CommandName, PROTOCOL_VERSION, library, package, step};
 use uuid::Uuid;
 
+use super::certificates::NoticeState;
 use super::live::LiveSession;
 use super::{
     AgentTransport, Claims, DesiredVersions, OPENING_TIMEOUT, ProvenClaims, SessionEnd,
@@ -132,6 +133,7 @@ impl Sessions {
         let registered = match is_admitted.await {
             Ok(certificate) => {
                 live.certificate = certificate;
+                live.notices = NoticeState::of(&registration);
                 let ticket = public_key.map(|public_key| {
                     let tenant_id = session.tenant_id;
                     enrolment_ticket::issue(
@@ -295,6 +297,7 @@ impl Sessions {
             max_executions: i32::try_from(max_executions).unwrap_or(1),
             transport: request.transport,
             update_result: registration.update.as_ref().map(update_results::to_stored),
+            notice_id: registration.authorities_id,
             now: self.clock.now(),
         }
     }
