@@ -264,46 +264,4 @@ fn fingerprint(certificate: &CertificateDer<'_>) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_ca_file_without_a_usable_certificate_is_rejected_with_a_hint() {
-        let folder = tempfile::tempdir().expect("temporary folder");
-        let path = folder.path().join("ca.pem");
-        let refusal = || Authorities::read(&path).expect_err("refused").to_string();
-        assert!(refusal().contains("MUSTER_CA_FILE"), "{}", refusal());
-        for empty in
-            ["", "no certificate", "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"]
-        {
-            std::fs::write(&path, empty).expect("written");
-            assert!(refusal().contains("contains no certificate"), "{}", refusal());
-        }
-        let pem = |body: &str| {
-            format!("-----BEGIN CERTIFICATE-----\n{body}\n-----END CERTIFICATE-----\n")
-        };
-        for damaged in [pem("AAAA"), pem("***"), "-----BEGIN CERTIFICATE-----\nAAAA\n".into()] {
-            std::fs::write(&path, damaged).expect("written");
-            assert!(
-                refusal().contains("certificate 1 in the CA file")
-                    && refusal().contains("is damaged"),
-                "{}",
-                refusal()
-            );
-        }
-    }
-
-    #[test]
-    fn agent_without_a_ca_file_follows_its_server_nowhere() {
-        let folder = tempfile::tempdir().expect("temporary folder");
-        let authorities = Authorities::default().kept_in(folder.path());
-        let notice = AuthorityNotice {
-            id: Uuid::nil(),
-            certificate: String::new(),
-            proof: Vec::new(),
-            retired: Vec::new(),
-        };
-        assert!(matches!(authorities.follow(&notice), Err(NoticeError::NotConfigured)));
-        assert!(!authorities.is_managed() && authorities.notice_id().is_none());
-    }
-}
+mod tests;

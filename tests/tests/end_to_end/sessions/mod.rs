@@ -1,5 +1,6 @@
 //! The agents' connections: networks, proxies, TLS, and agents that break the protocol.
 
+mod authority_rollover;
 mod bad_networks;
 mod client_certificates;
 mod clocks;
