@@ -2,6 +2,7 @@
 
 mod authorities;
 mod captured_bytes;
+mod clock_difference;
 mod connect_error;
 mod connector;
 pub mod endpoint;
@@ -23,6 +24,7 @@ use muster_protocol::CloseCode;
 use muster_protocol::limits::MAX_OUTPUT_FRAME_BYTES;
 
 pub use authorities::{Authorities, AuthoritiesError};
+pub use clock_difference::clock_difference;
 pub use connect_error::{ConnectError, instant};
 pub use connector::Connector;
 pub use exchange::{Exchange, client as http_client};

@@ -4,10 +4,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::client::danger::ServerCertVerifier;
-use rustls::pki_types::{ServerName, UnixTime};
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::sign::SingleCertAndKey;
-use rustls::{CertificateError, ClientConfig};
+use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, SignatureScheme};
 use rustls_platform_verifier::Verifier;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -43,6 +43,17 @@ impl TlsSetup {
             .with_no_client_auth();
         let config = Arc::new(config);
         Ok(Self { server_config: Arc::clone(&config), config, verifier })
+    }
+
+    /// As this one, but checks certificates as if it were `at`, in seconds since 1970: only to compare clocks.
+    pub(super) fn at(&self, at: u64) -> Self {
+        let at = UnixTime::since_unix_epoch(Duration::from_secs(at));
+        let verifier = FixedTime { verifier: Arc::clone(&self.verifier), at };
+        let config = ClientConfig::builder()
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(verifier))
+            .with_no_client_auth();
+        Self { server_config: Arc::new(config), ..self.clone() }
     }
 
     /// Shows a certificate to the server. Starts without TLS sessions to resume, because these keep the
@@ -100,6 +111,48 @@ impl TlsSetup {
 
     pub(super) fn client_config(&self) -> ClientConfig {
         (*self.server_config).clone()
+    }
+}
+
+/// Checks everything about a certificate but whether it is valid now.
+#[derive(Debug)]
+struct FixedTime {
+    verifier: Arc<Verifier>,
+    at: UnixTime,
+}
+
+impl ServerCertVerifier for FixedTime {
+    fn verify_server_cert(
+        &self,
+        certificate: &CertificateDer<'_>,
+        between: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        ocsp: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        self.verifier.verify_server_cert(certificate, between, name, ocsp, self.at)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.verifier.verify_tls12_signature(message, certificate, signature)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.verifier.verify_tls13_signature(message, certificate, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.verifier.supported_verify_schemes()
     }
 }
 

@@ -228,6 +228,7 @@ impl Services {
             store: store(),
             hub: hub(),
             clock: clock(),
+            cache: cache.clone(),
             authority: outside.authority,
             policy: settings.certificate_policy,
         };

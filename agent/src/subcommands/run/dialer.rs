@@ -9,7 +9,9 @@ use crate::clock::between;
 use crate::config::Config;
 use crate::identity::client_certificate::ClientCertificate;
 use crate::identity::key::KeyRing;
-use crate::link::{Authorities, Connector, Exchange, Link, LinkError, PathLimits, WebSocket};
+use crate::link::{
+    Authorities, Connector, Exchange, Link, LinkError, PathLimits, WebSocket, clock_difference,
+};
 use crate::sessions::Upgrade;
 use crate::sessions::reconnect::Transport;
 
@@ -69,6 +71,11 @@ impl<'a> Dialer<'a> {
             self.notice_id = notice_id;
             self.connector = None;
         }
+    }
+
+    /// A sentence about the clocks of host and server, if the link failed because of the time of a certificate.
+    pub async fn clock_difference(&self, error: &LinkError) -> Option<String> {
+        clock_difference(self.connector.as_ref()?, error).await
     }
 
     /// Shows this certificate from the next connection on.

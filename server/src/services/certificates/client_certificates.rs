@@ -21,9 +21,10 @@ use crate::domain::page::{Page, PageRequest};
 use crate::domain::time::{Clock, Timestamp};
 use crate::hub::Hub;
 use crate::services::access::caller::{Caller, Subject};
+use crate::services::access::keys::key_cache::KeyCache;
 use crate::services::error::{Result, ServiceError};
 use crate::store::entities::certificates::client_certificate;
-use crate::store::queries::CallerCertificate;
+use crate::store::queries::{CallerCertificate, OwnCertificate};
 use crate::store::{Store, StoreError};
 
 /// The answer to an id that the tenant does not have.
@@ -35,6 +36,7 @@ pub struct ClientCertificates {
     pub(in crate::services) store: Store,
     pub(in crate::services) hub: Arc<Hub>,
     pub(in crate::services) clock: Clock,
+    pub(in crate::services) cache: KeyCache,
     /// `None` if this server does not end TLS.
     pub(in crate::services) authority: Option<ServerAuthority>,
     pub(in crate::services) policy: CertificatePolicy,
@@ -233,13 +235,17 @@ impl ClientCertificates {
         Err(ServiceError::Conflict { code, detail: detail.to_owned() })
     }
 
-    /// Checks the certificate of a connection against who asks over it.
+    /// Checks the certificate of a connection against who asks over it. Returns the one that the caller needs.
     ///
     /// # Errors
     /// 403 `certificate_required`, where people and programs must show one of their own.
-    pub async fn check_caller(&self, principal: &Principal, shown: PeerCertificate) -> Result<()> {
+    pub async fn check_caller(
+        &self,
+        principal: &Principal,
+        shown: PeerCertificate,
+    ) -> Result<Option<KeyHash>> {
         if self.policy != CertificatePolicy::All {
-            return Ok(());
+            return Ok(None);
         }
         let refused = |detail: &str| ServiceError::Forbidden {
             code: "certificate_required",
@@ -260,7 +266,7 @@ impl ClientCertificates {
             Some(row) if row.expires_at <= self.clock.now() => Err(refused(
                 "the certificate of the connection has expired; run `muster login --certificate`",
             )),
-            Some(_) => Ok(()),
+            Some(_) => Ok(Some(key)),
             None => Err(refused("the certificate of the connection is not known in this tenant")),
         }
     }
@@ -296,6 +302,14 @@ impl ClientCertificates {
         })
     }
 
+    /// The certificates of the server itself, and when they end.
+    pub fn own_certificates(&self) -> Vec<(OwnCertificate, Timestamp)> {
+        let Some(authority) = &self.authority else { return Vec::new() };
+        let served = authority.served().map(|served| (OwnCertificate::Server, served.expires_at));
+        let own = (OwnCertificate::Authority, authority.status().expires_at);
+        served.into_iter().chain([own]).collect()
+    }
+
     /// Revokes a certificate for good, and ends the session of its agent. That of another key needs
     /// `api_keys:write` too, and that of another member `members:write`.
     pub async fn revoke(&self, caller: &Caller, id: CertificateId) -> Result<()> {
@@ -320,6 +334,10 @@ impl ClientCertificates {
             && let Some(session) = self.hub.session(AgentId(row.holder_id))
         {
             session.close(CloseCode::CertificateRevoked);
+        }
+        if row.holder != CertificateHolder::Agent {
+            // What the holder has under way checks its certificate again.
+            self.cache.forget_principals();
         }
         Ok(())
     }

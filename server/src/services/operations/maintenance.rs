@@ -210,6 +210,12 @@ impl Maintenance {
         while self.store.system().report_expiring_keys(self.clock.now(), KEY_NOTICE_MS).await? > 0 {
         }
         while self.store.system().report_expiring_certificates(self.clock.now()).await? > 0 {}
+        for (certificate, expires_at) in self.certificates.own_certificates() {
+            let (system, now) = (self.store.system(), self.clock.now());
+            if system.report_own_certificate(certificate, expires_at, now).await? {
+                tracing::warn!(?certificate, %expires_at, "a certificate of this server ends soon");
+            }
+        }
         Ok(())
     }
 

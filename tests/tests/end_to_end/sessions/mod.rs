@@ -2,6 +2,7 @@
 
 mod authority_rollover;
 mod bad_networks;
+mod certificate_clocks;
 mod client_certificates;
 mod clocks;
 mod connections;
