@@ -134,7 +134,7 @@ async fn revoked_certificate_of_a_program_ends_what_it_has_under_way() {
     let ping = format!("{url}/api/agents/{}/ping", host.agent_id());
     let requests = [
         vec![format!("{url}/api/events")],
-        vec!["--json".into(), r#"{"timeout_ms": 60000}"#.into(), ping],
+        vec!["--json".into(), r#"{"wait_ms": 60000}"#.into(), ping],
     ];
     let mut under_way: Vec<_> = requests
         .iter()
