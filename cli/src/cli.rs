@@ -107,7 +107,7 @@ pub enum Action {
     Keys(keys::Args),
     /// Manage the keys that people and programs use the API with
     ApiKeys(api_keys::Args),
-    /// Show, list and revoke the certificates that the server has issued to clients
+    /// Show, list and revoke certificates of clients, and replace the authority of the server
     Ca(ca::Args),
     /// Explain who may do what
     Access(access::Args),

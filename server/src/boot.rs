@@ -32,7 +32,7 @@ use crate::fault;
 use crate::http;
 use crate::http::AppState;
 use crate::hub::Hub;
-use crate::listener::{Bound, Certificate, ClientVerifier, Limits, open_file_limit};
+use crate::listener::{Bound, Certificate, Limits, open_file_limit};
 use crate::services::access::authentication::Authentication;
 use crate::services::access::people::setup::{NewPerson, Setup, TOKEN_FILE};
 use crate::services::access::people::totp::reset::SecondFactorReset;
@@ -57,19 +57,16 @@ const SHUTDOWN_WAIT: Duration = Duration::from_secs(5);
 /// The reason why the server cannot start, as a sentence for the operator.
 pub async fn serve(config: Config) -> anyhow::Result<()> {
     // Checked first, so that a server with a broken TLS setup changes nothing.
-    certificates::from_files(&config, None)?;
+    certificates::check(&config)?;
     let hangup = signal(SignalKind::hangup()).context("failed to wait for signals")?;
     let clock = Clock::system();
     let (store, secret_box) = open_store(&config).await?;
     let authority = certificates::authority(&config, (&store, &secret_box), &clock).await?;
     let client_authority =
         certificates::client_authority(&config, (&store, &secret_box), &clock, &authority).await?;
-    let clients = client_authority
-        .as_ref()
-        .map(|authority| ClientVerifier::new(authority.certificate_pem(), clock.clone()));
-    let certificate = match (&authority, clients.transpose()?) {
-        (Some(authority), Some(clients)) => Some(Certificate::issue(authority.clone(), clients)?),
-        (_, clients) => certificates::from_files(&config, clients)?,
+    let certificate = match &authority {
+        Some(authority) => Some(Certificate::issue(authority.clone(), &clock)?),
+        None => certificates::from_files(&config, client_authority.clone(), &clock)?,
     };
     let is_secure = certificate.is_some();
     let hub = Arc::new(Hub::default());

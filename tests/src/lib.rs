@@ -23,6 +23,7 @@ pub use agents::certified_host::{CertifiedHost, certified_files, client as certi
 pub use agents::doctor::{Doctor, finding};
 pub use agents::exchange_agent::ExchangeAgent;
 pub use agents::fake_agent::{Closed, FakeAgent, full_registration, key_pair_of, proven};
+pub use agents::authority_rollover::{AuthorityRollover, AuthorityRolloverReport};
 pub use agents::fleet_upgrade::{FleetUpgrade, FleetUpgradeReport};
 pub use agents::floods::{Flood, FloodOutcome, Period, measure_flood};
 pub use agents::packages::{PackageEntry, file, tar_zst, zip};
@@ -59,7 +60,9 @@ pub use proxies::nginx::{Nginx, Upgrades};
 pub use proxies::socks_proxy::{SocksBehaviour, SocksProxy};
 pub use proxies::tinyproxy::Tinyproxy;
 pub use proxies::tls_terminator::TlsTerminator;
-pub use servers::authority::{Authority, Certificate, Issued, Secured, connect, shown};
+pub use servers::authority::{
+    Authority, Certificate, Issued, Secured, connect, shown, try_connect,
+};
 pub use servers::identity_provider::{
     CLIENT_ID, CLIENT_SECRET, IdentityProvider, ProviderBehaviour, TokenSignature,
 };

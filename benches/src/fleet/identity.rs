@@ -77,6 +77,7 @@ impl Identity {
             has_certificate: false,
             name: None,
             tags: Vec::new(),
+            authorities_id: None,
         };
         let data = data.prove(&self.key_pair, challenge, agent_key_id);
         text(&AgentFrame::Register { data: Box::new(data) })

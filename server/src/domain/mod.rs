@@ -38,6 +38,7 @@ pub mod certificates {
     pub mod client_certificate;
     pub mod names;
     pub mod pin;
+    pub mod rollover;
     pub mod validity;
 }
 /// Commands, jobs, rollouts, executions and their output.

@@ -83,6 +83,7 @@ const RIGHTS: &[(&str, &str, &[Scope])] = &[
     ("PATCH", "/api/tenant", &[Scope::TenantManage]),
     ("DELETE", "/api/tenant", &[Scope::TenantManage]),
     ("POST", "/api/tenant/restore", &[Scope::TenantManage]),
+    ("POST", "/api/certificates/rollover", &[Scope::TenantsManage]),
     ("POST", "/api/tenants", &[Scope::TenantsManage]),
     ("PATCH", "/api/tenants/{id}", &[Scope::TenantsManage]),
     ("DELETE", "/api/tenants/{id}", &[Scope::TenantsManage]),

@@ -31,6 +31,8 @@ pub enum SessionMessage {
     Grant(Arc<KeyGrant>),
     /// Send the agent the new secret of its key.
     Rekey(Box<Rekey>),
+    /// Send the agent what it must know of the server's authority.
+    Authorities,
     /// Send the agent everything that is assigned to it.
     Assignments(Box<[AssignedPackage]>),
     /// Ask the agent to reconnect after this delay, and end the session.

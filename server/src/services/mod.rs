@@ -6,8 +6,10 @@ pub mod byte_shares;
 /// The server's own certificate authority, and the certificates of clients.
 pub mod certificates {
     pub mod authority;
+    mod authority_record;
     pub mod client_certificates;
     mod issuing;
+    pub mod rollover;
 }
 pub mod commands;
 pub mod error;
@@ -229,6 +231,7 @@ impl Services {
             store: store(),
             hub: hub(),
             clock: clock(),
+            cache: cache.clone(),
             authority: outside.authority,
             policy: settings.certificate_policy,
         };
@@ -511,6 +514,7 @@ impl Services {
                 uses,
                 packages,
                 files,
+                certificates,
             },
             viewers,
             integrations: integrations::integrations::Integrations {

@@ -16,6 +16,7 @@ const RESOURCES: [&str; 34] = [
     "approval_rule",
     "assignment",
     "audit",
+    "authority",
     "calendar",
     "certificate",
     "command",
@@ -44,10 +45,11 @@ const RESOURCES: [&str; 34] = [
     "webhook_secret",
 ];
 /// What happens to it, in the imperative.
-const VERBS: [&str; 45] = [
+const VERBS: [&str; 48] = [
     "abort",
     "accept",
     "adopt",
+    "announce",
     "approve",
     "cancel",
     "change_key",
@@ -75,6 +77,7 @@ const VERBS: [&str; 45] = [
     "restart",
     "restore",
     "resume",
+    "retire",
     "revoke",
     "rotate",
     "run",
@@ -86,6 +89,7 @@ const VERBS: [&str; 45] = [
     "start",
     "stop",
     "submit",
+    "switch",
     "test",
     "update",
     "upload",

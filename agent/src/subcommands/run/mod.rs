@@ -61,6 +61,7 @@ pub async fn run(config: Config) -> Result<ExitCode, RunError> {
     };
     let mut agent = Agent::open(state, keys, limits, executions::shim_program())?;
     agent.chosen.clone_from(&config.chosen);
+    agent.authorities = config.authorities.clone();
     let downloads = PackageDownloads::new(config.clone(), agent.state.clone());
     let packages = PackageStore::new(agent.state.clone(), Arc::new(downloads));
     agent.executions.use_packages(packages);
@@ -97,6 +98,7 @@ async fn live(config: &Config, agent: &mut Agent, stop: &mut watch::Receiver<boo
         let link = match ready.take() {
             Some(link) => Ok(link),
             None => {
+                dialer.follow(agent.authorities.notice_id());
                 let dialing = dialer.dial(
                     reconnect.transport(),
                     agent.keys.clone(),
@@ -121,10 +123,21 @@ async fn live(config: &Config, agent: &mut Agent, stop: &mut watch::Receiver<boo
             }
             Err(error) => SessionOutcome { end: SessionEnd::Broken(error), was_registered: false },
         };
+        let difference = match &ended.end {
+            SessionEnd::Broken(error) => {
+                let asking = dialer.clock_difference(error);
+                poll_with(&mut agent.executions, asking, &mut unreported).boxed().await
+            }
+            _ => None,
+        };
+        if let Some(difference) = &difference {
+            tracing::error!("{difference}; set the clock, and synchronise it with NTP");
+        }
         if let (Some(status_file), Some(sentence)) =
             (&mut agent.status_file, ended.end.description())
         {
-            status_file.set_disconnected(sentence);
+            let sentences: Vec<_> = [Some(sentence), difference].into_iter().flatten().collect();
+            status_file.set_disconnected(sentences.join("; "));
         }
         let mut cause = match ended.end {
             SessionEnd::Stopped => {

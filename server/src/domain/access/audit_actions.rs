@@ -4,7 +4,7 @@
 const LIKENESS: f64 = 0.75;
 
 /// Every action, `<resource>.<verb>`. A test compares this list with the entries that services write.
-pub const AUDIT_ACTIONS: [&str; 119] = [
+pub const AUDIT_ACTIONS: [&str; 123] = [
     "agent.adopt",
     "agent.delete",
     "agent.deregister",
@@ -33,6 +33,10 @@ pub const AUDIT_ACTIONS: [&str; 119] = [
     "assignment.update",
     "audit.change_key",
     "audit.remove",
+    "authority.abort",
+    "authority.announce",
+    "authority.retire",
+    "authority.switch",
     "calendar.create",
     "calendar.delete",
     "calendar.update",

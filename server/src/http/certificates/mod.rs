@@ -1,5 +1,7 @@
 //! `/api/certificates`: certificates that this server has issued to clients.
 
+mod rollover;
+
 use axum::Extension;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -17,6 +19,7 @@ use crate::domain::certificates::client_certificate::{
     CertificateHolder, CertificatePolicy, CertificateState, ClientCertificateRecord,
     PeerCertificate,
 };
+use crate::domain::certificates::rollover::RolloverState;
 use crate::domain::ids::CertificateId;
 use crate::domain::time::Timestamp;
 use crate::services::access::caller::Caller;
@@ -27,6 +30,7 @@ pub(super) fn routes() -> OpenApiRouter<AppState> {
         .routes(routes!(list_certificates, issue_certificate))
         .routes(routes!(get_certificates_status))
         .routes(routes!(revoke_certificate))
+        .routes(routes!(rollover::get_rollover, rollover::step_rollover))
 }
 
 /// A certificate of a client. A renewal for the same key changes its times.
@@ -58,6 +62,15 @@ struct CertificatesStatusView {
     expiring_count: u64,
     expired_count: u64,
     revoked_count: u64,
+    /// When the certificate ends that the server shows; `null` if it does not end TLS.
+    server_expires_at: Option<Timestamp>,
+    /// When the server renews it; `null` for a certificate from files.
+    server_renew_at: Option<Timestamp>,
+    /// The name of the server's authority; `null` if it has none.
+    authority: Option<String>,
+    authority_expires_at: Option<Timestamp>,
+    /// How far the rollover to another authority is.
+    rollover: RolloverState,
 }
 
 #[derive(Debug, Deserialize, IntoParams)]
@@ -100,6 +113,11 @@ impl From<CertificatesStatus> for CertificatesStatusView {
             expiring_count: count(CertificateState::Expiring),
             expired_count: count(CertificateState::Expired),
             revoked_count: count(CertificateState::Revoked),
+            server_expires_at: status.served.map(|served| served.expires_at),
+            server_renew_at: status.served.and_then(|served| served.renew_at),
+            authority_expires_at: status.authority.as_ref().map(|authority| authority.expires_at),
+            rollover: status.authority.as_ref().map_or(RolloverState::None, |it| it.rollover),
+            authority: status.authority.map(|authority| authority.name),
         }
     }
 }

@@ -99,6 +99,7 @@ const WITHOUT_BODY: &[(&str, &str, &[Scope])] = &[
     ("GET", "/api/hooks/{id}/deliveries", &[Scope::SchedulesRead]),
     ("GET", "/api/certificates", &[Scope::AgentsRead]),
     ("GET", "/api/certificates/status", &[Scope::AgentsRead]),
+    ("GET", "/api/certificates/rollover", &[Scope::TenantsManage]),
     ("DELETE", "/api/certificates/{id}", &[Scope::AgentsWrite]),
     ("GET", "/api/tenant", &[Scope::AgentsRead]),
     ("GET", "/api/tenant/export", &[Scope::TenantManage]),

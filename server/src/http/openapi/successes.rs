@@ -41,6 +41,8 @@ const SENTENCES: &[(&str, &str, &str)] = &[
     ("list_certificates", "200", "A page of certificates."),
     ("issue_certificate", "201", "The certificate."),
     ("get_certificates_status", "200", "Who must show a certificate, and how many there are."),
+    ("get_rollover", "200", "How far the rollover is."),
+    ("step_rollover", "200", "How far the rollover is now."),
     ("revoke_certificate", "204", "The certificate is revoked."),
     ("remove_passkey", "204", "The passkey is removed."),
     ("list_my_identities", "200", "The identities of the person."),

@@ -8,7 +8,7 @@ use muster_protocol::identity::AgentPublicKey;
 use serde_json::json;
 use strum::IntoEnumIterator as _;
 
-use super::authority::{AuthorityError, ServerAuthority};
+use super::authority::{AuthorityError, AuthorityStatus, ServedCertificate, ServerAuthority};
 use crate::domain::access::principal::{Principal, PrincipalKind, Scope};
 use crate::domain::certificates::client_certificate::{
     CertificateHolder, CertificatePolicy, CertificateState, ClientCertificateRecord, KeyHash,
@@ -21,9 +21,10 @@ use crate::domain::page::{Page, PageRequest};
 use crate::domain::time::{Clock, Timestamp};
 use crate::hub::Hub;
 use crate::services::access::caller::{Caller, Subject};
+use crate::services::access::keys::key_cache::KeyCache;
 use crate::services::error::{Result, ServiceError};
 use crate::store::entities::certificates::client_certificate;
-use crate::store::queries::CallerCertificate;
+use crate::store::queries::{CallerCertificate, OwnCertificate};
 use crate::store::{Store, StoreError};
 
 /// The answer to an id that the tenant does not have.
@@ -35,6 +36,7 @@ pub struct ClientCertificates {
     pub(in crate::services) store: Store,
     pub(in crate::services) hub: Arc<Hub>,
     pub(in crate::services) clock: Clock,
+    pub(in crate::services) cache: KeyCache,
     /// `None` if this server does not end TLS.
     pub(in crate::services) authority: Option<ServerAuthority>,
     pub(in crate::services) policy: CertificatePolicy,
@@ -46,6 +48,9 @@ pub struct CertificatesStatus {
     pub policy: CertificatePolicy,
     /// False if this server does not end TLS.
     pub is_issuing: bool,
+    /// The certificate that new connections are shown.
+    pub served: Option<ServedCertificate>,
+    pub authority: Option<AuthorityStatus>,
     pub counts: Vec<(CertificateState, u64)>,
 }
 
@@ -80,6 +85,12 @@ impl AgentCertificate {
     /// True if the agent needs one now.
     pub fn is_due(&self, now: Timestamp) -> bool {
         self.expires_at.is_none_or(|at| Validity::until(at, AGENT_CERTIFICATE_MS).is_due(now))
+    }
+
+    /// True if it comes from an authority that no longer signs.
+    pub fn is_issued_before(&self, signs_since: Option<Timestamp>) -> bool {
+        let issued_at = self.expires_at.map(|at| at.minus_ms(AGENT_CERTIFICATE_MS));
+        issued_at.zip(signs_since).is_some_and(|(issued_at, since)| issued_at < since)
     }
 }
 
@@ -224,13 +235,17 @@ impl ClientCertificates {
         Err(ServiceError::Conflict { code, detail: detail.to_owned() })
     }
 
-    /// Checks the certificate of a connection against who asks over it.
+    /// Checks the certificate of a connection against who asks over it. Returns the one that the caller needs.
     ///
     /// # Errors
     /// 403 `certificate_required`, where people and programs must show one of their own.
-    pub async fn check_caller(&self, principal: &Principal, shown: PeerCertificate) -> Result<()> {
+    pub async fn check_caller(
+        &self,
+        principal: &Principal,
+        shown: PeerCertificate,
+    ) -> Result<Option<KeyHash>> {
         if self.policy != CertificatePolicy::All {
-            return Ok(());
+            return Ok(None);
         }
         let refused = |detail: &str| ServiceError::Forbidden {
             code: "certificate_required",
@@ -247,7 +262,11 @@ impl ClientCertificates {
             Some(row) if row.revoked_at.is_some() => {
                 Err(refused("the certificate of the connection was revoked"))
             }
-            Some(_) => Ok(()),
+            // The connection may be older than that.
+            Some(row) if row.expires_at <= self.clock.now() => Err(refused(
+                "the certificate of the connection has expired; run `muster login --certificate`",
+            )),
+            Some(_) => Ok(Some(key)),
             None => Err(refused("the certificate of the connection is not known in this tenant")),
         }
     }
@@ -274,7 +293,21 @@ impl ClientCertificates {
         for state in CertificateState::iter() {
             counts.push((state, tenant.count_certificates(state, now).await?));
         }
-        Ok(CertificatesStatus { policy: self.policy, is_issuing: self.authority.is_some(), counts })
+        Ok(CertificatesStatus {
+            policy: self.policy,
+            is_issuing: self.authority.is_some(),
+            served: self.authority.as_ref().and_then(ServerAuthority::served),
+            authority: self.authority.as_ref().map(ServerAuthority::status),
+            counts,
+        })
+    }
+
+    /// The certificates of the server itself, and when they end.
+    pub fn own_certificates(&self) -> Vec<(OwnCertificate, Timestamp)> {
+        let Some(authority) = &self.authority else { return Vec::new() };
+        let served = authority.served().map(|served| (OwnCertificate::Server, served.expires_at));
+        let own = (OwnCertificate::Authority, authority.status().expires_at);
+        served.into_iter().chain([own]).collect()
     }
 
     /// Revokes a certificate for good, and ends the session of its agent. That of another key needs
@@ -302,12 +335,16 @@ impl ClientCertificates {
         {
             session.close(CloseCode::CertificateRevoked);
         }
+        if row.holder != CertificateHolder::Agent {
+            // What the holder has under way checks its certificate again.
+            self.cache.forget_principals();
+        }
         Ok(())
     }
 }
 
 /// The answer of a server that does not end TLS, and so can't check certificates.
-fn no_certificates() -> ServiceError {
+pub(super) fn no_certificates() -> ServiceError {
     ServiceError::Conflict {
         code: "no_certificates",
         detail: "this server does not end TLS, so it issues and checks no certificates; see --tls"

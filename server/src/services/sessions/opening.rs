@@ -12,6 +12,7 @@ use muster_protocol::{
 };
 use uuid::Uuid;
 
+use super::certificates::NoticeState;
 use super::live::LiveSession;
 use super::{
     AgentTransport, Claims, DesiredVersions, OPENING_TIMEOUT, ProvenClaims, SessionEnd,
@@ -136,6 +137,7 @@ impl Sessions {
         let registered = match is_admitted.await {
             Ok(certificate) => {
                 live.certificate = certificate;
+                live.notices = NoticeState::of(&registration);
                 let ticket = public_key.map(|public_key| {
                     let tenant_id = session.tenant_id;
                     enrolment_ticket::issue(
@@ -306,6 +308,7 @@ impl Sessions {
             max_executions: i32::try_from(max_executions).unwrap_or(1),
             transport: request.transport,
             update_result: registration.update.as_ref().map(update_results::to_stored),
+            notice_id: registration.authorities_id,
             now: self.clock.now(),
         }
     }

@@ -382,7 +382,9 @@ CREATE TABLE agents (
     created_at bigint NOT NULL,
     deleted_at bigint,
     update_result text,
-    update_result_at bigint
+    update_result_at bigint,
+    -- The last notice about the server's authority that the agent has stored.
+    notice_id uuid
 );
 CREATE INDEX agents_tenant ON agents (tenant_id, id);
 CREATE INDEX agents_identity ON agents (key_id, identity);

@@ -48,7 +48,8 @@ pub mod access {
 /// Certificates that this server has issued to clients.
 pub mod certificates {
     pub(super) mod client_certificates;
-    mod notices;
+    pub(super) mod notices;
+    pub(super) mod rollover;
 }
 /// Commands, jobs, rollouts, executions and their output.
 pub mod commands {
@@ -150,6 +151,8 @@ pub use self::access::people::totp_secrets::TotpTry;
 pub use self::access::people::user_sessions::{LiveUserSession, NewSession};
 pub use self::access::tenants::administration::{TenantAudit, TenantChange};
 pub use self::certificates::client_certificates::CallerCertificate;
+pub use self::certificates::notices::OwnCertificate;
+pub use self::certificates::rollover::AuthorityChange;
 pub use self::commands::approvals::{
     AuditOfEnd, Decision, DecisionResult, ExpiredApproval, ReleasedWork,
 };

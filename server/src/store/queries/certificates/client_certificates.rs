@@ -41,6 +41,16 @@ impl TenantScope {
         Ok(query.all(&self.reader).await?.pop())
     }
 
+    /// True if the certificate of a key is known, was not revoked and has not expired.
+    pub async fn is_certificate_valid(
+        &self,
+        key: KeyHash,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        let row = self.certificate_of_key(key).await?;
+        Ok(row.is_some_and(|row| row.revoked_at.is_none() && row.expires_at > now))
+    }
+
     /// One page of certificates that are in a state at `now`, oldest first, with one row more than the limit.
     pub async fn certificates(
         &self,

@@ -1,10 +1,11 @@
 //! Certificates of people and programs: how they get one, and what it is worth with and without its key.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use muster_tests::{
-    Cli, Database, Fixture, JsonFields as _, ProgramOutput, ServerOptions, TestDir,
+    CertifiedHost, Cli, Database, Fixture, JsonFields as _, ProgramOutput, ServerOptions, TestDir,
+    eventually,
 };
 use serde_json::{Value, json};
 
@@ -112,4 +113,59 @@ async fn revoked_certificate_of_a_program_is_refused_at_once() {
     let status = cli.run(&["ca", "status", "--json"]).await.json();
     assert_eq!((&status["valid_count"], &status["revoked_count"]), (&json!(1), &json!(1)));
     assert_eq!(status["required_of"], "all");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn revoked_certificate_of_a_program_ends_what_it_has_under_way() {
+    let (fixture, cli) = certified().await;
+    let first = file(&fixture, &cli);
+    let kept = fixture.test_dir.path().join("first.pem");
+    std::fs::copy(&first, &kept).expect("copy the certificate");
+    login(&fixture, &cli, fixture.api.key()).await.expect(0);
+    // An agent that never answers, so that a request waits for it.
+    let created = cli.run(&["keys", "create", "silent", "--json"]).await.json();
+    let address = fixture.server.address();
+    let ca = PathBuf::from(authority(&fixture));
+    let mut host = CertifiedHost::new();
+    host.enrol(&ca, &address, created.text("key")).await;
+    let mut session = host.session(&ca, &address, created.text("key")).await;
+
+    let url = fixture.server.url();
+    let ping = format!("{url}/api/agents/{}/ping", host.agent_id());
+    let requests = [
+        vec![format!("{url}/api/events")],
+        vec!["--json".into(), r#"{"wait_ms": 60000}"#.into(), ping],
+    ];
+    let mut under_way: Vec<_> = requests
+        .iter()
+        .map(|args| {
+            Command::new("curl")
+                .args(["--silent", "--no-buffer", "--max-time", "50", "--cacert"])
+                .arg(&ca)
+                .arg("--cert")
+                .arg(&kept)
+                .args(["--header", &format!("x-api-key: {}", fixture.api.key())])
+                .args(args)
+                .stdout(Stdio::piped())
+                .spawn()
+                .expect("start curl")
+        })
+        .collect();
+    eventually("the ping has arrived", async || {
+        let frame = session.next().await.expect("a frame");
+        (frame["command"] == "ping").then_some(())
+    })
+    .await;
+    for request in &mut under_way {
+        assert!(request.try_wait().expect("curl").is_none(), "it has ended already");
+    }
+    let listed = cli.run(&["ca", "list", "--json"]).await.json();
+    let own = |item: &&Value| item["holder"] == "api_key";
+    let id = listed["items"].as_array().and_then(|items| items.iter().find(own)).expect("one").id();
+    cli.run(&["ca", "revoke", id]).await.expect(0);
+    for request in under_way {
+        let output = request.wait_with_output().expect("curl");
+        // 28 is the end of curl's own time.
+        assert_ne!(output.status.code(), Some(28), "{output:?}");
+    }
 }

@@ -269,6 +269,8 @@ async fn jobs(run: &mut Recorder<'_>, id: &str) {
     let request = "-----BEGIN CERTIFICATE REQUEST-----\n…\n-----END CERTIFICATE REQUEST-----\n";
     run.post("/api/certificates", json!({ "request": request })).await;
     run.get("/api/certificates/status").await;
+    run.get("/api/certificates/rollover").await;
+    run.post("/api/certificates/rollover", json!({"action": "announce"})).await;
     let certificate = format!("/api/certificates/{{id={}}}", uuid::Uuid::now_v7());
     run.call(Method::DELETE, &certificate, None).await;
     run.post("/api/webhooks/secret", json!({"url": url})).await;
