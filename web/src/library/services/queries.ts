@@ -39,9 +39,9 @@ const SHOWN = new Map<string, ShownState>(Object.entries({ waiting: 'service_wai
 /** The state of a service by its name in the API; a newer server may report another one. */
 export const shownState = (state: string): ShownState => SHOWN.get(state) ?? 'wanted';
 
-/** What an agent does with a service: first whether it has the package, then what the service does. */
+/** What an agent does with a service; one that has not reported it may have the package, or fail to get it. */
 export function stateOfAgent(agent: Pick<AssignedAgent, 'state' | 'service'>): ShownState {
-  if (agent.service) return agent.state === 'failed' && agent.service.state === 'waiting' ? 'failed' : shownState(agent.service.state);
+  if (agent.service) return shownState(agent.service.state);
   return agent.state === 'failed' || agent.state === 'downloading' ? agent.state : 'wanted';
 }
 
