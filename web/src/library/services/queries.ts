@@ -10,10 +10,17 @@ export type ServiceAction = 'start' | 'stop' | 'restart';
 const MAX_SERVICES = 100;
 /** Agents of one service that are read; the server counts all of them. */
 export const MAX_AGENTS = 2_000;
-/** Services have no events of their own: what is on the screen is read again so often. */
+/**
+ * Starts and ends of runs are events; what hosts report about services has none. What is on the screen is read again so
+ * often: while a host changes something, while none does, and for more agents than one answer has.
+ */
+const READ_CHANGES_MS = 1_000;
 const READ_AGAIN_MS = 5_000;
 const READ_MANY_AGAIN_MS = 30_000;
 const MANY_AGENTS = 500;
+const CHANGES = ['waiting', 'stopping', 'backoff'];
+const readAgainMs = (agents: readonly AssignedAgent[] | undefined): number =>
+  (agents?.length ?? 0) > MANY_AGENTS ? READ_MANY_AGAIN_MS : agents?.some((agent) => agent.is_connected && CHANGES.includes(agent.service?.state ?? 'waiting')) ? READ_CHANGES_MS : READ_AGAIN_MS;
 
 export const servicesQuery = (isEnabled = true) => ({
   queryKey: ['services', 'all'],
@@ -25,7 +32,7 @@ export const servicesQuery = (isEnabled = true) => ({
 /** The agents of a service, with what each has reported. */
 export const serviceAgentsQuery = (id: string) => ({
   queryKey: ['services', id, 'agents'],
-  refetchInterval: ({ state }: { state: { data?: AssignedAgent[] | undefined } }): number => ((state.data?.length ?? 0) > MANY_AGENTS ? READ_MANY_AGAIN_MS : READ_AGAIN_MS),
+  refetchInterval: ({ state }: { state: { data?: AssignedAgent[] | undefined } }): number => readAgainMs(state.data),
   queryFn: (): Promise<AssignedAgent[]> => readAll((cursor) => data(api.GET('/api/assignments/{id}/agents', { params: { path: { id }, query: { cursor, limit: 500 } } })), MAX_AGENTS),
 });
 
