@@ -14,7 +14,7 @@ const language = process.env.MUSTER_LANGUAGE ?? 'en';
 const WIDTHS = look ? [1440, 1024, 390] : [1440];
 const QUALITY = 82;
 /** What the documentation shows. Charts of an agent need hours of measurements, so its picture is not taken here. */
-const IN_DOCS = ['overview', 'job', 'execution', 'run', 'approval', 'schedule', 'package', 'steps', 'step', 'service', 'certificates'];
+const IN_DOCS = ['overview', 'job', 'execution', 'run', 'approval', 'schedule', 'package', 'step', 'service', 'certificates'];
 
 const folder = mkdtempSync(join(tmpdir(), 'muster-screenshots-'));
 const site = await Site.start(folder);

@@ -226,7 +226,7 @@ test('a service is deleted, and its host ends it', async ({ page }) => {
   const dialog = page.getByRole('dialog', { name: 'Delete this service?' });
   await expect(dialog).toContainText('edge');
   await dialog.getByRole('button', { name: 'Delete' }).click();
-  await page.getByRole('link', { name: 'flapping' }).click();
+  await page.getByRole('link', { name: 'flapping', exact: true }).click();
   await page.getByRole('button', { name: 'Delete' }).click();
   await page.getByRole('dialog').getByRole('button', { name: 'Delete' }).click();
   await expect(page.getByText('No services yet')).toBeVisible();
