@@ -7,7 +7,7 @@ use muster_server::domain::access::audit_actions::AUDIT_ACTIONS;
 use crate::{literals, sources};
 
 /// What an action changes: the kinds of subjects.
-const RESOURCES: [&str; 34] = [
+const RESOURCES: [&str; 35] = [
     "agent",
     "agent_key",
     "alert_rule",
