@@ -32,10 +32,10 @@ mod api {
 /// What users type: times, amounts, expressions, names, secrets.
 mod input {
     pub mod expressions;
+    pub mod file_parameters;
     pub mod id_prefix;
     pub mod instants;
     pub mod name_lookup;
-    pub mod file_parameters;
     pub mod quantities;
     pub mod role;
     pub mod secret_sources;

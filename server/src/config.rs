@@ -306,7 +306,10 @@ impl ConfigSources {
         };
         let is_local_agent = given.local_agent.unwrap_or(false);
         if is_local_agent && public_url.is_none() && matches!(tls, TlsConfig::Files(_)) {
-            return Err(refused("public_url", "is required by `local_agent` when `tls_cert` is set"));
+            return Err(refused(
+                "public_url",
+                "is required by `local_agent` when `tls_cert` is set",
+            ));
         }
         Ok(Config {
             local_agent: is_local_agent,

@@ -6,8 +6,8 @@ use std::collections::BTreeSet;
 use muster_protocol::frame::Command;
 use muster_protocol::identity::AgentPublicKey;
 use muster_protocol::library::{
-    ContentError, LIBRARY_PREFIX, LibraryReference, ScriptContent, ScriptDocument, ScriptParameter, ScriptPin,
-    TriggerCall, check_call_data, find_valid, installed_text,
+    ContentError, LIBRARY_PREFIX, LibraryReference, ScriptContent, ScriptDocument, ScriptParameter,
+    ScriptPin, TriggerCall, check_call_data, find_valid, installed_text,
 };
 use muster_protocol::manifest::ManifestMismatch;
 use muster_protocol::parameter;

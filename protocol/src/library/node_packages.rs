@@ -36,12 +36,8 @@ pub fn plain_node_packages(text: &str) -> Result<String, &'static str> {
     }
     let file: PackageFile =
         serde_json::from_str(text).map_err(|_| "must be a package.json: a JSON object")?;
-    let others = [
-        &file.overrides,
-        &file.workspaces,
-        &file.optional_dependencies,
-        &file.bundle_dependencies,
-    ];
+    let others =
+        [&file.overrides, &file.workspaces, &file.optional_dependencies, &file.bundle_dependencies];
     if others.iter().any(|other| other.is_some()) {
         return Err(
             "must not have `overrides`, `workspaces`, `optionalDependencies` or `bundleDependencies`",

@@ -204,7 +204,9 @@ mod tests {
         assert_eq!(file.check(), Ok(()));
         let whole = BASE64.encode(&[7; MAX_FILE_BYTES]);
         assert_eq!(whole.len(), MAX_VALUE_BYTES);
-        for (value, is_right) in [(whole.as_str(), true), ("", true), ("aGk=", true), ("a b", false), ("aGk", false)] {
+        for (value, is_right) in
+            [(whole.as_str(), true), ("", true), ("aGk=", true), ("a b", false), ("aGk", false)]
+        {
             assert_eq!(file.check_value(value).is_ok(), is_right, "{value}");
         }
         assert!(file.check_value(&BASE64.encode(&[7; MAX_FILE_BYTES + 1])).is_err());

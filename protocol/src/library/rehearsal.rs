@@ -83,6 +83,11 @@ mod tests {
             report.add("TOKEN", LeakPlace::File, Some(number.to_string() + &"x".repeat(999)));
         }
         assert_eq!((report.leaks.len(), report.is_complete), (MAX_LEAKS, false));
-        assert!(report.leaks.iter().all(|leak| leak.detail.as_deref().is_none_or(|text| text.len() <= 200)));
+        assert!(
+            report
+                .leaks
+                .iter()
+                .all(|leak| leak.detail.as_deref().is_none_or(|text| text.len() <= 200))
+        );
     }
 }

@@ -207,14 +207,20 @@ async fn supervise(
                     () = requested(&mut stopped) => return stop(child, &mut children).await,
                 };
                 if let Some(reason) = reason_to_stay_stopped(ended) {
-                    tracing::warn!(reason, "the local agent has stopped; restart the server to start it");
+                    tracing::warn!(
+                        reason,
+                        "the local agent has stopped; restart the server to start it"
+                    );
                     return Ok(());
                 }
                 tracing::warn!(%ended, "the supervisor of the local agent ended; restarting it");
             }
             Err(error) => {
                 let error = &error as &dyn std::error::Error;
-                tracing::error!(error, "failed to start the supervisor of the local agent; retrying");
+                tracing::error!(
+                    error,
+                    "failed to start the supervisor of the local agent; retrying"
+                );
             }
         }
         if started_at.elapsed() >= HEALTHY_AFTER {

@@ -159,8 +159,7 @@ impl<'a> Processes<'a> {
         let (mut variables, files) = self.variables(parameters)?;
         variables.extend(packages);
         let interpreter = installed.as_deref().or(self.found.interpreter.as_deref());
-        let mut program =
-            program_of(self.execution, self.launch, &self.found.program, interpreter);
+        let mut program = program_of(self.execution, self.launch, &self.found.program, interpreter);
         if let Some(rehearsal) = &self.execution.rehearsal {
             program.folder = rehearsal.working_folder();
             variables.push(rehearsal.variable());
@@ -293,8 +292,9 @@ impl<'a> Processes<'a> {
         }
         let contents = parameters.parameters.iter().filter(|(name, _)| is_file(name));
         // They were checked before the execution was accepted.
-        let contents: Vec<(&str, Vec<u8>)> =
-            contents.map(|(name, value)| (name.as_str(), file_bytes(value).unwrap_or_default())).collect();
+        let contents: Vec<(&str, Vec<u8>)> = contents
+            .map(|(name, value)| (name.as_str(), file_bytes(value).unwrap_or_default()))
+            .collect();
         files.extend(contents.iter().map(|(name, bytes)| (*name, bytes.as_slice())));
         for file in launch.call.iter().flat_map(call::files) {
             files.push(file);

@@ -117,7 +117,8 @@ const NODE_BODY: &str = "const packed = require('muster-test-greeting');\n\
     console.log(packed.text, ran, 'NPM_CONFIG_REGISTRY' in process.env);\n";
 
 async fn save_node(fixture: &Fixture, name: &str, dependencies: Value, body: &str) {
-    let file = json!({"name": "mine", "scripts": {"install": "echo never"}, "dependencies": dependencies});
+    let file =
+        json!({"name": "mine", "scripts": {"install": "echo never"}, "dependencies": dependencies});
     let script = json!({"name": name, "body": body, "interpreter": "node",
         "requirements": file.to_string(), "timeout_ms": 600_000});
     fixture.api.post("/api/scripts", script).await.expect(201);

@@ -48,7 +48,8 @@ async fn a_value_that_is_no_file_is_refused_before_anything_is_stored() {
         let refused = refused.expect_problem(422, "invalid_parameters");
         assert!(refused.text("detail").contains("CONFIG"), "{refused}");
     }
-    let command = fixture.api.execute(&id, "library:reads", json!({"parameters": {"CONFIG": "aGk="}})).await;
+    let command =
+        fixture.api.execute(&id, "library:reads", json!({"parameters": {"CONFIG": "aGk="}})).await;
     assert_eq!(fixture.api.finished(&command).await["state"], "succeeded");
     assert_eq!(output(&fixture, &command).await, "hi");
     let script = json!({"name": "bad", "body": "true", "interpreter": "sh",

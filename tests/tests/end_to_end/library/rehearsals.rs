@@ -45,7 +45,8 @@ async fn a_rehearsal_reports_each_place_where_a_dummy_secret_came_out() {
     let (agent, id) = agent_with_policy(&fixture, json!({"allow": "library"})).await;
 
     // Children get the secret in their environment, which is how it is meant to be.
-    save(&fixture, "quiet", "sh -c 'test -n \"$TOKEN\"' && echo \"hello $WHO\" >note; rm note").await;
+    save(&fixture, "quiet", "sh -c 'test -n \"$TOKEN\"' && echo \"hello $WHO\" >note; rm note")
+        .await;
     let command = rehearse(&fixture, &id, "quiet").await;
     assert_eq!(command["state"], "succeeded", "{command}");
     assert_eq!(leaks(&command), Vec::<String>::new());
@@ -60,7 +61,8 @@ async fn a_rehearsal_reports_each_place_where_a_dummy_secret_came_out() {
     let command = rehearse(&fixture, &id, "passes").await;
     assert_eq!(leaks(&command), ["TOKEN arguments sh"]);
 
-    let body = "mkdir -p a; echo \"x$TOKEN\" >a/log; echo $OTHER >\"$TMPDIR/cache\"; echo \"$WHO\" >b";
+    let body =
+        "mkdir -p a; echo \"x$TOKEN\" >a/log; echo $OTHER >\"$TMPDIR/cache\"; echo \"$WHO\" >b";
     save(&fixture, "leaves", body).await;
     let command = rehearse(&fixture, &id, "leaves").await;
     assert_eq!(leaks(&command), ["TOKEN file a/log (working folder)", "OTHER file cache (TMPDIR)"]);

@@ -1,7 +1,5 @@
 //! Notices secrets in bytes, in each form that output is masked for.
 
-
-
 use muster_protocol::frame::output::Stream;
 use muster_protocol::library::{LeakPlace, Rehearsal};
 use muster_protocol::secret_parameters::SecretParameters;

@@ -54,12 +54,7 @@ impl FileSearch {
 
     /// Each file in a folder that others use too, and in its folders, if file and folder were changed since the
     /// run began. `without`: folders that are left out.
-    pub fn each_new(
-        &mut self,
-        folder: &Path,
-        without: &[&Path],
-        look: &mut impl FnMut(FoundFile),
-    ) {
+    pub fn each_new(&mut self, folder: &Path, without: &[&Path], look: &mut impl FnMut(FoundFile)) {
         self.walk(folder, Some(without), 0, look);
     }
 

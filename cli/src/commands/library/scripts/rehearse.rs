@@ -135,9 +135,9 @@ async fn only_agent(session: &Session) -> Result<String, CliError> {
 
 fn assignments(given: &[String]) -> Result<Vec<(String, String)>, CliError> {
     let split = |text: &String| {
-        let (name, value) = text.split_once('=').ok_or_else(|| {
-            CliError::Usage(format!("`{text}` is no parameter; use NAME=VALUE"))
-        })?;
+        let (name, value) = text
+            .split_once('=')
+            .ok_or_else(|| CliError::Usage(format!("`{text}` is no parameter; use NAME=VALUE")))?;
         Ok((name.to_owned(), value.to_owned()))
     };
     given.iter().map(split).collect()
