@@ -116,10 +116,10 @@ impl ScriptDocument {
         if self.timeout_ms.is_some_and(|timeout| timeout == 0 || timeout > MAX_TIMEOUT_MS) {
             return refused("timeout_ms", "must be at least 1 and at most 7 days");
         }
-        if let Some(requirements) = &self.requirements {
-            if let Err(problem) = installed_text(&self.interpreter, requirements) {
-                return refused("requirements", problem);
-            }
+        if let Some(requirements) = &self.requirements
+            && let Err(problem) = installed_text(&self.interpreter, requirements)
+        {
+            return refused("requirements", problem);
         }
         if self.parameters.len() > MAX_PARAMETERS {
             return refused("parameters", "must be at most 256");

@@ -240,6 +240,7 @@ async fn a_report_of_a_hostile_agent_is_bounded_and_its_own(fixture: Fixture) {
     assert!(shown.text("last_error_code").chars().count() <= 64, "{shown}");
     assert!(!shown.text("last_error_code").contains('\u{202e}'));
     assert_eq!(shown["started_at"], "9999-12-31T23:59:59.999Z");
+    assert_eq!(shown["restart_count"], 1_000_000_000);
     // The id of the run follows from the agent, so it is no execution of another one.
     let run = shown.text("run_id").to_owned();
     fixture.api.get(&format!("/api/executions/{run}")).await.expect_problem(404, "not_found");
@@ -249,10 +250,10 @@ async fn a_report_of_a_hostile_agent_is_bounded_and_its_own(fixture: Fixture) {
     })
     .await;
     assert_ne!(shown["run_id"], id.as_str(), "a claimed id is no id");
-    // More reports than a host can have assignments.
-    let many = (0..33).map(|_| report(json!({}))).collect();
+    // More reports than a host can have assignments, in a small frame.
+    let many = (0..33).map(|_| report(json!({"last_error_code": "x"}))).collect();
     agent.send(frame(many)).await;
-    agent.closed().await;
+    assert_eq!(agent.closed().await.code, 1008);
 }
 
 #[tokio::test]

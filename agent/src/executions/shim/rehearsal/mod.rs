@@ -7,6 +7,7 @@ mod detector;
 mod files;
 
 use std::cell::RefCell;
+use std::collections::HashMap;
 use std::ffi::OsString;
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, Read as _};
@@ -22,12 +23,14 @@ pub use self::detector::OutputWatch;
 use self::detector::SecretDetectors;
 use self::files::{FileSearch, FoundFile};
 use super::mask::TooManySecrets;
-use crate::platform::{self, Account, ProcessStat};
+use crate::platform::{self, Account};
 
 /// Time between two looks at the processes.
 const SAMPLE_INTERVAL: Duration = Duration::from_millis(10);
 /// Most bytes of the arguments of one process.
 const MAX_ARGUMENT_BYTES: u64 = 256 * 1024;
+/// Most processes between one of the run and the shim.
+const MAX_ANCESTORS: usize = 64;
 /// Folders that all users of a host share for temporary files.
 const SHARED_FOLDERS: [&str; 3] = ["/tmp", "/var/tmp", "/dev/shm"];
 
@@ -110,8 +113,9 @@ impl RehearsalWatch {
         }
         let own = std::process::id();
         let all = platform::all_processes();
-        for process in all.iter().filter(|process| descends_from(process, own, &all)) {
-            let Some(arguments) = arguments_of(process.pid) else { continue };
+        let parents: HashMap<u32, u32> = all.iter().map(|it| (it.pid, it.parent)).collect();
+        for pid in parents.keys().filter(|pid| descends_from(**pid, own, &parents)) {
+            let Some(arguments) = arguments_of(*pid) else { continue };
             let Sampled { detectors, report, .. } = &mut *sampled;
             for name in detectors.found_in(&arguments) {
                 report.add(&name, LeakPlace::Arguments, Some(name_of(&arguments)));
@@ -154,15 +158,13 @@ impl RehearsalWatch {
     }
 }
 
-fn descends_from(process: &ProcessStat, ancestor: u32, all: &[ProcessStat]) -> bool {
-    let mut parent = process.parent;
+fn descends_from(pid: u32, ancestor: u32, parents: &HashMap<u32, u32>) -> bool {
+    let mut pid = pid;
     // A process that ends meanwhile may leave a circle.
-    for _ in 0..64 {
-        if parent == ancestor {
-            return true;
-        }
-        match all.iter().find(|process| process.pid == parent) {
-            Some(next) => parent = next.parent,
+    for _ in 0..MAX_ANCESTORS {
+        match parents.get(&pid) {
+            Some(parent) if *parent == ancestor => return true,
+            Some(parent) => pid = *parent,
             None => return false,
         }
     }
