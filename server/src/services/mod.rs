@@ -40,6 +40,7 @@ pub mod operations {
     pub mod master_key;
     pub mod master_key_rotation;
     pub mod monitoring;
+    pub mod purge;
     pub mod readiness;
     pub mod restore;
     pub mod restore_record;

@@ -44,7 +44,7 @@ const RESOURCES: [&str; 34] = [
     "webhook_secret",
 ];
 /// What happens to it, in the imperative.
-const VERBS: [&str; 45] = [
+const VERBS: [&str; 46] = [
     "abort",
     "accept",
     "adopt",
@@ -66,6 +66,7 @@ const VERBS: [&str; 45] = [
     "pass_on",
     "pause",
     "publish",
+    "purge",
     "read",
     "refuse",
     "regenerate",

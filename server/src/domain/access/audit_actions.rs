@@ -4,7 +4,7 @@
 const LIKENESS: f64 = 0.75;
 
 /// Every action, `<resource>.<verb>`. A test compares this list with the entries that services write.
-pub const AUDIT_ACTIONS: [&str; 119] = [
+pub const AUDIT_ACTIONS: [&str; 120] = [
     "agent.adopt",
     "agent.delete",
     "agent.deregister",
@@ -102,6 +102,7 @@ pub const AUDIT_ACTIONS: [&str; 119] = [
     "script.save",
     "script.sign",
     "script.update",
+    "server.purge",
     "server.restore",
     "service.restart",
     "service.start",

@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 use strum::IntoEnumIterator;
 
 use super::named_schemas;
-use super::shapes::{RUNNABLE_SCRIPT, SCRIPT, or_null, reference};
+use super::shapes::{JOB_SCRIPT, RUNNABLE_SCRIPT, SCRIPT, or_null, reference};
 use super::text_fields::word;
 use crate::domain::access::keys::key_limits::{MAX_FAN_OUT, MAX_KEY_SCRIPTS};
 use crate::domain::commands::approval::{MAX_APPROVAL_WAIT_MS, MAX_DECISION_CHARS};
@@ -223,7 +223,7 @@ fn all() -> Vec<(&'static str, &'static str, Value)> {
         ("JobBody", "argv", argv.clone()),
         ("JobBody", "expires_in_ms", most(1, MAX_EXPIRES_IN_MS)),
         ("JobBody", "parameters", optional(parameters.clone())),
-        ("JobBody", "script", script),
+        ("JobBody", "script", json!({"type": ["string", "null"], "pattern": JOB_SCRIPT})),
         ("JobBody", "secret_parameters", optional(parameters.clone())),
         ("JobBody", "timeout_ms", most(1, MAX_TIMEOUT_MS)),
         ("JobView", "counts", reference("StateCounts")),
@@ -284,6 +284,7 @@ fn all() -> Vec<(&'static str, &'static str, Value)> {
             (group, "healthy_for_ms", most(0, day)),
         ]);
     }
+    fields.extend(super::file_fields::all());
     fields.extend(super::library_fields::all());
     fields.extend(super::text_fields::all());
     fields.extend(super::schedule_fields::all());

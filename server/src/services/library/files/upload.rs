@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use muster_protocol::file_transfer::MAX_FILE_BYTES;
 use tokio::task::spawn_blocking;
 
 use super::{FileSnapshot, Files, UNKNOWN, UNUSABLE, detail, refused, subject};
@@ -53,6 +54,10 @@ impl Files {
     ) -> Result<FileUpload> {
         caller.require(Scope::FilesWrite)?;
         let row = self.find(caller, id).await?;
+        if offset_bytes > MAX_FILE_BYTES {
+            let bounds = 0..=MAX_FILE_BYTES;
+            return Err(ServiceError::out_of_range("offset_bytes", offset_bytes, bounds));
+        }
         let conflict = |code, detail| Err(ServiceError::Conflict { code, detail });
         if row.completed_at.is_some() {
             return conflict("file_complete", "all bytes of the file are there".to_owned());
