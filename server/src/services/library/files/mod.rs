@@ -44,7 +44,7 @@ const UNUSABLE: ServiceError = ServiceError::Busy {
 
 /// Use cases of uploaded files.
 #[derive(Clone, Debug)]
-pub struct Files {
+pub struct FileLibrary {
     store: Store,
     clock: Clock,
     files: Arc<UploadedFiles>,
@@ -67,7 +67,7 @@ pub struct FileRequest {
     pub size_bytes: u64,
 }
 
-impl Files {
+impl FileLibrary {
     /// The files in `files`.
     pub fn new(store: Store, clock: Clock, files: UploadedFiles) -> Self {
         Self { store, clock, files: Arc::new(files), open: Arc::default() }

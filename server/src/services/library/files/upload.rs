@@ -6,7 +6,7 @@ use bytes::Bytes;
 use muster_protocol::file_transfer::MAX_FILE_BYTES;
 use tokio::task::spawn_blocking;
 
-use super::{FileSnapshot, Files, UNKNOWN, UNUSABLE, detail, refused, subject};
+use super::{FileLibrary, FileSnapshot, UNKNOWN, UNUSABLE, detail, refused, subject};
 use crate::adapters::uploaded_files::OpenUpload;
 use crate::domain::access::principal::Scope;
 use crate::domain::ids::FileId;
@@ -19,28 +19,28 @@ const WRITTEN_AT_ONCE: usize = 256 * 1024;
 
 /// A file that is being received. What has arrived stays if it is dropped.
 pub struct FileUpload {
-    files: Files,
+    files: FileLibrary,
     caller: Caller,
     row: UploadedFileRecord,
     /// `None` while a write is in progress.
     receiving: Option<Box<OpenUpload>>,
     pending: Vec<u8>,
-    _reservation: Reservation,
+    _reservation: UploadReservation,
 }
 
 /// Only one request at a time continues a file.
-struct Reservation {
-    files: Files,
+struct UploadReservation {
+    files: FileLibrary,
     id: FileId,
 }
 
-impl Drop for Reservation {
+impl Drop for UploadReservation {
     fn drop(&mut self) {
         self.files.release(self.id);
     }
 }
 
-impl Files {
+impl FileLibrary {
     /// Continues a file at an offset.
     ///
     /// # Errors
@@ -65,7 +65,7 @@ impl Files {
         if !self.reserve(id)? {
             return conflict("upload_in_progress", "another request sends this file".to_owned());
         }
-        let reservation = Reservation { files: self.clone(), id };
+        let reservation = UploadReservation { files: self.clone(), id };
         let (files, most_bytes) = (Arc::clone(&self.files), row.size_bytes.unsigned_abs());
         let opened = spawn_blocking(move || files.open(id, most_bytes)).await;
         let receiving = opened.map_err(|_| UNUSABLE)?.map_err(refused)?;
